@@ -1,0 +1,124 @@
+"""Core. The first sentence: read what is new, add it to the totals, record it.
+
+Strategy: a window's rows, its totals and `captured` become durable in one transaction, so a process killed at any
+instruction has either counted the window or not. Nothing else adds to a total.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from shipper.errors import BadMetric, SourceReset
+from shipper.fold import Folded, add, bucket_of, fold, shown
+from shipper.model import COUNT, Archive, Cause, Group, Job, Key, Observation, Query, Row, Window
+from shipper.render import own_path
+from shipper.window import plan
+
+
+class Source(Protocol):
+    """What capture needs of a database."""
+
+    def read(self, query: Query, window: Window) -> list[Row]:
+        """Count the window's rows by bucket and group.
+
+        Raises:
+            SourceUnavailable: no answer, or not in time.
+            QueryRefused: the database will not run it.
+        """
+
+
+class Recording(Protocol):
+    """One open transaction on the state; all of it becomes durable, or nothing."""
+
+    def claim(self, path: str, group: Group) -> bool:
+        """Make the path this job's group's if it is nobody's; return whether it is the group's now."""
+
+    def totals(self, keys: Iterator[Key]) -> dict[Key, int]:
+        """Return the totals that exist among keys, whose paths are claimed."""
+
+    def write(self, totals: Mapping[Key, int], unshown: Mapping[Cause, int], complete_until: int | None) -> None:
+        """Store the new totals, add to the counters, and set captured to the window's upper end."""
+
+
+class Ledger(Protocol):
+    """What capture needs of the state."""
+
+    def captured(self, job: str) -> int | None:
+        """Return how far the job has captured; None when it is new."""
+
+    def begin(self, job: Job, captured: int) -> None:
+        """Store a new job that stands at captured, delivered."""
+
+    def recording(self, job: str, window: Window) -> AbstractContextManager[Recording]:
+        """Open the transaction that records a window; it commits at the end of the block.
+
+        Raises:
+            StateCorrupt: captured is not where the window begins.
+            StateBusy: the state cannot be written now.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What one window brought."""
+
+    window: Window
+    rows: int
+    unshown: Mapping[Cause, int]
+
+
+def capture(
+    job: Job, horizon: Observation, *, source: Source, ledger: Ledger, archive: Archive, now: int
+) -> Iterator[Captured]:
+    """Capture, window by window, what the table holds up to the horizon; yield after each that is recorded.
+
+    Whoever iterates may stop after any window. now is our wall clock, epoch seconds.
+
+    Raises:
+        SourceReset: the table has gone back below what was captured.
+    """
+    captured = ledger.captured(job.name)
+    if captured is None:
+        captured = _start(job, horizon)
+        ledger.begin(job, captured)
+    if horizon.id < captured:
+        raise SourceReset(
+            f"observe {job.query.table}: its largest id is {horizon.id}, but {captured} was captured",
+            hint="Was the table emptied, restored from a backup, or is this another server? Nothing is captured "
+            "until the ids have passed that point again.",
+        )
+    span = shown(archive, now=now, source_time=horizon.time, bucket=job.query.bucket)
+    for window in plan(captured, horizon.id, chunk=job.chunk):
+        rows = source.read(job.query, window)
+        if job.query.time is None:
+            rows = [row._replace(bucket=bucket_of(horizon.time, job.query.bucket)) for row in rows]
+        folded = fold(rows, span)
+        complete_until = horizon.time if window.upto == horizon.id else None
+        record(job, window, folded, ledger=ledger, step=archive.step, complete_until=complete_until)
+        yield Captured(window, folded.rows, folded.unshown)
+
+
+def record(job: Job, window: Window, folded: Folded, *, ledger: Ledger, step: int, complete_until: int | None) -> None:
+    """Add a window to the totals, in one transaction; what cannot be named is counted as refused in folded."""
+    with ledger.recording(job.name, window) as recording:
+        changes: dict[Key, int] = {}
+        for (group, slot), count in folded.counts.items():
+            try:
+                path = own_path(job, group, COUNT, claim=recording.claim)
+            except BadMetric:
+                folded.unshown[Cause.REFUSED] += count
+            else:
+                changes[Key(path, slot, step)] = count
+        totals = recording.totals(iter(changes))
+        recording.write(add(totals, changes), folded.unshown, complete_until)
+
+
+def _start(job: Job, horizon: Observation) -> int:
+    match job.start:
+        case "now":
+            return horizon.id
+        case "beginning":
+            return 0
+        case start:
+            return start

@@ -1,0 +1,202 @@
+"""Shell. The composition root: a configuration becomes edges, workers and a courier; then they run.
+
+The scheduler's threads observe and capture; one thread is the courier, woken by every record; the main thread waits
+for a signal. Then captures end after the window at hand, what they recorded is delivered, and the state closes.
+Killed instead, the next start is a normal start.
+"""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from shipper.carbon import Carbon
+from shipper.config import Config
+from shipper.courier import Courier, backoff
+from shipper.errors import ConfigError, ShipperError, TransientError
+from shipper.journal import Trouble, logger
+from shipper.model import Job
+from shipper.scheduler import Scheduler
+from shipper.source import Source
+from shipper.state import State
+from shipper.worker import Worker
+
+WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
+DRAIN_SECONDS = 15.0  # how long to go on delivering once told to stop
+MOST_THREADS = 20
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """All the parts of one configuration, joined."""
+
+    workers: list[Worker]
+    courier: Courier
+    carbon: Carbon
+    stopping: threading.Event
+
+
+@contextmanager
+def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
+    """Join the parts for the named jobs, or for all; close them at the end.
+
+    Raises:
+        StateBusy: another shipper holds the state.
+        ConfigError: there is no such job, or no such credentials, or the state knows a job on another table.
+    """
+    jobs = [_job(config, name) for name in names] or list(config.jobs.values())
+    archive = config.graphite.retentions[0]
+    stopping = threading.Event()
+    with ExitStack() as stack:
+        state = stack.enter_context(State(config.state.path))
+        sources = {name: open_source(config, name, threads=_threads(config)) for name in {job.source for job in jobs}}
+        for source in sources.values():
+            stack.callback(source.close)
+        carbon = open_carbon(config)
+        stack.callback(carbon.close)
+        workers = [
+            Worker(
+                job,
+                sources[job.source],
+                state,
+                archive=archive,
+                settle=config.sources[job.source].settle,
+                stopping=stopping,
+            )
+            for job in jobs
+        ]
+        replay = config.graphite.replay if config.graphite.proof == "replay" else []
+        courier = Courier(state, carbon, archive=archive, batch=config.graphite.batch, replay=replay)
+        yield Pipeline(workers, courier, carbon, stopping)
+
+
+def open_source(config: Config, name: str, *, threads: int = 1) -> Source:
+    """Make a configured source, connecting nowhere yet."""
+    section = config.sources[name]
+    option_file = config.option_file(name)
+    return Source(name, section.url, timeout=section.timeout, option_file=option_file, threads=threads)
+
+
+def open_carbon(config: Config) -> Carbon:
+    """Make the configured Carbon, connecting nowhere yet."""
+    graphite = config.graphite
+    return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
+
+
+def run(config: Config) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        Exception: what ended the courier; the process must end, and be started again.
+    """
+    # Blocked before a thread starts, so that none of them has them; this thread asks for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    with composed(config) as pipeline:
+        wake = threading.Event()
+        scheduler = Scheduler(_threads(config))
+        for worker in pipeline.workers:
+            tick = partial(worker.tick, scheduler.later, wake.set)
+            scheduler.every(worker.job.every, tick, name=worker.job.name)
+        with ThreadPoolExecutor(1, "courier") as executor:
+            courier = executor.submit(_deliver, pipeline, wake)
+            scheduler.start()
+            logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
+            signal.sigwait(STOP_SIGNALS)
+            logger().info("service.stopping")
+            pipeline.stopping.set()
+            scheduler.stop()
+            wake.set()
+            courier.result()
+        drain(pipeline)
+        logger().info("service.stopped")
+
+
+def once(config: Config, names: Iterable[str]) -> bool:
+    """Observe, settle, capture and deliver once, in line; return whether all of it succeeded."""
+    with composed(config, names) as pipeline:
+        observed = [worker for worker in pipeline.workers if _succeeds(worker.observe, "observation", worker)]
+        while delay := max((worker.settles_in() for worker in observed), default=0.0):
+            time.sleep(delay)
+        captured = [worker for worker in observed if _succeeds(partial(worker.capture, _nothing), "capture", worker)]
+        return drain(pipeline) and len(captured) == len(pipeline.workers)
+
+
+def drain(pipeline: Pipeline) -> bool:
+    """Deliver what is waiting, without waiting for a Carbon that is down; return whether all of it went."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if not _step(pipeline.courier):
+                return True
+    except TransientError as error:
+        Trouble("delivery").failed(error, clock=time.monotonic())
+    return False
+
+
+def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
+    """Be the courier until told to stop; a bug ends the process."""
+    trouble = Trouble("delivery")
+    try:
+        while not pipeline.stopping.is_set():
+            try:
+                has_delivered = _step(pipeline.courier)
+            except TransientError as error:
+                trouble.failed(error, clock=time.monotonic())
+                pipeline.stopping.wait(backoff(trouble.failures, random.random()))  # noqa: S311 - jitter
+                continue
+            if has_delivered:
+                trouble.recovered()
+            else:
+                delay = pipeline.courier.delay(time.monotonic())
+                wake.wait(None if delay is None else min(delay, WITNESS_SECONDS))
+                wake.clear()
+    except BaseException:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+
+
+def _step(courier: Courier) -> bool:
+    """Deliver one batch, and log it; return whether there was anything to do."""
+    began = time.monotonic()
+    delivered = courier.step(now=int(time.time()), clock=began)
+    if delivered is None:
+        return False
+    if delivered.datapoints and not delivered.is_replay:
+        watermarks = ",".join(f"{job}:{value}" for job, value in delivered.watermarks.items())
+        logger().info(
+            "delivery.finished",
+            datapoints=delivered.datapoints,
+            watermarks=watermarks,
+            seconds=round(time.monotonic() - began, 3),
+        )
+    return True
+
+
+def _succeeds(call: Callable[[], None], what: str, worker: Worker) -> bool:
+    try:
+        call()
+    except ShipperError as error:
+        Trouble(what, {"job": worker.job.name}).failed(error, clock=time.monotonic())
+        return False
+    return True
+
+
+def _job(config: Config, name: str) -> Job:
+    if name not in config.jobs:
+        raise ConfigError(f"no job {name!r} in {config.file}", hint=f"There are: {', '.join(config.jobs)}.")
+    return config.jobs[name]
+
+
+def _threads(config: Config) -> int:
+    return min(MOST_THREADS, 1 + len(config.jobs))
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,137 @@
+"""Shell. A private carbon-cache on a free port: started, stopped, killed, and its Whisper files read back.
+
+Its ports come from the kernel: carbon listens with SO_REUSEPORT, so a fixed port may silently be shared with a
+stranger.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from shipper.errors import ConfigError
+
+START_SECONDS = 30.0
+
+_CARBON_CONF = """\
+[cache]
+STORAGE_DIR = {root}/storage
+LOCAL_DATA_DIR = {root}/storage/whisper
+CONF_DIR = {root}/conf
+LOG_DIR = {root}/log
+PID_DIR = {root}
+USER =
+LINE_RECEIVER_INTERFACE = 127.0.0.1
+LINE_RECEIVER_PORT = {port}
+PICKLE_RECEIVER_INTERFACE = 127.0.0.1
+PICKLE_RECEIVER_PORT = 0
+CACHE_QUERY_INTERFACE = 127.0.0.1
+CACHE_QUERY_PORT = 0
+ENABLE_UDP_LISTENER = False
+ENABLE_TAGS = False
+MAX_CACHE_SIZE = inf
+MAX_UPDATES_PER_SECOND = inf
+MAX_CREATES_PER_MINUTE = inf
+CARBON_METRIC_INTERVAL = 0
+LOG_UPDATES = False
+"""
+_SCHEMAS = "[all]\npattern = .*\nretentions = {retentions}\n"
+_AGGREGATION = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = sum\n"
+
+
+class CarbonCache:
+    """A carbon-cache of our own, on one port for as long as this object lives."""
+
+    def __init__(self, root: Path, *, retentions: str) -> None:
+        """Make its files below root; `start` runs it.
+
+        Raises:
+            ConfigError: there is no carbon on this machine.
+        """
+        self._root = root
+        self._command = _command()
+        self._process: subprocess.Popen[bytes] | None = None
+        # Held for good, never listening: no stranger gets the port while carbon is down.
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self.port: int = self._holder.getsockname()[1]
+        for folder in ("conf", "log", "storage/whisper"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / "conf/carbon.conf").write_text(_CARBON_CONF.format(root=root, port=self.port))
+        (root / "conf/storage-schemas.conf").write_text(_SCHEMAS.format(retentions=retentions))
+        (root / "conf/storage-aggregation.conf").write_text(_AGGREGATION)
+
+    def start(self) -> None:
+        """Run it, and return once it reads what it is sent."""
+        pidfile = self._root / "carbon.pid"
+        pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
+        options = [f"--config={self._root}/conf/carbon.conf", f"--pidfile={pidfile}", "--nodaemon"]
+        environment = {**os.environ, "GRAPHITE_ROOT": str(self._root), "PYTHONUNBUFFERED": "1"}
+        with (self._root / "log/console.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [*self._command, *options, "start"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._reads():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"carbon-cache did not start; see {self._root}/log/console.log")
+            time.sleep(0.05)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it with a signal, and wait for that."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+    def close(self) -> None:
+        """End it whatever it does, and give the port back."""
+        self.stop(signal.SIGKILL)
+        self._holder.close()
+
+    def sums(self) -> dict[str, dict[int, float]]:
+        """Read the Whisper files: of each path, the value of each slot of the finest archive that has one."""
+        import whisper  # noqa: PLC0415 - of the demo extra
+
+        storage = self._root / "storage/whisper"
+        found = {}
+        for file in storage.rglob("*.wsp"):
+            finest = whisper.info(str(file))["archives"][0]
+            since = int(time.time()) - finest["retention"]
+            (start, end, step), values = whisper.fetch(str(file), since, archiveToSelect=finest["secondsPerPoint"])
+            slots = zip(range(start, end, step), values, strict=True)
+            path = ".".join(file.relative_to(storage).with_suffix("").parts)
+            found[path] = {slot: value for slot, value in slots if value is not None}
+        return found
+
+    def _reads(self) -> bool:
+        # the port answers before the reactor runs: only the end of the stream says that somebody reads
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.shutdown(socket.SHUT_WR)
+                return connection.recv(1) == b""
+        except OSError:
+            return False
+
+
+def _command() -> list[str]:
+    script = Path(sys.executable).with_name("carbon-cache.py")  # the demo extra, on Python 3.11
+    if script.exists() and importlib.util.find_spec("carbon"):
+        return [sys.executable, str(script)]
+    if debian := shutil.which("carbon-cache"):
+        return [debian]
+    raise ConfigError(
+        "no carbon-cache on this machine",
+        hint="Run `pip install 'shipper[demo]'` on Python 3.11, or `apt-get install graphite-carbon`.",
+    )

@@ -1,0 +1,67 @@
+"""Core. What can go wrong, and who can do something about it.
+
+```
+ShipperError            lower-case message, the step first; .hint is one sentence with the remedy
+├─ ConfigError          the operator must act; the process exits with 78 (EX_CONFIG)
+├─ TransientError       the watermark stays; the next tick tries again
+│  ├─ SourceUnavailable     the database does not answer, or not in time
+│  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
+│  └─ StateBusy             another process holds the state
+└─ PermanentError       trying again cannot help until somebody acts
+   ├─ QueryRefused          the database understood the query and refused it
+   ├─ BadMetric             a path or a value that Carbon would misread
+   ├─ StateCorrupt          the state file is damaged, foreign, newer, or moved under our feet
+   └─ SourceReset           the table went back below what was captured
+```
+
+Edges translate their drivers' errors once, `raise ... from error`; the tick and the courier's loop turn them
+into a report. Anything that is not a ShipperError is a bug.
+"""
+
+
+class ShipperError(Exception):
+    """A failure that we know, with a remedy where there is one."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(ShipperError):
+    """The configuration or the command line cannot be run as it stands."""
+
+
+class TransientError(ShipperError):
+    """Trying again later may help, and the next tick does."""
+
+
+class SourceUnavailable(TransientError):
+    """The source does not answer, or not in time."""
+
+
+class DeliveryFailed(TransientError):
+    """Carbon did not confirm a batch; whether it arrived is unknown."""
+
+
+class StateBusy(TransientError):
+    """The state is held by another process."""
+
+
+class PermanentError(ShipperError):
+    """Trying again cannot help until somebody acts."""
+
+
+class QueryRefused(PermanentError):
+    """The source understood the query and refused it."""
+
+
+class BadMetric(PermanentError):
+    """A path or a value that Carbon would misread."""
+
+
+class StateCorrupt(PermanentError):
+    """The state file is damaged, foreign, newer than this program, or was changed by somebody else."""
+
+
+class SourceReset(PermanentError):
+    """The table's largest id went back below what was captured."""

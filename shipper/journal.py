@@ -1,0 +1,97 @@
+"""Edge. structlog: one line an event, on stderr; what the journal, a terminal and a log shipper can read."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from shipper.errors import PermanentError, ShipperError
+
+REPEAT_SECONDS = 60.0
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+
+def start() -> None:
+    """Send our events, and the libraries' warnings, to stderr as logfmt; with priorities under systemd."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if _is_journal():
+        shared = [structlog.stdlib.add_log_level]  # the journal has its own clock
+    key_order = ["timestamp", "level", "event", "job"]
+    render = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
+    final: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _journal_line(render) if _is_journal() else render,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("shipper").setLevel(logging.INFO)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the program's logger; an event is `noun.verbed`, constant, with key-values."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
+    return log
+
+
+@dataclass(slots=True)
+class Trouble:
+    """One thing that may fail again and again: said at once, then once a minute, then that it is over."""
+
+    what: str
+    """The noun of its events: `capture` gives `capture.failed` and `capture.recovered`."""
+    fields: dict[str, str] = field(default_factory=dict)
+    failures: int = 0
+    _said: float = 0.0
+
+    def failed(self, error: ShipperError, *, clock: float) -> None:
+        """Count a failure, and say it unless that was done within a minute."""
+        self.failures += 1
+        if self.failures > 1 and clock - self._said < REPEAT_SECONDS:
+            return
+        self._said = clock
+        say = logger().error if isinstance(error, PermanentError) else logger().warning
+        hint = {"hint": error.hint} if error.hint else {}
+        say(f"{self.what}.failed", **self.fields, error=str(error), failures=self.failures, **hint)
+
+    def recovered(self) -> None:
+        """Say that it works again, if it did not."""
+        if self.failures:
+            logger().info(f"{self.what}.recovered", **self.fields, failures=self.failures)
+        self.failures = 0
+
+
+def _is_journal() -> bool:
+    """Does stderr lead to the journal? systemd.exec(5): JOURNAL_STREAM is its device and inode."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _journal_line(
+    render: Callable[[WrappedLogger, str, EventDict], str],
+) -> Callable[[WrappedLogger, str, EventDict], str]:
+    """Put the priority in front that sd-daemon(3) defines."""
+
+    def line(log: WrappedLogger, name: str, event: EventDict) -> str:
+        priority = _PRIORITIES.get(event.pop("level"), 6)
+        return "\n".join(f"<{priority}>{part}" for part in render(log, name, event).splitlines())
+
+    return line

@@ -1,0 +1,125 @@
+"""Core. Names and lines: group values become paths, totals become bytes that Carbon cannot misread.
+
+Strategy: Carbon never says no. It stores `a..b` as a file `a/b`, splits at a non-breaking space, drops the
+connection at a byte that is not UTF-8 and closes it as if all were well. So whatever could be misread is made
+impossible before it is stored, and refused once more before it is sent.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from shipper.errors import BadMetric
+from shipper.model import Group, Job
+
+MEASURE = "measure"
+MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash
+MAX_TEMPLATE = 200
+MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
+MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
+HASH_DIGITS = (0, 6, 16, 64)
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
+
+def placeholders(template: str) -> list[str]:
+    """Return the names in braces, in order."""
+    return _PLACEHOLDER.findall(template)
+
+
+def is_template(template: str) -> bool:
+    """Is this a metric path once its placeholders are filled?"""
+    return bool(_PATH.fullmatch(_PLACEHOLDER.sub("x", template)))
+
+
+def may_collide(one: str, other: str) -> bool:
+    """Could the two templates ever give the same path? Says yes in doubt."""
+    nodes, others = one.split("."), other.split(".")
+    return len(nodes) == len(others) and all(map(_may_be_equal, nodes, others))
+
+
+def own_path(job: Job, group: Group, measure: str, *, claim: Callable[[str, Group], bool]) -> str:
+    """Return the path that is this group's alone.
+
+    claim(path, group) says whether the path is, or has just become, this group's. The first value that cleans to a path
+    has it; a later, different one gets a hash of its raw value behind it.
+
+    Raises:
+        BadMetric: the path would be too long for Carbon.
+    """
+    path = ""
+    for digits in HASH_DIGITS:
+        path = path_of(job, group, measure, digits=digits)
+        if claim(path, group):
+            return path
+    raise BadMetric(f"name group {group!r}: every path is taken, the last tried is {path!r}")  # a SHA-256 collision
+
+
+def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
+    """Fill a job's template; digits > 0 puts so many of the group's hash behind its last value.
+
+    Raises:
+        BadMetric: the path would be too long for Carbon.
+    """
+    values = {column: _clean(value, job) for column, value in zip(job.query.by, group, strict=True)}
+    values[MEASURE] = measure
+    if digits and group:
+        values[job.query.by[-1]] += "-" + _digest(group)[:digits]
+    path = _PLACEHOLDER.sub(lambda match: values[match[1]], job.template)
+    _check(path)
+    return path
+
+
+def line(path: str, value: int, slot: int) -> bytes:
+    r"""Render one datapoint as Carbon's line protocol: `path value timestamp\n`.
+
+    Raises:
+        BadMetric: Carbon would misread it.
+    """
+    _check(path)
+    if abs(value) >= 2**63:
+        raise BadMetric(f"render {path}: value {value} out of range")
+    if slot <= 0:  # carbon drops 0 and takes -1 for now
+        raise BadMetric(f"render {path}: timestamp {slot} out of range")
+    return b"%s %d %d\n" % (path.encode("ascii"), value, slot)
+
+
+def _may_be_equal(node: str, other: str) -> bool:
+    """Do the literal beginnings and ends of two nodes agree as far as both go?"""
+    ends = [(text.partition("{")[0], text.rpartition("}")[2], "{" in text) for text in (node, other)]
+    (start, end, is_open), (other_start, other_end, other_is_open) = ends
+    if not is_open or not other_is_open:
+        pattern = _PLACEHOLDER.sub(".+", node if is_open else other)  # nodes hold nothing else that re would read
+        return re.fullmatch(pattern, other if is_open else node) is not None
+    length, end_length = min(len(start), len(other_start)), min(len(end), len(other_end))
+    return (
+        start[:length] == other_start[:length]
+        and end[len(end) - end_length :] == other_end[len(other_end) - end_length :]
+    )
+
+
+def _clean(value: str | None, job: Job) -> str:
+    if value is None:
+        return job.null_as
+    if not value:
+        return job.empty_as
+    clean = _UNSAFE.sub("_", value)
+    if len(clean) > MAX_VALUE:
+        clean = clean[: MAX_VALUE - 7] + "-" + _digest((value,))[:6]
+    return clean
+
+
+def _digest(values: Sequence[str | None]) -> str:
+    # 0xFF and 0x00 stand for NULL and between values: neither can be part of UTF-8 text that came from a column
+    # without the other column differing too.
+    return sha256(b"\0".join(b"\xff" if v is None else v.encode() for v in values)).hexdigest()
+
+
+def _check(path: str) -> None:
+    if not _PATH.fullmatch(path):
+        raise BadMetric(f"render: {path!r} is not a metric path")
+    # 48: the value, the timestamp, two blanks and the line's end
+    if len(path) > MAX_LINE - 48 or max(map(len, path.split("."))) > MAX_NODE:
+        raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")

@@ -1,0 +1,210 @@
+"""Edge. The state file: its tables, how an older file becomes a current one, who may have it.
+
+Ids are TEXT: BIGINT UNSIGNED ends at 2^64-1, SQLite's integers at 2^63-1, and a bigger number in an INTEGER column
+silently becomes a float. They are compared by (length, text), because as plain text '9' > '10'.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from shipper.errors import ConfigError, StateBusy, StateCorrupt
+
+APPLICATION_ID = 0x53485052  # "SHPR": tells our file from any other SQLite file
+
+_IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
+
+_VERSION_1 = (
+    f"""
+    CREATE TABLE watermark ( -- how far each job has come: one row tells an operator everything
+        job TEXT PRIMARY KEY,
+        source TEXT NOT NULL,
+        id_table TEXT NOT NULL,
+        id_column TEXT NOT NULL,
+        value TEXT NOT NULL CHECK {_IS_ID.format("value")}, -- rows up to this id are counted and delivered
+        captured TEXT NOT NULL CHECK {_IS_ID.format("captured")}, -- rows up to this id are counted
+        complete_until TEXT, -- the source's time up to which everything is captured
+        updated TEXT NOT NULL,
+        CHECK ((length(value), value) <= (length(captured), captured))
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE series ( -- each metric path has one owner
+        id INTEGER PRIMARY KEY,
+        path TEXT NOT NULL UNIQUE,
+        job TEXT NOT NULL,
+        "group" TEXT NOT NULL, -- the raw values as a JSON array
+        last_seen TEXT NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE total ( -- the running value of each slot, and the outbox: changed until it is proven
+        slot INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        series INTEGER NOT NULL REFERENCES series (id),
+        value ANY NOT NULL,
+        revision INTEGER NOT NULL,
+        changed INTEGER NOT NULL CHECK (changed IN (0, 1)),
+        PRIMARY KEY (slot, step, series)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
+    """
+    CREATE TABLE unshown ( -- rows that cannot be shown, by cause: with them the sums equal the source
+        job TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (job, cause)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE recorded_window ( -- what a recheck compares: the ids of each window as they were counted
+        source TEXT NOT NULL,
+        id_table TEXT NOT NULL,
+        id_column TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        id_sum TEXT NOT NULL,
+        id_xor TEXT NOT NULL,
+        recorded TEXT NOT NULL,
+        PRIMARY KEY (source, id_table, id_column, after)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE identity ( -- which server a source was, and the row that stood at captured
+        job TEXT PRIMARY KEY,
+        server TEXT,
+        fingerprint TEXT
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE history ( -- the newest commits of watermarks
+        id INTEGER PRIMARY KEY,
+        job TEXT NOT NULL,
+        value TEXT NOT NULL,
+        committed TEXT NOT NULL
+    ) STRICT""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+"""Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring an empty or older file to the current version, in one transaction.
+
+    Raises:
+        StateCorrupt: the file is not ours, or a newer program wrote it.
+    """
+    _check(connection, path)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def lock(path: str) -> int:
+    """Take the lock beside the state file, and return its descriptor; closing that gives the lock back.
+
+    Raises:
+        StateBusy: another process has it.
+        ConfigError: the lock cannot be made there.
+    """
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"open state {path}: {error.strerror}",
+            hint="The directory of [state] path must exist and be writable for this user.",
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 20, 0).decode() or "unknown"
+        os.close(descriptor)
+        raise StateBusy(
+            f"open state {path}: another shipper has it, process {holder}",
+            hint="Two would destroy each other's totals: stop the other, or give this one its own [state] path.",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def holder(path: str) -> int | None:
+    """Return the process that holds the state; None when nobody does."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(descriptor, 20, 0) or 0)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def reader(path: str) -> Iterator[sqlite3.Connection]:
+    """Open the state read-only, beside the process that holds it.
+
+    Raises:
+        StateCorrupt: it is damaged, foreign or newer.
+        ConfigError: there is no such file, or it may not be read.
+    """
+    file = Path(path).absolute()
+    if not os.access(file, os.R_OK):
+        raise ConfigError(
+            f"read state {path}: there is no such file, or this user may not read it",
+            hint="`shipper run` makes it; [state] path says where.",
+        )
+    # without a -wal file nobody writes, and SQLite could not make one where we may only read
+    mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"
+    with (
+        translated(f"read state {path}"),
+        closing(sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True)) as connection,
+    ):
+        _check(connection, path)
+        yield connection
+
+
+@contextmanager
+def translated(step: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StateBusy(f"{step}: {error}", hint="Is the disk full or read-only, or the file in use?") from error
+    except sqlite3.IntegrityError as error:
+        raise StateCorrupt(f"{step}: {error}", hint="This is a bug, or somebody has edited the state.") from error
+    except sqlite3.DatabaseError as error:
+        raise StateCorrupt(
+            f"{step}: {error}",
+            hint="Restore the state from a backup; event-time jobs then come out right by themselves.",
+        ) from error
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a file that is not ours, or that a newer program wrote."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise StateCorrupt(
+            f"open state {path}: this SQLite file belongs to another program",
+            hint="Point [state] path at a file of shipper's own; a new one is made where none is.",
+        )
+    if version > len(MIGRATIONS):
+        raise StateCorrupt(
+            f"open state {path}: it has version {version}, this program knows {len(MIGRATIONS)}",
+            hint="Run the newer shipper again, or restore a backup made by this one.",
+        )

@@ -1,0 +1,250 @@
+"""Edge. SQLAlchemy: what a table's largest id is, and what a window of ids holds.
+
+The only module that knows SQL dialects. Sessions are read-only, in UTC, READ COMMITTED and autocommit: no
+transaction outlives its statement, so a reused connection sees new rows and a send never happens inside one
+(an open reader blocks ALTER TABLE, which then blocks every INSERT).
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from pymysql.constants import CR, ER
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from shipper.errors import QueryRefused, SourceUnavailable
+from shipper.model import Condition, Group, Observation, Query, Row, Window
+
+DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "sqlite")
+CONNECT_SECONDS = 5
+GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
+
+_REFUSED = {
+    ER.ACCESS_DENIED_ERROR,
+    ER.DBACCESS_DENIED_ERROR,
+    ER.TABLEACCESS_DENIED_ERROR,
+    ER.COLUMNACCESS_DENIED_ERROR,
+    ER.BAD_DB_ERROR,
+    ER.BAD_FIELD_ERROR,
+    ER.NO_SUCH_TABLE,
+    ER.PARSE_ERROR,
+}
+_NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
+
+
+class Source:
+    """One database, for any number of threads."""
+
+    def __init__(self, name: str, url: str, *, timeout: int, option_file: str | None = None, threads: int = 1) -> None:
+        """Connect nowhere yet. timeout bounds a statement, seconds; option_file is a MySQL one, for credentials."""
+        self.name = name
+        parsed = sa.make_url(url)
+        self._is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._timeout = timeout
+        # as many connections as threads: one beyond the pool would be opened and closed at every use
+        self._engine = sa.create_engine(
+            parsed,
+            isolation_level="AUTOCOMMIT",
+            pool_size=threads,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_pre_ping=not self._is_sqlite,
+            connect_args=self._connect_arguments(parsed, option_file),
+            poolclass=sa.pool.QueuePool,
+        )
+        sa.event.listen(self._engine, "connect", self._prepare)
+
+    def __str__(self) -> str:
+        url = self._engine.url
+        return f"{url.get_backend_name()} {url.host or ''}{'' if self._is_sqlite else '/'}{url.database or ''}"
+
+    def observe(self, query: Query) -> Observation:
+        """Read the table's largest id and the source's time.
+
+        Raises:
+            SourceUnavailable: no answer, or not in time.
+            QueryRefused: the database will not run it.
+        """
+        statement = sa.select(sa.func.max(_column(query.id)), _Now()).select_from(_table(query))
+        with self._connected(f"observe {query.table}") as connection:
+            largest, source_time = connection.execute(statement).one()
+        return Observation(id=int(largest or 0), time=int(source_time), clock=time.monotonic())
+
+    def read(self, query: Query, window: Window) -> list[Row]:
+        """Count the window's rows by bucket and group: see shipper.capture.Source."""
+        with self._connected(f"read {query.table} {window}") as connection:
+            rows = connection.execute(_count(query, window)).all()
+        return [Row(bucket=row[0], group=_group(row[1:-1]), rows=row[-1]) for row in rows]
+
+    def version(self) -> str:
+        """Return the server's version, having connected."""
+        with self._connected("connect") as connection:
+            info = connection.dialect.server_version_info or ()
+            kind = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
+        return f"{kind} {'.'.join(str(part) for part in info if isinstance(part, int))}"
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
+    def _connect_arguments(self, url: sa.URL, option_file: str | None) -> dict[str, Any]:
+        if self._is_sqlite:
+            return {"timeout": self._timeout, "check_same_thread": False}
+        arguments: dict[str, Any] = {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": self._timeout + GRACE_SECONDS,
+            "write_timeout": self._timeout + GRACE_SECONDS,
+            "charset": "utf8mb4",
+        }
+        if option_file:
+            arguments["read_default_file"] = option_file
+        if "unix_socket" not in url.query and url.host is None:
+            arguments["host"] = "127.0.0.1"
+        return arguments
+
+    def _prepare(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        """Make a new session read-only, in UTC, READ COMMITTED, with the statement limit on the server."""
+        cursor = connection.cursor()
+        if self._is_sqlite:
+            cursor.execute("PRAGMA query_only = ON")
+        else:
+            cursor.execute("SET time_zone = '+00:00'")
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            cursor.execute("SELECT VERSION()")
+            if "MariaDB" in str(cursor.fetchone()):
+                cursor.execute(f"SET SESSION max_statement_time = {self._timeout}")
+            else:  # MySQL counts in milliseconds
+                cursor.execute(f"SET SESSION max_execution_time = {self._timeout * 1000}")
+        cursor.close()
+
+    @contextmanager
+    def _connected(self, step: str) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.TimeoutError as error:
+            raise SourceUnavailable(f"{step}: all connections to {self.name} are busy") from error
+        except sa.exc.DBAPIError as error:
+            raise _translated(error, f"{step}: ") from error
+
+
+def _translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
+    """Say in one line what the driver said; never the statement's values."""
+    arguments = error.orig.args if error.orig else ()
+    code = arguments[0] if arguments and isinstance(arguments[0], int) else None
+    message = f"{step}{arguments[-1] if arguments else error.orig}"
+    if code in _REFUSED:
+        return QueryRefused(message, hint="Check the names in the job, and the grants of the source's user.")
+    if code in _NO_SERVER:
+        return SourceUnavailable(message, hint="Is the database up, and does `url` name its host and port?")
+    if "no such" in message or (code is None and isinstance(error, sa.exc.ProgrammingError)):
+        return QueryRefused(message, hint="Check the names in the job against the table.")
+    return SourceUnavailable(message)
+
+
+def _table(query: Query) -> sa.TableClause:
+    schema, _, name = query.table.rpartition(".")
+    return sa.table(sa.quoted_name(name, quote=True), schema=sa.quoted_name(schema, quote=True) if schema else None)
+
+
+def _column(name: str) -> sa.ColumnClause[Any]:
+    return sa.column(sa.quoted_name(name, quote=True))
+
+
+def _count(query: Query, window: Window) -> sa.Select[Any]:
+    """Select the bucket, the group columns and the count, of one window."""
+    identity = _column(query.id)
+    bucket: sa.ColumnElement[Any] = _bucket(query) if query.time else sa.null()
+    columns = [bucket, *(_Text(_column(name)) for name in query.by)]
+    # labels that no table has: GROUP BY would take the table's column for the label
+    labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
+    statement: sa.Select[Any] = (
+        sa.select(*labelled, sa.func.count())
+        .select_from(_table(query))
+        .where(identity > window.after, identity <= window.upto, *map(_matches, query.where))
+    )
+    keys = labelled if query.time else labelled[1:]
+    if not keys:  # one row also when nothing matches: leave it out
+        return statement.having(sa.func.count() > 0)
+    return statement.group_by(*(sa.text(key.name) for key in keys))
+
+
+def _matches(condition: Condition) -> sa.ColumnElement[bool]:
+    column = _column(condition.column)
+    if len(condition.values) == 1:
+        return column == sa.literal(condition.values[0])
+    return column.in_(condition.values)
+
+
+def _bucket(query: Query) -> sa.ColumnElement[int]:
+    """Floor the event time to its bucket; also right before 1970, where % is negative."""
+    assert query.time
+    seconds = _Epoch(_column(query.time))
+    length: sa.ColumnElement[int] = sa.literal_column(str(query.bucket))
+    return seconds - ((seconds % length) + length) % length
+
+
+def _group(values: Iterable[bytes | None]) -> Group:
+    return tuple(None if value is None else bytes(value).decode("utf-8", "backslashreplace") for value in values)
+
+
+class _Text(FunctionElement[bytes]):
+    """A value's text as UTF-8 bytes, so that grouping knows no collation: 'Login', 'login' and 'login ' differ."""
+
+    inherit_cache = True
+    name = "shipper_text"
+
+
+class _Epoch(FunctionElement[int]):
+    """A UTC time column as whole epoch seconds, rounded down."""
+
+    inherit_cache = True
+    name = "shipper_epoch"
+    type = sa.Integer()
+
+
+class _Now(FunctionElement[int]):
+    """The server's clock, epoch seconds."""
+
+    inherit_cache = True
+    name = "shipper_Now"
+
+
+@compiles(_Text)
+def _text_mysql(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
+
+
+@compiles(_Text, "sqlite")
+def _text_sqlite(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(CAST({compiler.process(element.clauses, **options)} AS TEXT) AS BLOB)"
+
+
+@compiles(_Epoch)
+def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038
+    column = compiler.process(element.clauses, **options)
+    return f"CAST(FLOOR(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column}) / 1000000) AS SIGNED)"
+
+
+@compiles(_Epoch, "sqlite")
+def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # without SUBSTR 23:59:59.999999 rounds up a second
+    return f"CAST(STRFTIME('%s', SUBSTR({compiler.process(element.clauses, **options)}, 1, 19)) AS INTEGER)"
+
+
+@compiles(_Now)
+def _time_mysql(_element: _Now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "UNIX_TIMESTAMP()"
+
+
+@compiles(_Now, "sqlite")
+def _time_sqlite(_element: _Now, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "CAST(STRFTIME('%s', 'now') AS INTEGER)"

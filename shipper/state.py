@@ -1,0 +1,262 @@
+"""Edge. SQLite: watermarks, totals (which are the outbox), the owners of paths; what survives a crash.
+
+Strategy: one writer, one connection, explicit BEGIN IMMEDIATE, WAL with synchronous=FULL, so that whatever a
+`with` block has left is on disk whole, and whatever it has not left never happened. Another process is kept out
+by a lock on a file beside the state, which the kernel releases however we end.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+from shipper.errors import StateCorrupt
+from shipper.model import Cause, Changed, Group, Job, Key, Note, Position, Standing, Waiting, Window
+from shipper.schema import lock, migrate, reader, translated
+
+BUSY_SECONDS = 5
+HISTORY_ROWS = 10_000
+
+_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+
+_BEGIN = f"""
+    INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
+    VALUES (?, ?, ?, ?, ?, ?, {_NOW})"""
+# A job with nothing waiting has nothing to send: its watermark follows captured at once.
+_CAPTURED = f"""
+    UPDATE watermark
+    SET value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END,
+        captured = :upto, updated = {_NOW},
+        complete_until = COALESCE(strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch'), complete_until)
+    WHERE job = :job AND captured = :after"""
+_TOTAL = """
+    INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, 1)
+    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 1"""
+_UNSHOWN = """
+    INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
+_CLAIM = f'INSERT INTO series (path, job, "group", last_seen) VALUES (?, ?, ?, {_NOW})'
+# to the hour is enough, and spares a write a tick
+_SEEN = f"""
+    UPDATE series SET last_seen = {_NOW}
+    WHERE id = ? AND last_seen < strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-1 hour')"""
+
+_WAITING = """
+    SELECT series.job, total.slot, total.step, COUNT(*)
+    FROM total INDEXED BY total_changed JOIN series ON series.id = total.series
+    WHERE total.changed = 1 AND total.revision > ? AND total.revision <= ?
+    GROUP BY series.job, total.slot, total.step ORDER BY total.slot DESC, total.step, series.job"""
+_CHANGED = """
+    SELECT total.series, series.job, series.path, total.value
+    FROM total JOIN series ON series.id = total.series
+    WHERE total.slot = :slot AND total.step = :step AND total.series > :beyond
+        AND total.changed = 1 AND total.revision > :after AND total.revision <= :upto
+    ORDER BY total.series LIMIT :limit"""
+# It cannot move back, nor beyond captured (a CHECK of the table).
+_COMMIT = f"""
+    UPDATE watermark SET value = :value, updated = {_NOW}
+    WHERE job = :job AND (length(:value), :value) > (length(value), value)"""
+_HISTORY = f"INSERT INTO history (job, value, committed) VALUES (?, ?, {_NOW})"
+_FORGET_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
+_PROVE = """
+    UPDATE total SET changed = 0
+    WHERE changed = 1 AND revision > ? AND revision <= ? AND step = ? AND slot >= ?"""
+
+_STANDING = """
+    SELECT job, value, captured, complete_until, updated, (
+        SELECT COUNT(*) FROM total JOIN series ON series.id = total.series
+        WHERE total.changed = 1 AND series.job = watermark.job), (
+        SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job)
+    FROM watermark ORDER BY job"""
+
+
+class State:
+    """The state file, held by this process alone."""
+
+    def __init__(self, path: str) -> None:
+        """Open or make the file.
+
+        Raises:
+            StateBusy: another process holds it, or it cannot be written.
+            StateCorrupt: it is damaged, foreign or newer.
+        """
+        self.path = path
+        self._mutex = threading.RLock()  # one connection for all threads
+        self._lock = lock(path)
+        try:
+            with translated(f"open state {path}"):
+                self._connection = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA foreign_keys = ON")
+                migrate(self._connection, path)
+                (self._revision,) = self._connection.execute(
+                    "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
+                ).fetchone()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let others have it."""
+        with self._mutex:
+            self._connection.close()
+            os.close(self._lock)
+
+    def position(self, job: str) -> Position | None:
+        """Return how far a job has come; None when it is new."""
+        with self._reading("read position") as connection:
+            row = connection.execute(
+                "SELECT source, id_table, id_column, value, captured FROM watermark WHERE job = ?", (job,)
+            ).fetchone()
+        if row is None:
+            return None
+        source, table, identity, value, captured = row
+        return Position(source, table, identity, int(value), int(captured))
+
+    def captured(self, job: str) -> int | None:
+        """Return how far a job has captured; None when it is new."""
+        position = self.position(job)
+        return position.captured if position else None
+
+    def begin(self, job: Job, captured: int) -> None:
+        """Store a new job that stands at captured, delivered."""
+        identity = (job.name, job.source, job.query.table, job.query.id, str(captured), str(captured))
+        with self._writing(f"begin job {job.name}") as connection:
+            connection.execute(_BEGIN, identity)
+
+    @contextmanager
+    def recording(self, job: str, window: Window) -> Iterator["Recording"]:
+        """Open the transaction that records a window: see shipper.capture.Ledger."""
+        with self._writing(f"record {job} {window}") as connection:
+            recording = Recording(connection, job, window, self._revision + 1)
+            yield recording
+            if not recording.is_written:
+                raise StateCorrupt(
+                    f"record {job} {window}: captured is elsewhere now",
+                    hint="Something else has written to the state file; is it shared with another shipper?",
+                )
+        self._revision += 1
+
+    def note(self, after: int, upto: int | None = None) -> Note:
+        """Note what changed: see shipper.courier.Outbox."""
+        with self._reading("note what changed") as connection:
+            upto = self._revision if upto is None else upto
+            waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
+            behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()
+        return Note(upto, {job: int(captured) for job, captured in behind}, [Waiting(*row) for row in waiting])
+
+    def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
+        """Return, by series, the changed totals of one slot with a revision in (after, upto], series > beyond."""
+        what = {"slot": slot, "step": step, "after": after, "upto": upto, "beyond": beyond, "limit": limit}
+        with self._reading("read what changed") as connection:
+            return [Changed(*row) for row in connection.execute(_CHANGED, what)]
+
+    def commit(self, watermarks: Mapping[str, int]) -> None:
+        """Store watermarks durably; none moves back."""
+        with self._writing("commit watermarks") as connection:
+            for job, value in watermarks.items():
+                if connection.execute(_COMMIT, {"job": job, "value": str(value)}).rowcount:
+                    connection.execute(_HISTORY, (job, str(value)))
+            connection.execute(_FORGET_HISTORY, (HISTORY_ROWS,))
+
+    def prove(self, *, after: int, upto: int, step: int, oldest: int) -> None:
+        """Hold what still has a revision in (after, upto] for delivered for good, from a slot on."""
+        with self._writing("prove totals") as connection:
+            connection.execute(_PROVE, (after, upto, step, oldest))
+
+    @contextmanager
+    def _reading(self, step: str) -> Iterator[sqlite3.Connection]:
+        with self._mutex, translated(step):
+            yield self._connection
+
+    @contextmanager
+    def _writing(self, step: str) -> Iterator[sqlite3.Connection]:
+        with self._mutex, translated(step):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk has rolled back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def standings(path: str) -> dict[str, Standing]:
+    """Read how far each job has come, by job, without disturbing the process that holds the state.
+
+    Raises:
+        StateCorrupt: it is damaged, foreign or newer.
+        ConfigError: there is no such file, or it may not be read.
+    """
+    with reader(path) as connection:
+        rows = connection.execute(_STANDING).fetchall()
+    return {
+        job: Standing(int(value), int(captured), complete_until, updated, unproven, json.loads(unshown))
+        for job, value, captured, complete_until, updated, unproven, unshown in rows
+    }
+
+
+class Recording:
+    """One open transaction of State.recording."""
+
+    def __init__(self, connection: sqlite3.Connection, job: str, window: Window, revision: int) -> None:
+        self.is_written = False
+        self._connection = connection
+        self._job = job
+        self._window = window
+        self._revision = revision
+        self._series: dict[str, int] = {}
+
+    def claim(self, path: str, group: Group) -> bool:
+        """Make the path this job's group's if it is nobody's; return whether it is the group's now."""
+        raw = json.dumps(group)
+        owner = self._connection.execute('SELECT id, job, "group" FROM series WHERE path = ?', (path,)).fetchone()
+        if owner is None:
+            series = self._connection.execute(_CLAIM, (path, self._job, raw)).lastrowid
+            assert series is not None
+        elif owner[1:] == (self._job, raw):
+            series = owner[0]
+        else:
+            return False
+        self._series[path] = series
+        return True
+
+    def totals(self, keys: Iterator[Key]) -> dict[Key, int]:
+        """Return the totals that exist among keys, whose paths are claimed."""
+        found = {}
+        for key in keys:
+            row = self._connection.execute(
+                "SELECT value FROM total WHERE slot = ? AND step = ? AND series = ?",
+                (key.slot, key.step, self._series[key.path]),
+            ).fetchone()
+            if row is not None:
+                found[key] = row[0]
+        return found
+
+    def write(self, totals: Mapping[Key, int], unshown: Mapping[Cause, int], complete_until: int | None) -> None:
+        """Store the new totals, add to the counters, and set captured to the window's upper end."""
+        captured = {
+            "job": self._job,
+            "after": str(self._window.after),
+            "upto": str(self._window.upto),
+            "totals": len(totals),
+            "complete_until": complete_until,
+        }
+        self.is_written = self._connection.execute(_CAPTURED, captured).rowcount == 1
+        self._connection.executemany(
+            _TOTAL,
+            ((key.slot, key.step, self._series[key.path], value, self._revision) for key, value in totals.items()),
+        )
+        self._connection.executemany(_SEEN, ((series,) for series in self._series.values()))
+        self._connection.executemany(_UNSHOWN, ((self._job, cause.value, rows) for cause, rows in unshown.items()))
