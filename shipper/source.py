@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import Condition, Group, Observation, Query, Row, Window
+from shipper.model import Group, Observation, Query, Row, Scalar, Window
 
 DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "sqlite")
 CONNECT_SECONDS = 5
@@ -71,7 +71,8 @@ class Source:
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database will not run it.
         """
-        statement = sa.select(sa.func.max(_column(query.id)), _Now()).select_from(_table(query))
+        table = _table(query)
+        statement = sa.select(sa.func.max(table.c[query.id]), _Now()).select_from(table)
         with self._connected(f"observe {query.table}") as connection:
             largest, source_time = connection.execute(statement).one()
         return Observation(id=int(largest or 0), time=int(source_time), clock=time.monotonic())
@@ -150,25 +151,26 @@ def _translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | Quer
 
 
 def _table(query: Query) -> sa.TableClause:
+    """Name the table and its columns. A bare name that is no column would be a string to SQLite, table.name is not."""
     schema, _, name = query.table.rpartition(".")
-    return sa.table(sa.quoted_name(name, quote=True), schema=sa.quoted_name(schema, quote=True) if schema else None)
-
-
-def _column(name: str) -> sa.ColumnClause[Any]:
-    return sa.column(sa.quoted_name(name, quote=True))
+    names = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
+    columns = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
+    return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
 
 
 def _count(query: Query, window: Window) -> sa.Select[Any]:
     """Select the bucket, the group columns and the count, of one window."""
-    identity = _column(query.id)
-    bucket: sa.ColumnElement[Any] = _bucket(query) if query.time else sa.null()
-    columns = [bucket, *(_Text(_column(name)) for name in query.by)]
+    table = _table(query)
+    identity = table.c[query.id]
+    bucket: sa.ColumnElement[Any] = _bucket(table.c[query.time], query.bucket) if query.time else sa.null()
+    columns: list[sa.ColumnElement[Any]] = [bucket, *(_Text(table.c[name]) for name in query.by)]
     # labels that no table has: GROUP BY would take the table's column for the label
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
+    conditions = [_holds(table.c[column], values) for column, values in query.where]
     statement: sa.Select[Any] = (
         sa.select(*labelled, sa.func.count())
-        .select_from(_table(query))
-        .where(identity > window.after, identity <= window.upto, *map(_matches, query.where))
+        .select_from(table)
+        .where(identity > window.after, identity <= window.upto, *conditions)
     )
     keys = labelled if query.time else labelled[1:]
     if not keys:  # one row also when nothing matches: leave it out
@@ -176,19 +178,15 @@ def _count(query: Query, window: Window) -> sa.Select[Any]:
     return statement.group_by(*(sa.text(key.name) for key in keys))
 
 
-def _matches(condition: Condition) -> sa.ColumnElement[bool]:
-    column = _column(condition.column)
-    if len(condition.values) == 1:
-        return column == sa.literal(condition.values[0])
-    return column.in_(condition.values)
+def _holds(column: sa.ColumnElement[Any], values: tuple[Scalar, ...]) -> sa.ColumnElement[bool]:
+    return column == sa.literal(values[0]) if len(values) == 1 else column.in_(values)
 
 
-def _bucket(query: Query) -> sa.ColumnElement[int]:
+def _bucket(time_column: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[int]:
     """Floor the event time to its bucket; also right before 1970, where % is negative."""
-    assert query.time
-    seconds = _Epoch(_column(query.time))
-    length: sa.ColumnElement[int] = sa.literal_column(str(query.bucket))
-    return seconds - ((seconds % length) + length) % length
+    seconds = _Epoch(time_column)
+    size: sa.ColumnElement[int] = sa.literal_column(str(length))
+    return seconds - ((seconds % size) + size) % size
 
 
 def _group(values: Iterable[bytes | None]) -> Group:
