@@ -4,7 +4,7 @@ Strategy: a window's rows, its totals and `captured` become durable in one trans
 instruction has either counted the window or not. Nothing else adds to a total.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,7 +70,7 @@ class Captured:
 
 def capture(
     job: Job, horizon: Observation, *, source: Source, ledger: Ledger, archive: Archive, now: int
-) -> Iterator[Captured]:
+) -> Generator[Captured, None, None]:
     """Capture, window by window, what the table holds up to the horizon; yield after each that is recorded.
 
     Whoever iterates may stop after any window. now is our wall clock, epoch seconds.

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from shipper.errors import ConfigError, StateBusy, StateCorrupt
 
@@ -88,13 +89,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 """Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
 
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring an empty or older file to the current version, in one transaction.
+def prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Make the connection durable, and bring an empty or older file to the current version, in one transaction.
 
     Raises:
         StateCorrupt: the file is not ours, or a newer program wrote it.
     """
-    _check(connection, path)
+    _check(connection, path)  # before anything is changed
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -109,8 +113,8 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def lock(path: str) -> int:
-    """Take the lock beside the state file, and return its descriptor; closing that gives the lock back.
+def lock(path: str) -> BinaryIO:
+    """Take the lock beside the state file, and return it; closing it gives the lock back.
 
     Raises:
         StateBusy: another process has it.
@@ -134,7 +138,7 @@ def lock(path: str) -> int:
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
+    return os.fdopen(descriptor, "r+b", buffering=0)
 
 
 def holder(path: str) -> int | None:

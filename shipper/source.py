@@ -154,7 +154,7 @@ def _table(query: Query) -> sa.TableClause:
     """Name the table and its columns. A bare name that is no column would be a string to SQLite, table.name is not."""
     schema, _, name = query.table.rpartition(".")
     names = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
-    columns = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
     return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
 
 

@@ -6,7 +6,6 @@ by a lock on a file beside the state, which the kernel releases however we end.
 """
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Self
 
 from shipper.errors import StateCorrupt
 from shipper.model import Cause, Changed, Group, Job, Key, Note, Position, Standing, Waiting, Window
-from shipper.schema import lock, migrate, reader, translated
+from shipper.schema import lock, prepare, reader, translated
 
 BUSY_SECONDS = 5
 HISTORY_ROWS = 10_000
@@ -89,15 +88,12 @@ class State:
         try:
             with translated(f"open state {path}"):
                 self._connection = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute("PRAGMA foreign_keys = ON")
-                migrate(self._connection, path)
+                prepare(self._connection, path)
                 (self._revision,) = self._connection.execute(
                     "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
                 ).fetchone()
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             raise
 
     def __enter__(self) -> Self:
@@ -110,7 +106,7 @@ class State:
         """Close the file and let others have it."""
         with self._mutex:
             self._connection.close()
-            os.close(self._lock)
+            self._lock.close()
 
     def position(self, job: str) -> Position | None:
         """Return how far a job has come; None when it is new."""

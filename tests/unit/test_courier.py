@@ -1,0 +1,320 @@
+"""The second sentence: rounds, commits, replays and doubt."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import ARCHIVE, NOW, job
+from fakes import FakeCarbon
+
+from shipper.capture import record
+from shipper.courier import Courier, Delivered, backoff
+from shipper.errors import DeliveryFailed
+from shipper.fold import Folded
+from shipper.model import Window
+from shipper.state import State
+
+MINUTE = NOW
+REPLAY = (60, 600, 3600)
+
+
+class Desk:
+    """A courier at work between a real state and a fake Carbon that notes each batch."""
+
+    def __init__(self, state: State, *, batch: int = 100, replay: tuple[int, ...] = REPLAY) -> None:
+        self.state = state
+        self.carbon = FakeCarbon()
+        self.batches: list[list[str]] = []
+        self.clock = 1000.0
+        self.courier = Courier(state, self, archive=ARCHIVE, batch=batch, replay=replay)
+
+    def deliver(self, lines: bytes) -> None:
+        """Note the batch, and pass it on."""
+        self.carbon.deliver(lines)
+        self.batches.append(lines.decode().splitlines())
+
+    def is_alive(self) -> bool:
+        """Ask Carbon."""
+        return self.carbon.is_alive()
+
+    def record(self, name: str, after: int, upto: int, counts: dict[tuple[str, int], int]) -> None:
+        """Record a window of a job, which begins with it."""
+        wanted = job(name)
+        if self.state.captured(name) is None:
+            self.state.begin(wanted, after)
+        folded = Folded({((action,), slot): rows for (action, slot), rows in counts.items()})
+        record(wanted, Window(after, upto), folded, ledger=self.state, step=60, complete_until=None)
+
+    def step(self, *, now: int = NOW) -> Delivered | None:
+        """Take one step."""
+        return self.courier.step(now=now, clock=self.clock)
+
+    def run(self) -> list[list[str]]:
+        """Take steps until nothing waits; return the batches that went."""
+        self.batches.clear()
+        for _ in range(100):
+            if self.step() is None:
+                return self.batches
+        raise AssertionError("the courier never comes to rest")
+
+    def watermark(self, name: str) -> int:
+        """Return a job's watermark."""
+        position = self.state.position(name)
+        assert position is not None
+        return position.watermark
+
+    def unproven(self) -> int:
+        """Count the totals that wait or are not proven."""
+        count: int = self.state._connection.execute("SELECT COUNT(*) FROM total WHERE changed = 1").fetchone()[0]
+        return count
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give an empty state."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield state
+
+
+def test_nothing_to_do(state: State) -> None:
+    """Without a change nothing is sent and nothing is due."""
+    desk = Desk(state)
+
+    assert desk.step() is None
+    assert desk.courier.delay(desk.clock) is None
+
+
+def test_newest_slots_first_across_jobs(state: State) -> None:
+    """The current minute of every job goes before the past of any."""
+    desk = Desk(state, batch=2)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", MINUTE - 60): 2, ("x", MINUTE - 120): 3})
+    desk.record("b", 0, 5, {("y", MINUTE): 4})
+
+    assert desk.run() == [
+        [f"a.x.count 1 {MINUTE}", f"b.y.count 4 {MINUTE}"],
+        [f"a.x.count 2 {MINUTE - 60}", f"a.x.count 3 {MINUTE - 120}"],
+    ]
+
+
+def test_newest_round_first(state: State) -> None:
+    """What is recorded while an older round goes out is sent before the rest of that round."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE - 60 * n): n + 1 for n in range(3)})
+    desk.step()
+    desk.record("b", 0, 5, {("y", MINUTE): 4})
+    desk.step()
+
+    assert [batch[0].split()[0] for batch in desk.batches] == ["a.x.count", "b.y.count"]
+
+
+def test_watermark_moves_with_last_batch(state: State) -> None:
+    """A job's watermark moves once the last of its totals is confirmed, and not before."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1, ("z", MINUTE): 1})
+
+    seen = [(desk.step(), desk.watermark("a")) for _ in range(3)]
+
+    assert [watermark for _, watermark in seen] == [0, 0, 5]
+    assert seen[2][0] == Delivered(1, {"a": 5}, is_replay=False)
+
+
+def test_watermark_waits_for_older_round(state: State) -> None:
+    """A newer round that is through does not move the watermark past what an older one still holds."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.step()
+    desk.record("a", 5, 9, {("x", MINUTE): 1})
+    desk.step()
+
+    assert desk.watermark("a") == 0
+    desk.run()
+    assert desk.watermark("a") == 9
+
+
+def test_watermark_of_moved_total(state: State) -> None:
+    """A total that changes while it waits is sent once, with its newest value, and then counts as delivered."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.step()
+    desk.record("a", 5, 9, {("y", MINUTE): 1})
+
+    assert desk.run() == [[f"a.y.count 2 {MINUTE}"]]
+    assert desk.watermark("a") == 9
+
+
+def test_watermark_without_totals(state: State) -> None:
+    """A window that brought nothing needs nothing sent, also when it follows one that waits."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {})
+    assert desk.watermark("a") == 5
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+    desk.record("a", 6, 9, {})
+    assert desk.watermark("a") == 5
+    desk.run()
+
+    assert desk.watermark("a") == 9
+
+
+def test_slot_larger_than_batch(state: State) -> None:
+    """A slot of many series goes out in several batches, each series once."""
+    desk = Desk(state, batch=3)
+    desk.record("a", 0, 9, {(f"s{n}", MINUTE): n + 1 for n in range(8)})
+
+    batches = desk.run()
+
+    assert [len(batch) for batch in batches] == [3, 3, 2]
+    assert {f"a.s{n}.count {n + 1} {MINUTE}" for n in range(8)} == {line for batch in batches for line in batch}
+
+
+def test_failed_batch_goes_again(state: State) -> None:
+    """After a failure the same totals go again, with the values they have then."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.carbon.kill()
+    with pytest.raises(DeliveryFailed):
+        desk.step()
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+    desk.carbon.start()
+    assert desk.watermark("a") == 0
+
+    assert desk.run() == [[f"a.x.count 2 {MINUTE}"]]
+    assert desk.watermark("a") == 6
+
+
+def test_replays_then_proven(state: State) -> None:
+    """A total goes again 1 min, 10 min and 1 h after its first confirmation, and is proven after the last.
+
+    Mutant: prove at once.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    sent = []
+    for seconds in range(0, 3700, 10):
+        desk.clock = 1000.0 + seconds
+        if desk.run():
+            sent.append(seconds)
+            assert desk.unproven() == (0 if seconds == 3600 else 1)
+
+    assert sent == [60, 600, 3600]
+    assert desk.courier.delay(desk.clock) is None
+
+
+def test_replay_sends_current_value_once(state: State) -> None:
+    """A total that has changed since is not replayed for its old value."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.run()
+    desk.clock += 30
+    desk.record("a", 5, 9, {("x", MINUTE): 1})
+    assert desk.run() == [[f"a.x.count 2 {MINUTE}"]]
+    desk.clock += 31
+
+    assert desk.run() == [[f"a.y.count 1 {MINUTE}"]]
+
+
+def test_neighbours_replayed_together(state: State) -> None:
+    """Rounds that follow each other closely are remembered, and replayed, as one; nothing of them is left out."""
+    desk = Desk(state)
+    for n in range(50):
+        desk.record("a", n, n + 1, {(f"s{n}", MINUTE): 1})
+        desk.run()
+        desk.clock += 0.05
+    assert len(desk.courier._sent) == 1
+    desk.clock += 60
+
+    assert [len(batch) for batch in desk.run()] == [50]
+
+
+def test_killed_carbon_gets_all_again(state: State) -> None:
+    """When the witness ends, what was confirmed and is not proven goes again at once.
+
+    Mutant: do not look at the witness.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    desk.carbon.kill()
+    desk.carbon.start()
+
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_kill_after_each_replay(state: State) -> None:
+    """Only replays to a Carbon that has lived since the first confirmation prove anything.
+
+    Mutants: keep the stage when in doubt; keep the first confirmation's time.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    for seconds in REPLAY:  # each time it dies within its flush time
+        desk.clock += seconds
+        desk.run()
+        desk.carbon.kill()
+        desk.carbon.start()
+
+    assert desk.unproven() == 1
+    desk.run()
+    assert desk.carbon.sums() == {"a.x.count": {MINUTE: 1}}
+    for seconds in (3600, 3600, 3600, 3600):
+        desk.carbon.flush()
+        desk.clock += seconds
+        desk.run()
+    desk.carbon.kill()
+    assert desk.unproven() == 0
+    assert desk.carbon.sums() == {"a.x.count": {MINUTE: 1}}
+
+
+def test_failure_in_midst_of_round(state: State) -> None:
+    """A failure casts doubt on what the same round had confirmed before: it goes again once the round is through.
+
+    Mutant: doubt only finished rounds.
+    """
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.step()
+    desk.carbon.kill()
+    with pytest.raises(DeliveryFailed):
+        desk.step()
+    desk.carbon.start()
+
+    desk.run()
+    assert desk.carbon.sums() == {"a.x.count": {MINUTE: 1}, "a.y.count": {MINUTE: 1}}
+
+
+def test_restart_sends_unproven(state: State) -> None:
+    """A new courier knows nothing of what was sent, and sends all that is not proven."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+
+    assert Desk(state).run() == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_no_proof_wanted(state: State) -> None:
+    """Without replays a confirmation is believed."""
+    desk = Desk(state, replay=())
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+
+    assert desk.unproven() == 0
+
+
+def test_too_old_for_finest_archive(state: State) -> None:
+    """A total that has grown too old would overwrite a coarser sum: it is held, and the watermark with it."""
+    desk = Desk(state)
+    later = MINUTE + ARCHIVE.duration
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", later): 2})
+    desk.step(now=later)
+    desk.step(now=later)
+
+    assert desk.batches == [[f"a.x.count 2 {later}"]]
+    assert desk.watermark("a") == 0
+
+
+@pytest.mark.parametrize(("failures", "shortest", "longest"), [(1, 0.125, 0.25), (3, 0.5, 1), (5, 2, 4), (1000, 2, 4)])
+def test_backoff(failures: int, shortest: float, longest: float) -> None:
+    """The pause doubles up to 4 s, so that the first delivery follows Carbon's return within 5 s."""
+    assert backoff(failures, 0.0) == shortest
+    assert backoff(failures, 1.0) == longest

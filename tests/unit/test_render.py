@@ -1,0 +1,192 @@
+"""Names and lines, to the byte."""
+
+import re
+from hashlib import sha256
+
+import graphyte
+import pytest
+from builders import job
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipper.errors import BadMetric
+from shipper.model import Group
+from shipper.render import is_template, line, may_collide, own_path, path_of, placeholders
+
+VALUES = st.one_of(st.none(), st.text(max_size=300))
+LONG = "x" * 300
+
+
+def _hash(value: str, digits: int = 6) -> str:
+    return sha256(value.encode()).hexdigest()[:digits]
+
+
+@pytest.mark.parametrize(
+    ("value", "node"),
+    [
+        ("login", "login"),
+        ("Log-in_2", "Log-in_2"),
+        ("a b", "a_b"),
+        ("a.b", "a_b"),
+        ("a..b", "a__b"),
+        ("../etc/passwd", "___etc_passwd"),
+        ("a;b=c", "a_b_c"),
+        ("a\nb 5 0\nc", "a_b_5_0_c"),
+        ("a\0b", "a_b"),
+        ("São Tomé", "S_o_Tom_"),
+        ("a\u00a0b\u2028c", "a_b_c"),
+        ("*?[]{}", "______"),
+        ("\U0001f600", "_"),
+        ("\u0665", "_"),
+        ("", "empty"),
+        (None, "none"),
+        ("x" * 100, "x" * 100),
+        ("x" * 101, "x" * 93 + "-" + _hash("x" * 101)),
+        (LONG, "x" * 93 + "-" + _hash(LONG)),
+    ],
+)
+def test_path_of_value(value: str | None, node: str) -> None:
+    """A group value becomes one node, dots in it too."""
+    assert path_of(job(), (value,), "count") == f"events.{node}.count"
+
+
+def test_path_of_template() -> None:
+    """Columns may stand anywhere in the template, in any order, the measure too."""
+    wanted = job(template="audit.{measure}.by-{outcome}.{action}", by=("action", "outcome"))
+
+    assert path_of(wanted, ("login", "ok"), "count") == "audit.count.by-ok.login"
+
+
+def test_path_of_too_long() -> None:
+    """A path that Carbon could not store is refused."""
+    columns = tuple(f"c{n}" for n in range(12))
+    wide = job(template=".".join(f"{{{column}}}" for column in columns), by=columns)
+
+    with pytest.raises(BadMetric, match="too long"):
+        path_of(wide, (LONG,) * 12, "count")
+
+
+class Owners:
+    """The registry's rule: a path is the first claimant's."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, Group] = {}
+
+    def claim(self, path: str, group: Group) -> bool:
+        """Say whether the path is this group's."""
+        return self.owners.setdefault(path, group) == group
+
+
+def test_own_path_collision() -> None:
+    """The first value that cleans to a path has it, a later one gets a hash, and both keep theirs."""
+    owners = Owners()
+    for _ in range(2):
+        assert own_path(job(), ("a b",), "count", claim=owners.claim) == "events.a_b.count"
+        assert own_path(job(), ("a_b",), "count", claim=owners.claim) == f"events.a_b-{_hash('a_b')}.count"
+
+
+def test_own_path_hash_taken() -> None:
+    """Where even the short hash is taken, a longer one is not."""
+    owners = Owners()
+    owners.owners = {"events.a_b.count": ("x",), f"events.a_b-{_hash('a b')}.count": ("y",)}
+
+    assert own_path(job(), ("a b",), "count", claim=owners.claim) == f"events.a_b-{_hash('a b', 16)}.count"
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), max_size=30))
+def test_own_path_injective(groups: list[tuple[str | None, str | None]]) -> None:
+    """Different groups never share a path, and each path is one that Carbon stores as it is written.
+
+    Mutant: clean without claiming.
+    """
+    owners = Owners()
+    wanted = job(by=("action", "outcome"), template="{action}.{outcome}.{measure}")
+    paths = {group: own_path(wanted, group, "count", claim=owners.claim) for group in groups}
+
+    assert len(set(paths.values())) == len(paths)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,251}(\.[A-Za-z0-9_-]{1,251})*", path) for path in paths.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "slot", "expected"),
+    [
+        ("a.count", 5, 1790000040, b"a.count 5 1790000040\n"),
+        ("a.count", 0, 60, b"a.count 0 60\n"),
+        ("a.count", -3, 60, b"a.count -3 60\n"),
+        ("A-b_c.0", 2**53 + 1, 60, b"A-b_c.0 9007199254740993 60\n"),
+    ],
+)
+def test_line(path: str, value: int, slot: int, expected: bytes) -> None:
+    """A datapoint is path, value and timestamp, as graphyte would write them too."""
+    assert line(path, value, slot) == expected
+    assert graphyte.Sender("carbon").build_message(path, value, slot) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "slot"),
+    [
+        ("a b", 1, 60),
+        ("a..b", 1, 60),
+        (".a", 1, 60),
+        ("a.", 1, 60),
+        ("", 1, 60),
+        ("a/b", 1, 60),
+        ("é", 1, 60),
+        ("a\n", 1, 60),
+        ("a" * 252, 1, 60),
+        (".".join(["a" * 99] * 10), 1, 60),
+        ("a", 2**63, 60),
+        ("a", -(2**63), 60),
+        ("a", 1, 0),
+        ("a", 1, -1),
+    ],
+)
+def test_line_refused(path: str, value: int, slot: int) -> None:
+    """What Carbon would misread is not written at all."""
+    with pytest.raises(BadMetric):
+        line(path, value, slot)
+
+
+@given(VALUES, st.integers(0, 2**63 - 1), st.integers(1, 2**32))
+def test_line_parses_back(value: str | None, count: int, slot: int) -> None:
+    """Carbon reads what was meant: exactly three fields, numbers through float()."""
+    path = path_of(job(), (value,), "count")
+    fields = line(path, count, slot).decode("utf-8").split()  # carbon/protocols.py lineReceived
+
+    assert [path, float(count), float(slot)] == [fields[0], float(fields[1]), float(fields[2])]
+    assert len(fields) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("a.count", "a.count", True),
+        ("a.count", "b.count", False),
+        ("a.count", "a.b.count", False),
+        ("a.{x}.count", "a.b.count", True),
+        ("a.{x}.count", "a.{y}.count", True),
+        ("a.{x}", "b.{x}", False),
+        ("login_{x}", "order_{x}", False),
+        ("login_{x}", "log{x}", True),
+        ("{x}_a", "{x}_b", False),
+        ("{x}_ab", "{x}_b", False),
+        ("{x}_ab", "{x}b", True),
+        ("login_{x}", "login_", False),
+        ("login_{x}", "login_a", True),
+    ],
+)
+def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """Two templates may collide where every node could be equal."""
+    assert may_collide(one, other) is expected
+    assert may_collide(other, one) is expected
+
+
+@pytest.mark.parametrize(("template", "expected"), [("a.{b}.c", True), ("a..{b}", False), ("a b", False), ("{", False)])
+def test_is_template(template: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """A template is a metric path with placeholders."""
+    assert is_template(template) is expected
+
+
+def test_placeholders() -> None:
+    """Placeholders are listed in order."""
+    assert placeholders("a.{b}.x-{c}.{measure}") == ["b", "c", "measure"]
