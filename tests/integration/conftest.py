@@ -1,9 +1,11 @@
 """Real servers, one of each for the whole run; a database and a series tree for each test."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness import Shipper
 from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -30,3 +32,11 @@ def carbon_cache(tmp_path: Path) -> Iterator[CarbonCache]:
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture
+def shipper_app(tmp_path: Path, database: str, carbon_cache: CarbonCache) -> Iterator[Shipper]:
+    """Give the program, configured for the database and the carbon-cache of this test."""
+    program = Shipper(tmp_path, url=database, port=carbon_cache.port)
+    yield program
+    program.stop(signal.SIGKILL)

@@ -1,0 +1,105 @@
+"""The program as an operator has it: a configuration file and a subprocess."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_SECONDS = 60.0
+
+CONFIG = """\
+[state]
+path = "{folder}/shipper.db"
+
+[graphite]
+port = {port}
+prefix = "audit"
+retentions = "1m:1d"
+timeout = "5s"
+
+[source.app]
+url = "{url}"
+settle = "{settle}"
+timeout = "10s"
+
+[defaults]
+every = "1s"
+start = "beginning"
+
+{jobs}
+"""
+
+EVENTS = """
+[job.events]
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "events.{action}.{measure}"
+"""
+
+
+class Shipper:
+    """`shipper` with a configuration of its own."""
+
+    def __init__(self, folder: Path, *, url: str, port: int, jobs: str = EVENTS, settle: str = "1s") -> None:
+        self.folder = folder
+        self.config = folder / "shipper.toml"
+        self.config.write_text(CONFIG.format(folder=folder, port=port, url=url, jobs=jobs, settle=settle))
+        self.log = folder / "shipper.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return the daemon's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def call(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return shipper(command, "--config", str(self.config), *arguments)
+
+    def start(self) -> None:
+        """Start the daemon, and return once it says that it has started."""
+        seen = self.events().count("service.started")
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stderr=log)
+        wait_for(lambda: self.events().count("service.started") > seen, "service.started")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the daemon a signal, and return its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        code = self._process.wait(PATIENCE_SECONDS)
+        self._process = None
+        return code
+
+    def text(self) -> str:
+        """Return the daemon's log."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def events(self) -> list[str]:
+        """Return the events of the daemon's log, in order."""
+        return [word[6:] for line in self.text().splitlines() for word in line.split() if word.startswith("event=")]
+
+
+def shipper(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    command = [sys.executable, "-m", "shipper.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+    )
+
+
+def wait_for(holds: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until something holds, or fail."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain for: {what}")
+        time.sleep(0.1)

@@ -1,0 +1,306 @@
+"""The commands, as subprocesses on real servers."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness import EVENTS, Shipper, shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+MINUTE = 60
+
+
+def insert(mariadb: MariaDB, rows: int, *, action: str = "login") -> None:
+    """Commit rows of this very moment."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, 'ok')",
+            [(action,)] * rows,
+        )
+
+
+def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
+    """Add up a series as Whisper holds it."""
+    return sum(carbon_cache.sums().get(path, {}).values())
+
+
+def test_help_names_the_commands() -> None:
+    """`--help` says what it is for and which commands there are."""
+    shown = shipper("--help")
+
+    assert shown.returncode == 0
+    assert "Usage: shipper " in shown.stdout
+    assert "Ship counts of an audit trail to Graphite" in shown.stdout
+    assert set(re.findall(r"^  (\w+) ", shown.stdout, re.MULTILINE)) >= {"run", "once", "check", "status", "demo"}
+
+
+def test_version() -> None:
+    """`--version` says the version."""
+    assert re.fullmatch(r"shipper \d+\.\d+\.\d+\n", shipper("--version").stdout)
+
+
+def test_check_good(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
+    """`check` looks at everything and prints what carbon needs."""
+    checked = shipper_app.call("check")
+
+    assert checked.returncode == 0, checked.stderr
+    assert "✓ source app: mysql 127.0.0.1/app, MariaDB 10" in checked.stdout
+    assert "✓ job events: audit_trail holds ids up to 0" in checked.stdout
+    assert f"✓ carbon 127.0.0.1:{carbon_cache.port}" in checked.stdout
+    assert "pattern = ^audit\\.\nretentions = 60s:86400s\n" in checked.stdout
+    assert "aggregationMethod = sum" in checked.stdout
+
+
+def test_check_ends(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
+    """`check` finds a wrong column and a Carbon that is down, both in one run, and exits with 1."""
+    shipper_app.config.write_text(shipper_app.config.read_text().replace('"created_at"', '"crated_at"'))
+    carbon_cache.stop()
+    checked = shipper_app.call("check")
+
+    assert checked.returncode == 1
+    assert "✗ job events: " in checked.stdout
+    assert "Unknown column 'audit_trail.crated_at'" in checked.stdout
+    assert "✗ carbon: deliver to 127.0.0.1" in checked.stdout
+    assert shipper_app.call("check", "--offline").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["run", "once", "check", "status"])
+def test_broken_configuration(shipper_app: Shipper, command: str) -> None:
+    """Every command refuses a broken configuration with 78, its line, and no traceback."""
+    shipper_app.config.write_text(shipper_app.config.read_text().replace('every = "1s"', 'evry = "1s"'))
+    ended = shipper_app.call(command)
+
+    assert ended.returncode == 78
+    assert f'{shipper_app.config}:16: no such key "evry"\n    Did you mean "every"?' in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_once(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """`once` ships what there is, and the next time only adds what is new."""
+    for rows in (3, 2):
+        insert(mariadb, rows)
+        ended = shipper_app.call("once")
+        assert ended.returncode == 0, ended.stderr
+
+    wait_for(lambda: total(carbon_cache) == 5, "5 rows in Graphite")
+    with closing(sqlite3.connect(shipper_app.folder / "shipper.db")) as connection:
+        columns = "job, source, id_table, id_column, value, captured"
+        rows_found = connection.execute(f"SELECT {columns} FROM watermark").fetchall()
+    assert rows_found == [("events", "app", "audit_trail", "id", "5", "5")]
+
+
+def test_once_unknown_job(shipper_app: Shipper) -> None:
+    """A job that is not configured is a mistake of the operator, told with those there are."""
+    ended = shipper_app.call("once", "evnts")
+
+    assert ended.returncode == 78
+    assert "no job 'evnts'" in ended.stderr
+    assert "There are: events." in ended.stderr
+
+
+def test_once_carbon_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """With Carbon down `once` fails, keeps what it captured, and the next one delivers it."""
+    insert(mariadb, 3)
+    carbon_cache.stop()
+    ended = shipper_app.call("once")
+    assert ended.returncode == 1
+    assert "delivery.failed" in ended.stderr
+    carbon_cache.start()
+
+    assert shipper_app.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) == 3, "3 rows in Graphite")
+
+
+def test_once_source_down(tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """With the source down `once` fails and says why."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+        app = Shipper(tmp_path, url=f"mysql+pymysql://root@127.0.0.1:{port}/app", port=carbon_cache.port)
+        ended = app.call("once")
+
+    assert ended.returncode == 1
+    assert "observation.failed" in ended.stderr
+    assert "Can't connect to MySQL server" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_table_refused(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A job whose table was changed is not continued with the old table's ids."""
+    insert(mariadb, 3)
+    assert shipper_app.call("once").returncode == 0
+    shipper_app.config.write_text(shipper_app.config.read_text().replace('"audit_trail"', '"orders"'))
+    ended = shipper_app.call("once")
+
+    assert ended.returncode == 78
+    assert "its watermark 3 is an id of audit_trail.id" in ended.stderr
+    assert "another name" in ended.stderr
+
+
+def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """The daemon ships on its schedule; SIGTERM delivers what is in flight, and ends it with 0."""
+    shipper_app.start()
+    insert(mariadb, 4)
+    wait_for(lambda: "delivery.finished" in shipper_app.events(), "a delivery")
+    insert(mariadb, 3)
+    wait_for(lambda: total(carbon_cache) == 7, "7 rows in Graphite")
+
+    assert shipper_app.stop(signal.SIGTERM) == 0
+    assert shipper_app.events()[-2:] == ["service.stopping", "service.stopped"]
+    assert "Traceback" not in shipper_app.text()
+
+
+def test_run_interrupted(shipper_app: Shipper) -> None:
+    """SIGINT ends it in order, too."""
+    shipper_app.start()
+
+    assert shipper_app.stop(signal.SIGINT) == 0
+
+
+def test_run_twice_refused(shipper_app: Shipper) -> None:
+    """A second daemon on the same state exits at once and names the first."""
+    shipper_app.start()
+    ended = shipper_app.call("run")
+
+    assert ended.returncode == 1
+    assert f"another shipper has it, process {shipper_app.pid}" in ended.stderr
+
+
+def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """With Carbon down captures go on; one line says so, one says that it is over, and nothing is lost."""
+    carbon_cache.stop(signal.SIGKILL)
+    shipper_app.start()
+    insert(mariadb, 4)
+    wait_for(lambda: "delivery.failed" in shipper_app.events(), "delivery.failed")
+    insert(mariadb, 4)
+    wait_for(lambda: shipper_app.events().count("capture.finished") >= 2, "two captures")
+    started = time.monotonic()
+    carbon_cache.start()
+    wait_for(lambda: "delivery.recovered" in shipper_app.events(), "delivery.recovered")
+    wait_for(lambda: total(carbon_cache) == 8, "8 rows in Graphite")
+
+    assert time.monotonic() - started < 30
+    assert shipper_app.events().count("delivery.failed") == 1
+
+
+def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A job that the database refuses is reported, with a remedy, while the others go on; mended, it goes on too."""
+    broken = EVENTS.replace("events", "broken").replace("audit_trail", "later")
+    shipper_app.config.write_text(shipper_app.config.read_text() + broken)
+    insert(mariadb, 4)
+    shipper_app.start()
+    wait_for(lambda: total(carbon_cache) == 4, "4 rows in Graphite")
+    assert "observation.failed" in shipper_app.events()
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE later AS SELECT * FROM audit_trail")
+    wait_for(lambda: total(carbon_cache, "audit.broken.login.count") == 4, "4 rows of the other table")
+
+    assert "observation.recovered" in shipper_app.events()
+
+
+def test_source_reset_told(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A table that has gone back behind what was captured is told, not taken for one without news."""
+    insert(mariadb, 4)
+    assert shipper_app.call("once").returncode == 0
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE audit_trail")
+    insert(mariadb, 2)
+    ended = shipper_app.call("once")
+
+    assert ended.returncode == 1
+    assert "its largest id is 2, but 4 was captured" in ended.stderr
+
+
+def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """Rows without a time, too old or in the future are counted by cause, said, and shown by status."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        for when in ("NULL", "'2001-01-01'", "'2101-01-01'", "UTC_TIMESTAMP()"):
+            cursor.execute(f"INSERT INTO audit_trail (created_at, action) VALUES ({when}, 'login')")
+    ended = shipper_app.call("once")
+
+    assert ended.returncode == 0
+    assert ended.stderr.count("rows.unshown") == 3
+    wait_for(lambda: total(carbon_cache) == 1, "1 row in Graphite")
+    assert "future 1, no_time 1, too_old 1" in shipper_app.call("status").stdout
+
+
+def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """`status` shows how far each job is, and whether a daemon runs."""
+    assert shipper_app.call("status").returncode == 78  # there is no state yet
+    insert(mariadb, 4)
+    shipper_app.start()
+    wait_for(lambda: "delivery.finished" in shipper_app.events(), "a delivery")
+    shown = shipper_app.call("status")
+    assert shown.returncode == 0
+    assert f"running, process {shipper_app.pid}" in shown.stderr
+    header, row = shown.stdout.splitlines()
+    assert header.split()[:3] == ["JOB", "WATERMARK", "CAPTURED"]
+    assert row.split()[:5] == ["events", "4", "4", "4", "0"]
+    shipper_app.stop()
+
+    assert shipper_app.call("status").returncode == 3
+
+
+def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """User and password come from an option file, are enough with SELECT alone, and are shown nowhere."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'sesame42'")
+        cursor.execute("GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader@'%'")
+    (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = sesame42\n")
+    app = Shipper(tmp_path, url=f"mysql+pymysql://127.0.0.1:{mariadb.port}/app", port=carbon_cache.port)
+    app.config.write_text(app.config.read_text().replace('settle = "1s"', 'settle = "1s"\ncredentials = "mysql.cnf"'))
+    insert(mariadb, 4)
+    ended, checked = app.call("once"), app.call("check")
+
+    assert (ended.returncode, checked.returncode) == (0, 0), ended.stderr + checked.stdout
+    assert "sesame42" not in ended.stderr + checked.stdout + checked.stderr
+
+
+def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A job without a time column counts rows in the bucket in which they were found."""
+    jobs = EVENTS.replace('time = "created_at"\n', "")
+    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, jobs))
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO audit_trail (created_at, action) VALUES ('2001-01-01', 'login'), (NULL, 'login')")
+    before = int(time.time()) // MINUTE * MINUTE
+    assert shipper_app.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) == 2, "2 rows in Graphite")
+    ((slot, rows),) = carbon_cache.sums()["audit.events.login.count"].items()
+
+    assert rows == 2
+    assert before <= slot <= time.time()
+
+
+def test_demo() -> None:
+    """The demo needs no server, survives its own kill, and ends with the line that matters."""
+    shown = shipper("demo", "--seconds", "6", NO_COLOR="1")
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "kill -9" in shown.stdout
+    last = shown.stdout.strip().splitlines()[-1]
+    found = re.fullmatch(r"(\d+) rows in the table, (\d+) in Graphite, .*: equal", last)
+    assert found is not None, last
+    assert found[1] == found[2]
+    assert int(found[1]) > 0
+
+
+def test_demo_without_carbon(tmp_path: Path) -> None:
+    """Where no carbon can be had the demo says which command installs one."""
+    hidden = tmp_path / "site"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'carbon' else find(name, *rest)\n"
+    )
+    shown = shipper("demo", PATH=os.fspath(tmp_path), PYTHONPATH=str(hidden))
+
+    assert shown.returncode == 78
+    assert "apt-get install graphite-carbon" in shown.stderr
