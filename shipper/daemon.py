@@ -19,7 +19,7 @@ from functools import partial
 from shipper.carbon import Carbon
 from shipper.config import Config
 from shipper.courier import Courier, backoff
-from shipper.errors import ConfigError, ShipperError, TransientError
+from shipper.errors import ConfigError, ShipperError
 from shipper.journal import Trouble, logger
 from shipper.model import Job
 from shipper.scheduler import Scheduler
@@ -94,7 +94,7 @@ def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        Exception: what ended the courier; the process must end, and be started again.
+        SystemExit: a bug has ended the courier; the process must be started again.
     """
     # Blocked before a thread starts, so that none of them has them; this thread asks for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -113,7 +113,8 @@ def run(config: Config) -> None:
             pipeline.stopping.set()
             scheduler.stop()
             wake.set()
-            courier.result()
+            if courier.exception():
+                raise SystemExit(1)
         drain(pipeline)
         logger().info("service.stopped")
 
@@ -135,7 +136,7 @@ def drain(pipeline: Pipeline) -> bool:
         while time.monotonic() < deadline:
             if not _step(pipeline.courier):
                 return True
-    except TransientError as error:
+    except ShipperError as error:
         Trouble("delivery").failed(error, clock=time.monotonic())
     return False
 
@@ -147,7 +148,7 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
         while not pipeline.stopping.is_set():
             try:
                 has_delivered = _step(pipeline.courier)
-            except TransientError as error:
+            except ShipperError as error:
                 trouble.failed(error, clock=time.monotonic())
                 pipeline.stopping.wait(backoff(trouble.failures, random.random()))  # noqa: S311 - jitter
                 continue
@@ -158,6 +159,7 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
                 wake.wait(None if delay is None else min(delay, WITNESS_SECONDS))
                 wake.clear()
     except BaseException:
+        logger().critical("service.failed", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)
         raise
 

@@ -1,0 +1,49 @@
+"""The pages keep step with the code."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from shipper.cli import main
+
+ROOT = Path(__file__).parents[2]
+HANDBOOK = (ROOT / "deploy/README.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def _events() -> set[str]:
+    """Find every event that the code can log."""
+    text = "\n".join(file.read_text() for file in (ROOT / "shipper").rglob("*.py"))
+    said = set(re.findall(r"\.(?:debug|info|warning|error|critical)\(\s*\"(\w+\.\w+)\"", text))
+    troubles = set(re.findall(r"Trouble\(\"(\w+)\"", text))
+    return said | {f"{what}.{verb}" for what in troubles for verb in ("failed", "recovered")}
+
+
+def test_every_event_is_in_the_handbook() -> None:
+    """An operator finds each event, and no other, in the handbook."""
+    documented = set(re.findall(r"`(\w+\.\w+)`", HANDBOOK.partition("## Log events")[2]))
+
+    assert _events() == documented
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """A newcomer finds each command in the README."""
+    assert isinstance(main, click.Group)
+    assert set(main.commands) == set(re.findall(r"^\| `shipper (\w+)", README, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["./deploy/demo", "./tests/run"])
+def test_two_commands_exist(command: str) -> None:
+    """The README's two commands are there, and can be run."""
+    assert command in README
+    assert (ROOT / command).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("page", ["README.md", "deploy/README.md", "tests/README.md", "shipper/DESIGN.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    """A relative link leads to a file."""
+    file = ROOT / page
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text()):
+        assert (file.parent / target).exists(), target
