@@ -4,12 +4,12 @@ Strategy: a window's rows, its totals and `captured` become durable in one trans
 instruction has either counted the window or not. Nothing else adds to a total.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from shipper.errors import BadMetric, SourceReset
+from shipper.errors import BadMetric, ConfigError, SourceReset
 from shipper.fold import Folded, add, bucket_of, fold, shown
 from shipper.model import COUNT, Archive, Cause, Group, Job, Key, Observation, Query, Row, Window
 from shipper.render import own_path
@@ -34,7 +34,7 @@ class Recording(Protocol):
     def claim(self, path: str, group: Group) -> bool:
         """Make the path this job's group's if it is nobody's; return whether it is the group's now."""
 
-    def totals(self, keys: Iterator[Key]) -> dict[Key, int]:
+    def totals(self, keys: Iterable[Key]) -> dict[Key, int]:
         """Return the totals that exist among keys, whose paths are claimed."""
 
     def write(self, totals: Mapping[Key, int], unshown: Mapping[Cause, int], complete_until: int | None) -> None:
@@ -49,6 +49,9 @@ class Ledger(Protocol):
 
     def begin(self, job: Job, captured: int) -> None:
         """Store a new job that stands at captured, delivered."""
+
+    def complete(self, job: str, until: int) -> None:
+        """Note that everything up to a time of the source is captured, though nothing was new."""
 
     def recording(self, job: str, window: Window) -> AbstractContextManager[Recording]:
         """Open the transaction that records a window; it commits at the end of the block.
@@ -82,6 +85,8 @@ def capture(
     if captured is None:
         captured = _start(job, horizon)
         ledger.begin(job, captured)
+    if horizon.id == captured:
+        ledger.complete(job.name, horizon.time)
     if horizon.id < captured:
         raise SourceReset(
             f"observe {job.query.table}: its largest id is {horizon.id}, but {captured} was captured",
@@ -95,23 +100,26 @@ def capture(
             rows = [row._replace(bucket=bucket_of(horizon.time, job.query.bucket)) for row in rows]
         folded = fold(rows, span)
         complete_until = horizon.time if window.upto == horizon.id else None
-        record(job, window, folded, ledger=ledger, step=archive.step, complete_until=complete_until)
-        yield Captured(window, folded.rows, folded.unshown)
+        unshown = record(job, window, folded, ledger=ledger, step=archive.step, complete_until=complete_until)
+        yield Captured(window, folded.rows, unshown)
 
 
-def record(job: Job, window: Window, folded: Folded, *, ledger: Ledger, step: int, complete_until: int | None) -> None:
-    """Add a window to the totals, in one transaction; what cannot be named is counted as refused in folded."""
+def record(
+    job: Job, window: Window, folded: Folded, *, ledger: Ledger, step: int, complete_until: int | None
+) -> Mapping[Cause, int]:
+    """Add a window to the totals, in one transaction; return all its rows that cannot be shown, by cause."""
+    unshown = folded.unshown.copy()
     with ledger.recording(job.name, window) as recording:
         changes: dict[Key, int] = {}
-        for (group, slot), count in folded.counts.items():
+        for (group, slot), rows in folded.counts.items():
             try:
                 path = own_path(job, group, COUNT, claim=recording.claim)
             except BadMetric:
-                folded.unshown[Cause.REFUSED] += count
+                unshown[Cause.REFUSED] += rows
             else:
-                changes[Key(path, slot, step)] = count
-        totals = recording.totals(iter(changes))
-        recording.write(add(totals, changes), folded.unshown, complete_until)
+                changes[Key(path, slot, step)] = rows
+        recording.write(add(recording.totals(changes), changes), unshown, complete_until)
+    return unshown
 
 
 def _start(job: Job, horizon: Observation) -> int:
@@ -120,5 +128,10 @@ def _start(job: Job, horizon: Observation) -> int:
             return horizon.id
         case "beginning":
             return 0
+        case start if start > horizon.id:
+            raise ConfigError(
+                f"begin job {job.name}: start = {start} is beyond the largest id of {job.query.table}, {horizon.id}",
+                hint='Write the last id that is not to be counted, "now" or "beginning".',
+            )
         case start:
             return start

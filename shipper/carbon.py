@@ -12,6 +12,7 @@ import graphyte
 
 from shipper.errors import DeliveryFailed
 
+KEEPALIVE_SECONDS = 60
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, so that nothing of ours is still read
 
 
@@ -36,6 +37,9 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             # before the lines: it must be the process that confirms them, not one that has just replaced it
             if self._witness is None:
                 self._witness = self._connect()
+                # a host that vanished without a word ends it, too
+                self._witness.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                self._witness.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
             self.send_socket(lines)
         except OSError as error:
             self._dismiss_witness()

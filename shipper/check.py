@@ -1,13 +1,17 @@
 """Shell. What `shipper check` looks at beyond the file: do the ends answer, and would they do what the jobs ask?"""
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from shipper.config import Config
 from shipper.daemon import open_carbon, open_source
 from shipper.errors import ShipperError
-from shipper.model import Job, Window
+from shipper.model import COUNT, Job, Window
+from shipper.state import standings
+from shipper.worker import check_identity
 
 
 class Finding(NamedTuple):
@@ -19,7 +23,8 @@ class Finding(NamedTuple):
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Look at the sources, with the queries of their jobs, and at Carbon."""
+    """Look at the state, at the sources with the queries of their jobs, and at Carbon."""
+    yield from _state(config)
     for name in config.sources:
         yield from _source(config, name)
     yield _carbon(config)
@@ -27,26 +32,48 @@ def findings(config: Config) -> Iterator[Finding]:
 
 def carbon_rules(config: Config) -> str:
     """Return what carbon must have in its configuration for these metrics, ready to paste."""
-    starts = {_literal_start(job) for job in config.jobs.values()}
-    if config.graphite.prefix:
-        starts = {config.graphite.prefix + "."}
-    pattern = "|".join(re.escape(start).replace(r"\-", "-") for start in sorted(starts))
-    pattern = f"^{pattern}" if len(starts) == 1 else f"^(?:{pattern})"
+    if prefix := config.graphite.prefix:
+        pattern = f"^{re.escape(prefix)}\\."
+    else:
+        pattern = "|".join(f"^{_path_pattern(job)}$" for job in config.jobs.values())
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
     return (
         "# storage-schemas.conf, before any other stanza that matches\n"
         f"[shipper]\npattern = {pattern}\nretentions = {retentions}\n\n"
         "# storage-aggregation.conf, likewise: counts are added up, and a single one is enough\n"
-        f"[shipper]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = sum\n"
+        f"[shipper]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = sum\n\n"
+        "# carbon.conf: the usual 50 drops the first points of new series, without a word\n"
+        "[cache]\nMAX_CREATES_PER_MINUTE = inf\n"
     )
+
+
+def _state(config: Config) -> Iterator[Finding]:
+    path = Path(config.state.path)
+    if not path.exists():
+        is_good = os.access(path.parent, os.W_OK | os.X_OK)
+        remedy = "" if is_good else "Make the directory, for the user that shipper runs as."
+        yield Finding(is_good=is_good, text=f"state {path}: not there yet", remedy=remedy)
+        return
+    try:
+        standing = standings(config.state.path)
+        for name in standing.keys() & config.jobs.keys():
+            check_identity(config.jobs[name], standing[name].position)
+    except ShipperError as error:
+        yield _bad(f"state {path}", error)
+    else:
+        yield Finding(is_good=True, text=f"state {path}: {len(standing)} watermarks")
+
+
+def _bad(what: str, error: ShipperError) -> Finding:
+    return Finding(is_good=False, text=f"{what}: {error}", remedy=error.hint or "")
 
 
 def _source(config: Config, name: str) -> Iterator[Finding]:
     try:
         source = open_source(config, name)
-        yield Finding(True, f"source {name}: {source}, {source.version()}")
+        yield Finding(is_good=True, text=f"source {name}: {source}, {source.version()}")
     except ShipperError as error:
-        yield Finding(False, f"source {name}: {error}", error.hint or "")
+        yield _bad(f"source {name}", error)
         return
     for job in config.jobs.values():
         if job.source != name:
@@ -56,9 +83,9 @@ def _source(config: Config, name: str) -> Iterator[Finding]:
             # the window is the newest row: cheap, and the database must understand every name in the query
             source.read(job.query, Window(max(largest - 1, 0), max(largest, 1)))
         except ShipperError as error:
-            yield Finding(False, f"job {job.name}: {error}", error.hint or "")
+            yield _bad(f"job {job.name}", error)
         else:
-            yield Finding(True, f"job {job.name}: {job.query.table} holds ids up to {largest}")
+            yield Finding(is_good=True, text=f"job {job.name}: {job.query.table} holds ids up to {largest}")
     source.close()
 
 
@@ -67,11 +94,13 @@ def _carbon(config: Config) -> Finding:
     try:
         carbon.deliver(b"")
     except ShipperError as error:
-        return Finding(False, f"carbon: {error}", error.hint or "")
+        return _bad("carbon", error)
     finally:
         carbon.close()
-    return Finding(True, f"carbon {carbon}: reads what it is sent")
+    return Finding(is_good=True, text=f"carbon {carbon}: reads what it is sent")
 
 
-def _literal_start(job: Job) -> str:
-    return job.template.partition("{")[0]
+def _path_pattern(job: Job) -> str:
+    """Write a job's template as a regular expression of its paths."""
+    literals = re.split(r"\{[^}]*\}", job.template.replace("{measure}", COUNT))
+    return "[^.]+".join(re.escape(literal).replace(r"\-", "-") for literal in literals)

@@ -6,11 +6,14 @@ Results go to stdout, talk to stderr. Commands import what they need when they r
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shipper.errors import ConfigError, ShipperError
+
+if TYPE_CHECKING:
+    from shipper.check import Finding
 
 EX_CONFIG = 78
 NOT_RUNNING = 3
@@ -78,15 +81,14 @@ def once(file: str, jobs: tuple[str, ...]) -> None:
 @click.option("--offline", is_flag=True, help="Look at the file only; connect nowhere.")
 def check(file: str, *, offline: bool) -> None:
     """Check the configuration, the sources and Carbon; print what carbon must be configured with."""
-    from shipper.check import carbon_rules, findings
+    from shipper.check import Finding, carbon_rules, findings
     from shipper.config import load
 
     config = load(file)
-    jobs = len(config.jobs)
-    _say_finding(True, f"{file}: {jobs} job{'s' if jobs > 1 else ''}")
+    _say(Finding(is_good=True, text=f"{file}: {len(config.jobs)} jobs"))
     bad = 0
     for finding in () if offline else findings(config):
-        _say_finding(*finding)
+        _say(finding)
         bad += not finding.is_good
     click.echo(f"\n{carbon_rules(config)}", nl=False)
     sys.exit(1 if bad else 0)
@@ -97,7 +99,7 @@ def check(file: str, *, offline: bool) -> None:
 def status(file: str) -> None:
     """Show how far each job has come; 3 when no daemon is running."""
     from shipper.config import load
-    from shipper.schema import holder
+    from shipper.lock import holder
     from shipper.status import statuses
 
     config = load(file)
@@ -118,11 +120,11 @@ def demo(seconds: int) -> None:
     sys.exit(0 if show(seconds) else 1)
 
 
-def _say_finding(is_good: bool, text: str, remedy: str = "") -> None:  # noqa: FBT001 - spreads a Finding
-    mark = click.style("✓", fg="green") if is_good else click.style("✗", fg="red")
-    click.echo(f"{mark} {text}")
-    if remedy:
-        click.echo(f"    {remedy}")
+def _say(finding: "Finding") -> None:
+    mark = click.style("✓", fg="green") if finding.is_good else click.style("✗", fg="red")
+    click.echo(f"{mark} {finding.text}")
+    if finding.remedy:
+        click.echo(f"    {finding.remedy}")
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

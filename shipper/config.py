@@ -1,31 +1,43 @@
 """Shell. TOML to a frozen Config, or every problem at once with its line and a remedy.
 
-Two stages: the pydantic models say what the file may hold; `_related` says what must fit together.
+Two stages: the models of sections.py say what the file may hold; `_related` says what must fit together.
 """
 
+import configparser
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from shipper.errors import ConfigError
+from shipper.fold import EDGE_SECONDS, ROOM_SECONDS
 from shipper.locate import line_of
-from shipper.model import COUNT, MAX_ID, Archive, Condition, Job, Query, Scalar
-from shipper.render import MAX_TEMPLATE, MEASURE, is_template, may_collide, placeholders
+from shipper.model import COUNT, Condition, Job, Query
+from shipper.render import MEASURE, may_collide, placeholders
+from shipper.sections import File, GraphiteSection, JobSection, Section, SourceSection, StateSection, toml
 
 DEFAULT_PATH = "/etc/shipper/shipper.toml"
-DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "sqlite")
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; readable for this user."
+
+_EXAMPLES = {
+    "graphite": '[graphite] with retentions = "1m:30d,1h:5y"',
+    "retentions": 'retentions = "1m:30d,1h:5y", what carbon keeps of these series',
+    "source": '[source.app] with url = "mysql+pymysql://db1.internal/app"',
+    "url": 'url = "mysql+pymysql://db1.internal/app"',
+    "job": "[job.NAME] with table, id and name",
+    "table": 'table = "audit_trail"',
+    "id": 'id = "id", the ever-growing key of the table',
+    "name": 'name = "logins.{measure}", the path of its metrics',
+}
 
 
 class Problem(NamedTuple):
@@ -34,154 +46,6 @@ class Problem(NamedTuple):
     place: tuple[str | int, ...]
     message: str
     remedy: str
-
-
-def _wrong(message: str, remedy: str) -> PydanticCustomError:
-    return PydanticCustomError("shipper", "{message}", {"message": message, "remedy": remedy})
-
-
-def _duration(value: object) -> int:
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhdwy])", value) if isinstance(value, str) else None
-    if match is None:
-        raise _wrong(f"{_toml(value)} is not a duration", 'Write a whole number and a unit, as in "90s" (s m h d w y).')
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _retentions(value: object) -> tuple[Archive, ...]:
-    """Read carbon's own notation, `1m:30d,1h:5y`, by Whisper's rules (whisper.py validateArchiveList)."""
-    remedy = 'Write carbon\'s retentions for these series, finest first, as in "1m:30d,1h:5y".'
-    if not isinstance(value, str):
-        raise _wrong(f"{_toml(value)} are not retentions", remedy)
-    archives = []
-    for part in value.split(","):
-        step, _, kept = part.strip().partition(":")
-        try:
-            archives.append(Archive(_duration(step), _duration(kept)))
-        except (ValueError, PydanticCustomError):
-            raise _wrong(f'"{part.strip()}" is not an archive', remedy) from None
-    for fine, coarse in pairwise(archives):
-        if coarse.step % fine.step or coarse.step == fine.step or coarse.duration <= fine.duration:
-            raise _wrong(
-                f'"{value}" would be refused by carbon',
-                "Each archive's step is a multiple of the one before, and it reaches further back.",
-            )
-    return tuple(archives)
-
-
-def _identifier(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,63}", value):
-        raise _wrong(f'"{value}" is not a name in a database', "Write a plain table or column name.")
-    return value
-
-
-def _table(value: str) -> str:
-    schema, dot, name = value.rpartition(".")
-    return (_identifier(schema) + dot if dot else "") + _identifier(name)
-
-
-def _node(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", value):
-        raise _wrong(f'"{value}" cannot be part of a metric path', "Use letters, digits, _ and - only.")
-    return value
-
-
-def _prefix(value: str) -> str:
-    return ".".join(_node(node) for node in value.split("."))
-
-
-def _template(value: str) -> str:
-    if not is_template(value) or len(value) > MAX_TEMPLATE:
-        raise _wrong(f'name = "{value}" does not give metric paths', 'Write nodes as in "logins.{action}.{measure}".')
-    return value
-
-
-def _start(value: object) -> object:
-    if value in {"now", "beginning"} or (isinstance(value, int) and 0 <= value <= MAX_ID):
-        return value
-    raise _wrong(f"start = {_toml(value)} is not a start", 'Write "now", "beginning", or the last id not to count.')
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in DIALECTS:
-        raise _wrong(f'"{parts.scheme}" is not a kind of source', f"Use one of: {', '.join(DIALECTS)}.")
-    if parts.password is not None:
-        raise _wrong(
-            "url holds a password",
-            'Put user and password into a MySQL option file ([client]), and name it with `credentials = "FILE"`.',
-        )
-    return value
-
-
-def _values(value: object) -> object:
-    """Accept one value or several, of the kinds that a column can be compared with."""
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(one, str | int | float | bool) for one in values):
-        raise _wrong(f"{_toml(value)} is not a value to compare with", "Write a string, a number, or a list of them.")
-    return tuple(values)
-
-
-Seconds = Annotated[int, BeforeValidator(_duration)]
-Identifier = Annotated[str, AfterValidator(_identifier)]
-Node = Annotated[str, AfterValidator(_node)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class StateSection(_Section):
-    """Where the state lives."""
-
-    path: str = Field(default_factory=lambda: f"{os.environ.get('STATE_DIRECTORY', '/var/lib/shipper')}/shipper.db")
-
-
-class GraphiteSection(_Section):
-    """Where the metrics go, and what carbon keeps of them."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(2003, ge=1, le=65535)
-    prefix: Annotated[str, AfterValidator(_prefix)] | None = None
-    retentions: Annotated[tuple[Archive, ...], BeforeValidator(_retentions)]
-    timeout: Seconds = 10
-    batch: int = Field(2500, ge=1, le=10000)  # relays queue 10,000
-    proof: Literal["replay", "none"] = "replay"
-    replay: list[Seconds] = Field([60, 600, 3600], min_length=1)
-
-
-class SourceSection(_Section):
-    """A database to count in."""
-
-    url: Annotated[str, AfterValidator(_url)]
-    credentials: str | None = None
-    timeout: Seconds = 30
-    settle: Seconds = 10
-
-
-class JobSection(_Section):
-    """What to count, where, how often, under which names."""
-
-    title: str = ""
-    source: str | None = None
-    table: Annotated[str, AfterValidator(_table)]
-    id: Identifier
-    time: Identifier | None = None
-    where: dict[Identifier, Annotated[tuple[Scalar, ...], BeforeValidator(_values)]] = {}
-    by: list[Identifier] = []
-    name: Annotated[str, AfterValidator(_template)]
-    every: Seconds = 60
-    bucket: Seconds = 60
-    start: Annotated[Literal["now", "beginning"] | int, BeforeValidator(_start)] = "now"
-    chunk: int = Field(100_000, ge=1, le=10_000_000)
-    null_as: Node = "none"
-    empty_as: Node = "empty"
-
-
-class _File(_Section):
-    state: StateSection = Field(default_factory=StateSection)
-    graphite: GraphiteSection
-    source: dict[Node, SourceSection] = Field(min_length=1)
-    job: dict[Node, JobSection] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +71,12 @@ class Config:
         if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
             places.insert(0, Path(directory) / name)
         for place in places:
-            if os.access(place, os.R_OK):
+            if place.is_file() and os.access(place, os.R_OK):
+                _check_option_file(place)
                 return str(place)
         raise ConfigError(
-            f'source "{source}": no readable credentials "{name}"; looked at {", ".join(map(str, places))}',
-            hint="Write a MySQL option file there ([client], user=, password=), readable for this user alone.",
+            f'read credentials "{name}" of source "{source}": none readable at {", ".join(map(str, places))}',
+            hint=OPTION_FILE_HINT,
         )
 
 
@@ -230,7 +95,7 @@ def load(file: str) -> Config:
         raise ConfigError(f"{file}:{line}: {error}", hint="The file is not TOML; see https://toml.io.") from error
     problems: list[Problem] = []
     try:
-        parsed = _File.model_validate(_with_defaults(raw))
+        parsed = File.model_validate(_with_defaults(raw))
     except ValidationError as error:
         problems = [_explained(one) for one in error.errors()]
         raise _report(file, text, raw, problems) from None
@@ -239,6 +104,19 @@ def load(file: str) -> Config:
         raise _report(file, text, raw, problems)
     jobs = {name: _job(name, job, parsed) for name, job in parsed.job.items()}
     return Config(file, parsed.state, parsed.graphite, parsed.source, jobs)
+
+
+def _check_option_file(file: Path) -> None:
+    """Refuse what PyMySQL would stumble over."""
+    parser = configparser.RawConfigParser(allow_no_value=True)
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+        parser["client"].getint("port", 0)
+    except (configparser.Error, KeyError, ValueError) as error:
+        reason = (
+            str(error).partition("\n")[0] if isinstance(error, configparser.Error) else "no usable [client] section"
+        )
+        raise ConfigError(f"read credentials {file}: {reason}", hint=OPTION_FILE_HINT) from None
 
 
 def _read(file: str) -> str:
@@ -256,23 +134,25 @@ def _read(file: str) -> str:
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     """Give each job what [defaults] says and it does not say itself."""
     defaults, jobs = raw.get("defaults", {}), raw.get("job")
-    rest = {key: value for key, value in raw.items() if key != "defaults"}
-    if isinstance(defaults, dict) and isinstance(jobs, dict):
-        rest["job"] = {name: defaults | job if isinstance(job, dict) else job for name, job in jobs.items()}
-    return rest
+    if not isinstance(defaults, dict) or not isinstance(jobs, dict):
+        return raw
+    return raw | {"job": {name: defaults | job if isinstance(job, dict) else job for name, job in jobs.items()}}
 
 
-def _related(parsed: _File) -> Iterator[Problem]:
+def _related(parsed: File) -> Iterator[Problem]:
     """Yield what is well-formed but does not fit together."""
     graphite = parsed.graphite
     if sorted(graphite.replay) != graphite.replay:
         yield Problem(("graphite", "replay"), "replay does not grow", 'Write the shortest first: ["1m", "10m", "1h"].')
     for name, job in parsed.job.items():
         place = ("job", name)
-        step = graphite.retentions[0].step
+        step, kept = graphite.retentions[0].step, graphite.retentions[0].duration
         if job.bucket % step:
             remedy = f"Carbon keeps one value per {step} s (its finest step): make bucket a multiple of that."
             yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
+        if kept < 2 * job.bucket + job.every + ROOM_SECONDS + EDGE_SECONDS:
+            remedy = f"Let carbon keep the finest archive longer: {kept} s are not enough to deliver and replay in."
+            yield Problem(("graphite", "retentions"), f'too short for job "{name}"', remedy)
         if job.time is None and job.bucket < job.every:
             remedy = "Without `time` a bucket holds what a tick found: make bucket at least as long as every."
             yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
@@ -293,17 +173,19 @@ def _template_problems(place: tuple[str, ...], job: JobSection) -> Iterator[Prob
     for name in used:
         if name not in {*job.by, MEASURE}:
             yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", _suggest(name, job.by))
+    if MEASURE in job.by:
+        yield Problem(place, '{measure} is "count", not the column', "Shipper cannot group by a column of that name.")
     for column in job.by:
         if column not in used:
             remedy = f"Put {{{column}}} into the name, else its groups would overwrite each other."
             yield Problem(place, f'the column "{column}" of `by` is missing', remedy)
 
 
-def _full_name(job: JobSection, parsed: _File) -> str:
+def _full_name(job: JobSection, parsed: File) -> str:
     return f"{parsed.graphite.prefix}.{job.name}" if parsed.graphite.prefix else job.name
 
 
-def _job(name: str, job: JobSection, parsed: _File) -> Job:
+def _job(name: str, job: JobSection, parsed: File) -> Job:
     where = tuple(Condition(column, values) for column, values in job.where.items())
     return Job(
         name=name,
@@ -328,24 +210,23 @@ def _explained(error: ErrorDetails) -> Problem:
         case "extra_forbidden":
             return Problem(place, f'no such key "{key}"', _suggest(str(key), _known(place)))
         case "missing":
-            return Problem(place, f'"{key}" is missing', f"Add it; {DEFAULT_PATH} shows how.")
+            return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
         case _:
             value = error["input"]
-            return Problem(place, f"{key} = {_toml(value)} does not fit", f"{error['msg']}.")
+            return Problem(place, f"{key} = {toml(value)} does not fit", f"{error['msg']}.")
 
 
 def _known(place: tuple[str | int, ...]) -> list[str]:
-    sections: dict[object, type[_Section]] = {
+    sections: dict[object, type[Section]] = {
         "state": StateSection,
         "graphite": GraphiteSection,
         "source": SourceSection,
         "job": JobSection,
     }
-    section = _File if len(place) == 1 else sections.get(place[0], _File)
-    return [*section.model_fields, *(["defaults"] if section is _File else [])]
+    return list((File if len(place) == 1 else sections[place[0]]).model_fields)
 
 
-def _suggest(wrong: str, known: Any) -> str:
+def _suggest(wrong: str, known: Iterable[str]) -> str:
     close = get_close_matches(wrong, list(known), n=1)
     return f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(known) or 'none'}."
 
@@ -361,10 +242,8 @@ def _report(file: str, text: str, raw: dict[str, Any], problems: list[Problem]) 
 def _place(place: tuple[str | int, ...], raw: dict[str, Any]) -> tuple[str | int, ...]:
     """Lead a job's key that the job does not have itself to [defaults]."""
     match place:
-        case ("job", job, key, *rest) if key in raw.get("defaults", {}) and key not in raw["job"][job]:
+        case ("job", job, key, *rest) if isinstance(raw.get("defaults"), dict) and key in raw["defaults"]:
+            if key in raw["job"][job]:
+                return place
             return ("defaults", key, *rest)
     return place
-
-
-def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)

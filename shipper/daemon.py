@@ -5,15 +5,16 @@ for a signal. Then captures end after the window at hand, what they recorded is 
 Killed instead, the next start is a normal start.
 """
 
+import math
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from shipper.carbon import Carbon
@@ -21,15 +22,15 @@ from shipper.config import Config
 from shipper.courier import Courier, backoff
 from shipper.errors import ConfigError, ShipperError
 from shipper.journal import Trouble, logger
-from shipper.model import Job
+from shipper.model import Job, Sent
 from shipper.scheduler import Scheduler
 from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
-DRAIN_SECONDS = 15.0  # how long to go on delivering once told to stop
-MOST_THREADS = 20
+DRAIN_SECONDS = 15.0  # how long to go on delivering once told to stop: systemd would wait for 90
+MOST_THREADS = 100  # beyond it jobs wait for each other, which a database thanks us for
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -52,7 +53,6 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
         ConfigError: there is no such job, or no such credentials, or the state knows a job on another table.
     """
     jobs = [_job(config, name) for name in names] or list(config.jobs.values())
-    archive = config.graphite.retentions[0]
     stopping = threading.Event()
     with ExitStack() as stack:
         state = stack.enter_context(State(config.state.path))
@@ -66,15 +66,21 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
                 job,
                 sources[job.source],
                 state,
-                archive=archive,
+                archive=config.graphite.retentions[0],
                 settle=config.sources[job.source].settle,
                 stopping=stopping,
             )
             for job in jobs
         ]
-        replay = config.graphite.replay if config.graphite.proof == "replay" else []
-        courier = Courier(state, carbon, archive=archive, batch=config.graphite.batch, replay=replay)
+        courier = _courier(config, state, carbon)
         yield Pipeline(workers, courier, carbon, stopping)
+        # an orderly end: the next courier need not send again what is delivered
+        state.keep_sent(shifted(courier.sent(), time.time() - time.monotonic()))
+
+
+def shifted(sent: Iterable[Sent], seconds: float) -> list[Sent]:
+    """Move the times of what was sent, from one clock to another."""
+    return [replace(one, confirmed=one.confirmed + seconds, due=one.due + seconds) for one in sent]
 
 
 def open_source(config: Config, name: str, *, threads: int = 1) -> Source:
@@ -115,35 +121,37 @@ def run(config: Config) -> None:
             wake.set()
             if courier.exception():
                 raise SystemExit(1)
-        drain(pipeline)
+        drain(pipeline, seconds=DRAIN_SECONDS)
         logger().info("service.stopped")
 
 
 def once(config: Config, names: Iterable[str]) -> bool:
     """Observe, settle, capture and deliver once, in line; return whether all of it succeeded."""
     with composed(config, names) as pipeline:
-        observed = [worker for worker in pipeline.workers if _succeeds(worker.observe, "observation", worker)]
+        observed = [worker for worker in pipeline.workers if worker.observe()]
         while delay := max((worker.settles_in() for worker in observed), default=0.0):
             time.sleep(delay)
-        captured = [worker for worker in observed if _succeeds(partial(worker.capture, _nothing), "capture", worker)]
+        captured = [worker for worker in observed if worker.capture(lambda: None)]
         return drain(pipeline) and len(captured) == len(pipeline.workers)
 
 
-def drain(pipeline: Pipeline) -> bool:
+def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
     """Deliver what is waiting, without waiting for a Carbon that is down; return whether all of it went."""
-    deadline = time.monotonic() + DRAIN_SECONDS
+    deadline = time.monotonic() + seconds
     try:
-        while time.monotonic() < deadline:
-            if not _step(pipeline.courier):
-                return True
+        while _step(pipeline.courier):
+            if time.monotonic() > deadline:
+                logger().warning("delivery.abandoned", seconds=seconds)
+                return False
     except ShipperError as error:
-        Trouble("delivery").failed(error, clock=time.monotonic())
-    return False
+        _delivery_trouble().failed(error, clock=time.monotonic())
+        return False
+    return True
 
 
 def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
     """Be the courier until told to stop; a bug ends the process."""
-    trouble = Trouble("delivery")
+    trouble = _delivery_trouble()
     try:
         while not pipeline.stopping.is_set():
             try:
@@ -166,39 +174,46 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
 
 def _step(courier: Courier) -> bool:
     """Deliver one batch, and log it; return whether there was anything to do."""
-    began = time.monotonic()
+    began, restarts, stranded = time.monotonic(), courier.restarts, set(courier.stranded)
     delivered = courier.step(now=int(time.time()), clock=began)
+    if courier.restarts > restarts:
+        logger().info("carbon.restarted")
+    for job in courier.stranded - stranded:
+        logger().error("totals.stranded", job=job)
     if delivered is None:
         return False
     if delivered.datapoints and not delivered.is_replay:
-        watermarks = ",".join(f"{job}:{value}" for job, value in delivered.watermarks.items())
         logger().info(
             "delivery.finished",
             datapoints=delivered.datapoints,
-            watermarks=watermarks,
+            watermarks=",".join(f"{job}:{value}" for job, value in delivered.watermarks.items()),
             seconds=round(time.monotonic() - began, 3),
         )
     return True
 
 
-def _succeeds(call: Callable[[], None], what: str, worker: Worker) -> bool:
-    try:
-        call()
-    except ShipperError as error:
-        Trouble(what, {"job": worker.job.name}).failed(error, clock=time.monotonic())
-        return False
-    return True
+def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
+    graphite = config.graphite
+    replay = graphite.replay if graphite.proof == "replay" else []
+    sent = shifted(state.take_sent(), time.monotonic() - time.time())
+    # a wall clock that was set back meanwhile must not put a replay off
+    latest = time.monotonic() + max(replay, default=0)
+    stage = len(replay) - 1
+    sent = [replace(one, due=min(one.due, latest), stage=min(one.stage, stage)) for one in sent if replay]
+    return Courier(state, carbon, archive=graphite.retentions[0], batch=graphite.batch, replay=replay, sent=sent)
+
+
+def _delivery_trouble() -> Trouble:
+    return Trouble("delivery.failed", "delivery.recovered")
 
 
 def _job(config: Config, name: str) -> Job:
     if name not in config.jobs:
-        raise ConfigError(f"no job {name!r} in {config.file}", hint=f"There are: {', '.join(config.jobs)}.")
+        raise ConfigError(
+            f"choose jobs: there is no {name!r} in {config.file}", hint=f"There are: {', '.join(config.jobs)}."
+        )
     return config.jobs[name]
 
 
 def _threads(config: Config) -> int:
-    return min(MOST_THREADS, 1 + len(config.jobs))
-
-
-def _nothing() -> None:
-    pass
+    return min(MOST_THREADS, 1 + 2 * len(config.jobs))  # a job's tick and its capture

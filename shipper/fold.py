@@ -12,6 +12,8 @@ from shipper.model import Archive, Cause, Group, Key, Row
 
 EDGE_SECONDS = 600
 """Carbon decides by its own clock, when it writes, which archive a point goes to: keep this far from the edge."""
+ROOM_SECONDS = 2 * 3600
+"""What is captured must still be fine enough to be sent when its last replay is due."""
 MAX_SKEW_SECONDS = 300
 """How far a row's time may be ahead of its source's clock, beyond its own bucket."""
 
@@ -48,9 +50,10 @@ def oldest_fine(archive: Archive, now: int) -> int:
 def shown(archive: Archive, *, now: int, source_time: int, bucket: int) -> Span:
     """Return the slots that rows may fall into.
 
-    The old end leaves a second edge for the delivery to happen in; the new end lets clocks differ a little.
+    The old end leaves room for the delivery and its replays; the new end lets clocks differ a little.
     """
-    return Span(oldest_fine(archive, now) + EDGE_SECONDS, source_time + bucket + MAX_SKEW_SECONDS)
+    oldest = max(bucket, oldest_fine(archive, now) + ROOM_SECONDS)  # Carbon drops a timestamp of 0
+    return Span(oldest, source_time + bucket + MAX_SKEW_SECONDS)
 
 
 def bucket_of(time: int, length: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from shipper.errors import PermanentError, ShipperError
+from shipper.errors import ShipperError, TransientError
 
 REPEAT_SECONDS = 60.0
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -36,6 +36,7 @@ def start() -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("shipper").setLevel(logging.INFO)
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick that comes while one runs is no news
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -53,8 +54,8 @@ def logger() -> structlog.typing.FilteringBoundLogger:
 class Trouble:
     """One thing that may fail again and again: said at once, then once a minute, then that it is over."""
 
-    what: str
-    """The noun of its events: `capture` gives `capture.failed` and `capture.recovered`."""
+    failed_event: str
+    recovered_event: str
     fields: dict[str, str] = field(default_factory=dict)
     failures: int = 0
     _said: float = 0.0
@@ -65,14 +66,14 @@ class Trouble:
         if self.failures > 1 and clock - self._said < REPEAT_SECONDS:
             return
         self._said = clock
-        say = logger().error if isinstance(error, PermanentError) else logger().warning
+        say = logger().warning if isinstance(error, TransientError) else logger().error
         hint = {"hint": error.hint} if error.hint else {}
-        say(f"{self.what}.failed", **self.fields, error=str(error), failures=self.failures, **hint)
+        say(self.failed_event, **self.fields, error=str(error), failures=self.failures, **hint)
 
     def recovered(self) -> None:
         """Say that it works again, if it did not."""
         if self.failures:
-            logger().info(f"{self.what}.recovered", **self.fields, failures=self.failures)
+            logger().info(self.recovered_event, **self.fields, failures=self.failures)
         self.failures = 0
 
 

@@ -123,6 +123,8 @@ class Position(NamedTuple):
     id: str
     watermark: int
     captured: int
+    complete_until: str | None
+    updated: str
 
 
 class Note(NamedTuple):
@@ -145,6 +147,23 @@ class Waiting(NamedTuple):
     totals: int
 
 
+@dataclass(slots=True)
+class Sent:
+    """Revisions (after, upto] that were confirmed, and when they are sent again."""
+
+    after: int
+    upto: int
+    stage: int
+    """How many replays lie behind it; DOUBTED: none, and it is sent again at once."""
+    confirmed: float
+    due: float
+    oldest: int
+    """Its slots from this one on were sent."""
+
+
+DOUBTED = -1
+
+
 class Changed(NamedTuple):
     """A total that is not proven yet."""
 
@@ -157,9 +176,6 @@ class Changed(NamedTuple):
 class Standing(NamedTuple):
     """How far a job has come, for people."""
 
-    watermark: int
-    captured: int
-    complete_until: str | None
-    updated: str
+    position: Position
     unproven: int
     unshown: Mapping[str, int]

@@ -5,16 +5,17 @@ connection at a byte that is not UTF-8 and closes it as if all were well. So wha
 impossible before it is stored, and refused once more before it is sent.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 
 from shipper.errors import BadMetric
 from shipper.model import Group, Job
 
 MEASURE = "measure"
-MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash
-MAX_TEMPLATE = 200
+MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash: half a node, room for more
+MAX_TEMPLATE = 200  # leaves room for seven long values in a line
 MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
 HASH_DIGITS = (0, 6, 16, 64)
@@ -54,7 +55,7 @@ def own_path(job: Job, group: Group, measure: str, *, claim: Callable[[str, Grou
         path = path_of(job, group, measure, digits=digits)
         if claim(path, group):
             return path
-    raise BadMetric(f"name group {group!r}: every path is taken, the last tried is {path!r}")  # a SHA-256 collision
+    raise BadMetric(f"name group {group!r}: every path is taken, the last tried is {path!r}")
 
 
 def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
@@ -111,10 +112,10 @@ def _clean(value: str | None, job: Job) -> str:
     return clean
 
 
-def _digest(values: Sequence[str | None]) -> str:
-    # 0xFF and 0x00 stand for NULL and between values: neither can be part of UTF-8 text that came from a column
-    # without the other column differing too.
-    return sha256(b"\0".join(b"\xff" if v is None else v.encode() for v in values)).hexdigest()
+def _digest(group: Group) -> str:
+    """Hash what an operator has at hand: the one value as it stands, else the group as the state keeps it."""
+    text = group[0] if len(group) == 1 and group[0] is not None else json.dumps(group)
+    return sha256(text.encode()).hexdigest()
 
 
 def _check(path: str) -> None:

@@ -1,19 +1,18 @@
-"""Edge. The state file: its tables, how an older file becomes a current one, who may have it.
+"""Edge. The state file: its tables, how an older file becomes a current one, what its errors mean.
 
 Ids are TEXT: BIGINT UNSIGNED ends at 2^64-1, SQLite's integers at 2^63-1, and a bigger number in an INTEGER column
 silently becomes a float. They are compared by (length, text), because as plain text '9' > '10'.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from shipper.errors import ConfigError, StateBusy, StateCorrupt
 
+NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": tells our file from any other SQLite file
 
 _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
@@ -77,7 +76,16 @@ _VERSION_1 = (
         fingerprint TEXT
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE history ( -- the newest commits of watermarks
+    CREATE TABLE sent ( -- at an orderly end: what was delivered, and when it is due to be sent again
+        after INTEGER NOT NULL,
+        upto INTEGER NOT NULL,
+        stage INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        oldest INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE history ( -- the newest commits that followed a delivery
         id INTEGER PRIMARY KEY,
         job TEXT NOT NULL,
         value TEXT NOT NULL,
@@ -111,50 +119,6 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-
-
-def lock(path: str) -> BinaryIO:
-    """Take the lock beside the state file, and return it; closing it gives the lock back.
-
-    Raises:
-        StateBusy: another process has it.
-        ConfigError: the lock cannot be made there.
-    """
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"open state {path}: {error.strerror}",
-            hint="The directory of [state] path must exist and be writable for this user.",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 20, 0).decode() or "unknown"
-        os.close(descriptor)
-        raise StateBusy(
-            f"open state {path}: another shipper has it, process {holder}",
-            hint="Two would destroy each other's totals: stop the other, or give this one its own [state] path.",
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return os.fdopen(descriptor, "r+b", buffering=0)
-
-
-def holder(path: str) -> int | None:
-    """Return the process that holds the state; None when nobody does."""
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.pread(descriptor, 20, 0) or 0)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -9,19 +9,17 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from pymysql.constants import CR, ER
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from shipper.dialect import Epoch, ServerTime, Text
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import Group, Observation, Query, Row, Scalar, Window
+from shipper.model import MAX_ID, Group, Observation, Query, Row, Scalar, Window
 
-DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "sqlite")
 CONNECT_SECONDS = 5
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 
@@ -44,12 +42,12 @@ class Source:
     def __init__(self, name: str, url: str, *, timeout: int, option_file: str | None = None, threads: int = 1) -> None:
         """Connect nowhere yet. timeout bounds a statement, seconds; option_file is a MySQL one, for credentials."""
         self.name = name
-        parsed = sa.make_url(url)
+        self._url = parsed = sa.make_url(url)
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         self._timeout = timeout
         # as many connections as threads: one beyond the pool would be opened and closed at every use
         self._engine = sa.create_engine(
-            parsed,
+            _read_only(parsed) if self._is_sqlite else parsed,
             isolation_level="AUTOCOMMIT",
             pool_size=threads,
             max_overflow=0,
@@ -61,7 +59,7 @@ class Source:
         sa.event.listen(self._engine, "connect", self._prepare)
 
     def __str__(self) -> str:
-        url = self._engine.url
+        url = self._url
         return f"{url.get_backend_name()} {url.host or ''}{'' if self._is_sqlite else '/'}{url.database or ''}"
 
     def observe(self, query: Query) -> Observation:
@@ -72,10 +70,16 @@ class Source:
             QueryRefused: the database will not run it.
         """
         table = _table(query)
-        statement = sa.select(sa.func.max(table.c[query.id]), _Now()).select_from(table)
+        statement = sa.select(sa.func.max(table.c[query.id]), ServerTime()).select_from(table)
         with self._connected(f"observe {query.table}") as connection:
             largest, source_time = connection.execute(statement).one()
-        return Observation(id=int(largest or 0), time=int(source_time), clock=time.monotonic())
+        clock = time.monotonic()
+        if largest is not None and not (isinstance(largest, int) and 0 <= largest <= MAX_ID):
+            raise QueryRefused(
+                f"observe {query.table}: {query.id} holds {largest!r}, which is not an id",
+                hint="`id` names a column of integers that only grow, from 1 to 2^64 - 1.",
+            )
+        return Observation(id=largest or 0, time=int(source_time), clock=clock)
 
     def read(self, query: Query, window: Window) -> list[Row]:
         """Count the window's rows by bucket and group: see shipper.capture.Source."""
@@ -133,21 +137,34 @@ class Source:
         except sa.exc.TimeoutError as error:
             raise SourceUnavailable(f"{step}: all connections to {self.name} are busy") from error
         except sa.exc.DBAPIError as error:
-            raise _translated(error, f"{step}: ") from error
+            raise self._translated(error, step) from error
+        except (sa.exc.StatementError, OverflowError) as error:
+            message = str(error).partition("\n")[0]
+            raise QueryRefused(f"{step}: {message}", hint="Check the values of `where`.") from error
+        except RuntimeError as error:  # PyMySQL without cryptography, at MySQL 8's usual authentication
+            if "cryptography" not in str(error):
+                raise
+            raise QueryRefused(f"{step}: {error}", hint="`pip install pymysql[rsa]`, or connect by TLS.") from error
+
+    def _translated(self, error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
+        """Say in one line what the driver said; never the statement's values."""
+        arguments = error.orig.args if error.orig else ()
+        code = arguments[0] if arguments and isinstance(arguments[0], int) else None
+        message = f"{step}: {arguments[-1] if arguments else error.orig}"
+        if code in _REFUSED:
+            return QueryRefused(message, hint="Check the names in the job, and the grants of the source's user.")
+        if code in _NO_SERVER:
+            return SourceUnavailable(message, hint="Is the database up, and does `url` name its host and port?")
+        if self._is_sqlite and "no such" in message:
+            return QueryRefused(message, hint="Check the names in the job against the table.")
+        if self._is_sqlite and "unable to open" in message:
+            return SourceUnavailable(message, hint="Does the file of `url` exist, readable for this user?")
+        return SourceUnavailable(message)
 
 
-def _translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
-    """Say in one line what the driver said; never the statement's values."""
-    arguments = error.orig.args if error.orig else ()
-    code = arguments[0] if arguments and isinstance(arguments[0], int) else None
-    message = f"{step}{arguments[-1] if arguments else error.orig}"
-    if code in _REFUSED:
-        return QueryRefused(message, hint="Check the names in the job, and the grants of the source's user.")
-    if code in _NO_SERVER:
-        return SourceUnavailable(message, hint="Is the database up, and does `url` name its host and port?")
-    if "no such" in message or (code is None and isinstance(error, sa.exc.ProgrammingError)):
-        return QueryRefused(message, hint="Check the names in the job against the table.")
-    return SourceUnavailable(message)
+def _read_only(url: sa.URL) -> sa.URL:
+    """Open SQLite by URI, because a plain path that is mistyped would make an empty database."""
+    return url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
 
 
 def _table(query: Query) -> sa.TableClause:
@@ -163,7 +180,7 @@ def _count(query: Query, window: Window) -> sa.Select[Any]:
     table = _table(query)
     identity = table.c[query.id]
     bucket: sa.ColumnElement[Any] = _bucket(table.c[query.time], query.bucket) if query.time else sa.null()
-    columns: list[sa.ColumnElement[Any]] = [bucket, *(_Text(table.c[name]) for name in query.by)]
+    columns: list[sa.ColumnElement[Any]] = [bucket, *(Text(table.c[name]) for name in query.by)]
     # labels that no table has: GROUP BY would take the table's column for the label
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     conditions = [_holds(table.c[column], values) for column, values in query.where]
@@ -184,65 +201,10 @@ def _holds(column: sa.ColumnElement[Any], values: tuple[Scalar, ...]) -> sa.Colu
 
 def _bucket(time_column: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[int]:
     """Floor the event time to its bucket; also right before 1970, where % is negative."""
-    seconds = _Epoch(time_column)
+    seconds = Epoch(time_column)
     size: sa.ColumnElement[int] = sa.literal_column(str(length))
     return seconds - ((seconds % size) + size) % size
 
 
 def _group(values: Iterable[bytes | None]) -> Group:
     return tuple(None if value is None else bytes(value).decode("utf-8", "backslashreplace") for value in values)
-
-
-class _Text(FunctionElement[bytes]):
-    """A value's text as UTF-8 bytes, so that grouping knows no collation: 'Login', 'login' and 'login ' differ."""
-
-    inherit_cache = True
-    name = "shipper_text"
-
-
-class _Epoch(FunctionElement[int]):
-    """A UTC time column as whole epoch seconds, rounded down."""
-
-    inherit_cache = True
-    name = "shipper_epoch"
-    type = sa.Integer()
-
-
-class _Now(FunctionElement[int]):
-    """The server's clock, epoch seconds."""
-
-    inherit_cache = True
-    name = "shipper_Now"
-
-
-@compiles(_Text)
-def _text_mysql(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
-
-
-@compiles(_Text, "sqlite")
-def _text_sqlite(element: _Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(CAST({compiler.process(element.clauses, **options)} AS TEXT) AS BLOB)"
-
-
-@compiles(_Epoch)
-def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038
-    column = compiler.process(element.clauses, **options)
-    return f"CAST(FLOOR(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column}) / 1000000) AS SIGNED)"
-
-
-@compiles(_Epoch, "sqlite")
-def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # without SUBSTR 23:59:59.999999 rounds up a second
-    return f"CAST(STRFTIME('%s', SUBSTR({compiler.process(element.clauses, **options)}, 1, 19)) AS INTEGER)"
-
-
-@compiles(_Now)
-def _time_mysql(_element: _Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "UNIX_TIMESTAMP()"
-
-
-@compiles(_Now, "sqlite")
-def _time_sqlite(_element: _Now, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(STRFTIME('%s', 'now') AS INTEGER)"

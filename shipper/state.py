@@ -8,40 +8,26 @@ by a lock on a file beside the state, which the kernel releases however we end.
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 from shipper.errors import StateCorrupt
-from shipper.model import Cause, Changed, Group, Job, Key, Note, Position, Standing, Waiting, Window
-from shipper.schema import lock, prepare, reader, translated
+from shipper.lock import lock
+from shipper.model import Changed, Job, Note, Position, Sent, Standing, Waiting, Window
+from shipper.recording import Recording
+from shipper.schema import NOW, prepare, reader, translated
 
 BUSY_SECONDS = 5
 HISTORY_ROWS = 10_000
 
-_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
-    VALUES (?, ?, ?, ?, ?, ?, {_NOW})"""
-# A job with nothing waiting has nothing to send: its watermark follows captured at once.
-_CAPTURED = f"""
-    UPDATE watermark
-    SET value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END,
-        captured = :upto, updated = {_NOW},
-        complete_until = COALESCE(strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch'), complete_until)
-    WHERE job = :job AND captured = :after"""
-_TOTAL = """
-    INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, 1)
-    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 1"""
-_UNSHOWN = """
-    INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
-_CLAIM = f'INSERT INTO series (path, job, "group", last_seen) VALUES (?, ?, ?, {_NOW})'
-# to the hour is enough, and spares a write a tick
-_SEEN = f"""
-    UPDATE series SET last_seen = {_NOW}
-    WHERE id = ? AND last_seen < strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-1 hour')"""
+    VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
+_COMPLETE = """
+    UPDATE watermark SET complete_until = strftime('%Y-%m-%dT%H:%M:%SZ', :until, 'unixepoch')
+    WHERE job = :job AND unixepoch(COALESCE(complete_until, 0)) <= :until - 60"""
 
 _WAITING = """
     SELECT series.job, total.slot, total.step, COUNT(*)
@@ -56,20 +42,24 @@ _CHANGED = """
     ORDER BY total.series LIMIT :limit"""
 # It cannot move back, nor beyond captured (a CHECK of the table).
 _COMMIT = f"""
-    UPDATE watermark SET value = :value, updated = {_NOW}
+    UPDATE watermark SET value = :value, updated = {NOW}
     WHERE job = :job AND (length(:value), :value) > (length(value), value)"""
-_HISTORY = f"INSERT INTO history (job, value, committed) VALUES (?, ?, {_NOW})"
+_HISTORY = f"INSERT INTO history (job, value, committed) VALUES (?, ?, {NOW})"
 _FORGET_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
 _PROVE = """
     UPDATE total SET changed = 0
     WHERE changed = 1 AND revision > ? AND revision <= ? AND step = ? AND slot >= ?"""
 
+_KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, oldest) VALUES (?, ?, ?, ?, ?, ?)"
+
+_POSITION = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 _STANDING = """
-    SELECT job, value, captured, complete_until, updated, (
+    SELECT job, (
         SELECT COUNT(*) FROM total JOIN series ON series.id = total.series
         WHERE total.changed = 1 AND series.job = watermark.job), (
-        SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job)
-    FROM watermark ORDER BY job"""
+        SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job),
+        source, id_table, id_column, value, captured, complete_until, updated
+    FROM watermark"""
 
 
 class State:
@@ -111,13 +101,8 @@ class State:
     def position(self, job: str) -> Position | None:
         """Return how far a job has come; None when it is new."""
         with self._reading("read position") as connection:
-            row = connection.execute(
-                "SELECT source, id_table, id_column, value, captured FROM watermark WHERE job = ?", (job,)
-            ).fetchone()
-        if row is None:
-            return None
-        source, table, identity, value, captured = row
-        return Position(source, table, identity, int(value), int(captured))
+            row = connection.execute(f"{_POSITION} WHERE job = ?", (job,)).fetchone()
+        return _position(row) if row else None
 
     def captured(self, job: str) -> int | None:
         """Return how far a job has captured; None when it is new."""
@@ -130,18 +115,24 @@ class State:
         with self._writing(f"begin job {job.name}") as connection:
             connection.execute(_BEGIN, identity)
 
+    def complete(self, job: str, until: int) -> None:
+        """Note that everything up to a time is captured: see shipper.capture.Ledger. To the minute, to spare writes."""
+        with self._writing(f"complete job {job}") as connection:
+            connection.execute(_COMPLETE, {"job": job, "until": until})
+
     @contextmanager
-    def recording(self, job: str, window: Window) -> Iterator["Recording"]:
+    def recording(self, job: str, window: Window) -> Iterator[Recording]:
         """Open the transaction that records a window: see shipper.capture.Ledger."""
-        with self._writing(f"record {job} {window}") as connection:
-            recording = Recording(connection, job, window, self._revision + 1)
-            yield recording
-            if not recording.is_written:
-                raise StateCorrupt(
-                    f"record {job} {window}: captured is elsewhere now",
-                    hint="Something else has written to the state file; is it shared with another shipper?",
-                )
-        self._revision += 1
+        with self._mutex:  # until the revision is counted: a note between would see captured, but not its totals
+            with self._writing(f"record {job} {window}") as connection:
+                recording = Recording(connection, job, window, self._revision + 1)
+                yield recording
+                if not recording.is_written:
+                    raise StateCorrupt(
+                        f"record {job} {window}: captured is elsewhere now",
+                        hint="Something else has written to the state file; is it shared with another shipper?",
+                    )
+            self._revision += 1
 
     def note(self, after: int, upto: int | None = None) -> Note:
         """Note what changed: see shipper.courier.Outbox."""
@@ -164,6 +155,23 @@ class State:
                 if connection.execute(_COMMIT, {"job": job, "value": str(value)}).rowcount:
                     connection.execute(_HISTORY, (job, str(value)))
             connection.execute(_FORGET_HISTORY, (HISTORY_ROWS,))
+
+    def keep_sent(self, sent: Iterable[Sent]) -> None:
+        """Keep what was delivered and is to be sent again; its times are wall-clock, epoch seconds."""
+        with self._writing("keep what was sent") as connection:
+            connection.executemany(
+                _KEEP, ((one.after, one.upto, one.stage, int(one.confirmed), int(one.due), one.oldest) for one in sent)
+            )
+
+    def take_sent(self) -> list[Sent]:
+        """Return what was kept, and forget it: if this process is killed, all that is not proven is sent again."""
+        with self._writing("take what was sent") as connection:
+            sent = [
+                Sent(*row) for row in connection.execute("SELECT after, upto, stage, confirmed, due, oldest FROM sent")
+            ]
+            connection.execute("DELETE FROM sent")
+        self._revision = max([self._revision, *(one.upto for one in sent)])
+        return sent
 
     def prove(self, *, after: int, upto: int, step: int, oldest: int) -> None:
         """Hold what still has a revision in (after, upto] for delivered for good, from a slot on."""
@@ -198,61 +206,10 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(int(value), int(captured), complete_until, updated, unproven, json.loads(unshown))
-        for job, value, captured, complete_until, updated, unproven, unshown in rows
+        job: Standing(_position(position), unproven, json.loads(unshown)) for job, unproven, unshown, *position in rows
     }
 
 
-class Recording:
-    """One open transaction of State.recording."""
-
-    def __init__(self, connection: sqlite3.Connection, job: str, window: Window, revision: int) -> None:
-        self.is_written = False
-        self._connection = connection
-        self._job = job
-        self._window = window
-        self._revision = revision
-        self._series: dict[str, int] = {}
-
-    def claim(self, path: str, group: Group) -> bool:
-        """Make the path this job's group's if it is nobody's; return whether it is the group's now."""
-        raw = json.dumps(group)
-        owner = self._connection.execute('SELECT id, job, "group" FROM series WHERE path = ?', (path,)).fetchone()
-        if owner is None:
-            series = self._connection.execute(_CLAIM, (path, self._job, raw)).lastrowid
-            assert series is not None
-        elif owner[1:] == (self._job, raw):
-            series = owner[0]
-        else:
-            return False
-        self._series[path] = series
-        return True
-
-    def totals(self, keys: Iterator[Key]) -> dict[Key, int]:
-        """Return the totals that exist among keys, whose paths are claimed."""
-        found = {}
-        for key in keys:
-            row = self._connection.execute(
-                "SELECT value FROM total WHERE slot = ? AND step = ? AND series = ?",
-                (key.slot, key.step, self._series[key.path]),
-            ).fetchone()
-            if row is not None:
-                found[key] = row[0]
-        return found
-
-    def write(self, totals: Mapping[Key, int], unshown: Mapping[Cause, int], complete_until: int | None) -> None:
-        """Store the new totals, add to the counters, and set captured to the window's upper end."""
-        captured = {
-            "job": self._job,
-            "after": str(self._window.after),
-            "upto": str(self._window.upto),
-            "totals": len(totals),
-            "complete_until": complete_until,
-        }
-        self.is_written = self._connection.execute(_CAPTURED, captured).rowcount == 1
-        self._connection.executemany(
-            _TOTAL,
-            ((key.slot, key.step, self._series[key.path], value, self._revision) for key, value in totals.items()),
-        )
-        self._connection.executemany(_SEEN, ((series,) for series in self._series.values()))
-        self._connection.executemany(_UNSHOWN, ((self._job, cause.value, rows) for cause, rows in unshown.items()))
+def _position(row: Sequence[Any]) -> Position:
+    source, table, identity, value, captured, complete_until, updated = row
+    return Position(source, table, identity, int(value), int(captured), complete_until, updated)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from shipper.config import Config
 from shipper.daemon import open_source
 from shipper.errors import ShipperError
+from shipper.model import Standing
 from shipper.state import standings
 
 UNKNOWN = "?"
@@ -32,28 +33,24 @@ def statuses(config: Config) -> list[JobStatus]:
         StateCorrupt: it cannot be read.
     """
     standing = standings(config.state.path)
-    rows = []
-    for name in config.jobs:
-        largest = _largest(config, name)
-        source_max = UNKNOWN if largest is None else str(largest)
-        if (known := standing.get(name)) is None:
-            rows.append(JobStatus(name, "-", "-", source_max, "-", "-", "-", "-"))
-            continue
-        behind = UNKNOWN if largest is None else str(max(0, largest - known.watermark))
-        unshown = ", ".join(f"{cause} {rows}" for cause, rows in known.unshown.items())
-        rows.append(
-            JobStatus(
-                name,
-                str(known.watermark),
-                str(known.captured),
-                source_max,
-                behind,
-                known.complete_until or "-",
-                str(known.unproven),
-                unshown or "-",
-            )
-        )
-    return rows
+    return [_status(name, standing.get(name), _largest(config, name)) for name in config.jobs]
+
+
+def _status(name: str, standing: Standing | None, largest: int | None) -> JobStatus:
+    source_max = UNKNOWN if largest is None else str(largest)
+    if standing is None:
+        return JobStatus(name, "-", "-", source_max, "-", "-", "-", "-")
+    position = standing.position
+    return JobStatus(
+        name,
+        watermark=str(position.watermark),
+        captured=str(position.captured),
+        source_max=source_max,
+        behind=UNKNOWN if largest is None else str(max(0, largest - position.watermark)),
+        complete_until=position.complete_until or "-",
+        unproven=str(standing.unproven),
+        unshown=", ".join(f"{cause} {rows}" for cause, rows in standing.unshown.items()) or "-",
+    )
 
 
 def _largest(config: Config, name: str) -> int | None:

@@ -9,13 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from shipper.capture import capture
+from shipper.capture import Captured, capture
 from shipper.errors import ConfigError, ShipperError
 from shipper.journal import Trouble, logger
-from shipper.model import Archive, Cause, Job
+from shipper.model import Archive, Cause, Job, Position
 from shipper.source import Source
 from shipper.state import State
 from shipper.window import Settling
+
+CHAPTER_SECONDS = 60.0  # of a long capture; each is logged, so that its progress can be seen
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
@@ -48,66 +50,72 @@ class Worker:
         self._settling = Settling(settle)
         self._mutex = threading.Lock()
         self._is_planned = False
-        self._observing = Trouble("observation", {"job": job.name})
-        self._capturing = Trouble("capture", {"job": job.name})
-        _check_identity(job, state)
+        self._observing = Trouble("observation.failed", "observation.recovered", {"job": job.name})
+        self._capturing = Trouble("capture.failed", "capture.recovered", {"job": job.name})
+        check_identity(job, state.position(job.name))
 
     def tick(self, later: Later, recorded: Callable[[], None]) -> None:
         """Observe, and see to it that a capture follows; never raises. recorded is called after each window."""
-        if self._attempt(self.observe, self._observing):
+        if self.observe():
             self._plan(later, recorded)
 
-    def observe(self) -> None:
-        """Add an observation: see Source.observe for what it raises."""
-        observation = self._source.observe(self.job.query)
-        with self._mutex:
-            self._settling.add(observation)
+    def observe(self) -> bool:
+        """Add an observation; return whether that succeeded, having told why if it did not."""
+        return self._attempt(self._observe, self._observing)
 
     def settles_in(self) -> float:
         """Return the seconds until the oldest observation has settled, 0 when none is waiting."""
         with self._mutex:
             return self._settling.delay(time.monotonic()) or 0.0
 
-    def capture(self, recorded: Callable[[], None]) -> None:
-        """Capture up to the newest observation that has settled, if there is one; log what that brought.
+    def capture(self, recorded: Callable[[], None]) -> bool:
+        """Capture up to the newest observation that has settled, if there is one, and log what that brought.
 
-        Raises:
-            ShipperError: see shipper.capture.capture; what was recorded before it stays.
+        Return whether that succeeded, having told why if it did not; what was recorded before it stays.
         """
+        return self._attempt(lambda: self._capture(recorded), self._capturing)
+
+    def _observe(self) -> None:
+        observation = self._source.observe(self.job.query)
+        with self._mutex:
+            self._settling.add(observation)
+
+    def _capture(self, recorded: Callable[[], None]) -> None:
         with self._mutex:
             horizon = self._settling.take(time.monotonic())
-        if horizon is None:
-            return
-        began = time.monotonic()
-        windows, rows, unshown = 0, 0, Counter[Cause]()
-        try:
-            for captured in capture(
-                self.job,
-                horizon,
-                source=self._source,
-                ledger=self._state,
-                archive=self._archive,
-                now=int(time.time()),
-            ):
-                windows += 1
-                rows += captured.rows
-                unshown.update(captured.unshown)
-                recorded()
-                if self._stopping.is_set():
-                    break
-        finally:
-            self._tell(windows, rows, unshown, seconds=time.monotonic() - began)
+        while horizon is not None and not self._stopping.is_set():
+            windows: list[Captured] = []
+            began = time.monotonic()
+            try:
+                for captured in capture(
+                    self.job,
+                    horizon,
+                    source=self._source,
+                    ledger=self._state,
+                    archive=self._archive,
+                    now=int(time.time()),
+                ):
+                    windows.append(captured)
+                    recorded()
+                    # a long catch-up goes on with a new look at the clock, which decides what is too old
+                    if self._stopping.is_set() or time.monotonic() - began > CHAPTER_SECONDS:
+                        break
+                else:
+                    horizon = None
+            finally:
+                self._tell(windows, seconds=time.monotonic() - began)
 
     def _plan(self, later: Later, recorded: Callable[[], None]) -> None:
         with self._mutex:
-            delay = None if self._is_planned else self._settling.delay(time.monotonic())
+            is_idle = self._is_planned or self.is_broken or self._stopping.is_set()
+            delay = None if is_idle else self._settling.delay(time.monotonic())
             if delay is None:
                 return
             self._is_planned = True
         later(delay, lambda: self._run(later, recorded))
 
     def _run(self, later: Later, recorded: Callable[[], None]) -> None:
-        self._attempt(lambda: self.capture(recorded), self._capturing)
+        self.capture(recorded)
         with self._mutex:
             self._is_planned = False
         self._plan(later, recorded)
@@ -128,27 +136,33 @@ class Worker:
         trouble.recovered()
         return True
 
-    def _tell(self, windows: int, rows: int, unshown: Counter[Cause], *, seconds: float) -> None:
+    def _tell(self, windows: list[Captured], *, seconds: float) -> None:
+        rows = sum(captured.rows for captured in windows)
         if rows:
             logger().info(
                 "capture.finished",
                 job=self.job.name,
                 rows=rows,
-                windows=windows,
-                captured=self._state.captured(self.job.name),
+                windows=len(windows),
+                captured=windows[-1].window.upto,
                 seconds=round(seconds, 3),
             )
+        unshown = sum((Counter(captured.unshown) for captured in windows), Counter[Cause]())
         for cause, count in unshown.items():
             logger().warning("rows.unshown", job=self.job.name, cause=cause.value, rows=count)
 
 
-def _check_identity(job: Job, state: State) -> None:
-    position = state.position(job.name)
+def check_identity(job: Job, position: Position | None) -> None:
+    """Refuse to go on with the ids of another table.
+
+    Raises:
+        ConfigError: the job stands on another source, table or id column.
+    """
     expected = (job.source, job.query.table, job.query.id)
     if position is not None and position[:3] != expected:
         source, table, identity = expected
         raise ConfigError(
-            f"job {job.name}: its watermark {position.watermark} is an id of {position.table}.{position.id} "
+            f"begin job {job.name}: its watermark {position.watermark} is an id of {position.table}.{position.id} "
             f"in source {position.source}, not of {table}.{identity} in source {source}",
-            hint="Ids of another table mean nothing here: give the job another name.",
+            hint="Ids of another table mean nothing here: give the job another name, and its `name` another beginning.",
         )

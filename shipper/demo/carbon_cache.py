@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from shipper.errors import ConfigError
+from shipper.errors import ConfigError, TransientError
 
 START_SECONDS = 30.0
 
@@ -80,7 +80,8 @@ class CarbonCache:
         deadline = time.monotonic() + START_SECONDS
         while not self._reads():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"carbon-cache did not start; see {self._root}/log/console.log")
+                said = (self._root / "log/console.log").read_text(errors="replace")[-2000:]
+                raise TransientError(f"start carbon-cache: it did not; it said:\n{said}")
             time.sleep(0.05)
 
     def send_signal(self, number: int) -> None:

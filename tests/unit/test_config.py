@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shipper.config import (
-    GraphiteSection,
-    JobSection,
-    SourceSection,
-    StateSection,
-    load,
-)
+from shipper.config import load
 from shipper.errors import ConfigError
 from shipper.model import Archive, Condition, Job, Query
+from shipper.sections import GraphiteSection, JobSection, Section, SourceSection, StateSection
 
 REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
 

@@ -1,0 +1,63 @@
+"""Edge. SQLAlchemy: the expressions that each database writes in its own way."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class Text(FunctionElement[bytes]):
+    """A value's text as UTF-8 bytes, so that grouping knows no collation: 'Login', 'login' and 'login ' differ."""
+
+    inherit_cache = True
+    name = "shipper_text"
+
+
+class Epoch(FunctionElement[int]):
+    """A UTC time column as whole epoch seconds, rounded down."""
+
+    inherit_cache = True
+    name = "shipper_epoch"
+    type = sa.Integer()
+
+
+class ServerTime(FunctionElement[int]):
+    """The server's clock, epoch seconds."""
+
+    inherit_cache = True
+    name = "shipper_ServerTime"
+
+
+@compiles(Text)
+def _text_mysql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
+
+
+@compiles(Text, "sqlite")
+def _text_sqlite(element: Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(CAST({compiler.process(element.clauses, **options)} AS TEXT) AS BLOB)"
+
+
+@compiles(Epoch)
+def _epoch_mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038
+    column = compiler.process(element.clauses, **options)
+    return f"CAST(FLOOR(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column}) / 1000000) AS SIGNED)"
+
+
+@compiles(Epoch, "sqlite")
+def _epoch_sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # without SUBSTR 23:59:59.999999 rounds up a second
+    return f"CAST(STRFTIME('%s', SUBSTR({compiler.process(element.clauses, **options)}, 1, 19)) AS INTEGER)"
+
+
+@compiles(ServerTime)
+def _time_mysql(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "UNIX_TIMESTAMP()"
+
+
+@compiles(ServerTime, "sqlite")
+def _time_sqlite(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
