@@ -6,7 +6,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 ├─ TransientError       the watermark stays; the next tick tries again
 │  ├─ SourceUnavailable     the database does not answer, or not in time
 │  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
-│  └─ StateBusy             another process holds the state
+│  └─ StateBusy             the state cannot be used now: another process has it, the disk is full or read-only
 └─ PermanentError       trying again cannot help until somebody acts
    ├─ QueryRefused          the database understood the query and refused it
    ├─ BadMetric             a path or a value that Carbon would misread
@@ -44,7 +44,7 @@ class DeliveryFailed(TransientError):
 
 
 class StateBusy(TransientError):
-    """The state is held by another process."""
+    """The state cannot be used now: another process has it, or the disk is full or read-only."""
 
 
 class PermanentError(ShipperError):

@@ -186,3 +186,14 @@ class CarrierContract:
         carbon.start()
 
         assert not carbon.is_alive()
+
+    def test_witness_is_of_the_process_that_confirmed_first(self, carbon: Carbon) -> None:
+        """A delivery to the successor does not hide that the predecessor died: that is said once."""
+        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.kill()
+        carbon.start()
+        carbon.deliver(b"a.count 1 1790000040\n")
+
+        assert not carbon.is_alive()
+        carbon.deliver(b"a.count 1 1790000040\n")
+        assert carbon.is_alive()

@@ -49,21 +49,30 @@ class FakeCarbon:
         self.is_up = True
         self.files: dict[str, dict[int, float]] = {}
         self.cache: dict[str, dict[int, float]] = {}
-        self.has_witness = False
+        self.has_witness: bool | None = None
+        """None before the first delivery; False once it has ended, until somebody has looked."""
+        self.breaks_after: int | None = None
+        """Store so many lines of the next batch, and never confirm it."""
 
     def deliver(self, lines: bytes) -> None:
         """Store lines, as Carbon does: the last write of a slot wins."""
         if not self.is_up:
-            self.has_witness = False
+            self.has_witness = None
             raise DeliveryFailed("deliver: refused")
-        for line in lines.decode("ascii").splitlines():
+        for line in lines.decode("ascii").splitlines()[: self.breaks_after]:
             path, value, timestamp = line.split()
             self.cache.setdefault(path, {})[int(float(timestamp))] = float(value)
-        self.has_witness = True
+        if self.breaks_after is not None:
+            self.breaks_after, self.has_witness = None, None
+            raise DeliveryFailed("deliver: reset")
+        self.has_witness = self.has_witness is not False
 
     def is_alive(self) -> bool:
         """Is the witness still there?"""
-        return self.has_witness
+        is_there = self.has_witness is True
+        if not is_there:
+            self.has_witness = None
+        return is_there
 
     def flush(self) -> None:
         """Write the cache to the files."""
@@ -74,7 +83,9 @@ class FakeCarbon:
     def kill(self) -> None:
         """End it; what was not flushed is gone."""
         self.cache.clear()
-        self.is_up = self.has_witness = False
+        self.is_up = False
+        if self.has_witness:
+            self.has_witness = False
 
     def start(self) -> None:
         """Run it again."""

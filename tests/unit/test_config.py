@@ -68,7 +68,7 @@ def test_load(tmp_path: Path) -> None:
         ('every = "1m"', 'evry = "1m"', 9, 'no such key "evry"', 'Did you mean "every"?'),
         ('every = "1m"', "zzz = 1", 9, 'no such key "zzz"', "Known here: title, source, table"),
         ('time = "created_at"', 'tmie = "created_at"', 14, 'no such key "tmie"', 'Did you mean "time"?'),
-        ('retentions = "1m:30d,1h:5y"', "", 1, '"retentions" is missing', "Add it"),
+        ('retentions = "1m:30d,1h:5y"', "", 1, '"retentions" is missing', "Add, for example, retentions"),
         ('"1m:30d,1h:5y"', '"1m"', 3, '"1m" is not an archive', "1m:30d,1h:5y"),
         ('"1m:30d,1h:5y"', '"1m:30d,90s:5y"', 3, '"1m:30d,90s:5y" would be refused by carbon', "multiple"),
         ('"1m:30d,1h:5y"', '"1m:30d,1h:1d"', 3, "would be refused by carbon", "further back"),
@@ -80,7 +80,7 @@ def test_load(tmp_path: Path) -> None:
         ('prefix = "audit"', 'replay = ["1h", "1m"]', 2, "replay does not grow", "shortest first"),
         ("mysql+pymysql://", "postgresql://", 6, '"postgresql" is not a kind of source', "mysql+pymysql"),
         ("//db1", "//me:secret@db1", 6, "url holds a password", "credentials"),
-        ('table = "audit_trail"', "", 11, '"table" is missing', "Add it"),
+        ('table = "audit_trail"', "", 11, '"table" is missing', 'Add, for example, table = "audit_trail"'),
         ('"audit_trail"', '"audit trail"', 12, '"audit trail" is not a name in a database', "plain"),
         ('id = "id"', 'id = "id; DROP"', 13, '"id; DROP" is not a name in a database', "plain"),
         ('outcome = "failure"', "outcome = 1979-05-27", 15, "1979-05-27 is not a value to compare with", "string"),
@@ -94,7 +94,28 @@ def test_load(tmp_path: Path) -> None:
         ("[defaults]", SAME + "[defaults]", 22, 'jobs "other" and "logins" could write the same', "differently"),
         ("[job.logins]", "[job.logins", 11, "Expected", "toml.io"),
         ("[job.logins]", "[job.logins]\ntable = 'x'", 13, "Cannot overwrite a value", "toml.io"),
-        ("[job.logins]", "[jobs.logins]", 1, '"job" is missing', "Add it"),
+        ("[job.logins]", "[jobs.logins]", 1, '"job" is missing', "Add, for example, [job.NAME]"),
+        ("[defaults]", "[defalts]", 8, 'no such key "defalts"', 'Did you mean "defaults"?'),
+        ('[defaults]\nevery = "1m"', "[state]\ndefaults = 5", 9, 'no such key "defaults"', "Known here: path"),
+        ('every = "1m"', 'every = "101y"', 9, '"101y" is not a duration', '"90s"'),
+        ('every = "1m"', "start = []", 9, "start = [] is not a start", '"beginning"'),
+        ('every = "1m"', "start = {}", 9, "start = {} is not a start", '"beginning"'),
+        ('every = "1m"', "start = -1", 9, "start = -1 is not a start", '"beginning"'),
+        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "keep the finest archive longer"),
+        ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
+        ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
+        ('prefix = "audit"', 'timeout = "2h"', 2, "timeout", "less than or equal to 3600"),
+        ("[graphite]", '[state]\npath = ":memory:"\n[graphite]', 2, '":memory:" is not an absolute path', "root"),
+        ("//db1.internal/app", "//h:abc/app", 6, "is not a database url", "mysql+pymysql://db1.internal/app"),
+        ("//db1.internal/app", "//db1.internal", 6, "names no database", "mysql+pymysql://db1.internal/app"),
+        ("//db1.internal/app", "//db1/app?foo=1", 6, 'url has "foo"', "unix_socket"),
+        ("//db1.internal/app", "//db1/app?password=x", 6, "url holds a password", "credentials"),
+        ("//db1.internal/app", "//a..b/app", 6, '"a..b" is not a host', "graphite.internal"),
+        ("mysql+pymysql://db1.internal/app", "sqlite:///app.db", 6, "names no database", "sqlite:////var"),
+        ("mysql+pymysql://db1.internal/app", "nothing", 6, '"nothing" is not a database url', "sqlite:////var"),
+        ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
+        ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
+        ('by = ["action"]', 'by = ["action", "measure"]', 17, '{measure} is "count"', "cannot group"),
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:
@@ -107,6 +128,15 @@ def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, re
 
     assert re.search(rf"^{re.escape(file)}:{line}: .*{re.escape(message)}", told, re.MULTILINE), told
     assert remedy in told
+
+
+@pytest.mark.parametrize("key", ["defaults", "job", "source", "state", "graphite"])
+def test_section_is_no_table(tmp_path: Path, key: str) -> None:
+    """A value where a section is expected is told like any other mistake, also beside others."""
+    sections = re.split(r"^(?=\[)", GOOD.replace('"created_at"', "5"), flags=re.MULTILINE)
+    text = "".join(section for section in sections if not section.startswith(f"[{key}"))
+    with pytest.raises(ConfigError, match=rf"shipper.toml:1: {key} = 5 does not fit"):
+        load(write(tmp_path, f"{key} = 5\n{text}"))
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
@@ -140,8 +170,13 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Credentials are a systemd credential, else a file beside the configuration, else it is said where none is."""
     text = GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')
     config = load(write(tmp_path, text))
-    with pytest.raises(ConfigError, match=re.escape(f"looked at {tmp_path}/mysql.cnf")):
+    with pytest.raises(ConfigError, match=re.escape(f"none readable at {tmp_path}/mysql.cnf")):
         config.option_file("app")
+    for spoiled in ("user = me\n", "[mysqld]\n", "[client]\nport = abc\n", "[client]\nuser=a\nuser=b\n"):
+        (tmp_path / "mysql.cnf").write_text(spoiled)
+        with pytest.raises(ConfigError, match="read credentials") as caught:
+            config.option_file("app")
+        assert "[client]" in str(caught.value.hint)
     (tmp_path / "mysql.cnf").write_text("[client]\n")
     assert config.option_file("app") == f"{tmp_path}/mysql.cnf"
     (tmp_path / "creds").mkdir()
@@ -173,9 +208,13 @@ def test_reference_loads(tmp_path: Path) -> None:
     assert defaults.state.path == "/var/lib/shipper/shipper.db"
 
 
-@pytest.mark.parametrize("section", [StateSection, GraphiteSection, SourceSection, JobSection])
-def test_reference_shows_every_key(section: type[StateSection]) -> None:
-    """Every key stands in the reference configuration."""
-    keys = set(re.findall(r"^#?(\w+) *=", REFERENCE.read_text(), re.MULTILINE))
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("state", StateSection), ("graphite", GraphiteSection), ("source", SourceSection), ("job", JobSection)],
+)
+def test_reference_shows_every_key(name: str, section: type[Section]) -> None:
+    """Every key stands in its section of the reference configuration, and no other."""
+    _, _, after = REFERENCE.read_text().partition(f"\n[{name}")
+    body = re.split(r"^\[", after, flags=re.MULTILINE)[0]
 
-    assert set(section.model_fields) <= keys
+    assert set(section.model_fields) == set(re.findall(r"^#?(\w+) *=", body, re.MULTILINE))

@@ -1,6 +1,6 @@
 """The second sentence: rounds, commits, replays and doubt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,9 @@ from fakes import FakeCarbon
 
 from shipper.capture import record
 from shipper.courier import Courier, Delivered, backoff
-from shipper.errors import DeliveryFailed
+from shipper.errors import DeliveryFailed, StateBusy
 from shipper.fold import Folded
-from shipper.model import Window
+from shipper.model import Note, Sent, Window
 from shipper.state import State
 
 MINUTE = NOW
@@ -21,12 +21,14 @@ REPLAY = (60, 600, 3600)
 class Desk:
     """A courier at work between a real state and a fake Carbon that notes each batch."""
 
-    def __init__(self, state: State, *, batch: int = 100, replay: tuple[int, ...] = REPLAY) -> None:
+    def __init__(
+        self, state: State, *, batch: int = 100, replay: tuple[int, ...] = REPLAY, sent: Sequence[Sent] = ()
+    ) -> None:
         self.state = state
         self.carbon = FakeCarbon()
         self.batches: list[list[str]] = []
         self.clock = 1000.0
-        self.courier = Courier(state, self, archive=ARCHIVE, batch=batch, replay=replay)
+        self.courier = Courier(state, self, archive=ARCHIVE, batch=batch, replay=replay, sent=sent)
 
     def deliver(self, lines: bytes) -> None:
         """Note the batch, and pass it on."""
@@ -177,7 +179,8 @@ def test_failed_batch_goes_again(state: State) -> None:
     desk.carbon.start()
     assert desk.watermark("a") == 0
 
-    assert desk.run() == [[f"a.x.count 2 {MINUTE}"]]
+    # twice: the batch whose outcome is unknown may still arrive between
+    assert desk.run() == [[f"a.x.count 2 {MINUTE}"]] * 2
     assert desk.watermark("a") == 6
 
 
@@ -301,8 +304,35 @@ def test_no_proof_wanted(state: State) -> None:
     assert desk.unproven() == 0
 
 
+def test_steady_traffic_is_replayed(state: State) -> None:
+    """A round every second puts nobody's replay off. Mutant: merge neighbours without an end."""
+    desk = Desk(state, replay=(60,))
+    for n in range(200):
+        desk.record("a", n, n + 1, {(f"s{n}", MINUTE): 1})
+        desk.run()
+        desk.clock += 1
+
+    assert desk.unproven() <= 60 + 5  # a replay is late by the neighbours it waits for
+    assert len(desk.courier._sent) <= 60 / 5 + 1
+
+
+def test_outage_keeps_one_round(state: State) -> None:
+    """However long Carbon is down and whatever is captured meanwhile, one round waits, and goes out once for all."""
+    desk = Desk(state)
+    desk.carbon.kill()
+    for n in range(50):
+        desk.record("a", n, n + 1, {("x", MINUTE): 1, (f"s{n}", MINUTE): 1})
+        with pytest.raises(DeliveryFailed):
+            desk.step()
+    assert len(desk.courier._rounds) == 1
+    desk.carbon.start()
+
+    assert [len(batch) for batch in desk.run()] == [51, 51]
+    assert desk.watermark("a") == 50
+
+
 def test_too_old_for_finest_archive(state: State) -> None:
-    """A total that has grown too old would overwrite a coarser sum: it is held, and the watermark with it."""
+    """A total that has grown too old would overwrite a coarser sum: it is stranded, and the watermark with it."""
     desk = Desk(state)
     later = MINUTE + ARCHIVE.duration
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", later): 2})
@@ -311,6 +341,75 @@ def test_too_old_for_finest_archive(state: State) -> None:
 
     assert desk.batches == [[f"a.x.count 2 {later}"]]
     assert desk.watermark("a") == 0
+    assert desk.courier.stranded == {"a"}
+    assert desk.courier.sent() == []
+
+
+def test_grown_too_old_while_it_waited(state: State) -> None:
+    """Age is looked at when a batch goes, not when its round was noted. Mutant: look when it is noted."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.carbon.kill()
+    with pytest.raises(DeliveryFailed):
+        desk.step()
+    desk.carbon.start()
+    desk.step(now=MINUTE + ARCHIVE.duration)
+
+    assert desk.batches == []
+    assert desk.watermark("a") == 0
+    assert desk.courier.stranded == {"a"}
+    assert desk.step(now=MINUTE + ARCHIVE.duration) is None
+
+
+def test_clock_wrong_for_a_while(state: State) -> None:
+    """What a wrong clock had stranded goes out once it is looked at again."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.step(now=MINUTE + ARCHIVE.duration)
+    assert desk.run() == []
+    desk.clock += 3601
+
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+    assert desk.watermark("a") == 5
+
+
+def test_replay_fails_to_begin(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay whose note fails is still due afterwards. Mutant: forget it first."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    desk.clock += 60
+    note = state.note
+
+    def busy(after: int, upto: int | None = None) -> Note:
+        if upto is not None:
+            raise StateBusy("note what changed: disk full")
+        return note(after)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "note", busy)
+        with pytest.raises(StateBusy):
+            desk.step()
+
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_next_process_goes_on_proving(state: State) -> None:
+    """After an orderly end the next courier sends nothing again before it is due, and proves it in the end."""
+    first = Desk(state)
+    first.record("a", 0, 5, {("x", MINUTE): 1})
+    first.run()
+    second = Desk(state, sent=first.courier.sent())
+    assert second.run() == []
+    second.record("a", 5, 6, {("x", MINUTE + 60): 1})
+    assert second.run() == [[f"a.x.count 1 {MINUTE + 60}"]]
+    second.clock += 60
+    assert sum(map(len, second.run())) == 2
+    for seconds in (600, 3600):
+        second.clock += seconds
+        second.run()
+
+    assert second.unproven() == 0
 
 
 @pytest.mark.parametrize(("failures", "shortest", "longest"), [(1, 0.125, 0.25), (3, 0.5, 1), (5, 2, 4), (1000, 2, 4)])

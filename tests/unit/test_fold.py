@@ -7,8 +7,8 @@ from builders import ARCHIVE, NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.fold import EDGE_SECONDS, MAX_SKEW_SECONDS, Span, add, bucket_of, fold, oldest_fine, shown
-from shipper.model import Cause, Key, Row
+from shipper.fold import EDGE_SECONDS, MAX_SKEW_SECONDS, ROOM_SECONDS, Span, add, bucket_of, fold, oldest_fine, shown
+from shipper.model import Archive, Cause, Key, Row
 
 SPAN = Span(oldest=600, newest=6000)
 GROUPS = st.tuples(st.sampled_from(["a", "b", None]))
@@ -60,12 +60,17 @@ def test_add_only_what_changes() -> None:
 
 
 def test_shown_span() -> None:
-    """Rows are shown from the finest archive's old end, less an edge to be delivered in, to a little in the future."""
+    """Rows are shown from where the finest archive has room for their delivery, to a little in the future."""
     span = shown(ARCHIVE, now=NOW, source_time=NOW - 10, bucket=60)
 
-    assert span.oldest == NOW - ARCHIVE.duration + 2 * EDGE_SECONDS
+    assert span.oldest == NOW - ARCHIVE.duration + EDGE_SECONDS + ROOM_SECONDS
     assert oldest_fine(ARCHIVE, NOW) == NOW - ARCHIVE.duration + EDGE_SECONDS
     assert span.newest == NOW - 10 + 60 + MAX_SKEW_SECONDS
+
+
+def test_shown_never_zero() -> None:
+    """Slot 0 is not shown however long the archive is: Carbon drops it, and its batch would never go through."""
+    assert shown(Archive(60, 100 * 31536000), now=NOW, source_time=NOW, bucket=60).oldest == 60
 
 
 @pytest.mark.parametrize(("time", "bucket"), [(0, 0), (59, 0), (60, 60), (3599, 3540)])

@@ -17,6 +17,14 @@ VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
 
 
+def test_path_of_hashes() -> None:
+    """An operator can compute a hash: of the value as it stands, of several or NULL as the state shows them."""
+    two = job(by=("action", "outcome"), template="{action}.{outcome}")
+
+    assert path_of(job(), (None,), "count", digits=6) == f"events.none-{_hash('[null]')}.count"
+    assert path_of(two, ("a b", "c"), "count", digits=6) == "a_b.c-" + _hash('["a b", "c"]')
+
+
 def _hash(value: str, digits: int = 6) -> str:
     return sha256(value.encode()).hexdigest()[:digits]
 

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from builders import NOW, job
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.model import MAX_ID, Cause, Key, Standing, Window
-from shipper.schema import APPLICATION_ID, MIGRATIONS, holder
+from shipper.lock import holder
+from shipper.model import MAX_ID, Cause, Key, Note, Position, Sent, Standing, Window
+from shipper.schema import APPLICATION_ID, MIGRATIONS
 from shipper.state import HISTORY_ROWS, State, standings
 
 KEY = Key("events.a.count", NOW, 60)
@@ -41,13 +43,13 @@ def record(state: State, after: int, upto: int, value: int | None = None, **unsh
 
 
 def test_watermark_table_reads_at_a_glance(state: State, path: str) -> None:
-    """The plain sqlite3 client tells an operator everything."""
+    """Any SQLite client tells an operator everything."""
     state.begin(job(), 5)
     record(state, 5, 9, 3)
-    command = ["sqlite3", "-header", path, "SELECT job, source, id_table, id_column, value, captured FROM watermark"]
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path)) as connection:  # beside the process that holds it
         connection.row_factory = sqlite3.Row
-        row = dict(connection.execute(command[-1]).fetchone())
+        columns = "job, source, id_table, id_column, value, captured"
+        row = dict(connection.execute(f"SELECT {columns} FROM watermark").fetchone())
 
     assert row == {
         "job": "events",
@@ -183,18 +185,82 @@ def test_prove_leaves_what_was_held(state: State) -> None:
 
 
 def test_path_has_one_owner(state: State) -> None:
-    """A path stays with its first job and group."""
-    for name in ("events", "others"):
-        state.begin(job(name), 0)
+    """A path stays with its first group."""
+    state.begin(job(), 0)
     record(state, 0, 5, 1)
-    with state.recording("others", Window(0, 5)) as recording:
-        assert not recording.claim(KEY.path, ("a",))
-        assert recording.claim("others.a.count", ("a",))
-        recording.write({}, {}, None)
     with state.recording("events", Window(5, 6)) as recording:
         assert not recording.claim(KEY.path, (None,))
         assert recording.claim(KEY.path, ("a",))
         recording.write({}, {}, None)
+
+
+def test_path_of_another_job(state: State) -> None:
+    """A renamed job is not given hashed names: it is told who has its paths, and nothing of the window is recorded."""
+    state.begin(job(), 0)
+    record(state, 0, 5, 1)
+    state.begin(job("renamed"), 0)
+    with (
+        pytest.raises(ConfigError, match=f"{KEY.path}: it belongs to job events"),
+        state.recording("renamed", Window(0, 5)) as recording,
+    ):
+        recording.claim(KEY.path, ("a",))
+
+    assert state.captured("renamed") == 0
+
+
+class Slow(State):
+    """A state that lets another thread in, if that can be, between a record's COMMIT and its new revision."""
+
+    between: threading.Thread | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "_revision" and self.between is not None:
+            self.between.start()
+            self.between.join(0.3)
+        super().__setattr__(name, value)
+
+
+def test_note_never_sees_half_a_record(path: str) -> None:
+    """A note waits for a record's revision: captured and the totals that lead to it are seen together, or not at all.
+
+    Mutant: count the revision after the mutex is given back.
+    """
+    notes: list[Note] = []
+    with Slow(path) as state:
+        state.begin(job(), 0)
+        state.between = threading.Thread(target=lambda: notes.append(state.note(0)))
+        record(state, 0, 5, 1)
+        state.between.join()
+
+    assert notes[0].captured == {"events": 5}
+    assert len(notes[0].waiting) == 1
+
+
+def test_sent_is_kept_once(state: State, path: str) -> None:
+    """What was sent is given to the next process, and only to that one; revisions go on behind it."""
+    state.begin(job(), 0)
+    record(state, 0, 5, 1)
+    kept = [Sent(0, 1, 0, 1000, 1060, 5), Sent(1, 7, -1, 1000, 1000, 5)]
+    state.keep_sent(kept)
+    state.close()
+    with State(path) as again:
+        assert again.take_sent() == kept
+        assert again.take_sent() == []
+        record(again, 5, 6, 2)
+        assert again.note(7).upto == 8
+
+
+def test_complete_to_the_minute(state: State) -> None:
+    """An idle job's time goes on, a minute at a time."""
+    state.begin(job(), 0)
+    seen = []
+    for seconds in (0, 30, 60, 61):
+        state.complete("events", NOW + seconds)
+        position = state.position("events")
+        assert position is not None
+        seen.append(position.complete_until)
+
+    assert seen == ["2026-09-21T14:14:00Z"] * 2 + ["2026-09-21T14:15:00Z"] * 2
 
 
 def test_history_is_bounded(state: State) -> None:
@@ -215,7 +281,9 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     """The state is read while another process holds it, and after."""
     state.begin(job(), 0)
     record(state, 0, 5, 1, future=2)
-    expected = {"events": Standing(0, 5, "2026-09-21T14:14:00Z", standings(path)["events"].updated, 1, {"future": 2})}
+    updated = standings(path)["events"].position.updated
+    position = Position("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
+    expected = {"events": Standing(position, 1, {"future": 2})}
 
     assert standings(path) == expected
     state.close()
