@@ -1,0 +1,146 @@
+"""The first sentence: where it starts, what it reads, what it records."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import ARCHIVE, NOW, horizon, job
+from fakes import FakeSource
+
+from shipper.capture import Captured, capture
+from shipper.errors import ConfigError, SourceReset
+from shipper.model import Cause, Job, Key, Window
+from shipper.state import State
+
+CREATED = "2026-09-21 14:14:10"  # ten seconds into the minute NOW
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give an empty state."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield state
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    """Give a table with ten rows of one minute."""
+    source = FakeSource()
+    for number in range(1, 11):
+        source.insert(number, CREATED, "login")
+    return source
+
+
+def run(
+    wanted: Job, source: FakeSource, state: State, *, upto: int = 10, time: int = NOW + 15, now: int = NOW + 15
+) -> list[Captured]:
+    """Capture up to a horizon."""
+    return list(capture(wanted, horizon(upto, time=time), source=source, ledger=state, archive=ARCHIVE, now=now))
+
+
+def totals(state: State) -> dict[Key, int]:
+    """Read all totals."""
+    query = "SELECT path, slot, step, value FROM total JOIN series ON series.id = total.series"
+    return {Key(path, slot, step): value for path, slot, step, value in state._connection.execute(query)}
+
+
+@pytest.mark.parametrize(("start", "captured", "total"), [("now", 10, None), ("beginning", 10, 10), (7, 10, 3)])
+def test_start(source: FakeSource, state: State, start: str | int, captured: int, total: int | None) -> None:
+    """A new job begins at the settled horizon, at the beginning, or behind an id. Mutant: now means 0."""
+    run(job(start=start), source, state)
+
+    assert state.captured("events") == captured
+    assert totals(state).get(Key("events.login.count", NOW, 60)) == total
+
+
+def test_start_only_once(source: FakeSource, state: State) -> None:
+    """A job that has begun goes on from captured, whatever start says."""
+    run(job(start="now"), source, state, upto=8)
+    run(job(start="beginning"), source, state)
+
+    assert totals(state) == {Key("events.login.count", NOW, 60): 2}
+
+
+def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
+    """A start that no row has reached yet is a mistake, told before anything is stored."""
+    with pytest.raises(ConfigError, match=r"start = 11 is beyond the largest id of audit_trail, 10"):
+        run(job(start=11), source, state)
+
+    assert state.captured("events") is None
+
+
+def test_windows(source: FakeSource, state: State) -> None:
+    """Each window is recorded by itself, and adds to the same total."""
+    captured = run(job(chunk=4), source, state)
+
+    assert [(Window(0, 4), 4), (Window(4, 8), 4), (Window(8, 10), 2)] == [(one.window, one.rows) for one in captured]
+    assert totals(state) == {Key("events.login.count", NOW, 60): 10}
+
+
+def test_stopped_between_windows(source: FakeSource, state: State) -> None:
+    """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
+    steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, archive=ARCHIVE, now=NOW)
+    next(steps)
+    steps.close()
+    position = state.position("events")
+    assert position is not None
+    assert (position.captured, position.complete_until) == (4, None)
+    run(job(chunk=4), source, state)
+    position = state.position("events")
+
+    assert position is not None
+    assert (position.captured, position.complete_until) == (10, "2026-09-21T14:14:15Z")
+    assert totals(state) == {Key("events.login.count", NOW, 60): 10}
+
+
+def test_complete_without_news(source: FakeSource, state: State) -> None:
+    """A table that stands still is complete until the newest observation all the same."""
+    run(job(), source, state)
+    run(job(), source, state, time=NOW + 600)
+    position = state.position("events")
+
+    assert position is not None
+    assert position.complete_until == "2026-09-21T14:24:00Z"
+
+
+def test_source_reset(source: FakeSource, state: State) -> None:
+    """A table that ends below captured is not read. Mutant: take it for one without news."""
+    run(job(), source, state)
+    with pytest.raises(SourceReset, match="its largest id is 9, but 10 was captured"):
+        run(job(), source, state, upto=9)
+
+
+def test_tick_time(source: FakeSource, state: State) -> None:
+    """Without a time column the bucket is that of the observation, by the source's clock. Mutant: by ours."""
+    run(job(time=None), source, state, time=NOW + 125, now=NOW + 3600)
+
+    assert totals(state) == {Key("events.login.count", NOW + 120, 60): 10}
+
+
+def test_unshown(source: FakeSource, state: State) -> None:
+    """Rows without a place are counted once, each under its cause, in the result and in the state."""
+    source.insert(11, None, "login")
+    source.insert(12, "2001-01-01 00:00:00", "login")
+    source.insert(13, "2101-01-01 00:00:00", "login")
+    (captured,) = run(job(), source, state, upto=13)
+
+    assert captured.rows == 13
+    assert captured.unshown == {Cause.NO_TIME: 1, Cause.TOO_OLD: 1, Cause.FUTURE: 1}
+    assert unshown(state) == {"no_time": 1, "too_old": 1, "future": 1}
+
+
+def test_refused(source: FakeSource, state: State) -> None:
+    """A group whose path would be too long for Carbon is counted as refused, once, and harms no other."""
+    source.insert(11, CREATED, "x" * 100)
+    long = job(template=".".join(["{action}" + "a" * 90] * 6))
+    (captured,) = run(long, source, state, upto=11)
+
+    assert captured.rows == 11
+    assert captured.unshown == {Cause.REFUSED: 1}
+    assert unshown(state) == {"refused": 1}
+    assert list(totals(state).values()) == [10]
+
+
+def unshown(state: State) -> dict[str, int]:
+    """Read the counters."""
+    return dict(state._connection.execute("SELECT cause, rows FROM unshown").fetchall())

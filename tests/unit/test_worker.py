@@ -1,0 +1,187 @@
+"""One job at work: what a tick plans, what a failure stops."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from builders import ARCHIVE, job
+from fakes import FakeSource
+
+from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
+from shipper.model import Observation, Query, Row, Window
+from shipper.state import State
+from shipper.worker import Worker
+
+CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+
+
+class Flaky(FakeSource):
+    """A table whose database can be made to fail."""
+
+    fault: Exception | None = None
+
+    def observe(self, query: Query) -> Observation:
+        """Fail, or answer."""
+        if self.fault:
+            raise self.fault
+        return super().observe(query)
+
+    def read(self, query: Query, window: Window) -> list[Row]:
+        """Fail, or answer."""
+        if self.fault:
+            raise self.fault
+        return super().read(query, window)
+
+
+class Desk:
+    """A worker, and what it asked to be called later."""
+
+    def __init__(self, state: State, *, settle: int = 0) -> None:
+        self.source = Flaky()
+        self.stopping = threading.Event()
+        self.worker = Worker(job(), self.source, state, archive=ARCHIVE, settle=settle, stopping=self.stopping)  # type: ignore[arg-type] # keeps the contract of Source
+        self.planned: list[tuple[float, Callable[[], None]]] = []
+        self.recorded = 0
+
+    def tick(self) -> None:
+        """Let the scheduler call."""
+        self.worker.tick(self.later, self.count)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Note what is to be called."""
+        self.planned.append((seconds, call))
+
+    def count(self) -> None:
+        """Be told of a record."""
+        self.recorded += 1
+
+    def run_planned(self) -> None:
+        """Call what was planned until now."""
+        planned, self.planned = self.planned, []
+        for _, call in planned:
+            call()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give an empty state."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield state
+
+
+def test_tick_plans_one_capture(state: State) -> None:
+    """Ticks observe; while a capture is planned none of them plans another, and none waits."""
+    desk = Desk(state, settle=10)
+    for _ in range(3):
+        desk.tick()
+
+    assert len(desk.planned) == 1
+    assert 9 < desk.planned[0][0] <= 10
+
+
+def test_capture_plans_the_next(state: State) -> None:
+    """A capture that leaves observations behind plans another: no wake-up is lost."""
+    desk = Desk(state, settle=10)
+    desk.tick()
+    desk.run_planned()  # called too early: nothing has settled
+
+    assert desk.recorded == 0
+    assert len(desk.planned) == 1
+
+
+def test_capture_records(state: State) -> None:
+    """What has settled is captured, told, and not captured again."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+        desk.tick()
+        desk.run_planned()
+
+    assert desk.recorded == 1
+    assert [(log["event"], log["rows"]) for log in logs] == [("capture.finished", 1)]
+    assert state.captured("events") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "level"), [(SourceUnavailable("read: gone"), "warning"), (QueryRefused("read: no column"), "error")]
+)
+def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
+    """A failure that repeats is told once, at the level of who must act, and then as recovered with its count."""
+    desk = Desk(state)
+    desk.source.fault = fault
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            desk.tick()
+        desk.source.fault = None
+        desk.tick()
+
+    told = [(log["event"], log["log_level"], log["failures"]) for log in logs]
+    assert told == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
+
+
+def test_capture_fails_and_goes_on(state: State) -> None:
+    """A capture that fails loses nothing: the next tick's does it."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.tick()
+    desk.source.fault = SourceUnavailable("read: gone")
+    desk.run_planned()
+    assert state.captured("events") == 0
+    desk.source.fault = None
+    desk.tick()
+    desk.run_planned()
+
+    assert state.captured("events") == 1
+
+
+def test_bug_stops_this_job(state: State) -> None:
+    """Anything unexpected stops the job, with its traceback in the log; it observes and plans no more.
+
+    Mutant: plan all the same.
+    """
+    desk = Desk(state)
+    desk.tick()
+    desk.tick()
+    desk.source.insert(1, CREATED, "login")
+    desk.tick()
+    desk.source.fault = ZeroDivisionError()
+    with structlog.testing.capture_logs() as logs:
+        desk.run_planned()
+        desk.tick()
+
+    assert [(log["event"], log["log_level"], log["exc_info"]) for log in logs] == [("job.stopped", "critical", True)]
+    assert desk.worker.is_broken
+    assert desk.planned == []
+
+
+def test_told_to_stop(state: State) -> None:
+    """Once told to stop a worker neither observes nor plans."""
+    desk = Desk(state)
+    desk.stopping.set()
+    desk.tick()
+
+    assert desk.planned == []
+
+
+def test_another_table(state: State) -> None:
+    """The ids of another table are not taken for this job's."""
+    state.begin(job(table="orders"), 5)
+    with pytest.raises(ConfigError, match=r"its watermark 5 is an id of orders\.id"):
+        Desk(state)
+
+
+def test_unshown_told(state: State) -> None:
+    """Rows that cannot be shown are told, by cause."""
+    desk = Desk(state)
+    desk.source.insert(1, None, "login")
+    desk.source.insert(2, CREATED, "login")
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+
+    assert {"event": "rows.unshown", "log_level": "warning", "job": "events", "cause": "no_time", "rows": 1} in logs
