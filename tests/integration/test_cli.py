@@ -52,6 +52,7 @@ def test_check_good(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
     checked = shipper_app.call("check")
 
     assert checked.returncode == 0, checked.stderr
+    assert "shipper.db: not there yet" in checked.stdout
     assert "✓ source app: mysql 127.0.0.1/app, MariaDB 10" in checked.stdout
     assert "✓ job events: audit_trail holds ids up to 0" in checked.stdout
     assert f"✓ carbon 127.0.0.1:{carbon_cache.port}" in checked.stdout
@@ -102,7 +103,7 @@ def test_once_unknown_job(shipper_app: Shipper) -> None:
     ended = shipper_app.call("once", "evnts")
 
     assert ended.returncode == 78
-    assert "no job 'evnts'" in ended.stderr
+    assert "there is no 'evnts' in" in ended.stderr
     assert "There are: events." in ended.stderr
 
 
@@ -143,6 +144,7 @@ def test_another_table_refused(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert ended.returncode == 78
     assert "its watermark 3 is an id of audit_trail.id" in ended.stderr
     assert "another name" in ended.stderr
+    assert "its watermark 3 is an id of audit_trail.id" in shipper_app.call("check").stdout
 
 
 def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
@@ -163,6 +165,26 @@ def test_run_interrupted(shipper_app: Shipper) -> None:
     shipper_app.start()
 
     assert shipper_app.stop(signal.SIGINT) == 0
+
+
+def test_run_stops_amid_queries(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """Told to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE VIEW slow AS SELECT SLEEP(0.5) + id AS id, created_at, action FROM audit_trail")
+    insert(mariadb, 1)
+    slow = EVENTS.replace("audit_trail", "slow")
+    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, slow))
+    shipper_app.start()
+    wait_for(lambda: _asks(mariadb, "slow"), "a slow query")
+
+    assert shipper_app.stop(signal.SIGTERM) == 0
+    assert shipper_app.events()[-1] == "service.stopped"
+
+
+def _asks(mariadb: MariaDB, table: str) -> bool:
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE %s", (f"%FROM `{table}`%",))
+        return cursor.fetchone() == (2,)  # it and the one that asks
 
 
 def test_run_twice_refused(shipper_app: Shipper) -> None:
@@ -204,6 +226,30 @@ def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, c
     wait_for(lambda: total(carbon_cache, "audit.broken.login.count") == 4, "4 rows of the other table")
 
     assert "observation.recovered" in shipper_app.events()
+
+
+@pytest.mark.parametrize("column", ["action", "created_at"])
+def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB, column: str) -> None:
+    """An id column that holds no ids is told as what it is, not taken for a bug."""
+    insert(mariadb, 1)
+    shipper_app.config.write_text(shipper_app.config.read_text().replace('id = "id"', f'id = "{column}"'))
+    for command in ("once", "check"):
+        ended = shipper_app.call(command)
+
+        assert ended.returncode == 1
+        assert f"observe audit_trail: {column} holds " in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_once_proves_in_the_end(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A run after an orderly end sends nothing again before it is due."""
+    insert(mariadb, 3)
+    assert shipper_app.call("once").returncode == 0
+    insert(mariadb, 2, action="logout")
+    ended = shipper_app.call("once")
+
+    assert "event=delivery.finished datapoints=1 " in ended.stderr
+    wait_for(lambda: total(carbon_cache, "audit.events.logout.count") == 2, "2 rows in Graphite")
 
 
 def test_source_reset_told(shipper_app: Shipper, mariadb: MariaDB) -> None:

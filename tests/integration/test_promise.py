@@ -2,10 +2,10 @@
 
 import random
 import signal
+import sqlite3
 import threading
-import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
@@ -15,7 +15,7 @@ from shipper.demo.carbon_cache import CarbonCache
 
 WRITERS = 3
 LONGEST_TRANSACTION = 0.8  # seconds; the harness settles for 2
-HISTORY_ROWS = 20_000
+HISTORY_ROWS = 200_000
 JOBS = (
     EVENTS
     + """
@@ -26,7 +26,7 @@ time = "created_at"
 where = { outcome = "failure", action = ["login", "export"] }
 by = ["action", "outcome"]
 name = "failures.{action}.{outcome}.{measure}"
-chunk = 1000
+chunk = 500
 
 [job.found]
 table = "audit_trail"
@@ -95,6 +95,14 @@ def expected(mariadb: MariaDB, name: str) -> dict[str, dict[int, float]]:
     return series
 
 
+def captured(app: Shipper) -> int:
+    """Return how far the job with the small chunks has captured."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
+        row = connection.execute("SELECT captured FROM watermark WHERE job = 'failures'").fetchone()
+        return int(row[0]) if row else 0
+    return 0
+
+
 def shipped(carbon_cache: CarbonCache, name: str) -> dict[str, dict[int, float]]:
     """Read what Whisper holds of a job."""
     return {path: slots for path, slots in carbon_cache.sums().items() if path.startswith(f"audit.{name}.")}
@@ -123,18 +131,27 @@ def test_sum_equals_source(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
     """With live writers, the daemon killed twice and Carbon stopped for a while, all sums are equal in the end."""
     writers = Writers(mariadb)
     try:
+        # killed in the midst of the catch-up
         app.start()
-        time.sleep(1.5)  # somewhere in the catch-up
+        wait_for(lambda: 0 < captured(app) < HISTORY_ROWS, "a capture under way")
         app.stop(signal.SIGKILL)
+        assert captured(app) < HISTORY_ROWS
         app.start()
         wait_for(lambda: "delivery.finished" in app.events(), "a delivery")
+
+        # killed while Carbon is away, which has lost its cache
         carbon_cache.stop(signal.SIGTERM)
         wait_for(lambda: "delivery.failed" in app.events(), "delivery.failed")
         app.stop(signal.SIGKILL)
         app.start()
-        time.sleep(5)
+        captures = app.events().count("capture.finished")
+        wait_for(lambda: app.events().count("capture.finished") > captures + 6, "captures without Carbon")
         carbon_cache.start()
-        time.sleep(5)
+        wait_for(lambda: "delivery.recovered" in app.events(), "delivery.recovered")
+
+        # and once more without any fault around it
+        app.stop(signal.SIGKILL)
+        app.start()
     finally:
         writers.stop()
     wait_for(lambda: is_equal(mariadb, carbon_cache), "Graphite equals the source")

@@ -14,7 +14,7 @@ from contract import FAR, SourceContract
 from servers import MariaDB
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import MAX_ID, Observation, Query, Row, Window
+from shipper.model import MAX_ID, Condition, Observation, Query, Row, Window
 from shipper.source import Source
 
 INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome) VALUES (%s, %s, %s, %s)"
@@ -170,6 +170,21 @@ class TestSQLite(SourceContract):
         """A missing table is refused."""
         with pytest.raises(QueryRefused, match="no such table"):
             table.observe(query(table="nothing"))
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        """A mistyped path is told, and makes no empty database."""
+        file = tmp_path / "typo.db"
+        source = Source("app", f"sqlite:///{file}", timeout=5)
+        with closing(source), pytest.raises(SourceUnavailable, match="unable to open") as caught:
+            source.observe(query())
+
+        assert "exist" in str(caught.value.hint)
+        assert not file.exists()
+
+    def test_values_that_do_not_fit(self, table: Table) -> None:
+        """A value that the database cannot take is refused."""
+        with pytest.raises(QueryRefused):
+            table.read(query(where=(Condition("id", (2**70,)),)), FAR)
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""

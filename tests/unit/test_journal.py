@@ -1,0 +1,71 @@
+"""The log: what a terminal, a pipe and the journal get."""
+
+import os
+import subprocess
+import sys
+
+from structlog.testing import capture_logs
+
+from shipper.errors import DeliveryFailed
+from shipper.journal import Trouble
+
+PROGRAM = """
+import logging, os, sys
+if "journal" in sys.argv:
+    status = os.fstat(2)
+    os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
+from shipper import journal
+journal.start()
+journal.logger().info("capture.finished", job="a", rows=3)
+logging.getLogger("sqlalchemy").warning("odd thing")
+try:
+    1 / 0
+except ZeroDivisionError:
+    journal.logger().critical("job.stopped", job="a", exc_info=True)
+"""
+
+
+def lines(*arguments: str) -> list[str]:
+    """Run a program that logs; return its lines."""
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ)).stderr.splitlines()
+
+
+def test_logfmt() -> None:
+    """Elsewhere a line is logfmt with a time of its own; libraries' warnings, too."""
+    first, second, third, *_ = lines()
+
+    assert first.startswith("timestamp=2")
+    assert first.endswith("Z level=info event=capture.finished job=a rows=3")
+    assert second.endswith('level=warning event="odd thing"')
+    assert " level=critical event=job.stopped job=a exception=" in third
+
+
+def test_journal_priorities() -> None:
+    """Under systemd each line has its priority in front, and the journal's own time."""
+    first, second, third, *_ = lines("journal")
+
+    assert first == "<6>event=capture.finished job=a rows=3"
+    assert second.startswith("<4>")
+    assert third.startswith("<2>")
+
+
+def test_trouble_once_a_minute() -> None:
+    """A failure that goes on is told at once, then once a minute, then as over; a new one at once again."""
+    trouble = Trouble("delivery.failed", "delivery.recovered")
+    with capture_logs() as logs:
+        for seconds in range(0, 130, 10):
+            trouble.failed(DeliveryFailed("deliver: refused", hint="Is it up?"), clock=1000.0 + seconds)
+        trouble.recovered()
+        trouble.recovered()
+        trouble.failed(DeliveryFailed("deliver: refused"), clock=1131.0)
+
+    told = [(log["event"], log["failures"]) for log in logs]
+    assert told == [
+        ("delivery.failed", 1),
+        ("delivery.failed", 7),
+        ("delivery.failed", 13),
+        ("delivery.recovered", 13),
+        ("delivery.failed", 1),
+    ]
+    assert logs[0]["hint"] == "Is it up?"

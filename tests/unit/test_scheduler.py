@@ -1,0 +1,56 @@
+"""APScheduler, tamed."""
+
+import threading
+
+from shipper.scheduler import Scheduler
+
+PATIENCE_SECONDS = 10.0
+
+
+def test_every_calls_at_once_and_again() -> None:
+    """The first call comes at once, the next after the interval."""
+    scheduler, called = Scheduler(2), threading.Semaphore(0)
+    scheduler.every(1, called.release, name="tick")
+    scheduler.start()
+
+    assert called.acquire(timeout=0.9)
+    assert called.acquire(timeout=PATIENCE_SECONDS)
+    scheduler.stop()
+
+
+def test_later_calls_once() -> None:
+    """What is to be called later is called once."""
+    scheduler, called = Scheduler(2), threading.Semaphore(0)
+    scheduler.start()
+    scheduler.later(0, called.release)
+
+    assert called.acquire(timeout=PATIENCE_SECONDS)
+    scheduler.stop()
+    assert not called.acquire(blocking=False)
+
+
+def test_stop_waits_for_what_runs() -> None:
+    """Stop waits for a call that runs, even one that asks for another; that one is not made.
+
+    Mutant: the scheduler's own shutdown, which waits for the call while it holds the lock that the call needs.
+    """
+    scheduler, begun, told = Scheduler(2), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def call() -> None:
+        begun.set()
+        told.wait(PATIENCE_SECONDS)
+        scheduler.later(0, lambda: done.append("late"))
+        done.append("call")
+
+    scheduler.every(1, call, name="tick")
+    scheduler.start()
+    assert begun.wait(PATIENCE_SECONDS)
+    stopping = threading.Thread(target=scheduler.stop)
+    stopping.start()
+    stopping.join(0.2)
+    told.set()
+    stopping.join(PATIENCE_SECONDS)
+
+    assert not stopping.is_alive()
+    assert done == ["call"]
