@@ -1,6 +1,6 @@
 """The second sentence: rounds, commits, replays and doubt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,12 +28,14 @@ class Desk:
         self.carbon = FakeCarbon()
         self.batches: list[list[str]] = []
         self.clock = 1000.0
+        self.meanwhile: Callable[[], None] = lambda: None
         self.courier = Courier(state, self, archive=ARCHIVE, batch=batch, replay=replay, sent=sent)
 
     def deliver(self, lines: bytes) -> None:
         """Note the batch, and pass it on."""
         self.carbon.deliver(lines)
         self.batches.append(lines.decode().splitlines())
+        self.meanwhile()
 
     def is_alive(self) -> bool:
         """Ask Carbon."""
@@ -130,6 +132,19 @@ def test_watermark_waits_for_older_round(state: State) -> None:
 
     assert desk.watermark("a") == 0
     desk.run()
+    assert desk.watermark("a") == 9
+
+
+def test_watermark_as_noted(state: State) -> None:
+    """What is captured while a batch is on its way is not covered by its commit. Mutant: commit captured as it is."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.meanwhile = lambda: desk.record("a", 5, 9, {("y", MINUTE): 1})
+    desk.step()
+    assert desk.watermark("a") == 5
+    desk.meanwhile = lambda: None
+    desk.run()
+
     assert desk.watermark("a") == 9
 
 

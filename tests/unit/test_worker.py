@@ -22,6 +22,7 @@ class Flaky(FakeSource):
     """A table whose database can be made to fail."""
 
     fault: Exception | None = None
+    before_read: Callable[[], object] = staticmethod(lambda: None)
 
     def observe(self, query: Query) -> Observation:
         """Fail, or answer."""
@@ -31,6 +32,7 @@ class Flaky(FakeSource):
 
     def read(self, query: Query, window: Window) -> list[Row]:
         """Fail, or answer."""
+        self.before_read()
         if self.fault:
             raise self.fault
         return super().read(query, window)
@@ -145,11 +147,14 @@ def test_bug_stops_this_job(state: State) -> None:
     Mutant: plan all the same.
     """
     desk = Desk(state)
-    desk.tick()
-    desk.tick()
     desk.source.insert(1, CREATED, "login")
     desk.tick()
-    desk.source.fault = ZeroDivisionError()
+
+    def break_down() -> None:
+        desk.worker.observe()  # another observation waits when the bug strikes
+        desk.source.fault = ZeroDivisionError()
+
+    desk.source.before_read = break_down
     with structlog.testing.capture_logs() as logs:
         desk.run_planned()
         desk.tick()
