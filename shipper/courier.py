@@ -161,9 +161,9 @@ class Courier:
             after, in_doubt = self._noted, False
             # a round that waits for Carbon grows; only one that is under way gets another on top of it
             if self._rounds and not self._rounds[-1].is_begun and self._rounds[-1].replays is None:
-                grown = self._rounds.pop()
-                after, in_doubt = grown.after, grown.in_doubt
+                after, in_doubt = self._rounds[-1].after, self._rounds[-1].in_doubt
                 note = self._outbox.note(after)
+                self._rounds.pop()
             self.stranded.update(
                 waiting.job for waiting in note.waiting if waiting.slot < oldest and waiting.job in note.captured
             )

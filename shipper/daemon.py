@@ -175,11 +175,13 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
 def _step(courier: Courier) -> bool:
     """Deliver one batch, and log it; return whether there was anything to do."""
     began, restarts, stranded = time.monotonic(), courier.restarts, set(courier.stranded)
-    delivered = courier.step(now=int(time.time()), clock=began)
-    if courier.restarts > restarts:
-        logger().info("carbon.restarted")
-    for job in courier.stranded - stranded:
-        logger().error("totals.stranded", job=job)
+    try:
+        delivered = courier.step(now=int(time.time()), clock=began)
+    finally:  # also when the batch failed
+        if courier.restarts > restarts:
+            logger().info("carbon.restarted")
+        for job in courier.stranded - stranded:
+            logger().error("totals.stranded", job=job)
     if delivered is None:
         return False
     if delivered.datapoints and not delivered.is_replay:

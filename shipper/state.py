@@ -18,9 +18,8 @@ from shipper.model import Changed, Job, Note, Position, Sent, Standing, Waiting,
 from shipper.recording import Recording
 from shipper.schema import NOW, prepare, reader, translated
 
-BUSY_SECONDS = 5
-HISTORY_ROWS = 10_000
-
+BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
+HISTORY_ROWS = 10_000  # a week of a commit a minute; a few hundred KB
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)

@@ -73,6 +73,19 @@ class Desk:
         return count
 
 
+class Forgetful(State):
+    """A state whose n-th note fails, as on a full disk."""
+
+    fuse = 0
+
+    def note(self, after: int, upto: int | None = None) -> Note:
+        """Fail once, or answer."""
+        self.fuse -= 1
+        if self.fuse == 0:
+            raise StateBusy("note what changed: disk full")
+        return super().note(after, upto)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     """Give an empty state."""
@@ -388,25 +401,35 @@ def test_clock_wrong_for_a_while(state: State) -> None:
     assert desk.watermark("a") == 5
 
 
-def test_replay_fails_to_begin(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_fails_to_begin(tmp_path: Path) -> None:
     """A replay whose note fails is still due afterwards. Mutant: forget it first."""
-    desk = Desk(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    desk.run()
-    desk.clock += 60
-    note = state.note
-
-    def busy(after: int, upto: int | None = None) -> Note:
-        if upto is not None:
-            raise StateBusy("note what changed: disk full")
-        return note(after)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(state, "note", busy)
+    with Forgetful(str(tmp_path / "shipper.db")) as state:
+        desk = Desk(state)
+        desk.record("a", 0, 5, {("x", MINUTE): 1})
+        desk.run()
+        desk.clock += 60
+        state.fuse = 2
         with pytest.raises(StateBusy):
             desk.step()
 
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+        assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_round_fails_to_grow(tmp_path: Path) -> None:
+    """A waiting round whose second note fails still waits afterwards. Mutant: take it off the stack first."""
+    with Forgetful(str(tmp_path / "shipper.db")) as state:
+        desk = Desk(state)
+        desk.record("a", 0, 5, {("x", MINUTE): 1})
+        desk.carbon.kill()
+        with pytest.raises(DeliveryFailed):
+            desk.step()
+        desk.carbon.start()
+        desk.record("a", 5, 6, {("y", MINUTE): 1})
+        state.fuse = 2
+        with pytest.raises(StateBusy):
+            desk.step()
+
+        assert [f"a.x.count 1 {MINUTE}", f"a.y.count 1 {MINUTE}"] == desk.run()[0]
 
 
 def test_next_process_goes_on_proving(state: State) -> None:
