@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Self
 
 from shipper.errors import StateCorrupt
@@ -73,17 +73,15 @@ class State:
         """
         self.path = path
         self._mutex = threading.RLock()  # one connection for all threads
-        self._lock = lock(path)
-        try:
-            with translated(f"open state {path}"):
-                self._connection = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-                prepare(self._connection, path)
-                (self._revision,) = self._connection.execute(
-                    "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
-                ).fetchone()
-        except BaseException:
-            self._lock.close()
-            raise
+        with ExitStack() as opened, translated(f"open state {path}"):
+            self._lock = opened.enter_context(lock(path))
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._connection = opened.enter_context(closing(connection))
+            prepare(self._connection, path)
+            (self._revision,) = self._connection.execute(
+                "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
+            ).fetchone()
+            opened.pop_all()  # all went well: they stay open
 
     def __enter__(self) -> Self:
         return self

@@ -296,5 +296,5 @@ class Shipping(RuleBasedStateMachine):
         return dict(Counter(int(epoch) // 60 * 60 for epoch in epochs))
 
 
-Shipping.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=30, deadline=None)
+Shipping.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=30, deadline=None)
 TestShipping = pytest.mark.timeout(600)(Shipping.TestCase)
