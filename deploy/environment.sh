@@ -5,10 +5,13 @@ fail() {
     exit 1
 }
 
-# need COMMAND PACKAGE: install Debian's PACKAGE where there is no COMMAND.
+# need COMMAND:PACKAGE ...: install each of Debian's packages whose command is not there.
 need() {
-    PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
-    install_packages "$2"
+    local pair missing=()
+    for pair in "$@"; do
+        PATH="$PATH:/usr/sbin" command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+    done
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }
 
 install_packages() {
@@ -30,7 +33,7 @@ choose_python() {
             return
         fi
     done
-    need python3 python3
+    need python3:python3
     python=python3
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "shipper needs Python 3.11 or newer."
 }
@@ -47,12 +50,13 @@ environment() {
     echo "making the environment $directory"
     rm -rf "$directory"
     "$python" -m venv "$directory"
-    "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-    "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    local pip=("$directory/bin/python" -m pip --quiet --disable-pip-version-check install --use-pep517)
+    "${pip[@]}" --require-hashes -r "$lock"
+    "${pip[@]}" --no-deps --editable .
     printf '%s\n' "$stamp" >"$directory/stamp"
 }
 
 # carbon DIRECTORY: see to a carbon-cache, from the environment or else from Debian.
 carbon() {
-    [ -x "$1/bin/carbon-cache.py" ] || need carbon-cache graphite-carbon
+    [ -x "$1/bin/carbon-cache.py" ] || need carbon-cache:graphite-carbon
 }
