@@ -13,11 +13,18 @@ from shipper.errors import BadMetric, ConfigError, SourceReset
 from shipper.fold import Folded, add, bucket_of, fold, shown
 from shipper.model import COUNT, Archive, Cause, Group, Job, Key, Observation, Query, Row, Window
 from shipper.render import own_path
-from shipper.window import plan
+from shipper.window import next_window
 
 
 class Source(Protocol):
     """What capture needs of a database."""
+
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Return the smallest id in (after, upto] that the table holds, upto if it holds none.
+
+        Raises:
+            SourceUnavailable, QueryRefused: as read.
+        """
 
     def read(self, query: Query, window: Window) -> list[Row]:
         """Count the window's rows by bucket and group.
@@ -94,7 +101,9 @@ def capture(
             "until the ids have passed that point again.",
         )
     span = shown(archive, now=now, source_time=horizon.time, bucket=job.query.bucket)
-    for window in plan(captured, horizon.id, chunk=job.chunk):
+    first = None
+    while captured < horizon.id:
+        window = next_window(captured, horizon.id, chunk=job.chunk, first=first)
         rows = source.read(job.query, window)
         if job.query.time is None:
             rows = [row._replace(bucket=bucket_of(horizon.time, job.query.bucket)) for row in rows]
@@ -102,6 +111,9 @@ def capture(
         complete_until = horizon.time if window.upto == horizon.id else None
         unshown = record(job, window, folded, ledger=ledger, step=archive.step, complete_until=complete_until)
         yield Captured(window, folded.rows, unshown)
+        captured = window.upto
+        # behind an empty window there may be a hole: purged rows, or a jump of the ids by 10^12
+        first = None if rows or captured == horizon.id else source.first_id(job.query, captured, horizon.id)
 
 
 def record(

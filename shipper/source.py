@@ -81,6 +81,14 @@ class Source:
             )
         return Observation(id=largest or 0, time=int(source_time), clock=clock)
 
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Find where the table goes on: see shipper.capture.Source."""
+        table = _table(query)
+        identity = table.c[query.id]
+        statement = sa.select(sa.func.min(identity)).where(identity > after, identity <= upto)
+        with self._connected(f"look for ids of {query.table} above {after}") as connection:
+            return connection.execute(statement).scalar_one() or upto
+
     def read(self, query: Query, window: Window) -> list[Row]:
         """Count the window's rows by bucket and group: see shipper.capture.Source."""
         with self._connected(f"read {query.table} {window}") as connection:

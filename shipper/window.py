@@ -1,4 +1,4 @@
-"""Core. Ids: which observation is the horizon, and which windows lead up to it.
+"""Core. Ids: which observation is the horizon, and which window comes next on the way to it.
 
 Strategy: ids are given at INSERT, rows appear at COMMIT, so the newest ids may still lack rows. A tick observes
 MAX(id); `settle` seconds later every transaction that had an id by then has ended, and the observation has become
@@ -6,7 +6,6 @@ the horizon. Monotonic time decides, so that a stepping wall clock cannot settle
 """
 
 from collections import deque
-from collections.abc import Iterator
 
 from shipper.model import Observation, Window
 
@@ -36,10 +35,10 @@ class Settling:
         return max(0.0, self._waiting[0].clock + self._settle - clock)
 
 
-def plan(captured: int, horizon: int, *, chunk: int) -> Iterator[Window]:
-    """Yield, in order, the windows that tile the ids after captured up to horizon.
+def next_window(captured: int, horizon: int, *, chunk: int, first: int | None = None) -> Window:
+    """Return the window that begins at captured < horizon, of at most chunk ids.
 
-    Each window holds at most chunk ids. Yields nothing when horizon <= captured.
+    Where first is known, the smallest id above captured, the hole before it comes on top: reading it costs nothing.
     """
-    for after in range(captured, horizon, chunk):
-        yield Window(after, min(after + chunk, horizon))
+    start = captured if first is None else first - 1
+    return Window(captured, min(start + chunk, horizon))

@@ -25,6 +25,9 @@ class Table(Protocol):
     def observe(self, query: Query) -> Observation:
         """See shipper.source.Source."""
 
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """See shipper.source.Source."""
+
     def read(self, query: Query, window: Window) -> list[Row]:
         """See shipper.source.Source."""
 
@@ -42,6 +45,16 @@ class SourceContract:
             table.insert(number, "2026-11-01 00:00:00", "login")
 
         assert table.observe(query()).id == 9
+
+    @pytest.mark.parametrize(
+        ("after", "upto", "expected"), [(0, 99, 5), (4, 99, 5), (5, 99, 70), (5, 70, 70), (5, 69, 69)]
+    )
+    def test_first_id(self, table: Table, after: int, upto: int, expected: int) -> None:
+        """The first id of a range is the smallest above its lower end; without one, its upper end."""
+        for number in (5, 70):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert table.first_id(query(), after, upto) == expected
 
     def test_read_window_half_open(self, table: Table) -> None:
         """A window leaves out its lower end and holds its upper one."""

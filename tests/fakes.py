@@ -28,6 +28,10 @@ class FakeSource:
         largest = max((int(str(row["id"])) for row in self.rows), default=0)
         return Observation(id=largest, time=int(self.now()), clock=time.monotonic())
 
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Find where the table goes on, as shipper.capture.Source.first_id."""
+        return min((found for row in self.rows if after < (found := int(str(row["id"]))) <= upto), default=upto)
+
     def read(self, query: Query, window: Window) -> list[Row]:
         """Count, as shipper.capture.Source.read."""
         asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}

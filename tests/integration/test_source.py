@@ -35,6 +35,10 @@ class Table:
         """Ask the edge."""
         return self.source.observe(query)
 
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Ask the edge."""
+        return self.source.first_id(query, after, upto)
+
     def read(self, query: Query, window: Window) -> list[Row]:
         """Ask the edge."""
         return self.source.read(query, window)

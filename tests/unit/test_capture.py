@@ -77,6 +77,27 @@ def test_windows(source: FakeSource, state: State) -> None:
     assert totals(state) == {Key("events.login.count", NOW, 60): 10}
 
 
+def test_hole_in_the_ids(state: State) -> None:
+    """A jump of the ids is skipped in one query, not walked through; what lies behind it is counted.
+
+    Mutant: never ask where the table goes on.
+    """
+    source = FakeSource()
+    for number in (1, 10**12, 10**12 + 1):
+        source.insert(number, CREATED, "login")
+    captured = run(job(chunk=10), source, state, upto=10**12 + 1)
+
+    assert [Window(0, 10), Window(10, 20), Window(20, 10**12 + 1)] == [one.window for one in captured]
+    assert totals(state) == {Key("events.login.count", NOW, 60): 3}
+
+
+def test_nothing_up_to_the_horizon(state: State) -> None:
+    """Where all rows up to the horizon are gone, it is reached in one window more."""
+    captured = run(job(chunk=10), FakeSource(), state, upto=10**12)
+
+    assert [Window(0, 10), Window(10, 10**12)] == [one.window for one in captured]
+
+
 def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
     steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, archive=ARCHIVE, now=NOW)

@@ -121,7 +121,7 @@ class Shipping(RuleBasedStateMachine):
     @rule(
         actions=st.lists(ACTIONS, min_size=1, max_size=8),
         age=st.integers(0, 7200) | st.sampled_from([None, -(10**7), 10**8]),
-        gap=st.sampled_from([1, 1, 2, 7]),
+        gap=st.sampled_from([1, 1, 2, 7, 10**6]),
     )
     def insert(self, actions: list[str | None], age: int | None, gap: int) -> None:
         """The application commits rows: of now and before, some without a time, too old or in the future."""

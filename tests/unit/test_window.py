@@ -1,6 +1,4 @@
-"""Ids: the horizon, and the windows that lead up to it."""
-
-from itertools import pairwise
+"""Ids: the horizon, and the windows on the way to it."""
 
 import pytest
 from builders import horizon
@@ -8,35 +6,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.model import MAX_ID, Window
-from shipper.window import Settling, plan
+from shipper.window import Settling, next_window
 
 
 @pytest.mark.parametrize(
-    ("captured", "upto", "chunk", "expected"),
+    ("captured", "horizon", "first", "expected"),
     [
-        (0, 0, 10, []),
-        (5, 5, 10, []),
-        (9, 5, 10, []),
-        (0, 1, 10, [(0, 1)]),
-        (0, 10, 10, [(0, 10)]),
-        (0, 11, 10, [(0, 10), (10, 11)]),
-        (7, 30, 10, [(7, 17), (17, 27), (27, 30)]),
-        (MAX_ID - 1, MAX_ID, 10, [(MAX_ID - 1, MAX_ID)]),
+        (0, 1, None, 1),
+        (0, 10, None, 10),
+        (0, 11, None, 10),
+        (7, 30, None, 17),
+        (MAX_ID - 1, MAX_ID, None, MAX_ID),
+        (7, 30, 8, 17),
+        (7, 30, 15, 24),
+        (7, 30, 30, 30),
+        (7, 10**12, 10**12 - 3, 10**12),
     ],
 )
-def test_plan(captured: int, upto: int, chunk: int, expected: list[tuple[int, int]]) -> None:
-    """Windows begin behind captured and end at the horizon."""
-    assert [Window(*ends) for ends in expected] == list(plan(captured, upto, chunk=chunk))
+def test_next_window(captured: int, horizon: int, first: int | None, expected: int) -> None:
+    """A window begins at captured and ends at the horizon, a chunk away, or a chunk behind a hole."""
+    assert Window(captured, expected) == next_window(captured, horizon, chunk=10, first=first)
 
 
-@given(captured=st.integers(0, 10**6), ahead=st.integers(1, 10**4), chunk=st.integers(1, 2000))
-def test_plan_tiles(captured: int, ahead: int, chunk: int) -> None:
-    """Windows tile the ids without gap or overlap, and none is wider than chunk. Mutant: range(captured + 1, ...)."""
-    windows = list(plan(captured, captured + ahead, chunk=chunk))
+@given(st.sets(st.integers(1, 400), min_size=1), st.integers(1, 50), st.data())
+def test_windows_tile(ids: set[int], chunk: int, data: st.DataObject) -> None:
+    """Windows tile the ids without gap or overlap, and none holds more than chunk of them, holes skipped or not.
 
-    assert (windows[0].after, windows[-1].upto) == (captured, captured + ahead)
-    assert all(one.upto == next_one.after for one, next_one in pairwise(windows))
-    assert all(window.upto - window.after <= chunk for window in windows)
+    Mutants: captured + 1; start at first.
+    """
+    captured, horizon, seen = 0, max(ids), []
+    while captured < horizon:
+        first = min(found for found in ids if found > captured) if data.draw(st.booleans()) else None
+        window = next_window(captured, horizon, chunk=chunk, first=first)
+        inside = [found for found in ids if window.after < found <= window.upto]
+        assert window.after == captured
+        assert len(inside) <= chunk
+        seen += inside
+        captured = window.upto
+
+    assert sorted(seen) == sorted(ids)
 
 
 @pytest.mark.parametrize("ends", [(5, 5), (6, 5), (-1, 5), (0, MAX_ID + 1)])
