@@ -50,9 +50,13 @@ def carbon_rules(config: Config) -> str:
 def _state(config: Config) -> Iterator[Finding]:
     path = Path(config.state.path)
     if not path.exists():
-        is_good = os.access(path.parent, os.W_OK | os.X_OK)
-        remedy = "" if is_good else "Make the directory, for the user that shipper runs as."
-        yield Finding(is_good=is_good, text=f"state {path}: not there yet", remedy=remedy)
+        if not path.parent.is_dir():
+            remedy = "Make its directory, owned by the user that shipper runs as."
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            remedy = "Its directory is not writable for this user; shipper's user must own it."
+        else:
+            remedy = ""
+        yield Finding(is_good=not remedy, text=f"state {path}: not there yet", remedy=remedy)
         return
     try:
         standing = standings(config.state.path)
@@ -61,7 +65,7 @@ def _state(config: Config) -> Iterator[Finding]:
     except ShipperError as error:
         yield _bad(f"state {path}", error)
     else:
-        yield Finding(is_good=True, text=f"state {path}: {len(standing)} watermarks")
+        yield Finding(is_good=True, text=f"state {path}: jobs that have begun: {len(standing)}")
 
 
 def _bad(what: str, error: ShipperError) -> Finding:

@@ -85,7 +85,7 @@ def check(file: str, *, offline: bool) -> None:
     from shipper.config import load
 
     config = load(file)
-    _say(Finding(is_good=True, text=f"{file}: {len(config.jobs)} jobs"))
+    _say(Finding(is_good=True, text=f"{file}: jobs: {len(config.jobs)}"))
     bad = 0
     for finding in () if offline else findings(config):
         _say(finding)

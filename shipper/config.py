@@ -26,6 +26,13 @@ from shipper.sections import File, GraphiteSection, JobSection, Section, SourceS
 
 DEFAULT_PATH = "/etc/shipper/shipper.toml"
 
+_REMEDIES = {
+    "int_type": "Write a whole number, without quotes.",
+    "string_type": 'Write it in quotes: "...".',
+    "list_type": 'Write a list: ["...", "..."].',
+    "dict_type": "Write a section or { key = value }.",
+    "model_type": "Write a section or { key = value }.",
+}
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; readable for this user."
 
 _EXAMPLES = {
@@ -92,7 +99,9 @@ def load(file: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at line (\d+)", str(error))
         line = where[1] if where else text.count("\n") + 1
-        raise ConfigError(f"{file}:{line}: {error}", hint="The file is not TOML; see https://toml.io.") from error
+        is_twice = "twice" in str(error) or "overwrite" in str(error)
+        hint = "A section or key stands twice." if is_twice else "The file is not TOML: is a quote or a bracket open?"
+        raise ConfigError(f"{file}:{line}: {error}", hint=hint) from error
     problems: list[Problem] = []
     try:
         parsed = File.model_validate(_with_defaults(raw))
@@ -172,7 +181,9 @@ def _template_problems(place: tuple[str, ...], job: JobSection) -> Iterator[Prob
     used = placeholders(job.name)
     for name in used:
         if name not in {*job.by, MEASURE}:
-            yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", _suggest(name, job.by))
+            yield Problem(
+                place, f"{{{name}}} is neither a column of `by` nor {{measure}}", _suggest(name, [*job.by, MEASURE])
+            )
     if MEASURE in job.by:
         yield Problem(place, '{measure} is "count", not the column', "Shipper cannot group by a column of that name.")
     for column in job.by:
@@ -212,8 +223,8 @@ def _explained(error: ErrorDetails) -> Problem:
         case "missing":
             return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
         case _:
-            value = error["input"]
-            return Problem(place, f"{key} = {toml(value)} does not fit", f"{error['msg']}.")
+            remedy = _REMEDIES.get(kind, f"{error['msg']}.")
+            return Problem(place, f"{key} = {toml(error['input'])} does not fit", remedy)
 
 
 def _known(place: tuple[str | int, ...]) -> list[str]:

@@ -23,15 +23,17 @@ from shipper.model import MAX_ID, Group, Observation, Query, Row, Scalar, Window
 CONNECT_SECONDS = 5
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 
-_REFUSED = {
-    ER.ACCESS_DENIED_ERROR,
-    ER.DBACCESS_DENIED_ERROR,
-    ER.TABLEACCESS_DENIED_ERROR,
-    ER.COLUMNACCESS_DENIED_ERROR,
-    ER.BAD_DB_ERROR,
-    ER.BAD_FIELD_ERROR,
-    ER.NO_SUCH_TABLE,
-    ER.PARSE_ERROR,
+_NAMES = "Check the names in the job against the table, and the grants of the source's user."
+_DATABASE = "Check the database in `url`, and the grants of the source's user."
+_REFUSED = {  # what somebody must mend, and how
+    ER.ACCESS_DENIED_ERROR: "Check user and password in the option file that `credentials` names.",
+    ER.DBACCESS_DENIED_ERROR: _DATABASE,
+    ER.BAD_DB_ERROR: _DATABASE,
+    ER.TABLEACCESS_DENIED_ERROR: _NAMES,
+    ER.COLUMNACCESS_DENIED_ERROR: _NAMES,
+    ER.BAD_FIELD_ERROR: _NAMES,
+    ER.NO_SUCH_TABLE: _NAMES,
+    ER.PARSE_ERROR: _NAMES,
 }
 _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
 
@@ -60,7 +62,9 @@ class Source:
 
     def __str__(self) -> str:
         url = self._url
-        return f"{url.get_backend_name()} {url.host or ''}{'' if self._is_sqlite else '/'}{url.database or ''}"
+        if self._is_sqlite:
+            return f"sqlite {url.database}"
+        return f"{url.get_backend_name()} {url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
 
     def observe(self, query: Query) -> Observation:
         """Read the table's largest id and the source's time.
@@ -160,11 +164,11 @@ class Source:
         code = arguments[0] if arguments and isinstance(arguments[0], int) else None
         message = f"{step}: {arguments[-1] if arguments else error.orig}"
         if code in _REFUSED:
-            return QueryRefused(message, hint="Check the names in the job, and the grants of the source's user.")
+            return QueryRefused(message, hint=_REFUSED[code])
         if code in _NO_SERVER:
             return SourceUnavailable(message, hint="Is the database up, and does `url` name its host and port?")
         if self._is_sqlite and "no such" in message:
-            return QueryRefused(message, hint="Check the names in the job against the table.")
+            return QueryRefused(message, hint=_NAMES)
         if self._is_sqlite and "unable to open" in message:
             return SourceUnavailable(message, hint="Does the file of `url` exist, readable for this user?")
         return SourceUnavailable(message)

@@ -6,6 +6,7 @@ by a lock on a file beside the state, which the kernel releases however we end.
 """
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ class State:
         self._mutex = threading.RLock()  # one connection for all threads
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
+            # group values are nobody else's business; SQLite gives its -wal and -shm the same mode
+            os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)

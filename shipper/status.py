@@ -1,5 +1,6 @@
 """Shell. How far each job has come: the state beside what the source holds now."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from shipper.config import Config
@@ -26,13 +27,13 @@ class JobStatus(NamedTuple):
 
 
 def statuses(config: Config) -> list[JobStatus]:
-    """Read the state, and ask the sources.
+    """Read the state, if there is one already, and ask the sources.
 
     Raises:
-        ConfigError: there is no state yet.
-        StateCorrupt: it cannot be read.
+        ConfigError: this user may not read it.
+        StateCorrupt: it is damaged, foreign or newer.
     """
-    standing = standings(config.state.path)
+    standing = standings(config.state.path) if Path(config.state.path).exists() else {}
     return [_status(name, standing.get(name), _largest(config, name)) for name in config.jobs]
 
 

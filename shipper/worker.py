@@ -52,7 +52,9 @@ class Worker:
         self._is_planned = False
         self._observing = Trouble("observation.failed", "observation.recovered", {"job": job.name})
         self._capturing = Trouble("capture.failed", "capture.recovered", {"job": job.name})
-        check_identity(job, state.position(job.name))
+        position = state.position(job.name)
+        check_identity(job, position)
+        self._is_new = position is None
 
     def tick(self, later: Later, recorded: Callable[[], None]) -> None:
         """Observe, and see to it that a capture follows; never raises. recorded is called after each window."""
@@ -103,6 +105,7 @@ class Worker:
                 else:
                     horizon = None
             finally:
+                self._tell_begun()
                 self._tell(windows, seconds=time.monotonic() - began)
 
     def _plan(self, later: Later, recorded: Callable[[], None]) -> None:
@@ -135,6 +138,11 @@ class Worker:
             return False
         trouble.recovered()
         return True
+
+    def _tell_begun(self) -> None:
+        if self._is_new and (captured := self._state.captured(self.job.name)) is not None:
+            self._is_new = False
+            logger().info("job.begun", job=self.job.name, start=self.job.start, captured=captured)
 
     def _tell(self, windows: list[Captured], *, seconds: float) -> None:
         rows = sum(captured.rows for captured in windows)

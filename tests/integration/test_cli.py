@@ -47,13 +47,13 @@ def test_version() -> None:
     assert re.fullmatch(r"shipper \d+\.\d+\.\d+\n", shipper("--version").stdout)
 
 
-def test_check_good(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
+def test_check_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """`check` looks at everything and prints what carbon needs."""
     checked = shipper_app.call("check")
 
     assert checked.returncode == 0, checked.stderr
     assert "shipper.db: not there yet" in checked.stdout
-    assert "✓ source app: mysql 127.0.0.1/app, MariaDB 10" in checked.stdout
+    assert f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10" in checked.stdout
     assert "✓ job events: audit_trail holds ids up to 0" in checked.stdout
     assert f"✓ carbon 127.0.0.1:{carbon_cache.port}" in checked.stdout
     assert "pattern = ^audit\\.\nretentions = 60s:86400s\n" in checked.stdout
@@ -280,7 +280,7 @@ def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbo
 
 def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """`status` shows how far each job is, and whether a daemon runs."""
-    assert shipper_app.call("status").returncode == 78  # there is no state yet
+    assert shipper_app.call("status").returncode == 3  # there is no state yet
     insert(mariadb, 4)
     shipper_app.start()
     wait_for(lambda: "delivery.finished" in shipper_app.events(), "a delivery")

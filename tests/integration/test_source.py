@@ -124,6 +124,7 @@ class TestMariaDB(SourceContract):
 
         assert "Access denied" in str(caught.value)
         assert "secret" not in str(caught.value)
+        assert "user and password in the option file" in str(caught.value.hint)
 
     def test_server_restart(self, tmp_path: Path) -> None:
         """A server that goes away is unavailable, and read again on the same edge once it is back."""
@@ -200,4 +201,4 @@ def test_source_name_shows_no_credentials() -> None:
     """What is printed of a source names host and database only."""
     source = Source("app", "mysql+pymysql://me:secret@db1.internal:3307/app", timeout=5)
 
-    assert str(source) == "mysql db1.internal/app"
+    assert str(source) == "mysql db1.internal:3307/app"

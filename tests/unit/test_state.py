@@ -86,6 +86,18 @@ for after in range(3):
         assert state._connection.execute("SELECT value FROM total").fetchall() == [(2,)]
 
 
+def test_file_is_private(state: State, path: str) -> None:
+    """Nobody else reads the group values; whether somebody holds the state anybody may know."""
+    state.begin(job(), 0)
+
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in Path(path).parent.iterdir()} == {
+        "shipper.db": "0o600",
+        "shipper.db-wal": "0o600",
+        "shipper.db-shm": "0o600",
+        "shipper.db.lock": "0o644",
+    }
+
+
 def test_second_instance_refused(state: State, path: str) -> None:
     """A second writer is told who the first is; once that has gone it may have the state."""
     with pytest.raises(StateBusy, match=f"another shipper has it, process {os.getpid()}"):
