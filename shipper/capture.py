@@ -97,8 +97,8 @@ def capture(
     if horizon.id < captured:
         raise SourceReset(
             f"observe {job.query.table}: its largest id is {horizon.id}, but {captured} was captured",
-            hint="Was the table emptied, restored from a backup, or is this another server? Nothing is captured "
-            "until the ids have passed that point again.",
+            hint=f"Was the table emptied or restored, or is this another server? Rows with ids up to {captured} count "
+            "as captured and are not read again; a job under another name, with another `name`, begins anew.",
         )
     span = shown(archive, now=now, source_time=horizon.time, bucket=job.query.bucket)
     first = None

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 from shipper.errors import ConfigError
 from shipper.fold import EDGE_SECONDS, ROOM_SECONDS
 from shipper.locate import line_of
-from shipper.model import COUNT, Condition, Job, Query
+from shipper.model import COUNT, Archive, Condition, Job, Query
 from shipper.render import MEASURE, may_collide, placeholders
 from shipper.sections import File, GraphiteSection, JobSection, Section, SourceSection, StateSection, toml
 
@@ -102,14 +102,11 @@ def load(file: str) -> Config:
         is_twice = "twice" in str(error) or "overwrite" in str(error)
         hint = "A section or key stands twice." if is_twice else "The file is not TOML: is a quote or a bracket open?"
         raise ConfigError(f"{file}:{line}: {error}", hint=hint) from error
-    problems: list[Problem] = []
     try:
         parsed = File.model_validate(_with_defaults(raw))
     except ValidationError as error:
-        problems = [_explained(one) for one in error.errors()]
-        raise _report(file, text, raw, problems) from None
-    problems = list(_related(parsed))
-    if problems:
+        raise _report(file, text, raw, [_explained(one) for one in error.errors()]) from None
+    if problems := list(_related(parsed)):
         raise _report(file, text, raw, problems)
     jobs = {name: _job(name, job, parsed) for name, job in parsed.job.items()}
     return Config(file, parsed.state, parsed.graphite, parsed.source, jobs)
@@ -155,16 +152,7 @@ def _related(parsed: File) -> Iterator[Problem]:
         yield Problem(("graphite", "replay"), "replay does not grow", 'Write the shortest first: ["1m", "10m", "1h"].')
     for name, job in parsed.job.items():
         place = ("job", name)
-        step, kept = graphite.retentions[0].step, graphite.retentions[0].duration
-        if job.bucket % step:
-            remedy = f"Carbon keeps one value per {step} s (its finest step): make bucket a multiple of that."
-            yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
-        if kept < 2 * job.bucket + job.every + ROOM_SECONDS + EDGE_SECONDS:
-            remedy = f"Let carbon keep the finest archive longer: {kept} s are not enough to deliver and replay in."
-            yield Problem(("graphite", "retentions"), f'too short for job "{name}"', remedy)
-        if job.time is None and job.bucket < job.every:
-            remedy = "Without `time` a bucket holds what a tick found: make bucket at least as long as every."
-            yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
+        yield from _bucket_problems(name, job, graphite.retentions[0])
         if job.source is None and len(parsed.source) > 1:
             yield Problem((*place, "source"), "no source is named", f"There are several: {', '.join(parsed.source)}.")
         if job.source is not None and job.source not in parsed.source:
@@ -175,6 +163,19 @@ def _related(parsed: File) -> Iterator[Problem]:
         if may_collide(its, theirs):
             message = f'jobs "{one}" and "{other}" could write the same metric path'
             yield Problem(("job", other, "name"), message, "Begin one of the names differently.")
+
+
+def _bucket_problems(name: str, job: JobSection, finest: Archive) -> Iterator[Problem]:
+    place, kept = ("job", name, "bucket"), finest.duration
+    if job.bucket % finest.step:
+        remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
+        yield Problem(place, "counts of this bucket would overwrite each other", remedy)
+    if kept < 2 * job.bucket + job.every + ROOM_SECONDS + EDGE_SECONDS:
+        remedy = f"Let carbon keep the finest archive longer: {kept} s are not enough to deliver and replay in."
+        yield Problem(("graphite", "retentions"), f'too short for job "{name}"', remedy)
+    if job.time is None and job.bucket < job.every:
+        remedy = "Without `time` a bucket holds what a tick found: make bucket at least as long as every."
+        yield Problem(place, "bucket is shorter than every", remedy)
 
 
 def _template_problems(place: tuple[str, ...], job: JobSection) -> Iterator[Problem]:
