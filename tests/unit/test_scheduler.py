@@ -8,13 +8,14 @@ PATIENCE_SECONDS = 10.0
 
 
 def test_every_calls_at_once_and_again() -> None:
-    """The first call comes at once, the next after the interval."""
-    scheduler, called = Scheduler(2), threading.Semaphore(0)
-    scheduler.every(1, called.release, name="tick")
+    """The first call comes at once, however long the interval; the next ones after it."""
+    scheduler, hourly, often = Scheduler(2), threading.Semaphore(0), threading.Semaphore(0)
+    scheduler.every(3600, hourly.release, name="hourly")
+    scheduler.every(1, often.release, name="often")
     scheduler.start()
 
-    assert called.acquire(timeout=0.9)
-    assert called.acquire(timeout=PATIENCE_SECONDS)
+    assert hourly.acquire(timeout=PATIENCE_SECONDS)
+    assert all(often.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
     scheduler.stop()
 
 
