@@ -7,6 +7,8 @@ import click
 import pytest
 
 from shipper.cli import main
+from shipper.config import load
+from shipper.render import path_of
 
 ROOT = Path(__file__).parents[2]
 HANDBOOK = (ROOT / "deploy/README.md").read_text()
@@ -31,6 +33,16 @@ def test_every_command_is_in_the_readme() -> None:
     """A newcomer finds each command in the README."""
     assert isinstance(main, click.Group)
     assert set(main.commands) == set(re.findall(r"^\| `shipper (\w+)", README, re.MULTILINE))
+
+
+def test_readme_configuration_loads(tmp_path: Path) -> None:
+    """The README's example is a configuration, and gives the paths that stand below it."""
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "shipper.toml").write_text(example)
+    wanted = load(str(tmp_path / "shipper.toml")).jobs["failed_logins"]
+    paths = {path_of(wanted, (action,), "count") for action in ("login", "totp")}
+
+    assert paths == set(re.findall(r"`(audit\.[^`]+)`", README))
 
 
 @pytest.mark.parametrize("command", ["./deploy/demo", "./tests/run"])
