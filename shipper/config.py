@@ -102,11 +102,14 @@ def load(file: str) -> Config:
         is_twice = "twice" in str(error) or "overwrite" in str(error)
         hint = "A section or key stands twice." if is_twice else "The file is not TOML: is a quote or a bracket open?"
         raise ConfigError(f"{file}:{line}: {error}", hint=hint) from error
+    problems = _default_problems(raw)
     try:
         parsed = File.model_validate(_with_defaults(raw))
     except ValidationError as error:
-        raise _report(file, text, raw, [_explained(one) for one in error.errors()]) from None
-    if problems := list(_related(parsed)):
+        problems += [_explained(one, one["loc"]) for one in error.errors()]
+        raise _report(file, text, raw, problems) from None
+    problems += _related(parsed)
+    if problems:
         raise _report(file, text, raw, problems)
     jobs = {name: _job(name, job, parsed) for name, job in parsed.job.items()}
     return Config(file, parsed.state, parsed.graphite, parsed.source, jobs)
@@ -143,6 +146,18 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(defaults, dict) or not isinstance(jobs, dict):
         return raw
     return raw | {"job": {name: defaults | job if isinstance(job, dict) else job for name, job in jobs.items()}}
+
+
+def _default_problems(raw: dict[str, Any]) -> list[Problem]:
+    """Look at [defaults] by itself: a job that says otherwise would hide what is wrong there."""
+    defaults = raw.get("defaults")
+    if not isinstance(defaults, dict):
+        return []
+    try:
+        JobSection.model_validate({"table": "any", "id": "any", "name": "any"} | defaults)
+    except ValidationError as error:
+        return [_explained(one, ("defaults", *one["loc"])) for one in error.errors()]
+    return []
 
 
 def _related(parsed: File) -> Iterator[Problem]:
@@ -212,9 +227,9 @@ def _job(name: str, job: JobSection, parsed: File) -> Job:
     )
 
 
-def _explained(error: ErrorDetails) -> Problem:
+def _explained(error: ErrorDetails, place: tuple[str | int, ...]) -> Problem:
     """Say one of pydantic's findings in our words."""
-    place, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    kind, context = error["type"], error.get("ctx", {})
     key = place[-1] if place else ""
     match kind:
         case "shipper":
@@ -234,6 +249,7 @@ def _known(place: tuple[str | int, ...]) -> list[str]:
         "graphite": GraphiteSection,
         "source": SourceSection,
         "job": JobSection,
+        "defaults": JobSection,
     }
     return list((File if len(place) == 1 else sections[place[0]]).model_fields)
 

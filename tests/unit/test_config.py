@@ -144,6 +144,13 @@ def test_section_is_no_table(tmp_path: Path, key: str) -> None:
         load(write(tmp_path, f"{key} = 5\n{text}"))
 
 
+def test_default_that_no_job_takes(tmp_path: Path) -> None:
+    """A mistake in [defaults] is told also where every job says otherwise. Mutant: look at jobs only."""
+    text = GOOD.replace('every = "1m"', 'every = "1 minute"').replace('id = "id"', 'id = "id"\nevery = "30s"')
+    with pytest.raises(ConfigError, match=r'shipper.toml:9: "1 minute" is not a duration'):
+        load(write(tmp_path, text))
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """One run tells every mistake, once, in the order of the file, each beside its line."""
     text = GOOD.replace('"1m:30d,1h:5y"', '"x"').replace('"1m"', '"y"').replace('"created_at"', "5")
