@@ -9,7 +9,7 @@ fail() {
 need() {
     local pair missing=()
     for pair in "$@"; do
-        PATH="$PATH:/usr/sbin" command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+        PATH="$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')" command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shipper.config import Config
-from shipper.daemon import open_carbon, open_source
 from shipper.errors import ShipperError
-from shipper.model import COUNT, Job, Window
-from shipper.state import standings
+from shipper.model import Job, Kind, Window
+from shipper.pipeline import open_carbon, open_source
+from shipper.state.standing import standings
 from shipper.worker import check_identity
 
 
@@ -37,14 +37,29 @@ def carbon_rules(config: Config) -> str:
     else:
         pattern = "|".join(f"^{_path_pattern(job)}$" for job in config.jobs.values())
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
+    extremes = "".join(_aggregation(config, kind) for kind in (Kind.MAX, Kind.MIN))
     return (
         "# storage-schemas.conf, before any other stanza that matches\n"
         f"[shipper]\npattern = {pattern}\nretentions = {retentions}\n\n"
         "# storage-aggregation.conf, likewise: counts are added up, and a single one is enough\n"
-        f"[shipper]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = sum\n\n"
+        f"{extremes}[shipper]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = sum\n\n"
         "# carbon.conf: the usual 50 drops the first points of new series, without a word\n"
         "[cache]\nMAX_CREATES_PER_MINUTE = inf\n"
     )
+
+
+def _aggregation(config: Config, kind: Kind) -> str:
+    """Return the stanza of the measures that are not added up, if there are any."""
+    paths = [
+        _path_pattern(job, measure.name)
+        for job in config.jobs.values()
+        for measure in job.query.measures
+        if measure.kind is kind
+    ]
+    if not paths:
+        return ""
+    pattern = "|".join(f"^{path}$" for path in paths)
+    return f"[shipper-{kind}]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = {kind}\n\n"
 
 
 def _state(config: Config) -> Iterator[Finding]:
@@ -83,9 +98,10 @@ def _source(config: Config, name: str) -> Iterator[Finding]:
         if job.source != name:
             continue
         try:
-            largest = source.observe(job.query).id
+            query = source.prepared(job.query)
+            largest = source.observe(query).id
             # the window is the newest row: cheap, and the database must understand every name in the query
-            source.read(job.query, Window(max(largest - 1, 0), max(largest, 1)))
+            source.read(query, Window(max(largest - 1, 0), max(largest, 1)))
         except ShipperError as error:
             yield _bad(f"job {job.name}", error)
         else:
@@ -104,7 +120,8 @@ def _carbon(config: Config) -> Finding:
     return Finding(is_good=True, text=f"carbon {carbon}: reads what it is sent")
 
 
-def _path_pattern(job: Job) -> str:
-    """Write a job's template as a regular expression of its paths."""
-    literals = re.split(r"\{[^}]*\}", job.template.replace("{measure}", COUNT))
+def _path_pattern(job: Job, measure: str | None = None) -> str:
+    """Write a job's template as a regular expression of its paths, of all measures or of one."""
+    template = job.template if measure is None else job.template.replace("{measure}", measure)
+    literals = re.split(r"\{[^}]*\}", template)
     return "[^.]+".join(re.escape(literal).replace(r"\-", "-") for literal in literals)

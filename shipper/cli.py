@@ -99,7 +99,7 @@ def check(file: str, *, offline: bool) -> None:
 def status(file: str) -> None:
     """Show how far each job has come; 3 when no daemon is running."""
     from shipper.config import load
-    from shipper.lock import holder
+    from shipper.state.lock import holder
     from shipper.status import statuses
 
     config = load(file)

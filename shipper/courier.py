@@ -11,18 +11,18 @@ still holds one.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from shipper.errors import DeliveryFailed
-from shipper.fold import oldest_fine
 from shipper.model import DOUBTED, Archive, Changed, Note, Sent
 from shipper.render import line
+from shipper.retention import has_left, merged, ripe
 from shipper.rounds import Place, Round, places_of
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
 
-LOOK_AGAIN_SECONDS = 3600.0  # until stranded totals are looked at again: a wrong clock may have made them so
+RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
 NEIGHBOUR_SECONDS = 5.0  # rounds confirmed within the same such span are replayed as one: memory stays small
 
 
@@ -41,8 +41,20 @@ class Outbox(Protocol):
     def commit(self, watermarks: Mapping[str, int]) -> None:
         """Store watermarks durably; none moves back."""
 
-    def prove(self, *, after: int, upto: int, step: int, oldest: int) -> None:
-        """Hold what still has a revision in (after, upto] for delivered for good, from a slot on."""
+    def prove(self, *, after: int, upto: int) -> None:
+        """Hold what still has a revision in (after, upto] for delivered for good."""
+
+    def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
+        """Merge a slot's changed totals into a slot of a coarser archive, where they are parked.
+
+        Into None they are given up: no archive would hold them. Return how many rows that were, by job.
+        """
+
+    def park(self, slot: int, step: int) -> None:
+        """Keep the changed totals of a slot back, until they are released."""
+
+    def release(self, ripe: Iterable[tuple[int, int]]) -> None:
+        """Let parked totals go out, as changed just now: of each step up to a slot."""
 
 
 class Carrier(Protocol):
@@ -75,7 +87,7 @@ class Courier:
         outbox: Outbox,
         carrier: Carrier,
         *,
-        archive: Archive,
+        archives: Sequence[Archive],
         batch: int,
         replay: Sequence[float],
         sent: Sequence[Sent] = (),
@@ -86,30 +98,34 @@ class Courier:
         """
         self.restarts = 0
         """How often Carbon was found to be another process than the one that had confirmed."""
-        self.stranded: set[str] = set()
-        """Jobs with an undelivered total that has grown too old for the finest archive."""
+        self.given_up = Counter[str]()
+        """Of each job the rows that have grown too old for all archives before they could be delivered."""
         self._outbox = outbox
         self._carrier = carrier
-        self._archive = archive
+        self._archives = archives
         self._batch = batch
         self._replay = replay
         self._noted = max((one.upto for one in sent), default=0)  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
         self._sent = list(sent)
         self._has_witness = False
-        self._look_again = 0.0
+        self._parked: frozenset[str] = frozenset()
+        self._release_at = float("-inf")
+        self._is_trusted = True
 
-    def step(self, *, now: int, clock: float) -> Delivered | None:
+    def step(self, *, now: int, clock: float, is_trusted: bool = True) -> Delivered | None:
         """Deliver one batch and commit what it completes; None when nothing is waiting.
+
+        While the clocks are not to be trusted, nothing is merged, and nothing sent that is for a coarser archive.
 
         Raises:
             DeliveryFailed: Carbon did not confirm; the next step sends the batch again, with newer values.
         """
-        oldest = oldest_fine(self._archive, now)
-        self._look_around(clock)
-        watermarks = self._note(oldest)
+        self._is_trusted = is_trusted
+        self._look_around(now, clock)
+        watermarks = self._note(now)
         if not self._rounds:
-            self._resume(oldest, clock)
+            self._resume(now, clock)
         if not self._rounds:
             if not watermarks:
                 return None
@@ -118,7 +134,7 @@ class Courier:
 
         # one batch of the newest round
         current = self._rounds[-1]
-        batch, jobs, left = self._load(current, oldest)
+        batch, jobs, left = self._load(current, now)
         if batch:
             try:
                 self._carrier.deliver(b"".join(batch))
@@ -142,62 +158,84 @@ class Courier:
 
     def sent(self) -> list[Sent]:
         """Return what was delivered and is to be sent again; nothing while something still waits for the first time."""
-        return [] if self._rounds or self.stranded else list(self._sent)
+        return [] if self._rounds else list(self._sent)
 
-    def _look_around(self, clock: float) -> None:
-        """See whether Carbon has died, and from time to time whether what is stranded still is."""
+    def _look_around(self, now: int, clock: float) -> None:
+        """See whether Carbon has died, and from time to time what its archives may receive by now."""
         if self._has_witness and not self._carrier.is_alive():
             self.restarts += 1
             self._doubt(clock)
-        if not self.stranded:
-            self._look_again = clock + LOOK_AGAIN_SECONDS
-        elif clock >= self._look_again and not self._rounds:
-            self.stranded, self._sent, self._noted = set(), [], 0
+        if self._is_trusted and clock >= self._release_at:
+            self._outbox.release(ripe(self._archives, now))
+            self._release_at = clock + RELEASE_SECONDS
 
-    def _note(self, oldest: int) -> dict[str, int]:
+    def _note(self, now: int) -> dict[str, int]:
         """Open a round for what changed; return the watermarks that need nothing sent."""
-        note = self._outbox.note(self._noted)
+        after, in_doubt = self._noted, False
+        note = self._outbox.note(after)
+        # a round that waits for Carbon grows; only one that is under way gets another on top of it
+        top = self._rounds[-1] if self._rounds else None
+        grows = top is not None and not top.is_begun and top.replays is None and bool(note.waiting)
+        if top is not None and grows:
+            after, in_doubt = top.after, top.in_doubt
+            note = self._outbox.note(after)
+        if self._set_aside(note, now):
+            note = self._outbox.note(after)
+        if grows:
+            self._rounds.pop()
         if note.waiting:
-            after, in_doubt = self._noted, False
-            # a round that waits for Carbon grows; only one that is under way gets another on top of it
-            if self._rounds and not self._rounds[-1].is_begun and self._rounds[-1].replays is None:
-                after, in_doubt = self._rounds[-1].after, self._rounds[-1].in_doubt
-                note = self._outbox.note(after)
-                self._rounds.pop()
-            self.stranded.update(
-                waiting.job for waiting in note.waiting if waiting.slot < oldest and waiting.job in note.captured
-            )
             remaining = Counter[str]()
-            for waiting in note.waiting:
-                remaining[waiting.job] += waiting.totals
-            if places := places_of(note, oldest):
-                self._rounds.append(Round(after, note.upto, places, oldest, None, note.captured, remaining, in_doubt))
-        self._noted = note.upto
+            for one in note.waiting:
+                remaining[one.job] += one.totals
+            self._rounds.append(Round(after, note.upto, places_of(note), None, note.captured, remaining, in_doubt))
+        self._noted, self._parked = note.upto, note.parked
         return {job: captured for job, captured in note.captured.items() if not self._is_busy(job)}
 
-    def _resume(self, oldest: int, clock: float) -> None:
+    def _set_aside(self, note: Note, now: int) -> bool:
+        """Merge, park or give up what cannot be sent as it is; return whether there was any."""
+        places = {Place(waiting.slot, waiting.step) for waiting in note.waiting}
+        aside = [place for place in places if not self._can_send(place, now)]
+        for place in aside:
+            self._put_aside(place)
+        return bool(aside)
+
+    def _put_aside(self, place: Place) -> None:
+        slot, step, _ = place
+        if self._is_trusted:
+            self.given_up.update(self._outbox.merge(slot, step, merged(self._archives, slot, step)))
+        else:
+            self._outbox.park(slot, step)
+
+    def _can_send(self, place: Place, now: int) -> bool:
+        slot, step, _ = place
+        finest = self._archives[0]
+        if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
+            return False
+        return not has_left(self._archives, slot, step, now)
+
+    def _resume(self, now: int, clock: float) -> None:
         """Open a round for what is due to be sent again."""
         for due in sorted(self._sent, key=lambda sent: sent.due):
             if due.due > clock:
                 return
-            places = places_of(self._outbox.note(due.after, due.upto), oldest)
+            note = self._outbox.note(due.after, due.upto)
+            if self._set_aside(note, now):
+                note = self._outbox.note(due.after, due.upto)
             self._sent.remove(due)
-            # without places all of it has changed since, and belongs to later rounds, or is too old to be sent
-            if places:
-                self._rounds.append(Round(due.after, due.upto, places, due.oldest, replays=due))
+            # without places all of it has changed since, and belongs to later rounds
+            if note.waiting:
+                self._rounds.append(Round(due.after, due.upto, places_of(note), replays=due))
                 return
 
-    def _load(self, current: Round, oldest: int) -> tuple[list[bytes], Counter[str], deque[Place]]:
+    def _load(self, current: Round, now: int) -> tuple[list[bytes], Counter[str], deque[Place]]:
         """Return the lines of the next batch, how many each job has in it, and the places left after it."""
         lines: list[bytes] = []
         jobs = Counter[str]()
         left = deque(current.places)
         while left and len(lines) < self._batch:
             place = left.popleft()
-            if place.slot < oldest:  # it has grown too old while it waited
-                self.stranded |= place.jobs & current.captured.keys()
-                if current.replays is None:
-                    current.oldest = oldest
+            if not self._can_send(place, now):  # it has grown too old while it waited
+                self._put_aside(place)
                 continue
             room = self._batch - len(lines)
             changed = self._outbox.changed(
@@ -215,7 +253,7 @@ class Courier:
         return {job: current.captured[job] for job in jobs if job in current.captured and not self._is_busy(job)}
 
     def _is_busy(self, job: str) -> bool:
-        return job in self.stranded or any(job in waiting.remaining for waiting in self._rounds)
+        return job in self._parked or any(job in waiting.remaining for waiting in self._rounds)
 
     def _finish(self, current: Round, clock: float) -> None:
         """Take a round off the stack, and plan its next replay or call it proven."""
@@ -223,11 +261,11 @@ class Courier:
         stage = 0 if before is None else before.stage + 1
         confirmed = clock if before is None or before.stage == DOUBTED else before.confirmed
         if current.in_doubt:
-            self._send_again(Sent(*span, DOUBTED, clock, clock, current.oldest))
+            self._send_again(Sent(*span, DOUBTED, clock, clock))
         elif stage < len(self._replay):
-            self._send_again(Sent(*span, stage, confirmed, confirmed + self._replay[stage], current.oldest))
+            self._send_again(Sent(*span, stage, confirmed, confirmed + self._replay[stage]))
         else:
-            self._outbox.prove(after=current.after, upto=current.upto, step=self._archive.step, oldest=current.oldest)
+            self._outbox.prove(after=current.after, upto=current.upto)
         self._rounds.remove(current)
 
     def _send_again(self, sent: Sent) -> None:
@@ -236,7 +274,6 @@ class Courier:
         for other in self._sent:
             if (other.upto, other.stage, other.confirmed // NEIGHBOUR_SECONDS) == (sent.after, sent.stage, cell):
                 other.upto, other.confirmed, other.due = sent.upto, sent.confirmed, sent.due
-                other.oldest = max(other.oldest, sent.oldest)
                 return
         self._sent.append(sent)
 

@@ -1,88 +1,92 @@
-"""Core. Counts and totals: which slot a row belongs to, and what the slot's total becomes.
+"""Core. Rows: which bucket and group they add to, and what cannot be shown.
 
 Strategy: Carbon keeps only the last write of a slot, so a slot's running total is kept and always sent whole.
-Whatever reaches a slot, from whichever window, is added here and nowhere else.
+Values are exact: integers, or decimals with as many digits as it takes.
 """
 
+import decimal
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
 
-from shipper.model import Archive, Cause, Group, Key, Row
+from shipper.model import Cause, Group, Job, Kind, Row, Span, Value
+from shipper.retention import oldest_shown
 
-EDGE_SECONDS = 600
-"""Carbon decides by its own clock, when it writes, which archive a point goes to: keep this far from the edge."""
-ROOM_SECONDS = 2 * 3600
-"""What is captured must still be fine enough to be sent when its last replay is due."""
 MAX_SKEW_SECONDS = 300
 """How far a row's time may be ahead of its source's clock, beyond its own bucket."""
 
+_EXACT = decimal.Context(prec=5000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The slots that can be shown: oldest <= slot <= newest, epoch seconds."""
 
-    oldest: int
-    newest: int
+class Cell(NamedTuple):
+    """What one group has in one bucket."""
+
+    rows: int
+    values: tuple[Value | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The rows of one window, by group and slot, and those that cannot be shown, by cause."""
+    """Rows added up by group and bucket, and those that cannot be shown, by cause."""
 
-    counts: dict[tuple[Group, int], int] = field(default_factory=dict)
+    cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
     unshown: Counter[Cause] = field(default_factory=Counter)
 
     @property
     def rows(self) -> int:
         """How many rows were folded, shown or not."""
-        return sum(self.counts.values()) + self.unshown.total()
+        return sum(cell.rows for cell in self.cells.values()) + self.unshown.total()
 
 
-def oldest_fine(archive: Archive, now: int) -> int:
-    """Return the oldest slot that is surely still Carbon's finest archive's business.
-
-    An older point would be written to the next archive, over the sum that stands there.
-    """
-    return now - archive.duration + EDGE_SECONDS
+def shown(job: Job, *, now: int, source_time: int) -> Span:
+    """Return the buckets that can be shown; the new end lets clocks differ a little."""
+    oldest = max(job.query.bucket, oldest_shown(job.archives, now))  # Carbon drops a timestamp of 0
+    return Span(oldest, source_time + job.query.bucket + MAX_SKEW_SECONDS + 1)
 
 
-def shown(archive: Archive, *, now: int, source_time: int, bucket: int) -> Span:
-    """Return the slots that rows may fall into.
-
-    The old end leaves room for the delivery and its replays; the new end lets clocks differ a little.
-    """
-    oldest = max(bucket, oldest_fine(archive, now) + ROOM_SECONDS)  # Carbon drops a timestamp of 0
-    return Span(oldest, source_time + bucket + MAX_SKEW_SECONDS)
-
-
-def bucket_of(time: int, length: int) -> int:
-    """Return the start of the bucket that holds time, epoch seconds."""
-    return time - time % length
-
-
-def fold(rows: Iterable[Row], span: Span) -> Folded:
-    """Add up the rows of one window by group and slot."""
-    folded = Folded()
-    for bucket, group, rows_in in rows:
-        cause = _refusal(bucket, span)
-        if bucket is None or cause is not None:
-            folded.unshown[cause or Cause.NO_TIME] += rows_in
-        else:
-            folded.counts[group, bucket] = folded.counts.get((group, bucket), 0) + rows_in
+def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded | None = None) -> Folded:
+    """Add rows up by group and bucket."""
+    folded = into or Folded()
+    for bucket, group, rows_in, values in rows:
+        if bucket is None or bucket not in span:
+            folded.unshown[_cause(bucket, span)] += rows_in
+            continue
+        before = folded.cells.get((group, bucket))
+        if before is not None:
+            rows_in += before.rows  # noqa: PLW2901 - the cell's, from here on
+            values = tuple(map(together, kinds, before.values, values))  # noqa: PLW2901
+        folded.cells[group, bucket] = Cell(rows_in, values)
     return folded
 
 
-def add(totals: Mapping[Key, int], changes: Mapping[Key, int]) -> dict[Key, int]:
-    """Return the new totals of all keys that change; a key without a total starts at 0."""
-    return {key: totals.get(key, 0) + change for key, change in changes.items()}
+def together(kind: Kind, one: Value | None, other: Value | None) -> Value | None:
+    """Put two values of a measure together; None is none."""
+    if one is None or other is None:
+        return other if one is None else one
+    match kind:
+        case Kind.MAX:
+            return max(one, other)
+        case Kind.MIN:
+            return min(one, other)
+        case _ if isinstance(one, int) and isinstance(other, int):
+            return one + other
+        case _:
+            return exact(_EXACT.add(one, other))
 
 
-def _refusal(bucket: int | None, span: Span) -> Cause | None:
+def total(kind: Kind, values: Iterable[Value]) -> Value:
+    """Put values of a measure together, of which there is at least one."""
+    return reduce(lambda one, other: together(kind, one, other) or 0, values)
+
+
+def exact(value: decimal.Decimal) -> Value:
+    """Return an int where the value is whole."""
+    return int(value) if value == value.to_integral_value() else value
+
+
+def _cause(bucket: int | None, span: Span) -> Cause:
     if bucket is None:
         return Cause.NO_TIME
-    if bucket < span.oldest:
-        return Cause.TOO_OLD
-    if bucket > span.newest:
-        return Cause.FUTURE
-    return None
+    return Cause.TOO_OLD if bucket < span.start else Cause.FUTURE

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 MAX_ID = 2**64 - 1  # BIGINT UNSIGNED
-COUNT = "count"  # the measure
 
 Scalar = str | int | float | bool
+Value = int | Decimal
+"""What a measure comes to, exact: a Decimal only where an int cannot be it."""
 Group = tuple[str | None, ...]
 """One combination of values of the `by` columns, in their order; None is NULL."""
 
@@ -18,8 +20,30 @@ class Cause(StrEnum):
 
     NO_TIME = "no_time"
     TOO_OLD = "too_old"
+    TOO_LATE = "too_late"
     FUTURE = "future"
+    NEVER_COMPLETED = "never_completed"
     REFUSED = "refused"
+
+
+class Kind(StrEnum):
+    """How the values of a measure are put together; also Whisper's name for it, but for COUNT."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
+class Measure(NamedTuple):
+    """One aggregated number of a group, and its name in the metric path; a count has no column."""
+
+    name: str
+    kind: Kind
+    column: str | None = None
+
+
+COUNT = Measure("count", Kind.COUNT)
 
 
 class Key(NamedTuple):
@@ -36,12 +60,15 @@ class Row(NamedTuple):
     bucket: int | None
     group: Group
     rows: int
+    values: tuple[Value | None, ...]
+    """Of each measure, in the order of the query; None where the database knows none."""
 
 
 class Condition(NamedTuple):
-    """The column holds one of the values."""
+    """What a column must hold: any of the values, none of them, more than the one, ..."""
 
     column: str
+    operator: Literal["in", "not", "like", "ge", "gt", "le", "lt", "null"]
     values: tuple[Scalar, ...]
 
 
@@ -58,6 +85,27 @@ class Window:
 
     def __str__(self) -> str:
         return f"({self.after}, {self.upto}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of time, half-open: start <= time < end, epoch seconds."""
+
+    start: int
+    end: int
+
+    def __contains__(self, moment: int) -> bool:
+        return self.start <= moment < self.end
+
+
+ALWAYS = Span(-(2**62), 2**62)
+
+
+class Moment(NamedTuple):
+    """What time it is, epoch seconds, and whether the clocks agree on it."""
+
+    now: int
+    is_trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +142,16 @@ class Query:
     """A table's name, or `schema.table`."""
     id: str
     time: str | None
+    """The column of the event time; of a statement of one's own the result's column."""
     bucket: int
     where: tuple[Condition, ...] = ()
+    where_sql: str | None = None
     by: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = (COUNT,)
+    sql: str | None = None
+    """A statement of one's own instead of the conditions; it has :after and :upto."""
+    zone: str = "UTC"
+    """Whose clock a column without a zone was written by: a name of the tz database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +161,52 @@ class Job:
     name: str
     source: str
     query: Query
-    every: int
+    every: int | None
+    """Seconds; None where cron says when."""
     start: int | Literal["now", "beginning"]
     chunk: int
     template: str
-    """The metric path with `{column}` and `{measure}` in it, the prefix included."""
+    """The metric path with `{column}` and `{measure}` in it, prefix and tags included."""
+    archives: tuple[Archive, ...]
+    """What Carbon keeps of its series, finest first."""
     null_as: str = "none"
     empty_as: str = "empty"
+    cron: str | None = None
+    cron_zone: str = "UTC"
+    zeros: int | None = None
+    """For how long after a group was seen its empty buckets are 0, seconds; None is never."""
+    groups: tuple[Group, ...] = ()
+    """Groups that count as seen always."""
+    revisit: int | None = None
+    """How long after their time rows may still be completed, seconds; None where rows appear complete."""
+    max_age: int = 86400
+    """How long a row that is not complete is waited for, seconds."""
+    max_groups: int = 10_000
+    keep: int = 172_800
+    """How long totals are kept after their last change, seconds."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """How the values of each measure are put together."""
+        return tuple(measure.kind for measure in self.query.measures)
+
+
+class Progress(NamedTuple):
+    """What a job goes on from."""
+
+    captured: int
+    complete_until: int
+    """The source's time up to which everything is captured, epoch seconds; 0 before there was one."""
+    closed_until: int
+    """Buckets that end by then have their zeros."""
+    not_before: int
+    """The first bucket of a job without a time column."""
+    recount_from: int | None
+    """Slots from here on are to be counted again before anything else."""
+    low: int
+    """Of rows that may be completed later: everything up to this id is."""
+    shape: str
+    places: str
 
 
 class Position(NamedTuple):
@@ -136,6 +230,8 @@ class Note(NamedTuple):
     """Of each job whose watermark is behind: captured as it stands."""
     waiting: list["Waiting"]
     """Newest slot first."""
+    parked: frozenset[str] = frozenset()
+    """Jobs with totals that wait until their archive may receive them."""
 
 
 class Waiting(NamedTuple):
@@ -157,8 +253,6 @@ class Sent:
     """How many replays lie behind it; DOUBTED: none, and it is sent again at once."""
     confirmed: float
     due: float
-    oldest: int
-    """Its slots from this one on were sent."""
 
 
 DOUBTED = -1
@@ -170,7 +264,7 @@ class Changed(NamedTuple):
     series: int
     job: str
     path: str
-    value: int
+    value: Value
 
 
 class Standing(NamedTuple):

@@ -11,18 +11,20 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from shipper.errors import BadMetric
-from shipper.model import Group, Job
+from shipper.model import Group, Job, Measure, Value
 
 MEASURE = "measure"
 MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash: half a node, room for more
 MAX_TEMPLATE = 200  # leaves room for seven long values in a line
 MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
+MAX_FLOAT = 17 * 10**307
+MAX_INTEGER = 2**63  # a longer one would take long lines; Whisper keeps doubles anyhow
 HASH_DIGITS = (0, 6, 16, 64)
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
 
 
 def placeholders(template: str) -> list[str]:
@@ -31,29 +33,39 @@ def placeholders(template: str) -> list[str]:
 
 
 def is_template(template: str) -> bool:
-    """Is this a metric path once its placeholders are filled?"""
+    """Is this a metric path, perhaps with tags, once its placeholders are filled?"""
     return bool(_PATH.fullmatch(_PLACEHOLDER.sub("x", template)))
 
 
 def may_collide(one: str, other: str) -> bool:
     """Could the two templates ever give the same path? Says yes in doubt."""
+    (one, *tags), (other, *other_tags) = one.split(";"), other.split(";")
     nodes, others = one.split("."), other.split(".")
-    return len(nodes) == len(others) and all(map(_may_be_equal, nodes, others))
+    return (
+        len(nodes) == len(others)
+        and len(tags) == len(other_tags)
+        and all(map(_may_be_equal, [*nodes, *tags], [*others, *other_tags]))
+    )
 
 
-def own_path(job: Job, group: Group, measure: str, *, claim: Callable[[str, Group], bool]) -> str:
+def is_clean(group: Group) -> bool:
+    """Does a path show these values as they are?"""
+    return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)
+
+
+def own_path(job: Job, group: Group, measure: Measure, *, claim: Callable[[str, Group, Measure], bool]) -> str:
     """Return the path that is this group's alone.
 
-    claim(path, group) says whether the path is, or has just become, this group's. The first value that cleans to a path
-    has it; a later, different one gets a hash of its raw value behind it.
+    claim says whether the path is, or has just become, this group's and measure's. The first value that cleans to a
+    path has it; a later, different one gets a hash of its raw value behind it.
 
     Raises:
         BadMetric: the path would be too long for Carbon.
     """
     path = ""
     for digits in HASH_DIGITS:
-        path = path_of(job, group, measure, digits=digits)
-        if claim(path, group):
+        path = path_of(job, group, measure.name, digits=digits)
+        if claim(path, group, measure):
             return path
     raise BadMetric(f"name group {group!r}: every path is taken, the last tried is {path!r}")
 
@@ -73,18 +85,19 @@ def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
     return path
 
 
-def line(path: str, value: int, slot: int) -> bytes:
+def line(path: str, value: Value, slot: int) -> bytes:
     r"""Render one datapoint as Carbon's line protocol: `path value timestamp\n`.
 
     Raises:
         BadMetric: Carbon would misread it.
     """
     _check(path)
-    if abs(value) >= 2**63:
-        raise BadMetric(f"render {path}: value {value} out of range")
+    if not -MAX_FLOAT < value < MAX_FLOAT:  # carbon would store infinity, which poisons every sum
+        raise BadMetric(f"render {path}: value out of range")
+    shown = f"{value}" if isinstance(value, int) and -MAX_INTEGER < value < MAX_INTEGER else repr(float(value))
     if slot <= 0:  # carbon drops 0 and takes -1 for now
         raise BadMetric(f"render {path}: timestamp {slot} out of range")
-    return b"%s %d %d\n" % (path.encode("ascii"), value, slot)
+    return f"{path} {shown} {slot}\n".encode("ascii")
 
 
 def _may_be_equal(node: str, other: str) -> bool:
@@ -122,5 +135,5 @@ def _check(path: str) -> None:
     if not _PATH.fullmatch(path):
         raise BadMetric(f"render: {path!r} is not a metric path")
     # 48: the value, the timestamp, two blanks and the line's end
-    if len(path) > MAX_LINE - 48 or max(map(len, path.split("."))) > MAX_NODE:
+    if len(path) > MAX_LINE - 48 or max(map(len, path.partition(";")[0].split("."))) > MAX_NODE:
         raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")

@@ -9,11 +9,10 @@ from shipper.model import Note, Sent
 
 
 class Place(NamedTuple):
-    """One slot, whose it is, and how far into its series we have come."""
+    """One slot of one archive, and how far into its series we have come."""
 
     slot: int
     step: int
-    jobs: frozenset[str]
     beyond: int = 0
 
 
@@ -24,8 +23,6 @@ class Round:
     after: int
     upto: int
     places: deque[Place]
-    oldest: int
-    """All of its slots from this one on are sent; older ones were too old when it was noted, or became it."""
     replays: Sent | None = None
     """What it sends again; None when it goes out for the first time."""
     captured: Mapping[str, int] = field(default_factory=dict)
@@ -37,10 +34,6 @@ class Round:
     """Has a batch of it been confirmed?"""
 
 
-def places_of(note: Note, oldest: int) -> deque[Place]:
-    """Return the slots that can be sent, in the note's order: newest first."""
-    jobs: dict[tuple[int, int], set[str]] = {}
-    for waiting in note.waiting:
-        if waiting.slot >= oldest:
-            jobs.setdefault((waiting.slot, waiting.step), set()).add(waiting.job)
-    return deque(Place(slot, step, frozenset(names)) for (slot, step), names in jobs.items())
+def places_of(note: Note) -> deque[Place]:
+    """Return the places of what waits, in the note's order: newest first."""
+    return deque(dict.fromkeys(Place(waiting.slot, waiting.step) for waiting in note.waiting))

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from shipper.cron import trigger_of
+
 
 class _Executor(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no types
     """APScheduler's executor on a pool of ours."""
@@ -34,9 +36,14 @@ class Scheduler:
         """Begin to call."""
         self._scheduler.start()
 
-    def every(self, seconds: int, call: Callable[[], None], *, name: str) -> None:
-        """Call now and then every so many seconds."""
-        self._scheduler.add_job(call, "interval", seconds=seconds, id=name, next_run_time=datetime.now(UTC))
+    def every(self, seconds: int, call: Callable[[], None], *, name: str, offset: float = 0.0) -> None:
+        """Call in offset seconds, and from then on every so many."""
+        first = datetime.now(UTC) + timedelta(seconds=offset)
+        self._scheduler.add_job(call, "interval", seconds=seconds, id=name, next_run_time=first)
+
+    def cron(self, line: str, zone: str, call: Callable[[], None], *, name: str) -> None:
+        """Call when a line of cron says, by the clock of a time zone."""
+        self._scheduler.add_job(call, trigger_of(line, zone), id=name)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call once, in so many seconds."""

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shipper.config import Config
-from shipper.daemon import open_source
 from shipper.errors import ShipperError
 from shipper.model import Standing
-from shipper.state import standings
+from shipper.pipeline import open_source
+from shipper.state.standing import standings
 
 UNKNOWN = "?"
 
@@ -34,7 +34,11 @@ def statuses(config: Config) -> list[JobStatus]:
         StateCorrupt: it is damaged, foreign or newer.
     """
     standing = standings(config.state.path) if Path(config.state.path).exists() else {}
-    return [_status(name, standing.get(name), _largest(config, name)) for name in config.jobs]
+    gone = sorted(standing.keys() - config.jobs.keys())  # they are delivered to the end all the same
+    return [
+        *(_status(name, standing.get(name), _largest(config, name)) for name in config.jobs),
+        *(_status(name, standing[name], None) for name in gone),
+    ]
 
 
 def _status(name: str, standing: Standing | None, largest: int | None) -> JobStatus:

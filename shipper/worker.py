@@ -4,15 +4,20 @@ Strategy: a tick never waits. It adds an observation and plans a capture for whe
 while one is planned or runs, no other is. So a slow database delays its job, and never piles up threads.
 """
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
-from shipper.capture import Captured, capture
-from shipper.errors import ConfigError, ShipperError
+from shipper.capture import capture
+from shipper.clocks import Clocks
+from shipper.errors import ConfigError, ShipperError, TransientError
 from shipper.journal import Trouble, logger
-from shipper.model import Archive, Cause, Job, Position
+from shipper.model import Cause, Job, Position
+from shipper.scan import Captured
+from shipper.shape import shape_of
 from shipper.source import Source
 from shipper.state import State
 from shipper.window import Settling
@@ -31,12 +36,14 @@ class Worker:
         job: Job,
         source: Source,
         state: State,
+        clocks: Clocks,
         *,
-        archive: Archive,
         settle: int,
+        max_skew: int,
+        unit: int,
         stopping: threading.Event,
     ) -> None:
-        """Once stopping is set, a capture ends after the window at hand.
+        """Once stopping is set, a capture ends after the window at hand. unit is the step of Carbon's last archive.
 
         Raises:
             ConfigError: the state knows this job on another source, table or id column.
@@ -45,16 +52,18 @@ class Worker:
         self.is_broken = False
         self._source = source
         self._state = state
-        self._archive = archive
+        self._clocks = clocks
+        self._max_skew = max_skew
+        self._unit = math.lcm(unit, job.query.bucket)
         self._stopping = stopping
         self._settling = Settling(settle)
         self._mutex = threading.Lock()
         self._is_planned = False
         self._observing = Trouble("observation.failed", "observation.recovered", {"job": job.name})
         self._capturing = Trouble("capture.failed", "capture.recovered", {"job": job.name})
-        position = state.position(job.name)
-        check_identity(job, position)
-        self._is_new = position is None
+        self._comparing = Trouble("clock.failed", "clock.recovered", {"job": job.name})
+        self._is_prepared = False
+        check_identity(job, state.position(job.name))
 
     def tick(self, later: Later, recorded: Callable[[], None]) -> None:
         """Observe, and see to it that a capture follows; never raises. recorded is called after each window."""
@@ -77,41 +86,61 @@ class Worker:
         """
         return self._attempt(lambda: self._capture(recorded), self._capturing)
 
+    def prune(self, now: int) -> None:
+        """Forget slots that are delivered and long unchanged, unless there is much to catch up with."""
+        progress = self._state.progress(self.job.name)
+        keep = max(self.job.keep, self.job.revisit or 0)
+        if progress is not None and progress.complete_until > now - keep and self._clocks.agrees(self.job.source):
+            while self._state.prune(self.job.name, unit=self._unit, before=now - keep):
+                pass
+
     def _observe(self) -> None:
+        if not self._is_prepared:
+            self.job = replace(self.job, query=self._source.prepared(self.job.query))
+            self._is_prepared = True
         observation = self._source.observe(self.job.query)
         with self._mutex:
             self._settling.add(observation)
+        try:
+            self._clocks.observed(self.job.source, observation.time, max_skew=self._max_skew)
+        except TransientError as error:
+            self._comparing.failed(error, clock=observation.clock)
+        else:
+            self._comparing.recovered()
 
     def _capture(self, recorded: Callable[[], None]) -> None:
         with self._mutex:
             horizon = self._settling.take(time.monotonic())
         while horizon is not None and not self._stopping.is_set():
-            windows: list[Captured] = []
+            steps: list[Captured] = []
             began = time.monotonic()
+            before = self._state.progress(self.job.name)
             try:
                 for captured in capture(
                     self.job,
                     horizon,
                     source=self._source,
                     ledger=self._state,
-                    archive=self._archive,
                     now=int(time.time()),
+                    is_trusted=self._clocks.agrees(self.job.source),
                 ):
-                    windows.append(captured)
-                    recorded()
+                    if captured is not None:
+                        steps.append(captured)
+                        recorded()
                     # a long catch-up goes on with a new look at the clock, which decides what is too old
-                    if self._stopping.is_set() or time.monotonic() - began > CHAPTER_SECONDS:
+                    is_long = captured is not None and time.monotonic() - began > CHAPTER_SECONDS
+                    if self._stopping.is_set() or is_long:
                         break
                 else:
                     horizon = None
             finally:
-                self._tell_begun()
-                self._tell(windows, seconds=time.monotonic() - began)
+                self._tell_shape(before and before.shape)
+                self._tell(steps, seconds=time.monotonic() - began)
 
     def _plan(self, later: Later, recorded: Callable[[], None]) -> None:
         with self._mutex:
-            is_idle = self._is_planned or self.is_broken or self._stopping.is_set()
-            delay = None if is_idle else self._settling.delay(time.monotonic())
+            is_taken = self._is_planned or self.is_broken or self._stopping.is_set()
+            delay = None if is_taken else self._settling.delay(time.monotonic())
             if delay is None:
                 return
             self._is_planned = True
@@ -139,25 +168,30 @@ class Worker:
         trouble.recovered()
         return True
 
-    def _tell_begun(self) -> None:
-        if self._is_new and (captured := self._state.captured(self.job.name)) is not None:
-            self._is_new = False
-            logger().info("job.begun", job=self.job.name, start=self.job.start, captured=captured)
+    def _tell_shape(self, before: str | None) -> None:
+        """Say that a job is new, or counts something else than before."""
+        if before == shape_of(self.job) or (progress := self._state.progress(self.job.name)) is None:
+            return
+        if before is None:
+            logger().info("job.begun", job=self.job.name, start=self.job.start, captured=progress.captured)
+        elif before and progress.shape != before:
+            logger().info("job.changed", job=self.job.name, captured=progress.captured)
 
-    def _tell(self, windows: list[Captured], *, seconds: float) -> None:
-        rows = sum(captured.rows for captured in windows)
-        if rows:
+    def _tell(self, steps: list[Captured], *, seconds: float) -> None:
+        job, rows = self.job.name, sum(step.rows for step in steps)
+        windows = [step.window for step in steps if step.window]
+        if rows and windows:
+            upto = windows[-1].upto
             logger().info(
-                "capture.finished",
-                job=self.job.name,
-                rows=rows,
-                windows=len(windows),
-                captured=windows[-1].window.upto,
-                seconds=round(seconds, 3),
+                "capture.finished", job=job, rows=rows, windows=len(windows), captured=upto, seconds=round(seconds, 3)
             )
-        unshown = sum((Counter(captured.unshown) for captured in windows), Counter[Cause]())
+        unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
         for cause, count in unshown.items():
-            logger().warning("rows.unshown", job=self.job.name, cause=cause.value, rows=count)
+            logger().warning("rows.unshown", job=job, cause=cause.value, rows=count)
+        if other := sum(step.tally.other_rows for step in steps):
+            logger().warning("series.limited", job=job, rows=other, limit=self.job.max_groups)
+        if cleaned := [path for step in steps for path in step.tally.cleaned]:
+            logger().info("series.cleaned", job=job, series=len(cleaned), first=cleaned[0])
 
 
 def check_identity(job: Job, position: Position | None) -> None:

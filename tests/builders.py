@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from shipper.model import Archive, Job, Observation, Query
+from shipper.model import Archive, Job, Observation, Progress, Query
+from shipper.shape import places_of, shape_of
+from shipper.state import State
 
 NOW = 1_790_000_040
 """A wall clock in tests, epoch seconds; a whole minute."""
 ARCHIVE = Archive(step=60, duration=30 * 86400)
+QUERY = ("time", "bucket", "by", "where", "table", "id", "measures", "sql", "zone")
 
 
 def query(**changed: Any) -> Query:
@@ -17,7 +20,7 @@ def query(**changed: Any) -> Query:
 
 def job(name: str = "events", **changed: Any) -> Job:
     """Build a job on that query; keys of a query go there."""
-    asked = {key: changed.pop(key) for key in ("time", "bucket", "by", "where", "table", "id") if key in changed}
+    asked = {key: changed.pop(key) for key in QUERY if key in changed}
     given: dict[str, Any] = {
         "source": "app",
         "query": query(**asked),
@@ -26,9 +29,23 @@ def job(name: str = "events", **changed: Any) -> Job:
         "chunk": 100,
         "template": name + ".{action}.{measure}",
     }
+    given["archives"] = (ARCHIVE,)
     return Job(name=name, **(given | changed))
 
 
 def horizon(upto: int, *, time: int = NOW, clock: float = 0.0) -> Observation:
     """Build an observation that has settled."""
     return Observation(id=upto, time=time, clock=clock)
+
+
+def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
+    """Build what a new job goes on from."""
+    nothing = {"complete_until": 0, "closed_until": 0, "not_before": 0, "recount_from": None, "low": captured}
+    shapes = {"shape": shape_of(wanted), "places": places_of(wanted)}
+    return Progress(**({"captured": captured} | nothing | shapes | changed))
+
+
+def captured(state: State, name: str = "events") -> int | None:
+    """Return how far a job has captured."""
+    found = state.progress(name)
+    return found.captured if found else None

@@ -1,9 +1,11 @@
 """What all tests share: Hypothesis profiles, and a clean environment."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from servers import MariaDB, PostgreSQL
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,3 +18,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's systemd and shipper variables out."""
     for name in ("CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "SHIPPER_CONFIG", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """Run a private MariaDB."""
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """Run a private PostgreSQL."""
+    server = PostgreSQL()
+    yield server
+    server.close()

@@ -11,15 +11,23 @@ import pytest
 from builders import query
 
 from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.model import Condition, Observation, Query, Row, Window
+from shipper.model import ALWAYS, COUNT, Condition, Kind, Measure, Observation, Query, Row, Span, Window
 
 FAR = Window(0, 10**12)
+NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
 
 
 class Table(Protocol):
     """An audit_trail somewhere, seen from both sides."""
 
-    def insert(self, id: int, created_at: str | None, action: str | None, outcome: str = "ok") -> None:  # noqa: A002
+    def insert(
+        self,
+        id: int,  # noqa: A002
+        created_at: str | None,
+        action: str | None,
+        outcome: str = "ok",
+        duration_ms: int | None = None,
+    ) -> None:
         """Add a row in a session of its own, committed."""
 
     def observe(self, query: Query) -> Observation:
@@ -28,7 +36,13 @@ class Table(Protocol):
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """See shipper.source.Source."""
 
-    def read(self, query: Query, window: Window) -> list[Row]:
+    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
+        """See shipper.source.Source."""
+
+    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+        """See shipper.source.Source."""
+
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """See shipper.source.Source."""
 
 
@@ -112,25 +126,90 @@ class SourceContract:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.insert(2, "2026-11-02 00:00:00", "login")
 
-        assert table.read(query(time=None), FAR) == [Row(None, ("login",), 2)]
+        assert table.read(query(time=None), FAR) == [Row(None, ("login",), 2, (2,))]
 
     @pytest.mark.parametrize(
         ("where", "expected"),
         [
             ((), 3),
-            ((Condition("outcome", ("ok",)),), 1),
-            ((Condition("outcome", ("ok", "bad")),), 2),
-            ((Condition("outcome", ("ok", "bad")), Condition("action", ("login",))), 1),
-            ((Condition("id", (2,)),), 1),
+            ((Condition("outcome", "in", ("ok",)),), 1),
+            ((Condition("outcome", "in", ("ok", "bad")),), 2),
+            ((Condition("outcome", "in", ("ok", "bad")), Condition("action", "in", ("login",))), 1),
+            ((Condition("id", "in", (2,)),), 1),
+            ((Condition("outcome", "not", ("ok",)),), 2),
+            ((Condition("outcome", "not", ("ok", "bad")),), 1),
+            ((Condition("action", "not", ("login",)),), 2),
+            ((Condition("action", "like", ("log%",)),), 3),
+            ((Condition("action", "like", ("%out",)),), 2),
+            ((Condition("id", "ge", (2,)),), 2),
+            ((Condition("id", "gt", (2,)),), 1),
+            ((Condition("id", "le", (2,)),), 2),
+            ((Condition("id", "lt", (2,)),), 1),
+            ((Condition("id", "ge", (2,)), Condition("id", "lt", (3,))), 1),
+            ((Condition("duration_ms", "null", (True,)),), 1),
+            ((Condition("duration_ms", "null", (False,)),), 2),
+            ((Condition("duration_ms", "not", (10,)),), 1),
+            ((Condition("created_at", "ge", ("2026-11-01 00:00:00",)),), 3),
         ],
     )
     def test_read_where(self, table: Table, where: tuple[Condition, ...], expected: int) -> None:
         """Conditions all hold; a list of values is any of them."""
-        table.insert(1, "2026-11-01 00:00:00", "login", "ok")
-        table.insert(2, "2026-11-01 00:00:00", "logout", "bad")
+        table.insert(1, "2026-11-01 00:00:00", "login", "ok", 10)
+        table.insert(2, "2026-11-01 00:00:00", "logout", "bad", 20)
         table.insert(3, "2026-11-01 00:00:00", "logout", "odd")
 
         assert expected == sum(row.rows for row in table.read(query(where=where), FAR))
+
+    def test_read_measures(self, table: Table) -> None:
+        """Measures are exact numbers of a group in a bucket; NULL adds nothing, and only NULL is none."""
+        for number, duration in enumerate((5, None, 7, -1), start=1):
+            table.insert(number, "2026-11-01 00:00:00", "login", "ok", duration)
+        table.insert(5, "2026-11-01 00:00:00", "logout", "ok", None)
+        measures = [Measure(kind.value, kind, "duration_ms") for kind in (Kind.SUM, Kind.MAX, Kind.MIN)]
+
+        rows = table.read(query(measures=(COUNT, *measures)), FAR)
+
+        assert {row.group[0]: row.values for row in rows} == {"login": (4, 11, 7, -1), "logout": (1, None, None, None)}
+
+    def test_read_span(self, table: Table) -> None:
+        """Within a span only its buckets are counted, and rows that have no time."""
+        for number, created in enumerate(("00:00:59", "00:01:00", "00:02:59", "00:03:00"), start=1):
+            table.insert(number, f"2026-11-01 {created}", "login")
+        table.insert(5, None, "login")
+
+        rows = table.read(query(), FAR, Span(NOVEMBER + 60, NOVEMBER + 180))
+
+        assert {row.bucket: row.rows for row in rows} == {NOVEMBER + 60: 1, NOVEMBER + 120: 1, None: 1}
+
+    def test_newest(self, table: Table) -> None:
+        """The row that stands at an id is the one with the largest id up to it."""
+        assert table.newest(query(), 99) == (0, None)
+        table.insert(5, "2026-11-01 00:00:59.9", "login")
+        table.insert(70, None, "login")
+
+        assert table.newest(query(), 4) == (0, None)
+        assert table.newest(query(), 69) == (5, NOVEMBER + 59)
+        assert table.newest(query(), 70) == (70, None)
+        assert table.newest(query(time=None), 69) == (5, None)
+
+    @pytest.mark.parametrize(
+        ("span", "open_above", "expected"),
+        [
+            (Span(NOVEMBER, NOVEMBER + 600), None, 2),
+            (Span(NOVEMBER + 60, NOVEMBER + 600), None, 3),
+            (Span(NOVEMBER + 600, NOVEMBER + 900), None, None),
+            (Span(NOVEMBER + 60, NOVEMBER + 600), 0, 1),
+            (Span(NOVEMBER + 60, NOVEMBER + 600), 1, 3),
+            (Span(NOVEMBER + 600, NOVEMBER + 900), 1, 4),
+        ],
+    )
+    def test_first_in(self, table: Table, span: Span, open_above: int | None, expected: int | None) -> None:
+        """The first row of a span of time is found whatever the conditions, or one that has no time yet."""
+        for number, created in enumerate((None, "2026-11-01 00:00:00", "2026-11-01 00:01:00", None), start=1):
+            table.insert(number, created, "login")
+        asked = query(where=(Condition("action", "in", ("nothing",)),))
+
+        assert table.first_in(asked, Window(0, 9), span, open_above=open_above) == expected
 
     def test_read_sees_other_sessions(self, table: Table) -> None:
         """What another session has committed since the last read is in the next one."""
@@ -141,7 +220,9 @@ class SourceContract:
         assert table.observe(query()).id == 2
         assert [row.rows for row in table.read(query(), FAR)] == [2]
 
-    @pytest.mark.parametrize("changed", [{"time": "nowhen"}, {"by": ("nobody",)}, {"where": (Condition("no", (1,)),)}])
+    @pytest.mark.parametrize(
+        "changed", [{"time": "nowhen"}, {"by": ("nobody",)}, {"where": (Condition("no", "in", (1,)),)}]
+    )
     def test_read_unknown_column(self, table: Table, changed: dict[str, object]) -> None:
         """A name that the table lacks is refused, not taken for a database that is down."""
         with pytest.raises(QueryRefused):

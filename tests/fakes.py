@@ -1,49 +1,110 @@
 """Doubles of the two ends, lawful because they pass the contracts in contract.py that the real ends pass."""
 
+import shutil
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import whisper
 
 from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.model import Group, Observation, Query, Row, Window
+from shipper.model import ALWAYS, Archive, Group, Kind, Measure, Observation, Query, Row, Span, Window
 
-COLUMNS = {"id", "created_at", "action", "outcome"}
+ORDER = ("id", "created_at", "action", "outcome", "duration_ms")
+COLUMNS = set(ORDER)
+FUTURE_SECONDS = 7200  # how far ahead a reader looks
+TESTS: dict[str, Callable[[Any, tuple[Any, ...]], bool]] = {
+    "in": lambda value, values: value in values,
+    "not": lambda value, values: value is not None and value not in values,
+    "like": lambda value, values: value is not None and fnmatchcase(value, values[0].replace("%", "*")),
+    "ge": lambda value, values: value is not None and value >= values[0],
+    "gt": lambda value, values: value is not None and value > values[0],
+    "le": lambda value, values: value is not None and value <= values[0],
+    "lt": lambda value, values: value is not None and value < values[0],
+    "null": lambda value, values: (value is None) == values[0],
+}
+AGGREGATES: dict[Kind, Callable[[list[Any]], Any]] = {Kind.SUM: sum, Kind.MAX: max, Kind.MIN: min}
 
 
 @dataclass
 class FakeSource:
     """A table in memory."""
 
-    rows: list[dict[str, object]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     now: Callable[[], float] = time.time
 
-    def insert(self, id: int, created_at: str | None, action: str | None, outcome: str = "ok") -> None:  # noqa: A002
+    def insert(
+        self,
+        id: int,  # noqa: A002
+        created_at: str | None,
+        action: str | None,
+        outcome: str = "ok",
+        duration_ms: int | None = None,
+    ) -> None:
         """Add a committed row."""
-        self.rows.append({"id": id, "created_at": created_at, "action": action, "outcome": outcome})
+        self.rows.append(dict(zip(ORDER, (id, created_at, action, outcome, duration_ms), strict=True)))
 
     def observe(self, query: Query) -> Observation:
         """Return the largest id, as shipper.source.Source.observe."""
-        largest = max((int(str(row["id"])) for row in self.rows), default=0)
+        largest = max((row["id"] for row in self.rows), default=0)
         return Observation(id=largest, time=int(self.now()), clock=time.monotonic())
 
-    def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Find where the table goes on, as shipper.capture.Source.first_id."""
-        return min((found for row in self.rows if after < (found := int(str(row["id"]))) <= upto), default=upto)
+    def prepared(self, query: Query) -> Query:
+        """Return the query, as shipper.source.Source.prepared."""
+        return query
 
-    def read(self, query: Query, window: Window) -> list[Row]:
-        """Count, as shipper.capture.Source.read."""
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Find where the table goes on, as shipper.scan.Source.first_id."""
+        return min((row["id"] for row in self.rows if after < row["id"] <= upto), default=upto)
+
+    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
+        """Find the row that stands at an id, as shipper.scan.Source.newest."""
+        rows = [row for row in self.rows if row["id"] <= upto]
+        if not rows:
+            return 0, None
+        row = max(rows, key=lambda row: int(row["id"]))
+        return row["id"], _epoch(row[query.time], query.zone) if query.time else None
+
+    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+        """Find the smallest id in a span of time, as shipper.scan.Source.first_in."""
+        assert query.time is not None
+        found = [
+            row["id"]
+            for row in self._in(window)
+            if (
+                open_above is not None and row["id"] > open_above
+                if (epoch := _epoch(row[query.time], query.zone)) is None
+                else epoch in span
+            )
+        ]
+        return min(found, default=None)
+
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+        """Count, as shipper.scan.Source.read."""
         asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
         if unknown := asked - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
-        counts = Counter[tuple[int | None, Group]]()
-        for row in self.rows:
-            is_asked = all(row[column] in values for column, values in query.where)
-            if is_asked and window.after < int(str(row["id"])) <= window.upto:
+        cells: dict[tuple[int | None, Group], list[dict[str, Any]]] = {}
+        for row in self._in(window):
+            if all(TESTS[test](row[column], values) for column, test, values in query.where):
                 group = tuple(None if (value := row[column]) is None else str(value) for column in query.by)
-                counts[_bucket(row[query.time], query.bucket) if query.time else None, group] += 1
-        return [Row(bucket, group, rows) for (bucket, group), rows in counts.items()]
+                epoch = _epoch(row[query.time], query.zone) if query.time else None
+                bucket = None if epoch is None else epoch - epoch % query.bucket
+                if bucket is None or bucket in span:
+                    cells.setdefault((bucket, group), []).append(row)
+        return [
+            Row(bucket, group, len(rows), tuple(_measured(measure, rows) for measure in query.measures))
+            for (bucket, group), rows in cells.items()
+        ]
+
+    def _in(self, window: Window) -> list[dict[str, Any]]:
+        return [row for row in self.rows if window.after < row["id"] <= window.upto]
 
 
 class FakeCarbon:
@@ -103,8 +164,63 @@ class FakeCarbon:
         return seen
 
 
-def _bucket(value: object, length: int) -> int | None:
+class WhisperCarbon(FakeCarbon):
+    """A Carbon whose files are Whisper's own, written by a clock that tests set."""
+
+    def __init__(self, root: Path, archives: Sequence[Archive], now: Callable[[], float]) -> None:
+        super().__init__()
+        self.kinds: dict[str, str] = {}
+        """Of the last node of a path: how Whisper puts its points together; sum, where it is not said."""
+        self._root = root
+        self._archives = archives
+        self._now = now
+
+    def flush(self) -> None:
+        """Write the cache to the files."""
+        for path, slots in self.cache.items():
+            file = self._root / f"{path}.wsp"
+            if not file.exists():
+                kind = self.kinds.get(path.rpartition(".")[2], "sum")
+                layout = [(archive.step, archive.duration // archive.step) for archive in self._archives]
+                whisper.create(str(file), layout, xFilesFactor=0, aggregationMethod=kind, sparse=True)
+            whisper.update_many(str(file), sorted(slots.items()), now=int(self._now()))
+        self.cache.clear()
+
+    def sums(self) -> dict[str, dict[int, float]]:
+        """Return what a reader sees who zooms in as far as there is anything: files and cache."""
+        seen = self._read(self._archives[0])
+        for path, slots in self.cache.items():
+            seen.setdefault(path, {}).update(slots)
+        return seen
+
+    def zoom(self, archive: Archive) -> dict[str, dict[int, float]]:
+        """Return what a reader will see in one archive once the cache is written."""
+        with tempfile.TemporaryDirectory(dir=self._root.parent) as name:
+            copy = WhisperCarbon(Path(name) / "copy", self._archives, self._now)
+            shutil.copytree(self._root, copy._root)
+            copy.kinds, copy.cache = self.kinds, {path: dict(slots) for path, slots in self.cache.items()}
+            copy.flush()
+            return copy._read(archive)
+
+    def _read(self, archive: Archive) -> dict[str, dict[int, float]]:
+        until = int(self._now()) + FUTURE_SECONDS
+        since = max(until - archive.duration, 0)
+        seen = {}
+        for file in self._root.glob("*.wsp"):
+            (start, end, step), values = whisper.fetch(str(file), since, until, now=until, archiveToSelect=archive.step)
+            found = dict(zip(range(start, end, step), values, strict=True))
+            seen[file.name.removesuffix(".wsp")] = {slot: value for slot, value in found.items() if value is not None}
+        return seen
+
+
+def _measured(measure: Measure, rows: list[dict[str, Any]]) -> int | None:
+    if measure.column is None:
+        return len(rows)
+    values = [row[measure.column] for row in rows if row[measure.column] is not None]
+    return AGGREGATES[measure.kind](values) if values else None
+
+
+def _epoch(value: object, zone: str) -> int | None:
     if value is None:
         return None
-    seconds = int(datetime.fromisoformat(str(value)).replace(tzinfo=UTC, microsecond=0).timestamp())
-    return seconds - seconds % length
+    return int(datetime.fromisoformat(str(value)).replace(tzinfo=ZoneInfo(zone), microsecond=0).timestamp())

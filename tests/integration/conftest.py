@@ -11,14 +11,6 @@ from servers import MariaDB
 from shipper.demo.carbon_cache import CarbonCache
 
 
-@pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    """Run a private MariaDB."""
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def database(mariadb: MariaDB) -> str:
     """Make an empty audit_trail; give the URL of its database, `app`."""

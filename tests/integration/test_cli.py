@@ -134,14 +134,15 @@ def test_once_source_down(tmp_path: Path, carbon_cache: CarbonCache) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_another_table_refused(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A job whose table was changed is not continued with the old table's ids."""
+def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A job whose table was changed is not continued with the old table's ids; it is held, and told."""
     insert(mariadb, 3)
     assert shipper_app.call("once").returncode == 0
     shipper_app.config.write_text(shipper_app.config.read_text().replace('"audit_trail"', '"orders"'))
     ended = shipper_app.call("once")
 
-    assert ended.returncode == 78
+    assert ended.returncode == 1
+    assert "event=job.held job=events" in ended.stderr
     assert "its watermark 3 is an id of audit_trail.id" in ended.stderr
     assert "another name" in ended.stderr
     assert "its watermark 3 is an id of audit_trail.id" in shipper_app.call("check").stdout

@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from builders import query
 from contract import FAR, SourceContract
-from servers import MariaDB
+from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import MAX_ID, Condition, Observation, Query, Row, Window
+from shipper.model import ALWAYS, MAX_ID, Condition, Observation, Query, Row, Span, Window
 from shipper.source import Source
+from shipper.source.connect import Access
 
-INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome) VALUES (%s, %s, %s, %s)"
+INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"
+
+
+def source_at(url: str, *, timeout: int = 30, threads: int = 1) -> Source:
+    """Make the edge of a URL."""
+    return Source("app", Access(sa.make_url(url), timeout), threads=threads)
 
 
 class Table:
@@ -27,9 +34,16 @@ class Table:
         self.source = source
         self.execute = execute
 
-    def insert(self, id: int, created_at: str | None, action: str | None, outcome: str = "ok") -> None:  # noqa: A002
+    def insert(
+        self,
+        id: int,  # noqa: A002
+        created_at: str | None,
+        action: str | None,
+        outcome: str = "ok",
+        duration_ms: int | None = None,
+    ) -> None:
         """Add a row in a session of its own, committed."""
-        self.execute(INSERT, (id, created_at, action, outcome))
+        self.execute(INSERT, (id, created_at, action, outcome, duration_ms))
 
     def observe(self, query: Query) -> Observation:
         """Ask the edge."""
@@ -39,9 +53,17 @@ class Table:
         """Ask the edge."""
         return self.source.first_id(query, after, upto)
 
-    def read(self, query: Query, window: Window) -> list[Row]:
+    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Ask the edge."""
-        return self.source.read(query, window)
+        return self.source.newest(query, upto)
+
+    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+        """Ask the edge."""
+        return self.source.first_in(query, window, span, open_above=open_above)
+
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+        """Ask the edge."""
+        return self.source.read(query, window, span)
 
 
 class TestMariaDB(SourceContract):
@@ -55,7 +77,7 @@ class TestMariaDB(SourceContract):
             with mariadb.connect("app") as connection, connection.cursor() as cursor:
                 cursor.execute(statement, values)
 
-        with closing(Source("app", database, timeout=30)) as source:
+        with closing(source_at(database, timeout=30)) as source:
             yield Table(source, execute)
 
     def test_read_largest_unsigned_id(self, table: Table) -> None:
@@ -103,7 +125,7 @@ class TestMariaDB(SourceContract):
             cursor.execute("CREATE VIEW slow AS SELECT audit_trail.*, SLEEP(30) AS pause FROM audit_trail")
             cursor.execute("INSERT INTO audit_trail (action) VALUES ('login')")
             with (
-                closing(Source("app", database, timeout=1)) as source,
+                closing(source_at(database, timeout=1)) as source,
                 pytest.raises(SourceUnavailable, match="exceed"),
             ):
                 source.read(query(table="slow", by=("pause",)), FAR)
@@ -119,18 +141,18 @@ class TestMariaDB(SourceContract):
     def test_wrong_password(self, mariadb: MariaDB) -> None:
         """A refused login says so and shows no password."""
         url = f"mysql+pymysql://nobody:secret@127.0.0.1:{mariadb.port}/app"
-        with closing(Source("app", url, timeout=5)) as source, pytest.raises(QueryRefused) as caught:
+        with closing(source_at(url, timeout=5)) as source, pytest.raises(QueryRefused) as caught:
             source.observe(query())
 
         assert "Access denied" in str(caught.value)
         assert "secret" not in str(caught.value)
-        assert "user and password in the option file" in str(caught.value.hint)
+        assert "user and password: in the option file" in str(caught.value.hint)
 
     def test_server_restart(self, tmp_path: Path) -> None:
         """A server that goes away is unavailable, and read again on the same edge once it is back."""
         server = MariaDB(tmp_path)
         try:
-            with closing(Source("app", server.make_database("app"), timeout=5)) as source:
+            with closing(source_at(server.make_database("app"), timeout=5)) as source:
                 source.observe(query())
                 server.stop()
                 with pytest.raises(SourceUnavailable):
@@ -144,7 +166,7 @@ class TestMariaDB(SourceContract):
     def test_many_threads(self, table: Table) -> None:
         """As many threads as connections read at once."""
         table.insert(1, "2026-11-01 00:00:00", "login")
-        with closing(Source("app", table.source._engine.url.render_as_string(), timeout=10, threads=4)) as source:
+        with closing(source_at(table.source._engine.url.render_as_string(), timeout=10, threads=4)) as source:
             rows: list[Row] = []
             threads = [threading.Thread(target=lambda: rows.extend(source.read(query(), FAR))) for _ in range(4)]
             for thread in threads:
@@ -153,6 +175,87 @@ class TestMariaDB(SourceContract):
                 thread.join()
 
         assert [row.rows for row in rows] == [1, 1, 1, 1]
+
+
+class TestPostgreSQL(SourceContract):
+    """PostgreSQL keeps the contract."""
+
+    @pytest.fixture
+    def table(self, postgresql: PostgreSQL) -> Iterator[Table]:
+        """Give an empty table."""
+        url = postgresql.make_database("app")
+
+        def execute(statement: str, values: tuple[Any, ...] = ()) -> None:
+            with postgresql.connect("app") as connection:
+                connection.execute(statement.encode(), values or None)
+
+        with closing(source_at(url)) as source:
+            yield Table(source, execute)
+
+    def test_read_infinity(self, table: Table) -> None:
+        """A time without end has no bucket. Mutant: leave isfinite out."""
+        table.insert(1, "infinity", "login")
+
+        assert [row.bucket for row in table.read(query(), FAR)] == [None]
+
+    def test_read_time_with_zone(self, table: Table) -> None:
+        """A column that knows its zone needs none."""
+        table.execute("ALTER TABLE audit_trail ALTER created_at TYPE TIMESTAMPTZ")
+        table.insert(1, "2026-11-01 12:34:56+02:00", "login")
+
+        assert [row.bucket for row in table.read(query(), FAR)] == [1793529240]
+
+    def test_session_cannot_write(self, table: Table) -> None:
+        """A session of ours refuses to write."""
+        with pytest.raises(Exception, match="read-only"), table.source._engine.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM audit_trail")
+
+    def test_session_holds_no_transaction(self, table: Table, postgresql: PostgreSQL) -> None:
+        """After a read nothing is open that could hold back an ALTER TABLE."""
+        table.read(query(), FAR)
+        with postgresql.connect("app") as connection:
+            row = connection.execute(b"SELECT COUNT(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'").fetchone()
+
+        assert row == (0,)
+
+    def test_slow_query_ended_by_server(self, postgresql: PostgreSQL) -> None:
+        """A statement beyond the limit is ended on the server, and reported as unavailable."""
+        url = postgresql.make_database("app")
+        with postgresql.connect("app") as connection:
+            connection.execute(b"CREATE VIEW slow AS SELECT *, pg_sleep(30)::text AS pause FROM audit_trail")
+            connection.execute(b"INSERT INTO audit_trail (action) VALUES ('login')")
+        with closing(source_at(url, timeout=1)) as source, pytest.raises(SourceUnavailable, match="statement timeout"):
+            source.read(query(table="slow", by=("pause",)), FAR)
+
+    @pytest.mark.parametrize(
+        ("asked", "hint"), [({"table": "nothing"}, "Check the names"), ({"by": ("nobody",)}, "Check the names")]
+    )
+    def test_refused(self, table: Table, asked: dict[str, Any], hint: str) -> None:
+        """A name that is not there is refused with a remedy."""
+        with pytest.raises(QueryRefused, match="does not exist") as caught:
+            table.read(query(**asked), FAR)
+
+        assert hint in str(caught.value.hint)
+
+    @pytest.mark.parametrize(("user", "database"), [("nobody", "app"), ("root", "nowhere")])
+    def test_connection_refused(self, table: Table, postgresql: PostgreSQL, user: str, database: str) -> None:
+        """A login or a database that is not there is refused, and shows no password."""
+        url = f"postgresql+psycopg://{user}:secret@127.0.0.1:{postgresql.port}/{database}"
+        with (
+            closing(source_at(url, timeout=5)) as source,
+            pytest.raises(QueryRefused, match="does not exist") as caught,
+        ):
+            source.observe(query())
+
+        assert "secret" not in str(caught.value)
+
+    def test_server_is_down(self) -> None:
+        """A server that is down is unavailable, with a remedy."""
+        url = f"postgresql+psycopg://root@127.0.0.1:{free_port()}/app"
+        with closing(source_at(url, timeout=5)) as source, pytest.raises(SourceUnavailable) as caught:
+            source.observe(query())
+
+        assert "Is the database up" in str(caught.value.hint)
 
 
 class TestSQLite(SourceContract):
@@ -167,8 +270,8 @@ class TestSQLite(SourceContract):
             with closing(sqlite3.connect(file)) as connection, connection:
                 connection.execute(statement.replace("%s", "?"), values)
 
-        execute("CREATE TABLE audit_trail (id INTEGER PRIMARY KEY, created_at TEXT, action TEXT, outcome TEXT)")
-        with closing(Source("app", f"sqlite:///{file}", timeout=5)) as source:
+        execute(SCHEMAS["sqlite"])
+        with closing(source_at(f"sqlite:///{file}", timeout=5)) as source:
             yield Table(source, execute)
 
     def test_no_such_table(self, table: Table) -> None:
@@ -179,7 +282,7 @@ class TestSQLite(SourceContract):
     def test_no_such_file(self, tmp_path: Path) -> None:
         """A mistyped path is told, and makes no empty database."""
         file = tmp_path / "typo.db"
-        source = Source("app", f"sqlite:///{file}", timeout=5)
+        source = source_at(f"sqlite:///{file}", timeout=5)
         with closing(source), pytest.raises(SourceUnavailable, match="unable to open") as caught:
             source.observe(query())
 
@@ -189,7 +292,7 @@ class TestSQLite(SourceContract):
     def test_values_that_do_not_fit(self, table: Table) -> None:
         """A value that the database cannot take is refused."""
         with pytest.raises(QueryRefused):
-            table.read(query(where=(Condition("id", (2**70,)),)), FAR)
+            table.read(query(where=(Condition("id", "in", (2**70,)),)), FAR)
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""
@@ -199,6 +302,6 @@ class TestSQLite(SourceContract):
 
 def test_source_name_shows_no_credentials() -> None:
     """What is printed of a source names host and database only."""
-    source = Source("app", "mysql+pymysql://me:secret@db1.internal:3307/app", timeout=5)
+    source = source_at("mysql+pymysql://me:secret@db1.internal:3307/app", timeout=5)
 
     assert str(source) == "mysql db1.internal:3307/app"

@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builders import ARCHIVE, NOW, horizon, job
+from builders import NOW, captured, horizon, job
 from fakes import FakeSource
 
-from shipper.capture import Captured, capture
+from shipper.capture import capture
 from shipper.errors import ConfigError, SourceReset
 from shipper.model import Cause, Job, Key, Window
+from shipper.scan import Captured
 from shipper.state import State
 
+EARLIER = "2026-09-21 14:12:10"
 CREATED = "2026-09-21 14:14:10"  # ten seconds into the minute NOW
 
 
@@ -35,7 +37,11 @@ def run(
     wanted: Job, source: FakeSource, state: State, *, upto: int = 10, time: int = NOW + 15, now: int = NOW + 15
 ) -> list[Captured]:
     """Capture up to a horizon."""
-    return list(capture(wanted, horizon(upto, time=time), source=source, ledger=state, archive=ARCHIVE, now=now))
+    return [
+        one
+        for one in capture(wanted, horizon(upto, time=time), source=source, ledger=state, now=now)
+        if one is not None
+    ]
 
 
 def totals(state: State) -> dict[Key, int]:
@@ -44,19 +50,47 @@ def totals(state: State) -> dict[Key, int]:
     return {Key(path, slot, step): value for path, slot, step, value in state._connection.execute(query)}
 
 
-@pytest.mark.parametrize(("start", "captured", "total"), [("now", 10, None), ("beginning", 10, 10), (7, 10, 3)])
-def test_start(source: FakeSource, state: State, start: str | int, captured: int, total: int | None) -> None:
-    """A new job begins at the settled horizon, at the beginning, or behind an id. Mutant: now means 0."""
-    run(job(start=start), source, state)
+@pytest.mark.parametrize(
+    ("start", "minutes"),
+    [
+        ("beginning", {NOW - 120: 4, NOW: 10}),
+        ("now", {NOW: 10}),
+        (6, {NOW: 10}),
+        (3, {NOW - 120: 4, NOW: 10}),
+        (10, {NOW: 10}),
+    ],
+)
+def test_start(state: State, start: str | int, minutes: dict[int, int]) -> None:
+    """A new job begins at the settled horizon, at the beginning, or behind an id; its first slot is whole.
 
-    assert state.captured("events") == captured
-    assert totals(state).get(Key("events.login.count", NOW, 60)) == total
+    Mutants: now means 0; leave the first slot as it is found; count it again with each capture.
+    """
+    source = FakeSource()
+    for number in range(1, 15):
+        source.insert(number, EARLIER if number <= 4 else CREATED, "login")
+    run(job(start=start, chunk=3), source, state, upto=14)
+
+    found = state.progress("events")
+    assert found is not None
+    assert (found.captured, found.recount_from) == (14, None)
+    assert totals(state) == {Key("events.login.count", slot, 60): rows for slot, rows in minutes.items()}
+
+
+def test_first_slot_survives_a_crash(source: FakeSource, state: State) -> None:
+    """A first slot that was not counted whole before a crash is counted after it. Mutant: only when the job begins."""
+    steps = capture(job(start="now"), horizon(10, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
+    assert next(steps) is None
+    steps.close()
+    assert totals(state) == {}
+    run(job(start="now"), source, state)
+
+    assert totals(state) == {Key("events.login.count", NOW, 60): 10}
 
 
 def test_start_only_once(source: FakeSource, state: State) -> None:
     """A job that has begun goes on from captured, whatever start says."""
-    run(job(start="now"), source, state, upto=8)
-    run(job(start="beginning"), source, state)
+    run(job(start="now"), source, state, upto=8, time=NOW + 120)
+    run(job(start="beginning"), source, state, time=NOW + 120)
 
     assert totals(state) == {Key("events.login.count", NOW, 60): 2}
 
@@ -66,7 +100,7 @@ def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
     with pytest.raises(ConfigError, match=r"start = 11 is beyond the largest id of audit_trail, 10"):
         run(job(start=11), source, state)
 
-    assert state.captured("events") is None
+    assert captured(state) is None
 
 
 def test_windows(source: FakeSource, state: State) -> None:
@@ -100,7 +134,7 @@ def test_nothing_up_to_the_horizon(state: State) -> None:
 
 def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
-    steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, archive=ARCHIVE, now=NOW)
+    steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, now=NOW)
     next(steps)
     steps.close()
     position = state.position("events")
@@ -132,10 +166,15 @@ def test_source_reset(source: FakeSource, state: State) -> None:
 
 
 def test_tick_time(source: FakeSource, state: State) -> None:
-    """Without a time column the bucket is that of the observation, by the source's clock. Mutant: by ours."""
-    run(job(time=None), source, state, time=NOW + 125, now=NOW + 3600)
+    """Without a time column the bucket is that of the observation, by the source's clock; the first one is whole.
 
-    assert totals(state) == {Key("events.login.count", NOW + 120, 60): 10}
+    Mutants: by our clock; the bucket in which the job begins.
+    """
+    for upto, time in ((4, 125), (6, 150), (9, 180), (10, 240)):
+        run(job(time=None), source, state, upto=upto, time=NOW + time, now=NOW + 3600)
+
+    path = "events.login.count"
+    assert totals(state) == {Key(path, NOW + 180, 60): 9, Key(path, NOW + 240, 60): 1}
 
 
 def test_unshown(source: FakeSource, state: State) -> None:
@@ -146,7 +185,7 @@ def test_unshown(source: FakeSource, state: State) -> None:
     (captured,) = run(job(), source, state, upto=13)
 
     assert captured.rows == 13
-    assert captured.unshown == {Cause.NO_TIME: 1, Cause.TOO_OLD: 1, Cause.FUTURE: 1}
+    assert captured.tally.unshown == {Cause.NO_TIME: 1, Cause.TOO_OLD: 1, Cause.FUTURE: 1}
     assert unshown(state) == {"no_time": 1, "too_old": 1, "future": 1}
 
 
@@ -157,7 +196,7 @@ def test_refused(source: FakeSource, state: State) -> None:
     (captured,) = run(long, source, state, upto=11)
 
     assert captured.rows == 11
-    assert captured.unshown == {Cause.REFUSED: 1}
+    assert captured.tally.unshown == {Cause.REFUSED: 1}
     assert unshown(state) == {"refused": 1}
     assert list(totals(state).values()) == [10]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from shipper.config import load
+from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.errors import ConfigError
 from shipper.model import Archive, Condition, Job, Query
-from shipper.sections import GraphiteSection, JobSection, Section, SourceSection, StateSection
 
 REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
 
@@ -46,15 +46,17 @@ def test_load(tmp_path: Path) -> None:
     """A job reads as a sentence, and becomes what capture needs."""
     config = load(write(tmp_path, GOOD))
 
-    where = (Condition("outcome", ("failure",)), Condition("action", ("login", "totp")))
+    where = (Condition("outcome", "in", ("failure",)), Condition("action", "in", ("login", "totp")))
     assert config.jobs["logins"] == Job(
         name="logins",
         source="app",
-        query=Query("audit_trail", "id", "created_at", 60, where, ("action",)),
+        query=Query("audit_trail", "id", "created_at", 60, where, by=("action",)),
         every=60,
         start="now",
         chunk=100_000,
         template="audit.logins.{action}.{measure}",
+        archives=(Archive(60, 30 * 86400), Archive(3600, 5 * 31536000)),
+        zeros=7 * 86400,
     )
     assert config.graphite.retentions == (Archive(60, 30 * 86400), Archive(3600, 5 * 31536000))
     assert config.sources["app"].settle == 10
@@ -74,16 +76,94 @@ def test_load(tmp_path: Path) -> None:
         ('"1m:30d,1h:5y"', '"1m:30d,1h:1d"', 3, "would be refused by carbon", "further back"),
         ('"1m:30d,1h:5y"', '"5m:30d"', 11, "counts of this bucket would overwrite each other", "300 s"),
         ('prefix = "audit"', 'prefix = "a b"', 2, '"a b" cannot be part of a metric path', "letters, digits"),
+        ('prefix = "audit"', 'tags = { x = "{no}" }', 2, '{no} is no column of job "logins"', "{source}"),
+        ("url = ", 'host = "a"\ndatabase = ""\n#', 7, 'database = "" does not fit', "at least 1"),
         ('prefix = "audit"', "port = 70000", 2, "port = 70000 does not fit", "less than or equal to 65535"),
         ('prefix = "audit"', 'port = "2003"', 2, 'port = "2003" does not fit', "without quotes"),
         ('prefix = "audit"', 'proof = "faith"', 2, 'proof = "faith" does not fit', "'replay' or 'none'"),
         ('prefix = "audit"', 'replay = ["1h", "1m"]', 2, "replay does not grow", "shortest first"),
-        ("mysql+pymysql://", "postgresql://", 6, '"postgresql" is not a kind of source', "mysql+pymysql"),
+        ("mysql+pymysql://", "oracle://", 6, '"oracle" is not a kind of source', "postgresql+psycopg"),
         ("//db1", "//me:secret@db1", 6, "url holds a password", "credentials"),
         ('table = "audit_trail"', "", 11, '"table" is missing', 'Add, for example, table = "audit_trail"'),
         ('"audit_trail"', '"audit trail"', 12, '"audit trail" is not a name in a database', "plain"),
         ('id = "id"', 'id = "id; DROP"', 13, '"id; DROP" is not a name in a database', "plain"),
-        ('outcome = "failure"', "outcome = 1979-05-27", 15, "1979-05-27 is not a value to compare with", "string"),
+        ('outcome = "failure"', "outcome = [[1]]", 15, "[[1]] is not a value to compare with", "string"),
+        ('outcome = "failure"', "outcome = { nto = 1 }", 15, '"nto" is not a test', "not, like"),
+        ('outcome = "failure"', "outcome = { ge = [1, 2] }", 15, "ge = [1, 2] is not a test", "Only `not`"),
+        ('outcome = "failure"', "outcome = { null = 1 }", 15, "null = 1 is not a test", "null = true"),
+        ('outcome = "failure"', "outcome = { like = 1 }", 15, "like = 1 is not a test", "pattern"),
+        ('outcome = "failure"', "outcome = {}", 15, "{} is not a value to compare with", "ge = 1"),
+        (
+            'by = ["action"]',
+            'measure = { n = "avg:x" }\nby = ["action"]',
+            16,
+            '"avg:x" is not a measure',
+            "divideSeries",
+        ),
+        ('by = ["action"]', 'measure = { n = "sum" }\nby = ["action"]', 16, '"sum" is not a measure', "sum:column"),
+        ('by = ["action"]', "measure = {}\nby = ['action']", 16, "measure = {} does not fit", "at least 1"),
+        ('by = ["action"]', 'by = ["action"]\ngroups = [["a", "b"]]', 17, "a group has 2 values", "action"),
+        ('by = ["action"]', 'by = ["action"]\ngroups = [1]', 17, "[1] are not groups", "strings"),
+        ('by = ["action"]', 'by = ["action"]\ngroups = "a"', 17, '"a" are not groups', "list"),
+        ('by = ["action"]', 'by = ["action", "action"]', 16, "a column stands twice in by", "once"),
+        ('by = ["action"]', 'by = ["action"]\nzeros = true', 17, "True is not a duration", "90s"),
+        ('by = ["action"]', 'by = ["action"]\ncron = "* * * *"', 17, "is not a schedule", "five fields"),
+        ('by = ["action"]', 'by = ["action"]\ncron = "* * * * 8"', 17, "is not a schedule", "0 and 7 are Sunday"),
+        ('by = ["action"]', 'by = ["action"]\ncron = "61 * * * *"', 17, "is not a schedule", "*/5 6-20"),
+        ('by = ["action"]', 'by = ["action"]\ntime_zone = "Mars"', 17, '"Mars" is not a time zone', "Europe/Berlin"),
+        ('by = ["action"]', 'by = ["action"]\ntags = { name = "x" }', 17, '"name" cannot be a tag', "path itself"),
+        ('by = ["action"]', 'by = ["action"]\ntags = { dc = "a;b" }', 17, '"a;b" cannot be the value', "letters"),
+        (
+            'by = ["action"]',
+            'by = ["action"]\nrevisit = "5m"\nmeasure = { m = "max:x" }',
+            18,
+            "max and min",
+            "taken back",
+        ),
+        ('time = "created_at"', 'revisit = "5m"', 14, "revisit needs time", "completion"),
+        ('time = "created_at"', 'sql = "SELECT 1 WHERE id > :after"', 14, "sql does not use :upto", "id <= :upto"),
+        ('time = "created_at"', 'sql = "SELECT :after, :upto"', 15, "where has no effect beside sql", "in the sql"),
+        ("mysql+pymysql://db1", "mysql+pymysql://me:s3cret@h:x", 6, "url is not a database url", "mysql+pymysql"),
+        ('url = "', 'password = { plain = "s3cret" }\nurl = "', 6, "a password stands in the file", "credential"),
+        ('url = "mysql+pymysql://db1.internal/app"', 'url = ["s3cret"]', 6, "url = (hidden) does not fit", "quotes"),
+        ('url = "mysql+pymysql://db1.internal/app"', 'url = "sqlite:////a"\nuser = "x"', 7, "no effect", "SQLite"),
+        ('prefix = "audit"', 'replay = ["90d"]', 2, "the last replay comes too late", "7200 s"),
+        ('time = "created_at"', 'sql = "id >= :after AND id <= :upto"', 14, "at the ends of its windows", "> :after"),
+        (
+            'time = "created_at"',
+            'every = "5m"\nsql = "-- bucket"',
+            11,
+            "bucket is shorter than every",
+            "at least as long",
+        ),
+        ('time = "created_at"', 'sql = "SELECT 1 -- :after :upto"', 14, "sql does not use :after", "id > :after"),
+        ('table = "audit', 'where_sql = "a = 1) OR (b"\ntable = "audit', 12, "do not match", "all must"),
+        ('table = "audit', 'start = true\ntable = "audit', 12, "start = True is not a start", "beginning"),
+        ('outcome = "failure"', "outcome = nan", 15, "nan is not a value to compare with", "number"),
+        ('table = "audit', 'source = 5\ntable = "audit', 12, "source = 5 is not a source", "a list"),
+        ('table = "audit', 'source = ["app", "app"]\ntable = "audit', 12, "names one twice", "once"),
+        ('table = "audit', 'where_sql = ""\ntable = "audit', 12, 'where_sql = "" does not fit', "at least 1"),
+        (
+            'table = "audit',
+            'every = "1m"\ncron = "@daily"\ntable = "audit',
+            13,
+            "every and cron exclude",
+            "one of them",
+        ),
+        ('table = "audit', 'source = []\ntable = "audit', 12, "source = [] is not a source", "a list"),
+        ("[defaults]", SECOND + "[defaults]\nsource = ['app', 'other']", 20, "would write the same", "{source}"),
+        ("url = ", "host = 'x'\nurl = ", 6, "url and host say the same", "its parts"),
+        ("url = ", "database = 'x'\n#", 5, "the source says no url", "host and database"),
+        ("[defaults]", 'password = "x"\n[defaults]', 8, "a password stands in the file", "credential"),
+        (
+            "[defaults]",
+            'user = { env = "NO_SUCH" }\n[defaults]',
+            8,
+            "leads nowhere",
+            "variable NO_SUCH",
+        ),
+        ("[defaults]", 'user = { file = "none" }\n[defaults]', 8, "leads nowhere", "none (No such file"),
+        ("[defaults]", 'user = { credential = "c" }\n[defaults]', 8, "leads nowhere", "CREDENTIALS_DIRECTORY"),
         ('by = ["action"]', 'by = ["outcome"]', 17, "{action} is neither a column of `by`", "outcome"),
         ('by = ["action"]', 'by = ["action", "outcome"]', 17, 'the column "outcome" of `by` is missing', "{outcome}"),
         ('"logins.{action}.{measure}"', '"logins..{action}"', 17, "does not give metric paths", "nodes"),
@@ -117,10 +197,10 @@ def test_load(tmp_path: Path) -> None:
         ("//db1.internal/app", "//db1/app?password=x", 6, "url holds a password", "credentials"),
         ("//db1.internal/app", "//a..b/app", 6, '"a..b" is not a host', "graphite.internal"),
         ("mysql+pymysql://db1.internal/app", "sqlite:///app.db", 6, "names no database", "sqlite:////var"),
-        ("mysql+pymysql://db1.internal/app", "nothing", 6, '"nothing" is not a database url', "sqlite:////var"),
+        ("mysql+pymysql://db1.internal/app", "nothing", 6, "url is not a database url", "sqlite:////var"),
         ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
         ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
-        ('by = ["action"]', 'by = ["action", "measure"]', 17, '{measure} is "count"', "cannot group"),
+        ('by = ["action"]', 'by = ["action", "measure"]', 17, "{measure} is not the column", "cannot group"),
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:
@@ -133,6 +213,7 @@ def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, re
 
     assert re.search(rf"^{re.escape(file)}:{line}: .*{re.escape(message)}", told, re.MULTILINE), told
     assert remedy in told
+    assert "s3cret" not in told
 
 
 @pytest.mark.parametrize("key", ["defaults", "job", "source", "state", "graphite"])
@@ -183,18 +264,18 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     text = GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')
     config = load(write(tmp_path, text))
     with pytest.raises(ConfigError, match=re.escape(f"none readable at {tmp_path}/mysql.cnf")):
-        config.option_file("app")
+        config.access("app")
     for spoiled in ("user = me\n", "[mysqld]\n", "[client]\nport = abc\n", "[client]\nuser=a\nuser=b\n"):
         (tmp_path / "mysql.cnf").write_text(spoiled)
         with pytest.raises(ConfigError, match="read credentials") as caught:
-            config.option_file("app")
+            config.access("app")
         assert "[client]" in str(caught.value.hint)
     (tmp_path / "mysql.cnf").write_text("[client]\n")
-    assert config.option_file("app") == f"{tmp_path}/mysql.cnf"
+    assert config.access("app").option_file == f"{tmp_path}/mysql.cnf"
     (tmp_path / "creds").mkdir()
     (tmp_path / "creds/mysql.cnf").write_text("[client]\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", f"{tmp_path}/creds")
-    assert config.option_file("app") == f"{tmp_path}/creds/mysql.cnf"
+    assert config.access("app").option_file == f"{tmp_path}/creds/mysql.cnf"
 
 
 def test_state_path_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,11 +303,124 @@ def test_reference_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "section"),
-    [("state", StateSection), ("graphite", GraphiteSection), ("source", SourceSection), ("job", JobSection)],
+    [
+        ("state", StateSection),
+        ("graphite", GraphiteSection),
+        ("limits", LimitsSection),
+        ("source", SourceSection),
+        ("job", JobSection),
+    ],
 )
 def test_reference_shows_every_key(name: str, section: type[Section]) -> None:
     """Every key stands in its section of the reference configuration, and no other."""
     _, _, after = REFERENCE.read_text().partition(f"\n[{name}")
     body = re.split(r"^\[", after, flags=re.MULTILINE)[0]
 
-    assert set(section.model_fields) == set(re.findall(r"^#?(\w+) *=", body, re.MULTILINE))
+    assert set(section.model_fields) == set(re.findall(r"^(?:# ?)?(\w+) *=", body, re.MULTILINE))
+
+
+def test_further_files_add_jobs(tmp_path: Path) -> None:
+    """Files of conf.d add jobs, which [defaults] is for, too."""
+    file = write(tmp_path, GOOD.replace('every = "1m"', 'every = "2m"\nbucket = "2m"'))
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/orders.toml").write_text('[job.orders]\ntable = "o"\nid = "id"\nname = "orders.{measure}"\n')
+    (tmp_path / "conf.d/README").write_text("no TOML")
+    config = load(file)
+
+    assert list(config.jobs) == ["orders", "logins"]
+    assert config.jobs["orders"].every == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ('[job.logins]\ntable = "o"\n', 1, "is defined in {main} and in {further}"),
+        ("\n[graphite]\nport = 1\n", 2, '"graphite" is not a job'),
+        ('[job.x]\ntable = "o"\nid = "id"\nname = "x.{measure}"\nevrey = 1\n', 5, 'no such key "evrey"'),
+        ('[job.x]\ntable = "o"\n', 1, '"name" is missing'),
+        ("[job.x", 1, "Expected"),
+        ("[job]\nx = 5\n", 2, "x = 5 does not fit"),
+        ("job = 3\n", 1, "job is not a section"),
+    ],
+)
+def test_problem_in_further_file(tmp_path: Path, text: str, line: int, message: str) -> None:
+    """A mistake in a file of conf.d is told with that file's name and line."""
+    main = write(tmp_path, GOOD)
+    (tmp_path / "conf.d").mkdir()
+    further = tmp_path / "conf.d/more.toml"
+    further.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+
+    told = message.format(main=main, further=further)
+    assert re.search(rf"^{re.escape(str(further))}:{line}: .*{re.escape(told)}", str(caught.value), re.MULTILINE)
+
+
+def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values may stand in the environment, in a file, or in a systemd credential; never in what is printed."""
+    source = 'host = { env = "DB" }\ndatabase = "app"\nuser = { file = "user" }\npassword = { credential = "pw" }\n'
+    file = write(tmp_path, GOOD.replace('url = "mysql+pymysql://db1.internal/app"\n', source))
+    monkeypatch.setenv("DB", "db1.internal")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "user").write_text("me\n")
+    (tmp_path / "pw").write_text("s3cret:/@\n")
+    access = load(file).access("app")
+
+    assert (access.url.host, access.url.username, access.url.password) == ("db1.internal", "me", "s3cret:/@")
+    assert str(access) == "mysql db1.internal/app"
+    assert access.verifies == "verify-identity"
+
+
+def test_reference_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reference leads to may hold a password, and is hidden where it is wrong."""
+    file = write(tmp_path, GOOD.replace('"mysql+pymysql://db1.internal/app"', '{ env = "URL" }'))
+    monkeypatch.setenv("URL", "mysql+pymysql://me:s3cret@db1.internal/app")
+    assert load(file).access("app").url.password == "s3cret"
+    monkeypatch.setenv("URL", "mysql+pymysql://me:s3cret@db1.internal")
+    with pytest.raises(ConfigError, match=r"shipper.toml:6: url names no database"):
+        load(file)
+
+
+def test_job_on_several_sources(tmp_path: Path) -> None:
+    """A job on shards is a job on each, with names of its own."""
+    text = GOOD.replace("[defaults]", SECOND + "[defaults]").replace('"logins.', '"{source}.logins.')
+    config = load(write(tmp_path, text.replace('table = "audit', 'source = ["app", "other"]\ntable = "audit')))
+
+    assert {name: (job.source, job.template) for name, job in config.jobs.items()} == {
+        "logins@app": ("app", "audit.app.logins.{action}.{measure}"),
+        "logins@other": ("other", "audit.other.logins.{action}.{measure}"),
+    }
+
+
+def test_tags(tmp_path: Path) -> None:
+    """Tags stand behind the name in the order of theirs; a job's go before the global ones."""
+    text = GOOD.replace('prefix = "audit"', 'tags = { env = "test", dc = "eu" }')
+    text = text.replace(
+        'name = "logins.{action}.{measure}"', 'name = "logins.{measure}"\ntags = { dc = "us", act = "{action}" }'
+    )
+
+    assert load(write(tmp_path, text)).jobs["logins"].template == "logins.{measure};act={action};dc=us;env=test"
+
+
+def test_same_places_of_other_measures(tmp_path: Path) -> None:
+    """Two jobs may share a name where their measures differ."""
+    second = SAME.replace(".count", ".{measure}") + 'measure.ms = "sum:x"\n'
+
+    assert len(load(write(tmp_path, GOOD + second)).jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "expected"),
+    [
+        ('every = "1m"', 'cron = "@daily"', (None, "@daily")),
+        ('cron = "@daily"', 'every = "30s"', (30, None)),
+        ('cron = "@daily"', "", (None, "@daily")),
+        ("", "", (60, None)),
+    ],
+)
+def test_schedule(tmp_path: Path, default: str, own: str, expected: tuple[int | None, str | None]) -> None:
+    """A job's own `every` or `cron` takes the place of either default. Mutant: let a default cron win."""
+    text = GOOD.replace('every = "1m"', default).replace('table = "audit', own + '\ntable = "audit')
+    job = load(write(tmp_path, text)).jobs["logins"]
+
+    assert (job.every, job.cron) == expected

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from builders import ARCHIVE, NOW, job
+from builders import ARCHIVE, NOW, job, progress
 from fakes import FakeCarbon
 
-from shipper.capture import record
 from shipper.courier import Courier, Delivered, backoff
 from shipper.errors import DeliveryFailed, StateBusy
-from shipper.fold import Folded
-from shipper.model import Note, Sent, Window
+from shipper.fold import Cell, Folded
+from shipper.ledger import add
+from shipper.model import Archive, Moment, Note, Sent, Window
 from shipper.state import State
 
 MINUTE = NOW
@@ -22,14 +22,21 @@ class Desk:
     """A courier at work between a real state and a fake Carbon that notes each batch."""
 
     def __init__(
-        self, state: State, *, batch: int = 100, replay: tuple[int, ...] = REPLAY, sent: Sequence[Sent] = ()
+        self,
+        state: State,
+        *,
+        batch: int = 100,
+        replay: tuple[int, ...] = REPLAY,
+        sent: Sequence[Sent] = (),
+        archives: tuple[Archive, ...] = (ARCHIVE,),
     ) -> None:
         self.state = state
+        self.archives = archives
         self.carbon = FakeCarbon()
         self.batches: list[list[str]] = []
         self.clock = 1000.0
         self.meanwhile: Callable[[], None] = lambda: None
-        self.courier = Courier(state, self, archive=ARCHIVE, batch=batch, replay=replay, sent=sent)
+        self.courier = Courier(state, self, archives=archives, batch=batch, replay=replay, sent=sent)
 
     def deliver(self, lines: bytes) -> None:
         """Note the batch, and pass it on."""
@@ -41,17 +48,19 @@ class Desk:
         """Ask Carbon."""
         return self.carbon.is_alive()
 
-    def record(self, name: str, after: int, upto: int, counts: dict[tuple[str, int], int]) -> None:
+    def record(self, name: str, after: int, upto: int, counts: dict[tuple[str, int], int], *, now: int = NOW) -> None:
         """Record a window of a job, which begins with it."""
-        wanted = job(name)
-        if self.state.captured(name) is None:
-            self.state.begin(wanted, after)
-        folded = Folded({((action,), slot): rows for (action, slot), rows in counts.items()})
-        record(wanted, Window(after, upto), folded, ledger=self.state, step=60, complete_until=None)
+        wanted = job(name, archives=self.archives)
+        if self.state.progress(name) is None:
+            self.state.begin(wanted, progress(wanted, after))
+        folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
+        add(
+            wanted, Window(after, upto), folded, ledger=self.state, moment=Moment(now), complete_until=None, closes=None
+        )
 
-    def step(self, *, now: int = NOW) -> Delivered | None:
+    def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
         """Take one step."""
-        return self.courier.step(now=now, clock=self.clock)
+        return self.courier.step(now=now, clock=self.clock, is_trusted=is_trusted)
 
     def run(self) -> list[list[str]]:
         """Take steps until nothing waits; return the batches that went."""
@@ -359,8 +368,13 @@ def test_outage_keeps_one_round(state: State) -> None:
     assert desk.watermark("a") == 50
 
 
-def test_too_old_for_finest_archive(state: State) -> None:
-    """A total that has grown too old would overwrite a coarser sum: it is stranded, and the watermark with it."""
+def unshown(state: State) -> dict[str, int]:
+    """Read the counters."""
+    return dict(state._connection.execute("SELECT cause, rows FROM unshown").fetchall())
+
+
+def test_too_old_for_all_archives(state: State) -> None:
+    """A total that no archive would hold any more is given up and counted. Mutant: send it all the same."""
     desk = Desk(state)
     later = MINUTE + ARCHIVE.duration
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", later): 2})
@@ -368,9 +382,9 @@ def test_too_old_for_finest_archive(state: State) -> None:
     desk.step(now=later)
 
     assert desk.batches == [[f"a.x.count 2 {later}"]]
-    assert desk.watermark("a") == 0
-    assert desk.courier.stranded == {"a"}
-    assert desk.courier.sent() == []
+    assert unshown(state) == {"too_old": 1}
+    assert desk.courier.given_up == {"a": 1}
+    assert desk.watermark("a") == 5
 
 
 def test_grown_too_old_while_it_waited(state: State) -> None:
@@ -381,23 +395,72 @@ def test_grown_too_old_while_it_waited(state: State) -> None:
     with pytest.raises(DeliveryFailed):
         desk.step()
     desk.carbon.start()
-    desk.step(now=MINUTE + ARCHIVE.duration)
+    for _ in range(3):
+        desk.step(now=MINUTE + ARCHIVE.duration)
 
     assert desk.batches == []
+    assert unshown(state) == {"too_old": 1}
+    assert desk.watermark("a") == 5
+
+
+TWO = (Archive(60, 86400), Archive(3600, 30 * 86400))
+HOUR = MINUTE - MINUTE % 3600
+
+
+def test_merged_at_the_edge(state: State) -> None:
+    """Minutes that leave the finest archive before they were sent go out as one sum, once all of the hour has left.
+
+    Mutants: send them as they are; release at the edge itself; forget the proven minutes of the hour.
+    """
+    desk = Desk(state, archives=TWO, replay=())
+    desk.record("a", 0, 5, {("x", HOUR + 60): 1}, now=HOUR + 120)
+    desk.run()
+    desk.record("a", 5, 9, {("x", HOUR + 120): 2, ("x", HOUR + 180): 4}, now=HOUR + 240)
+    desk.carbon.kill()
+    with pytest.raises(DeliveryFailed):
+        desk.step(now=HOUR + 240)
+    desk.carbon.start()
+    seen = []
+    for age in (86400 - 600, 86400 + 3600 + 599, 86400 + 3600 + 600):
+        desk.batches.clear()
+        desk.clock += 60
+        for _ in range(3):
+            desk.step(now=HOUR + age)
+        seen.append((desk.batches.copy(), desk.watermark("a")))
+
+    assert seen == [([], 5), ([], 5), ([[f"a.x.count 7 {HOUR}"]], 9)]
+
+
+def test_late_row_joins_the_coarse_slot(state: State) -> None:
+    """A row for an hour that has left, minutes long proven, becomes the hour's whole sum.
+
+    Mutant: its own count only.
+    """
+    desk = Desk(state, archives=TWO, replay=())
+    desk.record("a", 0, 5, {("x", HOUR + 60): 1, ("x", HOUR + 120): 2}, now=HOUR + 180)
+    desk.run()
+    later = HOUR + 86400 + 3600 + 600
+    desk.record("a", 5, 6, {("x", HOUR + 60): 5}, now=later)
+    desk.batches.clear()
+    for _ in range(3):
+        desk.step(now=later)
+
+    assert desk.batches == [[f"a.x.count 8 {HOUR}"]]
+
+
+def test_untrusted_clock_holds_back(state: State) -> None:
+    """While the clocks are not trusted nothing is merged, given up or sent coarse; afterwards all of it goes out."""
+    desk = Desk(state, archives=TWO, replay=())
+    desk.record("a", 0, 5, {("x", HOUR + 60): 1, ("x", HOUR + 7200): 2}, now=HOUR + 7260)
+    for _ in range(3):
+        desk.step(now=HOUR + 40 * 86400, is_trusted=False)
+    assert desk.batches == []
     assert desk.watermark("a") == 0
-    assert desk.courier.stranded == {"a"}
-    assert desk.step(now=MINUTE + ARCHIVE.duration) is None
+    desk.clock += 60
+    for _ in range(3):
+        desk.step(now=HOUR + 7260)
 
-
-def test_clock_wrong_for_a_while(state: State) -> None:
-    """What a wrong clock had stranded goes out once it is looked at again."""
-    desk = Desk(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    desk.step(now=MINUTE + ARCHIVE.duration)
-    assert desk.run() == []
-    desk.clock += 3601
-
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+    assert desk.batches == [[f"a.x.count 2 {HOUR + 7200}", f"a.x.count 1 {HOUR + 60}"]]
     assert desk.watermark("a") == 5
 
 

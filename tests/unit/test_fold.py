@@ -1,18 +1,29 @@
-"""Counts and totals."""
+"""Rows to cells."""
 
-from collections import Counter
+from decimal import Decimal
 
 import pytest
-from builders import ARCHIVE, NOW
+from builders import NOW, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.fold import EDGE_SECONDS, MAX_SKEW_SECONDS, ROOM_SECONDS, Span, add, bucket_of, fold, oldest_fine, shown
-from shipper.model import Archive, Cause, Key, Row
+from shipper.fold import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
+from shipper.model import Archive, Cause, Kind, Row, Span, Value
+from shipper.retention import EDGE_SECONDS, ROOM_SECONDS
 
-SPAN = Span(oldest=600, newest=6000)
+SPAN = Span(600, 6001)
+KINDS = (Kind.COUNT, Kind.SUM, Kind.MAX)
 GROUPS = st.tuples(st.sampled_from(["a", "b", None]))
-ROWS = st.lists(st.builds(Row, st.sampled_from([None, 0, 540, 600, 660, 6000, 6060]), GROUPS, st.integers(1, 50)))
+VALUES = st.none() | st.integers(-(10**30), 10**30) | st.decimals(allow_nan=False, allow_infinity=False, places=5)
+ROWS = st.lists(
+    st.builds(
+        lambda bucket, group, rows, value: Row(bucket, group, rows, (rows, value, value)),
+        st.sampled_from([None, 0, 540, 600, 660, 6000, 6060]),
+        GROUPS,
+        st.integers(1, 50),
+        VALUES,
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -27,53 +38,63 @@ ROWS = st.lists(st.builds(Row, st.sampled_from([None, 0, 540, 600, 660, 6000, 60
     ],
 )
 def test_fold_unshown(bucket: int | None, cause: Cause | None) -> None:
-    """A row whose slot cannot be shown is counted under its cause, any other in its slot."""
-    folded = fold([Row(bucket, ("a",), 3)], SPAN)
+    """A row whose slot cannot be shown is counted under its cause, any other in its bucket."""
+    folded = fold([Row(bucket, ("a",), 3, (3,))], SPAN, (Kind.COUNT,))
 
     assert folded.unshown == ({} if cause is None else {cause: 3})
-    assert folded.counts == ({(("a",), bucket): 3} if cause is None else {})
+    assert folded.cells == ({(("a",), bucket): Cell(3, (3,))} if cause is None else {})
 
 
 @given(ROWS)
 def test_fold_loses_nothing(rows: list[Row]) -> None:
-    """Every row is in a slot or under a cause. Mutant: count 1 for each result row."""
-    assert sum(row.rows for row in rows) == fold(rows, SPAN).rows
+    """Every row is in a bucket or under a cause. Mutant: count 1 for each result row."""
+    assert sum(row.rows for row in rows) == fold(rows, SPAN, KINDS).rows
 
 
 @given(ROWS, st.integers(0, 20))
 def test_fold_in_parts(rows: list[Row], cut: int) -> None:
-    """Rows folded in two windows add up to what they are in one. Mutant: replace instead of add."""
-    totals: dict[Key, int] = {}
-    for part in (rows[:cut], rows[cut:]):
-        counts = fold(part, SPAN).counts
-        totals |= add(totals, {Key(str(group), slot, 60): rows for (group, slot), rows in counts.items()})
-    whole = {Key(str(group), slot, 60): rows for (group, slot), rows in fold(rows, SPAN).counts.items()}
+    """Rows folded in two windows are what they are in one. Mutant: replace instead of add."""
+    parts = fold(rows[:cut], SPAN, KINDS)
+    fold(rows[cut:], SPAN, KINDS, into=parts)
 
-    assert Counter(whole) == Counter(totals)
+    assert fold(rows, SPAN, KINDS) == parts
 
 
-def test_add_only_what_changes() -> None:
-    """New totals are those that change, no others."""
-    one, two, three = Key("a", 60, 60), Key("b", 60, 60), Key("c", 60, 60)
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (Kind.SUM, [1, 2, 3], 6),
+        (Kind.SUM, [2**70, Decimal("0.1"), Decimal("0.2")], Decimal(2**70) + Decimal("0.3")),
+        (Kind.SUM, [Decimal("1e40"), Decimal("1e-40")], Decimal("1" + "0" * 40 + "." + "0" * 39 + "1")),
+        (Kind.SUM, [Decimal("0.5"), Decimal("0.5")], 1),
+        (Kind.SUM, [5, -5], 0),
+        (Kind.MAX, [0, -3], 0),
+        (Kind.MAX, [-3, Decimal("-2.5")], Decimal("-2.5")),
+        (Kind.MIN, [0, 3], 0),
+        (Kind.MIN, [7, 7], 7),
+    ],
+)
+def test_total_exact(kind: Kind, values: list[Value], expected: Value) -> None:
+    """Values are put together exactly, however long they are. Mutant: Python's default context of 28 digits."""
+    assert total(kind, values) == expected
 
-    assert add({one: 5, two: 7}, {one: 2, three: 1}) == {one: 7, three: 1}
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_together_with_none(kind: Kind) -> None:
+    """None adds nothing, and is never a 0."""
+    assert together(kind, None, 7) == together(kind, 7, None) == 7
+    assert together(kind, None, None) is None
 
 
 def test_shown_span() -> None:
-    """Rows are shown from where the finest archive has room for their delivery, to a little in the future."""
-    span = shown(ARCHIVE, now=NOW, source_time=NOW - 10, bucket=60)
+    """Rows are shown from where the last archive has room for their delivery, to a little in the future."""
+    archives = (Archive(60, 86400), Archive(3600, 30 * 86400))
+    span = shown(job(archives=archives), now=NOW, source_time=NOW - 10)
 
-    assert span.oldest == NOW - ARCHIVE.duration + EDGE_SECONDS + ROOM_SECONDS
-    assert oldest_fine(ARCHIVE, NOW) == NOW - ARCHIVE.duration + EDGE_SECONDS
-    assert span.newest == NOW - 10 + 60 + MAX_SKEW_SECONDS
+    assert span.start == NOW - 30 * 86400 + EDGE_SECONDS + ROOM_SECONDS
+    assert span.end == NOW - 10 + 60 + MAX_SKEW_SECONDS + 1
 
 
 def test_shown_never_zero() -> None:
     """Slot 0 is not shown however long the archive is: Carbon drops it, and its batch would never go through."""
-    assert shown(Archive(60, 100 * 31536000), now=NOW, source_time=NOW, bucket=60).oldest == 60
-
-
-@pytest.mark.parametrize(("time", "bucket"), [(0, 0), (59, 0), (60, 60), (3599, 3540)])
-def test_bucket_of(time: int, bucket: int) -> None:
-    """A bucket is named by its start."""
-    assert bucket_of(time, 60) == bucket
+    assert shown(job(archives=(Archive(60, 100 * 31536000),)), now=NOW, source_time=NOW).start == 60

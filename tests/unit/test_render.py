@@ -1,6 +1,8 @@
 """Names and lines, to the byte."""
 
 import re
+from contextlib import nullcontext
+from decimal import Decimal
 from hashlib import sha256
 
 import graphyte
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.errors import BadMetric
-from shipper.model import Group
+from shipper.model import COUNT, Group, Measure, Value
 from shipper.render import is_template, line, may_collide, own_path, path_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
@@ -78,27 +80,27 @@ class Owners:
     """The registry's rule: a path is the first claimant's."""
 
     def __init__(self) -> None:
-        self.owners: dict[str, Group] = {}
+        self.owners: dict[str, tuple[Group, Measure]] = {}
 
-    def claim(self, path: str, group: Group) -> bool:
-        """Say whether the path is this group's."""
-        return self.owners.setdefault(path, group) == group
+    def claim(self, path: str, group: Group, measure: Measure) -> bool:
+        """Say whether the path is this group's and measure's."""
+        return self.owners.setdefault(path, (group, measure)) == (group, measure)
 
 
 def test_own_path_collision() -> None:
     """The first value that cleans to a path has it, a later one gets a hash, and both keep theirs."""
     owners = Owners()
     for _ in range(2):
-        assert own_path(job(), ("a b",), "count", claim=owners.claim) == "events.a_b.count"
-        assert own_path(job(), ("a_b",), "count", claim=owners.claim) == f"events.a_b-{_hash('a_b')}.count"
+        assert own_path(job(), ("a b",), COUNT, claim=owners.claim) == "events.a_b.count"
+        assert own_path(job(), ("a_b",), COUNT, claim=owners.claim) == f"events.a_b-{_hash('a_b')}.count"
 
 
 def test_own_path_hash_taken() -> None:
     """Where even the short hash is taken, a longer one is not."""
     owners = Owners()
-    owners.owners = {"events.a_b.count": ("x",), f"events.a_b-{_hash('a b')}.count": ("y",)}
+    owners.owners = {"events.a_b.count": (("x",), COUNT), f"events.a_b-{_hash('a b')}.count": (("y",), COUNT)}
 
-    assert own_path(job(), ("a b",), "count", claim=owners.claim) == f"events.a_b-{_hash('a b', 16)}.count"
+    assert own_path(job(), ("a b",), COUNT, claim=owners.claim) == f"events.a_b-{_hash('a b', 16)}.count"
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=30))
@@ -109,7 +111,7 @@ def test_own_path_injective(groups: list[tuple[str | None, str | None]]) -> None
     """
     owners = Owners()
     wanted = job(by=("action", "outcome"), template="{action}.{outcome}.{measure}")
-    paths = {group: own_path(wanted, group, "count", claim=owners.claim) for group in groups}
+    paths = {group: own_path(wanted, group, COUNT, claim=owners.claim) for group in groups}
 
     assert len(set(paths.values())) == len(paths)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,251}(\.[A-Za-z0-9_-]{1,251})*", path) for path in paths.values())
@@ -131,6 +133,42 @@ def test_line(path: str, value: int, slot: int, expected: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, b"0"),
+        (-7, b"-7"),
+        (2**63 - 1, b"9223372036854775807"),
+        (2**63, b"9.223372036854776e+18"),
+        (Decimal("0.25"), b"0.25"),
+        (Decimal("-0.1"), b"-0.1"),
+        (Decimal("1e-7"), b"1e-07"),
+        (10**300, b"1e+300"),
+    ],
+)
+def test_line_value(value: Value, shown: bytes) -> None:
+    """A value is written as Carbon reads it, without losing a digit that Whisper could hold."""
+    assert line("a.b", value, 60) == b"a.b %s 60\n" % shown
+    assert float(shown) == float(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_good"),
+    [
+        ("a.b;dc=eu", True),
+        ("a;x=1;y=b.c", True),
+        ("a;dc=", False),
+        ("a;=eu", False),
+        ("a;dc=~eu", False),
+        ("a;", False),
+    ],
+)
+def test_line_tags(path: str, is_good: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Tags are name=value, each with a value that Carbon takes."""
+    with nullcontext() if is_good else pytest.raises(BadMetric):
+        line(path, 1, 60)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "slot"),
     [
         ("a b", 1, 60),
@@ -143,13 +181,14 @@ def test_line(path: str, value: int, slot: int, expected: bytes) -> None:
         ("a\n", 1, 60),
         ("a" * 252, 1, 60),
         (".".join(["a" * 99] * 10), 1, 60),
-        ("a", 2**63, 60),
-        ("a", -(2**63), 60),
+        ("a", 17 * 10**307, 60),
+        ("a", -(10**400), 60),
+        ("a", Decimal("1e400"), 60),
         ("a", 1, 0),
         ("a", 1, -1),
     ],
 )
-def test_line_refused(path: str, value: int, slot: int) -> None:
+def test_line_refused(path: str, value: Value, slot: int) -> None:
     """What Carbon would misread is not written at all."""
     with pytest.raises(BadMetric):
         line(path, value, slot)
@@ -181,6 +220,10 @@ def test_line_parses_back(value: str | None, count: int, slot: int) -> None:
         ("{x}_ab", "{x}b", True),
         ("login_{x}", "login_", False),
         ("login_{x}", "login_a", True),
+        ("a;dc=eu", "a;dc=us", False),
+        ("a;dc={x}", "a;dc=us", True),
+        ("a;dc=eu", "a", False),
+        ("a;dc=eu", "a;env=eu", False),
     ],
 )
 def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table's column

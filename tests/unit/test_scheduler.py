@@ -1,6 +1,11 @@
 """APScheduler, tamed."""
 
 import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
 
 from shipper.scheduler import Scheduler
 
@@ -55,3 +60,29 @@ def test_stop_waits_for_what_runs() -> None:
 
     assert not stopping.is_alive()
     assert done == ["call"]
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    """Give a scheduler that runs, its calls held back."""
+    scheduler = Scheduler(2)
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
+
+
+def test_cron(scheduler: Scheduler) -> None:
+    """A line of cron decides when a call comes, by its zone's clock."""
+    scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, name="job")
+    (planned,) = scheduler._scheduler.get_jobs()
+    berlin = planned.next_run_time.astimezone(ZoneInfo("Europe/Berlin"))
+
+    assert (berlin.hour, berlin.minute, berlin.weekday() < 5) == (6, 30, True)
+
+
+def test_offset(scheduler: Scheduler) -> None:
+    """A first call may come later than now."""
+    scheduler.every(60, lambda: None, name="job", offset=30)
+    (planned,) = scheduler._scheduler.get_jobs()
+
+    assert 20 < (planned.next_run_time - datetime.now(UTC)).total_seconds() < 31

@@ -7,16 +7,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from builders import NOW, job
+from builders import NOW, captured, job, progress
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.lock import holder
-from shipper.model import MAX_ID, Cause, Key, Note, Position, Sent, Standing, Window
-from shipper.schema import APPLICATION_ID, MIGRATIONS
-from shipper.state import HISTORY_ROWS, State, standings
+from shipper.ledger import Done
+from shipper.model import COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
+from shipper.state import HISTORY_ROWS, State
+from shipper.state.lock import holder
+from shipper.state.schema import APPLICATION_ID, MIGRATIONS
+from shipper.state.standing import standings
 
 KEY = Key("events.a.count", NOW, 60)
 
@@ -37,14 +40,20 @@ def state(path: str) -> Iterator[State]:
 def record(state: State, after: int, upto: int, value: int | None = None, **unshown: int) -> None:
     """Record a window of the job `events`, with a total or without."""
     with state.recording("events", Window(after, upto)) as recording:
-        recording.claim(KEY.path, ("a",))
-        causes = {Cause(cause): rows for cause, rows in unshown.items()}
-        recording.write({} if value is None else {KEY: value}, causes, NOW)
+        recording.claim(KEY.path, ("a",), COUNT)
+        if value is not None:
+            recording.put(KEY, value, is_ripe=True)
+        recording.write(Done({Cause(cause): rows for cause, rows in unshown.items()}, NOW))
+
+
+def begin(state: State, captured: int, name: str = "events") -> None:
+    """Begin a job."""
+    state.begin(job(name), progress(job(name), captured))
 
 
 def test_watermark_table_reads_at_a_glance(state: State, path: str) -> None:
     """Any SQLite client tells an operator everything."""
-    state.begin(job(), 5)
+    begin(state, 5)
     record(state, 5, 9, 3)
     with closing(sqlite3.connect(path)) as connection:  # beside the process that holds it
         connection.row_factory = sqlite3.Row
@@ -65,15 +74,17 @@ def test_survives_kill(path: str) -> None:
     """What was recorded is there after the process has ended without a word, and nothing of an open record is."""
     program = f"""
 import os
-from builders import job
-from shipper.model import Key, Window
+from builders import job, progress
+from shipper.ledger import Done
+from shipper.model import COUNT, Key, Window
 from shipper.state import State
 state = State({path!r})
-state.begin(job(), 0)
+state.begin(job(), progress(job()))
 for after in range(3):
     with state.recording("events", Window(after, after + 1)) as recording:
-        recording.claim("events.a.count", ("a",))
-        recording.write({{Key("events.a.count", 60, 60): after + 1}}, {{}}, None)
+        recording.claim("events.a.count", ("a",), COUNT)
+        recording.put(Key("events.a.count", 60, 60), after + 1, is_ripe=True)
+        recording.write(Done({{}}))
         if after == 2:
             os.kill(os.getpid(), 9)
 """
@@ -82,13 +93,13 @@ for after in range(3):
 
     assert ended.returncode == -9
     with State(path) as state:
-        assert state.captured("events") == 2
+        assert captured(state) == 2
         assert state._connection.execute("SELECT value FROM total").fetchall() == [(2,)]
 
 
 def test_file_is_private(state: State, path: str) -> None:
     """Nobody else reads the group values; whether somebody holds the state anybody may know."""
-    state.begin(job(), 0)
+    begin(state, 0)
 
     assert {file.name: oct(file.stat().st_mode & 0o777) for file in Path(path).parent.iterdir()} == {
         "shipper.db": "0o600",
@@ -114,21 +125,22 @@ def test_record_elsewhere_refused(state: State) -> None:
 
     Mutant: leave the condition on captured out.
     """
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1)
     with pytest.raises(StateCorrupt, match="captured is elsewhere"):
         record(state, 4, 8, 99)
 
-    assert state.captured("events") == 5
+    assert captured(state) == 5
     assert state._connection.execute("SELECT value FROM total").fetchall() == [(1,)]
 
 
 def test_record_fails_midway(state: State) -> None:
     """An error inside a record takes all of it back, and the next one goes well."""
-    state.begin(job(), 0)
+    begin(state, 0)
     with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
-        recording.claim(KEY.path, ("a",))
-        recording.write({KEY: 7}, {}, None)
+        recording.claim(KEY.path, ("a",), COUNT)
+        recording.put(KEY, 7, is_ripe=True)
+        recording.write(Done({}))
         raise RuntimeError
     record(state, 0, 5, 1)
 
@@ -137,7 +149,7 @@ def test_record_fails_midway(state: State) -> None:
 
 def test_ids_beyond_signed_integers(state: State) -> None:
     """Ids are compared as numbers, up to 2^64 - 1, though they are kept as text."""
-    state.begin(job(), 9)
+    begin(state, 9)
     record(state, 9, MAX_ID, 1)
     state.commit({"events": 10})
     state.commit({"events": MAX_ID})
@@ -149,7 +161,7 @@ def test_ids_beyond_signed_integers(state: State) -> None:
 
 def test_watermark_never_moves_back(state: State) -> None:
     """A commit of a lower id changes nothing. Mutant: compare as plain text."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 100, 1)
     state.commit({"events": 10})
     state.commit({"events": 9})
@@ -161,7 +173,7 @@ def test_watermark_never_moves_back(state: State) -> None:
 
 def test_watermark_never_passes_captured(state: State) -> None:
     """The table itself refuses a watermark beyond captured."""
-    state.begin(job(), 5)
+    begin(state, 5)
 
     with pytest.raises(StateCorrupt, match="CHECK"):
         state.commit({"events": 6})
@@ -170,7 +182,7 @@ def test_watermark_never_passes_captured(state: State) -> None:
 @pytest.mark.parametrize("value", ["", "07", "-1", "1.5", "9e3", "abc", "1" * 21])
 def test_only_canonical_ids(state: State, value: str) -> None:
     """An id is a decimal number without sign or leading zeros, whoever writes it."""
-    state.begin(job(), 5)
+    begin(state, 5)
 
     with pytest.raises(sqlite3.IntegrityError):
         state._connection.execute("UPDATE watermark SET value = ?, captured = ?", (value, value))
@@ -178,46 +190,38 @@ def test_only_canonical_ids(state: State, value: str) -> None:
 
 def test_prove_leaves_newer_changes(state: State) -> None:
     """A total that has changed since is not proven with its older revision. Mutant: no upper bound."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1)
     upto = state.note(0).upto
     record(state, 5, 9, 2)
-    state.prove(after=0, upto=upto, step=60, oldest=0)
+    state.prove(after=0, upto=upto)
 
     assert [waiting.totals for waiting in state.note(0).waiting] == [1]
 
 
-def test_prove_leaves_what_was_held(state: State) -> None:
-    """A total too old to have been sent is not proven."""
-    state.begin(job(), 0)
-    record(state, 0, 5, 1)
-    state.prove(after=0, upto=state.note(0).upto, step=60, oldest=NOW + 60)
-
-    assert len(state.note(0).waiting) == 1
-
-
 def test_path_has_one_owner(state: State) -> None:
     """A path stays with its first group."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1)
     with state.recording("events", Window(5, 6)) as recording:
-        assert not recording.claim(KEY.path, (None,))
-        assert recording.claim(KEY.path, ("a",))
-        recording.write({}, {}, None)
+        assert not recording.claim(KEY.path, (None,), COUNT)
+        assert not recording.claim(KEY.path, ("a",), COUNT._replace(name="other"))
+        assert recording.claim(KEY.path, ("a",), COUNT)
+        recording.write(Done({}))
 
 
 def test_path_of_another_job(state: State) -> None:
     """A renamed job is not given hashed names: it is told who has its paths, and nothing of the window is recorded."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1)
-    state.begin(job("renamed"), 0)
+    begin(state, 0, "renamed")
     with (
         pytest.raises(ConfigError, match=f"{KEY.path}: it belongs to job events"),
         state.recording("renamed", Window(0, 5)) as recording,
     ):
-        recording.claim(KEY.path, ("a",))
+        recording.claim(KEY.path, ("a",), COUNT)
 
-    assert state.captured("renamed") == 0
+    assert captured(state, "renamed") == 0
 
 
 class Slow(State):
@@ -239,7 +243,7 @@ def test_note_never_sees_half_a_record(path: str) -> None:
     """
     notes: list[Note] = []
     with Slow(path) as state:
-        state.begin(job(), 0)
+        begin(state, 0)
         state.between = threading.Thread(target=lambda: notes.append(state.note(0)))
         record(state, 0, 5, 1)
         state.between.join()
@@ -250,9 +254,9 @@ def test_note_never_sees_half_a_record(path: str) -> None:
 
 def test_sent_is_kept_once(state: State, path: str) -> None:
     """What was sent is given to the next process, and only to that one; revisions go on behind it."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1)
-    kept = [Sent(0, 1, 0, 1000, 1060, 5), Sent(1, 7, -1, 1000, 1000, 5)]
+    kept = [Sent(0, 1, 0, 1000, 1060), Sent(1, 7, -1, 1000, 1000)]
     state.keep_sent(kept)
     state.close()
     with State(path) as again:
@@ -262,22 +266,9 @@ def test_sent_is_kept_once(state: State, path: str) -> None:
         assert again.note(7).upto == 8
 
 
-def test_complete_to_the_minute(state: State) -> None:
-    """An idle job's time goes on, a minute at a time."""
-    state.begin(job(), 0)
-    seen = []
-    for seconds in (0, 30, 60, 61):
-        state.complete("events", NOW + seconds)
-        position = state.position("events")
-        assert position is not None
-        seen.append(position.complete_until)
-
-    assert seen == ["2026-09-21T14:14:00Z"] * 2 + ["2026-09-21T14:15:00Z"] * 2
-
-
 def test_history_is_bounded(state: State) -> None:
     """The history holds the newest commits only."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 20, 1)
     state._connection.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
@@ -291,7 +282,7 @@ def test_history_is_bounded(state: State) -> None:
 
 def test_standings_beside_the_writer(state: State, path: str) -> None:
     """The state is read while another process holds it, and after."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 5, 1, future=2)
     updated = standings(path)["events"].position.updated
     position = Position("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
@@ -319,7 +310,7 @@ def _damaged(path: str) -> None:
 
 def _truncated(path: str) -> None:
     with State(path) as state:
-        state.begin(job(), 5)
+        begin(state, 5)
     file = Path(path)
     file.write_bytes(file.read_bytes()[:5000])
 
@@ -356,15 +347,71 @@ def test_no_directory(tmp_path: Path) -> None:
 
 def test_full_disk(state: State) -> None:
     """When nothing more can be written the record fails as a whole, and goes well once there is room."""
-    state.begin(job(), 0)
+    begin(state, 0)
     record(state, 0, 1, 1)
     (pages,) = state._connection.execute("PRAGMA page_count").fetchone()
     state._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ShipperError, match="full"), state.recording("events", Window(1, 2)) as recording:
         for n in range(2000):
-            recording.claim(f"events.x{n}.count", (str(n),))
-        recording.write({}, {}, None)
+            recording.claim(f"events.x{n}.count", (str(n),), COUNT)
+        recording.write(Done({}))
     state._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     record(state, 1, 2, 2)
 
-    assert state.captured("events") == 2
+    assert captured(state) == 2
+
+
+def test_merge_adds_to_what_stands_there(state: State) -> None:
+    """Finer totals join the coarse one that is there already, those of other series stay. Mutant: overwrite it."""
+    begin(state, 0)
+    keys = [Key("a", NOW, 60), Key("a", NOW + 60, 60), Key("a", NOW, 3600), Key("b", NOW, 60)]
+    with state.recording("events", Window(0, 5)) as recording:
+        for number, key in enumerate(keys, start=1):
+            recording.claim(key.path, (key.path,), COUNT)
+            recording.put(key, number, is_ripe=key.path == "a")
+        recording.write(Done({}))
+    state.merge(NOW, 60, (NOW, 3600))
+
+    query = "SELECT path, slot, step, value FROM total JOIN series ON id = series ORDER BY path"
+    assert state._connection.execute(query).fetchall() == [("a", NOW, 3600, 6), ("b", NOW, 60, 4)]
+
+
+@pytest.mark.parametrize(
+    "value", [0, -5, 2**63 - 1, 2**63, -(2**64), Decimal("0.1"), Decimal("12345678901234567890.5")]
+)
+def test_values_are_exact(state: State, value: Value) -> None:
+    """A total is kept as it is, however long. Mutant: let SQLite choose the type."""
+    begin(state, 0)
+    with state.recording("events", Window(0, 5)) as recording:
+        recording.claim(KEY.path, ("a",), COUNT)
+        recording.put(KEY, value, is_ripe=True)
+        recording.write(Done({}))
+    (changed,) = state.changed(KEY.slot, KEY.step, after=0, upto=1, beyond=0, limit=9)
+
+    assert changed.value == value
+    assert type(changed.value) is type(value)
+
+
+def test_version_1_becomes_current(path: str) -> None:
+    """A state of the first version is taken over whole: positions, totals, owners, and what waits."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO watermark VALUES ('events', 'app', 'audit_trail', 'id', '5', '9', '2026-09-21T14:14:00Z', '')"
+        )
+        connection.execute("""INSERT INTO series VALUES (1, 'events.a.count', 'events', '["a"]', '')""")
+        connection.execute("INSERT INTO total VALUES (?, 60, 1, 7, 3, 1), (?, 60, 1, 8, 2, 0)", (NOW, NOW - 60))
+        connection.execute("INSERT INTO sent VALUES (0, 2, 1, 1000, 2000, 0)")
+    with State(path) as state:
+        assert state.progress("events") == Progress(9, NOW, NOW, 0, None, 9, "", "")
+        assert state.take_sent() == [Sent(0, 2, 1, 1000, 2000)]
+        assert [waiting.totals for waiting in state.note(0).waiting] == [1]
+        record(state, 9, 10, 9)
+        assert state._connection.execute("SELECT slot, value FROM total ORDER BY slot").fetchall() == [
+            (NOW - 60, 8),
+            (NOW, 9),
+        ]
+        assert state.lowest("events", 0) == (NOW - 60, 0)

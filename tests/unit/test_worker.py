@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from builders import ARCHIVE, job
+from builders import captured, job, progress
 from fakes import FakeSource
 
+from shipper.clocks import Clocks
 from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
-from shipper.model import Observation, Query, Row, Window
+from shipper.model import ALWAYS, Observation, Query, Row, Span, Window
 from shipper.state import State
 from shipper.worker import Worker
 
@@ -30,12 +31,12 @@ class Flaky(FakeSource):
             raise self.fault
         return super().observe(query)
 
-    def read(self, query: Query, window: Window) -> list[Row]:
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Fail, or answer."""
         self.before_read()
         if self.fault:
             raise self.fault
-        return super().read(query, window)
+        return super().read(query, window, span)
 
 
 class Desk:
@@ -44,7 +45,17 @@ class Desk:
     def __init__(self, state: State, *, settle: int = 0) -> None:
         self.source = Flaky()
         self.stopping = threading.Event()
-        self.worker = Worker(job(), self.source, state, archive=ARCHIVE, settle=settle, stopping=self.stopping)  # type: ignore[arg-type] # keeps the contract of Source
+        self.clocks = Clocks()
+        self.worker = Worker(
+            job(),
+            self.source,  # type: ignore[arg-type] # keeps the contract of Source
+            state,
+            self.clocks,
+            settle=settle,
+            max_skew=300,
+            unit=3600,
+            stopping=self.stopping,
+        )
         self.planned: list[tuple[float, Callable[[], None]]] = []
         self.recorded = 0
 
@@ -107,7 +118,7 @@ def test_capture_records(state: State) -> None:
     assert desk.recorded == 1
     assert [log["event"] for log in logs] == ["job.begun", "capture.finished"]
     assert logs[1]["rows"] == 1
-    assert state.captured("events") == 1
+    assert captured(state) == 1
 
 
 @pytest.mark.parametrize(
@@ -134,12 +145,12 @@ def test_capture_fails_and_goes_on(state: State) -> None:
     desk.tick()
     desk.source.fault = SourceUnavailable("read: gone")
     desk.run_planned()
-    assert state.captured("events") == 0
+    assert captured(state) == 0
     desk.source.fault = None
     desk.tick()
     desk.run_planned()
 
-    assert state.captured("events") == 1
+    assert captured(state) == 1
 
 
 def test_bug_stops_this_job(state: State) -> None:
@@ -177,7 +188,7 @@ def test_told_to_stop(state: State) -> None:
 
 def test_another_table(state: State) -> None:
     """The ids of another table are not taken for this job's."""
-    state.begin(job(table="orders"), 5)
+    state.begin(job(table="orders"), progress(job(), 5))
     with pytest.raises(ConfigError, match=r"its watermark 5 is an id of orders\.id"):
         Desk(state)
 

@@ -93,7 +93,86 @@ _VERSION_1 = (
     ) STRICT""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+_VERSION_2 = (
+    """
+    CREATE TABLE job ( -- what a job goes on from, beside its watermark
+        job TEXT PRIMARY KEY REFERENCES watermark (job),
+        shape TEXT NOT NULL, -- a digest of what it counts
+        places TEXT NOT NULL, -- and of where that goes
+        closed_until INTEGER NOT NULL, -- buckets that end by then have their zeros, epoch seconds
+        not_before INTEGER NOT NULL, -- without a time column: its first whole bucket
+        recount_from INTEGER, -- slots from here on are to be counted again
+        low TEXT NOT NULL CHECK """
+    + _IS_ID.format("low")  # all rows up to this id are complete
+    + """
+    ) STRICT, WITHOUT ROWID""",
+    """
+    INSERT INTO job (job, shape, places, closed_until, not_before, recount_from, low)
+    SELECT job, '', '', COALESCE(unixepoch(complete_until), 0), 0, NULL, captured FROM watermark""",
+    """
+    CREATE TABLE horizon ( -- of jobs whose rows are completed later: which ids there were, and when
+        job TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (job, time)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE slot ( -- whose rows a slot holds, by job
+        job TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        after TEXT NOT NULL, -- their ids are above this one
+        upto TEXT NOT NULL, -- and not above this one
+        changed INTEGER NOT NULL, -- epoch seconds
+        PRIMARY KEY (job, slot, step)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    INSERT INTO slot (job, slot, step, after, upto, changed)
+    SELECT series.job, total.slot, total.step, '0', watermark.captured, unixepoch()
+    FROM total JOIN series ON series.id = total.series JOIN watermark ON watermark.job = series.job
+    GROUP BY series.job, total.slot, total.step""",
+    """
+    CREATE TABLE pruned ( -- slots from start up to, not including, end are forgotten: a row for them is too late
+        job TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        end INTEGER NOT NULL,
+        PRIMARY KEY (job, start)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE setting ( -- what the state was last used with
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "ALTER TABLE series ADD COLUMN measure TEXT NOT NULL DEFAULT 'count'",
+    "ALTER TABLE series ADD COLUMN kind TEXT NOT NULL DEFAULT 'count'",
+    "ALTER TABLE series ADD COLUMN first_slot INTEGER",  # the oldest and the newest bucket in which it had rows
+    "ALTER TABLE series ADD COLUMN last_slot INTEGER",
+    "ALTER TABLE series DROP COLUMN last_seen",
+    """
+    UPDATE series SET
+        first_slot = (SELECT MIN(slot) FROM total WHERE series = series.id),
+        last_slot = (SELECT MAX(slot) FROM total WHERE series = series.id)""",
+    "ALTER TABLE sent DROP COLUMN oldest",
+    'CREATE INDEX series_group ON series (job, "group")',
+    # "changed" gets a third value
+    """
+    CREATE TABLE total_2 (
+        slot INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        series INTEGER NOT NULL REFERENCES series (id),
+        value ANY NOT NULL, -- an integer, or as text what an integer of SQLite cannot hold
+        revision INTEGER NOT NULL,
+        changed INTEGER NOT NULL CHECK (changed IN (0, 1, 2)), -- 0: proven; 2: waits until its archive receives it
+        PRIMARY KEY (slot, step, series)
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO total_2 SELECT slot, step, series, value, revision, changed FROM total",
+    "DROP TABLE total",
+    "ALTER TABLE total_2 RENAME TO total",
+    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
+    "CREATE INDEX total_parked ON total (step, slot) WHERE changed = 2",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 """Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
 
 

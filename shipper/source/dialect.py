@@ -16,7 +16,7 @@ class Text(FunctionElement[bytes]):
 
 
 class Epoch(FunctionElement[int]):
-    """A UTC time column as whole epoch seconds, rounded down."""
+    """A time column as whole epoch seconds, rounded down; one without a zone is taken for UTC."""
 
     inherit_cache = True
     name = "shipper_epoch"
@@ -27,12 +27,17 @@ class ServerTime(FunctionElement[int]):
     """The server's clock, epoch seconds."""
 
     inherit_cache = True
-    name = "shipper_ServerTime"
+    name = "shipper_server_time"
 
 
 @compiles(Text)
 def _text_mysql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
+
+
+@compiles(Text, "postgresql")
+def _text_postgresql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"convert_to(CAST({compiler.process(element.clauses, **options)} AS text), 'UTF8')"
 
 
 @compiles(Text, "sqlite")
@@ -47,6 +52,13 @@ def _epoch_mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST(FLOOR(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column}) / 1000000) AS SIGNED)"
 
 
+@compiles(Epoch, "postgresql")
+def _epoch_postgresql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # 'infinity' has no epoch: such a row has no time
+    column = compiler.process(element.clauses, **options)
+    return f"CASE WHEN isfinite({column}) THEN CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT) END"
+
+
 @compiles(Epoch, "sqlite")
 def _epoch_sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     # without SUBSTR 23:59:59.999999 rounds up a second
@@ -56,6 +68,11 @@ def _epoch_sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(ServerTime)
 def _time_mysql(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
     return "UNIX_TIMESTAMP()"
+
+
+@compiles(ServerTime, "postgresql")
+def _time_postgresql(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)"
 
 
 @compiles(ServerTime, "sqlite")

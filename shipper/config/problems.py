@@ -1,0 +1,147 @@
+"""Shell. What is wrong in a configuration: each problem at its line, with a remedy, all at once."""
+
+import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from pydantic_core import ErrorDetails
+
+from shipper.config.locate import line_of
+from shipper.config.sections import (
+    File,
+    GraphiteSection,
+    JobSection,
+    LimitsSection,
+    Section,
+    SourceSection,
+    StateSection,
+)
+from shipper.config.values import toml
+from shipper.errors import ConfigError
+
+Place = tuple[str | int, ...]
+
+SECRET_LENGTH = 4  # what is shorter is none, and part of many words
+_SECRET = {"url", "password"}  # they may hold what nobody should see
+
+_REMEDIES = {
+    "int_type": "Write a whole number, without quotes.",
+    "string_type": 'Write it in quotes: "...".',
+    "list_type": 'Write a list: ["...", "..."].',
+    "dict_type": "Write a section or { key = value }.",
+    "model_type": "Write a section or { key = value }.",
+}
+_EXAMPLES = {
+    "graphite": '[graphite] with retentions = "1m:30d,1h:5y"',
+    "retentions": 'retentions = "1m:30d,1h:5y", what carbon keeps of these series',
+    "source": '[source.app] with url = "mysql+pymysql://db1.internal/app"',
+    "job": "[job.NAME] with table, id and name",
+    "table": 'table = "audit_trail"',
+    "id": 'id = "id", the ever-growing key of the table',
+    "name": 'name = "logins.{measure}", the path of its metrics',
+}
+_SECTIONS: dict[object, type[Section]] = {
+    "state": StateSection,
+    "graphite": GraphiteSection,
+    "limits": LimitsSection,
+    "source": SourceSection,
+    "job": JobSection,
+    "defaults": JobSection,
+}
+
+
+class Problem(NamedTuple):
+    """Something wrong at a place of a file, and what to do."""
+
+    place: Place
+    message: str
+    remedy: str
+    file: str | None = None
+    """Where several files have the place: which of them."""
+
+
+class Document(NamedTuple):
+    """One file of a configuration."""
+
+    file: str
+    text: str
+    raw: dict[str, Any]
+
+    def holds(self, place: Place) -> bool:
+        """Does a place that begins with a section stand in this file?"""
+        here: Any = self.raw
+        for key in place[:2]:
+            if not isinstance(here, dict) or key not in here:
+                return False
+            here = here[key]
+        return True
+
+
+def explained(error: ErrorDetails, place: Place) -> Problem:
+    """Say one of pydantic's findings in our words."""
+    kind, context = error["type"], error.get("ctx", {})
+    key = next((part for part in reversed(place) if isinstance(part, str) and part != "[key]"), "")
+    match kind:
+        case "shipper":
+            return Problem(place, context["message"], context["remedy"])
+        case "extra_forbidden":
+            return Problem(place, f'no such key "{key}"', suggest(str(key), _known(place)))
+        case "missing":
+            return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
+        case _:
+            remedy = _REMEDIES.get(kind, f"{error['msg']}.")
+            shown = "(hidden)" if key in _SECRET else toml(error["input"])
+            return Problem(place, f"{key} = {shown} does not fit", remedy)
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Return what was probably meant."""
+    close = get_close_matches(wrong, list(known), n=1)
+    return f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(known) or 'none'}."
+
+
+def report(documents: list[Document], problems: Iterable[Problem], secrets: Iterable[str]) -> ConfigError:
+    """Put every problem at its line, once, in the order of the files; what a reference led to is not shown."""
+    lines = []
+    by_document: dict[str, list[Problem]] = {document.file: [] for document in documents}
+    for problem in problems:
+        moved = problem._replace(place=_place(problem.place, documents), message=_hidden(problem.message, secrets))
+        holder = next((one for one in documents if one.holds(moved.place)), documents[0])
+        by_document[problem.file or holder.file].append(moved)
+    for file, text, _ in documents:
+        own = by_document[file]
+        places = line_of(text, [problem.place for problem in own])
+        found = sorted({(line, p.message, p.remedy) for line, p in zip(places, own, strict=True)})
+        lines += [f"{file}:{line}: {message}\n    {remedy}" for line, message, remedy in found]
+    return ConfigError("\n".join(lines))
+
+
+def _hidden(message: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        if len(secret) >= SECRET_LENGTH:
+            message = message.replace(secret, "(hidden)")
+    return message
+
+
+def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | None) -> ConfigError:
+    """Say what the parser stumbled over."""
+    is_twice = "twice" in str(error) or "overwrite" in str(error)
+    hint = "A section or key stands twice." if is_twice else "The file is not TOML: is a quote or a bracket open?"
+    return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
+
+
+def _known(place: Place) -> list[str]:
+    return list((File if len(place) == 1 else _SECTIONS[place[0]]).model_fields)
+
+
+def _place(place: Place, documents: list[Document]) -> Place:
+    """Lead a job's key that the job does not have itself to [defaults]."""
+    match place:
+        case ("job", job, key, *rest):
+            defaults = documents[0].raw.get("defaults")
+            holder = next((one for one in documents if one.holds(place)), None)
+            is_own = holder is not None and key in holder.raw["job"][job]
+            if isinstance(defaults, dict) and key in defaults and not is_own:
+                return ("defaults", key, *rest)
+    return place

@@ -1,0 +1,76 @@
+"""Core. Carbon's archives: which of them receives a slot, and when it may be sent.
+
+Strategy: a point that is older than the finest archive overwrites the sum that stands in the coarser one. So a
+total belongs to the archive that will receive it, and once a slot reaches the end of an archive its totals are
+merged into one of the next. Carbon decides by its own clock, when it writes: near an edge nothing is sent.
+
+Only where a bucket is as long as the coarser archive's step, or longer, both archives hold the same number, and Carbon
+may choose.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from shipper.model import Archive
+
+EDGE_SECONDS = 600
+"""How far Carbon's clock and its queue may be off: keep so far from the edge of an archive."""
+ROOM_SECONDS = 2 * 3600
+"""What is captured must still be young enough for the last archive when its last replay is due."""
+
+
+def floor(time: int, length: int) -> int:
+    """Return the start of the slot or bucket of that length that holds time, epoch seconds."""
+    return time - time % length
+
+
+def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> bool:
+    """Is the slot about to be, or already, beyond the archive with that step?
+
+    All the slots that make one of the next archive leave together, with the first of them.
+    """
+    index = _index(archives, step)
+    if index + 1 < len(archives):
+        slot = floor(slot, archives[index + 1].step)
+    return now - slot >= archives[index].duration - EDGE_SECONDS
+
+
+def is_ripe(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, now: int) -> bool:
+    """Is the whole slot beyond the next finer archive, so that Carbon writes it where it belongs?
+
+    Or does it hold one bucket only, so that it does not matter?
+    """
+    index = _index(archives, step)
+    return index == 0 or bucket % step == 0 or now - slot - step >= archives[index - 1].duration + EDGE_SECONDS
+
+
+def ripe(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, int]]:
+    """Yield, for each step, the newest slot that may be sent."""
+    yield archives[0].step, now
+    for finer, archive in pairwise(archives):
+        yield archive.step, now - archive.step - finer.duration - EDGE_SECONDS
+
+
+def placed(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int] | None:
+    """Return the slot and the step that a bucket belongs to; None when it is too old for all archives."""
+    for archive in archives:
+        slot = floor(bucket, archive.step)
+        if not has_left(archives, slot, archive.step, now):
+            return slot, archive.step
+    return None
+
+
+def merged(archives: Sequence[Archive], slot: int, step: int) -> tuple[int, int] | None:
+    """Return the slot and the step that a slot goes to when it has left its archive; None when it goes nowhere."""
+    index = _index(archives, step) + 1
+    return (floor(slot, archives[index].step), archives[index].step) if index < len(archives) else None
+
+
+def oldest_shown(archives: Sequence[Archive], now: int) -> int:
+    """Return the oldest bucket that can be shown, delivered and replayed."""
+    return now - archives[-1].duration + EDGE_SECONDS + ROOM_SECONDS
+
+
+def _index(archives: Sequence[Archive], step: int) -> int:
+    """Find the archive of a step; a step that Carbon was configured with once belongs to the next coarser one."""
+    return next((n for n, archive in enumerate(archives) if archive.step >= step), len(archives) - 1)

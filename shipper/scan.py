@@ -1,0 +1,68 @@
+"""Core. Reading a table by ids: forwards over windows that tile, backwards to where a time began."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from shipper.ledger import Tally
+from shipper.model import ALWAYS, Job, Query, Row, Span, Window
+from shipper.window import next_window
+
+
+class Source(Protocol):
+    """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
+
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Return the smallest id in (after, upto] that the table holds, upto if it holds none."""
+
+    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
+        """Return the largest id up to one that the table holds, and that row's time; 0 when it holds none."""
+
+    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+        """Return the smallest id of a row in the window with a bucket in the span, whatever the conditions.
+
+        With open_above also of a row above that id which has no time yet. None when there is none.
+        """
+
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+        """Count the window's rows whose bucket is in the span, or that have no time, by bucket and group.
+
+        Raises:
+            SourceUnavailable: no answer, or not in time.
+            QueryRefused: the database will not run it.
+        """
+
+
+class Captured(NamedTuple):
+    """One transaction of a capture."""
+
+    window: Window | None
+    """None when no id is new."""
+    rows: int
+    tally: Tally
+
+
+def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
+    """Read all windows of (after, upto] in order."""
+    first = None
+    while after < upto:
+        window = next_window(after, upto, chunk=job.chunk, first=first)
+        rows = source.read(job.query, window, span)
+        yield window, rows
+        after = window.upto
+        # behind an empty window there may be a hole: purged rows, or a jump of the ids by 10^12
+        first = None if rows or after == upto else source.first_id(job.query, after, upto)
+
+
+def walk_back(job: Job, upto: int, span: Span, *, source: Source, open_above: int | None = None) -> int:
+    """Return an id at or below upto above which the rows of a span are.
+
+    Ids and times grow together by and large: the first chunk without such a row ends the search.
+    """
+    low = upto
+    while (newest := source.newest(job.query, upto)[0]) > 0:
+        window = Window(max(0, newest - job.chunk), newest)
+        found = source.first_in(job.query, window, span, open_above=open_above)
+        if found is None:
+            break
+        low, upto = found - 1, window.after
+    return low

@@ -1,0 +1,205 @@
+"""Edge. SQLAlchemy: how each kind of database is reached, what its sessions are like, what its errors mean.
+
+Sessions are read-only, in UTC, READ COMMITTED and autocommit: no transaction outlives its statement, so a reused
+connection sees new rows and a send never happens inside one (an open reader blocks ALTER TABLE, which then blocks
+every INSERT).
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from pymysql.constants import CR, ER
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
+
+CONNECT_SECONDS = 5
+GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
+LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
+
+Tls = Literal["verify-identity", "verify-ca", "off"]
+
+_NAMES = "Check the names in the job against the table, and the grants of the source's user."
+_DATABASE = "Check the database in `url`, and the grants of the source's user."
+_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
+_SERVER = "Is the database up, and does `url` name its host and port?"
+_TLS = "Name the server's authority with `tls_ca`; or, on a network that you trust, set tls to verify-ca or off."
+_REFUSED: dict[object, str] = {  # what somebody must mend, and how: MySQL's numbers, PostgreSQL's SQLSTATEs
+    ER.ACCESS_DENIED_ERROR: _LOGIN,
+    ER.DBACCESS_DENIED_ERROR: _DATABASE,
+    ER.BAD_DB_ERROR: _DATABASE,
+    ER.TABLEACCESS_DENIED_ERROR: _NAMES,
+    ER.COLUMNACCESS_DENIED_ERROR: _NAMES,
+    ER.BAD_FIELD_ERROR: _NAMES,
+    ER.NO_SUCH_TABLE: _NAMES,
+    ER.PARSE_ERROR: _NAMES,
+    "28": _LOGIN,  # classes of SQLSTATE: PostgreSQL's manual, appendix A
+    "3D": _DATABASE,
+    "42": _NAMES,
+    "22": "A value does not fit its column: look at `where`, `where_sql` and `sql`.",
+}
+# where a driver has words only: SQLite, and psycopg while it connects
+_REFUSING = {
+    "no such": _NAMES,
+    "syntax error": _NAMES,
+    "authentication failed": _LOGIN,
+    'role "': _LOGIN,
+    'database "': _DATABASE,
+}
+_MISSING = {
+    "certificate": _TLS,
+    "SSL": _TLS,
+    "unable to open": "Does the file of `url` exist, readable for this user?",
+    "connection": _SERVER,
+}
+_NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
+
+
+class Access(NamedTuple):
+    """How a database is reached."""
+
+    url: sa.URL
+    timeout: int
+    """What a statement may take, seconds."""
+    option_file: str | None = None
+    """A MySQL option file with user and password."""
+    tls: Tls | None = None
+    """None is verify-identity for a host that is not loopback, else off."""
+    tls_ca: str | None = None
+    """A file of certificates; None is the system's."""
+
+    @property
+    def kind(self) -> str:
+        """Return mysql, mariadb, postgresql or sqlite."""
+        return self.url.get_backend_name()
+
+    @property
+    def verifies(self) -> Tls:
+        """Return what is verified of the server."""
+        is_local = self.url.host in LOOPBACK or "unix_socket" in self.url.query or str(self.url.host).startswith("/")
+        return self.tls or ("off" if is_local else "verify-identity")
+
+    def __str__(self) -> str:
+        url = self.url
+        if self.kind == "sqlite":
+            return f"sqlite {url.database}"
+        return f"{self.kind} {url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"
+
+
+def engine(access: Access, *, threads: int) -> sa.Engine:
+    """Make an engine, connecting nowhere yet."""
+    is_sqlite = access.kind == "sqlite"
+    arguments = {"sqlite": _sqlite, "postgresql": _postgresql}.get(access.kind, _mysql)
+    made = sa.create_engine(
+        _read_only(access.url) if is_sqlite else access.url,
+        isolation_level="AUTOCOMMIT",
+        # as many connections as threads: one beyond the pool would be opened and closed at every use
+        pool_size=threads,
+        max_overflow=0,
+        pool_timeout=access.timeout,
+        pool_pre_ping=not is_sqlite,
+        connect_args=arguments(access),
+        poolclass=sa.pool.QueuePool,
+    )
+    sa.event.listen(made, "connect", _preparing(access))
+    return made
+
+
+def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
+    """Say in one line what the driver said; never the statement's values."""
+    original = error.orig
+    arguments = original.args if original else ()
+    code = arguments[0] if arguments and isinstance(arguments[0], int) else None
+    state = getattr(original, "sqlstate", None) or ""
+    message = f"{step}: {str(arguments[-1] if arguments else original).partition(chr(10))[0]}"
+    if hint := _REFUSED.get(code) or _REFUSED.get(state[:2]):
+        return QueryRefused(message, hint=hint)
+    for words, hint in _REFUSING.items():
+        if words in message:
+            return QueryRefused(message, hint=hint)
+    found = next((hint for words, hint in _MISSING.items() if words in message), None)
+    return SourceUnavailable(message, hint=found or (_SERVER if code in _NO_SERVER else None))
+
+
+def _mysql(access: Access) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": access.timeout + GRACE_SECONDS,
+        "write_timeout": access.timeout + GRACE_SECONDS,
+        "charset": "utf8mb4",
+    }
+    if access.option_file:
+        arguments["read_default_file"] = access.option_file
+    if "unix_socket" not in access.url.query and access.url.host is None:
+        arguments["host"] = "127.0.0.1"
+    if access.verifies != "off":
+        # a context of our own: PyMySQL's verifies nothing without a file of authorities
+        context = _context(access)
+        context.check_hostname = access.verifies == "verify-identity"
+        arguments["ssl"] = context
+    return arguments
+
+
+def _context(access: Access) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=access.tls_ca)
+    except OSError as error:  # an SSLError is one
+        reason = error.strerror or error
+        hint = "Name a file of certificates (PEM) there, readable for this user."
+        raise ConfigError(f"read tls_ca {access.tls_ca}: {reason}", hint=hint) from error
+
+
+def _postgresql(access: Access) -> dict[str, Any]:
+    modes = {"verify-identity": "verify-full", "verify-ca": "verify-ca", "off": "disable"}
+    arguments: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "sslmode": modes[access.verifies],
+        # psycopg has no time-out for an answer: the server's limit, and the kernel's patience with a silent peer
+        "tcp_user_timeout": (access.timeout + GRACE_SECONDS) * 1000,
+        "keepalives_idle": access.timeout,
+        "application_name": "shipper",
+        "options": f"-c statement_timeout={access.timeout * 1000} -c default_transaction_read_only=on -c TimeZone=UTC",
+    }
+    if access.verifies != "off":
+        arguments["sslrootcert"] = access.tls_ca or ssl.get_default_verify_paths().cafile or "system"
+    return arguments
+
+
+def _sqlite(access: Access) -> dict[str, Any]:
+    return {"timeout": access.timeout, "check_same_thread": False}
+
+
+def _read_only(url: sa.URL) -> sa.URL:
+    """Open SQLite by URI, because a plain path that is mistyped would make an empty database."""
+    return url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
+
+
+def _preparing(access: Access) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    """Return what makes a new session read-only, in UTC, READ COMMITTED, with the statement limit on the server."""
+
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        if access.kind == "postgresql":
+            return  # all said in the options of the connection
+        cursor = connection.cursor()
+        if access.kind == "sqlite":
+            cursor.execute("PRAGMA query_only = ON")
+        else:
+            _prepare_mysql(cursor, access)
+        cursor.close()
+
+    return prepare
+
+
+def _prepare_mysql(cursor: Any, access: Access) -> None:
+    cursor.execute("SET time_zone = '+00:00'")
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    cursor.execute("SET SESSION TRANSACTION READ ONLY")
+    cursor.execute("SELECT VERSION()")
+    if "MariaDB" in str(cursor.fetchone()):
+        cursor.execute(f"SET SESSION max_statement_time = {access.timeout}")
+    else:  # MySQL counts in milliseconds
+        cursor.execute(f"SET SESSION max_execution_time = {access.timeout * 1000}")

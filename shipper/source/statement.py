@@ -1,0 +1,228 @@
+"""Edge. SQLAlchemy: a job's query as statements on a range of ids, and what their rows mean.
+
+The columns of a table are named with it: to SQLite a bare name that is no column would be a string.
+"""
+
+import decimal
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from shipper.errors import QueryRefused
+from shipper.fold import exact
+from shipper.model import ALWAYS, Condition, Group, Kind, Query, Row, Scalar, Span, Value, Window
+from shipper.source.dialect import Epoch, Text
+
+QUARTER_SECONDS = 900  # all zones of today differ from UTC by a multiple of it
+DAY_SECONDS = 86_400  # no zone differs by more
+MOST = 1e300  # a value beyond it could not be added to and stay a number for Carbon
+
+_AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]] = {
+    Kind.SUM: sa.func.sum,
+    Kind.MAX: sa.func.max,
+    Kind.MIN: sa.func.min,
+}
+_OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any]]], sa.ColumnElement[bool]]] = {
+    "in": lambda column, values: column == values[0] if len(values) == 1 else column.in_(values),
+    "not": lambda column, values: column != values[0] if len(values) == 1 else column.not_in(values),
+    "like": lambda column, values: column.like(values[0]),
+    "ge": lambda column, values: column >= values[0],
+    "gt": lambda column, values: column > values[0],
+    "le": lambda column, values: column <= values[0],
+    "lt": lambda column, values: column < values[0],
+}
+
+
+def table_of(query: Query) -> sa.TableClause:
+    """Name the table and all columns that a query uses."""
+    schema, _, name = query.table.rpartition(".")
+    names = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
+    names |= {measure.column for measure in query.measures if measure.column}
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
+    return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
+
+
+def counted(query: Query, window: Window, span: Span) -> sa.Executable:
+    """Select the bucket, the group columns, the rows and the measures, of one window."""
+    if query.sql is not None:
+        return sa.text(query.sql).bindparams(after=window.after, upto=window.upto)
+    table = table_of(query)
+    epoch = Epoch(table.c[query.time]) if query.time else None
+    bucket: sa.ColumnElement[Any] = sa.null() if epoch is None else _floor(epoch, _grain(query))
+    columns: list[sa.ColumnElement[Any]] = [bucket, *(Text(table.c[name]) for name in query.by)]
+    # labels that no table has: GROUP BY would take the table's column for the label
+    labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
+    measures = [_AGGREGATES[kind](table.c[column]) for _, kind, column in query.measures if column]
+    conditions = [table.c[query.id] > window.after, table.c[query.id] <= window.upto]
+    conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
+    if query.where_sql:  # on lines of its own: it may end in a comment
+        conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
+    if epoch is not None and span != ALWAYS:
+        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query.zone)))
+    statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *measures).select_from(table).where(*conditions)
+    keys = labelled if query.time else labelled[1:]
+    if not keys:  # one row also when nothing matches: leave it out
+        return statement.having(sa.func.count() > 0)
+    return statement.group_by(*(sa.text(key.name) for key in keys))
+
+
+def smallest(query: Query, window: Window, span: Span, open_above: int | None) -> sa.Select[tuple[Any]]:
+    """Select the smallest id of a row with a time in the span, or perhaps without a time."""
+    table = table_of(query)
+    identity, epoch = table.c[query.id], Epoch(table.c[query.time or query.id])
+    wanted = _within(epoch, span, query.zone)
+    if open_above is not None:
+        wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > open_above))
+    return sa.select(sa.func.min(identity)).where(identity > window.after, identity <= window.upto, wanted)
+
+
+def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
+    """Read the rows of `counted`.
+
+    Raises:
+        QueryRefused: a value is not what the query says.
+    """
+    rows = [_row(query, row) for row in result] if query.sql is None else _own_rows(query, result)
+    return [row for row in rows if row.bucket is None or row.bucket in span]
+
+
+def utc(epoch: int, zone: str) -> int:
+    """Return the epoch seconds of a time that stands in a column as if it were UTC.
+
+    Of an hour that the clock shows twice, in autumn, it is the first.
+    """
+    return epoch if zone == "UTC" else epoch + _offset(epoch // QUARTER_SECONDS, zone)
+
+
+def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
+    """Return the measures of a statement of one's own: what is neither a label nor the bucket.
+
+    Raises:
+        QueryRefused: a column that the job speaks of is missing.
+    """
+    for name in (*query.by, *([query.time] if query.time else [])):
+        if name not in columns:
+            raise QueryRefused(f"read by sql: its result has no column {name!r}", hint=f"It has: {', '.join(columns)}.")
+    measures = [name for name in columns if name not in query.by and name != query.time]
+    wrong = [name for name in measures if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) or columns.count(name) > 1]
+    if wrong or not measures:
+        reason = f"the column {wrong[0]!r} cannot be a measure's name" if wrong else "its result has no measure"
+        raise QueryRefused(f"read by sql: {reason}", hint="Name each by itself, as in `COUNT(*) AS count`.")
+    return measures
+
+
+def _row(query: Query, row: sa.Row[Any]) -> Row:
+    groups = len(query.by) + 1
+    count, others = row[groups], iter(row[groups + 1 :])
+    values = tuple(number(next(others), column) if column else count for _, _, column in query.measures)
+    bucket = None if row[0] is None else _utc_bucket(int(row[0]), query)
+    return Row(bucket, group_of(row[1:groups]), count, values)
+
+
+def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
+    columns = list(result.keys())
+    labels_of(query, columns)
+    rows = []
+    for row in result.mappings():
+        values = tuple(number(row[measure.name], measure.name) for measure in query.measures)
+        count = number(row.get("count"), "count")
+        bucket = None
+        if query.time is not None and row[query.time] is not None:
+            bucket = _utc_bucket(_epoch(row[query.time], query.time), query)
+        group = group_of([row[name] for name in query.by])
+        rows.append(Row(bucket, group, count if isinstance(count, int) else 1, values))
+    return rows
+
+
+def group_of(values: Iterable[object]) -> Group:
+    """Return group values as text, whatever bytes they are."""
+    return tuple(
+        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else None if value is None else str(value)
+        for value in values
+    )
+
+
+def number(value: object, column: str | None) -> Value | None:
+    """Return an exact number.
+
+    Raises:
+        QueryRefused: it is none that Carbon could hold.
+    """
+    if value is None or (isinstance(value, int) and abs(value) < MOST):
+        return value if value is None else int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        value = decimal.Decimal(repr(value))
+    if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value) < MOST:
+        return exact(value)
+    raise QueryRefused(
+        f"read measure: {column} comes to {value!r:.60}, which is not a number for Carbon",
+        hint="Measure a numeric column, and leave such rows out with `where` or `where_sql`.",
+    )
+
+
+def _epoch(value: object, column: str) -> int:
+    """Read the event time of a statement of one's own: epoch seconds, or a time without a zone."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return math.floor((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    if isinstance(value, date):
+        return math.floor(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp())
+    if isinstance(value, int | float | decimal.Decimal):
+        return math.floor(value)
+    raise QueryRefused(
+        f"read by sql: {column} is {value!r:.60}, which is not a time", hint="Select a time or an epoch."
+    )
+
+
+def _holds(column: sa.ColumnElement[Any], condition: Condition) -> sa.ColumnElement[bool]:
+    if condition.operator == "null":
+        return column.is_(None) if condition.values[0] else column.is_not(None)
+    return _OPERATORS[condition.operator](column, [_bound(value) for value in condition.values])
+
+
+def _bound(value: Scalar) -> sa.BindParameter[Any]:
+    """Bind a value without a type of SQLAlchemy's: PostgreSQL compares no timestamp with a VARCHAR."""
+    return sa.bindparam(None, value, type_=sa.types.NullType())
+
+
+def _grain(query: Query) -> int:
+    """Return what to group times by: buckets, or what buckets of UTC can be put together from."""
+    return query.bucket if query.zone == "UTC" else math.gcd(query.bucket, QUARTER_SECONDS)
+
+
+def _utc_bucket(epoch: int, query: Query) -> int:
+    moment = utc(epoch, query.zone)
+    return moment - moment % query.bucket
+
+
+def _floor(epoch: sa.ColumnElement[int], length: int) -> sa.ColumnElement[int]:
+    """Floor to a bucket; also right before 1970, where % is negative."""
+    size: sa.ColumnElement[int] = sa.literal_column(str(length))
+    return epoch - ((epoch % size) + size) % size
+
+
+def _within(epoch: sa.ColumnElement[int], span: Span, zone: str) -> sa.ColumnElement[bool]:
+    """Is the time in the span? With a zone it is decided to the day; `rows_of` knows better."""
+    margin = 0 if zone == "UTC" else DAY_SECONDS
+    start = epoch >= sa.literal_column(str(span.start - margin))
+    return sa.and_(start, epoch < sa.literal_column(str(span.end + margin)))
+
+
+@lru_cache(20_000)
+def _offset(quarter: int, zone: str) -> int:
+    """Return what to add to a zone's clock to have UTC, seconds."""
+    naive = quarter * QUARTER_SECONDS
+    try:
+        local = datetime.fromtimestamp(naive, UTC).replace(tzinfo=ZoneInfo(zone))
+        return math.floor(local.timestamp()) - naive
+    except (OverflowError, ValueError):  # at either end of the calendar
+        return 0

@@ -1,0 +1,219 @@
+"""Edge. The one transaction of a capture or a recount: totals, what they stand for, how far the job has come."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from shipper.errors import ConfigError
+from shipper.ledger import Done
+from shipper.model import Group, Key, Kind, Measure, Value, Window
+from shipper.state.schema import NOW
+
+_SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
+
+# A job with nothing waiting has nothing to send: its watermark follows captured at once.
+_CAPTURED = f"""
+    UPDATE watermark
+    SET value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END, captured = :upto, updated = {NOW}
+    WHERE job = :job AND captured = :after"""
+_COMPLETE = """
+    UPDATE watermark SET complete_until = strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch')
+    WHERE job = :job AND :complete_until IS NOT NULL"""
+_PROGRESS = """
+    UPDATE job SET
+        closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
+        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END
+    WHERE job = :job"""
+_TOTAL = """
+    INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed
+    WHERE value IS NOT excluded.value"""
+_ZERO = f"""
+    INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
+    SELECT :slot, :step, id, 0, :revision, 1 FROM series
+    WHERE job = :job AND kind IN {_SUMS} AND first_slot < :slot AND last_slot >= :seen_since"""
+_DECLARED = f"""
+    INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
+    SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {_SUMS}"""
+_FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? AND step < ?"
+_TAKE = "DELETE FROM total WHERE slot = ? AND step = ? AND series = ? RETURNING value"
+_STORED = f"""
+    SELECT series.id, path, slot, step FROM series JOIN total ON total.series = series.id
+    WHERE slot >= ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
+# ids as text: the longer is the larger
+_SLOT = """
+    INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch())
+    ON CONFLICT DO UPDATE SET changed = excluded.changed,
+        after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
+            THEN excluded.after ELSE after END,
+        upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
+            THEN excluded.upto ELSE upto END"""
+_CLAIM = 'INSERT INTO series (path, job, "group", measure, kind) VALUES (?, ?, ?, ?, ?)'
+_SEEN = """
+    UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
+    WHERE id = ?2 AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
+_UNSHOWN = """
+    INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
+# at the end of its minute these ids were there for certain, and a day has 1,440
+_HORIZON = "INSERT OR REPLACE INTO horizon (job, time, id) VALUES (?, (? / 60 + 1) * 60, ?)"
+
+
+class Recording:
+    """One open transaction of State.recording: see shipper.ledger.Recording."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, job: str, captured: int, window: Window | None, revision: int
+    ) -> None:
+        self.is_written = False
+        self._connection = connection
+        self._job = job
+        self._after, self._upto = (window.after, window.upto) if window else (captured, captured)
+        self._revision = revision
+        self._series: dict[str, int] = {}
+        self._puts = 0
+        self._groups: int | None = None
+        self._new_groups: set[str] = set()
+        self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self._slots: set[tuple[int, int]] = set()
+        self._gone: dict[tuple[int, int], bool] = {}
+        self._pruned = connection.execute("SELECT start, end FROM pruned WHERE job = ?", (job,)).fetchall()
+
+    def is_pruned(self, time: int) -> bool:
+        """Was the slot that holds time pruned?"""
+        return any(start <= time < end for start, end in self._pruned)
+
+    def has_gone(self, slot: int, step: int) -> bool:
+        """Does the job have a total in this slot of a coarser archive?"""
+        if (slot, step) not in self._gone:
+            row = self._one("SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ?", self._job, slot, step)
+            self._gone[slot, step] = row is not None
+        return self._gone[slot, step]
+
+    def has_group(self, group: Group) -> bool:
+        """Does the group have series?"""
+        statement = 'SELECT 1 FROM series WHERE job = ? AND "group" = ? LIMIT 1'
+        return self._one(statement, self._job, json.dumps(group)) is not None
+
+    def count_groups(self) -> int:
+        """Return how many groups have series."""
+        if self._groups is None:
+            self._groups = self._one('SELECT COUNT(DISTINCT "group") FROM series WHERE job = ?', self._job)[0]
+            self._new_groups.clear()
+        return self._groups + len(self._new_groups)
+
+    def claim(self, path: str, group: Group, measure: Measure) -> bool:
+        """Make the path this job's group's measure's if it is nobody's; return whether it is that now."""
+        raw = json.dumps(group)
+        owner = self._one('SELECT id, job, "group", measure, kind FROM series WHERE path = ?', path)
+        if owner is not None and owner[1] != self._job:
+            raise ConfigError(
+                f"name {path}: it belongs to job {owner[1]}",
+                hint="Give one of them another `name`: two jobs must not write the same series.",
+            )
+        if owner is None:
+            series = self._connection.execute(
+                _CLAIM, (path, self._job, raw, measure.name, measure.kind.value)
+            ).lastrowid
+            assert series is not None
+            self._new_groups.add(raw)
+        elif owner[2:4] == (raw, measure.name):
+            series = owner[0]
+            if owner[4] != measure.kind:
+                self._connection.execute("UPDATE series SET kind = ? WHERE id = ?", (measure.kind.value, series))
+        else:
+            return False
+        self._series[path] = series
+        return True
+
+    def take(self, key: Key) -> list[Value]:
+        """Return the total of a key, whose path is claimed, and take away those of finer slots within it."""
+        series = self._series[key.path]
+        row = self._one("SELECT value FROM total WHERE slot = ? AND step = ? AND series = ?", *key[1:], series)
+        found = [row] if row else []
+        for place in self._finer_places(key.slot, key.step):
+            found += self._connection.execute(_TAKE, (*place, series)).fetchall()
+        return [loaded(value) for (value,) in found]
+
+    def stored(self, since: int, measures: Iterable[str]) -> list[Key]:
+        """Return the keys of counts and sums of the job's measures in slots from since on, and claim their paths."""
+        keys = []
+        asked = (since, self._job, json.dumps(list(measures)))
+        for series, path, slot, step in self._connection.execute(_STORED, asked):
+            self._series[path] = series
+            keys.append(Key(path, slot, step))
+        return keys
+
+    def put(self, key: Key, value: Value, *, is_ripe: bool) -> None:
+        """Store a total whose path is claimed; one that is not ripe is not sent yet. An equal one changes nothing."""
+        total = (key.slot, key.step, self._series[key.path], stored(value), self._revision, 1 if is_ripe else 2)
+        self._puts += self._connection.execute(_TOTAL, total).rowcount
+        self._slots.add((key.slot, key.step))
+
+    def see(self, bucket: int, paths: Iterable[str]) -> None:
+        """Remember that the series had rows in a bucket."""
+        self._connection.executemany(_SEEN, ((bucket, self._series[path]) for path in paths))
+
+    def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
+        """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
+        what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
+        puts = self._connection.execute(_ZERO, what).rowcount
+        for path in declared:
+            puts += self._connection.execute(_DECLARED, (slot, step, self._revision, self._series[path])).rowcount
+        if puts:
+            self._puts += puts
+            self._slots.add((slot, step))
+
+    def write(self, done: Done) -> None:
+        """Store how far the job has come. The last call."""
+        progress: dict[str, Any] = {
+            "job": self._job,
+            "after": str(self._after),
+            "upto": str(self._upto),
+            "totals": self._puts,
+            "complete_until": done.complete_until,
+            "closed_until": done.closed_until,
+            "low": None if done.low is None else str(done.low),
+            "is_recounted": done.is_recounted,
+        }
+        self.is_written = self._connection.execute(_CAPTURED, progress).rowcount == 1
+        self._connection.execute(_COMPLETE, progress)
+        self._connection.execute(_PROGRESS, progress)
+        seen_from = self._after if done.seen_from is None else done.seen_from
+        ids = (str(seen_from), str(self._upto))
+        self._connection.executemany(_SLOT, ((self._job, *slot, *ids) for slot in self._slots))
+        self._count(done)
+        if done.low is not None:
+            self._connection.execute(_HORIZON, (self._job, done.complete_until, str(self._upto)))
+
+    def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
+        """Return the job's slots of finer archives within a slot."""
+        if (slot, step) not in self._finer:
+            span = (self._job, slot, slot + step, step)
+            self._finer[slot, step] = self._connection.execute(_FINER, span).fetchall()
+        return self._finer[slot, step]
+
+    def _count(self, done: Done) -> None:
+        """Add to the counters of what cannot be shown, or set them."""
+        counts = dict.fromkeys(done.replaces, 0) | dict(done.unshown)
+        self._connection.executemany(
+            _UNSHOWN, ((self._job, cause.value, rows, cause in done.replaces) for cause, rows in counts.items())
+        )
+
+    def _one(self, statement: str, *values: object) -> Any:
+        return self._connection.execute(statement, values).fetchone()
+
+
+def stored(value: Value) -> int | str:
+    """Return a value as the state keeps it: SQLite's integers end at 2^63 - 1."""
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else str(value)
+
+
+def loaded(value: int | str) -> Value:
+    """Return a value that the state has kept."""
+    if isinstance(value, int):
+        return value
+    number = Decimal(value)
+    return int(number) if number == number.to_integral_value() else number

@@ -1,0 +1,41 @@
+"""Edge. How far each job has come, as the state file tells whoever asks."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from shipper.model import Position, Standing
+from shipper.state.schema import reader
+
+POSITION = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
+_STANDING = """
+    WITH waiting (job, totals) AS (
+        SELECT series.job, COUNT(*) FROM (
+            SELECT series FROM total INDEXED BY total_changed WHERE changed = 1
+            UNION ALL SELECT series FROM total INDEXED BY total_parked WHERE changed = 2
+        ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
+    SELECT job, COALESCE((SELECT totals FROM waiting WHERE waiting.job = watermark.job), 0), (
+        SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
+        source, id_table, id_column, value, captured, complete_until, updated
+    FROM watermark"""
+
+
+def standings(path: str) -> dict[str, Standing]:
+    """Read how far each job has come, by job, without disturbing the process that holds the state.
+
+    Raises:
+        StateCorrupt: it is damaged, foreign or newer.
+        ConfigError: there is no such file, or it may not be read.
+    """
+    with reader(path) as connection:
+        rows = connection.execute(_STANDING).fetchall()
+    return {
+        job: Standing(position_of(position), unproven, json.loads(unshown))
+        for job, unproven, unshown, *position in rows
+    }
+
+
+def position_of(row: Sequence[Any]) -> Position:
+    """Read a row of POSITION."""
+    source, table, identity, value, captured, complete_until, updated = row
+    return Position(source, table, identity, int(value), int(captured), complete_until, updated)

@@ -1,0 +1,412 @@
+"""The cases. Values are such that every database has them exactly."""
+
+from table import Case, Event, actions, at
+
+_ALL = 'by = []\nname = "x.{measure}"\n'
+_MEASURES = (
+    'measure = { count = "count", ms = "sum:duration_ms", slowest = "max:duration_ms", fastest = "min:duration_ms" }\n'
+)
+_OUTCOMES = [
+    Event(1, outcome="ok", duration_ms=5),
+    Event(2, outcome="failure", duration_ms=10),
+    Event(3, outcome="failure", duration_ms=None),
+    Event(4, outcome=None, duration_ms=20),
+    Event(5, outcome="login_x", duration_ms=30),
+]
+
+
+def _where(where: str, count: int, name: str) -> Case:
+    """Count the five rows above under a condition."""
+    expected: dict[str, dict[str, float]] = {" count": {"14:00": count}} if count else {}
+    return Case(f"where {name}", _OUTCOMES, expected, _ALL + where)
+
+
+ROWS = [
+    Case("empty table", [], {}),
+    Case("one row", at("14:00:00"), {"login count": {"14:00": 1}}),
+    Case("one minute", at(*["14:00:30"] * 7), {"login count": {"14:00": 7}}),
+    Case(
+        "minutes out of order",
+        at("14:02:00", "14:00:00", "14:01:59", "14:00:59"),
+        {"login count": {"14:00": 2, "14:01": 1, "14:02": 1}},
+    ),
+    Case(
+        "groups",
+        actions("a", "b", "a", "c", "a"),
+        {"a count": {"14:00": 3}, "b count": {"14:00": 1}, "c count": {"14:00": 1}},
+    ),
+    Case("no groups", actions("a", "b", None), {" count": {"14:00": 3}}, _ALL),
+    Case(
+        "two columns",
+        [Event(1, action="a", outcome="x"), Event(2, action="a", outcome="y"), Event(3, action="a", outcome="x")],
+        {"a|x count": {"14:00": 2}, "a|y count": {"14:00": 1}},
+        'by = ["action", "outcome"]\nname = "{outcome}.{action}.{measure}"',
+    ),
+    Case("fixed path", actions("a", "b"), {" count": {"14:00": 2}}, 'by = []\nname = "logins"'),
+    Case(
+        "five minutes",
+        at("14:00:00", "14:04:59", "14:05:00"),
+        {"login count": {"14:00": 2, "14:05": 1}},
+        'bucket = "5m"',
+    ),
+    Case(
+        "an hour",
+        at("13:00:00", "13:59:59", "14:00:00"),
+        {"login count": {"13:00": 2, "14:00": 1}},
+        'bucket = "1h"',
+        zoom=3600,
+    ),
+    Case(
+        "90 minutes",
+        at("12:00:00", "13:29:59", "13:30:00"),
+        {"login count": {"12:00": 2, "13:30": 1}},
+        'bucket = "90m"',
+    ),
+    Case(
+        "seconds",
+        at("14:00:00", "14:00:01", "14:00:01.9"),
+        {"login count": {"14:00": 3}},
+        'bucket = "1s"',
+        retentions="1s:1d,1m:1y",
+    ),
+]
+
+TIMES = [
+    Case("microseconds", at("14:00:59.999999", "14:01:00.000001"), {"login count": {"14:00": 1, "14:01": 1}}),
+    Case("no time", at(None, "14:00:00", None), {"login count": {"14:00": 1}}, unshown={"no_time": 2}),
+    Case("far past", at("1901-01-01 00:00:00", "2025-09-20 00:00:00"), {}, unshown={"too_old": 2}),
+    Case("before the epoch", at("1969-12-31 23:59:59.5", "1970-01-01 00:00:00"), {}, unshown={"too_old": 2}),
+    Case("far future", at("2106-02-07 06:28:16", "9999-12-31 23:59:59"), {}, unshown={"future": 2}),
+    Case(
+        "near future",
+        at("14:14:59", "14:20:59", "14:21:00"),
+        {"login count": {"14:14": 1, "14:20": 1}},
+        unshown={"future": 1},
+    ),
+    Case(
+        "zone west",
+        at("09:00:00", "09:59:59"),
+        {"login count": {"13:00": 1, "13:59": 1}},
+        'time_zone = "America/New_York"',
+    ),
+    Case(
+        "zone half an hour off",
+        at("19:00:00", "19:30:00"),
+        {"login count": {"13:30": 1, "14:00": 1}},
+        'time_zone = "Asia/Kolkata"',
+    ),
+    Case(
+        "zone, hours",
+        at("19:00:00", "19:29:59", "19:30:00"),
+        {"login count": {"13:00": 2, "14:00": 1}},
+        'time_zone = "Asia/Kolkata"\nbucket = "1h"',
+        zoom=3600,
+    ),
+    Case(
+        "zone, the hour that autumn has twice",
+        at("2025-10-26 01:59:59", "2025-10-26 02:30:00", "2025-10-26 03:00:00"),
+        {"login count": {"2025-10-25 23:00:00": 1, "2025-10-26 00:00:00": 1, "2025-10-26 02:00:00": 1}},
+        'time_zone = "Europe/Berlin"',
+        zoom=3600,
+    ),
+    Case(
+        "zone, no time",
+        at(None, "16:00:00"),
+        {"login count": {"14:00": 1}},
+        'time_zone = "Europe/Berlin"',
+        unshown={"no_time": 1},
+    ),
+]
+
+CONDITIONS = [
+    _where('where = { outcome = "ok" }', 1, "a value"),
+    _where('where = { outcome = ["ok", "failure"] }', 3, "any of several"),
+    _where('where = { outcome = { not = "ok" } }', 3, "not a value"),
+    _where('where = { outcome = { not = ["ok", "failure"] } }', 1, "none of several"),
+    _where('where = { outcome = { like = "login_%" } }', 1, "like"),
+    _where('where = { outcome = { like = "%i%" } }', 3, "like within"),
+    _where("where = { duration_ms = { ge = 10, lt = 30 } }", 2, "a range"),
+    _where("where = { duration_ms = { gt = 10 } }", 2, "more than"),
+    _where("where = { duration_ms = { le = 10 } }", 2, "at most"),
+    _where("where = { outcome = { null = true } }", 1, "null"),
+    _where("where = { outcome = { null = false } }", 4, "not null"),
+    _where("where = { duration_ms = { not = 10 } }", 3, "not a number"),
+    _where("where = { id = [1, 3], duration_ms = 5 }", 1, "two columns"),
+    _where("where = { created_at = { ge = 2026-09-21 14:00:01 } }", 0, "a time"),
+    _where('where_sql = "duration_ms * 2 > 20 OR outcome IS NULL"', 2, "sql"),
+    _where('where = { outcome = "failure" }\nwhere_sql = "duration_ms IS NULL -- a comment"', 1, "sql and more"),
+    _where("where_sql = \"outcome LIKE '%ail%' AND ':x' = ':x'\"", 2, "sql with percent and colon"),
+    _where('where = { outcome = "nothing" }', 0, "nothing"),
+]
+
+MEASURES = [
+    Case(
+        "measures",
+        [Event(1, duration_ms=5), Event(2, duration_ms=7), Event(3, duration_ms=-1)],
+        {
+            "login count": {"14:00": 3},
+            "login ms": {"14:00": 11},
+            "login slowest": {"14:00": 7},
+            "login fastest": {"14:00": -1},
+        },
+        _MEASURES,
+    ),
+    Case(
+        "measures of nothing",
+        [Event(1), Event(2, "14:01:00", duration_ms=0)],
+        {
+            "login count": {"14:00": 1, "14:01": 1},
+            "login ms": {"14:01": 0},
+            "login slowest": {"14:01": 0},
+            "login fastest": {"14:01": 0},
+        },
+        _MEASURES,
+    ),
+    Case(
+        "sum of decimals",
+        [Event(1, amount=0.5), Event(2, amount=0.25), Event(3, amount=-1.0)],
+        {"login sum": {"14:00": -0.25}},
+        'measure = { sum = "sum:amount" }',
+    ),
+    Case(
+        "sum that becomes whole",
+        [Event(1, amount=0.5), Event(2, amount=0.5)],
+        {"login sum": {"14:00": 1}},
+        'measure = { sum = "sum:amount" }',
+    ),
+    Case(
+        "sum of large numbers",
+        [Event(number, amount=2**55) for number in range(1, 20)],
+        {"login sum": {"14:00": 19 * 2.0**55}},
+        'measure = { sum = "sum:amount" }',
+    ),
+    Case(
+        "extremes of decimals",
+        [Event(1, amount=0.5), Event(2, amount=-2.25), Event(3, amount=1e3)],
+        {"login most": {"14:00": 1000}, "login least": {"14:00": -2.25}},
+        'measure = { most = "max:amount", least = "min:amount" }',
+    ),
+]
+
+NAMES = [
+    Case(
+        "case",
+        actions("Login", "login", "LOGIN"),
+        {f"{name} count": {"14:00": 1} for name in ("Login", "login", "LOGIN")},
+    ),
+    Case("blanks", actions("a", "a ", " a"), {f"{name} count": {"14:00": 1} for name in ("a", "a ", " a")}),
+    Case(
+        "null and empty",
+        actions(None, "", "none", "empty"),
+        {f"{name} count": {"14:00": 1} for name in ("NULL", "", "none", "empty")},
+    ),
+    Case(
+        "collisions",
+        actions("a b", "a_b", "a.b", "a/b", "a b"),
+        {"a b count": {"14:00": 2}, "a_b count": {"14:00": 1}, "a.b count": {"14:00": 1}, "a/b count": {"14:00": 1}},
+    ),
+    Case(
+        "poison",
+        actions("a\nb 1 2", "..", "*", "{x}", "a;b=c", "\u00e9\u4e16", "x" * 64),
+        {f"{name} count": {"14:00": 1} for name in ("a\nb 1 2", "..", "*", "{x}", "a;b=c", "\u00e9\u4e16", "x" * 64)},
+    ),
+    Case(
+        "quotes",
+        actions("it's", 'a"b', "a\\b", "%s", ":x"),
+        {f"{name} count": {"14:00": 1} for name in ("it's", 'a"b', "a\\b", "%s", ":x")},
+    ),
+    Case(
+        "tags",
+        actions("a", "b c"),
+        {"a count": {"14:00": 1}, "b c count": {"14:00": 1}},
+        'name = "x.{measure}"\ntags = { action = "{action}", dc = "eu" }',
+    ),
+]
+
+IDS = [
+    Case(
+        "holes",
+        [*at("14:00:00", "14:00:01"), *at("14:00:02", start=10**12), *at("14:00:03", start=10**18)],
+        {"login count": {"14:00": 4}},
+    ),
+    Case("largest id", at("14:00:00", start=2**63 - 1), {"login count": {"14:00": 1}}),
+    Case(
+        "from an id",
+        at(*["13:00:00"] * 3, *["14:00:00"] * 3),
+        {"login count": {"13:00": 3, "14:00": 3}},
+        "start = 3",
+        there_before=6,
+    ),
+    Case(
+        "from an id within a slot",
+        at(*["14:00:00"] * 4, "14:01:00"),
+        {"login count": {"14:00": 4, "14:01": 1}},
+        "start = 2",
+        there_before=5,
+    ),
+    Case(
+        "from now",
+        at("13:00:00", "14:13:59", "14:14:00", "14:14:30"),
+        {"login count": {"14:14": 2}},
+        'start = "now"',
+        there_before=3,
+    ),
+    Case(
+        "from now, several minutes late",
+        at("14:00:00", "14:00:00", "14:14:01"),
+        {"login count": {"14:00": 1, "14:14": 1}},
+        'start = "now"',
+        there_before=1,
+    ),
+]
+
+AGES = [
+    Case(
+        "hours of last month",
+        at("2026-08-21 10:00:00", "2026-08-21 10:59:00", "2026-08-21 11:00:00"),
+        {"login count": {"2026-08-21 10:00:00": 2, "2026-08-21 11:00:00": 1}},
+        zoom=3600,
+    ),
+    Case(
+        "before and behind the edge",
+        at("2026-09-14 11:59:00", "2026-09-14 11:00:00", "2026-09-14 15:00:00", "2026-09-14 15:01:00"),
+        {"login count": {"2026-09-14 11:00:00": 2, "2026-09-14 15:00:00": 2}},
+        zoom=3600,
+    ),
+    Case(
+        "measures of last month",
+        [Event(number, "2026-08-21 10:00:00", duration_ms=number) for number in (3, 5, 4)],
+        {
+            "login count": {"2026-08-21 10:00:00": 3},
+            "login ms": {"2026-08-21 10:00:00": 12},
+            "login slowest": {"2026-08-21 10:00:00": 5},
+            "login fastest": {"2026-08-21 10:00:00": 3},
+        },
+        _MEASURES,
+        zoom=3600,
+    ),
+    Case(
+        "hourly buckets need no edge",
+        at("2026-09-14 13:00:00", "2026-09-14 14:00:00", "2026-09-14 15:00:00"),
+        {"login count": {f"2026-09-14 {hour}:00:00": 1 for hour in (13, 14, 15)}},
+        'bucket = "1h"',
+        zoom=3600,
+    ),
+    Case(
+        "one archive",
+        at("2026-09-21 10:00:00", "2026-09-10 10:00:00"),
+        {"login count": {"10:00": 1}},
+        unshown={"too_old": 1},
+        retentions="1m:7d",
+    ),
+    Case(
+        "three archives",
+        at(
+            "2026-09-21 10:00:30",
+            "2026-09-15 10:00:00",
+            "2026-09-15 10:59:00",
+            "2026-07-01 01:00:00",
+            "2026-07-01 23:00:00",
+        ),
+        {"login count": {"2026-09-21 00:00:00": 1, "2026-09-15 00:00:00": 2, "2026-07-01 00:00:00": 2}},
+        zoom=86400,
+        retentions="1m:2d,1h:30d,1d:5y",
+    ),
+]
+
+ZEROS = [
+    Case(
+        "zeros",
+        at("14:10:00", "14:12:00"),
+        {"login count": {"14:10": 1, "14:11": 0, "14:12": 1, "14:13": 0}},
+        'zeros = "7d"',
+        has_order=False,
+    ),
+    Case(
+        "no zeros before a group was seen",
+        at("14:13:00"),
+        {"login count": {"14:13": 1}},
+        'zeros = "7d"',
+        has_order=False,
+    ),
+    Case(
+        "no zeros for extremes",
+        [Event(1, "14:12:00", duration_ms=3)],
+        {"login most": {"14:12": 3}},
+        'zeros = "7d"\nmeasure = { most = "max:duration_ms" }',
+        has_order=False,
+    ),
+    Case(
+        "zeros for as long as seen",
+        at("14:00:00"),
+        {"login count": {"14:00": 1.0} | {f"14:0{minute}": 0.0 for minute in range(1, 6)}},
+        'zeros = "5m"',
+        has_order=False,
+    ),
+]
+
+REVISITED = [
+    Case(
+        "completed later",
+        [Event(1, end_date=None), Event(2, end_date="14:05:00")],
+        {"login count": {"14:05": 1, "14:06": 1}},
+        'time = "end_date"\nrevisit = "15m"',
+        updates=["UPDATE audit_trail SET end_date = '2026-09-21 14:06:00' WHERE id = 1"],
+    ),
+    Case(
+        "never completed",
+        [Event(1, end_date=None), Event(2, end_date="14:05:00")],
+        {"login count": {"14:05": 1}},
+        'time = "end_date"\nrevisit = "15m"',
+    ),
+    Case(
+        "changed within the span",
+        [Event(1, "14:05:00"), Event(2, "14:05:00"), Event(3, "14:06:00")],
+        {"login count": {"14:05": 1, "14:06": 2}},
+        'revisit = "15m"',
+        updates=["UPDATE audit_trail SET created_at = '2026-09-21 14:06:00' WHERE id = 2"],
+    ),
+    Case(
+        "moved to another group",
+        [Event(1, "14:05:00"), Event(2, "14:05:00")],
+        {"login count": {"14:05": 1}, "logout count": {"14:05": 1}},
+        'revisit = "15m"',
+        updates=["UPDATE audit_trail SET action = 'logout' WHERE id = 2"],
+    ),
+    Case(
+        "deleted within the span",
+        at("14:05:00", "14:05:00", "14:05:00"),
+        {"login count": {"14:05": 2}},
+        'revisit = "15m"',
+        updates=["DELETE FROM audit_trail WHERE id = 2"],
+    ),
+    Case(
+        "history of revisited rows",
+        at("2026-08-21 10:00:00", "2026-08-21 10:30:00", "14:00:00"),
+        {"login count": {"2026-08-21 10:00:00": 2, "14:00": 1}},
+        'revisit = "15m"',
+        there_before=3,
+        zoom=3600,
+    ),
+]
+
+SQL = [
+    Case(
+        "sql",
+        [Event(1, action="a", duration_ms=5), Event(2, action="a", duration_ms=7), Event(3, action="b")],
+        {"a n": {"14:00": 2}, "a ms": {"14:00": 12}, "b n": {"14:00": 1}},
+        "sql = 'SELECT action, created_at AS bucket, COUNT(*) AS n, SUM(duration_ms) AS ms FROM audit_trail"
+        " WHERE id > :after AND id <= :upto GROUP BY action, created_at'\n",
+    ),
+    Case(
+        "sql with a join",
+        [Event(1, action="a", outcome="x"), Event(2, action="b", outcome="x"), Event(3, action="a", outcome="y")],
+        {"x n": {"14:00": 1}, "y n": {"14:00": 1}},
+        "sql = '''SELECT t.outcome, MIN(t.created_at) AS bucket, COUNT(*) AS n FROM audit_trail t"
+        " JOIN (SELECT 'a' AS name) names ON names.name = t.action"
+        " WHERE t.id > :after AND t.id <= :upto GROUP BY t.outcome'''\n"
+        'by = ["outcome"]\nname = "x.{outcome}.{measure}"',
+    ),
+]
+
+CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *IDS, *AGES, *ZEROS, *REVISITED, *SQL]

@@ -1,0 +1,96 @@
+"""The table of the cases on each kind of database, seen from the application's side."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from servers import MariaDB, PostgreSQL
+from table import COLUMNS, Event
+
+from shipper.source import Source
+from shipper.source.connect import Access
+
+INSERT = f"INSERT INTO audit_trail ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
+
+
+class Database(Protocol):
+    """An audit_trail that the application writes and the source reads."""
+
+    source: Source
+
+    def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
+        """Run a statement for each row of values, committed."""
+
+    def close(self) -> None:
+        """Let everything go."""
+
+
+class OnMariaDB:
+    """On MariaDB, or MySQL."""
+
+    def __init__(self, server: MariaDB) -> None:
+        url = server.make_database("conformance")
+        self._connection = server.connect("conformance")
+        self.source = Source("app", Access(sa.make_url(url), timeout=30))
+        self.execute("ALTER TABLE audit_trail ADD amount DECIMAL(40, 6)")
+
+    def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
+        """Run a statement for each row of values, committed."""
+        with self._connection.cursor() as cursor:
+            for row in rows:
+                cursor.execute(statement, row or None)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._connection.close()
+        self.source.close()
+
+
+class OnPostgreSQL:
+    """On PostgreSQL."""
+
+    def __init__(self, server: PostgreSQL) -> None:
+        url = server.make_database("conformance")
+        self._connection = server.connect("conformance")
+        self.source = Source("app", Access(sa.make_url(url), timeout=30))
+        self.execute("ALTER TABLE audit_trail ADD amount NUMERIC(40, 6)")
+
+    def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
+        """Run a statement for each row of values, committed."""
+        for row in rows:
+            self._connection.execute(statement.encode(), row or None)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._connection.close()
+        self.source.close()
+
+
+class OnSQLite:
+    """On SQLite."""
+
+    def __init__(self, folder: Path, schema: str) -> None:
+        self._file = folder / "app.db"
+        self.source = Source("app", Access(sa.make_url(f"sqlite:///{self._file}"), timeout=30))
+        self.execute(schema)
+        self.execute("ALTER TABLE audit_trail ADD amount NUMERIC")
+
+    def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
+        """Run a statement for each row of values, committed."""
+        with closing(sqlite3.connect(self._file)) as connection, connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            for row in rows:
+                connection.execute(statement.replace("%s", "?"), row)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self.source.close()
+
+
+def insert(database: Database, rows: list[Event]) -> None:
+    """Add rows, committed."""
+    values: list[tuple[Any, ...]] = [row.values for row in rows]
+    database.execute(INSERT, values)

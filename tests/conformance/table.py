@@ -1,0 +1,85 @@
+"""What a case is: what the table holds, what the job says, and what Graphite must hold then."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+NOW = int(datetime(2026, 9, 21, 14, 14, tzinfo=UTC).timestamp())
+"""The time at which every case plays: a Monday; all its short times are of that day."""
+DAY = "2026-09-21"
+RETENTIONS = "1m:7d,1h:1y"
+
+COLUMNS = ("id", "created_at", "end_date", "action", "outcome", "duration_ms", "amount")
+
+
+class Event(NamedTuple):
+    """One row of the table."""
+
+    id: int
+    created_at: str | None = "14:00:00"
+    action: str | None = "login"
+    outcome: str | None = "ok"
+    duration_ms: int | None = None
+    amount: float | None = None
+    end_date: str | None = None
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """Return the values of COLUMNS."""
+        times = (moment(self.created_at), moment(self.end_date))
+        return (self.id, *times, self.action, self.outcome, self.duration_ms, self.amount)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One conformance case."""
+
+    name: str
+    rows: list[Event]
+    expected: dict[str, dict[str, float]]
+    """Of each group and measure, as in "login count": the value of each slot."""
+    job: str = ""
+    """Lines of TOML that say otherwise than JOB does."""
+    unshown: dict[str, int] = field(default_factory=dict)
+    there_before: int = 0
+    """So many of the rows are there when the job begins."""
+    updates: list[str] = field(default_factory=list)
+    """Statements that the application runs after a capture of all rows."""
+    zoom: int = 60
+    """The archive that is expected."""
+    retentions: str = RETENTIONS
+    has_order: bool = True
+    """Is the result the same whenever captures come between the rows? Not where zeros depend on what was seen."""
+
+
+JOB = """\
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "x.{action}.{measure}"
+start = "beginning"
+zeros = false
+"""
+
+
+def moment(text: str | None) -> str | None:
+    """Write a short time in full."""
+    return text if text is None or len(text) > len("14:00:00.000000") else f"{DAY} {text}"
+
+
+def epoch(text: str) -> int:
+    """Return the epoch seconds of a time, UTC."""
+    full = moment(text)
+    assert full is not None
+    return int(datetime.fromisoformat(full).replace(tzinfo=UTC).timestamp())
+
+
+def at(*times: str | None, start: int = 1) -> list[Event]:
+    """Return rows of these times, their ids from start on."""
+    return [Event(number, time) for number, time in enumerate(times, start)]
+
+
+def actions(*names: str | None, start: int = 1) -> list[Event]:
+    """Return rows of these actions."""
+    return [Event(number, action=name) for number, name in enumerate(names, start)]

@@ -1,0 +1,405 @@
+"""What outlives a change: of the configuration, of a job's name, of Carbon, of time.
+
+Graphite equals the source before and after.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import NOW, captured, horizon, job
+from fakes import FakeSource, WhisperCarbon
+
+from shipper.capture import capture
+from shipper.courier import Courier
+from shipper.model import COUNT, Archive, Cause, Condition, Job, Kind, Measure
+from shipper.state import State
+
+ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
+FAILURES = (Condition("outcome", "in", ("failure",)),)
+
+
+class Life:
+    """A table, a state, a Carbon, and the time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = NOW
+        self.source = FakeSource()
+        self.state = State(str(folder / "shipper.db"))
+        self.carbon = self.new_carbon("one")
+        self.given = 0
+
+    def new_carbon(self, name: str) -> WhisperCarbon:
+        """Make an empty Carbon."""
+        (self.folder / name).mkdir()
+        return WhisperCarbon(self.folder / name, ARCHIVES, lambda: self.now)
+
+    def insert(self, *rows: tuple[int, str, str]) -> None:
+        """Add rows: how many seconds ago, action, outcome."""
+        for ago, action, outcome in rows:
+            created = datetime.fromtimestamp(self.now - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            self.given += 1
+            self.source.insert(self.given, created, action, outcome)
+
+    def ship(self, *jobs: Job) -> None:
+        """Capture and deliver all there is, until it is proven."""
+        for wanted in jobs:
+            upto = horizon(self.source.observe(wanted.query).id, time=self.now)
+            for _ in capture(wanted, upto, source=self.source, ledger=self.state, now=self.now):
+                pass
+        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=())
+        while courier.step(now=self.now, clock=0.0):
+            pass
+        self.carbon.flush()
+
+    def sums(self) -> dict[str, int]:
+        """Add up each series as Graphite has it."""
+        sums = {path: int(sum(slots.values())) for path, slots in self.carbon.zoom(ARCHIVES[1]).items()}
+        return {path: rows for path, rows in sums.items() if rows}
+
+    def minutes(self, path: str) -> dict[int, int]:
+        """Return a series' minutes, as seconds ago of NOW."""
+        return {NOW - slot: int(value) for slot, value in self.carbon.sums()[path].items()}
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """Give five rows of three minutes, not shipped yet."""
+    life = Life(tmp_path)
+    life.insert(
+        (120, "login", "ok"), (120, "login", "failure"), (60, "totp", "ok"), (60, "login", "ok"), (0, "totp", "ok")
+    )
+    yield life
+    life.state.close()
+
+
+def wanted(**changed: Any) -> Job:
+    """Build the job that all tests begin with."""
+    return job(archives=ARCHIVES, **changed)
+
+
+def test_where_changes(life: Life) -> None:
+    """Where the names stay, the slots in state are counted again, and what is no longer asked for is 0.
+
+    Mutants: go on without a recount; leave series alone that have no rows any more.
+    """
+    life.ship(wanted())
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+    life.insert((0, "login", "failure"))
+    life.ship(wanted(where=FAILURES))
+
+    assert life.sums() == {"events.login.count": 2}
+    assert life.minutes("events.totp.count") == {60: 0, 0: 0}
+
+
+def test_measure_goes(life: Life) -> None:
+    """A measure that is no longer asked for keeps what it has: it was no 0. Mutant: set all of the job's slots to 0."""
+    ms = Measure("ids", Kind.SUM, "id")
+    life.ship(wanted(measures=(COUNT, ms)))
+    life.ship(wanted())
+
+    assert life.sums() == {
+        "events.login.count": 3,
+        "events.totp.count": 2,
+        "events.login.ids": 7,
+        "events.totp.ids": 8,
+    }
+
+
+def test_where_changes_while_carbon_is_away(life: Life) -> None:
+    """What was not delivered before the change is delivered as it is after it."""
+    life.carbon.kill()
+    with pytest.raises(Exception, match="refused"):
+        life.ship(wanted())
+    life.carbon.start()
+    life.ship(wanted(where=FAILURES))
+
+    assert life.sums() == {"events.login.count": 1}
+
+
+def test_recount_survives_a_crash(life: Life) -> None:
+    """A recount that a crash cut off is done by the next capture. Mutant: note the new shape only."""
+    life.ship(wanted())
+    changed = wanted(where=FAILURES)
+    steps = capture(changed, horizon(5, time=life.now), source=life.source, ledger=life.state, now=life.now)
+    assert next(steps) is None
+    steps.close()
+    life.ship(changed)
+
+    assert life.sums() == {"events.login.count": 1}
+
+
+def test_name_changes(life: Life) -> None:
+    """Under a new name the job goes on behind the last window: both names together equal the source.
+
+    What was undelivered goes out under the old one.
+    """
+    life.carbon.kill()
+    with pytest.raises(Exception, match="refused"):
+        life.ship(wanted())
+    life.carbon.start()
+    life.insert((0, "login", "ok"), (60, "login", "ok"))
+    life.ship(wanted(template="renamed.{action}.{measure}"))
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2, "renamed.login.count": 2}
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, 300), (300, 60), (60, 3600), (3600, 60)])
+def test_bucket_changes(life: Life, before: int, after: int) -> None:
+    """With other buckets the slots in state are counted again: no row is in two. Mutant: leave the old slots."""
+    life.ship(wanted(bucket=before))
+    life.insert((0, "login", "ok"))
+    life.ship(wanted(bucket=after))
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+
+
+def test_bucket_changes_over_what_is_pruned(life: Life) -> None:
+    """A bucket that begins in pruned slots is not counted again: its rows are in Graphite.
+
+    Mutant: from its start on.
+    """
+    life.insert((3600, "login", "ok"))
+    life.ship(wanted())
+    life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (NOW - 3 * 86400, NOW - 3600))
+    assert life.state.prune("events", unit=3600, before=NOW - 600) == 1
+    life.ship(wanted(bucket=3 * 3600))
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+
+
+def test_recount_over_what_is_pruned(life: Life) -> None:
+    """Pruned slots between those that are counted again stay as they are, and count as nothing else."""
+    life.insert((7200, "login", "ok"), (3600, "login", "ok"))
+    life.ship(wanted())
+    life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (NOW - 3 * 86400, NOW - 3600))
+    assert life.state.prune("events", unit=3600, before=NOW - 600) == 1
+    life.ship(wanted(where=(Condition("outcome", "not", ("failure",)),)))
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+    assert _unshown(life) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("UTC", "Asia/Kolkata"), ("Asia/Kolkata", "UTC"), (None, "UTC"), ("UTC", None)]
+)
+def test_time_changes(life: Life, before: str | None, after: str | None) -> None:
+    """Where rows would move to other times, those counted stay where they are. Mutant: count the slots again."""
+    first, second = (wanted(time=None) if zone is None else wanted(zone=zone) for zone in (before, after))
+    life.ship(first)
+    life.insert((0, "login", "ok"), (86400, "login", "ok"))
+    life.now += 30
+    life.ship(second)
+    life.now += 90
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+
+
+def test_tick_time_changes(life: Life) -> None:
+    """A job without a time column goes on with the next bucket: what its running one holds stays."""
+    life.ship(wanted(time=None))
+    life.insert((0, "login", "failure"))
+    life.now += 30
+    life.ship(wanted(time=None, where=FAILURES))
+    life.now += 60
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+    assert life.minutes("events.login.count") == {0: 3, -60: 1}
+
+
+def test_job_is_renamed(life: Life) -> None:
+    """A new job that counts and names what one did that is gone goes on where that was. Mutant: begin anew."""
+    life.ship(wanted())
+    life.insert((0, "login", "ok"))
+    renamed = replace(wanted(), name="logins", start="now")
+    assert life.state.rename(renamed, ["logins"]) == "events"
+    life.ship(renamed)
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+    assert (captured(life.state, "logins"), captured(life.state)) == (6, None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        wanted(),  # it has begun already
+        replace(wanted(where=FAILURES), name="logins"),
+        replace(wanted(table="orders"), name="logins"),
+        replace(wanted(), name="logins", source="other"),
+    ],
+)
+def test_job_is_not_renamed(life: Life, other: Job) -> None:
+    """Only a job that is the same but for its name is taken for a renamed one."""
+    life.ship(wanted())
+
+    assert life.state.rename(other, [other.name]) is None
+    assert captured(life.state) == 5
+
+
+def test_configured_twin_is_not_renamed(life: Life) -> None:
+    """A job that is still configured keeps what it has."""
+    life.ship(wanted())
+
+    assert life.state.rename(replace(wanted(), name="logins"), ["logins", "events"]) is None
+
+
+def test_job_is_removed(life: Life) -> None:
+    """What a job that left the configuration had not delivered is delivered to the end."""
+    life.carbon.kill()
+    with pytest.raises(Exception, match="refused"):
+        life.ship(wanted())
+    life.carbon.start()
+    life.ship()
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+    position = life.state.position("events")
+    assert position is not None
+    assert position.watermark == 5
+
+
+def test_carbon_is_another(life: Life) -> None:
+    """Another Carbon is given every total in the state. Mutant: only what changes from now on."""
+    assert not life.state.retarget("one:2003")
+    life.ship(wanted())
+    life.carbon = life.new_carbon("two")
+    assert not life.state.retarget("one:2003")
+    life.ship(wanted())
+    assert life.sums() == {}
+    assert life.state.retarget("two:2003")
+    life.ship(wanted())
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
+def _touched(life: Life, ago: int) -> None:
+    life.state._connection.execute("UPDATE slot SET changed = ?", (life.now - ago,))
+
+
+def test_prune_forgets_what_is_proven(life: Life) -> None:
+    """Slots long unchanged are forgotten, and a row for them is too late: it would overwrite their sum.
+
+    Mutants: take the row for the first of its slot; forget what is not proven.
+    """
+    life.ship(wanted())
+    _touched(life, 3 * 86400)
+    life.now += 3 * 86400
+    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) > 0
+    life.insert((3 * 86400, "login", "ok"), (0, "login", "ok"))
+    life.ship(wanted())
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+    assert _unshown(life) == {Cause.TOO_LATE: 1}
+
+
+def test_prune_leaves_what_is_not_proven(life: Life) -> None:
+    """What Carbon may not have yet is kept however old it is."""
+    life.carbon.kill()
+    with pytest.raises(Exception, match="refused"):
+        life.ship(wanted())
+    _touched(life, 3 * 86400)
+    life.now += 3 * 86400
+    life.carbon.start()
+
+    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
+    life.ship(wanted())
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
+def test_prune_whole_units(life: Life) -> None:
+    """An hour of which one minute has just changed is kept whole. Mutant: forget slot by slot."""
+    life.ship(wanted())
+    life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (life.now - 3 * 86400, NOW))
+    life.now += 3 * 86400
+
+    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
+
+
+def test_pruned_ranges_are_one(life: Life) -> None:
+    """What is pruned hour by hour is remembered as one range."""
+    for hour in range(5):
+        life.insert((hour * 3600, "login", "ok"))
+    life.ship(wanted())
+    _touched(life, 3 * 86400)
+    life.now += 3 * 86400
+    life.state.prune("events", unit=3600, before=life.now - 2 * 86400)
+
+    assert life.state._connection.execute("SELECT COUNT(*), MAX(end) - MIN(start) FROM pruned").fetchone() == (1, 18000)
+
+
+def test_limit_of_groups(life: Life) -> None:
+    """Groups beyond the limit are counted together, nothing is lost, and those that had series keep them."""
+    limited = replace(wanted(), max_groups=2)
+    life.ship(limited)
+    life.insert((0, "a", "ok"), (0, "b", "ok"), (60, "a", "ok"), (0, "login", "ok"))
+    life.ship(limited)
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2, "events._other.count": 3}
+
+
+def test_untrusted_clock(life: Life) -> None:
+    """While clocks are not trusted a job without a time column waits, and no zeros are written."""
+    zeros, ticks = wanted(zeros=86400), replace(wanted(time=None, template="ticks.{action}.{measure}"), name="ticks")
+    for one in (zeros, ticks):
+        upto = horizon(5, time=life.now + 600)
+        for _ in capture(one, upto, source=life.source, ledger=life.state, now=life.now, is_trusted=False):
+            pass
+    life.ship()
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+    assert life.minutes("events.login.count") == {120: 2, 60: 1}
+    life.now += 600
+    life.ship(zeros, ticks)
+    assert life.sums() == {
+        "events.login.count": 3,
+        "events.totp.count": 2,
+        "ticks.login.count": 3,
+        "ticks.totp.count": 2,
+    }
+    assert life.minutes("events.login.count") == {120: 2, 60: 1} | {-60 * minute: 0 for minute in range(10)}
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_clock_far_ahead(life: Life, is_ours: bool) -> None:  # noqa: FBT001 - a column
+    """While a clock is wrong by weeks no minute is taken for one that has left its archive; or it waits until it has.
+
+    Mutants: look at our clock only; send what a wrong clock calls ripe; let later rows into a slot that has gone.
+    """
+    life.ship(wanted())
+    life.insert((0, "login", "ok"))
+    ahead = life.now + 40 * 86400
+    upto, now = (horizon(6, time=life.now), ahead) if is_ours else (horizon(6, time=ahead), life.now)
+    for _ in capture(wanted(), upto, source=life.source, ledger=life.state, now=now, is_trusted=False):
+        pass
+    life.ship()
+    life.insert((0, "login", "ok"), (60, "totp", "ok"))
+    life.ship(wanted())
+    if is_ours:
+        assert life.minutes("events.login.count") == {120: 2, 60: 1, 0: 2}
+    else:
+        assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+    life.now += 9 * 86400
+    life.ship()
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 3}
+
+
+def test_zeros_across_restarts(life: Life) -> None:
+    """A bucket is closed once, whoever runs then; declared groups are 0 without having been seen."""
+    zeros = wanted(zeros=86400, groups=(("rare",),))
+    life.ship(zeros)
+    for _ in range(3):
+        life.now += 60
+        life.state.close()
+        life.state = State(str(life.folder / "shipper.db"))
+        life.ship(zeros)
+
+    assert life.minutes("events.login.count") == {120: 2, 60: 1, 0: 0, -60: 0, -120: 0}
+    assert {-60: 0, -120: 0}.items() <= life.minutes("events.rare.count").items()
+
+
+def _unshown(life: Life) -> dict[str, int]:
+    return dict(life.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())

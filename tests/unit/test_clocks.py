@@ -1,0 +1,50 @@
+"""Which clocks are trusted."""
+
+import time
+
+import pytest
+
+from shipper.clocks import Clocks
+from shipper.errors import TransientError
+
+
+def test_unknown_is_not_trusted() -> None:
+    """Until a source has told its time nobody knows whether ours is right."""
+    clocks = Clocks()
+
+    assert not clocks.are_trusted()
+    assert not clocks.agrees("app")
+
+
+def test_agreeing_clocks() -> None:
+    """A source that is no further off than allowed confirms our clock."""
+    clocks = Clocks()
+    clocks.observed("app", int(time.time()) - 200, max_skew=300)
+
+    assert clocks.are_trusted()
+    assert clocks.agrees("app")
+
+
+@pytest.mark.parametrize("off", [-400, 400])
+def test_differing_clocks(off: int) -> None:
+    """A source that is further off is told; whether ours is right another source decides. Mutant: one way only."""
+    clocks = Clocks()
+    with pytest.raises(TransientError, match="off that of source app") as caught:
+        clocks.observed("app", int(time.time()) + off, max_skew=300)
+
+    assert "Is a clock wrong?" in str(caught.value.hint)
+    assert not clocks.are_trusted()
+    clocks.observed("other", int(time.time()), max_skew=300)
+    assert clocks.are_trusted()
+    assert clocks.agrees("other")
+    assert not clocks.agrees("app")
+
+
+def test_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wall clock that has jumped since the last answer is not trusted until the next one. Mutant: answers only."""
+    clocks = Clocks()
+    clocks.observed("app", int(time.time()), max_skew=300)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 86400)
+
+    assert not clocks.are_trusted()

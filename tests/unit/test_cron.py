@@ -1,0 +1,69 @@
+"""Lines of cron as people mean them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shipper.cron import trigger_of
+
+MONDAY = datetime(2026, 9, 21, 0, 0, tzinfo=UTC)
+
+
+def times(line: str, count: int, zone: str = "UTC", start: datetime = MONDAY) -> list[str]:
+    """Return the first times from a Monday's midnight on."""
+    trigger, found, previous = trigger_of(line, zone), [], None
+    now = start
+    for _ in range(count):
+        previous = trigger.get_next_fire_time(previous, now)
+        assert previous is not None
+        found.append(previous.astimezone(UTC).strftime("%a %d %H:%M"))
+        now = previous + timedelta(microseconds=1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("weekdays", "expected"),
+    [
+        ("1", ["Mon 21"]),
+        ("0", ["Sun 27"]),
+        ("7", ["Sun 27"]),
+        ("sun", ["Sun 27"]),
+        ("1-5", ["Mon 21", "Tue 22", "Wed 23", "Thu 24", "Fri 25", "Mon 28"]),
+        ("mon-fri", ["Mon 21", "Tue 22", "Wed 23", "Thu 24", "Fri 25", "Mon 28"]),
+        ("SAT,SUN", ["Sat 26", "Sun 27"]),
+        ("6-7", ["Sat 26", "Sun 27"]),
+        ("fri-mon", ["Mon 21", "Fri 25", "Sat 26", "Sun 27", "Mon 28"]),
+        ("*/2", ["Tue 22", "Thu 24", "Sat 26", "Sun 27"]),
+        ("1-5/2", ["Mon 21", "Wed 23", "Fri 25"]),
+        ("5/1", ["Fri 25", "Sat 26", "Fri 02"]),
+    ],
+)
+def test_weekdays(weekdays: str, expected: list[str]) -> None:
+    """Sunday is 0 and 7, as crontab(5) has it. Mutant: leave the numbers to APScheduler, whose 0 is Monday."""
+    assert [f"{day} 06:00" for day in expected] == times(f"0 6 * * {weekdays}", len(expected))
+
+
+def test_day_or_weekday() -> None:
+    """Where both days are given either will do, as crontab(5) has it. Mutant: both must hold."""
+    assert times("0 0 23 * 5", 3) == ["Wed 23 00:00", "Fri 25 00:00", "Fri 02 00:00"]
+
+
+def test_zone() -> None:
+    """A line goes by its zone's clock, through its changes."""
+    autumn = datetime(2026, 10, 24, tzinfo=UTC)
+
+    assert times("30 6 * * *", 2, "Europe/Berlin", autumn) == ["Sat 24 04:30", "Sun 25 05:30"]
+
+
+def test_nickname() -> None:
+    """@hourly is an hour's first minute."""
+    assert times("@hourly", 2) == ["Mon 21 00:00", "Mon 21 01:00"]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "* * * *", "* * * * * *", "60 * * * *", "* * * * 8", "* * * * 1-", "0 0 30 2 *", "* * * * noday"]
+)
+def test_refused(line: str) -> None:
+    """What is no line of cron is refused."""
+    with pytest.raises(ValueError, match=r"."):
+        trigger_of(line, "UTC")
