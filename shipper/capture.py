@@ -4,24 +4,35 @@ Strategy: ids decide what is new. A window's rows, its totals and `captured` bec
 (ledger.py), so whatever ends a capture, the next one goes on behind the last window recorded.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
-from shipper.errors import ConfigError, SourceReset
+from shipper.errors import ConfigError
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Ledger, add, close
-from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span
-from shipper.recount import recount
+from shipper.guard import take
+from shipper.ledger import Done, Ledger, add, close
+from shipper.model import ALWAYS, Care, Job, Moment, Observation, Progress, Span
+from shipper.recheck import recheck
+from shipper.recount import recount, repair
+from shipper.reset import check
 from shipper.retention import floor, placed
 from shipper.revisit import revisit
-from shipper.scan import Captured, Source, scan, walk_back
+from shipper.scan import Captured, Noticed, Source, fingerprint_of, walk_back
 from shipper.shape import places_of, shape_of
 
+CAREFUL = Care()
 COMPLETE_SECONDS = 60  # how often it is noted that nothing is new
 
 
 def capture(
-    job: Job, horizon: Observation, *, source: Source, ledger: Ledger, now: int, is_trusted: bool = True
-) -> Generator[Captured | None, None, None]:
+    job: Job,
+    horizon: Observation,
+    *,
+    source: Source,
+    ledger: Ledger,
+    now: int,
+    is_trusted: bool = True,
+    care: Care = CAREFUL,
+) -> Generator[Captured | Noticed | None, None, None]:
     """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
 
     Whoever iterates may stop after any step. now is our wall clock, epoch seconds; while clocks are not to be trusted,
@@ -37,7 +48,8 @@ def capture(
     if progress is None:
         progress = _begun(job, horizon, source, now)
         ledger.begin(job, progress)
-    _check(job, horizon, progress)
+    yield from check(job, horizon, progress, source=source, ledger=ledger, care=care)
+    progress = ledger.progress(job.name) or progress
     if not is_trusted and job.query.time is None:
         return
     if progress.shape != shape_of(job):
@@ -52,36 +64,56 @@ def capture(
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
 
-    # the new rows, window by window
-    span = shown(job, now=now, source_time=horizon.time)
-    for window, rows in scan(job, progress.captured, horizon.id, source=source):
-        folded = fold(_timed(job, rows, horizon, progress), span, job.kinds)
-        until, closing = (horizon.time, closes) if window.upto == horizon.id else (None, None)
-        tally = add(job, window, folded, ledger=ledger, moment=moment, complete_until=until, closes=closing)
-        yield Captured(window, folded.rows, tally)
+    # rows that came late: where there are any, and the slots that they fall in
+    yield from recheck(job, horizon.time, source=source, ledger=ledger, care=care)
+    for window in ledger.repairs(job.name):
+        captured = progress.captured
+        yield from repair(job, window, horizon, captured, source=source, ledger=ledger, moment=moment)
+
+    # the new rows
+    yield from _new_rows(job, horizon, progress, source=source, ledger=ledger, moment=moment, care=care, closes=closes)
 
     # nothing new: that is worth a record when a bucket closes, and once a minute
     if horizon.id == progress.captured and (closes or horizon.time >= progress.complete_until + COMPLETE_SECONDS):
-        tally = add(job, None, Folded(), ledger=ledger, moment=moment, complete_until=horizon.time, closes=closes)
+        done = Done({}, complete_until=horizon.time)
+        tally = add(job, None, Folded(), ledger=ledger, moment=moment, done=done, closes=closes)
         yield Captured(None, 0, tally)
 
 
-def _timed(job: Job, rows: list[Row], horizon: Observation, progress: Progress) -> list[Row]:
-    """Put the rows of a job without a time column into the bucket of the observation."""
+def _new_rows(
+    job: Job,
+    horizon: Observation,
+    progress: Progress,
+    *,
+    source: Source,
+    ledger: Ledger,
+    moment: Moment,
+    care: Care,
+    closes: Span | None,
+) -> Iterator[Captured | Noticed]:
+    """Read, fold and record what is new, window by window."""
+    span, bucket = shown(job, now=moment.now, source_time=horizon.time), _bucket(job, horizon, progress)
+    for taken in take(job, horizon, progress, source=source, ledger=ledger, care=care):
+        if isinstance(taken, Noticed):
+            yield taken
+            continue
+        window, rows, recorded = taken
+        if bucket is not None:
+            rows = [row._replace(bucket=bucket) for row in rows]
+        folded = fold(rows, span, job.kinds)
+        done, closing = Done({}, recorded=recorded), None
+        if window.upto == horizon.id:
+            fingerprint = fingerprint_of(job, source, window.upto)
+            done, closing = done._replace(complete_until=horizon.time, fingerprint=fingerprint), closes
+        tally = add(job, window, folded, ledger=ledger, moment=moment, done=done, closes=closing, bucket=bucket)
+        yield Captured(window, folded.rows, tally)
+
+
+def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
+    """Return the bucket that all rows of a job without a time column are in: that of the observation."""
     if job.query.time is not None:
-        return rows
-    bucket = max(progress.not_before, floor(horizon.time, job.query.bucket))
-    return [row._replace(bucket=bucket) for row in rows]
-
-
-def _check(job: Job, horizon: Observation, progress: Progress) -> None:
-    if horizon.id < progress.captured:
-        raise SourceReset(
-            f"observe {job.query.table}: its largest id is {horizon.id}, but {progress.captured} was captured",
-            hint="Was the table emptied or restored, or is this another server? Rows with ids up to "
-            f"{progress.captured} count as captured and are not read again; a job under another name, with another "
-            "`name`, begins anew.",
-        )
+        return None
+    return max(progress.not_before, floor(horizon.time, job.query.bucket))
 
 
 def _begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
@@ -137,7 +169,7 @@ def _reshaped(job: Job, horizon: Observation, progress: Progress, *, source: Sou
     length, since = job.query.bucket, None
     is_known = bool(progress.shape)  # a state of an older version does not say
     if is_known and job.query.time is not None and progress.places == places_of(job):
-        oldest = ledger.lowest(job.name, 0)
+        oldest = ledger.lowest(job.name, ALWAYS)
         since = -(-oldest[0] // length) * length if oldest else None
     low = progress.low
     if job.revisit is not None:

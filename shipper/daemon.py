@@ -23,6 +23,7 @@ from shipper.journal import Trouble, logger
 from shipper.model import Cause
 from shipper.pipeline import Pipeline, composed, threads
 from shipper.scheduler import Scheduler
+from shipper.worker import Worker
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
 DRAIN_SECONDS = 15.0  # how long to go on delivering once told to stop: systemd would wait for 90
@@ -62,12 +63,19 @@ def once(config: Config, names: Iterable[str]) -> bool:
     """Observe, settle, capture and deliver once, in line; return whether all of it succeeded."""
     with composed(config, names) as pipeline:
         observed = [worker for worker in pipeline.workers if worker.observe()]
-        while delay := max((worker.settles_in() for worker in observed), default=0.0):
-            time.sleep(delay)
-        captured = [worker for worker in observed if worker.capture(lambda: None)]
+        captured = [worker for worker in observed if _captured(worker)]
         is_drained = drain(pipeline)
         _prune(pipeline)
         return is_drained and len(captured) == len(pipeline.workers) and not pipeline.held
+
+
+def _captured(worker: Worker) -> bool:
+    """Wait until what a worker has observed has settled, and capture it; return whether that succeeded."""
+    while (delay := worker.settles_in()) is not None:
+        time.sleep(delay)
+        if not worker.capture(lambda: None):
+            return False
+    return True
 
 
 def _schedule(scheduler: Scheduler, pipeline: Pipeline, wake: threading.Event) -> None:

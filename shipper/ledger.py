@@ -12,7 +12,22 @@ from typing import NamedTuple, Protocol
 
 from shipper.errors import BadMetric
 from shipper.fold import Folded, total
-from shipper.model import Cause, Group, Job, Key, Kind, Measure, Moment, Progress, Span, Value, Window
+from shipper.model import (
+    ALWAYS,
+    Cause,
+    Fingerprint,
+    Group,
+    Job,
+    Key,
+    Kind,
+    Measure,
+    Moment,
+    Progress,
+    RecordedWindow,
+    Span,
+    Value,
+    Window,
+)
 from shipper.render import is_clean, own_path
 from shipper.retention import floor, is_ripe, placed
 
@@ -45,14 +60,17 @@ class Recording(Protocol):
     def take(self, key: Key) -> list[Value]:
         """Return the total of a key, whose path is claimed, and take away those of finer slots within it."""
 
-    def stored(self, since: int, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of counts and sums of the job's measures in slots from since on, and claim their paths."""
+    def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
+        """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
 
     def put(self, key: Key, value: Value, *, is_ripe: bool) -> None:
         """Store a total whose path is claimed; one that is not ripe is not sent yet. An equal one changes nothing."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
+
+    def mark(self, slot: int, step: int) -> None:
+        """Remember that the slot holds this window's rows, though there may be none."""
 
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
@@ -73,8 +91,11 @@ class Ledger(Protocol):
     def reshape(self, job: str, progress: Progress) -> None:
         """Store a changed shape, and what follows from it."""
 
-    def lowest(self, job: str, since: int) -> tuple[int, int] | None:
-        """Return the oldest slot from since on that has totals, and the id above which their rows are."""
+    def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
+        """Return the oldest slot of the span that has totals, and the id above which the rows of all are."""
+
+    def slots(self, job: str, *, span: Span = ALWAYS, window: Window | None = None) -> list["Slot"]:
+        """Return the job's slots that overlap a span, with rows that overlap a window, in order."""
 
     def recording(self, job: str, window: Window | None) -> AbstractContextManager[Recording]:
         """Open the transaction that records a window, or none; it commits at the end of the block.
@@ -84,8 +105,57 @@ class Ledger(Protocol):
             StateBusy: the state cannot be written now.
         """
 
+    def hold(self, job: str, since: int) -> None:
+        """Remember since when a row in flight holds the job up, until it records a window."""
+
+    def recorded_upto(self, job: Job, window: Window) -> int:
+        """Return how far recorded windows of the job's table cover a window from its beginning: window.after at least.
+
+        Any answer between is right: it only saves recording it again.
+        """
+
+    def due(self, job: Job, now: int, *, early: int, late: int) -> list[RecordedWindow]:
+        """Return the recorded windows of the job's table that are old enough for their next look, in order of ids.
+
+        That is early for the first, late for the last; nothing, until one is older than that by early again.
+        """
+
+    def rechecked(self, job: Job, before: RecordedWindow, then: RecordedWindow | None, *, late_rows: int) -> bool:
+        """Store what becomes of a recorded window; with late rows, all jobs on the table are to repair it.
+
+        Return False, having done nothing, if it has changed since.
+        """
+
+    def repairs(self, job: str) -> list[Window]:
+        """Return the windows whose rows the job is to count again."""
+
+    def counted_unshown(self, job: str, window: Window) -> "CountedUnshown":
+        """Return what the job has counted as unshown in its windows that overlap one."""
+
+    def fingerprint(self, job: str) -> Fingerprint | None:
+        """Return by what the table was known when the job last captured."""
+
+    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
+        """Let the job go on from another id, with nothing known of the table; slots hold rows above low."""
+
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon known to have stood at a time of the source, 0 when none is."""
+
+
+class Slot(NamedTuple):
+    """A slot of a job, and the ids that its rows are among: above after, up to upto."""
+
+    slot: int
+    step: int
+    after: int
+    upto: int
+
+
+class CountedUnshown(NamedTuple):
+    """A window, put together from a job's own, and what was counted as unshown in it."""
+
+    window: Window
+    rows: Counter[Cause]
 
 
 class Done(NamedTuple):
@@ -100,6 +170,13 @@ class Done(NamedTuple):
     is_recounted: bool = False
     replaces: frozenset[Cause] = frozenset()
     """The counters of these causes are set instead of added to."""
+    recorded: RecordedWindow | None = None
+    """What is to be rechecked."""
+    fingerprint: Fingerprint | None = None
+    repaired: Window | None = None
+    """The window that was repaired by this."""
+    unshown_in: CountedUnshown | None = None
+    """What is counted as unshown in a window, from now on."""
 
 
 @dataclass(slots=True)
@@ -120,22 +197,27 @@ def add(
     *,
     ledger: Ledger,
     moment: Moment,
-    complete_until: int | None,
+    done: Done,
     closes: Span | None,
+    bucket: int | None = None,
 ) -> Tally:
-    """Add a window to the totals, in one transaction."""
+    """Add a window to the totals, in one transaction; without a time column its rows are in one bucket."""
     with ledger.recording(job.name, window) as recording:
         tally = Tally(folded.unshown.copy())
+        if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
+            recording.mark(*place)
         for (key, kind), values in _keyed(job, folded, recording, tally, moment.now).items():
             _put(job, recording, key, total(kind, [*recording.take(key), *values]), moment)
         _close(job, recording, closes, moment.now)
-        recording.write(Done(tally.unshown, complete_until, closes.end if closes else None))
+        unshown_in = CountedUnshown(window, tally.unshown) if window else None
+        closed_until = closes.end if closes else None
+        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until, unshown_in=unshown_in))
     return tally
 
 
 def replace(
     job: Job,
-    since: int,
+    span: Span,
     folded: Folded,
     done: Done,
     *,
@@ -144,7 +226,7 @@ def replace(
     moment: Moment,
     closes: Span | None = None,
 ) -> Tally:
-    """Set the totals of all slots from since on, in one transaction; one that nothing was found for becomes 0."""
+    """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0."""
     with ledger.recording(job.name, window) as recording:
         tally = Tally(Counter(done.unshown))
         found = _keyed(job, folded, recording, tally, moment.now)
@@ -152,12 +234,23 @@ def replace(
             recording.take(key)
             _put(job, recording, key, total(kind, values), moment)
         measures = [measure.name for measure in job.query.measures]
-        for key in set(recording.stored(since, measures)) - {key for key, _ in found}:
+        for key in set(recording.stored(span, measures)) - {key for key, _ in found}:
             _put(job, recording, key, 0, moment)
         if not done.replaces:  # what cannot be shown was counted when it was captured
             tally.unshown = Counter(done.unshown)
         _close(job, recording, closes, moment.now)
         recording.write(done._replace(unshown=tally.unshown, closed_until=closes.end if closes else None))
+    return tally
+
+
+def amend(job: Job, present: Folded, before: CountedUnshown, done: Done, *, ledger: Ledger, moment: Moment) -> Tally:
+    """Set what is counted as unshown in a window to what it is by now, in one transaction."""
+    with ledger.recording(job.name, None) as recording:
+        tally = Tally(present.unshown.copy())
+        _keyed(job, present, recording, tally, moment.now)
+        unshown_in = CountedUnshown(before.window, tally.unshown.copy())
+        tally.unshown.subtract(before.rows)
+        recording.write(done._replace(unshown=tally.unshown, unshown_in=unshown_in))
     return tally
 
 

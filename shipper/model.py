@@ -1,7 +1,7 @@
 """Core. The nouns; a value that exists is valid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -98,6 +98,67 @@ class Span:
         return self.start <= moment < self.end
 
 
+class Checksum(NamedTuple):
+    """How many ids there are, and two numbers that differ when they are others."""
+
+    rows: int
+    id_sum: int
+    id_xor: int
+
+    def __add__(self, other: object) -> "Checksum":
+        """Put it together with that of another window."""
+        assert isinstance(other, Checksum)
+        return Checksum(self.rows + other.rows, self.id_sum + other.id_sum, self.id_xor ^ other.id_xor)
+
+
+NOTHING = Checksum(0, 0, 0)
+
+
+class Evidence(NamedTuple):
+    """What a window held just before its rows were read."""
+
+    checksum: Checksum | None
+    """None when every id of it has its row: nothing can come late."""
+    in_flight: tuple[int, ...] = ()
+    """Ids of rows that other sessions have inserted and not committed yet, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedWindow:
+    """A window of a table that may get late rows, for rechecks."""
+
+    window: Window
+    checksum: Checksum
+    recorded: int
+    """By the source's clock, epoch seconds."""
+    looks: int = 0
+    """How often it was looked at since."""
+    is_open: bool = False
+    """Were rows in flight when it passed?"""
+
+
+class Fingerprint(NamedTuple):
+    """By which row, on which server, a table is known again."""
+
+    server: str | None
+    """None where the database does not tell."""
+    id: int
+    """The largest id up to captured; 0 when there is none."""
+    time: int | None
+    """That row's time, epoch seconds; None where it has none, or one that may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How a source's late rows are waited for and looked for, and what follows when its table went back."""
+
+    hold_max: int = 300
+    """How long a row in flight may hold its job up, seconds."""
+    recheck: int | None = 3600
+    """For how long recorded windows are looked at again, seconds; None is never."""
+    reset: Literal["hold", "max", "zero"] = "hold"
+
+
 ALWAYS = Span(-(2**62), 2**62)
 
 
@@ -153,6 +214,16 @@ class Query:
     zone: str = "UTC"
     """Whose clock a column without a zone was written by: a name of the tz database."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Does it count all rows of the table?"""
+        return not self.where and self.where_sql is None and self.sql is None
+
+    @property
+    def ids_only(self) -> "Query":
+        """Return the query of nothing but the table's ids."""
+        return replace(self, by=(), where=(), where_sql=None, measures=(), sql=None, time=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -207,6 +278,8 @@ class Progress(NamedTuple):
     """Of rows that may be completed later: everything up to this id is."""
     shape: str
     places: str
+    held_since: int | None = None
+    """Since when a row in flight holds it up, by the source's clock, epoch seconds."""
 
 
 class Position(NamedTuple):

@@ -65,6 +65,7 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
                         state,
                         clocks,
                         settle=section.settle,
+                        care=section.care,
                         max_skew=section.max_skew,
                         unit=config.graphite.retentions[-1].step,
                         stopping=stopping,

@@ -3,11 +3,12 @@
 It is idempotent: two repairs of one row cannot double it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger, replace
-from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Span
+from shipper.ledger import Done, Ledger, amend, replace
+from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.retention import enclosing, floor
 from shipper.scan import Captured, Source, scan, walk_back
 
 
@@ -15,14 +16,74 @@ def recount(
     job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Moment
 ) -> Iterator[Captured | None]:
     """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
-    since = progress.recount_from
-    assert since is not None
-    span = Span(since, ALWAYS.end)
-    known = ledger.lowest(job.name, since)
+    assert progress.recount_from is not None
+    span = Span(progress.recount_from, ALWAYS.end)
+    known = ledger.lowest(job.name, span)
     low = known[1] if known else walk_back(job, progress.captured, span, source=source)
     folded, places = Folded(), shown(job, now=moment.now, source_time=horizon.time)
     for _, rows in scan(job, low, progress.captured, source=source, span=span):
         fold(rows, places, job.kinds, into=folded)
         yield None
     done = Done({}, seen_from=low, is_recounted=True)
-    yield Captured(None, 0, replace(job, since, folded, done, window=None, ledger=ledger, moment=moment))
+    yield Captured(None, 0, replace(job, span, folded, done, window=None, ledger=ledger, moment=moment))
+
+
+def repair(
+    job: Job, window: Window, horizon: Observation, captured: int, *, source: Source, ledger: Ledger, moment: Moment
+) -> Iterator[Captured | None]:
+    """Count all slots again that a window's rows fall in, over the ids up to captured; yield None while reading."""
+    # what falls where now; what could not be shown was counted by the job's own windows, of which this is a part
+    before = ledger.counted_unshown(job.name, window)
+    places = shown(job, now=moment.now, source_time=horizon.time)
+    present = Folded()
+    for _, rows in scan(job, before.window.after, min(before.window.upto, captured), source=source):
+        fold(_timed(job, rows, floor(horizon.time, job.query.bucket)), places, job.kinds, into=present)
+        yield None
+
+    # those slots, or the larger ones that they may be merged into meanwhile
+    buckets = {bucket for _, bucket in present.cells}
+    if job.query.time is None:
+        buckets = {slot.slot for slot in ledger.slots(job.name, window=window)}
+    for span in _spans(job, buckets, ledger, moment.now):
+        if span.start >= places.start:  # else no archive may hold it any more when it is sent
+            yield from _replaced(job, span, window, captured, places, source=source, ledger=ledger, moment=moment)
+
+    tally = amend(job, present, before, Done({}, repaired=window), ledger=ledger, moment=moment)
+    yield Captured(None, 0, tally)
+
+
+def _replaced(
+    job: Job, span: Span, window: Window, captured: int, places: Span, *, source: Source, ledger: Ledger, moment: Moment
+) -> Iterator[Captured | None]:
+    """Count the slots of one span again."""
+    folded, low = Folded(), None
+    if job.query.time is None:  # each slot is a range of ids
+        for slot in ledger.slots(job.name, span=span):
+            for _, rows in scan(job, slot.after, slot.upto, source=source):
+                fold(_timed(job, rows, slot.slot), places, job.kinds, into=folded)
+                yield None
+    else:
+        known = ledger.lowest(job.name, span)
+        low = min(window.after, known[1]) if known else window.after
+        for _, rows in scan(job, low, captured, source=source, span=span):
+            fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
+            yield None
+    done = Done({}, seen_from=low)
+    yield Captured(None, 0, replace(job, span, folded, done, window=None, ledger=ledger, moment=moment))
+
+
+def _spans(job: Job, buckets: Iterable[int], ledger: Ledger, now: int) -> list[Span]:
+    """Return the spans to be counted again, those that adjoin as one."""
+    spans: list[Span] = []
+    for bucket in sorted(buckets):
+        span = enclosing(job.archives, bucket, now)
+        for slot in ledger.slots(job.name, span=Span(bucket, bucket + 1)):
+            span = Span(min(span.start, slot.slot), max(span.end, slot.slot + slot.step))
+        if spans and span.start <= spans[-1].end:
+            span = Span(spans.pop().start, span.end)
+        spans.append(span)
+    return spans
+
+
+def _timed(job: Job, rows: list[Row], bucket: int) -> list[Row]:
+    return rows if job.query.time is not None else [row._replace(bucket=bucket) for row in rows]

@@ -11,7 +11,7 @@ may choose.
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from shipper.model import Archive
+from shipper.model import Archive, Span
 
 EDGE_SECONDS = 600
 """How far Carbon's clock and its queue may be off: keep so far from the edge of an archive."""
@@ -58,6 +58,15 @@ def placed(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int
         if not has_left(archives, slot, archive.step, now):
             return slot, archive.step
     return None
+
+
+def enclosing(archives: Sequence[Archive], bucket: int, now: int) -> Span:
+    """Return the span around a bucket whose edges no merge will cross within ROOM_SECONDS."""
+    step = archives[0].step
+    if has_left(archives, floor(bucket, step), step, now + ROOM_SECONDS):
+        step = archives[-1].step
+    start = floor(bucket, step)
+    return Span(start, start + step)
 
 
 def merged(archives: Sequence[Archive], slot: int, step: int) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from shipper.fold import Folded, fold, shown
 from shipper.ledger import Done, Ledger, replace
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Span, Window
 from shipper.retention import floor, placed
-from shipper.scan import Captured, Source, scan
+from shipper.scan import Captured, Source, fingerprint_of, scan
 from shipper.window import next_window
 
 _OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
@@ -61,10 +61,16 @@ def revisit(
 
     window = Window(progress.captured, horizon.id) if horizon.id > progress.captured else None
     done = Done(
-        folded.unshown, horizon.time, low=low, seen_from=progress.low, is_recounted=True, replaces=_OF_THIS_CYCLE
+        folded.unshown,
+        horizon.time,
+        low=low,
+        seen_from=progress.low,
+        is_recounted=True,
+        replaces=_OF_THIS_CYCLE,
+        fingerprint=fingerprint_of(job, source, horizon.id),
     )
     rows_found = folded.rows
-    tally = replace(job, since, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)
+    tally = replace(job, span, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)
     yield Captured(window, rows_found, tally)
 
 

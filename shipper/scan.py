@@ -1,10 +1,10 @@
 """Core. Reading a table by ids: forwards over windows that tile, backwards to where a time began."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from shipper.ledger import Tally
-from shipper.model import ALWAYS, Job, Query, Row, Span, Window
+from shipper.model import ALWAYS, Checksum, Evidence, Fingerprint, Job, Query, Row, Span, Window
 from shipper.window import next_window
 
 
@@ -30,6 +30,30 @@ class Source(Protocol):
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database will not run it.
         """
+
+    def read_with_evidence(
+        self, query: Query, window: Window, begins: int, *, passes: bool = False
+    ) -> tuple[list[Row], Evidence]:
+        """Read all rows of a window, and what its ids were before that: a checksum of those above begins.
+
+        When rows are in flight nothing is read, unless they are to be passed.
+        """
+
+    def evidence(self, query: Query, window: Window) -> Evidence:
+        """Return a checksum of the window's ids, and the rows in flight."""
+
+    def checksum(self, query: Query, window: Window) -> Checksum:
+        """Return a checksum of the window's ids, whatever the conditions."""
+
+    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        """Return by what the table is known again: its server and the row that stands at an id."""
+
+
+class Noticed(NamedTuple):
+    """Something that an operator is to know: an event of the log, and what belongs to it."""
+
+    event: str
+    details: Mapping[str, int | str]
 
 
 class Captured(NamedTuple):
@@ -66,3 +90,9 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source, open_above: in
             break
         low, upto = found - 1, window.after
     return low
+
+
+def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
+    """Return by what the table is known again; a time that is set later is none to go by."""
+    found = source.fingerprint(job.query, upto)
+    return found if job.revisit is None else found._replace(time=None)

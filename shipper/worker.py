@@ -15,14 +15,19 @@ from shipper.capture import capture
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, TransientError
 from shipper.journal import Trouble, logger
-from shipper.model import Cause, Job, Position
-from shipper.scan import Captured
+from shipper.model import Care, Cause, Job, Position
+from shipper.scan import Captured, Noticed
 from shipper.shape import shape_of
 from shipper.source import Source
 from shipper.state import State
 from shipper.window import Settling
 
 CHAPTER_SECONDS = 60.0  # of a long capture; each is logged, so that its progress can be seen
+
+LAG_SECONDS = 1.0  # how often to ask a replica how far it is behind, while something waits for it
+LAG_UNKNOWN_SECONDS = 10.0
+
+_HARMLESS = {"rows.deleted", "capture.held"}
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
@@ -39,6 +44,7 @@ class Worker:
         clocks: Clocks,
         *,
         settle: int,
+        care: Care,
         max_skew: int,
         unit: int,
         stopping: threading.Event,
@@ -53,6 +59,8 @@ class Worker:
         self._source = source
         self._state = state
         self._clocks = clocks
+        self._care = care
+        self._lag = 0.0
         self._max_skew = max_skew
         self._unit = math.lcm(unit, job.query.bucket)
         self._stopping = stopping
@@ -74,10 +82,10 @@ class Worker:
         """Add an observation; return whether that succeeded, having told why if it did not."""
         return self._attempt(self._observe, self._observing)
 
-    def settles_in(self) -> float:
-        """Return the seconds until the oldest observation has settled, 0 when none is waiting."""
+    def settles_in(self) -> float | None:
+        """Return the seconds until the oldest observation has settled, None when none is waiting."""
         with self._mutex:
-            return self._settling.delay(time.monotonic()) or 0.0
+            return self._delay()
 
     def capture(self, recorded: Callable[[], None]) -> bool:
         """Capture up to the newest observation that has settled, if there is one, and log what that brought.
@@ -98,9 +106,11 @@ class Worker:
         if not self._is_prepared:
             self.job = replace(self.job, query=self._source.prepared(self.job.query))
             self._is_prepared = True
+        lag = self._read_lag()
         observation = self._source.observe(self.job.query)
         with self._mutex:
-            self._settling.add(observation)
+            # what a replica has is what its primary had then
+            self._settling.add(replace(observation, time=observation.time - math.ceil(lag)))
         try:
             self._clocks.observed(self.job.source, observation.time, max_skew=self._max_skew)
         except TransientError as error:
@@ -108,9 +118,23 @@ class Worker:
         else:
             self._comparing.recovered()
 
+    def _read_lag(self) -> float:
+        """Ask how far a replica is behind; while nobody knows, it could be any time, and nothing settles."""
+        self._lag = LAG_UNKNOWN_SECONDS
+        self._lag = self._source.lag()
+        return self._lag
+
+    def _delay(self) -> float | None:
+        """Return the seconds until the oldest observation has settled, None when none is waiting."""
+        delay = self._settling.delay(time.monotonic() - self._lag)
+        # a replica may fall behind further, or catch up: do not ask it all the time
+        return max(delay, LAG_SECONDS) if delay is not None and self._lag else delay
+
     def _capture(self, recorded: Callable[[], None]) -> None:
+        clock = time.monotonic()  # before the lag is read: by then it may be less already
+        lag = self._read_lag()
         with self._mutex:
-            horizon = self._settling.take(time.monotonic())
+            horizon = self._settling.take(clock - lag)
         while horizon is not None and not self._stopping.is_set():
             steps: list[Captured] = []
             began = time.monotonic()
@@ -123,8 +147,11 @@ class Worker:
                     ledger=self._state,
                     now=int(time.time()),
                     is_trusted=self._clocks.agrees(self.job.source),
+                    care=self._care,
                 ):
-                    if captured is not None:
+                    if isinstance(captured, Noticed):
+                        self._tell_noticed(captured)
+                    elif captured is not None:
                         steps.append(captured)
                         recorded()
                     # a long catch-up goes on with a new look at the clock, which decides what is too old
@@ -140,7 +167,7 @@ class Worker:
     def _plan(self, later: Later, recorded: Callable[[], None]) -> None:
         with self._mutex:
             is_taken = self._is_planned or self.is_broken or self._stopping.is_set()
-            delay = None if is_taken else self._settling.delay(time.monotonic())
+            delay = None if is_taken else self._delay()
             if delay is None:
                 return
             self._is_planned = True
@@ -167,6 +194,10 @@ class Worker:
             return False
         trouble.recovered()
         return True
+
+    def _tell_noticed(self, noticed: Noticed) -> None:
+        level = logger().info if noticed.event in _HARMLESS else logger().warning
+        level(noticed.event, job=self.job.name, **noticed.details)
 
     def _tell_shape(self, before: str | None) -> None:
         """Say that a job is new, or counts something else than before."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import xor
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +16,21 @@ from zoneinfo import ZoneInfo
 import whisper
 
 from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.model import ALWAYS, Archive, Group, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.model import (
+    ALWAYS,
+    Archive,
+    Checksum,
+    Evidence,
+    Fingerprint,
+    Group,
+    Kind,
+    Measure,
+    Observation,
+    Query,
+    Row,
+    Span,
+    Window,
+)
 
 ORDER = ("id", "created_at", "action", "outcome", "duration_ms")
 COLUMNS = set(ORDER)
@@ -38,6 +54,10 @@ class FakeSource:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     now: Callable[[], float] = time.time
+    in_flight: list[dict[str, Any]] = field(default_factory=list)
+    """Rows that were inserted and not committed."""
+    is_guarded: bool = True
+    server: str = "one"
 
     def insert(
         self,
@@ -49,6 +69,15 @@ class FakeSource:
     ) -> None:
         """Add a committed row."""
         self.rows.append(dict(zip(ORDER, (id, created_at, action, outcome, duration_ms), strict=True)))
+
+    def begin(self, id: int, created_at: str | None, action: str | None, outcome: str = "ok") -> None:  # noqa: A002
+        """Add a row that is not committed yet."""
+        self.in_flight.append(dict(zip(ORDER, (id, created_at, action, outcome, None), strict=True)))
+
+    def commit(self) -> None:
+        """Commit what is in flight."""
+        self.rows += self.in_flight
+        self.in_flight.clear()
 
     def observe(self, query: Query) -> Observation:
         """Return the largest id, as shipper.source.Source.observe."""
@@ -102,6 +131,39 @@ class FakeSource:
             Row(bucket, group, len(rows), tuple(_measured(measure, rows) for measure in query.measures))
             for (bucket, group), rows in cells.items()
         ]
+
+    def checksum(self, query: Query, window: Window) -> Checksum:
+        """Add up ids, as shipper.scan.Source.checksum."""
+        ids = [int(row["id"]) for row in self._in(window)]
+        return Checksum(len(ids), sum(ids), reduce(xor, ids, 0))
+
+    def evidence(self, query: Query, window: Window) -> Evidence:
+        """Look for rows in flight, as shipper.scan.Source.evidence."""
+        checksum = self.checksum(query, window)
+        ids = [row["id"] for row in self.in_flight if self.is_guarded and window.after < row["id"] <= window.upto]
+        is_complete = checksum.rows == window.upto - window.after
+        return Evidence(None if is_complete else checksum, tuple(sorted(ids)))
+
+    def read_with_evidence(
+        self, query: Query, window: Window, begins: int, *, passes: bool = False
+    ) -> tuple[list[Row], Evidence]:
+        """Count, as shipper.scan.Source.read_with_evidence."""
+        evidence = self.evidence(query, window)
+        if evidence.in_flight and not passes:
+            return [], evidence
+        if evidence.checksum is not None and begins > window.after:
+            is_recorded = begins >= window.upto
+            checksum = None if is_recorded else self.checksum(query, Window(begins, window.upto))
+            evidence = evidence._replace(checksum=checksum)
+        return self.read(query, window), evidence
+
+    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        """Say by what the table is known again, as shipper.scan.Source.fingerprint."""
+        return Fingerprint(self.server, *self.newest(query, upto))
+
+    def lag(self) -> float:
+        """Return that it is no replica, as shipper.source.Source.lag."""
+        return 0.0
 
     def _in(self, window: Window) -> list[dict[str, Any]]:
         return [row for row in self.rows if window.after < row["id"] <= window.upto]

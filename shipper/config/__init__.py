@@ -48,7 +48,15 @@ class Config:
         """
         section = self.sources[name]
         file = section.credentials and option_file(section.credentials, name, Path(self.file).parent)
-        return Access(_url(section), section.timeout, file, section.tls, section.tls_ca)
+        return Access(
+            _url(section),
+            section.timeout,
+            file,
+            section.tls,
+            section.tls_ca,
+            guard=section.guard == "auto",
+            lag_query=section.lag_query,
+        )
 
 
 def load(file: str) -> Config:

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shipper.config import values
-from shipper.model import Archive, Kind, Scalar
+from shipper.model import Archive, Care, Kind, Scalar
 
 Seconds = Annotated[int, BeforeValidator(values.duration)]
 SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]
+SecondsOrOff = Annotated[int | None, BeforeValidator(values.duration_or_off)]
 Identifier = Annotated[str, AfterValidator(values.identifier)]
 Node = Annotated[str, AfterValidator(values.node)]
 Path = Annotated[str, AfterValidator(values.path)]
@@ -71,7 +72,17 @@ class SourceSection(Section):
     tls_ca: Path | None = None
     timeout: Seconds = Field(30, le=3600)
     settle: Seconds = 10
+    guard: Literal["auto", "off"] = "auto"
+    hold_max: Seconds = 300
+    recheck: SecondsOrOff = 3600
+    reset: Literal["hold", "max", "zero"] = "hold"
+    lag_query: str | None = Field(None, min_length=1)
     max_skew: Seconds = 300
+
+    @property
+    def care(self) -> Care:
+        """Return what a capture is to do about rows that come late, and about a table that went back."""
+        return Care(self.hold_max, self.recheck, self.reset)
 
 
 class JobSection(Section):

@@ -47,6 +47,11 @@ def duration_or_false(value: object) -> int | None:
     return None if value is False else duration(value)
 
 
+def duration_or_off(value: object) -> int | None:
+    """Read a duration, or "off" as None."""
+    return None if value == "off" else duration(value)
+
+
 def retentions(value: object) -> tuple[Archive, ...]:
     """Read carbon's own notation, `1m:30d,1h:5y`, by Whisper's rules (whisper.py validateArchiveList)."""
     remedy = 'Write carbon\'s retentions for these series, finest first, as in "1m:30d,1h:5y".'

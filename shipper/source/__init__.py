@@ -11,8 +11,22 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import ALWAYS, MAX_ID, Kind, Measure, Observation, Query, Row, Span, Window
-from shipper.source.connect import Access, engine, translated
+from shipper.model import (
+    ALWAYS,
+    MAX_ID,
+    Checksum,
+    Evidence,
+    Fingerprint,
+    Kind,
+    Measure,
+    Observation,
+    Query,
+    Row,
+    Span,
+    Window,
+)
+from shipper.source import evidence
+from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.dialect import Epoch, ServerTime
 from shipper.source.explain import reads_range
 from shipper.source.statement import counted, labels_of, rows_of, smallest, table_of, utc
@@ -26,6 +40,9 @@ class Source:
         self.name = name
         self._access = access
         self._engine = engine(access, threads=threads)
+        self._leading: dict[tuple[str, str], bool] = {}
+        self._gappy: set[tuple[str, str]] = set()
+        """Tables whose newest window had ids without a row."""
 
     def __str__(self) -> str:
         return str(self._access)
@@ -37,7 +54,7 @@ class Source:
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database will not run it.
         """
-        table = table_of(replace(query, by=(), where=(), measures=(), time=None))
+        table = table_of(query.ids_only)
         statement = sa.select(sa.func.max(table.c[query.id]), ServerTime()).select_from(table)
         with self._connected(f"observe {query.table}") as connection:
             largest, source_time = connection.execute(statement).one()
@@ -51,7 +68,7 @@ class Source:
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Find where the table goes on: see shipper.scan.Source."""
-        table = table_of(replace(query, by=(), where=(), measures=(), time=None))
+        table = table_of(query.ids_only)
         identity = table.c[query.id]
         statement = sa.select(sa.func.min(identity)).where(identity > after, identity <= upto)
         with self._connected(f"look for ids of {query.table} above {after}") as connection:
@@ -59,7 +76,7 @@ class Source:
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Find the row that stands at an id: see shipper.scan.Source."""
-        asked = replace(query, by=(), where=(), measures=(), time=None if query.sql else query.time)
+        asked = replace(query.ids_only, time=None if query.sql else query.time)
         table = table_of(asked)
         identity = table.c[query.id]
         epoch = Epoch(table.c[asked.time]) if asked.time else sa.null()
@@ -85,6 +102,85 @@ class Source:
         with self._connected(f"read {query.table} {window}") as connection:
             return rows_of(query, connection.execute(counted(query, window, span)), span)
 
+    def read_with_evidence(
+        self, query: Query, window: Window, begins: int, *, passes: bool = False
+    ) -> tuple[list[Row], Evidence]:
+        """Read a window, and what its ids were before that: see shipper.scan.Source."""
+        if begins >= window.upto and self.unguarded(query) is not None:
+            return self.read(query, window), Evidence(None)
+
+        # mostly every id has its row, and counting them says so: nothing is in flight, nothing can come late
+        key, width = (query.table, query.id), window.upto - window.after
+        if key not in self._gappy:
+            rows = self.read(query, window) if query.is_whole else None
+            found = self._count(query, window) if rows is None else sum(row.rows for row in rows)
+            if found == width:
+                return self.read(query, window) if rows is None else rows, Evidence(None)
+            self._gappy.add(key)
+
+        # from here on more is asked first, until no id is missing any more
+        evidence = self.evidence(query, window)
+        if evidence.checksum is None:
+            self._gappy.discard(key)
+        elif evidence.in_flight and not passes:
+            return [], evidence
+        elif begins > window.after:
+            is_recorded = begins >= window.upto
+            checksum = None if is_recorded else self.checksum(query, Window(begins, window.upto))
+            evidence = evidence._replace(checksum=checksum)
+        return self.read(query, window), evidence
+
+    def checksum(self, query: Query, window: Window) -> Checksum:
+        """Add up a window's ids: see shipper.recheck.Source."""
+        with self._connected(f"add up the ids of {query.table} {window}") as connection:
+            return evidence.checksum(connection, query, window)
+
+    def evidence(self, query: Query, window: Window) -> Evidence:
+        """Add up a window's ids, and find rows in flight where the guard is on: see shipper.scan.Source."""
+        if self.unguarded(query) is not None:
+            return _evidence(window, self.checksum(query, window))
+        with self._connected(f"look for rows in flight of {query.table} {window}") as connection:
+            checksum, in_flight = evidence.guarded(connection, query, window)
+        return _evidence(window, checksum, in_flight)
+
+    def unguarded(self, query: Query) -> str | None:
+        """Return why the guard cannot see rows of this table that are in flight, None where it does."""
+        if not self._access.guard:
+            return "it is off"
+        if self._access.lag_query is not None:
+            return "a replica does not show what is in flight on its primary"
+        if self._access.kind not in {"mysql", "mariadb"}:
+            return f"{self._access.kind} does not show rows before they are committed"
+        key = (query.table, query.id)
+        if key not in self._leading:
+            with self._connected(f"look at the keys of {query.table}") as connection:
+                self._leading[key] = evidence.leads_primary_key(connection, query)
+        return None if self._leading[key] else f"{query.id} is not the first column of the primary key"
+
+    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        """Say by what the table is known again: see shipper.scan.Source."""
+        return Fingerprint(self._server(), *self.newest(query, upto))
+
+    def lag(self) -> float:
+        """Return how many seconds this replica is behind, 0 where no lag_query says that it is one.
+
+        Raises:
+            SourceUnavailable: nobody knows now.
+            QueryRefused: the statement gives something else.
+        """
+        if self._access.lag_query is None:
+            return 0.0
+        with self._connected("read lag") as connection:
+            answer = connection.exec_driver_sql(self._access.lag_query).scalar()
+        if answer is None:
+            raise SourceUnavailable("read lag: lag_query gave NULL", hint="Is replication running?")
+        try:
+            return max(0.0, float(answer))
+        except (TypeError, ValueError) as error:
+            raise QueryRefused(
+                f"read lag: lag_query gave {answer!r:.60}, which is not a number", hint="Select seconds, or NULL."
+            ) from error
+
     def prepared(self, query: Query) -> Query:
         """Return the query as it is, or a statement of one's own with its measures, having had it explained.
 
@@ -105,6 +201,13 @@ class Source:
         measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
         return replace(query, measures=measures)
 
+    def is_read_only(self) -> bool:
+        """Does the server take no writes, as a replica mostly does?"""
+        if self._access.kind not in {"mysql", "mariadb"}:
+            return False
+        with self._connected("ask whether the server is read-only") as connection:
+            return bool(connection.exec_driver_sql("SELECT @@read_only").scalar_one())
+
     def version(self) -> str:
         """Return the server's version, having connected."""
         with self._connected("connect") as connection:
@@ -115,6 +218,19 @@ class Source:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._engine.dispose()
+
+    def _count(self, query: Query, window: Window) -> int:
+        with self._connected(f"count the ids of {query.table} {window}") as connection:
+            count: int = connection.execute(evidence.count(query, window)).scalar_one()
+        return count
+
+    def _server(self) -> str | None:
+        """Return by which name the server knows itself; each connection asks once."""
+        with self._connected("ask for the server's identity") as connection:
+            if "server" not in connection.info:
+                connection.info["server"] = server_of(connection)
+            server: str | None = connection.info["server"]
+            return server
 
     @contextmanager
     def _connected(self, step: str) -> Iterator[sa.Connection]:
@@ -132,3 +248,8 @@ class Source:
             if "cryptography" not in str(error):
                 raise
             raise QueryRefused(f"{step}: {error}", hint="`pip install pymysql[rsa]`, or connect by TLS.") from error
+
+
+def _evidence(window: Window, checksum: Checksum, in_flight: tuple[int, ...] = ()) -> Evidence:
+    is_complete = checksum.rows == window.upto - window.after
+    return Evidence(None if is_complete else checksum, in_flight)

@@ -56,6 +56,11 @@ _MISSING = {
     "unable to open": "Does the file of `url` exist, readable for this user?",
     "connection": _SERVER,
 }
+_IDENTITY = {
+    "mariadb": "SELECT @@server_uid",
+    "mysql": "SELECT @@server_uuid",
+    "postgresql": "SELECT system_identifier FROM pg_control_system()",
+}
 _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
 
 
@@ -71,6 +76,10 @@ class Access(NamedTuple):
     """None is verify-identity for a host that is not loopback, else off."""
     tls_ca: str | None = None
     """A file of certificates; None is the system's."""
+    guard: bool = True
+    """Look for rows in flight, where the database shows them?"""
+    lag_query: str | None = None
+    """Of a replica: a statement that tells how many seconds it is behind."""
 
     @property
     def kind(self) -> str:
@@ -107,6 +116,20 @@ def engine(access: Access, *, threads: int) -> sa.Engine:
     )
     sa.event.listen(made, "connect", _preparing(access))
     return made
+
+
+def server_of(connection: sa.Connection) -> str | None:
+    """Return by which name a server knows itself; None where it does not tell."""
+    is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+    statement = _IDENTITY.get("mariadb" if is_mariadb else connection.dialect.name)
+    if statement is None:
+        return None
+    try:
+        return str(connection.exec_driver_sql(statement).scalar_one())
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return None  # an older MariaDB has none, or this user may not ask
 
 
 def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:

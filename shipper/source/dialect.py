@@ -30,6 +30,20 @@ class ServerTime(FunctionElement[int]):
     name = "shipper_server_time"
 
 
+class IdSum(FunctionElement[Any]):
+    """A sum that differs when ids do; sums of parts add up to that of the whole."""
+
+    inherit_cache = True
+    name = "shipper_id_sum"
+
+
+class IdXor(FunctionElement[Any]):
+    """Another number that differs when ids do; those of parts combine by exclusive or."""
+
+    inherit_cache = True
+    name = "shipper_id_xor"
+
+
 @compiles(Text)
 def _text_mysql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
@@ -78,3 +92,24 @@ def _time_postgresql(_element: ServerTime, _compiler: SQLCompiler, **_options: A
 @compiles(ServerTime, "sqlite")
 def _time_sqlite(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
     return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
+
+
+@compiles(IdSum)
+def _id_sum(element: IdSum, compiler: SQLCompiler, **options: Any) -> str:
+    return f"SUM({compiler.process(element.clauses, **options)})"
+
+
+@compiles(IdSum, "sqlite")
+def _id_sum_sqlite(element: IdSum, compiler: SQLCompiler, **options: Any) -> str:
+    # a sum of integers that overflows is an error
+    return f"SUM({compiler.process(element.clauses, **options)} & 4294967295)"
+
+
+@compiles(IdXor)
+def _id_xor(element: IdXor, compiler: SQLCompiler, **options: Any) -> str:
+    return f"BIT_XOR({compiler.process(element.clauses, **options)})"
+
+
+@compiles(IdXor, "sqlite")
+def _id_xor_sqlite(_element: IdXor, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "0"  # there is none

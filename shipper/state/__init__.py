@@ -13,7 +13,22 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
 from shipper.errors import StateCorrupt
-from shipper.model import Changed, Job, Note, Position, Progress, Sent, Waiting, Window
+from shipper.ledger import CountedUnshown, Slot
+from shipper.model import (
+    ALWAYS,
+    Changed,
+    Fingerprint,
+    Job,
+    Note,
+    Position,
+    Progress,
+    RecordedWindow,
+    Sent,
+    Span,
+    Waiting,
+    Window,
+)
+from shipper.state import rechecks
 from shipper.state.keeping import merge, prune, rename
 from shipper.state.lock import lock
 from shipper.state.recording import Recording, loaded
@@ -30,12 +45,14 @@ _RESHAPE = """
     INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _PROGRESS = """
-    SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low, shape, places
+    SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
+        shape, places, held_since
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _LOWEST = """
     SELECT MIN(slot), (
-        SELECT after FROM slot WHERE job = :job AND slot >= :since ORDER BY length(after), after LIMIT 1)
-    FROM slot WHERE job = :job AND slot >= :since"""
+        SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
+        ORDER BY length(after), after LIMIT 1)
+    FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
 
 _WAITING = """
     SELECT series.job, total.slot, total.step, COUNT(*)
@@ -51,7 +68,8 @@ _CHANGED = """
 # It cannot move back, nor beyond captured (a CHECK of the table).
 _COMMIT = f"""
     UPDATE watermark SET value = :value, updated = {NOW}
-    WHERE job = :job AND (length(:value), :value) > (length(value), value)"""
+    WHERE job = :job AND (length(:value), :value) > (length(value), value)
+        AND (length(:value), :value) <= (length(captured), captured)"""
 _HISTORY = f"INSERT INTO history (job, value, committed) VALUES (?, ?, {NOW})"
 _FORGET_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
 _PROVE = "UPDATE total SET changed = 0 WHERE changed = 1 AND revision > ? AND revision <= ?"
@@ -113,8 +131,8 @@ class State:
             row = connection.execute(_PROGRESS, (job,)).fetchone()
         if row is None:
             return None
-        captured, complete_until, closed_until, not_before, recount_from, low, shape, places = row
-        return Progress(int(captured), complete_until, closed_until, not_before, recount_from, int(low), shape, places)
+        captured, complete_until, closed_until, not_before, recount_from, low, *others = row
+        return Progress(int(captured), complete_until, closed_until, not_before, recount_from, int(low), *others)
 
     def begin(self, job: Job, progress: Progress) -> None:
         """Store a new job that stands at captured, delivered."""
@@ -128,11 +146,58 @@ class State:
         with self._writing(f"reshape job {job}") as connection:
             connection.execute(_RESHAPE, _reshaping(job, progress))
 
-    def lowest(self, job: str, since: int) -> tuple[int, int] | None:
+    def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
         """Return the oldest slot that has totals, and the id above which their rows are: see shipper.ledger.Ledger."""
         with self._reading("read slots") as connection:
-            slot, after = connection.execute(_LOWEST, {"job": job, "since": since}).fetchone()
+            slot, after = connection.execute(_LOWEST, {"job": job, "start": span.start, "end": span.end}).fetchone()
         return None if slot is None else (slot, int(after))
+
+    def slots(self, job: str, *, span: Span = ALWAYS, window: Window | None = None) -> list[Slot]:
+        """Return the slots of a span, with rows of a window: see shipper.ledger.Ledger."""
+        with self._reading("read slots") as connection:
+            return rechecks.slots(connection, job, span, window)
+
+    def hold(self, job: str, since: int) -> None:
+        """Remember since when a row in flight holds the job up: see shipper.ledger.Ledger."""
+        with self._writing(f"hold job {job}") as connection:
+            connection.execute("UPDATE job SET held_since = ? WHERE job = ?", (since, job))
+
+    def recorded_upto(self, job: Job, window: Window) -> int:
+        """Return how far recorded windows cover a window from its beginning: see shipper.ledger.Ledger."""
+        with self._reading("read recorded windows") as connection:
+            return rechecks.recorded_upto(connection, job, window)
+
+    def due(self, job: Job, now: int, *, early: int, late: int) -> list[RecordedWindow]:
+        """Return the recorded windows that are due: see shipper.ledger.Ledger."""
+        with self._reading("read recorded windows") as connection:
+            return rechecks.due(connection, job, now, early, late)
+
+    def rechecked(self, job: Job, before: RecordedWindow, then: RecordedWindow | None, *, late_rows: int) -> bool:
+        """Store what becomes of a recorded window: see shipper.ledger.Ledger."""
+        with self._writing(f"recheck {job.query.table} {before.window}") as connection:
+            return rechecks.rechecked(connection, job, before, then, late_rows)
+
+    def repairs(self, job: str) -> list[Window]:
+        """Return the windows whose rows the job is to count again."""
+        with self._reading("read repairs") as connection:
+            rows = connection.execute("SELECT after, upto FROM repair WHERE job = ?", (job,)).fetchall()
+        return sorted((Window(int(after), int(upto)) for after, upto in rows), key=lambda window: window.after)
+
+    def counted_unshown(self, job: str, window: Window) -> CountedUnshown:
+        """Return what was counted as unshown in the job's windows that overlap one."""
+        with self._reading("read counters") as connection:
+            return rechecks.counted_unshown(connection, job, window)
+
+    def fingerprint(self, job: str) -> Fingerprint | None:
+        """Return by what the table was known when the job last captured."""
+        with self._reading("read identity") as connection:
+            row = connection.execute("SELECT server, id, time FROM identity WHERE job = ?", (job,)).fetchone()
+        return Fingerprint(row[0], int(row[1]), row[2]) if row else None
+
+    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
+        """Let the job go on from another id: see shipper.ledger.Ledger."""
+        with self._writing(f"reset job {job.name}") as connection:
+            rechecks.reset(connection, job, captured, low, recount_from)
 
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon that stood at a time, and forget older ones: see shipper.ledger.Ledger."""
@@ -233,6 +298,7 @@ class State:
         What is not proven stays. Return how many units were forgotten: not many at once, since others wait meanwhile.
         """
         with self._writing(f"prune job {job}") as connection:
+            rechecks.forget(connection, job)
             return prune(connection, job, unit, before)
 
     def retarget(self, carbon: str) -> bool:
@@ -281,5 +347,5 @@ class State:
 
 
 def _reshaping(job: str, progress: Progress) -> tuple[object, ...]:
-    _, _, *instants, low, shape, places = progress
-    return (job, shape, places, *instants, str(low))
+    instants = (progress.closed_until, progress.not_before, progress.recount_from)
+    return (job, progress.shape, progress.places, *instants, str(progress.low))

@@ -44,7 +44,19 @@ _OPEN = """
     WHERE slot >= ? AND slot < ? AND job = ? AND changed > 0 LIMIT 1"""
 _FORGET = "DELETE FROM total WHERE slot >= ? AND slot < ? AND series IN (SELECT id FROM series WHERE job = ?)"
 
-_NAMES = ("horizon", "identity", "history", "pruned", "series", "slot", "unshown", "watermark", "job")
+_NAMES = (
+    "horizon",
+    "identity",
+    "history",
+    "pruned",
+    "repair",
+    "series",
+    "slot",
+    "unshown",
+    "unshown_in",
+    "watermark",
+    "job",
+)
 _TWIN = """
     SELECT job FROM watermark JOIN job USING (job)
     WHERE shape = ? AND source = ? AND id_table = ? AND id_column = ? ORDER BY job"""

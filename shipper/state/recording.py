@@ -8,7 +8,8 @@ from typing import Any
 
 from shipper.errors import ConfigError
 from shipper.ledger import Done
-from shipper.model import Group, Key, Kind, Measure, Value, Window
+from shipper.model import Group, Key, Kind, Measure, Span, Value, Window
+from shipper.state.rechecks import keep
 from shipper.state.schema import NOW
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
@@ -24,7 +25,8 @@ _COMPLETE = """
 _PROGRESS = """
     UPDATE job SET
         closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
-        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END
+        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END,
+        held_since = CASE WHEN :is_window THEN NULL ELSE held_since END
     WHERE job = :job"""
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
@@ -41,7 +43,7 @@ _FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? A
 _TAKE = "DELETE FROM total WHERE slot = ? AND step = ? AND series = ? RETURNING value"
 _STORED = f"""
     SELECT series.id, path, slot, step FROM series JOIN total ON total.series = series.id
-    WHERE slot >= ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
+    WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
 # ids as text: the longer is the larger
 _SLOT = """
     INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch())
@@ -71,6 +73,7 @@ class Recording:
         self._connection = connection
         self._job = job
         self._after, self._upto = (window.after, window.upto) if window else (captured, captured)
+        self._has_window = window is not None
         self._revision = revision
         self._series: dict[str, int] = {}
         self._puts = 0
@@ -137,10 +140,10 @@ class Recording:
             found += self._connection.execute(_TAKE, (*place, series)).fetchall()
         return [loaded(value) for (value,) in found]
 
-    def stored(self, since: int, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of counts and sums of the job's measures in slots from since on, and claim their paths."""
+    def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
+        """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
-        asked = (since, self._job, json.dumps(list(measures)))
+        asked = (span.start, span.end, self._job, json.dumps(list(measures)))
         for series, path, slot, step in self._connection.execute(_STORED, asked):
             self._series[path] = series
             keys.append(Key(path, slot, step))
@@ -155,6 +158,10 @@ class Recording:
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
         self._connection.executemany(_SEEN, ((bucket, self._series[path]) for path in paths))
+
+    def mark(self, slot: int, step: int) -> None:
+        """Remember that the slot holds this window's rows, though there may be none."""
+        self._slots.add((slot, step))
 
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
@@ -177,14 +184,16 @@ class Recording:
             "closed_until": done.closed_until,
             "low": None if done.low is None else str(done.low),
             "is_recounted": done.is_recounted,
+            "is_window": self._has_window,
         }
         self.is_written = self._connection.execute(_CAPTURED, progress).rowcount == 1
         self._connection.execute(_COMPLETE, progress)
         self._connection.execute(_PROGRESS, progress)
         seen_from = self._after if done.seen_from is None else done.seen_from
-        ids = (str(seen_from), str(self._upto))
+        ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
         self._connection.executemany(_SLOT, ((self._job, *slot, *ids) for slot in self._slots))
         self._count(done)
+        keep(self._connection, self._job, done)
         if done.low is not None:
             self._connection.execute(_HORIZON, (self._job, done.complete_until, str(self._upto)))
 

@@ -172,7 +172,59 @@ _VERSION_2 = (
     "CREATE INDEX total_parked ON total (step, slot) WHERE changed = 2",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = (
+    "ALTER TABLE job ADD COLUMN held_since INTEGER",  # since when a row in flight holds it up, epoch seconds
+    "DROP TABLE recorded_window",  # unused so far
+    """
+    CREATE TABLE recorded_window ( -- what a recheck compares: which ids were there when windows were counted
+        source TEXT NOT NULL,
+        id_table TEXT NOT NULL,
+        id_column TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        id_sum TEXT NOT NULL,
+        id_xor TEXT NOT NULL,
+        recorded INTEGER NOT NULL, -- by the source's clock, epoch seconds
+        looks INTEGER NOT NULL, -- how often it was looked at since
+        is_open INTEGER NOT NULL CHECK (is_open IN (0, 1)), -- rows were in flight
+        PRIMARY KEY (source, id_table, id_column, after, upto)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE repair ( -- windows with late rows, whose slots a job is to count again
+        job TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        PRIMARY KEY (job, after, upto)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE unshown_in ( -- which windows a job's counters of unshown rows are from, while they are rechecked
+        job TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (job, after, upto, cause)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE late ( -- how many rows came late, and were counted all the same
+        source TEXT NOT NULL,
+        id_table TEXT NOT NULL,
+        id_column TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (source, id_table, id_column)
+    ) STRICT, WITHOUT ROWID""",
+    "DROP TABLE identity",  # unused so far
+    """
+    CREATE TABLE identity ( -- which server a source was, and the row that stood at captured
+        job TEXT PRIMARY KEY,
+        server TEXT,
+        id TEXT NOT NULL,
+        time INTEGER
+    ) STRICT, WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
 
 

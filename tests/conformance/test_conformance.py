@@ -26,6 +26,7 @@ from shipper.capture import capture
 from shipper.config import Config, load
 from shipper.courier import Courier
 from shipper.model import Kind, Observation
+from shipper.scan import Captured
 from shipper.state import State
 
 CONFIG = """\
@@ -79,7 +80,7 @@ class Run:
         while not is_done:
             steps = capture(wanted, horizon, source=self.database.source, ledger=self.state, now=NOW)
             for step in steps:
-                if crashes and step is not None and step.window is not None and step.rows:
+                if crashes and isinstance(step, Captured) and step.window is not None and step.rows:
                     steps.close()
                     self.crash()
                     self.courier.step(now=NOW, clock=self.clock)

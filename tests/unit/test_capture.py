@@ -40,7 +40,7 @@ def run(
     return [
         one
         for one in capture(wanted, horizon(upto, time=time), source=source, ledger=state, now=now)
-        if one is not None
+        if isinstance(one, Captured)
     ]
 
 

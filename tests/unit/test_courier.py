@@ -10,7 +10,7 @@ from fakes import FakeCarbon
 from shipper.courier import Courier, Delivered, backoff
 from shipper.errors import DeliveryFailed, StateBusy
 from shipper.fold import Cell, Folded
-from shipper.ledger import add
+from shipper.ledger import Done, add
 from shipper.model import Archive, Moment, Note, Sent, Window
 from shipper.state import State
 
@@ -54,9 +54,7 @@ class Desk:
         if self.state.progress(name) is None:
             self.state.begin(wanted, progress(wanted, after))
         folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
-        add(
-            wanted, Window(after, upto), folded, ledger=self.state, moment=Moment(now), complete_until=None, closes=None
-        )
+        add(wanted, Window(after, upto), folded, ledger=self.state, moment=Moment(now), done=Done({}), closes=None)
 
     def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
         """Take one step."""

@@ -15,7 +15,7 @@ from builders import NOW, captured, job, progress
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.ledger import Done
-from shipper.model import COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
+from shipper.model import ALWAYS, COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
 from shipper.state import HISTORY_ROWS, State
 from shipper.state.lock import holder
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS
@@ -414,4 +414,4 @@ def test_version_1_becomes_current(path: str) -> None:
             (NOW - 60, 8),
             (NOW, 9),
         ]
-        assert state.lowest("events", 0) == (NOW - 60, 0)
+        assert state.lowest("events", ALWAYS) == (NOW - 60, 0)

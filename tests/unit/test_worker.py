@@ -12,7 +12,7 @@ from fakes import FakeSource
 
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
-from shipper.model import ALWAYS, Observation, Query, Row, Span, Window
+from shipper.model import ALWAYS, Care, Observation, Query, Row, Span, Window
 from shipper.state import State
 from shipper.worker import Worker
 
@@ -51,6 +51,7 @@ class Desk:
             self.source,  # type: ignore[arg-type] # keeps the contract of Source
             state,
             self.clocks,
+            care=Care(),
             settle=settle,
             max_skew=300,
             unit=3600,

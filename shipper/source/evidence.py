@@ -1,0 +1,75 @@
+"""Edge. SQLAlchemy: which ids a window holds, as numbers; which of its rows another session has not committed yet.
+
+Strategy: at READ UNCOMMITTED, MySQL and MariaDB show rows before they are committed, without any privilege and on the
+primary only. What such a read has and a later committed one lacks is in flight. The order matters: the other way
+round a row committed in between would be missed. So does the index: through a secondary one, rows that wait for a
+unique key are not seen.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from shipper.model import Checksum, Query, Window
+from shipper.source.dialect import IdSum, IdXor
+from shipper.source.statement import table_of
+
+_DIRTY = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"  # of the next statement only
+_LEADS = """
+    SELECT COUNT(*) FROM information_schema.statistics
+    WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table AND index_name = 'PRIMARY'
+        AND seq_in_index = 1 AND column_name = :id"""
+
+
+def leads_primary_key(connection: sa.Connection, query: Query) -> bool:
+    """Is the id the first column of the table's primary key, so that a dirty read can be one of a range?"""
+    schema, _, table = query.table.rpartition(".")
+    asked = {"schema": schema or None, "table": table, "id": query.id}
+    return bool(connection.execute(sa.text(_LEADS), asked).scalar_one())
+
+
+def checksum(connection: sa.Connection, query: Query, window: Window) -> Checksum:
+    """Add up a window's ids, as they are committed."""
+    return _checksum(connection.execute(_added_up(query, window)).one())
+
+
+def count(query: Query, window: Window) -> sa.Select[Any]:
+    """Select how many rows a window has, whatever the conditions."""
+    table = table_of(query.ids_only)
+    identity = table.c[query.id]
+    return sa.select(sa.func.count()).select_from(table).where(identity > window.after, identity <= window.upto)
+
+
+def guarded(connection: sa.Connection, query: Query, window: Window) -> tuple[Checksum, tuple[int, ...]]:
+    """Add up a window's ids, and find those of rows in flight; there are none to be seen on a replica."""
+    connection.exec_driver_sql(_DIRTY)
+    *seen, is_replica = connection.execute(_forced(_added_up(query, window, sa.literal_column("@@read_only")))).one()
+    committed = connection.execute(_forced(_added_up(query, window))).one()
+    if is_replica or seen == list(committed):
+        return _checksum(committed), ()
+    connection.exec_driver_sql(_DIRTY)
+    dirty = set(connection.execute(_forced(_ids(query, window))).scalars())
+    in_flight = dirty - set(connection.execute(_forced(_ids(query, window))).scalars())
+    return _checksum(committed), tuple(sorted(in_flight))
+
+
+def _checksum(sums: Sequence[Any]) -> Checksum:
+    rows, id_sum, id_xor = sums
+    return Checksum(rows, int(id_sum or 0), int(id_xor or 0))
+
+
+def _added_up(query: Query, window: Window, *others: Any) -> sa.Select[Any]:
+    table = table_of(query.ids_only)
+    identity = table.c[query.id]
+    statement = sa.select(sa.func.count(), IdSum(identity), IdXor(identity), *others).select_from(table)
+    return statement.where(identity > window.after, identity <= window.upto)
+
+
+def _ids(query: Query, window: Window) -> sa.Select[Any]:
+    identity = table_of(query.ids_only).c[query.id]
+    return sa.select(identity).where(identity > window.after, identity <= window.upto)
+
+
+def _forced(statement: sa.Select[Any]) -> sa.Select[Any]:
+    return statement.with_hint(statement.get_final_froms()[0], "FORCE INDEX (PRIMARY)")
