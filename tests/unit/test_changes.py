@@ -3,83 +3,17 @@
 Graphite equals the source before and after.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
-from builders import NOW, captured, horizon, job
-from fakes import FakeSource, WhisperCarbon
+from builders import NOW, captured, horizon
+from life import Life, wanted
 
 from shipper.capture import capture
-from shipper.courier import Courier
-from shipper.model import COUNT, Archive, Cause, Condition, Job, Kind, Measure
+from shipper.model import COUNT, Cause, Condition, Job, Kind, Measure
 from shipper.state import State
 
-ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
 FAILURES = (Condition("outcome", "in", ("failure",)),)
-
-
-class Life:
-    """A table, a state, a Carbon, and the time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.now = NOW
-        self.source = FakeSource()
-        self.state = State(str(folder / "shipper.db"))
-        self.carbon = self.new_carbon("one")
-        self.given = 0
-
-    def new_carbon(self, name: str) -> WhisperCarbon:
-        """Make an empty Carbon."""
-        (self.folder / name).mkdir()
-        return WhisperCarbon(self.folder / name, ARCHIVES, lambda: self.now)
-
-    def insert(self, *rows: tuple[int, str, str]) -> None:
-        """Add rows: how many seconds ago, action, outcome."""
-        for ago, action, outcome in rows:
-            created = datetime.fromtimestamp(self.now - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            self.given += 1
-            self.source.insert(self.given, created, action, outcome)
-
-    def ship(self, *jobs: Job) -> None:
-        """Capture and deliver all there is, until it is proven."""
-        for wanted in jobs:
-            upto = horizon(self.source.observe(wanted.query).id, time=self.now)
-            for _ in capture(wanted, upto, source=self.source, ledger=self.state, now=self.now):
-                pass
-        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=())
-        while courier.step(now=self.now, clock=0.0):
-            pass
-        self.carbon.flush()
-
-    def sums(self) -> dict[str, int]:
-        """Add up each series as Graphite has it."""
-        sums = {path: int(sum(slots.values())) for path, slots in self.carbon.zoom(ARCHIVES[1]).items()}
-        return {path: rows for path, rows in sums.items() if rows}
-
-    def minutes(self, path: str) -> dict[int, int]:
-        """Return a series' minutes, as seconds ago of NOW."""
-        return {NOW - slot: int(value) for slot, value in self.carbon.sums()[path].items()}
-
-
-@pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
-    """Give five rows of three minutes, not shipped yet."""
-    life = Life(tmp_path)
-    life.insert(
-        (120, "login", "ok"), (120, "login", "failure"), (60, "totp", "ok"), (60, "login", "ok"), (0, "totp", "ok")
-    )
-    yield life
-    life.state.close()
-
-
-def wanted(**changed: Any) -> Job:
-    """Build the job that all tests begin with."""
-    return job(archives=ARCHIVES, **changed)
 
 
 def test_where_changes(life: Life) -> None:
@@ -181,7 +115,7 @@ def test_recount_over_what_is_pruned(life: Life) -> None:
     life.ship(wanted(where=(Condition("outcome", "not", ("failure",)),)))
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
-    assert _unshown(life) == {}
+    assert life.unshown() == {}
 
 
 @pytest.mark.parametrize(
@@ -292,7 +226,7 @@ def test_prune_forgets_what_is_proven(life: Life) -> None:
     life.ship(wanted())
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
-    assert _unshown(life) == {Cause.TOO_LATE: 1}
+    assert life.unshown() == {Cause.TOO_LATE: 1}
 
 
 def test_prune_leaves_what_is_not_proven(life: Life) -> None:
@@ -399,7 +333,3 @@ def test_zeros_across_restarts(life: Life) -> None:
 
     assert life.minutes("events.login.count") == {120: 2, 60: 1, 0: 0, -60: 0, -120: 0}
     assert {-60: 0, -120: 0}.items() <= life.minutes("events.rare.count").items()
-
-
-def _unshown(life: Life) -> dict[str, int]:
-    return dict(life.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())

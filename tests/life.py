@@ -1,0 +1,80 @@
+"""A table, a state, a Carbon, and the time, in one process: what tests of the core live through."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from builders import NOW, horizon, job
+from fakes import FakeSource, WhisperCarbon
+
+from shipper.capture import capture
+from shipper.courier import Courier
+from shipper.model import Archive, Care, Job
+from shipper.scan import Noticed
+from shipper.state import State
+
+ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
+
+
+class Life:
+    """A table, a state, a Carbon, and the time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = NOW
+        self.source = FakeSource()
+        self.state = State(str(folder / "shipper.db"))
+        self.carbon = self.new_carbon("one")
+        self.given = 0
+        self.care = Care()
+        self.noticed: list[Noticed] = []
+
+    def new_carbon(self, name: str) -> WhisperCarbon:
+        """Make an empty Carbon."""
+        (self.folder / name).mkdir()
+        return WhisperCarbon(self.folder / name, ARCHIVES, lambda: self.now)
+
+    def created(self, ago: int) -> str:
+        """Write the time so many seconds ago."""
+        return datetime.fromtimestamp(self.now - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+    def insert(self, *rows: tuple[int, str, str]) -> None:
+        """Add rows: how many seconds ago, action, outcome."""
+        for ago, action, outcome in rows:
+            self.given += 1
+            self.source.insert(self.given, self.created(ago), action, outcome)
+
+    def ship(self, *jobs: Job) -> None:
+        """Capture and deliver all there is, until it is proven."""
+        for wanted in jobs:
+            upto = horizon(self.source.observe(wanted.query).id, time=self.now)
+            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, care=self.care)
+            self.noticed += [step for step in steps if isinstance(step, Noticed)]
+        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=())
+        while courier.step(now=self.now, clock=0.0):
+            pass
+        self.carbon.flush()
+
+    def sums(self) -> dict[str, int]:
+        """Add up each series as Graphite has it."""
+        sums = {path: int(sum(slots.values())) for path, slots in self.carbon.zoom(ARCHIVES[1]).items()}
+        return {path: rows for path, rows in sums.items() if rows}
+
+    def minutes(self, path: str) -> dict[int, int]:
+        """Return a series' minutes, as seconds ago of NOW."""
+        return {NOW - slot: int(value) for slot, value in self.carbon.sums()[path].items()}
+
+    def events(self) -> list[str]:
+        """Return the events that were noticed since the last call."""
+        events = [noticed.event for noticed in self.noticed]
+        self.noticed.clear()
+        return events
+
+    def unshown(self) -> dict[str, int]:
+        """Return the counters of rows that cannot be shown, those above 0."""
+        return dict(self.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())
+
+
+def wanted(**changed: Any) -> Job:
+    """Build the job that tests begin with."""
+    return job(archives=ARCHIVES, **changed)
