@@ -11,13 +11,26 @@ import pytest
 from builders import query
 
 from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.model import ALWAYS, COUNT, Condition, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.model import (
+    COUNT,
+    NOTHING,
+    Condition,
+    Evidence,
+    Kind,
+    Measure,
+    Observation,
+    Query,
+    Row,
+    Span,
+    Window,
+)
+from shipper.scan import Source
 
 FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
 
 
-class Table(Protocol):
+class Table(Source, Protocol):
     """An audit_trail somewhere, seen from both sides."""
 
     def insert(
@@ -31,18 +44,6 @@ class Table(Protocol):
         """Add a row in a session of its own, committed."""
 
     def observe(self, query: Query) -> Observation:
-        """See shipper.source.Source."""
-
-    def first_id(self, query: Query, after: int, upto: int) -> int:
-        """See shipper.source.Source."""
-
-    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        """See shipper.source.Source."""
-
-    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
-        """See shipper.source.Source."""
-
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """See shipper.source.Source."""
 
 
@@ -210,6 +211,58 @@ class SourceContract:
         asked = query(where=(Condition("action", "in", ("nothing",)),))
 
         assert table.first_in(asked, Window(0, 9), span, open_above=open_above) == expected
+
+    def test_checksum(self, table: Table) -> None:
+        """A checksum knows ids from others, holes or not; those of two windows make that of both."""
+        for number in (3, 4, 7):
+            table.insert(number, None, "login", "bad")
+        asked = query(where=(Condition("outcome", "in", ("ok",)),))
+
+        assert table.checksum(asked, Window(0, 2)) == NOTHING
+        assert table.checksum(asked, Window(0, 9)).rows == 3
+        assert len({table.checksum(asked, Window(after, after + 2)) for after in range(7)}) == 5
+        together = table.checksum(asked, Window(0, 3)) + table.checksum(asked, Window(3, 9))
+        assert together == table.checksum(asked, Window(0, 9))
+
+    def test_evidence(self, table: Table) -> None:
+        """A window that lacks no row has nothing to be looked at later; another one has its checksum."""
+        for number in (3, 4, 7):
+            table.insert(number, None, "login")
+
+        assert table.evidence(query(), Window(2, 4)) == Evidence(None)
+        assert table.evidence(query(), Window(2, 5)) == Evidence(table.checksum(query(), Window(2, 5)))
+
+    @pytest.mark.parametrize("where", [(), (Condition("outcome", "in", ("ok",)),)])
+    def test_read_with_evidence(self, table: Table, where: tuple[Condition, ...]) -> None:
+        """The rows of a window come with what is to be recorded of it: all, the end, or nothing.
+
+        Mutant: take one window without holes for all later ones.
+        """
+        for number in (3, 4, 7):
+            table.insert(number, None, "login")
+        table.insert(8, None, "login", "bad")
+        asked = query(where=where)
+        for after, upto, begins, recorded in (
+            (2, 4, 2, None),
+            (2, 9, 2, Window(2, 9)),
+            (2, 9, 5, Window(5, 9)),
+            (2, 9, 9, None),
+            (6, 8, 6, None),
+            (4, 8, 4, Window(4, 8)),
+        ):
+            window = Window(after, upto)
+            rows, evidence = table.read_with_evidence(asked, window, begins)
+
+            assert rows == table.read(asked, window)
+            assert evidence == Evidence(table.checksum(asked, recorded) if recorded else None)
+
+    def test_fingerprint(self, table: Table) -> None:
+        """A table is known by the row at an id, and by its server where that has a name."""
+        table.insert(5, "2026-11-01 00:00:59.9", "login")
+
+        assert table.fingerprint(query(), 9)[1:] == (5, NOVEMBER + 59)
+        assert table.fingerprint(query(), 9) == table.fingerprint(query(), 5)
+        assert table.fingerprint(query(), 4)[1:] == (0, None)
 
     def test_read_sees_other_sessions(self, table: Table) -> None:
         """What another session has committed since the last read is in the next one."""

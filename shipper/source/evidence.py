@@ -43,10 +43,12 @@ def count(query: Query, window: Window) -> sa.Select[Any]:
 
 def guarded(connection: sa.Connection, query: Query, window: Window) -> tuple[Checksum, tuple[int, ...]]:
     """Add up a window's ids, and find those of rows in flight; there are none to be seen on a replica."""
+    # by itself: beside a table MariaDB 10.11 gives 0 whatever it is
+    is_replica = connection.exec_driver_sql("SELECT @@read_only").scalar_one()
     connection.exec_driver_sql(_DIRTY)
-    *seen, is_replica = connection.execute(_forced(_added_up(query, window, sa.literal_column("@@read_only")))).one()
+    seen = connection.execute(_forced(_added_up(query, window))).one()
     committed = connection.execute(_forced(_added_up(query, window))).one()
-    if is_replica or seen == list(committed):
+    if is_replica or seen == committed:
         return _checksum(committed), ()
     connection.exec_driver_sql(_DIRTY)
     dirty = set(connection.execute(_forced(_ids(query, window))).scalars())
@@ -59,10 +61,10 @@ def _checksum(sums: Sequence[Any]) -> Checksum:
     return Checksum(rows, int(id_sum or 0), int(id_xor or 0))
 
 
-def _added_up(query: Query, window: Window, *others: Any) -> sa.Select[Any]:
+def _added_up(query: Query, window: Window) -> sa.Select[Any]:
     table = table_of(query.ids_only)
     identity = table.c[query.id]
-    statement = sa.select(sa.func.count(), IdSum(identity), IdXor(identity), *others).select_from(table)
+    statement: sa.Select[Any] = sa.select(sa.func.count(), IdSum(identity), IdXor(identity)).select_from(table)
     return statement.where(identity > window.after, identity <= window.upto)
 
 

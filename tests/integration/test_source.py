@@ -4,7 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,37 @@ import pytest
 import sqlalchemy as sa
 from builders import query
 from contract import FAR, SourceContract
+from harness import wait_for
 from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import ALWAYS, MAX_ID, Condition, Observation, Query, Row, Span, Window
+from shipper.model import MAX_ID, Checksum, Condition, Evidence, Row, Window
 from shipper.source import Source
 from shipper.source.connect import Access
 
 INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"
 
 
-def source_at(url: str, *, timeout: int = 30, threads: int = 1) -> Source:
+def source_at(url: str, *, timeout: int = 30, threads: int = 1, **access: Any) -> Source:
     """Make the edge of a URL."""
-    return Source("app", Access(sa.make_url(url), timeout), threads=threads)
+    return Source("app", Access(sa.make_url(url), timeout, **access), threads=threads)
 
 
-class Table:
-    """A real table, read through the edge and written beside it."""
+@contextmanager
+def in_flight(mariadb: MariaDB, *statements: str) -> Iterator[Any]:
+    """Hold a transaction open that has run some statements, and roll it back if nobody has ended it."""
+    with closing(mariadb.connect("app")) as connection, connection.cursor() as cursor:
+        for statement in ("BEGIN", *statements):
+            cursor.execute(statement)
+        yield cursor
+        cursor.execute("ROLLBACK")
 
-    def __init__(self, source: Source, execute: Any) -> None:
-        self.source = source
+
+class Table(Source):
+    """The edge of a real table, which is written beside it."""
+
+    def __init__(self, url: str, execute: Any, *, timeout: int = 30) -> None:
+        super().__init__("app", Access(sa.make_url(url), timeout))
         self.execute = execute
 
     def insert(
@@ -45,26 +56,6 @@ class Table:
         """Add a row in a session of its own, committed."""
         self.execute(INSERT, (id, created_at, action, outcome, duration_ms))
 
-    def observe(self, query: Query) -> Observation:
-        """Ask the edge."""
-        return self.source.observe(query)
-
-    def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Ask the edge."""
-        return self.source.first_id(query, after, upto)
-
-    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        """Ask the edge."""
-        return self.source.newest(query, upto)
-
-    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
-        """Ask the edge."""
-        return self.source.first_in(query, window, span, open_above=open_above)
-
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Ask the edge."""
-        return self.source.read(query, window, span)
-
 
 class TestMariaDB(SourceContract):
     """MariaDB keeps the contract."""
@@ -77,8 +68,8 @@ class TestMariaDB(SourceContract):
             with mariadb.connect("app") as connection, connection.cursor() as cursor:
                 cursor.execute(statement, values)
 
-        with closing(source_at(database, timeout=30)) as source:
-            yield Table(source, execute)
+        with closing(Table(database, execute)) as table:
+            yield table
 
     def test_read_largest_unsigned_id(self, table: Table) -> None:
         """Ids go to 2^64 - 1, beyond every signed integer."""
@@ -105,7 +96,7 @@ class TestMariaDB(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write even where the grants would allow it."""
-        with pytest.raises(Exception, match="READ ONLY"), table.source._engine.connect() as connection:
+        with pytest.raises(Exception, match="READ ONLY"), table._engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, mariadb: MariaDB) -> None:
@@ -132,6 +123,109 @@ class TestMariaDB(SourceContract):
             cursor.execute("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(30)%'")
 
             assert cursor.fetchone() == (1,)  # the one that asks
+
+    def test_rows_in_flight(self, table: Table, mariadb: MariaDB) -> None:
+        """A row that was inserted and not committed is seen, by its id; once it is committed it is none.
+
+        Mutant: read committed twice.
+        """
+        with in_flight(mariadb, "INSERT INTO audit_trail (id, action) VALUES (3, 'late'), (4, 'late')") as cursor:
+            table.insert(1, "2026-11-01 00:00:00", "login")
+            table.insert(5, "2026-11-01 00:00:00", "login")
+            window = Window(0, 5)
+            found = table.evidence(query(), window)
+            assert found == Evidence(Checksum(2, 6, 4), (3, 4))
+            assert table.read_with_evidence(query(), window, 0) == ([], found)
+            rows, passed = table.read_with_evidence(query(), window, 0, passes=True)
+            assert (sum(row.rows for row in rows), passed) == (2, found)
+            cursor.execute("COMMIT")
+
+            assert table.evidence(query(), window) == Evidence(Checksum(4, 13, 3))
+            assert sum(row.rows for row in table.read(query(), window)) == 4
+
+    def test_rows_that_wait_for_a_unique_key(self, table: Table, mariadb: MariaDB) -> None:
+        """A row that waits for another transaction has an id, and is seen. Mutant: let the server choose the index."""
+        table.execute("ALTER TABLE audit_trail ADD UNIQUE (outcome)", ())
+        waiting = threading.Thread(target=table.insert, args=(3, None, "late", "same"), daemon=True)
+        with in_flight(mariadb, "INSERT INTO audit_trail (id, outcome) VALUES (2, 'same')") as cursor:
+            waiting.start()
+            asked = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            wait_for(lambda: cursor.execute(asked) and cursor.fetchone() == (1,), "a row that waits")
+
+            assert table.evidence(query(), Window(0, 3)).in_flight == (2, 3)
+        waiting.join()
+
+    def test_rows_of_a_prepared_transaction(self, table: Table, mariadb: MariaDB) -> None:
+        """A transaction that was prepared and left behind is in flight for as long as it takes."""
+        insert = "INSERT INTO audit_trail (id) VALUES (2)"
+        with closing(mariadb.connect("app")) as connection, connection.cursor() as cursor:
+            for statement in ("XA START 'x'", insert, "XA END 'x'", "XA PREPARE 'x'"):
+                cursor.execute(statement)
+        try:
+            assert table.evidence(query(), Window(0, 3)).in_flight == (2,)
+        finally:
+            table.execute("XA ROLLBACK 'x'", ())
+
+    def test_guard_needs_select_only(self, table: Table, mariadb: MariaDB) -> None:
+        """The evidence needs no privilege but SELECT on the table's columns."""
+        for statement in ("CREATE USER reader", "GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader"):
+            table.execute(statement, ())
+        try:
+            with (
+                in_flight(mariadb, "INSERT INTO audit_trail (id) VALUES (2)"),
+                closing(source_at(f"mysql+pymysql://reader@127.0.0.1:{mariadb.port}/app")) as source,
+            ):
+                assert source.evidence(query(), Window(0, 3)).in_flight == (2,)
+                assert source.fingerprint(query(), 3).server is not None
+        finally:
+            table.execute("DROP USER reader", ())
+
+    def test_guard_on_a_replica(self, table: Table, mariadb: MariaDB) -> None:
+        """A server that is read-only is a replica: what is in flight there says nothing. Mutant: ask all the same."""
+        with in_flight(mariadb, "INSERT INTO audit_trail (id) VALUES (2)"):
+            table.execute("SET GLOBAL read_only = 1", ())
+            try:
+                assert table.is_read_only()
+                assert table.evidence(query(), Window(0, 3)) == Evidence(Checksum(0, 0, 0))
+            finally:
+                table.execute("SET GLOBAL read_only = 0", ())
+
+    @pytest.mark.parametrize(
+        ("access", "primary", "reason"),
+        [
+            ({}, "id", None),
+            ({}, "outcome, id", "id is not the first column of the primary key"),
+            ({"guard": False}, "id", "it is off"),
+            ({"lag_query": "SELECT 0"}, "id", "a replica does not show what is in flight on its primary"),
+        ],
+    )
+    def test_unguarded(self, table: Table, access: dict[str, Any], primary: str, reason: str | None) -> None:
+        """Where the guard cannot see rows in flight, it says why, and no row is said to be."""
+        table.execute(f"ALTER TABLE audit_trail DROP PRIMARY KEY, ADD KEY (id), ADD PRIMARY KEY ({primary})", ())
+        with closing(source_at(table._engine.url.render_as_string(), **access)) as source:
+            assert source.unguarded(query()) == reason
+
+    @pytest.mark.parametrize(
+        ("lag_query", "expected"), [("SELECT 3", 3), ("SELECT -1", 0), ("SELECT 1.5", 1.5), ("SELECT '7'", 7)]
+    )
+    def test_lag(self, database: str, lag_query: str, expected: float) -> None:
+        """A replica is as many seconds behind as its statement says."""
+        with closing(source_at(database, lag_query=lag_query)) as source:
+            assert source.lag() == expected
+
+    @pytest.mark.parametrize(
+        ("lag_query", "error"),
+        [
+            ("SELECT NULL", SourceUnavailable),
+            ("SELECT 1 FROM DUAL WHERE 1 = 0", SourceUnavailable),
+            ("SELECT 'much'", QueryRefused),
+            ("SELECT nothing", QueryRefused),
+        ],
+    )
+    def test_lag_unknown(self, database: str, lag_query: str, error: type[Exception]) -> None:
+        """A lag that nobody knows, or that is no number, is none."""
+        with closing(source_at(database, lag_query=lag_query)) as source, pytest.raises(error, match="read lag"):
+            source.lag()
 
     def test_no_such_table(self, table: Table) -> None:
         """A missing table is refused, with the database's own words."""
@@ -166,7 +260,7 @@ class TestMariaDB(SourceContract):
     def test_many_threads(self, table: Table) -> None:
         """As many threads as connections read at once."""
         table.insert(1, "2026-11-01 00:00:00", "login")
-        with closing(source_at(table.source._engine.url.render_as_string(), timeout=10, threads=4)) as source:
+        with closing(source_at(table._engine.url.render_as_string(), timeout=10, threads=4)) as source:
             rows: list[Row] = []
             threads = [threading.Thread(target=lambda: rows.extend(source.read(query(), FAR))) for _ in range(4)]
             for thread in threads:
@@ -189,8 +283,8 @@ class TestPostgreSQL(SourceContract):
             with postgresql.connect("app") as connection:
                 connection.execute(statement.encode(), values or None)
 
-        with closing(source_at(url)) as source:
-            yield Table(source, execute)
+        with closing(Table(url, execute)) as table:
+            yield table
 
     def test_read_infinity(self, table: Table) -> None:
         """A time without end has no bucket. Mutant: leave isfinite out."""
@@ -207,7 +301,7 @@ class TestPostgreSQL(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""
-        with pytest.raises(Exception, match="read-only"), table.source._engine.connect() as connection:
+        with pytest.raises(Exception, match="read-only"), table._engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, postgresql: PostgreSQL) -> None:
@@ -271,8 +365,8 @@ class TestSQLite(SourceContract):
                 connection.execute(statement.replace("%s", "?"), values)
 
         execute(SCHEMAS["sqlite"])
-        with closing(source_at(f"sqlite:///{file}", timeout=5)) as source:
-            yield Table(source, execute)
+        with closing(Table(f"sqlite:///{file}", execute, timeout=5)) as table:
+            yield table
 
     def test_no_such_table(self, table: Table) -> None:
         """A missing table is refused."""
@@ -296,7 +390,7 @@ class TestSQLite(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""
-        with pytest.raises(Exception, match="readonly"), table.source._engine.connect() as connection:
+        with pytest.raises(Exception, match="readonly"), table._engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
 
