@@ -10,6 +10,7 @@ from shipper.config import Config
 from shipper.errors import ShipperError
 from shipper.model import Job, Kind, Window
 from shipper.pipeline import open_carbon, open_source
+from shipper.source import Source
 from shipper.state.standing import standings
 from shipper.worker import check_identity
 
@@ -106,7 +107,30 @@ def _source(config: Config, name: str) -> Iterator[Finding]:
             yield _bad(f"job {job.name}", error)
         else:
             yield Finding(is_good=True, text=f"job {job.name}: {job.query.table} holds ids up to {largest}")
+            yield from _late(config, source, job)
     source.close()
+
+
+def _late(config: Config, source: Source, job: Job) -> Iterator[Finding]:
+    """Say what is done about rows of a job's table that commit late."""
+    section = config.sources[job.source]
+    if job.revisit is not None:
+        return
+    try:
+        lag, reason = source.lag(), source.unguarded(job.query)
+        is_replica = reason is None and source.is_read_only()
+    except ShipperError as error:
+        yield _bad(f"job {job.name}", error)
+        return
+    if is_replica:
+        remedy = "Is it a replica? What is in flight on its primary is not seen here: say `lag_query` in the source."
+        yield Finding(is_good=False, text=f"job {job.name}: the server is read-only", remedy=remedy)
+        return
+    guard = "guard" if reason is None else f"no guard, because {reason}"
+    behind = f" after the replica's lag, {lag:.0f} s now" if section.lag_query else ""
+    recheck = f"recheck for {section.recheck} s" if section.recheck else "no recheck: rows that commit later are lost"
+    text = f"job {job.name}: late rows: settle {section.settle} s{behind}; {guard}; {recheck}"
+    yield Finding(is_good=True, text=text)
 
 
 def _carbon(config: Config) -> Finding:

@@ -346,3 +346,5 @@ class Standing(NamedTuple):
     position: Position
     unproven: int
     unshown: Mapping[str, int]
+    late_rows: int = 0
+    """How many rows of the table came late, and were counted all the same."""

@@ -24,6 +24,8 @@ class JobStatus(NamedTuple):
     complete_until: str
     unproven: str
     unshown: str
+    late_rows: str
+    """Of the job's table; they are counted."""
 
 
 def statuses(config: Config) -> list[JobStatus]:
@@ -44,7 +46,7 @@ def statuses(config: Config) -> list[JobStatus]:
 def _status(name: str, standing: Standing | None, largest: int | None) -> JobStatus:
     source_max = UNKNOWN if largest is None else str(largest)
     if standing is None:
-        return JobStatus(name, "-", "-", source_max, "-", "-", "-", "-")
+        return JobStatus(name, "-", "-", source_max, "-", "-", "-", "-", "-")
     position = standing.position
     return JobStatus(
         name,
@@ -55,6 +57,7 @@ def _status(name: str, standing: Standing | None, largest: int | None) -> JobSta
         complete_until=position.complete_until or "-",
         unproven=str(standing.unproven),
         unshown=", ".join(f"{cause} {rows}" for cause, rows in standing.unshown.items()) or "-",
+        late_rows=str(standing.late_rows),
     )
 
 

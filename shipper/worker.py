@@ -27,7 +27,7 @@ CHAPTER_SECONDS = 60.0  # of a long capture; each is logged, so that its progres
 LAG_SECONDS = 1.0  # how often to ask a replica how far it is behind, while something waits for it
 LAG_UNKNOWN_SECONDS = 10.0
 
-_HARMLESS = {"rows.deleted", "capture.held"}
+_HARMLESS = {"capture.held", "rows.deleted"}
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""

@@ -64,8 +64,8 @@ def _checksum(sums: Sequence[Any]) -> Checksum:
 def _added_up(query: Query, window: Window) -> sa.Select[Any]:
     table = table_of(query.ids_only)
     identity = table.c[query.id]
-    statement: sa.Select[Any] = sa.select(sa.func.count(), IdSum(identity), IdXor(identity)).select_from(table)
-    return statement.where(identity > window.after, identity <= window.upto)
+    columns: list[sa.ColumnElement[Any]] = [sa.func.count(), IdSum(identity), IdXor(identity)]
+    return sa.select(*columns).select_from(table).where(identity > window.after, identity <= window.upto)
 
 
 def _ids(query: Query, window: Window) -> sa.Select[Any]:

@@ -16,6 +16,8 @@ _STANDING = """
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
     SELECT job, COALESCE((SELECT totals FROM waiting WHERE waiting.job = watermark.job), 0), (
         SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
+        COALESCE((SELECT rows FROM late WHERE (late.source, late.id_table, late.id_column)
+            = (watermark.source, watermark.id_table, watermark.id_column)), 0),
         source, id_table, id_column, value, captured, complete_until, updated
     FROM watermark"""
 
@@ -30,8 +32,8 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(position_of(position), unproven, json.loads(unshown))
-        for job, unproven, unshown, *position in rows
+        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows)
+        for job, unproven, unshown, late_rows, *position in rows
     }
 
 
