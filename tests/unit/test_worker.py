@@ -24,6 +24,13 @@ class Flaky(FakeSource):
 
     fault: Exception | None = None
     before_read: Callable[[], object] = staticmethod(lambda: None)
+    behind: float | Exception = 0.0
+
+    def lag(self) -> float:
+        """Say how far it is behind, or that nobody knows."""
+        if isinstance(self.behind, Exception):
+            raise self.behind
+        return self.behind
 
     def observe(self, query: Query) -> Observation:
         """Fail, or answer."""
@@ -104,6 +111,51 @@ def test_capture_plans_the_next(state: State) -> None:
 
     assert desk.recorded == 0
     assert len(desk.planned) == 1
+
+
+def test_replica_settles_later(state: State) -> None:
+    """What a replica has is what its primary had then: it settles once the replica has come beyond that.
+
+    Mutants: settle by our clock alone; take the replica's time for the primary's; ask without a pause.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.source.behind = 7.0
+    desk.tick()
+    desk.run_planned()
+    assert captured(state) is None
+    assert [round(seconds) for seconds, _ in desk.planned] == [7]
+    desk.source.behind = 0.0
+    desk.run_planned()
+
+    assert captured(state) == 1
+    row = state._connection.execute("SELECT unixepoch(complete_until) FROM watermark").fetchone()
+    assert time.time() - 12 < row[0] <= time.time() - 6
+
+
+def test_lag_unknown_stops_the_clock(state: State) -> None:
+    """While nobody knows how far a replica is behind nothing settles, which is told once; then all goes on.
+
+    Mutants: drop the observation; take unknown for 0.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.source.behind = SourceUnavailable("read lag: lag_query gave NULL")
+        for _ in range(3):
+            desk.run_planned()
+            desk.tick()
+        assert captured(state) is None
+        assert 1 <= desk.planned[0][0] <= 10
+        desk.source.behind = 0.0
+        desk.run_planned()
+
+    assert captured(state) == 1
+    events = [log["event"] for log in logs]
+    assert (
+        events.count("capture.failed") == events.count("observation.failed") == events.count("capture.recovered") == 1
+    )
 
 
 def test_capture_records(state: State) -> None:
