@@ -1,6 +1,6 @@
 """Edge. One database: what a table's largest id is, and what a range of its ids holds.
 
-With statement.py, dialect.py and connect.py the only module that knows SQL.
+With statement.py, measure.py, dialect.py and connect.py the only module that knows SQL.
 """
 
 import time
@@ -15,7 +15,8 @@ from shipper.model import ALWAYS, MAX_ID, Kind, Measure, Observation, Query, Row
 from shipper.source.connect import Access, engine, translated
 from shipper.source.dialect import Epoch, ServerTime
 from shipper.source.explain import reads_range
-from shipper.source.statement import counted, labels_of, rows_of, smallest, table_of, utc
+from shipper.source.measure import traced
+from shipper.source.statement import counted, first_unfit, labels_of, rows_of, smallest, table_of, utc
 
 
 class Source:
@@ -83,7 +84,13 @@ class Source:
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Count the window's rows by bucket and group: see shipper.scan.Source."""
         with self._connected(f"read {query.table} {window}") as connection:
-            return rows_of(query, connection.execute(counted(query, window, span)), span)
+            rows = rows_of(query, connection.execute(counted(query, window, span)), span)
+            # what a group comes to is known; of what the statement left out, look for the first
+            found: dict[str, tuple[int, object]] = {}
+            for column in {refusal.column for row in rows for refusal in row.refused if refusal.value is None}:
+                for first in connection.execute(first_unfit(query, window, span, column)):
+                    found[column] = (first[0], first[1])
+        return traced(rows, found)
 
     def prepared(self, query: Query) -> Query:
         """Return the query as it is, or a statement of one's own with its measures, having had it explained.
