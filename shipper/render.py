@@ -8,7 +8,7 @@ impossible before it is stored, and refused once more before it is sent.
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Context, Decimal
 from hashlib import sha256
 
 from shipper.errors import BadMetric
@@ -24,6 +24,7 @@ MAX_INTEGER = 2**63  # a longer one would take long lines; Whisper keeps doubles
 MAX_BRIEF = 60  # characters of a value in the log
 HASH_DIGITS = (0, 6, 16, 64)
 
+_SHORT = Context(prec=17, traps=[])  # as many digits as tell doubles apart
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
@@ -58,7 +59,7 @@ def is_clean(group: Group) -> bool:
 def brief(value: object) -> str:
     """Show any value in one short line of a log, whatever characters or digits it has."""
     if isinstance(value, int | Decimal):
-        return f"{Decimal(value):.17g}"
+        return f"{Decimal(value).normalize(_SHORT):g}"
     shown = repr(value)  # escapes all that could end a line
     return shown if len(shown) <= MAX_BRIEF else f"{shown[: MAX_BRIEF - 3]}..."
 

@@ -288,8 +288,13 @@ POISON = [
     Case(
         "poison in sql",
         [Event(1, action="a", ratio=5.5), Event(2, action="b", ratio=1e305), Event(3, action="c\n", ratio=1)],
-        {"a n": {"14:00": 1}, "a ms": {"14:00": 5.5}, "b n": {"14:00": 1}}
-        | {"c\n n": {"14:00": 1}, "c\n ms": {"14:00": 1}},
+        {
+            "a n": {"14:00": 1},
+            "a ms": {"14:00": 5.5},
+            "b n": {"14:00": 1},
+            "c\n n": {"14:00": 1},
+            "c\n ms": {"14:00": 1},
+        },
         "sql = 'SELECT action, created_at AS bucket, COUNT(*) AS n, SUM(ratio) AS ms FROM audit_trail"
         " WHERE id > :after AND id <= :upto GROUP BY action, created_at'\n",
         refused={"ms": 1},
