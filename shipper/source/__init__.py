@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from shipper.errors import QueryRefused, SourceUnavailable
 from shipper.model import ALWAYS, MAX_ID, Kind, Measure, Observation, Query, Row, Span, Window
-from shipper.source.connect import Access, engine, translated
+from shipper.source.connect import Access, Overflow, engine, translated
 from shipper.source.dialect import Epoch, ServerTime
 from shipper.source.explain import reads_range
 from shipper.source.measure import traced
@@ -82,7 +82,20 @@ class Source:
         return first
 
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Count the window's rows by bucket and group: see shipper.scan.Source."""
+        """Count the window's rows by bucket and group: see shipper.scan.Source.
+
+        Where a sum overflows, each half of the window is counted by itself, and more than one row may have one group.
+        """
+        try:
+            return self._read(query, window, span)
+        except Overflow:
+            middle = (window.after + window.upto) // 2
+            if middle == window.after:  # one row alone does: an expression of the job's own
+                raise
+        halves = Window(window.after, middle), Window(middle, window.upto)
+        return [row for half in halves for row in self.read(query, half, span)]
+
+    def _read(self, query: Query, window: Window, span: Span) -> list[Row]:
         with self._connected(f"read {query.table} {window}") as connection:
             rows = rows_of(query, connection.execute(counted(query, window, span)), span)
             # what a group comes to is known; of what the statement left out, look for the first

@@ -22,6 +22,8 @@ CONNECT_SECONDS = 5
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
 
+_OVERFLOWS = ("integer overflow", "22003")  # SQLite's words, PostgreSQL's numeric_value_out_of_range
+
 Tls = Literal["verify-identity", "verify-ca", "off"]
 
 _NAMES = "Check the names in the job against the table, and the grants of the source's user."
@@ -59,6 +61,10 @@ _MISSING = {
     "connection": _SERVER,
 }
 _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
+
+
+class Overflow(QueryRefused):
+    """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
 
 
 class Access(NamedTuple):
@@ -118,6 +124,8 @@ def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | Query
     code = arguments[0] if arguments and isinstance(arguments[0], int) else None
     state = getattr(original, "sqlstate", None) or ""
     message = f"{step}: {str(arguments[-1] if arguments else original).partition(chr(10))[0]}"
+    if state in _OVERFLOWS or message.endswith(_OVERFLOWS):
+        return Overflow(message, hint="A value does not fit its type: look at `where_sql` and `sql`.")
     if hint := _REFUSED.get(code) or _REFUSED.get(state) or _REFUSED.get(state[:2]):
         return QueryRefused(message, hint=hint)
     for words, hint in _REFUSING.items():

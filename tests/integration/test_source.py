@@ -16,6 +16,7 @@ from contract import FAR, SourceContract
 from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
 
 from shipper.errors import QueryRefused, SourceUnavailable
+from shipper.fold import fold
 from shipper.model import (
     ALWAYS,
     COUNT,
@@ -37,6 +38,7 @@ INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms)
 
 
 MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
+MEASURED_KINDS = tuple(Kind)
 LARGEST = 2**64 - 1
 LONG = Decimal("12345678901234567890123456789012345.123456789012345678901234567891")
 
@@ -330,6 +332,25 @@ class TestPostgreSQL(SourceContract):
         assert [(one.column, one.rows, one.id) for one in refused] == [("x", len(bad), 2)]
         assert refused[0].value in {"nan", "NaN"}
 
+    @pytest.mark.parametrize("kind", ["FLOAT4", "FLOAT8", "NUMERIC"])
+    def test_sum_beyond_its_type(self, table: Table, kind: str) -> None:
+        """A sum that its type has no room for is added up here. Mutant: halves that overlap."""
+        table.execute(f"ALTER TABLE audit_trail ADD x {kind}")
+        for number in range(1, 10):
+            table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', 3e38)", (number,))
+        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+
+        ((_, values),) = folded.cells.values()
+        assert [float(value or 0) for value in values] == pytest.approx([9, 27e38, 3e38, 3e38], rel=1e-6)
+
+    def test_expression_beyond_its_type(self, table: Table) -> None:
+        """What a row alone cannot compute is refused. Mutant: halve for ever."""
+        table.insert(1, "2026-11-01", "login")
+        with pytest.raises(QueryRefused, match="out of range") as caught:
+            table.read(query(where_sql="CAST(id AS int) + 2147483647 > 0"), Window(0, 9))
+
+        assert "where_sql" in str(caught.value.hint)
+
     def test_hint_of_wrong_type(self, table: Table) -> None:
         """A measure of a text says so. Mutant: the hint of a name that is not there."""
         with pytest.raises(QueryRefused, match="operator does not exist") as caught:
@@ -454,6 +475,17 @@ class TestSQLite(SourceContract):
 
         assert values == (6, Decimal("7.5"), Decimal("5.5"), 2)
         assert refused == (Refusal("x", 4, "inf", 2),)
+
+    @pytest.mark.parametrize("value", [2**62, -(2**62)])
+    def test_sum_beyond_its_type(self, table: Table, value: int) -> None:
+        """A sum beyond SQLite's integers is added up here, exactly. Mutants: no halves; TOTAL."""
+        table.execute("ALTER TABLE audit_trail ADD x")
+        for number in range(1, 10):
+            row = (number, value + number)
+            table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', %s)", row)
+        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+
+        assert [cell.values[:2] for cell in folded.cells.values()] == [(9, 9 * value + 45)]
 
     @pytest.mark.parametrize("is_own", [False, True])
     def test_read_bytes(self, table: Table, is_own: bool) -> None:  # noqa: FBT001 - a column of the table
