@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ GROUPS: list[str | bytes | None] = [
 RATIOS: list[object] = [5.5, float("inf"), -1, float("-inf"), 1e305, None, "1e400"]
 REFUSED = 4
 FLOOD = 60
+ROWS = len(GROUPS) + len(RATIOS) + FLOOD
 INSERT = (
     "INSERT INTO audit_trail (created_at, action, outcome, duration_ms, ratio) VALUES (?, CAST(? AS TEXT), ?, ?, ?)"
 )
@@ -113,27 +115,25 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
     app.start()
     minute = int(time.time()) // 60 * 60
     with socket.create_connection(("127.0.0.1", carbon_cache.port)) as client:
-        for number in range(ROUNDS):
+        for number in range(1, ROUNDS + 1):
             write(app.folder)
-            seen = (number + 1) * 2 * (len(GROUPS) + len(RATIOS) + FLOOD)
-            client.sendall(f"other.client.{number} {number + 1} {minute}\n".encode())
-            wait_for(lambda seen=seen: total(carbon_cache, "audit.poison.", "count") == seen, f"{seen} rows")  # type: ignore[misc]
-            client.sendall(f"other.client.{number}_ {number + 1} {minute}\n".encode())
-        rows = seen // 2
-        wait_for(lambda: sums(carbon_cache, "audit.calm.") == {"ok.count": rows}, "the other job")
-        wait_for(lambda: total(carbon_cache, "audit.flood.", "count") == ROUNDS * FLOOD, "the flood")
+            client.sendall(f"other.client.{number} {number} {minute}\n".encode())
+            wait_for(partial(has_rows, carbon_cache, "audit.poison.", 2 * number * ROWS), f"round {number}")
+            client.sendall(f"other.client.{number}_ {number} {minute}\n".encode())
+        wait_for(partial(has_rows, carbon_cache, "audit.calm.", ROUNDS * ROWS), "the other job")
+        wait_for(partial(has_rows, carbon_cache, "audit.flood.", ROUNDS * FLOOD), "the flood")
         wait_for(lambda: len(sums(carbon_cache, "other.client.")) == 2 * ROUNDS, "the other client")
 
         # one poison after the other has a series of its own, and no file lies elsewhere
         poison, flood = sums(carbon_cache, "audit.poison."), sums(carbon_cache, "audit.flood.")
         assert len([path for path in poison if path.endswith(".count")]) == len(GROUPS) + 1
-        assert poison["good.ratio"] == rows / 2
+        assert poison["good.ratio"] == ROUNDS * ROWS / 2
         assert poison["login.ratio"] == ROUNDS * 5.5
         assert len(flood) == 41
         assert flood["_other.count"] == ROUNDS * (FLOOD - 40)
         assert {path.partition(".")[0] for path in carbon_cache.sums()} == {"audit", "other"}
         assert sums(carbon_cache, "other.client.") == {
-            f"{number}{end}": number + 1 for number in range(ROUNDS) for end in ("", "_")
+            f"{number}{end}": number for number in range(1, ROUNDS + 1) for end in ("", "_")
         }
 
         # Carbon has nothing to say; of a line that is really bad it has
@@ -150,6 +150,7 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
     assert all(line.startswith("timestamp=") for line in text.splitlines()), "each line is one event"
 
 
-def total(carbon_cache: CarbonCache, prefix: str, measure: str) -> float:
-    """Add up one measure of all series below a prefix."""
-    return sum(value for path, value in sums(carbon_cache, prefix).items() if path.endswith(f".{measure}"))
+def has_rows(carbon_cache: CarbonCache, prefix: str, rows: int) -> bool:
+    """Do the counts below a prefix come to so many rows?"""
+    found = sums(carbon_cache, prefix).items()
+    return sum(value for path, value in found if path.endswith(".count")) == rows
