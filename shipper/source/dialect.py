@@ -24,7 +24,7 @@ class Unfit(FunctionElement[bool]):
 
 
 class Fit(FunctionElement[Any]):
-    """A number as it is, of the same type; NULL where it is unfit."""
+    """A number as it is, exact; NULL where it is unfit."""
 
     inherit_cache = True
     name = "shipper_fit"
@@ -82,14 +82,6 @@ def _unfit_sqlite(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
 
 
 @compiles(Fit)
-def _fit_mysql(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
-    # CASE would make a DECIMAL of a BIGINT UNSIGNED
-    unfit, column = compiler.process(Unfit(*element.clauses), **options), compiler.process(element.clauses, **options)
-    return f"IF({unfit}, NULL, {column})"
-
-
-@compiles(Fit, "postgresql")
-@compiles(Fit, "sqlite")
 def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
     unfit, column = compiler.process(Unfit(*element.clauses), **options), compiler.process(element.clauses, **options)
     return f"CASE WHEN {unfit} THEN NULL ELSE {column} END"
