@@ -233,12 +233,12 @@ def _paths(job: Job, group: Group, recording: Recording, tally: Tally, rows: int
     is_new = not recording.has_group(group)
     if is_new and recording.count_groups() >= job.max_groups:
         tally.other_rows += rows
-        tally.other = tally.other or group
+        tally.other = group if tally.other is None else tally.other
         group, is_new = (OTHER,) * len(group), False
     try:
         paths = [own_path(job, group, measure, claim=recording.claim) for measure in job.query.measures]
     except BadMetric:
-        tally.nameless = tally.nameless or group
+        tally.nameless = group if tally.nameless is None else tally.nameless
         return None
     if is_new and not is_clean(group):
         tally.cleaned.append((paths[0], group))

@@ -187,12 +187,12 @@ class Worker:
                 "capture.finished", job=job, rows=rows, windows=len(windows), captured=upto, seconds=round(seconds, 3)
             )
         unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
-        nameless = [step.tally.nameless for step in steps if step.tally.nameless]
+        nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
         for cause, count in unshown.items():
             first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
             logger().warning("rows.unshown", job=job, cause=cause.value, rows=count, **first)
         if other := sum(step.tally.other_rows for step in steps):
-            value = _brief(next(step.tally.other for step in steps if step.tally.other))
+            value = _brief(next(step.tally.other for step in steps if step.tally.other is not None))
             logger().warning("series.limited", job=job, rows=other, limit=self.job.max_groups, value=value)
         if cleaned := [found for step in steps for found in step.tally.cleaned]:
             path, group = cleaned[0]

@@ -288,11 +288,23 @@ def test_cleaned_value_of_two(state: State) -> None:
 def test_limited_value_told(state: State) -> None:
     """A group explosion tells the first group that got no series, once, and how many rows. Mutant: the last one."""
     desk = Desk(state)
-    desk.worker.job = replace(desk.worker.job, max_groups=2, chunk=3)
+    desk.worker.job = replace(desk.worker.job, max_groups=2, chunk=10)
     for number in range(1, 101):
         desk.source.insert(number, CREATED, f"a\n{number}")
 
     assert told(desk, "series.limited") == [{"rows": 98, "limit": 2, "value": r"'a\n3'"}]
+
+
+def test_limited_without_groups(state: State) -> None:
+    """Also a job that groups no more is told, once its former groups are all it may have. Mutant: `if tally.other`."""
+    desk = Desk(state)
+    desk.worker.job = replace(desk.worker.job, max_groups=1)
+    desk.source.insert(1, CREATED, "login")
+    told(desk, "series.limited")
+    desk.worker.job = replace(job(by=(), template="all.{measure}"), max_groups=1)
+    desk.source.insert(2, CREATED, "login")
+
+    assert told(desk, "series.limited") == [{"rows": 1, "limit": 1, "value": "()"}]
 
 
 def test_nameless_value_told(state: State) -> None:
