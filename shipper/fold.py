@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import NamedTuple
 
-from shipper.model import Cause, Group, Job, Kind, Row, Span, Value
+from shipper.model import Cause, Group, Job, Kind, Refusal, Row, Span, Value
 from shipper.retention import oldest_shown
 
 MAX_SKEW_SECONDS = 300
 """How far a row's time may be ahead of its source's clock, beyond its own bucket."""
+
+MOST = 10**300
+"""No value and no total is beyond it, so that Whisper can add those of a coarser slot and stay below infinity."""
 
 _EXACT = decimal.Context(prec=5000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
@@ -29,10 +32,11 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Rows added up by group and bucket, and those that cannot be shown, by cause."""
+    """Rows added up by group and bucket, those that cannot be shown, by cause, and values that were left out."""
 
     cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
     unshown: Counter[Cause] = field(default_factory=Counter)
+    refused: list[Refusal] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -49,7 +53,8 @@ def shown(job: Job, *, now: int, source_time: int) -> Span:
 def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded | None = None) -> Folded:
     """Add rows up by group and bucket."""
     folded = into or Folded()
-    for bucket, group, rows_in, values in rows:
+    for bucket, group, rows_in, values, refused in rows:
+        folded.refused.extend(refused)
         if bucket is None or bucket not in span:
             folded.unshown[_cause(bucket, span)] += rows_in
             continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shipper.errors import BadMetric
-from shipper.fold import Folded, total
+from shipper.fold import MOST, Folded, total
 from shipper.model import (
     ALWAYS,
     Cause,
@@ -24,11 +24,12 @@ from shipper.model import (
     Moment,
     Progress,
     RecordedWindow,
+    Refusal,
     Span,
     Value,
     Window,
 )
-from shipper.render import is_clean, own_path
+from shipper.render import brief, is_clean, own_path
 from shipper.retention import floor, is_ripe, placed
 
 OTHER = "_other"
@@ -186,8 +187,14 @@ class Tally:
     unshown: Counter[Cause] = field(default_factory=Counter)
     other_rows: int = 0
     """Rows that went to OTHER."""
-    cleaned: list[str] = field(default_factory=list)
+    other: Group | None = None
+    """The first group that they were of."""
+    cleaned: list[tuple[str, Group]] = field(default_factory=list)
     """New paths that do not show their group as it is."""
+    nameless: Group | None = None
+    """The first group whose path Carbon could not hold."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Values that Carbon could not hold."""
 
 
 def add(
@@ -203,11 +210,13 @@ def add(
 ) -> Tally:
     """Add a window to the totals, in one transaction; without a time column its rows are in one bucket."""
     with ledger.recording(job.name, window) as recording:
-        tally = Tally(folded.unshown.copy())
+        tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
         if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
             recording.mark(*place)
         for (key, kind), values in _keyed(job, folded, recording, tally, moment.now).items():
-            _put(job, recording, key, total(kind, [*recording.take(key), *values]), moment)
+            value = _together(key, kind, recording.take(key), values, tally)
+            if value is not None:
+                _put(job, recording, key, value, moment)
         _close(job, recording, closes, moment.now)
         unshown_in = CountedUnshown(window, tally.unshown) if window else None
         closed_until = closes.end if closes else None
@@ -228,11 +237,13 @@ def replace(
 ) -> Tally:
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0."""
     with ledger.recording(job.name, window) as recording:
-        tally = Tally(Counter(done.unshown))
+        tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
         found = _keyed(job, folded, recording, tally, moment.now)
         for (key, kind), values in found.items():
             recording.take(key)
-            _put(job, recording, key, total(kind, values), moment)
+            value = _together(key, kind, [], values, tally)
+            if value is not None:
+                _put(job, recording, key, value, moment)
         measures = [measure.name for measure in job.query.measures]
         for key in set(recording.stored(span, measures)) - {key for key, _ in found}:
             _put(job, recording, key, 0, moment)
@@ -315,15 +326,26 @@ def _paths(job: Job, group: Group, recording: Recording, tally: Tally, rows: int
     """Return the path of each measure of a group; None when Carbon could not hold one."""
     is_new = not recording.has_group(group)
     if is_new and recording.count_groups() >= job.max_groups:
-        group, is_new = (OTHER,) * len(group), False
         tally.other_rows += rows
+        tally.other = group if tally.other is None else tally.other
+        group, is_new = (OTHER,) * len(group), False
     try:
         paths = [own_path(job, group, measure, claim=recording.claim) for measure in job.query.measures]
     except BadMetric:
+        tally.nameless = group if tally.nameless is None else tally.nameless
         return None
     if is_new and not is_clean(group):
-        tally.cleaned.append(paths[0])
+        tally.cleaned.append((paths[0], group))
     return paths
+
+
+def _together(key: Key, kind: Kind, before: list[Value], values: list[Value], tally: Tally) -> Value | None:
+    """Put values together with what was there; without them, and told, where Carbon could not hold that."""
+    value = total(kind, [*before, *values])
+    if -MOST <= value <= MOST:
+        return value
+    tally.refused.append(Refusal(key.path, len(values), brief(value)))
+    return total(kind, before) if before else None
 
 
 def _put(job: Job, recording: Recording, key: Key, value: Value, moment: Moment) -> None:

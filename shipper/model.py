@@ -54,6 +54,19 @@ class Key(NamedTuple):
     step: int
 
 
+class Refusal(NamedTuple):
+    """Values that Carbon could not hold, left out of a measure; an operator is told of the first."""
+
+    column: str
+    """A column of the table or of a statement's result; a path, where the sum of good values was too large."""
+    rows: int
+    value: str | None = None
+    """The first one, as a log shows it; None when it is not known."""
+    id: int | None = None
+    """The row that holds it; None where it is what a group comes to."""
+    group: Group | None = None
+
+
 class Row(NamedTuple):
     """What a window holds of one group in one bucket; bucket is None without a time."""
 
@@ -61,7 +74,8 @@ class Row(NamedTuple):
     group: Group
     rows: int
     values: tuple[Value | None, ...]
-    """Of each measure, in the order of the query; None where the database knows none."""
+    """Of each measure, in the order of the query; None where the database knows none, or Carbon could not hold it."""
+    refused: tuple[Refusal, ...] = ()
 
 
 class Condition(NamedTuple):

@@ -8,6 +8,7 @@ impossible before it is stored, and refused once more before it is sent.
 import json
 import re
 from collections.abc import Callable
+from decimal import Context, Decimal
 from hashlib import sha256
 
 from shipper.errors import BadMetric
@@ -20,8 +21,10 @@ MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
 MAX_FLOAT = 17 * 10**307
 MAX_INTEGER = 2**63  # a longer one would take long lines; Whisper keeps doubles anyhow
+MAX_BRIEF = 60  # characters of a value in the log
 HASH_DIGITS = (0, 6, 16, 64)
 
+_SHORT = Context(prec=17, traps=[])  # as many digits as tell doubles apart
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
@@ -51,6 +54,14 @@ def may_collide(one: str, other: str) -> bool:
 def is_clean(group: Group) -> bool:
     """Does a path show these values as they are?"""
     return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)
+
+
+def brief(value: object) -> str:
+    """Show any value in one short line of a log, whatever characters or digits it has."""
+    if isinstance(value, int | Decimal):
+        return f"{Decimal(value).normalize(_SHORT):g}"
+    shown = repr(value)  # escapes all that could end a line
+    return shown if len(shown) <= MAX_BRIEF else f"{shown[: MAX_BRIEF - 3]}..."
 
 
 def own_path(job: Job, group: Group, measure: Measure, *, claim: Callable[[str, Group, Measure], bool]) -> str:

@@ -15,7 +15,8 @@ from shipper.capture import capture
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, TransientError
 from shipper.journal import Trouble, logger
-from shipper.model import Care, Cause, Job, Position
+from shipper.model import Care, Cause, Group, Job, Position, Refusal
+from shipper.render import brief, is_clean
 from shipper.scan import Captured, Noticed
 from shipper.shape import shape_of
 from shipper.source import Source
@@ -217,12 +218,34 @@ class Worker:
                 "capture.finished", job=job, rows=rows, windows=len(windows), captured=upto, seconds=round(seconds, 3)
             )
         unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
+        nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
         for cause, count in unshown.items():
-            logger().warning("rows.unshown", job=job, cause=cause.value, rows=count)
+            first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
+            logger().warning("rows.unshown", job=job, cause=cause.value, rows=count, **first)
         if other := sum(step.tally.other_rows for step in steps):
-            logger().warning("series.limited", job=job, rows=other, limit=self.job.max_groups)
-        if cleaned := [path for step in steps for path in step.tally.cleaned]:
-            logger().info("series.cleaned", job=job, series=len(cleaned), first=cleaned[0])
+            value = _brief(next(step.tally.other for step in steps if step.tally.other is not None))
+            logger().warning("series.limited", job=job, rows=other, limit=self.job.max_groups, value=value)
+        if cleaned := [found for step in steps for found in step.tally.cleaned]:
+            path, group = cleaned[0]
+            value = _brief(tuple(value for value in group if not is_clean((value,))))
+            logger().info("series.cleaned", job=job, series=len(cleaned), first=path, value=value)
+        self._tell_refused([refusal for step in steps for refusal in step.tally.refused])
+
+    def _tell_refused(self, refused: list[Refusal]) -> None:
+        """Say once for each column that values were left out, and which was the first."""
+        for column in dict.fromkeys(refusal.column for refusal in refused):
+            found = [refusal for refusal in refused if refusal.column == column]
+            first = next((refusal for refusal in found if refusal.value is not None), found[0])
+            group = None if first.group is None else _brief(first.group)
+            known = {"id": first.id, "group": group, "value": first.value}
+            told = {name: value for name, value in known.items() if value is not None}
+            rows = sum(refusal.rows for refusal in found)
+            logger().warning("value.refused", job=self.job.name, column=column, **told, rows=rows)
+
+
+def _brief(group: Group) -> str:
+    """Show group values in one short line; the one without brackets."""
+    return brief(group[0] if len(group) == 1 else group)
 
 
 def check_identity(job: Job, position: Position | None) -> None:

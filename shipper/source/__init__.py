@@ -1,6 +1,6 @@
 """Edge. One database: what a table's largest id is, and what a range of its ids holds.
 
-With statement.py, dialect.py and connect.py the only module that knows SQL.
+With statement.py, measure.py, dialect.py and connect.py the only module that knows SQL.
 """
 
 import time
@@ -26,10 +26,11 @@ from shipper.model import (
     Window,
 )
 from shipper.source import evidence
-from shipper.source.connect import Access, engine, server_of, translated
+from shipper.source.connect import Access, Overflow, engine, server_of, translated
 from shipper.source.dialect import Epoch, ServerTime
 from shipper.source.explain import reads_range
-from shipper.source.statement import counted, labels_of, rows_of, smallest, table_of, utc
+from shipper.source.measure import traced
+from shipper.source.statement import counted, first_unfit, labels_of, rows_of, smallest, table_of, utc
 
 
 class Source:
@@ -98,9 +99,28 @@ class Source:
         return first
 
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Count the window's rows by bucket and group: see shipper.scan.Source."""
+        """Count the window's rows by bucket and group: see shipper.scan.Source.
+
+        Where a sum overflows, each half of the window is counted by itself, and more than one row may have one group.
+        """
+        try:
+            return self._read(query, window, span)
+        except Overflow:
+            middle = (window.after + window.upto) // 2
+            if middle == window.after:  # one row alone does: an expression of the job's own
+                raise
+        halves = Window(window.after, middle), Window(middle, window.upto)
+        return [row for half in halves for row in self.read(query, half, span)]
+
+    def _read(self, query: Query, window: Window, span: Span) -> list[Row]:
         with self._connected(f"read {query.table} {window}") as connection:
-            return rows_of(query, connection.execute(counted(query, window, span)), span)
+            rows = rows_of(query, connection.execute(counted(query, window, span)), span)
+            # what a group comes to is known; of what the statement left out, look for the first
+            found: dict[str, tuple[int, object]] = {}
+            for column in {refusal.column for row in rows for refusal in row.refused if refusal.value is None}:
+                for first in connection.execute(first_unfit(query, window, span, column)):
+                    found[column] = (first[0], first[1])
+        return traced(rows, found)
 
     def read_with_evidence(
         self, query: Query, window: Window, begins: int, *, passes: bool = False

@@ -7,6 +7,7 @@ every INSERT).
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
 CONNECT_SECONDS = 5
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
+
+_OVERFLOWS = ("integer overflow", "22003")  # SQLite's words, PostgreSQL's numeric_value_out_of_range
 
 Tls = Literal["verify-identity", "verify-ca", "off"]
 
@@ -39,6 +42,7 @@ _REFUSED: dict[object, str] = {  # what somebody must mend, and how: MySQL's num
     ER.PARSE_ERROR: _NAMES,
     "28": _LOGIN,  # classes of SQLSTATE: PostgreSQL's manual, appendix A
     "3D": _DATABASE,
+    "42883": "Measure a numeric column; or cast it, with a statement of your own as `sql`.",  # no such operator
     "42": _NAMES,
     "22": "A value does not fit its column: look at `where`, `where_sql` and `sql`.",
 }
@@ -62,6 +66,10 @@ _IDENTITY = {
     "postgresql": "SELECT system_identifier FROM pg_control_system()",
 }
 _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
+
+
+class Overflow(QueryRefused):
+    """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
 
 
 class Access(NamedTuple):
@@ -139,7 +147,9 @@ def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | Query
     code = arguments[0] if arguments and isinstance(arguments[0], int) else None
     state = getattr(original, "sqlstate", None) or ""
     message = f"{step}: {str(arguments[-1] if arguments else original).partition(chr(10))[0]}"
-    if hint := _REFUSED.get(code) or _REFUSED.get(state[:2]):
+    if state in _OVERFLOWS or message.endswith(_OVERFLOWS):
+        return Overflow(message, hint="A value does not fit its type: look at `where_sql` and `sql`.")
+    if hint := _REFUSED.get(code) or _REFUSED.get(state) or _REFUSED.get(state[:2]):
         return QueryRefused(message, hint=hint)
     for words, hint in _REFUSING.items():
         if words in message:
@@ -209,6 +219,8 @@ def _preparing(access: Access) -> Callable[[DBAPIConnection, ConnectionPoolEntry
             return  # all said in the options of the connection
         cursor = connection.cursor()
         if access.kind == "sqlite":
+            # else a text that is not UTF-8 could not be read at all, nor anything beside it
+            connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
             cursor.execute("PRAGMA query_only = ON")
         else:
             _prepare_mysql(cursor, access)

@@ -15,6 +15,21 @@ class Text(FunctionElement[bytes]):
     name = "shipper_text"
 
 
+class Unfit(FunctionElement[bool]):
+    """Is a number one that Carbon could not hold: NaN, infinite, or too large? NULL is not."""
+
+    inherit_cache = True
+    name = "shipper_unfit"
+    type = sa.Boolean()
+
+
+class Fit(FunctionElement[Any]):
+    """A number as it is, exact; NULL where it is unfit."""
+
+    inherit_cache = True
+    name = "shipper_fit"
+
+
 class Epoch(FunctionElement[int]):
     """A time column as whole epoch seconds, rounded down; one without a zone is taken for UTC."""
 
@@ -46,7 +61,10 @@ class IdXor(FunctionElement[Any]):
 
 @compiles(Text)
 def _text_mysql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(CONVERT({compiler.process(element.clauses, **options)} USING utf8mb4) AS BINARY)"
+    # bytes stay as they are: as utf8mb4 all that are none would be '?'
+    column = compiler.process(element.clauses, **options)
+    text = f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
+    return f"IF(CHARSET({column}) = 'binary', CAST({column} AS BINARY), {text})"
 
 
 @compiles(Text, "postgresql")
@@ -57,6 +75,30 @@ def _text_postgresql(element: Text, compiler: SQLCompiler, **options: Any) -> st
 @compiles(Text, "sqlite")
 def _text_sqlite(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST(CAST({compiler.process(element.clauses, **options)} AS TEXT) AS BLOB)"
+
+
+@compiles(Unfit)
+def _unfit_mysql(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
+    # compared with a DOUBLE, a time would be beyond every number
+    return f"({compiler.process(element.clauses, **options)} + 0e0 NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Unfit, "postgresql")
+def _unfit_postgresql(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
+    # NaN is greater than every number, and NUMERIC has it, too
+    return f"({compiler.process(element.clauses, **options)} NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Unfit, "sqlite")
+def _unfit_sqlite(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
+    # a text is greater than every number; SUM adds up what it begins with, and so does CAST
+    return f"(CAST({compiler.process(element.clauses, **options)} AS REAL) NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Fit)
+def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
+    unfit, column = compiler.process(Unfit(*element.clauses), **options), compiler.process(element.clauses, **options)
+    return f"CASE WHEN {unfit} THEN NULL ELSE {column} END"
 
 
 @compiles(Epoch)

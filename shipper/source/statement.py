@@ -16,19 +16,13 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from shipper.errors import QueryRefused
-from shipper.fold import exact
-from shipper.model import ALWAYS, Condition, Group, Kind, Query, Row, Scalar, Span, Value, Window
-from shipper.source.dialect import Epoch, Text
+from shipper.model import ALWAYS, Condition, Group, Query, Row, Scalar, Span, Window
+from shipper.source.dialect import Epoch, Text, Unfit
+from shipper.source.measure import aggregates, number, numbers, values_of
 
 QUARTER_SECONDS = 900  # all zones of today differ from UTC by a multiple of it
 DAY_SECONDS = 86_400  # no zone differs by more
-MOST = 1e300  # a value beyond it could not be added to and stay a number for Carbon
 
-_AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]] = {
-    Kind.SUM: sa.func.sum,
-    Kind.MAX: sa.func.max,
-    Kind.MIN: sa.func.min,
-}
 _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any]]], sa.ColumnElement[bool]]] = {
     "in": lambda column, values: column == values[0] if len(values) == 1 else column.in_(values),
     "not": lambda column, values: column != values[0] if len(values) == 1 else column.not_in(values),
@@ -59,14 +53,8 @@ def counted(query: Query, window: Window, span: Span) -> sa.Executable:
     columns: list[sa.ColumnElement[Any]] = [bucket, *(Text(table.c[name]) for name in query.by)]
     # labels that no table has: GROUP BY would take the table's column for the label
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
-    measures = [_AGGREGATES[kind](table.c[column]) for _, kind, column in query.measures if column]
-    conditions = [table.c[query.id] > window.after, table.c[query.id] <= window.upto]
-    conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
-    if query.where_sql:  # on lines of its own: it may end in a comment
-        conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
-    if epoch is not None and span != ALWAYS:
-        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query.zone)))
-    statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *measures).select_from(table).where(*conditions)
+    statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *aggregates(query, table)).select_from(table)
+    statement = statement.where(*_conditions(query, table, window, span))
     keys = labelled if query.time else labelled[1:]
     if not keys:  # one row also when nothing matches: leave it out
         return statement.having(sa.func.count() > 0)
@@ -81,6 +69,16 @@ def smallest(query: Query, window: Window, span: Span, open_above: int | None) -
     if open_above is not None:
         wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > open_above))
     return sa.select(sa.func.min(identity)).where(identity > window.after, identity <= window.upto, wanted)
+
+
+def first_unfit(query: Query, window: Window, span: Span, column: str) -> sa.Select[Any]:
+    """Select the first row whose value of a column `counted` leaves out, and the value."""
+    table = table_of(query)
+    conditions = [*_conditions(query, table, window, span), Unfit(table.c[column])]
+    columns = table.c[query.id], table.c[column]
+    # a column may be its own id
+    labelled = [one.label(f"shipper_{n}") for n, one in enumerate(columns)]
+    return sa.select(*labelled).select_from(table).where(*conditions).order_by(table.c[query.id]).limit(1)
 
 
 def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
@@ -120,10 +118,10 @@ def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
 
 def _row(query: Query, row: sa.Row[Any]) -> Row:
     groups = len(query.by) + 1
-    count, others = row[groups], iter(row[groups + 1 :])
-    values = tuple(number(next(others), column) if column else count for _, _, column in query.measures)
+    count, group = row[groups], group_of(row[1:groups])
+    values, refused = values_of(query, count, row[groups + 1 :], group)
     bucket = None if row[0] is None else _utc_bucket(int(row[0]), query)
-    return Row(bucket, group_of(row[1:groups]), count, values)
+    return Row(bucket, group, count, tuple(values), tuple(refused))
 
 
 def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
@@ -131,13 +129,13 @@ def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     labels_of(query, columns)
     rows = []
     for row in result.mappings():
-        values = tuple(number(row[measure.name], measure.name) for measure in query.measures)
-        count = number(row.get("count"), "count")
-        bucket = None
-        if query.time is not None and row[query.time] is not None:
-            bucket = _utc_bucket(_epoch(row[query.time], query.time), query)
         group = group_of([row[name] for name in query.by])
-        rows.append(Row(bucket, group, count if isinstance(count, int) else 1, values))
+        told = number(row.get("count"), "count")
+        count = told if isinstance(told, int) else 1
+        values, refused = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
+        epoch = None if query.time is None else _epoch(row[query.time], query.time)
+        bucket = None if epoch is None else _utc_bucket(epoch, query)
+        rows.append(Row(bucket, group, count, tuple(values), tuple(refused)))
     return rows
 
 
@@ -149,25 +147,7 @@ def group_of(values: Iterable[object]) -> Group:
     )
 
 
-def number(value: object, column: str | None) -> Value | None:
-    """Return an exact number.
-
-    Raises:
-        QueryRefused: it is none that Carbon could hold.
-    """
-    if value is None or (isinstance(value, int) and abs(value) < MOST):
-        return value if value is None else int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        value = decimal.Decimal(repr(value))
-    if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value) < MOST:
-        return exact(value)
-    raise QueryRefused(
-        f"read measure: {column} comes to {value!r:.60}, which is not a number for Carbon",
-        hint="Measure a numeric column, and leave such rows out with `where` or `where_sql`.",
-    )
-
-
-def _epoch(value: object, column: str) -> int:
+def _epoch(value: object, column: str) -> int | None:
     """Read the event time of a statement of one's own: epoch seconds, or a time without a zone."""
     if isinstance(value, str):
         with suppress(ValueError):
@@ -176,11 +156,24 @@ def _epoch(value: object, column: str) -> int:
         return math.floor((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
     if isinstance(value, date):
         return math.floor(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp())
+    if value is None or (isinstance(value, float | decimal.Decimal) and not math.isfinite(value)):
+        return None
     if isinstance(value, int | float | decimal.Decimal):
         return math.floor(value)
     raise QueryRefused(
         f"read by sql: {column} is {value!r:.60}, which is not a time", hint="Select a time or an epoch."
     )
+
+
+def _conditions(query: Query, table: sa.TableClause, window: Window, span: Span) -> list[sa.ColumnElement[bool]]:
+    conditions = [table.c[query.id] > window.after, table.c[query.id] <= window.upto]
+    conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
+    if query.where_sql:  # on lines of its own: it may end in a comment
+        conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
+    if query.time and span != ALWAYS:
+        epoch = Epoch(table.c[query.time])
+        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query.zone)))
+    return conditions
 
 
 def _holds(column: sa.ColumnElement[Any], condition: Condition) -> sa.ColumnElement[bool]:

@@ -223,6 +223,84 @@ NAMES = [
     ),
 ]
 
+_ONE_LINE = ["a\rb", "a\r\nb", "a\tb", "a\x1cb", "a\x85b", "a\u00a0b", "a\u2028b", "a\u2029b", " ", "\n", "\u3000"]
+_PATHS = ["a", "/", "a/b", "../../etc", ".", "a..b", ".a", "a.", "a;b=c", ";", ";=", "a;b=~c", "-", "_other", "_"]
+_VALUES = ["nan", "inf", "a 1 1790000040", "a 5 -1\nx.b.count 7 1790000040", "'; DROP TABLE audit_trail; --"]
+_LONG = ["x" * 300, "x" * 299 + "y", "\u4e16" * 300, "a\n" * 150]
+
+
+def _named(kind: str, names: list[str], *, without: str = "") -> Case:
+    """Count groups that are poison beside one that is not: each is a series of its own, and none harms another."""
+    expected: dict[str, dict[str, float]] = {f"{name} count": {"14:00": 2} for name in ["good", *names]}
+    return Case(f"poison {kind}", actions(*["good", *names] * 2), expected, without=without)
+
+
+POISON = [
+    _named("lines", _ONE_LINE),
+    _named("paths", _PATHS),
+    _named("values", _VALUES),
+    _named("lengths", _LONG),
+    _named("nul", ["\0", "a\0b", "a\0c"], without="postgresql"),
+    Case(
+        "poison groups beyond a line",
+        [Event(1, action="\u4e16" * 300, outcome="y" * 16), Event(2, action="good", outcome="y")],
+        {"good|y count": {"14:00": 1}},
+        'by = ["action", "outcome"]\nname = "' + "{action}" * 3 + '.{outcome}.{measure}"',
+        unshown={"refused": 1},
+    ),
+    Case(
+        "poison measures",
+        [Event(number, ratio=ratio) for number, ratio in enumerate((5.5, 1e305, -1e305, None, 2.0, 1.7e308, -7), 1)],
+        {
+            "login count": {"14:00": 7},
+            "login all": {"14:00": 0.5},
+            "login most": {"14:00": 5.5},
+            "login least": {"14:00": -7},
+        },
+        'measure = { count = "count", all = "sum:ratio", most = "max:ratio", least = "min:ratio" }',
+        refused={"ratio": 3},
+    ),
+    Case(
+        "poison measures among groups and columns",
+        [
+            Event(1, action="a", ratio=1e305, amount=1),
+            Event(2, action="b", ratio=3, duration_ms=4),
+            Event(3, "14:01:00", action="a", ratio=-3),
+            Event(4, action="a", duration_ms=5, amount=0.5),
+        ],
+        {
+            "a ms": {"14:00": 5},
+            "a amount": {"14:00": 1.5},
+            "a ratio": {"14:01": -3},
+            "b ms": {"14:00": 4},
+            "b ratio": {"14:00": 3},
+        },
+        'measure = { ms = "sum:duration_ms", amount = "sum:amount", ratio = "max:ratio" }',
+        refused={"ratio": 1},
+    ),
+    Case(
+        "poison measures under a condition",
+        [Event(1, outcome="x", ratio=1e305), Event(2, outcome="y", ratio=-1e305), Event(3, outcome="y", ratio=1)],
+        {"login ratio": {"14:00": 1}},
+        'where = { outcome = "y" }\nmeasure = { ratio = "sum:ratio" }',
+        refused={"ratio": 1},
+    ),
+    Case(
+        "poison in sql",
+        [Event(1, action="a", ratio=5.5), Event(2, action="b", ratio=1e305), Event(3, action="c\n", ratio=1)],
+        {
+            "a n": {"14:00": 1},
+            "a ms": {"14:00": 5.5},
+            "b n": {"14:00": 1},
+            "c\n n": {"14:00": 1},
+            "c\n ms": {"14:00": 1},
+        },
+        "sql = 'SELECT action, created_at AS bucket, COUNT(*) AS n, SUM(ratio) AS ms FROM audit_trail"
+        " WHERE id > :after AND id <= :upto GROUP BY action, created_at'\n",
+        refused={"ms": 1},
+    ),
+]
+
 IDS = [
     Case(
         "holes",
@@ -409,4 +487,4 @@ SQL = [
     ),
 ]
 
-CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *IDS, *AGES, *ZEROS, *REVISITED, *SQL]
+CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *REVISITED, *SQL]

@@ -36,6 +36,7 @@ class OnMariaDB:
         self._connection = server.connect("conformance")
         self.source = Source("app", Access(sa.make_url(url), timeout=30))
         self.execute("ALTER TABLE audit_trail ADD amount DECIMAL(40, 6)")
+        self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE, MODIFY action VARCHAR(400)")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
         """Run a statement for each row of values, committed."""
@@ -57,6 +58,7 @@ class OnPostgreSQL:
         self._connection = server.connect("conformance")
         self.source = Source("app", Access(sa.make_url(url), timeout=30))
         self.execute("ALTER TABLE audit_trail ADD amount NUMERIC(40, 6)")
+        self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE PRECISION, ALTER action TYPE VARCHAR(400)")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
         """Run a statement for each row of values, committed."""
@@ -77,6 +79,7 @@ class OnSQLite:
         self.source = Source("app", Access(sa.make_url(f"sqlite:///{self._file}"), timeout=30))
         self.execute(schema)
         self.execute("ALTER TABLE audit_trail ADD amount NUMERIC")
+        self.execute("ALTER TABLE audit_trail ADD ratio REAL")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
         """Run a statement for each row of values, committed."""

@@ -9,7 +9,7 @@ NOW = int(datetime(2026, 9, 21, 14, 14, tzinfo=UTC).timestamp())
 DAY = "2026-09-21"
 RETENTIONS = "1m:7d,1h:1y"
 
-COLUMNS = ("id", "created_at", "end_date", "action", "outcome", "duration_ms", "amount")
+COLUMNS = ("id", "created_at", "end_date", "action", "outcome", "duration_ms", "amount", "ratio")
 
 
 class Event(NamedTuple):
@@ -22,12 +22,13 @@ class Event(NamedTuple):
     duration_ms: int | None = None
     amount: float | None = None
     end_date: str | None = None
+    ratio: float | None = None
 
     @property
     def values(self) -> tuple[object, ...]:
         """Return the values of COLUMNS."""
         times = (moment(self.created_at), moment(self.end_date))
-        return (self.id, *times, self.action, self.outcome, self.duration_ms, self.amount)
+        return (self.id, *times, self.action, self.outcome, self.duration_ms, self.amount, self.ratio)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Case:
     job: str = ""
     """Lines of TOML that say otherwise than JOB does."""
     unshown: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    """Of each column: how many values are left out, and told."""
+    without: str = ""
+    """A kind of database that cannot hold the rows."""
     there_before: int = 0
     """So many of the rows are there when the job begins."""
     updates: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,32 @@ from harness import wait_for
 from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import MAX_ID, Checksum, Condition, Evidence, Row, Window
+from shipper.fold import fold
+from shipper.model import (
+    ALWAYS,
+    COUNT,
+    MAX_ID,
+    Checksum,
+    Condition,
+    Evidence,
+    Kind,
+    Measure,
+    Refusal,
+    Row,
+    Window,
+)
 from shipper.source import Source
 from shipper.source.connect import Access
 
 INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"
+
+
+MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
+MEASURED_KINDS = tuple(Kind)
+LARGEST = 2**64 - 1
+LONG = Decimal("12345678901234567890123456789012345.123456789012345678901234567891")
+
+SUMMED = Decimal("24691357802469135780246913578024689.246913578024691357802469135782")  # two of it, less 1
 
 
 def source_at(url: str, *, timeout: int = 30, threads: int = 1, **access: Any) -> Source:
@@ -57,6 +79,27 @@ class Table(Source):
         self.execute(INSERT, (id, created_at, action, outcome, duration_ms))
 
 
+def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ...], tuple[Refusal, ...]]:
+    """Read count, sum, max and min of a column of that type, and what is told of it."""
+    table.execute(f"ALTER TABLE audit_trail ADD x {kind}", ())
+    for number, value in enumerate(values, 1):
+        insert = "INSERT INTO audit_trail (id, created_at, action, x) VALUES (%s, '2026-11-01', 'login', %s)"
+        table.execute(insert, (number, value))
+    (row,) = table.read(MEASURED, FAR)
+    return row.values, row.refused
+
+
+def assert_measured(table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
+    """Compare what is read with what is expected; None is nothing in particular, but nothing is left out."""
+    if expected is QueryRefused:
+        with pytest.raises(QueryRefused):
+            measured(table, kind, *values)
+        return
+    found, refused = measured(table, kind, *values)
+    assert refused == ()
+    assert expected is None or expected == found
+
+
 class TestMariaDB(SourceContract):
     """MariaDB keeps the contract."""
 
@@ -77,6 +120,54 @@ class TestMariaDB(SourceContract):
 
         assert table.observe(query()).id == MAX_ID - 1
         assert [row.rows for row in table.read(query(), Window(MAX_ID - 2, MAX_ID))] == [1]
+
+    @pytest.mark.parametrize(
+        ("kind", "values", "expected"),
+        [
+            ("DOUBLE", (5.5, 2.25, None, -1e300), (4, Decimal("-1E300"), 5.5, Decimal("-1E300"))),
+            ("FLOAT", (0.5, 3e38), None),
+            ("INT", (5, -7, None), (3, -2, 5, -7)),
+            ("BIGINT", (-(2**63), 2**63 - 1, 2**63 - 1), (3, 2**63 - 2, 2**63 - 1, -(2**63))),
+            ("BIGINT UNSIGNED", (LARGEST, LARGEST, 0), (3, 2 * LARGEST, LARGEST, 0)),
+            ("DECIMAL(65,30)", (LONG, LONG, -1), (3, SUMMED, LONG, -1)),
+            ("VARCHAR(9)", ("abc",), QueryRefused),
+            ("DATETIME", ("2026-11-01",), QueryRefused),
+            ("BLOB", (b"1",), QueryRefused),
+        ],
+    )
+    def test_read_types(self, table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
+        """What Carbon can hold is exact, whatever its type; what is no number is refused.
+
+        Mutants: compare a time with a number, which leaves it out; CAST(x AS DOUBLE) in Fit.
+        """
+        assert_measured(table, kind, values, expected)
+
+    def test_read_unfit(self, table: Table) -> None:
+        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+
+        Mutants: without Fit; without the lower end; MIN(id) of all rows for the first.
+        """
+        values, refused = measured(table, "DOUBLE", 5.5, -1e305, 2.0, 1.7e308)
+
+        assert values == (4, Decimal("7.5"), Decimal("5.5"), 2)
+        assert refused == (Refusal("x", 2, "-1e+305", 2),)
+
+    def test_read_bytes(self, table: Table) -> None:
+        """Bytes that are no text are groups of their own. Mutant: convert them, and all become '?'."""
+        table.execute("ALTER TABLE audit_trail MODIFY action VARBINARY(20)", ())
+        names = [b"\xff", b"\xfe", b"?", b"a\0b", "\u4e16".encode(), b"a"]
+        for number, name in enumerate(names, 1):
+            table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, %s)", (number, name))
+
+        found = {row.group[0]: row.rows for row in table.read(query(), FAR)}
+        assert found == dict.fromkeys(["\\xff", "\\xfe", "?", "a\0b", "\u4e16", "a"], 1)
+
+    def test_read_latin(self, table: Table) -> None:
+        """Text of another character set is the same text. Mutant: cast all columns to bytes."""
+        table.execute("ALTER TABLE audit_trail MODIFY action VARCHAR(20) CHARACTER SET latin1", ())
+        table.insert(1, None, "caf\u00e9")
+
+        assert [row.group for row in table.read(query(), FAR)] == [("caf\u00e9",)]
 
     def test_observe_time_is_epoch_utc(self, table: Table) -> None:
         """The source's time is that of an epoch clock, whatever the server's zone."""
@@ -292,6 +383,74 @@ class TestPostgreSQL(SourceContract):
 
         assert [row.bucket for row in table.read(query(), FAR)] == [None]
 
+    @pytest.mark.parametrize(
+        ("kind", "values", "expected"),
+        [
+            ("FLOAT8", (5.5, 2.25, None, -1e300), (4, Decimal("-1E300"), 5.5, Decimal("-1E300"))),
+            ("FLOAT4", (0.5, 0.25), (2, Decimal("0.75"), Decimal("0.5"), Decimal("0.25"))),
+            ("SMALLINT", (-(2**15), 5), (2, 5 - 2**15, 5, -(2**15))),
+            ("INT", (-(2**31), 2**31 - 1, None), (3, -1, 2**31 - 1, -(2**31))),
+            ("BIGINT", (2**63 - 1, 2**63 - 1, -(2**63)), (3, 2**63 - 2, 2**63 - 1, -(2**63))),
+            ("NUMERIC", (LONG, LONG, -1), (3, SUMMED, LONG, -1)),
+            ("NUMERIC", (Decimal("1E-9000"), 1), (2, 1, 1, 0)),
+            ("TEXT", ("abc",), QueryRefused),
+            ("TIMESTAMP", ("2026-11-01",), QueryRefused),
+            ("BOOLEAN", (True,), QueryRefused),
+            ("INTERVAL", ("1 day",), QueryRefused),
+        ],
+    )
+    def test_read_types(self, table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
+        """What Carbon can hold is exact, whatever its type; what is no number is refused.
+
+        Mutants: a CAST to FLOAT8 in Fit; no end of places.
+        """
+        assert_measured(table, kind, values, expected)
+
+    @pytest.mark.parametrize(
+        ("kind", "bad"),
+        [
+            ("FLOAT8", ["NaN", "Infinity", "-Infinity", "1e305", "-1e305"]),
+            ("FLOAT4", ["NaN", "Infinity", "-Infinity"]),
+            ("NUMERIC", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e301"]),
+        ],
+    )
+    def test_read_unfit(self, table: Table, kind: str, bad: list[str]) -> None:
+        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+
+        Mutants: without Fit; ABS(x) > 1e300 on the upper end only.
+        """
+        values, refused = measured(table, kind, 5.5, *bad, 2.0)
+
+        assert values == (2 + len(bad), Decimal("7.5"), Decimal("5.5"), 2)
+        assert [(one.column, one.rows, one.id) for one in refused] == [("x", len(bad), 2)]
+        assert refused[0].value in {"nan", "NaN"}
+
+    @pytest.mark.parametrize("kind", ["FLOAT4", "FLOAT8", "NUMERIC"])
+    def test_sum_beyond_its_type(self, table: Table, kind: str) -> None:
+        """A sum that its type has no room for is added up here. Mutant: halves that overlap."""
+        table.execute(f"ALTER TABLE audit_trail ADD x {kind}")
+        for number in range(1, 10):
+            table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', 3e38)", (number,))
+        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+
+        ((_, values),) = folded.cells.values()
+        assert [float(value or 0) for value in values] == pytest.approx([9, 27e38, 3e38, 3e38], rel=1e-6)
+
+    def test_expression_beyond_its_type(self, table: Table) -> None:
+        """What a row alone cannot compute is refused. Mutant: halve for ever."""
+        table.insert(1, "2026-11-01", "login")
+        with pytest.raises(QueryRefused, match="out of range") as caught:
+            table.read(query(where_sql="CAST(id AS int) + 2147483647 > 0"), Window(0, 9))
+
+        assert "where_sql" in str(caught.value.hint)
+
+    def test_hint_of_wrong_type(self, table: Table) -> None:
+        """A measure of a text says so. Mutant: the hint of a name that is not there."""
+        with pytest.raises(QueryRefused, match="operator does not exist") as caught:
+            measured(table, "TEXT", "abc")
+
+        assert "numeric column" in str(caught.value.hint)
+
     def test_read_time_with_zone(self, table: Table) -> None:
         """A column that knows its zone needs none."""
         table.execute("ALTER TABLE audit_trail ALTER created_at TYPE TIMESTAMPTZ")
@@ -382,6 +541,55 @@ class TestSQLite(SourceContract):
 
         assert "exist" in str(caught.value.hint)
         assert not file.exists()
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ((5.5, 2.25, None, -1e300), (4, Decimal("-1E300"), 5.5, Decimal("-1E300"))),
+            ((2**62, 2**62 - 1, -(2**63)), (3, -1, 2**62, -(2**63))),
+            ((5, "7"), QueryRefused),
+            (("abc",), QueryRefused),
+            ((b"\xff",), QueryRefused),
+        ],
+    )
+    def test_read_types(self, table: Table, values: tuple[object, ...], expected: Any) -> None:
+        """What Carbon can hold is exact; what is no number is refused.
+
+        Mutants: compare without CAST, where a text is greater than every number; CAST(x AS REAL) in Fit.
+        """
+        assert_measured(table, "", values, expected)
+
+    def test_read_unfit(self, table: Table) -> None:
+        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+
+        Mutants: without Fit, where the sum of both infinities is NULL; without the lower end.
+        """
+        values, refused = measured(table, "", 5.5, 9e999, -9e999, "1e400", 1e305, 2)
+
+        assert values == (6, Decimal("7.5"), Decimal("5.5"), 2)
+        assert refused == (Refusal("x", 4, "inf", 2),)
+
+    @pytest.mark.parametrize("value", [2**62, -(2**62)])
+    def test_sum_beyond_its_type(self, table: Table, value: int) -> None:
+        """A sum beyond SQLite's integers is added up here, exactly. Mutants: no halves; TOTAL."""
+        table.execute("ALTER TABLE audit_trail ADD x")
+        for number in range(1, 10):
+            row = (number, value + number)
+            table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', %s)", row)
+        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+
+        assert [cell.values[:2] for cell in folded.cells.values()] == [(9, 9 * value + 45)]
+
+    @pytest.mark.parametrize("is_own", [False, True])
+    def test_read_bytes(self, table: Table, is_own: bool) -> None:  # noqa: FBT001 - a column of the table
+        """A text that is not UTF-8 is a group, and hides no other. Mutant: sqlite3's own text_factory."""
+        for number, name in enumerate([b"\xff", b"a\0b", b"\xf0\x9f", b"a"], 1):
+            table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, CAST(%s AS TEXT))", (number, name))
+        sql = "SELECT action, COUNT(*) AS count FROM audit_trail WHERE id > :after AND id <= :upto GROUP BY action"
+        asked = query(sql=sql, time=None, measures=(COUNT,)) if is_own else query()
+
+        found = {row.group[0]: row.rows for row in table.read(asked, FAR)}
+        assert found == dict.fromkeys(["\\xff", "a\0b", "\\xf0\\x9f", "a"], 1)
 
     def test_values_that_do_not_fit(self, table: Table) -> None:
         """A value that the database cannot take is refused."""

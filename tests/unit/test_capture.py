@@ -1,15 +1,19 @@
 """The first sentence: where it starts, what it reads, what it records."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import NOW, captured, horizon, job
+from builders import NOW, captured, horizon, job, progress
 from fakes import FakeSource
 
 from shipper.capture import capture
 from shipper.errors import ConfigError, SourceReset
-from shipper.model import Cause, Job, Key, Window
+from shipper.fold import fold
+from shipper.ledger import Done, add
+from shipper.ledger import replace as recounted
+from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Refusal, Row, Span, Window
 from shipper.scan import Captured
 from shipper.state import State
 
@@ -204,3 +208,59 @@ def test_refused(source: FakeSource, state: State) -> None:
 def unshown(state: State) -> dict[str, int]:
     """Read the counters."""
     return dict(state._connection.execute("SELECT cause, rows FROM unshown").fetchall())
+
+
+class TestTooMuch:
+    """Good values whose total Carbon could not hold."""
+
+    wanted = job(measures=(COUNT, Measure("ms", Kind.SUM, "duration_ms"), Measure("top", Kind.MAX, "duration_ms")))
+    path = "events.login.ms"
+
+    @pytest.fixture
+    def source(self) -> FakeSource:
+        """Give three rows, of which two are as much as Carbon can hold."""
+        source = FakeSource()
+        for number, value in enumerate((4, 6, 1), 1):
+            source.insert(number, CREATED, "login", duration_ms=value * 10**299)
+        return source
+
+    def test_added(self, source: FakeSource, state: State) -> None:
+        """A total stays as it is where more would be too much; that is told, all else is counted.
+
+        Mutants: put it all the same, which stops the courier for good; raise.
+        """
+        steps = run(replace(self.wanted, chunk=1), source, state, upto=3)
+
+        assert [step.tally.refused for step in steps] == [[], [], [Refusal(self.path, 1, "1.1e+300")]]
+        expected = {"events.login.count": 3, self.path: 10**300, "events.login.top": 6 * 10**299}
+        assert {key.path: int(value) for key, value in totals(state).items()} == expected
+
+    def test_all_at_once(self, source: FakeSource, state: State) -> None:
+        """A first total that would be too much is none."""
+        rows = [Row(NOW, ("login",), 1, (1, 9 * 10**299, 1))] * 2
+        folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
+        state.begin(self.wanted, progress(self.wanted))
+        moment = Moment(NOW)
+        told = add(self.wanted, Window(0, 2), folded, ledger=state, moment=moment, done=Done({}), closes=None)
+
+        assert told.refused == [Refusal(self.path, 1, "1.8e+300")]
+        assert {key.path: value for key, value in totals(state).items()} == {
+            "events.login.count": 2,
+            "events.login.top": 1,
+        }
+
+    def test_recounted(self, source: FakeSource, state: State) -> None:
+        """A recount tells it likewise, and leaves what stands there."""
+        run(self.wanted, source, state, upto=1)
+        rows = [Row(NOW, ("login",), 3, (3, 11 * 10**299, 1))]
+        folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
+        told = recounted(
+            self.wanted, Span(NOW, NOW + 60), folded, Done({}), window=None, ledger=state, moment=Moment(NOW)
+        )
+
+        assert told.refused == [Refusal(self.path, 1, "1.1e+300")]
+        assert {key.path: int(value) for key, value in totals(state).items()} == {
+            "events.login.count": 3,
+            self.path: 4 * 10**299,
+            "events.login.top": 1,
+        }

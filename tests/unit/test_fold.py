@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.fold import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
-from shipper.model import Archive, Cause, Kind, Row, Span, Value
+from shipper.model import Archive, Cause, Kind, Refusal, Row, Span, Value
 from shipper.retention import EDGE_SECONDS, ROOM_SECONDS
 
 SPAN = Span(600, 6001)
@@ -43,6 +43,14 @@ def test_fold_unshown(bucket: int | None, cause: Cause | None) -> None:
 
     assert folded.unshown == ({} if cause is None else {cause: 3})
     assert folded.cells == ({(("a",), bucket): Cell(3, (3,))} if cause is None else {})
+
+
+def test_fold_refused() -> None:
+    """What was left out is told whatever becomes of the row. Mutant: only where the bucket is shown."""
+    told = (Refusal("ms", 1, "inf", 7),)
+    rows = [Row(bucket, ("a",), 3, (3,), told) for bucket in (None, 540, 600, 600, 6060)]
+
+    assert fold(rows, SPAN, (Kind.COUNT,)).refused == [*told] * 5
 
 
 @given(ROWS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shipper.errors import BadMetric
 from shipper.model import COUNT, Group, Measure, Value
-from shipper.render import is_template, line, may_collide, own_path, path_of, placeholders
+from shipper.render import brief, is_template, line, may_collide, own_path, path_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
@@ -202,6 +202,29 @@ def test_line_parses_back(value: str | None, count: int, slot: int) -> None:
 
     assert [path, float(count), float(slot)] == [fields[0], float(fields[1]), float(fields[2])]
     assert len(fields) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "None"),
+        ("a", "'a'"),
+        ("a\nb\u2028\0\x85\t", r"'a\nb\u2028\x00\x85\t'"),
+        ("x" * 58, "'" + "x" * 58 + "'"),
+        ("x" * 59, "'" + "x" * 56 + "..."),
+        (("a\n", None), r"('a\n', None)"),
+        (1e305, "1e+305"),
+        (float("nan"), "nan"),
+        (Decimal("-Infinity"), "-Infinity"),
+        (Decimal("sNaN"), "NaN"),
+        (10**400, "1e+400"),
+        (-(10**400) + 1, "-1e+400"),
+        (Decimal(12) * 10**5000, "1.2e+5001"),
+    ],
+)
+def test_brief(value: object, shown: str) -> None:
+    """Any value is one line of at most 60 characters. Mutants: str instead of repr; the digits of a number cut off."""
+    assert shown == brief(value)
 
 
 @pytest.mark.parametrize(

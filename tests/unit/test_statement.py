@@ -1,10 +1,15 @@
-"""What a statement of one's own may give."""
+"""What a statement of one's own may give, and which values are numbers."""
+
+from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from builders import query
 
 from shipper.errors import QueryRefused
-from shipper.source.statement import labels_of
+from shipper.model import Refusal
+from shipper.source.measure import number, numbers
+from shipper.source.statement import _epoch, labels_of
 
 ASKED = query(sql="...", time="bucket")
 
@@ -29,3 +34,68 @@ def test_refused(columns: list[str], reason: str) -> None:
     """A result that would lose or mix up numbers is refused."""
     with pytest.raises(QueryRefused, match=reason):
         labels_of(ASKED, columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (5, 5),
+        (2**64 - 1, 2**64 - 1),
+        (0.1, Decimal("0.1")),
+        (2.0, 2),
+        (5e-324, Decimal("5E-324")),
+        (Decimal("0.30"), Decimal("0.30")),
+        (Decimal("1E-9000"), 0),
+        (Decimal(1) + Decimal("1E-20"), Decimal("1.00000000000000000001")),
+        (10**300, 10**300),
+        (1e300, 10**300),
+        (10**300 + 1, None),
+        (-(10**400), None),
+        (Decimal("-1E+301"), None),
+        (Decimal("1E+131071"), None),
+        (1e305, None),
+        (float("inf"), None),
+        (float("-inf"), None),
+        (float("nan"), None),
+        (Decimal("Infinity"), None),
+        (Decimal("NaN"), None),
+        (Decimal("sNaN"), None),
+    ],
+)
+def test_number(value: object, expected: object) -> None:
+    """A number is exact, to 400 places; one that Carbon could not hold is none.
+
+    Mutants: math.isfinite, which takes no integer beyond 1e308; no comparison with the largest.
+    """
+    found = number(value, "ms")
+
+    assert expected == found
+    assert type(expected) is type(found)
+
+
+@pytest.mark.parametrize("value", ["abc", "5", b"5", timedelta(1), [], "a\nb" * 1000])
+def test_number_of_nothing(value: object) -> None:
+    """What is no number at all is a mistake of the configuration, told in one short line."""
+    with pytest.raises(QueryRefused, match=r"ms comes to .* not a number") as caught:
+        number(value, "ms")
+
+    assert len(str(caught.value)) < 150
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_told() -> None:
+    """What a group comes to is told with the group, each measure by itself, and the others are kept."""
+    values, refused = numbers([("a", 1e305), ("b", 3), ("c", None), ("d", Decimal("NaN"))], 7, ("login",))
+
+    assert values == [None, 3, None, None]
+    assert refused == [
+        Refusal("a", 7, "1e+305", group=("login",)),
+        Refusal("d", 7, "NaN", group=("login",)),
+    ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), None])
+def test_no_time(value: object) -> None:
+    """A time that is no moment is none. Mutant: floor it, which is a bug that stops the job."""
+    assert _epoch(value, "bucket") is None

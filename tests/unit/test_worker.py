@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fakes import FakeSource
 
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
-from shipper.model import ALWAYS, Care, Observation, Query, Row, Span, Window
+from shipper.model import ALWAYS, Care, Observation, Query, Refusal, Row, Span, Window
 from shipper.state import State
 from shipper.worker import Worker
 
@@ -23,6 +24,8 @@ class Flaky(FakeSource):
     """A table whose database can be made to fail."""
 
     fault: Exception | None = None
+    refused: Sequence[tuple[Refusal, ...]] = ()
+    """What the first rows that are read leave out."""
     before_read: Callable[[], object] = staticmethod(lambda: None)
     behind: float | Exception = 0.0
 
@@ -43,7 +46,9 @@ class Flaky(FakeSource):
         self.before_read()
         if self.fault:
             raise self.fault
-        return super().read(query, window, span)
+        rows = super().read(query, window, span)
+        told, self.refused = [*self.refused[: len(rows)], *[()] * len(rows)], self.refused[len(rows) :]
+        return [row._replace(refused=refused) for row, refused in zip(rows, told, strict=False)]
 
 
 class Desk:
@@ -256,3 +261,114 @@ def test_unshown_told(state: State) -> None:
         desk.run_planned()
 
     assert {"event": "rows.unshown", "log_level": "warning", "job": "events", "cause": "no_time", "rows": 1} in logs
+
+
+def told(desk: Desk, event: str) -> list[dict[str, object]]:
+    """Capture, and return what is said under an event."""
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+    names = {"event", "log_level", "job"}
+    return [{key: log[key] for key in log if key not in names} for log in logs if log["event"] == event]
+
+
+def test_refused_value_told(state: State) -> None:
+    """Values that were left out are told once a capture and column, with the first that is known.
+
+    Mutants: a line a window; the last one; without the rows of the others.
+    """
+    refused = [
+        (Refusal("ms", 2), Refusal("size", 1, "nan", 3)),
+        (Refusal("ms", 1, "inf", 7), Refusal("n", 5, "1e+400", group=("a\nb",))),
+        (Refusal("ms", 1, "1e+301", 8),),
+    ]
+    desk = Desk(state)
+    desk.worker.job = replace(desk.worker.job, chunk=1)
+    for number in range(1, 4):
+        desk.source.insert(number, CREATED, "login")
+    desk.source.refused = refused
+
+    assert told(desk, "value.refused") == [
+        {"column": "ms", "id": 7, "value": "inf", "rows": 4},
+        {"column": "size", "id": 3, "value": "nan", "rows": 1},
+        {"column": "n", "group": r"'a\nb'", "value": "1e+400", "rows": 5},
+    ]
+
+
+def test_refused_value_gone(state: State) -> None:
+    """A row that was deleted before it was found is told all the same."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.source.refused = [(Refusal("ms", 2),)]
+
+    assert told(desk, "value.refused") == [{"column": "ms", "rows": 2}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a\nb", r"'a\nb'"),
+        ("a\u2028b", r"'a\u2028b'"),
+        ("a\0b", r"'a\x00b'"),
+        ("..", "'..'"),
+        ("it's; a/b", '"it\'s; a/b"'),
+        ("x" * 300, "'" + "x" * 56 + "..."),
+        ("\n" * 300, "'" + "\\n" * 28 + "..."),
+        (None, "None"),
+    ],
+)
+def test_cleaned_value_told(state: State, name: str | None, value: str) -> None:
+    """The first value whose path does not show it is told as it is, in one short line. Mutants: its path; all of it."""
+    desk = Desk(state)
+    for number, action in enumerate(("good", name, "b/c"), 1):
+        desk.source.insert(number, CREATED, action)
+    (line,) = told(desk, "series.cleaned")
+
+    assert line["series"] == 2
+    assert line["value"] == value
+    assert len(str(line["value"])) <= 60
+
+
+def test_cleaned_value_of_two(state: State) -> None:
+    """Of several columns the value that is not clean is told."""
+    desk = Desk(state)
+    desk.worker.job = job(by=("action", "outcome"), template="events.{action}.{outcome}")
+    desk.source.insert(1, CREATED, "x" * 90, outcome="a\nb")
+
+    assert [line["value"] for line in told(desk, "series.cleaned")] == [r"'a\nb'"]
+
+
+def test_limited_value_told(state: State) -> None:
+    """A group explosion tells the first group that got no series, once, and how many rows. Mutant: the last one."""
+    desk = Desk(state)
+    desk.worker.job = replace(desk.worker.job, max_groups=2, chunk=10)
+    for number in range(1, 101):
+        desk.source.insert(number, CREATED, f"a\n{number}")
+
+    assert told(desk, "series.limited") == [{"rows": 98, "limit": 2, "value": r"'a\n3'"}]
+
+
+def test_limited_without_groups(state: State) -> None:
+    """Also a job that groups no more is told, once its former groups are all it may have. Mutant: `if tally.other`."""
+    desk = Desk(state)
+    desk.worker.job = replace(desk.worker.job, max_groups=1)
+    desk.source.insert(1, CREATED, "login")
+    told(desk, "series.limited")
+    desk.worker.job = replace(job(by=(), template="all.{measure}"), max_groups=1)
+    desk.source.insert(2, CREATED, "login")
+
+    assert told(desk, "series.limited") == [{"rows": 1, "limit": 1, "value": "()"}]
+
+
+def test_nameless_value_told(state: State) -> None:
+    """A group whose path Carbon could not hold is told with the counter, and with no other."""
+    desk = Desk(state)
+    desk.worker.job = job(template="events." + "{action}" * 3)
+    desk.source.insert(1, CREATED, "x" * 100)
+    desk.source.insert(2, None, "x" * 100)
+    lines = told(desk, "rows.unshown")
+
+    assert {str(line["cause"]): line.get("value") for line in lines} == {
+        "refused": "'" + "x" * 56 + "...",
+        "no_time": None,
+    }
