@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from shipper.config import Config
 from shipper.errors import ShipperError
 from shipper.model import Job, Kind, Window
-from shipper.pipeline import open_carbon, open_source
+from shipper.pipeline import open_carbon, open_readback, open_source
 from shipper.source import Source
 from shipper.state.standing import standings
 from shipper.worker import check_identity
@@ -29,6 +30,7 @@ def findings(config: Config) -> Iterator[Finding]:
     for name in config.sources:
         yield from _source(config, name)
     yield _carbon(config)
+    yield from _graphite(config)
 
 
 def carbon_rules(config: Config) -> str:
@@ -149,3 +151,16 @@ def _path_pattern(job: Job, measure: str | None = None) -> str:
     template = job.template if measure is None else job.template.replace("{measure}", measure)
     literals = re.split(r"\{[^}]*\}", template)
     return "[^.]+".join(re.escape(literal).replace(r"\-", "-") for literal in literals)
+
+
+def _graphite(config: Config) -> Iterator[Finding]:
+    """Ask for a series that nobody has."""
+    readback = open_readback(config)
+    if readback is None:
+        return
+    try:
+        readback.read(["shipper.check"], int(time.time()) // 60 * 60)
+    except ShipperError as error:
+        yield _bad("graphite", error)
+    else:
+        yield Finding(is_good=True, text=f"graphite {readback}: can be read back")

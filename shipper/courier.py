@@ -14,8 +14,9 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from shipper.errors import DeliveryFailed
-from shipper.model import DOUBTED, Archive, Changed, Note, Sent
+from shipper.errors import DeliveryFailed, ReadbackFailed
+from shipper.model import Archive, Changed, Note, Sent
+from shipper.proof import Proofs
 from shipper.render import line
 from shipper.retention import has_left, merged, ripe
 from shipper.rounds import Place, Round, places_of
@@ -23,7 +24,7 @@ from shipper.rounds import Place, Round, places_of
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
 
 RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
-NEIGHBOUR_SECONDS = 5.0  # rounds confirmed within the same such span are replayed as one: memory stays small
+READ_MOST = 900  # targets of one request: Django refuses more than 1,000 fields
 
 
 class Outbox(Protocol):
@@ -43,6 +44,12 @@ class Outbox(Protocol):
 
     def prove(self, *, after: int, upto: int) -> None:
         """Hold what still has a revision in (after, upto] for delivered for good."""
+
+    def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
+        """Hold those totals of a slot for delivered for good that still have a revision in (after, upto]."""
+
+    def count_new(self, after: int, upto: int) -> int:
+        """Return how many series were never proven, 0 if none of them has a total in (after, upto]."""
 
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
         """Merge a slot's changed totals into a slot of a coarser archive, where they are parked.
@@ -71,12 +78,27 @@ class Carrier(Protocol):
         """Is the Carbon that confirmed the last batch still the same process?"""
 
 
+class Reader(Protocol):
+    """What the courier needs of Graphite, to prove by reading."""
+
+    def read(self, paths: Sequence[str], slot: int) -> Mapping[str, float | None]:
+        """Return what Graphite holds of each path in a slot.
+
+        Raises:
+            ReadbackFailed: it does not answer.
+        """
+
+
 class Delivered(NamedTuple):
     """What one step brought."""
 
     datapoints: int
     watermarks: Mapping[str, int]
     is_replay: bool
+    is_reading: bool = False
+    unproven: Sequence[str] = ()
+    """Paths whose values were sent several times, and cannot be read back."""
+    failure: ReadbackFailed | None = None
 
 
 class Courier:
@@ -91,9 +113,11 @@ class Courier:
         batch: int,
         replay: Sequence[float],
         sent: Sequence[Sent] = (),
+        reader: Reader | None = None,
     ) -> None:
         """Replay is how long after the first confirmation to send again, seconds; () believes a confirmation.
 
+        With a reader what was confirmed is read back instead.
         sent is what an earlier courier had delivered up to its end; without it all that is not proven goes again.
         """
         self.restarts = 0
@@ -104,10 +128,10 @@ class Courier:
         self._carrier = carrier
         self._archives = archives
         self._batch = batch
-        self._replay = replay
-        self._noted = max((one.upto for one in sent), default=0)  # the newest revision that belongs to a round
+        self._reader = reader
+        self._proofs = Proofs(replay, reads_back=reader is not None, sent=sent)
+        self._noted = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
-        self._sent = list(sent)
         self._has_witness = False
         self._parked: frozenset[str] = frozenset()
         self._release_at = float("-inf")
@@ -134,6 +158,8 @@ class Courier:
 
         # one batch of the newest round
         current = self._rounds[-1]
+        if current.reads:
+            return self._read(current, now, clock)
         batch, jobs, left = self._load(current, now)
         if batch:
             try:
@@ -154,11 +180,11 @@ class Courier:
 
     def delay(self, clock: float) -> float | None:
         """Return the seconds until something is to be sent again, None when nothing is."""
-        return max(0.0, min(sent.due for sent in self._sent) - clock) if self._sent else None
+        return self._proofs.delay(clock)
 
     def sent(self) -> list[Sent]:
         """Return what was delivered and is to be sent again; nothing while something still waits for the first time."""
-        return [] if self._rounds else list(self._sent)
+        return [] if self._rounds else list(self._proofs.sent)
 
     def _look_around(self, now: int, clock: float) -> None:
         """See whether Carbon has died, and from time to time what its archives may receive by now."""
@@ -214,14 +240,12 @@ class Courier:
         return not has_left(self._archives, slot, step, now)
 
     def _resume(self, now: int, clock: float) -> None:
-        """Open a round for what is due to be sent again."""
-        for due in sorted(self._sent, key=lambda sent: sent.due):
-            if due.due > clock:
-                return
+        """Open a round for what is due to be sent or read again."""
+        for due in self._proofs.due(clock):
             note = self._outbox.note(due.after, due.upto)
             if self._set_aside(note, now):
                 note = self._outbox.note(due.after, due.upto)
-            self._sent.remove(due)
+            self._proofs.sent.remove(due)
             # without places all of it has changed since, and belongs to later rounds
             if note.waiting:
                 self._rounds.append(Round(due.after, due.upto, places_of(note), replays=due))
@@ -256,32 +280,42 @@ class Courier:
         return job in self._parked or any(job in waiting.remaining for waiting in self._rounds)
 
     def _finish(self, current: Round, clock: float) -> None:
-        """Take a round off the stack, and plan its next replay or call it proven."""
-        before, span = current.replays, (current.after, current.upto)
-        stage = 0 if before is None else before.stage + 1
-        confirmed = clock if before is None or before.stage == DOUBTED else before.confirmed
-        if current.in_doubt:
-            self._send_again(Sent(*span, DOUBTED, clock, clock))
-        elif stage < len(self._replay):
-            self._send_again(Sent(*span, stage, confirmed, confirmed + self._replay[stage]))
-        else:
+        """Take a round off the stack, and plan what proves it."""
+        span = (current.after, current.upto)
+        if self._proofs.confirmed(current, clock, new_series=self._outbox.count_new(*span)):
             self._outbox.prove(after=current.after, upto=current.upto)
         self._rounds.remove(current)
 
-    def _send_again(self, sent: Sent) -> None:
-        """Remember what is to be sent again, as one with its neighbour where both are due at about the same time."""
-        cell = sent.confirmed // NEIGHBOUR_SECONDS
-        for other in self._sent:
-            if (other.upto, other.stage, other.confirmed // NEIGHBOUR_SECONDS) == (sent.after, sent.stage, cell):
-                other.upto, other.confirmed, other.due = sent.upto, sent.confirmed, sent.due
-                return
-        self._sent.append(sent)
+    def _read(self, current: Round, now: int, clock: float) -> Delivered:
+        """Read some totals back, and prove those that are as they were sent."""
+        assert self._reader is not None
+        place = current.places.popleft()
+        step = Delivered(0, {}, is_replay=True, is_reading=True)
+        if self._can_send(place, now):
+            slot, after, upto = place.slot, current.after, current.upto
+            sent = self._outbox.changed(slot, place.step, after=after, upto=upto, beyond=place.beyond, limit=READ_MOST)
+            try:
+                found = self._reader.read([total.path for total in sent], slot)
+            except ReadbackFailed as error:
+                self._rounds.remove(current)
+                self._proofs.postpone(current, clock)
+                return step._replace(failure=error)
+            same = [total.series for total in sent if found.get(total.path) == float(total.value)]
+            self._outbox.prove_series(slot, place.step, same, after=after, upto=upto)
+            current.proven += len(same)
+            current.differing += [total.path for total in sent if total.series not in set(same)]
+            if len(sent) == READ_MOST:
+                current.places.appendleft(place._replace(beyond=sent[-1].series))
+        if current.places:
+            return step
+        self._rounds.remove(current)
+        is_told = self._proofs.was_read(current, clock)
+        return step._replace(unproven=current.differing if is_told else ())
 
     def _doubt(self, clock: float) -> None:
         """Send again, before anything else counts, what was confirmed and is not proven."""
         self._has_witness = False
-        for sent in self._sent:
-            sent.stage, sent.due = DOUBTED, clock
+        self._proofs.doubt(clock)
         for current in self._rounds:
             current.in_doubt = True
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 
 from shipper.config import Config
-from shipper.courier import backoff
+from shipper.courier import Delivered, backoff
 from shipper.errors import ShipperError, TransientError
 from shipper.journal import Trouble, logger
 from shipper.model import Cause
@@ -110,13 +110,14 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
     try:
         while not pipeline.stopping.is_set():
             try:
-                has_delivered = _step(pipeline)
+                delivered = _step(pipeline)
             except ShipperError as error:
                 trouble.failed(error, clock=time.monotonic())
                 pipeline.stopping.wait(backoff(trouble.failures, random.random()))  # noqa: S311 - jitter
                 continue
-            if has_delivered:
-                trouble.recovered()
+            if delivered is not None:
+                if not delivered.is_reading:
+                    trouble.recovered()
             elif time.monotonic() >= prune_at:
                 prune_at = time.monotonic() + PRUNE_SECONDS
                 _prune(pipeline)
@@ -130,8 +131,8 @@ def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
         raise
 
 
-def _step(pipeline: Pipeline) -> bool:
-    """Deliver one batch, and log it; return whether there was anything to do."""
+def _step(pipeline: Pipeline) -> Delivered | None:
+    """Deliver one batch, or read some of it back, and log it; return what that brought, None when nothing waits."""
     courier = pipeline.courier
     began, restarts = time.monotonic(), courier.restarts
     try:
@@ -143,7 +144,9 @@ def _step(pipeline: Pipeline) -> bool:
             logger().warning("rows.unshown", job=job, cause=Cause.TOO_OLD.value, rows=rows)
         courier.given_up.clear()
     if delivered is None:
-        return False
+        return None
+    if delivered.is_reading:
+        _tell_reading(pipeline, delivered)
     if delivered.datapoints and not delivered.is_replay:
         logger().info(
             "delivery.finished",
@@ -151,7 +154,24 @@ def _step(pipeline: Pipeline) -> bool:
             watermarks=",".join(f"{job}:{value}" for job, value in delivered.watermarks.items()),
             seconds=round(time.monotonic() - began, 3),
         )
-    return True
+    return delivered
+
+
+def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
+    """Say what cannot be read back, or that nobody answers."""
+    if delivered.failure is not None:
+        pipeline.reading.failed(delivered.failure, clock=time.monotonic())
+        return
+    pipeline.reading.recovered()
+    if delivered.unproven:
+        logger().warning(
+            "delivery.unproven",
+            datapoints=len(delivered.unproven),
+            first=delivered.unproven[0],
+            hint="It is not in Graphite as it was sent, several times. Does Carbon make new series (its "
+            "MAX_CREATES_PER_MINUTE, a full disk)? Does a relay lose lines? Does somebody else write it? It is tried "
+            "again hourly.",
+        )
 
 
 def _prune(pipeline: Pipeline) -> None:

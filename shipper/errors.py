@@ -6,6 +6,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 ├─ TransientError       the watermark stays; the next tick tries again
 │  ├─ SourceUnavailable     the database does not answer, or not in time
 │  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
+│  ├─ ReadbackFailed        Graphite's render API does not answer
 │  └─ StateBusy             the state cannot be used now: another process has it, the disk is full or read-only
 └─ PermanentError       trying again cannot help until somebody acts
    ├─ QueryRefused          the database understood the query and refused it
@@ -41,6 +42,10 @@ class SourceUnavailable(TransientError):
 
 class DeliveryFailed(TransientError):
     """Carbon did not confirm a batch; whether it arrived is unknown."""
+
+
+class ReadbackFailed(TransientError):
+    """Graphite's render API does not answer, or nothing that can be understood."""
 
 
 class StateBusy(TransientError):

@@ -340,6 +340,10 @@ class Sent:
     """How many replays lie behind it; DOUBTED: none, and it is sent again at once."""
     confirmed: float
     due: float
+    repeats: int = 0
+    """How often it is sent each minute before its replays count: Carbon may not have made its series yet."""
+    reads: bool = False
+    """Is it to be read back, instead of sent?"""
 
 
 DOUBTED = -1

@@ -11,8 +11,9 @@ from shipper.clocks import Clocks
 from shipper.config import Config
 from shipper.courier import Courier
 from shipper.errors import ConfigError
-from shipper.journal import logger
+from shipper.journal import Trouble, logger
 from shipper.model import Job, Sent
+from shipper.readback import Readback
 from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
@@ -31,6 +32,8 @@ class Pipeline:
     carbon: Carbon
     clocks: Clocks
     stopping: threading.Event
+    reading: Trouble
+    """That what was sent cannot be read back."""
 
 
 @contextmanager
@@ -75,7 +78,8 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
                 held.append(job.name)
                 logger().error("job.held", job=job.name, error=str(error), hint=error.hint)
         courier = _courier(config, state, carbon)
-        yield Pipeline(workers, held, courier, carbon, clocks, stopping)
+        reading = Trouble("readback.failed", "readback.recovered")
+        yield Pipeline(workers, held, courier, carbon, clocks, stopping, reading)
         # an orderly end: the next courier need not send again what is delivered
         state.keep_sent(shifted(courier.sent(), time.time() - time.monotonic()))
 
@@ -96,6 +100,12 @@ def open_carbon(config: Config) -> Carbon:
     return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
 
 
+def open_readback(config: Config) -> Readback | None:
+    """Make what reads back from the configured Graphite, None where nothing is to be read back."""
+    graphite = config.graphite
+    return None if graphite.render_url is None else Readback(graphite.render_url, timeout=graphite.timeout)
+
+
 def threads(config: Config) -> int:
     """Return how many threads the jobs need: each for a tick and a capture."""
     return min(MOST_THREADS, 1 + 2 * len(config.jobs))
@@ -105,11 +115,16 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
     replay = graphite.replay if graphite.proof == "replay" else []
     sent = shifted(state.take_sent(), time.monotonic() - time.time())
+    reader = open_readback(config)
     # a wall clock that was set back meanwhile must not put a replay off
     latest = time.monotonic() + max(replay, default=0)
     stage = len(replay) - 1
-    sent = [replace(one, due=min(one.due, latest), stage=min(one.stage, stage)) for one in sent if replay]
-    return Courier(state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=replay, sent=sent)
+    if reader is None:
+        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent if replay]
+    sent = [replace(one, due=min(one.due, latest)) for one in sent]
+    return Courier(
+        state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=replay, sent=sent, reader=reader
+    )
 
 
 def _named(config: Config, name: str) -> list[Job]:

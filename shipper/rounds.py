@@ -32,6 +32,15 @@ class Round:
     in_doubt: bool = False
     is_begun: bool = False
     """Has a batch of it been confirmed?"""
+    proven: int = 0
+    """How many of its totals were read back as they were sent."""
+    differing: list[str] = field(default_factory=list)
+    """The paths of the others, until they are reported."""
+
+    @property
+    def reads(self) -> bool:
+        """Is it read back, instead of sent?"""
+        return self.replays is not None and self.replays.reads
 
 
 def places_of(note: Note) -> deque[Place]:

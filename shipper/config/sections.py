@@ -46,8 +46,9 @@ class GraphiteSection(Section):
     retentions: Annotated[tuple[Archive, ...], BeforeValidator(values.retentions)]
     timeout: Seconds = Field(10, le=3600)
     batch: int = Field(2500, ge=1, le=10000)  # relays queue 10,000
-    proof: Literal["replay", "none"] = "replay"
+    proof: Literal["replay", "readback", "none"] = "replay"
     replay: list[Seconds] = Field([60, 600, 3600], min_length=1)
+    render_url: Annotated[str, AfterValidator(values.render_url)] | None = None
 
 
 class LimitsSection(Section):

@@ -7,6 +7,7 @@ from datetime import date, datetime, time
 from itertools import pairwise
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic_core import PydanticCustomError
@@ -50,6 +51,16 @@ def duration_or_false(value: object) -> int | None:
 def duration_or_off(value: object) -> int | None:
     """Read a duration, or "off" as None."""
     return None if value == "off" else duration(value)
+
+
+def render_url(value: str) -> str:
+    """Read the address of graphite-web."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise wrong(f"{toml(value)} is not an address", 'Write graphite-web\'s, as in "http://graphite.internal".')
+    if parts.password is not None:
+        raise wrong("render_url holds a password", "Let graphite-web answer this machine without one.")
+    return value.rstrip("/")
 
 
 def retentions(value: object) -> tuple[Archive, ...]:

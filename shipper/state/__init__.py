@@ -5,10 +5,11 @@ Strategy: one writer, one connection, explicit BEGIN IMMEDIATE, WAL with synchro
 by a lock on a file beside the state, which the kernel releases however we end.
 """
 
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
@@ -80,7 +81,19 @@ _PARKED = """
     SELECT DISTINCT series.job FROM total INDEXED BY total_parked JOIN series ON series.id = total.series
     WHERE total.changed = 2"""
 
-_KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due) VALUES (?, ?, ?, ?, ?)"
+_MADE = """
+    UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (
+        SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?)"""
+_NEW = """
+    SELECT COUNT(*) FROM series WHERE is_made = 0 AND EXISTS (
+        SELECT 1 FROM series WHERE is_made = 0 AND id IN (
+            SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?))"""
+_PROVE_SERIES = """
+    UPDATE total SET changed = 0 WHERE slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))
+        AND changed = 1 AND revision > ? AND revision <= ?"""
+_MADE_SERIES = "UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (SELECT value FROM json_each(?))"
+
+_KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, repeats, reads) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class State:
@@ -257,22 +270,42 @@ class State:
         """Keep what was delivered and is to be sent again; its times are wall-clock, epoch seconds."""
         with self._writing("keep what was sent") as connection:
             connection.executemany(
-                _KEEP, ((one.after, one.upto, one.stage, int(one.confirmed), int(one.due)) for one in sent)
+                _KEEP,
+                (
+                    (one.after, one.upto, one.stage, int(one.confirmed), int(one.due), one.repeats, int(one.reads))
+                    for one in sent
+                ),
             )
 
     def take_sent(self) -> list[Sent]:
         """Return what was kept, and forget it: if this process is killed, all that is not proven is sent again."""
         with self._writing("take what was sent") as connection:
-            rows = connection.execute("SELECT after, upto, stage, confirmed, due FROM sent").fetchall()
+            rows = connection.execute("SELECT after, upto, stage, confirmed, due, repeats, reads FROM sent").fetchall()
             connection.execute("DELETE FROM sent")
-        sent = [Sent(*row) for row in rows]
+        sent = [
+            Sent(after, upto, stage, confirmed, due, repeats, bool(reads))
+            for after, upto, stage, confirmed, due, repeats, reads in rows
+        ]
         self._revision = max([self._revision, *(one.upto for one in sent)])
         return sent
 
     def prove(self, *, after: int, upto: int) -> None:
         """Hold what still has a revision in (after, upto] for delivered for good."""
         with self._writing("prove totals") as connection:
+            connection.execute(_MADE, (after, upto))
             connection.execute(_PROVE, (after, upto))
+
+    def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
+        """Hold some totals of a slot for delivered for good: see shipper.courier.Outbox."""
+        with self._writing("prove totals") as connection:
+            connection.execute(_PROVE_SERIES, (slot, step, json.dumps(series), after, upto))
+            connection.execute(_MADE_SERIES, (json.dumps(series),))
+
+    def count_new(self, after: int, upto: int) -> int:
+        """Return how many series were never proven, if a range of revisions has any: see shipper.courier.Outbox."""
+        with self._reading("count new series") as connection:
+            count: int = connection.execute(_NEW, (after, upto)).fetchone()[0]
+        return count
 
     def release(self, ripe: Iterable[tuple[int, int]]) -> None:
         """Let parked totals go out, as changed just now: of each step up to a slot."""
@@ -309,6 +342,7 @@ class State:
             is_other = row is not None and row[0] != carbon
             if is_other:
                 connection.execute(_RETARGET, (self._revision + 1,))
+                connection.execute("UPDATE series SET is_made = 0")
                 connection.execute("DELETE FROM sent")
         return is_other
 

@@ -214,6 +214,11 @@ _VERSION_3 = (
         rows INTEGER NOT NULL,
         PRIMARY KEY (source, id_table, id_column)
     ) STRICT, WITHOUT ROWID""",
+    "ALTER TABLE series ADD COLUMN is_made INTEGER NOT NULL DEFAULT 0",  # was one of its totals ever proven?
+    "UPDATE series SET is_made = 1 WHERE id IN (SELECT series FROM total WHERE changed = 0)",
+    "CREATE INDEX series_new ON series (id) WHERE is_made = 0",
+    "ALTER TABLE sent ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sent ADD COLUMN reads INTEGER NOT NULL DEFAULT 0",
     "DROP TABLE identity",  # unused so far
     """
     CREATE TABLE identity ( -- which server a source was, and the row that stood at captured

@@ -65,6 +65,10 @@ def test_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "message", "remedy"),
     [
+        ('prefix = "audit"', 'proof = "readback"', 2, "nobody to read back from", "render_url"),
+        ('prefix = "audit"', 'render_url = "http://g"', 2, "render_url has no effect", 'proof = "readback"'),
+        ('prefix = "audit"', 'render_url = "graphite"', 2, '"graphite" is not an address', "http://"),
+        ('prefix = "audit"', 'render_url = "http://a:b@g"', 2, "render_url holds a password", "without one"),
         ('every = "1m"', 'every = "1 minute"', 9, '"1 minute" is not a duration', '"90s"'),
         ('every = "1m"', "every = 60", 9, "60 is not a duration", '"90s"'),
         ('every = "1m"', 'evry = "1m"', 9, 'no such key "evry"', 'Did you mean "every"?'),
@@ -80,7 +84,7 @@ def test_load(tmp_path: Path) -> None:
         ("url = ", 'host = "a"\ndatabase = ""\n#', 7, 'database = "" does not fit', "at least 1"),
         ('prefix = "audit"', "port = 70000", 2, "port = 70000 does not fit", "less than or equal to 65535"),
         ('prefix = "audit"', 'port = "2003"', 2, 'port = "2003" does not fit', "without quotes"),
-        ('prefix = "audit"', 'proof = "faith"', 2, 'proof = "faith" does not fit', "'replay' or 'none'"),
+        ('prefix = "audit"', 'proof = "faith"', 2, 'proof = "faith" does not fit', "'readback' or 'none'"),
         ('prefix = "audit"', 'replay = ["1h", "1m"]', 2, "replay does not grow", "shortest first"),
         ("mysql+pymysql://", "oracle://", 6, '"oracle" is not a kind of source', "postgresql+psycopg"),
         ("//db1", "//me:secret@db1", 6, "url holds a password", "credentials"),

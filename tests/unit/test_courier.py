@@ -8,7 +8,7 @@ from builders import ARCHIVE, NOW, job, progress
 from fakes import FakeCarbon
 
 from shipper.courier import Courier, Delivered, backoff
-from shipper.errors import DeliveryFailed, StateBusy
+from shipper.errors import DeliveryFailed, ReadbackFailed, StateBusy
 from shipper.fold import Cell, Folded
 from shipper.ledger import Done, add
 from shipper.model import Archive, Moment, Note, Sent, Window
@@ -258,7 +258,7 @@ def test_neighbours_replayed_together(state: State) -> None:
         desk.record("a", n, n + 1, {(f"s{n}", MINUTE): 1})
         desk.run()
         desk.clock += 0.05
-    assert len(desk.courier._sent) == 1
+    assert len(desk.courier._proofs.sent) == 1
     desk.clock += 60
 
     assert [len(batch) for batch in desk.run()] == [50]
@@ -343,12 +343,12 @@ def test_steady_traffic_is_replayed(state: State) -> None:
     """A round every second puts nobody's replay off. Mutant: merge neighbours without an end."""
     desk = Desk(state, replay=(60,))
     for n in range(200):
-        desk.record("a", n, n + 1, {(f"s{n}", MINUTE): 1})
+        desk.record("a", n, n + 1, {("x", MINUTE - 60 * n): 1})
         desk.run()
         desk.clock += 1
 
     assert desk.unproven() <= 60 + 5  # a replay is late by the neighbours it waits for
-    assert len(desk.courier._sent) <= 60 / 5 + 1
+    assert len(desk.courier._proofs.sent) <= 60 / 5 + 1
 
 
 def test_outage_keeps_one_round(state: State) -> None:
@@ -516,3 +516,157 @@ def test_backoff(failures: int, shortest: float, longest: float) -> None:
     """The pause doubles up to 4 s, so that the first delivery follows Carbon's return within 5 s."""
     assert backoff(failures, 0.0) == shortest
     assert backoff(failures, 1.0) == longest
+
+
+class Graphite:
+    """A render API that tells what Carbon holds, and so many times only that it is busy."""
+
+    def __init__(self, carbon: FakeCarbon) -> None:
+        self.carbon, self.asked, self.failures = carbon, 0, 0
+
+    def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
+        """Look into Carbon."""
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise ReadbackFailed("read back: busy")
+        sums = self.carbon.sums()
+        return {path: sums.get(path, {}).get(slot) for path in paths}
+
+
+def reading(state: State) -> tuple[Desk, Graphite]:
+    """Give a desk whose courier reads back."""
+    desk = Desk(state)
+    graphite = Graphite(desk.carbon)
+    desk.courier = Courier(state, desk, archives=desk.archives, batch=3, replay=REPLAY, reader=graphite)
+    return desk, graphite
+
+
+def test_read_back(state: State) -> None:
+    """What is read back as it was sent is proven without a replay. Mutant: prove what was asked for."""
+    desk, graphite = reading(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
+    desk.run()
+    assert (desk.unproven(), graphite.asked) == (2, 0)
+    desk.clock += 5
+    desk.carbon.cache["a.y.count"].clear()
+    desk.run()
+
+    assert desk.unproven() == 1
+    assert graphite.asked == 1
+
+
+def test_differing_value_goes_again(state: State) -> None:
+    """What is not there is sent again a minute later, and read back again. Mutants: call it proven; never again."""
+    desk, _ = reading(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
+    desk.run()
+    desk.carbon.cache["a.y.count"].clear()
+    desk.clock += 5
+    assert desk.run() == []
+    desk.clock += 60
+    assert desk.run() == [[f"a.y.count 2 {MINUTE}"]]
+    desk.clock += 5
+    desk.run()
+
+    assert desk.unproven() == 0
+
+
+def test_newer_value_is_not_proven_by_an_older(state: State) -> None:
+    """A total that changed since it was sent is not what is read back. Mutant: prove whatever revision it has."""
+    desk, graphite = reading(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    graphite.carbon = FakeCarbon()
+    graphite.carbon.cache = {"a.x.count": {MINUTE: 2.0}}
+    desk.carbon.is_up = False
+    desk.clock += 5
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+    with pytest.raises(DeliveryFailed):
+        desk.run()
+
+    assert desk.unproven() == 1
+
+
+def test_unproven_is_told(state: State) -> None:
+    """After five tries in vain what cannot be read back is told, once, and tried again hourly."""
+    desk, graphite = reading(state)
+    graphite.carbon = FakeCarbon()
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    told: list[str] = []
+    sent_at: list[float] = []
+    for _ in range(3 * 3600):
+        while delivered := desk.step():
+            told += delivered.unproven
+            sent_at += [desk.clock - 1000] * delivered.datapoints
+        desk.clock += 1
+
+    assert told == ["a.x.count"]
+    assert sent_at == [0, 65, 130, 195, 260, 3865, 7470]
+    assert desk.unproven() == 1
+
+
+def test_progress_is_no_vain_try(state: State) -> None:
+    """As long as more can be read back each time, nothing is told. Mutant: count every try."""
+    desk, graphite = reading(state)
+    graphite.carbon = FakeCarbon()
+    desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(12)})
+    told: list[str] = []
+    for _ in range(15 * 60):
+        while delivered := desk.step():
+            told += delivered.unproven
+            if delivered.datapoints:  # Carbon makes one more series each minute
+                made = len(graphite.carbon.cache)
+                graphite.carbon.cache[f"a.s{made}.count"] = {MINUTE: 1.0}
+        desk.clock += 1
+
+    assert (told, desk.unproven()) == ([], 0)
+
+
+def test_graphite_does_not_answer(state: State) -> None:
+    """While nobody answers nothing is proven, deliveries go on, and it is asked once a minute."""
+    desk, graphite = reading(state)
+    graphite.failures = 3
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    failed_at = []
+    for _ in range(300):
+        while delivered := desk.step():
+            failed_at += [desk.clock - 1000] if delivered.failure else []
+        desk.clock += 1
+
+    assert failed_at == [5, 65, 125]
+    assert (desk.unproven(), graphite.asked) == (0, 4)
+
+
+def test_witness_dies_before_it_is_read(state: State) -> None:
+    """What was confirmed by a Carbon that has died is sent again before it is read. Mutant: read all the same."""
+    desk, _ = reading(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    desk.carbon.kill()
+    desk.carbon.start()
+
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_new_series_are_sent_until_they_are_made(state: State) -> None:
+    """Carbon makes 50 series a minute: 300 new ones are sent each minute until all can be, then replayed as others.
+
+    Mutants: replay three times only; send those again that were made long ago.
+    """
+    desk = Desk(state, batch=1000)
+    desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(300)})
+    made: set[str] = set()
+    sent_at = []
+    for _ in range(75 * 60):
+        for lines in desk.run():
+            sent_at.append(desk.clock - 1000)
+            new = [line.split()[0] for line in lines if line.split()[0] not in made]
+            made.update(new[:50])
+        desk.clock += 1
+
+    assert sent_at == [60.0 * n for n in range(7)] + [300 + 600, 300 + 3600]
+    assert (len(made), desk.unproven()) == (300, 0)
+    desk.record("a", 5, 6, {(f"s{n}", MINUTE + 60): 1 for n in range(300)})
+    desk.run()
+    assert [sent.repeats for sent in desk.courier._proofs.sent] == [0]

@@ -1,0 +1,66 @@
+"""Edge. graphite-web's render API: what Graphite holds of what was sent.
+
+It merges Carbon's cache with the files; a series that is new is known once its file is written.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import Request, urlopen
+
+from shipper.errors import ReadbackFailed
+
+MOST_TARGETS = 900  # Django refuses a request of more than 1,000 fields
+
+
+class Readback:
+    """One Graphite, asked over HTTP."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        """Connect nowhere yet. timeout bounds each request, seconds."""
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+
+    def __str__(self) -> str:
+        return urlsplit(self._url).netloc
+
+    def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
+        """Return what Graphite holds of each path in a slot, None where it holds nothing.
+
+        Raises:
+            ReadbackFailed: no answer, or one that is not to be understood.
+        """
+        found: dict[str, float | None] = dict.fromkeys(paths)
+        for first in range(0, len(paths), MOST_TARGETS):
+            for series in self._asked(paths[first : first + MOST_TARGETS], slot):
+                found |= self._value(series, slot)
+        return found
+
+    def _asked(self, paths: Sequence[str], slot: int) -> Sequence[Mapping[str, Any]]:
+        # `from` is exclusive; without noCache an answer may be a minute old
+        fields = [("format", "json"), ("noCache", "1"), ("from", str(slot - 1)), ("until", str(slot))]
+        body = urlencode([*fields, *(("target", path) for path in paths)]).encode()
+        try:
+            with urlopen(Request(f"{self._url}/render", body), timeout=self._timeout) as answer:  # noqa: S310 - the configuration allows http and https only
+                series: Sequence[Mapping[str, Any]] = json.load(answer)
+        except HTTPError as error:
+            raise self._failure(f"HTTP {error.code} {error.reason}") from error
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise self._failure("timed out" if isinstance(reason, TimeoutError) else str(reason)) from error
+        return series
+
+    def _value(self, series: Mapping[str, Any], slot: int) -> dict[str, float | None]:
+        try:
+            values = {int(time): value for value, time in series["datapoints"]}
+            return {series["target"]: values.get(slot)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._failure("its answer is not one of the render API") from error
+
+    def _failure(self, reason: str) -> ReadbackFailed:
+        return ReadbackFailed(
+            f"read back from {self}: {reason}", hint="Is graphite-web up, and does [graphite] render_url name it?"
+        )
