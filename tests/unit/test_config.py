@@ -8,7 +8,7 @@ import pytest
 from shipper.config import load
 from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.errors import ConfigError
-from shipper.model import Archive, Condition, Job, Query
+from shipper.model import Archive, Care, Condition, Job, Query
 
 REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
 
@@ -31,6 +31,7 @@ where = { outcome = "failure", action = ["login", "totp"] }
 by = ["action"]
 name = "logins.{action}.{measure}"
 """
+URL = 'url = "mysql+pymysql://db1.internal/app"'
 SECOND = '[source.other]\nurl = "sqlite:////tmp/x.db"\n'
 SAME = '[job.other]\ntable = "t"\nid = "id"\nby = ["x"]\nname = "logins.{x}.count"\n'
 
@@ -69,6 +70,10 @@ def test_load(tmp_path: Path) -> None:
         ('prefix = "audit"', 'render_url = "http://g"', 2, "render_url has no effect", 'proof = "readback"'),
         ('prefix = "audit"', 'render_url = "graphite"', 2, '"graphite" is not an address', "http://"),
         ('prefix = "audit"', 'render_url = "http://a:b@g"', 2, "render_url holds a password", "without one"),
+        (URL, f'{URL}\nrecheck = "3d"', 7, "recheck is longer than keep of [state]", "172800 s"),
+        (URL, f'{URL}\nrecheck = "never"', 7, '"never" is not a duration', "90s"),
+        (URL, f'{URL}\nguard = "on"', 7, 'guard = "on" does not fit', "'auto' or 'off'"),
+        (URL, f'{URL}\nreset = "go on"', 7, 'reset = "go on" does not fit', "'hold', 'max' or 'zero'"),
         ('every = "1m"', 'every = "1 minute"', 9, '"1 minute" is not a duration', '"90s"'),
         ('every = "1m"', "every = 60", 9, "60 is not a duration", '"90s"'),
         ('every = "1m"', 'evry = "1m"', 9, 'no such key "evry"', 'Did you mean "every"?'),
@@ -227,6 +232,15 @@ def test_section_is_no_table(tmp_path: Path, key: str) -> None:
     text = "".join(section for section in sections if not section.startswith(f"[{key}"))
     with pytest.raises(ConfigError, match=rf"shipper.toml:1: {key} = 5 does not fit"):
         load(write(tmp_path, f"{key} = 5\n{text}"))
+
+
+def test_recheck_off(tmp_path: Path) -> None:
+    """What is done about late rows belongs to the source."""
+    text = GOOD.replace(URL, f'{URL}\nrecheck = "off"\nguard = "off"\nhold_max = "1m"\nreset = "max"')
+    config = load(write(tmp_path, text))
+
+    assert config.sources["app"].care == Care(60, None, "max")
+    assert not config.access("app").guard
 
 
 def test_default_that_no_job_takes(tmp_path: Path) -> None:
