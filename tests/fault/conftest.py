@@ -1,21 +1,25 @@
 """One stage a test, and the table of all faults above pytest's last line."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fault.score import Record, Score, table
-from fault.stage import MakeStage, Stage
-from servers import MariaDB
 
+HERE = Path(__file__).parent
 _SCORES = pytest.StashKey[list[Score]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flag of the soak."""
     parser.addoption("--soak", type=float, default=0.0, metavar="MINUTES", help="how long faults strike at random")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the soak its time, and those that wait for it."""
+    if minutes := config.getoption("--soak", default=0.0):
+        for item in items:
+            if item.path.parent == HERE:
+                item.add_marker(pytest.mark.timeout(minutes * 60 + 600))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -34,20 +38,3 @@ def record(pytestconfig: pytest.Config) -> Record:
         return score
 
     return add
-
-
-@pytest.fixture
-def make_stage(tmp_path: Path, mariadb: MariaDB) -> Iterator[MakeStage]:
-    """Give what makes a stage, which ends with the test."""
-    with ExitStack() as opened:
-
-        def make(**options: Any) -> Stage:
-            return opened.enter_context(closing(Stage(tmp_path, mariadb, **options)))
-
-        yield make
-
-
-@pytest.fixture
-def stage(make_stage: MakeStage) -> Stage:
-    """Give the usual stage."""
-    return make_stage()

@@ -27,7 +27,10 @@ from shipper.config import Config, load
 from shipper.daemon import once
 
 ROOT = Path(shipper.__file__).parent
-MODULES = ["capture", "ledger", "fold", "scan", "recount", "revisit", "courier", "rounds", "carbon", "worker", "daemon", "pipeline"]
+MODULES = (
+    *("capture", "ledger", "fold", "scan", "recount", "revisit"),
+    *("courier", "rounds", "carbon", "worker", "daemon", "pipeline"),
+)
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
     str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")
 }
@@ -98,7 +101,7 @@ class Killer:
 
     def _rehearse(self) -> None:
         """Run once to the end, for its lines and how often each of them runs; and to have all imports done."""
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             tracer = Tracer(None, 0, (), nowhere.fileno())
             _traced(self._config, tracer)
         for location, times in sorted(tracer.runs.items()):
@@ -119,7 +122,7 @@ class Killer:
             os.close(reading)
             _child(self._config, Tracer(target, occurrence, self._known, writing))
         os.close(writing)
-        with open(reading, encoding="utf-8") as told:
+        with os.fdopen(reading, encoding="utf-8") as told:
             for file, line in [text.split() for text in told]:
                 self._learn((file, int(line)))
         _, status = os.waitpid(child, 0)
@@ -169,4 +172,4 @@ if __name__ == "__main__":
     journal.start()
     killer = Killer(_unsettled(load(file)), int(port), database)
     killer.run()
-    print(json.dumps(killer.report()))
+    sys.stdout.write(json.dumps(killer.report()))

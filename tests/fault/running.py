@@ -39,11 +39,11 @@ def fault(*, name: str = "", has_own_mariadb: bool = False, **options: Any) -> C
 class Running:
     """The faults that were chosen, a few at a time, in the order of the tests."""
 
-    def __init__(self, folder: Path, mariadb: MariaDB, names: Iterable[str]) -> None:
+    def __init__(self, folder: Path, mariadb: MariaDB, names: Iterable[str], *, soak_seconds: float) -> None:
         """Begin at once."""
         self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
         self._scores: dict[str, Future[list[Score]]] = {
-            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb) for name in names
+            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb, soak_seconds) for name in names
         }
 
     def scores(self, name: str) -> list[Score]:
@@ -55,12 +55,13 @@ class Running:
         self._executor.shutdown(cancel_futures=True)
 
 
-def _played(one: Fault, folder: Path, mariadb: MariaDB) -> list[Score]:
+def _played(one: Fault, folder: Path, mariadb: MariaDB, soak_seconds: float) -> list[Score]:
     folder.mkdir()
     with ExitStack() as stack:
         if one.has_own_mariadb:
             (folder / "mariadb").mkdir()
             mariadb = MariaDB(folder / "mariadb")
             stack.callback(mariadb.stop)
-        stage = stack.enter_context(closing(Stage(folder, mariadb, database=f"fault_{folder.name}", **one.options)))
+        made = Stage(folder, mariadb, database=f"fault_{folder.name}", soak_seconds=soak_seconds, **one.options)
+        stage = stack.enter_context(closing(made))
         return one.play(stage)

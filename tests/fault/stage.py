@@ -3,13 +3,13 @@
 import signal
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import whisper
 from fault.score import Score, differences
-from fault.writers import SHORT_SECONDS, Connection, Writers
+from fault.writers import INSERT, SHORT_SECONDS, Connection, Writers
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
@@ -22,10 +22,10 @@ CARBON_DIES = '["3s", "6s"]'
 """Longer than Carbon keeps a value in memory before it writes it."""
 STEP_SECONDS, RETENTIONS = 1, "1s:6h"
 """A second a bucket: what is lost is soon too old to be mended by the next total of the same bucket."""
+EVENTS_A_SECOND = EVENTS + 'bucket = "1s"\n'
 JOBS = (
-    EVENTS
-    + """bucket = "1s"
-
+    EVENTS_A_SECOND
+    + """
 [job.found]
 table = "audit_trail"
 id = "id"
@@ -34,7 +34,6 @@ name = "found.{outcome}.{measure}"
 bucket = "1s"
 """
 )
-PATHS = ("audit.events.", "audit.found.")
 EXPECTED = """
     SELECT CONCAT({path}), FLOOR(UNIX_TIMESTAMP(created_at) / {step}) * {step}, COUNT(*)
     FROM audit_trail GROUP BY 1, 2"""
@@ -50,6 +49,7 @@ class Stage:
         mariadb: MariaDB,
         *,
         database: str = "app",
+        soak_seconds: float = 0,
         jobs: str = JOBS,
         step: int = STEP_SECONDS,
         retentions: str = RETENTIONS,
@@ -72,6 +72,7 @@ class Stage:
         self.configure('timeout = "5s"', 'timeout = "2s"')
         self._has_found = "[job.found]" in jobs
         self._step = step
+        self.soak_seconds = soak_seconds
         self._writers: Writers | None = None
         self.carbon.start()
 
@@ -89,6 +90,11 @@ class Stage:
         """Let writers write."""
         self._writers = Writers(self.connect, longest=longest)
 
+    def insert(self, rows: int) -> None:
+        """Commit rows of this very moment."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.executemany(INSERT, [("login", "success")] * rows)
+
     def still(self) -> None:
         """Let them write no more."""
         if self._writers is not None:
@@ -102,10 +108,10 @@ class Stage:
 
     @contextmanager
     def until(self, event: str) -> Iterator[None]:
-        """Do something, and wait until the daemon has told an event since."""
-        before = self.app.events().count(event)
+        """Do something, and wait until the daemon has told an event, or said some words, since."""
+        before = self.app.text().count(event)
         yield
-        wait_for(lambda: self.app.events().count(event) > before, event)
+        wait_for(lambda: self.app.text().count(event) > before, event)
 
     def finish(self, fault: str, injected: int, note: str = "") -> Score:
         """Heal nothing: let shipper come to rest, and reckon."""
@@ -175,7 +181,3 @@ class Stage:
             for path, slot, rows in cursor.fetchall():
                 series.setdefault(path, {})[int(slot)] = float(rows)
         return series
-
-
-MakeStage = Callable[..., Stage]
-"""What makes a stage of the test's own, with the options of Stage."""
