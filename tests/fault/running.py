@@ -10,7 +10,7 @@ from fault.score import Score
 from fault.stage import Stage
 from servers import MariaDB
 
-AT_ONCE = 3  # for two cores
+AT_ONCE = 4  # for two cores
 
 Play = Callable[[Stage], list[Score]]
 

@@ -26,7 +26,8 @@ def all_at_random(stage: Stage) -> list[Score]:
         stage.configure(f"port = {stage.carbon.port}\n", f"port = {carbon.port}\n")
         stage.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{mariadb.port}/")
         stage.configure('timeout = "10s"', 'timeout = "2s"')
-        faults = [*_faults(stage, dice), partial(_break, carbon, dice), partial(_break, mariadb, dice)]
+        faults = _faults(stage, dice)
+        faults += [partial(_break, carbon, dice), partial(_break, mariadb, dice)]
         stage.app.start()
         stage.write(longest=LATE_SECONDS)
         until = time.monotonic() + (stage.soak_seconds or SHORT_SECONDS)

@@ -14,7 +14,7 @@ OTHERS = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> 
 
 
 def restarted(number: signal.Signals, stage: Stage) -> list[Score]:
-    """End MariaDB, and start it again. Mutant: hold a failed observation for an empty table."""
+    """End MariaDB, and start it again. Mutant: record a window whose query has failed."""
     stage.app.start()
     stage.write()
     for _ in range(3):

@@ -17,7 +17,7 @@ FULL_BYTES = 65_536
 
 @fault()
 def state_disk_full(stage: Stage) -> list[Score]:
-    """Let no file grow for a while. Mutant: forget the window of a record that failed."""
+    """Let no file grow for a while. Mutant: let SQLite's errors through."""
     wal = stage.app.folder / "shipper.db-wal"
     stage.app.start()
     stage.write()
@@ -35,7 +35,7 @@ def state_disk_full(stage: Stage) -> list[Score]:
 
 @fault()
 def state_locked(stage: Stage) -> list[Score]:
-    """Hold the state for longer than shipper waits for it. Mutant: go on as if the record had been made."""
+    """Hold the state for longer than shipper waits for it. Mutant: let SQLite's errors through."""
     stage.app.start()
     stage.write()
     for _ in range(2):
@@ -51,7 +51,7 @@ def state_locked(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND)
 def state_brought_back(stage: Stage) -> list[Score]:
-    """Damage the state, and go on with an older copy: jobs with a time come out equal. Mutant: send increments."""
+    """Damage the state, and go on with an older copy: jobs with a time come out equal. Mutant: the same."""
     state, copy = stage.app.folder / "shipper.db", stage.app.folder / "copy.db"
     stage.app.start()
     stage.write()

@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 def test_killed_at_every_line(folder: Path, mariadb: MariaDB, record: Record) -> None:
     """Wherever it is killed, the next start is a normal start.
 
-    Mutants: captured and totals in two transactions; the watermark before the confirmation.
+    Mutant: captured and totals in two transactions.
     """
     with closing(Stage(folder, mariadb, database=DATABASE)) as stage:
         command = [sys.executable, KILLER, str(stage.app.config), str(mariadb.port), DATABASE]

@@ -35,7 +35,10 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("closed", ["all", "file"])
 def test_read_only(folder: Path, mariadb: MariaDB, record: Record, closed: str) -> None:
-    """It is told with a remedy and no traceback; once it may be written, nothing is missing. Mutant: no hint."""
+    """It is told with a remedy and no traceback; once it may be written, nothing is missing.
+
+    Mutant: let SQLite's errors and those of the lock through.
+    """
     with closing(Stage(folder, mariadb, database="closed")) as stage:
         state, lock = folder / "shipper.db", folder / "shipper.db.lock"
         stage.insert(3)
