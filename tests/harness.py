@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PATIENCE_SECONDS = 60.0
@@ -45,8 +45,18 @@ name = "events.{action}.{measure}"
 class Shipper:
     """`shipper` with a configuration of its own."""
 
-    def __init__(self, folder: Path, *, url: str, port: int, jobs: str = EVENTS, settle: str = "1s") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        url: str,
+        port: int,
+        jobs: str = EVENTS,
+        settle: str = "1s",
+        program: Sequence[str] = ("-m", "shipper.cli"),
+    ) -> None:
         self.folder = folder
+        self._program = program
         self.config = folder / "shipper.toml"
         self.config.write_text(CONFIG.format(folder=folder, port=port, url=url, jobs=jobs, settle=settle))
         self.log = folder / "shipper.log"
@@ -66,7 +76,7 @@ class Shipper:
         """Start the daemon, and return once it says that it has started."""
         seen = self.events().count("service.started")
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(self.config)]
+            command = [sys.executable, *self._program, "run", "--config", str(self.config)]
             self._process = subprocess.Popen(command, stderr=log)
         wait_for(lambda: self.events().count("service.started") > seen, "service.started")
 

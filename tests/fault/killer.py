@@ -1,0 +1,175 @@
+"""Kill shipper once at every line that it runs: killer.py CONFIG PORT DATABASE.
+
+One process imports shipper and forks a child for each kill, which runs `once` under a tracer and kills itself at
+its line. All children use one state, so that each begins with what a killed one has left. Lines that only such a
+child comes to are told through a pipe, and have their turn as well.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import traceback
+from collections import Counter, deque
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import pymysql
+
+import shipper
+from shipper import journal
+from shipper.config import Config, load
+from shipper.daemon import once
+
+ROOT = Path(shipper.__file__).parent
+MODULES = (
+    *("capture", "ledger", "fold", "scan", "recount", "revisit"),
+    *("courier", "rounds", "carbon", "worker", "daemon", "pipeline"),
+)
+FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
+    str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")
+}
+ROWS = [("login", "success"), ("logout", "success"), ("login", "failure")]
+LOOK_EVERY = 20  # iterations
+INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
+RECORDED = "SELECT COALESCE(SUM(value), 0) FROM total JOIN series ON series.id = total.series WHERE job = ?"
+
+Location = tuple[str, int]
+
+
+class Tracer:
+    """Counts the lines that are run, tells those that are new, and kills the process at one of them."""
+
+    def __init__(self, target: Location | None, occurrence: int, known: Collection[Location], pipe: int) -> None:
+        self.runs = Counter[Location]()
+        self._target, self._occurrence = target, occurrence
+        self._known, self._pipe = known, pipe
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        """Be called for each call, and for each line of the files of interest."""
+        if event == "call":
+            return self if frame.f_code.co_filename in FILES else None
+        if event == "line":
+            self._count((frame.f_code.co_filename, frame.f_lineno))
+        return self
+
+    def _count(self, location: Location) -> None:
+        self.runs[location] += 1
+        if self.runs[location] == 1 and location not in self._known:
+            os.write(self._pipe, f"{location[0]}\t{location[1]}\n".encode())
+        if location == self._target and self.runs[location] == self._occurrence:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killer:
+    """The lines to be killed at, and what has come of it."""
+
+    def __init__(self, config: Config, port: int, database: str) -> None:
+        self._config = config
+        self._rows = pymysql.connect(host="127.0.0.1", port=port, user="root", database=database, autocommit=True)
+        self.inserted = self.kills = self.survived = 0
+        self._known: set[Location] = set()
+        self._waiting: deque[tuple[Location, int]] = deque()
+
+    def run(self) -> None:
+        """Run once to the end, and then once for each line."""
+        self._insert()
+        self._rehearse()
+        while self._waiting:
+            target, occurrence = self._waiting.popleft()
+            self._insert()
+            if self._killed_at(target, occurrence):
+                self.kills += 1
+            else:
+                self.survived += 1
+            if (self.kills + self.survived) % LOOK_EVERY == 0:
+                self._look(target)
+
+    def report(self) -> dict[str, int]:
+        """Return what was done."""
+        return {"lines": len(self._known), "kills": self.kills, "survived": self.survived}
+
+    def _insert(self) -> None:
+        with self._rows.cursor() as cursor:
+            cursor.executemany(INSERT, ROWS)
+        self.inserted += len(ROWS)
+
+    def _rehearse(self) -> None:
+        """Run once to the end, for its lines and how often each of them runs; and to have all imports done."""
+        with Path(os.devnull).open("wb") as nowhere:
+            tracer = Tracer(None, 0, (), nowhere.fileno())
+            _traced(self._config, tracer)
+        for location, times in sorted(tracer.runs.items()):
+            self._learn(location)
+            if times > 1:
+                self._waiting.append((location, times))
+
+    def _learn(self, location: Location) -> None:
+        if location not in self._known:
+            self._known.add(location)
+            self._waiting.append((location, 1))
+
+    def _killed_at(self, target: Location, occurrence: int) -> bool:
+        """Fork, learn what new lines the child runs, and return whether it was killed."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            _child(self._config, Tracer(target, occurrence, self._known, writing))
+        os.close(writing)
+        with os.fdopen(reading, encoding="utf-8") as told:
+            for file, line in [text.split() for text in told]:
+                self._learn((file, int(line)))
+        _, status = os.waitpid(child, 0)
+        if status not in {0, signal.SIGKILL}:
+            raise SystemExit(f"to be killed at {target}, run {occurrence}: it ended with {status}")
+        return status != 0
+
+    def _look(self, target: Location) -> None:
+        """See that no job has more in its totals than there is."""
+        with closing(sqlite3.connect(self._config.state.path)) as state:
+            for job in self._config.jobs:
+                ((recorded,),) = state.execute(RECORDED, (job,)).fetchall()
+                if recorded > self.inserted:
+                    raise SystemExit(f"{job} has {recorded} of {self.inserted} rows, after a kill at {target}")
+
+
+def _traced(config: Config, tracer: Tracer) -> bool:
+    sys.settrace(tracer)
+    try:
+        return once(config, [])
+    finally:
+        sys.settrace(None)
+
+
+def _child(config: Config, tracer: Tracer) -> NoReturn:
+    """Run to the end, or to where it is killed; leave nothing of the parent's to be closed."""
+    code = 1
+    try:
+        code = 0 if _traced(config, tracer) else 3
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+def _unsettled(config: Config) -> Config:
+    """Let no observation wait; nothing commits late here."""
+    return replace(
+        config,
+        sources={name: source.model_copy(update={"settle": 0}) for name, source in config.sources.items()},
+    )
+
+
+if __name__ == "__main__":
+    file, port, database = sys.argv[1:]
+    journal.start()
+    killer = Killer(_unsettled(load(file)), int(port), database)
+    killer.run()
+    sys.stdout.write(json.dumps(killer.report()))

@@ -1,0 +1,77 @@
+"""Shipper itself: commits that overlap, kill -9, SIGTERM, a wall clock that is stepped."""
+
+import random
+import signal
+import time
+from contextlib import closing
+from pathlib import Path
+
+from fault.naive import Naive
+from fault.running import fault
+from fault.score import Score
+from fault.stage import CARBON_DIES, Stage
+
+LATE_SECONDS = 5.0
+SETTLE_LATE = "7s"  # a transaction that stays open for longer than that can be missed
+WRITING_SECONDS = 10.0
+KILLS, STOPS = 8, 4
+DAY_SECONDS = 86_400
+STEPPED = str(Path(__file__).with_name("stepped.py"))
+
+
+@fault(settle=SETTLE_LATE)
+def overlapping_commits(stage: Stage) -> list[Score]:
+    """Commit rows up to 5 s after their INSERT. Mutant: settle for 1 s."""
+    naive = Naive(stage.connect, stage.carbon.port)
+    with closing(naive):
+        stage.app.start()
+        stage.write(longest=LATE_SECONDS)
+        time.sleep(WRITING_SECONDS)  # as long as the fault lasts
+        stage.still()
+    score = stage.finish("overlapping commits, up to 5 s", naive.polls)
+    return [score, stage.naive("naive loop: overlapping commits", naive.polls)]
+
+
+@fault()
+def killed(stage: Stage) -> list[Score]:
+    """Kill the daemon at random moments. Mutant: commit the totals half a second before captured."""
+    dice = random.Random(1)
+    stage.write()
+    for _ in range(KILLS):
+        stage.app.start()
+        time.sleep(dice.uniform(0.2, 4.0))  # the first window follows after SETTLE
+        stage.app.stop(signal.SIGKILL)
+    stage.app.start()
+    return [stage.finish("shipper: kill -9", KILLS)]
+
+
+@fault(replay=CARBON_DIES)
+def terminated(stage: Stage) -> list[Score]:
+    """Tell the daemon to stop just when Carbon has died. Mutant: believe the confirmation."""
+    dice = random.Random(2)
+    stage.write()
+    for _ in range(STOPS):
+        stage.app.start()
+        stage.wait("delivery.finished")
+        time.sleep(dice.uniform(0, 1))
+        stage.carbon.stop(signal.SIGKILL)  # what it had confirmed a moment ago is gone
+        assert stage.app.stop() == 0
+        stage.carbon.start()
+    stage.app.start()
+    return [stage.finish("shipper: SIGTERM, Carbon just killed", STOPS)]
+
+
+@fault(program=(STEPPED,))
+def clock_stepped(stage: Stage) -> list[Score]:
+    """Set the wall clock a day ahead, right, a day behind, right. Mutant: trust every clock."""
+    stage.app.start()
+    stage.write()
+    stage.wait("delivery.finished")
+    offset = stage.app.folder / "offset"
+    for seconds in (DAY_SECONDS, -DAY_SECONDS):
+        with stage.until("clock.failed"):
+            offset.write_text(str(seconds))
+        time.sleep(2)  # it goes on with this clock
+        with stage.until("clock.recovered"):
+            offset.write_text("0")
+    return [stage.finish("wall clock +1 day, -1 day", 2)]

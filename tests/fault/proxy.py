@@ -1,0 +1,126 @@
+"""A TCP proxy that misbehaves on demand: refuses, resets, reads a little and closes, or falls silent."""
+
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+
+HALF_BYTES = 100
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets
+_TURN_SECONDS = 0.05
+
+
+class Mode(Enum):
+    """What becomes of connections."""
+
+    PASS = "pass"
+    REFUSE = "refuse"
+    """New ones are refused, old ones are reset."""
+    RESET = "reset"
+    """All are reset."""
+    HALF_READ = "half_read"
+    """Of new ones a hundred bytes go through, then they are closed; old ones are reset."""
+    BLACKHOLE = "blackhole"
+    """All are held, and nothing goes through until it is healed."""
+
+
+class Proxy:
+    """A port in front of another one."""
+
+    def __init__(self, target: int) -> None:
+        """Begin to pass."""
+        self._target = target
+        self._mode = Mode.PASS
+        self._ended = threading.Event()
+        # held for good, never listening: no stranger gets the port while connections are refused
+        self._holder = _bound(0)
+        self.port: int = self._holder.getsockname()[1]
+        self._listener: socket.socket | None = None
+        self._threads: list[threading.Thread] = []
+        self._listen()
+
+    def become(self, mode: Mode) -> None:
+        """Behave in another way from now on."""
+        self._mode = mode
+        if mode is Mode.REFUSE:
+            self._unlisten()
+        elif self._listener is None:
+            self._listen()
+
+    def close(self) -> None:
+        """End all connections."""
+        self._ended.set()
+        self._unlisten()
+        self._holder.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _listen(self) -> None:
+        self._listener = _bound(self.port)
+        self._listener.listen(50)
+        self._start(self._accept, self._listener)
+
+    def _unlisten(self) -> None:
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # ends accept()
+            self._listener.close()
+            self._listener = None
+
+    def _start(self, work: Callable[[socket.socket], None], argument: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=(argument,))
+        thread.start()
+        self._threads.append(thread)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                self._start(self._serve, listener.accept()[0])
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                self._wait()
+                with socket.create_connection(("127.0.0.1", self._target)) as server:
+                    self._pump(client, server)
+            except OSError:  # either end is gone, or the mode wants it so
+                with suppress(OSError):
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass bytes, and ends of streams, both ways."""
+        first, other = self._mode, {client: server, server: client}
+        while other:
+            for ready in select.select(list(other), [], [], _TURN_SECONDS)[0]:
+                data = ready.recv(HALF_BYTES if first is Mode.HALF_READ else 65536)
+                self._wait()
+                if data:
+                    other[ready].sendall(data)
+                else:
+                    other.pop(ready).shutdown(socket.SHUT_WR)
+                if data and first is Mode.HALF_READ:
+                    return
+            self._wait()
+            if self._mode is not first:
+                raise ConnectionResetError
+
+    def _wait(self) -> None:
+        """Wait while nothing may go through.
+
+        Raises:
+            ConnectionResetError: nothing ever will.
+        """
+        while self._mode is Mode.BLACKHOLE and not self._ended.wait(_TURN_SECONDS):
+            pass
+        if self._mode is Mode.RESET or self._ended.is_set():
+            raise ConnectionResetError
+
+
+def _bound(port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", port))
+    return made

@@ -1,0 +1,67 @@
+"""Faults side by side: each has a stage of its own, and most of its time is waiting."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fault.score import Score
+from fault.stage import Stage
+from servers import MariaDB
+
+AT_ONCE = 4  # for two cores
+
+Play = Callable[[Stage], list[Score]]
+
+
+class Fault(NamedTuple):
+    """What is to happen, and on which stage."""
+
+    play: Play
+    has_own_mariadb: bool
+    options: dict[str, Any]
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(*, name: str = "", has_own_mariadb: bool = False, **options: Any) -> Callable[[Play], Play]:
+    """Add a fault to the list; options are those of Stage."""
+
+    def add(play: Play) -> Play:
+        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, options)
+        return play
+
+    return add
+
+
+class Running:
+    """The faults that were chosen, a few at a time, in the order of the tests."""
+
+    def __init__(self, folder: Path, mariadb: MariaDB, names: Iterable[str], *, soak_seconds: float) -> None:
+        """Begin at once."""
+        self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
+        self._scores: dict[str, Future[list[Score]]] = {
+            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb, soak_seconds) for name in names
+        }
+
+    def scores(self, name: str) -> list[Score]:
+        """Wait for a fault's end, and return what it did."""
+        return self._scores[name].result()
+
+    def close(self) -> None:
+        """Begin no more of them, and wait for the rest."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+def _played(one: Fault, folder: Path, mariadb: MariaDB, soak_seconds: float) -> list[Score]:
+    folder.mkdir()
+    with ExitStack() as stack:
+        if one.has_own_mariadb:
+            (folder / "mariadb").mkdir()
+            mariadb = MariaDB(folder / "mariadb")
+            stack.callback(mariadb.stop)
+        made = Stage(folder, mariadb, database=f"fault_{folder.name}", soak_seconds=soak_seconds, **one.options)
+        stage = stack.enter_context(closing(made))
+        return one.play(stage)

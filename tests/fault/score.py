@@ -1,0 +1,47 @@
+"""What Graphite lacks of the source and what it has beyond it, bucket by bucket; and the table of all faults."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+Series = Mapping[str, Mapping[int, float]]
+
+
+class Score(NamedTuple):
+    """What one fault did."""
+
+    fault: str
+    injected: int
+    written: int
+    lost: int
+    doubled: int
+    unshown: int = 0
+    note: str = ""
+
+
+Record = Callable[[Score], Score]
+"""What adds a row to the table, and returns it."""
+
+
+def differences(expected: Series, shipped: Series) -> tuple[int, int]:
+    """Return what all buckets lack together, and what they have too much; a bucket without a value holds 0."""
+    places = {(path, slot) for series in (expected, shipped) for path, slots in series.items() for slot in slots}
+    surplus = [shipped.get(path, {}).get(slot, 0) - expected.get(path, {}).get(slot, 0) for path, slot in places]
+    return int(sum(-n for n in surplus if n < 0)), int(sum(n for n in surplus if n > 0))
+
+
+def table(scores: list[Score]) -> str:
+    """Render the scores, shipper's first."""
+    headers = ["fault", "times injected", "rows written", "lost", "doubled", "unshown", ""]
+    rows = sorted(scores, key=_rank)
+    return tabulate([list(row) for row in rows], headers)
+
+
+def _rank(score: Score) -> tuple[bool, str]:
+    return score.fault.startswith("naive"), score.fault
+
+
+def is_exact(score: Score) -> bool:
+    """Do sums equal the source, with nothing left that could not be shown?"""
+    return (score.lost, score.doubled, score.unshown) == (0, 0, 0) and score.written > 0

@@ -1,0 +1,34 @@
+"""Every fault of the list, on real servers: nothing lost, nothing doubled; of the naive loop something is."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from fault import carbon_faults, process_faults, soak_faults, source_faults, state_faults
+from fault.running import FAULTS, Running
+from fault.score import Record, is_exact
+from servers import MariaDB
+
+MODULES = (carbon_faults, process_faults, soak_faults, source_faults, state_faults)
+"""They add their faults to the list when they are imported."""
+
+
+@pytest.fixture(scope="module")
+def running(
+    request: pytest.FixtureRequest, mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Begin all faults that were chosen, in the order of their tests."""
+    chosen = [name for item in request.session.items if (name := item.name.removeprefix("test_fault[")[:-1]) in FAULTS]
+    soak = request.config.getoption("--soak", default=0.0) * 60
+    with closing(Running(tmp_path_factory.mktemp("faults"), mariadb, chosen, soak_seconds=soak)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault(name: str, running: Running, record: Record) -> None:
+    """Graphite equals the source in the end, bucket by bucket."""
+    for score in map(record, running.scores(name)):
+        if score.fault.startswith("naive"):
+            assert score.lost > 0  # or the fault was none
+        else:
+            assert is_exact(score), score
