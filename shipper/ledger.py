@@ -136,6 +136,9 @@ class Ledger(Protocol):
     def fingerprint(self, job: str) -> Fingerprint | None:
         """Return by what the table was known when the job last captured."""
 
+    def distrust(self, job: str) -> None:
+        """Remember that the table went back, until the job captures again or is reset."""
+
     def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
         """Let the job go on from another id, with nothing known of the table; slots hold rows above low."""
 

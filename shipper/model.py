@@ -152,14 +152,14 @@ class RecordedWindow:
 
 
 class Fingerprint(NamedTuple):
-    """By which row, on which server, a table is known again."""
+    """By which rows, on which server, a table is known again."""
 
     server: str | None
     """None where the database does not tell."""
-    id: int
-    """The largest id up to captured; 0 when there is none."""
-    time: int | None
-    """That row's time, epoch seconds; None where it has none, or one that may change."""
+    rows: tuple[tuple[int, int | None], ...]
+    """The newest up to captured, the newest first: id and time, epoch seconds; None where that may change."""
+    went_back: bool = False
+    """Was it found to be another table, or an older one?"""
 
 
 @dataclass(frozen=True, slots=True)

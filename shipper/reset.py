@@ -1,17 +1,19 @@
 """Core. Is the table still the one that was captured? What follows when it went back.
 
-Strategy: ids mean something only as long as none is given twice. With `captured` we keep the row that stood there and
-the server's name for itself. A largest id below `captured`, or another row under the same id, is a table that went
-back: emptied, restored, or taken over by a server that had not seen all. That stops the job, unless the operator has
-said how to go on. A row that is gone may have been deleted, and another server alone is a failover that worked.
+Strategy: ids mean something only as long as none is given twice. With `captured` we keep the newest rows up to it, and
+the server's name for itself. A largest id below `captured`, or another row under a known id, is a table that went
+back: emptied, restored, or taken over by a server that had not seen all. That stops the job, until a known row shows
+that it is the same table after all, or the operator says how to go on. Rows that are gone may have been deleted, and
+another server alone is a failover that worked.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 from shipper.errors import SourceReset
 from shipper.ledger import Ledger
 from shipper.model import ALWAYS, Care, Fingerprint, Job, Observation, Progress, Span
-from shipper.scan import Noticed, Source, fingerprint_of, walk_back
+from shipper.scan import Noticed, Source, fingerprint_of, timeless, walk_back
 from shipper.shape import places_of
 
 
@@ -26,17 +28,19 @@ def check(
     reason = f"its largest id is {horizon.id}, but {progress.captured} was captured"
     if horizon.id >= progress.captured:
         known = ledger.fingerprint(job.name)
-        if known is None or horizon.id == progress.captured:
+        if known is None or (horizon.id == progress.captured and not known.went_back):
             return
-        found = fingerprint_of(job, source, known.id)
-        if progress.places != places_of(job):  # another column, or another zone
-            found = found._replace(time=None)
-        if not _is_other(known, found):
-            if found.id not in {0, known.id} or _is_other_server(known, found):
-                yield Noticed("source.changed", {"row": known.id, "found": found.id, "server": found.server or "-"})
-            return
-        reason = f"the row with id {known.id} is not the one that was captured"
+        found = fingerprint_of(job, source, known.rows[0][0] if known.rows else progress.captured)
+        is_comparable = progress.places == places_of(job)  # else by another column, or in another zone
+        match _verdict(known, found if is_comparable else timeless(found)):
+            case "same":
+                return
+            case "changed":
+                yield Noticed("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
+                return
+        reason = f"its rows up to id {progress.captured} are not those that were captured"
     if care.reset == "hold":
+        ledger.distrust(job.name)
         raise SourceReset(
             f"observe {job.query.table}: {reason}",
             hint="Was the table emptied or restored, or did a server take over that had not seen all? Say how to go on "
@@ -47,15 +51,21 @@ def check(
     yield Noticed("source.reset", {"reason": reason, "before": progress.captured, "captured": captured})
 
 
-def _is_other(known: Fingerprint, found: Fingerprint) -> bool:
-    """Is it another table? A row that is gone says so only where the server is another, too."""
-    if found.id == known.id:
-        return None not in {known.time, found.time} and known.time != found.time
-    return found.id != 0 and _is_other_server(known, found)
-
-
-def _is_other_server(known: Fingerprint, found: Fingerprint) -> bool:
-    return None not in {known.server, found.server} and known.server != found.server
+def _verdict(known: Fingerprint, found: Fingerprint) -> Literal["same", "changed", "reset"]:
+    """Compare what is known of a table with what it holds now, up to the newest known row."""
+    times = dict(found.rows)
+    shared = [(time, times[identity]) for identity, time in known.rows if identity in times]
+    is_other_server = None not in {known.server, found.server} and known.server != found.server
+    if any(None not in pair and pair[0] != pair[1] for pair in shared):
+        return "reset"
+    if is_other_server and found.rows and known.rows and known.rows[0][0] not in times:
+        return "reset"
+    is_certain = any(None not in pair for pair in shared)
+    if known.went_back and not is_certain:
+        return "reset"
+    if not known.rows:  # there was nothing below captured, so what is there now came again
+        return "reset" if found.rows else "same"
+    return "changed" if is_other_server or (found.rows and known.rows[0][0] not in times) else "same"
 
 
 def _reset(job: Job, captured: int, *, source: Source, ledger: Ledger) -> None:

@@ -46,7 +46,7 @@ class Source(Protocol):
         """Return a checksum of the window's ids, whatever the conditions."""
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
-        """Return by what the table is known again: its server and the row that stands at an id."""
+        """Return by what the table is known again: its server, and the newest rows up to an id."""
 
 
 class Noticed(NamedTuple):
@@ -95,4 +95,9 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source, open_above: in
 def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
     """Return by what the table is known again; a time that is set later is none to go by."""
     found = source.fingerprint(job.query, upto)
-    return found if job.revisit is None else found._replace(time=None)
+    return found if job.revisit is None else timeless(found)
+
+
+def timeless(found: Fingerprint) -> Fingerprint:
+    """Return a fingerprint by ids alone."""
+    return found._replace(rows=tuple((identity, None) for identity, _ in found.rows))

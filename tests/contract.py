@@ -257,12 +257,16 @@ class SourceContract:
             assert evidence == Evidence(table.checksum(asked, recorded) if recorded else None)
 
     def test_fingerprint(self, table: Table) -> None:
-        """A table is known by the row at an id, and by its server where that has a name."""
-        table.insert(5, "2026-11-01 00:00:59.9", "login")
+        """A table is known by its newest rows up to an id, and by its server where that has a name."""
+        for number in range(1, 31):
+            table.insert(number, "2026-11-01 00:00:59.9", "login")
+        table.insert(40, None, "login")
 
-        assert table.fingerprint(query(), 9)[1:] == (5, NOVEMBER + 59)
-        assert table.fingerprint(query(), 9) == table.fingerprint(query(), 5)
-        assert table.fingerprint(query(), 4)[1:] == (0, None)
+        known = tuple((number, NOVEMBER + 59) for number in range(30, 14, -1))
+        assert table.fingerprint(query(), 39).rows == known
+        assert table.fingerprint(query(), 40) == table.fingerprint(query(), 30)._replace(rows=((40, None), *known[:-1]))
+        assert table.fingerprint(query(time=None), 2).rows == ((2, None), (1, None))
+        assert table.fingerprint(query(), 0).rows == ()
 
     def test_read_sees_other_sessions(self, table: Table) -> None:
         """What another session has committed since the last read is in the next one."""

@@ -35,6 +35,7 @@ from shipper.model import (
 ORDER = ("id", "created_at", "action", "outcome", "duration_ms")
 COLUMNS = set(ORDER)
 FUTURE_SECONDS = 7200  # how far ahead a reader looks
+KNOWN_ROWS = 16
 TESTS: dict[str, Callable[[Any, tuple[Any, ...]], bool]] = {
     "in": lambda value, values: value in values,
     "not": lambda value, values: value is not None and value not in values,
@@ -159,7 +160,9 @@ class FakeSource:
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again, as shipper.scan.Source.fingerprint."""
-        return Fingerprint(self.server, *self.newest(query, upto))
+        rows = sorted((row for row in self.rows if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
+        time = query.time
+        return Fingerprint(self.server, tuple((row["id"], _epoch(row[time], "UTC") if time else None) for row in rows))
 
     def lag(self) -> float:
         """Return that it is no replica, as shipper.source.Source.lag."""

@@ -32,6 +32,9 @@ from shipper.source.explain import reads_range
 from shipper.source.measure import traced
 from shipper.source.statement import counted, first_unfit, labels_of, rows_of, smallest, table_of, utc
 
+KNOWN_ROWS = 16
+"""By so many rows a table is known again; some of them may be deleted."""
+
 
 class Source:
     """One database, for any number of threads."""
@@ -179,7 +182,15 @@ class Source:
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again: see shipper.scan.Source."""
-        return Fingerprint(self._server(), *self.newest(query, upto))
+        asked = replace(query.ids_only, time=None if query.sql else query.time)
+        table = table_of(asked)
+        identity = table.c[query.id]
+        epoch = Epoch(table.c[asked.time]) if asked.time else sa.null()
+        statement = sa.select(identity, epoch).where(identity <= upto).order_by(identity.desc()).limit(KNOWN_ROWS)
+        with self._connected(f"look for the rows of {query.table} up to {upto}") as connection:
+            rows = connection.execute(statement).all()
+        # whatever its zone is: it is compared with nothing but itself
+        return Fingerprint(self._server(), tuple((row[0], None if row[1] is None else int(row[1])) for row in rows))
 
     def lag(self) -> float:
         """Return how many seconds this replica is behind, 0 where no lag_query says that it is one.

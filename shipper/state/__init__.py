@@ -204,8 +204,12 @@ class State:
     def fingerprint(self, job: str) -> Fingerprint | None:
         """Return by what the table was known when the job last captured."""
         with self._reading("read identity") as connection:
-            row = connection.execute("SELECT server, id, time FROM identity WHERE job = ?", (job,)).fetchone()
-        return Fingerprint(row[0], int(row[1]), row[2]) if row else None
+            return rechecks.fingerprint(connection, job)
+
+    def distrust(self, job: str) -> None:
+        """Remember that the table went back: see shipper.ledger.Ledger."""
+        with self._writing(f"distrust the table of job {job}") as connection:
+            rechecks.distrust(connection, job)
 
     def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
         """Let the job go on from another id: see shipper.ledger.Ledger."""

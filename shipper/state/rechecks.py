@@ -1,11 +1,12 @@
 """Edge. The tables of the rechecks: windows that may get late rows, what is to be repaired, what a reset forgets."""
 
+import json
 import sqlite3
 from collections import Counter
 from typing import Any
 
 from shipper.ledger import CountedUnshown, Done, Slot
-from shipper.model import Cause, Checksum, Job, RecordedWindow, Span, Window
+from shipper.model import Cause, Checksum, Fingerprint, Job, RecordedWindow, Span, Window
 
 _TABLE = "source = :source AND id_table = :table AND id_column = :id"
 _COLUMNS = "after, upto, rows, id_sum, id_xor, recorded, looks, is_open"
@@ -44,7 +45,10 @@ _FORGET_UNSHOWN = """
         WHERE watermark.job = :job AND (length(r.after), r.after) < (length(unshown_in.upto), unshown_in.upto)
             AND (length(r.upto), r.upto) > (length(unshown_in.after), unshown_in.after))
     AND NOT EXISTS (SELECT 1 FROM repair WHERE repair.job = :job)"""
-_IDENTITY = "INSERT OR REPLACE INTO identity (job, server, id, time) VALUES (?, ?, ?, ?)"
+_IDENTITY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
+_DISTRUST = """
+    INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
+    ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
 _RESET = (
     f"DELETE FROM recorded_window WHERE {_TABLE}",
     "DELETE FROM repair WHERE job = :job",
@@ -65,8 +69,7 @@ def keep(connection: sqlite3.Connection, job: str, done: Done) -> None:
     if done.recorded is not None:
         connection.execute(_RECORD, (*_columns(done.recorded), job))
     if done.fingerprint is not None:
-        server, identity, time = done.fingerprint
-        connection.execute(_IDENTITY, (job, server, str(identity), time))
+        connection.execute(_IDENTITY, (job, done.fingerprint.server, json.dumps(done.fingerprint.rows)))
     if done.unshown_in is not None:
         window, counted = done.unshown_in
         where = {"job": job, "after": str(window.after), "upto": str(window.upto)}
@@ -78,6 +81,19 @@ def keep(connection: sqlite3.Connection, job: str, done: Done) -> None:
         connection.execute("DELETE FROM repair WHERE job = :job AND after = :after AND upto = :upto", where)
     if done.low is not None:  # rows that are completed later are counted again anyway
         connection.execute("DELETE FROM repair WHERE job = ?", (job,))
+
+
+def fingerprint(connection: sqlite3.Connection, job: str) -> Fingerprint | None:
+    """Return by what the table was known when the job last captured."""
+    row = connection.execute("SELECT server, rows, went_back FROM identity WHERE job = ?", (job,)).fetchone()
+    if row is None:
+        return None
+    return Fingerprint(row[0], tuple((identity, time) for identity, time in json.loads(row[1])), bool(row[2]))
+
+
+def distrust(connection: sqlite3.Connection, job: str) -> None:
+    """Remember that the table went back: see shipper.ledger.Ledger."""
+    connection.execute(_DISTRUST, (job,))
 
 
 def recorded_upto(connection: sqlite3.Connection, job: Job, window: Window) -> int:

@@ -81,6 +81,7 @@ class Recording:
         self._new_groups: set[str] = set()
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
+        self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
         self._pruned = connection.execute("SELECT start, end FROM pruned WHERE job = ?", (job,)).fetchall()
 
@@ -171,7 +172,7 @@ class Recording:
             puts += self._connection.execute(_DECLARED, (slot, step, self._revision, self._series[path])).rowcount
         if puts:
             self._puts += puts
-            self._slots.add((slot, step))
+            self._closed.add((slot, step))
 
     def write(self, done: Done) -> None:
         """Store how far the job has come. The last call."""
@@ -192,6 +193,8 @@ class Recording:
         seen_from = self._after if done.seen_from is None else done.seen_from
         ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
         self._connection.executemany(_SLOT, ((self._job, *slot, *ids) for slot in self._slots))
+        none = (str(self._upto), "0")
+        self._connection.executemany(_SLOT, ((self._job, *slot, *none) for slot in self._closed - self._slots))
         self._count(done)
         keep(self._connection, self._job, done)
         if done.low is not None:

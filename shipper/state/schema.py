@@ -221,11 +221,11 @@ _VERSION_3 = (
     "ALTER TABLE sent ADD COLUMN reads INTEGER NOT NULL DEFAULT 0",
     "DROP TABLE identity",  # unused so far
     """
-    CREATE TABLE identity ( -- which server a source was, and the row that stood at captured
+    CREATE TABLE identity ( -- which server a source was, and the rows that stood at captured
         job TEXT PRIMARY KEY,
         server TEXT,
-        id TEXT NOT NULL,
-        time INTEGER
+        rows TEXT NOT NULL, -- the newest up to captured: id and time, as JSON
+        went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- was it found to be another table, or an older one?
     ) STRICT, WITHOUT ROWID""",
 )
 

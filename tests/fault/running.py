@@ -60,7 +60,7 @@ def _played(one: Fault, folder: Path, mariadb: MariaDB, soak_seconds: float) -> 
     with ExitStack() as stack:
         if one.has_own_mariadb:
             (folder / "mariadb").mkdir()
-            mariadb = MariaDB(folder / "mariadb")
+            mariadb = MariaDB(folder / "mariadb", ["--log-bin", "--server-id=1"])
             stack.callback(mariadb.stop)
         made = Stage(folder, mariadb, database=f"fault_{folder.name}", soak_seconds=soak_seconds, **one.options)
         stage = stack.enter_context(closing(made))

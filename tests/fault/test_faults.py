@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from fault import carbon_faults, process_faults, soak_faults, source_faults, state_faults
+from fault import carbon_faults, late_faults, process_faults, soak_faults, source_faults, state_faults
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
 from servers import MariaDB
 
-MODULES = (carbon_faults, process_faults, soak_faults, source_faults, state_faults)
+MODULES = (carbon_faults, late_faults, process_faults, soak_faults, source_faults, state_faults)
 """They add their faults to the list when they are imported."""
 
 

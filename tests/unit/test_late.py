@@ -6,10 +6,11 @@ import pytest
 from builders import NOW, horizon
 from life import Life, wanted
 
+from shipper.capture import capture
 from shipper.errors import SourceReset
 from shipper.model import Care, Condition, Job, RecordedWindow, Window
 
-TICKS = replace(wanted(time=None, template="ticks.{action}.{measure}"), name="ticks")
+TICKS = replace(wanted(time=None, zeros=86400, template="ticks.{action}.{measure}"), name="ticks")
 HOUR = 3600
 FAILURES = (Condition("outcome", "in", ("failure",)),)
 
@@ -241,8 +242,6 @@ def test_late_row_for_a_pruned_slot(life: Life) -> None:
 
 def test_repair_survives_a_crash(life: Life) -> None:
     """A repair that was cut off anywhere is done by the next capture. Mutant: forget it when it begins."""
-    from shipper.capture import capture  # noqa: PLC0415
-
     life.given = 6
     life.insert((0, "login", "ok"))
     life.ship(wanted())
@@ -309,7 +308,7 @@ def test_reset_holds(life: Life, rows: int) -> None:
     life.given, life.now = 0, life.now + 600
     life.insert(*[(0, "new", "ok")] * rows)
 
-    with pytest.raises(SourceReset, match="largest id is 2" if rows == 2 else "row with id 5"):
+    with pytest.raises(SourceReset, match="largest id is 2" if rows == 2 else "rows up to id 5"):
         life.ship(wanted())
     assert life.state.position("events").captured == 5  # type: ignore[union-attr]
 
@@ -325,6 +324,67 @@ def test_reset_zero_without_time(life: Life) -> None:
 
     assert life.events() == ["source.reset"]
     assert life.sums() == {"ticks.login.count": 3, "ticks.totp.count": 2, "ticks.new.count": 2}
+
+
+def test_reset_stays_told(life: Life) -> None:
+    """A table that was found to have gone back stays it, whatever its ids come to. Mutant: look at each tick anew."""
+    life.ship(TICKS)
+    life.source.rows.clear()
+    life.given = 0
+    for _ in range(7):
+        life.insert((0, "new", "ok"))
+        with pytest.raises(SourceReset):
+            life.ship(TICKS)
+
+    life.care = Care(reset="zero")
+    life.ship(TICKS)
+    assert life.sums()["ticks.new.count"] == 7
+
+
+def test_emptied_while_it_settles(life: Life) -> None:
+    """A table that is emptied between an observation and its capture is found out by what comes next.
+
+    Mutant: nothing below captured is nothing to go by.
+    """
+    life.ship(wanted())
+    life.insert((0, "login", "ok"))
+    upto = horizon(6, time=life.now)
+    life.source.rows.clear()
+    list(capture(wanted(), upto, source=life.source, ledger=life.state, now=life.now))
+    life.given = 0
+    life.insert(*[(0, "new", "ok")] * 9)
+
+    with pytest.raises(SourceReset):
+        life.ship(wanted())
+
+
+def test_newest_row_deleted(life: Life) -> None:
+    """A deleted newest row stops the job until others follow, and is no reset. Mutant: hold it for ever."""
+    life.ship(wanted())
+    del life.source.rows[-1]
+    with pytest.raises(SourceReset):
+        life.ship(wanted())
+    life.insert((0, "login", "ok"))
+    life.ship(wanted())
+
+    assert life.events() == ["source.changed"]
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+
+
+def test_ids_given_again(life: Life) -> None:
+    """Rows that were taken back, and whose ids were given again, are found out though the newest id is free.
+
+    Mutant: know the table by one row.
+    """
+    life.ship(wanted())
+    del life.source.rows[-2:]
+    life.now += 60
+    life.source.insert(4, life.created(0), "new")
+    life.given = 9
+    life.insert((0, "new", "ok"))
+
+    with pytest.raises(SourceReset):
+        life.ship(wanted())
 
 
 @pytest.mark.parametrize("rows", [2, 7])

@@ -33,6 +33,7 @@ TICKS = job(
     "ticks",
     chunk=3,
     archives=ARCHIVES,
+    zeros=7200,
     time=None,
     by=("outcome",),
     where=(Condition("outcome", "in", ASKED),),
