@@ -86,9 +86,9 @@ class Stage:
         """Open a session on the table's database."""
         return self.mariadb.connect(self.database)
 
-    def write(self, *, longest: float = SHORT_SECONDS) -> None:
-        """Let writers write."""
-        self._writers = Writers(self.connect, longest=longest)
+    def write(self, *, longest: float = SHORT_SECONDS, back_fills: bool = False) -> None:
+        """Let writers write; rows that are filled in behind need `recheck`."""
+        self._writers = Writers(self.connect, longest=longest, back_fills=back_fills)
 
     def insert(self, rows: int) -> None:
         """Commit rows of this very moment."""
