@@ -11,6 +11,7 @@ import pymysql
 from fault.running import fault
 from fault.score import Score
 from fault.stage import EVENTS_A_SECOND, Stage
+from harness import wait_for
 from servers import MariaDB
 
 LATE_SECONDS = 5.0
@@ -101,6 +102,7 @@ def commits_lost(stage: Stage) -> list[Score]:
     stage.write()
     stage.wait("delivery.finished")
     stage.still()
+    wait_for(stage.is_at_rest, "all is captured")
     assert stage.app.stop() == 0
     with closing(stage.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM audit_trail ORDER BY id DESC LIMIT 40")

@@ -87,7 +87,7 @@ class Stage:
         return self.mariadb.connect(self.database)
 
     def write(self, *, longest: float = SHORT_SECONDS, back_fills: bool = False) -> None:
-        """Let writers write."""
+        """Let writers write; rows that are filled in behind need `recheck`."""
         self._writers = Writers(self.connect, longest=longest, back_fills=back_fills)
 
     def insert(self, rows: int) -> None:

@@ -51,7 +51,10 @@ def state_locked(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND)
 def state_brought_back(stage: Stage) -> list[Score]:
-    """Damage the state, and go on with an older copy: jobs with a time come out equal. Mutant: the same."""
+    """Damage the state, and go on with an older copy: jobs with a time come out equal.
+
+    Mutant: let SQLite's errors through.
+    """
     state, copy = stage.app.folder / "shipper.db", stage.app.folder / "copy.db"
     stage.app.start()
     stage.write()

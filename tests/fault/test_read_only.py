@@ -37,7 +37,7 @@ def folder() -> Iterator[Path]:
 def test_read_only(folder: Path, mariadb: MariaDB, record: Record, closed: str) -> None:
     """It is told with a remedy and no traceback; once it may be written, nothing is missing.
 
-    Mutant: let SQLite's errors and those of the lock through.
+    Mutant, where the file alone is closed: let SQLite's errors through.
     """
     with closing(Stage(folder, mariadb, database="closed")) as stage:
         state, lock = folder / "shipper.db", folder / "shipper.db.lock"
