@@ -1,0 +1,129 @@
+"""What was sent is read back from a real graphite-web, or it is not."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from graphite_web import GraphiteWeb
+from harness import wait_for
+from servers import free_port
+
+from shipper.carbon import Carbon
+from shipper.demo.carbon_cache import CarbonCache
+from shipper.errors import ReadbackFailed
+from shipper.readback import Readback
+
+HOUR = 3600
+
+
+@pytest.fixture(scope="module")
+def graphite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CarbonCache, GraphiteWeb]]:
+    """Run a Carbon, and a graphite-web beside it."""
+    root = tmp_path_factory.mktemp("carbon")
+    carbon = CarbonCache(root, retentions="1m:1d,1h:30d")
+    web = GraphiteWeb(tmp_path_factory.mktemp("web"), root=root)
+    carbon.start()
+    web.start()
+    yield carbon, web
+    web.stop()
+    carbon.close()
+
+
+class TestReadback:
+    """Each test has paths of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _ends(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Iterator[None]:
+        cache, web = graphite
+        self.slot = int(time.time()) // 60 * 60 - 120
+        self.carbon = Carbon("127.0.0.1", cache.port, timeout=10)
+        self.readback = Readback(web.url, timeout=30)
+        yield
+        self.carbon.close()
+
+    def send(self, path: str, value: float, slot: int | None = None) -> None:
+        """Send a datapoint, confirmed."""
+        self.carbon.deliver(f"{path} {value} {slot or self.slot}\n".encode())
+
+    def test_value(self) -> None:
+        """The newest value of a slot is read back, of that slot alone; what is not there is none.
+
+        Mutants: from the slot itself on, which is exclusive; the first value of the answer.
+        """
+        self.send("a.count", 5)
+        self.send("a.count", 9, self.slot - 60)
+        self.send("a.count", 8, self.slot + 60)
+        wait_for(lambda: self.readback.read(["a.count"], self.slot) == {"a.count": 5}, "the first value")
+        self.send("a.count", 7)
+
+        wait_for(lambda: self.readback.read(["a.count"], self.slot) == {"a.count": 7}, "the newer value")
+        assert self.readback.read(["a.count", "no.count"], self.slot - 120) == {"a.count": None, "no.count": None}
+
+    def test_coarse_slot(self) -> None:
+        """A sum that stands in a coarser archive is read from there."""
+        slot = (self.slot - 3 * 86400) // HOUR * HOUR
+        self.send("coarse.count", 600, slot)
+
+        wait_for(lambda: self.readback.read(["coarse.count"], slot) == {"coarse.count": 600}, "the sum")
+
+    def test_many(self) -> None:
+        """More paths than one request may ask for. Mutant: ask for all at once."""
+        paths = [f"many.s{n}.count" for n in range(1100)]
+        self.carbon.deliver("".join(f"{path} 1 {self.slot}\n" for path in paths).encode())
+
+        wait_for(lambda: set(self.readback.read(paths, self.slot).values()) == {1.0}, "all of them")
+
+    def test_tagged(self) -> None:
+        """A path with tags is asked for as it is."""
+        self.send("tagged.count;dc=eu;host=a", 3)
+
+        wait_for(lambda: self.readback.read(["tagged.count;dc=eu;host=a"], self.slot).popitem()[1] == 3, "the value")
+
+
+def test_nobody_answers() -> None:
+    """A graphite-web that is down is told, with a remedy."""
+    readback = Readback(f"http://127.0.0.1:{free_port()}", timeout=5)
+    with pytest.raises(ReadbackFailed, match="refused") as caught:
+        readback.read(["a"], 60)
+
+    assert "render_url" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"garbage", "read back from 127.0.0.1"),
+        (b"HTTP/1.0 500 Oops\r\n\r\n", "HTTP 500 Oops"),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "Expecting value"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[1]", "not one of the render API"),
+        (b'HTTP/1.0 200 OK\r\n\r\n[{"target": "a"}]', "not one of the render API"),
+        (b'HTTP/1.0 200 OK\r\n\r\n{"a": 1}', "not one of the render API"),
+        (b'HTTP/1.0 200 OK\r\n\r\n[{"target": "a", "datapoints": [[1]]}]', "not one of the render API"),
+        (b"", "closed connection"),
+        (None, "timed out"),
+    ],
+)
+def test_somebody_else_answers(answer: bytes | None, reason: str) -> None:
+    """An answer that is not the render API's is told, and proves nothing. Mutant: take it for an empty one."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            held.append(connection)
+            connection.recv(65536)
+            if answer is not None:
+                connection.sendall(answer)
+                connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        readback = Readback(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=1)
+        with pytest.raises(ReadbackFailed, match=reason):
+            readback.read(["a"], 60)
+        thread.join()
+        for connection in held:
+            connection.close()
