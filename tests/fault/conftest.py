@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if minutes := config.getoption("--soak", default=0.0):
         for item in items:
             if item.path.parent == HERE:
-                item.add_marker(pytest.mark.timeout(minutes * 60 + 600))
+                item.add_marker(pytest.mark.timeout(minutes * 60 + 900))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

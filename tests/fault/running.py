@@ -20,17 +20,20 @@ class Fault(NamedTuple):
 
     play: Play
     has_own_mariadb: bool
+    is_long: bool
     options: dict[str, Any]
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*, name: str = "", has_own_mariadb: bool = False, **options: Any) -> Callable[[Play], Play]:
+def fault(
+    *, name: str = "", has_own_mariadb: bool = False, is_long: bool = False, **options: Any
+) -> Callable[[Play], Play]:
     """Add a fault to the list; options are those of Stage."""
 
     def add(play: Play) -> Play:
-        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, options)
+        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, is_long, options)
         return play
 
     return add
@@ -43,7 +46,8 @@ class Running:
         """Begin at once."""
         self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
         self._scores: dict[str, Future[list[Score]]] = {
-            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb, soak_seconds) for name in names
+            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb, soak_seconds)
+            for name in sorted(names, key=lambda name: not FAULTS[name].is_long)
         }
 
     def scores(self, name: str) -> list[Score]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import whisper
 from fault.score import Score, differences
 from fault.writers import INSERT, SHORT_SECONDS, Connection, Writers
-from harness import EVENTS, Shipper, wait_for
+from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
 from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -113,15 +113,19 @@ class Stage:
         yield
         wait_for(lambda: self.app.text().count(event) > before, event)
 
-    def finish(self, fault: str, injected: int, note: str = "") -> Score:
+    def finish(self, fault: str, injected: int, note: str = "", *, seconds: float = PATIENCE_SECONDS) -> Score:
         """Heal nothing: let shipper come to rest, and reckon."""
         self.still()
         with suppress(AssertionError):
-            wait_for(lambda: self.is_at_rest() and self.compared() == (0, 0), "Graphite equals the source")
+            wait_for(self.is_equal, "Graphite equals the source", seconds=seconds)
         code = self.app.stop()
         score = Score(fault, injected, self.count(), *self.compared(), self.unshown(), note)
         assert (code, "Traceback" in self.app.text()) == (0, False), self.app.text()[-4000:]
         return score
+
+    def is_equal(self) -> bool:
+        """Is all at rest, and in Graphite as it is in the source?"""
+        return self.is_at_rest() and self.compared() == (0, 0)
 
     def naive(self, fault: str, injected: int) -> Score:
         """Reckon for the naive loop."""

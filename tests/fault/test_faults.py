@@ -4,12 +4,20 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from fault import carbon_faults, late_faults, process_faults, soak_faults, source_faults, state_faults
+from fault import carbon_faults, late_faults, process_faults, proof_faults, soak_faults, source_faults, state_faults
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
 from servers import MariaDB
 
-MODULES = (carbon_faults, late_faults, process_faults, soak_faults, source_faults, state_faults)
+MODULES = (
+    carbon_faults,
+    late_faults,
+    process_faults,
+    proof_faults,
+    soak_faults,
+    source_faults,
+    state_faults,
+)
 """They add their faults to the list when they are imported."""
 
 
@@ -17,13 +25,14 @@ MODULES = (carbon_faults, late_faults, process_faults, soak_faults, source_fault
 def running(
     request: pytest.FixtureRequest, mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """Begin all faults that were chosen, in the order of their tests."""
+    """Begin all faults that were chosen, the long ones first, else in the order of their tests."""
     chosen = [name for item in request.session.items if (name := item.name.removeprefix("test_fault[")[:-1]) in FAULTS]
     soak = request.config.getoption("--soak", default=0.0) * 60
     with closing(Running(tmp_path_factory.mktemp("faults"), mariadb, chosen, soak_seconds=soak)) as made:
         yield made
 
 
+@pytest.mark.timeout(900)  # others may come first
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault(name: str, running: Running, record: Record) -> None:
     """Graphite equals the source in the end, bucket by bucket."""

@@ -333,3 +333,13 @@ def test_zeros_across_restarts(life: Life) -> None:
 
     assert life.minutes("events.login.count") == {120: 2, 60: 1, 0: 0, -60: 0, -120: 0}
     assert {-60: 0, -120: 0}.items() <= life.minutes("events.rare.count").items()
+
+
+def test_no_zero_for_unread_time(life: Life) -> None:
+    """Zeros end where the observation was made, however late it is captured. Mutant: close up to now."""
+    upto = horizon(5, time=life.now)
+    for _ in capture(wanted(zeros=86400), upto, source=life.source, ledger=life.state, now=life.now + 250):
+        pass
+    life.ship()
+
+    assert min(life.minutes("events.login.count")) == 60

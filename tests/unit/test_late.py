@@ -297,6 +297,20 @@ def test_recheck_off(life: Life) -> None:
     assert "events.late.count" not in life.sums()
 
 
+def test_late_row_of_a_window_beside_zeros(life: Life) -> None:
+    """Zeros that were written with a window have none of its rows. Mutant: give their slots its ids."""
+    life.ship(TICKS)
+    life.now += 180
+    life.given = 6
+    life.insert((0, "login", "ok"))
+    life.ship(TICKS)
+    life.source.insert(6, life.created(60), "late")
+    life.now += 600
+    life.ship(TICKS)
+
+    assert life.sums() == {"ticks.login.count": 4, "ticks.totp.count": 2, "ticks.late.count": 1}
+
+
 @pytest.mark.parametrize("rows", [2, 7])
 def test_reset_holds(life: Life, rows: int) -> None:
     """A table that began anew stops the job, also when its ids have passed captured again.

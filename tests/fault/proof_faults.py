@@ -1,0 +1,108 @@
+"""What a confirmation hides: series that Carbon does not make, a relay that loses its queue."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from fault.running import fault
+from fault.score import Score
+from fault.stage import Stage
+from graphite_web import GraphiteWeb
+from harness import EVENTS
+from servers import free_port
+
+CREATES_PER_MINUTE = 50
+SERIES, SOAK_SERIES = 120, 300
+PATIENCE_SECONDS = 600.0
+WIDE = "SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM seq_1_to_{series}"
+
+_RELAY = """\
+[relay]
+USER =
+LOG_DIR = {folder}
+PID_DIR = {folder}
+LINE_RECEIVER_INTERFACE = 127.0.0.1
+LINE_RECEIVER_PORT = {port}
+PICKLE_RECEIVER_PORT = 0
+RELAY_METHOD = consistent-hashing
+REPLICATION_FACTOR = 1
+DESTINATIONS = 127.0.0.1:{backend}:a
+MAX_QUEUE_SIZE = 10000
+CARBON_METRIC_INTERVAL = 0
+"""
+
+
+@fault(is_long=True, jobs=EVENTS + "zeros = false\n", step=60, retentions="1m:1d", settle="1s")
+def creates_limited(stage: Stage) -> list[Score]:
+    """Let Carbon make so few series a minute as it does by default. Mutant: replay three times, no more."""
+    series = SOAK_SERIES if stage.soak_seconds else SERIES
+    conf = stage.app.folder / "carbon/conf/carbon.conf"
+    stage.carbon.stop()
+    limit = f"MAX_CREATES_PER_MINUTE = {CREATES_PER_MINUTE}"
+    conf.write_text(conf.read_text().replace("MAX_CREATES_PER_MINUTE = inf", limit))
+    stage.carbon.start()
+    with closing(stage.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO audit_trail (created_at, action, outcome) {WIDE.format(series=series)}")
+    stage.app.start()
+    note = f"{series} new series, {CREATES_PER_MINUTE} a minute"
+    return [stage.finish("Carbon: creates limited", 1, note, seconds=PATIENCE_SECONDS)]
+
+
+@fault(is_long=True)
+def relay_loses_its_queue(stage: Stage) -> list[Score]:
+    """Put a relay before Carbon, and kill it while Carbon is down; read back. Mutant: believe the relay."""
+    pickle = free_port()
+    stage.carbon.stop()
+    web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
+    conf = stage.app.folder / "carbon/conf/carbon.conf"
+    conf.write_text(conf.read_text().replace("PICKLE_RECEIVER_PORT = 0", f"PICKLE_RECEIVER_PORT = {pickle}"))
+    relay = Relay(stage.app.folder, backend=pickle)
+    stage.configure("\nreplay =", f'\nproof = "readback"\nrender_url = "{web.url}"\nreplay =')
+    stage.configure(f"port = {stage.carbon.port}\n", f"port = {relay.port}\n")
+    try:
+        for end in (stage.carbon, web, relay, stage.app):
+            end.start()
+        stage.write()
+        for _ in range(2):
+            stage.wait("delivery.finished")
+            stage.carbon.stop()
+            stage.wait("delivery.finished")  # by the relay, which has nobody to pass it on to
+            relay.kill()
+            stage.carbon.start()
+            relay.start()
+        return [stage.finish("relay: killed with its queue, readback", 2, seconds=PATIENCE_SECONDS)]
+    finally:
+        web.stop()
+        relay.kill()
+
+
+class Relay:
+    """A carbon-relay on a port of its own."""
+
+    def __init__(self, folder: Path, *, backend: int) -> None:
+        """Make its configuration; backend is the pickle port of the Carbon behind it."""
+        self.port = free_port()
+        self._folder = folder
+        (folder / "relay.conf").write_text(_RELAY.format(folder=folder, port=self.port, backend=backend))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it; shipper finds out by itself when it listens."""
+        pidfile = self._folder / "relay.pid"
+        pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
+        script = str(Path(sys.executable).with_name("carbon-relay.py"))
+        options = [f"--config={self._folder}/relay.conf", f"--pidfile={pidfile}", "--nodaemon", "start"]
+        environment = {**os.environ, "GRAPHITE_ROOT": str(self._folder), "PYTHONUNBUFFERED": "1"}
+        with (self._folder / "relay.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, script, *options], stdout=log, stderr=log, env=environment
+            )
+
+    def kill(self) -> None:
+        """End it, with all that it has not passed on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

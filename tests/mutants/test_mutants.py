@@ -1,0 +1,88 @@
+"""The tests of the core would notice: each mistake here, made on purpose, turns them red.
+
+Mutants of single functions stand in the docstrings of their tests; these are the mistakes that lose or double rows.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SUITES = ("late", "courier", "capture", "window", "retention", "changes", "state", "machine")
+
+
+class Mutant(NamedTuple):
+    """A place in the code, and what is to stand there instead."""
+
+    file: str
+    before: str
+    after: str
+
+
+MUTANTS = {
+    "commit before deliver": Mutant(
+        "courier.py",
+        "        if batch:\n            try:\n",
+        "        self._outbox.commit(current.captured)\n        if batch:\n            try:\n",
+    ),
+    "ignore settle": Mutant(
+        "window.py", "self._waiting[0].clock + self._settle <= clock", "self._waiting[0].clock <= clock"
+    ),
+    "forget what a total was": Mutant("ledger.py", "recording.take(key), values, tally", "[], values, tally"),
+    "add instead of replace": Mutant(
+        "ledger.py", "kind, [], values, tally", "kind, recording.take(key), values, tally"
+    ),
+    "zero for unread time": Mutant("ledger.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"),
+    "fine points past retention": Mutant(
+        "retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
+    ),
+    "coarse points before their time": Mutant("retention.py", "return index == 0 or bucket", "return True or bucket"),
+    "believe a confirmation": Mutant("proof.py", "elif not self._replay:", "elif True:"),
+    "do not watch Carbon": Mutant(
+        "courier.py", "if self._has_witness and not self._carrier.is_alive():", "if self._has_witness and False:"
+    ),
+    "captured wherever it is": Mutant(
+        "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
+    ),
+    "read rows in flight as none": Mutant("guard.py", "if evidence.in_flight:", "if False:"),
+    "look for no late rows": Mutant("recheck.py", "late = max(more, 1) if", "late = 0 if"),
+    "repair for one job only": Mutant(
+        "state/rechecks.py",
+        "FROM watermark WHERE {_TABLE} AND (length(captured)",
+        "FROM watermark WHERE {_TABLE} AND job < 'f' AND (length(captured)",
+    ),
+    "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
+    "go on behind captured": Mutant("reset.py", 'if care.reset == "hold":', "if True:\n        return\n    if True:"),
+    "give up a series that is not made": Mutant(
+        "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_killed(name: str, tmp_path: Path) -> None:
+    """The mistake is in the code once, and a test fails for it."""
+    file, before, after = MUTANTS[name]
+    for folder in ("shipper", "tests", "config"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    place = tmp_path / "shipper" / file
+    text = place.read_text()
+    assert text.count(before) == 1, "the code is another one now: mend the mutant"
+    place.write_text(text.replace(before, after))
+    suites = [f"tests/unit/test_{suite}.py" for suite in SUITES]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *suites],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "HYPOTHESIS_PROFILE": "mutants"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout[-2000:]
