@@ -29,7 +29,7 @@ PICKLE_RECEIVER_PORT = 0
 RELAY_METHOD = consistent-hashing
 REPLICATION_FACTOR = 1
 DESTINATIONS = 127.0.0.1:{backend}:a
-MAX_QUEUE_SIZE = 10000
+MAX_QUEUE_SIZE = 20
 CARBON_METRIC_INTERVAL = 0
 """
 
@@ -52,7 +52,7 @@ def creates_limited(stage: Stage) -> list[Score]:
 
 @fault(is_long=True)
 def relay_loses_its_queue(stage: Stage) -> list[Score]:
-    """Put a relay before Carbon, and kill it while Carbon is down; read back. Mutant: believe the relay."""
+    """Let a relay drop what its queue has no room for, and kill it with its queue. Mutant: believe the relay."""
     pickle = free_port()
     stage.carbon.stop()
     web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
@@ -65,14 +65,16 @@ def relay_loses_its_queue(stage: Stage) -> list[Score]:
         for end in (stage.carbon, web, relay, stage.app):
             end.start()
         stage.write()
-        for _ in range(2):
+        for is_killed in (True, False):  # what is dropped last, only reading back can tell
             stage.wait("delivery.finished")
             stage.carbon.stop()
-            stage.wait("delivery.finished")  # by the relay, which has nobody to pass it on to
-            relay.kill()
+            for _ in range(3):
+                stage.wait("delivery.finished")  # to the relay, which has nobody to pass it on to
+            if is_killed:
+                relay.kill()
+                relay.start()
             stage.carbon.start()
-            relay.start()
-        return [stage.finish("relay: killed with its queue, readback", 2, seconds=PATIENCE_SECONDS)]
+        return [stage.finish("relay: full queue, killed with its queue; readback", 2, seconds=PATIENCE_SECONDS)]
     finally:
         web.stop()
         relay.kill()
@@ -85,7 +87,8 @@ class Relay:
         """Make its configuration; backend is the pickle port of the Carbon behind it."""
         self.port = free_port()
         self._folder = folder
-        (folder / "relay.conf").write_text(_RELAY.format(folder=folder, port=self.port, backend=backend))
+        self._conf = folder / "carbon/conf/relay.conf"  # beside the storage schemas, which it wants to see
+        self._conf.write_text(_RELAY.format(folder=folder, port=self.port, backend=backend))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -93,7 +96,7 @@ class Relay:
         pidfile = self._folder / "relay.pid"
         pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
         script = str(Path(sys.executable).with_name("carbon-relay.py"))
-        options = [f"--config={self._folder}/relay.conf", f"--pidfile={pidfile}", "--nodaemon", "start"]
+        options = [f"--config={self._conf}", f"--pidfile={pidfile}", "--nodaemon", "start"]
         environment = {**os.environ, "GRAPHITE_ROOT": str(self._folder), "PYTHONUNBUFFERED": "1"}
         with (self._folder / "relay.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -3,14 +3,18 @@
 Graphite equals the source before and after.
 """
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from builders import NOW, captured, horizon
+from builders import NOW, captured, horizon, job
+from fakes import WhisperCarbon
 from life import Life, wanted
 
 from shipper.capture import capture
-from shipper.model import COUNT, Cause, Condition, Job, Kind, Measure
+from shipper.courier import Courier
+from shipper.model import COUNT, Archive, Cause, Condition, Job, Kind, Measure
 from shipper.state import State
 
 FAILURES = (Condition("outcome", "in", ("failure",)),)
@@ -343,3 +347,39 @@ def test_no_zero_for_unread_time(life: Life) -> None:
     life.ship()
 
     assert min(life.minutes("events.login.count")) == 60
+
+
+@pytest.mark.parametrize("behind", [-240, 240])
+@pytest.mark.parametrize("queue", [60, 300])
+def test_outage_longer_than_an_archive(tmp_path: Path, behind: int, queue: int) -> None:
+    """Minutes that leave their archive while Carbon is away go out once, as sums of hours, and stay what they are.
+
+    Carbon's clock is four minutes off, and it writes up to five minutes after it has confirmed.
+    Mutant: no room at the edge of an archive.
+    """
+    archives = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
+    events, life = job(archives=archives), Life(tmp_path)
+    (tmp_path / "far").mkdir()
+    life.carbon = WhisperCarbon(tmp_path / "far", archives, lambda: life.now - behind)
+    courier = Courier(life.state, life.carbon, archives=archives, batch=1000, replay=(60, 600))
+    back = (NOW // 3600 + 10) * 3600 - 120  # an hour begins just within the finest archive, by our clock
+    for minute in range(14 * 60):
+        life.insert((0, "login", "ok"))
+        upto = horizon(life.given, time=life.now)
+        for _ in capture(events, upto, source=life.source, ledger=life.state, now=life.now):
+            pass
+        is_away = NOW + 3 * 3600 < life.now < back
+        while not is_away and courier.step(now=life.now, clock=float(60 * minute)):
+            pass
+        life.now += 60
+        if life.now % queue == 0:
+            life.carbon.flush()
+    life.carbon.flush()
+
+    life.state.close()
+
+    rows = [NOW + 60 * minute for minute in range(14 * 60)]
+    assert life.carbon.zoom(archives[1])["events.login.count"] == Counter(row // 3600 * 3600 for row in rows)
+    recent = range(life.now - 3600, life.now, 60)
+    fine = life.carbon.sums()["events.login.count"]
+    assert {minute: fine.get(minute) for minute in recent} == dict.fromkeys(recent, 1)
