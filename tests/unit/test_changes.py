@@ -361,7 +361,7 @@ def test_outage_longer_than_an_archive(tmp_path: Path, behind: int, queue: int) 
     events, life = job(archives=archives), Life(tmp_path)
     (tmp_path / "far").mkdir()
     life.carbon = WhisperCarbon(tmp_path / "far", archives, lambda: life.now - behind)
-    courier = Courier(life.state, life.carbon, archives=archives, batch=1000, replay=(60, 600))
+    courier = Courier(life.state, life.carbon, archives=archives, batch=1000, replay=(60,))
     back = (NOW // 3600 + 10) * 3600 - 120  # an hour begins just within the finest archive, by our clock
     for minute in range(14 * 60):
         life.insert((0, "login", "ok"))
