@@ -121,8 +121,11 @@ class Worker:
 
     def _read_lag(self) -> float:
         """Ask how far a replica is behind; while nobody knows, it could be any time, and nothing settles."""
-        self._lag = LAG_UNKNOWN_SECONDS
-        self._lag = self._source.lag()
+        try:
+            self._lag = self._source.lag()
+        except ShipperError:
+            self._lag = LAG_UNKNOWN_SECONDS
+            raise
         return self._lag
 
     def _delay(self) -> float | None:
