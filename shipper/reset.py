@@ -54,14 +54,14 @@ def check(
 def _verdict(known: Fingerprint, found: Fingerprint) -> Literal["same", "changed", "reset"]:
     """Compare what is known of a table with what it holds now, up to the newest known row."""
     times = dict(found.rows)
-    shared = [(time, times[identity]) for identity, time in known.rows if identity in times]
+    pairs = ((time, times.get(identity)) for identity, time in known.rows)
+    newest = next((pair for pair in pairs if None not in pair), None)  # older ones may have been corrected since
     is_other_server = None not in {known.server, found.server} and known.server != found.server
-    if any(None not in pair and pair[0] != pair[1] for pair in shared):
+    if newest is not None and newest[0] != newest[1]:
         return "reset"
     if is_other_server and found.rows and known.rows and known.rows[0][0] not in times:
         return "reset"
-    is_certain = any(None not in pair for pair in shared)
-    if known.went_back and not is_certain:
+    if known.went_back and newest is None:
         return "reset"
     if not known.rows:  # there was nothing below captured, so what is there now came again
         return "reset" if found.rows else "same"

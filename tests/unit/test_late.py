@@ -401,6 +401,17 @@ def test_ids_given_again(life: Life) -> None:
         life.ship(wanted())
 
 
+def test_corrected_time_is_no_reset(life: Life) -> None:
+    """A row's time may be corrected; that changes nothing. Mutant: compare all rows that are known."""
+    life.ship(wanted())
+    life.source.rows[2]["created_at"] = life.created(180)
+    life.insert((0, "login", "ok"))
+    life.ship(wanted())
+
+    assert life.events() == []
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+
+
 @pytest.mark.parametrize("rows", [2, 7])
 def test_reset_zero(life: Life, rows: int) -> None:
     """With zero all rows of the new table are counted; with a time column the slots in state are as it has them now.
