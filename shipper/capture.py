@@ -9,9 +9,10 @@ from collections.abc import Generator, Iterator
 from shipper.errors import ConfigError
 from shipper.fold import Folded, fold, shown
 from shipper.guard import take
-from shipper.ledger import Done, Ledger, add, close
+from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Care, Job, Moment, Observation, Progress, Span
 from shipper.recheck import recheck
+from shipper.record import add, close
 from shipper.recount import recount, repair
 from shipper.reset import check
 from shipper.retention import floor, placed

@@ -6,8 +6,9 @@ It is idempotent: two repairs of one row cannot double it.
 from collections.abc import Iterable, Iterator
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger, amend, replace
+from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.record import amend, replace
 from shipper.retention import enclosing, floor
 from shipper.scan import Captured, Source, scan, walk_back
 

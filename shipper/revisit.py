@@ -7,8 +7,9 @@ before the last cycle that succeeded, over all ids above `low`: everything up to
 from collections.abc import Iterator
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger, replace
+from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Span, Window
+from shipper.record import replace
 from shipper.retention import floor, placed
 from shipper.scan import Captured, Source, fingerprint_of, scan
 from shipper.window import next_window

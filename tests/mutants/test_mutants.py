@@ -33,11 +33,11 @@ MUTANTS = {
     "ignore settle": Mutant(
         "window.py", "self._waiting[0].clock + self._settle <= clock", "self._waiting[0].clock <= clock"
     ),
-    "forget what a total was": Mutant("ledger.py", "recording.take(key), values, tally", "[], values, tally"),
+    "forget what a total was": Mutant("record.py", "recording.take(key), values, tally", "[], values, tally"),
     "add instead of replace": Mutant(
-        "ledger.py", "kind, [], values, tally", "kind, recording.take(key), values, tally"
+        "record.py", "kind, [], values, tally", "kind, recording.take(key), values, tally"
     ),
-    "zero for unread time": Mutant("ledger.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"),
+    "zero for unread time": Mutant("record.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"),
     "fine points past retention": Mutant(
         "retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
     ),

@@ -11,9 +11,10 @@ from fakes import FakeSource
 from shipper.capture import capture
 from shipper.errors import ConfigError, SourceReset
 from shipper.fold import fold
-from shipper.ledger import Done, add
-from shipper.ledger import replace as recounted
+from shipper.ledger import Done
 from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Refusal, Row, Span, Window
+from shipper.record import add
+from shipper.record import replace as recounted
 from shipper.scan import Captured
 from shipper.state import State
 

@@ -10,8 +10,9 @@ from fakes import FakeCarbon
 from shipper.courier import Courier, Delivered, backoff
 from shipper.errors import DeliveryFailed, ReadbackFailed, StateBusy
 from shipper.fold import Cell, Folded
-from shipper.ledger import Done, add
+from shipper.ledger import Done
 from shipper.model import Archive, Moment, Note, Sent, Window
+from shipper.record import add
 from shipper.state import State
 
 MINUTE = NOW

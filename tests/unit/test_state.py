@@ -16,8 +16,9 @@ from builders import NOW, captured, job, progress
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.ledger import Done
 from shipper.model import ALWAYS, COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
-from shipper.state import HISTORY_ROWS, State
+from shipper.state import State
 from shipper.state.lock import holder
+from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS
 from shipper.state.standing import standings
 
