@@ -1,7 +1,7 @@
 """Core. The first sentence: read what is new, add it to the totals, record it.
 
 Strategy: ids decide what is new. A window's rows, its totals and `captured` become durable in one transaction
-(ledger.py), so whatever ends a capture, the next one goes on behind the last window recorded.
+(record.py), so whatever ends a capture, the next one goes on behind the last window recorded.
 """
 
 from collections.abc import Generator, Iterator

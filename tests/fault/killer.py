@@ -28,7 +28,7 @@ from shipper.daemon import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *("capture", "ledger", "fold", "scan", "recount", "revisit"),
+    *("capture", "guard", "recheck", "record", "reset", "fold", "scan", "recount", "proof"),
     *("courier", "rounds", "carbon", "worker", "daemon", "pipeline"),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
