@@ -37,6 +37,7 @@ FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
 ROWS = [("login", "success"), ("logout", "success"), ("login", "failure")]
 LOOK_EVERY = 20  # iterations
 INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
+INSERT_AT = "INSERT INTO audit_trail (created_at, action, outcome, id) VALUES (UTC_TIMESTAMP(6), %s, %s, %s)"
 RECORDED = "SELECT COALESCE(SUM(value), 0) FROM total JOIN series ON series.id = total.series WHERE job = ?"
 
 Location = tuple[str, int]
@@ -73,6 +74,7 @@ class Killer:
         self._config = config
         self._rows = pymysql.connect(host="127.0.0.1", port=port, user="root", database=database, autocommit=True)
         self.inserted = self.kills = self.survived = 0
+        self._left_out = 0
         self._known: set[Location] = set()
         self._waiting: deque[tuple[Location, int]] = deque()
 
@@ -95,9 +97,21 @@ class Killer:
         return {"lines": len(self._known), "kills": self.kills, "survived": self.survived}
 
     def _insert(self) -> None:
+        """Add rows, one of them late: its id was left out the last time; and let an hour go by for rechecks."""
         with self._rows.cursor() as cursor:
+            if self._left_out:
+                cursor.execute(INSERT_AT, (*ROWS[0], self._left_out))
+                self.inserted += 1
             cursor.executemany(INSERT, ROWS)
-        self.inserted += len(ROWS)
+            self._rows.begin()
+            cursor.execute(INSERT, ROWS[0])
+            self._left_out = cursor.lastrowid
+            self._rows.rollback()
+            cursor.executemany(INSERT, ROWS)
+        self.inserted += 2 * len(ROWS)
+        if Path(self._config.state.path).exists():
+            with closing(sqlite3.connect(self._config.state.path)) as state, state:
+                state.execute("UPDATE recorded_window SET recorded = recorded - 3600")
 
     def _rehearse(self) -> None:
         """Run once to the end, for its lines and how often each of them runs; and to have all imports done."""
