@@ -1,7 +1,10 @@
 """Shipper itself: commits that overlap, kill -9, SIGTERM, a wall clock that is stepped."""
 
+import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +19,8 @@ SETTLE_LATE = "7s"  # a transaction that stays open for longer than that can be 
 WRITING_SECONDS = 10.0
 KILLS, STOPS = 8, 4
 DAY_SECONDS = 86_400
+KILLER = str(Path(__file__).with_name("killer.py"))
+FEWEST_LINES = 400
 STEPPED = str(Path(__file__).with_name("stepped.py"))
 
 
@@ -59,6 +64,21 @@ def terminated(stage: Stage) -> list[Score]:
         stage.carbon.start()
     stage.app.start()
     return [stage.finish("shipper: SIGTERM, Carbon just killed", STOPS)]
+
+
+@fault(is_long=True, in_memory=True)
+def killed_at_every_line(stage: Stage) -> list[Score]:
+    """Kill it once at every line that it runs. Mutant: captured and totals in two transactions."""
+    command = [sys.executable, KILLER, str(stage.app.config), str(stage.mariadb.port), stage.database]
+    log = stage.app.folder / "killer.log"
+    with log.open("wb") as output:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=output, check=False)
+    assert ended.returncode == 0, log.read_text()[-4000:]
+    report = json.loads(ended.stdout)
+    assert report["lines"] > FEWEST_LINES
+    stage.app.start()
+    note = f"{report['lines']} lines of code, {report['survived']} not run again"
+    return [stage.finish("shipper: kill -9 at every line", report["kills"], note)]
 
 
 @fault(program=(STEPPED,))

@@ -1,5 +1,6 @@
 """Faults side by side: each has a stage of its own, and most of its time is waiting."""
 
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -10,7 +11,9 @@ from fault.score import Score
 from fault.stage import Stage
 from servers import MariaDB
 
-AT_ONCE = 4  # for two cores
+AT_ONCE = 6  # for two cores: most of the time they wait
+
+SHARED_MEMORY = Path("/dev/shm")
 
 Play = Callable[[Stage], list[Score]]
 
@@ -21,6 +24,7 @@ class Fault(NamedTuple):
     play: Play
     has_own_mariadb: bool
     is_long: bool
+    in_memory: bool
     options: dict[str, Any]
 
 
@@ -28,12 +32,12 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    *, name: str = "", has_own_mariadb: bool = False, is_long: bool = False, **options: Any
+    *, name: str = "", has_own_mariadb: bool = False, is_long: bool = False, in_memory: bool = False, **options: Any
 ) -> Callable[[Play], Play]:
     """Add a fault to the list; options are those of Stage."""
 
     def add(play: Play) -> Play:
-        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, is_long, options)
+        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, is_long, in_memory, options)
         return play
 
     return add
@@ -46,7 +50,7 @@ class Running:
         """Begin at once."""
         self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
         self._scores: dict[str, Future[list[Score]]] = {
-            name: self._executor.submit(_played, FAULTS[name], folder / name, mariadb, soak_seconds)
+            name: self._executor.submit(_played, name, folder / name, mariadb, soak_seconds)
             for name in sorted(names, key=lambda name: not FAULTS[name].is_long)
         }
 
@@ -59,13 +63,16 @@ class Running:
         self._executor.shutdown(cancel_futures=True)
 
 
-def _played(one: Fault, folder: Path, mariadb: MariaDB, soak_seconds: float) -> list[Score]:
+def _played(name: str, folder: Path, mariadb: MariaDB, soak_seconds: float) -> list[Score]:
+    one = FAULTS[name]
     folder.mkdir()
     with ExitStack() as stack:
+        if one.in_memory and SHARED_MEMORY.is_dir():  # there durable writes cost nothing
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=folder.name)))
         if one.has_own_mariadb:
             (folder / "mariadb").mkdir()
             mariadb = MariaDB(folder / "mariadb", ["--log-bin", "--server-id=1"])
             stack.callback(mariadb.stop)
-        made = Stage(folder, mariadb, database=f"fault_{folder.name}", soak_seconds=soak_seconds, **one.options)
+        made = Stage(folder, mariadb, database=f"fault_{name}", soak_seconds=soak_seconds, **one.options)
         stage = stack.enter_context(closing(made))
         return one.play(stage)

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,25 +66,40 @@ MUTANTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def ended(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """Run the suites on each mutant that was chosen, two at a time."""
+    chosen = [item.name.partition("[")[2][:-1] for item in request.session.items if item.path == Path(__file__)]
+    with ThreadPoolExecutor(2) as executor:
+        yield {name: executor.submit(_run, MUTANTS[name], tmp_path_factory.mktemp("mutant")) for name in chosen}
+
+
+@pytest.mark.timeout(600)  # others may come first
 @pytest.mark.parametrize("name", MUTANTS)
-def test_mutant_is_killed(name: str, tmp_path: Path) -> None:
+def test_mutant_is_killed(name: str, ended: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
     """The mistake is in the code once, and a test fails for it."""
-    file, before, after = MUTANTS[name]
-    for folder in ("shipper", "tests", "config"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    place = tmp_path / "shipper" / file
+    process = ended[name].result()
+
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, process.stdout[-2000:]
+
+
+def _run(mutant: Mutant, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Make a mistake in a copy, and run the suites there."""
+    for name in ("shipper", "tests", "config"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    place = folder / "shipper" / mutant.file
     text = place.read_text()
-    assert text.count(before) == 1, "the code is another one now: mend the mutant"
-    place.write_text(text.replace(before, after))
+    assert text.count(mutant.before) == 1, "the code is another one now: mend the mutant"
+    place.write_text(text.replace(mutant.before, mutant.after))
     suites = [f"tests/unit/test_{suite}.py" for suite in SUITES]
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *suites],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "HYPOTHESIS_PROFILE": "mutants"},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "HYPOTHESIS_PROFILE": "mutants"},
         capture_output=True,
         text=True,
         check=False,
     )
-
-    assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout[-2000:]

@@ -376,5 +376,5 @@ class Shipping(RuleBasedStateMachine):
         return dict(Counter(int(epoch) // 3600 * 3600 for epoch in epochs))
 
 
-Shipping.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=30, deadline=None)
+Shipping.TestCase.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30, deadline=None)
 TestShipping = pytest.mark.timeout(600)(Shipping.TestCase)
