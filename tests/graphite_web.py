@@ -1,5 +1,6 @@
 """A private graphite-web, beside a private Carbon: what a dashboard would show."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -41,6 +42,8 @@ class GraphiteWeb:
 
     def __init__(self, folder: Path, *, root: Path) -> None:
         """Make its files in a folder; root is that of a Carbon that was not started yet."""
+        if importlib.util.find_spec("graphite") is None:
+            raise RuntimeError("graphite-web runs on Python 3.11 only: install python3.11, and run ./tests/run again")
         self.port, query_port = free_port(), free_port()
         conf = root / "conf/carbon.conf"
         conf.write_text(conf.read_text().replace("CACHE_QUERY_PORT = 0", f"CACHE_QUERY_PORT = {query_port}"))

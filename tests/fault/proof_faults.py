@@ -1,6 +1,7 @@
 """What a confirmation hides: series that Carbon does not make, a relay that loses its queue."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -95,13 +96,12 @@ class Relay:
         """Run it; shipper finds out by itself when it listens."""
         pidfile = self._folder / "relay.pid"
         pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
-        script = str(Path(sys.executable).with_name("carbon-relay.py"))
+        own = Path(sys.executable).with_name("carbon-relay.py")
+        program = [sys.executable, str(own)] if own.exists() else [shutil.which("carbon-relay") or "carbon-relay"]
         options = [f"--config={self._conf}", f"--pidfile={pidfile}", "--nodaemon", "start"]
         environment = {**os.environ, "GRAPHITE_ROOT": str(self._folder), "PYTHONUNBUFFERED": "1"}
         with (self._folder / "relay.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, script, *options], stdout=log, stderr=log, env=environment
-            )
+            self._process = subprocess.Popen([*program, *options], stdout=log, stderr=log, env=environment)
 
     def kill(self) -> None:
         """End it, with all that it has not passed on."""
