@@ -11,6 +11,7 @@ from shipper.config import Config
 from shipper.errors import ShipperError
 from shipper.model import Job, Kind, Window
 from shipper.pipeline import open_carbon, open_readback, open_source
+from shipper.selfnames import COUNTS, GAUGES, NODE
 from shipper.source import Source
 from shipper.state.standing import standings
 from shipper.worker import check_identity
@@ -38,17 +39,28 @@ def carbon_rules(config: Config) -> str:
     if prefix := config.graphite.prefix:
         pattern = f"^{re.escape(prefix)}\\."
     else:
-        pattern = "|".join(f"^{_path_pattern(job)}$" for job in config.jobs.values())
+        pattern = "|".join([*(f"^{_path_pattern(job)}$" for job in config.jobs.values()), _own_pattern(config)])
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
     extremes = "".join(_aggregation(config, kind) for kind in (Kind.MAX, Kind.MIN))
+    own = _own_pattern(config)
+    worst = "|".join(name for name in GAUGES if name != "up")
     return (
         "# storage-schemas.conf, before any other stanza that matches\n"
         f"[shipper]\npattern = {pattern}\nretentions = {retentions}\n\n"
         "# storage-aggregation.conf, likewise: counts are added up, and a single one is enough\n"
+        f"[shipper-itself]\npattern = {own}({worst})$\nxFilesFactor = 0\naggregationMethod = max\n\n"
+        f"[shipper-itself-up]\npattern = {own}up$\nxFilesFactor = 0\naggregationMethod = min\n\n"
+        f"[shipper-itself-counts]\npattern = {own}({'|'.join(COUNTS)})$\nxFilesFactor = 0\naggregationMethod = sum\n\n"
         f"{extremes}[shipper]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = sum\n\n"
         "# carbon.conf: the usual 50 drops the first points of new series, without a word\n"
         "[cache]\nMAX_CREATES_PER_MINUTE = inf\n"
     )
+
+
+def _own_pattern(config: Config) -> str:
+    """Write the paths of the service's own metrics as a regular expression, up to the last node."""
+    begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
+    return f"^{re.escape(begin + NODE)}\\.[^.]+\\.[^.]+\\."
 
 
 def _aggregation(config: Config, kind: Kind) -> str:

@@ -3,6 +3,8 @@
 Results go to stdout, talk to stderr. Commands import what they need when they run, so that `--help` is quick.
 """
 
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -10,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shipper.errors import ConfigError, ShipperError
+from shipper.errors import ConfigError, NotRunning, ShipperError
 
 if TYPE_CHECKING:
     from shipper.check import Finding
 
 EX_CONFIG = 78
 NOT_RUNNING = 3
+RELOAD_SECONDS = 60.0  # systemd waits as long (TimeoutStartSec)
 
 
 class _Group(click.Group):
@@ -26,10 +29,20 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except ShipperError as error:
-            click.secho(f"error: {error}", fg="red", err=True)
-            if error.hint:
-                click.echo(f"  hint: {error.hint}", err=True)
-            context.exit(EX_CONFIG if isinstance(error, ConfigError) else 1)
+            _complain(error)
+            codes: dict[type[ShipperError], int] = {ConfigError: EX_CONFIG, NotRunning: NOT_RUNNING}
+            context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+
+
+def _complain(error: ShipperError) -> None:
+    from shipper.journal import is_journal
+
+    # a line of the journal has a priority of its own: sd-daemon(3)
+    begin = "<3>" if is_journal() else ""
+    for line in f"error: {error}".splitlines():
+        click.secho(f"{begin}{line}", fg="red", err=True)
+    if error.hint:
+        click.echo(f"{begin}  hint: {error.hint}", err=True)
 
 
 def _configured(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,6 +57,17 @@ def _configured(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def _logging(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--log-format",
+        type=click.Choice(["logfmt", "json"]),
+        default="logfmt",
+        show_default=True,
+        envvar="SHIPPER_LOG_FORMAT",
+        help="How a line of the log is written.",
+    )(command)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("shipper"), prog_name="shipper", message="%(prog)s %(version)s")
 def main() -> None:
@@ -55,25 +79,28 @@ def main() -> None:
 
 @main.command()
 @_configured
-def run(file: str) -> None:
+@_logging
+def run(file: str, log_format: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
     from shipper import daemon, journal
     from shipper.config import load
 
-    journal.start()
+    journal.start(as_json=log_format == "json")
     daemon.run(load(file))
 
 
 @main.command()
 @_configured
+@_logging
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-def once(file: str, jobs: tuple[str, ...]) -> None:
+def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     """Observe, settle, capture and deliver once, then exit; 1 if any of it failed."""
-    from shipper import daemon, journal
+    from shipper import journal
     from shipper.config import load
+    from shipper.once import once as run_once
 
-    journal.start()
-    sys.exit(0 if daemon.once(load(file), jobs) else 1)
+    journal.start(as_json=log_format == "json")
+    sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
 @main.command()
@@ -96,19 +123,43 @@ def check(file: str, *, offline: bool) -> None:
 
 @main.command()
 @_configured
-def status(file: str) -> None:
-    """Show how far each job has come; 3 when no daemon is running."""
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="How to show it.")
+def status(file: str, output: str) -> None:
+    """Show how each job does, and what fails; 3 when no daemon is running."""
     from shipper.config import load
-    from shipper.state.lock import holder
-    from shipper.status import statuses
+    from shipper.status import document, rows, troubles
 
-    config = load(file)
-    process = holder(config.state.path)
-    rows = statuses(config)
-    headers = [field.replace("_", " ").upper() for field in rows[0]._fields]
-    click.echo(_table(headers, rows))
-    click.echo(f"running, process {process}" if process else "not running", err=True)
-    sys.exit(0 if process else NOT_RUNNING)
+    told = document(load(file))
+    if output == "json":
+        click.echo(json.dumps(told, indent=2))
+    else:
+        table = rows(told)
+        click.echo(_table([field.replace("_", " ").upper() for field in table[0]._fields], table))
+        for line in troubles(told):
+            click.echo(line, err=True)
+        click.echo(f"running, process {told['pid']}" if told["is_running"] else "not running", err=True)
+    sys.exit(0 if told["is_running"] else NOT_RUNNING)
+
+
+@main.command()
+@_configured
+def reload(file: str) -> None:
+    """Let the running service take over its configuration file as it is now: 0 when it has, else the reason."""
+    from shipper.config import load
+    from shipper.control import ask
+    from shipper.state.lock import holder
+
+    # for systemd's ExecReload there is no need to read the file here, where it may be broken
+    runtime = os.environ.get("RUNTIME_DIRECTORY")
+    if runtime is not None:
+        address: str | None = f"{runtime}/control.sock"
+    else:
+        held = holder(str(load(file).state.path))
+        address = held.address if held else None
+    if address is None:
+        raise NotRunning(f"reload {file}: no shipper runs with its [state]", hint="Start it: systemctl start shipper.")
+    answer = ask(address, "reload", timeout=RELOAD_SECONDS)
+    click.echo(f"{answer['file']}: {answer['jobs']} jobs are on schedule")
 
 
 @main.command()

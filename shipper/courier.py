@@ -92,7 +92,8 @@ class Reader(Protocol):
 class Delivered(NamedTuple):
     """What one step brought."""
 
-    datapoints: int
+    datapoints: Mapping[str, int]
+    """How many were sent, by job."""
     watermarks: Mapping[str, int]
     is_replay: bool
     is_reading: bool = False
@@ -154,7 +155,7 @@ class Courier:
             if not watermarks:
                 return None
             self._outbox.commit(watermarks)
-            return Delivered(0, watermarks, is_replay=False)
+            return Delivered({}, watermarks, is_replay=False)
 
         # one batch of the newest round
         current = self._rounds[-1]
@@ -176,7 +177,7 @@ class Courier:
             self._outbox.commit(watermarks)
         if not current.places:
             self._finish(current, clock)
-        return Delivered(len(batch), watermarks, is_replay=current.replays is not None)
+        return Delivered(jobs, watermarks, is_replay=current.replays is not None)
 
     def delay(self, clock: float) -> float | None:
         """Return the seconds until something is to be sent again, None when nothing is."""
@@ -290,7 +291,7 @@ class Courier:
         """Read some totals back, and prove those that are as they were sent."""
         assert self._reader is not None
         place = current.places.popleft()
-        step = Delivered(0, {}, is_replay=True, is_reading=True)
+        step = Delivered({}, {}, is_replay=True, is_reading=True)
         if self._can_send(place, now):
             slot, after, upto = place.slot, current.after, current.upto
             sent = self._outbox.changed(slot, place.step, after=after, upto=upto, beyond=place.beyond, limit=READ_MOST)

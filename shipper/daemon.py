@@ -1,185 +1,311 @@
-"""Shell. The pipeline at work: as a daemon, or once.
+"""Shell. The service: its parts at work, and who looks after them.
 
-The scheduler's threads observe and capture; one thread is the courier, woken by every record; the main thread waits
-for a signal. Then captures end after the window at hand, what they recorded is delivered, and the state closes.
-Killed instead, the next start is a normal start.
+Each source's threads observe and capture; one thread is the courier, woken by every record. The main thread waits for
+signals and beats: it follows the clock, tells systemd how things are, and feeds the watchdog as long as everything
+comes forward. Told to stop, captures end after the window at hand, what they recorded is delivered, and the state
+closes. Killed instead, the next start is a normal start.
 """
 
-import math
 import os
-import random
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+from shipper import systemd
 from shipper.config import Config
-from shipper.courier import Delivered, backoff
-from shipper.errors import ShipperError, TransientError
+from shipper.control import Control
+from shipper.delivery import Delivery, drain
+from shipper.errors import ConfigError, ShipperError, StateBusy
 from shipper.journal import Trouble, logger
-from shipper.model import Cause
-from shipper.pipeline import Pipeline, composed, threads
+from shipper.model import Job
+from shipper.page import Page
+from shipper.pipeline import Exchange, Pipeline, composed, open_carbon
+from shipper.reload import prepared
+from shipper.report import Report
 from shipper.scheduler import Scheduler
+from shipper.selfmetrics import Counts, SelfMetrics
+from shipper.source import Source
+from shipper.state.standing import series_counts
+from shipper.vitals import Vitals
 from shipper.worker import Worker
 
-WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
-DRAIN_SECONDS = 15.0  # how long to go on delivering once told to stop: systemd would wait for 90
+BEAT_SECONDS = 5.0
+TOLD_BEATS = 3  # systemd hears how things are with every third beat
+PULSE = "scheduler"  # a call like any other, which shows that the scheduler calls
+PULSE_MOST_SECONDS = 30.0
+STEP_SECONDS = 2.0  # a clock that goes wrong by so much between two beats was set, not adjusted
+END_SECONDS = 40.0  # what is in flight has so long to end once told to stop
+DRAIN_SECONDS = 15.0  # and then the rest has so long to be delivered: both are within TimeoutStopSec
 PRUNE_SECONDS = 600.0
 SPREAD_SECONDS = 60  # the first ticks are spread over so long at most
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        SystemExit: a bug has ended the courier; the process must be started again.
+        SystemExit: a bug has ended it; the process must be started again.
     """
     # Blocked before a thread starts, so that none of them has them; this thread asks for them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     with composed(config) as pipeline:
-        wake = threading.Event()
-        scheduler = Scheduler(threads(config))
-        _schedule(scheduler, pipeline, wake)
-        with ThreadPoolExecutor(1, "courier") as executor:
-            courier = executor.submit(_deliver, pipeline, wake)
-            scheduler.start()
-            logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
-            signal.sigwait(STOP_SIGNALS)
-            logger().info("service.stopping")
-            pipeline.stopping.set()
-            scheduler.stop()
-            wake.set()
-            if courier.exception():
-                raise SystemExit(1)
-        drain(pipeline, seconds=DRAIN_SECONDS)
-        logger().info("service.stopped")
+        service = Service(pipeline)
+        service.start()
+        service.serve()
+        is_ended = service.stop()
+    logger().info("service.stopped")
+    if service.has_failed:
+        raise SystemExit(1)
+    if not is_ended:
+        os._exit(0)  # a thread hangs in a driver, and Python would wait for it
 
 
-def once(config: Config, names: Iterable[str]) -> bool:
-    """Observe, settle, capture and deliver once, in line; return whether all of it succeeded."""
-    with composed(config, names) as pipeline:
-        observed = [worker for worker in pipeline.workers if worker.observe()]
-        captured = [worker for worker in observed if _captured(worker)]
-        is_drained = drain(pipeline)
-        _prune(pipeline)
-        return is_drained and len(captured) == len(pipeline.workers) and not pipeline.held
+class Service:
+    """A pipeline on schedule, and what tells of it."""
 
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._scheduler = Scheduler(self._skipped)
+        self._delivery = Delivery(pipeline, self._chore)
+        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._scheduler.next_call, started_at=time.time())
+        self._self_metrics = self._new_self_metrics()
+        self._pulsed = time.monotonic()
+        self._parted = time.time() - time.monotonic()
+        self._pruned = time.monotonic()
+        self._stuck = Trouble("service.stuck", "service.unstuck")
+        self._reloading = threading.Lock()
+        self._status = ""
+        self._has_failed = False
+        self._opened = ExitStack()
 
-def _captured(worker: Worker) -> bool:
-    """Wait until what a worker has observed has settled, and capture it; return whether that succeeded."""
-    while (delay := worker.settles_in()) is not None:
-        time.sleep(delay)
-        if not worker.capture(lambda: None):
-            return False
-    return True
+    @property
+    def has_failed(self) -> bool:
+        """Has a bug ended a part of it, so that a new start must mend it?"""
+        return self._has_failed or self._delivery.has_failed
 
+    def start(self) -> None:
+        """Put everything to work."""
+        pipeline = self._pipeline
+        self._scheduler.lane(PULSE, 1)
+        self._scheduler.every(int(BEAT_SECONDS), self._pulse, name=PULSE, lane=PULSE)
+        self._schedule(pipeline.config, {}, {})
+        runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
+        control = Control(f"{runtime}/control.sock", {"reload": self.reload, "status": self._document})
+        self._opened.callback(control.close)
+        pipeline.state.announce(control.path)
+        self._open_page(f"unix:{runtime}/status.sock")
+        self._scheduler.start()
+        self._delivery.start()
+        logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
+        systemd.notify(READY=1, STATUS=f"{len(pipeline.workers)} jobs are on schedule")
 
-def _schedule(scheduler: Scheduler, pipeline: Pipeline, wake: threading.Event) -> None:
-    """Let all workers tick, those of an interval one after the other."""
-    workers = pipeline.workers
-    for number, worker in enumerate(workers):
-        job, tick = worker.job, partial(worker.tick, scheduler.later, wake.set)
-        if job.cron is not None:
-            scheduler.cron(job.cron, job.cron_zone, tick, name=job.name)
-        elif job.every is not None:
-            offset = min(job.every, SPREAD_SECONDS) * number / len(workers)
-            scheduler.every(job.every, tick, name=job.name, offset=offset)
+    def _open_page(self, default: str) -> None:
+        """Answer over HTTP; a page that cannot be shown is no reason to ship nothing."""
+        address = self._pipeline.config.status.listen or default
+        if address == "off":
+            return
+        try:
+            page = Page(address, partial(self.report, with_totals=True))
+        except ConfigError as error:
+            logger().error("page.failed", error=str(error), hint=error.hint)
+            return
+        self._opened.callback(page.close)
 
+    def serve(self) -> None:
+        """Look after everything until a signal says stop."""
+        beat = min(systemd.watchdog_seconds() or BEAT_SECONDS, BEAT_SECONDS)
+        beats = 0
+        while True:
+            caught = signal.sigtimedwait({*STOP_SIGNALS, signal.SIGHUP}, beat)
+            if caught is not None and caught.si_signo in STOP_SIGNALS:
+                return
+            if caught is not None:
+                threading.Thread(target=self._reload_told, name="reload").start()
+            self._follow_clock()
+            self._watch()
+            if beats % TOLD_BEATS == 0:
+                self._tell_status()
+            beats += 1
 
-def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
-    """Deliver what is waiting, without waiting for a Carbon that is down; return whether all of it went."""
-    deadline = time.monotonic() + seconds
-    try:
-        while _step(pipeline):
-            if time.monotonic() > deadline:
-                logger().warning("delivery.abandoned", seconds=seconds)
-                return False
-    except ShipperError as error:
-        _delivery_trouble().failed(error, clock=time.monotonic())
-        return False
-    return True
+    def stop(self) -> bool:
+        """End what is in flight, deliver the rest; return whether everything has ended."""
+        logger().info("service.stopping")
+        systemd.notify(STOPPING=1, STATUS="stopping: what is in flight ends, and the rest is delivered")
+        with self._reloading:  # one that is under way ends first
+            workers = list(self._pipeline.workers.values())
+            for worker in workers:
+                worker.stop()
+        is_idle = _until(lambda: all(worker.is_idle for worker in workers), seconds=END_SECONDS)
+        if not is_idle:
+            busy = ",".join(worker.job.name for worker in workers if not worker.is_idle)
+            logger().warning("capture.abandoned", jobs=busy, seconds=END_SECONDS)
+        self._scheduler.stop(wait=is_idle)
+        has_ended = self._delivery.stop(seconds=END_SECONDS)
+        if has_ended and not self._delivery.has_failed:
+            drain(self._pipeline, seconds=DRAIN_SECONDS)
+        self._opened.close()
+        return is_idle and has_ended
 
+    def reload(self) -> dict[str, Any]:
+        """Let the configuration file take the place of what is in force; say what that is.
 
-def _deliver(pipeline: Pipeline, wake: threading.Event) -> None:
-    """Be the courier until told to stop; a bug ends the process."""
-    trouble, prune_at = _delivery_trouble(), time.monotonic()
-    try:
-        while not pipeline.stopping.is_set():
+        Raises:
+            ConfigError: it cannot be run as it is; what is in force goes on.
+            StateBusy: something was in flight for too long; likewise.
+        """
+        with self._reloading:
+            systemd.reloading()
             try:
-                delivered = _step(pipeline)
+                made = prepared(self._pipeline, self._delivery)
             except ShipperError as error:
-                trouble.failed(error, clock=time.monotonic())
-                pipeline.stopping.wait(backoff(trouble.failures, random.random()))  # noqa: S311 - jitter
-                continue
-            if delivered is not None:
-                if not delivered.is_reading:
-                    trouble.recovered()
-            elif time.monotonic() >= prune_at:
-                prune_at = time.monotonic() + PRUNE_SECONDS
-                _prune(pipeline)
+                hint = {"hint": error.hint} if error.hint else {}
+                logger().error("config.refused", error=str(error), **hint)
+                raise
             else:
-                delay = pipeline.courier.delay(time.monotonic())
-                wake.wait(None if delay is None else min(delay, WITNESS_SECONDS))
-                wake.clear()
-    except BaseException:
-        logger().critical("service.failed", exc_info=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise
+                self._commit(made)
+            finally:
+                systemd.notify(READY=1)
+            config = self._pipeline.config
+            logger().info("config.reloaded", file=config.file, jobs=len(config.jobs))
+        return {"jobs": len(config.jobs), "file": config.file}
 
+    def _commit(self, made: Exchange) -> None:
+        """Put what is new in place; what fails halfway is mended by a new start."""
+        pipeline = self._pipeline
+        before = (pipeline.config, pipeline.workers, pipeline.sources)
+        try:
+            made.commit()
+            self._schedule(*before)
+            self._vitals.loaded_at = time.time()
+            if pipeline.config.graphite != before[0].graphite:
+                self._self_metrics = self._new_self_metrics(self._self_metrics.told)
+                self._delivery.start()
+        except BaseException:
+            logger().critical("service.failed", exc_info=True)
+            self._has_failed = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
 
-def _step(pipeline: Pipeline) -> Delivered | None:
-    """Deliver one batch, or read some of it back, and log it; return what that brought, None when nothing waits."""
-    courier = pipeline.courier
-    began, restarts = time.monotonic(), courier.restarts
-    try:
-        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=pipeline.clocks.are_trusted())
-    finally:  # also when the batch failed
-        if courier.restarts > restarts:
-            logger().info("carbon.restarted")
-        for job, rows in courier.given_up.items():
-            logger().warning("rows.unshown", job=job, cause=Cause.TOO_OLD.value, rows=rows)
-        courier.given_up.clear()
-    if delivered is None:
-        return None
-    if delivered.is_reading:
-        _tell_reading(pipeline, delivered)
-    if delivered.datapoints and not delivered.is_replay:
-        logger().info(
-            "delivery.finished",
-            datapoints=delivered.datapoints,
-            watermarks=",".join(f"{job}:{value}" for job, value in delivered.watermarks.items()),
-            seconds=round(time.monotonic() - began, 3),
+    def _reload_told(self) -> None:
+        """Reload by signal: the log is all that tells how it went."""
+        with suppress(ShipperError):
+            self.reload()
+
+    def _schedule(self, config: Config, workers: Mapping[str, Worker], sources: Mapping[str, Source]) -> None:
+        """Bring the schedule from what it was, by configuration, workers and sources, to what it is to be."""
+        pipeline, scheduler = self._pipeline, self._scheduler
+        for name, source in pipeline.sources.items():
+            if sources.get(name) is not source:
+                scheduler.lane(name, pipeline.config.sources[name].connections)
+        for name in workers.keys() - pipeline.workers.keys():
+            scheduler.forget(name)
+        new = [
+            worker
+            for name, worker in pipeline.workers.items()
+            if name not in workers or _times(config.jobs[name]) != _times(pipeline.config.jobs[name])
+        ]
+        for number, worker in enumerate(new):
+            job, tick = worker.job, partial(self._tick, worker.job.name)
+            if job.cron is not None:
+                scheduler.cron(job.cron, job.cron_zone, tick, name=job.name, lane=job.source)
+            elif job.every is not None:
+                offset = min(job.every, SPREAD_SECONDS) * number / len(new)
+                scheduler.every(job.every, tick, name=job.name, lane=job.source, offset=offset)
+
+    def _tick(self, name: str) -> None:
+        """Let the worker that has the job now tick."""
+        worker = self._pipeline.workers.get(name)
+        if worker is not None:
+            worker.tick(partial(self._scheduler.later, lane=worker.job.source), self._delivery.wake)
+
+    def _skipped(self, name: str) -> None:
+        worker = self._pipeline.workers.get(name)
+        if worker is not None:
+            worker.overdue()
+
+    def _pulse(self) -> None:
+        self._pulsed = time.monotonic()
+
+    def _follow_clock(self) -> None:
+        """See whether the wall clock was set: what is planned by it would come late, or not before it has caught up."""
+        parted = time.time() - time.monotonic()
+        step, self._parted = parted - self._parted, parted
+        if abs(step) < STEP_SECONDS:
+            return
+        logger().info("clock.stepped", seconds=round(step, 1))
+        if step < 0:
+            self._scheduler.shift(-step)
+
+    def _watch(self) -> None:
+        """Feed the watchdog, unless something hangs that a restart would cure."""
+        stuck = self._stuck_parts()
+        if not stuck:
+            self._stuck.recovered()
+            systemd.notify(WATCHDOG=1)
+            return
+        hint = "systemd starts it again: its watchdog gets nothing more. The stacks in the journal show where it hangs."
+        self._stuck.failed(StateBusy(f"no progress: {', '.join(stuck)}", hint=hint), clock=time.monotonic())
+
+    def _stuck_parts(self) -> tuple[str, ...]:
+        stuck = [f"job {name}" for name, worker in list(self._pipeline.workers.items()) if worker.is_stuck]
+        if self._delivery.is_stuck and not self._reloading.locked():
+            stuck.append("courier")
+        if time.monotonic() - self._pulsed > PULSE_MOST_SECONDS:
+            stuck.append("scheduler")
+        return tuple(stuck)
+
+    def _tell_status(self) -> None:
+        with suppress(ShipperError):
+            status = self.report().summary()
+            if status != self._status:
+                systemd.notify(STATUS=status)
+            self._status = status
+
+    def report(self, *, with_totals: bool = False) -> Report:
+        """Return how the service does: see shipper.vitals.Vitals."""
+        return self._vitals.report(stuck=self._stuck_parts(), with_totals=with_totals)
+
+    def _document(self) -> dict[str, Any]:
+        return self.report(with_totals=True).document()
+
+    def _new_self_metrics(self, told: Mapping[str, Counts] | None = None) -> SelfMetrics:
+        config = self._pipeline.config
+        return SelfMetrics(
+            open_carbon(config),
+            prefix=config.graphite.prefix,
+            host=socket.gethostname(),
+            step=config.graphite.retentions[0].step,
+            report=self.report,
+            totals=self._vitals.totals,
+            series=partial(series_counts, str(config.state.path)),
+            told=told or {},
         )
-    return delivered
+
+    def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - one of two callers' only word
+        """Do what is to be done between deliveries, and return the seconds until there is more of it."""
+        if is_idle and time.monotonic() - self._pruned > PRUNE_SECONDS:
+            self._pruned = time.monotonic()
+            self._pipeline.prune()
+        return min(self._self_metrics.send(time.time()), PRUNE_SECONDS)
 
 
-def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
-    """Say what cannot be read back, or that nobody answers."""
-    if delivered.failure is not None:
-        pipeline.reading.failed(delivered.failure, clock=time.monotonic())
-        return
-    pipeline.reading.recovered()
-    if delivered.unproven:
-        logger().warning(
-            "delivery.unproven",
-            datapoints=len(delivered.unproven),
-            first=delivered.unproven[0],
-            hint="It is not in Graphite as it was sent, several times. Does Carbon make new series (its "
-            "MAX_CREATES_PER_MINUTE, a full disk)? Does a relay lose lines? Does somebody else write it? It is tried "
-            "again hourly.",
-        )
+def _times(job: Job) -> tuple[object, ...]:
+    """Return when a job ticks, and where."""
+    return (job.every, job.cron, job.cron_zone, job.source)
 
 
-def _prune(pipeline: Pipeline) -> None:
-    """Forget what is long delivered; a state that is busy is pruned next time."""
-    with suppress(TransientError):
-        for worker in pipeline.workers:
-            worker.prune(int(time.time()))
-
-
-def _delivery_trouble() -> Trouble:
-    return Trouble("delivery.failed", "delivery.recovered")
+def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:
+    """Wait for so long until something is true; return whether it is."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

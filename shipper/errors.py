@@ -8,6 +8,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 │  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
 │  ├─ ReadbackFailed        Graphite's render API does not answer
 │  └─ StateBusy             the state cannot be used now: another process has it, the disk is full or read-only
+├─ NotRunning           no daemon runs that could be asked
 └─ PermanentError       trying again cannot help until somebody acts
    ├─ QueryRefused          the database understood the query and refused it
    ├─ BadMetric             a path or a value that Carbon would misread
@@ -50,6 +51,10 @@ class ReadbackFailed(TransientError):
 
 class StateBusy(TransientError):
     """The state cannot be used now: another process has it, or the disk is full or read-only."""
+
+
+class NotRunning(ShipperError):
+    """No daemon runs that could be asked."""
 
 
 class PermanentError(ShipperError):

@@ -3,32 +3,35 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from shipper import report
 from shipper.errors import ShipperError, TransientError
 
 REPEAT_SECONDS = 60.0
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def start() -> None:
-    """Send our events, and the libraries' warnings, to stderr as logfmt; with priorities under systemd."""
+def start(*, as_json: bool = False) -> None:
+    """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if _is_journal():
+    if is_journal():
         shared = [structlog.stdlib.add_log_level]  # the journal has its own clock
     key_order = ["timestamp", "level", "event", "job"]
-    render = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
+    logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
+    render = structlog.processors.JSONRenderer() if as_json else logfmt
     final: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
-        _journal_line(render) if _is_journal() else render,
+        _journal_line(render) if is_journal() else render,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
@@ -58,10 +61,16 @@ class Trouble:
     recovered_event: str
     fields: dict[str, str] = field(default_factory=dict)
     failures: int = 0
+    error: ShipperError | None = None
+    """What failed last, None while nothing does."""
+    _since: float = 0.0
     _said: float = 0.0
 
     def failed(self, error: ShipperError, *, clock: float) -> None:
         """Count a failure, and say it unless that was done within a minute."""
+        if self.error is None:
+            self._since = time.time()
+        self.error = error
         self.failures += 1
         if self.failures > 1 and clock - self._said < REPEAT_SECONDS:
             return
@@ -74,10 +83,15 @@ class Trouble:
         """Say that it works again, if it did not."""
         if self.failures:
             logger().info(self.recovered_event, **self.fields, failures=self.failures)
-        self.failures = 0
+        self.failures, self.error = 0, None
+
+    def reported(self) -> report.Trouble | None:
+        """Return it as a report shows it, None while nothing fails."""
+        error = self.error
+        return None if error is None else report.Trouble(str(error), error.hint, self._since, self.failures)
 
 
-def _is_journal() -> bool:
+def is_journal() -> bool:
     """Does stderr lead to the journal? systemd.exec(5): JOURNAL_STREAM is its device and inode."""
     try:
         status = os.fstat(sys.stderr.fileno())
@@ -87,12 +101,12 @@ def _is_journal() -> bool:
 
 
 def _journal_line(
-    render: Callable[[WrappedLogger, str, EventDict], str],
+    render: Callable[[WrappedLogger, str, EventDict], str | bytes],
 ) -> Callable[[WrappedLogger, str, EventDict], str]:
     """Put the priority in front that sd-daemon(3) defines."""
 
     def line(log: WrappedLogger, name: str, event: EventDict) -> str:
         priority = _PRIORITIES.get(event.pop("level"), 6)
-        return "\n".join(f"<{priority}>{part}" for part in render(log, name, event).splitlines())
+        return "\n".join(f"<{priority}>{part}" for part in str(render(log, name, event)).splitlines())
 
     return line

@@ -267,6 +267,7 @@ class Job:
     max_age: int = 86400
     """How long a row that is not complete is waited for, seconds."""
     max_groups: int = 10_000
+    title: str = ""
     keep: int = 172_800
     """How long totals are kept after their last change, seconds."""
 
@@ -365,4 +366,6 @@ class Standing(NamedTuple):
     unproven: int
     unshown: Mapping[str, int]
     late_rows: int = 0
+    delivered_at: int | None = None
+    """When the watermark moved last by a delivery, epoch seconds; None where that is long ago or never was."""
     """How many rows of the table came late, and were counted all the same."""

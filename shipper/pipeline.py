@@ -1,16 +1,15 @@
-"""Shell. The composition root: a configuration becomes edges, workers and a courier."""
+"""Shell. The composition root: a configuration becomes edges, workers and a courier; another one takes its place."""
 
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from shipper.carbon import Carbon
 from shipper.clocks import Clocks
 from shipper.config import Config
 from shipper.courier import Courier
-from shipper.errors import ConfigError
+from shipper.errors import ConfigError, TransientError
 from shipper.journal import Trouble, logger
 from shipper.model import Job, Sent
 from shipper.readback import Readback
@@ -18,22 +17,28 @@ from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
 
-MOST_THREADS = 100  # beyond it jobs wait for each other, which a database thanks us for
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pipeline:
     """All the parts of one configuration, joined."""
 
-    workers: list[Worker]
-    held: list[str]
-    """Jobs that cannot run as they are."""
-    courier: Courier
-    carbon: Carbon
+    config: Config
+    state: State
     clocks: Clocks
-    stopping: threading.Event
-    reading: Trouble
+    sources: dict[str, Source]
+    workers: dict[str, Worker]
+    held: dict[str, ConfigError]
+    """Jobs that cannot run as they are."""
+    carbon: Carbon
+    courier: Courier
+    reading: Trouble = field(default_factory=lambda: Trouble("readback.failed", "readback.recovered"))
     """That what was sent cannot be read back."""
+
+    def prune(self) -> None:
+        """Forget what is long delivered; a state that is busy is pruned next time."""
+        with suppress(TransientError):
+            for worker in list(self.workers.values()):
+                worker.prune(int(time.time()))
 
 
 @contextmanager
@@ -45,43 +50,89 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
         ConfigError: there is no such job, or no such credentials.
     """
     jobs = [job for name in names for job in _named(config, name)] or list(config.jobs.values())
-    stopping, clocks = threading.Event(), Clocks()
     with ExitStack() as stack:
-        state = stack.enter_context(State(config.state.path))
-        sources = {name: open_source(config, name, threads=threads(config)) for name in {job.source for job in jobs}}
-        for source in sources.values():
-            stack.callback(source.close)
+        state, clocks = stack.enter_context(State(config.state.path)), Clocks()
+        sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
         carbon = open_carbon(config)
-        stack.callback(carbon.close)
-        if state.retarget(str(carbon)):
-            logger().info("carbon.changed", carbon=str(carbon))
-        workers, held = [], []
+        _rename(state, jobs, config)
+        _retarget(state, carbon)
+        workers, held = {}, {}
         for job in jobs:
-            if renamed := state.rename(job, config.jobs):
-                logger().info("job.renamed", job=job.name, before=renamed)
-            section = config.sources[job.source]
             try:
-                workers.append(
-                    Worker(
-                        job,
-                        sources[job.source],
-                        state,
-                        clocks,
-                        settle=section.settle,
-                        care=section.care,
-                        max_skew=section.max_skew,
-                        unit=config.graphite.retentions[-1].step,
-                        stopping=stopping,
-                    )
-                )
+                workers[job.name] = _worker(job, config, sources, state, clocks)
             except ConfigError as error:
-                held.append(job.name)
+                held[job.name] = error
                 logger().error("job.held", job=job.name, error=str(error), hint=error.hint)
-        courier = _courier(config, state, carbon)
-        reading = Trouble("readback.failed", "readback.recovered")
-        yield Pipeline(workers, held, courier, carbon, clocks, stopping, reading)
-        # an orderly end: the next courier need not send again what is delivered
-        state.keep_sent(shifted(courier.sent(), time.time() - time.monotonic()))
+        pipeline = Pipeline(config, state, clocks, sources, workers, held, carbon, _courier(config, state, carbon))
+        stack.callback(_close, pipeline)
+        yield pipeline
+        keep_sent(pipeline)
+
+
+def affected(before: Config, after: Config) -> set[str]:
+    """Return the jobs that do not go on as they are when one configuration follows another."""
+    if before.graphite != after.graphite:
+        return {*before.jobs, *after.jobs}
+    sources = {name for name in before.sources if after.sources.get(name) != before.sources[name]}
+    both = {name: (before.jobs.get(name), after.jobs.get(name)) for name in {*before.jobs, *after.jobs}}
+    return {name for name, (one, other) in both.items() if one != other or (one and one.source in sources)}
+
+
+class Exchange:
+    """The parts that are new when a configuration follows another.
+
+    They are made first, so that what cannot be made changes nothing. What it replaces must be idle: the affected
+    workers, and the courier where [graphite] is another.
+    """
+
+    def __init__(self, pipeline: Pipeline, config: Config) -> None:
+        """Make what is new.
+
+        Raises:
+            ConfigError: a job cannot run as it is configured, or credentials are not where they should be.
+        """
+        before = pipeline.config
+        self._pipeline, self._config = pipeline, config
+        self._jobs = [config.jobs[name] for name in config.jobs if name in affected(before, config)]
+        names = {job.source for job in config.jobs.values()}
+        self._sources = {
+            name: pipeline.sources[name] if self._is_same(name) else open_source(config, name) for name in names
+        }
+        self._workers = {
+            job.name: _worker(job, config, self._sources, pipeline.state, pipeline.clocks) for job in self._jobs
+        }
+
+    def commit(self) -> None:
+        """Put them in place; what fails from here on is for a new start to mend."""
+        pipeline, config = self._pipeline, self._config
+        before, pipeline.config = pipeline.config, config
+        _rename(pipeline.state, self._jobs, config)
+        known = pipeline.workers
+        pipeline.workers = {
+            name: self._workers.get(name) or known[name]
+            for name in config.jobs
+            if name in self._workers or name in known
+        }
+        pipeline.held = {name: error for name, error in pipeline.held.items() if name not in pipeline.workers}
+        old, pipeline.sources = pipeline.sources, self._sources
+        for name, source in old.items():
+            if pipeline.sources.get(name) is not source:
+                source.close()
+        if before.graphite != config.graphite:
+            keep_sent(pipeline)
+            pipeline.carbon.close()
+            pipeline.carbon = open_carbon(config)
+            _retarget(pipeline.state, pipeline.carbon)
+            pipeline.courier = _courier(config, pipeline.state, pipeline.carbon)
+
+    def _is_same(self, source: str) -> bool:
+        before = self._pipeline.config.sources.get(source)
+        return source in self._pipeline.sources and before == self._config.sources[source]
+
+
+def keep_sent(pipeline: Pipeline) -> None:
+    """At the courier's orderly end: the next one need not send again what is delivered."""
+    pipeline.state.keep_sent(shifted(pipeline.courier.sent(), time.time() - time.monotonic()))
 
 
 def shifted(sent: Iterable[Sent], seconds: float) -> list[Sent]:
@@ -89,9 +140,9 @@ def shifted(sent: Iterable[Sent], seconds: float) -> list[Sent]:
     return [replace(one, confirmed=one.confirmed + seconds, due=one.due + seconds) for one in sent]
 
 
-def open_source(config: Config, name: str, *, threads: int = 1) -> Source:
+def open_source(config: Config, name: str) -> Source:
     """Make a configured source, connecting nowhere yet."""
-    return Source(name, config.access(name), threads=threads)
+    return Source(name, config.access(name), threads=config.sources[name].connections)
 
 
 def open_carbon(config: Config) -> Carbon:
@@ -106,9 +157,36 @@ def open_readback(config: Config) -> Readback | None:
     return None if graphite.render_url is None else Readback(graphite.render_url, timeout=graphite.timeout)
 
 
-def threads(config: Config) -> int:
-    """Return how many threads the jobs need: each for a tick and a capture."""
-    return min(MOST_THREADS, 1 + 2 * len(config.jobs))
+def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, clocks: Clocks) -> Worker:
+    section = config.sources[job.source]
+    return Worker(
+        job,
+        sources[job.source],
+        state,
+        clocks,
+        settle=section.settle,
+        care=section.care,
+        max_skew=section.max_skew,
+        unit=config.graphite.retentions[-1].step,
+        timeout=section.timeout,
+    )
+
+
+def _rename(state: State, jobs: Iterable[Job], config: Config) -> None:
+    for job in jobs:
+        if renamed := state.rename(job, config.jobs):
+            logger().info("job.renamed", job=job.name, before=renamed)
+
+
+def _retarget(state: State, carbon: Carbon) -> None:
+    if state.retarget(str(carbon)):
+        logger().info("carbon.changed", carbon=str(carbon))
+
+
+def _close(pipeline: Pipeline) -> None:
+    pipeline.carbon.close()
+    for source in pipeline.sources.values():
+        source.close()
 
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:

@@ -51,6 +51,11 @@ def may_collide(one: str, other: str) -> bool:
     )
 
 
+def node(text: str) -> str:
+    """Make one node of a path of any name."""
+    return _UNSAFE.sub("_", text)[:MAX_VALUE] or "_"
+
+
 def is_clean(group: Group) -> bool:
     """Does a path show these values as they are?"""
     return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)

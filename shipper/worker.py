@@ -7,31 +7,43 @@ while one is planned or runs, no other is. So a slow database delays its job, an
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shipper.capture import capture
+from shipper.capture_log import tell_noticed, tell_shape, tell_steps
 from shipper.clocks import Clocks
-from shipper.errors import ConfigError, ShipperError, TransientError
+from shipper.errors import ConfigError, ShipperError, SourceUnavailable, TransientError
 from shipper.journal import Trouble, logger
-from shipper.model import Care, Cause, Group, Job, Position, Refusal
-from shipper.render import brief, is_clean
+from shipper.model import Care, Job, Observation, Position
 from shipper.scan import Captured, Noticed
-from shipper.shape import shape_of
 from shipper.source import Source
 from shipper.state import State
 from shipper.window import Settling
 
-CHAPTER_SECONDS = 60.0  # of a long capture; each is logged, so that its progress can be seen
+CHAPTER_SECONDS = 10.0  # of a long capture: then others have the thread, and its progress is logged
 
 LAG_SECONDS = 1.0  # how often to ask a replica how far it is behind, while something waits for it
 LAG_UNKNOWN_SECONDS = 10.0
 
-_HARMLESS = {"capture.held", "rows.deleted"}
+DEADLINE_STATEMENTS = 10  # a call that has made no progress for so many of a statement's time-outs never will
+CRON_SECONDS = 60.0  # a job of cron is overdue after so long: its ticks are hardly ever closer
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
+
+
+@dataclass(slots=True)
+class Lived:
+    """What a worker has done so far."""
+
+    seen: Observation | None = None
+    """The last observation."""
+    seen_at: float | None = None
+    """When that was, epoch seconds."""
+    rows: int = 0
+    capture_seconds: float = 0.0
+    failures: int = 0
 
 
 class Worker:
@@ -48,15 +60,16 @@ class Worker:
         care: Care,
         max_skew: int,
         unit: int,
-        stopping: threading.Event,
+        timeout: int,
     ) -> None:
-        """Once stopping is set, a capture ends after the window at hand. unit is the step of Carbon's last archive.
+        """Unit is the step of Carbon's last archive, timeout what a statement may take, seconds.
 
         Raises:
             ConfigError: the state knows this job on another source, table or id column.
         """
         self.job = job
         self.is_broken = False
+        self.lived = Lived()
         self._source = source
         self._state = state
         self._clocks = clocks
@@ -64,36 +77,87 @@ class Worker:
         self._lag = 0.0
         self._max_skew = max_skew
         self._unit = math.lcm(unit, job.query.bucket)
-        self._stopping = stopping
+        self._deadline = DEADLINE_STATEMENTS * timeout
+        self._stopping = threading.Event()
         self._settling = Settling(settle)
         self._mutex = threading.Lock()
         self._is_planned = False
+        self._unfinished: Observation | None = None
+        self._progress: dict[str, float] = {}  # of the calls that run, when they last came forward
         self._observing = Trouble("observation.failed", "observation.recovered", {"job": job.name})
         self._capturing = Trouble("capture.failed", "capture.recovered", {"job": job.name})
         self._comparing = Trouble("clock.failed", "clock.recovered", {"job": job.name})
+        self._waiting = Trouble("job.overdue", "job.resumed", {"job": job.name})
         self._is_prepared = False
         check_identity(job, state.position(job.name))
 
     def tick(self, later: Later, recorded: Callable[[], None]) -> None:
         """Observe, and see to it that a capture follows; never raises. recorded is called after each window."""
+        if self._idle_seconds("capture") > self._period():
+            self.overdue()
         if self.observe():
             self._plan(later, recorded)
 
+    def overdue(self) -> None:
+        """Say that a tick is due while what came before it still runs, or still waits for a thread."""
+        with self._mutex:
+            calls = {call: time.monotonic() - at for call, at in self._progress.items()}
+        longest = f" for {max(calls.values()):.0f} s" if calls else ""
+        self._waiting.failed(
+            SourceUnavailable(
+                f"tick: the {' and the '.join(calls) or 'tick'} before still {'runs' if calls else 'waits'}{longest}",
+                hint="Does a statement wait for a lock (SHOW PROCESSLIST)? `timeout` ends it. Or has the source too "
+                "few `connections` for its jobs?",
+            ),
+            clock=time.monotonic(),
+        )
+
+    @property
+    def is_overdue(self) -> bool:
+        """Does what it does now take longer than the time between its ticks?"""
+        return self._waiting.error is not None or self._idle_seconds("tick", "capture") > self._period()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Has a call run for so long that it will never end by itself?"""
+        return self._idle_seconds("tick", "capture") > self._deadline
+
+    @property
+    def is_idle(self) -> bool:
+        """Does nothing run?"""
+        with self._mutex:
+            return not self._progress
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Return what fails, the worst of it."""
+        troubles = (self._capturing, self._observing, self._waiting, self._comparing)
+        return next((trouble for trouble in troubles if trouble.error), None)
+
+    def stop(self) -> None:
+        """Begin nothing more, and end a capture after the window at hand."""
+        self._stopping.set()
+
+    def resume(self) -> None:
+        """Go on after all."""
+        self._stopping.clear()
+
     def observe(self) -> bool:
         """Add an observation; return whether that succeeded, having told why if it did not."""
-        return self._attempt(self._observe, self._observing)
+        return self._attempt("tick", self._observe, self._observing)
 
     def settles_in(self) -> float | None:
-        """Return the seconds until the oldest observation has settled, None when none is waiting."""
+        """Return the seconds until there is something to capture, None when nothing is waiting."""
         with self._mutex:
             return self._delay()
 
     def capture(self, recorded: Callable[[], None]) -> bool:
         """Capture up to the newest observation that has settled, if there is one, and log what that brought.
 
-        Return whether that succeeded, having told why if it did not; what was recorded before it stays.
+        A long one ends after a chapter: what is left of it is waiting then. Return whether it succeeded, having told
+        why if it did not; what was recorded before it stays.
         """
-        return self._attempt(lambda: self._capture(recorded), self._capturing)
+        return self._attempt("capture", lambda: self._capture(recorded), self._capturing)
 
     def prune(self, now: int) -> None:
         """Forget slots that are delivered and long unchanged, unless there is much to catch up with."""
@@ -109,6 +173,7 @@ class Worker:
             self._is_prepared = True
         lag = self._read_lag()
         observation = self._source.observe(self.job.query)
+        self.lived.seen, self.lived.seen_at = observation, time.time()
         with self._mutex:
             # what a replica has is what its primary had then
             self._settling.add(replace(observation, time=observation.time - math.ceil(lag)))
@@ -129,7 +194,9 @@ class Worker:
         return self._lag
 
     def _delay(self) -> float | None:
-        """Return the seconds until the oldest observation has settled, None when none is waiting."""
+        """Return the seconds until there is something to capture, None when nothing is waiting."""
+        if self._unfinished is not None:
+            return 0.0
         delay = self._settling.delay(time.monotonic() - self._lag)
         # a replica may fall behind further, or catch up: do not ask it all the time
         return max(delay, LAG_SECONDS) if delay is not None and self._lag else delay
@@ -138,35 +205,48 @@ class Worker:
         clock = time.monotonic()  # before the lag is read: by then it may be less already
         lag = self._read_lag()
         with self._mutex:
-            horizon = self._settling.take(clock - lag)
-        while horizon is not None and not self._stopping.is_set():
-            steps: list[Captured] = []
-            began = time.monotonic()
-            before = self._state.progress(self.job.name)
-            try:
-                for captured in capture(
-                    self.job,
-                    horizon,
-                    source=self._source,
-                    ledger=self._state,
-                    now=int(time.time()),
-                    is_trusted=self._clocks.agrees(self.job.source),
-                    care=self._care,
-                ):
-                    if isinstance(captured, Noticed):
-                        self._tell_noticed(captured)
-                    elif captured is not None:
-                        steps.append(captured)
-                        recorded()
-                    # a long catch-up goes on with a new look at the clock, which decides what is too old
-                    is_long = captured is not None and time.monotonic() - began > CHAPTER_SECONDS
-                    if self._stopping.is_set() or is_long:
-                        break
-                else:
-                    horizon = None
-            finally:
-                self._tell_shape(before and before.shape)
-                self._tell(steps, seconds=time.monotonic() - began)
+            horizon = self._unfinished or self._settling.take(clock - lag)
+        if horizon is None:
+            return
+        steps: list[Captured] = []
+        began = time.monotonic()
+        before = self._state.progress(self.job.name)
+        self._unfinished = None  # should it fail, the next observation takes its place
+        try:
+            if not self._captured(horizon, steps, recorded):
+                self._unfinished = horizon
+        finally:
+            seconds = time.monotonic() - began
+            self.lived.rows += sum(step.rows for step in steps)
+            self.lived.capture_seconds += seconds
+            tell_shape(self.job, before and before.shape, self._state.progress(self.job.name))
+            tell_steps(self.job, steps, seconds=seconds)
+
+    def _captured(self, horizon: Observation, steps: list[Captured], recorded: Callable[[], None]) -> bool:
+        """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
+        began = time.monotonic()
+        for captured in capture(
+            self.job,
+            horizon,
+            source=self._source,
+            ledger=self._state,
+            now=int(time.time()),
+            is_trusted=self._clocks.agrees(self.job.source),
+            care=self._care,
+        ):
+            self._advance("capture")
+            if isinstance(captured, Noticed):
+                tell_noticed(self.job, captured)
+            elif captured is not None:
+                steps.append(captured)
+                recorded()
+            # the next chapter has a new look at the clock, which decides what is too old; that of a job whose rows are
+            # completed later would begin with the same recount, and never come to an end
+            is_chapter = captured is not None and self.job.revisit is None
+            is_long = is_chapter and time.monotonic() - began > CHAPTER_SECONDS
+            if self._stopping.is_set() or is_long:
+                return False
+        return True
 
     def _plan(self, later: Later, recorded: Callable[[], None]) -> None:
         with self._mutex:
@@ -183,72 +263,45 @@ class Worker:
             self._is_planned = False
         self._plan(later, recorded)
 
-    def _attempt(self, call: Callable[[], None], trouble: Trouble) -> bool:
+    def _attempt(self, name: str, call: Callable[[], None], trouble: Trouble) -> bool:
         """Call, and tell what fails; return whether it succeeded. A bug stops this job, and no other."""
-        if self.is_broken or self._stopping.is_set():
-            return False
+        self._advance(name)
         try:
+            # asked only now: whoever stops us waits until we are idle
+            if self.is_broken or self._stopping.is_set():
+                return False
             call()
         except ShipperError as error:
+            self.lived.failures += 1
             trouble.failed(error, clock=time.monotonic())
             return False
         except Exception:  # noqa: BLE001 - the one place where a bug is contained
             self.is_broken = True
             logger().critical("job.stopped", job=self.job.name, exc_info=True)
             return False
+        finally:
+            self._end(name)
         trouble.recovered()
         return True
 
-    def _tell_noticed(self, noticed: Noticed) -> None:
-        level = logger().info if noticed.event in _HARMLESS else logger().warning
-        level(noticed.event, job=self.job.name, **noticed.details)
+    def _advance(self, call: str) -> None:
+        with self._mutex:
+            self._progress[call] = time.monotonic()
 
-    def _tell_shape(self, before: str | None) -> None:
-        """Say that a job is new, or counts something else than before."""
-        if before == shape_of(self.job) or (progress := self._state.progress(self.job.name)) is None:
-            return
-        if before is None:
-            logger().info("job.begun", job=self.job.name, start=self.job.start, captured=progress.captured)
-        elif before and progress.shape != before:
-            logger().info("job.changed", job=self.job.name, captured=progress.captured)
+    def _end(self, call: str) -> None:
+        with self._mutex:
+            self._progress.pop(call, None)
+            is_idle = not self._progress
+        if is_idle:
+            self._waiting.recovered()
 
-    def _tell(self, steps: list[Captured], *, seconds: float) -> None:
-        job, rows = self.job.name, sum(step.rows for step in steps)
-        windows = [step.window for step in steps if step.window]
-        if rows and windows:
-            upto = windows[-1].upto
-            logger().info(
-                "capture.finished", job=job, rows=rows, windows=len(windows), captured=upto, seconds=round(seconds, 3)
-            )
-        unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
-        nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
-        for cause, count in unshown.items():
-            first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
-            logger().warning("rows.unshown", job=job, cause=cause.value, rows=count, **first)
-        if other := sum(step.tally.other_rows for step in steps):
-            value = _brief(next(step.tally.other for step in steps if step.tally.other is not None))
-            logger().warning("series.limited", job=job, rows=other, limit=self.job.max_groups, value=value)
-        if cleaned := [found for step in steps for found in step.tally.cleaned]:
-            path, group = cleaned[0]
-            value = _brief(tuple(value for value in group if not is_clean((value,))))
-            logger().info("series.cleaned", job=job, series=len(cleaned), first=path, value=value)
-        self._tell_refused([refusal for step in steps for refusal in step.tally.refused])
+    def _idle_seconds(self, *calls: str) -> float:
+        """Return for how long one of the calls, if it runs, has not come forward."""
+        with self._mutex:
+            return max((time.monotonic() - self._progress[call] for call in calls if call in self._progress), default=0)
 
-    def _tell_refused(self, refused: list[Refusal]) -> None:
-        """Say once for each column that values were left out, and which was the first."""
-        for column in dict.fromkeys(refusal.column for refusal in refused):
-            found = [refusal for refusal in refused if refusal.column == column]
-            first = next((refusal for refusal in found if refusal.value is not None), found[0])
-            group = None if first.group is None else _brief(first.group)
-            known = {"id": first.id, "group": group, "value": first.value}
-            told = {name: value for name, value in known.items() if value is not None}
-            rows = sum(refusal.rows for refusal in found)
-            logger().warning("value.refused", job=self.job.name, column=column, **told, rows=rows)
-
-
-def _brief(group: Group) -> str:
-    """Show group values in one short line; the one without brackets."""
-    return brief(group[0] if len(group) == 1 else group)
+    def _period(self) -> float:
+        return CRON_SECONDS if self.job.every is None else self.job.every
 
 
 def check_identity(job: Job, position: Position | None) -> None:

@@ -17,7 +17,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's systemd and shipper variables out."""
-    for name in ("CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "SHIPPER_CONFIG", "STATE_DIRECTORY"):
+    systemds = ("CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "STATE_DIRECTORY")
+    for name in (*systemds, "WATCHDOG_PID", "WATCHDOG_USEC", "SHIPPER_CONFIG", "SHIPPER_LOG_FORMAT"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -182,6 +182,17 @@ class SourceContract:
 
         assert {row.bucket: row.rows for row in rows} == {NOVEMBER + 60: 1, NOVEMBER + 120: 1, None: 1}
 
+    def test_read_span_within_a_bucket(self, table: Table) -> None:
+        """A bucket that begins in the span counts as a whole: slots may be shorter, and a repair reads one of them."""
+        for number, created in enumerate(("00:04:59", "00:05:00", "00:09:59", "00:10:00"), start=1):
+            table.insert(number, f"2026-11-01 {created}", "login")
+        asked, span = query(bucket=300), Span(NOVEMBER + 300, NOVEMBER + 360)
+
+        assert {row.bucket: row.rows for row in table.read(asked, FAR, span)} == {NOVEMBER + 300: 2}
+        assert table.first_in(asked, Window(2, 9), span) == 3
+        assert table.read(asked, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) == []
+        assert table.first_in(asked, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) is None
+
     def test_newest(self, table: Table) -> None:
         """The row that stands at an id is the one with the largest id up to it."""
         assert table.newest(query(), 99) == (0, None)

@@ -110,7 +110,7 @@ class FakeSource:
             if (
                 open_above is not None and row["id"] > open_above
                 if (epoch := _epoch(row[query.time], query.zone)) is None
-                else epoch in span
+                else epoch - epoch % query.bucket in span
             )
         ]
         return min(found, default=None)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from shipper.config.problems import Document, Problem, explained, not_toml, report
 from shipper.config.references import KINDS, option_file, resolved
 from shipper.config.related import BUCKET, SOURCE, has_time, related, sources_of
-from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection, StateSection
+from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
 from shipper.config.values import holds_password
 from shipper.errors import ConfigError
 from shipper.model import Condition, Job, Measure, Query
@@ -37,6 +37,7 @@ class Config:
     file: str
     state: StateSection
     graphite: GraphiteSection
+    status: StatusSection
     sources: Mapping[str, SourceSection]
     jobs: Mapping[str, Job]
 
@@ -81,7 +82,7 @@ def load(file: str) -> Config:
     if problems:
         raise report(documents, problems, secrets)
     jobs = {job.name: job for jobs in made.values() for job in jobs}
-    return Config(file, parsed.state, parsed.graphite, parsed.source, jobs)
+    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs)
 
 
 def _read(file: str) -> Document:
@@ -224,6 +225,7 @@ def _job(name: str, job: JobSection, source: str, parsed: File) -> Job:
         revisit=job.revisit,
         max_age=job.max_age,
         max_groups=parsed.limits.series,
+        title=job.title,
         keep=parsed.state.keep,
     )
 

@@ -9,6 +9,7 @@ from shipper.config.sections import File, GraphiteSection, JobSection, SourceSec
 from shipper.model import Kind
 from shipper.render import MEASURE, may_collide, placeholders
 from shipper.retention import EDGE_SECONDS, ROOM_SECONDS
+from shipper.selfnames import COUNTS, GAUGES, NODE, path
 
 SOURCE = "source"  # the placeholder
 BUCKET = "bucket"  # the column of a statement of one's own
@@ -41,6 +42,17 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _bucket_problems(place, job, parsed.graphite)
         yield from _template_problems(place, job, parsed.graphite)
         yield from _query_problems(place, job)
+    yield from _collisions(list(jobs), parsed.graphite)
+
+
+def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:
+    """Find jobs that could write each other's paths, or those of the service's own metrics."""
+    begin = f"{graphite.prefix}." if graphite.prefix else ""
+    own = [begin + path("{host}", "{job}", name) for name in (*GAUGES, *COUNTS)]
+    for name, template in jobs:
+        if any(may_collide(template, path) for path in own):
+            message = f'job "{name}" could write the paths of the service\'s own metrics'
+            yield Problem(("job", name, "name"), message, f'Begin the name otherwise than with "{NODE}".')
     for (one, its), (other, theirs) in combinations(jobs, 2):
         if one != other and may_collide(its, theirs):
             message = f'jobs "{one}" and "{other}" could write the same metric path'

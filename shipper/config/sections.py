@@ -51,6 +51,12 @@ class GraphiteSection(Section):
     render_url: Annotated[str, AfterValidator(values.render_url)] | None = None
 
 
+class StatusSection(Section):
+    """Where the service tells how it does, over HTTP."""
+
+    listen: Annotated[str, AfterValidator(values.listen)] | None = None
+
+
 class LimitsSection(Section):
     """What a mistake in a job must not grow beyond."""
 
@@ -72,6 +78,7 @@ class SourceSection(Section):
     tls: Literal["verify-identity", "verify-ca", "off"] | None = None
     tls_ca: Path | None = None
     timeout: Seconds = Field(30, le=3600)
+    connections: int = Field(4, ge=1, le=100)
     settle: Seconds = 10
     guard: Literal["auto", "off"] = "auto"
     hold_max: Seconds = 300
@@ -125,5 +132,6 @@ class File(Section):
     state: StateSection = Field(default_factory=StateSection)
     graphite: GraphiteSection
     limits: LimitsSection = Field(default_factory=LimitsSection)
+    status: StatusSection = Field(default_factory=StatusSection)
     source: dict[Node, SourceSection] = Field(min_length=1)
     job: dict[Node, JobSection] = Field(min_length=1)

@@ -18,6 +18,7 @@ from shipper.cron import trigger_of
 from shipper.model import MAX_ID, Archive, Condition, Kind, Scalar
 from shipper.render import MAX_TEMPLATE, is_template
 
+_MAX_PORT = 65535
 DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
@@ -51,6 +52,20 @@ def duration_or_false(value: object) -> int | None:
 def duration_or_off(value: object) -> int | None:
     """Read a duration, or "off" as None."""
     return None if value == "off" else duration(value)
+
+
+def listen(value: str) -> str:
+    """Read where to listen: off, unix:PATH, or HOST:PORT of loopback."""
+    if value == "off":
+        return value
+    if value.startswith("unix:"):
+        if not value.removeprefix("unix:").startswith("/"):
+            raise ValueError('write "unix:/PATH", with an absolute path')
+        return value
+    host, _, port = value.rpartition(":")
+    if host not in {"127.0.0.1", "localhost", "[::1]"} or not port.isdigit() or int(port) > _MAX_PORT:
+        raise ValueError('write "127.0.0.1:PORT": who looks from elsewhere comes through a proxy or ssh')
+    return value
 
 
 def render_url(value: str) -> str:

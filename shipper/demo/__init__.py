@@ -114,11 +114,11 @@ def _watch(trail: AuditTrail, carbon: CarbonCache, *, seconds: float) -> None:
 
 
 def _shipped(carbon: CarbonCache) -> Series:
-    """Read what Graphite holds, by action and second."""
+    """Read what Graphite holds, by action and second; quiet seconds are 0 there, and not in the table."""
     return {
-        path.split(".")[2]: {slot: int(value) for slot, value in slots.items()}
+        path.split(".")[2]: {slot: int(value) for slot, value in slots.items() if value}
         for path, slots in carbon.sums().items()
-        if slots
+        if slots and path.startswith("demo.events.")  # not the service's own
     }
 
 

@@ -108,7 +108,10 @@ class CarbonCache:
         storage = self._root / "storage/whisper"
         found = {}
         for file in storage.rglob("*.wsp"):
-            finest = whisper.info(str(file))["archives"][0]
+            try:
+                finest = whisper.info(str(file))["archives"][0]
+            except whisper.CorruptWhisperFile:
+                continue  # carbon is just making it
             since = int(time.time()) - finest["retention"]
             (start, end, step), values = whisper.fetch(str(file), since, archiveToSelect=finest["secondsPerPoint"])
             slots = zip(range(start, end, step), values, strict=True)

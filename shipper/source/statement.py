@@ -62,10 +62,10 @@ def counted(query: Query, window: Window, span: Span) -> sa.Executable:
 
 
 def smallest(query: Query, window: Window, span: Span, open_above: int | None) -> sa.Select[tuple[Any]]:
-    """Select the smallest id of a row with a time in the span, or perhaps without a time."""
+    """Select the smallest id of a row with a bucket in the span, or perhaps without a time."""
     table = table_of(query)
     identity, epoch = table.c[query.id], Epoch(table.c[query.time or query.id])
-    wanted = _within(epoch, span, query.zone)
+    wanted = _within(epoch, span, query)
     if open_above is not None:
         wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > open_above))
     return sa.select(sa.func.min(identity)).where(identity > window.after, identity <= window.upto, wanted)
@@ -172,7 +172,7 @@ def _conditions(query: Query, table: sa.TableClause, window: Window, span: Span)
         conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
     if query.time and span != ALWAYS:
         epoch = Epoch(table.c[query.time])
-        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query.zone)))
+        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query)))
     return conditions
 
 
@@ -203,11 +203,13 @@ def _floor(epoch: sa.ColumnElement[int], length: int) -> sa.ColumnElement[int]:
     return epoch - ((epoch % size) + size) % size
 
 
-def _within(epoch: sa.ColumnElement[int], span: Span, zone: str) -> sa.ColumnElement[bool]:
-    """Is the time in the span? With a zone it is decided to the day; `rows_of` knows better."""
-    margin = 0 if zone == "UTC" else DAY_SECONDS
-    start = epoch >= sa.literal_column(str(span.start - margin))
-    return sa.and_(start, epoch < sa.literal_column(str(span.end + margin)))
+def _within(epoch: sa.ColumnElement[int], span: Span, query: Query) -> sa.ColumnElement[bool]:
+    """Is the bucket of the time in the span? With a zone it is decided to the day; `rows_of` knows better."""
+    margin = 0 if query.zone == "UTC" else DAY_SECONDS + query.bucket
+    # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
+    start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
+    since = epoch >= sa.literal_column(str(start - margin))
+    return sa.and_(since, epoch < sa.literal_column(str(end + margin)))
 
 
 @lru_cache(20_000)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
-from shipper.state.lock import lock
+from shipper.state.lock import announce, lock, make
 from shipper.state.schema import prepare, translated
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
@@ -28,7 +28,7 @@ class StateFile:
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are nobody else's business; SQLite gives its -wal and -shm the same mode
-            os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(make(path, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)
@@ -42,6 +42,10 @@ class StateFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def announce(self, address: str) -> None:
+        """Let others know where this process can be asked."""
+        announce(self._lock, address)
 
     def close(self) -> None:
         """Close the file and let others have it."""

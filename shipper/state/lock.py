@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from shipper.errors import ConfigError, StateBusy
 
@@ -19,7 +19,7 @@ def lock(path: str) -> BinaryIO:
         ConfigError: the lock cannot be made there.
     """
     try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = make(f"{path}.lock", 0o644)
     except OSError as error:
         raise ConfigError(
             f"open state {path}: {error.strerror}",
@@ -28,15 +28,37 @@ def lock(path: str) -> BinaryIO:
     try:
         _flock(descriptor)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 20, 0).decode() or "unknown"
+        holder = os.pread(descriptor, 20, 0).decode().partition("\n")[0] or "unknown"
         os.close(descriptor)
         raise StateBusy(
             f"open state {path}: another shipper has it, process {holder}",
             hint="Two would destroy each other's totals: stop the other, or give this one its own [state] path.",
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    _write(descriptor, str(os.getpid()))
     return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def make(path: str, mode: int) -> int:
+    """Open a file, made if need be, and return its descriptor.
+
+    Made by root it belongs to whom its directory belongs: the service could not use root's.
+    """
+    is_new = not os.path.exists(path)  # noqa: PTH110 - a path is a text here
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    if is_new and os.geteuid() == 0:
+        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor
+
+
+def announce(held: BinaryIO, address: str) -> None:
+    """Say at the lock where its holder can be asked."""
+    _write(held.fileno(), f"{os.getpid()}\n{address}")
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
 
 
 def _flock(descriptor: int) -> None:
@@ -48,8 +70,16 @@ def _flock(descriptor: int) -> None:
     return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def holder(path: str) -> int | None:
-    """Return the process that holds the state; None when nobody does.
+class Holder(NamedTuple):
+    """Who holds a state."""
+
+    process: int
+    address: str | None
+    """Its control socket; None where it has none."""
+
+
+def holder(path: str) -> Holder | None:
+    """Return who holds the state; None when nobody does.
 
     Raises:
         ConfigError: this user may not know.
@@ -65,7 +95,8 @@ def holder(path: str) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(os.pread(descriptor, 20, 0) or 0)
+        process, _, address = os.pread(descriptor, 5000, 0).decode().partition("\n")
+        return Holder(int(process or 0), address or None)
     else:
         return None
     finally:

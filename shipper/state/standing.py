@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from shipper.model import Position, Standing
@@ -18,8 +19,14 @@ _STANDING = """
         SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
         COALESCE((SELECT rows FROM late WHERE (late.source, late.id_table, late.id_column)
             = (watermark.source, watermark.id_table, watermark.id_column)), 0),
+        (SELECT unixepoch(MAX(committed)) FROM history WHERE history.job = watermark.job),
         source, id_table, id_column, value, captured, complete_until, updated
     FROM watermark"""
+_TOTALS = """
+    SELECT series.job, total.slot / :step * :step, SUM(total.value)
+    FROM total JOIN series ON series.id = total.series
+    WHERE total.slot >= :since AND series.kind = 'count'
+    GROUP BY series.job, total.slot / :step"""
 
 
 def standings(path: str) -> dict[str, Standing]:
@@ -32,9 +39,29 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows)
-        for job, unproven, unshown, late_rows, *position in rows
+        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows, delivered_at)
+        for job, unproven, unshown, late_rows, delivered_at, *position in rows
     }
+
+
+def series_counts(path: str) -> dict[str, int]:
+    """Count the series of each job; raises as `standings` does."""
+    with reader(path) as connection:
+        return dict(connection.execute("SELECT job, COUNT(*) FROM series GROUP BY job"))
+
+
+def totals(path: str, *, since: int, step: int) -> dict[str, dict[int, int]]:
+    """Add up the counts of each job from an instant on, by slots of step seconds; raises as `standings` does."""
+    found: dict[str, dict[int, int]] = {}
+    with reader(path) as connection:
+        for job, slot, rows in connection.execute(_TOTALS, {"since": since, "step": step}):
+            found.setdefault(job, {})[slot] = rows
+    return found
+
+
+def instant(text: str) -> int:
+    """Read a time as the state writes it, epoch seconds."""
+    return int(datetime.fromisoformat(text).timestamp())
 
 
 def position_of(row: Sequence[Any]) -> Position:

@@ -112,7 +112,7 @@ def main() -> None:
             server.stop()
     rows = [(name, without, both, f"{both / without - 1:+.0%}") for name, (without, both) in found.items()]
     headers = (f"database time of a tick, {ROWS:,} new rows", "without, ms", "guard + recheck, ms", "cost")
-    print(tabulate(rows, headers, floatfmt=".1f"))  # noqa: T201 - a command's output
+    print(tabulate(rows, headers, floatfmt=".1f"))
 
 
 if __name__ == "__main__":

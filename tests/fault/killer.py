@@ -24,12 +24,12 @@ import pymysql
 import shipper
 from shipper import journal
 from shipper.config import Config, load
-from shipper.daemon import once
+from shipper.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
     *("capture", "guard", "recheck", "record", "reset", "fold", "scan", "recount", "proof"),
-    *("courier", "rounds", "carbon", "worker", "daemon", "pipeline"),
+    *("courier", "rounds", "carbon", "worker", "once", "delivery", "pipeline"),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
     str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")

@@ -2,9 +2,10 @@
 
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
+import pymysql
 from fault.proxy import Mode, Proxy
 from fault.running import fault
 from fault.score import Score
@@ -42,7 +43,8 @@ def mariadb_sessions_killed(stage: Stage) -> list[Score]:
             cursor.execute(OTHERS, (stage.database,))
             sessions = cursor.fetchall()
             for (session,) in sessions:
-                cursor.execute(f"KILL {session}")
+                with suppress(pymysql.err.OperationalError):  # it has just ended by itself
+                    cursor.execute(f"KILL {session}")
             kills += len(sessions)
             time.sleep(0.1)
     return [stage.finish("MariaDB: sessions killed", kills)]

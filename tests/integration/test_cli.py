@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -203,6 +205,7 @@ def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, car
     shipper_app.start()
     insert(mariadb, 4)
     wait_for(lambda: "delivery.failed" in shipper_app.events(), "delivery.failed")
+    wait_for(lambda: "capture.finished" in shipper_app.events(), "a capture")
     insert(mariadb, 4)
     wait_for(lambda: shipper_app.events().count("capture.finished") >= 2, "two captures")
     started = time.monotonic()
@@ -289,8 +292,8 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert shown.returncode == 0
     assert f"running, process {shipper_app.pid}" in shown.stderr
     header, row = shown.stdout.splitlines()
-    assert header.split()[:3] == ["JOB", "WATERMARK", "CAPTURED"]
-    assert row.split()[:5] == ["events", "4", "4", "4", "0"]
+    assert header.split()[:4] == ["JOB", "STATE", "WATERMARK", "CAPTURED"]
+    assert row.split()[:6] == ["events", "ok", "4", "4", "4", "0"]
     shipper_app.stop()
 
     assert shipper_app.call("status").returncode == 3
@@ -351,3 +354,18 @@ def test_demo_without_carbon(tmp_path: Path) -> None:
 
     assert shown.returncode == 78
     assert "apt-get install graphite-carbon" in shown.stderr
+
+
+def test_error_has_a_priority_in_the_journal(tmp_path: Path) -> None:
+    """Under systemd each line of a broken configuration is an error, so that `journalctl -p err` shows it."""
+    (tmp_path / "shipper.toml").write_text("[graphite]\nx = 1\n")
+    log = tmp_path / "stderr"
+    with log.open("wb") as stream:
+        status = os.fstat(stream.fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(tmp_path / "shipper.toml")]
+        ended = subprocess.run(command, stderr=stream, env=environment, check=False, timeout=60)
+
+    assert ended.returncode == 78
+    assert "shipper.toml:2: " in log.read_text()
+    assert {line[:3] for line in log.read_text().splitlines()} == {"<3>"}

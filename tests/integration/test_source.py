@@ -259,7 +259,8 @@ class TestMariaDB(SourceContract):
 
     def test_guard_needs_select_only(self, table: Table, mariadb: MariaDB) -> None:
         """The evidence needs no privilege but SELECT on the table's columns."""
-        for statement in ("CREATE USER reader", "GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader"):
+        grant = "GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader"
+        for statement in ("CREATE OR REPLACE USER reader", grant):
             table.execute(statement, ())
         try:
             with (

@@ -140,7 +140,7 @@ def test_watermark_moves_with_last_batch(state: State) -> None:
     seen = [(desk.step(), desk.watermark("a")) for _ in range(3)]
 
     assert [watermark for _, watermark in seen] == [0, 0, 5]
-    assert seen[2][0] == Delivered(1, {"a": 5}, is_replay=False)
+    assert seen[2][0] == Delivered({"a": 1}, {"a": 5}, is_replay=False)
 
 
 def test_watermark_waits_for_older_round(state: State) -> None:
@@ -599,7 +599,7 @@ def test_unproven_is_told(state: State) -> None:
     for _ in range(3 * 3600):
         while delivered := desk.step():
             told += delivered.unproven
-            sent_at += [desk.clock - 1000] * delivered.datapoints
+            sent_at += [desk.clock - 1000] * sum(delivered.datapoints.values())
         desk.clock += 1
 
     assert told == ["a.x.count"]

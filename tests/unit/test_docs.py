@@ -20,6 +20,7 @@ def _events() -> set[str]:
     text = "\n".join(file.read_text() for file in (ROOT / "shipper").rglob("*.py"))
     said = set(re.findall(r"\.(?:debug|info|warning|error|critical)\(\s*\"(\w+\.\w+)\"", text))
     said |= set(re.findall(r"Noticed\(\s*\"(\w+\.\w+)\"", text))
+    said |= {event for pair in re.findall(r"Trouble\(\"(\w+\.\w+)\", \"(\w+\.\w+)\"", text) for event in pair}
     return said | set(re.findall(r"\"(\w+\.(?:failed|recovered))\"", text))
 
 

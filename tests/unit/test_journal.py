@@ -1,5 +1,6 @@
 """The log: what a terminal, a pipe and the journal get."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ if "journal" in sys.argv:
     status = os.fstat(2)
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
 from shipper import journal
-journal.start()
+journal.start(as_json="json" in sys.argv)
 journal.logger().info("capture.finished", job="a", rows=3)
 logging.getLogger("sqlalchemy").warning("odd thing")
 try:
@@ -39,6 +40,15 @@ def test_logfmt() -> None:
     assert first.endswith("Z level=info event=capture.finished job=a rows=3")
     assert second.endswith('level=warning event="odd thing"')
     assert " level=critical event=job.stopped job=a exception=" in third
+
+
+def test_json() -> None:
+    """As JSON each line is an object, libraries' warnings and tracebacks, too."""
+    first, second, third = map(json.loads, lines("json"))
+
+    assert first.items() >= {"level": "info", "event": "capture.finished", "job": "a", "rows": 3}.items()
+    assert second["event"] == "odd thing"
+    assert "ZeroDivisionError" in third["exception"]
 
 
 def test_journal_priorities() -> None:

@@ -7,16 +7,23 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from shipper.scheduler import Scheduler
+from shipper.scheduler import Scheduler, _Cron, _Every
 
 PATIENCE_SECONDS = 10.0
 
 
+def running() -> Scheduler:
+    """Give a scheduler with a lane."""
+    scheduler = Scheduler()
+    scheduler.lane("db", 2)
+    return scheduler
+
+
 def test_every_calls_at_once_and_again() -> None:
     """The first call comes at once, however long the interval; the next ones after it."""
-    scheduler, hourly, often = Scheduler(2), threading.Semaphore(0), threading.Semaphore(0)
-    scheduler.every(3600, hourly.release, name="hourly")
-    scheduler.every(1, often.release, name="often")
+    scheduler, hourly, often = running(), threading.Semaphore(0), threading.Semaphore(0)
+    scheduler.every(3600, hourly.release, lane="db", name="hourly")
+    scheduler.every(1, often.release, lane="db", name="often")
     scheduler.start()
 
     assert hourly.acquire(timeout=PATIENCE_SECONDS)
@@ -26,9 +33,9 @@ def test_every_calls_at_once_and_again() -> None:
 
 def test_later_calls_once() -> None:
     """What is to be called later is called once."""
-    scheduler, called = Scheduler(2), threading.Semaphore(0)
+    scheduler, called = running(), threading.Semaphore(0)
     scheduler.start()
-    scheduler.later(0, called.release)
+    scheduler.later(0, called.release, lane="db")
 
     assert called.acquire(timeout=PATIENCE_SECONDS)
     scheduler.stop()
@@ -40,16 +47,16 @@ def test_stop_waits_for_what_runs() -> None:
 
     Mutant: the scheduler's own shutdown, which waits for the call while it holds the lock that the call needs.
     """
-    scheduler, begun, told = Scheduler(2), threading.Event(), threading.Event()
+    scheduler, begun, told = running(), threading.Event(), threading.Event()
     done: list[str] = []
 
     def call() -> None:
         begun.set()
         told.wait(PATIENCE_SECONDS)
-        scheduler.later(0, lambda: done.append("late"))
+        scheduler.later(0, lambda: done.append("late"), lane="db")
         done.append("call")
 
-    scheduler.every(1, call, name="tick")
+    scheduler.every(1, call, lane="db", name="tick")
     scheduler.start()
     assert begun.wait(PATIENCE_SECONDS)
     stopping = threading.Thread(target=scheduler.stop)
@@ -65,7 +72,7 @@ def test_stop_waits_for_what_runs() -> None:
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
     """Give a scheduler that runs, its calls held back."""
-    scheduler = Scheduler(2)
+    scheduler = running()
     scheduler.start()
     yield scheduler
     scheduler.stop()
@@ -73,7 +80,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 def test_cron(scheduler: Scheduler) -> None:
     """A line of cron decides when a call comes, by its zone's clock."""
-    scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, name="job")
+    scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, lane="db", name="job")
     (planned,) = scheduler._scheduler.get_jobs()
     berlin = planned.next_run_time.astimezone(ZoneInfo("Europe/Berlin"))
 
@@ -82,7 +89,66 @@ def test_cron(scheduler: Scheduler) -> None:
 
 def test_offset(scheduler: Scheduler) -> None:
     """A first call may come later than now."""
-    scheduler.every(60, lambda: None, name="job", offset=30)
+    scheduler.every(60, lambda: None, lane="db", name="job", offset=30)
     (planned,) = scheduler._scheduler.get_jobs()
 
     assert 20 < (planned.next_run_time - datetime.now(UTC)).total_seconds() < 31
+
+
+def test_missed_ticks_are_one() -> None:
+    """After a month asleep there is one tick, and the next keeps step; nobody counts through those between.
+
+    Mutant: APScheduler's own triggers, which return each of them in turn.
+    """
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    now = datetime(2026, 2, 1, 0, 0, 7, tzinfo=UTC)
+
+    assert _Every(10, begun).get_next_fire_time(begun, now) == datetime(2026, 2, 1, 0, 0, 10, tzinfo=UTC)
+    assert _Every(10, begun).get_next_fire_time(None, now) == begun
+    assert _Cron("* * * * *", "UTC").get_next_fire_time(begun, now) == datetime(2026, 2, 1, 0, 1, tzinfo=UTC)
+    assert _Cron("0 0 * * *", "UTC").get_next_fire_time(begun, begun) == datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
+    """What hangs in one lane holds up no other, and the ticks that it misses are told.
+
+    Mutant: one pool for all lanes.
+    """
+    hung, told, skipped = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def hang() -> None:
+        hung.wait(PATIENCE_SECONDS)
+
+    scheduler.lane("other", 1)
+    scheduler._skipped = lambda name: skipped.release() if name == "hung" else None
+    scheduler.every(1, hang, name="hung", lane="db")
+    scheduler.every(1, hang, name="hung too", lane="db")
+    scheduler.every(1, told.release, name="other", lane="other")
+
+    assert all(told.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
+    assert skipped.acquire(timeout=PATIENCE_SECONDS)
+    hung.set()
+
+
+def test_clock_set_back(scheduler: Scheduler) -> None:
+    """When the clock is set back, what was planned by it comes as long from now as before; a line of cron by the clock.
+
+    Mutant: do nothing, and no tick comes until the clock has caught up.
+    """
+    scheduler.every(3600, lambda: None, name="hourly", lane="db", offset=7200)
+    scheduler.cron("0 0 1 1 *", "UTC", lambda: None, name="yearly", lane="db")
+    before, yearly = scheduler.next_call("hourly"), scheduler.next_call("yearly")
+    scheduler.shift(5000)
+    after = scheduler.next_call("hourly")
+
+    assert before is not None
+    assert after == pytest.approx(before - 5000)
+    assert scheduler.next_call("yearly") == yearly
+
+
+def test_forget(scheduler: Scheduler) -> None:
+    """What is forgotten is called no more."""
+    scheduler.every(60, lambda: None, name="job", lane="db", offset=30)
+    scheduler.forget("job")
+
+    assert scheduler.next_call("job") is None

@@ -114,7 +114,7 @@ def test_second_instance_refused(state: State, path: str) -> None:
     """A second writer is told who the first is; once that has gone it may have the state."""
     with pytest.raises(StateBusy, match=f"another shipper has it, process {os.getpid()}"):
         State(path)
-    assert holder(path) == os.getpid()
+    assert holder(path) == (os.getpid(), None)
     state.close()
     assert holder(path) is None
     with State(path):
@@ -418,3 +418,15 @@ def test_version_1_becomes_current(path: str) -> None:
             (NOW, 9),
         ]
         assert state.lowest("events", ALWAYS) == (NOW - 60, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_made_by_root_belong_to_the_service(tmp_path: Path) -> None:
+    """What an administrator's `shipper once` makes, the service can go on with. Mutant: leave them root's."""
+    os.chown(tmp_path, 12345, 12345)
+    with State(str(tmp_path / "shipper.db")) as state:
+        state.retarget("127.0.0.1:2003")
+        owners = {file.name: file.stat().st_uid for file in tmp_path.iterdir()}
+
+    assert set(owners) >= {"shipper.db", "shipper.db.lock", "shipper.db-wal"}
+    assert set(owners.values()) == {12345}

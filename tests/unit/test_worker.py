@@ -1,6 +1,5 @@
 """One job at work: what a tick plans, what a failure stops."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -56,7 +55,6 @@ class Desk:
 
     def __init__(self, state: State, *, settle: int = 0) -> None:
         self.source = Flaky()
-        self.stopping = threading.Event()
         self.clocks = Clocks()
         self.worker = Worker(
             job(),
@@ -67,7 +65,7 @@ class Desk:
             settle=settle,
             max_skew=300,
             unit=3600,
-            stopping=self.stopping,
+            timeout=30,
         )
         self.planned: list[tuple[float, Callable[[], None]]] = []
         self.recorded = 0
@@ -238,7 +236,7 @@ def test_bug_stops_this_job(state: State) -> None:
 def test_told_to_stop(state: State) -> None:
     """Once told to stop a worker neither observes nor plans."""
     desk = Desk(state)
-    desk.stopping.set()
+    desk.worker.stop()
     desk.tick()
 
     assert desk.planned == []
@@ -372,3 +370,81 @@ def test_nameless_value_told(state: State) -> None:
         "refused": "'" + "x" * 56 + "...",
         "no_time": None,
     }
+
+
+def test_overdue_while_a_statement_hangs(state: State) -> None:
+    """While a capture hangs, the next ticks say so once; other ticks of the job go on, and it is over when it ends.
+
+    Mutant: count a call that has just come forward as hung, or never look.
+    """
+    desk = Desk(state)
+    desk.worker.job = replace(desk.worker.job, every=0)
+    desk.source.insert(1, CREATED, "login", "ok")
+    seen: list[tuple[bool, bool]] = []
+
+    def hang() -> None:
+        with structlog.testing.capture_logs() as logs:
+            desk.tick()
+            desk.tick()
+        told = [line["event"] for line in logs]
+        seen.append((told.count("job.overdue") == 1, desk.worker.is_overdue))
+
+    desk.source.before_read = hang
+    desk.tick()
+    with structlog.testing.capture_logs() as logs:
+        desk.run_planned()
+
+    assert seen == [(True, True)]
+    assert [line["failures"] for line in logs if line["event"] == "job.resumed"] == [2]
+    assert not desk.worker.is_overdue
+    assert desk.worker.is_idle
+
+
+def test_stopped_worker_begins_nothing(state: State) -> None:
+    """A worker that is stopped neither observes nor captures, until it is to go on."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login", "ok")
+    desk.worker.stop()
+    desk.tick()
+    stopped = list(desk.planned)
+    desk.worker.resume()
+    desk.tick()
+
+    assert stopped == []
+    assert len(desk.planned) == 1
+
+
+def test_lived(state: State) -> None:
+    """A worker counts rows, failures and time for the service's own metrics, and knows what it saw."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login", "ok")
+    desk.tick()
+    desk.run_planned()
+    desk.source.fault = SourceUnavailable("gone")
+    desk.tick()
+    lived = desk.worker.lived
+
+    assert (lived.rows, lived.failures, lived.seen and lived.seen.id) == (1, 1, 1)
+    assert lived.capture_seconds > 0
+    assert desk.worker.trouble is not None
+    assert desk.worker.trouble.error is desk.source.fault
+
+
+@pytest.mark.parametrize("revisit", [None, 900])
+def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, revisit: int | None) -> None:
+    """A chapter that takes long is followed by what is left: a recount of what may have changed leaves nothing.
+
+    Mutant: end a chapter after a recount, which then begins again, for ever.
+    """
+    desk, late = Desk(state), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.worker.job = job(revisit=revisit)
+    desk.source.before_read = lambda: late.append(late.pop() + 61)
+    desk.source.insert(1, CREATED, "login")
+    desk.tick()
+    for _ in range(3):
+        desk.run_planned()
+
+    assert desk.planned == []
+    assert captured(state) == 1

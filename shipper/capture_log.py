@@ -1,0 +1,80 @@
+"""Shell. What captures brought, in the log."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from shipper.journal import logger
+from shipper.model import Cause, Group, Job, Progress, Refusal
+from shipper.render import brief, is_clean
+from shipper.scan import Captured, Noticed
+from shipper.shape import shape_of
+
+_HARMLESS = {"capture.held", "rows.deleted"}
+
+
+def tell_noticed(job: Job, noticed: Noticed) -> None:
+    """Say what a capture came across."""
+    level = logger().info if noticed.event in _HARMLESS else logger().warning
+    level(noticed.event, job=job.name, **noticed.details)
+
+
+def tell_shape(job: Job, before: str | None, progress: Progress | None) -> None:
+    """Say that a job is new, or counts something else than before."""
+    if before == shape_of(job) or progress is None:
+        return
+    if before is None:
+        logger().info("job.begun", job=job.name, start=job.start, captured=progress.captured)
+    elif before and progress.shape != before:
+        logger().info("job.changed", job=job.name, captured=progress.captured)
+
+
+def tell_steps(job: Job, steps: Sequence[Captured], *, seconds: float) -> None:
+    """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are."""
+    _tell_rows(job, steps, seconds)
+    _tell_unshown(job, steps)
+    if other := sum(step.tally.other_rows for step in steps):
+        value = _brief(next(step.tally.other for step in steps if step.tally.other is not None))
+        logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
+    if cleaned := [found for step in steps for found in step.tally.cleaned]:
+        path, group = cleaned[0]
+        value = _brief(tuple(value for value in group if not is_clean((value,))))
+        logger().info("series.cleaned", job=job.name, series=len(cleaned), first=path, value=value)
+    _tell_refused(job, [refusal for step in steps for refusal in step.tally.refused])
+
+
+def _tell_rows(job: Job, steps: Sequence[Captured], seconds: float) -> None:
+    rows, windows = sum(step.rows for step in steps), [step.window for step in steps if step.window]
+    if rows and windows:
+        logger().info(
+            "capture.finished",
+            job=job.name,
+            rows=rows,
+            windows=len(windows),
+            captured=windows[-1].upto,
+            seconds=round(seconds, 3),
+        )
+
+
+def _tell_unshown(job: Job, steps: Sequence[Captured]) -> None:
+    unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
+    nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
+    for cause, count in unshown.items():
+        first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
+        logger().warning("rows.unshown", job=job.name, cause=cause.value, rows=count, **first)
+
+
+def _tell_refused(job: Job, refused: Sequence[Refusal]) -> None:
+    """Say once for each column that values were left out, and which was the first."""
+    for column in dict.fromkeys(refusal.column for refusal in refused):
+        found = [refusal for refusal in refused if refusal.column == column]
+        first = next((refusal for refusal in found if refusal.value is not None), found[0])
+        group = None if first.group is None else _brief(first.group)
+        known = {"id": first.id, "group": group, "value": first.value}
+        told = {name: value for name, value in known.items() if value is not None}
+        rows = sum(refusal.rows for refusal in found)
+        logger().warning("value.refused", job=job.name, column=column, **told, rows=rows)
+
+
+def _brief(group: Group) -> str:
+    """Show group values in one short line; the one without brackets."""
+    return brief(group[0] if len(group) == 1 else group)

@@ -1,0 +1,167 @@
+"""Shell. The courier at work: what its steps bring is told, what fails is tried again, in the end all is drained."""
+
+import math
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from shipper.courier import Delivered, backoff
+from shipper.errors import ShipperError
+from shipper.journal import Trouble, logger
+from shipper.model import Cause
+from shipper.pipeline import Pipeline
+
+WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
+STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
+
+
+class Delivery:
+    """The courier's thread. It can be stopped, and started again with another courier."""
+
+    def __init__(self, pipeline: Pipeline, chore: Callable[[bool], float]) -> None:
+        """Call chore between steps, saying whether nothing else is to be done; it returns for how long it can wait."""
+        self.trouble = Trouble("delivery.failed", "delivery.recovered")
+        self.reached_at: float | None = None
+        """When Carbon last confirmed a batch, epoch seconds."""
+        self.datapoints = Counter[str]()
+        self.seconds = Counter[str]()
+        """How long batches took, by the jobs that were in them."""
+        self.has_failed = False
+        """Has a bug ended it?"""
+        self._pipeline = pipeline
+        self._chore = chore
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._step_began: float | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="courier")
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there is something to deliver."""
+        self._wake.set()
+
+    def stop(self, *, seconds: float) -> bool:
+        """End after the batch at hand; return whether it has ended in time, else it ends later."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def resume(self) -> None:
+        """Go on after all."""
+        self._stopping.clear()
+        if self._thread is None or not self._thread.is_alive():
+            self.start()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Does a step take far longer than its time-outs allow, or is there no courier?"""
+        began = self._step_began
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        return began is not None and time.monotonic() - began > STUCK_TIMEOUTS * self._pipeline.config.graphite.timeout
+
+    def _run(self) -> None:
+        """Deliver until told to stop; a bug ends the process."""
+        try:
+            while not self._stopping.is_set():
+                self._deliver()
+        except BaseException:  # noqa: BLE001 - the end of this thread must be that of the process
+            self.has_failed = True
+            logger().critical("service.failed", exc_info=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _deliver(self) -> None:
+        """Make one step, or wait for the next."""
+        self._step_began = began = time.monotonic()
+        try:
+            delivered = step(self._pipeline)
+            rest = self._chore(delivered is None)
+        except ShipperError as error:
+            self._step_began = None
+            self.trouble.failed(error, clock=time.monotonic())
+            self._stopping.wait(backoff(self.trouble.failures, random.random()))  # noqa: S311 - jitter
+            return
+        self._step_began = None
+        if delivered is not None:
+            self._note(delivered, time.monotonic() - began)
+            return
+        delay = self._pipeline.courier.delay(time.monotonic())
+        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS))
+        self._wake.clear()
+
+    def _note(self, delivered: Delivered, seconds: float) -> None:
+        if delivered.datapoints:
+            self.reached_at = time.time()
+        if not delivered.is_reading:
+            self.trouble.recovered()
+        self.datapoints.update(delivered.datapoints)
+        for job in delivered.datapoints:
+            self.seconds[job] += seconds  # type: ignore[assignment] # a Counter adds up whatever is a number
+
+
+def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
+    """Deliver what is waiting, without waiting for a Carbon that is down; return whether all of it went."""
+    deadline = time.monotonic() + seconds
+    try:
+        while step(pipeline):
+            if time.monotonic() > deadline:
+                logger().warning("delivery.abandoned", seconds=seconds)
+                return False
+    except ShipperError as error:
+        Trouble("delivery.failed", "delivery.recovered").failed(error, clock=time.monotonic())
+        return False
+    return True
+
+
+def step(pipeline: Pipeline) -> Delivered | None:
+    """Deliver one batch, or read some of it back, and log it; return what that brought, None when nothing waits."""
+    courier = pipeline.courier
+    began, restarts = time.monotonic(), courier.restarts
+    try:
+        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=pipeline.clocks.are_trusted())
+    finally:  # also when the batch failed
+        if courier.restarts > restarts:
+            logger().info("carbon.restarted")
+        for job, rows in courier.given_up.items():
+            logger().warning("rows.unshown", job=job, cause=Cause.TOO_OLD.value, rows=rows)
+        courier.given_up.clear()
+    if delivered is None:
+        return None
+    if delivered.is_reading:
+        _tell_reading(pipeline, delivered)
+    if (datapoints := sum(delivered.datapoints.values())) and not delivered.is_replay:
+        logger().info(
+            "delivery.finished",
+            datapoints=datapoints,
+            watermarks=",".join(f"{job}:{value}" for job, value in delivered.watermarks.items()),
+            seconds=round(time.monotonic() - began, 3),
+        )
+    return delivered
+
+
+def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
+    """Say what cannot be read back, or that nobody answers."""
+    if delivered.failure is not None:
+        pipeline.reading.failed(delivered.failure, clock=time.monotonic())
+        return
+    pipeline.reading.recovered()
+    if delivered.unproven:
+        logger().warning(
+            "delivery.unproven",
+            datapoints=len(delivered.unproven),
+            first=delivered.unproven[0],
+            hint="It is not in Graphite as it was sent, several times. Does Carbon make new series (its "
+            "MAX_CREATES_PER_MINUTE, a full disk)? Does a relay lose lines? Does somebody else write it? It is tried "
+            "again hourly.",
+        )

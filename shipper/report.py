@@ -1,0 +1,155 @@
+"""Core. What the service tells about itself: the one report that page, metrics, `status` and systemd are made of.
+
+Times are epoch seconds; None is unknown, or not yet.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+MINUTES = 60  # of a job's newest totals
+
+
+class JobState(Enum):
+    """How a job does, best first."""
+
+    OK = "ok"
+    NEW = "new"
+    """It has not begun: no tick has succeeded yet."""
+    LATE = "late"
+    """Nothing fails, but it is behind: rows wait for longer than its schedule and settling explain."""
+    FAILING = "failing"
+    """Its last tick, capture or delivery failed; it tries again by itself."""
+    OVERDUE = "overdue"
+    """What it does now takes longer than the time between its ticks."""
+    HELD = "held"
+    """It does not run until somebody decides: see its trouble."""
+    GONE = "gone"
+    """It left the configuration: what it had captured is delivered."""
+    STOPPED = "stopped"
+    """A bug stopped it: see the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What fails, and what to do about it."""
+
+    error: str
+    hint: str | None
+    since: float
+    """When it failed first."""
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One job."""
+
+    job: str
+    title: str
+    schedule: str
+    """As people say it: every 30s, or cron */5 * * * * Europe/Berlin."""
+    source: str
+    table: str
+    state: JobState
+    watermark: int | None = None
+    """Rows up to this id are counted and delivered."""
+    captured: int | None = None
+    """Rows up to this id are counted."""
+    source_max: int | None = None
+    """The largest id at the last look."""
+    complete_until: int | None = None
+    """The source's time up to which all is captured."""
+    unproven: int = 0
+    unshown: Mapping[str, int] = field(default_factory=dict)
+    late_rows: int = 0
+    """Of the job's table; they are counted."""
+    delivered_at: float | None = None
+    """When its watermark moved last."""
+    next_tick: float | None = None
+    trouble: Trouble | None = None
+    totals: tuple[int, ...] = ()
+    """Rows counted in each of the last MINUTES minutes, oldest first; empty where nobody knows."""
+
+    @property
+    def behind(self) -> int | None:
+        """Return how many ids are not delivered yet: at least as many as rows."""
+        if self.source_max is None or self.watermark is None:
+            return None
+        return max(0, self.source_max - self.watermark)
+
+
+@dataclass(frozen=True, slots=True)
+class EndReport:
+    """One of the ends that shipper talks to: a source, or Carbon."""
+
+    name: str
+    """source app, or carbon."""
+    address: str
+    reached_at: float | None = None
+    """When it last answered."""
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole service."""
+
+    version: str
+    host: str
+    now: float
+    jobs: tuple[JobReport, ...]
+    ends: tuple[EndReport, ...] = ()
+    state_path: str = ""
+    state_bytes: int | None = None
+    config_file: str = ""
+    pid: int | None = None
+    """None where it does not run: then only what the state file and the sources tell is known."""
+    started_at: float | None = None
+    loaded_at: float | None = None
+    """When the configuration in force was loaded."""
+    stuck: tuple[str, ...] = ()
+    """What makes no progress and should: a restart may cure it."""
+
+    @property
+    def worst(self) -> JobReport | None:
+        """Return the job that is furthest behind, None where none is."""
+        return max((job for job in self.jobs if job.behind), key=lambda job: job.behind or 0, default=None)
+
+    def summary(self) -> str:
+        """Say in one line how it does, for `systemctl status`."""
+        number = sum(job.state is not JobState.GONE for job in self.jobs)
+        jobs = f"{number} {'job' if number == 1 else 'jobs'}"
+        waiting = [f"waiting for {end.name}: {end.trouble.error}" for end in self.ends if end.trouble]
+        states = Counter(job.state for job in self.jobs if job.state not in {JobState.OK, JobState.GONE})
+        others = [f"{count} {state.value}" for state, count in states.items()]
+        if self.worst is not None:
+            others.append(f"{self.worst.job} {self.worst.behind} ids behind")
+        troubles = [f"{job.job}: {job.trouble.error}" for job in self.jobs if job.trouble]
+        return "; ".join([jobs, *others, *(waiting or troubles[:1])]) if others or waiting else f"{jobs}, up to date"
+
+    def checks(self) -> list[tuple[str, str | None]]:
+        """Return what readiness asks, each with the reason why it is not given."""
+        found: list[tuple[str, str | None]] = [("alive", ", ".join(self.stuck) or None)]
+        for end in self.ends:
+            reason = end.trouble.error if end.trouble else None if end.reached_at else "not reached yet"
+            found.append((end.name, reason))
+        bad = {JobState.HELD, JobState.STOPPED}
+        for job in self.jobs:
+            reason = job.trouble.error if job.trouble else job.state.value
+            found.append((f"job {job.job}", reason if job.state in bad else None))
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON holds it."""
+        document = asdict(self)
+        for job, raw in zip(self.jobs, document["jobs"], strict=True):
+            raw.update(state=job.state.value, behind=job.behind, unshown=dict(job.unshown))
+        return {**document, "is_running": self.pid is not None, "is_ready": self.is_ready}
+
+    @property
+    def is_ready(self) -> bool:
+        """Does it run, reach its ends, and run all its jobs?"""
+        return self.pid is not None and all(reason is None for _, reason in self.checks())

@@ -1,0 +1,113 @@
+"""Run shipper on clocks that go faster: `python tests/accelerated.py ORIGIN START FACTOR run --config FILE`.
+
+ORIGIN is an instant of this machine's monotonic clock, START what the clocks show then, epoch seconds, so that several
+processes share one time. Accelerated are the clocks and waits of Python, and what SQLite calls 'now'. What sockets and
+locked files wait for is real: the peers are.
+
+Not by libfaketime: 0.9.10 does not know sem_clockwait, by which Python's locks wait with a time-out, so that all
+threads would sleep in real time until an accelerated instant.
+"""
+
+import sqlite3
+import sys
+import threading
+import time
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple, Self
+
+from apscheduler.executors import base as executors
+from apscheduler.schedulers import base as schedulers
+
+_monotonic, _sleep, _wait, _connect = time.monotonic, time.sleep, threading.Condition.wait, sqlite3.connect
+
+SHORTEST_SECONDS = 0.005  # real ones; else a wait of an accelerated second, which is nothing, would only burn time
+
+
+class Clock(NamedTuple):
+    """A clock that goes faster than the real one."""
+
+    origin: float
+    start: float
+    factor: float
+
+    @classmethod
+    def starting(cls, start: float, factor: float) -> Self:
+        """Make a clock that shows start now."""
+        return cls(_monotonic(), start, factor)
+
+    def now(self) -> float:
+        """Return what it shows, epoch seconds."""
+        return self.start + (_monotonic() - self.origin) * self.factor
+
+    def real(self, seconds: float) -> float:
+        """Return how long a wait of so many of its seconds takes."""
+        return seconds if seconds <= 0 else max(seconds / self.factor, SHORTEST_SECONDS)
+
+
+def accelerate(clock: Clock) -> None:
+    """Let this process live by a clock."""
+
+    class Accelerated(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(clock.now(), tz)
+
+    def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+        return _wait(self, None if timeout is None else clock.real(timeout))
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        return _connect(*arguments, factory=_Connection, **options)
+
+    _Cursor.clock = clock
+    from shipper import scheduler  # noqa: PLC0415 - it takes the clock by name, as the other two do
+
+    for module in (executors, schedulers, scheduler):
+        vars(module)["datetime"] = Accelerated
+    changed = {
+        time: {"time": clock.now, "monotonic": lambda: clock.now() - clock.start, "sleep": sleeper(clock)},
+        threading.Condition: {"wait": wait},
+        sqlite3: {"connect": connect},
+        sqlite3.dbapi2: {"connect": connect},  # SQLAlchemy's
+    }
+    for owner, names in changed.items():
+        for name, value in names.items():
+            setattr(owner, name, value)
+
+
+def sleeper(clock: Clock) -> Any:
+    """Return a sleep by a clock."""
+    return lambda seconds: _sleep(clock.real(seconds))
+
+
+class _Cursor(sqlite3.Cursor):
+    """A cursor to whose statements it is the time of a clock; functions of Python's instead would be called per row."""
+
+    clock: Clock
+
+    def execute(self, sql: str, *parameters: Any) -> Self:
+        return super().execute(self._at(sql), *parameters)
+
+    def executemany(self, sql: str, *parameters: Any) -> Self:
+        return super().executemany(self._at(sql), *parameters)
+
+    def _at(self, sql: str) -> str:
+        now = f"{self.clock.now()}, 'unixepoch'"
+        return sql.replace("'now'", now).replace("unixepoch()", f"unixepoch({now})")
+
+
+class _Connection(sqlite3.Connection):
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
+
+    def execute(self, *arguments: Any) -> Any:
+        return self.cursor().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> Any:
+        return self.cursor().executemany(*arguments)
+
+
+if __name__ == "__main__":
+    accelerate(Clock(*map(float, sys.argv[1:4])))
+    from shipper.cli import main
+
+    main(sys.argv[4:])

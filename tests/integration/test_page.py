@@ -1,0 +1,138 @@
+"""The page, with real clients: sockets, HTTP, a browser."""
+
+import http.client
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Chromium
+from reports import report, troubled
+
+from shipper.errors import ConfigError
+from shipper.page import Page
+
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """Listen on loopback."""
+    page = Page("127.0.0.1:0", troubled)
+    yield page
+    page.close()
+
+
+def request(page: Page, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+    """Ask once, and return the answer, read to its end."""
+    connection = http.client.HTTPConnection(str(page), timeout=10)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    answer.text = answer.read().decode()  # type: ignore[attr-defined] # beside the answer
+    connection.close()
+    return answer
+
+
+def exchange(end: socket.socket, words: bytes) -> bytes:
+    """Send bytes as they are, and return all that comes."""
+    end.settimeout(10)
+    end.sendall(words)
+    received = b""
+    while part := end.recv(65536):
+        received += part
+    return received
+
+
+def test_headers(page: Page) -> None:
+    """Nothing is kept, nothing else may be loaded, and nobody may frame it."""
+    answer = request(page, "GET", "/")
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Python" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods(page: Page, method: str) -> None:
+    """GET and HEAD only."""
+    answer = request(page, method, "/")
+
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_head(page: Page) -> None:
+    """HEAD is GET without the body."""
+    answer = request(page, "HEAD", "/status")
+
+    assert answer.status == 200
+    assert int(answer.headers["Content-Length"]) > 1000
+    assert answer.text == ""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421)])
+def test_host(page: Page, host: str, status: int) -> None:
+    """A name of somebody else's that leads here gets nothing: DNS rebinding. Mutant: leave it unchecked."""
+    assert request(page, "GET", "/livez", Host=f"{host}:{str(page).rpartition(':')[2]}").status == status
+
+
+def test_garbage_and_silence(page: Page) -> None:
+    """Garbage is refused in a line; who says nothing keeps nobody from an answer."""
+    address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
+    with socket.create_connection(address) as silent, socket.create_connection(address) as end:
+        garbage = exchange(end, b"\x16\x03\x01 <script>\r\n\r\n")
+        assert request(page, "GET", "/livez").status == 200
+        silent.close()
+
+    assert b"<script>" not in garbage
+    with socket.create_connection(address) as end:
+        assert exchange(end, b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 414 ")
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """On a unix socket its group may look; what a killed process left is replaced, and a living one not."""
+    path = tmp_path / "status.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(path))
+    page = Page(f"unix:{path}", report)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.connect(str(path))
+        answer = exchange(end, b"GET /livez HTTP/1.0\r\n\r\n")
+    with pytest.raises(ConfigError, match="somebody listens there already"):
+        Page(f"unix:{path}", report)
+
+    assert answer.endswith(b"\r\n\r\nok\n")
+    assert path.stat().st_mode & 0o777 == 0o660
+    page.close()
+    assert not path.exists()
+
+
+def test_port_in_use(page: Page) -> None:
+    """A port that somebody has is told with a remedy."""
+    with pytest.raises(ConfigError, match="listen at 127"):
+        Page(str(page), report)
+
+
+def test_browser(page: Page, tmp_path: Path) -> None:
+    """Chromium shows it, light and dark, narrow and wide: nothing to scroll sideways, nothing against the policy.
+
+    Mutant: a style attribute, which the policy forbids; a table of fixed width.
+    """
+    backgrounds = set()
+    with Chromium(tmp_path) as chromium:
+        for scheme in ("light", "dark"):
+            for width in (360, 1200):
+                chromium.show(f"http://{page}/", width=width, scheme=scheme)
+                assert chromium.complaints() == []
+                assert chromium.value("document.documentElement.scrollWidth") <= width
+                assert chromium.value("document.querySelectorAll('tbody').length") == len(troubled().jobs)
+                assert chromium.value("document.querySelectorAll('script').length") == 0
+                assert chromium.value("getComputedStyle(document.querySelector('.overall')).fontWeight") == "600"
+                backgrounds.add(chromium.value("getComputedStyle(document.body).backgroundColor"))
+                if SCREENSHOTS:
+                    chromium.screenshot(Path(SCREENSHOTS) / f"{scheme}-{width}.png")
+
+    assert len(backgrounds) == 2

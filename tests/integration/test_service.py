@@ -1,0 +1,229 @@
+"""The running service: what it tells systemd, how it takes another configuration, what hangs and what does not."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import EVENTS, Shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+OTHER = """
+[job.other]
+table = "other"
+id = "id"
+time = "created_at"
+name = "other.{measure}"
+"""
+
+
+class Listener:
+    """Listens as systemd does, and keeps what it heard."""
+
+    def __init__(self, path: Path) -> None:
+        self.heard: list[str] = []
+        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._end.bind(str(path))
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._end.shutdown(socket.SHUT_RD)
+        self._thread.join()
+        self._end.close()
+
+    def said(self, words: str) -> bool:
+        """Was this among what was heard?"""
+        return any(words in line for line in self.heard)
+
+    def _listen(self) -> None:
+        while told := self._end.recv(4096):
+            self.heard += told.decode().splitlines()
+
+
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """Be the systemd of what is started."""
+    listener = Listener(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    yield listener
+    listener.close()
+
+
+def insert(mariadb: MariaDB, rows: int, table: str = "audit_trail") -> None:
+    """Commit rows of this very moment."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {table} (created_at, action) VALUES (UTC_TIMESTAMP(6), %s)", [("login",)] * rows
+        )
+
+
+def total(carbon_cache: CarbonCache, path: str) -> float:
+    """Add up a series as Whisper holds it."""
+    return sum(carbon_cache.sums().get(path, {}).values())
+
+
+def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, object]]:
+    """Return what the running service says of its jobs."""
+    told = json.loads(shipper_app.call("status", "-o", "json").stdout)
+    return {job["job"]: job for job in told["jobs"]}
+
+
+def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
+    """With database and Carbon down it is ready, says what it waits for, and ships everything once they are there.
+
+    Mutant: connect before READY.
+    """
+    mariadb, carbon = MariaDB(tmp_path / "db"), CarbonCache(tmp_path / "carbon", retentions="1m:1d")
+    app = Shipper(tmp_path, url=mariadb.make_database("app"), port=carbon.port)
+    insert(mariadb, 7)
+    mariadb.stop()
+    app.start()
+    wait_for(lambda: listener.said("READY=1"), "READY")
+    wait_for(lambda: listener.said("waiting for source app: observe"), "STATUS")
+    wait_for(lambda: listener.said("waiting for carbon: deliver"), "STATUS")
+
+    mariadb.start()
+    carbon.start()
+    wait_for(lambda: total(carbon, "audit.events.login.count") == 7, "all rows")
+    wait_for(lambda: listener.said("STATUS=1 job, up to date"), "STATUS")
+    assert listener.said("WATCHDOG=1")
+    assert app.stop() == 0
+    assert listener.said("STOPPING=1")
+    carbon.close()
+    mariadb.stop()
+
+
+def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A new job runs, a broken file is refused with its line and changes nothing, SIGHUP does the same as `reload`."""
+    config = shipper_app.config.read_text()
+    shipper_app.start()
+    insert(mariadb, 3)
+    wait_for(lambda: total(carbon_cache, "audit.events.login.count") == 3, "the first rows")
+    before = jobs_of(shipper_app)["events"]
+
+    # good: the old job goes on where it was
+    second = EVENTS.replace("job.events", "job.second").replace("events.{", "second.{")
+    shipper_app.config.write_text(config + second)
+    taken = shipper_app.call("reload")
+    assert (taken.returncode, taken.stdout) == (0, f"{shipper_app.config}: 2 jobs are on schedule\n"), taken.stderr
+    wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 3, "the rows of the second job")
+    assert jobs_of(shipper_app)["events"]["watermark"] == before["watermark"]
+
+    # broken: told with its line, here and in the log
+    shipper_app.config.write_text(config + second + "\n[job.third]\nnonsense = 1\n")
+    refused = shipper_app.call("reload")
+    line = shipper_app.config.read_text().splitlines().index("nonsense = 1") + 1
+    assert refused.returncode == 78
+    assert f"{shipper_app.config}:{line}: " in refused.stderr
+    insert(mariadb, 2)
+    wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 5, "rows after a refusal")
+
+    # by signal: without the second job
+    shipper_app.config.write_text(config)
+    reloads = shipper_app.events().count("config.reloaded")
+    os.kill(shipper_app.pid, signal.SIGHUP)
+    wait_for(lambda: shipper_app.events().count("config.reloaded") > reloads, "config.reloaded")
+    assert jobs_of(shipper_app)["second"]["state"] == "gone"
+    assert shipper_app.stop() == 0
+
+
+def test_reload_to_another_carbon(
+    shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path
+) -> None:
+    """Another [graphite] takes over while rows come, and has all of them. Mutant: keep the old courier."""
+    shipper_app.start()
+    insert(mariadb, 3)
+    wait_for(lambda: total(carbon_cache, "audit.events.login.count") == 3, "the first rows")
+    second = CarbonCache(tmp_path / "second", retentions="1m:1d")
+    second.start()
+    config = shipper_app.config.read_text()
+    shipper_app.config.write_text(config.replace(f"port = {carbon_cache.port}", f"port = {second.port}"))
+    taken = shipper_app.call("reload")
+    insert(mariadb, 4)
+
+    assert taken.returncode == 0, taken.stderr
+    wait_for(lambda: total(second, "audit.events.login.count") == 7, "all rows at the second Carbon")
+    assert shipper_app.stop() == 0
+    second.close()
+
+
+def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another state is another memory, and needs a restart."""
+    shipper_app.start()
+    shipper_app.config.write_text(shipper_app.config.read_text().replace("shipper.db", "elsewhere.db"))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
+    refused = shipper_app.call("reload")
+
+    assert refused.returncode == 78
+    assert "[state] path is another" in refused.stderr
+    assert shipper_app.stop() == 0
+
+
+def test_reload_without_a_service(shipper_app: Shipper) -> None:
+    """Where none runs there is nothing to reload: 3, and how to start it."""
+    refused = shipper_app.call("reload")
+
+    assert refused.returncode == 3
+    assert "systemctl start shipper" in refused.stderr
+
+
+def test_hung_query_blocks_no_other_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """While a table is locked its job is overdue, others go on; then it catches up by itself.
+
+    Mutant: one thread for all jobs of a source.
+    """
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS other")
+        cursor.execute("CREATE TABLE other LIKE audit_trail")
+    shipper_app.config.write_text(shipper_app.config.read_text() + OTHER)
+    shipper_app.start()
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLES audit_trail WRITE")
+        wait_for(lambda: "job.overdue" in shipper_app.events(), "job.overdue")
+        insert(mariadb, 4, "other")
+        wait_for(lambda: total(carbon_cache, "audit.other.count") == 4, "rows of the other job")
+        jobs = jobs_of(shipper_app)
+        assert (jobs["events"]["state"], jobs["other"]["state"]) == ("overdue", "ok")
+        cursor.execute("UNLOCK TABLES")
+    insert(mariadb, 2)
+
+    wait_for(lambda: total(carbon_cache, "audit.events.login.count") == 2, "rows of the job that hung")
+    wait_for(lambda: "job.resumed" in shipper_app.events(), "job.resumed")
+    assert shipper_app.stop() == 0
+
+
+def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
+    """The service's own numbers are in Graphite though nothing was captured, below a node of their own."""
+    shipper_app.start()
+    node = f"audit.shipper.{socket.gethostname().replace('.', '_')}.events"
+    wait_for(lambda: f"{node}.up" in carbon_cache.sums(), "up")
+
+    found = {path.removeprefix(f"{node}.") for path in carbon_cache.sums() if path.startswith(node)}
+    assert found >= {"up", "overdue", "unproven", "series", "rows", "late_rows", "too_late", "datapoints", "failures"}
+    assert found >= {"capture_ms", "deliver_ms"}
+    assert set(carbon_cache.sums()[f"{node}.up"].values()) == {1.0}
+    assert shipper_app.stop() == 0
+
+
+def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """`status` asks the service itself: what fails is told with its remedy."""
+    shipper_app.start()
+    carbon_cache.stop(signal.SIGKILL)
+    insert(mariadb, 1)
+    wait_for(lambda: "delivery.failed" in shipper_app.events(), "delivery.failed")
+    shown = shipper_app.call("status")
+
+    assert shown.returncode == 0
+    assert "failing" in shown.stdout
+    assert "Is carbon-cache up" in shown.stderr
+    assert f"running, process {shipper_app.pid}" in shown.stderr
+    shipper_app.stop()

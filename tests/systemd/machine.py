@@ -1,0 +1,169 @@
+"""A machine that boots a real systemd: a Debian tree in systemd-nspawn, without systemd on the host.
+
+The tree is made once and kept in the user's cache; each boot has a layer of its own above it. It shares the host's
+network, so servers of the test are at 127.0.0.1.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+
+from servers import program
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "deploy/lock/runtime.txt"
+PACKAGES = ("ca-certificates", "dbus", "libnss-systemd", "python3", "python3-venv", "systemd", "systemd-sysv")
+BOOT_SECONDS = 60.0
+_BOOT = """\
+set -e
+mount -t overlay overlay -o lowerdir="$1",upperdir="$2/upper",workdir="$2/work" "$2/root"
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir "/sys/fs/cgroup/$3"
+echo $$ >"/sys/fs/cgroup/$3/cgroup.procs"
+exec systemd-nspawn --quiet --boot --directory="$2/root" --register=no --keep-unit --resolv-conf=off --machine="$3"
+"""
+
+
+def why_not() -> str | None:
+    """Say why this user cannot boot a machine, None if it can."""
+    if os.getuid() != 0:
+        return "systemd-nspawn needs root"
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip() or None
+
+
+class Machine:
+    """A booted tree, with /opt/shipper in it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Lay a layer over the tree, below folder; `boot` starts it."""
+        self._folder = folder
+        self._name = f"shipper-test-{os.getpid()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        for name in ("upper", "work", "root"):
+            (folder / name).mkdir()
+        self._tree = _tree()
+
+    def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
+        """Put a file into the machine, before it boots or while it runs."""
+        if self._process is None:
+            file = self._folder / "upper" / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            file.chmod(mode)
+        else:
+            self.run("mkdir", "-p", str(Path(path).parent))
+            self.run("tee", path, given=text)
+            self.run("chmod", f"{mode:o}", path)
+
+    def copy(self, file: Path, path: str) -> None:
+        """Put a copy of a file into the machine, before it boots."""
+        target = self._folder / "upper" / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+
+    def boot(self) -> None:
+        """Boot, and return once systemd says that all is started."""
+        command = ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._tree), str(self._folder), self._name]
+        with (self._folder / "console.log").open("wb") as console:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        deadline = time.monotonic() + BOOT_SECONDS
+        while self.run("systemctl", "is-system-running", "--wait").stdout.strip() not in {"running", "degraded"}:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"it does not boot: {(self._folder / 'console.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def run(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in it to its end."""
+        leader = self._leader()
+        if leader is None:
+            return subprocess.CompletedProcess(command, 1, "", "it does not run")
+        entering = ["nsenter", f"--target={leader}", "--all", "--", *command]
+        return subprocess.run(
+            entering, input=given, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=120
+        )
+
+    def close(self) -> None:
+        """Switch it off, and remove its layer."""
+        if self._process is None:
+            return
+        self.run("systemctl", "poweroff", "--force")
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _leader(self) -> int | None:
+        """Return its first process, on the host."""
+        assert self._process is not None
+        pid = self._process.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            is_there = children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd"
+        except FileNotFoundError:
+            return None
+        return int(children[0]) if is_there else None
+
+
+def wheel(folder: Path) -> Path:
+    """Build shipper's wheel, and return it."""
+    _call([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(ROOT)])
+    (built,) = folder.glob("shipper-*.whl")
+    return built
+
+
+def _tree() -> Path:
+    """Return the tree for boots, made anew when what it holds is to be another."""
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    key = hashlib.sha256("\n".join((suite, *PACKAGES, LOCK.read_text())).encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipper-tests"
+    tree = cache / key.hexdigest()[:16]
+    if not tree.exists():
+        shutil.rmtree(cache, ignore_errors=True)  # those of other days
+        cache.mkdir(parents=True)
+        made = Path(mkdtemp(dir=cache))
+        _make(made, suite)
+        made.rename(tree)
+    return tree
+
+
+def _make(tree: Path, suite: str) -> None:
+    """Install Debian, and in it an environment with what shipper depends on."""
+    program("systemd-nspawn", "systemd-container")
+    debootstrap = program("debootstrap", "debootstrap")
+    _call([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(tree), _mirror()])
+    tree.chmod(0o755)
+    wheels = tree / "var/tmp/wheels"
+    # made outside: only there is a network with its certificates
+    python = [sys.executable, "-m", "pip", "wheel", "--quiet", "--require-hashes", f"--requirement={LOCK}"]
+    _call([*python, f"--wheel-dir={wheels}"])
+    _call(["chroot", str(tree), "python3", "-m", "venv", "/opt/shipper"])
+    names = [f"/var/tmp/wheels/{file.name}" for file in wheels.iterdir()]
+    _call(["chroot", str(tree), "/opt/shipper/bin/pip", "install", "--quiet", "--no-index", "--no-deps", *names])
+    shutil.rmtree(wheels)
+
+
+def _mirror() -> str:
+    """Return the address from which the host has its packages."""
+    listed = _call(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).splitlines()
+    found = [address for address in listed if "security" not in address]
+    if not found:
+        raise RuntimeError("apt has no list of packages: apt-get update")
+    return found[0]
+
+
+def _call(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:4])}: {(done.stderr or done.stdout)[-2000:]}")
+    return done.stdout

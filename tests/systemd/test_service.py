@@ -1,0 +1,247 @@
+"""The unit as it is shipped, under a real systemd."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import wait_for
+from machine import ROOT, Machine, wheel, why_not
+
+from shipper.demo.carbon_cache import CarbonCache
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")
+
+PASSWORD = "correct-horse-battery-staple"
+CONFIG = """\
+[graphite]
+port = {port}
+retentions = "1m:1d"
+
+[source.app]
+url = "sqlite:////srv/audit.db"
+settle = "1s"
+
+[defaults]
+every = "1s"
+start = "beginning"
+table = "audit_trail"
+id = "id"
+
+[job.events]
+time = "created_at"
+name = "events.{{measure}}"
+"""
+INSERT = """
+import sqlite3, sys
+db = sqlite3.connect("/srv/audit.db")
+db.execute("CREATE TABLE IF NOT EXISTS audit_trail (id INTEGER PRIMARY KEY, created_at TEXT)")
+db.executemany("INSERT INTO audit_trail (created_at) VALUES (datetime('now'))", [()] * int(sys.argv[1]))
+db.commit()
+"""
+WATERMARK = """
+import sqlite3
+(row,) = sqlite3.connect("file:/var/lib/shipper/shipper.db?mode=ro", uri=True).execute("SELECT value FROM watermark")
+print(row[0])
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Boot a machine with the built wheel, the unit and its credentials."""
+    machine = Machine(tmp_path_factory.mktemp("machine"))
+    built = wheel(tmp_path_factory.mktemp("wheel"))
+    machine.write("/etc/systemd/system/shipper.service", (ROOT / "deploy/shipper.service").read_text())
+    machine.write("/etc/shipper/mysql.cnf", f"[client]\nuser = shipper\npassword = {PASSWORD}\n", mode=0o600)
+    machine.copy(built, f"/var/tmp/{built.name}")
+    machine.boot()
+    done = machine.run(
+        "/opt/shipper/bin/pip", "install", "--quiet", "--no-index", "--no-deps", f"/var/tmp/{built.name}"
+    )
+    assert done.returncode == 0, done.stderr
+    machine.run("python3", "-c", INSERT, "0")
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def carbon_cache(tmp_path: Path) -> Iterator[CarbonCache]:
+    """Give a private carbon-cache, not started yet."""
+    server = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def service(machine: Machine, carbon_cache: CarbonCache) -> Iterator[Machine]:
+    """Give a machine on which the service was never started, configured for that Carbon."""
+    machine.run("systemctl", "stop", "shipper")
+    machine.run("systemctl", "reset-failed", "shipper")
+    machine.run("sh", "-c", "rm -rf /var/lib/private/shipper /etc/systemd/system/shipper.service.d")
+    machine.run("systemctl", "daemon-reload")
+    machine.write("/etc/shipper/shipper.toml", CONFIG.format(port=carbon_cache.port))
+    machine.run("rm", "/srv/audit.db")
+    insert(machine, 0)
+    yield machine
+    machine.run("systemctl", "stop", "shipper")
+
+
+def shown(machine: Machine, name: str) -> str:
+    """Return a property of the unit."""
+    return machine.run("systemctl", "show", "--property", name, "--value", "shipper").stdout.strip()
+
+
+def journal(machine: Machine) -> str:
+    """Return what the service logged."""
+    return machine.run("journalctl", "--unit=shipper", "--output=cat").stdout
+
+
+def insert(machine: Machine, rows: int) -> None:
+    """Commit rows of this very moment."""
+    done = machine.run("python3", "-c", INSERT, str(rows))
+    assert done.returncode == 0, done.stderr
+
+
+def total(carbon_cache: CarbonCache) -> float:
+    """Add up the series as Whisper holds it."""
+    return sum(carbon_cache.sums().get("events.count", {}).values())
+
+
+def test_start_and_status(service: Machine, carbon_cache: CarbonCache) -> None:
+    """`systemctl start` returns when it is ready, with Carbon down, too; its status says what it waits for."""
+    started = service.run("systemctl", "start", "shipper")
+    assert started.returncode == 0, started.stderr + journal(service)
+    assert service.run("systemctl", "is-active", "shipper").stdout == "active\n"
+    wait_for(lambda: "waiting for carbon" in shown(service, "StatusText"), "what it waits for")
+    insert(service, 5)
+
+    carbon_cache.start()
+    wait_for(lambda: total(carbon_cache) == 5, "all rows")
+    wait_for(lambda: shown(service, "StatusText") == "1 job, up to date", "up to date")
+
+
+def test_starved_watchdog(service: Machine, carbon_cache: CarbonCache) -> None:
+    """A service that makes no progress is killed and started again."""
+    # a stopped process does not even abort: it is killed after TimeoutAbortSec
+    quick = "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=1s\n"
+    service.write("/etc/systemd/system/shipper.service.d/watchdog.conf", quick)
+    service.run("systemctl", "daemon-reload")
+    service.run("systemctl", "start", "shipper")
+    first = shown(service, "MainPID")
+    service.run("systemctl", "kill", "--signal=STOP", "shipper")
+
+    wait_for(lambda: "Watchdog timeout" in journal(service), "a watchdog that bites")
+    wait_for(lambda: shown(service, "MainPID") not in {first, "0"}, "another process")
+    wait_for(lambda: shown(service, "ActiveState") == "active", "active again")
+    assert int(shown(service, "NRestarts")) >= 1
+
+
+def test_reload_good_and_broken(service: Machine, carbon_cache: CarbonCache) -> None:
+    """`systemctl reload` succeeds once the new configuration runs; else it names file and line, and nothing changes."""
+    carbon_cache.start()
+    service.run("systemctl", "start", "shipper")
+    process = shown(service, "MainPID")
+    service.write("/etc/shipper/conf.d/more.toml", '[job.more]\ntime = "created_at"\nname = "more.{measure}"\n')
+    good = service.run("systemctl", "reload", "shipper")
+    insert(service, 2)
+    wait_for(lambda: "more.count" in carbon_cache.sums(), "the new job")
+
+    service.write("/etc/shipper/conf.d/more.toml", '[job.more]\nname = "more.{measure}"\nevery = "often"\n')
+    broken = service.run("systemctl", "reload", "shipper")
+    service.run("rm", "/etc/shipper/conf.d/more.toml")
+    assert (good.returncode, broken.returncode) == (0, 1)
+    assert "/etc/shipper/conf.d/more.toml:3:" in journal(service)
+    assert (shown(service, "MainPID"), shown(service, "ActiveState")) == (process, "active")
+
+
+def test_broken_configuration_stays_down(service: Machine) -> None:
+    """With a configuration that cannot run it fails with 78 and is not started again and again."""
+    service.write("/etc/shipper/shipper.toml", "[graphite]\n")
+    started = service.run("systemctl", "start", "shipper")
+    wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
+
+    assert started.returncode != 0
+    assert (shown(service, "ExecMainStatus"), shown(service, "NRestarts")) == ("78", "0")
+    assert "/etc/shipper/shipper.toml:1: " in journal(service)
+
+
+def test_credentials_are_nowhere_else(service: Machine) -> None:
+    """The service reads its credential; no other user can, and it stands nowhere that others look."""
+    service.run("systemctl", "start", "shipper")
+    process = shown(service, "MainPID")
+    copy = "/run/credentials/shipper.service/mysql.cnf"
+    reads = service.run("nsenter", f"--target={process}", "--mount", "cat", copy)
+    other = service.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", copy)
+    places = "journalctl; systemctl show shipper; systemctl status shipper; systemctl cat shipper"
+    files = f"cat /proc/{process}/environ /proc/{process}/cmdline; cat /var/lib/shipper/*; ls -R /run/shipper"
+
+    assert PASSWORD in reads.stdout
+    assert other.returncode != 0
+    assert PASSWORD not in service.run("sh", "-c", f"{places}; {files}").stdout
+
+
+def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> None:
+    """After SIGKILL it is started again, goes on from its watermark, and loses and doubles nothing."""
+    carbon_cache.start()
+    service.run("systemctl", "start", "shipper")
+    insert(service, 4)
+    wait_for(lambda: total(carbon_cache) == 4, "the first rows")
+    before = int(service.run("python3", "-c", WATERMARK).stdout)
+    service.run("systemctl", "kill", "--signal=KILL", "shipper")
+    insert(service, 3)
+
+    wait_for(lambda: total(carbon_cache) == 7, "all rows")
+    assert shown(service, "NRestarts") == "1"
+    assert int(service.run("python3", "-c", WATERMARK).stdout) == before + 3
+
+
+def test_stops_in_time(service: Machine) -> None:
+    """It stops well, though Carbon is down and something is not delivered."""
+    service.run("systemctl", "start", "shipper")
+    insert(service, 4)
+    wait_for(lambda: "capture.finished" in journal(service).rpartition("service.started")[2], "a capture")
+    began = time.monotonic()
+    service.run("systemctl", "stop", "shipper")
+
+    assert time.monotonic() - began < 60
+    assert (shown(service, "Result"), shown(service, "ExecMainStatus")) == ("success", "0")
+
+
+def test_sandbox(service: Machine) -> None:
+    """Its state is its own: nobody else may read it, and nothing in it may be executed."""
+    service.run("systemctl", "start", "shipper")
+    process = shown(service, "MainPID")
+    service.run("sh", "-c", "printf '#!/bin/sh\\necho ran' >/var/lib/shipper/x; chmod 755 /var/lib/shipper/x")
+    inside = ("nsenter", f"--target={process}", "--mount")
+
+    assert service.run("stat", "--dereference", "--format=%a", "/var/lib/shipper").stdout == "700\n"
+    assert "ermission denied" in service.run(*inside, "/var/lib/shipper/x").stderr
+    assert "Read-only file system" in service.run(*inside, "touch", "/etc/x").stderr
+    assert set(service.run("sh", "-c", f"grep ^Cap /proc/{process}/status | cut -f2").stdout.split()) == {"0" * 16}
+
+
+@pytest.mark.parametrize(("has_lockdown", "most"), [(False, 1.1), (True, 0.9)])
+def test_exposure(has_lockdown: bool, most: float, machine: Machine) -> None:  # noqa: FBT001 - a table's column
+    """What systemd says of the unit's exposure, and with the drop-in that lists the addresses."""
+    lockdown = (ROOT / "deploy/lockdown.conf").read_text().partition("[Service]\n")[2] if has_lockdown else ""
+    text = (ROOT / "deploy/shipper.service").read_text().replace("\n[Install]", f"\n{lockdown}\n[Install]")
+    machine.write("/tmp/exposed/shipper.service", text)
+    told = machine.run("systemd-analyze", "security", "--offline=true", "/tmp/exposed/shipper.service")
+    score = re.search(r"Overall exposure level for .*: ([\d.]+)", told.stdout)
+
+    assert score is not None, told.stderr
+    assert float(score[1]) <= most
+
+
+def test_unit_is_well_formed() -> None:
+    """Nothing in the unit is unknown to systemd or misspelt, but for what is not installed here."""
+    told = subprocess.run(
+        ["systemd-analyze", "verify", str(ROOT / "deploy/shipper.service")], capture_output=True, text=True, check=False
+    )
+
+    assert [
+        line for line in told.stderr.splitlines() if "shipper.service:" in line and "not executable" not in line
+    ] == []

@@ -1,0 +1,85 @@
+"""The control socket."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shipper.control import Control, ask
+from shipper.errors import ConfigError, NotRunning, ShipperError, StateBusy
+
+
+def refused() -> Mapping[str, Any]:
+    """Refuse, as a reload with a broken file."""
+    raise ConfigError("shipper.toml:3: no such key", hint="Take it out.")
+
+
+def busy() -> Mapping[str, Any]:
+    """Refuse for another reason."""
+    raise StateBusy("reload: a job did not end")
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    """Listen, deeper than a socket's address is long."""
+    folder = tmp_path / ("deep" * 20) / ("deeper" * 10)
+    folder.mkdir(parents=True)
+    control = Control(str(folder / "control.sock"), {"good": lambda: {"jobs": 2}, "refused": refused, "busy": busy})
+    yield control
+    control.close()
+
+
+def test_answer(control: Control) -> None:
+    """A command brings back what it returns. Mutant: bind the path itself, which is too long for an address."""
+    assert len(control.path) > 108
+    assert ask(control.path, "good", timeout=5) == {"jobs": 2}
+
+
+def test_refusal(control: Control) -> None:
+    """A reason comes back as what it is, with its remedy, so that the exit code is right."""
+    with pytest.raises(ConfigError, match=r"shipper\.toml:3: no such key") as caught:
+        ask(control.path, "refused", timeout=5)
+    assert caught.value.hint == "Take it out."
+    with pytest.raises(ShipperError, match="did not end") as other:
+        ask(control.path, "busy", timeout=5)
+    assert not isinstance(other.value, ConfigError)
+
+
+def test_unknown_command(control: Control) -> None:
+    """What it does not know, it says."""
+    with pytest.raises(ShipperError, match="unknown command 'dance'"):
+        ask(control.path, "dance", timeout=5)
+
+
+def test_only_its_user(control: Control) -> None:
+    """Nobody else may open it. Mutant: leave the umask alone."""
+    assert Path(control.path).stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_listens(tmp_path: Path, control: Control) -> None:
+    """Neither where nothing is, nor where a killed process left its socket; a new one takes that over."""
+    with pytest.raises(NotRunning):
+        ask(str(tmp_path / "control.sock"), "good", timeout=5)
+    left = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.bind(str(left))
+    with pytest.raises(NotRunning):
+        ask(str(left), "good", timeout=5)
+    taken = Control(str(left), {"good": lambda: {"jobs": 1}})
+
+    assert ask(str(left), "good", timeout=5) == {"jobs": 1}
+    taken.close()
+    assert not left.exists()
+
+
+def test_who_says_nothing_holds_nobody_up(control: Control) -> None:
+    """A client that connects and is silent does not keep others from their answer."""
+    folder = os.open(Path(control.path).parent, os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.connect(f"/proc/self/fd/{folder}/control.sock")
+
+        assert ask(control.path, "good", timeout=5) == {"jobs": 2}
+    os.close(folder)

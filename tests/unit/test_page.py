@@ -1,0 +1,156 @@
+"""Health, metrics and page, as they are made of a report."""
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from reports import NOW, TROUBLE, job, report, troubled
+
+from shipper.errors import StateBusy
+from shipper.page.answers import answer
+from shipper.page.html import page
+from shipper.report import EndReport, JobState, Report
+
+ENDS = (EndReport("source app", "mysql db1", NOW - 3), EndReport("carbon", "graphite:2003", None, TROUBLE))
+
+
+def samples(of: Report) -> dict[tuple[str, ...], float]:
+    """Read the metrics as Prometheus does, by name and label values."""
+    families = text_string_to_metric_families(answer("/metrics", "", lambda: of).body)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+class Outline(HTMLParser):
+    """What elements a document has, and whether they are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Note it."""
+        self.tags.append(tag)
+        if tag not in {"meta", "link", "col"}:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Be the end of what was opened last."""
+        assert self._open.pop() == tag
+
+
+@pytest.mark.parametrize(
+    ("of", "live", "ready"),
+    [
+        (report(), 200, 200),
+        (report(ends=ENDS), 200, 503),  # a restart does not cure a dead Carbon
+        (report(stuck=("courier",)), 503, 503),
+        (report(job("a", JobState.STOPPED)), 200, 503),
+        (report(job("a", JobState.FAILING, trouble=TROUBLE)), 200, 200),  # it tries again by itself
+        (report(ends=(EndReport("carbon", "x"),)), 200, 503),  # not reached yet
+    ],
+)
+def test_health(of: Report, live: int, ready: int) -> None:
+    """Live asks whether a restart could help, ready whether all ends answer and all jobs run."""
+    assert (answer("/livez", "", lambda: of).status, answer("/readyz", "", lambda: of).status) == (live, ready)
+
+
+def test_readyz_verbose() -> None:
+    """Each check has a line, as Kubernetes writes them, whatever an error holds."""
+    told = answer("/readyz", "verbose", lambda: report(ends=ENDS)).body.splitlines()
+
+    assert told[:2] == ["[+]alive ok", "[+]source app ok"]
+    assert told[2].startswith("[-]carbon failed: read window")
+    assert told[3:] == ["[+]job logins ok", "readyz check failed"]
+
+
+def test_metrics() -> None:
+    """Prometheus reads them: base units, and nothing where nothing is known."""
+    found = samples(troubled())
+
+    assert found["shipper_job_watermark", "ok"] == 8_412_556
+    assert found["shipper_job_behind_ids", "ok"] == 0
+    assert found["shipper_job_complete_until_timestamp_seconds", "ok"] == NOW - 12
+    assert found["shipper_job_state", "held", "held"] == 1
+    assert found["shipper_job_state", "held", "ok"] == 0
+    assert found["shipper_job_unshown_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
+    assert ("shipper_job_watermark", "<b>new</b>") not in found
+    assert (found["shipper_up",], found["shipper_ready",]) == (1, 0)
+
+
+def test_status_is_json() -> None:
+    """`/status` is the report."""
+    told = json.loads(answer("/status", "", troubled).body)
+
+    assert told["is_running"] is True
+    assert told["is_ready"] is False
+    assert told["jobs"][0] | {"totals": []} == {**told["jobs"][0], "totals": []}
+    assert {one["state"] for one in told["jobs"]} == {state.value for state in JobState}
+
+
+def test_page_is_closed_and_escaped() -> None:
+    """Whatever names and errors hold, the document has our elements only. Mutant: do not escape."""
+    outline = Outline(page(troubled()))
+
+    assert "script" not in outline.tags
+    assert (
+        outline.tags.count("b") == page(report()).count("<b>") + page(report()).count("<b ") + len(troubled().jobs) - 1
+    )
+    assert outline.tags.count("table") == 1
+
+
+def test_page_shows_worst_first() -> None:
+    """An operator sees what needs somebody before all that is well, with error, remedy, since when and how often."""
+    shown = page(troubled())
+
+    assert shown.index("■ stopped") < shown.index("✕ failing") < shown.index("▲ late") < shown.index("● ok")
+    assert "Does the job name a column that the table has not?" in shown
+    assert "5 min 40 s" in shown
+    assert "7 times" in shown
+    assert "no time 4, too late 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (report(), "● all is well"),
+        (report(job("a", JobState.NEW)), "▲ of the jobs 1 new"),
+        (report(ends=ENDS), "✕ waiting for carbon"),
+        (report(stuck=("courier",)), "✕ no progress: courier"),
+    ],
+)
+def test_page_says_how_it_does(of: Report, words: str) -> None:
+    """In words, and in the title, not by colour alone."""
+    assert f"<title>{words}" in page(of)
+
+
+def test_sparkline_has_a_bar_for_each_minute_with_rows() -> None:
+    """The highest bar is as high as the picture; nobody knows is not zero."""
+    flat = page(report(job("a", totals=(0,) * 59 + (5,))))
+
+    assert flat.count("<rect") == 1
+    assert 'height="24"' in flat
+    assert "<svg" not in page(report(job("a", totals=())))
+
+
+def test_unknown_path_and_busy_state() -> None:
+    """What is not there is 404; a report that cannot be made is 503 with its reason, and no traceback."""
+
+    def busy() -> Report:
+        raise StateBusy("read state: disk full", hint="Make room.")
+
+    assert answer("/etc/passwd", "", report).status == 404
+    assert answer("/", "", busy)[::2] == (503, "read state: disk full\nMake room.\n")
+
+
+def test_summary() -> None:
+    """`systemctl status` has one line: how many jobs, what is wrong, what it waits for."""
+    behind = job("slow", JobState.LATE, source_max=8_412_600)
+
+    assert report().summary() == "1 job, up to date"
+    assert report(job("a"), behind).summary() == "2 jobs; 1 late; slow 44 ids behind"
+    assert replace(report(), ends=ENDS).summary().startswith("1 job; waiting for carbon: read window")
