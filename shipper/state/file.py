@@ -20,8 +20,9 @@ class StateFile:
         """Open or make the file.
 
         Raises:
-            StateBusy: another process holds it, or it cannot be written.
+            StateBusy: another process holds it, or its disk is full.
             StateCorrupt: it is damaged, foreign or newer.
+            ConfigError: this user may not write there.
         """
         self.path = path
         self._mutex = threading.RLock()  # one connection for all threads

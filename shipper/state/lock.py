@@ -16,15 +16,9 @@ def lock(path: str) -> BinaryIO:
 
     Raises:
         StateBusy: another process has it.
-        ConfigError: the lock cannot be made there.
+        ConfigError: the lock cannot be written there.
     """
-    try:
-        descriptor = make(f"{path}.lock", 0o644)
-    except OSError as error:
-        raise ConfigError(
-            f"open state {path}: {error.strerror}",
-            hint="The directory of [state] path must exist and be writable for this user.",
-        ) from error
+    descriptor = make(f"{path}.lock", 0o644)
     try:
         _flock(descriptor)
     except BlockingIOError as error:
@@ -39,12 +33,21 @@ def lock(path: str) -> BinaryIO:
 
 
 def make(path: str, mode: int) -> int:
-    """Open a file, made if need be, and return its descriptor.
+    """Open a file to write it, made if need be, and return its descriptor.
 
     Made by root it belongs to whom its directory belongs: the service could not use root's.
+
+    Raises:
+        ConfigError: it cannot be written there.
     """
     is_new = not os.path.exists(path)  # noqa: PTH110 - a path is a text here
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise ConfigError(
+            f"open state {path}: {error.strerror}",
+            hint="[state] path and its directory must exist and be writable for this user.",
+        ) from error
     if is_new and os.geteuid() == 0:
         folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
