@@ -123,6 +123,21 @@ def check(file: str, *, offline: bool) -> None:
 
 @main.command()
 @_configured
+def grants(file: str) -> None:
+    """Print what the sources' users must be granted, as SQL for an administrator to paste."""
+    from shipper.config import load
+    from shipper.source.grants import grants as grants_of
+
+    config = load(file)
+    for name in config.sources:
+        access = config.access(name)
+        click.echo(f"-- source {name}: {access}")
+        for statement in grants_of(access, [job.query for job in config.jobs.values() if job.source == name]):
+            click.echo(statement)
+
+
+@main.command()
+@_configured
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="How to show it.")
 def status(file: str, output: str) -> None:
     """Show how each job does, and what fails; 3 when no daemon is running."""

@@ -43,6 +43,7 @@ STEP_SECONDS = 2.0  # a clock that goes wrong by so much between two beats was s
 END_SECONDS = 40.0  # what is in flight has so long to end once told to stop
 DRAIN_SECONDS = 15.0  # and then the rest has so long to be delivered: both are within TimeoutStopSec
 PRUNE_SECONDS = 600.0
+PRUNE_MOST_SECONDS = 6 * PRUNE_SECONDS  # a courier that is never idle does not put it off for ever
 SPREAD_SECONDS = 60  # the first ticks are spread over so long at most
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
@@ -290,7 +291,8 @@ class Service:
 
     def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - one of two callers' only word
         """Do what is to be done between deliveries, and return the seconds until there is more of it."""
-        if is_idle and time.monotonic() - self._pruned > PRUNE_SECONDS:
+        since = time.monotonic() - self._pruned
+        if since > (PRUNE_SECONDS if is_idle else PRUNE_MOST_SECONDS):
             self._pruned = time.monotonic()
             self._pipeline.prune()
         return min(self._self_metrics.send(time.time()), PRUNE_SECONDS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import EVENTS, Shipper, shipper, wait_for
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -41,7 +41,14 @@ def test_help_names_the_commands() -> None:
     assert shown.returncode == 0
     assert "Usage: shipper " in shown.stdout
     assert "Ship counts of an audit trail to Graphite" in shown.stdout
-    assert set(re.findall(r"^  (\w+) ", shown.stdout, re.MULTILINE)) >= {"run", "once", "check", "status", "demo"}
+    assert set(re.findall(r"^  (\w+) ", shown.stdout, re.MULTILINE)) >= {
+        "run",
+        "once",
+        "check",
+        "grants",
+        "status",
+        "demo",
+    }
 
 
 def test_version() -> None:
@@ -300,18 +307,43 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """User and password come from an option file, are enough with SELECT alone, and are shown nowhere."""
-    with mariadb.connect("app") as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'sesame42'")
-        cursor.execute("GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader@'%'")
+    """User and password come from an option file, are enough with what `grants` prints, and are shown nowhere."""
     (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = sesame42\n")
     app = Shipper(tmp_path, url=f"mysql+pymysql://127.0.0.1:{mariadb.port}/app", port=carbon_cache.port)
     app.config.write_text(app.config.read_text().replace('settle = "1s"', 'settle = "1s"\ncredentials = "mysql.cnf"'))
+    comment, *granted = app.call("grants").stdout.splitlines()
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'sesame42'")
+        for statement in granted:
+            cursor.execute(statement)
     insert(mariadb, 4)
     ended, checked = app.call("once"), app.call("check")
 
+    assert comment == f"-- source app: mysql 127.0.0.1:{mariadb.port}/app"
+    assert granted == ["GRANT SELECT (`action`, `created_at`, `id`) ON `app`.`audit_trail` TO 'reader'@'%';"]
     assert (ended.returncode, checked.returncode) == (0, 0), ended.stderr + checked.stdout
     assert "sesame42" not in ended.stderr + checked.stdout + checked.stderr
+
+
+def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """What `grants` prints is enough, in a schema of its own, too."""
+    postgresql.make_database("app")
+    app = Shipper(tmp_path, url=f"postgresql+psycopg://reader@127.0.0.1:{postgresql.port}/app", port=carbon_cache.port)
+    app.config.write_text(app.config.read_text().replace('table = "audit_trail"', 'table = "own.audit_trail"'))
+    with postgresql.connect("app") as connection:
+        connection.execute("DROP ROLE IF EXISTS reader")
+        for statement in (
+            "CREATE ROLE reader LOGIN",
+            "CREATE SCHEMA own",
+            "ALTER TABLE audit_trail SET SCHEMA own",
+            "INSERT INTO own.audit_trail (created_at, action) VALUES (clock_timestamp(), 'login')",
+            *app.call("grants").stdout.splitlines(),
+        ):
+            connection.execute(statement.encode())
+    ended, checked = app.call("once"), app.call("check")
+
+    assert (ended.returncode, checked.returncode) == (0, 0), ended.stderr + checked.stdout
+    assert "captured=1" in ended.stderr
 
 
 def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
