@@ -1,4 +1,4 @@
-# Sourced by deploy/demo and tests/run, at the top of the checkout: makes what they need.
+# Sourced by deploy/demo, deploy/install and tests/run, at the top of the checkout: makes what they need.
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -38,6 +38,11 @@ choose_python() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "shipper needs Python 3.11 or newer."
 }
 
+# Plain Debian has no python3-venv: ensurepip tells, before a directory stands there half made.
+see_to_venv() {
+    "$python" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+}
+
 # environment DIRECTORY LOCK: a virtual environment with what the lock holds and this checkout, made anew when
 # either has changed.
 environment() {
@@ -45,8 +50,7 @@ environment() {
     choose_python
     stamp=$("$python" --version; cat "$lock" pyproject.toml | sha256sum)
     [ "$(cat "$directory/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-    # plain Debian has no python3-venv: ensurepip tells, before a directory stands there half made
-    "$python" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+    see_to_venv
     echo "making the environment $directory"
     rm -rf "$directory"
     "$python" -m venv "$directory"

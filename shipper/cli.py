@@ -111,7 +111,7 @@ def check(file: str, *, offline: bool) -> None:
     from shipper.check import Finding, carbon_rules, findings
     from shipper.config import load
 
-    config = load(file)
+    config = load(file, with_credentials=not offline)
     _say(Finding(is_good=True, text=f"{file}: jobs: {len(config.jobs)}"))
     bad = 0
     for finding in () if offline else findings(config):
@@ -144,7 +144,7 @@ def status(file: str, output: str) -> None:
     from shipper.config import load
     from shipper.status import document, rows, troubles
 
-    told = document(load(file))
+    told = document(load(file, with_credentials=False))
     if output == "json":
         click.echo(json.dumps(told, indent=2))
     else:
@@ -169,7 +169,7 @@ def reload(file: str) -> None:
     if runtime is not None:
         address: str | None = f"{runtime}/control.sock"
     else:
-        held = holder(str(load(file).state.path))
+        held = holder(str(load(file, with_credentials=False).state.path))
         address = held.address if held else None
     if address is None:
         raise NotRunning(f"reload {file}: no shipper runs with its [state]", hint="Start it: systemctl start shipper.")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 
 from shipper.config.problems import Document, Problem, explained, not_toml, report
-from shipper.config.references import KINDS, option_file, resolved
+from shipper.config.references import KINDS, References, option_file
 from shipper.config.related import BUCKET, SOURCE, has_time, related, sources_of
 from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
 from shipper.config.values import holds_password
@@ -60,16 +60,16 @@ class Config:
         )
 
 
-def load(file: str) -> Config:
-    """Read a configuration, and the files of conf.d beside it.
+def load(file: str, *, with_credentials: bool = True) -> Config:
+    """Read a configuration, and the files of conf.d beside it; who connects nowhere needs no credentials.
 
     Raises:
         ConfigError: with a line `FILE:LINE: what is wrong` and a remedy for every problem found.
     """
     folder = Path(file).parent
     documents = [_read(path) for path in (file, *sorted(map(str, folder.glob("conf.d/*.toml"))))]
-    secrets: list[str] = []
-    raw, problems = resolved(_joined(documents), folder, secrets)
+    references = References(folder, with_credentials=with_credentials)
+    raw, problems, secrets = references.resolved(_joined(documents)), references.problems, references.secrets
     problems += [*_job_files(documents), *_passwords(documents[0]), *_default_problems(raw)]
     try:
         parsed = File.model_validate(_with_defaults(raw))

@@ -10,17 +10,47 @@ from shipper.config.problems import Place, Problem
 from shipper.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
+NOT_READ, NOT_READ_URL = "not-read", "mysql://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; readable for this user."
 
 
-def resolved(raw: dict[str, Any], folder: Path, secrets: list[str]) -> tuple[dict[str, Any], list[Problem]]:
-    """Put in what the references of [state], [graphite] and [source.*] lead to; note it in secrets."""
-    problems: list[Problem] = []
-    result = dict(raw)
-    for section in ("state", "graphite", "source"):
-        if section in result:
-            result[section] = _resolved(result[section], (section,), folder, secrets, problems)
-    return result, problems
+class References:
+    """Those of one configuration; credentials may be left out where nothing connects."""
+
+    def __init__(self, folder: Path, *, with_credentials: bool = True) -> None:
+        """Folder is the configuration's."""
+        self.secrets: list[str] = []
+        """What they led to: never to be shown."""
+        self.problems: list[Problem] = []
+        self._folder = folder
+        self._with_credentials = with_credentials
+
+    def resolved(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Put in what the references of [state], [graphite] and [source.*] lead to."""
+        sections = ("state", "graphite", "source")
+        return raw | {section: self._resolved(raw[section], (section,)) for section in sections if section in raw}
+
+    def _resolved(self, value: Any, place: Place) -> Any:
+        if not isinstance(value, dict):
+            return value
+        is_reference = (
+            len(value) == 1 and set(value) <= set(KINDS) and all(isinstance(one, str) for one in value.values())
+        )
+        if not is_reference or place in {("source",), ("graphite", "tags")}:
+            return {key: self._resolved(one, (*place, key)) for key, one in value.items()}
+        ((kind, name),) = value.items()
+        if kind == "credential" and not self._with_credentials:
+            return NOT_READ_URL if place[-1] == "url" else NOT_READ
+        looked: list[str] = []
+        for looked_at, found in _found(kind, name, self._folder):
+            looked.append(looked_at)
+            if found is not None:
+                text = found.rstrip("\n")
+                self.secrets.extend([text] if text else [])
+                return text
+        remedy = f"Looked at: {', '.join(looked)}."
+        self.problems.append(Problem(place, f'{{ {kind} = "{name}" }} leads nowhere', remedy))
+        return None
 
 
 def option_file(name: str, source: str, folder: Path) -> str:
@@ -29,9 +59,7 @@ def option_file(name: str, source: str, folder: Path) -> str:
     Raises:
         ConfigError: there is none, with the places where it was looked for.
     """
-    places = [folder / name]
-    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        places.insert(0, Path(directory) / name)
+    places = _places(name, folder)
     for place in places:
         if place.is_file() and os.access(place, os.R_OK):
             _check_option_file(place)
@@ -42,37 +70,22 @@ def option_file(name: str, source: str, folder: Path) -> str:
     )
 
 
-def _resolved(value: Any, place: Place, folder: Path, secrets: list[str], problems: list[Problem]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    is_reference = len(value) == 1 and set(value) <= set(KINDS) and all(isinstance(one, str) for one in value.values())
-    if not is_reference or place in {("source",), ("graphite", "tags")}:
-        return {key: _resolved(one, (*place, key), folder, secrets, problems) for key, one in value.items()}
-    ((kind, name),) = value.items()
-    looked: list[str] = []
-    for looked_at, found in _found(kind, name, folder):
-        looked.append(looked_at)
-        if found is not None:
-            text = found.rstrip("\n")
-            secrets.extend([text] if text else [])
-            return text
-    remedy = f"Looked at: {', '.join(looked)}." if looked else "CREDENTIALS_DIRECTORY is not set: systemd sets it."
-    problems.append(Problem(place, f'{{ {kind} = "{name}" }} leads nowhere', remedy))
-    return None
-
-
 def _found(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None]]:
     """Yield the places where a reference may lead, and what is there."""
     if kind == "env":
         yield f"the environment variable {name}", os.environ.get(name)
         return
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    base = folder if kind == "file" else Path(directory) if directory else None
-    if base is not None:
+    for place in [folder / name] if kind == "file" else _places(name, folder):
         try:
-            yield str(base / name), (base / name).read_text(encoding="utf-8")
+            yield str(place), place.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            yield f"{base / name} ({getattr(error, 'strerror', None) or 'not a text'})", None
+            yield f"{place} ({getattr(error, 'strerror', None) or 'not a text'})", None
+
+
+def _places(credential: str, folder: Path) -> list[Path]:
+    """Return where a credential may be: systemd's directory, or a file beside the configuration."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return [*([Path(directory) / credential] if directory else []), folder / credential]
 
 
 def _check_option_file(file: Path) -> None:

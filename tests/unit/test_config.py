@@ -172,7 +172,7 @@ def test_load(tmp_path: Path) -> None:
             "variable NO_SUCH",
         ),
         ("[defaults]", 'user = { file = "none" }\n[defaults]', 8, "leads nowhere", "none (No such file"),
-        ("[defaults]", 'user = { credential = "c" }\n[defaults]', 8, "leads nowhere", "CREDENTIALS_DIRECTORY"),
+        ("[defaults]", 'user = { credential = "c" }\n[defaults]', 8, "leads nowhere", "c (No such file"),
         ('by = ["action"]', 'by = ["outcome"]', 17, "{action} is neither a column of `by`", "outcome"),
         ('by = ["action"]', 'by = ["action", "outcome"]', 17, 'the column "outcome" of `by` is missing', "{outcome}"),
         ('"logins.{action}.{measure}"', '"logins..{action}"', 17, "does not give metric paths", "nodes"),
@@ -387,6 +387,24 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (access.url.host, access.url.username, access.url.password) == ("db1.internal", "me", "s3cret:/@")
     assert str(access) == "mysql db1.internal/app"
     assert access.verifies == "verify-identity"
+
+
+def test_credential_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential is systemd's, else a file beside the configuration; who connects nowhere needs none."""
+    source = 'host = "db1.internal"\ndatabase = "app"\npassword = { credential = "pw" }\n'
+    file = write(tmp_path, GOOD.replace('url = "mysql+pymysql://db1.internal/app"\n', source))
+    assert load(file, with_credentials=False).jobs
+    with pytest.raises(ConfigError, match="leads nowhere"):
+        load(file)
+    (tmp_path / "pw").write_text("beside")
+    assert load(file).access("app").url.password == "beside"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "systemd"))
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd/pw").write_text("given")
+
+    assert load(file).access("app").url.password == "given"
+    write(tmp_path, GOOD.replace('"mysql+pymysql://db1.internal/app"', '{ credential = "no-url" }'))
+    assert load(file, with_credentials=False).jobs
 
 
 def test_reference_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
