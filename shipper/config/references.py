@@ -10,7 +10,7 @@ from shipper.config.problems import Place, Problem
 from shipper.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
-NOT_READ, NOT_READ_URL = "not-read", "mysql://not-read/not-read"
+NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; readable for this user."
 
 
