@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from tempfile import mkdtemp
 from servers import program
 
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "deploy/lock/runtime.txt"
 PACKAGES = ("ca-certificates", "dbus", "libnss-systemd", "python3", "python3-venv", "systemd", "systemd-sysv")
 BOOT_SECONDS = 60.0
+CHECKOUT, WHEELS = "/srv/shipper", "/srv/wheels"
 _BOOT = """\
 set -e
 mount -t overlay overlay -o lowerdir="$1",upperdir="$2/upper",workdir="$2/work" "$2/root"
@@ -41,7 +40,7 @@ def why_not() -> str | None:
 
 
 class Machine:
-    """A booted tree, with /opt/shipper in it."""
+    """A booted tree, with what deploy/install needs: the checkout and wheels."""
 
     def __init__(self, folder: Path) -> None:
         """Lay a layer over the tree, below folder; `boot` starts it."""
@@ -64,11 +63,20 @@ class Machine:
             self.run("tee", path, given=text)
             self.run("chmod", f"{mode:o}", path)
 
-    def copy(self, file: Path, path: str) -> None:
-        """Put a copy of a file into the machine, before it boots."""
-        target = self._folder / "upper" / path.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, target)
+    def copy(self, folder: Path, path: str) -> None:
+        """Put a copy of a directory into the machine, before it boots."""
+        shutil.copytree(folder, self._folder / "upper" / path.lstrip("/"))
+
+    def check_out(self, built: Path) -> None:
+        """Put what deploy/install needs into the machine, before it boots: the checkout, and what `wheels` built."""
+        for name in ("deploy", "config"):
+            self.copy(ROOT / name, f"{CHECKOUT}/{name}")
+        self.write(f"{CHECKOUT}/pyproject.toml", (ROOT / "pyproject.toml").read_text())
+        self.copy(built, WHEELS)
+
+    def install(self) -> subprocess.CompletedProcess[str]:
+        """Install shipper, or upgrade it."""
+        return self.run(f"{CHECKOUT}/deploy/install", "--wheels", WHEELS)
 
     def boot(self) -> None:
         """Boot, and return once systemd says that all is started."""
@@ -115,17 +123,16 @@ class Machine:
         return int(children[0]) if is_there else None
 
 
-def wheel(folder: Path) -> Path:
-    """Build shipper's wheel, and return it."""
-    _call([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(ROOT)])
-    (built,) = folder.glob("shipper-*.whl")
-    return built
+def wheels(folder: Path) -> Path:
+    """Build shipper and what it depends on, where there is a network, and return their directory."""
+    _call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
+    return folder
 
 
 def _tree() -> Path:
     """Return the tree for boots, made anew when what it holds is to be another."""
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    key = hashlib.sha256("\n".join((suite, *PACKAGES, LOCK.read_text())).encode())
+    key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipper-tests"
     tree = cache / key.hexdigest()[:16]
     if not tree.exists():
@@ -143,14 +150,6 @@ def _make(tree: Path, suite: str) -> None:
     debootstrap = program("debootstrap", "debootstrap")
     _call([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(tree), _mirror()])
     tree.chmod(0o755)
-    wheels = tree / "var/tmp/wheels"
-    # made outside: only there is a network with its certificates
-    python = [sys.executable, "-m", "pip", "wheel", "--quiet", "--require-hashes", f"--requirement={LOCK}"]
-    _call([*python, f"--wheel-dir={wheels}"])
-    _call(["chroot", str(tree), "python3", "-m", "venv", "/opt/shipper"])
-    names = [f"/var/tmp/wheels/{file.name}" for file in wheels.iterdir()]
-    _call(["chroot", str(tree), "/opt/shipper/bin/pip", "install", "--quiet", "--no-index", "--no-deps", *names])
-    shutil.rmtree(wheels)
 
 
 def _mirror() -> str:

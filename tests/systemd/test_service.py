@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import wait_for
-from machine import ROOT, Machine, wheel, why_not
+from systemd.machine import ROOT, Machine, why_not
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -50,17 +50,13 @@ print(row[0])
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Boot a machine with the built wheel, the unit and its credentials."""
+def machine(tmp_path_factory: pytest.TempPathFactory, built: Path) -> Iterator[Machine]:
+    """Boot a machine with shipper installed, and its credentials."""
     machine = Machine(tmp_path_factory.mktemp("machine"))
-    built = wheel(tmp_path_factory.mktemp("wheel"))
-    machine.write("/etc/systemd/system/shipper.service", (ROOT / "deploy/shipper.service").read_text())
+    machine.check_out(built)
     machine.write("/etc/shipper/mysql.cnf", f"[client]\nuser = shipper\npassword = {PASSWORD}\n", mode=0o600)
-    machine.copy(built, f"/var/tmp/{built.name}")
     machine.boot()
-    done = machine.run(
-        "/opt/shipper/bin/pip", "install", "--quiet", "--no-index", "--no-deps", f"/var/tmp/{built.name}"
-    )
+    done = machine.install()
     assert done.returncode == 0, done.stderr
     machine.run("python3", "-c", INSERT, "0")
     yield machine

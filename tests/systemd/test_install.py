@@ -1,0 +1,119 @@
+"""What `deploy/install` does to a machine: installs, upgrades, refuses, removes; never more."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import connect
+
+import pytest
+from harness import wait_for
+from systemd.machine import CHECKOUT, Machine, why_not
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")
+
+CONFIG = """\
+[graphite]
+port = 9
+retentions = "1m:1d"
+
+[source.app]
+url = "sqlite:////srv/audit.db"
+settle = "1s"
+
+[job.events]
+every = "1s"
+start = "beginning"
+table = "audit_trail"
+id = "id"
+name = "events.{measure}"
+"""
+FILE = "/etc/shipper/shipper.toml"
+BACKUPS = "/var/backups/shipper"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, built: Path) -> Iterator[Machine]:
+    """Boot a machine on which shipper never was, with a database of three rows."""
+    machine = Machine(tmp_path)
+    machine.check_out(built)
+    machine.write("/srv/README", "the database is beside it\n")
+    with connect(tmp_path / "upper/srv/audit.db") as connection:
+        connection.execute("CREATE TABLE audit_trail (id INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO audit_trail VALUES (1), (2), (3)")
+    machine.boot()
+    yield machine
+    machine.close()
+
+
+def output(machine: Machine, command: str) -> str:
+    """Return what a command prints, which must end well."""
+    done = machine.run("sh", "-c", command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def release(machine: Machine) -> str:
+    """Return which release is in use."""
+    return output(machine, "readlink /opt/shipper/bin")
+
+
+def captured(machine: Machine) -> bool:
+    """Has the running service captured all rows?"""
+    return " 3 " in machine.run("shipper", "status").stdout
+
+
+def test_install_upgrade_uninstall(machine: Machine) -> None:
+    """The way of a machine: what is the operator's own is never touched, and nothing runs that was not running."""
+    first = machine.install()
+    assert "systemctl enable --now shipper" in first.stdout, first.stderr
+    assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
+    assert output(machine, "stat --format='%a %U' /etc/shipper/mysql.cnf") == "600 root"
+    assert "jobs: 1" in output(machine, "shipper check --offline")
+    machine.write(FILE, CONFIG)
+    assert "✓ state /var/lib/shipper/shipper.db: not there yet" in machine.run("shipper", "check").stdout
+    output(machine, "systemctl enable --now shipper")
+    wait_for(lambda: captured(machine), "all rows")
+    releases = [release(machine)]
+
+    # an upgrade keeps everything, copies the state, and lets the service go on with the new release
+    process = output(machine, "systemctl show --property=MainPID --value shipper")
+    upgraded = machine.install()
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "shipper 0.1.0 runs." in upgraded.stdout
+    releases.append(release(machine))
+    assert releases[0] != releases[1]
+    assert output(machine, "systemctl show --property=MainPID --value shipper") != process
+    assert captured(machine)
+    assert output(machine, f"cat {FILE}") == CONFIG.strip()
+    copy = output(machine, f"ls {BACKUPS}/*")
+    query = (
+        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT captured FROM watermark').fetchone())"
+    )
+    assert output(machine, f'python3 -c "{query}" {copy}') == "3"
+    assert output(machine, f"stat --format=%a {BACKUPS} {copy}") == "700\n600"
+
+    # a stopped service stays stopped; of the releases those of today and before are left
+    output(machine, "systemctl stop shipper")
+    assert "not started" in machine.install().stdout
+    assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
+    kept = [releases[1], release(machine)]
+    assert sorted(output(machine, "ls /opt/shipper").split()) == sorted(
+        ["bin", *(name.partition("/")[0] for name in kept)]
+    )
+    output(machine, "systemctl start shipper")
+    assert captured(machine)
+
+    # a release that refuses the configuration changes nothing
+    machine.write(FILE, CONFIG.replace("every", "evry"))
+    refused = machine.install()
+    assert refused.returncode == 1
+    assert f"{FILE}:10: " in refused.stderr
+    assert "nothing was changed" in refused.stderr
+    assert release(machine) == kept[1]
+    assert len(output(machine, "ls /opt/shipper").split()) == 3
+
+    output(machine, f"{CHECKOUT}/deploy/install uninstall")
+    assert machine.run("systemctl", "cat", "shipper").returncode != 0
+    assert machine.run("sh", "-c", "ls /opt/shipper /usr/local/bin/shipper").stdout == ""
+    assert output(machine, "ls /etc/shipper /var/lib/shipper/") != ""
+    assert "shipper.db" in output(machine, "ls /var/lib/shipper/")
