@@ -17,7 +17,16 @@ from tempfile import mkdtemp
 from servers import program
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("ca-certificates", "dbus", "libnss-systemd", "python3", "python3-venv", "systemd", "systemd-sysv")
+PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "libnss-systemd",
+    "python3",
+    "python3-venv",
+    "sqlite3",
+    "systemd",
+    "systemd-sysv",
+)
 BOOT_SECONDS = 60.0
 CHECKOUT, WHEELS = "/srv/shipper", "/srv/wheels"
 _BOOT = """\

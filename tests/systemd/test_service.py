@@ -54,7 +54,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, built: Path) -> Iterator[M
     """Boot a machine with shipper installed, and its credentials."""
     machine = Machine(tmp_path_factory.mktemp("machine"))
     machine.check_out(built)
-    machine.write("/etc/shipper/mysql.cnf", f"[client]\nuser = shipper\npassword = {PASSWORD}\n", mode=0o600)
     machine.boot()
     done = machine.install()
     assert done.returncode == 0, done.stderr
@@ -78,6 +77,7 @@ def service(machine: Machine, carbon_cache: CarbonCache) -> Iterator[Machine]:
     machine.run("systemctl", "reset-failed", "shipper")
     machine.run("sh", "-c", "rm -rf /var/lib/private/shipper /etc/systemd/system/shipper.service.d")
     machine.run("systemctl", "daemon-reload")
+    machine.write("/etc/shipper/mysql.cnf", f"[client]\nuser = shipper\npassword = {PASSWORD}\n", mode=0o600)
     machine.write("/etc/shipper/shipper.toml", CONFIG.format(port=carbon_cache.port))
     machine.run("rm", "/srv/audit.db")
     insert(machine, 0)
@@ -93,6 +93,14 @@ def shown(machine: Machine, name: str) -> str:
 def journal(machine: Machine) -> str:
     """Return what the service logged."""
     return machine.run("journalctl", "--unit=shipper", "--output=cat").stdout
+
+
+def blocks(section: str) -> list[str]:
+    """Return the commands that a section of the handbook shows."""
+    text = (ROOT / "deploy/README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return [
+        re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    ]
 
 
 def insert(machine: Machine, rows: int) -> None:
@@ -177,6 +185,47 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
     assert PASSWORD in reads.stdout
     assert other.returncode != 0
     assert PASSWORD not in service.run("sh", "-c", f"{places}; {files}").stdout
+
+
+def test_encrypted_credentials(service: Machine) -> None:
+    """What the handbook says of encrypting them, as it stands there."""
+    encrypt, by_hand = blocks("Credentials")[1:3]
+    service.run("systemctl", "start", "shipper")
+    done = service.run("sh", "-ec", encrypt)
+    assert done.returncode == 0, done.stderr
+    copy = service.run(
+        "nsenter",
+        f"--target={shown(service, 'MainPID')}",
+        "--mount",
+        "cat",
+        "/run/credentials/shipper.service/mysql.cnf",
+    )
+    found = service.run("sh", "-c", "grep -r correct-horse /etc")
+    checked = service.run("sh", "-ec", by_hand)
+
+    assert PASSWORD in copy.stdout
+    assert found.stdout == ""
+    assert "✓ source app" in checked.stdout, checked.stderr
+
+
+def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
+    """What the handbook says of them, as it stands there: the service goes on from the copy, and all is counted."""
+    backup, restore = blocks("Backup and restore")
+    carbon_cache.start()
+    service.run("systemctl", "start", "shipper")
+    insert(service, 4)
+    wait_for(lambda: total(carbon_cache) == 4, "the first rows")
+    service.run("mkdir", "-p", "/var/backups")
+    saved = service.run("sh", "-ec", backup)
+    assert saved.returncode == 0, saved.stderr
+    insert(service, 2)
+    wait_for(lambda: total(carbon_cache) == 6, "more rows")
+    restored = service.run("sh", "-ec", restore)
+    assert restored.returncode == 0, restored.stderr
+    insert(service, 1)
+
+    wait_for(lambda: total(carbon_cache) == 7, "all rows, once")
+    assert int(service.run("python3", "-c", WATERMARK).stdout) == 7
 
 
 def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> None:

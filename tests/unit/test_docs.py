@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
+from shipper.check import carbon_rules
 from shipper.cli import main
 from shipper.config import load
 from shipper.render import path_of
@@ -45,6 +46,15 @@ def test_readme_configuration_loads(tmp_path: Path) -> None:
     paths = {path_of(wanted, (action,), "count") for action in ("login", "totp")}
 
     assert paths == set(re.findall(r"`(audit\.[^`]+)`", README))
+
+
+@pytest.mark.parametrize("name", ["storage-schemas.conf", "storage-aggregation.conf"])
+def test_carbon_samples(name: str) -> None:
+    """What carbon's samples say is what `check` prints for the reference configuration."""
+    sample = "".join(f"{line}\n" for line in (ROOT / "deploy" / name).read_text().splitlines() if "#" not in line)
+
+    assert f"# {name}, " in carbon_rules(load(str(ROOT / "config/shipper.toml")))
+    assert sample in carbon_rules(load(str(ROOT / "config/shipper.toml")))
 
 
 @pytest.mark.parametrize("command", ["./deploy/demo", "./tests/run"])
