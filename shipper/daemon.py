@@ -23,28 +23,22 @@ from shipper.control import Control
 from shipper.delivery import Delivery, drain
 from shipper.errors import ConfigError, ShipperError, StateBusy
 from shipper.journal import Trouble, logger
-from shipper.model import Job
 from shipper.page import Page
 from shipper.pipeline import Exchange, Pipeline, composed, open_carbon
 from shipper.reload import prepared
 from shipper.report import Report
-from shipper.scheduler import Scheduler
+from shipper.schedule import Schedule
 from shipper.selfmetrics import Counts, SelfMetrics
-from shipper.source import Source
 from shipper.state.standing import series_counts
 from shipper.vitals import Vitals
-from shipper.worker import Worker
 
 BEAT_SECONDS = 5.0
 TOLD_BEATS = 3  # systemd hears how things are with every third beat
-PULSE = "scheduler"  # a call like any other, which shows that the scheduler calls
-PULSE_MOST_SECONDS = 30.0
 STEP_SECONDS = 2.0  # a clock that goes wrong by so much between two beats was set, not adjusted
 END_SECONDS = 40.0  # what is in flight has so long to end once told to stop
 DRAIN_SECONDS = 15.0  # and then the rest has so long to be delivered: both are within TimeoutStopSec
 PRUNE_SECONDS = 600.0
 PRUNE_MOST_SECONDS = 6 * PRUNE_SECONDS  # a courier that is never idle does not put it off for ever
-SPREAD_SECONDS = 60  # the first ticks are spread over so long at most
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -73,11 +67,10 @@ class Service:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._scheduler = Scheduler(self._skipped)
         self._delivery = Delivery(pipeline, self._chore)
-        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._scheduler.next_call, started_at=time.time())
+        self._schedule = Schedule(pipeline, self._delivery)
+        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick, started_at=time.time())
         self._self_metrics = self._new_self_metrics()
-        self._pulsed = time.monotonic()
         self._parted = time.time() - time.monotonic()
         self._pruned = time.monotonic()
         self._stuck = Trouble("service.stuck", "service.unstuck")
@@ -94,15 +87,12 @@ class Service:
     def start(self) -> None:
         """Put everything to work."""
         pipeline = self._pipeline
-        self._scheduler.lane(PULSE, 1)
-        self._scheduler.every(int(BEAT_SECONDS), self._pulse, name=PULSE, lane=PULSE)
-        self._schedule(pipeline.config, {}, {})
         runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
         control = Control(f"{runtime}/control.sock", {"reload": self.reload, "status": self._document})
         self._opened.callback(control.close)
         pipeline.state.announce(control.path)
         self._open_page(f"unix:{runtime}/status.sock")
-        self._scheduler.start()
+        self._schedule.start()
         self._delivery.start()
         logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
         systemd.notify(READY=1, STATUS=f"{len(pipeline.workers)} jobs are on schedule")
@@ -147,7 +137,7 @@ class Service:
         if not is_idle:
             busy = ",".join(worker.job.name for worker in workers if not worker.is_idle)
             logger().warning("capture.abandoned", jobs=busy, seconds=END_SECONDS)
-        self._scheduler.stop(wait=is_idle)
+        self._schedule.stop(wait=is_idle)
         has_ended = self._delivery.stop(seconds=END_SECONDS)
         if has_ended and not self._delivery.has_failed:
             drain(self._pipeline, seconds=DRAIN_SECONDS)
@@ -183,7 +173,7 @@ class Service:
         before = (pipeline.config, pipeline.workers, pipeline.sources)
         try:
             made.commit()
-            self._schedule(*before)
+            self._schedule.change(*before)
             self._vitals.loaded_at = time.time()
             if pipeline.config.graphite != before[0].graphite:
                 self._self_metrics = self._new_self_metrics(self._self_metrics.told)
@@ -199,41 +189,6 @@ class Service:
         with suppress(ShipperError):
             self.reload()
 
-    def _schedule(self, config: Config, workers: Mapping[str, Worker], sources: Mapping[str, Source]) -> None:
-        """Bring the schedule from what it was, by configuration, workers and sources, to what it is to be."""
-        pipeline, scheduler = self._pipeline, self._scheduler
-        for name, source in pipeline.sources.items():
-            if sources.get(name) is not source:
-                scheduler.lane(name, pipeline.config.sources[name].connections)
-        for name in workers.keys() - pipeline.workers.keys():
-            scheduler.forget(name)
-        new = [
-            worker
-            for name, worker in pipeline.workers.items()
-            if name not in workers or _times(config.jobs[name]) != _times(pipeline.config.jobs[name])
-        ]
-        for number, worker in enumerate(new):
-            job, tick = worker.job, partial(self._tick, worker.job.name)
-            if job.cron is not None:
-                scheduler.cron(job.cron, job.cron_zone, tick, name=job.name, lane=job.source)
-            elif job.every is not None:
-                offset = min(job.every, SPREAD_SECONDS) * number / len(new)
-                scheduler.every(job.every, tick, name=job.name, lane=job.source, offset=offset)
-
-    def _tick(self, name: str) -> None:
-        """Let the worker that has the job now tick."""
-        worker = self._pipeline.workers.get(name)
-        if worker is not None:
-            worker.tick(partial(self._scheduler.later, lane=worker.job.source), self._delivery.wake)
-
-    def _skipped(self, name: str) -> None:
-        worker = self._pipeline.workers.get(name)
-        if worker is not None:
-            worker.overdue()
-
-    def _pulse(self) -> None:
-        self._pulsed = time.monotonic()
-
     def _follow_clock(self) -> None:
         """See whether the wall clock was set: what is planned by it would come late, or not before it has caught up."""
         parted = time.time() - time.monotonic()
@@ -242,7 +197,7 @@ class Service:
             return
         logger().info("clock.stepped", seconds=round(step, 1))
         if step < 0:
-            self._scheduler.shift(-step)
+            self._schedule.shift(-step)
 
     def _watch(self) -> None:
         """Feed the watchdog, unless something hangs that a restart would cure."""
@@ -258,7 +213,7 @@ class Service:
         stuck = [f"job {name}" for name, worker in list(self._pipeline.workers.items()) if worker.is_stuck]
         if self._delivery.is_stuck and not self._reloading.locked():
             stuck.append("courier")
-        if time.monotonic() - self._pulsed > PULSE_MOST_SECONDS:
+        if self._schedule.is_stuck:
             stuck.append("scheduler")
         return tuple(stuck)
 
@@ -296,11 +251,6 @@ class Service:
             self._pruned = time.monotonic()
             self._pipeline.prune()
         return min(self._self_metrics.send(time.time()), PRUNE_SECONDS)
-
-
-def _times(job: Job) -> tuple[object, ...]:
-    """Return when a job ticks, and where."""
-    return (job.every, job.cron, job.cron_zone, job.source)
 
 
 def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:

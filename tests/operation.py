@@ -24,6 +24,8 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 START = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
 SETTLED = DAY + 2 * HOUR  # `keep`, the slot of the last archive, and time to prune
 PACE_SECONDS = 0.05  # real ones between what the writer does
+GROWS = {"series": float("inf"), "repair": 3.0}
+"""A path keeps its owner, whether it comes again or not; repairs wait for their turn."""
 KINDS, PERIOD = 12, 6 * HOUR  # of actions, and how long it takes until the same ones are seen again
 
 SCHEMA = """
@@ -302,8 +304,7 @@ class Day:
         found["state"] = (most, later, 1.05 * most + (64 << 10))
         for name in self.samples[0].tables:
             most, later = (max(sample.tables[name] for sample in part) for part in (before, after))
-            # a path keeps its owner, whether it comes again or not
-            found[f"rows of {name}"] = (most, later, float("inf") if name == "series" else 1.1 * most + 20)
+            found[f"rows of {name}"] = (most, later, GROWS.get(name, 1.1) * most + 20)
         return found
 
     def faults(self) -> list[str]:
