@@ -211,7 +211,7 @@ class Service:
 
     def _stuck_parts(self) -> tuple[str, ...]:
         stuck = [f"job {name}" for name, worker in list(self._pipeline.workers.items()) if worker.is_stuck]
-        if self._delivery.is_stuck and not self._reloading.locked():
+        if self._delivery.is_stuck or (self._delivery.is_gone and not self._reloading.locked()):
             stuck.append("courier")
         if self._schedule.is_stuck:
             stuck.append("scheduler")

@@ -55,20 +55,23 @@ class Delivery:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(seconds)
-        return self._thread is None or not self._thread.is_alive()
+        return self.is_gone
 
     def resume(self) -> None:
         """Go on after all."""
         self._stopping.clear()
-        if self._thread is None or not self._thread.is_alive():
+        if self.is_gone:
             self.start()
 
     @property
+    def is_gone(self) -> bool:
+        """Is there no courier?"""
+        return self._thread is None or not self._thread.is_alive()
+
+    @property
     def is_stuck(self) -> bool:
-        """Does a step take far longer than its time-outs allow, or is there no courier?"""
+        """Does a step take far longer than its time-outs allow?"""
         began = self._step_began
-        if self._thread is None or not self._thread.is_alive():
-            return True
         return began is not None and time.monotonic() - began > STUCK_TIMEOUTS * self._pipeline.config.graphite.timeout
 
     def _run(self) -> None:

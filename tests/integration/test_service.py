@@ -214,6 +214,29 @@ def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
     assert shipper_app.stop() == 0
 
 
+@pytest.mark.parametrize(("part", "named"), [("courier", "courier"), ("job", "job events"), ("scheduler", "scheduler")])
+def test_watchdog_starves(
+    part: str, named: str, database: str, carbon_cache: CarbonCache, tmp_path: Path, listener: Listener
+) -> None:
+    """What no longer comes forward is named in the log, and the watchdog gets nothing more. Mutant: feed it always."""
+    program = (str(Path(__file__).parents[1] / "hanging.py"), part)
+    app = Shipper(tmp_path, url=database, port=carbon_cache.port, program=program)
+    app.config.write_text(app.config.read_text().replace('timeout = "5s"', 'timeout = "1s"').replace('"10s"', '"1s"'))
+    try:
+        app.start()
+        wait_for(lambda: "service.stuck" in app.events(), "service.stuck")
+        assert f"no progress: {named}" in app.text()
+        before = listener.heard.count("WATCHDOG=1")
+        # the main thread looks at all parts each time that a signal comes
+        for times in range(1, 4):
+            os.kill(app.pid, signal.SIGHUP)
+            wait_for(lambda: listener.heard.count("RELOADING=1") == times, "a reload")  # noqa: B023
+        assert listener.heard.count("WATCHDOG=1") == before
+        assert "service.unstuck" not in app.events()
+    finally:
+        app.stop(signal.SIGKILL)
+
+
 def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """`status` asks the service itself: what fails is told with its remedy."""
     shipper_app.start()

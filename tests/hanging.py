@@ -1,0 +1,30 @@
+"""Run shipper with a part that hangs for ever: `python tests/hanging.py courier|job|scheduler run --config FILE`.
+
+What hangs is real code that meets something which never returns; what is allowed to it is less than in earnest.
+"""
+
+import sys
+import threading
+
+from shipper import delivery, schedule, worker
+from shipper.cli import main
+
+
+def _hang(*_arguments: object) -> None:
+    threading.Event().wait()
+
+
+def hang(part: str) -> None:
+    """Let it hang from the start."""
+    changed: dict[str, dict[tuple[object, str], object]] = {
+        "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
+        "job": {(worker.Worker, "_observe"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
+        "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
+    }
+    for (owner, name), value in changed[part].items():
+        setattr(owner, name, value)
+
+
+if __name__ == "__main__":
+    hang(sys.argv[1])
+    main(sys.argv[2:])
