@@ -123,7 +123,8 @@ def check(file: str, *, offline: bool) -> None:
 
 @main.command()
 @_configured
-def grants(file: str) -> None:
+@click.option("--host", default="%", show_default=True, help="From where a MySQL account may connect.")
+def grants(file: str, host: str) -> None:
     """Print what the sources' users must be granted, as SQL for an administrator to paste."""
     from shipper.config import load
     from shipper.source.grants import grants as grants_of
@@ -131,8 +132,9 @@ def grants(file: str) -> None:
     config = load(file)
     for name in config.sources:
         access = config.access(name)
+        queries = [job.query for job in config.jobs.values() if job.source == name]
         click.echo(f"-- source {name}: {access}")
-        for statement in grants_of(access, [job.query for job in config.jobs.values() if job.source == name]):
+        for statement in grants_of(access, queries, host=host):
             click.echo(statement)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from pymysql.constants import CR, ER
+from pymysql.optionfile import Parser
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -140,6 +141,15 @@ def server_of(connection: sa.Connection) -> str | None:
         return None  # an older MariaDB has none, or this user may not ask
 
 
+def option(access: Access, name: str) -> str | None:
+    """Return an option of the option file's [client], if it has it."""
+    options = Parser()
+    if access.option_file:
+        options.read(access.option_file, encoding="utf-8")
+    found: str | None = options.get("client", name) if options.has_option("client", name) else None
+    return found
+
+
 def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
     """Say in one line what the driver said; never the statement's values."""
     original = error.orig
@@ -167,6 +177,8 @@ def _mysql(access: Access) -> dict[str, Any]:
     }
     if access.option_file:
         arguments["read_default_file"] = access.option_file
+    if password := access.url.password or option(access, "password"):
+        arguments["password"] = password.encode()  # as servers have it; PyMySQL would take Latin-1
     if "unix_socket" not in access.url.query and access.url.host is None:
         arguments["host"] = "127.0.0.1"
     if access.verifies != "off":

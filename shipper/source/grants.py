@@ -3,24 +3,26 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from pymysql.optionfile import Parser
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from shipper.model import Query
-from shipper.source.connect import Access
+from shipper.source.connect import Access, option
 from shipper.source.statement import table_of
 
 DEFAULT_USER = "shipper"
 
 
-def grants(access: Access, queries: Iterable[Query]) -> Iterator[str]:
-    """Write a GRANT for each table, and a comment where columns stand in SQL that is the operator's own."""
+def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[str]:
+    """Write a GRANT for each table, and a comment where columns stand in SQL that is the operator's own.
+
+    Host is that of a MySQL account: from where it may connect.
+    """
     queries = list(queries)
     kind, quote = access.kind, access.url.get_dialect()().identifier_preparer
     if kind == "sqlite":
         yield f"-- {access.url.database} must be readable for the user that shipper runs as"
         return
-    user = _account(kind, _user(access), quote)
+    user = _account(kind, access.url.username or option(access, "user") or DEFAULT_USER, host, quote)
     columns: dict[str, set[str]] = defaultdict(set)
     for query in queries:
         columns[query.table] |= {query.id} if query.sql else {column.name for column in table_of(query).columns}
@@ -37,16 +39,7 @@ def grants(access: Access, queries: Iterable[Query]) -> Iterator[str]:
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
 
-def _user(access: Access) -> str:
-    options = Parser()
-    if access.option_file:
-        options.read(access.option_file)
-    known: str | None = options.get("client", "user") if options.has_option("client", "user") else None
-    return access.url.username or known or DEFAULT_USER
-
-
-def _account(kind: str, user: str, quote: IdentifierPreparer) -> str:
+def _account(kind: str, user: str, host: str, quote: IdentifierPreparer) -> str:
     if kind == "postgresql":
         return quote.quote_identifier(user)
-    name = user.replace("'", "''")
-    return f"'{name}'@'%'"
+    return "@".join("'{}'".format(part.replace("'", "''")) for part in (user, host))

@@ -308,12 +308,12 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
     """User and password come from an option file, are enough with what `grants` prints, and are shown nowhere."""
-    (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = sesame42\n")
+    (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = s€säme#42\n")
     app = Shipper(tmp_path, url=f"mysql+pymysql://127.0.0.1:{mariadb.port}/app", port=carbon_cache.port)
     app.config.write_text(app.config.read_text().replace('settle = "1s"', 'settle = "1s"\ncredentials = "mysql.cnf"'))
     comment, *granted = app.call("grants").stdout.splitlines()
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 'sesame42'")
+        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 's€säme#42'")
         for statement in granted:
             cursor.execute(statement)
     insert(mariadb, 4)
@@ -322,7 +322,7 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
     assert comment == f"-- source app: mysql 127.0.0.1:{mariadb.port}/app"
     assert granted == ["GRANT SELECT (`action`, `created_at`, `id`) ON `app`.`audit_trail` TO 'reader'@'%';"]
     assert (ended.returncode, checked.returncode) == (0, 0), ended.stderr + checked.stdout
-    assert "sesame42" not in ended.stderr + checked.stdout + checked.stderr
+    assert "s€säme#42" not in ended.stderr + checked.stdout + checked.stderr
 
 
 def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
