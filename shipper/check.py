@@ -79,7 +79,13 @@ def _aggregation(config: Config, kind: Kind) -> str:
 
 def _state(config: Config) -> Iterator[Finding]:
     path = Path(config.state.path)
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except PermissionError:
+        remedy = "Ask as the user that shipper runs as, or as root."
+        yield Finding(is_good=False, text=f"state {path}: this user may not look", remedy=remedy)
+        return
+    if not exists:
         if not path.parent.is_dir():
             remedy = "Make its directory, owned by the user that shipper runs as."
         elif not os.access(path.parent, os.W_OK | os.X_OK):

@@ -7,11 +7,13 @@ network, so servers of the test are at 127.0.0.1.
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from tempfile import mkdtemp
 
 from servers import program
@@ -54,7 +56,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         """Lay a layer over the tree, below folder; `boot` starts it."""
         self._folder = folder
-        self._name = f"shipper-test-{os.getpid()}"
+        self._name = f"shipper-test-{token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("upper", "work", "root"):
             (folder / name).mkdir()
@@ -136,6 +138,14 @@ def wheels(folder: Path) -> Path:
     """Build shipper and what it depends on, where there is a network, and return their directory."""
     _call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
     return folder
+
+
+def handbook(section: str) -> list[str]:
+    """Return the commands that a section of the handbook shows."""
+    text = (ROOT / "deploy/README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return [
+        re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    ]
 
 
 def _tree() -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import wait_for
-from systemd.machine import ROOT, Machine, why_not
+from systemd.machine import ROOT, Machine, handbook, why_not
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -93,14 +93,6 @@ def shown(machine: Machine, name: str) -> str:
 def journal(machine: Machine) -> str:
     """Return what the service logged."""
     return machine.run("journalctl", "--unit=shipper", "--output=cat").stdout
-
-
-def blocks(section: str) -> list[str]:
-    """Return the commands that a section of the handbook shows."""
-    text = (ROOT / "deploy/README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return [
-        re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
-    ]
 
 
 def insert(machine: Machine, rows: int) -> None:
@@ -189,7 +181,7 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
 
 def test_encrypted_credentials(service: Machine) -> None:
     """What the handbook says of encrypting them, as it stands there."""
-    encrypt, by_hand = blocks("Credentials")[1:3]
+    encrypt, by_hand = handbook("Credentials")[1:3]
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
     assert done.returncode == 0, done.stderr
@@ -210,7 +202,7 @@ def test_encrypted_credentials(service: Machine) -> None:
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
     """What the handbook says of them, as it stands there: the service goes on from the copy, and all is counted."""
-    backup, restore = blocks("Backup and restore")
+    backup, restore = handbook("Backup and restore")
     carbon_cache.start()
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
