@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ class Finding(NamedTuple):
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Look at the state, at the sources with the queries of their jobs, and at Carbon."""
+    """Look at the file, at the state, at the sources with the queries of their jobs, and at Carbon."""
+    yield from _file(config.file)
     yield from _state(config)
     for name in config.sources:
         yield from _source(config, name)
@@ -75,6 +77,15 @@ def _aggregation(config: Config, kind: Kind) -> str:
         return ""
     pattern = "|".join(f"^{path}$" for path in paths)
     return f"[shipper-{kind}]\npattern = {pattern}\nxFilesFactor = 0\naggregationMethod = {kind}\n\n"
+
+
+def _file(file: str) -> Iterator[Finding]:
+    """Say if root sees a configuration that the service would not."""
+    found = Path(file).stat()
+    is_for_group = found.st_gid != 0 and found.st_mode & stat.S_IRGRP
+    if found.st_uid == os.geteuid() == 0 and not is_for_group and not found.st_mode & stat.S_IROTH:
+        remedy = f"The service is another user: chmod 644 {file}. A secret has no place in it."
+        yield Finding(is_good=False, text=f"{file}: only root can read it", remedy=remedy)
 
 
 def _state(config: Config) -> Iterator[Finding]:

@@ -112,8 +112,9 @@ class CarbonCache:
                 finest = whisper.info(str(file))["archives"][0]
             except whisper.CorruptWhisperFile:
                 continue  # carbon is just making it
-            since = int(time.time()) - finest["retention"]
-            (start, end, step), values = whisper.fetch(str(file), since, archiveToSelect=finest["secondsPerPoint"])
+            step = finest["secondsPerPoint"]
+            now = int(time.time()) + step  # the slot of this moment, too
+            (start, end, _), values = whisper.fetch(str(file), now - finest["retention"], now=now, archiveToSelect=step)
             slots = zip(range(start, end, step), values, strict=True)
             path = ".".join(file.relative_to(storage).with_suffix("").parts)
             found[path] = {slot: value for slot, value in slots if value is not None}

@@ -1,12 +1,12 @@
 """What `deploy/install` does to a machine: installs, upgrades, refuses, removes; never more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from sqlite3 import connect
 
 import pytest
 from harness import wait_for
-from systemd.machine import CHECKOUT, Machine, handbook, why_not
+from systemd.machine import CHECKOUT, WHEELS, Machine, handbook, why_not
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")
@@ -28,7 +28,7 @@ id = "id"
 name = "events.{measure}"
 """
 FILE = "/etc/shipper/shipper.toml"
-BACKUPS = "/var/backups/shipper"
+COPIES = "/var/backups/shipper"
 
 
 @pytest.fixture
@@ -64,44 +64,67 @@ def captured(machine: Machine) -> bool:
 
 def test_install_upgrade_uninstall(machine: Machine) -> None:
     """The way of a machine: what is the operator's own is never touched, and nothing runs that was not running."""
+    install_and_check(machine)
+    releases = [release(machine), upgrade_running(machine)]
+    releases.append(upgrade_stopped(machine))
+    # the one before serves again as the handbook says
+    output(machine, handbook("Upgrade and remove")[0])
+    assert captured(machine)
+    assert release(machine) == releases[1]
+    refuse(machine, releases)
+    uninstall(machine)
+
+
+def install_and_check(machine: Machine) -> None:
+    """Install; nothing is started, and what `check` says leads to a service that runs."""
     first = machine.install()
     assert "systemctl enable --now shipper" in first.stdout, first.stderr
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
     assert output(machine, "stat --format='%a %U' /etc/shipper/mysql.cnf") == "600 root"
     assert "jobs: 1" in output(machine, "shipper check --offline")
     machine.write(FILE, CONFIG)
-    assert "✓ state /var/lib/shipper/shipper.db: not there yet" in machine.run("shipper", "check").stdout
+    output(machine, f"chmod 600 {FILE}")
+    assert f"✗ {FILE}: only root can read it" in machine.run("shipper", "check").stdout
+    output(machine, f"chmod 644 {FILE}")
+    checked = machine.run("shipper", "check").stdout
+    assert "✓ state /var/lib/shipper/shipper.db: not there yet" in checked
+    assert "only root" not in checked
+    other = machine.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "shipper", "check")
+    assert "this user may not look" in other.stdout + other.stderr
     output(machine, "systemctl enable --now shipper")
     wait_for(lambda: captured(machine), "all rows")
-    releases = [release(machine)]
 
-    # an upgrade keeps everything, copies the state, and lets the service go on with the new release
+
+def upgrade_running(machine: Machine) -> str:
+    """Upgrade: all is kept, the state copied, and the service goes on with the new release."""
+    before = release(machine)
     process = output(machine, "systemctl show --property=MainPID --value shipper")
     upgraded = machine.install()
     assert upgraded.returncode == 0, upgraded.stderr
     assert "shipper 0.1.0 runs." in upgraded.stdout
-    releases.append(release(machine))
-    assert releases[0] != releases[1]
+    assert release(machine) != before
     assert output(machine, "systemctl show --property=MainPID --value shipper") != process
     assert captured(machine)
     assert output(machine, f"cat {FILE}") == CONFIG.strip()
-    copy = output(machine, f"ls {BACKUPS}/*")
+    copy = output(machine, f"ls {COPIES}/*")
     query = (
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT captured FROM watermark').fetchone())"
     )
     assert output(machine, f'python3 -c "{query}" {copy}') == "3"
-    assert output(machine, f"stat --format=%a {BACKUPS} {copy}") == "700\n600"
+    assert output(machine, f"stat --format=%a {COPIES} {copy}") == "700\n600"
+    return release(machine)
 
-    # a stopped service stays stopped; the one before serves again as the handbook says
+
+def upgrade_stopped(machine: Machine) -> str:
+    """Upgrade what is stopped: it stays stopped."""
     output(machine, "systemctl stop shipper")
     assert "not started" in machine.install().stdout
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
-    releases.append(release(machine))
-    output(machine, handbook("Upgrade and remove")[0])
-    assert captured(machine)
-    assert release(machine) == releases[1]
+    return release(machine)
 
-    # a release that refuses the configuration changes nothing
+
+def refuse(machine: Machine, releases: Sequence[str]) -> None:
+    """A release that refuses the configuration changes nothing, nor does one whose wheels are not those built."""
     machine.write(FILE, CONFIG.replace("every", "evry"))
     refused = machine.install()
     assert refused.returncode == 1
@@ -109,7 +132,14 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
     assert "nothing was changed" in refused.stderr
     assert release(machine) == releases[1]
     assert output(machine, "ls /opt/shipper").split() == [*(name.partition("/")[0] for name in releases), "bin"]
+    machine.write(FILE, CONFIG)
+    output(machine, f"echo >>{WHEELS}/shipper-0.1.0-py3-none-any.whl")
+    assert "are not what was built" in machine.install().stderr
+    assert release(machine) == releases[1]
 
+
+def uninstall(machine: Machine) -> None:
+    """Remove the program, and nothing else."""
     output(machine, f"{CHECKOUT}/deploy/install uninstall")
     assert machine.run("systemctl", "cat", "shipper").returncode != 0
     assert machine.run("sh", "-c", "ls /opt/shipper /usr/local/bin/shipper").stdout == ""

@@ -164,6 +164,15 @@ def test_broken_configuration_stays_down(service: Machine) -> None:
     assert "/etc/shipper/shipper.toml:1: " in journal(service)
 
 
+def test_missing_credentials_stay_down(service: Machine) -> None:
+    """Without what the unit wants to hand over, it is not started again and again either."""
+    service.run("rm", "/etc/shipper/mysql.cnf")
+    service.run("systemctl", "start", "shipper")
+    wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
+
+    assert (shown(service, "ExecMainStatus"), shown(service, "NRestarts")) == ("243", "0")
+
+
 def test_credentials_are_nowhere_else(service: Machine) -> None:
     """The service reads its credential; no other user can, and it stands nowhere that others look."""
     service.run("systemctl", "start", "shipper")
@@ -207,7 +216,6 @@ def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
     wait_for(lambda: total(carbon_cache) == 4, "the first rows")
-    service.run("mkdir", "-p", "/var/backups")
     saved = service.run("sh", "-ec", backup)
     assert saved.returncode == 0, saved.stderr
     insert(service, 2)
