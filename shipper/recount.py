@@ -70,7 +70,8 @@ def _replaced(
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
             yield None
     done = Done({}, seen_from=low)
-    yield Captured(None, 0, replace(job, span, folded, done, window=None, ledger=ledger, moment=moment))
+    tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment)
+    yield Captured(None, 0, tally, is_rest=False)  # the repair is noted as done with its last step
 
 
 def _spans(job: Job, buckets: Iterable[int], ledger: Ledger, now: int) -> list[Span]:

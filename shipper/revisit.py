@@ -72,7 +72,7 @@ def revisit(
     )
     rows_found = folded.rows
     tally = replace(job, span, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)
-    yield Captured(window, rows_found, tally)
+    yield Captured(window, rows_found, tally, is_rest=False)  # it is one step, and leaves nothing
 
 
 def _low(job: Job, upto: int, progress: Progress, span: Span, *, given_up: int, source: Source) -> int:

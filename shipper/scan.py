@@ -63,6 +63,8 @@ class Captured(NamedTuple):
     """None when no id is new."""
     rows: int
     tally: Tally
+    is_rest: bool = True
+    """May the capture end here? What follows does not begin again what came before."""
 
 
 def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:

@@ -240,11 +240,9 @@ class Worker:
             elif captured is not None:
                 steps.append(captured)
                 recorded()
-            # the next chapter has a new look at the clock, which decides what is too old; that of a job whose rows are
-            # completed later would begin with the same recount, and never come to an end
-            is_chapter = captured is not None and self.job.revisit is None
-            is_long = is_chapter and time.monotonic() - began > CHAPTER_SECONDS
-            if self._stopping.is_set() or is_long:
+            # the next chapter has a new look at the clock, which decides what is too old
+            is_rest = isinstance(captured, Captured) and captured.is_rest
+            if self._stopping.is_set() or (is_rest and time.monotonic() - began > CHAPTER_SECONDS):
                 return False
         return True
 

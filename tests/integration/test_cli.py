@@ -347,7 +347,7 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
 
 
 def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A job without a time column counts rows in the bucket in which they were found; at first in the next whole one."""
+    """A job without a time column counts rows in the bucket in which they were found, at first in the next one."""
     jobs = EVENTS.replace('time = "created_at"\n', "")
     shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, jobs))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:

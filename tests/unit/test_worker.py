@@ -53,7 +53,7 @@ class Flaky(FakeSource):
 class Desk:
     """A worker, and what it asked to be called later."""
 
-    def __init__(self, state: State, *, settle: int = 0) -> None:
+    def __init__(self, state: State, *, settle: int = 0, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
         self.source = Flaky()
         self.clocks = Clocks()
         self.worker = Worker(
@@ -61,7 +61,7 @@ class Desk:
             self.source,  # type: ignore[arg-type] # keeps the contract of Source
             state,
             self.clocks,
-            care=Care(),
+            care=care,
             settle=settle,
             max_skew=300,
             unit=3600,
@@ -434,7 +434,7 @@ def test_lived(state: State) -> None:
 def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, revisit: int | None) -> None:
     """A chapter that takes long is followed by what is left: a recount of what may have changed leaves nothing.
 
-    Mutant: end a chapter after a recount, which then begins again, for ever.
+    Mutant: end a chapter after a revisit, which then begins again, for ever.
     """
     desk, late = Desk(state), [0.0]
     real = time.monotonic
@@ -448,3 +448,25 @@ def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, revisi
 
     assert desk.planned == []
     assert captured(state) == 1
+
+
+def test_long_repair_ends(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair of several slots may take longer than a chapter. Mutant: end a chapter amid a repair."""
+    desk, late = Desk(state, care=Care(recheck=12)), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.source.insert(1, CREATED, "login")
+    desk.source.insert(3, CREATED, "login")
+    desk.tick()
+    desk.run_planned()
+    desk.source.insert(2, CREATED, "login")
+    desk.source.now = lambda: time.time() + 2
+    desk.source.before_read = lambda: late.append(late.pop() + 61)
+    desk.tick()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            desk.run_planned()
+
+    assert [line["event"] for line in logs if line["event"] == "rows.late"] == ["rows.late"]
+    assert state.repairs("events") == []
+    assert desk.planned == []
