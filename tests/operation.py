@@ -296,7 +296,7 @@ class Day:
         assert len(settled) > 1, "the state must have reached its age"
         before, after = settled[: len(settled) // 2], settled[len(settled) // 2 :]
         memory, later = (statistics.median(sample.memory for sample in part) for part in (before, after))
-        found = {"memory": (memory, later, max(1.05 * memory, memory + (2 << 20)))}
+        found = {"memory": (memory, later, 1.02 * memory)}
         for name in ("threads", "files"):
             most, later = (max(getattr(sample, name) for sample in part) for part in (before, after))
             found[name] = (most, later, most + 5)
