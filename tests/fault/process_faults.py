@@ -17,7 +17,13 @@ from fault.stage import CARBON_DIES, Stage
 LATE_SECONDS = 5.0
 SETTLE_LATE = "7s"  # a transaction that stays open for longer than that can be missed
 WRITING_SECONDS = 10.0
-KILLS, STOPS = 8, 4
+KILLS, STOPS, RELOADS = 8, 4, 18
+RELOADED = (
+    ('start = "beginning"', 'start = "beginning"\nchunk = 100'),
+    ('timeout = "10s"', 'timeout = "11s"'),
+    ('timeout = "2s"', 'timeout = "3s"'),
+)
+"""What the jobs, the source and [graphite] say in turn, and again."""
 DAY_SECONDS = 86_400
 KILLER = str(Path(__file__).with_name("killer.py"))
 FEWEST_LINES = 400
@@ -64,6 +70,22 @@ def terminated(stage: Stage) -> list[Score]:
         stage.carbon.start()
     stage.app.start()
     return [stage.finish("shipper: SIGTERM, Carbon just killed", STOPS)]
+
+
+@fault()
+def reloaded(stage: Stage) -> list[Score]:
+    """Reload again and again: other jobs, another source, another courier. Mutant: exchange what is not idle."""
+    dice = random.Random(3)
+    stage.app.start()
+    stage.write()
+    for number in range(RELOADS):
+        turn, which = divmod(number, len(RELOADED))
+        stage.configure(RELOADED[which][turn % 2], RELOADED[which][(turn + 1) % 2])
+        ended = stage.app.call("reload")
+        assert ended.returncode == 0, ended.stderr
+        time.sleep(dice.uniform(0, 0.5))
+    assert stage.app.events().count("config.reloaded") == RELOADS
+    return [stage.finish("shipper: reload", RELOADS)]
 
 
 @fault(is_long=True, in_memory=True)
