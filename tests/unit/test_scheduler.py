@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -128,6 +129,39 @@ def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
     assert all(told.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
     assert skipped.acquire(timeout=PATIENCE_SECONDS)
     hung.set()
+
+
+def test_late_call_is_made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waited for its thread for long is made all the same. Mutant: a misfire grace time."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=1)
+
+    called = threading.Semaphore(0)
+    monkeypatch.setattr("apscheduler.executors.base.datetime", Later)
+    scheduler.later(0, called.release, lane="db")
+
+    assert called.acquire(timeout=PATIENCE_SECONDS)
+
+
+def test_wider_lane(scheduler: Scheduler) -> None:
+    """A lane that is given more threads has them at once; what runs in it goes on. Mutant: leave it as it is."""
+    begun, freed, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        freed.wait(PATIENCE_SECONDS)
+        done.set()
+
+    scheduler.lane("narrow", 1)
+    scheduler.later(0, hold, lane="narrow")
+    assert begun.wait(PATIENCE_SECONDS)
+    scheduler.lane("narrow", 1)
+    scheduler.later(0, freed.set, lane="narrow")
+
+    assert done.wait(PATIENCE_SECONDS / 2)
 
 
 def test_clock_set_back(scheduler: Scheduler) -> None:

@@ -409,9 +409,13 @@ def test_stopped_worker_begins_nothing(state: State) -> None:
     stopped = list(desk.planned)
     desk.worker.resume()
     desk.tick()
+    desk.worker.stop()
+    planned = list(desk.planned)
+    desk.run_planned()
 
     assert stopped == []
-    assert len(desk.planned) == 1
+    assert len(planned) == 1
+    assert state.progress("events") is None
 
 
 def test_lived(state: State) -> None:
@@ -428,6 +432,43 @@ def test_lived(state: State) -> None:
     assert lived.capture_seconds > 0
     assert desk.worker.trouble is not None
     assert desk.worker.trouble.error is desk.source.fault
+
+
+def test_stop_ends_a_capture(state: State) -> None:
+    """Told to stop, a capture ends after the window at hand, and what is left of it is waiting."""
+    desk = Desk(state)
+    desk.worker.job = job(chunk=1)
+    for number in (1, 2, 3):
+        desk.source.insert(number, CREATED, "login")
+    desk.source.before_read = desk.worker.stop
+    desk.tick()
+    desk.run_planned()
+
+    assert captured(state) == 1
+    desk.source.before_read = lambda: None
+    desk.worker.resume()
+    desk.tick()
+    desk.run_planned()
+    assert captured(state) == 3
+
+
+def test_chapters(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long capture gives its thread up after a while, and goes on later."""
+    desk, late = Desk(state), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.worker.job = job(chunk=1)
+    desk.source.before_read = lambda: late.append(late.pop() + 6)
+    for number in (1, 2, 3, 4):
+        desk.source.insert(number, CREATED, "login")
+    desk.tick()
+    seen = []
+    while desk.planned:
+        desk.run_planned()
+        seen.append(captured(state))
+
+    assert seen[0] == 2
+    assert seen[-1] == 4
 
 
 @pytest.mark.parametrize("revisit", [None, 900])
