@@ -60,6 +60,9 @@ class Recording(Protocol):
     def mark(self, slot: int, step: int) -> None:
         """Remember that the slot holds this window's rows, though there may be none."""
 
+    def first_seen(self) -> int | None:
+        """Return the oldest bucket in which a series of the job had rows."""
+
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
 

@@ -100,7 +100,11 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
     if closes is None or job.zeros is None:
         return
     declared = [path for group in job.groups for path in _paths(job, group, recording, Tally(), 0) or []]
+    # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
+    first = closes.start - 1 if declared else recording.first_seen()
     for bucket in range(closes.start, closes.end, job.query.bucket):
+        if first is None or bucket <= first:
+            continue
         place = _place(job, bucket, recording, now)
         if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
             recording.close(*place, seen_since=bucket - job.zeros, declared=declared)

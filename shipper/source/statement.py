@@ -208,8 +208,9 @@ def _within(epoch: sa.ColumnElement[int], span: Span, query: Query) -> sa.Column
     margin = 0 if query.zone == "UTC" else DAY_SECONDS + query.bucket
     # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
     start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
-    since = epoch >= sa.literal_column(str(start - margin))
-    return sa.and_(since, epoch < sa.literal_column(str(end + margin)))
+    # as parameters: each text of a statement is compiled once, and kept
+    since = epoch >= sa.literal(start - margin, sa.BigInteger)
+    return sa.and_(since, epoch < sa.literal(end + margin, sa.BigInteger))
 
 
 @lru_cache(20_000)

@@ -164,6 +164,11 @@ class Recording:
         """Remember that the slot holds this window's rows, though there may be none."""
         self._slots.add((slot, step))
 
+    def first_seen(self) -> int | None:
+        """Return the oldest bucket in which a series of the job had rows."""
+        first: int | None = self._one("SELECT MIN(first_slot) FROM series WHERE job = ?", self._job)[0]
+        return first
+
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
         what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}

@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).parent
 SETTLE_SECONDS = 1.0  # a pass waits for so long until it reads: that is what is asked of it, and no work
 sys.path.insert(0, str(HERE.parent))
-
-from servers import MariaDB
+from servers import MariaDB  # noqa: E402 - of the directory above
 
 CONFIG = """\
 [state]
@@ -39,8 +38,8 @@ table = "audit_trail"
 id = "id"
 time = "created_at"
 by = ["action"]
-start = "beginning"
-every = "1s"
+start = "{start}"
+every = "{every}"
 """
 JOB = '[job.bench{n}]\nname = "bench{n}.{{action}}.{{measure}}"\n'
 
@@ -74,20 +73,17 @@ class Ground:
 
     def lines(self) -> int:
         """Return how many lines the sink has had."""
-        assert self._sink.stdin and self._sink.stdout
+        assert self._sink.stdin
+        assert self._sink.stdout
         self._sink.stdin.write("\n")
         self._sink.stdin.flush()
         return int(self._sink.stdout.readline())
 
-    def configure(self, *, jobs: int = 1, settle: str = "1s", every: str = "1s", more: str = "") -> Path:
+    def configure(self, *, jobs: int = 1, settle: str = "1s", every: str = "1s", start: str = "beginning") -> None:
         """Write shipper's configuration."""
-        file = self.folder / "shipper.toml"
-        text = CONFIG.format(
-            folder=self.folder, port=self.port, mysql=self.mysql.port, database=self.database, settle=settle
-        )
-        text = text.replace('every = "1s"', f'every = "{every}"\n{more}')
-        file.write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
-        return file
+        servers = {"port": self.port, "mysql": self.mysql.port, "database": self.database}
+        text = CONFIG.format(folder=self.folder, **servers, settle=settle, every=every, start=start)
+        (self.folder / "shipper.toml").write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
 
     def shipper(self, *arguments: str) -> list[str]:
         """Return the command of shipper."""

@@ -1,6 +1,7 @@
 """What shipper costs, as ratios to others on the same work, measured in turns within one run.
 
-`./tests/run bench` runs all scenarios, `./tests/run bench wide tick` some. README.md beside this file has the contenders and the last table.
+`./tests/run bench` runs all scenarios, `./tests/run bench wide tick` some. README.md beside this file has the
+contenders, and the last table.
 """
 
 import sys
@@ -25,7 +26,7 @@ def main() -> int:
                 rows.append((name, one.what, one.ours, one.other, one.others, one.unit, one.ratio, one.target, met))
                 print(f"{name}: {one.what}: {one.ratio:.2f} of {one.other}", file=sys.stderr)
     headers = ("scenario", "", "shipper", "", "other", "", "ratio", "at most", "met")
-    print(tabulate(rows, headers, floatfmt=(None, None, ".1f", None, ".1f", None, ".2f", ".2f", None)))
+    print(tabulate(rows, headers, floatfmt=("g", "g", ".1f", "g", ".1f", "g", ".2f", ".2f", "g")))
     return 0
 
 

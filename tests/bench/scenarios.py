@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ground import Ground, interleaved, run
 
@@ -39,7 +40,7 @@ def startup(ground: Ground) -> list[Measured]:
     ground.configure()
     help_, floor = [sys.executable, "-m", "shipper.cli", "--help"], [sys.executable, "-c", "pass"]
     contenders = {"help": help_, "python": floor, "once": ground.shipper("once"), "seed": ground.seed()}
-    found = interleaved({name: lambda command=command: run(command) for name, command in contenders.items()}, rounds=9)
+    found = interleaved({name: partial(run, command) for name, command in contenders.items()}, rounds=9)
     return [
         Measured("shipper --help", found["help"] * 1000, "python -c pass", found["python"] * 1000, "ms", None),
         Measured("once, nothing to do", found["once"] * 1000, "seed", found["seed"] * 1000, "ms", 1.5),
@@ -58,7 +59,7 @@ def tick(ground: Ground) -> list[Measured]:
         ground.insert(TICK_ROWS)
         return run(commands[name])
 
-    found = interleaved({name: lambda name=name: timed(name) for name in commands}, rounds=9)
+    found = interleaved({name: partial(timed, name) for name in commands}, rounds=9)
     return [
         Measured("once, new rows", found["shipper"] * 1000, name, found[name] * 1000, "ms", None)
         for name in ("bare", "seed")
@@ -78,7 +79,7 @@ def wide(ground: Ground) -> list[Measured]:
         assert ground.lines() - before >= WIDE_SERIES
         return seconds
 
-    found = interleaved({name: lambda name=name: timed(name) for name in commands}, rounds=5)
+    found = interleaved({name: partial(timed, name) for name in commands}, rounds=5)
     ours = found["shipper"] * 1000
     return [
         Measured("50,000 series", ours, "bare", found["bare"] * 1000, "ms", 2.0),
@@ -96,7 +97,7 @@ def catchup(ground: Ground) -> list[Measured]:
         ground.forget()
         return run(commands[name])
 
-    found = interleaved({name: lambda name=name: timed(name) for name in commands}, rounds=5)
+    found = interleaved({name: partial(timed, name) for name in commands}, rounds=5)
     ours = found["shipper"] * 1000
     return [
         Measured("1,000,000 rows", ours, "sqlclient", found["sqlclient"] * 1000, "ms", 1.3),
@@ -149,7 +150,7 @@ def delivery(ground: Ground) -> list[Measured]:
 def idle(ground: Ground) -> list[Measured]:
     """The daemon with 50 jobs every 10 s and nothing new: memory, and processor time a minute."""
     ground.table(1000)
-    ground.configure(jobs=50, every="10s", settle="10s")
+    ground.configure(jobs=50, every="10s", settle="10s", start="now")
     with _Daemon(ground.shipper("run")) as daemon:
         daemon.wait(30)  # until all have begun
         before = daemon.cpu()
@@ -165,7 +166,7 @@ def many(ground: Ground) -> list[Measured]:
     """500 jobs every second on one table that grows: how many of the due captures are made, and what each costs."""
     jobs = 500
     ground.table(1000)
-    ground.configure(jobs=jobs, every="1s", settle="1s")
+    ground.configure(jobs=jobs, every="1s", start="now")
     with _Daemon(ground.shipper("run")) as daemon:
         daemon.wait(10)
         ticks, cpu, began = daemon.count("capture.finished"), daemon.cpu(), time.monotonic()
@@ -201,7 +202,7 @@ class _Daemon:
         self._command = command
         self._log = Path(command[-1]).with_name("daemon.log")
 
-    def __enter__(self) -> "_Daemon":
+    def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self._command, stderr=log)
         return self

@@ -1,7 +1,7 @@
 """The floor for a Python program: a PyMySQL cursor, one sendall and its end of stream, one commit.
 
-`python bare.py HOST PORT-OF-MYSQL DATABASE PORT STATE [JOBS SECONDS]`: one pass, or so many jobs every second for so long.
-It keeps no totals, proves nothing and survives nothing.
+`python bare.py HOST PORT-OF-MYSQL DATABASE PORT STATE [JOBS SECONDS]`: one pass, or so many jobs every second for so
+long, in a loop. It keeps no totals, proves nothing and survives nothing.
 """
 
 import socket
