@@ -189,8 +189,11 @@ class Source:
         statement = sa.select(identity, epoch).where(identity <= upto).order_by(identity.desc()).limit(KNOWN_ROWS)
         with self._connected(f"look for the rows of {query.table} up to {upto}") as connection:
             rows = connection.execute(statement).all()
+            if "server" not in connection.info:  # each connection asks once
+                connection.info["server"] = server_of(connection)
+            server: str | None = connection.info["server"]
         # whatever its zone is: it is compared with nothing but itself
-        return Fingerprint(self._server(), tuple((row[0], None if row[1] is None else int(row[1])) for row in rows))
+        return Fingerprint(server, tuple((row[0], None if row[1] is None else int(row[1])) for row in rows))
 
     def lag(self) -> float:
         """Return how many seconds this replica is behind, 0 where no lag_query says that it is one.
@@ -254,14 +257,6 @@ class Source:
         with self._connected(f"count the ids of {query.table} {window}") as connection:
             count: int = connection.execute(evidence.count(query, window)).scalar_one()
         return count
-
-    def _server(self) -> str | None:
-        """Return by which name the server knows itself; each connection asks once."""
-        with self._connected("ask for the server's identity") as connection:
-            if "server" not in connection.info:
-                connection.info["server"] = server_of(connection)
-            server: str | None = connection.info["server"]
-            return server
 
     @contextmanager
     def _connected(self, step: str) -> Iterator[sa.Connection]:

@@ -5,7 +5,9 @@ connection sees new rows and a send never happens inside one (an open reader blo
 every INSERT).
 """
 
+import math
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -20,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
 
 CONNECT_SECONDS = 5
+PING_SECONDS = 1.0  # a connection that was used a moment ago is not asked whether it is still there
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
 
@@ -119,12 +122,31 @@ def engine(access: Access, *, threads: int) -> sa.Engine:
         pool_size=threads,
         max_overflow=0,
         pool_timeout=access.timeout,
-        pool_pre_ping=not is_sqlite,
+        # a statement is a transaction by itself: there is nothing to roll back
+        skip_autocommit_rollback=True,
         connect_args=arguments(access),
         poolclass=sa.pool.QueuePool,
     )
     sa.event.listen(made, "connect", _preparing(access))
+    sa.event.listen(made, "checkin", _used)
+    sa.event.listen(made, "checkout", partial(_revived, made))
     return made
+
+
+def _used(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["used"] = time.monotonic()
+
+
+def _revived(made: sa.Engine, connection: DBAPIConnection, entry: ConnectionPoolEntry, *_: object) -> None:
+    """See whether a connection that was not used for a while is still there; another takes its place if not."""
+    if time.monotonic() - entry.info.get("used", math.inf) < PING_SECONDS:
+        return
+    try:
+        is_there = made.dialect.do_ping(connection)
+    except made.dialect.loaded_dbapi.Error as error:
+        raise sa.exc.DisconnectionError(str(error)) from error
+    if not is_there:
+        raise sa.exc.DisconnectionError
 
 
 def server_of(connection: sa.Connection) -> str | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 SETTLE_SECONDS = 1.0  # a pass waits for so long until it reads: that is what is asked of it, and no work
@@ -44,6 +45,22 @@ every = "{every}"
 JOB = '[job.bench{n}]\nname = "bench{n}.{{action}}.{{measure}}"\n'
 
 
+class Sizes(NamedTuple):
+    """How much work there is."""
+
+    rounds: int = 9
+    rows: int = 1_000_000
+    tick: int = 10_000
+    series: int = 50_000
+    scale: tuple[int, int] = (100_000, 10_000_000)
+    jobs: int = 500
+    warm: int = 30
+    seconds: int = 20
+
+
+SMOKE = Sizes(rounds=1, rows=1000, tick=100, series=200, scale=(100, 1000), jobs=5, warm=2, seconds=1)
+
+
 @dataclass
 class Ground:
     """The servers and the folder of one scenario."""
@@ -52,6 +69,7 @@ class Ground:
     mysql: MariaDB
     port: int
     """Of the sink."""
+    sizes: Sizes
     _sink: "subprocess.Popen[str]"
     database: str = "bench"
 
@@ -61,14 +79,15 @@ class Ground:
         self.insert(rows, actions=actions, seconds=seconds)
 
     def insert(self, rows: int, *, actions: int = 20, seconds: int = 60) -> None:
-        """Add rows behind."""
+        """Add rows behind, with an id after the other, as single inserts have them."""
         if not rows:
             return
         with self.mysql.connect(self.database) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO audit_trail (created_at, action, outcome) SELECT UTC_TIMESTAMP(6) - INTERVAL "
-                f"FLOOR({seconds} * (1 - seq / {rows})) SECOND, CONCAT('action', seq % {actions}), 'ok' "
-                f"FROM seq_1_to_{rows}"
+                "INSERT INTO audit_trail (id, created_at, action, outcome) "
+                f"SELECT newest + seq, UTC_TIMESTAMP(6) - INTERVAL FLOOR({seconds} * (1 - seq / {rows})) SECOND, "
+                f"CONCAT('action', seq % {actions}), 'ok' FROM seq_1_to_{rows}, "
+                "(SELECT COALESCE(MAX(id), 0) AS newest FROM audit_trail) AS there"
             )
 
     def lines(self) -> int:
@@ -109,6 +128,14 @@ class Ground:
         login = ("-h127.0.0.1", f"-P{self.mysql.port}", "-uroot", "--skip-ssl", self.database)
         return ["mariadb", "--no-defaults", *login, "-N", "-e", statement]
 
+    def compare(self, contenders: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+        """Let all take turns, and return the median of each."""
+        found: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(self.sizes.rounds):
+            for name in list(contenders) if turn % 2 else reversed(list(contenders)):
+                found[name].append(contenders[name]())
+        return {name: statistics.median(values) for name, values in found.items()}
+
     def forget(self) -> None:
         """Remove what the contenders have stored."""
         for file in self.folder.glob("*.db*"):
@@ -116,7 +143,7 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def ground(sizes: Sizes) -> Iterator[Ground]:
     """Start the servers; at the end they are no more."""
     with TemporaryDirectory(prefix="shipper-bench-") as folder:
         mysql = MariaDB(Path(folder) / "mariadb", ["--innodb-buffer-pool-size=1G"])
@@ -125,7 +152,7 @@ def ground() -> Iterator[Ground]:
         )
         try:
             assert sink.stdout
-            yield Ground(Path(folder), mysql, int(sink.stdout.readline()), sink)
+            yield Ground(Path(folder), mysql, int(sink.stdout.readline()), sizes, sink)
         finally:
             sink.communicate()
             mysql.stop()
@@ -139,12 +166,3 @@ def run(command: list[str]) -> float:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
     return seconds - SETTLE_SECONDS if "once" in command else seconds
-
-
-def interleaved(contenders: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """Let all take turns, and return the median of each."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds):
-        for name in list(contenders) if turn % 2 else reversed(list(contenders)):
-            found[name].append(contenders[name]())
-    return {name: statistics.median(values) for name, values in found.items()}

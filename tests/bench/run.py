@@ -4,21 +4,25 @@
 contenders, and the last table.
 """
 
+import argparse
 import sys
 
-from ground import ground
+from ground import SMOKE, Sizes, ground
 from scenarios import SCENARIOS
 from tabulate import tabulate
 
 
 def main() -> int:
     """Print the table; return the exit code."""
-    chosen = sys.argv[1:] or list(SCENARIOS)
+    parser = argparse.ArgumentParser(prog="./tests/run bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; else all")
+    parser.add_argument("--smoke", action="store_true", help="hardly any work: does it run?")
+    asked = parser.parse_args()
+    chosen = asked.scenarios or list(SCENARIOS)
     if unknown := [name for name in chosen if name not in SCENARIOS]:
-        print(f"no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}", file=sys.stderr)
-        return 2
+        parser.error(f"no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}")
     rows = []
-    with ground() as made:
+    with ground(SMOKE if asked.smoke else Sizes()) as made:
         for name in chosen:
             made.forget()
             for one in SCENARIOS[name](made):

@@ -11,10 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from ground import Ground, interleaved, run
-
-TICK_ROWS, WIDE_SERIES, CATCHUP_ROWS = 10_000, 50_000, 1_000_000
-LOOP_SECONDS = 20
+from ground import Ground, run
 
 
 class Measured(NamedTuple):
@@ -40,7 +37,7 @@ def startup(ground: Ground) -> list[Measured]:
     ground.configure()
     help_, floor = [sys.executable, "-m", "shipper.cli", "--help"], [sys.executable, "-c", "pass"]
     contenders = {"help": help_, "python": floor, "once": ground.shipper("once"), "seed": ground.seed()}
-    found = interleaved({name: partial(run, command) for name, command in contenders.items()}, rounds=9)
+    found = ground.compare({name: partial(run, command) for name, command in contenders.items()})
     return [
         Measured("shipper --help", found["help"] * 1000, "python -c pass", found["python"] * 1000, "ms", None),
         Measured("once, nothing to do", found["once"] * 1000, "seed", found["seed"] * 1000, "ms", 1.5),
@@ -48,18 +45,18 @@ def startup(ground: Ground) -> list[Measured]:
 
 
 def tick(ground: Ground) -> list[Measured]:
-    """One pass over 10,000 new rows, behind a million, each in a process of its own."""
-    ground.table(CATCHUP_ROWS)
+    """One pass over new rows behind many, each in a process of its own."""
+    ground.table(ground.sizes.rows)
     ground.configure()
     commands = {"shipper": ground.shipper("once"), "bare": ground.bare(), "seed": ground.seed()}
     for command in commands.values():
         run(command)
 
     def timed(name: str) -> float:
-        ground.insert(TICK_ROWS)
+        ground.insert(ground.sizes.tick)
         return run(commands[name])
 
-    found = interleaved({name: partial(timed, name) for name in commands}, rounds=9)
+    found = ground.compare({name: partial(timed, name) for name in commands})
     return [
         Measured("once, new rows", found["shipper"] * 1000, name, found[name] * 1000, "ms", None)
         for name in ("bare", "seed")
@@ -67,8 +64,8 @@ def tick(ground: Ground) -> list[Measured]:
 
 
 def wide(ground: Ground) -> list[Measured]:
-    """50,000 series, from the start of a process to its last line."""
-    ground.table(WIDE_SERIES, actions=WIDE_SERIES, seconds=30)
+    """Many series at once, from the start of a process to its last line."""
+    ground.table(ground.sizes.series, actions=ground.sizes.series, seconds=30)
     ground.configure()
     commands = {"shipper": ground.shipper("once"), "bare": ground.bare(), "seed": ground.seed()}
 
@@ -76,20 +73,20 @@ def wide(ground: Ground) -> list[Measured]:
         ground.forget()
         before = ground.lines()
         seconds = run(commands[name])
-        assert ground.lines() - before >= WIDE_SERIES
+        assert ground.lines() - before >= ground.sizes.series
         return seconds
 
-    found = interleaved({name: partial(timed, name) for name in commands}, rounds=5)
+    found = ground.compare({name: partial(timed, name) for name in commands})
     ours = found["shipper"] * 1000
     return [
-        Measured("50,000 series", ours, "bare", found["bare"] * 1000, "ms", 2.0),
-        Measured("50,000 series", ours, "seed", found["seed"] * 1000, "ms", 1 / 7),
+        Measured(f"{ground.sizes.series:,} series", ours, "bare", found["bare"] * 1000, "ms", 2.0),
+        Measured(f"{ground.sizes.series:,} series", ours, "seed", found["seed"] * 1000, "ms", 1 / 7),
     ]
 
 
 def catchup(ground: Ground) -> list[Measured]:
-    """A million rows of a day at once, in buckets of a minute."""
-    ground.table(CATCHUP_ROWS)
+    """All rows of a day at once, in buckets of a minute."""
+    ground.table(ground.sizes.rows)
     ground.configure()
     commands = {"shipper": ground.shipper("once"), "sqlclient": ground.sqlclient(0), "bare": ground.bare()}
 
@@ -97,35 +94,36 @@ def catchup(ground: Ground) -> list[Measured]:
         ground.forget()
         return run(commands[name])
 
-    found = interleaved({name: partial(timed, name) for name in commands}, rounds=5)
+    found = ground.compare({name: partial(timed, name) for name in commands})
     ours = found["shipper"] * 1000
     return [
-        Measured("1,000,000 rows", ours, "sqlclient", found["sqlclient"] * 1000, "ms", 1.3),
-        Measured("1,000,000 rows", ours, "bare", found["bare"] * 1000, "ms", None),
+        Measured(f"{ground.sizes.rows:,} rows", ours, "sqlclient", found["sqlclient"] * 1000, "ms", 1.3),
+        Measured(f"{ground.sizes.rows:,} rows", ours, "bare", found["bare"] * 1000, "ms", None),
     ]
 
 
 def scale(ground: Ground) -> list[Measured]:
-    """A pass over 1,000 new rows behind 100,000 and behind 10,000,000."""
+    """A pass over 1,000 new rows behind few and behind many."""
     found = {}
-    for rows in (100_000, 10_000_000):
+    few, many = ground.sizes.scale
+    for rows in (few, many):
         ground.table(rows)
         ground.configure()
         ground.forget()
         run(ground.shipper("once"))
         times = []
-        for _ in range(9):
+        for _ in range(ground.sizes.rounds):
             ground.insert(1000)
             times.append(run(ground.shipper("once")))
         found[rows] = 1000 * statistics.median(times)
-    return [Measured("tick at 1e7 rows", found[10_000_000], "at 1e5 rows", found[100_000], "ms", 1.1)]
+    return [Measured(f"tick at {many:,} rows", found[many], f"at {few:,} rows", found[few], "ms", 1.1)]
 
 
 def delivery(ground: Ground) -> list[Measured]:
-    """50,000 lines into a sink: by the courier's Carbon, and by one sendall."""
+    """As many lines into a sink: by the courier's Carbon, and by one sendall."""
     from shipper.carbon import Carbon  # noqa: PLC0415 - it is what is measured
 
-    lines = b"".join(b"bench.series%d.count 1 1700000000\n" % n for n in range(WIDE_SERIES))
+    lines = b"".join(b"bench.series%d.count 1 1700000000\n" % n for n in range(ground.sizes.series))
 
     def ours() -> float:
         carbon = Carbon("127.0.0.1", ground.port, timeout=60)
@@ -143,8 +141,10 @@ def delivery(ground: Ground) -> list[Measured]:
             end.recv(1)
         return time.perf_counter() - began
 
-    found = interleaved({"ours": ours, "raw": raw}, rounds=15)
-    return [Measured("50,000 lines", found["ours"] * 1000, "raw socket", found["raw"] * 1000, "ms", 1.25)]
+    found = ground.compare({"ours": ours, "raw": raw})
+    return [
+        Measured(f"{ground.sizes.series:,} lines", found["ours"] * 1000, "raw socket", found["raw"] * 1000, "ms", 1.25)
+    ]
 
 
 def idle(ground: Ground) -> list[Measured]:
@@ -152,10 +152,10 @@ def idle(ground: Ground) -> list[Measured]:
     ground.table(1000)
     ground.configure(jobs=50, every="10s", settle="10s", start="now")
     with _Daemon(ground.shipper("run")) as daemon:
-        daemon.wait(30)  # until all have begun
+        daemon.wait(ground.sizes.warm)  # until all have begun
         before = daemon.cpu()
-        daemon.wait(60)
-        cpu, memory = daemon.cpu() - before, daemon.memory()
+        daemon.wait(3 * ground.sizes.seconds)
+        cpu, memory = (daemon.cpu() - before) * 20 / ground.sizes.seconds, daemon.memory()
     return [
         Measured("memory of 50 idle jobs", memory, "target", 60, "MiB", 1.0),
         Measured("processor a minute", cpu, "target", 0.25, "s", 1.0),
@@ -163,20 +163,20 @@ def idle(ground: Ground) -> list[Measured]:
 
 
 def many(ground: Ground) -> list[Measured]:
-    """500 jobs every second on one table that grows: how many of the due captures are made, and what each costs."""
-    jobs = 500
+    """Many jobs every second on one table that grows: how many of the due captures are made, and what each costs."""
+    jobs = ground.sizes.jobs
     ground.table(1000)
     ground.configure(jobs=jobs, every="1s", start="now")
     with _Daemon(ground.shipper("run")) as daemon:
-        daemon.wait(10)
+        daemon.wait(ground.sizes.warm)
         ticks, cpu, began = daemon.count("capture.finished"), daemon.cpu(), time.monotonic()
-        daemon.wait(LOOP_SECONDS, doing=lambda: ground.insert(100, seconds=1))
+        daemon.wait(ground.sizes.seconds, doing=lambda: ground.insert(100, seconds=1))
         ticks, cpu = daemon.count("capture.finished") - ticks, daemon.cpu() - cpu
-        share = ticks / jobs / (time.monotonic() - began)
-    bare = _looped(ground, ground.bare(jobs, LOOP_SECONDS), jobs)
+        share = max(ticks, 1) / jobs / (time.monotonic() - began)
+    bare = _looped(ground, ground.bare(jobs, ground.sizes.seconds), jobs)
     return [
-        Measured("500 jobs a second: share of due ticks, 1 / ours", 1 / share, "1", 1.0, "", 1 / 0.995),
-        Measured("500 jobs a second: processor a tick", 1000 * cpu / max(ticks, 1), "target", 0.8, "ms", 1.0),
+        Measured(f"{jobs} jobs a second: share of due ticks, 1 / ours", 1 / share, "1", 1.0, "", 1 / 0.995),
+        Measured(f"{jobs} jobs a second: processor a tick", 1000 * cpu / max(ticks, 1), "target", 0.8, "ms", 1.0),
         Measured("the same", 1000 * cpu / max(ticks, 1), "bare", 1000 * bare[1], "ms", None),
     ]
 
@@ -192,7 +192,7 @@ def _looped(ground: Ground, command: list[str], jobs: int) -> tuple[float, float
         ticks = int(process.stdout.read())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return ticks / jobs / LOOP_SECONDS, cpu / max(ticks, 1)
+    return ticks / jobs / ground.sizes.seconds, cpu / max(ticks, 1)
 
 
 class _Daemon:
