@@ -11,7 +11,7 @@ from fault.score import Score
 from fault.stage import Stage
 from servers import MariaDB
 
-AT_ONCE = 8  # for two cores: most of the time they wait
+AT_ONCE = 10  # for two cores: most of the time they wait
 
 SHARED_MEMORY = Path("/dev/shm")
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 
 def test_smoke() -> None:
-    """Every scenario does its work, and has a row in the table."""
+    """Scenarios of each kind do their work, and have a row in the table."""
     program = Path(__file__).parents[1] / "bench/run.py"
-    done = subprocess.run([sys.executable, program, "--smoke"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, program, "--smoke", "wide", "delivery", "many"], capture_output=True, text=True, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     found = {line.split()[0] for line in done.stdout.splitlines()[2:]}
-    assert found == {"startup", "tick", "wide", "catchup", "scale", "delivery", "idle", "many"}
+    assert found == {"wide", "delivery", "many"}

@@ -9,7 +9,7 @@ import pytest
 from harness import wait_for
 from operation import Day, Plan
 
-PLAN = Plan(days=1.3, jobs=5, factor=1500.0, every=10, bucket=10, rows=300)
+PLAN = Plan(days=1.21, jobs=5, factor=1600.0, every=10, bucket=10, rows=300)
 
 
 @pytest.mark.timeout(300)
