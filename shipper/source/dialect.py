@@ -7,6 +7,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+_EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
+
 
 class Text(FunctionElement[bytes]):
     """A value's text as UTF-8 bytes, so that grouping knows no collation: 'Login', 'login' and 'login ' differ."""
@@ -103,9 +105,9 @@ def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(Epoch)
 def _epoch_mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038
-    column = compiler.process(element.clauses, **options)
-    return f"CAST(FLOOR(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {column}) / 1000000) AS SIGNED)"
+    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038; a difference in
+    # microseconds takes twice as long
+    return f"(TO_SECONDS({compiler.process(element.clauses, **options)}) - {_EPOCH_SECONDS})"
 
 
 @compiles(Epoch, "postgresql")
