@@ -4,11 +4,11 @@ Strategy: ids decide what is new. A window's rows, its totals and `captured` bec
 (record.py), so whatever ends a capture, the next one goes on behind the last window recorded.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from shipper.errors import ConfigError
 from shipper.fold import Folded, fold, shown
-from shipper.guard import take
+from shipper.guard import Taken, take
 from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Care, Job, Moment, Observation, Progress, Span
 from shipper.recheck import recheck
@@ -17,7 +17,8 @@ from shipper.recount import recount, repair
 from shipper.reset import check
 from shipper.retention import floor, placed
 from shipper.revisit import revisit
-from shipper.scan import Captured, Noticed, Source, fingerprint_of, walk_back
+from shipper.scan import Captured, Noticed, Source, walk_back
+from shipper.seen import Seen
 from shipper.shape import places_of, shape_of
 
 CAREFUL = Care()
@@ -33,15 +34,18 @@ def capture(
     now: int,
     is_trusted: bool = True,
     care: Care = CAREFUL,
+    seen: Seen | None = None,
 ) -> Generator[Captured | Noticed | None, None, None]:
     """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
 
     Whoever iterates may stop after any step. now is our wall clock, epoch seconds; while clocks are not to be trusted,
-    nothing is closed, and a job without a time column leaves its rows for later.
+    nothing is closed, and a job without a time column leaves its rows for later. seen is shared by jobs of one table
+    that have the same horizon.
 
     Raises:
         SourceReset: the table has gone back below what was captured.
     """
+    seen = seen or Seen(source)
     # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
     moment = Moment(now if is_trusted else horizon.time, is_trusted)
     now = moment.now
@@ -49,7 +53,7 @@ def capture(
     if progress is None:
         progress = _begun(job, horizon, source, now)
         ledger.begin(job, progress)
-    yield from check(job, horizon, progress, source=source, ledger=ledger, care=care)
+    yield from check(job, horizon, progress, seen=seen, ledger=ledger, care=care)
     progress = ledger.progress(job.name) or progress
     if not is_trusted and job.query.time is None:
         return
@@ -58,7 +62,7 @@ def capture(
         ledger.reshape(job.name, progress)
     closes = close(job, progress, horizon.time, now) if is_trusted else None
     if job.revisit is not None:
-        yield from revisit(job, horizon, progress, source=source, ledger=ledger, moment=moment, closes=closes)
+        yield from revisit(job, horizon, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
         return
 
     # what was there before, and belongs to the slots that the new rows fall in
@@ -67,13 +71,14 @@ def capture(
 
     # rows that came late: where there are any, and the slots that they fall in
     if is_trusted:  # by a clock that is wrong a window may be dropped too early
-        yield from recheck(job, horizon.time, source=source, ledger=ledger, care=care)
+        yield from recheck(job, horizon.time, seen=seen, ledger=ledger, care=care)
     for window in ledger.repairs(job.name):
         captured = progress.captured
         yield from repair(job, window, horizon, captured, source=source, ledger=ledger, moment=moment)
 
     # the new rows
-    yield from _new_rows(job, horizon, progress, source=source, ledger=ledger, moment=moment, care=care, closes=closes)
+    reading = take(job, horizon, progress, seen=seen, ledger=ledger, care=care)
+    yield from _new_rows(job, horizon, progress, reading, seen=seen, ledger=ledger, moment=moment, closes=closes)
 
     # nothing new: that is worth a record when a bucket closes, and once a minute
     if horizon.id == progress.captured and (closes or horizon.time >= progress.complete_until + COMPLETE_SECONDS):
@@ -86,16 +91,16 @@ def _new_rows(
     job: Job,
     horizon: Observation,
     progress: Progress,
+    reading: Iterable[Taken | Noticed],
     *,
-    source: Source,
+    seen: Seen,
     ledger: Ledger,
     moment: Moment,
-    care: Care,
     closes: Span | None,
 ) -> Iterator[Captured | Noticed]:
-    """Read, fold and record what is new, window by window."""
+    """Fold and record what is new, window by window."""
     span, bucket = shown(job, now=moment.now, source_time=horizon.time), _bucket(job, horizon, progress)
-    for taken in take(job, horizon, progress, source=source, ledger=ledger, care=care):
+    for taken in reading:
         if isinstance(taken, Noticed):
             yield taken
             continue
@@ -105,7 +110,7 @@ def _new_rows(
         folded = fold(rows, span, job.kinds)
         done, closing = Done({}, recorded=recorded), None
         if window.upto == horizon.id:
-            fingerprint = fingerprint_of(job, source, window.upto)
+            fingerprint = seen.fingerprint(job, window.upto)
             done, closing = done._replace(complete_until=horizon.time, fingerprint=fingerprint), closes
         tally = add(job, window, folded, ledger=ledger, moment=moment, done=done, closes=closing, bucket=bucket)
         yield Captured(window, folded.rows, tally)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from shipper.ledger import Ledger
 from shipper.model import Care, Job, Observation, Progress, RecordedWindow, Row, Window
-from shipper.scan import Noticed, Source
+from shipper.scan import Noticed
+from shipper.seen import Seen
 from shipper.window import next_window
 
 
@@ -23,7 +24,7 @@ class Taken(NamedTuple):
 
 
 def take(
-    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, care: Care
+    job: Job, horizon: Observation, progress: Progress, *, seen: Seen, ledger: Ledger, care: Care
 ) -> Iterator[Taken | Noticed]:
     """Read the windows above captured in order, up to the horizon or to the first row in flight."""
     after, limit, first = progress.captured, horizon.id, None
@@ -33,7 +34,7 @@ def take(
         # another job on the table may have recorded it; but what passes unseen is recorded by whom it passed
         begins = after if passes else ledger.recorded_upto(job, window)
         begins = window.upto if care.recheck is None else begins
-        rows, evidence = source.read_with_evidence(job.query, window, begins, passes=passes)
+        rows, evidence = seen.read(job.query, window, begins, passes=passes)
         if evidence.in_flight:
             held = {"rows": len(evidence.in_flight), "first": evidence.in_flight[0]}
             if not passes:
@@ -47,7 +48,7 @@ def take(
         yield Taken(window, rows, recorded)
         after = window.upto
         # behind an empty window there may be a hole: purged rows, or a jump of the ids by 10^12
-        first = None if rows or after == limit else source.first_id(job.query, after, limit)
+        first = None if rows or after == limit else seen.source.first_id(job.query, after, limit)
 
     if limit < horizon.id and (progress.held_since is None or after > progress.captured):
         ledger.hold(job.name, horizon.time)

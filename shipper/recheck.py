@@ -12,15 +12,17 @@ from dataclasses import replace
 from shipper.ledger import Ledger
 from shipper.model import NOTHING, Care, Checksum, Job, RecordedWindow, Window
 from shipper.scan import Noticed, Source
+from shipper.seen import Seen
 
 EARLY = 12  # the first look is at an age of recheck / 12: five minutes, by default
 MOST_ROWS = 1_000_000  # a checksum over so many takes 0.14 s
 
 
-def recheck(job: Job, now: int, *, source: Source, ledger: Ledger, care: Care) -> Iterator[Noticed | None]:
-    """Look at the recorded windows of the job's table that are due, by the source's time."""
-    if care.recheck is None:
+def recheck(job: Job, now: int, *, seen: Seen, ledger: Ledger, care: Care) -> Iterator[Noticed | None]:
+    """Look at the recorded windows of the job's table that are due, by the source's time, once for all its jobs."""
+    if care.recheck is None or seen.is_rechecked:
         return
+    seen.is_rechecked, source = True, seen.source
     for run in _runs(ledger.due(job, now, early=max(1, care.recheck // EARLY), late=care.recheck)):
         # mostly all is as it was, and one look at all of them says so
         together = Window(run[0].window.after, run[-1].window.upto)

@@ -13,12 +13,13 @@ from typing import Literal
 from shipper.errors import SourceReset
 from shipper.ledger import Ledger
 from shipper.model import ALWAYS, Care, Fingerprint, Job, Observation, Progress, Span
-from shipper.scan import Noticed, Source, fingerprint_of, timeless, walk_back
+from shipper.scan import Noticed, Source, timeless, walk_back
+from shipper.seen import Seen
 from shipper.shape import places_of
 
 
 def check(
-    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, care: Care
+    job: Job, horizon: Observation, progress: Progress, *, seen: Seen, ledger: Ledger, care: Care
 ) -> Iterator[Noticed]:
     """Compare the table with what was captured, before anything new of it is read.
 
@@ -30,7 +31,7 @@ def check(
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back):
             return
-        found = fingerprint_of(job, source, known.rows[0][0] if known.rows else progress.captured)
+        found = seen.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
         is_comparable = progress.places == places_of(job)  # else by another column, or in another zone
         match _verdict(known, found if is_comparable else timeless(found)):
             case "same":
@@ -47,7 +48,7 @@ def check(
             'in the source, and start again: reset = "max" holds all rows there for captured, "zero" counts them anew.',
         )
     captured = horizon.id if care.reset == "max" else 0
-    _reset(job, captured, source=source, ledger=ledger)
+    _reset(job, captured, source=seen.source, ledger=ledger)
     yield Noticed("source.reset", {"reason": reason, "before": progress.captured, "captured": captured})
 
 

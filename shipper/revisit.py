@@ -11,7 +11,8 @@ from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Span, Window
 from shipper.record import replace
 from shipper.retention import floor, placed
-from shipper.scan import Captured, Source, fingerprint_of, scan
+from shipper.scan import Captured, Source, scan
+from shipper.seen import Seen
 from shipper.window import next_window
 
 _OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
@@ -22,13 +23,14 @@ def revisit(
     horizon: Observation,
     progress: Progress,
     *,
-    source: Source,
+    seen: Seen,
     ledger: Ledger,
     moment: Moment,
     closes: Span | None,
 ) -> Iterator[Captured | None]:
     """Recount the buckets that may have changed; yield None while reading."""
     assert job.revisit is not None
+    source = seen.source
     since = progress.recount_from
     if since is None:
         bucket = max(0, floor(progress.complete_until - job.revisit, job.query.bucket))
@@ -68,7 +70,7 @@ def revisit(
         seen_from=progress.low,
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
-        fingerprint=fingerprint_of(job, source, horizon.id),
+        fingerprint=seen.fingerprint(job, horizon.id),
     )
     rows_found = folded.rows
     tally = replace(job, span, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)

@@ -31,13 +31,11 @@ class Source(Protocol):
             QueryRefused: the database will not run it.
         """
 
-    def read_with_evidence(
-        self, query: Query, window: Window, begins: int, *, passes: bool = False
-    ) -> tuple[list[Row], Evidence]:
-        """Read all rows of a window, and what its ids were before that: a checksum of those above begins.
+    def count(self, query: Query, window: Window) -> int:
+        """Return how many rows the window has, whatever the conditions."""
 
-        When rows are in flight nothing is read, unless they are to be passed.
-        """
+    def unguarded(self, query: Query) -> str | None:
+        """Return why rows of this table that are in flight cannot be seen, None where they can."""
 
     def evidence(self, query: Query, window: Window) -> Evidence:
         """Return a checksum of the window's ids, and the rows in flight."""

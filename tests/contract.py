@@ -25,6 +25,7 @@ from shipper.model import (
     Window,
 )
 from shipper.scan import Source
+from shipper.seen import Seen
 
 FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
@@ -243,8 +244,9 @@ class SourceContract:
         assert table.evidence(query(), Window(2, 4)) == Evidence(None)
         assert table.evidence(query(), Window(2, 5)) == Evidence(table.checksum(query(), Window(2, 5)))
 
+    @pytest.mark.parametrize("has_gaps", [False, True])
     @pytest.mark.parametrize("where", [(), (Condition("outcome", "in", ("ok",)),)])
-    def test_read_with_evidence(self, table: Table, where: tuple[Condition, ...]) -> None:
+    def test_read_with_evidence(self, table: Table, where: tuple[Condition, ...], has_gaps: bool) -> None:  # noqa: FBT001
         """The rows of a window come with what is to be recorded of it: all, the end, or nothing.
 
         Mutant: take one window without holes for all later ones.
@@ -262,7 +264,7 @@ class SourceContract:
             (4, 8, 4, Window(4, 8)),
         ):
             window = Window(after, upto)
-            rows, evidence = table.read_with_evidence(asked, window, begins)
+            rows, evidence = Seen(table, has_gaps=has_gaps).read(asked, window, begins)
 
             assert rows == table.read(asked, window)
             assert evidence == Evidence(table.checksum(asked, recorded) if recorded else None)

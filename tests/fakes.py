@@ -145,18 +145,13 @@ class FakeSource:
         is_complete = checksum.rows == window.upto - window.after
         return Evidence(None if is_complete else checksum, tuple(sorted(ids)))
 
-    def read_with_evidence(
-        self, query: Query, window: Window, begins: int, *, passes: bool = False
-    ) -> tuple[list[Row], Evidence]:
-        """Count, as shipper.scan.Source.read_with_evidence."""
-        evidence = self.evidence(query, window)
-        if evidence.in_flight and not passes:
-            return [], evidence
-        if evidence.checksum is not None and begins > window.after:
-            is_recorded = begins >= window.upto
-            checksum = None if is_recorded else self.checksum(query, Window(begins, window.upto))
-            evidence = evidence._replace(checksum=checksum)
-        return self.read(query, window), evidence
+    def count(self, query: Query, window: Window) -> int:
+        """Count rows, as shipper.scan.Source.count."""
+        return len(self._in(window))
+
+    def unguarded(self, query: Query) -> str | None:
+        """Say whether rows in flight are seen, as shipper.scan.Source.unguarded."""
+        return None if self.is_guarded else "it is off"
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again, as shipper.scan.Source.fingerprint."""

@@ -27,10 +27,9 @@ from shipper.model import (
 )
 from shipper.source import evidence
 from shipper.source.connect import Access, Overflow, engine, server_of, translated
-from shipper.source.dialect import Epoch, ServerTime
 from shipper.source.explain import reads_range
 from shipper.source.measure import traced
-from shipper.source.statement import counted, first_unfit, labels_of, rows_of, smallest, table_of, utc
+from shipper.source.statement import bounds, counted, first_unfit, labels_of, largest, newest, rows_of, smallest, utc
 
 KNOWN_ROWS = 16
 """By so many rows a table is known again; some of them may be deleted."""
@@ -45,8 +44,6 @@ class Source:
         self._access = access
         self._engine = engine(access, threads=threads)
         self._leading: dict[tuple[str, str], bool] = {}
-        self._gappy: set[tuple[str, str]] = set()
-        """Tables whose newest window had ids without a row."""
 
     def __str__(self) -> str:
         return str(self._access)
@@ -58,35 +55,25 @@ class Source:
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database will not run it.
         """
-        table = table_of(query.ids_only)
-        statement = sa.select(sa.func.max(table.c[query.id]), ServerTime()).select_from(table)
         with self._connected(f"observe {query.table}") as connection:
-            largest, source_time = connection.execute(statement).one()
+            found, source_time = connection.execute(largest(query)).one()
         clock = time.monotonic()
-        if largest is not None and not (isinstance(largest, int) and 0 <= largest <= MAX_ID):
+        if found is not None and not (isinstance(found, int) and 0 <= found <= MAX_ID):
             raise QueryRefused(
-                f"observe {query.table}: {query.id} holds {largest!r}, which is not an id",
+                f"observe {query.table}: {query.id} holds {found!r}, which is not an id",
                 hint="`id` names a column of integers that only grow, from 1 to 2^64 - 1.",
             )
-        return Observation(id=largest or 0, time=int(source_time), clock=clock)
+        return Observation(id=found or 0, time=int(source_time), clock=clock)
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Find where the table goes on: see shipper.scan.Source."""
-        table = table_of(query.ids_only)
-        identity = table.c[query.id]
-        statement = sa.select(sa.func.min(identity)).where(identity > after, identity <= upto)
         with self._connected(f"look for ids of {query.table} above {after}") as connection:
-            return connection.execute(statement).scalar_one() or upto
+            return evidence.first_id(connection, query, Window(after, upto)) or upto
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Find the row that stands at an id: see shipper.scan.Source."""
-        asked = replace(query.ids_only, time=None if query.sql else query.time)
-        table = table_of(asked)
-        identity = table.c[query.id]
-        epoch = Epoch(table.c[asked.time]) if asked.time else sa.null()
-        statement = sa.select(identity, epoch).where(identity <= upto).order_by(identity.desc()).limit(1)
         with self._connected(f"look for the row of {query.table} at {upto}") as connection:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(newest(query, 1), {"upto": upto}).one_or_none()
         if row is None:
             return 0, None
         return row[0], None if row[1] is None else utc(int(row[1]), query.zone)
@@ -96,9 +83,10 @@ class Source:
         if query.sql is not None:  # only the statement knows the time: all of the window, or nothing
             found = [row for row in self.read(query, window, span) if row.bucket is not None]
             return window.after + 1 if found else None
-        statement = smallest(query, window, span, open_above)
+        statement = smallest(query, is_open=open_above is not None)
+        values = bounds(query, window, span) | ({} if open_above is None else {"open_above": open_above})
         with self._connected(f"look for rows of {query.table} {window}") as connection:
-            first: int | None = connection.execute(statement).scalar_one()
+            first: int | None = connection.execute(statement, values).scalar_one()
         return first
 
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
@@ -116,42 +104,20 @@ class Source:
         return [row for half in halves for row in self.read(query, half, span)]
 
     def _read(self, query: Query, window: Window, span: Span) -> list[Row]:
+        is_within, values = span != ALWAYS, bounds(query, window, span)
         with self._connected(f"read {query.table} {window}") as connection:
-            rows = rows_of(query, connection.execute(counted(query, window, span)), span)
+            rows = rows_of(query, connection.execute(counted(query, is_within=is_within), values), span)
             # what a group comes to is known; of what the statement left out, look for the first
             found: dict[str, tuple[int, object]] = {}
             for column in {refusal.column for row in rows for refusal in row.refused if refusal.value is None}:
-                for first in connection.execute(first_unfit(query, window, span, column)):
+                for first in connection.execute(first_unfit(query, column, is_within=is_within), values):
                     found[column] = (first[0], first[1])
-        return traced(rows, found)
+        return traced(rows, found) if found else rows
 
-    def read_with_evidence(
-        self, query: Query, window: Window, begins: int, *, passes: bool = False
-    ) -> tuple[list[Row], Evidence]:
-        """Read a window, and what its ids were before that: see shipper.scan.Source."""
-        if begins >= window.upto and self.unguarded(query) is not None:
-            return self.read(query, window), Evidence(None)
-
-        # mostly every id has its row, and counting them says so: nothing is in flight, nothing can come late
-        key, width = (query.table, query.id), window.upto - window.after
-        if key not in self._gappy:
-            rows = self.read(query, window) if query.is_whole else None
-            found = self._count(query, window) if rows is None else sum(row.rows for row in rows)
-            if found == width:
-                return self.read(query, window) if rows is None else rows, Evidence(None)
-            self._gappy.add(key)
-
-        # from here on more is asked first, until no id is missing any more
-        evidence = self.evidence(query, window)
-        if evidence.checksum is None:
-            self._gappy.discard(key)
-        elif evidence.in_flight and not passes:
-            return [], evidence
-        elif begins > window.after:
-            is_recorded = begins >= window.upto
-            checksum = None if is_recorded else self.checksum(query, Window(begins, window.upto))
-            evidence = evidence._replace(checksum=checksum)
-        return self.read(query, window), evidence
+    def count(self, query: Query, window: Window) -> int:
+        """Count the window's rows: see shipper.scan.Source."""
+        with self._connected(f"count the ids of {query.table} {window}") as connection:
+            return evidence.count(connection, query, window)
 
     def checksum(self, query: Query, window: Window) -> Checksum:
         """Add up a window's ids: see shipper.recheck.Source."""
@@ -182,13 +148,8 @@ class Source:
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again: see shipper.scan.Source."""
-        asked = replace(query.ids_only, time=None if query.sql else query.time)
-        table = table_of(asked)
-        identity = table.c[query.id]
-        epoch = Epoch(table.c[asked.time]) if asked.time else sa.null()
-        statement = sa.select(identity, epoch).where(identity <= upto).order_by(identity.desc()).limit(KNOWN_ROWS)
         with self._connected(f"look for the rows of {query.table} up to {upto}") as connection:
-            rows = connection.execute(statement).all()
+            rows = connection.execute(newest(query, KNOWN_ROWS), {"upto": upto}).all()
             if "server" not in connection.info:  # each connection asks once
                 connection.info["server"] = server_of(connection)
             server: str | None = connection.info["server"]
@@ -226,7 +187,7 @@ class Source:
         window = Window(0, 1)
         with self._connected("explain sql") as connection:
             is_range = reads_range(connection, query, window)
-            columns = list(connection.execute(counted(query, window, ALWAYS)).keys())
+            columns = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
         if not is_range:
             raise QueryRefused(
                 f"explain sql: it reads the whole table for each window, no range of {query.id}",
@@ -252,11 +213,6 @@ class Source:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._engine.dispose()
-
-    def _count(self, query: Query, window: Window) -> int:
-        with self._connected(f"count the ids of {query.table} {window}") as connection:
-            count: int = connection.execute(evidence.count(query, window)).scalar_one()
-        return count
 
     @contextmanager
     def _connected(self, step: str) -> Iterator[sa.Connection]:

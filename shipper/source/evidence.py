@@ -7,13 +7,14 @@ unique key are not seen.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from shipper.model import Checksum, Query, Window
 from shipper.source.dialect import IdSum, IdXor
-from shipper.source.statement import table_of
+from shipper.source.statement import STATEMENTS, bounds, table_of, within
 
 _DIRTY = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"  # of the next statement only
 _LEADS = """
@@ -31,28 +32,34 @@ def leads_primary_key(connection: sa.Connection, query: Query) -> bool:
 
 def checksum(connection: sa.Connection, query: Query, window: Window) -> Checksum:
     """Add up a window's ids, as they are committed."""
-    return _checksum(connection.execute(_added_up(query, window)).one())
+    return _checksum(connection.execute(_added_up(query.ids_only), bounds(query, window)).one())
 
 
-def count(query: Query, window: Window) -> sa.Select[Any]:
-    """Select how many rows a window has, whatever the conditions."""
-    table = table_of(query.ids_only)
-    identity = table.c[query.id]
-    return sa.select(sa.func.count()).select_from(table).where(identity > window.after, identity <= window.upto)
+def count(connection: sa.Connection, query: Query, window: Window) -> int:
+    """Count the rows of a window, whatever the conditions."""
+    found: int = connection.execute(_counted(query.ids_only), bounds(query, window)).scalar_one()
+    return found
+
+
+def first_id(connection: sa.Connection, query: Query, window: Window) -> int | None:
+    """Return the smallest id of a window, None when it has none."""
+    found: int | None = connection.execute(_first(query.ids_only), bounds(query, window)).scalar_one()
+    return found
 
 
 def guarded(connection: sa.Connection, query: Query, window: Window) -> tuple[Checksum, tuple[int, ...]]:
     """Add up a window's ids, and find those of rows in flight; there are none to be seen on a replica."""
     # by itself: beside a table MariaDB 10.11 gives 0 whatever it is
     is_replica = connection.exec_driver_sql("SELECT @@read_only").scalar_one()
+    added_up, ids, values = _added_up(query.ids_only, forced=True), _ids(query.ids_only), bounds(query, window)
     connection.exec_driver_sql(_DIRTY)
-    seen = connection.execute(_forced(_added_up(query, window))).one()
-    committed = connection.execute(_forced(_added_up(query, window))).one()
+    seen = connection.execute(added_up, values).one()
+    committed = connection.execute(added_up, values).one()
     if is_replica or seen == committed:
         return _checksum(committed), ()
     connection.exec_driver_sql(_DIRTY)
-    dirty = set(connection.execute(_forced(_ids(query, window))).scalars())
-    in_flight = dirty - set(connection.execute(_forced(_ids(query, window))).scalars())
+    dirty = set(connection.execute(ids, values).scalars())
+    in_flight = dirty - set(connection.execute(ids, values).scalars())
     return _checksum(committed), tuple(sorted(in_flight))
 
 
@@ -61,16 +68,31 @@ def _checksum(sums: Sequence[Any]) -> Checksum:
     return Checksum(rows, int(id_sum or 0), int(id_xor or 0))
 
 
-def _added_up(query: Query, window: Window) -> sa.Select[Any]:
-    table = table_of(query.ids_only)
+@lru_cache(STATEMENTS)
+def _added_up(query: Query, *, forced: bool = False) -> sa.Select[Any]:
+    table = table_of(query)
     identity = table.c[query.id]
     columns: list[sa.ColumnElement[Any]] = [sa.func.count(), IdSum(identity), IdXor(identity)]
-    return sa.select(*columns).select_from(table).where(identity > window.after, identity <= window.upto)
+    statement = sa.select(*columns).select_from(table).where(*within(identity))
+    return _forced(statement) if forced else statement
 
 
-def _ids(query: Query, window: Window) -> sa.Select[Any]:
-    identity = table_of(query.ids_only).c[query.id]
-    return sa.select(identity).where(identity > window.after, identity <= window.upto)
+@lru_cache(STATEMENTS)
+def _counted(query: Query) -> sa.Select[Any]:
+    table = table_of(query)
+    return sa.select(sa.func.count()).select_from(table).where(*within(table.c[query.id]))
+
+
+@lru_cache(STATEMENTS)
+def _first(query: Query) -> sa.Select[Any]:
+    identity = table_of(query).c[query.id]
+    return sa.select(sa.func.min(identity)).where(*within(identity))
+
+
+@lru_cache(STATEMENTS)
+def _ids(query: Query) -> sa.Select[Any]:
+    identity = table_of(query).c[query.id]
+    return _forced(sa.select(identity).where(*within(identity)))
 
 
 def _forced(statement: sa.Select[Any]) -> sa.Select[Any]:

@@ -1,13 +1,16 @@
 """Edge. SQLAlchemy: a job's query as statements on a range of ids, and what their rows mean.
 
 The columns of a table are named with it: to SQLite a bare name that is no column would be a string.
+A statement is made once for a query: to build it anew takes as long as to run it. What differs from window to window
+are its parameters, which `bounds` gives.
 """
 
 import decimal
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
@@ -17,11 +20,12 @@ import sqlalchemy as sa
 
 from shipper.errors import QueryRefused
 from shipper.model import ALWAYS, Condition, Group, Query, Row, Scalar, Span, Window
-from shipper.source.dialect import Epoch, Text, Unfit
-from shipper.source.measure import aggregates, number, numbers, values_of
+from shipper.source.dialect import Epoch, ServerTime, Text, Unfit
+from shipper.source.measure import aggregates, measured, number, numbers, values_of
 
 QUARTER_SECONDS = 900  # all zones of today differ from UTC by a multiple of it
 DAY_SECONDS = 86_400  # no zone differs by more
+STATEMENTS = 1000  # are kept of each kind
 
 _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any]]], sa.ColumnElement[bool]]] = {
     "in": lambda column, values: column == values[0] if len(values) == 1 else column.in_(values),
@@ -34,6 +38,23 @@ _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any
 }
 
 
+_AFTER, _UPTO, _SINCE, _BEFORE, _OPEN_ABOVE = (
+    sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "open_above")
+)
+
+
+def bounds(query: Query, window: Window, span: Span = ALWAYS) -> dict[str, int]:
+    """Return the parameters of a statement on a window, and on a span of time where it has one."""
+    ids = {"after": window.after, "upto": window.upto}
+    if span == ALWAYS:
+        return ids
+    # with a zone it is decided to the day; `rows_of` knows better
+    margin = 0 if query.zone == "UTC" else DAY_SECONDS + query.bucket
+    # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
+    start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
+    return ids | {"since": start - margin, "before": end + margin}
+
+
 def table_of(query: Query) -> sa.TableClause:
     """Name the table and all columns that a query uses."""
     schema, _, name = query.table.rpartition(".")
@@ -43,10 +64,11 @@ def table_of(query: Query) -> sa.TableClause:
     return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
 
 
-def counted(query: Query, window: Window, span: Span) -> sa.Executable:
-    """Select the bucket, the group columns, the rows and the measures, of one window."""
+@lru_cache(STATEMENTS)
+def counted(query: Query, *, is_within: bool) -> sa.Executable:
+    """Select the bucket, the group columns, the rows and the measures of a window, perhaps within a span only."""
     if query.sql is not None:
-        return sa.text(query.sql).bindparams(after=window.after, upto=window.upto)
+        return sa.text(query.sql)
     table = table_of(query)
     epoch = Epoch(table.c[query.time]) if query.time else None
     bucket: sa.ColumnElement[Any] = sa.null() if epoch is None else _floor(epoch, _grain(query))
@@ -54,31 +76,55 @@ def counted(query: Query, window: Window, span: Span) -> sa.Executable:
     # labels that no table has: GROUP BY would take the table's column for the label
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *aggregates(query, table)).select_from(table)
-    statement = statement.where(*_conditions(query, table, window, span))
+    statement = statement.where(*_conditions(query, table, is_within=is_within))
     keys = labelled if query.time else labelled[1:]
     if not keys:  # one row also when nothing matches: leave it out
         return statement.having(sa.func.count() > 0)
     return statement.group_by(*(sa.text(key.name) for key in keys))
 
 
-def smallest(query: Query, window: Window, span: Span, open_above: int | None) -> sa.Select[tuple[Any]]:
-    """Select the smallest id of a row with a bucket in the span, or perhaps without a time."""
+@lru_cache(STATEMENTS)
+def smallest(query: Query, *, is_open: bool) -> sa.Select[tuple[Any]]:
+    """Select the smallest id of a row with a bucket in a span, or else perhaps without a time, above an id."""
     table = table_of(query)
     identity, epoch = table.c[query.id], Epoch(table.c[query.time or query.id])
-    wanted = _within(epoch, span, query)
-    if open_above is not None:
-        wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > open_above))
-    return sa.select(sa.func.min(identity)).where(identity > window.after, identity <= window.upto, wanted)
+    wanted = _within(epoch)
+    if is_open:
+        wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > _OPEN_ABOVE))
+    return sa.select(sa.func.min(identity)).where(*within(identity), wanted)
 
 
-def first_unfit(query: Query, window: Window, span: Span, column: str) -> sa.Select[Any]:
+@lru_cache(STATEMENTS)
+def first_unfit(query: Query, column: str, *, is_within: bool) -> sa.Select[Any]:
     """Select the first row whose value of a column `counted` leaves out, and the value."""
     table = table_of(query)
-    conditions = [*_conditions(query, table, window, span), Unfit(table.c[column])]
+    conditions = [*_conditions(query, table, is_within=is_within), Unfit(table.c[column])]
     columns = table.c[query.id], table.c[column]
     # a column may be its own id
     labelled = [one.label(f"shipper_{n}") for n, one in enumerate(columns)]
     return sa.select(*labelled).select_from(table).where(*conditions).order_by(table.c[query.id]).limit(1)
+
+
+@lru_cache(STATEMENTS)
+def largest(query: Query) -> sa.Select[Any, int]:
+    """Select the table's largest id, and what time it is there."""
+    table = table_of(query.ids_only)
+    return sa.select(sa.func.max(table.c[query.id]), ServerTime()).select_from(table)
+
+
+@lru_cache(STATEMENTS)
+def newest(query: Query, rows: int) -> sa.Select[Any]:
+    """Select the newest rows up to an id: their ids and times."""
+    asked = replace(query.ids_only, time=None if query.sql else query.time)
+    table = table_of(asked)
+    identity = table.c[query.id]
+    epoch = Epoch(table.c[asked.time]) if asked.time else sa.null()
+    return sa.select(identity, epoch).where(identity <= _UPTO).order_by(identity.desc()).limit(rows)
+
+
+def within(identity: sa.ColumnElement[int]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions of a window."""
+    return identity > _AFTER, identity <= _UPTO
 
 
 def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
@@ -87,8 +133,8 @@ def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]
     Raises:
         QueryRefused: a value is not what the query says.
     """
-    rows = [_row(query, row) for row in result] if query.sql is None else _own_rows(query, result)
-    return [row for row in rows if row.bucket is None or row.bucket in span]
+    rows = _own_rows(query, result) if query.sql is not None else list(_rows(query, result))
+    return rows if span == ALWAYS else [row for row in rows if row.bucket is None or row.bucket in span]
 
 
 def utc(epoch: int, zone: str) -> int:
@@ -116,12 +162,16 @@ def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
     return measures
 
 
-def _row(query: Query, row: sa.Row[Any]) -> Row:
-    groups = len(query.by) + 1
-    count, group = row[groups], group_of(row[1:groups])
-    values, refused = values_of(query, count, row[groups + 1 :], group)
-    bucket = None if row[0] is None else _utc_bucket(int(row[0]), query)
-    return Row(bucket, group, count, tuple(values), tuple(refused))
+def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
+    count_at, are_counts = len(query.by) + 1, not measured(query)
+    for row in result.all():
+        epoch, group, count = row[0], group_of(row[1:count_at]), row[count_at]
+        bucket = None if epoch is None else _utc_bucket(int(epoch), query)
+        if are_counts:  # as most are, and there may be many
+            yield Row(bucket, group, count, (count,) * len(query.measures))
+            continue
+        values, refused = values_of(query, count, row[count_at + 1 :], group)
+        yield Row(bucket, group, count, tuple(values), tuple(refused))
 
 
 def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
@@ -141,10 +191,13 @@ def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
 
 def group_of(values: Iterable[object]) -> Group:
     """Return group values as text, whatever bytes they are."""
-    return tuple(
-        value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else None if value is None else str(value)
-        for value in values
-    )
+    return tuple([_text(value) for value in values])
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return None if value is None else str(value)
 
 
 def _epoch(value: object, column: str) -> int | None:
@@ -165,14 +218,14 @@ def _epoch(value: object, column: str) -> int | None:
     )
 
 
-def _conditions(query: Query, table: sa.TableClause, window: Window, span: Span) -> list[sa.ColumnElement[bool]]:
-    conditions = [table.c[query.id] > window.after, table.c[query.id] <= window.upto]
+def _conditions(query: Query, table: sa.TableClause, *, is_within: bool) -> list[sa.ColumnElement[bool]]:
+    conditions = [*within(table.c[query.id])]
     conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
     if query.where_sql:  # on lines of its own: it may end in a comment
         conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
-    if query.time and span != ALWAYS:
+    if query.time and is_within:
         epoch = Epoch(table.c[query.time])
-        conditions.append(sa.or_(epoch.is_(None), _within(epoch, span, query)))
+        conditions.append(sa.or_(epoch.is_(None), _within(epoch)))
     return conditions
 
 
@@ -193,6 +246,8 @@ def _grain(query: Query) -> int:
 
 
 def _utc_bucket(epoch: int, query: Query) -> int:
+    if query.zone == "UTC":
+        return epoch - epoch % query.bucket
     moment = utc(epoch, query.zone)
     return moment - moment % query.bucket
 
@@ -203,14 +258,9 @@ def _floor(epoch: sa.ColumnElement[int], length: int) -> sa.ColumnElement[int]:
     return epoch - ((epoch % size) + size) % size
 
 
-def _within(epoch: sa.ColumnElement[int], span: Span, query: Query) -> sa.ColumnElement[bool]:
-    """Is the bucket of the time in the span? With a zone it is decided to the day; `rows_of` knows better."""
-    margin = 0 if query.zone == "UTC" else DAY_SECONDS + query.bucket
-    # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
-    start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
-    # as parameters: each text of a statement is compiled once, and kept
-    since = epoch >= sa.literal(start - margin, sa.BigInteger)
-    return sa.and_(since, epoch < sa.literal(end + margin, sa.BigInteger))
+def _within(epoch: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Is the bucket of the time in the span?"""
+    return sa.and_(epoch >= _SINCE, epoch < _BEFORE)
 
 
 @lru_cache(20_000)

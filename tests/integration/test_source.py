@@ -31,6 +31,7 @@ from shipper.model import (
     Row,
     Window,
 )
+from shipper.seen import Seen
 from shipper.source import Source
 from shipper.source.connect import Access
 
@@ -226,8 +227,8 @@ class TestMariaDB(SourceContract):
             window = Window(0, 5)
             found = table.evidence(query(), window)
             assert found == Evidence(Checksum(2, 6, 4), (3, 4))
-            assert table.read_with_evidence(query(), window, 0) == ([], found)
-            rows, passed = table.read_with_evidence(query(), window, 0, passes=True)
+            assert Seen(table).read(query(), window, 0) == ([], found)
+            rows, passed = Seen(table).read(query(), window, 0, passes=True)
             assert (sum(row.rows for row in rows), passed) == (2, found)
             cursor.execute("COMMIT")
 
