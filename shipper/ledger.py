@@ -1,7 +1,7 @@
 """Core. What captures and recounts need of the state, and what they tell it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -32,27 +32,30 @@ class Recording(Protocol):
     def has_gone(self, slot: int, step: int) -> bool:
         """Does the job have a total in this slot of a coarser archive?"""
 
-    def has_group(self, group: Group) -> bool:
-        """Does the group have series?"""
+    def adopt(self, names: Collection["Name"]) -> set["Name"]:
+        """Return the names whose path is their group's measure's already; it counts as claimed from here on."""
+
+    def known(self, groups: Collection[Group]) -> set[Group]:
+        """Return those of the groups that have series."""
 
     def count_groups(self) -> int:
         """Return how many groups have series."""
 
-    def claim(self, path: str, group: Group, measure: Measure) -> bool:
-        """Make the path this job's group's measure's if it is nobody's; return whether it is that now.
+    def claim(self, names: Sequence["Name"]) -> set["Name"]:
+        """Claim paths: those of nobody, the first name of each, and those that are theirs already; return these names.
 
         Raises:
-            ConfigError: it belongs to another job.
+            ConfigError: one belongs to another job.
         """
 
-    def take(self, key: Key) -> list[Value]:
-        """Return the total of a key, whose path is claimed, and take away those of finer slots within it."""
+    def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
+        """Return the totals of keys, whose paths are claimed, and take away those of finer slots within them."""
 
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
 
-    def put(self, key: Key, value: Value, *, is_ripe: bool) -> None:
-        """Store a total whose path is claimed; one that is not ripe is not sent yet. An equal one changes nothing."""
+    def put(self, totals: Iterable["Total"]) -> None:
+        """Store totals whose paths are claimed. An equal one changes nothing."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
@@ -134,6 +137,22 @@ class Ledger(Protocol):
 
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon known to have stood at a time of the source, 0 when none is."""
+
+
+class Name(NamedTuple):
+    """A path, and whose it is or shall be."""
+
+    path: str
+    group: Group
+    measure: Measure
+
+
+class Total(NamedTuple):
+    """What a key's total is now; one that is not ripe is not sent yet."""
+
+    key: Key
+    value: Value
+    is_ripe: bool = True
 
 
 class Slot(NamedTuple):

@@ -5,16 +5,14 @@ instruction has either counted a window or not. Nothing else changes what a tota
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
-from shipper.errors import BadMetric
 from shipper.fold import MOST, Folded, total
-from shipper.ledger import CountedUnshown, Done, Ledger, Recording, Tally
+from shipper.ledger import CountedUnshown, Done, Ledger, Recording, Tally, Total
 from shipper.model import Cause, Group, Job, Key, Kind, Moment, Progress, Refusal, Span, Value, Window
-from shipper.render import brief, is_clean, own_path
+from shipper.naming import named
+from shipper.render import brief
 from shipper.retention import floor, is_ripe, placed
-
-OTHER = "_other"
-"""The group of all groups beyond `limits.series`."""
 
 
 def add(
@@ -33,10 +31,9 @@ def add(
         tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
         if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
             recording.mark(*place)
-        for (key, kind), values in _keyed(job, folded, recording, tally, moment.now).items():
-            value = _together(key, kind, recording.take(key), values, tally)
-            if value is not None:
-                _put(job, recording, key, value, moment)
+        found = _keyed(job, folded, recording, tally, moment.now)
+        before = recording.take(found.keys())
+        _put(job, recording, _totals(found, before, tally), moment)
         _close(job, recording, closes, moment.now)
         unshown_in = CountedUnshown(window, tally.unshown) if window else None
         closed_until = closes.end if closes else None
@@ -59,14 +56,10 @@ def replace(
     with ledger.recording(job.name, window) as recording:
         tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
         found = _keyed(job, folded, recording, tally, moment.now)
-        for (key, kind), values in found.items():
-            recording.take(key)
-            value = _together(key, kind, [], values, tally)
-            if value is not None:
-                _put(job, recording, key, value, moment)
-        measures = [measure.name for measure in job.query.measures]
-        for key in set(recording.stored(span, measures)) - {key for key, _ in found}:
-            _put(job, recording, key, 0, moment)
+        recording.take(found.keys())
+        totals = _totals(found, {}, tally)
+        gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
+        _put(job, recording, totals | dict.fromkeys(gone, 0), moment)
         if not done.replaces:  # what cannot be shown was counted when it was captured
             tally.unshown = Counter(done.unshown)
         _close(job, recording, closes, moment.now)
@@ -99,7 +92,8 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
     """Store the zeros of buckets that close; an archive that is not the finest gets none."""
     if closes is None or job.zeros is None:
         return
-    declared = [path for group in job.groups for path in _paths(job, group, recording, Tally(), 0) or []]
+    names = named(job, dict.fromkeys(job.groups, 0), recording, Tally()) if job.groups else {}
+    declared = [path for paths in names.values() for path in paths or []]
     # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
     first = closes.start - 1 if declared else recording.first_seen()
     for bucket in range(closes.start, closes.end, job.query.bucket):
@@ -110,31 +104,46 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
             recording.close(*place, seen_since=bucket - job.zeros, declared=declared)
 
 
-def _keyed(
-    job: Job, folded: Folded, recording: Recording, tally: Tally, now: int
-) -> dict[tuple[Key, Kind], list[Value]]:
+Found = dict[Key, tuple[Kind, list[Value]]]
+"""What was found for each total, and how it is put together."""
+
+
+def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: int) -> Found:
     """Find the totals that cells belong to; count what has none."""
-    keyed: dict[tuple[Key, Kind], list[Value]] = {}
-    named: dict[Group, list[str] | None] = {}
-    seen: dict[int, set[str]] = {}
+    # where buckets go, and which cells go nowhere
+    places = {bucket: _open_place(job, bucket, recording, now) for bucket in {bucket for _, bucket in folded.cells}}
+    groups: dict[Group, int] = {}
     for (group, bucket), cell in folded.cells.items():
-        place = _place(job, bucket, recording, now)
-        if place is None or recording.is_pruned(bucket):
-            tally.unshown[Cause.TOO_OLD if place is None else Cause.TOO_LATE] += cell.rows
+        if isinstance(place := places[bucket], Cause):
+            tally.unshown[place] += cell.rows
+        else:
+            groups[group] = groups.get(group, 0) + cell.rows
+
+    # what the groups are called, and what they have there
+    paths, found = named(job, groups, recording, tally), Found()
+    seen: dict[int, list[str]] = {}
+    for (group, bucket), cell in folded.cells.items():
+        place = places[bucket]
+        if isinstance(place, Cause):
             continue
-        if group not in named:
-            named[group] = _paths(job, group, recording, tally, cell.rows)
-        paths = named[group]
-        if paths is None:
+        if (own := paths[group]) is None:
             tally.unshown[Cause.REFUSED] += cell.rows
             continue
-        for path, measure, value in zip(paths, job.query.measures, cell.values, strict=True):
+        for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
             if value is not None:
-                keyed.setdefault((Key(path, *place), measure.kind), []).append(value)
-        seen.setdefault(bucket, set()).update(paths)
+                found.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
+        seen.setdefault(bucket, []).extend(own)
     for bucket, seen_paths in seen.items():
         recording.see(bucket, seen_paths)
-    return keyed
+    return found
+
+
+def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | Cause:
+    """Return the slot and step of a bucket, or why there is none."""
+    place = _place(job, bucket, recording, now)
+    if place is None:
+        return Cause.TOO_OLD
+    return Cause.TOO_LATE if recording.is_pruned(bucket) else place
 
 
 def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | None:
@@ -146,34 +155,24 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
     return placed(job.archives, bucket, now)
 
 
-def _paths(job: Job, group: Group, recording: Recording, tally: Tally, rows: int) -> list[str] | None:
-    """Return the path of each measure of a group; None when Carbon could not hold one."""
-    is_new = not recording.has_group(group)
-    if is_new and recording.count_groups() >= job.max_groups:
-        tally.other_rows += rows
-        tally.other = group if tally.other is None else tally.other
-        group, is_new = (OTHER,) * len(group), False
-    try:
-        paths = [own_path(job, group, measure, claim=recording.claim) for measure in job.query.measures]
-    except BadMetric:
-        tally.nameless = group if tally.nameless is None else tally.nameless
-        return None
-    if is_new and not is_clean(group):
-        tally.cleaned.append((paths[0], group))
-    return paths
-
-
-def _together(key: Key, kind: Kind, before: list[Value], values: list[Value], tally: Tally) -> Value | None:
+def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> dict[Key, Value]:
     """Put values together with what was there; without them, and told, where Carbon could not hold that."""
-    value = total(kind, [*before, *values])
-    if -MOST <= value <= MOST:
-        return value
-    tally.refused.append(Refusal(key.path, len(values), brief(value)))
-    return total(kind, before) if before else None
+    totals = {}
+    for key, (kind, values) in found.items():
+        there = before.get(key, [])
+        value = total(kind, [*there, *values])
+        if -MOST <= value <= MOST:
+            totals[key] = value
+            continue
+        tally.refused.append(Refusal(key.path, len(values), brief(value)))
+        if there:
+            totals[key] = total(kind, there)
+    return totals
 
 
-def _put(job: Job, recording: Recording, key: Key, value: Value, moment: Moment) -> None:
+def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Moment) -> None:
     # by a clock that may be wrong no slot has left an archive for certain
-    now = moment.now if moment.is_trusted else 0
-    ripe = is_ripe(job.archives, key.slot, key.step, bucket=job.query.bucket, now=now)
-    recording.put(key, value, is_ripe=ripe)
+    now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
+    places = {(slot, step) for _, slot, step in totals}
+    ripe = {place: is_ripe(job.archives, *place, bucket=bucket, now=now) for place in places}
+    recording.put(Total(key, value, ripe[key.slot, key.step]) for key, value in totals.items())

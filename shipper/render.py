@@ -7,12 +7,12 @@ impossible before it is stored, and refused once more before it is sent.
 
 import json
 import re
-from collections.abc import Callable
 from decimal import Context, Decimal
+from functools import lru_cache
 from hashlib import sha256
 
 from shipper.errors import BadMetric
-from shipper.model import Group, Job, Measure, Value
+from shipper.model import Group, Job, Value
 
 MEASURE = "measure"
 MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash: half a node, room for more
@@ -69,23 +69,6 @@ def brief(value: object) -> str:
     return shown if len(shown) <= MAX_BRIEF else f"{shown[: MAX_BRIEF - 3]}..."
 
 
-def own_path(job: Job, group: Group, measure: Measure, *, claim: Callable[[str, Group, Measure], bool]) -> str:
-    """Return the path that is this group's alone.
-
-    claim says whether the path is, or has just become, this group's and measure's. The first value that cleans to a
-    path has it; a later, different one gets a hash of its raw value behind it.
-
-    Raises:
-        BadMetric: the path would be too long for Carbon.
-    """
-    path = ""
-    for digits in HASH_DIGITS:
-        path = path_of(job, group, measure.name, digits=digits)
-        if claim(path, group, measure):
-            return path
-    raise BadMetric(f"name group {group!r}: every path is taken, the last tried is {path!r}")
-
-
 def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
     """Fill a job's template; digits > 0 puts so many of the group's hash behind its last value.
 
@@ -96,9 +79,16 @@ def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
     values[MEASURE] = measure
     if digits and group:
         values[job.query.by[-1]] += "-" + _digest(group)[:digits]
-    path = _PLACEHOLDER.sub(lambda match: values[match[1]], job.template)
+    path = "".join([literal + values.get(name, "") for literal, name in _parts(job.template)])
     _check(path)
     return path
+
+
+@lru_cache(1000)
+def _parts(template: str) -> list[tuple[str, str]]:
+    """Split a template into literals, each with the placeholder behind it; there is none behind the last."""
+    found = [*_PLACEHOLDER.split(template), ""]
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 def line(path: str, value: Value, slot: int) -> bytes:

@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from shipper.errors import ConfigError
-from shipper.ledger import Done
-from shipper.model import Group, Key, Kind, Measure, Span, Value, Window
+from shipper.ledger import Done, Name, Total
+from shipper.model import Group, Key, Kind, Span, Value, Window
 from shipper.state.rechecks import keep
 from shipper.state.schema import NOW
 
@@ -40,7 +40,9 @@ _DECLARED = f"""
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {_SUMS}"""
 _FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? AND step < ?"
-_TAKE = "DELETE FROM total WHERE slot = ? AND step = ? AND series = ? RETURNING value"
+_THERE = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
+_LOOK = f"SELECT series, value FROM total WHERE {_THERE}"
+_TAKE = f"DELETE FROM total WHERE {_THERE} RETURNING series, value"
 _STORED = f"""
     SELECT series.id, path, slot, step FROM series JOIN total ON total.series = series.id
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
@@ -52,7 +54,12 @@ _SLOT = """
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
-_CLAIM = 'INSERT INTO series (path, job, "group", measure, kind) VALUES (?, ?, ?, ?, ?)'
+_OWNERS = """
+    SELECT path, id, job, "group", measure, kind, first_slot, last_slot FROM series
+    WHERE path IN (SELECT value FROM json_each(?))"""
+_KNOWN = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
+_CLAIM = 'INSERT INTO series (id, path, job, "group", measure, kind) VALUES (?, ?, ?, ?, ?, ?)'
+_KIND = "UPDATE series SET kind = ? WHERE id = ?"
 _SEEN = """
     UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
     WHERE id = ?2 AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
@@ -61,6 +68,23 @@ _UNSHOWN = """
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
 # at the end of its minute these ids were there for certain, and a day has 1,440
 _HORIZON = "INSERT OR REPLACE INTO horizon (job, time, id) VALUES (?, (? / 60 + 1) * 60, ?)"
+
+
+class _Series(NamedTuple):
+    """A path's row, as far as it is known."""
+
+    id: int
+    job: str
+    group: str = ""
+    measure: str = ""
+    kind: str = ""
+    first_slot: int | None = None
+    last_slot: int | None = None
+
+    def was_seen(self, bucket: int) -> bool:
+        """Is it known that it had rows before and after a bucket, or in it?"""
+        first, last = self.first_slot, self.last_slot
+        return first is not None and last is not None and first <= bucket <= last
 
 
 class Recording:
@@ -75,10 +99,8 @@ class Recording:
         self._after, self._upto = (window.after, window.upto) if window else (captured, captured)
         self._has_window = window is not None
         self._revision = revision
-        self._series: dict[str, int] = {}
+        self._series: dict[str, _Series] = {}
         self._puts = 0
-        self._groups: int | None = None
-        self._new_groups: set[str] = set()
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
         self._closed: set[tuple[int, int]] = set()
@@ -96,69 +118,93 @@ class Recording:
             self._gone[slot, step] = row is not None
         return self._gone[slot, step]
 
-    def has_group(self, group: Group) -> bool:
-        """Does the group have series?"""
-        statement = 'SELECT 1 FROM series WHERE job = ? AND "group" = ? LIMIT 1'
-        return self._one(statement, self._job, json.dumps(group)) is not None
+    def adopt(self, names: Collection[Name]) -> set[Name]:
+        """Return the names that are theirs already: see shipper.ledger.Recording."""
+        owners = self._owners(names)
+        return {name for name in names if (owner := owners.get(name.path)) and self._is_own(name, owner)}
+
+    def known(self, groups: Collection[Group]) -> set[Group]:
+        """Return those of the groups that have series."""
+        raw = {json.dumps(group): group for group in groups}
+        rows = self._connection.execute(_KNOWN, (self._job, json.dumps(list(raw))))
+        return {raw[found] for (found,) in rows}
 
     def count_groups(self) -> int:
         """Return how many groups have series."""
-        if self._groups is None:
-            self._groups = self._one('SELECT COUNT(DISTINCT "group") FROM series WHERE job = ?', self._job)[0]
-            self._new_groups.clear()
-        return self._groups + len(self._new_groups)
+        found: int = self._one('SELECT COUNT(DISTINCT "group") FROM series WHERE job = ?', self._job)[0]
+        return found
 
-    def claim(self, path: str, group: Group, measure: Measure) -> bool:
-        """Make the path this job's group's measure's if it is nobody's; return whether it is that now."""
-        raw = json.dumps(group)
-        owner = self._one('SELECT id, job, "group", measure, kind FROM series WHERE path = ?', path)
-        if owner is not None and owner[1] != self._job:
-            raise ConfigError(
-                f"name {path}: it belongs to job {owner[1]}",
-                hint="Give one of them another `name`: two jobs must not write the same series.",
-            )
-        if owner is None:
-            series = self._connection.execute(
-                _CLAIM, (path, self._job, raw, measure.name, measure.kind.value)
-            ).lastrowid
-            assert series is not None
-            self._new_groups.add(raw)
-        elif owner[2:4] == (raw, measure.name):
-            series = owner[0]
-            if owner[4] != measure.kind:
-                self._connection.execute("UPDATE series SET kind = ? WHERE id = ?", (measure.kind.value, series))
-        else:
+    def claim(self, names: Sequence[Name]) -> set[Name]:
+        """Claim paths: see shipper.ledger.Recording."""
+        owners = self._owners(names)
+        new: dict[str, Name] = {}
+        for name in names:
+            owner = owners.get(name.path)
+            if owner is None:
+                new.setdefault(name.path, name)
+            elif owner.job != self._job:
+                raise ConfigError(
+                    f"name {name.path}: it belongs to job {owner.job}",
+                    hint="Give one of them another `name`: two jobs must not write the same series.",
+                )
+        first: int = self._one("SELECT COALESCE(MAX(id), 0) + 1 FROM series")[0]
+        made = {name: _Series(number, self._job, *_raw(name)) for number, name in enumerate(new.values(), first)}
+        rows = ((one.id, name.path, *one[1:5]) for name, one in made.items())
+        self._connection.executemany(_CLAIM, rows)
+        self._series |= {name.path: one for name, one in made.items()}
+        return {*made, *(name for name in names if name.path in owners and self._is_own(name, owners[name.path]))}
+
+    def _owners(self, names: Iterable[Name]) -> "dict[str, _Series]":
+        paths = json.dumps([name.path for name in names])
+        return {path: _Series(*others) for path, *others in self._connection.execute(_OWNERS, (paths,))}
+
+    def _is_own(self, name: Name, owner: "_Series") -> bool:
+        """Count the path as claimed if it is the name's; its measure may be put together otherwise from now on."""
+        group, measure, kind = _raw(name)
+        if owner[1:4] != (self._job, group, measure):
             return False
-        self._series[path] = series
+        if owner.kind != kind:
+            self._connection.execute(_KIND, (kind, owner.id))
+        self._series[name.path] = owner
         return True
 
-    def take(self, key: Key) -> list[Value]:
-        """Return the total of a key, whose path is claimed, and take away those of finer slots within it."""
-        series = self._series[key.path]
-        row = self._one("SELECT value FROM total WHERE slot = ? AND step = ? AND series = ?", *key[1:], series)
-        found = [row] if row else []
-        for place in self._finer_places(key.slot, key.step):
-            found += self._connection.execute(_TAKE, (*place, series)).fetchall()
-        return [loaded(value) for (value,) in found]
+    def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
+        """Return totals, and take away those of finer slots within them: see shipper.ledger.Recording."""
+        places: dict[tuple[int, int], dict[int, Key]] = {}
+        for key in keys:
+            places.setdefault(key[1:], {})[self._series[key.path].id] = key
+        found: dict[Key, list[Value]] = {}
+        for place, of_series in places.items():
+            series = json.dumps(list(of_series))
+            rows = self._connection.execute(_LOOK, (*place, series)).fetchall()
+            for finer in self._finer_places(*place):
+                rows += self._connection.execute(_TAKE, (*finer, series)).fetchall()
+            for number, value in rows:
+                found.setdefault(of_series[number], []).append(loaded(value))
+        return found
 
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
         asked = (span.start, span.end, self._job, json.dumps(list(measures)))
         for series, path, slot, step in self._connection.execute(_STORED, asked):
-            self._series[path] = series
+            self._series[path] = _Series(series, self._job)
             keys.append(Key(path, slot, step))
         return keys
 
-    def put(self, key: Key, value: Value, *, is_ripe: bool) -> None:
-        """Store a total whose path is claimed; one that is not ripe is not sent yet. An equal one changes nothing."""
-        total = (key.slot, key.step, self._series[key.path], stored(value), self._revision, 1 if is_ripe else 2)
-        self._puts += self._connection.execute(_TOTAL, total).rowcount
-        self._slots.add((key.slot, key.step))
+    def put(self, totals: Iterable[Total]) -> None:
+        """Store totals: see shipper.ledger.Recording."""
+        rows = [
+            (slot, step, self._series[path].id, stored(value), self._revision, 1 if is_ripe else 2)
+            for (path, slot, step), value, is_ripe in totals
+        ]
+        self._puts += self._connection.executemany(_TOTAL, rows).rowcount if rows else 0
+        self._slots.update((row[0], row[1]) for row in rows)
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
-        self._connection.executemany(_SEEN, ((bucket, self._series[path]) for path in paths))
+        series = (self._series[path] for path in paths)
+        self._connection.executemany(_SEEN, ((bucket, one.id) for one in series if not one.was_seen(bucket)))
 
     def mark(self, slot: int, step: int) -> None:
         """Remember that the slot holds this window's rows, though there may be none."""
@@ -174,7 +220,7 @@ class Recording:
         what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
         puts = self._connection.execute(_ZERO, what).rowcount
         for path in declared:
-            puts += self._connection.execute(_DECLARED, (slot, step, self._revision, self._series[path])).rowcount
+            puts += self._connection.execute(_DECLARED, (slot, step, self._revision, self._series[path].id)).rowcount
         if puts:
             self._puts += puts
             self._closed.add((slot, step))
@@ -221,6 +267,11 @@ class Recording:
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()
+
+
+def _raw(name: Name) -> tuple[str, str, str]:
+    """Return group, measure and kind as the state keeps them."""
+    return json.dumps(name.group), name.measure.name, name.measure.kind.value
 
 
 def stored(value: Value) -> int | str:

@@ -35,9 +35,11 @@ MUTANTS = {
     "ignore settle": Mutant(
         "window.py", "self._waiting[0].clock + self._settle <= clock", "self._waiting[0].clock <= clock"
     ),
-    "forget what a total was": Mutant("record.py", "recording.take(key), values, tally", "[], values, tally"),
+    "forget what a total was": Mutant("record.py", "_totals(found, before, tally)", "_totals(found, {}, tally)"),
     "add instead of replace": Mutant(
-        "record.py", "kind, [], values, tally", "kind, recording.take(key), values, tally"
+        "record.py",
+        "recording.take(found.keys())\n        totals = _totals(found, {}, tally)",
+        "totals = _totals(found, recording.take(found.keys()), tally)",
     ),
     "zero for unread time": Mutant("record.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"),
     "fine points past retention": Mutant(

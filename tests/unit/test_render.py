@@ -1,6 +1,5 @@
 """Names and lines, to the byte."""
 
-import re
 from contextlib import nullcontext
 from decimal import Decimal
 from hashlib import sha256
@@ -12,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.errors import BadMetric
-from shipper.model import COUNT, Group, Measure, Value
-from shipper.render import brief, is_template, line, may_collide, own_path, path_of, placeholders
+from shipper.model import Value
+from shipper.render import brief, is_template, line, may_collide, path_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
@@ -74,47 +73,6 @@ def test_path_of_too_long() -> None:
 
     with pytest.raises(BadMetric, match="too long"):
         path_of(wide, (LONG,) * 12, "count")
-
-
-class Owners:
-    """The registry's rule: a path is the first claimant's."""
-
-    def __init__(self) -> None:
-        self.owners: dict[str, tuple[Group, Measure]] = {}
-
-    def claim(self, path: str, group: Group, measure: Measure) -> bool:
-        """Say whether the path is this group's and measure's."""
-        return self.owners.setdefault(path, (group, measure)) == (group, measure)
-
-
-def test_own_path_collision() -> None:
-    """The first value that cleans to a path has it, a later one gets a hash, and both keep theirs."""
-    owners = Owners()
-    for _ in range(2):
-        assert own_path(job(), ("a b",), COUNT, claim=owners.claim) == "events.a_b.count"
-        assert own_path(job(), ("a_b",), COUNT, claim=owners.claim) == f"events.a_b-{_hash('a_b')}.count"
-
-
-def test_own_path_hash_taken() -> None:
-    """Where even the short hash is taken, a longer one is not."""
-    owners = Owners()
-    owners.owners = {"events.a_b.count": (("x",), COUNT), f"events.a_b-{_hash('a b')}.count": (("y",), COUNT)}
-
-    assert own_path(job(), ("a b",), COUNT, claim=owners.claim) == f"events.a_b-{_hash('a b', 16)}.count"
-
-
-@given(st.lists(st.tuples(VALUES, VALUES), max_size=30))
-def test_own_path_injective(groups: list[tuple[str | None, str | None]]) -> None:
-    """Different groups never share a path, and each path is one that Carbon stores as it is written.
-
-    Mutant: clean without claiming.
-    """
-    owners = Owners()
-    wanted = job(by=("action", "outcome"), template="{action}.{outcome}.{measure}")
-    paths = {group: own_path(wanted, group, COUNT, claim=owners.claim) for group in groups}
-
-    assert len(set(paths.values())) == len(paths)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,251}(\.[A-Za-z0-9_-]{1,251})*", path) for path in paths.values())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from builders import NOW, captured, job, progress
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.ledger import Done
+from shipper.ledger import Done, Name, Total
 from shipper.model import ALWAYS, COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
 from shipper.state import State
 from shipper.state.lock import holder
@@ -23,6 +23,7 @@ from shipper.state.schema import APPLICATION_ID, MIGRATIONS
 from shipper.state.standing import standings
 
 KEY = Key("events.a.count", NOW, 60)
+NAME = Name(KEY.path, ("a",), COUNT)
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def state(path: str) -> Iterator[State]:
 def record(state: State, after: int, upto: int, value: int | None = None, **unshown: int) -> None:
     """Record a window of the job `events`, with a total or without."""
     with state.recording("events", Window(after, upto)) as recording:
-        recording.claim(KEY.path, ("a",), COUNT)
+        recording.claim([NAME])
         if value is not None:
-            recording.put(KEY, value, is_ripe=True)
+            recording.put([Total(KEY, value)])
         recording.write(Done({Cause(cause): rows for cause, rows in unshown.items()}, NOW))
 
 
@@ -76,15 +77,15 @@ def test_survives_kill(path: str) -> None:
     program = f"""
 import os
 from builders import job, progress
-from shipper.ledger import Done
+from shipper.ledger import Done, Name, Total
 from shipper.model import COUNT, Key, Window
 from shipper.state import State
 state = State({path!r})
 state.begin(job(), progress(job()))
 for after in range(3):
     with state.recording("events", Window(after, after + 1)) as recording:
-        recording.claim("events.a.count", ("a",), COUNT)
-        recording.put(Key("events.a.count", 60, 60), after + 1, is_ripe=True)
+        recording.claim([Name("events.a.count", ("a",), COUNT)])
+        recording.put([Total(Key("events.a.count", 60, 60), after + 1)])
         recording.write(Done({{}}))
         if after == 2:
             os.kill(os.getpid(), 9)
@@ -139,8 +140,8 @@ def test_record_fails_midway(state: State) -> None:
     """An error inside a record takes all of it back, and the next one goes well."""
     begin(state, 0)
     with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
-        recording.claim(KEY.path, ("a",), COUNT)
-        recording.put(KEY, 7, is_ripe=True)
+        recording.claim([NAME])
+        recording.put([Total(KEY, 7)])
         recording.write(Done({}))
         raise RuntimeError
     record(state, 0, 5, 1)
@@ -206,10 +207,14 @@ def test_path_has_one_owner(state: State) -> None:
     """A path stays with its first group."""
     begin(state, 0)
     record(state, 0, 5, 1)
+    others = [NAME._replace(group=(None,)), NAME._replace(measure=COUNT._replace(name="other"))]
+    twice = [Name("events.b", (group,), COUNT) for group in ("b", "c")]
     with state.recording("events", Window(5, 6)) as recording:
-        assert not recording.claim(KEY.path, (None,), COUNT)
-        assert not recording.claim(KEY.path, ("a",), COUNT._replace(name="other"))
-        assert recording.claim(KEY.path, ("a",), COUNT)
+        assert recording.adopt([*others, NAME, *twice]) == {NAME}
+        assert recording.claim([*others, NAME, *twice]) == {NAME, twice[0]}
+        assert recording.adopt(twice) == {twice[0]}
+        assert recording.known([("a",), ("b",), ("c",)]) == {("a",), ("b",)}
+        assert recording.count_groups() == 2
         recording.write(Done({}))
 
 
@@ -222,7 +227,7 @@ def test_path_of_another_job(state: State) -> None:
         pytest.raises(ConfigError, match=f"{KEY.path}: it belongs to job events"),
         state.recording("renamed", Window(0, 5)) as recording,
     ):
-        recording.claim(KEY.path, ("a",), COUNT)
+        recording.claim([NAME])
 
     assert captured(state, "renamed") == 0
 
@@ -355,8 +360,7 @@ def test_full_disk(state: State) -> None:
     (pages,) = state._connection.execute("PRAGMA page_count").fetchone()
     state._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ShipperError, match="full"), state.recording("events", Window(1, 2)) as recording:
-        for n in range(2000):
-            recording.claim(f"events.x{n}.count", (str(n),), COUNT)
+        recording.claim([Name(f"events.x{n}.count", (str(n),), COUNT) for n in range(2000)])
         recording.write(Done({}))
     state._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     record(state, 1, 2, 2)
@@ -369,9 +373,8 @@ def test_merge_adds_to_what_stands_there(state: State) -> None:
     begin(state, 0)
     keys = [Key("a", NOW, 60), Key("a", NOW + 60, 60), Key("a", NOW, 3600), Key("b", NOW, 60)]
     with state.recording("events", Window(0, 5)) as recording:
-        for number, key in enumerate(keys, start=1):
-            recording.claim(key.path, (key.path,), COUNT)
-            recording.put(key, number, is_ripe=key.path == "a")
+        recording.claim([Name(path, (path,), COUNT) for path in ("a", "b")])
+        recording.put(Total(key, number, is_ripe=key.path == "a") for number, key in enumerate(keys, start=1))
         recording.write(Done({}))
     state.merge(NOW, 60, (NOW, 3600))
 
@@ -386,8 +389,8 @@ def test_values_are_exact(state: State, value: Value) -> None:
     """A total is kept as it is, however long. Mutant: let SQLite choose the type."""
     begin(state, 0)
     with state.recording("events", Window(0, 5)) as recording:
-        recording.claim(KEY.path, ("a",), COUNT)
-        recording.put(KEY, value, is_ripe=True)
+        recording.claim([NAME])
+        recording.put([Total(KEY, value)])
         recording.write(Done({}))
     (changed,) = state.changed(KEY.slot, KEY.step, after=0, upto=1, beyond=0, limit=9)
 
