@@ -8,7 +8,6 @@ import decimal
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import NamedTuple
 
 from shipper.model import Cause, Group, Job, Kind, Refusal, Row, Span, Value
@@ -83,7 +82,11 @@ def together(kind: Kind, one: Value | None, other: Value | None) -> Value | None
 
 def total(kind: Kind, values: Iterable[Value]) -> Value:
     """Put values of a measure together, of which there is at least one."""
-    return reduce(lambda one, other: together(kind, one, other) or 0, values)
+    found: Value | None = None
+    for value in values:
+        found = together(kind, found, value)
+    assert found is not None
+    return found
 
 
 def exact(value: decimal.Decimal) -> Value:

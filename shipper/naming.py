@@ -4,12 +4,12 @@ Strategy: nearly always they are known, and one look says so for all groups toge
 cleans to a path has it; a later, different one gets a hash of its raw value behind it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from shipper.errors import BadMetric
 from shipper.ledger import Name, Recording, Tally
 from shipper.model import Group, Job
-from shipper.render import HASH_DIGITS, is_clean, path_of
+from shipper.render import HASH_DIGITS, is_clean, paths_of
 
 OTHER = "_other"
 """The group of all groups beyond `limits.series`."""
@@ -23,7 +23,7 @@ def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: Ta
     wanted = {group: _names(job, group) for group in groups}
     theirs = recording.adopt([name for names in wanted.values() for name in names])
     paths: Paths = {group: [name.path for name in names] or None for group, names in wanted.items()}
-    if strange := [group for group, names in wanted.items() if not theirs.issuperset(names)]:
+    if strange := {group: names for group, names in wanted.items() if not theirs.issuperset(names)}:
         paths |= _named_anew(job, strange, groups, recording, tally)
     if tally.nameless is None:
         tally.nameless = next((group for group in groups if paths[group] is None), None)
@@ -31,45 +31,45 @@ def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: Ta
 
 
 def _named_anew(
-    job: Job, groups: Sequence[Group], rows: Mapping[Group, int], recording: Recording, tally: Tally
+    job: Job, wanted: Mapping[Group, list[Name]], rows: Mapping[Group, int], recording: Recording, tally: Tally
 ) -> Paths:
     """Name groups that lack a path: as many new ones as there is room for."""
-    known = recording.known(groups)
-    new = [group for group in groups if group not in known]
+    known = recording.known(wanted)
+    new = [group for group in wanted if group not in known]
     room = max(0, job.max_groups - recording.count_groups())
     beyond = frozenset(new[room:])
-    paths = _claimed(job, [group for group in groups if group not in beyond], recording)
+    paths = _claimed(job, {group: names for group, names in wanted.items() if group not in beyond}, recording)
     if beyond:
         other = (OTHER,) * len(job.query.by)
-        paths |= dict.fromkeys(beyond, _claimed(job, [other], recording)[other])
+        paths |= dict.fromkeys(beyond, _claimed(job, {other: _names(job, other)}, recording)[other])
         tally.other_rows += sum(rows[group] for group in beyond)
         tally.other = new[room] if tally.other is None else tally.other
     tally.cleaned += [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_clean(group)]
     return paths
 
 
-def _claimed(job: Job, groups: Sequence[Group], recording: Recording) -> Paths:
-    """Make paths the groups' own, with as many digits of a hash as it takes."""
-    found: dict[Group, dict[str, str]] = {group: {} for group in groups}
+def _claimed(job: Job, wanted: Mapping[Group, list[Name]], recording: Recording) -> Paths:
+    """Make paths the groups' own: those that are wanted, else ones with as many digits of a hash as it takes."""
+    own: dict[Group, dict[str, str]] = {group: {} for group in wanted}
     for digits in HASH_DIGITS:
-        names = [
-            name for group in groups for name in _names(job, group, digits) if name.measure.name not in found[group]
-        ]
-        for name in recording.claim(names):
-            found[name.group][name.measure.name] = name.path
-        groups = [group for group in groups if len(found[group]) < len(job.query.measures)]
-        if not groups:
+        if digits:
+            wanted = {group: _names(job, group, digits) for group in wanted}
+        lacking = [name for group, names in wanted.items() for name in names if name.measure.name not in own[group]]
+        for name in recording.claim(lacking):
+            own[name.group][name.measure.name] = name.path
+        wanted = {group: names for group, names in wanted.items() if len(own[group]) < len(job.query.measures)}
+        if not wanted:
             break
     measures = [measure.name for measure in job.query.measures]
-    is_all = len(measures)
-    return {group: [own[name] for name in measures] if len(own) == is_all else None for group, own in found.items()}
+    return {
+        group: None if group in wanted else [paths[measure] for measure in measures] for group, paths in own.items()
+    }
 
 
 def _names(job: Job, group: Group, digits: int = 0) -> list[Name]:
     """Return the names that a group would have; none, where Carbon could not hold one."""
     try:
-        return [
-            Name(path_of(job, group, measure.name, digits=digits), group, measure) for measure in job.query.measures
-        ]
+        paths = paths_of(job, group, digits=digits)
     except BadMetric:
         return []
+    return [Name(path, group, measure) for path, measure in zip(paths, job.query.measures, strict=True)]

@@ -8,7 +8,6 @@ impossible before it is stored, and refused once more before it is sent.
 import json
 import re
 from decimal import Context, Decimal
-from functools import lru_cache
 from hashlib import sha256
 
 from shipper.errors import BadMetric
@@ -69,26 +68,21 @@ def brief(value: object) -> str:
     return shown if len(shown) <= MAX_BRIEF else f"{shown[: MAX_BRIEF - 3]}..."
 
 
-def path_of(job: Job, group: Group, measure: str, *, digits: int = 0) -> str:
-    """Fill a job's template; digits > 0 puts so many of the group's hash behind its last value.
+def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
+    """Fill a job's template for each measure; digits > 0 puts so many of the group's hash behind its last value.
 
     Raises:
-        BadMetric: the path would be too long for Carbon.
+        BadMetric: a path would be too long for Carbon.
     """
     values = {column: _clean(value, job) for column, value in zip(job.query.by, group, strict=True)}
-    values[MEASURE] = measure
     if digits and group:
         values[job.query.by[-1]] += "-" + _digest(group)[:digits]
-    path = "".join([literal + values.get(name, "") for literal, name in _parts(job.template)])
-    _check(path)
-    return path
-
-
-@lru_cache(1000)
-def _parts(template: str) -> list[tuple[str, str]]:
-    """Split a template into literals, each with the placeholder behind it; there is none behind the last."""
-    found = [*_PLACEHOLDER.split(template), ""]
-    return list(zip(found[::2], found[1::2], strict=True))
+    paths = []
+    for measure in job.query.measures:
+        values[MEASURE] = measure.name
+        paths.append(job.template.format_map(values))
+        _check(paths[-1])
+    return paths
 
 
 def line(path: str, value: Value, slot: int) -> bytes:
@@ -141,5 +135,6 @@ def _check(path: str) -> None:
     if not _PATH.fullmatch(path):
         raise BadMetric(f"render: {path!r} is not a metric path")
     # 48: the value, the timestamp, two blanks and the line's end
-    if len(path) > MAX_LINE - 48 or max(map(len, path.partition(";")[0].split("."))) > MAX_NODE:
+    nodes = path.partition(";")[0].split(".") if len(path) > MAX_NODE else []
+    if len(path) > MAX_LINE - 48 or any(len(node) > MAX_NODE for node in nodes):
         raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")

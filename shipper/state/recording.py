@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from shipper.errors import ConfigError
@@ -62,7 +63,7 @@ _CLAIM = 'INSERT INTO series (id, path, job, "group", measure, kind) VALUES (?, 
 _KIND = "UPDATE series SET kind = ? WHERE id = ?"
 _SEEN = """
     UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
-    WHERE id = ?2 AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
+    WHERE id IN (SELECT value FROM json_each(?2)) AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
@@ -100,6 +101,7 @@ class Recording:
         self._has_window = window is not None
         self._revision = revision
         self._series: dict[str, _Series] = {}
+        self._looked_up: dict[str, _Series | None] = {}
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
@@ -120,12 +122,12 @@ class Recording:
 
     def adopt(self, names: Collection[Name]) -> set[Name]:
         """Return the names that are theirs already: see shipper.ledger.Recording."""
-        owners = self._owners(names)
-        return {name for name in names if (owner := owners.get(name.path)) and self._is_own(name, owner)}
+        self._look_up(names)
+        return {name for name in names if self._is_own(name)}
 
     def known(self, groups: Collection[Group]) -> set[Group]:
         """Return those of the groups that have series."""
-        raw = {json.dumps(group): group for group in groups}
+        raw = {raw_group(group): group for group in groups}
         rows = self._connection.execute(_KNOWN, (self._job, json.dumps(list(raw))))
         return {raw[found] for (found,) in rows}
 
@@ -136,10 +138,10 @@ class Recording:
 
     def claim(self, names: Sequence[Name]) -> set[Name]:
         """Claim paths: see shipper.ledger.Recording."""
-        owners = self._owners(names)
+        self._look_up(names)
         new: dict[str, Name] = {}
         for name in names:
-            owner = owners.get(name.path)
+            owner = self._looked_up[name.path]
             if owner is None:
                 new.setdefault(name.path, name)
             elif owner.job != self._job:
@@ -147,25 +149,35 @@ class Recording:
                     f"name {name.path}: it belongs to job {owner.job}",
                     hint="Give one of them another `name`: two jobs must not write the same series.",
                 )
+        return {*self._made(new.values()), *(name for name in names if name.path not in new and self._is_own(name))}
+
+    def _look_up(self, names: Iterable[Name]) -> None:
+        paths = [name.path for name in names if name.path not in self._looked_up]
+        self._looked_up |= dict.fromkeys(paths)
+        found = self._connection.execute(_OWNERS, (json.dumps(paths),)) if paths else ()
+        self._looked_up |= {path: _Series(*others) for path, *others in found}
+
+    def _made(self, names: Collection[Name]) -> Collection[Name]:
+        """Give each name's path a row of its own, and return the names."""
         first: int = self._one("SELECT COALESCE(MAX(id), 0) + 1 FROM series")[0]
-        made = {name: _Series(number, self._job, *_raw(name)) for number, name in enumerate(new.values(), first)}
-        rows = ((one.id, name.path, *one[1:5]) for name, one in made.items())
-        self._connection.executemany(_CLAIM, rows)
-        self._series |= {name.path: one for name, one in made.items()}
-        return {*made, *(name for name in names if name.path in owners and self._is_own(name, owners[name.path]))}
+        made = {
+            path: _Series(number, self._job, raw_group(group), measure.name, measure.kind.value)
+            for number, (path, group, measure) in enumerate(names, first)
+        }
+        self._connection.executemany(_CLAIM, [(one[0], path, *one[1:5]) for path, one in made.items()])
+        self._looked_up |= made
+        self._series |= made
+        return names
 
-    def _owners(self, names: Iterable[Name]) -> "dict[str, _Series]":
-        paths = json.dumps([name.path for name in names])
-        return {path: _Series(*others) for path, *others in self._connection.execute(_OWNERS, (paths,))}
-
-    def _is_own(self, name: Name, owner: "_Series") -> bool:
+    def _is_own(self, name: Name) -> bool:
         """Count the path as claimed if it is the name's; its measure may be put together otherwise from now on."""
-        group, measure, kind = _raw(name)
-        if owner[1:4] != (self._job, group, measure):
+        path, group, measure = name
+        owner = self._looked_up[path]
+        if owner is None or owner.job != self._job or owner.measure != measure.name or owner.group != raw_group(group):
             return False
-        if owner.kind != kind:
-            self._connection.execute(_KIND, (kind, owner.id))
-        self._series[name.path] = owner
+        if owner.kind != measure.kind:
+            self._connection.execute(_KIND, (measure.kind.value, owner.id))
+        self._series[path] = owner
         return True
 
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
@@ -204,7 +216,8 @@ class Recording:
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
         series = (self._series[path] for path in paths)
-        self._connection.executemany(_SEEN, ((bucket, one.id) for one in series if not one.was_seen(bucket)))
+        if unseen := [one.id for one in series if not one.was_seen(bucket)]:
+            self._connection.execute(_SEEN, (bucket, json.dumps(unseen)))
 
     def mark(self, slot: int, step: int) -> None:
         """Remember that the slot holds this window's rows, though there may be none."""
@@ -269,9 +282,9 @@ class Recording:
         return self._connection.execute(statement, values).fetchone()
 
 
-def _raw(name: Name) -> tuple[str, str, str]:
-    """Return group, measure and kind as the state keeps them."""
-    return json.dumps(name.group), name.measure.name, name.measure.kind.value
+def raw_group(group: Group) -> str:
+    """Return a group as the state keeps it: a JSON array, as json.dumps writes it, in a third of its time."""
+    return f"[{', '.join(['null' if value is None else encode_basestring_ascii(value) for value in group])}]"
 
 
 def stored(value: Value) -> int | str:

@@ -9,7 +9,7 @@ import pytest
 from shipper.check import carbon_rules
 from shipper.cli import main
 from shipper.config import load
-from shipper.render import path_of
+from shipper.render import paths_of
 
 ROOT = Path(__file__).parents[2]
 HANDBOOK = (ROOT / "deploy/README.md").read_text()
@@ -43,7 +43,7 @@ def test_readme_configuration_loads(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "shipper.toml").write_text(example)
     wanted = load(str(tmp_path / "shipper.toml")).jobs["failed_logins"]
-    paths = {path_of(wanted, (action,), "count") for action in ("login", "totp")}
+    paths = {path for action in ("login", "totp") for path in paths_of(wanted, (action,))}
 
     assert paths == set(re.findall(r"`(audit\.[^`]+)`", README))
 

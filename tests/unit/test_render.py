@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from shipper.errors import BadMetric
 from shipper.model import Value
-from shipper.render import brief, is_template, line, may_collide, path_of, placeholders
+from shipper.render import brief, is_template, line, may_collide, paths_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
 
 
-def test_path_of_hashes() -> None:
+def test_paths_of_hashes() -> None:
     """An operator can compute a hash: of the value as it stands, of several or NULL as the state shows them."""
     two = job(by=("action", "outcome"), template="{action}.{outcome}")
 
-    assert path_of(job(), (None,), "count", digits=6) == f"events.none-{_hash('[null]')}.count"
-    assert path_of(two, ("a b", "c"), "count", digits=6) == "a_b.c-" + _hash('["a b", "c"]')
+    assert paths_of(job(), (None,), digits=6) == [f"events.none-{_hash('[null]')}.count"]
+    assert paths_of(two, ("a b", "c"), digits=6) == ["a_b.c-" + _hash('["a b", "c"]')]
 
 
 def _hash(value: str, digits: int = 6) -> str:
@@ -54,25 +54,25 @@ def _hash(value: str, digits: int = 6) -> str:
         (LONG, "x" * 93 + "-" + _hash(LONG)),
     ],
 )
-def test_path_of_value(value: str | None, node: str) -> None:
+def test_paths_of_value(value: str | None, node: str) -> None:
     """A group value becomes one node, dots in it too."""
-    assert path_of(job(), (value,), "count") == f"events.{node}.count"
+    assert paths_of(job(), (value,)) == [f"events.{node}.count"]
 
 
-def test_path_of_template() -> None:
+def test_paths_of_template() -> None:
     """Columns may stand anywhere in the template, in any order, the measure too."""
     wanted = job(template="audit.{measure}.by-{outcome}.{action}", by=("action", "outcome"))
 
-    assert path_of(wanted, ("login", "ok"), "count") == "audit.count.by-ok.login"
+    assert paths_of(wanted, ("login", "ok")) == ["audit.count.by-ok.login"]
 
 
-def test_path_of_too_long() -> None:
+def test_paths_of_too_long() -> None:
     """A path that Carbon could not store is refused."""
     columns = tuple(f"c{n}" for n in range(12))
     wide = job(template=".".join(f"{{{column}}}" for column in columns), by=columns)
 
     with pytest.raises(BadMetric, match="too long"):
-        path_of(wide, (LONG,) * 12, "count")
+        paths_of(wide, (LONG,) * 12)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_line_refused(path: str, value: Value, slot: int) -> None:
 @given(VALUES, st.integers(0, 2**63 - 1), st.integers(1, 2**32))
 def test_line_parses_back(value: str | None, count: int, slot: int) -> None:
     """Carbon reads what was meant: exactly three fields, numbers through float()."""
-    path = path_of(job(), (value,), "count")
+    (path,) = paths_of(job(), (value,))
     fields = line(path, count, slot).decode("utf-8").split()  # carbon/protocols.py lineReceived
 
     assert [path, float(count), float(slot)] == [fields[0], float(fields[1]), float(fields[2])]
