@@ -58,13 +58,13 @@ class State(Outbox):
     def begin(self, job: Job, progress: Progress) -> None:
         """Store a new job that stands at captured, delivered."""
         captured = str(progress.captured)
-        with self._writing(f"begin job {job.name}") as connection:
+        with self._writing(f"begin job {job.name}", may_wait=True) as connection:
             connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.id, captured, captured))
             connection.execute(_RESHAPE, _reshaping(job.name, progress))
 
     def reshape(self, job: str, progress: Progress) -> None:
         """Store a changed shape, and what follows from it."""
-        with self._writing(f"reshape job {job}") as connection:
+        with self._writing(f"reshape job {job}", may_wait=True) as connection:
             connection.execute(_RESHAPE, _reshaping(job, progress))
 
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
@@ -80,7 +80,7 @@ class State(Outbox):
 
     def hold(self, job: str, since: int) -> None:
         """Remember since when a row in flight holds the job up: see shipper.ledger.Ledger."""
-        with self._writing(f"hold job {job}") as connection:
+        with self._writing(f"hold job {job}", may_wait=True) as connection:
             connection.execute("UPDATE job SET held_since = ? WHERE job = ?", (since, job))
 
     def recorded_upto(self, job: Job, window: Window) -> int:
@@ -95,7 +95,7 @@ class State(Outbox):
 
     def rechecked(self, job: Job, before: RecordedWindow, then: RecordedWindow | None, *, late_rows: int) -> bool:
         """Store what becomes of a recorded window: see shipper.ledger.Ledger."""
-        with self._writing(f"recheck {job.query.table} {before.window}") as connection:
+        with self._writing(f"recheck {job.query.table} {before.window}", may_wait=True) as connection:
             return rechecks.rechecked(connection, job, before, then, late_rows)
 
     def repairs(self, job: str) -> list[Window]:
@@ -116,17 +116,17 @@ class State(Outbox):
 
     def distrust(self, job: str) -> None:
         """Remember that the table went back: see shipper.ledger.Ledger."""
-        with self._writing(f"distrust the table of job {job}") as connection:
+        with self._writing(f"distrust the table of job {job}", may_wait=True) as connection:
             rechecks.distrust(connection, job)
 
     def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
         """Let the job go on from another id: see shipper.ledger.Ledger."""
-        with self._writing(f"reset job {job.name}") as connection:
+        with self._writing(f"reset job {job.name}", may_wait=True) as connection:
             rechecks.reset(connection, job, captured, low, recount_from)
 
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon that stood at a time, and forget older ones: see shipper.ledger.Ledger."""
-        with self._writing("read horizons") as connection:
+        with self._writing("read horizons", may_wait=True) as connection:
             newest = "SELECT time, id FROM horizon WHERE job = ? AND time <= ? ORDER BY time DESC LIMIT 1"
             row = connection.execute(newest, (job, time)).fetchone()
             if row:
@@ -138,9 +138,8 @@ class State(Outbox):
         """Open the transaction that records a window, or none: see shipper.ledger.Ledger."""
         with self._mutex:  # until the revision is counted: a note between would see captured, but not its totals
             step = f"record {job} {window or ''}".rstrip()
-            with self._writing(step) as connection:
-                position = connection.execute("SELECT captured FROM watermark WHERE job = ?", (job,)).fetchone()
-                recording = Recording(connection, job, int(position[0]) if position else 0, window, self._revision + 1)
+            with self._writing(step, may_wait=True) as connection:
+                recording = Recording(connection, job, window, self._revision + 1)
                 yield recording
                 if not recording.is_written:
                     raise StateCorrupt(

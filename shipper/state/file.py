@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Self
@@ -11,6 +12,7 @@ from shipper.state.lock import announce, lock, make
 from shipper.state.schema import prepare, translated
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
+GATHER_SECONDS = 0.05  # what others have captured waits for its commit no longer
 
 
 class StateFile:
@@ -26,6 +28,8 @@ class StateFile:
         """
         self.path = path
         self._mutex = threading.RLock()  # one connection for all threads
+        self._gathering = 0
+        self._begun = 0.0
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are nobody else's business; SQLite gives its -wal and -shm the same mode
@@ -43,6 +47,24 @@ class StateFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Let what is captured within wait for one commit: that at the end, or soon after the first of it.
+
+        Whatever else is written, or is noted to be delivered, commits it, too. Killed before, none of it has happened.
+
+        Raises:
+            StateBusy: it cannot be written now; it is captured again.
+        """
+        with self._mutex:
+            self._gathering += 1
+        try:
+            yield
+        finally:
+            with self._mutex, translated("commit what was captured"):
+                self._gathering -= 1
+                self._commit()
 
     def announce(self, address: str) -> None:
         """Let others know where this process can be asked."""
@@ -68,13 +90,33 @@ class StateFile:
             yield self._connection
 
     @contextmanager
-    def _writing(self, step: str) -> Iterator[sqlite3.Connection]:
+    def _writing(self, step: str, *, may_wait: bool = False) -> Iterator[sqlite3.Connection]:
+        """Write all of a block or nothing, durably at its end; what may wait, when others have gathered."""
         with self._mutex, translated(step):
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection = self._connection
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+                self._begun = time.monotonic()
+            connection.execute("SAVEPOINT written")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("RELEASE written")
             except BaseException:
-                if self._connection.in_transaction:  # a full disk has rolled back by itself
-                    self._connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk has rolled back all by itself
+                    connection.execute("ROLLBACK TO written")
+                    connection.execute("RELEASE written")
                 raise
+            finally:
+                if not (may_wait and self._gathering and time.monotonic() - self._begun < GATHER_SECONDS):
+                    self._commit()
+
+    def _commit(self) -> None:
+        """Make durable what waits for it."""
+        if not self._connection.in_transaction:
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise

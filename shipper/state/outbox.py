@@ -55,6 +55,7 @@ class Outbox(StateFile):
     def note(self, after: int, upto: int | None = None) -> Note:
         """Note what changed: see shipper.courier.Outbox."""
         with self._reading("note what changed") as connection:
+            self._commit()  # what is not durable is not delivered
             upto = self._revision if upto is None else upto
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
             behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()

@@ -17,18 +17,16 @@ _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
 
 # A job with nothing waiting has nothing to send: its watermark follows captured at once.
 _CAPTURED = f"""
-    UPDATE watermark
-    SET value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END, captured = :upto, updated = {NOW}
+    UPDATE watermark SET
+        value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END, captured = :upto, updated = {NOW},
+        complete_until = COALESCE(strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch'), complete_until)
     WHERE job = :job AND captured = :after"""
-_COMPLETE = """
-    UPDATE watermark SET complete_until = strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch')
-    WHERE job = :job AND :complete_until IS NOT NULL"""
 _PROGRESS = """
     UPDATE job SET
         closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
         recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END,
         held_since = CASE WHEN :is_window THEN NULL ELSE held_since END
-    WHERE job = :job"""
+    WHERE job = :job AND (:closed_until IS NOT NULL OR :low IS NOT NULL OR :is_recounted OR held_since IS NOT NULL)"""
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed
@@ -91,14 +89,12 @@ class _Series(NamedTuple):
 class Recording:
     """One open transaction of State.recording: see shipper.ledger.Recording."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, job: str, captured: int, window: Window | None, revision: int
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, job: str, window: Window | None, revision: int) -> None:
         self.is_written = False
         self._connection = connection
         self._job = job
-        self._after, self._upto = (window.after, window.upto) if window else (captured, captured)
         self._has_window = window is not None
+        self._after, self._upto = (window.after, window.upto) if window else (self._captured(),) * 2
         self._revision = revision
         self._series: dict[str, _Series] = {}
         self._looked_up: dict[str, _Series | None] = {}
@@ -108,6 +104,10 @@ class Recording:
         self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
         self._pruned = connection.execute("SELECT start, end FROM pruned WHERE job = ?", (job,)).fetchall()
+
+    def _captured(self) -> int:
+        row = self._one("SELECT captured FROM watermark WHERE job = ?", self._job)
+        return int(row[0]) if row else 0
 
     def is_pruned(self, time: int) -> bool:
         """Was the slot that holds time pruned?"""
@@ -252,7 +252,6 @@ class Recording:
             "is_window": self._has_window,
         }
         self.is_written = self._connection.execute(_CAPTURED, progress).rowcount == 1
-        self._connection.execute(_COMPLETE, progress)
         self._connection.execute(_PROGRESS, progress)
         seen_from = self._after if done.seen_from is None else done.seen_from
         ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot

@@ -24,6 +24,7 @@ from shipper.capture import capture
 from shipper.courier import Courier
 from shipper.errors import DeliveryFailed
 from shipper.model import Archive, Care, Condition, Job, Span
+from shipper.seen import Seen
 from shipper.state import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
@@ -200,6 +201,27 @@ class Shipping(RuleBasedStateMachine):
     def tick(self, wanted: Job, windows: int) -> None:
         """A capture runs, perhaps not to the end."""
         self.ticks(wanted, windows)
+
+    @rule(windows=st.integers(1, 4), dies=st.booleans())
+    def tick_together(self, windows: int, *, dies: bool) -> None:
+        """Both jobs are captured with one look at the table and one commit; or the process is killed before it.
+
+        Mutants: deliver what is not committed; take one job's rows for the other's.
+        """
+        look = Seen(self.source)
+        upto = horizon(self.source.observe(EVENTS.query).id, time=self.now)
+        self.state._gathering += 1
+        for wanted in (EVENTS, TICKS):
+            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, care=CARE, seen=look)
+            for _ in zip(range(windows), steps, strict=False):
+                pass
+            steps.close()
+        if dies:
+            self.crash()
+        else:
+            self.state._gathering -= 1
+            self.deliver(1)
+        self.remember()
 
     @rule(steps=st.integers(1, 6))
     def deliver(self, steps: int) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -17,6 +18,7 @@ from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.ledger import Done, Name, Total
 from shipper.model import ALWAYS, COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
 from shipper.state import State
+from shipper.state.file import GATHER_SECONDS
 from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS
@@ -80,6 +82,7 @@ from builders import job, progress
 from shipper.ledger import Done, Name, Total
 from shipper.model import COUNT, Key, Window
 from shipper.state import State
+from shipper.state.file import GATHER_SECONDS
 state = State({path!r})
 state.begin(job(), progress(job()))
 for after in range(3):
@@ -230,6 +233,81 @@ def test_path_of_another_job(state: State) -> None:
         recording.claim([NAME])
 
     assert captured(state, "renamed") == 0
+
+
+def begun_and_recorded(state: State) -> list[str]:
+    """Begin and record two jobs, and return what was committed meanwhile."""
+    traced: list[str] = []
+    state._connection.set_trace_callback(traced.append)
+    for name in ("events", "others"):
+        begin(state, 0, name)
+        with state.recording(name, Window(0, 5)) as recording:
+            recording.claim([Name(f"{name}.a", ("a",), COUNT)])
+            recording.put([Total(Key(f"{name}.a", NOW, 60), 7)])
+            recording.write(Done({}))
+    state._connection.set_trace_callback(None)
+    return [statement for statement in traced if statement == "COMMIT"]
+
+
+def test_gathered_is_one_commit(state: State, path: str) -> None:
+    """What is captured together is durable together, at the end. Mutant: commit each by itself, or never."""
+    assert len(begun_and_recorded(state)) == 4
+    with closing(State(f"{path}.other")) as other:
+        with other.gathering():
+            assert begun_and_recorded(other) == []
+            assert standings(other.path) == {}
+        assert set(standings(other.path)) == {"events", "others"}
+
+
+def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is captured together, none of it waits for long. Mutant: wait for the end."""
+    with state.gathering():
+        begin(state, 0)
+        real = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: real() + GATHER_SECONDS)
+        record(state, 0, 5, 1)
+
+        assert standings(state.path)["events"].position.captured == 5
+
+
+def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None:
+    """Who delivers, or writes something else, makes durable what has gathered. Mutant: note it as it is."""
+    with state.gathering():
+        begin(state, 0)
+        record(state, 0, 5, 1)
+        assert standings(path) == {}
+        state.note(0)
+        assert standings(path)["events"].position.captured == 5
+        record(state, 5, 6, 2)
+        state.commit({})
+
+        assert standings(path)["events"].position.captured == 6
+
+
+def test_gathered_fails_alone(state: State, path: str) -> None:
+    """What fails leaves alone what others have captured. Mutant: roll all of it back."""
+    with state.gathering():
+        begin(state, 0)
+        record(state, 0, 5, 1)
+        with pytest.raises(StateCorrupt):
+            record(state, 0, 6, 2)
+        with pytest.raises(RuntimeError), state.recording("events", Window(5, 6)):
+            raise RuntimeError
+
+    assert standings(path)["events"].position.captured == 5
+
+
+def test_gathered_cannot_be_committed(state: State) -> None:
+    """Where the commit fails none of it has happened, and it is captured again. Mutant: leave the transaction open."""
+    begin(state, 0)
+    with pytest.raises(StateCorrupt, match="FOREIGN KEY"), state.gathering():
+        record(state, 0, 5, 1)
+        state._connection.execute("PRAGMA defer_foreign_keys = ON")
+        state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
+
+    assert captured(state) == 0
+    record(state, 0, 5, 1)
+    assert captured(state) == 5
 
 
 class Slow(State):
