@@ -68,7 +68,7 @@ class Service:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._delivery = Delivery(pipeline, self._chore)
-        self._schedule = Schedule(pipeline, self._delivery)
+        self._schedule = Schedule(pipeline)
         self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick, started_at=time.time())
         self._self_metrics = self._new_self_metrics()
         self._parted = time.time() - time.monotonic()
@@ -92,6 +92,7 @@ class Service:
         self._opened.callback(control.close)
         pipeline.state.announce(control.path)
         self._open_page(f"unix:{runtime}/status.sock")
+        pipeline.state.recorded = self._delivery.wake
         self._schedule.start()
         self._delivery.start()
         logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
@@ -133,10 +134,10 @@ class Service:
             workers = list(self._pipeline.workers.values())
             for worker in workers:
                 worker.stop()
-        is_idle = _until(lambda: all(worker.is_idle for worker in workers), seconds=END_SECONDS)
+        is_idle = _until(lambda: all(part.is_idle for part in self._pipeline.parts), seconds=END_SECONDS)
         if not is_idle:
-            busy = ",".join(worker.job.name for worker in workers if not worker.is_idle)
-            logger().warning("capture.abandoned", jobs=busy, seconds=END_SECONDS)
+            jobs = ",".join(worker.job.name for worker in workers if not worker.is_idle)
+            logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS)
         self._schedule.stop(wait=is_idle)
         has_ended = self._delivery.stop(seconds=END_SECONDS)
         if has_ended and not self._delivery.has_failed:
@@ -170,12 +171,12 @@ class Service:
     def _commit(self, made: Exchange) -> None:
         """Put what is new in place; what fails halfway is mended by a new start."""
         pipeline = self._pipeline
-        before = (pipeline.config, pipeline.workers, pipeline.sources)
+        graphite, cohorts, sources = pipeline.config.graphite, pipeline.cohorts, pipeline.sources
         try:
             made.commit()
-            self._schedule.change(*before)
+            self._schedule.change(cohorts, sources)
             self._vitals.loaded_at = time.time()
-            if pipeline.config.graphite != before[0].graphite:
+            if pipeline.config.graphite != graphite:
                 self._self_metrics = self._new_self_metrics(self._self_metrics.told)
                 self._delivery.start()
         except BaseException:
@@ -210,7 +211,7 @@ class Service:
         self._stuck.failed(StateBusy(f"no progress: {', '.join(stuck)}", hint=hint), clock=time.monotonic())
 
     def _stuck_parts(self) -> tuple[str, ...]:
-        stuck = [f"job {name}" for name, worker in list(self._pipeline.workers.items()) if worker.is_stuck]
+        stuck = [str(part) for part in self._pipeline.parts if part.is_stuck]
         if self._delivery.is_stuck or (self._delivery.is_gone and not self._reloading.locked()):
             stuck.append("courier")
         if self._schedule.is_stuck:

@@ -16,6 +16,7 @@ from shipper.model import Cause
 from shipper.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
+TOGETHER_SECONDS = 0.05  # what is recorded at about the same time is delivered together
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
 
 
@@ -100,7 +101,8 @@ class Delivery:
             self._note(delivered, time.monotonic() - began)
             return
         delay = self._pipeline.courier.delay(time.monotonic())
-        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS))
+        if self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS)):
+            self._stopping.wait(TOGETHER_SECONDS)
         self._wake.clear()
 
     def _note(self, delivered: Delivered, seconds: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from shipper.carbon import Carbon
 from shipper.clocks import Clocks
+from shipper.cohort import Cohort, Rhythm, rhythm_of
 from shipper.config import Config
 from shipper.courier import Courier
 from shipper.errors import ConfigError, TransientError
@@ -27,12 +28,34 @@ class Pipeline:
     clocks: Clocks
     sources: dict[str, Source]
     workers: dict[str, Worker]
+    cohorts: dict[Rhythm, Cohort]
+    """The workers by the table and the times that they share."""
     held: dict[str, ConfigError]
     """Jobs that cannot run as they are."""
     carbon: Carbon
     courier: Courier
     reading: Trouble = field(default_factory=lambda: Trouble("readback.failed", "readback.recovered"))
     """That what was sent cannot be read back."""
+
+    @property
+    def parts(self) -> list[Worker | Cohort]:
+        """Return all that works on threads of the sources."""
+        return [*self.workers.values(), *self.cohorts.values()]
+
+    def regroup(self) -> None:
+        """Have each worker in the cohort of its table and times; those that stay keep what they have observed."""
+        members: dict[Rhythm, list[Worker]] = {}
+        for worker in self.workers.values():
+            members.setdefault(rhythm_of(worker.job), []).append(worker)
+        known, self.cohorts = self.cohorts, {}
+        for rhythm, workers in members.items():
+            source, section = self.sources[rhythm.source], self.config.sources[rhythm.source]
+            cohort = known.get(rhythm)
+            if cohort is None or cohort.source is not source:
+                times = {"settle": section.settle, "max_skew": section.max_skew, "timeout": section.timeout}
+                cohort = Cohort(rhythm, source, self.state, self.clocks, **times)
+            cohort.join(workers)
+            self.cohorts[rhythm] = cohort
 
     def prune(self) -> None:
         """Forget what is long delivered; a state that is busy is pruned next time."""
@@ -63,7 +86,9 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
             except ConfigError as error:
                 held[job.name] = error
                 logger().error("job.held", job=job.name, error=str(error), hint=error.hint)
-        pipeline = Pipeline(config, state, clocks, sources, workers, held, carbon, _courier(config, state, carbon))
+        courier = _courier(config, state, carbon)
+        pipeline = Pipeline(config, state, clocks, sources, workers, {}, held, carbon, courier)
+        pipeline.regroup()
         stack.callback(_close, pipeline)
         yield pipeline
         keep_sent(pipeline)
@@ -113,8 +138,9 @@ class Exchange:
             for name in config.jobs
             if name in self._workers or name in known
         }
+        pipeline.sources, old = self._sources, pipeline.sources
+        pipeline.regroup()
         pipeline.held = {name: error for name, error in pipeline.held.items() if name not in pipeline.workers}
-        old, pipeline.sources = pipeline.sources, self._sources
         for name, source in old.items():
             if pipeline.sources.get(name) is not source:
                 source.close()
@@ -164,9 +190,7 @@ def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, 
         sources[job.source],
         state,
         clocks,
-        settle=section.settle,
         care=section.care,
-        max_skew=section.max_skew,
         unit=config.graphite.retentions[-1].step,
         timeout=section.timeout,
     )

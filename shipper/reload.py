@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from shipper.cohort import Cohort, rhythm_of
 from shipper.config import load
 from shipper.delivery import Delivery
 from shipper.errors import ConfigError, StateBusy
@@ -30,10 +31,11 @@ def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
         raise ConfigError(f"reload {after.file}: [status] is another", hint="That needs a restart.")
     is_other_carbon = before.graphite != after.graphite
     workers = [pipeline.workers[name] for name in affected(before, after) if name in pipeline.workers]
+    cohorts = {pipeline.cohorts[rhythm_of(worker.job)] for worker in workers}
     for worker in workers:
         worker.stop()
     try:
-        _wait_idle(workers)
+        _wait_idle([*workers, *cohorts])
         if is_other_carbon:
             _end(delivery)
         return Exchange(pipeline, after)
@@ -50,13 +52,13 @@ def _end(delivery: Delivery) -> None:
         raise StateBusy("reload: a delivery did not end in time", hint="Try again: Carbon takes its time.")
 
 
-def _wait_idle(workers: Iterable[Worker]) -> None:
+def _wait_idle(busy: Iterable[Worker | Cohort]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    for worker in workers:
-        while not worker.is_idle:
+    for one in busy:
+        while not one.is_idle:
             if time.monotonic() > deadline:
                 raise StateBusy(
-                    f"reload: job {worker.job.name} did not end in {PATIENCE_SECONDS:.0f} s",
+                    f"reload: {one} did not end in {PATIENCE_SECONDS:.0f} s",
                     hint="A statement of it takes long. Try again, or restart.",
                 )
             time.sleep(PAUSE_SECONDS)

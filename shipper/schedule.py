@@ -1,16 +1,14 @@
-"""Shell. When the jobs of a pipeline tick: a configuration on the scheduler, and another one in its place."""
+"""Shell. When the cohorts of a pipeline tick: those of a configuration on the scheduler, then those of another."""
 
 import time
 from collections.abc import Mapping
 from functools import partial
 
-from shipper.config import Config
-from shipper.delivery import Delivery
+from shipper.cohort import Cohort, Rhythm, rhythm_of
 from shipper.model import Job
 from shipper.pipeline import Pipeline
 from shipper.scheduler import Scheduler
 from shipper.source import Source
-from shipper.worker import Worker
 
 PULSE = "scheduler"  # a call like any other, which shows that the scheduler calls
 PULSE_EVERY_SECONDS = 5
@@ -19,10 +17,10 @@ SPREAD_SECONDS = 60  # the first ticks are spread over so long at most
 
 
 class Schedule:
-    """Lets each job's worker tick when it is due; what it records wakes the courier."""
+    """Lets each cohort tick when it is due."""
 
-    def __init__(self, pipeline: Pipeline, delivery: Delivery) -> None:
-        self._pipeline, self._delivery = pipeline, delivery
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._scheduler = Scheduler(self._skipped)
         self._pulsed = time.monotonic()
 
@@ -30,37 +28,33 @@ class Schedule:
         """Begin."""
         self._scheduler.lane(PULSE, 1)
         self._scheduler.every(PULSE_EVERY_SECONDS, self._pulse, name=PULSE, lane=PULSE)
-        self.change(self._pipeline.config, {}, {})
+        self.change({}, {})
         self._scheduler.start()
 
     def stop(self, *, wait: bool) -> None:
         """Begin nothing new; wait for what is running, or leave it."""
         self._scheduler.stop(wait=wait)
 
-    def change(self, config: Config, workers: Mapping[str, Worker], sources: Mapping[str, Source]) -> None:
-        """Bring it from what it was, by configuration, workers and sources, to what the pipeline is now."""
+    def change(self, cohorts: Mapping[Rhythm, Cohort], sources: Mapping[str, Source]) -> None:
+        """Bring it from what it was, by cohorts and sources, to what the pipeline is now."""
         pipeline, scheduler = self._pipeline, self._scheduler
         for name, source in pipeline.sources.items():
             if sources.get(name) is not source:
                 scheduler.lane(name, pipeline.config.sources[name].connections)
-        for name in workers.keys() - pipeline.workers.keys():
-            scheduler.forget(name)
-        new = [
-            worker
-            for name, worker in pipeline.workers.items()
-            if name not in workers or _times(config.jobs[name]) != _times(pipeline.config.jobs[name])
-        ]
-        for number, worker in enumerate(new):
-            job, tick = worker.job, partial(self._tick, worker.job.name)
-            if job.cron is not None:
-                scheduler.cron(job.cron, job.cron_zone, tick, name=job.name, lane=job.source)
-            elif job.every is not None:
-                offset = min(job.every, SPREAD_SECONDS) * number / len(new)
-                scheduler.every(job.every, tick, name=job.name, lane=job.source, offset=offset)
+        for rhythm in cohorts.keys() - pipeline.cohorts.keys():
+            scheduler.forget(str(rhythm))
+        new = [rhythm for rhythm in pipeline.cohorts if rhythm not in cohorts]
+        for number, rhythm in enumerate(new):
+            name, tick = str(rhythm), partial(self._tick, rhythm)
+            if rhythm.cron is not None:
+                scheduler.cron(rhythm.cron, rhythm.zone, tick, name=name, lane=rhythm.source)
+            elif rhythm.every is not None:
+                offset = min(rhythm.every, SPREAD_SECONDS) * number / len(new)
+                scheduler.every(rhythm.every, tick, name=name, lane=rhythm.source, offset=offset)
 
-    def next_tick(self, job: str) -> float | None:
+    def next_tick(self, job: Job) -> float | None:
         """Return when a job ticks next, epoch seconds."""
-        return self._scheduler.next_call(job)
+        return self._scheduler.next_call(str(rhythm_of(job)))
 
     def shift(self, seconds: float) -> None:
         """Follow a wall clock that was set back by so many seconds."""
@@ -71,21 +65,16 @@ class Schedule:
         """Does the scheduler call nothing any more?"""
         return time.monotonic() - self._pulsed > PULSE_MOST_SECONDS
 
-    def _tick(self, name: str) -> None:
-        """Let the worker that has the job now tick."""
-        worker = self._pipeline.workers.get(name)
-        if worker is not None:
-            worker.tick(partial(self._scheduler.later, lane=worker.job.source), self._delivery.wake)
+    def _tick(self, rhythm: Rhythm) -> None:
+        """Let the cohort that has the rhythm now tick."""
+        cohort = self._pipeline.cohorts.get(rhythm)
+        if cohort is not None:
+            cohort.tick(partial(self._scheduler.later, lane=rhythm.source))
 
     def _skipped(self, name: str) -> None:
-        worker = self._pipeline.workers.get(name)
-        if worker is not None:
-            worker.overdue()
+        cohort = next((cohort for cohort in self._pipeline.cohorts.values() if str(cohort.rhythm) == name), None)
+        if cohort is not None:
+            cohort.overdue()
 
     def _pulse(self) -> None:
         self._pulsed = time.monotonic()
-
-
-def _times(job: Job) -> tuple[object, ...]:
-    """Return when a job ticks, and where."""
-    return (job.every, job.cron, job.cron_zone, job.source)

@@ -25,7 +25,7 @@ class Vitals:
     """Looks at a pipeline at work."""
 
     def __init__(
-        self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[str], float | None], started_at: float
+        self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None], started_at: float
     ) -> None:
         self.loaded_at = started_at
         self._pipeline, self._delivery = pipeline, delivery
@@ -73,7 +73,7 @@ class Vitals:
 
     def _job(self, job: Job, standing: Standing | None, minutes: tuple[int, ...]) -> JobReport:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
-        report = job_report(job, standing, minutes, next_tick=self._next_tick(job.name))
+        report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
         if worker is None:
             trouble = Trouble(str(held), held.hint, self._started_at, 1) if held else None
             return replace(report, state=JobState.HELD, trouble=trouble)

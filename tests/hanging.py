@@ -1,4 +1,4 @@
-"""Run shipper with a part that hangs for ever: `python tests/hanging.py courier|job|scheduler run --config FILE`.
+"""Run shipper with a part that hangs for ever: `python tests/hanging.py PART run --config FILE`.
 
 What hangs is real code that meets something which never returns; what is allowed to it is less than in earnest.
 """
@@ -6,7 +6,7 @@ What hangs is real code that meets something which never returns; what is allowe
 import sys
 import threading
 
-from shipper import delivery, schedule, worker
+from shipper import cohort, delivery, schedule, worker
 from shipper.cli import main
 
 
@@ -18,7 +18,8 @@ def hang(part: str) -> None:
     """Let it hang from the start."""
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
-        "job": {(worker.Worker, "_observe"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
+        "job": {(worker.Worker, "_capture"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
+        "tick": {(cohort.Cohort, "_observe"): _hang, (cohort, "DEADLINE_STATEMENTS"): 1},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }
     for (owner, name), value in changed[part].items():

@@ -147,6 +147,7 @@ class State(Outbox):
                         hint="Something else has written to the state file; is it shared with another shipper?",
                     )
             self._revision += 1
+        self.recorded()
 
     def prune(self, job: str, *, unit: int, before: int) -> int:
         """Forget a job's slots that were last changed before a time, in whole units of that length, seconds.

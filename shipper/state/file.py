@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
@@ -27,6 +27,8 @@ class StateFile:
             ConfigError: this user may not write there.
         """
         self.path = path
+        self.recorded: Callable[[], None] = lambda: None
+        """Is called when there is something new to deliver."""
         self._mutex = threading.RLock()  # one connection for all threads
         self._gathering = 0
         self._begun = 0.0

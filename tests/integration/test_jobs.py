@@ -55,7 +55,7 @@ def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
     ended = app.call("once")
 
     assert ended.returncode == 1
-    assert "event=observation.failed job=events@gone" in ended.stderr
+    assert "event=observation.failed source=gone table=audit_trail" in ended.stderr
     wait_for(lambda: len(sums(carbon_cache)) == 2, "two series")
     assert sums(carbon_cache) == {"audit.app.events.login.count": 3, "audit.two.events.login.count": 5}
     assert app.call("once", "events@two").returncode == 0

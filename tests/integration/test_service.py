@@ -214,7 +214,15 @@ def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
     assert shipper_app.stop() == 0
 
 
-@pytest.mark.parametrize(("part", "named"), [("courier", "courier"), ("job", "job events"), ("scheduler", "scheduler")])
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("courier", "courier"),
+        ("job", "job events"),
+        ("tick", "ticks of app audit_trail.id every 1 s"),
+        ("scheduler", "scheduler"),
+    ],
+)
 def test_watchdog_starves(
     part: str, named: str, database: str, carbon_cache: CarbonCache, tmp_path: Path, listener: Listener
 ) -> None:

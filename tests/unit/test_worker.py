@@ -1,92 +1,18 @@
-"""One job at work: what a tick plans, what a failure stops."""
+"""One job at work: what its captures bring, what a failure stops."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
 from builders import captured, job, progress
-from fakes import FakeSource
+from desk import CREATED, Desk
 
-from shipper.clocks import Clocks
-from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
-from shipper.model import ALWAYS, Care, Observation, Query, Refusal, Row, Span, Window
+from shipper.errors import ConfigError, SourceUnavailable
+from shipper.model import Care, Refusal
 from shipper.state import State
-from shipper.worker import Worker
-
-CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-
-
-class Flaky(FakeSource):
-    """A table whose database can be made to fail."""
-
-    fault: Exception | None = None
-    refused: Sequence[tuple[Refusal, ...]] = ()
-    """What the first rows that are read leave out."""
-    before_read: Callable[[], object] = staticmethod(lambda: None)
-    behind: float | Exception = 0.0
-
-    def lag(self) -> float:
-        """Say how far it is behind, or that nobody knows."""
-        if isinstance(self.behind, Exception):
-            raise self.behind
-        return self.behind
-
-    def observe(self, query: Query) -> Observation:
-        """Fail, or answer."""
-        if self.fault:
-            raise self.fault
-        return super().observe(query)
-
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Fail, or answer."""
-        self.before_read()
-        if self.fault:
-            raise self.fault
-        rows = super().read(query, window, span)
-        told, self.refused = [*self.refused[: len(rows)], *[()] * len(rows)], self.refused[len(rows) :]
-        return [row._replace(refused=refused) for row, refused in zip(rows, told, strict=False)]
-
-
-class Desk:
-    """A worker, and what it asked to be called later."""
-
-    def __init__(self, state: State, *, settle: int = 0, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
-        self.source = Flaky()
-        self.clocks = Clocks()
-        self.worker = Worker(
-            job(),
-            self.source,  # type: ignore[arg-type] # keeps the contract of Source
-            state,
-            self.clocks,
-            care=care,
-            settle=settle,
-            max_skew=300,
-            unit=3600,
-            timeout=30,
-        )
-        self.planned: list[tuple[float, Callable[[], None]]] = []
-        self.recorded = 0
-
-    def tick(self) -> None:
-        """Let the scheduler call."""
-        self.worker.tick(self.later, self.count)
-
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Note what is to be called."""
-        self.planned.append((seconds, call))
-
-    def count(self) -> None:
-        """Be told of a record."""
-        self.recorded += 1
-
-    def run_planned(self) -> None:
-        """Call what was planned until now."""
-        planned, self.planned = self.planned, []
-        for _, call in planned:
-            call()
 
 
 @pytest.fixture
@@ -94,71 +20,6 @@ def state(tmp_path: Path) -> Iterator[State]:
     """Give an empty state."""
     with State(str(tmp_path / "shipper.db")) as state:
         yield state
-
-
-def test_tick_plans_one_capture(state: State) -> None:
-    """Ticks observe; while a capture is planned none of them plans another, and none waits."""
-    desk = Desk(state, settle=10)
-    for _ in range(3):
-        desk.tick()
-
-    assert len(desk.planned) == 1
-    assert 9 < desk.planned[0][0] <= 10
-
-
-def test_capture_plans_the_next(state: State) -> None:
-    """A capture that leaves observations behind plans another: no wake-up is lost."""
-    desk = Desk(state, settle=10)
-    desk.tick()
-    desk.run_planned()  # called too early: nothing has settled
-
-    assert desk.recorded == 0
-    assert len(desk.planned) == 1
-
-
-def test_replica_settles_later(state: State) -> None:
-    """What a replica has is what its primary had then: it settles once the replica has come beyond that.
-
-    Mutants: settle by our clock alone; take the replica's time for the primary's; ask without a pause.
-    """
-    desk = Desk(state)
-    desk.source.insert(1, CREATED, "login")
-    desk.source.behind = 7.0
-    desk.tick()
-    desk.run_planned()
-    assert captured(state) is None
-    assert [round(seconds) for seconds, _ in desk.planned] == [7]
-    desk.source.behind = 0.0
-    desk.run_planned()
-
-    assert captured(state) == 1
-    row = state._connection.execute("SELECT unixepoch(complete_until) FROM watermark").fetchone()
-    assert time.time() - 12 < row[0] <= time.time() - 6
-
-
-def test_lag_unknown_stops_the_clock(state: State) -> None:
-    """While nobody knows how far a replica is behind nothing settles, which is told once; then all goes on.
-
-    Mutants: drop the observation; take unknown for 0.
-    """
-    desk = Desk(state)
-    desk.source.insert(1, CREATED, "login")
-    with structlog.testing.capture_logs() as logs:
-        desk.tick()
-        desk.source.behind = SourceUnavailable("read lag: lag_query gave NULL")
-        for _ in range(3):
-            desk.run_planned()
-            desk.tick()
-        assert captured(state) is None
-        assert 1 <= desk.planned[0][0] <= 10
-        desk.source.behind = 0.0
-        desk.run_planned()
-
-    assert captured(state) == 1
-    events = [log["event"] for log in logs]
-    assert (
-        events.count("capture.failed") == events.count("observation.failed") == events.count("capture.recovered") == 1
-    )
 
 
 def test_capture_records(state: State) -> None:
@@ -175,23 +36,6 @@ def test_capture_records(state: State) -> None:
     assert [log["event"] for log in logs] == ["job.begun", "capture.finished"]
     assert logs[1]["rows"] == 1
     assert captured(state) == 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "level"), [(SourceUnavailable("read: gone"), "warning"), (QueryRefused("read: no column"), "error")]
-)
-def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
-    """A failure that repeats is told once, at the level of who must act, and then as recovered with its count."""
-    desk = Desk(state)
-    desk.source.fault = fault
-    with structlog.testing.capture_logs() as logs:
-        for _ in range(3):
-            desk.tick()
-        desk.source.fault = None
-        desk.tick()
-
-    told = [(log["event"], log["log_level"], log["failures"]) for log in logs]
-    assert told == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
 
 
 def test_capture_fails_and_goes_on(state: State) -> None:
@@ -219,7 +63,7 @@ def test_bug_stops_this_job(state: State) -> None:
     desk.tick()
 
     def break_down() -> None:
-        desk.worker.observe()  # another observation waits when the bug strikes
+        desk.cohort.observe()  # another observation waits when the bug strikes
         desk.source.fault = ZeroDivisionError()
 
     desk.source.before_read = break_down
@@ -230,15 +74,6 @@ def test_bug_stops_this_job(state: State) -> None:
     assert [(log["event"], log["log_level"]) for log in logs] == [("job.begun", "info"), ("job.stopped", "critical")]
     assert logs[1]["exc_info"]
     assert desk.worker.is_broken
-    assert desk.planned == []
-
-
-def test_told_to_stop(state: State) -> None:
-    """Once told to stop a worker neither observes nor plans."""
-    desk = Desk(state)
-    desk.worker.stop()
-    desk.tick()
-
     assert desk.planned == []
 
 

@@ -1,0 +1,95 @@
+"""Jobs at work without a scheduler: what they ask to be called later is called by the test."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from builders import job
+from fakes import FakeSource
+
+from shipper.clocks import Clocks
+from shipper.cohort import Cohort, rhythm_of
+from shipper.model import ALWAYS, Care, Fingerprint, Job, Observation, Query, Refusal, Row, Span, Window
+from shipper.state import State
+from shipper.worker import Worker
+
+CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+
+
+@dataclass
+class Flaky(FakeSource):
+    """A table whose database can be made to fail."""
+
+    fault: Exception | None = None
+    refused: Sequence[tuple[Refusal, ...]] = ()
+    """What the first rows that are read leave out."""
+    before_read: Callable[[], object] = field(default=lambda: None)
+    behind: float | Exception = 0.0
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def lag(self) -> float:
+        """Say how far it is behind, or that nobody knows."""
+        if isinstance(self.behind, Exception):
+            raise self.behind
+        return self.behind
+
+    def observe(self, query: Query) -> Observation:
+        """Fail, or answer."""
+        self.asked["observe"] += 1
+        if self.fault:
+            raise self.fault
+        return super().observe(query)
+
+    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        """Answer."""
+        self.asked["fingerprint"] += 1
+        return super().fingerprint(query, upto)
+
+    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+        """Fail, or answer."""
+        self.asked["read"] += 1
+        self.before_read()
+        if self.fault:
+            raise self.fault
+        rows = super().read(query, window, span)
+        told, self.refused = [*self.refused[: len(rows)], *[()] * len(rows)], self.refused[len(rows) :]
+        return [row._replace(refused=refused) for row, refused in zip(rows, told, strict=False)]
+
+
+class Desk:
+    """A cohort of one job, or of several, and what it asked to be called later."""
+
+    def __init__(self, state: State, *jobs: Job, settle: int = 0, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
+        self.source = Flaky()
+        self.clocks = Clocks()
+        source: Any = self.source  # keeps the contract of Source
+        self.workers = [
+            Worker(one, source, state, self.clocks, care=care, unit=3600, timeout=30) for one in jobs or (job(),)
+        ]
+        self.worker = self.workers[0]
+        rhythm = rhythm_of(self.worker.job)
+        self.cohort = Cohort(rhythm, source, state, self.clocks, settle=settle, max_skew=300, timeout=30)
+        self.cohort.join(self.workers)
+        self.planned: list[tuple[float, Callable[[], None]]] = []
+        self.recorded = 0
+        state.recorded = self.count
+
+    def tick(self) -> None:
+        """Let the scheduler call."""
+        self.cohort.tick(self.later)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Note what is to be called."""
+        self.planned.append((seconds, call))
+
+    def count(self) -> None:
+        """Be told of a record."""
+        self.recorded += 1
+
+    def run_planned(self) -> None:
+        """Call what was planned until now."""
+        planned, self.planned = self.planned, []
+        for _, call in planned:
+            call()

@@ -1,0 +1,385 @@
+"""The jobs of a table together: they tick and look as one, and what fails or hangs of one leaves the others alone."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+from builders import captured, job
+from desk import CREATED, Desk
+
+from shipper.cohort import rhythm_of
+from shipper.errors import QueryRefused, SourceUnavailable
+from shipper.model import Job
+from shipper.state import State
+from shipper.state.standing import standings
+
+NAMES = ("events", "others", "third")
+
+
+def jobs(**changed: object) -> list[Job]:
+    """Build three jobs on one table."""
+    return [job(name, **changed) for name in NAMES]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give an empty state."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield state
+
+
+def test_tick_plans_one_capture(state: State) -> None:
+    """Ticks observe; while a capture is planned none of them plans another, and none waits."""
+    desk = Desk(state, settle=10)
+    for _ in range(3):
+        desk.tick()
+
+    assert len(desk.planned) == 1
+    assert 9 < desk.planned[0][0] <= 10
+
+
+def test_capture_plans_the_next(state: State) -> None:
+    """A capture that leaves observations behind plans another: no wake-up is lost."""
+    desk = Desk(state, settle=10)
+    desk.tick()
+    desk.run_planned()  # called too early: nothing has settled
+
+    assert desk.recorded == 0
+    assert len(desk.planned) == 1
+
+
+def test_replica_settles_later(state: State) -> None:
+    """What a replica has is what its primary had then: it settles once the replica has come beyond that.
+
+    Mutants: settle by our clock alone; take the replica's time for the primary's; ask without a pause.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.source.behind = 7.0
+    desk.tick()
+    desk.run_planned()
+    assert captured(state) is None
+    assert [round(seconds) for seconds, _ in desk.planned] == [7]
+    desk.source.behind = 0.0
+    desk.run_planned()
+
+    assert captured(state) == 1
+    row = state._connection.execute("SELECT unixepoch(complete_until) FROM watermark").fetchone()
+    assert time.time() - 12 < row[0] <= time.time() - 6
+
+
+def test_lag_unknown_stops_the_clock(state: State) -> None:
+    """While nobody knows how far a replica is behind nothing settles, which is told once; then all goes on.
+
+    Mutants: drop the observation; take unknown for 0.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.source.behind = SourceUnavailable("read lag: lag_query gave NULL")
+        for _ in range(3):
+            desk.run_planned()
+            desk.tick()
+        assert captured(state) is None
+        assert 1 <= desk.planned[0][0] <= 10
+        desk.source.behind = 0.0
+        desk.run_planned()
+
+    assert captured(state) == 1
+    assert [log["event"] for log in logs] == [
+        "observation.failed",
+        "observation.recovered",
+        "job.begun",
+        "capture.finished",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "level"), [(SourceUnavailable("read: gone"), "warning"), (QueryRefused("read: no column"), "error")]
+)
+def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
+    """A failure that repeats is told once, at the level of who must act, and then as recovered with its count."""
+    desk = Desk(state)
+    desk.source.fault = fault
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            desk.tick()
+        desk.source.fault = None
+        desk.tick()
+
+    told = [(log["event"], log["log_level"], log["failures"]) for log in logs]
+    assert told == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
+
+
+def test_told_to_stop(state: State) -> None:
+    """Once told to stop a worker neither observes nor plans."""
+    desk = Desk(state)
+    desk.worker.stop()
+    desk.tick()
+
+    assert desk.planned == []
+
+
+def test_rhythm() -> None:
+    """Jobs are together if they have the table, the id and the times in common."""
+    one = job()
+    alike = [job("other"), job("other", by=()), job("other", time=None)]
+    unlike = [job(table="orders"), job(id="n"), job(every=30), job(cron="* * * * *"), job(source="db")]
+
+    assert {rhythm_of(one)} == {rhythm_of(other) for other in alike}
+    assert rhythm_of(one) not in {rhythm_of(other) for other in unlike}
+    assert str(rhythm_of(one)) == "app audit_trail.id every 60 s"
+
+
+def test_one_look_for_all(state: State) -> None:
+    """One observation is for all, and so is one look at what the table is known by.
+
+    Mutant: let each look for itself.
+    """
+    desk = Desk(state, *jobs())
+    desk.source.insert(1, CREATED, "login")
+    for _ in range(2):
+        desk.tick()
+        desk.run_planned()
+    before = desk.source.asked.copy()
+    desk.source.insert(2, CREATED, "login")
+    desk.tick()
+    desk.run_planned()
+
+    assert [captured(state, name) for name in NAMES] == [2, 2, 2]
+    assert desk.source.asked - before == {"observe": 1, "fingerprint": 2, "read": 3}
+
+
+def test_one_commit_for_all(state: State) -> None:
+    """A round is committed once. Mutant: without gathering."""
+    desk, seen = Desk(state, *jobs()), []
+    desk.source.insert(1, CREATED, "login")
+    desk.source.before_read = lambda: seen.append(len(standings(state.path)))
+    desk.tick()
+    desk.run_planned()
+
+    assert seen == [0, 0, 0]
+    assert set(standings(state.path)) == set(NAMES)
+
+
+def test_one_fails(state: State) -> None:
+    """What fails for one job leaves the others alone."""
+    desk = Desk(state, *jobs())
+    desk.source.insert(1, CREATED, "login")
+    faults = iter([None, QueryRefused("read: no column"), None])
+
+    def fail_once() -> None:
+        desk.source.fault = next(faults)
+
+    desk.source.before_read = fail_once
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+
+    assert [captured(state, name) for name in NAMES] == [1, 0, 1]
+    assert [log["job"] for log in logs if log["event"] == "capture.failed"] == ["others"]
+
+
+def test_one_hangs(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one job hangs another thread goes on with the rest, after a moment; the one that hung goes on when it can.
+
+    Mutants: never help; help at once; let the one that hangs have another turn meanwhile.
+    """
+    desk, late = Desk(state, *jobs()), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.source.insert(1, CREATED, "login")
+    seen = []
+
+    def hang() -> None:
+        desk.source.before_read = lambda: None
+        desk.run_planned()  # help comes, but this thread has only just begun
+        seen.append([captured(state, name) for name in NAMES])
+        late[0] += 2
+        desk.source.insert(2, CREATED, "login")
+        desk.tick()
+        desk.run_planned()  # another thread's: what waited
+        late[0] += 2
+        desk.run_planned()  # and what has come meanwhile
+        seen.append([captured(state, name) for name in NAMES])
+
+    desk.source.before_read = hang
+    desk.tick()
+    desk.run_planned()
+
+    assert seen == [[0, None, None], [0, 2, 2]]
+    assert [captured(state, name) for name in NAMES] == [2, 2, 2]
+
+
+def test_many_hang(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help is looked after, too: each job that hangs costs the others a moment. Mutant: send for help once."""
+    desk, late = Desk(state, *jobs()), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.source.insert(1, CREATED, "login")
+    hung = []
+
+    def hang() -> None:
+        hung.append([captured(state, name) for name in NAMES])
+        late[0] += 2
+        desk.run_planned()
+
+    desk.source.before_read = hang
+    desk.tick()
+    desk.run_planned()
+
+    assert hung == [[0, None, None], [0, 0, None], [0, 0, 0]]
+
+
+def test_threads_join_in(state: State) -> None:
+    """While one thread captures and comes forward no other joins it: Python would let them take turns anyhow.
+
+    Mutant: capture on as many threads as there are.
+    """
+    desk, at_once = Desk(state, *jobs()), []
+    desk.source.insert(1, CREATED, "login")
+
+    def look() -> None:
+        at_once.append(len([worker for worker in desk.workers if not worker.is_idle]))
+        other = threading.Thread(target=desk.run_planned)
+        other.start()
+        other.join()
+
+    desk.source.before_read = look
+    desk.tick()
+    desk.run_planned()
+
+    assert at_once == [1, 1, 1]
+    assert [captured(state, name) for name in NAMES] == [1, 1, 1]
+
+
+def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that wait for their turn for longer than a period are told, in one line for all, and when that is over."""
+    desk, late = Desk(state, *jobs()), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    desk.source.insert(1, CREATED, "login")
+
+    def hang() -> None:
+        desk.source.before_read = lambda: None
+        late[0] += 61
+        desk.tick()
+
+    desk.source.before_read = hang
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+        told = [(log["event"], log["error"]) for log in logs if log["event"] == "job.overdue"]
+        assert all(worker.trouble for worker in desk.workers)
+        desk.run_planned()
+        desk.tick()
+
+    assert told == [
+        ("job.overdue", "tick: the capture before still runs, after 61 s"),
+        ("job.overdue", "tick: 2 of 3 jobs still wait for their turn"),
+    ]
+    assert [log["event"] for log in logs if log["event"] == "job.resumed"] == ["job.resumed"] * 2
+    assert not any(worker.trouble for worker in desk.workers)
+
+
+def test_skipped_tick_told(state: State) -> None:
+    """A tick that is due while the one before hangs is told for the table."""
+    desk = Desk(state, *jobs())
+    with structlog.testing.capture_logs() as logs:
+        desk.cohort.overdue()
+
+    assert [(log["event"], log["table"], log["error"]) for log in logs] == [
+        ("job.overdue", "audit_trail", "tick: the tick before still waits for a thread")
+    ]
+
+
+def test_commit_fails(state: State) -> None:
+    """What was captured and cannot be committed is told, and captured again with the next tick."""
+    desk = Desk(state, *jobs())
+    desk.source.insert(1, CREATED, "login")
+
+    def spoil() -> None:
+        state._connection.execute("PRAGMA defer_foreign_keys = ON")
+        state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
+
+    def read() -> None:
+        if desk.source.asked["read"] == len(NAMES):
+            spoil()
+
+    desk.source.before_read = read
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+        assert [captured(state, name) for name in NAMES] == [None, None, None]
+        desk.tick()
+        desk.run_planned()
+
+    assert [(log["event"], log["table"]) for log in logs if "table" in log] == [
+        ("capture.failed", "audit_trail"),
+        ("capture.recovered", "audit_trail"),
+    ]
+    assert [captured(state, name) for name in NAMES] == [1, 1, 1]
+
+
+def test_bug_in_a_look(state: State) -> None:
+    """A bug in what they share stops these jobs, each told; they look no more."""
+    desk = Desk(state, *jobs())
+    desk.source.fault = ZeroDivisionError()
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.tick()
+
+    assert [(log["event"], log["job"]) for log in logs] == [("job.stopped", name) for name in NAMES]
+
+
+def test_who_stopped_has_its_turn_later(state: State) -> None:
+    """A job that is stopped for a while keeps its turn, and the others do not wait. Mutant: forget its turn."""
+    desk = Desk(state, *jobs())
+    desk.source.insert(1, CREATED, "login")
+    desk.workers[1].stop()
+    desk.tick()
+    desk.run_planned()
+    assert [captured(state, name) for name in NAMES] == [1, None, 1]
+    desk.workers[1].resume()
+    assert desk.cohort.settles_in() == 0
+    desk.cohort.capture()
+
+    assert captured(state, "others") == 1
+
+
+def test_who_leaves_has_no_turn(state: State) -> None:
+    """A job that leaves is not captured any more, one that comes has the observation that waits."""
+    desk = Desk(state, *jobs())
+    desk.source.insert(1, CREATED, "login")
+    desk.tick()
+    desk.cohort.join(desk.workers[:1])
+    desk.run_planned()
+
+    assert [captured(state, name) for name in NAMES] == [1, None, None]
+
+
+def test_long_job_lets_others_on(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that catches up for long gives its thread up, and is behind the others then. Mutant: put it in front."""
+    wanted = [replace(one, chunk=1) for one in jobs()[:2]]
+    desk, late, order = Desk(state, *wanted), [0.0], []
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+
+    def read() -> None:
+        late[0] += 6
+        order.append(next(worker.job.name for worker in desk.workers if not worker.is_idle))
+
+    for number in (1, 2, 3, 4):
+        desk.source.insert(number, CREATED, "login")
+    desk.source.before_read = read
+    desk.tick()
+    while desk.planned:
+        desk.run_planned()
+
+    assert order == ["events", "events", "others", "others"] * 2
+    assert [captured(state, name) for name in NAMES[:2]] == [4, 4]
