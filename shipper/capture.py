@@ -49,17 +49,11 @@ def capture(
     # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
     moment = Moment(now if is_trusted else horizon.time, is_trusted)
     now = moment.now
-    progress = ledger.progress(job.name)
-    if progress is None:
-        progress = _begun(job, horizon, source, now)
-        ledger.begin(job, progress)
-    yield from check(job, horizon, progress, seen=seen, ledger=ledger, care=care)
-    progress = ledger.progress(job.name) or progress
+    progress = yield from _resumed(job, horizon, now, seen=seen, ledger=ledger, care=care)
     if not is_trusted and job.query.time is None:
         return
     if progress.shape != shape_of(job):
-        progress = _reshaped(job, horizon, progress, source=source, ledger=ledger)
-        ledger.reshape(job.name, progress)
+        progress = yield from _reshaped(job, horizon, progress, source=source, ledger=ledger)
     closes = close(job, progress, horizon.time, now) if is_trusted else None
     if job.revisit is not None:
         yield from revisit(job, horizon, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
@@ -116,6 +110,19 @@ def _new_rows(
         yield Captured(window, folded.rows, tally)
 
 
+def _resumed(
+    job: Job, horizon: Observation, now: int, *, seen: Seen, ledger: Ledger, care: Care
+) -> Generator[Noticed, None, Progress]:
+    """Return what a job goes on from: begun if it is new, reset if its table went back."""
+    progress = ledger.progress(job.name)
+    if progress is None:
+        progress = _begun(job, horizon, seen.source, now)
+        ledger.begin(job, progress)
+        yield Noticed("job.begun", {"start": job.start, "captured": progress.captured})
+    was_reset = yield from check(job, horizon, progress, seen=seen, ledger=ledger, care=care)
+    return ledger.progress(job.name) or progress if was_reset else progress
+
+
 def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
     """Return the bucket that all rows of a job without a time column are in: that of the observation."""
     if job.query.time is not None:
@@ -167,24 +174,30 @@ def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | N
             return start, source.newest(job.query, start)[1]
 
 
-def _reshaped(job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger) -> Progress:
-    """Say how a job goes on that counts something else now, or elsewhere.
+def _reshaped(
+    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger
+) -> Generator[Noticed, None, Progress]:
+    """Let a job go on that counts something else now, or elsewhere.
 
     Where names and times stay, the slots still in state are counted again; else the new ones begin behind the last
     window, because a row could move into a slot that is not counted again, or out of it.
     """
     length, since = job.query.bucket, None
     is_known = bool(progress.shape)  # a state of an older version does not say
+    if is_known:
+        yield Noticed("job.changed", {"captured": progress.captured})
     if is_known and job.query.time is not None and progress.places == places_of(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         since = -(-oldest[0] // length) * length if oldest else None
     low = progress.low
     if job.revisit is not None:
         low = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source, open_above=0)
-    return progress._replace(
+    changed = progress._replace(
         not_before=(horizon.time // length + 1) * length if is_known else 0,
         recount_from=progress.recount_from if since is None else since,
         low=low,
         shape=shape_of(job),
         places=places_of(job),
     )
+    ledger.reshape(job.name, changed)
+    return changed

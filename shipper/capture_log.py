@@ -4,28 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shipper.journal import logger
-from shipper.model import Cause, Group, Job, Progress, Refusal
+from shipper.model import Cause, Group, Job, Refusal
 from shipper.render import brief, is_clean
 from shipper.scan import Captured, Noticed
-from shipper.shape import shape_of
 
-_HARMLESS = {"capture.held", "rows.deleted"}
+_HARMLESS = {"capture.held", "job.begun", "job.changed", "rows.deleted"}
 
 
 def tell_noticed(job: Job, noticed: Noticed) -> None:
     """Say what a capture came across."""
     level = logger().info if noticed.event in _HARMLESS else logger().warning
     level(noticed.event, job=job.name, **noticed.details)
-
-
-def tell_shape(job: Job, before: str | None, progress: Progress | None) -> None:
-    """Say that a job is new, or counts something else than before."""
-    if before == shape_of(job) or progress is None:
-        return
-    if before is None:
-        logger().info("job.begun", job=job.name, start=job.start, captured=progress.captured)
-    elif before and progress.shape != before:
-        logger().info("job.changed", job=job.name, captured=progress.captured)
 
 
 def tell_steps(job: Job, steps: Sequence[Captured], *, seconds: float) -> None:

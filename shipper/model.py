@@ -271,6 +271,9 @@ class Job:
     keep: int = 172_800
     """How long totals are kept after their last change, seconds."""
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # what is known of a job is looked up often: by all its fields that would take long
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """How the values of each measure are put together."""

@@ -5,12 +5,14 @@ cleans to a path has it; a later, different one gets a hash of its raw value beh
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from shipper.errors import BadMetric
 from shipper.ledger import Name, Recording, Tally
 from shipper.model import Group, Job
 from shipper.render import HASH_DIGITS, is_clean, paths_of
 
+GROUPS = 20_000  # whose names are remembered: 10 MB at most
 OTHER = "_other"
 """The group of all groups beyond `limits.series`."""
 
@@ -31,7 +33,7 @@ def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: Ta
 
 
 def _named_anew(
-    job: Job, wanted: Mapping[Group, list[Name]], rows: Mapping[Group, int], recording: Recording, tally: Tally
+    job: Job, wanted: Mapping[Group, tuple[Name, ...]], rows: Mapping[Group, int], recording: Recording, tally: Tally
 ) -> Paths:
     """Name groups that lack a path: as many new ones as there is room for."""
     known = recording.known(wanted)
@@ -48,7 +50,7 @@ def _named_anew(
     return paths
 
 
-def _claimed(job: Job, wanted: Mapping[Group, list[Name]], recording: Recording) -> Paths:
+def _claimed(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Recording) -> Paths:
     """Make paths the groups' own: those that are wanted, else ones with as many digits of a hash as it takes."""
     own: dict[Group, dict[str, str]] = {group: {} for group in wanted}
     for digits in HASH_DIGITS:
@@ -66,10 +68,11 @@ def _claimed(job: Job, wanted: Mapping[Group, list[Name]], recording: Recording)
     }
 
 
-def _names(job: Job, group: Group, digits: int = 0) -> list[Name]:
+@lru_cache(GROUPS)
+def _names(job: Job, group: Group, digits: int = 0) -> tuple[Name, ...]:
     """Return the names that a group would have; none, where Carbon could not hold one."""
     try:
         paths = paths_of(job, group, digits=digits)
     except BadMetric:
-        return []
-    return [Name(path, group, measure) for path, measure in zip(paths, job.query.measures, strict=True)]
+        return ()
+    return tuple(Name(path, group, measure) for path, measure in zip(paths, job.query.measures, strict=True))

@@ -7,7 +7,7 @@ that it is the same table after all, or the operator says how to go on. Rows tha
 another server alone is a failover that worked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Literal
 
 from shipper.errors import SourceReset
@@ -20,8 +20,8 @@ from shipper.shape import places_of
 
 def check(
     job: Job, horizon: Observation, progress: Progress, *, seen: Seen, ledger: Ledger, care: Care
-) -> Iterator[Noticed]:
-    """Compare the table with what was captured, before anything new of it is read.
+) -> Generator[Noticed, None, bool]:
+    """Compare the table with what was captured, before anything new of it is read; return whether the job was reset.
 
     Raises:
         SourceReset: the table went back, and nobody has said how to go on.
@@ -30,15 +30,15 @@ def check(
     if horizon.id >= progress.captured:
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back):
-            return
+            return False
         found = seen.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
         is_comparable = progress.places == places_of(job)  # else by another column, or in another zone
         match _verdict(known, found if is_comparable else timeless(found)):
             case "same":
-                return
+                return False
             case "changed":
                 yield Noticed("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
-                return
+                return False
         reason = f"its rows up to id {progress.captured} are not those that were captured"
     if care.reset == "hold":
         ledger.distrust(job.name)
@@ -50,6 +50,7 @@ def check(
     captured = horizon.id if care.reset == "max" else 0
     _reset(job, captured, source=seen.source, ledger=ledger)
     yield Noticed("source.reset", {"reason": reason, "before": progress.captured, "captured": captured})
+    return True
 
 
 def _verdict(known: Fingerprint, found: Fingerprint) -> Literal["same", "changed", "reset"]:

@@ -1,10 +1,14 @@
 """Core. What a job counts and under which names, as digests: has the configuration changed its meaning?"""
 
+from functools import lru_cache
 from hashlib import sha256
 
 from shipper.model import Job
 
+JOBS = 10_000  # are remembered
 
+
+@lru_cache(JOBS)
 def shape_of(job: Job) -> str:
     """Return a digest of everything that decides what a total is the total of."""
     query = job.query
@@ -13,6 +17,7 @@ def shape_of(job: Job) -> str:
     return _digest((*asked, *_places(job)))
 
 
+@lru_cache(JOBS)
 def places_of(job: Job) -> str:
     """Return a digest of everything that decides which path a row adds to, and at which time."""
     return _digest(_places(job))

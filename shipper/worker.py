@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shipper.calls import Calls
 from shipper.capture import capture
-from shipper.capture_log import tell_noticed, tell_shape, tell_steps
+from shipper.capture_log import tell_noticed, tell_steps
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, SourceUnavailable
 from shipper.journal import Trouble, logger
@@ -194,14 +194,12 @@ class Worker:
             self._is_prepared = True
         steps: list[Captured] = []
         began = time.monotonic()
-        before = self._state.progress(self.job.name)
         try:
             return self._captured(horizon, seen, steps)
         finally:
             seconds = time.monotonic() - began
             self.lived.rows += sum(step.rows for step in steps)
             self.lived.capture_seconds += seconds
-            tell_shape(self.job, before and before.shape, self._state.progress(self.job.name))
             tell_steps(self.job, steps, seconds=seconds)
 
     def _captured(self, horizon: Observation, seen: Seen, steps: list[Captured]) -> bool:

@@ -65,8 +65,8 @@ class Life:
         return {NOW - slot: int(value) for slot, value in self.carbon.sums()[path].items()}
 
     def events(self) -> list[str]:
-        """Return the events that were noticed since the last call."""
-        events = [noticed.event for noticed in self.noticed]
+        """Return the events that were noticed since the last call, but those of the job itself."""
+        events = [noticed.event for noticed in self.noticed if not noticed.event.startswith("job.")]
         self.noticed.clear()
         return events
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import Counter
+from functools import lru_cache
 from typing import Any
 
 from shipper.ledger import CountedUnshown, Done, Slot
@@ -69,13 +70,14 @@ def keep(connection: sqlite3.Connection, job: str, done: Done) -> None:
     if done.recorded is not None:
         connection.execute(_RECORD, (*_columns(done.recorded), job))
     if done.fingerprint is not None:
-        connection.execute(_IDENTITY, (job, done.fingerprint.server, json.dumps(done.fingerprint.rows)))
+        connection.execute(_IDENTITY, (job, done.fingerprint.server, _dumped(done.fingerprint.rows)))
     if done.unshown_in is not None:
         window, counted = done.unshown_in
         where = {"job": job, "after": str(window.after), "upto": str(window.upto)}
         connection.execute(f"DELETE FROM unshown_in WHERE job = :job AND {_OVERLAP}", where)
-        rows = ((job, str(window.after), str(window.upto), cause.value, count) for cause, count in counted.items())
-        connection.executemany(_UNSHOWN_IN, (row for row in rows if row[-1]))
+        for cause, rows in counted.items():
+            if rows:
+                connection.execute(_UNSHOWN_IN, (job, str(window.after), str(window.upto), cause.value, rows))
     if done.repaired is not None:
         where = {"job": job, "after": str(done.repaired.after), "upto": str(done.repaired.upto)}
         connection.execute("DELETE FROM repair WHERE job = :job AND after = :after AND upto = :upto", where)
@@ -88,7 +90,18 @@ def fingerprint(connection: sqlite3.Connection, job: str) -> Fingerprint | None:
     row = connection.execute("SELECT server, rows, went_back FROM identity WHERE job = ?", (job,)).fetchone()
     if row is None:
         return None
-    return Fingerprint(row[0], tuple((identity, time) for identity, time in json.loads(row[1])), bool(row[2]))
+    return Fingerprint(row[0], _loaded(row[1]), bool(row[2]))
+
+
+# jobs on one table know it by the same rows, mostly
+@lru_cache(100)
+def _dumped(rows: tuple[tuple[int, int | None], ...]) -> str:
+    return json.dumps(rows)
+
+
+@lru_cache(100)
+def _loaded(text: str) -> tuple[tuple[int, int | None], ...]:
+    return tuple((identity, time) for identity, time in json.loads(text))
 
 
 def distrust(connection: sqlite3.Connection, job: str) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from shipper.state.rechecks import keep
 from shipper.state.schema import NOW
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
+
+GROUPS = 20_000  # are remembered as text
 
 # A job with nothing waiting has nothing to send: its watermark follows captured at once.
 _CAPTURED = f"""
@@ -255,9 +258,10 @@ class Recording:
         self._connection.execute(_PROGRESS, progress)
         seen_from = self._after if done.seen_from is None else done.seen_from
         ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
-        self._connection.executemany(_SLOT, ((self._job, *slot, *ids) for slot in self._slots))
         none = (str(self._upto), "0")
-        self._connection.executemany(_SLOT, ((self._job, *slot, *none) for slot in self._closed - self._slots))
+        slots = [*((*slot, *ids) for slot in self._slots), *((*slot, *none) for slot in self._closed - self._slots)]
+        for slot in slots:
+            self._connection.execute(_SLOT, (self._job, *slot))
         self._count(done)
         keep(self._connection, self._job, done)
         if done.low is not None:
@@ -273,14 +277,14 @@ class Recording:
     def _count(self, done: Done) -> None:
         """Add to the counters of what cannot be shown, or set them."""
         counts = dict.fromkeys(done.replaces, 0) | dict(done.unshown)
-        self._connection.executemany(
-            _UNSHOWN, ((self._job, cause.value, rows, cause in done.replaces) for cause, rows in counts.items())
-        )
+        for cause, rows in counts.items():
+            self._connection.execute(_UNSHOWN, (self._job, cause.value, rows, cause in done.replaces))
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()
 
 
+@lru_cache(GROUPS)
 def raw_group(group: Group) -> str:
     """Return a group as the state keeps it: a JSON array, as json.dumps writes it, in a third of its time."""
     return f"[{', '.join(['null' if value is None else encode_basestring_ascii(value) for value in group])}]"

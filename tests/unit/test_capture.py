@@ -15,7 +15,7 @@ from shipper.ledger import Done
 from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Refusal, Row, Span, Window
 from shipper.record import add
 from shipper.record import replace as recounted
-from shipper.scan import Captured
+from shipper.scan import Captured, Noticed
 from shipper.state import State
 
 EARLIER = "2026-09-21 14:12:10"
@@ -84,6 +84,7 @@ def test_start(state: State, start: str | int, minutes: dict[int, int]) -> None:
 def test_first_slot_survives_a_crash(source: FakeSource, state: State) -> None:
     """A first slot that was not counted whole before a crash is counted after it. Mutant: only when the job begins."""
     steps = capture(job(start="now"), horizon(10, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
+    assert next(steps) == Noticed("job.begun", {"start": "now", "captured": 10})
     assert next(steps) is None
     steps.close()
     assert totals(state) == {}
@@ -140,6 +141,7 @@ def test_nothing_up_to_the_horizon(state: State) -> None:
 def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
     steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, now=NOW)
+    assert next(steps) == Noticed("job.begun", {"start": "beginning", "captured": 0})
     next(steps)
     steps.close()
     position = state.position("events")

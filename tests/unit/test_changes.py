@@ -15,6 +15,7 @@ from life import Life, wanted
 from shipper.capture import capture
 from shipper.courier import Courier
 from shipper.model import COUNT, Archive, Cause, Condition, Job, Kind, Measure
+from shipper.scan import Noticed
 from shipper.state import State
 
 FAILURES = (Condition("outcome", "in", ("failure",)),)
@@ -64,6 +65,7 @@ def test_recount_survives_a_crash(life: Life) -> None:
     life.ship(wanted())
     changed = wanted(where=FAILURES)
     steps = capture(changed, horizon(5, time=life.now), source=life.source, ledger=life.state, now=life.now)
+    assert next(steps) == Noticed("job.changed", {"captured": 5})
     assert next(steps) is None
     steps.close()
     life.ship(changed)
