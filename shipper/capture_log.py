@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shipper.journal import logger
+from shipper.ledger import Tally
 from shipper.model import Cause, Group, Job, Refusal
 from shipper.render import brief, is_clean
 from shipper.scan import Captured, Noticed
@@ -20,15 +21,18 @@ def tell_noticed(job: Job, noticed: Noticed) -> None:
 def tell_steps(job: Job, steps: Sequence[Captured], *, seconds: float) -> None:
     """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are."""
     _tell_rows(job, steps, seconds)
-    _tell_unshown(job, steps)
-    if other := sum(step.tally.other_rows for step in steps):
-        value = _brief(next(step.tally.other for step in steps if step.tally.other is not None))
+    tallies = [step.tally for step in steps if not step.tally.is_plain]
+    if not tallies:
+        return
+    _tell_unshown(job, tallies)
+    if other := sum(tally.other_rows for tally in tallies):
+        value = _brief(next(tally.other for tally in tallies if tally.other is not None))
         logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
-    if cleaned := [found for step in steps for found in step.tally.cleaned]:
+    if cleaned := [found for tally in tallies for found in tally.cleaned]:
         path, group = cleaned[0]
         value = _brief(tuple(value for value in group if not is_clean((value,))))
         logger().info("series.cleaned", job=job.name, series=len(cleaned), first=path, value=value)
-    _tell_refused(job, [refusal for step in steps for refusal in step.tally.refused])
+    _tell_refused(job, [refusal for tally in tallies for refusal in tally.refused])
 
 
 def _tell_rows(job: Job, steps: Sequence[Captured], seconds: float) -> None:
@@ -44,9 +48,9 @@ def _tell_rows(job: Job, steps: Sequence[Captured], seconds: float) -> None:
         )
 
 
-def _tell_unshown(job: Job, steps: Sequence[Captured]) -> None:
-    unshown = sum((step.tally.unshown for step in steps), Counter[Cause]())
-    nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
+def _tell_unshown(job: Job, tallies: Sequence[Tally]) -> None:
+    unshown = sum((tally.unshown for tally in tallies), Counter[Cause]())
+    nameless = [tally.nameless for tally in tallies if tally.nameless is not None]
     for cause, count in unshown.items():
         first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
         logger().warning("rows.unshown", job=job.name, cause=cause.value, rows=count, **first)

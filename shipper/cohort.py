@@ -67,7 +67,7 @@ class Cohort:
         self._is_planned = False
         self._calls = Calls()
         self._shared = Shared.of(rhythm.source, rhythm.table)
-        self._turns = Turns(state, self._shared.committing)
+        self._turns = Turns(source, state, self._shared.committing)
 
     def __str__(self) -> str:
         return f"ticks of {self.rhythm}"

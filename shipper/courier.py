@@ -138,17 +138,18 @@ class Courier:
         self._release_at = float("-inf")
         self._is_trusted = True
 
-    def step(self, *, now: int, clock: float, is_trusted: bool = True) -> Delivered | None:
+    def step(self, *, now: int, clock: float, is_trusted: bool = True, notes: bool = True) -> Delivered | None:
         """Deliver one batch and commit what it completes; None when nothing is waiting.
 
-        While the clocks are not to be trusted, nothing is merged, and nothing sent that is for a coarser archive.
+        Unless it notes, what has changed since it last did is left for later. While the clocks are not to be trusted,
+        nothing is merged, and nothing sent that is for a coarser archive.
 
         Raises:
             DeliveryFailed: Carbon did not confirm; the next step sends the batch again, with newer values.
         """
         self._is_trusted = is_trusted
         self._look_around(now, clock)
-        watermarks = self._note(now)
+        watermarks = self._note(now) if notes else {}
         if not self._rounds:
             self._resume(now, clock)
         if not self._rounds:

@@ -16,7 +16,7 @@ from shipper.model import Cause
 from shipper.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
-TOGETHER_SECONDS = 0.05  # what is recorded at about the same time is delivered together
+TOGETHER_SECONDS = 0.25  # what is recorded within such a time is delivered together
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
 
 
@@ -38,6 +38,7 @@ class Delivery:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._step_began: float | None = None
+        self._noted = float("-inf")
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -88,8 +89,10 @@ class Delivery:
     def _deliver(self) -> None:
         """Make one step, or wait for the next."""
         self._step_began = began = time.monotonic()
+        notes = began - self._noted >= TOGETHER_SECONDS
+        self._noted = began if notes else self._noted
         try:
-            delivered = step(self._pipeline)
+            delivered = step(self._pipeline, notes=notes)
             rest = self._chore(delivered is None)
         except ShipperError as error:
             self._step_began = None
@@ -100,9 +103,11 @@ class Delivery:
         if delivered is not None:
             self._note(delivered, time.monotonic() - began)
             return
+        if not notes:  # there may be more to deliver already
+            self._stopping.wait(self._noted + TOGETHER_SECONDS - time.monotonic())
+            return
         delay = self._pipeline.courier.delay(time.monotonic())
-        if self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS)):
-            self._stopping.wait(TOGETHER_SECONDS)
+        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS))
         self._wake.clear()
 
     def _note(self, delivered: Delivered, seconds: float) -> None:
@@ -129,12 +134,16 @@ def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
     return True
 
 
-def step(pipeline: Pipeline) -> Delivered | None:
-    """Deliver one batch, or read some of it back, and log it; return what that brought, None when nothing waits."""
+def step(pipeline: Pipeline, *, notes: bool = True) -> Delivered | None:
+    """Deliver one batch, or read some of it back, and log it; return what that brought, None when nothing waits.
+
+    See Courier.step.
+    """
     courier = pipeline.courier
     began, restarts = time.monotonic(), courier.restarts
     try:
-        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=pipeline.clocks.are_trusted())
+        is_trusted = pipeline.clocks.are_trusted()
+        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, notes=notes)
     finally:  # also when the batch failed
         if courier.restarts > restarts:
             logger().info("carbon.restarted")

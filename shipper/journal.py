@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,32 +19,30 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 def start(*, as_json: bool = False) -> None:
     """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if is_journal():
-        shared = [structlog.stdlib.add_log_level]  # the journal has its own clock
+    known: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
+    if not is_journal():  # which has its own clock
+        known.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     key_order = ["timestamp", "level", "event", "job"]
     logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
     render = structlog.processors.JSONRenderer() if as_json else logfmt
-    final: list[structlog.typing.Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.format_exc_info,
-        _journal_line(render) if is_journal() else render,
-    ]
+    line = [structlog.processors.format_exc_info, _journal_line(render) if is_journal() else render]
+    structlog.configure(
+        processors=[*known, *line],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    _start_libraries(known, line)
+
+
+def _start_libraries(known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
+    """Send what libraries log by the standard library the same way."""
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=processors))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("shipper").setLevel(logging.INFO)
     logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick that comes while one runs is no news
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -207,3 +207,8 @@ class Tally:
     """The first group whose path Carbon could not hold."""
     refused: list[Refusal] = field(default_factory=list)
     """Values that Carbon could not hold."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Is there nothing to be told?"""
+        return not (self.unshown or self.other_rows or self.cleaned or self.refused)

@@ -14,6 +14,7 @@ from shipper.errors import ShipperError
 from shipper.journal import Trouble
 from shipper.model import Observation
 from shipper.seen import Seen
+from shipper.source import Source
 from shipper.state import State
 from shipper.worker import CHAPTER_SECONDS, Ended, Worker
 
@@ -34,8 +35,9 @@ class Turn(NamedTuple):
 class Turns:
     """Workers that are to capture, each up to its horizon. For several threads."""
 
-    def __init__(self, state: State, committing: Trouble) -> None:
+    def __init__(self, source: Source, state: State, committing: Trouble) -> None:
         """Committing tells when what was captured cannot be made durable."""
+        self._source = source
         self._state = state
         self._committing = committing
         self._mutex = threading.Lock()
@@ -81,7 +83,7 @@ class Turns:
         if is_taken:
             return True
         try:
-            with self._state.gathering():
+            with self._source.held(), self._state.gathering():
                 is_good = self._captures(later)
         except ShipperError as error:
             self._committing.failed(error, clock=time.monotonic())

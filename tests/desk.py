@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,10 @@ class Flaky(FakeSource):
     before_read: Callable[[], object] = field(default=lambda: None)
     behind: float | Exception = 0.0
     asked: Counter[str] = field(default_factory=Counter)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Have no connection to hold."""
+        return nullcontext()
 
     def lag(self) -> float:
         """Say how far it is behind, or that nobody knows."""

@@ -3,6 +3,7 @@
 With statement.py, measure.py, dialect.py and connect.py the only module that knows SQL.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,13 @@ KNOWN_ROWS = 16
 """By so many rows a table is known again; some of them may be deleted."""
 
 
+class _Held(threading.local):
+    """The connection that a thread has, and whether it keeps it when a statement has ended well."""
+
+    connection: sa.Connection | None = None
+    is_wanted = False
+
+
 class Source:
     """One database, for any number of threads."""
 
@@ -44,6 +52,7 @@ class Source:
         self._access = access
         self._engine = engine(access, threads=threads)
         self._leading: dict[tuple[str, str], bool] = {}
+        self._held = _Held()
 
     def __str__(self) -> str:
         return str(self._access)
@@ -215,10 +224,33 @@ class Source:
         self._engine.dispose()
 
     @contextmanager
-    def _connected(self, step: str) -> Iterator[sa.Connection]:
+    def held(self) -> Iterator[None]:
+        """Let all statements of this thread within have one connection: to take one costs as much as to ask one."""
+        self._held.is_wanted = True
         try:
-            with self._engine.connect() as connection:
-                yield connection
+            yield
+        finally:
+            self._held.is_wanted = False
+            self._release()
+
+    def _release(self) -> None:
+        connection, self._held.connection = self._held.connection, None
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _connected(self, step: str) -> Iterator[sa.Connection]:
+        held = self._held
+        try:
+            if held.connection is None:
+                held.connection = self._engine.connect()
+            is_kept = False
+            try:
+                yield held.connection
+                is_kept = held.is_wanted
+            finally:
+                if not is_kept:
+                    self._release()
         except sa.exc.TimeoutError as error:
             raise SourceUnavailable(f"{step}: all connections to {self.name} are busy") from error
         except sa.exc.DBAPIError as error:

@@ -139,7 +139,8 @@ class State(Outbox):
         with self._mutex:  # until the revision is counted: a note between would see captured, but not its totals
             step = f"record {job} {window or ''}".rstrip()
             with self._writing(step, may_wait=True) as connection:
-                recording = Recording(connection, job, window, self._revision + 1)
+                self._registry.trim()
+                recording = Recording(connection, self._registry, job, window, self._revision + 1)
                 yield recording
                 if not recording.is_written:
                     raise StateCorrupt(
@@ -164,6 +165,7 @@ class State(Outbox):
         Return the name of that one, None if there is none.
         """
         with self._writing(f"rename to {job.name}") as connection:
+            self._registry.forget()
             return rename(connection, job, set(configured))
 
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
 from shipper.state.lock import announce, lock, make
+from shipper.state.registry import Registry
 from shipper.state.schema import prepare, translated
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
@@ -39,6 +40,7 @@ class StateFile:
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)
+            self._registry = Registry(self._connection)
             (self._revision,) = self._connection.execute(
                 "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
             ).fetchone()
@@ -104,6 +106,7 @@ class StateFile:
                 yield connection
                 connection.execute("RELEASE written")
             except BaseException:
+                self._registry.forget()
                 if connection.in_transaction:  # a full disk has rolled back all by itself
                     connection.execute("ROLLBACK TO written")
                     connection.execute("RELEASE written")
@@ -119,6 +122,7 @@ class StateFile:
         try:
             self._connection.execute("COMMIT")
         except BaseException:
+            self._registry.forget()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise

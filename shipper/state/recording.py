@@ -4,19 +4,15 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii
-from typing import Any, NamedTuple
+from typing import Any
 
-from shipper.errors import ConfigError
 from shipper.ledger import Done, Name, Total
 from shipper.model import Group, Key, Kind, Span, Value, Window
 from shipper.state.rechecks import keep
+from shipper.state.registry import COLUMNS, Registry, Series
 from shipper.state.schema import NOW
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
-
-GROUPS = 20_000  # are remembered as text
 
 # A job with nothing waiting has nothing to send: its watermark follows captured at once.
 _CAPTURED = f"""
@@ -46,7 +42,7 @@ _THERE = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
 _LOOK = f"SELECT series, value FROM total WHERE {_THERE}"
 _TAKE = f"DELETE FROM total WHERE {_THERE} RETURNING series, value"
 _STORED = f"""
-    SELECT series.id, path, slot, step FROM series JOIN total ON total.series = series.id
+    SELECT slot, step, {COLUMNS} FROM series JOIN total ON total.series = series.id
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
 # ids as text: the longer is the larger
 _SLOT = """
@@ -56,15 +52,6 @@ _SLOT = """
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
-_OWNERS = """
-    SELECT path, id, job, "group", measure, kind, first_slot, last_slot FROM series
-    WHERE path IN (SELECT value FROM json_each(?))"""
-_KNOWN = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
-_CLAIM = 'INSERT INTO series (id, path, job, "group", measure, kind) VALUES (?, ?, ?, ?, ?, ?)'
-_KIND = "UPDATE series SET kind = ? WHERE id = ?"
-_SEEN = """
-    UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
-    WHERE id IN (SELECT value FROM json_each(?2)) AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
@@ -72,35 +59,19 @@ _UNSHOWN = """
 _HORIZON = "INSERT OR REPLACE INTO horizon (job, time, id) VALUES (?, (? / 60 + 1) * 60, ?)"
 
 
-class _Series(NamedTuple):
-    """A path's row, as far as it is known."""
-
-    id: int
-    job: str
-    group: str = ""
-    measure: str = ""
-    kind: str = ""
-    first_slot: int | None = None
-    last_slot: int | None = None
-
-    def was_seen(self, bucket: int) -> bool:
-        """Is it known that it had rows before and after a bucket, or in it?"""
-        first, last = self.first_slot, self.last_slot
-        return first is not None and last is not None and first <= bucket <= last
-
-
 class Recording:
     """One open transaction of State.recording: see shipper.ledger.Recording."""
 
-    def __init__(self, connection: sqlite3.Connection, job: str, window: Window | None, revision: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, registry: Registry, job: str, window: Window | None, revision: int
+    ) -> None:
         self.is_written = False
         self._connection = connection
+        self._registry = registry
         self._job = job
         self._has_window = window is not None
         self._after, self._upto = (window.after, window.upto) if window else (self._captured(),) * 2
         self._revision = revision
-        self._series: dict[str, _Series] = {}
-        self._looked_up: dict[str, _Series | None] = {}
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
@@ -125,69 +96,25 @@ class Recording:
 
     def adopt(self, names: Collection[Name]) -> set[Name]:
         """Return the names that are theirs already: see shipper.ledger.Recording."""
-        self._look_up(names)
-        return {name for name in names if self._is_own(name)}
+        return self._registry.adopt(self._job, names)
 
     def known(self, groups: Collection[Group]) -> set[Group]:
         """Return those of the groups that have series."""
-        raw = {raw_group(group): group for group in groups}
-        rows = self._connection.execute(_KNOWN, (self._job, json.dumps(list(raw))))
-        return {raw[found] for (found,) in rows}
+        return self._registry.groups(self._job, groups)
 
     def count_groups(self) -> int:
         """Return how many groups have series."""
-        found: int = self._one('SELECT COUNT(DISTINCT "group") FROM series WHERE job = ?', self._job)[0]
-        return found
+        return self._registry.count_groups(self._job)
 
     def claim(self, names: Sequence[Name]) -> set[Name]:
         """Claim paths: see shipper.ledger.Recording."""
-        self._look_up(names)
-        new: dict[str, Name] = {}
-        for name in names:
-            owner = self._looked_up[name.path]
-            if owner is None:
-                new.setdefault(name.path, name)
-            elif owner.job != self._job:
-                raise ConfigError(
-                    f"name {name.path}: it belongs to job {owner.job}",
-                    hint="Give one of them another `name`: two jobs must not write the same series.",
-                )
-        return {*self._made(new.values()), *(name for name in names if name.path not in new and self._is_own(name))}
-
-    def _look_up(self, names: Iterable[Name]) -> None:
-        paths = [name.path for name in names if name.path not in self._looked_up]
-        self._looked_up |= dict.fromkeys(paths)
-        found = self._connection.execute(_OWNERS, (json.dumps(paths),)) if paths else ()
-        self._looked_up |= {path: _Series(*others) for path, *others in found}
-
-    def _made(self, names: Collection[Name]) -> Collection[Name]:
-        """Give each name's path a row of its own, and return the names."""
-        first: int = self._one("SELECT COALESCE(MAX(id), 0) + 1 FROM series")[0]
-        made = {
-            path: _Series(number, self._job, raw_group(group), measure.name, measure.kind.value)
-            for number, (path, group, measure) in enumerate(names, first)
-        }
-        self._connection.executemany(_CLAIM, [(one[0], path, *one[1:5]) for path, one in made.items()])
-        self._looked_up |= made
-        self._series |= made
-        return names
-
-    def _is_own(self, name: Name) -> bool:
-        """Count the path as claimed if it is the name's; its measure may be put together otherwise from now on."""
-        path, group, measure = name
-        owner = self._looked_up[path]
-        if owner is None or owner.job != self._job or owner.measure != measure.name or owner.group != raw_group(group):
-            return False
-        if owner.kind != measure.kind:
-            self._connection.execute(_KIND, (measure.kind.value, owner.id))
-        self._series[path] = owner
-        return True
+        return self._registry.claim(self._job, names)
 
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
         """Return totals, and take away those of finer slots within them: see shipper.ledger.Recording."""
         places: dict[tuple[int, int], dict[int, Key]] = {}
         for key in keys:
-            places.setdefault(key[1:], {})[self._series[key.path].id] = key
+            places.setdefault(key[1:], {})[self._registry.id_of(key.path)] = key
         found: dict[Key, list[Value]] = {}
         for place, of_series in places.items():
             series = json.dumps(list(of_series))
@@ -202,15 +129,15 @@ class Recording:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
         asked = (span.start, span.end, self._job, json.dumps(list(measures)))
-        for series, path, slot, step in self._connection.execute(_STORED, asked):
-            self._series[path] = _Series(series, self._job)
-            keys.append(Key(path, slot, step))
+        for slot, step, *series in self._connection.execute(_STORED, asked):
+            self._registry.learn(Series(*series))
+            keys.append(Key(series[0], slot, step))
         return keys
 
     def put(self, totals: Iterable[Total]) -> None:
         """Store totals: see shipper.ledger.Recording."""
         rows = [
-            (slot, step, self._series[path].id, stored(value), self._revision, 1 if is_ripe else 2)
+            (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_ripe else 2)
             for (path, slot, step), value, is_ripe in totals
         ]
         self._puts += self._connection.executemany(_TOTAL, rows).rowcount if rows else 0
@@ -218,9 +145,7 @@ class Recording:
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
-        series = (self._series[path] for path in paths)
-        if unseen := [one.id for one in series if not one.was_seen(bucket)]:
-            self._connection.execute(_SEEN, (bucket, json.dumps(unseen)))
+        self._registry.see(bucket, paths)
 
     def mark(self, slot: int, step: int) -> None:
         """Remember that the slot holds this window's rows, though there may be none."""
@@ -236,7 +161,9 @@ class Recording:
         what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
         puts = self._connection.execute(_ZERO, what).rowcount
         for path in declared:
-            puts += self._connection.execute(_DECLARED, (slot, step, self._revision, self._series[path].id)).rowcount
+            puts += self._connection.execute(
+                _DECLARED, (slot, step, self._revision, self._registry.id_of(path))
+            ).rowcount
         if puts:
             self._puts += puts
             self._closed.add((slot, step))
@@ -282,12 +209,6 @@ class Recording:
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()
-
-
-@lru_cache(GROUPS)
-def raw_group(group: Group) -> str:
-    """Return a group as the state keeps it: a JSON array, as json.dumps writes it, in a third of its time."""
-    return f"[{', '.join(['null' if value is None else encode_basestring_ascii(value) for value in group])}]"
 
 
 def stored(value: Value) -> int | str:

@@ -221,6 +221,18 @@ def test_path_has_one_owner(state: State) -> None:
         recording.write(Done({}))
 
 
+def test_undone_claim(state: State) -> None:
+    """A claim that was undone is not remembered: the next one makes the row. Mutant: remember it."""
+    begin(state, 0)
+    with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
+        recording.claim([NAME])
+        recording.see(NOW, [NAME.path])
+        raise RuntimeError
+    record(state, 0, 5, 1)
+
+    assert state._connection.execute("SELECT path, first_slot FROM series").fetchall() == [(NAME.path, None)]
+
+
 def test_path_of_another_job(state: State) -> None:
     """A renamed job is not given hashed names: it is told who has its paths, and nothing of the window is recorded."""
     begin(state, 0)
