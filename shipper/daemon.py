@@ -6,6 +6,7 @@ comes forward. Told to stop, captures end after the window at hand, what they re
 closes. Killed instead, the next start is a normal start.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -51,6 +52,7 @@ def run(config: Config) -> None:
     # Blocked before a thread starts, so that none of them has them; this thread asks for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     with composed(config) as pipeline:
+        gc.freeze()  # what is there now stays
         service = Service(pipeline)
         service.start()
         service.serve()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from shipper.carbon import Carbon
 from shipper.clocks import Clocks
@@ -13,10 +14,12 @@ from shipper.courier import Courier
 from shipper.errors import ConfigError, TransientError
 from shipper.journal import Trouble, logger
 from shipper.model import Job, Sent
-from shipper.readback import Readback
 from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
+
+if TYPE_CHECKING:
+    from shipper.readback import Readback
 
 
 @dataclass(slots=True)
@@ -177,10 +180,14 @@ def open_carbon(config: Config) -> Carbon:
     return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
 
 
-def open_readback(config: Config) -> Readback | None:
+def open_readback(config: Config) -> "Readback | None":
     """Make what reads back from the configured Graphite, None where nothing is to be read back."""
     graphite = config.graphite
-    return None if graphite.render_url is None else Readback(graphite.render_url, timeout=graphite.timeout)
+    if graphite.render_url is None:
+        return None
+    from shipper.readback import Readback  # noqa: PLC0415 - an HTTP client is long to import, and mostly not used
+
+    return Readback(graphite.render_url, timeout=graphite.timeout)
 
 
 def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, clocks: Clocks) -> Worker:
