@@ -52,6 +52,7 @@ def run(config: Config) -> None:
     # Blocked before a thread starts, so that none of them has them; this thread asks for them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     with composed(config) as pipeline:
+        gc.collect()
         gc.freeze()  # what is there now stays
         service = Service(pipeline)
         service.start()

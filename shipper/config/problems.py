@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from shipper.config.locate import line_of
 from shipper.config.sections import (
     File,
     GraphiteSection,
@@ -103,6 +102,8 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 def report(documents: list[Document], problems: Iterable[Problem], secrets: Iterable[str]) -> ConfigError:
     """Put every problem at its line, once, in the order of the files; what a reference led to is not shown."""
+    from shipper.config.locate import line_of  # noqa: PLC0415 - a second parser, wanted only where something is wrong
+
     lines = []
     by_document: dict[str, list[Problem]] = {document.file: [] for document in documents}
     for problem in problems:
