@@ -36,9 +36,10 @@ def _named_anew(
     job: Job, wanted: Mapping[Group, tuple[Name, ...]], rows: Mapping[Group, int], recording: Recording, tally: Tally
 ) -> Paths:
     """Name groups that lack a path: as many new ones as there is room for."""
-    known = recording.known(wanted)
+    count = recording.count_groups()
+    known = recording.known(wanted) if count else ()
     new = [group for group in wanted if group not in known]
-    room = max(0, job.max_groups - recording.count_groups())
+    room = max(0, job.max_groups - count)
     beyond = frozenset(new[room:])
     paths = _claimed(job, {group: names for group, names in wanted.items() if group not in beyond}, recording)
     if beyond:

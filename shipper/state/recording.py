@@ -112,6 +112,7 @@ class Recording:
 
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
         """Return totals, and take away those of finer slots within them: see shipper.ledger.Recording."""
+        self._registry.save()
         places: dict[tuple[int, int], dict[int, Key]] = {}
         for key in keys:
             places.setdefault(key[1:], {})[self._registry.id_of(key.path)] = key
@@ -136,6 +137,7 @@ class Recording:
 
     def put(self, totals: Iterable[Total]) -> None:
         """Store totals: see shipper.ledger.Recording."""
+        self._registry.save()
         rows = [
             (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_ripe else 2)
             for (path, slot, step), value, is_ripe in totals
@@ -158,6 +160,7 @@ class Recording:
 
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
+        self._registry.save()
         what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
         puts = self._connection.execute(_ZERO, what).rowcount
         for path in declared:
@@ -170,6 +173,7 @@ class Recording:
 
     def write(self, done: Done) -> None:
         """Store how far the job has come. The last call."""
+        self._registry.save()
         progress: dict[str, Any] = {
             "job": self._job,
             "after": str(self._after),

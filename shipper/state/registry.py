@@ -19,7 +19,8 @@ KEPT = 20_000  # series, and groups as text, are remembered from one recording t
 COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
 _OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_each(?))"
 _GROUPS = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
-_CLAIM = 'INSERT INTO series (id, path, job, "group", measure, kind) VALUES (?, ?, ?, ?, ?, ?)'
+_MAKE = """
+    INSERT INTO series (path, id, job, "group", measure, kind, first_slot, last_slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _KIND = "UPDATE series SET kind = ? WHERE id = ?"
 _SEEN = """
     UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
@@ -56,10 +57,13 @@ class Registry:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, Series] = {}
+        self._new: dict[str, Series] = {}
+        """Rows that are not written yet."""
 
     def forget(self) -> None:
         """Forget what was looked up: it may not be so any more."""
         self._known.clear()
+        self._new.clear()
 
     def trim(self) -> None:
         """Forget it if it is too much."""
@@ -97,11 +101,13 @@ class Registry:
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return those of the groups that have series."""
+        self.save()
         raw = {raw_group(group): group for group in groups}
         return {raw[found] for (found,) in self._connection.execute(_GROUPS, (job, json.dumps(list(raw))))}
 
     def count_groups(self, job: str) -> int:
         """Return how many groups have series."""
+        self.save()
         counted = 'SELECT COUNT(DISTINCT "group") FROM series WHERE job = ?'
         count: int = self._connection.execute(counted, (job,)).fetchone()[0]
         return count
@@ -112,11 +118,21 @@ class Registry:
         for path in paths:
             known = self._known[path]
             seen = known.seen(bucket)
-            if seen is not known:
-                self._known[path] = seen
+            if seen is known:
+                continue
+            self._known[path] = seen
+            if path in self._new:
+                self._new[path] = seen
+            else:
                 unseen.append(known.id)
         if unseen:
             self._connection.execute(_SEEN, (bucket, json.dumps(unseen)))
+
+    def save(self) -> None:
+        """Write the rows of paths that were claimed."""
+        if self._new:
+            self._connection.executemany(_MAKE, self._new.values())
+            self._new.clear()
 
     def _look_up(self, names: Iterable[Name]) -> None:
         if paths := [name.path for name in names if name.path not in self._known]:
@@ -124,16 +140,16 @@ class Registry:
                 self.learn(Series(*row))
 
     def _make(self, job: str, names: Collection[Name]) -> None:
-        """Give each name's path a row of its own."""
+        """Give each name's path a row of its own, to be saved."""
         if not names:
             return
+        self.save()
         first: int = self._connection.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM series").fetchone()[0]
-        made = [
-            Series(path, number, job, raw_group(group), measure.name, measure.kind.value)
+        self._new = {
+            path: Series(path, number, job, raw_group(group), measure.name, measure.kind.value)
             for number, (path, group, measure) in enumerate(names, first)
-        ]
-        self._connection.executemany(_CLAIM, [(one.id, one.path, *one[2:6]) for one in made])
-        self._known |= {one.path: one for one in made}
+        }
+        self._known |= self._new
 
     def _is_own(self, job: str, name: Name) -> bool:
         """Is the path the name's? From now on its measure is put together as the name says."""
