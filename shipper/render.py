@@ -24,30 +24,19 @@ MAX_BRIEF = 60  # characters of a value in the log
 HASH_DIGITS = (0, 6, 16, 64)
 
 _SHORT = Context(prec=17, traps=[])  # as many digits as tell doubles apart
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
 
 
 def placeholders(template: str) -> list[str]:
     """Return the names in braces, in order."""
-    return _PLACEHOLDER.findall(template)
+    return PLACEHOLDER.findall(template)
 
 
 def is_template(template: str) -> bool:
     """Is this a metric path, perhaps with tags, once its placeholders are filled?"""
-    return bool(_PATH.fullmatch(_PLACEHOLDER.sub("x", template)))
-
-
-def may_collide(one: str, other: str) -> bool:
-    """Could the two templates ever give the same path? Says yes in doubt."""
-    (one, *tags), (other, *other_tags) = one.split(";"), other.split(";")
-    nodes, others = one.split("."), other.split(".")
-    return (
-        len(nodes) == len(others)
-        and len(tags) == len(other_tags)
-        and all(map(_may_be_equal, [*nodes, *tags], [*others, *other_tags]))
-    )
+    return bool(_PATH.fullmatch(PLACEHOLDER.sub("x", template)))
 
 
 def node(text: str) -> str:
@@ -98,20 +87,6 @@ def line(path: str, value: Value, slot: int) -> bytes:
     if slot <= 0:  # carbon drops 0 and takes -1 for now
         raise BadMetric(f"render {path}: timestamp {slot} out of range")
     return f"{path} {shown} {slot}\n".encode("ascii")
-
-
-def _may_be_equal(node: str, other: str) -> bool:
-    """Do the literal beginnings and ends of two nodes agree as far as both go?"""
-    ends = [(text.partition("{")[0], text.rpartition("}")[2], "{" in text) for text in (node, other)]
-    (start, end, is_open), (other_start, other_end, other_is_open) = ends
-    if not is_open or not other_is_open:
-        pattern = _PLACEHOLDER.sub(".+", node if is_open else other)  # nodes hold nothing else that re would read
-        return re.fullmatch(pattern, other if is_open else node) is not None
-    length, end_length = min(len(start), len(other_start)), min(len(end), len(other_end))
-    return (
-        start[:length] == other_start[:length]
-        and end[len(end) - end_length :] == other_end[len(other_end) - end_length :]
-    )
 
 
 def _clean(value: str | None, job: Job) -> str:

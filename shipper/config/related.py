@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import combinations, pairwise
+from itertools import pairwise
 
+from shipper.config.collisions import Templates
 from shipper.config.problems import Place, Problem, suggest
 from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection
 from shipper.model import Kind
-from shipper.render import MEASURE, may_collide, placeholders
+from shipper.render import MEASURE, placeholders
 from shipper.retention import EDGE_SECONDS, ROOM_SECONDS
 from shipper.selfnames import COUNTS, GAUGES, NODE, path
 
@@ -48,15 +49,18 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:
     """Find jobs that could write each other's paths, or those of the service's own metrics."""
     begin = f"{graphite.prefix}." if graphite.prefix else ""
-    own = [begin + path("{host}", "{job}", name) for name in (*GAUGES, *COUNTS)]
+    own, known = Templates(), Templates()
+    for name in (*GAUGES, *COUNTS):
+        own.add(begin + path("{host}", "{job}", name), NODE)
     for name, template in jobs:
-        if any(may_collide(template, path) for path in own):
+        if any(own.like(template)):
             message = f'job "{name}" could write the paths of the service\'s own metrics'
             yield Problem(("job", name, "name"), message, f'Begin the name otherwise than with "{NODE}".')
-    for (one, its), (other, theirs) in combinations(jobs, 2):
-        if one != other and may_collide(its, theirs):
-            message = f'jobs "{one}" and "{other}" could write the same metric path'
-            yield Problem(("job", other, "name"), message, "Begin one of the names differently.")
+        for other in dict.fromkeys(known.like(template)):
+            if other != name:
+                message = f'jobs "{other}" and "{name}" could write the same metric path'
+                yield Problem(("job", name, "name"), message, "Begin one of the names differently.")
+        known.add(template, name)
 
 
 def has_time(job: JobSection) -> bool:

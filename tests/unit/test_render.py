@@ -10,9 +10,10 @@ from builders import job
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shipper.config.collisions import Templates
 from shipper.errors import BadMetric
 from shipper.model import Value
-from shipper.render import brief, is_template, line, may_collide, paths_of, placeholders
+from shipper.render import brief, is_template, line, paths_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
@@ -209,8 +210,12 @@ def test_brief(value: object, shown: str) -> None:
 )
 def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
     """Two templates may collide where every node could be equal."""
-    assert may_collide(one, other) is expected
-    assert may_collide(other, one) is expected
+    for first, second in ((one, other), (other, one)):
+        templates = Templates()
+        templates.add("quite.different", "another")
+        templates.add(first, "job")
+
+        assert list(templates.like(second)) == (["job"] if expected else [])
 
 
 @pytest.mark.parametrize(("template", "expected"), [("a.{b}.c", True), ("a..{b}", False), ("a b", False), ("{", False)])
