@@ -12,7 +12,7 @@ from shipper.ledger import Name, Recording, Tally
 from shipper.model import Group, Job
 from shipper.render import HASH_DIGITS, is_clean, paths_of
 
-GROUPS = 20_000  # whose names are remembered: 10 MB at most
+GROUPS = 50_000  # whose names are remembered: 15 MB at most
 OTHER = "_other"
 """The group of all groups beyond `limits.series`."""
 

@@ -1,7 +1,8 @@
 """Shell. Whose turn it is to capture: one thread takes the jobs of a cohort one after the other, with one commit.
 
-Strategy: one thread is as quick as several, since all of it is Python; and what several record in parallel would be
-several commits. Only should a job hang, another thread goes on with the rest after a moment.
+Strategy: one thread is enough, and where many wait two are, of which one works while the other waits for the database;
+more would wait for each other, since Python runs one at a time. Should a job hang, another thread goes on with the rest
+after a moment.
 """
 
 import threading
@@ -19,6 +20,7 @@ from shipper.state import State
 from shipper.worker import CHAPTER_SECONDS, Ended, Worker
 
 HELP_SECONDS = 1.0  # a turn that takes longer is not waited for
+MANY = 20  # so many that wait are a second thread worth
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
@@ -73,13 +75,17 @@ class Turns:
         With later a long round gives its thread up after a while, and there is help when it hangs.
         """
         with self._mutex:
-            is_taken = self._threads > 0 and time.monotonic() - self._turned < HELP_SECONDS
-            # who waits behind this thread's first turn, or behind the other thread, must not wait for ever
-            needs_help = later is not None and not self._is_helped and len(self._waiting) > (0 if is_taken else 1)
-            self._is_helped |= needs_help
+            enough = 2 if len(self._waiting) > MANY else 1
+            is_taken = self._threads >= enough and time.monotonic() - self._turned < HELP_SECONDS
             self._threads += not is_taken
+            is_short = self._threads < enough
+            # who waits behind this thread's first turn, or behind the others, must not wait for ever
+            needs_help = not self._is_helped and len(self._waiting) > (0 if is_taken else 1)
+            self._is_helped |= needs_help and later is not None
         if later is not None and needs_help:
             later(HELP_SECONDS, partial(self._help, later))
+        if later is not None and is_short:
+            later(0.0, partial(self._resume, later))
         if is_taken:
             return True
         try:

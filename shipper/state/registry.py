@@ -14,7 +14,7 @@ from shipper.errors import ConfigError
 from shipper.ledger import Name
 from shipper.model import Group
 
-KEPT = 20_000  # series, and groups as text, are remembered from one recording to the next: 10 MB at most
+KEPT = 50_000  # series, and groups as text, are remembered from one recording to the next: 20 MB at most
 
 COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
 _OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_each(?))"
