@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 
 from shipper.courier import Delivered, backoff
 from shipper.errors import ShipperError
@@ -17,6 +18,7 @@ from shipper.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
 TOGETHER_SECONDS = 0.25  # what is recorded within such a time is delivered together
+MOST_SHOWN = 10  # watermarks in a line of the log
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
 
 
@@ -158,10 +160,16 @@ def step(pipeline: Pipeline, *, notes: bool = True) -> Delivered | None:
         logger().info(
             "delivery.finished",
             datapoints=datapoints,
-            watermarks=",".join(f"{job}:{value}" for job, value in delivered.watermarks.items()),
+            watermarks=_brief(delivered.watermarks),
             seconds=round(time.monotonic() - began, 3),
         )
     return delivered
+
+
+def _brief(watermarks: Mapping[str, int]) -> str:
+    """Show the first of them; with hundreds of jobs a line would be long."""
+    shown = [f"{job}:{value}" for job, value in islice(watermarks.items(), MOST_SHOWN)]
+    return ",".join([*shown, f"and {len(watermarks) - MOST_SHOWN} more"] if len(watermarks) > MOST_SHOWN else shown)
 
 
 def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
