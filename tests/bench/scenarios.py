@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from daemons import idle, many
+from database import database
 from ground import Ground
 from measured import Measured
 from passes import catchup, scale, startup, tick, wide
 from sending import delivery
 
 SCENARIOS: dict[str, Callable[[Ground], list[Measured]]] = {
-    one.__name__: one for one in (startup, tick, wide, catchup, scale, delivery, idle, many)
+    one.__name__: one for one in (startup, tick, wide, catchup, scale, delivery, idle, many, database)
 }
