@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 RUN = Path(__file__).parents[1] / "bench/run.py"
-CHOSEN = ("wide", "catchup", "delivery", "many")
+CHOSEN = ("wide", "catchup", "delivery", "many", "database", "state")
 
 
 def smoke(name: str) -> "subprocess.CompletedProcess[str]":
