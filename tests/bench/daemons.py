@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import peers
 from ground import Ground
 from measured import Measured
 from processes import Service
@@ -42,12 +43,15 @@ def commits(ground: Ground) -> int:
 
 
 def idle(ground: Ground) -> list[Measured]:
-    """50 jobs every 10 s and nothing new: memory, and processor time a minute."""
+    """50 jobs every 10 s and nothing new: memory, and processor time a minute. Peers run at the same time."""
     jobs, seconds = ground.sizes.few_jobs, 3 * ground.sizes.seconds
     ground.table(1000)
     ground.configure(jobs=jobs, schedule='every = "10s"', settle="10s", start="now")
     with ExitStack() as stack:
         services = {"shipper": stack.enter_context(daemon(ground))}
+        for peer in peers.available(ground):
+            asked = peers.Asked(queries=jobs, every=10, rows=ROWS)
+            services[peer.name] = stack.enter_context(peers.running(peer, ground, asked))
         services["shipper"].until("job.begun", jobs)
         services["shipper"].wait(ground.sizes.warm)
         before = {name: service.cpu() for name, service in services.items()}
@@ -62,10 +66,13 @@ def many(ground: Ground) -> list[Measured]:
     """Many jobs every second on one table that grows: how many of the due captures are made, and what each costs."""
     jobs, most = ground.sizes.jobs, ground.sizes.most_jobs
     ours, bare = _ours(ground, jobs), _bare(ground, jobs)
+    asked = peers.Asked(queries=jobs, every=1, rows=2 * ROWS)
+    grow = partial(ground.insert, ROWS, seconds=1)
+    others = {peer.name: peers.cpu_of_query(peer, ground, asked, grow) for peer in peers.available(ground)}
     ours_most, bare_most = _ours(ground, most), _bare(ground, most)
 
     what = f"{jobs} jobs a second"
-    cpu = {"shipper": ours.cpu, "bare": bare.cpu}
+    cpu = {"shipper": ours.cpu, "bare": bare.cpu} | others
     ms = {name: seconds * 1000 for name, seconds in cpu.items()}
     share = Measured(f"{what}: share of due ticks", ours.share, "target", DUE_SHARE, "", 1.0, more_is_better=True)
     share_most = share._replace(

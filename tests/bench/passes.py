@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import peers
 from ground import Ground
 from harness import wait_for
 from measured import Measured
@@ -53,7 +54,7 @@ def tick(ground: Ground) -> list[Measured]:
 
 
 def wide(ground: Ground) -> list[Measured]:
-    """Many series at once, from the start of a process to its last line."""
+    """Many series at once, from the start of a process to its last line, or to the end of a peer's scrape."""
     series = ground.sizes.series
     ground.table(series, actions=series, seconds=30)
     ground.configure()
@@ -68,7 +69,8 @@ def wide(ground: Ground) -> list[Measured]:
         return seconds
 
     contenders = {name: partial(timed, name) for name in commands}
-    found = ground.compare(contenders, rounds=ground.sizes.slow_rounds)
+    others = {peer.name: partial(peers.first_result, peer, ground, series) for peer in peers.available(ground)}
+    found = ground.compare(contenders | others, rounds=ground.sizes.slow_rounds)
     targets = {"bare": 2.0, "seed": 1 / 7}
     ours = found.pop("shipper") * 1000
     return [
