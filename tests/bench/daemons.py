@@ -12,7 +12,7 @@ from typing import NamedTuple
 import peers
 from ground import Ground
 from measured import Measured
-from processes import Service
+from processes import PAUSE_SECONDS, Service
 
 IDLE_MIB, IDLE_CPU_SECONDS = 60.0, 0.25
 TICK_CPU_MS, DUE_SHARE = 0.8, 0.995
@@ -109,13 +109,14 @@ def _bare(ground: Ground, jobs: int) -> Pace:
     """Run the floor's loop while rows come."""
     ground.table(1000)
     ground.forget()
+    command = ground.bare(jobs, ground.sizes.warm, ground.sizes.seconds)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with subprocess.Popen(ground.bare(jobs, ground.sizes.seconds), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             ground.insert(ROWS, seconds=1)
-            time.sleep(0.5)
+            time.sleep(PAUSE_SECONDS)
         assert process.stdout
-        ticks = max(int(process.stdout.read()), 1)
+        ticks, counted = map(int, process.stdout.read().split())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Pace(ticks / jobs / ground.sizes.seconds, cpu / ticks)
+    return Pace(counted / jobs / ground.sizes.seconds, cpu / max(ticks, 1))
