@@ -12,7 +12,7 @@ from typing import NamedTuple
 import peers
 from ground import Ground
 from measured import Measured
-from processes import PAUSE_SECONDS, Service
+from processes import PAUSE_SECONDS, Service, told, when
 
 IDLE_MIB, IDLE_CPU_SECONDS = 60.0, 0.25
 TICK_CPU_MS, DUE_SHARE = 0.8, 0.995
@@ -97,12 +97,13 @@ def _ours(ground: Ground, jobs: int) -> Pace:
     with daemon(ground) as service:
         service.until("capture.finished", jobs, grow)
         service.wait(ground.sizes.warm, grow)
-        before = (service.count("capture.finished"), service.cpu(), commits(ground), time.monotonic())
+        began, cpu, written = time.time(), service.cpu(), commits(ground)
         service.wait(ground.sizes.seconds, grow)
-        after = (service.count("capture.finished"), service.cpu(), commits(ground), time.monotonic())
-    ticks, cpu, written, seconds = (now - then for now, then in zip(after, before, strict=True))
-    ticks = max(ticks, 1)
-    return Pace(ticks / jobs / seconds, cpu / ticks, written / ticks)
+        cpu, written = service.cpu() - cpu, commits(ground) - written
+        times = [when(entry) for entry in told(service.text(), "capture.finished")]
+    # of whole seconds: jobs that tick together come in bursts, and half a second more could hold one more of them
+    ticks = max(sum(began <= one < began + ground.sizes.seconds for one in times), 1)
+    return Pace(ticks / jobs / ground.sizes.seconds, cpu / ticks, written / ticks)
 
 
 def _bare(ground: Ground, jobs: int) -> Pace:

@@ -55,8 +55,10 @@ def _ticking(ground: Ground, *, has_holes: bool) -> tuple[Work, list[Window]]:
     with daemon(ground) as service:
         service.until("capture.finished", ground.sizes.few_jobs, grow)
         service.wait(ground.sizes.warm, grow)
+        service.between_rounds("capture.finished", grow)
         before, seen = ground.work("shipper"), service.count("capture.finished")
         service.wait(ground.sizes.seconds, grow)
+        service.between_rounds("capture.finished", grow)
         after, log = ground.work("shipper"), service.text()
     return after.since(before), list(_windows(log))[seen:]
 

@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import structlog
 from accelerated import Clock, accelerate
 
-from shipper import journal
 from shipper.config import load
 from shipper.delivery import drain
 from shipper.pipeline import Pipeline, composed
@@ -170,8 +170,11 @@ def configured(folder: Path, port: int) -> str:
 
 def main() -> None:
     """Print a line for each day."""
-    journal.start()
-    logging.disable()  # a capture tells what it found: here it is known
+    # what goes well is known here
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     with TemporaryDirectory() as folder, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Reader) as sink:
         threading.Thread(target=sink.serve_forever, daemon=True).start()
         for day in month(float(sys.argv[1]) if sys.argv[1:] else 30, Path(folder), sink.server_address[1]):

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 SETTLE_SECONDS = 1.0  # a pass waits for so long until it reads: that is what is asked of it, and no work
 LOOK_SECONDS = 0.01
 PAUSE_SECONDS = 0.5  # between what is done meanwhile
+QUIET_SECONDS, BUSY_SECONDS = 0.2, 3.0
 STOP_SECONDS = 90.0
 PATIENCE_SECONDS = 150.0
 TICKS = os.sysconf("SC_CLK_TCK")  # a second: proc(5), stat
@@ -77,14 +78,18 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(STOP_SECONDS)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
 
     def wait(self, seconds: float, doing: Callable[[], object] = lambda: None) -> None:
-        """Let it work for so long, which is what is measured, while something is done."""
+        """Let it work for so long, and no longer, which is what is measured, while something is done."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while (left := end - time.monotonic()) > 0:
             doing()
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(max(0.0, min(PAUSE_SECONDS, left, end - time.monotonic())))
         self.check()
 
     def until(self, event: str, times: int, doing: Callable[[], object] = lambda: None) -> None:
@@ -93,6 +98,14 @@ class Service:
         while self.count(event) < times:
             assert time.monotonic() < deadline, self.text()[-2000:]
             self.wait(PAUSE_SECONDS, doing)
+
+    def between_rounds(self, event: str, doing: Callable[[], object]) -> None:
+        """Let it work until it has not told an event for a moment; if it never rests, not for long."""
+        deadline, told_before = time.monotonic() + BUSY_SECONDS, -1
+        while (now := self.count(event)) != told_before and time.monotonic() < deadline:
+            told_before = now
+            doing()
+            time.sleep(QUIET_SECONDS)
 
     def check(self) -> None:
         """See that it has not ended."""
