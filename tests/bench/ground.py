@@ -1,5 +1,6 @@
 """What all contenders work on: a MariaDB with a table, something that reads as carbon does, a folder."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
-SETTLE_SECONDS = 1.0  # a pass waits for so long until it reads: that is what is asked of it, and no work
 sys.path.insert(0, str(HERE.parent))
 from servers import MariaDB  # noqa: E402 - of the directory above
 
@@ -31,7 +31,7 @@ listen = "off"
 series = 100000
 
 [source.app]
-url = "mysql+pymysql://root@127.0.0.1:{mysql}/{database}"
+url = "mysql+pymysql://shipper@127.0.0.1:{mysql}/{database}"
 settle = "{settle}"
 
 [defaults]
@@ -40,25 +40,67 @@ id = "id"
 time = "created_at"
 by = ["action"]
 start = "{start}"
-every = "{every}"
+{schedule}
 """
 JOB = '[job.bench{n}]\nname = "bench{n}.{{action}}.{{measure}}"\n'
+COUNTS = """\
+SELECT FLOOR(UNIX_TIMESTAMP(created_at) / 60) * 60, action, COUNT(*) FROM audit_trail
+WHERE id > {after} AND id <= {upto} GROUP BY 1, 2"""
+"""What is asked of all contenders."""
+USERS = ("shipper", "plain", "peer")  # the server tells what each of them has cost it
+NOTED_SECONDS = 0.1  # it notes that when an answer is on its way already
+ALL = 2**63
 
 
 class Sizes(NamedTuple):
     """How much work there is."""
 
     rounds: int = 9
+    slow_rounds: int = 5
+    slowest_rounds: int = 3
     rows: int = 1_000_000
     tick: int = 10_000
     series: int = 50_000
     scale: tuple[int, int] = (100_000, 10_000_000)
+    catchup: tuple[int, int] = (1_000_000, 10_000_000)
     jobs: int = 500
-    warm: int = 30
+    most_jobs: int = 2000
+    few_jobs: int = 50
+    warm: int = 10
     seconds: int = 20
+    together: str = 'every = "10s"'
+    days: float = 30
 
 
-SMOKE = Sizes(rounds=1, rows=1000, tick=100, series=200, scale=(100, 1000), jobs=5, warm=2, seconds=1)
+SMOKE = Sizes(
+    *(1, 1, 1),
+    rows=1000,
+    tick=100,
+    series=200,
+    scale=(100, 1000),
+    catchup=(100, 1000),
+    jobs=5,
+    most_jobs=10,
+    few_jobs=5,
+    warm=0,
+    seconds=1,
+    together='every = "1s"',
+    days=0.1,
+)
+
+
+class Work(NamedTuple):
+    """What the server has done for a user."""
+
+    statements: int
+    rows: int
+    """Read from tables."""
+    seconds: float
+    """Of its processor."""
+
+    def since(self, before: "Work") -> "Work":
+        """Return what was added since then."""
+        return Work(self.statements - before.statements, self.rows - before.rows, self.seconds - before.seconds)
 
 
 @dataclass
@@ -70,25 +112,45 @@ class Ground:
     port: int
     """Of the sink."""
     sizes: Sizes
+    python: str
+    """What contenders run in: production has fewer packages than the tests, and starts quicker."""
+    installs_peers: bool
     _sink: "subprocess.Popen[str]"
     database: str = "bench"
 
-    def table(self, rows: int, *, actions: int = 20, seconds: int = 86_400) -> None:
+    def table(self, rows: int, *, actions: int = 20, seconds: int = 86_400, has_holes: bool = False) -> None:
         """Make the table anew, with so many rows of so many actions, over so many seconds up to now."""
         self.mysql.make_database(self.database)
-        self.insert(rows, actions=actions, seconds=seconds)
+        self.insert(rows, actions=actions, seconds=seconds, has_holes=has_holes)
 
-    def insert(self, rows: int, *, actions: int = 20, seconds: int = 60) -> None:
-        """Add rows behind, with an id after the other, as single inserts have them."""
+    def insert(self, rows: int, *, actions: int = 20, seconds: int = 60, has_holes: bool = False) -> None:
+        """Add rows behind, with an id after the other, as single inserts have them.
+
+        With holes no id is a multiple of 100, as if one insert in a hundred had been rolled back.
+        """
         if not rows:
             return
+        number, identity = "newest + seq", "n"
+        if has_holes:
+            number, identity = "newest - newest DIV 100 + seq", "n + (n - 1) DIV 99"
         with self.mysql.connect(self.database) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO audit_trail (id, created_at, action, outcome) "
-                f"SELECT newest + seq, UTC_TIMESTAMP(6) - INTERVAL FLOOR({seconds} * (1 - seq / {rows})) SECOND, "
-                f"CONCAT('action', seq % {actions}), 'ok' FROM seq_1_to_{rows}, "
-                "(SELECT COALESCE(MAX(id), 0) AS newest FROM audit_trail) AS there"
+                f"INSERT INTO audit_trail (id, created_at, action, outcome) SELECT {identity}, at, action, 'ok' FROM ("
+                f"SELECT {number} AS n, CONCAT('action', seq % {actions}) AS action, "
+                f"UTC_TIMESTAMP(6) - INTERVAL FLOOR({seconds} * (1 - seq / {rows})) SECOND AS at "
+                f"FROM seq_1_to_{rows}, (SELECT COALESCE(MAX(id), 0) AS newest FROM audit_trail) AS there) AS new"
             )
+
+    def work(self, user: str) -> Work:
+        """Return what the server has done for a user."""
+        time.sleep(NOTED_SECONDS)
+        with self.mysql.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT select_commands + other_commands, rows_read, cpu_time "
+                "FROM information_schema.user_statistics WHERE user = %s",
+                (user,),
+            )
+            return Work(*(cursor.fetchone() or (0, 0, 0.0)))
 
     def lines(self) -> int:
         """Return how many lines the sink has had."""
@@ -98,40 +160,38 @@ class Ground:
         self._sink.stdin.flush()
         return int(self._sink.stdout.readline())
 
-    def configure(self, *, jobs: int = 1, settle: str = "1s", every: str = "1s", start: str = "beginning") -> None:
+    def configure(
+        self, *, jobs: int = 1, settle: str = "1s", schedule: str = 'every = "1s"', start: str = "beginning"
+    ) -> None:
         """Write shipper's configuration."""
         servers = {"port": self.port, "mysql": self.mysql.port, "database": self.database}
-        text = CONFIG.format(folder=self.folder, **servers, settle=settle, every=every, start=start)
+        text = CONFIG.format(folder=self.folder, **servers, settle=settle, schedule=schedule, start=start)
         (self.folder / "shipper.toml").write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
 
     def shipper(self, *arguments: str) -> list[str]:
         """Return the command of shipper."""
-        return [sys.executable, "-m", "shipper.cli", *arguments, "--config", str(self.folder / "shipper.toml")]
+        return [self.python, "-m", "shipper.cli", *arguments, "--config", str(self.folder / "shipper.toml")]
 
     def bare(self, *loop: int) -> list[str]:
         """Return that of the floor."""
         where = ("127.0.0.1", str(self.mysql.port), self.database, str(self.port), f"{self.folder}/bare.db")
-        return [sys.executable, str(HERE / "contenders/bare.py"), *where, *map(str, loop)]
+        return [self.python, str(HERE / "contenders/bare.py"), *where, *map(str, loop)]
 
     def seed(self, *loop: int) -> list[str]:
         """Return that of the classic script."""
         url = f"mysql+pymysql://root@127.0.0.1:{self.mysql.port}/{self.database}?charset=utf8mb4"
         where = (url, str(self.port), f"{self.folder}/seed.db")
-        return [sys.executable, str(HERE / "contenders/seed.py"), *where, *map(str, loop)]
+        return [self.python, str(HERE / "contenders/seed.py"), *where, *map(str, loop)]
 
-    def sqlclient(self, after: int) -> list[str]:
+    def sqlclient(self) -> list[str]:
         """Return that of the C client with the same SELECT."""
-        statement = (
-            "SELECT FLOOR(UNIX_TIMESTAMP(created_at) / 60) * 60, action, COUNT(*) FROM audit_trail "
-            f"WHERE id > {after} GROUP BY 1, 2"
-        )
         login = ("-h127.0.0.1", f"-P{self.mysql.port}", "-uroot", "--skip-ssl", self.database)
-        return ["mariadb", "--no-defaults", *login, "-N", "-e", statement]
+        return ["mariadb", "--no-defaults", *login, "-N", "-e", COUNTS.format(after=0, upto=ALL)]
 
-    def compare(self, contenders: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+    def compare(self, contenders: Mapping[str, Callable[[], float]], *, rounds: int | None = None) -> dict[str, float]:
         """Let all take turns, and return the median of each."""
         found: dict[str, list[float]] = {name: [] for name in contenders}
-        for turn in range(self.sizes.rounds):
+        for turn in range(rounds or self.sizes.rounds):
             for name in list(contenders) if turn % 2 else reversed(list(contenders)):
                 found[name].append(contenders[name]())
         return {name: statistics.median(values) for name, values in found.items()}
@@ -143,26 +203,21 @@ class Ground:
 
 
 @contextmanager
-def ground(sizes: Sizes) -> Iterator[Ground]:
+def ground(sizes: Sizes, *, python: str = sys.executable, installs_peers: bool = False) -> Iterator[Ground]:
     """Start the servers; at the end they are no more."""
     with TemporaryDirectory(prefix="shipper-bench-") as folder:
-        mysql = MariaDB(Path(folder) / "mariadb", ["--innodb-buffer-pool-size=1G"])
+        os.environ["TMPDIR"] = folder  # a MariaDB that starts removes what others have in theirs
+        mysql = MariaDB(Path(folder) / "mariadb", ["--innodb-buffer-pool-size=1G", "--userstat=1"])
         sink = subprocess.Popen(
             [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         try:
+            with mysql.connect() as connection, connection.cursor() as cursor:
+                for user in USERS:
+                    cursor.execute(f"CREATE USER {user}@'127.0.0.1'")
+                    cursor.execute(f"GRANT SELECT ON *.* TO {user}@'127.0.0.1'")
             assert sink.stdout
-            yield Ground(Path(folder), mysql, int(sink.stdout.readline()), sizes, sink)
+            yield Ground(Path(folder), mysql, int(sink.stdout.readline()), sizes, python, installs_peers, sink)
         finally:
             sink.communicate()
             mysql.stop()
-
-
-def run(command: list[str]) -> float:
-    """Run a command to its end, and return the seconds that it took; of shipper without those that it settled."""
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
-    return seconds - SETTLE_SECONDS if "once" in command else seconds

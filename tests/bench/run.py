@@ -5,11 +5,17 @@ contenders, and the last table.
 """
 
 import argparse
+import signal
 import sys
 
 from ground import SMOKE, Sizes, ground
+from measured import Measured
 from scenarios import SCENARIOS
 from tabulate import tabulate
+
+HEADERS = ("scenario", "", "shipper", "contender", "theirs", "", "ratio", "at most", "met")
+ALIGNED = ("left", "left", "right", "left", "right", "left", "right", "right", "left")
+MET = {None: "", True: "yes", False: "NO"}
 
 
 def main() -> int:
@@ -17,21 +23,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./tests/run bench", description=__doc__.partition("\n")[0])
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; else all")
     parser.add_argument("--smoke", action="store_true", help="hardly any work: does it run?")
+    parser.add_argument(
+        "--python", default=sys.executable, help="what contenders run in; else what runs this, with the tests' packages"
+    )
+    parser.add_argument("--install-peers", action="store_true", help="install peers that are not there")
     asked = parser.parse_args()
     chosen = asked.scenarios or list(SCENARIOS)
     if unknown := [name for name in chosen if name not in SCENARIOS]:
         parser.error(f"no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends us ends our servers, too
     rows = []
-    with ground(SMOKE if asked.smoke else Sizes()) as made:
+    sizes = SMOKE if asked.smoke else Sizes()
+    with ground(sizes, python=asked.python, installs_peers=asked.install_peers) as made:
         for name in chosen:
             made.forget()
             for one in SCENARIOS[name](made):
-                met = "" if one.target is None else "yes" if one.ratio <= one.target else "NO"
-                rows.append((name, one.what, one.ours, one.other, one.others, one.unit, one.ratio, one.target, met))
+                rows.append(line(name, one))
                 print(f"{name}: {one.what}: {one.ratio:.2f} of {one.other}", file=sys.stderr)
-    headers = ("scenario", "", "shipper", "", "other", "", "ratio", "at most", "met")
-    print(tabulate(rows, headers, floatfmt=("g", "g", ".1f", "g", ".1f", "g", ".2f", ".2f", "g")))
+    print(tabulate(rows, HEADERS, colalign=ALIGNED, disable_numparse=True))
     return 0
+
+
+def line(scenario: str, one: Measured) -> tuple[str, ...]:
+    """Write a row of the table."""
+    target = "" if one.target is None else f"{one.target:.2f}"
+    numbers = (brief(one.ours), one.other, brief(one.others), one.unit)
+    return (scenario, one.what, *numbers, f"{one.ratio:.2f}", target, MET[one.is_met])
+
+
+def brief(number: float) -> str:
+    """Write a number with the digits that tell something."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.1f}" if number >= 10 else f"{number:.3f}"
 
 
 if __name__ == "__main__":

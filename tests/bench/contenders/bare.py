@@ -1,7 +1,8 @@
 """The floor for a Python program: a PyMySQL cursor, one sendall and its end of stream, one commit.
 
-`python bare.py HOST PORT-OF-MYSQL DATABASE PORT STATE [JOBS SECONDS]`: one pass, or so many jobs every second for so
-long, in a loop. It keeps no totals, proves nothing and survives nothing.
+`python bare.py HOST PORT-OF-MYSQL DATABASE PORT STATE [JOBS WARM SECONDS]`: one pass, or so many jobs every second in a
+loop, which prints how many ticks it made, and how many of them in so many seconds after so many to get warm. It keeps
+no totals, proves nothing and survives nothing.
 """
 
 import socket
@@ -46,17 +47,18 @@ def main() -> None:
     if not loop:
         tick(cursor, store, int(port), 0)
         return
-    jobs, seconds = map(int, loop)
-    end, due, ticks = time.monotonic() + seconds, time.monotonic(), 0
+    jobs, warm, seconds = map(int, loop)
+    due = time.monotonic()
+    begin, end, times = due + warm, due + warm + seconds, []
     while time.monotonic() < end:
         for job in range(jobs):
             tick(cursor, store, int(port), job)
-            ticks += 1
-            if time.monotonic() > end:
+            times.append(time.monotonic())
+            if times[-1] > end:
                 break
         due = max(due + 1, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
-    print(ticks)
+    print(len(times), sum(begin <= one < end for one in times))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""What the database has to do for jobs that tick: against their counts alone, asked by hand over the same windows."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pymysql
+from daemons import daemon
+from ground import COUNTS, Ground, Work
+from measured import Measured
+from processes import told
+
+ROWS = 500  # that come every half second
+
+
+class Window(NamedTuple):
+    """Ids that a job has captured in one tick: above after, up to upto."""
+
+    after: int
+    upto: int
+
+
+def database(ground: Ground) -> list[Measured]:
+    """50 jobs on one table, every second, while rows come; with all ids there, and with one in a hundred missing.
+
+    Where no id is missing, guard and recheck have nothing to look for, and cost nothing.
+    """
+    return [
+        *_against_plain(ground, "", has_holes=False, target=1.1),
+        *_against_plain(ground, ", 1 % of ids missing", has_holes=True, target=None),
+    ]
+
+
+def _against_plain(ground: Ground, which: str, *, has_holes: bool, target: float | None) -> list[Measured]:
+    ground.table(1000, has_holes=has_holes)
+    ours, windows = _ticking(ground, has_holes=has_holes)
+    plain, ticks = _plain(ground, windows), max(len(windows), 1)
+    other = "count alone"
+    return [
+        Measured(f"statements a tick{which}", ours.statements / ticks, other, plain.statements / ticks, "", target),
+        Measured(f"rows read a tick{which}", ours.rows / ticks, other, plain.rows / ticks, "", target),
+        Measured(f"its processor a tick{which}", 1e3 * ours.seconds / ticks, other, 1e3 * plain.seconds / ticks, "ms"),
+    ]
+
+
+def _ticking(ground: Ground, *, has_holes: bool) -> tuple[Work, list[Window]]:
+    """Let the daemon tick; return what that was for the server, and what each tick has captured.
+
+    What a tick asks before the clock starts and captures after it makes up for the same at the end.
+    """
+    ground.configure(jobs=ground.sizes.few_jobs, start="now")
+
+    def grow() -> None:
+        ground.insert(ROWS, seconds=1, has_holes=has_holes)
+
+    with daemon(ground) as service:
+        service.until("capture.finished", ground.sizes.few_jobs, grow)
+        service.wait(ground.sizes.warm, grow)
+        service.between_rounds("capture.finished", grow)
+        before, seen = ground.work("shipper"), service.count("capture.finished")
+        service.wait(ground.sizes.seconds, grow)
+        service.between_rounds("capture.finished", grow)
+        after, log = ground.work("shipper"), service.text()
+    return after.since(before), list(_windows(log))[seen:]
+
+
+def _windows(log: str) -> Iterator[Window]:
+    """Find what each tick of a log has captured."""
+    captured = {entry["job"]: int(entry["captured"]) for entry in told(log, "job.begun")}
+    for entry in told(log, "capture.finished"):
+        assert entry["windows"] == "1", f"more than one count in a tick: {entry}"
+        job, upto = entry["job"], int(entry["captured"])
+        yield Window(captured[job], upto)
+        captured[job] = upto
+
+
+def _plain(ground: Ground, windows: list[Window]) -> Work:
+    """Ask for the same counts, and for nothing else."""
+    connection = pymysql.connect(host="127.0.0.1", port=ground.mysql.port, user="plain", database=ground.database)
+    with connection, connection.cursor() as cursor:
+        before = ground.work("plain")
+        for window in windows:
+            cursor.execute(COUNTS.format(after=window.after, upto=window.upto))
+            cursor.fetchall()
+    return ground.work("plain").since(before)
