@@ -103,7 +103,10 @@ class Cohort:
 
     def observe(self) -> bool:
         """Add an observation; return whether that succeeded, having told why if it did not."""
-        return not all(worker.is_stopped for worker in self.workers) and self._attempt("tick", self._observe)
+        if all(worker.is_stopped for worker in self.workers) or not self._attempt("tick", self._observe):
+            return False
+        self._shared.observing.recovered()
+        return True
 
     def settles_in(self) -> float | None:
         """Return the seconds until there is something to capture, None when nothing is waiting."""
@@ -186,7 +189,6 @@ class Cohort:
             for worker in self.workers:
                 worker.break_down()
             return False
-        self._shared.observing.recovered()
         return True
 
     def _tell_overdue(self) -> None:

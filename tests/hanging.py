@@ -10,7 +10,7 @@ from shipper import cohort, delivery, schedule, worker
 from shipper.cli import main
 
 
-def _hang(*_arguments: object) -> None:
+def _hang(*_arguments: object, **_named: object) -> None:
     threading.Event().wait()
 
 

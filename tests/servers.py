@@ -49,11 +49,13 @@ class MariaDB:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+        (root / "tmp").mkdir(parents=True)  # one that starts removes what others have in theirs
         subprocess.run(
             [
                 program("mariadb-install-db", "mariadb-server-core"),
                 "--no-defaults",
                 f"--datadir={root}/data",
+                f"--tmpdir={root}/tmp",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ],
@@ -68,6 +70,7 @@ class MariaDB:
             program("mariadbd", "mariadb-server-core"),
             "--no-defaults",
             f"--datadir={self._root}/data",
+            f"--tmpdir={self._root}/tmp",
             f"--socket={self._root}/mysqld.sock",
             f"--port={self.port}",
             "--bind-address=127.0.0.1",

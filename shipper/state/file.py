@@ -13,7 +13,7 @@ from shipper.state.registry import Registry
 from shipper.state.schema import prepare, translated
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
-GATHER_SECONDS = 0.05  # what others have captured waits for its commit no longer
+GATHER_SECONDS = 0.25  # what others have captured waits for its commit no longer
 
 
 class StateFile:

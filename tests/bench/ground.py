@@ -1,6 +1,5 @@
 """What all contenders work on: a MariaDB with a table, something that reads as carbon does, a folder."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -206,7 +205,6 @@ class Ground:
 def ground(sizes: Sizes, *, python: str = sys.executable, installs_peers: bool = False) -> Iterator[Ground]:
     """Start the servers; at the end they are no more."""
     with TemporaryDirectory(prefix="shipper-bench-") as folder:
-        os.environ["TMPDIR"] = folder  # a MariaDB that starts removes what others have in theirs
         mysql = MariaDB(Path(folder) / "mariadb", ["--innodb-buffer-pool-size=1G", "--userstat=1"])
         sink = subprocess.Popen(
             [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -28,8 +28,8 @@ from shipper.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *("capture", "guard", "recheck", "record", "reset", "fold", "scan", "recount", "proof"),
-    *("courier", "rounds", "carbon", "worker", "once", "delivery", "pipeline"),
+    *("capture", "guard", "seen", "recheck", "record", "naming", "reset", "fold", "scan", "recount", "proof"),
+    *("courier", "rounds", "carbon", "worker", "turns", "cohort", "once", "delivery", "pipeline"),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
     str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")

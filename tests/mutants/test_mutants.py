@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ("late", "courier", "capture", "window", "retention", "changes", "state", "machine")
+SUITES = ("late", "courier", "capture", "window", "retention", "changes", "state", "seen", "naming", "machine")
 
 
 class Mutant(NamedTuple):
@@ -62,6 +62,15 @@ MUTANTS = {
     ),
     "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
     "go on behind captured": Mutant("reset.py", 'if care.reset == "hold":', "if True:\n        return\n    if True:"),
+    "take one complete window for all": Mutant(
+        "seen.py", "known.after <= window.after and window.upto <= known.upto", "known.upto > 0"
+    ),
+    "deliver what is not durable": Mutant("state/outbox.py", "self._commit()  #", "pass  #"),
+    "remember what was undone": Mutant(
+        "state/file.py",
+        "                self._registry.forget()\n                if connection",
+        "                if connection",
+    ),
     "give up a series that is not made": Mutant(
         "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
     ),

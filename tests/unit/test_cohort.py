@@ -89,13 +89,14 @@ def test_lag_unknown_stops_the_clock(state: State) -> None:
         assert 1 <= desk.planned[0][0] <= 10
         desk.source.behind = 0.0
         desk.run_planned()
+        desk.tick()
 
     assert captured(state) == 1
     assert [log["event"] for log in logs] == [
         "observation.failed",
-        "observation.recovered",
         "job.begun",
         "capture.finished",
+        "observation.recovered",
     ]
 
 
@@ -114,6 +115,22 @@ def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
 
     told = [(log["event"], log["log_level"], log["failures"]) for log in logs]
     assert told == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
+
+
+def test_failure_lasts(state: State) -> None:
+    """That an older observation is captured meanwhile does not mean that the database answers again.
+
+    Mutant: take any success for recovery, and tell the failure again with each tick.
+    """
+    desk = Desk(state)
+    desk.tick()
+    desk.source.fault = SourceUnavailable("read: gone")
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+        desk.tick()
+
+    assert [log["event"] for log in logs] == ["observation.failed", "job.begun"]
 
 
 def test_told_to_stop(state: State) -> None:
