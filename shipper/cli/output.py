@@ -1,0 +1,32 @@
+"""Shell. What commands print: results on stdout, talk on stderr."""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from shipper.errors import ShipperError
+
+
+def complain(error: ShipperError) -> None:
+    """Say in one line what failed, and in another what to do about it."""
+    from shipper.journal import is_journal
+
+    # a line of the journal has a priority of its own: sd-daemon(3)
+    begin = "<3>" if is_journal() else ""
+    for line in f"error: {error}".splitlines():
+        click.secho(f"{begin}{line}", fg="red", err=True)
+    if error.hint:
+        click.echo(f"{begin}  hint: {error.hint}", err=True)
+
+
+def show_json(document: object) -> None:
+    """Print a result for programs."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a result for people."""
+    from tabulate import tabulate
+
+    click.echo(tabulate(rows, headers, tablefmt="plain", disable_numparse=True))
