@@ -1,8 +1,8 @@
 """Shell. Whose turn it is to capture: one thread takes the jobs of a cohort one after the other, with one commit.
 
-Strategy: one thread is enough, and where many wait two are, of which one works while the other waits for the database;
-more would wait for each other, since Python runs one at a time. Should a job hang, another thread goes on with the rest
-after a moment.
+Strategy: one thread is enough; where it falls behind, two are, of which one works while the other waits for the
+database. More would wait for each other, since Python runs one at a time. Should a job hang, another thread goes on
+with the rest after a moment.
 """
 
 import threading
@@ -20,7 +20,7 @@ from shipper.state import State
 from shipper.worker import CHAPTER_SECONDS, Ended, Worker
 
 HELP_SECONDS = 1.0  # a turn that takes longer is not waited for
-MANY = 20  # so many that wait are a second thread worth
+MANY = 20  # so many that still wait when the next round begins are a second thread worth
 
 Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
@@ -45,11 +45,12 @@ class Turns:
         self._mutex = threading.Lock()
         self._waiting: dict[Worker, Turn] = {}
         self._threads, self._turned = 0, 0.0  # that capture now; when the last turn began
-        self._is_helped = False
+        self._is_helped = self._is_behind = False
 
     def give(self, workers: Collection[Worker], horizon: Observation, seen: Seen) -> None:
         """Let workers have a turn; who waits for one already goes further with it."""
         with self._mutex:
+            self._is_behind = len(self._waiting) > MANY
             self._waiting |= {worker: Turn(worker, horizon, seen) for worker in workers if not worker.is_broken}
 
     def keep(self, workers: Collection[Worker]) -> None:
@@ -75,17 +76,14 @@ class Turns:
         With later a long round gives its thread up after a while, and there is help when it hangs.
         """
         with self._mutex:
-            enough = 2 if len(self._waiting) > MANY else 1
+            enough = 2 if self._is_behind else 1
             is_taken = self._threads >= enough and time.monotonic() - self._turned < HELP_SECONDS
             self._threads += not is_taken
-            is_short = self._threads < enough
             # who waits behind this thread's first turn, or behind the others, must not wait for ever
             needs_help = not self._is_helped and len(self._waiting) > (0 if is_taken else 1)
             self._is_helped |= needs_help and later is not None
         if later is not None and needs_help:
             later(HELP_SECONDS, partial(self._help, later))
-        if later is not None and is_short:
-            later(0.0, partial(self._resume, later))
         if is_taken:
             return True
         try:

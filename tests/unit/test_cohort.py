@@ -275,6 +275,28 @@ def test_threads_join_in(state: State) -> None:
     assert [captured(state, name) for name in NAMES] == [1, 1, 1]
 
 
+def test_second_thread_joins_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that has not ended when the next one begins gets a second thread. Mutant: none."""
+    monkeypatch.setattr("shipper.turns.MANY", 1)
+    desk, at_once = Desk(state, *jobs()), []
+    desk.source.insert(1, CREATED, "login")
+
+    def look() -> None:
+        at_once.append(len([worker for worker in desk.workers if not worker.is_idle]))
+        if len(at_once) == 1:
+            desk.tick()
+            other = threading.Thread(target=desk.run_planned)
+            other.start()
+            other.join()
+
+    desk.source.before_read = look
+    desk.tick()
+    desk.run_planned()
+
+    assert at_once == [1, 2, 2]
+    assert [captured(state, name) for name in NAMES] == [1, 1, 1]
+
+
 def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that wait for their turn for longer than a period are told, in one line for all, and when that is over."""
     desk, late = Desk(state, *jobs()), [0.0]
