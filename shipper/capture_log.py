@@ -49,9 +49,12 @@ def _tell_rows(job: Job, steps: Sequence[Captured], seconds: float) -> None:
 
 
 def _tell_unshown(job: Job, tallies: Sequence[Tally]) -> None:
-    unshown = sum((tally.unshown for tally in tallies), Counter[Cause]())
+    unshown = Counter[Cause]()
+    for tally in tallies:
+        for reason, rows in tally.unshown.items():
+            unshown[reason.cause] += rows
     nameless = [tally.nameless for tally in tallies if tally.nameless is not None]
-    for cause, count in unshown.items():
+    for cause, count in (+unshown).items():  # a repair may bring some less than none
         first = {"value": _brief(nameless[0])} if nameless and cause is Cause.REFUSED else {}
         logger().warning("rows.unshown", job=job.name, cause=cause.value, rows=count, **first)
 

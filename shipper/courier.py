@@ -39,8 +39,8 @@ class Outbox(Protocol):
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
         """Return, by series, the changed totals of one slot with a revision in (after, upto], series > beyond."""
 
-    def commit(self, watermarks: Mapping[str, int]) -> None:
-        """Store watermarks durably; none moves back."""
+    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
+        """Store watermarks durably, and how many datapoints led to each; none moves back."""
 
     def prove(self, *, after: int, upto: int) -> None:
         """Hold what still has a revision in (after, upto] for delivered for good."""
@@ -133,6 +133,8 @@ class Courier:
         self._proofs = Proofs(replay, reads_back=reader is not None, sent=sent)
         self._noted = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
+        self._sent = Counter[str]()
+        """Datapoints of each job since its watermark moved."""
         self._has_witness = False
         self._parked: frozenset[str] = frozenset()
         self._release_at = float("-inf")
@@ -155,7 +157,7 @@ class Courier:
         if not self._rounds:
             if not watermarks:
                 return None
-            self._outbox.commit(watermarks)
+            self._commit(watermarks)
             return Delivered({}, watermarks, is_replay=False)
 
         # one batch of the newest round
@@ -173,9 +175,10 @@ class Courier:
 
         # confirmed: go on behind it, and commit what it completes
         current.places = left
+        self._sent.update(jobs)
         watermarks |= self._completed(current, jobs)
         if watermarks:
-            self._outbox.commit(watermarks)
+            self._commit(watermarks)
         if not current.places:
             self._finish(current, clock)
         return Delivered(jobs, watermarks, is_replay=current.replays is not None)
@@ -277,6 +280,9 @@ class Courier:
         """Return the watermarks of jobs whose last waiting total has just been confirmed."""
         current.remaining -= jobs  # keeps what is above 0
         return {job: current.captured[job] for job in jobs if job in current.captured and not self._is_busy(job)}
+
+    def _commit(self, watermarks: Mapping[str, int]) -> None:
+        self._outbox.commit(watermarks, {job: self._sent.pop(job, 0) for job in watermarks})
 
     def _is_busy(self, job: str) -> bool:
         return job in self._parked or any(job in waiting.remaining for waiting in self._rounds)

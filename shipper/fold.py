@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.model import Cause, Group, Job, Kind, Refusal, Row, Span, Value
+from shipper.model import Cause, Group, Job, Kind, Reason, Refusal, Row, Span, Value
 from shipper.retention import oldest_shown
 
 MAX_SKEW_SECONDS = 300
@@ -18,6 +18,9 @@ MAX_SKEW_SECONDS = 300
 
 MOST = 10**300
 """No value and no total is beyond it, so that Whisper can add those of a coarser slot and stay below infinity."""
+
+YEAR_SECONDS = 366 * 86_400
+"""What is further ahead is a mistake, and there may be any number of such times."""
 
 _EXACT = decimal.Context(prec=5000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
@@ -34,7 +37,7 @@ class Folded:
     """Rows added up by group and bucket, those that cannot be shown, by cause, and values that were left out."""
 
     cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
-    unshown: Counter[Cause] = field(default_factory=Counter)
+    unshown: Counter[Reason] = field(default_factory=Counter)
     refused: list[Refusal] = field(default_factory=list)
 
     @property
@@ -55,7 +58,7 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
     for bucket, group, rows_in, values, refused in rows:
         folded.refused.extend(refused)
         if bucket is None or bucket not in span:
-            folded.unshown[_cause(bucket, span)] += rows_in
+            folded.unshown[_reason(bucket, span)] += rows_in
             continue
         before = folded.cells.get((group, bucket))
         if before is not None:
@@ -94,7 +97,9 @@ def exact(value: decimal.Decimal) -> Value:
     return int(value) if value == value.to_integral_value() else value
 
 
-def _cause(bucket: int | None, span: Span) -> Cause:
+def _reason(bucket: int | None, span: Span) -> Reason:
     if bucket is None:
-        return Cause.NO_TIME
-    return Cause.TOO_OLD if bucket < span.start else Cause.FUTURE
+        return Reason(Cause.NO_TIME)
+    if bucket < span.start:
+        return Reason(Cause.TOO_OLD)
+    return Reason(Cause.FUTURE, bucket if bucket < span.end + YEAR_SECONDS else None)

@@ -15,6 +15,7 @@ from shipper.model import (
     Key,
     Measure,
     Progress,
+    Reason,
     RecordedWindow,
     Refusal,
     Span,
@@ -51,11 +52,17 @@ class Recording(Protocol):
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
         """Return the totals of keys, whose paths are claimed, and take away those of finer slots within them."""
 
+    def revive(self, span: Span) -> None:
+        """Take notice of slots again that were pruned."""
+
+    def unshown_in(self, window: Window) -> Counter[Reason]:
+        """Return what the job has counted as unshown in a window of unshown_window."""
+
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
 
-    def put(self, totals: Iterable["Total"]) -> None:
-        """Store totals whose paths are claimed. An equal one changes nothing."""
+    def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
+        """Store totals whose paths are claimed. An equal one changes nothing, or is sent again all the same."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
@@ -123,8 +130,8 @@ class Ledger(Protocol):
     def repairs(self, job: str) -> list[Window]:
         """Return the windows whose rows the job is to count again."""
 
-    def counted_unshown(self, job: str, window: Window) -> "CountedUnshown":
-        """Return what the job has counted as unshown in its windows that overlap one."""
+    def unshown_window(self, job: str, window: Window) -> Window:
+        """Return a window, extended by those of the job's that overlap it and for which it counts rows as unshown."""
 
     def fingerprint(self, job: str) -> Fingerprint | None:
         """Return by what the table was known when the job last captured."""
@@ -168,13 +175,13 @@ class CountedUnshown(NamedTuple):
     """A window, put together from a job's own, and what was counted as unshown in it."""
 
     window: Window
-    rows: Counter[Cause]
+    rows: Counter[Reason]
 
 
 class Done(NamedTuple):
     """How far a transaction takes its job; None leaves a thing as it is."""
 
-    unshown: Mapping[Cause, int]
+    unshown: Mapping[Reason, int]
     complete_until: int | None = None
     closed_until: int | None = None
     low: int | None = None
@@ -190,13 +197,15 @@ class Done(NamedTuple):
     """The window that was repaired by this."""
     unshown_in: CountedUnshown | None = None
     """What is counted as unshown in a window, from now on."""
+    shows: Mapping[Cause, Span] = {}
+    """Rows of these causes with buckets in these spans are shown now: they are counted as unshown no more."""
 
 
 @dataclass(slots=True)
 class Tally:
     """What a transaction found out."""
 
-    unshown: Counter[Cause] = field(default_factory=Counter)
+    unshown: Counter[Reason] = field(default_factory=Counter)
     other_rows: int = 0
     """Rows that went to OTHER."""
     other: Group | None = None

@@ -26,6 +26,13 @@ class Cause(StrEnum):
     REFUSED = "refused"
 
 
+class Reason(NamedTuple):
+    """Why rows cannot be shown, and the bucket that they would be in, where it may be counted again one day."""
+
+    cause: Cause
+    bucket: int | None = None
+
+
 class Kind(StrEnum):
     """How the values of a measure are put together; also Whisper's name for it, but for COUNT."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from shipper.fold import MOST, Folded, total
 from shipper.ledger import CountedUnshown, Done, Ledger, Recording, Tally, Total
-from shipper.model import Cause, Group, Job, Key, Kind, Moment, Progress, Refusal, Span, Value, Window
+from shipper.model import Cause, Group, Job, Key, Kind, Moment, Progress, Reason, Refusal, Span, Value, Window
 from shipper.naming import named
 from shipper.render import brief
 from shipper.retention import floor, is_ripe, placed
@@ -51,15 +51,21 @@ def replace(
     ledger: Ledger,
     moment: Moment,
     closes: Span | None = None,
+    is_asked: bool = False,
 ) -> Tally:
-    """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0."""
+    """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
+
+    If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
+    """
     with ledger.recording(job.name, window) as recording:
+        if is_asked:
+            recording.revive(span)
         tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
         found = _keyed(job, folded, recording, tally, moment.now)
         recording.take(found.keys())
         totals = _totals(found, {}, tally)
         gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
-        _put(job, recording, totals | dict.fromkeys(gone, 0), moment)
+        _put(job, recording, totals | dict.fromkeys(gone, 0), moment, resends=is_asked)
         if not done.replaces:  # what cannot be shown was counted when it was captured
             tally.unshown = Counter(done.unshown)
         _close(job, recording, closes, moment.now)
@@ -67,13 +73,13 @@ def replace(
     return tally
 
 
-def amend(job: Job, present: Folded, before: CountedUnshown, done: Done, *, ledger: Ledger, moment: Moment) -> Tally:
+def amend(job: Job, present: Folded, window: Window, done: Done, *, ledger: Ledger, moment: Moment) -> Tally:
     """Set what is counted as unshown in a window to what it is by now, in one transaction."""
     with ledger.recording(job.name, None) as recording:
         tally = Tally(present.unshown.copy())
         _keyed(job, present, recording, tally, moment.now)
-        unshown_in = CountedUnshown(before.window, tally.unshown.copy())
-        tally.unshown.subtract(before.rows)
+        unshown_in = CountedUnshown(window, tally.unshown.copy())
+        tally.unshown.subtract(recording.unshown_in(window))
         recording.write(done._replace(unshown=tally.unshown, unshown_in=unshown_in))
     return tally
 
@@ -115,7 +121,7 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: in
     groups: dict[Group, int] = {}
     for (group, bucket), cell in folded.cells.items():
         if isinstance(place := places[bucket], Cause):
-            tally.unshown[place] += cell.rows
+            tally.unshown[Reason(place, bucket if place is Cause.TOO_LATE else None)] += cell.rows
         else:
             groups[group] = groups.get(group, 0) + cell.rows
 
@@ -127,7 +133,7 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: in
         if isinstance(place, Cause):
             continue
         if (own := paths[group]) is None:
-            tally.unshown[Cause.REFUSED] += cell.rows
+            tally.unshown[Reason(Cause.REFUSED)] += cell.rows
             continue
         for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
             if value is not None:
@@ -170,9 +176,10 @@ def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> di
     return totals
 
 
-def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Moment) -> None:
+def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Moment, *, resends: bool = False) -> None:
     # by a clock that may be wrong no slot has left an archive for certain
     now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
     places = {(slot, step) for _, slot, step in totals}
     ripe = {place: is_ripe(job.archives, *place, bucket=bucket, now=now) for place in places}
-    recording.put(Total(key, value, ripe[key.slot, key.step]) for key, value in totals.items())
+    made = (Total(key, value, ripe[key.slot, key.step]) for key, value in totals.items())
+    recording.put(made, resends=resends)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from shipper.fold import Folded, fold, shown
 from shipper.ledger import Done, Ledger
-from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import amend, replace
 from shipper.retention import enclosing, floor
 from shipper.scan import Captured, Source, scan, walk_back
@@ -25,7 +25,7 @@ def recount(
     for _, rows in scan(job, low, progress.captured, source=source, span=span):
         fold(rows, places, job.kinds, into=folded)
         yield None
-    done = Done({}, seen_from=low, is_recounted=True)
+    done = Done({}, seen_from=low, is_recounted=True, shows={Cause.FUTURE: Span(span.start, places.end)})
     yield Captured(None, 0, replace(job, span, folded, done, window=None, ledger=ledger, moment=moment))
 
 
@@ -34,10 +34,10 @@ def repair(
 ) -> Iterator[Captured | None]:
     """Count all slots again that a window's rows fall in, over the ids up to captured; yield None while reading."""
     # what falls where now; what could not be shown was counted by the job's own windows, of which this is a part
-    before = ledger.counted_unshown(job.name, window)
+    around = ledger.unshown_window(job.name, window)
     places = shown(job, now=moment.now, source_time=horizon.time)
     present = Folded()
-    for _, rows in scan(job, before.window.after, min(before.window.upto, captured), source=source):
+    for _, rows in scan(job, around.after, min(around.upto, captured), source=source):
         fold(_timed(job, rows, floor(horizon.time, job.query.bucket)), places, job.kinds, into=present)
         yield None
 
@@ -49,7 +49,7 @@ def repair(
         if span.start >= places.start:  # else no archive may hold it any more when it is sent
             yield from _replaced(job, span, window, captured, places, source=source, ledger=ledger, moment=moment)
 
-    tally = amend(job, present, before, Done({}, repaired=window), ledger=ledger, moment=moment)
+    tally = amend(job, present, around, Done({}, repaired=window), ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
 
 
@@ -69,7 +69,7 @@ def _replaced(
         for _, rows in scan(job, low, captured, source=source, span=span):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
             yield None
-    done = Done({}, seen_from=low)
+    done = Done({}, seen_from=low, shows={Cause.FUTURE: Span(span.start, min(span.end, places.end))})
     tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally, is_rest=False)  # the repair is noted as done with its last step
 

@@ -4,11 +4,12 @@ Strategy: the time is the guide, and ids only make the SQL faster. Each cycle re
 before the last cycle that succeeded, over all ids above `low`: everything up to that is complete, or given up.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger
-from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Span, Window
+from shipper.ledger import CountedUnshown, Done, Ledger
+from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Reason, Span, Window
 from shipper.record import replace
 from shipper.retention import floor, placed
 from shipper.scan import Captured, Source, scan
@@ -50,19 +51,23 @@ def revisit(
         for _, rows in scan(job, after, upto, source=source, span=span):
             fold(rows, places, job.kinds, into=folded)
             yield None
-        passed = folded.unshown.pop(Cause.NO_TIME, 0)
+        passed = folded.unshown.pop(Reason(Cause.NO_TIME), 0)
         if upto == low:
-            never = passed + folded.unshown.pop(Cause.FUTURE, 0)
-    folded.unshown[Cause.NEVER_COMPLETED] = never
+            future = [reason for reason in folded.unshown if reason.cause is Cause.FUTURE]
+            never = passed + sum(folded.unshown.pop(reason) for reason in future)
+    folded.unshown[Reason(Cause.NEVER_COMPLETED)] = never
 
     # rows that came with a time from before the span
     if progress.recount_from is None:
         before = Span(ALWAYS.start, since)
         for _, rows in scan(job, progress.captured, horizon.id, source=source, span=before):
-            folded.unshown[Cause.TOO_LATE] += sum(row.rows for row in rows if row.bucket is not None)
+            for row in rows:
+                if row.bucket is not None:
+                    folded.unshown[Reason(Cause.TOO_LATE, row.bucket)] += row.rows
             yield None
 
     window = Window(progress.captured, horizon.id) if horizon.id > progress.captured else None
+    late = Counter({reason: rows for reason, rows in folded.unshown.items() if reason.cause is Cause.TOO_LATE})
     done = Done(
         folded.unshown,
         horizon.time,
@@ -71,6 +76,7 @@ def revisit(
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
         fingerprint=seen.fingerprint(job, horizon.id),
+        unshown_in=CountedUnshown(window, late) if window and late else None,
     )
     rows_found = folded.rows
     tally = replace(job, span, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)

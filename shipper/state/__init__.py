@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from shipper.errors import StateCorrupt
-from shipper.ledger import CountedUnshown, Slot
+from shipper.ledger import Slot
 from shipper.model import ALWAYS, Fingerprint, Job, Position, Progress, RecordedWindow, Span, Window
 from shipper.state import rechecks
 from shipper.state.keeping import prune, rename
@@ -104,10 +104,10 @@ class State(Outbox):
             rows = connection.execute("SELECT after, upto FROM repair WHERE job = ?", (job,)).fetchall()
         return sorted((Window(int(after), int(upto)) for after, upto in rows), key=lambda window: window.after)
 
-    def counted_unshown(self, job: str, window: Window) -> CountedUnshown:
-        """Return what was counted as unshown in the job's windows that overlap one."""
+    def unshown_window(self, job: str, window: Window) -> Window:
+        """Return a window with those around it for which rows are unshown: see shipper.ledger.Ledger."""
         with self._reading("read counters") as connection:
-            return rechecks.counted_unshown(connection, job, window)
+            return rechecks.unshown_window(connection, job, window)
 
     def fingerprint(self, job: str) -> Fingerprint | None:
         """Return by what the table was known when the job last captured."""

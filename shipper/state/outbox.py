@@ -26,7 +26,7 @@ _COMMIT = f"""
     UPDATE watermark SET value = :value, updated = {NOW}
     WHERE job = :job AND (length(:value), :value) > (length(value), value)
         AND (length(:value), :value) <= (length(captured), captured)"""
-_HISTORY = f"INSERT INTO history (job, value, committed) VALUES (?, ?, {NOW})"
+_HISTORY = f"INSERT INTO history (job, value, datapoints, committed) VALUES (?, ?, ?, {NOW})"
 _FORGET_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
 _PROVE = "UPDATE total SET changed = 0 WHERE changed = 1 AND revision > ? AND revision <= ?"
 _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND step = ? AND slot <= ?"
@@ -74,12 +74,12 @@ class Outbox(StateFile):
             rows = connection.execute(_CHANGED, what).fetchall()
         return [Changed(series, job, path, loaded(value)) for series, job, path, value in rows]
 
-    def commit(self, watermarks: Mapping[str, int]) -> None:
-        """Store watermarks durably; none moves back."""
+    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
+        """Store watermarks durably, and how many datapoints led to each; none moves back."""
         with self._writing("commit watermarks") as connection:
             for job, value in watermarks.items():
                 if connection.execute(_COMMIT, {"job": job, "value": str(value)}).rowcount:
-                    connection.execute(_HISTORY, (job, str(value)))
+                    connection.execute(_HISTORY, (job, str(value), datapoints.get(job, 0)))
             connection.execute(_FORGET_HISTORY, (HISTORY_ROWS,))
 
     def keep_sent(self, sent: Iterable[Sent]) -> None:

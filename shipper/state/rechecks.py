@@ -3,11 +3,14 @@
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from shipper.ledger import CountedUnshown, Done, Slot
-from shipper.model import Cause, Checksum, Fingerprint, Job, RecordedWindow, Span, Window
+from shipper.ledger import Done, Slot
+from shipper.model import Cause, Checksum, Fingerprint, Job, Reason, RecordedWindow, Span, Window
+
+NOWHERE = -1  # is no bucket
 
 _TABLE = "source = :source AND id_table = :table AND id_column = :id"
 _COLUMNS = "after, upto, rows, id_sum, id_xor, recorded, looks, is_open"
@@ -39,9 +42,12 @@ _LATE = """
 _OVERLAP = """
     (length(after), after) < (length(:upto), :upto) AND (length(upto), upto) > (length(:after), :after)"""
 _SLOTS = "SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start"
-_UNSHOWN_IN = "INSERT INTO unshown_in (job, after, upto, cause, rows) VALUES (?, ?, ?, ?, ?)"
+_UNSHOWN_IN = "INSERT INTO unshown_in (job, after, upto, cause, bucket, rows) VALUES (?, ?, ?, ?, ?, ?)"
+_SHOWN = """
+    DELETE FROM unshown_in WHERE job = ? AND cause = ? AND bucket >= ? AND bucket < ? AND bucket >= 0
+    RETURNING rows"""
 _FORGET_UNSHOWN = """
-    DELETE FROM unshown_in WHERE job = :job AND NOT EXISTS (
+    DELETE FROM unshown_in WHERE job = :job AND bucket < 0 AND NOT EXISTS (
         SELECT 1 FROM recorded_window AS r JOIN watermark USING (source, id_table, id_column)
         WHERE watermark.job = :job AND (length(r.after), r.after) < (length(unshown_in.upto), unshown_in.upto)
             AND (length(r.upto), r.upto) > (length(unshown_in.after), unshown_in.after))
@@ -75,9 +81,10 @@ def keep(connection: sqlite3.Connection, job: str, done: Done) -> None:
         window, counted = done.unshown_in
         where = {"job": job, "after": str(window.after), "upto": str(window.upto)}
         connection.execute(f"DELETE FROM unshown_in WHERE job = :job AND {_OVERLAP}", where)
-        for cause, rows in counted.items():
+        for (cause, bucket), rows in counted.items():
             if rows:
-                connection.execute(_UNSHOWN_IN, (job, str(window.after), str(window.upto), cause.value, rows))
+                place = NOWHERE if bucket is None else bucket
+                connection.execute(_UNSHOWN_IN, (job, str(window.after), str(window.upto), cause.value, place, rows))
     if done.repaired is not None:
         where = {"job": job, "after": str(done.repaired.after), "upto": str(done.repaired.upto)}
         connection.execute("DELETE FROM repair WHERE job = :job AND after = :after AND upto = :upto", where)
@@ -161,15 +168,31 @@ def slots(connection: sqlite3.Connection, job: str, span: Span, window: Window |
     return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 
 
-def counted_unshown(connection: sqlite3.Connection, job: str, window: Window) -> CountedUnshown:
-    """Return what was counted as unshown in windows that overlap one: see shipper.ledger.Ledger."""
+def unshown_window(connection: sqlite3.Connection, job: str, window: Window) -> Window:
+    """Return a window with those around it for which rows are unshown: see shipper.ledger.Ledger."""
     asked = {"job": job, "after": str(window.after), "upto": str(window.upto)}
-    statement = f"SELECT after, upto, cause, rows FROM unshown_in WHERE job = :job AND {_OVERLAP}"
-    after, upto, counted = window.after, window.upto, Counter[Cause]()
-    for first, last, cause, rows in connection.execute(statement, asked):
-        after, upto = min(after, int(first)), max(upto, int(last))
-        counted[Cause(cause)] += rows
-    return CountedUnshown(Window(after, upto), counted)
+    found = connection.execute(f"SELECT after, upto FROM unshown_in WHERE job = :job AND {_OVERLAP}", asked).fetchall()
+    ends = [(int(after), int(upto)) for after, upto in found]
+    return Window(min([window.after, *(one[0] for one in ends)]), max([window.upto, *(one[1] for one in ends)]))
+
+
+def unshown_in(connection: sqlite3.Connection, job: str, window: Window) -> Counter[Reason]:
+    """Return what was counted as unshown in a window: see shipper.ledger.Recording."""
+    asked = {"job": job, "after": str(window.after), "upto": str(window.upto)}
+    counted = Counter[Reason]()
+    statement = f"SELECT cause, bucket, rows FROM unshown_in WHERE job = :job AND {_OVERLAP}"
+    for cause, bucket, rows in connection.execute(statement, asked):
+        counted[Reason(Cause(cause), None if bucket == NOWHERE else bucket)] += rows
+    return counted
+
+
+def shown(connection: sqlite3.Connection, job: str, shows: Mapping[Cause, Span]) -> dict[Cause, int]:
+    """Forget rows that were counted as unshown and are shown now; return how many they are."""
+    found = {}
+    for cause, span in shows.items():
+        rows = connection.execute(_SHOWN, (job, cause.value, span.start, span.end)).fetchall()
+        found[cause] = sum(row[0] for row in rows)
+    return found
 
 
 def forget(connection: sqlite3.Connection, job: str) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from shipper.ledger import Done, Name, Total
-from shipper.model import Group, Key, Kind, Span, Value, Window
-from shipper.state.rechecks import keep
+from shipper.model import Cause, Group, Key, Kind, Reason, Span, Value, Window
+from shipper.state.rechecks import keep, shown, unshown_in
 from shipper.state.registry import COLUMNS, Registry, Series
 from shipper.state.schema import NOW
 
@@ -28,8 +29,7 @@ _PROGRESS = """
     WHERE job = :job AND (:closed_until IS NOT NULL OR :low IS NOT NULL OR :is_recounted OR held_since IS NOT NULL)"""
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed
-    WHERE value IS NOT excluded.value"""
+    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
 _ZERO = f"""
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT :slot, :step, id, 0, :revision, 1 FROM series
@@ -77,11 +77,14 @@ class Recording:
         self._slots: set[tuple[int, int]] = set()
         self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
-        self._pruned = connection.execute("SELECT start, end FROM pruned WHERE job = ?", (job,)).fetchall()
+        self._pruned = self._pruned_ranges()
 
     def _captured(self) -> int:
         row = self._one("SELECT captured FROM watermark WHERE job = ?", self._job)
         return int(row[0]) if row else 0
+
+    def _pruned_ranges(self) -> list[tuple[int, int]]:
+        return self._connection.execute("SELECT start, end FROM pruned WHERE job = ?", (self._job,)).fetchall()
 
     def is_pruned(self, time: int) -> bool:
         """Was the slot that holds time pruned?"""
@@ -126,6 +129,20 @@ class Recording:
                 found.setdefault(of_series[number], []).append(loaded(value))
         return found
 
+    def revive(self, span: Span) -> None:
+        """Take notice of slots again that were pruned: see shipper.ledger.Recording."""
+        for start, end in self._pruned:
+            if start < span.end and span.start < end:
+                self._connection.execute("DELETE FROM pruned WHERE job = ? AND start = ?", (self._job, start))
+                left = [(start, min(end, span.start)), (max(start, span.end), end)]
+                kept = [(self._job, *one) for one in left if one[0] < one[1]]
+                self._connection.executemany("INSERT INTO pruned (job, start, end) VALUES (?, ?, ?)", kept)
+        self._pruned = self._pruned_ranges()
+
+    def unshown_in(self, window: Window) -> Counter[Reason]:
+        """Return what was counted as unshown in a window: see shipper.ledger.Recording."""
+        return unshown_in(self._connection, self._job, window)
+
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
@@ -135,14 +152,15 @@ class Recording:
             keys.append(Key(series[0], slot, step))
         return keys
 
-    def put(self, totals: Iterable[Total]) -> None:
+    def put(self, totals: Iterable[Total], *, resends: bool = False) -> None:
         """Store totals: see shipper.ledger.Recording."""
         self._registry.save()
         rows = [
             (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_ripe else 2)
             for (path, slot, step), value, is_ripe in totals
         ]
-        self._puts += self._connection.executemany(_TOTAL, rows).rowcount if rows else 0
+        statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
+        self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
         self._slots.update((row[0], row[1]) for row in rows)
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
@@ -207,8 +225,11 @@ class Recording:
 
     def _count(self, done: Done) -> None:
         """Add to the counters of what cannot be shown, or set them."""
-        counts = dict.fromkeys(done.replaces, 0) | dict(done.unshown)
-        for cause, rows in counts.items():
+        counts = Counter[Cause]()
+        for reason, rows in done.unshown.items():
+            counts[reason.cause] += rows
+        counts.subtract(shown(self._connection, self._job, done.shows))
+        for cause, rows in (dict.fromkeys(done.replaces, 0) | counts).items():
             self._connection.execute(_UNSHOWN, (self._job, cause.value, rows, cause in done.replaces))
 
     def _one(self, statement: str, *values: object) -> Any:

@@ -229,7 +229,24 @@ _VERSION_3 = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = (
+    """
+    CREATE TABLE unshown_in_4 ( -- which windows a job's counters of unshown rows are from, while they may change
+        job TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        bucket INTEGER NOT NULL, -- in which they may be counted again one day; -1: none
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (job, after, upto, cause, bucket)
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO unshown_in_4 SELECT job, after, upto, cause, -1, rows FROM unshown_in",
+    "DROP TABLE unshown_in",
+    "ALTER TABLE unshown_in_4 RENAME TO unshown_in",
+    "ALTER TABLE history ADD COLUMN datapoints INTEGER",  # delivered for it since the one before
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
 
 

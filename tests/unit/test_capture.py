@@ -12,7 +12,7 @@ from shipper.capture import capture
 from shipper.errors import ConfigError, SourceReset
 from shipper.fold import fold
 from shipper.ledger import Done
-from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Refusal, Row, Span, Window
+from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
 from shipper.record import add
 from shipper.record import replace as recounted
 from shipper.scan import Captured, Noticed
@@ -192,7 +192,7 @@ def test_unshown(source: FakeSource, state: State) -> None:
     (captured,) = run(job(), source, state, upto=13)
 
     assert captured.rows == 13
-    assert captured.tally.unshown == {Cause.NO_TIME: 1, Cause.TOO_OLD: 1, Cause.FUTURE: 1}
+    assert captured.tally.unshown == {Reason(Cause.NO_TIME): 1, Reason(Cause.TOO_OLD): 1, Reason(Cause.FUTURE): 1}
     assert unshown(state) == {"no_time": 1, "too_old": 1, "future": 1}
 
 
@@ -203,7 +203,7 @@ def test_refused(source: FakeSource, state: State) -> None:
     (captured,) = run(long, source, state, upto=11)
 
     assert captured.rows == 11
-    assert captured.tally.unshown == {Cause.REFUSED: 1}
+    assert captured.tally.unshown == {Reason(Cause.REFUSED): 1}
     assert unshown(state) == {"refused": 1}
     assert list(totals(state).values()) == [10]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.fold import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
-from shipper.model import Archive, Cause, Kind, Refusal, Row, Span, Value
+from shipper.model import Archive, Cause, Kind, Reason, Refusal, Row, Span, Value
 from shipper.retention import EDGE_SECONDS, ROOM_SECONDS
 
 SPAN = Span(600, 6001)
@@ -27,22 +27,26 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize(
-    ("bucket", "cause"),
+    ("bucket", "reason"),
     [
-        (None, Cause.NO_TIME),
-        (540, Cause.TOO_OLD),
-        (-60, Cause.TOO_OLD),
+        (None, Reason(Cause.NO_TIME)),
+        (540, Reason(Cause.TOO_OLD)),
+        (-60, Reason(Cause.TOO_OLD)),
         (600, None),
         (6000, None),
-        (6060, Cause.FUTURE),
+        (6060, Reason(Cause.FUTURE, 6060)),
+        (10**9, Reason(Cause.FUTURE)),
     ],
 )
-def test_fold_unshown(bucket: int | None, cause: Cause | None) -> None:
-    """A row whose slot cannot be shown is counted under its cause, any other in its bucket."""
+def test_fold_unshown(bucket: int | None, reason: Reason | None) -> None:
+    """A row whose slot cannot be shown is counted under its cause, any other in its bucket.
+
+    One that may be shown one day is counted by its bucket, too; of mistakes there may be any number.
+    """
     folded = fold([Row(bucket, ("a",), 3, (3,))], SPAN, (Kind.COUNT,))
 
-    assert folded.unshown == ({} if cause is None else {cause: 3})
-    assert folded.cells == ({(("a",), bucket): Cell(3, (3,))} if cause is None else {})
+    assert folded.unshown == ({} if reason is None else {reason: 3})
+    assert folded.cells == ({(("a",), bucket): Cell(3, (3,))} if reason is None else {})
 
 
 def test_fold_refused() -> None:

@@ -16,7 +16,21 @@ from builders import NOW, captured, job, progress
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.ledger import Done, Name, Total
-from shipper.model import ALWAYS, COUNT, MAX_ID, Cause, Key, Note, Position, Progress, Sent, Standing, Value, Window
+from shipper.model import (
+    ALWAYS,
+    COUNT,
+    MAX_ID,
+    Cause,
+    Key,
+    Note,
+    Position,
+    Progress,
+    Reason,
+    Sent,
+    Standing,
+    Value,
+    Window,
+)
 from shipper.state import State
 from shipper.state.file import GATHER_SECONDS
 from shipper.state.lock import holder
@@ -47,7 +61,7 @@ def record(state: State, after: int, upto: int, value: int | None = None, **unsh
         recording.claim([NAME])
         if value is not None:
             recording.put([Total(KEY, value)])
-        recording.write(Done({Cause(cause): rows for cause, rows in unshown.items()}, NOW))
+        recording.write(Done({Reason(Cause(cause)): rows for cause, rows in unshown.items()}, NOW))
 
 
 def begin(state: State, captured: int, name: str = "events") -> None:
@@ -156,8 +170,8 @@ def test_ids_beyond_signed_integers(state: State) -> None:
     """Ids are compared as numbers, up to 2^64 - 1, though they are kept as text."""
     begin(state, 9)
     record(state, 9, MAX_ID, 1)
-    state.commit({"events": 10})
-    state.commit({"events": MAX_ID})
+    state.commit({"events": 10}, {})
+    state.commit({"events": MAX_ID}, {})
     position = state.position("events")
 
     assert position is not None
@@ -168,8 +182,8 @@ def test_watermark_never_moves_back(state: State) -> None:
     """A commit of a lower id changes nothing. Mutant: compare as plain text."""
     begin(state, 0)
     record(state, 0, 100, 1)
-    state.commit({"events": 10})
-    state.commit({"events": 9})
+    state.commit({"events": 10}, {})
+    state.commit({"events": 9}, {})
     position = state.position("events")
 
     assert position is not None
@@ -179,7 +193,7 @@ def test_watermark_never_moves_back(state: State) -> None:
 def test_watermark_never_passes_captured(state: State) -> None:
     """A watermark is not moved beyond captured, which a reset may have set back; the table itself refuses it, too."""
     begin(state, 5)
-    state.commit({"events": 6})
+    state.commit({"events": 6}, {})
 
     assert state._connection.execute("SELECT value FROM watermark").fetchone() == ("5",)
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
@@ -291,7 +305,7 @@ def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None
         state.note(0)
         assert standings(path)["events"].position.captured == 5
         record(state, 5, 6, 2)
-        state.commit({})
+        state.commit({}, {})
 
         assert standings(path)["events"].position.captured == 6
 
@@ -370,12 +384,16 @@ def test_history_is_bounded(state: State) -> None:
     record(state, 0, 20, 1)
     state._connection.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-        " INSERT INTO history SELECT i, 'events', '1', '' FROM n",
+        " INSERT INTO history (id, job, value, committed) SELECT i, 'events', '1', '' FROM n",
         (HISTORY_ROWS + 50,),
     )
-    state.commit({"events": 20})
+    state.commit({"events": 20}, {"events": 7})
 
-    assert state._connection.execute("SELECT COUNT(*), MAX(value) FROM history").fetchone() == (HISTORY_ROWS, "20")
+    assert state._connection.execute("SELECT COUNT(*), MAX(value), SUM(datapoints) FROM history").fetchone() == (
+        HISTORY_ROWS,
+        "20",
+        7,
+    )
 
 
 def test_standings_beside_the_writer(state: State, path: str) -> None:
