@@ -5,6 +5,7 @@ stdout, talk to stderr. A file a purpose; commands import what they need when th
 """
 
 import gc
+import os
 from typing import Any
 
 import click
@@ -31,6 +32,8 @@ class _Group(click.Group):
     """Commands whose expected failures are one line and a hint, never a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            context.color = False
         try:
             return super().invoke(context)
         except ShipperError as error:

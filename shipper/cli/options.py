@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import click
 
+from shipper.cli.times import keep_utc
+
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 configured: Decorator = click.option(
@@ -26,3 +28,12 @@ logging: Decorator = click.option(
 output: Decorator = click.option(
     "-o", "output", type=click.Choice(["table", "json"]), default="table", help="How to show it."
 )
+utc: Decorator = click.option(
+    "--utc",
+    is_flag=True,
+    is_eager=True,  # before the times that it decides about
+    expose_value=False,
+    callback=keep_utc,
+    help="Read and show times as UTC, not as local ones.",
+)
+yes: Decorator = click.option("--yes", "-y", "is_sure", is_flag=True, help="Do it without asking.")
