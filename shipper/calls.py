@@ -4,6 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+from shipper.errors import StateBusy
+
+PATIENCE_SECONDS = 40.0  # for what is in flight; systemd gives a reload 60 s (TimeoutStartSec)
+PAUSE_SECONDS = 0.02
 
 
 class Calls:
@@ -45,3 +51,27 @@ class Calls:
         """Return for how long one of them has not come forward; 0 where none runs."""
         with self._mutex:
             return time.monotonic() - min(self._forward.values()) if self._forward else 0.0
+
+
+class Part(Protocol):
+    """Something that works on threads of others."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Does nothing of it run?"""
+
+
+def wait_idle(part: Part) -> None:
+    """Wait until nothing of a part runs any more; who waits has stopped it.
+
+    Raises:
+        StateBusy: it takes too long.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not part.is_idle:
+        if time.monotonic() > deadline:
+            raise StateBusy(
+                f"wait: {part} did not end in {PATIENCE_SECONDS:.0f} s",
+                hint="A statement of it takes long. Try again, or restart.",
+            )
+        time.sleep(PAUSE_SECONDS)

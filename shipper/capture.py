@@ -116,7 +116,7 @@ def _resumed(
     """Return what a job goes on from: begun if it is new, reset if its table went back."""
     progress = ledger.progress(job.name)
     if progress is None:
-        progress = _begun(job, horizon, seen.source, now)
+        progress = begun(job, horizon, seen.source, now)
         ledger.begin(job, progress)
         yield Noticed("job.begun", {"start": job.start, "captured": progress.captured})
     was_reset = yield from check(job, horizon, progress, seen=seen, ledger=ledger, care=care)
@@ -130,7 +130,7 @@ def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
     return max(progress.not_before, floor(horizon.time, job.query.bucket))
 
 
-def _begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
+def begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
     """Say where a new job begins.
 
     Its first slot must be whole, else it would overwrite what stands there: with a time column the rows of the slot

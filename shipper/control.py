@@ -1,6 +1,7 @@
-"""Edge. The control socket: one word in, one JSON line back; whoever may open its file may say it.
+"""Edge. The control socket: a JSON line in, a JSON line back; whoever may open its file may say it.
 
-`shipper reload` and `shipper status` ask here, because a signal could not bring back how it went.
+Commands ask here, because a signal could not bring back how it went. The line names a command and its arguments; of
+one that takes long there are lines of its progress first.
 """
 
 import json
@@ -15,10 +16,17 @@ from typing import Any
 
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
-COMMAND_BYTES = 100
-READ_SECONDS = 5.0  # who connects has its word ready
+COMMAND_BYTES = 1_000_000  # as many as the spans of a year that are to be counted again
+SHOWN_BYTES = 100
+READ_SECONDS = 5.0  # who connects has its line ready
 
-Command = Callable[[], Mapping[str, Any]]
+Tell = Callable[[Mapping[str, Any]], None]
+"""Tell whoever asks how far it is. An OSError says that nobody listens any more."""
+Command = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
+"""What is done with the arguments."""
+
+
+_OTHER_VERSION = "Is the service of another version than this command? Restart it: systemctl restart shipper."
 
 
 class Control:
@@ -44,7 +52,7 @@ class Control:
                 f"listen at {path}: {error.strerror or error}",
                 hint="The directory must exist and be writable: $RUNTIME_DIRECTORY, else that of [state] path.",
             ) from error
-        self._server.commands = commands
+        self.commands = self._server.commands = dict(commands)
         self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
         self._thread.start()
 
@@ -56,8 +64,15 @@ class Control:
             Path(self.path).unlink()
 
 
-def ask(path: str, command: str, *, timeout: float) -> Any:
-    """Say a command to the shipper that listens at path, and return its answer.
+def ask(
+    path: str,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout: float,
+    tell: Tell = lambda _: None,
+) -> Any:
+    """Say a command to the shipper that listens at path, and return its answer; timeout bounds each silence, seconds.
 
     Raises:
         NotRunning: nobody listens.
@@ -68,9 +83,12 @@ def ask(path: str, command: str, *, timeout: float) -> Any:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end, _short(path) as address:
             end.settimeout(timeout)
             end.connect(address)
-            end.sendall(f"{command}\n".encode())
+            end.sendall(json.dumps({"command": command, "arguments": arguments or {}}).encode() + b"\n")
             with end.makefile("rb") as stream:
                 answer = json.loads(stream.readline() or "{}")
+                while "progress" in answer:
+                    tell(answer["progress"])
+                    answer = json.loads(stream.readline() or "{}")
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning(f"ask shipper at {path}: nobody listens", hint="Is it running?") from error
     except PermissionError as error:
@@ -97,17 +115,22 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Answer one command."""
         with suppress(OSError):  # whoever asked has gone
-            word = self.rfile.readline(COMMAND_BYTES).decode(errors="replace").strip()
-            self.wfile.write(json.dumps(self._answer(word)).encode() + b"\n")
+            self._write(self._answer(self.rfile.readline(COMMAND_BYTES)))
 
-    def _answer(self, word: str) -> dict[str, Any]:
-        command = self.server.commands.get(word)
-        if command is None:
-            return {"error": f"unknown command {word!r}", "hint": None, "is_config": False}
+    def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"answer": command()}
+            asked = json.loads(line)
+            command = self.server.commands[asked["command"]]
+            arguments = asked["arguments"]
+        except (ValueError, KeyError, TypeError):
+            return {"error": f"unknown command {line[:SHOWN_BYTES]!r}", "hint": _OTHER_VERSION, "is_config": False}
+        try:
+            return {"answer": command(arguments, lambda progress: self._write({"progress": progress}))}
         except ShipperError as error:
             return {"error": str(error), "hint": error.hint, "is_config": isinstance(error, ConfigError)}
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        self.wfile.write(json.dumps(document).encode() + b"\n")
 
 
 @contextmanager

@@ -187,6 +187,10 @@ class Courier:
         """Return the seconds until something is to be sent again, None when nothing is."""
         return self._proofs.delay(clock)
 
+    def has_delivered(self, revision: int) -> bool:
+        """Was everything confirmed that was recorded up to a revision, and may be sent? For any thread."""
+        return self._noted >= revision and all(one.replays is not None for one in list(self._rounds))
+
     def sent(self) -> list[Sent]:
         """Return what was delivered and is to be sent again; nothing while something still waits for the first time."""
         return [] if self._rounds else list(self._proofs.sent)

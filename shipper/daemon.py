@@ -18,12 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shipper import systemd
+from shipper import operations, systemd
 from shipper.config import Config
-from shipper.control import Control
+from shipper.control import Command, Control
 from shipper.delivery import Delivery, drain
 from shipper.errors import ConfigError, ShipperError, StateBusy
 from shipper.journal import Trouble, logger
+from shipper.operating import Operator
 from shipper.page import Page
 from shipper.pipeline import Exchange, Pipeline, composed, open_carbon
 from shipper.reload import prepared
@@ -78,6 +79,7 @@ class Service:
         self._pruned = time.monotonic()
         self._stuck = Trouble("service.stuck", "service.unstuck")
         self._reloading = threading.Lock()
+        self._operator = Operator(pipeline, self._delivery, self._reloading)
         self._status = ""
         self._has_failed = False
         self._opened = ExitStack()
@@ -91,7 +93,13 @@ class Service:
         """Put everything to work."""
         pipeline = self._pipeline
         runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
-        control = Control(f"{runtime}/control.sock", {"reload": self.reload, "status": self._document})
+        commands: dict[str, Command] = {
+            "reload": lambda _arguments, _tell: self.reload(),
+            "status": lambda _arguments, _tell: self._document(),
+            "plan": lambda arguments, tell: operations.plan(self._operator.doing(tell), arguments),
+            "carry out": lambda arguments, tell: operations.carry_out(self._operator.doing(tell), arguments),
+        }
+        control = Control(f"{runtime}/control.sock", commands)
         self._opened.callback(control.close)
         pipeline.state.announce(control.path)
         self._open_page(f"unix:{runtime}/status.sock")
@@ -133,6 +141,7 @@ class Service:
         """End what is in flight, deliver the rest; return whether everything has ended."""
         logger().info("service.stopping")
         systemd.notify(STOPPING=1, STATUS="stopping: what is in flight ends, and the rest is delivered")
+        self._operator.stop()
         with self._reloading:  # one that is under way ends first
             workers = list(self._pipeline.workers.values())
             for worker in workers:

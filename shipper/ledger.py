@@ -216,6 +216,8 @@ class Tally:
     """The first group whose path Carbon could not hold."""
     refused: list[Refusal] = field(default_factory=list)
     """Values that Carbon could not hold."""
+    totals: int = 0
+    """How many totals took the place of others."""
 
     @property
     def is_plain(self) -> bool:

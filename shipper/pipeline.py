@@ -60,6 +60,11 @@ class Pipeline:
             cohort.join(workers)
             self.cohorts[rhythm] = cohort
 
+    def renew_courier(self) -> None:
+        """Have another courier go on: what the one before has under way, by names that are others now, begins anew."""
+        keep_sent(self)
+        self.courier = _courier(self.config, self.state, self.carbon)
+
     def prune(self) -> None:
         """Forget what is long delivered; a state that is busy is pruned next time."""
         with suppress(TransientError):
@@ -134,7 +139,8 @@ class Exchange:
         """Put them in place; what fails from here on is for a new start to mend."""
         pipeline, config = self._pipeline, self._config
         before, pipeline.config = pipeline.config, config
-        _rename(pipeline.state, self._jobs, config)
+        if _rename(pipeline.state, self._jobs, config):
+            pipeline.renew_courier()
         known = pipeline.workers
         pipeline.workers = {
             name: self._workers.get(name) or known[name]
@@ -203,10 +209,12 @@ def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, 
     )
 
 
-def _rename(state: State, jobs: Iterable[Job], config: Config) -> None:
-    for job in jobs:
-        if renamed := state.rename(job, config.jobs):
-            logger().info("job.renamed", job=job.name, before=renamed)
+def _rename(state: State, jobs: Iterable[Job], config: Config) -> bool:
+    """Give new jobs what belongs to their twins that left; return whether there were any."""
+    renamed = {job.name: before for job in jobs if (before := state.rename(job, config.jobs))}
+    for name, before in renamed.items():
+        logger().info("job.renamed", job=name, before=before)
+    return bool(renamed)
 
 
 def _retarget(state: State, carbon: Carbon) -> None:

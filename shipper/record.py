@@ -65,11 +65,14 @@ def replace(
         recording.take(found.keys())
         totals = _totals(found, {}, tally)
         gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
-        _put(job, recording, totals | dict.fromkeys(gone, 0), moment, resends=is_asked)
+        totals |= dict.fromkeys(gone, 0)
+        tally.totals = len(totals)
+        _put(job, recording, totals, moment, resends=is_asked)
         if not done.replaces:  # what cannot be shown was counted when it was captured
             tally.unshown = Counter(done.unshown)
         _close(job, recording, closes, moment.now)
-        recording.write(done._replace(unshown=tally.unshown, closed_until=closes.end if closes else None))
+        closed_until = closes.end if closes and not is_asked else None
+        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
     return tally
 
 

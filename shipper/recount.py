@@ -58,11 +58,10 @@ def _replaced(
 ) -> Iterator[Captured | None]:
     """Count the slots of one span again."""
     folded, low = Folded(), None
-    if job.query.time is None:  # each slot is a range of ids
-        for slot in ledger.slots(job.name, span=span):
-            for _, rows in scan(job, slot.after, slot.upto, source=source):
-                fold(_timed(job, rows, slot.slot), places, job.kinds, into=folded)
-                yield None
+    if job.query.time is None:
+        for rows in rows_of_slots(job, span, source=source, ledger=ledger):
+            fold(rows, places, job.kinds, into=folded)
+            yield None
     else:
         known = ledger.lowest(job.name, span)
         low = min(window.after, known[1]) if known else window.after
@@ -72,6 +71,13 @@ def _replaced(
     done = Done({}, seen_from=low, shows={Cause.FUTURE: Span(span.start, min(span.end, places.end))})
     tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally, is_rest=False)  # the repair is noted as done with its last step
+
+
+def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
+    """Read the rows of a job without a time column: each of its slots is a range of ids."""
+    for slot in ledger.slots(job.name, span=span):
+        for _, rows in scan(job, slot.after, slot.upto, source=source):
+            yield _timed(job, rows, slot.slot)
 
 
 def _spans(job: Job, buckets: Iterable[int], ledger: Ledger, now: int) -> list[Span]:

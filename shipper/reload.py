@@ -1,17 +1,11 @@
 """Shell. Another configuration while the service runs: all of it, or nothing and the reason."""
 
-import time
-from collections.abc import Iterable
-
-from shipper.cohort import Cohort, rhythm_of
+from shipper.calls import PATIENCE_SECONDS, Part, wait_idle
+from shipper.cohort import rhythm_of
 from shipper.config import load
 from shipper.delivery import Delivery
 from shipper.errors import ConfigError, StateBusy
 from shipper.pipeline import Exchange, Pipeline, affected
-from shipper.worker import Worker
-
-PATIENCE_SECONDS = 40.0  # for what is in flight; systemd gives a reload 60 s (TimeoutStartSec)
-PAUSE_SECONDS = 0.02
 
 
 def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
@@ -35,7 +29,9 @@ def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
     for worker in workers:
         worker.stop()
     try:
-        _wait_idle([*workers, *cohorts])
+        parts: list[Part] = [*workers, *cohorts]
+        for part in parts:
+            wait_idle(part)
         if is_other_carbon:
             _end(delivery)
         return Exchange(pipeline, after)
@@ -50,15 +46,3 @@ def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
 def _end(delivery: Delivery) -> None:
     if not delivery.stop(seconds=PATIENCE_SECONDS):
         raise StateBusy("reload: a delivery did not end in time", hint="Try again: Carbon takes its time.")
-
-
-def _wait_idle(busy: Iterable[Worker | Cohort]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    for one in busy:
-        while not one.is_idle:
-            if time.monotonic() > deadline:
-                raise StateBusy(
-                    f"reload: {one} did not end in {PATIENCE_SECONDS:.0f} s",
-                    hint="A statement of it takes long. Try again, or restart.",
-                )
-            time.sleep(PAUSE_SECONDS)

@@ -6,17 +6,19 @@ What it shares with the other jobs of its table, and when it is its turn, is the
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
-from shipper.calls import Calls
+from shipper.calls import Calls, wait_idle
 from shipper.capture import capture
 from shipper.capture_log import tell_noticed, tell_steps
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, SourceUnavailable
 from shipper.journal import Trouble, logger
-from shipper.model import Care, Job, Observation, Position
+from shipper.model import Care, Job, Moment, Observation, Position
 from shipper.scan import Captured, Noticed
 from shipper.seen import Seen
 from shipper.source import Source
@@ -85,11 +87,12 @@ class Worker:
         self.is_broken = False
         self.lived = Lived()
         self.shared: Shared | None = None
-        self._source = source
+        self.source = source
+        self.unit = math.lcm(unit, job.query.bucket)
+        """So much of its time is pruned together, seconds."""
         self._state = state
         self._clocks = clocks
         self._care = care
-        self._unit = math.lcm(unit, job.query.bucket)
         self._deadline = DEADLINE_STATEMENTS * timeout
         self._stopping = threading.Event()
         self._calls = Calls()
@@ -133,6 +136,11 @@ class Worker:
         troubles = (self._capturing, *(self.shared or ()), self._waiting)
         return next((trouble for trouble in troubles if trouble.error), None)
 
+    @property
+    def moment(self) -> Moment:
+        """Return what time it is, and whether the source's clock agrees."""
+        return Moment(int(time.time()), self._clocks.agrees(self.job.source))
+
     def stop(self) -> None:
         """Begin nothing more, and end a capture after the window at hand."""
         self._stopping.set()
@@ -140,6 +148,30 @@ class Worker:
     def resume(self) -> None:
         """Go on after all."""
         self._stopping.clear()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it capture nothing within.
+
+        Raises:
+            StateBusy: a capture does not end in time.
+        """
+        self.stop()
+        try:
+            wait_idle(self)
+            yield
+        finally:
+            self.resume()
+
+    def prepare(self) -> None:
+        """Have a statement of the job's own explained, once, and take its measures from it.
+
+        Raises:
+            QueryRefused: it cannot be run.
+        """
+        if not self._is_prepared:
+            self.job = replace(self.job, query=self.source.prepared(self.job.query))
+            self._is_prepared = True
 
     def tell_overdue(self) -> None:
         """Say if a tick is due while a capture has not come forward since the one before."""
@@ -184,14 +216,12 @@ class Worker:
         progress = self._state.progress(self.job.name)
         keep = max(self.job.keep, self.job.revisit or 0)
         if progress is not None and progress.complete_until > now - keep and self._clocks.agrees(self.job.source):
-            while self._state.prune(self.job.name, unit=self._unit, before=now - keep):
+            while self._state.prune(self.job.name, unit=self.unit, before=now - keep):
                 pass
 
     def _capture(self, horizon: Observation, seen: Seen) -> bool:
         """Capture a chapter and log it; return whether all up to horizon is captured."""
-        if not self._is_prepared:
-            self.job = replace(self.job, query=self._source.prepared(self.job.query))
-            self._is_prepared = True
+        self.prepare()
         steps: list[Captured] = []
         began = time.monotonic()
         try:
@@ -204,14 +234,14 @@ class Worker:
 
     def _captured(self, horizon: Observation, seen: Seen, steps: list[Captured]) -> bool:
         """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
-        began = time.monotonic()
+        began, moment = time.monotonic(), self.moment
         for captured in capture(
             self.job,
             horizon,
-            source=self._source,
+            source=self.source,
             ledger=self._state,
-            now=int(time.time()),
-            is_trusted=self._clocks.agrees(self.job.source),
+            now=moment.now,
+            is_trusted=moment.is_trusted,
             care=self._care,
             seen=seen,
         ):

@@ -115,6 +115,13 @@ class FakeSource:
         ]
         return min(found, default=None)
 
+    def times(self, query: Query, window: Window) -> Span | None:
+        """Find between which times rows are, as shipper.search.Source.times."""
+        assert query.time is not None
+        found = [_epoch(row[query.time], query.zone) for row in self._in(window)]
+        times = [time for time in found if time is not None]
+        return Span(min(times), max(times) + 1) if times else None
+
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Count, as shipper.scan.Source.read."""
         asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}

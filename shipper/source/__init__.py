@@ -30,7 +30,19 @@ from shipper.source import evidence
 from shipper.source.connect import Access, Overflow, engine, server_of, translated
 from shipper.source.explain import reads_range
 from shipper.source.measure import traced
-from shipper.source.statement import bounds, counted, first_unfit, labels_of, largest, newest, rows_of, smallest, utc
+from shipper.source.statement import (
+    DAY_SECONDS,
+    bounds,
+    counted,
+    extremes,
+    first_unfit,
+    labels_of,
+    largest,
+    newest,
+    rows_of,
+    smallest,
+    utc,
+)
 
 KNOWN_ROWS = 16
 """By so many rows a table is known again; some of them may be deleted."""
@@ -97,6 +109,19 @@ class Source:
         with self._connected(f"look for rows of {query.table} {window}") as connection:
             first: int | None = connection.execute(statement, values).scalar_one()
         return first
+
+    def times(self, query: Query, window: Window) -> Span | None:
+        """Find between which times the window's rows are: see shipper.search.Source."""
+        if query.sql is not None:  # only the statement knows them
+            buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
+            return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
+        with self._connected(f"look for times of {query.table} {window}") as connection:
+            first, last = connection.execute(extremes(query), bounds(query, window)).one()
+        if first is None:
+            return None
+        # a zone's clock goes back once a year: the extremes are its own to the day only
+        margin = 0 if query.zone == "UTC" else DAY_SECONDS
+        return Span(utc(int(first), query.zone) - margin, utc(int(last), query.zone) + 1 + margin)
 
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Count the window's rows by bucket and group: see shipper.scan.Source.

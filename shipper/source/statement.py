@@ -95,6 +95,14 @@ def smallest(query: Query, *, is_open: bool) -> sa.Select[tuple[Any]]:
 
 
 @lru_cache(STATEMENTS)
+def extremes(query: Query) -> sa.Select[Any, Any]:
+    """Select the smallest and the largest time of a window's rows."""
+    table = table_of(query)
+    epoch = Epoch(table.c[query.time or query.id])
+    return sa.select(sa.func.min(epoch), sa.func.max(epoch)).where(*within(table.c[query.id]))
+
+
+@lru_cache(STATEMENTS)
 def first_unfit(query: Query, column: str, *, is_within: bool) -> sa.Select[Any]:
     """Select the first row whose value of a column `counted` leaves out, and the value."""
     table = table_of(query)

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from shipper.errors import StateCorrupt
 from shipper.ledger import Slot
 from shipper.model import ALWAYS, Fingerprint, Job, Position, Progress, RecordedWindow, Span, Window
+from shipper.seek import Target
 from shipper.state import rechecks
-from shipper.state.keeping import prune, rename
+from shipper.state.keeping import forget, move, prune, rename
 from shipper.state.outbox import Outbox
 from shipper.state.recording import Recording
 from shipper.state.schema import NOW
@@ -34,7 +35,14 @@ _LOWEST = """
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
 
-# It cannot move back, nor beyond captured (a CHECK of the table).
+_SEEK = (
+    # the courier commits it once all that is in the totals is delivered
+    f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
+    """
+    UPDATE job SET recount_from = :slot, not_before = MAX(not_before, :not_before), held_since = NULL,
+        closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0))
+    WHERE job = :job""",
+)
 
 
 class State(Outbox):
@@ -124,6 +132,33 @@ class State(Outbox):
         with self._writing(f"reset job {job.name}", may_wait=True) as connection:
             rechecks.reset(connection, job, captured, low, recount_from)
 
+    def seek(self, job: str, target: Target) -> None:
+        """Let a job go on elsewhere."""
+        where = {"job": job, "captured": str(target.captured), "slot": target.slot, "not_before": target.not_before}
+        with self._writing(f"move job {job}") as connection:
+            for statement in _SEEK:
+                connection.execute(statement, where)
+        self.recorded()
+
+    def pruned(self, job: str) -> list[Span]:
+        """Return the times whose slots were pruned, in order."""
+        with self._reading("read what was pruned") as connection:
+            rows = connection.execute("SELECT start, end FROM pruned WHERE job = ? ORDER BY start", (job,)).fetchall()
+        return [Span(*row) for row in rows]
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keep a word for later, or forget it."""
+        with self._writing("keep a setting") as connection:
+            connection.execute("DELETE FROM setting WHERE name = ?", (name,))
+            if value is not None:
+                connection.execute("INSERT INTO setting (name, value) VALUES (?, ?)", (name, value))
+
+    def recall(self, name: str) -> str | None:
+        """Return what is kept under a name."""
+        with self._reading("read a setting") as connection:
+            row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon that stood at a time, and forget older ones: see shipper.ledger.Ledger."""
         with self._writing("read horizons", may_wait=True) as connection:
@@ -167,6 +202,19 @@ class State(Outbox):
         with self._writing(f"rename to {job.name}") as connection:
             self._registry.forget()
             return rename(connection, job, set(configured))
+
+    def move(self, before: str, after: str) -> None:
+        """Give all that belongs to a job to another name, which loses what it had."""
+        with self._writing(f"rename job {before} to {after}") as connection:
+            self._registry.forget()
+            forget(connection, after)
+            move(connection, before, after)
+
+    def forget(self, job: str) -> None:
+        """Drop all that belongs to a job."""
+        with self._writing(f"forget job {job}") as connection:
+            self._registry.forget()
+            forget(connection, job)
 
 
 def _reshaping(job: str, progress: Progress) -> tuple[object, ...]:

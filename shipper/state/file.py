@@ -41,9 +41,8 @@ class StateFile:
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)
             self._registry = Registry(self._connection)
-            (self._revision,) = self._connection.execute(
-                "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
-            ).fetchone()
+            newest = "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
+            self._revision: int = self._connection.execute(newest).fetchone()[0]
             opened.pop_all()  # all went well: they stay open
 
     def __enter__(self) -> Self:
@@ -69,6 +68,11 @@ class StateFile:
             with self._mutex, translated("commit what was captured"):
                 self._gathering -= 1
                 self._commit()
+
+    @property
+    def revision(self) -> int:
+        """Return the newest revision of a total."""
+        return self._revision
 
     def announce(self, address: str) -> None:
         """Let others know where this process can be asked."""

@@ -118,7 +118,20 @@ def rename(connection: sqlite3.Connection, job: Job, configured: set[str]) -> st
     twins: list[str] = [name for (name,) in connection.execute(_TWIN, identity) if name not in configured]
     if not twins:
         return None
+    move(connection, twins[0], job.name)
+    return twins[0]
+
+
+def move(connection: sqlite3.Connection, before: str, after: str) -> None:
+    """Give all that belongs to a job to another name, which has nothing."""
     connection.execute("PRAGMA defer_foreign_keys = ON")
     for table in _NAMES:
-        connection.execute(f"UPDATE {table} SET job = ? WHERE job = ?", (job.name, twins[0]))
-    return twins[0]
+        connection.execute(f"UPDATE {table} SET job = ? WHERE job = ?", (after, before))
+
+
+def forget(connection: sqlite3.Connection, job: str) -> None:
+    """Drop all that belongs to a job."""
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute("DELETE FROM total WHERE series IN (SELECT id FROM series WHERE job = ?)", (job,))
+    for table in _NAMES:
+        connection.execute(f"DELETE FROM {table} WHERE job = ?", (job,))

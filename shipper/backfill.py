@@ -1,0 +1,104 @@
+"""Core. A recount that somebody asks for: whole slots of any time that Graphite can show, pruned or never counted.
+
+Strategy: what is counted again must be whole, for the total takes the place of what stands there. So the span grows to
+whole slots of the archive that receives them; where it cuts what was pruned together, to all of that, since it may be
+merged into one slot of a coarser archive; and it leaves alone whatever the table may not hold any more.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from shipper.fold import Folded, fold, shown
+from shipper.ledger import Done, Ledger
+from shipper.model import Cause, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.record import replace
+from shipper.recount import rows_of_slots
+from shipper.retention import enclosing, floor
+from shipper.scan import Captured, Source, scan
+
+
+class Limits(NamedTuple):
+    """What can be counted again of a job."""
+
+    shows: Span
+    """The buckets that Graphite can show."""
+    pruned: Sequence[Span]
+    unit: int
+    """How much is pruned together, seconds."""
+    oldest: int | None
+    """The time of the table's oldest row, where rows before it may have been purged."""
+
+
+def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
+    """Return the whole slots that hold a span, None where none of it can be counted again."""
+    bucket, (shows, pruned, unit, oldest) = job.query.bucket, limits
+    start, end = floor(max(span.start, shows.start), bucket), _ceil(min(span.end, shows.end), bucket)
+    if start >= end:
+        return None
+    start, end = enclosing(job.archives, start, now).start, _end(job, end - bucket, now)
+    if any(one.start < start < one.end for one in pruned):
+        start = floor(start, unit)
+    if any(one.start < end < one.end for one in pruned):
+        end = _ceil(end, unit)
+    # what can be shown ends somewhere, and so do the rows of the table: slots that are not whole stay as they are
+    if start < shows.start:
+        start = _ceil(shows.start, unit)
+    if oldest is not None and start <= oldest:
+        is_pruned = any(oldest in one for one in pruned)
+        start = _ceil(oldest + 1, unit) if is_pruned else _end(job, floor(oldest, bucket), now)
+    return Span(start, end) if start < end else None
+
+
+def pieces(span: Span, unit: int) -> Iterator[Span]:
+    """Divide a span into what is counted in one transaction: an hour, or a unit where that is longer."""
+    length = max(unit, 3600 // unit * unit)
+    start = span.start
+    while start < span.end:
+        end = min(floor(start, length) + length, span.end)
+        yield Span(start, end)
+        start = end
+
+
+def backfill(
+    job: Job,
+    span: Span,
+    windows: Iterable[Window],
+    horizon: Observation,
+    progress: Progress,
+    *,
+    source: Source,
+    ledger: Ledger,
+    moment: Moment,
+) -> Iterator[Captured | None]:
+    """Count whole slots again, whose rows are in these windows up to captured; yield None while reading."""
+    places = shown(job, now=moment.now, source_time=horizon.time)
+    folded, low = Folded(), None
+    for rows in _read(job, span, windows, source, ledger):
+        fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
+        yield None
+    if job.query.time is not None:
+        low = min((window.after for window in windows), default=None)
+
+    shows = {Cause.FUTURE: Span(span.start, min(span.end, places.end)), Cause.TOO_LATE: span}
+    closes = Span(span.start, min(span.end, progress.closed_until)) if job.zeros is not None else None
+    done = Done({}, seen_from=low, shows=shows)
+    tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment, closes=closes, is_asked=True)
+    yield Captured(None, folded.rows, tally, is_rest=False)
+
+
+def _read(job: Job, span: Span, windows: Iterable[Window], source: Source, ledger: Ledger) -> Iterator[list[Row]]:
+    if job.query.time is None:
+        yield from rows_of_slots(job, span, source=source, ledger=ledger)
+        return
+    for window in windows:
+        for _, rows in scan(job, window.after, window.upto, source=source, span=span):
+            yield rows
+
+
+def _end(job: Job, bucket: int, now: int) -> int:
+    """Return where the slot ends that a bucket is in, or the bucket, where that is longer."""
+    return max(bucket + job.query.bucket, enclosing(job.archives, bucket, now).end)
+
+
+def _ceil(time: int, length: int) -> int:
+    return -(-time // length) * length

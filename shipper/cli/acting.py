@@ -1,0 +1,84 @@
+"""Shell. How commands change something: the plan is shown, and done once somebody says so.
+
+The running service does it, asked at its control socket; where none runs the command does, holding the state.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+from shipper.cli.output import show_json
+from shipper.cli.progress import Progress
+
+SILENCE_SECONDS = 600.0  # the longest between two words of the service: a piece of a backfill, with time-outs
+
+Facts = Mapping[str, Any]
+
+
+class _Actor(Protocol):
+    """Who does it."""
+
+    def __call__(self, half: str, arguments: Facts) -> Facts:
+        """Do one half of the operation, and return what it says."""
+
+
+def act(
+    file: str,
+    operation: str,
+    arguments: Facts,
+    *,
+    show: Callable[[Facts], Sequence[str]],
+    done: Callable[[Facts], str],
+    output: str,
+    is_sure: bool,
+) -> None:
+    """Show the plan of an operation, ask, do it and say what is done.
+
+    Raises:
+        ShipperError: it cannot be done, or was not done to its end.
+    """
+    progress = Progress()
+    with _actor(file, progress) as actor:
+        plan = actor("plan", {"operation": operation, "arguments": arguments})
+        for line in show(plan["facts"]):
+            click.echo(line, err=output == "json")
+        _confirm(is_sure=is_sure)
+        with progress:
+            result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
+    if output == "json":
+        show_json({"plan": plan["facts"], "done": result})
+    else:
+        click.echo(done(result))
+    if not result["is_delivered"]:
+        click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)
+
+
+@contextmanager
+def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
+    from shipper import journal, operations
+    from shipper.config import load
+    from shipper.control import ask
+    from shipper.state.lock import holder
+
+    held = holder(str(load(file, with_credentials=False).state.path))
+    if held is not None and held.address is not None:
+        address = held.address
+        yield lambda half, arguments: ask(address, half, arguments, timeout=SILENCE_SECONDS, tell=progress.tell)
+        return
+    journal.start(as_json=False)
+    halves = {"plan": operations.plan, "carry out": operations.carry_out}
+    with operations.alone(load(file), progress.tell) as doing:
+        yield lambda half, arguments: halves[half](doing, arguments)
+
+
+def _confirm(*, is_sure: bool) -> None:
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this changes something, and there is no terminal to ask: say --yes.")
+    if not click.confirm("Do it?", err=True):
+        click.echo("nothing was changed", err=True)
+        sys.exit(1)

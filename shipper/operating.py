@@ -1,0 +1,53 @@
+"""Shell. Operations while the service runs: beside its captures and deliveries, and never beside a reload."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from shipper.delivery import Delivery
+from shipper.errors import StateBusy
+from shipper.operations.doing import Doing, locked_worker
+from shipper.pipeline import Pipeline
+from shipper.worker import Worker
+
+DELIVER_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+
+
+class Operator:
+    """Does what is asked at the control socket. For several threads."""
+
+    def __init__(self, pipeline: Pipeline, delivery: Delivery, reloading: threading.Lock) -> None:
+        """Reloading is held while a configuration takes another's place."""
+        self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
+        self._stopping = threading.Event()
+
+    def doing(self, tell: Callable[[Mapping[str, Any]], None]) -> Doing:
+        """Return how an operation is done here."""
+        return Doing(self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver)
+
+    def stop(self) -> None:
+        """Have what is under way end soon."""
+        self._stopping.set()
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[Worker]:
+        with self._reloading:
+            self._pause(0.0)
+            with locked_worker(self._pipeline, name) as worker:
+                yield worker
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise StateBusy("operate: the service stops", hint="Give the command again when it runs, or as it is now.")
+
+    def _deliver(self) -> bool:
+        """Wait for the courier, as long as Carbon answers."""
+        revision, deadline = self._pipeline.state.revision, time.monotonic() + DELIVER_SECONDS
+        while not (is_done := self._pipeline.courier.has_delivered(revision)):
+            if self._delivery.trouble.error is not None or time.monotonic() > deadline:
+                break
+            self._pause(LOOK_SECONDS)
+        return is_done

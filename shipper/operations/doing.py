@@ -1,0 +1,105 @@
+"""Shell. What every operation needs of whoever does it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from shipper.errors import ConfigError, ShipperError, StateBusy
+from shipper.model import Care, Moment, Observation, Progress
+from shipper.pipeline import Pipeline
+from shipper.reset import check
+from shipper.seen import Seen
+from shipper.shape import shape_of
+from shipper.worker import Worker
+
+
+class Plan(NamedTuple):
+    """What an operation will do."""
+
+    facts: Mapping[str, Any]
+    """For people, and for programs: JSON values; times are epoch seconds."""
+    arguments: Mapping[str, Any]
+    """For carrying it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How an operation is done."""
+
+    pipeline: Pipeline
+    locked: Callable[[str], AbstractContextManager[Worker]]
+    """Gives the worker of a job, which captures nothing within."""
+    tell: Callable[[Mapping[str, Any]], None]
+    """Tells how far it is; may raise, as `pause` does, when it is to end early."""
+    pause: Callable[[float], None]
+    """Waits for so many seconds."""
+    deliver: Callable[[], bool]
+    """Waits until all is delivered that can be now, and returns whether Carbon has all."""
+
+
+class Standpoint(NamedTuple):
+    """Where a job that is not in the midst of anything stands."""
+
+    worker: Worker
+    progress: Progress
+    horizon: Observation
+    """An observation of now: it has not settled."""
+    moment: Moment
+
+
+@contextmanager
+def locked_worker(pipeline: Pipeline, name: str) -> Iterator[Worker]:
+    """Give the worker of a job, which captures nothing within.
+
+    Raises:
+        ConfigError: there is no such job, or it cannot run as it is.
+        StateBusy: a capture does not end in time.
+    """
+    if name in pipeline.held:
+        raise pipeline.held[name]
+    worker = pipeline.workers.get(name)
+    if worker is None:
+        raise ConfigError(
+            f"choose a job: there is no {name!r} in {pipeline.config.file}",
+            hint=f"There are: {', '.join(pipeline.config.jobs)}.",
+        )
+    with worker.paused():
+        yield worker
+
+
+def written(at: int) -> str:
+    """Write a time, epoch seconds, so that commands can read it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def standpoint(doing: Doing, worker: Worker) -> Standpoint:
+    """Look where a paused job stands.
+
+    Raises:
+        ShipperError: it has not begun, or has something to do first.
+        SourceUnavailable: its source does not answer.
+        SourceReset: the table went back.
+        TransientError: the clocks differ.
+    """
+    pipeline, job = doing.pipeline, worker.job
+    progress = pipeline.state.progress(job.name)
+    if progress is None:
+        raise ShipperError(
+            f"job {job.name} has not begun", hint="Its `start` says where it begins; `shipper once` lets it."
+        )
+    worker.prepare()
+    job = worker.job
+    if progress.shape != shape_of(job) or progress.recount_from is not None:
+        raise StateBusy(
+            f"job {job.name} is about to count slots again, because it is new or was changed",
+            hint="Try again after its next tick, or let it: `shipper once`.",
+        )
+    horizon = worker.source.observe(job.query)
+    max_skew = pipeline.config.sources[job.source].max_skew
+    pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
+    ledger, seen = pipeline.state, Seen(worker.source)
+    for _ in check(job, horizon, progress, seen=seen, ledger=ledger, care=Care(reset="hold")):
+        pass  # what is not held against the table the next capture tells
+    return Standpoint(worker, progress, horizon, worker.moment)

@@ -1,0 +1,113 @@
+"""Core. Where a job goes on that is to leave rows out: forward only, and with whole slots.
+
+Strategy: as a new job begins. The slot in which it goes on is counted whole, rows that it passes included, for what it
+sends takes the place of what stands there; a job without a time column puts the rows until its next whole bucket into
+that. Slots between stay as they are: no zeros say that somebody has looked.
+"""
+
+from typing import NamedTuple
+
+from shipper.errors import ShipperError
+from shipper.model import ALWAYS, Job, Observation, Progress, Span, Window
+from shipper.retention import floor, placed
+from shipper.scan import Source
+from shipper.window import next_window
+
+_BACK = "What was counted stays: `--back DURATION` and `shipper backfill` count it again."
+
+
+class Target(NamedTuple):
+    """Where a job is to go on."""
+
+    captured: int
+    slot: int | None
+    """The first slot that is counted again, whole, and so are all after it; None for a job without a time column."""
+    not_before: int
+    """The first bucket of a job without a time column."""
+
+
+def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
+    """Go on behind an id: its rows up to that are passed.
+
+    Raises:
+        ShipperError: the job cannot go there.
+    """
+    if job.revisit is not None:
+        raise ShipperError(
+            f"move job {job.name}: an id says nothing of rows that are completed later",
+            hint="Give a time, or `end`.",
+        )
+    if upto > horizon.id:
+        raise ShipperError(
+            f"move job {job.name}: {upto} is beyond the largest id of {job.query.table}, {horizon.id}",
+            hint="Give an id that the table holds, a time, or `end`.",
+        )
+    if upto <= progress.captured:
+        raise ShipperError(f"move job {job.name}: rows up to {progress.captured} are counted already", hint=_BACK)
+    if job.query.time is None:
+        return _timeless(job, upto, horizon)
+    begins = _time_at(job, Window(max(progress.captured, upto - job.chunk), upto), source)
+    return _timed(job, upto, horizon.time if begins is None else begins, now)
+
+
+def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
+    """Go on with the slot that holds a time: rows that have come, but for those of it and later, are passed.
+
+    Raises:
+        ShipperError: the job cannot go there.
+    """
+    if time > horizon.time:
+        raise ShipperError(f"move job {job.name}: that is in the future of its source", hint="Give `end`.")
+    if job.query.time is None or job.query.sql is not None:
+        raise ShipperError(
+            f"move job {job.name}: times of single rows are not known of it", hint="Give an id, or `end`."
+        )
+    if time < progress.complete_until - (job.revisit or 0):
+        raise ShipperError(f"move job {job.name}: rows of then are counted already", hint=_BACK)
+    target = _timed(job, progress.captured, time, now)
+    if job.revisit is not None:  # the time is its guide: it looks at no row of before
+        return target
+    span = Span(time if target.slot is None else target.slot, ALWAYS.end)
+    return target._replace(captured=_before(job, span, progress.captured, horizon.id, source))
+
+
+def by_end(job: Job, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
+    """Go on with what comes from now on; rows in flight come from now on, too."""
+    if job.query.time is not None and job.revisit is not None:
+        return _timed(job, progress.captured, horizon.time, now)
+    upto = horizon.id
+    if upto > progress.captured and source.unguarded(job.query) is None:
+        in_flight = source.evidence(job.query, Window(max(progress.captured, upto - job.chunk), upto)).in_flight
+        upto = min(in_flight, default=upto + 1) - 1
+    if job.query.time is None:
+        return _timeless(job, upto, horizon)
+    return _timed(job, upto, horizon.time, now)
+
+
+def _timeless(job: Job, upto: int, horizon: Observation) -> Target:
+    return Target(upto, None, (horizon.time // job.query.bucket + 1) * job.query.bucket)
+
+
+def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
+    place = placed(job.archives, floor(begins, job.query.bucket), now)
+    return Target(upto, place and place[0], 0)
+
+
+def _time_at(job: Job, window: Window, source: Source) -> int | None:
+    """Return the time of the last row of a window."""
+    if job.query.sql is None:
+        return source.newest(job.query, window.upto)[1]
+    return max((row.bucket for row in source.read(job.query, window) if row.bucket is not None), default=None)
+
+
+def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:
+    """Return the id below the first row of a span; upto where there is none."""
+    first = None
+    while after < upto:
+        window = next_window(after, upto, chunk=job.chunk, first=first)
+        found = source.first_in(job.query, window, span)
+        if found is not None:
+            return found - 1
+        after = window.upto
+        first = source.first_id(job.query, after, upto) if after < upto else None
+    return upto
