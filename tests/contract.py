@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 from builders import query
 
+from shipper import search
 from shipper.errors import DeliveryFailed, QueryRefused
 from shipper.model import (
     COUNT,
@@ -31,7 +32,7 @@ FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
 
 
-class Table(Source, Protocol):
+class Table(Source, search.Source, Protocol):
     """An audit_trail somewhere, seen from both sides."""
 
     def insert(
@@ -223,6 +224,20 @@ class SourceContract:
         asked = query(where=(Condition("action", "in", ("nothing",)),))
 
         assert table.first_in(asked, Window(0, 9), span, open_above=open_above) == expected
+
+    def test_times(self, table: Table) -> None:
+        """The times of a window's rows are known whatever the conditions, wide enough where clocks go back."""
+        for number, created in enumerate((None, "2026-11-01 00:00:07", "2026-11-01 00:01:00.5", None), start=1):
+            table.insert(number, created, "login")
+        asked = query(where=(Condition("action", "in", ("nothing",)),))
+
+        assert table.times(asked, Window(0, 9)) == Span(NOVEMBER + 7, NOVEMBER + 61)
+        assert table.times(asked, Window(2, 3)) == Span(NOVEMBER + 60, NOVEMBER + 61)
+        assert table.times(asked, Window(3, 9)) is None
+        there = table.times(query(zone="Europe/Berlin"), Window(0, 9))
+        assert there is not None
+        assert there.start <= NOVEMBER + 7 - 3600
+        assert there.end >= NOVEMBER + 61 - 3600
 
     def test_checksum(self, table: Table) -> None:
         """A checksum knows ids from others, holes or not; those of two windows make that of both."""

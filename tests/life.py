@@ -7,10 +7,13 @@ from typing import Any
 from builders import NOW, horizon, job
 from fakes import FakeSource, WhisperCarbon
 
+from shipper.backfill import Limits, backfill, pieces, widened
 from shipper.capture import capture
 from shipper.courier import Courier
-from shipper.model import Archive, Care, Job
+from shipper.fold import shown
+from shipper.model import Archive, Care, Job, Moment, Span
 from shipper.scan import Noticed
+from shipper.search import chunks, windows_in
 from shipper.state import State
 
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
@@ -50,10 +53,34 @@ class Life:
             upto = horizon(self.source.observe(wanted.query).id, time=self.now)
             steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, care=self.care)
             self.noticed += [step for step in steps if isinstance(step, Noticed)]
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Deliver all there is, until it is proven."""
         courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=())
         while courier.step(now=self.now, clock=0.0):
             pass
         self.carbon.flush()
+
+    def limits(self, wanted: Job, *, unit: int = 3600, oldest: int | None = None) -> Limits:
+        """Say what can be counted again of a job."""
+        shows = shown(wanted, now=self.now, source_time=self.now)
+        return Limits(shows, self.state.pruned(wanted.name), unit, oldest)
+
+    def backfill(self, wanted: Job, *spans: Span) -> None:
+        """Count spans again, in whole slots, as the operation does."""
+        progress = self.state.progress(wanted.name)
+        assert progress is not None
+        is_timed, upto = wanted.query.time is not None, progress.captured
+        found = [one for one in chunks(wanted, 0, upto, source=self.source) if one] if is_timed else []
+        moment, seen = Moment(self.now), horizon(upto, time=self.now)
+        limits = self.limits(wanted)
+        for span in spans:
+            whole = widened(wanted, span, limits, now=self.now)
+            assert whole is not None
+            for piece in pieces(whole, limits.unit):
+                windows, source, ledger = windows_in(found, piece), self.source, self.state
+                list(backfill(wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=moment))
 
     def sums(self) -> dict[str, int]:
         """Add up each series as Graphite has it."""

@@ -1,0 +1,130 @@
+"""A job that passes rows: forward only, with whole slots, and no zeros for what nobody has looked at."""
+
+from dataclasses import replace
+
+import pytest
+from builders import horizon
+from life import Life, wanted
+
+from shipper.errors import ShipperError
+from shipper.model import Job
+from shipper.seek import Target, by_end, by_id, by_time
+
+HOUR, DAY = 3600, 86400
+QUIET = wanted(zeros=DAY)
+TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")
+REVISITED = wanted(revisit=900)
+
+
+def target(life: Life, job: Job, to: int | str) -> Target:
+    """Find where a job goes on: behind an id, with the slot of so many seconds ago ("-60"), or at the "end"."""
+    progress = life.state.progress(job.name)
+    assert progress is not None
+    upto = horizon(life.source.observe(job.query).id, time=life.now)
+    if isinstance(to, int):
+        return by_id(job, to, progress, upto, source=life.source, now=life.now)
+    if to == "end":
+        return by_end(job, progress, upto, source=life.source, now=life.now)
+    return by_time(job, life.now + int(to), progress, upto, source=life.source, now=life.now)
+
+
+def move(life: Life, job: Job, to: int | str) -> None:
+    """Let a job go on elsewhere, and ship."""
+    life.state.seek(job.name, target(life, job, to))
+    life.ship(job)
+
+
+@pytest.fixture
+def behind(life: Life) -> Life:
+    """Have two hours of rows that no job has counted: ids 6 to 9, one of them two minutes before the end."""
+    for job in (QUIET, TICKS):
+        life.ship(job)
+    life.now += 2 * HOUR
+    life.insert((HOUR, "login", "ok"), (HOUR - 10, "login", "ok"), (120, "login", "ok"), (0, "login", "ok"))
+    return life
+
+
+def bars(life: Life, path: str = "events.login.count") -> dict[int, int]:
+    """Return the minutes of a series that came since NOW, as minutes before the end."""
+    return {(ago + 2 * HOUR) // 60: value for ago, value in life.minutes(path).items() if ago < 0}
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [(6, {60: 2, 2: 1, 0: 1}), (7, {60: 2, 2: 1, 0: 1}), (8, {2: 1, 0: 1}), ("-120", {2: 1, 0: 1}), ("end", {0: 1})],
+)
+def test_rows_are_passed(behind: Life, to: int | str, expected: dict[int, int]) -> None:
+    """What is passed is not counted, but for the slot in which it goes on, which is whole; nothing says zero for it.
+
+    Mutants: count the border slot from the id on; close the buckets that are passed.
+    """
+    move(behind, QUIET, to)
+
+    assert {minute: rows for minute, rows in bars(behind).items() if rows} == expected
+    assert min(bars(behind), default=0) == 0
+    assert max(bars(behind)) == max(expected)
+    assert behind.state.progress("events").captured == 9  # type: ignore[union-attr] # it has begun
+
+
+def test_goes_on_as_usual(behind: Life) -> None:
+    """The next rows are counted once, zeros come again, and the watermark follows.
+
+    Mutant: leave the watermark to the next row.
+    """
+    behind.state.seek("events", target(behind, QUIET, "end"))
+    behind.deliver()
+    assert behind.state.position("events").watermark == 9  # type: ignore[union-attr] # it has begun
+    behind.now += 300
+    behind.insert((60, "login", "ok"))
+    behind.ship(QUIET)
+
+    assert bars(behind) == {0: 1, -1: 0, -2: 0, -3: 0, -4: 1}
+
+
+def test_ticks(behind: Life) -> None:
+    """A job without a time passes rows, and its next whole bucket has all that follow. Mutant: fill the bucket at hand."""
+    before = behind.sums()
+    behind.state.seek("ticks", target(behind, TICKS, "end"))
+    behind.insert((0, "login", "ok"))
+    behind.now += 10
+    behind.ship(TICKS)
+
+    assert behind.sums()["ticks.login.count"] == before["ticks.login.count"] + 1
+    assert {minute for minute, rows in bars(behind, "ticks.login.count").items() if rows} == {-1}
+
+
+def test_rows_in_flight_come_later(behind: Life) -> None:
+    """The end is below a row in flight: it comes from now on, too. Mutant: end at the largest id."""
+    behind.source.begin(10, behind.created(0), "login")
+    behind.insert((0, "gone", "ok"))
+    behind.source.rows[-1]["id"] = 11
+
+    assert target(behind, QUIET, "end").captured == 9
+
+
+def test_revisited_rows(life: Life) -> None:
+    """A job that looks at rows by their time passes them by it, and by no id. Mutant: look since the last cycle."""
+    life.ship(REVISITED)
+    life.now += 2 * HOUR
+    life.insert((HOUR, "login", "ok"), (60, "login", "ok"))
+    with pytest.raises(ShipperError, match="says nothing of rows that are completed later"):
+        target(life, REVISITED, 6)
+    move(life, REVISITED, "-120")
+
+    assert {minute: rows for minute, rows in bars(life).items() if rows} == {1: 1}
+
+
+@pytest.mark.parametrize(
+    ("job", "to", "expected"),
+    [
+        (QUIET, 5, "rows up to 5 are counted already"),
+        (QUIET, 10, "10 is beyond the largest id of audit_trail, 9"),
+        (QUIET, f"-{3 * HOUR}", "rows of then are counted already"),
+        (QUIET, "60", "in the future"),
+        (TICKS, "-60", "times of single rows are not known"),
+    ],
+)
+def test_refused(behind: Life, job: Job, to: int | str, expected: str) -> None:
+    """It goes forward only, and not beyond the end."""
+    with pytest.raises(ShipperError, match=expected):
+        target(behind, job, to)
