@@ -1,5 +1,6 @@
 """A table, a state, a Carbon, and the time, in one process: what tests of the core live through."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from shipper.capture import capture
 from shipper.courier import Courier
 from shipper.fold import shown
 from shipper.model import Archive, Care, Job, Moment, Span
-from shipper.scan import Noticed
+from shipper.scan import Captured, Noticed
 from shipper.search import chunks, windows_in
 from shipper.state import State
 
+UNIT = 3600
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
 
 
@@ -62,25 +64,10 @@ class Life:
             pass
         self.carbon.flush()
 
-    def limits(self, wanted: Job, *, unit: int = 3600, oldest: int | None = None) -> Limits:
-        """Say what can be counted again of a job."""
-        shows = shown(wanted, now=self.now, source_time=self.now)
-        return Limits(shows, self.state.pruned(wanted.name), unit, oldest)
-
     def backfill(self, wanted: Job, *spans: Span) -> None:
-        """Count spans again, in whole slots, as the operation does."""
-        progress = self.state.progress(wanted.name)
-        assert progress is not None
-        is_timed, upto = wanted.query.time is not None, progress.captured
-        found = [one for one in chunks(wanted, 0, upto, source=self.source) if one] if is_timed else []
-        moment, seen = Moment(self.now), horizon(upto, time=self.now)
-        limits = self.limits(wanted)
+        """Count spans again."""
         for span in spans:
-            whole = widened(wanted, span, limits, now=self.now)
-            assert whole is not None
-            for piece in pieces(whole, limits.unit):
-                windows, source, ledger = windows_in(found, piece), self.source, self.state
-                list(backfill(wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=moment))
+            list(count_again(wanted, span, source=self.source, ledger=self.state, now=self.now))
 
     def sums(self) -> dict[str, int]:
         """Add up each series as Graphite has it."""
@@ -105,3 +92,15 @@ class Life:
 def wanted(**changed: Any) -> Job:
     """Build the job that tests begin with."""
     return job(archives=ARCHIVES, **changed)
+
+
+def count_again(wanted: Job, span: Span, *, source: Any, ledger: Any, now: int) -> Iterator[Captured | None]:
+    """Count a span again, in whole slots, piece by piece, as the operation does."""
+    progress = ledger.progress(wanted.name)
+    is_timed, upto = wanted.query.time is not None, progress.captured
+    found = [one for one in chunks(wanted, 0, upto, source=source) if one] if is_timed else []
+    limits = Limits(shown(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, oldest=None)
+    whole = widened(wanted, span, limits, now=now)
+    for piece in pieces(whole, UNIT) if whole else ():
+        windows, seen = windows_in(found, piece), horizon(upto, time=now)
+        yield from backfill(wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Moment(now))

@@ -82,7 +82,7 @@ def test_goes_on_as_usual(behind: Life) -> None:
 
 
 def test_ticks(behind: Life) -> None:
-    """A job without a time passes rows, and its next whole bucket has all that follow. Mutant: fill the bucket at hand."""
+    """A job without a time passes rows, and its next whole bucket has the rest. Mutant: fill the one at hand."""
     before = behind.sums()
     behind.state.seek("ticks", target(behind, TICKS, "end"))
     behind.insert((0, "login", "ok"))
