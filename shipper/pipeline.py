@@ -80,7 +80,7 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
         StateBusy: another shipper holds the state.
         ConfigError: there is no such job, or no such credentials.
     """
-    jobs = [job for name in names for job in _named(config, name)] or list(config.jobs.values())
+    jobs = [job for name in names for job in named(config, name)] or list(config.jobs.values())
     with ExitStack() as stack:
         state, clocks = stack.enter_context(State(config.state.path)), Clocks()
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
@@ -232,7 +232,7 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
     replay = graphite.replay if graphite.proof == "replay" else []
     sent = shifted(state.take_sent(), time.monotonic() - time.time())
-    reader = open_readback(config)
+    reader = open_readback(config) if graphite.proof == "readback" else None
     # a wall clock that was set back meanwhile must not put a replay off
     latest = time.monotonic() + max(replay, default=0)
     stage = len(replay) - 1
@@ -244,7 +244,7 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     )
 
 
-def _named(config: Config, name: str) -> list[Job]:
+def named(config: Config, name: str) -> list[Job]:
     """Return the job of a name, or those that it is on several sources."""
     found = [job for job in config.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
     if not found:

@@ -29,9 +29,6 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     if parsed.graphite.proof == "readback" and parsed.graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
         yield Problem(("graphite", "proof"), "nobody to read back from", remedy)
-    if parsed.graphite.proof != "readback" and parsed.graphite.render_url is not None:
-        remedy = 'Write proof = "readback", or leave it out.'
-        yield Problem(("graphite", "render_url"), "render_url has no effect", remedy)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.recheck is not None and source.recheck > parsed.state.keep:

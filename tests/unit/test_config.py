@@ -67,7 +67,6 @@ def test_load(tmp_path: Path) -> None:
     ("old", "new", "line", "message", "remedy"),
     [
         ('prefix = "audit"', 'proof = "readback"', 2, "nobody to read back from", "render_url"),
-        ('prefix = "audit"', 'render_url = "http://g"', 2, "render_url has no effect", 'proof = "readback"'),
         ('prefix = "audit"', 'render_url = "graphite"', 2, '"graphite" is not an address', "http://"),
         ('prefix = "audit"', 'render_url = "http://a:b@g"', 2, "render_url holds a password", "without one"),
         (URL, f'{URL}\nrecheck = "3d"', 7, "recheck is longer than keep of [state]", "172800 s"),
