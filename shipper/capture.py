@@ -15,7 +15,7 @@ from shipper.recheck import recheck
 from shipper.record import add, close
 from shipper.recount import recount, repair
 from shipper.reset import check
-from shipper.retention import floor, placed
+from shipper.retention import after, floor, placed
 from shipper.revisit import revisit
 from shipper.scan import Captured, Noticed, Source, walk_back
 from shipper.seen import Seen
@@ -155,6 +155,7 @@ def begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
         low=low,
         shape=shape_of(job),
         places=places_of(job),
+        since=not_before if job.query.time is None else recount_from or floor(begins or 0, length),
     )
 
 
@@ -192,9 +193,11 @@ def _reshaped(
     low = progress.low
     if job.revisit is not None:
         low = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source, open_above=0)
+    whole = after(horizon.time, length) if since is None else since
     changed = progress._replace(
-        not_before=(horizon.time // length + 1) * length if is_known else 0,
+        not_before=after(horizon.time, length) if is_known else 0,
         recount_from=progress.recount_from if since is None else since,
+        since=max(progress.since, whole) if is_known else progress.since,
         low=low,
         shape=shape_of(job),
         places=places_of(job),

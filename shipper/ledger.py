@@ -14,6 +14,7 @@ from shipper.model import (
     Job,
     Key,
     Measure,
+    Position,
     Progress,
     Reason,
     RecordedWindow,
@@ -139,8 +140,11 @@ class Ledger(Protocol):
     def distrust(self, job: str) -> None:
         """Remember that the table went back, until the job captures again or is reset."""
 
-    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
-        """Let the job go on from another id, with nothing known of the table; slots hold rows above low."""
+    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None, since: int) -> None:
+        """Let the job go on from another id, with nothing known of the table; slots hold rows above low.
+
+        Those from since on are whole, once recount_from is done.
+        """
 
     def horizon_at(self, job: str, time: int) -> int:
         """Return the newest horizon known to have stood at a time of the source, 0 when none is."""
@@ -169,6 +173,19 @@ class Slot(NamedTuple):
     step: int
     after: int
     upto: int
+
+
+class Book(NamedTuple):
+    """What is known of a job without its totals, all of one moment."""
+
+    position: Position
+    progress: Progress
+    names: list[Name]
+    """Of all series that it ever had."""
+    slots: list[Slot]
+    """Those in a span of time, in order."""
+    pruned: list[Span]
+    """What of that is no longer known."""
 
 
 class CountedUnshown(NamedTuple):

@@ -1,6 +1,6 @@
 """Core. The nouns; a value that exists is valid."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -305,6 +305,8 @@ class Progress(NamedTuple):
     places: str
     held_since: int | None = None
     """Since when a row in flight holds it up, by the source's clock, epoch seconds."""
+    since: int = 0
+    """Slots from here on hold all their rows, by the job's present shape; 0 where all do."""
 
 
 class Position(NamedTuple):
@@ -367,6 +369,20 @@ class Changed(NamedTuple):
     job: str
     path: str
     value: Value
+
+
+class Kept(NamedTuple):
+    """What Graphite holds of a series: a value for each step from start on, None where it holds nothing."""
+
+    start: int
+    step: int
+    values: Sequence[float | None]
+
+    def items(self) -> Iterator[tuple[int, float]]:
+        """Yield the slots that hold something, with their values."""
+        for number, value in enumerate(self.values):
+            if value is not None:
+                yield self.start + number * self.step, value
 
 
 class Standing(NamedTuple):

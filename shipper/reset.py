@@ -13,6 +13,7 @@ from typing import Literal
 from shipper.errors import SourceReset
 from shipper.ledger import Ledger
 from shipper.model import ALWAYS, Care, Fingerprint, Job, Observation, Progress, Span
+from shipper.retention import after
 from shipper.scan import Noticed, Source, timeless, walk_back
 from shipper.seen import Seen
 from shipper.shape import places_of
@@ -48,7 +49,7 @@ def check(
             'in the source, and start again: reset = "max" holds all rows there for captured, "zero" counts them anew.',
         )
     captured = horizon.id if care.reset == "max" else 0
-    _reset(job, captured, source=seen.source, ledger=ledger)
+    _reset(job, captured, horizon, source=seen.source, ledger=ledger)
     yield Noticed("source.reset", {"reason": reason, "before": progress.captured, "captured": captured})
     return True
 
@@ -70,11 +71,12 @@ def _verdict(known: Fingerprint, found: Fingerprint) -> Literal["same", "changed
     return "changed" if is_other_server or (found.rows and known.rows[0][0] not in times) else "same"
 
 
-def _reset(job: Job, captured: int, *, source: Source, ledger: Ledger) -> None:
+def _reset(job: Job, captured: int, horizon: Observation, *, source: Source, ledger: Ledger) -> None:
     """Let the job go on from another id; slots of event time still in state are to be counted again."""
     oldest, low = ledger.lowest(job.name, ALWAYS), captured
     if job.query.time is not None and captured:
         span = Span(oldest[0] if oldest else ALWAYS.start, ALWAYS.end)
         low = walk_back(job, captured, span, source=source, open_above=None if job.revisit is None else 0)
-    is_recounted = job.query.time is not None and oldest is not None
-    ledger.reset(job, captured, low=low, recount_from=oldest[0] if oldest and is_recounted else None)
+    recount_from = oldest[0] if oldest and job.query.time is not None else None
+    since = after(horizon.time, job.query.bucket) if recount_from is None else recount_from
+    ledger.reset(job, captured, low=low, recount_from=recount_from, since=since)

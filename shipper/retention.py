@@ -8,8 +8,9 @@ Only where a bucket is as long as the coarser archive's step, or longer, both ar
 may choose.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from shipper.model import Archive, Span
 
@@ -22,6 +23,44 @@ ROOM_SECONDS = 2 * 3600
 def floor(time: int, length: int) -> int:
     """Return the start of the slot or bucket of that length that holds time, epoch seconds."""
     return time - time % length
+
+
+def after(time: int, length: int) -> int:
+    """Return the start of the first slot or bucket of that length that begins after time."""
+    return floor(time, length) + length
+
+
+class Part(NamedTuple):
+    """A range of time for which one archive answers, in whole slots of its step."""
+
+    span: Span
+    step: int
+
+
+def parts(archives: Sequence[Archive], span: Span, now: int) -> list[Part]:
+    """Cut a range of time where archives end, oldest first, without the slots that are about to leave one."""
+    found, newest = [], span.end
+    for archive, coarser in pairwise([*archives, archives[-1]]):
+        oldest = now - archive.duration + EDGE_SECONDS
+        if archive is coarser:
+            oldest = oldest_shown(archives, now)
+        start = max(-(-span.start // archive.step) * archive.step, after(oldest, coarser.step))
+        end = floor(min(span.end, newest), archive.step)
+        if start < end:
+            found.append(Part(Span(start, end), archive.step))
+        newest = now - archive.duration - EDGE_SECONDS
+    return found[::-1]
+
+
+def without(part: Part, spans: Iterable[Span]) -> list[Part]:
+    """Return what is left of a part, in whole slots, when spans are taken out."""
+    left = [part.span]
+    for span in spans:
+        start, end = floor(span.start, part.step), -(-span.end // part.step) * part.step
+        pieces = [Span(one.start, min(one.end, start)) for one in left]
+        pieces += [Span(max(one.start, end), one.end) for one in left]
+        left = [piece for piece in pieces if piece.start < piece.end]
+    return [part._replace(span=one) for one in sorted(left, key=lambda one: one.start)]
 
 
 def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> bool:

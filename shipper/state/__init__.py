@@ -17,18 +17,14 @@ from shipper.state.keeping import forget, move, prune, rename
 from shipper.state.outbox import Outbox
 from shipper.state.recording import Recording
 from shipper.state.schema import NOW
-from shipper.state.standing import POSITION, position_of
+from shipper.state.standing import POSITION, PROGRESS, position_of, progress_of
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
     VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
 _RESHAPE = """
-    INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_PROGRESS = """
-    SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
-        shape, places, held_since
-    FROM watermark JOIN job USING (job) WHERE job = ?"""
+    INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low, since)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _LOWEST = """
     SELECT MIN(slot), (
         SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
@@ -57,11 +53,8 @@ class State(Outbox):
     def progress(self, job: str) -> Progress | None:
         """Return what the job goes on from: see shipper.ledger.Ledger."""
         with self._reading("read progress") as connection:
-            row = connection.execute(_PROGRESS, (job,)).fetchone()
-        if row is None:
-            return None
-        captured, complete_until, closed_until, not_before, recount_from, low, *others = row
-        return Progress(int(captured), complete_until, closed_until, not_before, recount_from, int(low), *others)
+            row = connection.execute(PROGRESS, (job,)).fetchone()
+        return progress_of(row) if row else None
 
     def begin(self, job: Job, progress: Progress) -> None:
         """Store a new job that stands at captured, delivered."""
@@ -127,10 +120,10 @@ class State(Outbox):
         with self._writing(f"distrust the table of job {job}", may_wait=True) as connection:
             rechecks.distrust(connection, job)
 
-    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None) -> None:
+    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None, since: int) -> None:
         """Let the job go on from another id: see shipper.ledger.Ledger."""
         with self._writing(f"reset job {job.name}", may_wait=True) as connection:
-            rechecks.reset(connection, job, captured, low, recount_from)
+            rechecks.reset(connection, job, captured=captured, low=low, recount_from=recount_from, since=since)
 
     def seek(self, job: str, target: Target) -> None:
         """Let a job go on elsewhere."""
@@ -219,4 +212,4 @@ class State(Outbox):
 
 def _reshaping(job: str, progress: Progress) -> tuple[object, ...]:
     instants = (progress.closed_until, progress.not_before, progress.recount_from)
-    return (job, progress.shape, progress.places, *instants, str(progress.low))
+    return (job, progress.shape, progress.places, *instants, str(progress.low), progress.since)

@@ -66,7 +66,7 @@ _RESET = (
     # the courier commits it once all that is in the totals is delivered
     "UPDATE watermark SET value = '0', captured = :captured WHERE job = :job",
     """
-    UPDATE job SET low = :low, held_since = NULL, recount_from = COALESCE(:recount_from, recount_from)
+    UPDATE job SET low = :low, held_since = NULL, recount_from = COALESCE(:recount_from, recount_from), since = :since
     WHERE job = :job""",
 )
 
@@ -200,9 +200,11 @@ def forget(connection: sqlite3.Connection, job: str) -> None:
     connection.execute(_FORGET_UNSHOWN, {"job": job})
 
 
-def reset(connection: sqlite3.Connection, job: Job, captured: int, low: int, recount_from: int | None) -> None:
+def reset(
+    connection: sqlite3.Connection, job: Job, *, captured: int, low: int, recount_from: int | None, since: int
+) -> None:
     """Forget what is known of a table by its ids: see shipper.ledger.Ledger."""
-    asked = _where(job) | {"captured": str(captured), "low": str(low), "recount_from": recount_from}
+    asked = _where(job) | {"captured": str(captured), "low": str(low), "recount_from": recount_from, "since": since}
     for statement in _RESET:
         connection.execute(statement, asked | {"job": job.name})
 

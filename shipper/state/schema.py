@@ -246,7 +246,14 @@ _VERSION_4 = (
     "ALTER TABLE history ADD COLUMN datapoints INTEGER",  # delivered for it since the one before
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = (
+    # slots from here on hold all their rows, epoch seconds: what is older may be half counted, or by another definition
+    "ALTER TABLE job ADD COLUMN since INTEGER NOT NULL DEFAULT 0",
+    # of what older versions counted nobody knows that
+    "UPDATE job SET since = (SELECT COALESCE(unixepoch(complete_until), 0) FROM watermark WHERE job = job.job)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
 
 

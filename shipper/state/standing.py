@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from shipper.model import Position, Standing
+from shipper.model import Position, Progress, Standing
 from shipper.state.schema import reader
 
 POSITION = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
+PROGRESS = """
+    SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
+        shape, places, held_since, since
+    FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
     WITH waiting (job, totals) AS (
         SELECT series.job, COUNT(*) FROM (
@@ -68,3 +72,9 @@ def position_of(row: Sequence[Any]) -> Position:
     """Read a row of POSITION."""
     source, table, identity, value, captured, complete_until, updated = row
     return Position(source, table, identity, int(value), int(captured), complete_until, updated)
+
+
+def progress_of(row: Sequence[Any]) -> Progress:
+    """Read a row of PROGRESS."""
+    captured, complete_until, closed_until, not_before, recount_from, low, *others = row
+    return Progress(int(captured), complete_until, closed_until, not_before, recount_from, int(low), *others)

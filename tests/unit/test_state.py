@@ -520,7 +520,7 @@ def test_version_1_becomes_current(path: str) -> None:
         connection.execute("INSERT INTO total VALUES (?, 60, 1, 7, 3, 1), (?, 60, 1, 8, 2, 0)", (NOW, NOW - 60))
         connection.execute("INSERT INTO sent VALUES (0, 2, 1, 1000, 2000, 0)")
     with State(path) as state:
-        assert state.progress("events") == Progress(9, NOW, NOW, 0, None, 9, "", "")
+        assert state.progress("events") == Progress(9, NOW, NOW, 0, None, 9, "", "", since=NOW)
         assert state.take_sent() == [Sent(0, 2, 1, 1000, 2000)]
         assert [waiting.totals for waiting in state.note(0).waiting] == [1]
         record(state, 9, 10, 9)
