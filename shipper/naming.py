@@ -4,7 +4,7 @@ Strategy: nearly always they are known, and one look says so for all groups toge
 cleans to a path has it; a later, different one gets a hash of its raw value behind it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from shipper.errors import BadMetric
@@ -30,6 +30,28 @@ def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: Ta
     if tally.nameless is None:
         tally.nameless = next((group for group in groups if paths[group] is None), None)
     return paths
+
+
+class Directory:
+    """The names of a job's series, to look up: it claims none."""
+
+    def __init__(self, job: Job, names: Iterable[Name]) -> None:
+        self._job = job
+        self._owners = {name.path: (name.group, name.measure.name) for name in names}
+        self._groups = {group for group, _ in self._owners.values()}
+
+    def paths(self, group: Group) -> list[str]:
+        """Return the path of each measure of a group: its own, or what it would have; none where Carbon could not."""
+        other = (OTHER,) * len(self._job.query.by)
+        if group not in self._groups and other in self._groups:
+            group = other
+        found: dict[str, str] = {}
+        for digits in HASH_DIGITS:
+            for path, _, measure in _names(self._job, group, digits):
+                if self._owners.get(path, (group, measure.name)) == (group, measure.name):
+                    found.setdefault(measure.name, path)
+        measures = [measure.name for measure in self._job.query.measures]
+        return [found[name] for name in measures] if len(found) == len(measures) else []
 
 
 def _named_anew(

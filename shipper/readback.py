@@ -4,7 +4,7 @@ It merges Carbon's cache with the files; a series that is new is known once its 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -12,8 +12,10 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from shipper.errors import ReadbackFailed
+from shipper.model import Kept, Span
 
 MOST_TARGETS = 900  # Django refuses a request of more than 1,000 fields
+MOST_POINTS = 200_000  # of one answer: 5 MB
 
 
 class Readback:
@@ -35,13 +37,27 @@ class Readback:
         """
         found: dict[str, float | None] = dict.fromkeys(paths)
         for first in range(0, len(paths), MOST_TARGETS):
-            for series in self._asked(paths[first : first + MOST_TARGETS], slot):
+            for series in self._asked(paths[first : first + MOST_TARGETS], Span(slot, slot + 1)):
                 found |= self._value(series, slot)
         return found
 
-    def _asked(self, paths: Sequence[str], slot: int) -> Sequence[Mapping[str, Any]]:
-        # `from` is exclusive; without noCache an answer may be a minute old
-        fields = [("format", "json"), ("noCache", "1"), ("from", str(slot - 1)), ("until", str(slot))]
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+        """Yield what Graphite holds of each path that it knows in a span of slots of step seconds.
+
+        The archive that covers the beginning of the span answers, in slots of its own step.
+
+        Raises:
+            ReadbackFailed: no answer, or one that is not to be understood.
+        """
+        most = max(1, min(MOST_TARGETS, MOST_POINTS * step // (span.end - span.start)))
+        for first in range(0, len(paths), most):
+            for series in self._asked(paths[first : first + most], Span(span.start, span.end - step + 1)):
+                yield self._kept(series, step)
+
+    def _asked(self, paths: Sequence[str], span: Span) -> Sequence[Mapping[str, Any]]:
+        # `from` is exclusive, `until` is not; without noCache an answer may be a minute old, and without maxDataPoints
+        # nothing is put together
+        fields = [("format", "json"), ("noCache", "1"), ("from", str(span.start - 1)), ("until", str(span.end - 1))]
         body = urlencode([*fields, *(("target", path) for path in paths)]).encode()
         try:
             with urlopen(Request(f"{self._url}/render", body), timeout=self._timeout) as answer:  # noqa: S310 - the configuration allows http and https only
@@ -59,6 +75,15 @@ class Readback:
             return {series["target"]: values.get(slot)}
         except (KeyError, TypeError, ValueError) as error:
             raise self._failure("its answer is not one of the render API") from error
+
+    def _kept(self, series: Mapping[str, Any], step: int) -> tuple[str, Kept]:
+        try:
+            times = [int(time) for _, time in series["datapoints"]]
+            values = [None if value is None else float(value) for value, _ in series["datapoints"]]
+            path = str(series["target"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._failure("its answer is not one of the render API") from error
+        return path, Kept(times[0] if times else 0, times[1] - times[0] if len(times) > 1 else step, values)
 
     def _failure(self, reason: str) -> ReadbackFailed:
         return ReadbackFailed(

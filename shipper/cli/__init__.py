@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import check, move, ownership, run, status
+from shipper.cli import check, move, ownership, proof, run, status
 from shipper.cli.output import complain
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
@@ -23,6 +23,7 @@ NOT_RUNNING = 3
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
     "Look": (status.status,),
+    "Prove": (proof.reconcile,),
     "Repair": (move.seek, move.backfill),
     "Set up": (check.check, check.grants, ownership.import_, ownership.rename, ownership.forget),
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from graphite_web import GraphiteWeb
 from harness import Shipper
 from servers import MariaDB
 
@@ -24,6 +25,19 @@ def carbon_cache(tmp_path: Path) -> Iterator[CarbonCache]:
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def graphite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CarbonCache, GraphiteWeb]]:
+    """Run a Carbon that keeps a value a minute, and an hour, and a graphite-web beside it; tests have own paths."""
+    root = tmp_path_factory.mktemp("carbon")
+    carbon = CarbonCache(root, retentions="1m:1d,1h:30d")
+    web = GraphiteWeb(tmp_path_factory.mktemp("web"), root=root)
+    carbon.start()
+    web.start()
+    yield carbon, web
+    web.stop()
+    carbon.close()
 
 
 @pytest.fixture

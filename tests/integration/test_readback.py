@@ -19,19 +19,6 @@ from shipper.readback import Readback
 HOUR = 3600
 
 
-@pytest.fixture(scope="module")
-def graphite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CarbonCache, GraphiteWeb]]:
-    """Run a Carbon, and a graphite-web beside it."""
-    root = tmp_path_factory.mktemp("carbon")
-    carbon = CarbonCache(root, retentions="1m:1d,1h:30d")
-    web = GraphiteWeb(tmp_path_factory.mktemp("web"), root=root)
-    carbon.start()
-    web.start()
-    yield carbon, web
-    web.stop()
-    carbon.close()
-
-
 class TestReadback:
     """Each test has paths of its own."""
 

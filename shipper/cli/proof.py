@@ -1,0 +1,127 @@
+"""Shell. Commands that prove that Graphite is right: `reconcile`."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shipper.cli import options
+from shipper.cli.output import show_json, show_table
+from shipper.cli.times import instant, shown
+
+if TYPE_CHECKING:
+    from shipper.difference import Difference
+    from shipper.reconcile import Reconciled
+
+REASONS = {
+    "not_whole": "are from before it has counted all rows",
+    "incomplete": "are not complete yet",
+    "too_old": "are older than what Graphite keeps",
+    "pruned": "are so old that it is not known any more which ids they hold",
+    "cut": "are cut by the end of one of Carbon's archives, where what comes late waits",
+}
+
+
+@click.command(short_help="Compare the sources with what Graphite holds.")
+@options.configured
+@options.output
+@options.utc
+@click.option(
+    "--from", "start", type=instant, metavar="TIME", help="From this slot on; a day before the end, if left out."
+)
+@click.option(
+    "--until", "end", type=instant, metavar="TIME", help="Up to this time; all that is complete, if left out."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many differences to show."
+)
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+def reconcile(file: str, output: str, jobs: tuple[str, ...], *, start: int | None, end: int | None, limit: int) -> None:
+    """Compare what the sources hold with what Graphite holds, slot by slot: 0 when all is equal, 1 when not.
+
+    Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing.
+    """
+    from shipper.config import load
+    from shipper.reconcile import reconcile as reconciled
+
+    if start is not None and end is not None and start >= end:
+        raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
+    found = list(reconciled(load(file), jobs, start, end))
+    different = sum(len(one.comparison.differences) for one in found if one.comparison)
+    if output == "json":
+        show_json({"is_equal": not different, "jobs": list(_documents(found, limit))})
+    else:
+        _show(found, limit)
+    for line in chain.from_iterable(map(_talk, found)):
+        click.echo(line, err=True)
+    if different > limit:
+        click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
+    sys.exit(1 if different else 0)
+
+
+def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:
+    for job, one, undelivered in ((one.job, one.comparison, one.undelivered) for one in found):
+        if one is None:
+            yield {"job": job, "has_begun": False}
+            continue
+        differences = sorted(one.differences)
+        yield {
+            "job": job,
+            "has_begun": True,
+            "parts": [{"from": span.start, "until": span.end, "step": step} for span, step in one.parts],
+            "equal": one.equal,
+            "different": len(differences),
+            "purged": one.purged,
+            "left_out": one.left_out,
+            "undelivered": undelivered,
+            "spans": [[span.start, span.end] for span in one.spans],
+            "differences": [_document(difference) for difference in differences[:limit]],
+        }
+        limit -= min(limit, len(differences))
+
+
+def _document(one: "Difference") -> dict[str, Any]:
+    source = one.source if one.source is None or isinstance(one.source, int) else float(one.source)
+    return {"slot": one.slot, "step": one.step, "series": one.path, "source": source, "graphite": one.graphite}
+
+
+def _show(found: Sequence["Reconciled"], limit: int) -> None:
+    differences = sorted(difference for one in found if one.comparison for difference in one.comparison.differences)
+    if differences[:limit]:
+        show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences[:limit]])
+        click.echo()
+    show_table(("JOB", "FROM", "UNTIL", "EQUAL", "DIFFERENT"), [_summary(one) for one in found])
+
+
+def _row(one: "Difference") -> tuple[str, ...]:
+    source = "-" if one.source is None else _number(float(one.source))
+    graphite = "missing" if one.graphite is None else _number(one.graphite)
+    return shown(one.slot), one.path, source, graphite, _number((one.graphite or 0.0) - float(one.source or 0))
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _summary(found: "Reconciled") -> tuple[str, ...]:
+    one = found.comparison
+    if one is None:
+        return found.job, "-", "-", "-", "-"
+    span = (shown(one.parts[0].span.start), shown(one.parts[-1].span.end)) if one.parts else ("-", "-")
+    return found.job, *span, str(one.equal), str(len(one.differences))
+
+
+def _talk(found: "Reconciled") -> Iterator[str]:
+    """Say what is to be known of it."""
+    one = found.comparison
+    if one is None:
+        yield f"{found.job}: has not begun: there is nothing to compare"
+        return
+    for reason, slots in one.left_out.items():
+        yield f"{found.job}: left out: {slots} slots {REASONS[reason]}"
+    if one.purged:
+        yield f"{found.job}: left out: {one.purged} values of a time whose rows the source no longer has"
+    if one.differences and found.undelivered:
+        yield f"{found.job}: rows of {found.undelivered} ids wait for Carbon: what differs may be on its way"

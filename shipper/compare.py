@@ -1,0 +1,152 @@
+"""Core. What a source holds beside what Graphite holds: the proof of the promise.
+
+Strategy: the totals in the state are no part of it. The rows up to captured are counted again, Graphite is asked for
+every series that the job ever had, and both are added up to slots of the archive that answers: that is the one which
+covers the beginning of what is asked, so time is cut where archives end.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from shipper.difference import Comparison, Counted, compare
+from shipper.fold import Folded, fold, total
+from shipper.ledger import Book, Name, Slot
+from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
+from shipper.naming import Directory
+from shipper.retention import Part, floor, oldest_shown, parts, without
+from shipper.scan import Source, scan, walk_back
+
+MOST_CELLS = 1_000_000  # are counted at once: 300 MB
+
+
+class Graphite(Protocol):
+    """Whoever says what Graphite holds."""
+
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+        """Yield what it holds of each path that it knows, in a span of slots of step seconds.
+
+        Raises:
+            ReadbackFailed: no answer.
+        """
+
+
+def compared(
+    job: Job, book: Book, start: int, end: int | None, *, source: Source, graphite: Graphite, now: int
+) -> Comparison:
+    """Compare a job from start up to end, or to all that is complete."""
+    found = Comparison(*_reach(job, book, start, end, now))
+    whole_after = _whole_after(job, book, source)
+    for part in found.parts:
+        for piece, folded in _counts(job, part, book, source):
+            series = _by_series(job, folded, book.names)
+            for path, kept in graphite.held(list(series), piece.span, piece.step):
+                if path in series:
+                    compare(piece, path, series.pop(path), kept, into=found, whole_after=whole_after)
+            for path, counted in series.items():
+                compare(piece, path, counted, None, into=found, whole_after=whole_after)
+    return found
+
+
+def _reach(job: Job, book: Book, start: int, end: int | None, now: int) -> tuple[list[Part], Counter[str]]:
+    """Return what can be compared, and how many slots of the finest archive cannot, and why."""
+    progress = book.progress
+    until = progress.complete_until if progress.recount_from is None else progress.recount_from
+    latest = floor(min(until, progress.complete_until), job.query.bucket)
+    end = max(start, latest) if end is None else end
+    first = max(start, progress.since)
+    span = Span(first, max(first, min(end, latest)))
+    found = parts(job.archives, span, now)
+    known = found if job.query.time else [rest for part in found for rest in without(part, book.pruned)]
+
+    seconds = Counter(
+        not_whole=max(0, min(end, progress.since) - start),
+        incomplete=max(0, end - max(start, latest)),
+        too_old=max(0, min(span.end, oldest_shown(job.archives, now)) - span.start),
+        pruned=_length(found) - _length(known),
+    )
+    seconds["cut"] = end - start - _length(known) - seconds.total()
+    step = job.archives[0].step
+    return known, +Counter({reason: length // step for reason, length in seconds.items()})
+
+
+def _length(found: Iterable[Part]) -> int:
+    return sum(part.span.end - part.span.start for part in found)
+
+
+def _whole_after(job: Job, book: Book, source: Source) -> int:
+    """Return up to which time the source may lack rows that it had; -1 where none are gone."""
+    captured = book.progress.captured
+    first = source.first_id(job.query, 0, captured) if captured else 0
+    if first <= 1:
+        return -1
+    if job.query.time is None:
+        return max((slot.slot for slot in book.slots if slot.after + 1 < first), default=-1)
+    identity, oldest = source.newest(job.query, first)
+    if identity == 0:
+        return ALWAYS.end
+    return -1 if oldest is None else oldest
+
+
+def _counts(job: Job, part: Part, book: Book, source: Source) -> Iterator[tuple[Part, Folded]]:
+    """Count the rows of a part again, half by half where there are more cells than can be held."""
+    folded = _counted(job, part, book, source)
+    if folded is not None:
+        yield part, folded
+        return
+    middle = floor((part.span.start + part.span.end) // 2, part.step)
+    for half in (Span(part.span.start, middle), Span(middle, part.span.end)):
+        yield from _counts(job, part._replace(span=half), book, source)
+
+
+def _counted(job: Job, part: Part, book: Book, source: Source) -> Folded | None:
+    """Count the rows of a part again; None where that is too much at once."""
+    folded = Folded()
+    can_be_halved = part.span.end - part.span.start > part.step
+    for rows in _rows(job, part, book, source):
+        fold((row for row in rows if row.bucket is not None), part.span, job.kinds, into=folded)
+        if can_be_halved and len(folded.cells) > MOST_CELLS:
+            return None
+    return folded
+
+
+def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row]]:
+    """Read the rows of a part, up to captured: those that came later are in no total of that time."""
+    if job.query.time is None:
+        for slot in _outermost(book.slots):
+            if slot.slot in part.span and slot.after < slot.upto:
+                for _, rows in scan(job, slot.after, slot.upto, source=source):
+                    yield [row._replace(bucket=slot.slot) for row in rows]
+        return
+    if part.step % job.query.bucket == 0:  # fewer of them, and the same slots
+        job = replace(job, query=replace(job.query, bucket=part.step))
+    # rows that were missed may have lower ids than those that were counted
+    low = walk_back(job, book.progress.captured, Span(part.span.start, ALWAYS.end), source=source)
+    low = min([low, *(slot.after for slot in book.slots if slot.slot in part.span)])
+    for _, rows in scan(job, low, book.progress.captured, source=source, span=part.span):
+        yield rows
+
+
+def _outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
+    """Yield the slots that are not part of one of a coarser archive."""
+    places = {(slot.slot, slot.step) for slot in slots}
+    steps = {slot.step for slot in slots}
+    for slot in slots:
+        if not any((floor(slot.slot, step), step) in places for step in steps if step > slot.step):
+            yield slot
+
+
+def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:
+    """Return what was counted by series: those that the job ever had, and those that it should have."""
+    directory = Directory(job, names)
+    found = {name.path: Counted(name.measure.kind, {}) for name in names}
+    paths: dict[Group, list[str]] = {}
+    for (group, bucket), cell in folded.cells.items():
+        if group not in paths:
+            paths[group] = directory.paths(group)
+        for path, measure, value in zip(paths[group], job.query.measures, cell.values, strict=False):
+            if value is not None:  # groups beyond the limit share their paths
+                _, cells = found.setdefault(path, Counted(measure.kind, {}))
+                cells[bucket] = total(measure.kind, [value, *([cells[bucket]] if bucket in cells else [])])
+    return found

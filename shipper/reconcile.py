@@ -1,0 +1,107 @@
+"""Shell. `shipper reconcile`: what each source holds beside what Graphite holds, however the service does.
+
+It only reads. Beside a service that runs, what differs may be a row that is just on its way: it is looked at again.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from shipper.compare import compared
+from shipper.config import Config
+from shipper.difference import Comparison
+from shipper.errors import ConfigError
+from shipper.ledger import Book
+from shipper.model import Job, Span
+from shipper.pipeline import named, open_readback, open_source
+from shipper.readback import Readback
+from shipper.shape import shape_of
+from shipper.source import Source
+from shipper.state.books import book
+from shipper.state.lock import holder
+from shipper.worker import check_identity
+
+DAY_SECONDS = 86_400
+LOOKS = 3
+PAUSE_SECONDS = 2.0  # what was captured is delivered by then, mostly
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """One job, compared."""
+
+    job: str
+    comparison: Comparison | None = None
+    """None where the job has not begun."""
+    undelivered: int = 0
+    """How many ids are captured, but not delivered."""
+
+
+def reconcile(config: Config, names: Iterable[str], start: int | None, end: int | None) -> Iterator[Reconciled]:
+    """Compare jobs, or all of them, in a span of time; None: from a day before its end, up to where they are complete.
+
+    Raises:
+        ConfigError: there is no such job, or nobody to ask what Graphite holds; or a job has captured nothing yet
+            as it is configured now.
+    """
+    readback = open_readback(config)
+    if readback is None:
+        raise ConfigError(
+            f"reconcile {config.file}: nobody says what Graphite holds",
+            hint='Add graphite-web\'s address to [graphite], as in render_url = "http://graphite.internal".',
+        )
+    for job in [job for name in names for job in named(config, name)] or list(config.jobs.values()):
+        source = open_source(config, job.source)
+        try:
+            yield _Look(job, source, readback, config.state.path).repeated(start, end)
+        finally:
+            source.close()
+
+
+class _Look:
+    """One job, and whom to ask about it."""
+
+    def __init__(self, job: Job, source: Source, readback: Readback, state: str) -> None:
+        self._job = job
+        self._source = source
+        self._readback = readback
+        self._state = state
+
+    def repeated(self, start: int | None, end: int | None) -> Reconciled:
+        """Compare, and beside a service that runs compare again what differs."""
+        found = self.once(start, end)
+        for _ in range(1, LOOKS):
+            before = found.comparison
+            if before is None or not before.differences or holder(self._state) is None:
+                break
+            time.sleep(PAUSE_SECONDS)
+            again = self.once(before.spans[0].start, before.spans[-1].end)
+            assert again.comparison is not None
+            equal = before.equal + len(before.differences) - len(again.comparison.differences)
+            again.comparison = replace(before, equal=equal, differences=again.comparison.differences)
+            found = again
+        return found
+
+    def once(self, start: int | None, end: int | None) -> Reconciled:
+        """Compare as things are now."""
+        job, now = self._job, int(time.time())
+        upto = now if end is None else end
+        since = upto - DAY_SECONDS if start is None else start
+        known = book(self._state, job.name, Span(since, upto))
+        if known is None:
+            return Reconciled(job.name)
+        _check(job, known)
+        job = replace(job, query=self._source.prepared(job.query))
+        since = max(since, known.progress.since) if start is None else since
+        comparison = compared(job, known, since, end, source=self._source, graphite=self._readback, now=now)
+        return Reconciled(job.name, comparison, known.position.captured - known.position.watermark)
+
+
+def _check(job: Job, known: Book) -> None:
+    """Refuse to compare what was counted with another question in mind."""
+    check_identity(job, known.position)
+    if known.progress.shape != shape_of(job):
+        raise ConfigError(
+            f"reconcile job {job.name}: it has captured nothing yet as it is configured now",
+            hint="`shipper reload`, and ask again after its next tick; where it does not run, after `shipper once`.",
+        )

@@ -1,0 +1,194 @@
+"""The commands that prove that Graphite is right, on a real source, Carbon and graphite-web."""
+
+import json
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphite_web import GraphiteWeb
+from harness import EVENTS, Shipper, wait_for
+from servers import MariaDB
+
+from shipper.carbon import Carbon
+from shipper.demo.carbon_cache import CarbonCache
+
+MINUTE = 60
+HOUR = 3600
+
+
+class Ends:
+    """A shipper with a graphite-web to ask, under a prefix of its own."""
+
+    def __init__(
+        self, folder: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB
+    ) -> None:
+        cache, web = graphite
+        self.prefix = f"proof{time.monotonic_ns()}"
+        self.app = Shipper(folder, url=database, port=cache.port)
+        self.configure('prefix = "audit"', f'prefix = "{self.prefix}"\nrender_url = "{web.url}"')
+        self.configure('"1m:1d"', '"1m:1d,1h:30d"')
+        self.minute = int(time.time()) // MINUTE * MINUTE
+        self._carbon = Carbon("127.0.0.1", cache.port, timeout=10)
+        self._mariadb = mariadb
+
+    def configure(self, before: str, after: str) -> None:
+        """Change the configuration file."""
+        self.app.config.write_text(self.app.config.read_text().replace(before, after))
+
+    def execute(self, statement: str, *values: object) -> None:
+        """Change the source."""
+        with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    def insert(self, ago: int, action: str, rows: int = 1) -> None:
+        """Commit rows of so many seconds before the minute in which the test began."""
+        values = ", ".join(["(FROM_UNIXTIME(%s), %s)"] * rows)
+        self.execute(
+            f"INSERT INTO audit_trail (created_at, action) VALUES {values}", *((self.minute - ago, action) * rows)
+        )
+
+    def send(self, series: str, value: float, slot: int) -> None:
+        """Send Carbon what no shipper has counted."""
+        self._carbon.deliver(f"{self.prefix}.{series} {value} {slot}\n".encode())
+        self._carbon.close()
+
+    def once(self) -> None:
+        """Ship all there is, and wait until graphite-web knows the series."""
+        ended = self.app.call("once")
+        assert ended.returncode == 0, ended.stderr
+        wait_for(lambda: self.reconciled()["is_equal"], "all in Graphite")
+
+    def reconciled(self, *arguments: str) -> dict[str, Any]:
+        """Compare, and return the document."""
+        ended = self.app.call("reconcile", "-o", "json", *arguments)
+        assert ended.returncode in {0, 1}, ended.stderr
+        document: dict[str, Any] = json.loads(ended.stdout)
+        assert document["is_equal"] == (ended.returncode == 0)
+        return document
+
+
+@pytest.fixture
+def ends(tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB) -> Iterator[Ends]:
+    """Give a shipper with a graphite-web to ask."""
+    ends = Ends(tmp_path, database, graphite, mariadb)
+    yield ends
+    ends.app.stop(signal.SIGKILL)
+
+
+def test_reconcile(ends: Ends) -> None:
+    """What was shipped is equal, minutes and hours; what is changed behind its back on either end is shown."""
+    ends.insert(3 * MINUTE, "login", 4)
+    ends.insert(2 * MINUTE, "login", 3)
+    ends.insert(5 * MINUTE, "a b")
+    ends.insert(3 * 24 * HOUR, "login", 5)
+    ends.once()
+    (job,) = ends.reconciled("--from", "7d")["jobs"]
+    assert (job["different"], [part["step"] for part in job["parts"]]) == (0, [3600, 60])
+    assert job["equal"] >= 4  # and zeros
+
+    # a row that nobody saw come, a value that somebody else has sent, and one in an hour of last week
+    moved = "UPDATE audit_trail SET created_at = FROM_UNIXTIME(%s), action = 'sso' WHERE action = 'a b'"
+    ends.execute(moved, ends.minute - 3 * MINUTE)
+    ends.send("events.login.count", 7, ends.minute - 2 * MINUTE)
+    hour = (ends.minute - 3 * 24 * HOUR) // HOUR * HOUR
+    ends.send("events.login.count", 6, hour)
+    wait_for(lambda: ends.reconciled("--from", "7d")["jobs"][0]["different"] == 4, "four differences")
+    (job,) = ends.reconciled("--from", "7d", "events")["jobs"]
+    names = ("slot", "step", "series", "source", "graphite")
+    login, a_b, sso = (f"{ends.prefix}.events.{action}.count" for action in ("login", "a_b", "sso"))
+    assert [tuple(one[name] for name in names) for one in job["differences"]] == [
+        (hour, HOUR, login, 5, 6.0),
+        (ends.minute - 300, MINUTE, a_b, None, 1.0),
+        (ends.minute - 180, MINUTE, sso, 1, None),
+        (ends.minute - 120, MINUTE, login, 3, 7.0),
+    ]
+    assert job["spans"] == [
+        [hour, hour + HOUR],
+        [ends.minute - 300, ends.minute - 240],
+        [ends.minute - 180, ends.minute - 60],
+    ]
+
+    shown = ends.app.call("reconcile", "--utc", "--limit", "2")
+    assert shown.returncode == 1
+    head, first, second, _, summary_head, summary = shown.stdout.splitlines()
+    assert head.split() == ["SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"]
+    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ends.minute - 300)).split()
+    assert first.split() == [*at, a_b, "-", "1", "1"]
+    assert second.split()[2:] == [sso, "1", "missing", "-1"]
+    assert summary_head.split() == ["JOB", "FROM", "UNTIL", "EQUAL", "DIFFERENT"]
+    assert (summary.split()[0], summary.split()[-1]) == ("events", "3")
+    assert "2 of 3 differences are shown: --limit shows more" in shown.stderr
+
+
+def test_reconcile_beside_the_service(ends: Ends) -> None:
+    """Rows of minutes that are long complete come and come: what is on its way is no difference.
+
+    Mutants: read rows above captured; look once.
+    """
+    ends.app.start()
+    ends.insert(3 * MINUTE, "login")
+    wait_for(lambda: ends.reconciled()["jobs"][0].get("equal"), "the first row")
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.wait(0.05):
+            ends.insert(3 * MINUTE, "login")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = [ends.reconciled()["jobs"][0] for _ in range(3)]
+    finally:
+        is_over.set()
+        writer.join()
+
+    assert [(one["equal"] > 0, one["different"]) for one in found] == [(True, 0)] * 3
+
+
+def test_reconcile_leaves_proof_alone(ends: Ends) -> None:
+    """Somebody to ask does not change how deliveries are proven. Mutant: read back wherever that is possible."""
+    ends.insert(2 * MINUTE, "login")
+    ends.once()
+    with closing(sqlite3.connect(ends.app.folder / "shipper.db")) as connection:
+        assert connection.execute("SELECT reads FROM sent").fetchall() == [(0,)]
+
+
+def test_reconcile_refuses(ends: Ends) -> None:
+    """What cannot be compared is told, with the remedy; a job that has not begun is nothing to compare."""
+    assert ends.app.call("reconcile").returncode == 78  # there is no state yet
+    ends.insert(2 * MINUTE, "login")
+    ends.once()
+    backwards = ends.app.call("reconcile", "--from", "1h", "--until", "2h")
+    assert (backwards.returncode, "is not before" in backwards.stderr) == (2, True)
+    ends.configure(EVENTS, EVENTS + EVENTS.replace("events", "others"))
+    (others,) = ends.reconciled("others")["jobs"]
+    assert not others["has_begun"]
+    assert "others: has not begun" in ends.app.call("reconcile").stderr
+    unknown = ends.app.call("reconcile", "evnts")
+    assert (unknown.returncode, "There are: events, others." in unknown.stderr) == (78, True)
+
+    ends.configure('time = "created_at"', 'time = "end_date"')
+    changed = ends.app.call("reconcile", "events")
+    assert (changed.returncode, "shipper reload" in changed.stderr) == (78, True)
+    ends.configure("render_url", "# render_url")
+    nobody = ends.app.call("reconcile")
+    assert nobody.returncode == 78
+    assert "render_url = " in nobody.stderr
+
+
+def test_reconcile_nobody_answers(ends: Ends) -> None:
+    """A graphite-web that is down is told, and is no difference."""
+    ends.insert(2 * MINUTE, "login")
+    ends.once()
+    ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
+    ended = ends.app.call("reconcile")
+
+    assert ended.returncode == 1
+    assert "read back from 127.0.0.1:1: " in ended.stderr
+    assert ended.stdout == ""
