@@ -58,6 +58,8 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     logger().info("backfill.started", job=name, start=spans[0].start, end=spans[-1].end, spans=len(spans))
     began, work = time.monotonic(), Work(doing, name, spans, arguments["rate"] or math.inf)
     work.do(_resumes_at(doing, name, spans))
+    for span in reversed(spans):
+        doing.pipeline.state.include(name, span)
     doing.pipeline.state.remember(_note(name), None)
     done = {"rows": work.rows, "datapoints": work.datapoints, "seconds": round(time.monotonic() - began, 3)}
     logger().info("backfill.finished", job=name, **done)

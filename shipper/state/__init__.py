@@ -36,7 +36,8 @@ _SEEK = (
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
     """
     UPDATE job SET recount_from = :slot, not_before = MAX(not_before, :not_before), held_since = NULL,
-        closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0))
+        closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),
+        since = MAX(since, :not_before, COALESCE(:slot, 0))
     WHERE job = :job""",
 )
 
@@ -132,6 +133,12 @@ class State(Outbox):
             for statement in _SEEK:
                 connection.execute(statement, where)
         self.recorded()
+
+    def include(self, job: str, span: Span) -> None:
+        """Remember that the slots of a span are whole, too, where it reaches to those that are."""
+        statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
+        with self._writing(f"note what is whole of job {job}") as connection:
+            connection.execute(statement, (span.start, job, span.end))
 
     def pruned(self, job: str) -> list[Span]:
         """Return the times whose slots were pruned, in order."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import whisper
-from builders import NOW
+from builders import NOW, horizon
 from life import ARCHIVES, Life, wanted
 
 from shipper.compare import compared
@@ -15,6 +15,7 @@ from shipper.ledger import Name
 from shipper.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Value
 from shipper.naming import Directory
 from shipper.retention import Part
+from shipper.seek import by_end
 from shipper.state.books import book
 
 DAY = 86_400
@@ -198,6 +199,33 @@ def test_changed_question(shipped: Life) -> None:
     found = look(shipped, named)
 
     assert (found.equal, found.differences) == (1, [])
+
+
+def test_passed_rows(shipped: Life) -> None:
+    """A job that has passed rows is compared from where it goes on; from further back, once that is counted again.
+
+    Mutants: leave since where it was; take an included span that does not reach it.
+    """
+    job = wanted()
+    shipped.now += HOUR
+    shipped.insert((HOUR // 2, "login", "ok"), (0, "login", "ok"))
+    progress = shipped.state.progress("events")
+    assert progress is not None
+    shipped.state.seek(
+        "events", by_end(job, progress, horizon(7, time=shipped.now), source=shipped.source, now=shipped.now)
+    )
+    shipped.ship(job)
+    shipped.now += 60
+    shipped.ship(job)
+    assert (look(shipped, job).equal, look(shipped, job).differences) == (1, [])
+
+    shipped.state.include("events", Span(NOW - DAY, NOW))
+    assert look(shipped, job).equal == 1
+    begun = Span(NOW - DAY, shipped.now // 60 * 60 - 60)
+    shipped.backfill(job, begun)
+    shipped.deliver()
+    shipped.state.include("events", begun)
+    assert (look(shipped, job).equal > 5, look(shipped, job).differences) == (True, [])
 
 
 def test_coarse_archive(life: Life) -> None:
