@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Look": (status.status,),
     "Prove": (proof.reconcile,),
     "Repair": (move.seek, move.backfill),
-    "Set up": (check.check, check.grants, ownership.import_, ownership.rename, ownership.forget),
+    "Set up": (check.check, check.grants, check.carbon_conf, ownership.import_, ownership.rename, ownership.forget),
 }
 """The commands by purpose, as `--help` shows them."""
 

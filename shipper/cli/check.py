@@ -1,11 +1,13 @@
-"""Shell. Commands for who sets it up: `check`, `grants`."""
+"""Shell. Commands for who sets it up: `check`, `grants`, `carbon-conf`."""
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from shipper.cli import options
+from shipper.cli.output import show_json
 
 if TYPE_CHECKING:
     from shipper.check import Finding
@@ -13,19 +15,26 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check configuration, sources and Carbon.")
 @options.configured
+@options.output
 @click.option("--offline", is_flag=True, help="Look at the file only; connect nowhere.")
-def check(file: str, *, offline: bool) -> None:
-    """Check the configuration, the sources and Carbon; print what carbon must be configured with."""
-    from shipper.check import Finding, carbon_rules, findings
+def check(file: str, output: str, *, offline: bool) -> None:
+    """Check the configuration, the state, the sources with the queries of their jobs, and Carbon.
+
+    All is looked at in one run, and each ✗ is followed by its remedy. 1 where there is one.
+    """
+    from shipper.check import Finding, findings
     from shipper.config import load
 
     config = load(file, with_credentials=not offline)
-    _say(Finding(is_good=True, text=f"{file}: jobs: {len(config.jobs)}"))
-    bad = 0
-    for finding in () if offline else findings(config):
-        _say(finding)
-        bad += not finding.is_good
-    click.echo(f"\n{carbon_rules(config)}", nl=False)
+    found = []
+    for finding in chain([Finding(True, file, f"jobs: {len(config.jobs)}")], () if offline else findings(config)):
+        found.append(finding)
+        if output == "table":
+            _say(finding)
+    bad = sum(not finding.is_good for finding in found)
+    if output == "json":
+        show_json({"is_good": not bad, "findings": [finding._asdict() for finding in found]})
+    click.echo(f"✗: {bad}" if bad else "What carbon must be configured with: shipper carbon-conf", err=True)
     sys.exit(1 if bad else 0)
 
 
@@ -46,8 +55,18 @@ def grants(file: str, host: str) -> None:
             click.echo(statement)
 
 
+@click.command(short_help="What carbon must be configured with.")
+@options.configured
+def carbon_conf(file: str) -> None:
+    """Print what carbon must have in its configuration for these series, to paste."""
+    from shipper.carbon_conf import rules
+    from shipper.config import load
+
+    click.echo(rules(load(file, with_credentials=False)), nl=False)
+
+
 def _say(finding: "Finding") -> None:
     mark = click.style("✓", fg="green") if finding.is_good else click.style("✗", fg="red")
-    click.echo(f"{mark} {finding.text}")
-    if finding.remedy:
-        click.echo(f"    {finding.remedy}")
+    click.echo(f"{mark} {finding.subject}: {finding.text}")
+    for line in finding.remedy.splitlines():
+        click.echo(f"    {line}")

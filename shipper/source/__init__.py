@@ -28,7 +28,7 @@ from shipper.model import (
 )
 from shipper.source import evidence
 from shipper.source.connect import Access, Overflow, engine, server_of, translated
-from shipper.source.explain import reads_range
+from shipper.source.explain import planned
 from shipper.source.measure import traced
 from shipper.source.statement import (
     DAY_SECONDS,
@@ -220,7 +220,7 @@ class Source:
             return query
         window = Window(0, 1)
         with self._connected("explain sql") as connection:
-            is_range = reads_range(connection, query, window)
+            is_range = planned(connection, query, window).is_range
             columns = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
         if not is_range:
             raise QueryRefused(
@@ -229,20 +229,6 @@ class Source:
             )
         measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
         return replace(query, measures=measures)
-
-    def is_read_only(self) -> bool:
-        """Does the server take no writes, as a replica mostly does?"""
-        if self._access.kind not in {"mysql", "mariadb"}:
-            return False
-        with self._connected("ask whether the server is read-only") as connection:
-            return bool(connection.exec_driver_sql("SELECT @@read_only").scalar_one())
-
-    def version(self) -> str:
-        """Return the server's version, having connected."""
-        with self._connected("connect") as connection:
-            info = connection.dialect.server_version_info or ()
-            kind = "MariaDB" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
-        return f"{kind} {'.'.join(str(part) for part in info if isinstance(part, int))}"
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -39,8 +39,6 @@ _REFUSED: dict[object, str] = {  # what somebody must mend, and how: MySQL's num
     ER.ACCESS_DENIED_ERROR: _LOGIN,
     ER.DBACCESS_DENIED_ERROR: _DATABASE,
     ER.BAD_DB_ERROR: _DATABASE,
-    ER.TABLEACCESS_DENIED_ERROR: _NAMES,
-    ER.COLUMNACCESS_DENIED_ERROR: _NAMES,
     ER.BAD_FIELD_ERROR: _NAMES,
     ER.NO_SUCH_TABLE: _NAMES,
     ER.PARSE_ERROR: _NAMES,
@@ -64,6 +62,7 @@ _MISSING = {
     "unable to open": "Does the file of `url` exist, readable for this user?",
     "connection": _SERVER,
 }
+_DENIED = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, "42501"}
 _IDENTITY = {
     "mariadb": "SELECT @@server_uid",
     "mysql": "SELECT @@server_uuid",
@@ -74,6 +73,10 @@ _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
 
 class Overflow(QueryRefused):
     """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
+
+
+class Denied(QueryRefused):
+    """This user may not read a table, or a column of it."""
 
 
 class Access(NamedTuple):
@@ -181,6 +184,8 @@ def translated(error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | Query
     message = f"{step}: {str(arguments[-1] if arguments else original).partition(chr(10))[0]}"
     if state in _OVERFLOWS or message.endswith(_OVERFLOWS):
         return Overflow(message, hint="A value does not fit its type: look at `where_sql` and `sql`.")
+    if code in _DENIED or state in _DENIED:
+        return Denied(message, hint=_NAMES)
     if hint := _REFUSED.get(code) or _REFUSED.get(state) or _REFUSED.get(state[:2]):
         return QueryRefused(message, hint=hint)
     for words, hint in _REFUSING.items():

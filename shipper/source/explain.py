@@ -1,44 +1,86 @@
-"""Edge. SQLAlchemy: does a statement of one's own read a range of ids, or the whole table for each window?"""
+"""Edge. SQLAlchemy: how a database would run a query on a window: over a range of ids, or over the whole table?"""
 
 import json
 import re
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from shipper.model import Query, Window
+from shipper.source.statement import bounds, counted
 
 
-def reads_range(connection: sa.Connection, query: Query, window: Window) -> bool:
-    """Ask the database how it would run the statement."""
+class Plan(NamedTuple):
+    """How a statement would be run."""
+
+    text: str
+    rows: int | None
+    """About how many it would look at, where the database tells."""
+    is_range: bool
+    """Does it read a range of ids?"""
+    is_scan: bool
+    """Does it read a whole table, or a whole index?"""
+
+    def __str__(self) -> str:
+        return self.text if self.rows is None else f"{self.text}, about {self.rows} rows"
+
+
+class _Explain(sa.Executable, sa.ClauseElement):
+    """A statement behind the words that have it explained."""
+
+    inherit_cache = False
+
+    def __init__(self, words: str, statement: sa.Select[Any] | sa.TextClause) -> None:
+        self.words, self.statement = words, statement
+
+
+@compiles(_Explain)
+def _explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{element.words} {compiler.process(element.statement, **options)}"
+
+
+def planned(connection: sa.Connection, query: Query, window: Window) -> Plan:
+    """Ask the database how it would count a window."""
     return _ASKS.get(connection.dialect.name, _mysql)(connection, query, window)
 
 
-def _mysql(connection: sa.Connection, query: Query, window: Window) -> bool:
-    plan = _explained(connection, "EXPLAIN", query, window).mappings().all()
-    return any(row["type"] == "range" for row in plan)
+def _mysql(connection: sa.Connection, query: Query, window: Window) -> Plan:
+    steps = _explained(connection, "EXPLAIN", query, window).mappings().all()
+    ranges = [step for step in steps if step["type"] == "range"]
+    step = (ranges or steps)[0]
+    text = f"{step['type']} on {step['key']}" if step["key"] else str(step["type"] or step["Extra"])
+    rows = None if step["rows"] is None else int(step["rows"])  # a text, of views
+    return Plan(text, rows, bool(ranges), is_scan=not ranges and step["type"] in {"ALL", "index"})
 
 
-def _postgresql(connection: sa.Connection, query: Query, window: Window) -> bool:
+def _postgresql(connection: sa.Connection, query: Query, window: Window) -> Plan:
     # a small table is read whole whatever there is to choose from
     connection.execute(sa.text("SET enable_seqscan = off"))
     try:
-        plan = _explained(connection, "EXPLAIN (FORMAT JSON)", query, window).scalar_one()
+        (plan,) = _explained(connection, "EXPLAIN (FORMAT JSON)", query, window).scalar_one()
     finally:
         connection.execute(sa.text("RESET enable_seqscan"))
-    return bool(re.search(rf'"Index Cond": "[^"]*\b{query.id}\b\W* > ', json.dumps(plan)))
+    node = plan["Plan"]
+    while "Plans" in node:
+        node = node["Plans"][0]
+    text = f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')}"
+    is_range = bool(re.search(rf'"Index Cond": "[^"]*\b{query.id}\b\W* > ', json.dumps(plan)))
+    return Plan(text, node["Plan Rows"], is_range, is_scan=not is_range and node["Node Type"] == "Seq Scan")
 
 
-def _sqlite(connection: sa.Connection, query: Query, window: Window) -> bool:
-    plan = _explained(connection, "EXPLAIN QUERY PLAN", query, window).mappings().all()
-    return any(re.search(rf"SEARCH .*\((?:rowid|{query.id})>", row["detail"]) for row in plan)
+def _sqlite(connection: sa.Connection, query: Query, window: Window) -> Plan:
+    steps = [step["detail"] for step in _explained(connection, "EXPLAIN QUERY PLAN", query, window).mappings()]
+    ranges = [step for step in steps if re.search(rf"SEARCH .*\((?:rowid|{query.id})>", step)]
+    step = (ranges or steps)[0]
+    return Plan(step, None, bool(ranges), is_scan=not ranges and step.startswith("SCAN"))
 
 
-def _explained(
-    connection: sa.Connection, explain: str, query: Query, window: Window
-) -> sa.CursorResult[tuple[object, ...]]:
-    statement = sa.text(f"{explain} {query.sql}").bindparams(after=window.after, upto=window.upto)
-    return connection.execute(statement)
+def _explained(connection: sa.Connection, words: str, query: Query, window: Window) -> sa.CursorResult[Any]:
+    explained = _Explain(words, counted(query, is_within=False))
+    return connection.execute(explained, bounds(query, window))
 
 
-_ASKS: dict[str, Callable[[sa.Connection, Query, Window], bool]] = {"postgresql": _postgresql, "sqlite": _sqlite}
+_ASKS: dict[str, Callable[[sa.Connection, Query, Window], Plan]] = {"postgresql": _postgresql, "sqlite": _sqlite}

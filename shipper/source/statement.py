@@ -57,15 +57,27 @@ def bounds(query: Query, window: Window, span: Span = ALWAYS) -> dict[str, int]:
 
 def table_of(query: Query) -> sa.TableClause:
     """Name the table and all columns that a query uses."""
-    schema, _, name = query.table.rpartition(".")
-    names = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
-    names |= {measure.column for measure in query.measures if measure.column}
+    return table_named(query.table, columns_of(query) | {query.id, *query.by, query.time or query.id})
+
+
+def table_named(path: str, names: Iterable[str]) -> sa.TableClause:
+    """Name a table, or `schema.table`, and some of its columns."""
+    schema, _, name = path.rpartition(".")
     columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
     return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
 
 
+def columns_of(query: Query) -> set[str]:
+    """Return the columns of its table that a query names; of a statement of one's own only the id is known."""
+    if query.sql is not None:
+        return {query.id}
+    names = {query.id, *query.by, *(condition.column for condition in query.where)}
+    names |= {query.time} if query.time else set()
+    return names | {measure.column for measure in query.measures if measure.column}
+
+
 @lru_cache(STATEMENTS)
-def counted(query: Query, *, is_within: bool) -> sa.Executable:
+def counted(query: Query, *, is_within: bool) -> sa.Select[Any] | sa.TextClause:
     """Select the bucket, the group columns, the rows and the measures of a window, perhaps within a span only."""
     if query.sql is not None:
         return sa.text(query.sql)

@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from graphite_web import GraphiteWeb
-from harness import wait_for
+from harness import Shipper, wait_for
 from servers import free_port
 
 from shipper.carbon import Carbon
@@ -68,6 +69,18 @@ class TestReadback:
         self.send("tagged.count;dc=eu;host=a", 3)
 
         wait_for(lambda: self.readback.read(["tagged.count;dc=eu;host=a"], self.slot).popitem()[1] == 3, "the value")
+
+    def test_check(self, graphite: tuple[CarbonCache, GraphiteWeb], tmp_path: Path) -> None:
+        """`check` asks graphite-web, too."""
+        cache, web = graphite
+        app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/none.db", port=cache.port)
+        reads_back = f'[graphite]\nproof = "readback"\nrender_url = "{web.url}"'
+        app.config.write_text(app.config.read_text().replace("[graphite]", reads_back))
+        good = app.call("check").stdout
+        app.config.write_text(app.config.read_text().replace(web.url, f"http://127.0.0.1:{free_port()}"))
+
+        assert f"✓ graphite 127.0.0.1:{web.port}: can be read back\n" in good
+        assert "✗ graphite: read back from 127.0.0.1:" in app.call("check").stdout
 
 
 def test_nobody_answers() -> None:

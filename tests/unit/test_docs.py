@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shipper.check import carbon_rules
+from shipper.carbon_conf import rules
 from shipper.cli import main
 from shipper.config import load
 from shipper.render import paths_of
@@ -35,7 +35,7 @@ def test_every_event_is_in_the_handbook() -> None:
 def test_every_command_is_in_the_readme() -> None:
     """A newcomer finds each command in the README."""
     assert isinstance(main, click.Group)
-    assert set(main.commands) == set(re.findall(r"^\| `shipper (\w+)", README, re.MULTILINE))
+    assert set(main.commands) == set(re.findall(r"^\| `shipper ([\w-]+)", README, re.MULTILINE))
 
 
 def test_readme_configuration_loads(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_readme_configuration_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["storage-schemas.conf", "storage-aggregation.conf"])
 def test_carbon_samples(name: str) -> None:
-    """What carbon's samples say is what `check` prints for the reference configuration."""
+    """What carbon's samples say is what `carbon-conf` prints for the reference configuration."""
     sample = "".join(f"{line}\n" for line in (ROOT / "deploy" / name).read_text().splitlines() if "#" not in line)
 
-    assert f"# {name}, " in carbon_rules(load(str(ROOT / "config/shipper.toml")))
-    assert sample in carbon_rules(load(str(ROOT / "config/shipper.toml")))
+    assert f"# {name}, " in rules(load(str(ROOT / "config/shipper.toml")))
+    assert sample in rules(load(str(ROOT / "config/shipper.toml")))
 
 
 @pytest.mark.parametrize("command", ["./deploy/demo", "./tests/run"])

@@ -1,0 +1,262 @@
+"""`check` on real servers: everything in one run, and each remedy is enough."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness import EVENTS, Shipper
+from servers import SCHEMAS, MariaDB, PostgreSQL
+
+from shipper.check.source import _looks_at_session
+from shipper.config.sections import SourceSection
+from shipper.demo.carbon_cache import CarbonCache
+from shipper.source.connect import Access
+from shipper.source.examine import Examination, Session
+
+COLUMNS = "id, created_at, action"
+IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
+
+
+def execute(mariadb: MariaDB, *statements: str) -> None:
+    """Run statements as an administrator."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def rewrite(app: Shipper, *changes: tuple[str, str]) -> None:
+    """Change the configuration."""
+    text = app.config.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    app.config.write_text(text)
+
+
+def bad(app: Shipper) -> dict[str, str]:
+    """Return what `check` does not like, with the remedies; the table says the same."""
+    checked = app.call("check", "-o", "json")
+    assert checked.stdout, checked.stderr
+    document: dict[str, Any] = json.loads(checked.stdout)
+    found = {f"{one['subject']}: {one['text']}": one["remedy"] for one in document["findings"] if not one["is_good"]}
+    assert document["is_good"] == (checked.returncode == 0) == (not found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def carbon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarbonCache]:
+    """Run one Carbon for all: nothing is sent to it."""
+    server = CarbonCache(tmp_path_factory.mktemp("carbon"), retentions="1m:1d")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def reader(mariadb: MariaDB, shipper_app: Shipper) -> Iterator[Shipper]:
+    """Give the program as a user that may do nothing yet."""
+    execute(mariadb, "CREATE OR REPLACE USER checker@'127.0.0.%'", "GRANT USAGE ON app.* TO checker@'127.0.0.%'")
+    rewrite(shipper_app, ("//root@", "//checker@"))
+    yield shipper_app
+    execute(mariadb, "DROP USER checker@'127.0.0.%'")
+
+
+def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """All that is looked at is told, and where to go on."""
+    checked = shipper_app.call("check")
+
+    assert checked.returncode == 0, checked.stdout
+    file, state, source, table, job, carbon = checked.stdout.splitlines()
+    assert file == f"✓ {shipper_app.config}: jobs: 1"
+    assert state == f"✓ state {shipper_app.folder}/shipper.db: not there yet; can be made"
+    assert source.startswith(f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10")
+    assert source.endswith((" ms, no TLS, as root@127.0.0.1", " ms, no TLS, as root@localhost"))
+    assert table == "✓ table audit_trail of app: ids up to 0; late rows: settle 1 s; guard; recheck for 3600 s"
+    assert job == "✓ job events: counted by range on PRIMARY"
+    assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: reads what it is sent"
+    assert "shipper carbon-conf" in checked.stderr
+
+
+def test_privileges(reader: Shipper, mariadb: MariaDB) -> None:
+    """What is not granted is told column by column; the GRANT is enough, and hardly more."""
+    execute(mariadb, "GRANT SELECT (id) ON app.audit_trail TO checker@'127.0.0.%'")
+    rewrite(reader, (EVENTS, EVENTS + IDS))
+    found = bad(reader)
+    ((told, grant),) = found.items()
+    execute(mariadb, grant)
+
+    assert told == "table audit_trail of app: checker@127.0.0.% may not read action, created_at (job events)"
+    assert grant == "GRANT SELECT (`action`, `created_at`) ON `app`.`audit_trail` TO 'checker'@'127.0.0.%';"
+    assert bad(reader) == {}
+
+
+def test_no_privilege_at_all(reader: Shipper, mariadb: MariaDB) -> None:
+    """A table that the user may not read at all needs all columns of its jobs."""
+    execute(mariadb, "CREATE TABLE other (id INT PRIMARY KEY)", "GRANT SELECT ON app.other TO checker@'127.0.0.%'")
+    ((told, grant),) = bad(reader).items()
+    execute(mariadb, grant)
+
+    assert "may not read action, created_at, id (job events)" in told
+    assert bad(reader) == {}
+
+
+def test_nothing_hides_another(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
+    """Columns, tables, sources and Carbon that are not there are told in one run, and good jobs beside them."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+        down = f'[source.down]\nurl = "mysql+pymysql://root@127.0.0.1:{port}/app"\n[defaults]'
+        wrong = EVENTS.replace("events", "wrong").replace('"created_at"', '"crated_at"')
+        no_table = EVENTS.replace("events", "no_table").replace("audit_trail", "nowhere")
+        on_down = EVENTS.replace("events", "on_down").replace("[job.on_down]", '[job.on_down]\nsource = "down"')
+        jobs = "".join(one.replace("table =", 'source = "app"\ntable =') for one in (EVENTS, wrong, no_table)) + on_down
+        rewrite(shipper_app, (EVENTS, jobs), ("[defaults]", down), ("/shipper.db", "/none/shipper.db"))
+        carbon_cache.stop()
+        found, shown = bad(shipper_app), shipper_app.call("check")
+        carbon_cache.start()
+
+    assert [told.partition(":")[0] for told in found] == [
+        f"state {shipper_app.folder}/none/shipper.db",
+        "table audit_trail of app",
+        "table nowhere of app",
+        "source down",
+        "carbon",
+    ]
+    told = " ".join(found)
+    assert "it has no column crated_at (job wrong)" in told
+    assert 'Did you mean "created_at"?' in found.values()
+    assert "Table 'app.nowhere' doesn't exist" in told
+    assert "Can't connect" in told
+    assert shown.returncode == 1
+    assert "✓ job events: counted by" in shown.stdout
+    assert "✗ table audit_trail of app: it has no column crated_at (job wrong)\n    Did you mean" in shown.stdout
+    assert "✗: 5" in shown.stderr
+    assert shipper_app.call("check", "--offline").returncode == 0
+
+
+def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """An id without an index is told before it is asked for its largest; the CREATE INDEX is enough."""
+    execute(mariadb, "ALTER TABLE audit_trail MODIFY id BIGINT NOT NULL, DROP PRIMARY KEY, ADD KEY (action, id)")
+    ((told, remedy),) = bad(shipper_app).items()
+    execute(mariadb, remedy)
+
+    assert "no index begins with id" in told
+    assert remedy == "CREATE INDEX `audit_trail_id` ON `app`.`audit_trail` (`id`);"
+    assert bad(shipper_app) == {}
+
+
+def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A job that would read the whole table for each window is told, unless that is small."""
+    view = "CREATE VIEW added AS SELECT id + 0 AS id, created_at, action FROM audit_trail"
+    execute(mariadb, view, "INSERT INTO audit_trail (created_at) VALUES (NOW())")
+    rewrite(shipper_app, ('table = "audit_trail"', 'table = "added"'))
+    assert bad(shipper_app) == {}
+    execute(
+        mariadb, "INSERT INTO audit_trail (created_at) SELECT NOW() FROM seq_1_to_3000", "ANALYZE TABLE audit_trail"
+    )
+    (told,) = bad(shipper_app)
+
+    assert told.startswith("job events: each window reads the whole table: ALL, about ")
+
+
+def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
+    """A server whose clock is off, and one that looks like a replica, are told."""
+    execute(mariadb, f"GRANT SELECT ({COLUMNS}) ON app.audit_trail TO checker@'127.0.0.%'")
+    execute(
+        mariadb, f"SET GLOBAL init_connect = 'SET timestamp = {int(time.time()) - 3600}'", "SET GLOBAL read_only = 1"
+    )
+    try:
+        found = bad(reader)
+        rewrite(reader, ('settle = "1s"', 'settle = "1s"\nlag_query = "SELECT 7"'))
+        later, shown = bad(reader), reader.call("check").stdout
+    finally:
+        execute(mariadb, "SET GLOBAL init_connect = ''", "SET GLOBAL read_only = 0")
+
+    clock, replica = found
+    assert re.fullmatch(r"source app: its clock is -36\d\d s off ours", clock)
+    assert replica == "source app: the server is read-only"
+    assert [one for one in later if "read-only" in one] == []
+    assert "✓ source app: as a replica it is 7 s behind" in shown
+    assert "no guard, because a replica does not show" in shown
+
+
+def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A newest row from the future tells that `time_zone` is wrong; a TIMESTAMP needs none."""
+    execute(mariadb, "INSERT INTO audit_trail (created_at) VALUES (UTC_TIMESTAMP() + INTERVAL 2 HOUR)")
+    (told,) = bad(shipper_app)
+    assert told.startswith("job events: created_at of its newest row, id 1, is 7")
+    assert told.endswith(" s in the future")
+    rewrite(shipper_app, ('time = "created_at"', 'time = "created_at"\ntime_zone = "Africa/Maputo"'))
+    assert bad(shipper_app) == {}
+
+    execute(mariadb, "ALTER TABLE audit_trail MODIFY created_at TIMESTAMP NULL")
+    assert list(bad(shipper_app)) == ["job events: created_at is a timestamp, and needs no zone"]
+
+
+def test_zone() -> None:
+    """A session that is not in UTC, though we have said so, is told."""
+    session = Session("MariaDB 11", "a@b", None, is_read_only=False, zone=3600, ahead=0, seconds=0.1)
+    with closing(Examination("app", Access(sa.make_url("sqlite:////no.db"), 5))) as source:
+        _, told = _looks_at_session(source, SourceSection(), session)
+
+    assert told.text == "its sessions are +3600 s off UTC"
+
+
+def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """PostgreSQL is looked at as closely: columns, grants, index, plan."""
+    url = postgresql.make_database("app").replace("//root@", "//reader@")
+    app = Shipper(tmp_path, url=url, port=carbon_cache.port)
+    with postgresql.connect("app") as connection:
+        for statement in (
+            "DROP ROLE IF EXISTS reader",
+            "CREATE ROLE reader LOGIN",
+            "GRANT SELECT (id) ON audit_trail TO reader",
+            "ALTER TABLE audit_trail DROP CONSTRAINT audit_trail_pkey",
+        ):
+            connection.execute(statement.encode())
+        first = bad(app)
+        for remedy in first.values():
+            connection.execute(remedy.encode())
+        second, shown = bad(app), app.call("check").stdout
+        connection.execute(b"ALTER TABLE audit_trail DROP COLUMN action")
+        third = bad(app)
+
+    assert list(first) == [
+        "table audit_trail of app: reader@127.0.0.1 may not read action, created_at (job events)",
+        "table audit_trail of app: no index begins with id: each window would read the whole table",
+    ]
+    assert second == {}
+    assert ", postgresql 1" in shown
+    assert "no guard, because postgresql does not show rows before they are committed" in shown
+    assert "✓ job events: counted by Bitmap Index Scan on audit_trail_id" in shown
+    assert list(third) == ["table audit_trail of app: it has no column action (job events)"]
+
+
+def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """So is SQLite; a table that cannot be asked hides none behind it. Mutant: let that end the source's look."""
+    jobs = EVENTS.replace("events", "texts").replace("audit_trail", "texts") + EVENTS
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon_cache.port, jobs=jobs)
+    with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        connection.execute(SCHEMAS["sqlite"])
+        connection.execute("CREATE TABLE texts (id TEXT PRIMARY KEY, created_at TEXT, action TEXT)")
+        connection.execute("INSERT INTO texts (id) VALUES ('x')")
+        shown = app.call("check").stdout
+        connection.execute("DELETE FROM texts")
+        connection.execute("ALTER TABLE audit_trail RENAME TO before")
+        connection.execute("CREATE TABLE audit_trail (id INTEGER, created_at TEXT)")
+        found = bad(app)
+        connection.execute("ALTER TABLE audit_trail ADD COLUMN action")
+        connection.execute(found.popitem()[1])
+
+    assert "✗ table texts of app: observe texts: id holds 'x', which is not an id\n" in shown
+    assert "✓ job events: counted by SEARCH audit_trail USING INTEGER PRIMARY KEY" in shown
+    assert list(found) == ["table audit_trail of app: it has no column action (job events)"]
+    assert bad(app) == {}
