@@ -195,6 +195,13 @@ class Courier:
         """Return what was delivered and is to be sent again; nothing while something still waits for the first time."""
         return [] if self._rounds else list(self._proofs.sent)
 
+    def waiting(self) -> Counter[str]:
+        """Count the totals of each job that Carbon has not confirmed yet. This one is for other threads, too."""
+        found = Counter[str]()
+        for one in list(self._rounds):
+            found.update(dict(one.remaining))
+        return found
+
     def _look_around(self, now: int, clock: float) -> None:
         """See whether Carbon has died, and from time to time what its archives may receive by now."""
         if self._has_witness and not self._carrier.is_alive():

@@ -392,6 +392,8 @@ class Standing(NamedTuple):
     unproven: int
     unshown: Mapping[str, int]
     late_rows: int = 0
+    """How many rows of the table came late, and were counted all the same."""
     delivered_at: int | None = None
     """When the watermark moved last by a delivery, epoch seconds; None where that is long ago or never was."""
-    """How many rows of the table came late, and were counted all the same."""
+    waiting: int = 0
+    """How many of the unproven totals Carbon has not confirmed, as far as the state knows."""

@@ -62,7 +62,10 @@ class JobReport:
     """The largest id at the last look."""
     complete_until: int | None = None
     """The source's time up to which all is captured."""
+    waiting: int = 0
+    """Totals that Carbon has not confirmed yet."""
     unproven: int = 0
+    """Those, those that wait for their archive, and those that were confirmed and are sent again until proven."""
     unshown: Mapping[str, int] = field(default_factory=dict)
     late_rows: int = 0
     """Of the job's table; they are counted."""
@@ -146,7 +149,8 @@ class Report:
         """Return the report as JSON holds it."""
         document = asdict(self)
         for job, raw in zip(self.jobs, document["jobs"], strict=True):
-            raw.update(state=job.state.value, behind=job.behind, unshown=dict(job.unshown))
+            age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
+            raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, unshown=dict(job.unshown))
         return {**document, "is_running": self.pid is not None, "is_ready": self.is_ready}
 
     @property

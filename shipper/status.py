@@ -1,51 +1,33 @@
-"""Shell. How each job does: asked of the running service, else read from the state beside what the sources hold."""
+"""Shell. How each job does: asked of the running service, else read from the state beside what the ends tell."""
 
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from shipper.config import Config
 from shipper.control import ask
-from shipper.errors import NotRunning, ShipperError
-from shipper.model import Job
-from shipper.pipeline import open_source
-from shipper.report import Report
+from shipper.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
+from shipper.pipeline import open_carbon, open_source
+from shipper.report import EndReport, JobReport, JobState, Report, Trouble
 from shipper.state.lock import holder
 from shipper.state.standing import standings
 from shipper.vitals import gone, job_report
 
-UNKNOWN = "?"
 ASK_SECONDS = 30.0
+MOST_NAMED = 5  # jobs in a line
+FINE = {state.value for state in (JobState.OK, JobState.NEW, JobState.GONE)}
 
 
-class JobStatus(NamedTuple):
-    """One job, as people read it; UNKNOWN where the source does not answer, "-" where the job has not begun."""
-
-    job: str
-    state: str
-    watermark: str
-    captured: str
-    source_max: str
-    behind: str
-    """How many ids are not delivered yet: at least as many as rows."""
-    complete_until: str
-    unproven: str
-    unshown: str
-    late_rows: str
-    """Of the job's table; they are counted."""
-
-
-def document(config: Config) -> dict[str, Any]:
-    """Return the report of the service as JSON holds it, whether it runs or not.
+def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the report of the service as JSON holds it, whether it runs or not; of the named jobs, or of all.
 
     Raises:
-        ConfigError: this user may not read the state.
+        ConfigError: this user may not read the state, or there is no such job.
         StateCorrupt: it is damaged, foreign or newer.
     """
     held = holder(str(config.state.path))
@@ -55,39 +37,51 @@ def document(config: Config) -> dict[str, Any]:
         except NotRunning:
             pass  # it has ended just now, or only just begins
         else:
-            return answer
-    return _read(config, held.process if held else None).document()
+            return _narrowed(answer, names)
+    return _narrowed(_read(config, held.process if held else None).document(), names)
 
 
-def rows(document: Mapping[str, Any]) -> list[JobStatus]:
-    """Return what a table shows of a document."""
-    return [_row(job) for job in document["jobs"]]
+def complaints(document: Mapping[str, Any]) -> list[str]:
+    """Say, in a few words each, what is not as it should be."""
+    found = [f"no progress: {part}" for part in document["stuck"]]
+    found += [f"{end['name']} does not answer" for end in document["ends"] if end["trouble"]]
+    states: dict[str, list[str]] = {}
+    for job in document["jobs"]:
+        if job["state"] not in FINE:
+            states.setdefault(job["state"], []).append(job["job"])
+    for state, jobs in states.items():
+        more = [f"{len(jobs) - MOST_NAMED} more"] if len(jobs) > MOST_NAMED else []
+        found.append(f"{state}: {', '.join([*jobs[:MOST_NAMED], *more])}")
+    return found
 
 
-def troubles(document: Mapping[str, Any]) -> list[str]:
-    """Return what fails, a line each, with its remedy."""
-    found = [(job["job"], job["trouble"]) for job in document["jobs"]]
-    found += [(end["name"], end["trouble"]) for end in document["ends"]]
-    told = {trouble["error"]: (name, trouble) for name, trouble in reversed(found) if trouble}
-    return [
-        f"{name}: {error} ({trouble['failures']} times since {_time(int(trouble['since']))}). {trouble['hint'] or ''}"
-        for error, (name, trouble) in told.items()
-    ]
+def _narrowed(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Leave out all other jobs, and the sources that none of these is on."""
+    jobs: dict[str, Any] = {}
+    for name in names:
+        found = {job["job"]: job for job in document["jobs"] if name in {job["job"], job["job"].partition("@")[0]}}
+        if not found:
+            known = ", ".join(job["job"] for job in document["jobs"])
+            raise ConfigError(f"choose jobs: there is no {name!r}", hint=f"There are: {known}.")
+        jobs |= found
+    if not jobs:
+        return document
+    ends = {"carbon", *(f"source {job['source']}" for job in jobs.values())}
+    return document | {"jobs": [*jobs.values()], "ends": [end for end in document["ends"] if end["name"] in ends]}
 
 
 def _read(config: Config, process: int | None) -> Report:
     """Make the report of a service that cannot be asked."""
     path = str(config.state.path)
     standing = standings(path) if Path(path).exists() else {}
-    jobs = [
-        replace(job_report(job, standing.get(name)), source_max=_largest(config, job))
-        for name, job in config.jobs.items()
-    ]
+    jobs = {name: job_report(job, standing.get(name)) for name, job in config.jobs.items()}
+    ends = [_source(config, name, jobs) for name in config.sources]
     return Report(
         version=version("shipper"),
         host=socket.gethostname(),
         now=time.time(),
-        jobs=(*jobs, *gone(standing, config.jobs)),
+        jobs=(*jobs.values(), *gone(standing, config.jobs)),
+        ends=(*ends, _carbon(config)),
         state_path=path,
         state_bytes=os.path.getsize(path) if standing else None,  # noqa: PTH202 - a number is all that is asked for
         config_file=config.file,
@@ -95,34 +89,37 @@ def _read(config: Config, process: int | None) -> Report:
     )
 
 
-def _row(job: Mapping[str, Any]) -> JobStatus:
-    source_max = UNKNOWN if job["source_max"] is None else str(job["source_max"])
-    if job["watermark"] is None:
-        return JobStatus(job["job"], job["state"], "-", "-", source_max, "-", "-", "-", "-", "-")
-    return JobStatus(
-        job["job"],
-        job["state"],
-        watermark=str(job["watermark"]),
-        captured=str(job["captured"]),
-        source_max=source_max,
-        behind=UNKNOWN if job["behind"] is None else str(job["behind"]),
-        complete_until="-" if job["complete_until"] is None else _time(job["complete_until"]),
-        unproven=str(job["unproven"]),
-        unshown=", ".join(f"{cause} {rows}" for cause, rows in job["unshown"].items()) or "-",
-        late_rows=str(job["late_rows"]),
-    )
-
-
-def _time(instant: int) -> str:
-    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _largest(config: Config, job: Job) -> int | None:
+def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndReport:
+    """Ask a source for the largest id of each of its jobs, and put that into their reports."""
+    end = EndReport(f"source {name}", "")
     try:
-        source = open_source(config, job.source)
-        try:
-            return source.observe(job.query).id
-        finally:
-            source.close()
-    except ShipperError:
-        return None
+        source = open_source(config, name)
+    except ConfigError as error:  # its credentials are not where they should be
+        return replace(end, trouble=_trouble(error))
+    end = replace(end, address=str(source))
+    try:
+        for job in (one for one in config.jobs.values() if one.source == name):
+            try:
+                jobs[job.name] = replace(jobs[job.name], source_max=source.observe(job.query).id)
+            except SourceUnavailable as error:
+                return replace(end, trouble=_trouble(error))
+            except ShipperError as error:
+                jobs[job.name] = replace(jobs[job.name], trouble=_trouble(error), state=JobState.FAILING)
+    finally:
+        source.close()
+    return replace(end, reached_at=time.time())
+
+
+def _carbon(config: Config) -> EndReport:
+    carbon = open_carbon(config)
+    try:
+        carbon.deliver(b"")
+    except ShipperError as error:
+        return EndReport("carbon", str(carbon), trouble=_trouble(error))
+    finally:
+        carbon.close()
+    return EndReport("carbon", str(carbon), reached_at=time.time())
+
+
+def _trouble(error: ShipperError) -> Trouble:
+    return Trouble(str(error), error.hint, time.time(), 1)

@@ -39,7 +39,8 @@ class Vitals:
             StateBusy: the state cannot be read now.
         """
         config = self._pipeline.config
-        standing = standings(config.state.path)
+        waiting = self._pipeline.courier.waiting()
+        standing = {name: one._replace(waiting=waiting[name]) for name, one in standings(config.state.path).items()}
         minutes = _minutes(config) if with_totals else {}
         jobs = [self._job(job, standing.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
         return Report(
@@ -146,6 +147,7 @@ def _standing(report: JobReport, standing: Standing) -> JobReport:
         watermark=position.watermark,
         captured=position.captured,
         complete_until=instant(position.complete_until) if position.complete_until else None,
+        waiting=standing.waiting,
         unproven=standing.unproven,
         unshown=dict(standing.unshown),
         late_rows=standing.late_rows,

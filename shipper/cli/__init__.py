@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import check, move, ownership, proof, run, status
+from shipper.cli import check, dashboard, move, ownership, proof, run, status
 from shipper.cli.output import complain
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
@@ -22,10 +22,18 @@ NOT_RUNNING = 3
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
-    "Look": (status.status,),
+    "Look": (status.status, status.history),
     "Prove": (proof.reconcile,),
     "Repair": (move.seek, move.backfill),
-    "Set up": (check.check, check.grants, check.carbon_conf, ownership.import_, ownership.rename, ownership.forget),
+    "Set up": (
+        check.check,
+        check.grants,
+        check.carbon_conf,
+        dashboard.dashboard,
+        ownership.import_,
+        ownership.rename,
+        ownership.forget,
+    ),
 }
 """The commands by purpose, as `--help` shows them."""
 

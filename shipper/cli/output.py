@@ -20,13 +20,23 @@ def complain(error: ShipperError) -> None:
         click.echo(f"{begin}  hint: {error.hint}", err=True)
 
 
+def in_json(document: object) -> str:
+    """Return a result for programs."""
+    return json.dumps(document, indent=2)
+
+
 def show_json(document: object) -> None:
     """Print a result for programs."""
-    click.echo(json.dumps(document, indent=2))
+    click.echo(in_json(document))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a result for people."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a result for people."""
-    from tabulate import tabulate
-
-    click.echo(tabulate(rows, headers, tablefmt="plain", disable_numparse=True))
+    click.echo(table(headers, rows))

@@ -30,6 +30,17 @@ def duration(text: str) -> int:
     return seconds
 
 
+def lasting(seconds: float) -> str:
+    """Show a duration as it is read, in its two largest units: 5m40s; one that a clock put below zero is none."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, left = divmod(left, length)
+        if amount or parts:
+            parts.append(f"{amount}{unit}" if amount else "")
+    return "".join(parts[:2]) or "0s"
+
+
 def instant(text: str) -> int:
     """Read a time, epoch seconds; a time of day is the latest that has been, a duration is so long ago.
 

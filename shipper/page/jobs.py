@@ -57,6 +57,8 @@ def _behind(job: JobReport, now: float) -> Iterable[Markup]:
     yield muted("unknown") if job.behind is None else counted(job.behind, "id")
     if job.behind and job.complete_until is not None:
         yield muted(duration(now - job.complete_until))
+    if job.waiting:
+        yield muted(f"{plural(job.waiting, 'datapoint')} wait")
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:

@@ -14,18 +14,18 @@ PROGRESS = """
         shape, places, held_since, since
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
-    WITH waiting (job, totals) AS (
-        SELECT series.job, COUNT(*) FROM (
-            SELECT series FROM total INDEXED BY total_changed WHERE changed = 1
-            UNION ALL SELECT series FROM total INDEXED BY total_parked WHERE changed = 2
+    WITH unproven (job, totals, waiting) AS (
+        SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM sent)) FROM (
+            SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
+            UNION ALL SELECT series, 0 FROM total INDEXED BY total_parked WHERE changed = 2
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
-    SELECT job, COALESCE((SELECT totals FROM waiting WHERE waiting.job = watermark.job), 0), (
+    SELECT job, COALESCE(unproven.totals, 0), (
         SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
         COALESCE((SELECT rows FROM late WHERE (late.source, late.id_table, late.id_column)
             = (watermark.source, watermark.id_table, watermark.id_column)), 0),
         (SELECT unixepoch(MAX(committed)) FROM history WHERE history.job = watermark.job),
-        source, id_table, id_column, value, captured, complete_until, updated
-    FROM watermark"""
+        COALESCE(unproven.waiting, 0), source, id_table, id_column, value, captured, complete_until, updated
+    FROM watermark LEFT JOIN unproven USING (job)"""
 _TOTALS = """
     SELECT series.job, total.slot / :step * :step, SUM(total.value)
     FROM total JOIN series ON series.id = total.series
@@ -43,8 +43,8 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows, delivered_at)
-        for job, unproven, unshown, late_rows, delivered_at, *position in rows
+        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows, delivered_at, waiting)
+        for job, unproven, unshown, late_rows, delivered_at, waiting, *position in rows
     }
 
 

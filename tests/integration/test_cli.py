@@ -1,6 +1,8 @@
 """The commands, as subprocesses on real servers."""
 
+import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -270,14 +272,84 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     shipper_app.start()
     wait_for(lambda: "delivery.finished" in shipper_app.events(), "a delivery")
     shown = shipper_app.call("status")
-    assert shown.returncode == 0
-    assert f"running, process {shipper_app.pid}" in shown.stderr
-    header, row = shown.stdout.splitlines()
-    assert header.split()[:4] == ["JOB", "STATE", "WATERMARK", "CAPTURED"]
-    assert row.split()[:6] == ["events", "ok", "4", "4", "4", "0"]
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f", process {shipper_app.pid}; configuration loaded " in shown.stdout
+    assert re.search(r"^source app  mysql 127.0.0.1:\d+/app +answers +\d+s ago$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^events  ok       4 +0 +\d+s +0 +[1-9] +\d+s ago +in \ds$", shown.stdout, re.MULTILINE)
+    assert shown.stdout.endswith("\nall is well\n")
+    assert max(map(len, shown.stdout.splitlines())) <= 100
+    told = json.loads(shipper_app.call("status", "events", "-o", "json").stdout)
+    assert (told["jobs"][0]["behind"], told["jobs"][0]["waiting"], told["is_ready"]) == (0, 0, True)
+    unknown = shipper_app.call("status", "evnts")
+    assert (unknown.returncode, unknown.stdout) == (78, "")
+    assert "There are: events." in unknown.stderr
     shipper_app.stop()
 
-    assert shipper_app.call("status").returncode == 3
+    ended = shipper_app.call("status")
+    assert ended.returncode == 3
+    assert "not running" in ended.stdout
+    assert re.search(r"^carbon +127.0.0.1:\d+ +answers +0s ago$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^events  - +4 +0 ", ended.stdout, re.MULTILINE)
+
+
+def test_status_of_ends_that_are_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """Without a service `status` asks the ends itself: one that is down, and a table that is missing, are told."""
+    carbon_cache.stop()
+    shipper_app.config.write_text(shipper_app.config.read_text() + EVENTS.replace("events", "b").replace("audit", "x"))
+    shown = shipper_app.call("status")
+    url = re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{carbon_cache.port}", shipper_app.config.read_text(), count=1)
+    shipper_app.config.write_text(url)
+    other = shipper_app.call("status", "events")
+
+    assert (shown.returncode, other.returncode) == (3, 3)
+    assert re.search(r"^carbon .* does not answer  -$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^b +failing  ", shown.stdout, re.MULTILINE)
+    assert "x_trail' doesn't exist" in shown.stdout
+    assert re.search(r"^source app .* does not answer  -$", other.stdout, re.MULTILINE)
+
+
+def test_status_watch(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """`--watch` shows it again and again until it is interrupted, in a terminal in the same place."""
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "shipper.cli"]
+    command = [*program, "status", "--config", str(shipper_app.config), "--watch"]
+    (terminal, theirs), (pipe, other) = pty.openpty(), os.pipe()
+    said = {}
+    with subprocess.Popen(command, stdout=theirs) as first, subprocess.Popen(command, stdout=other) as second:
+        for end, process, again in ((terminal, first, b"\x1b[2J"), (pipe, second, b"\n\nshipper 0.")):
+            said[end] = b""
+            while again not in said[end].partition(b"not running")[2]:
+                said[end] += os.read(end, 65536)
+            process.send_signal(signal.SIGINT)
+    for end in (terminal, theirs, pipe, other):
+        os.close(end)
+
+    assert (first.returncode, second.returncode) == (3, 3)
+    assert b"\x1b" not in said[pipe]
+
+
+def test_history(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """`history` shows how the watermark moved, the newest last; around a time with what the state holds for it."""
+    assert shipper_app.call("history", "events").returncode == 78  # there is no state yet
+    for rows in (3, 2):
+        insert(mariadb, rows)
+        shipper_app.call("once")
+    shown = shipper_app.call("history", "events", "--utc")
+    told = json.loads(shipper_app.call("history", "events", "--at", "now", "-o", "json").stdout)
+    first = json.loads(shipper_app.call("history", "events", "--limit", "1", "-o", "json").stdout)["commits"]
+    around = shipper_app.call("history", "events", "--at", "1m")
+    long_ago = shipper_app.call("history", "events", "--at", "2001-01-01")
+    unknown = shipper_app.call("history", "evnts")
+
+    assert shown.stdout.splitlines()[0].split() == ["COMMITTED", "WATERMARK", "IDS", "DATAPOINTS"]
+    assert [line.split()[2:4] for line in shown.stdout.splitlines()[1:]] == [["3", "-"], ["5", "2"]]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", shown.stdout.splitlines()[2][:20])
+    assert [(one["watermark"], one["ids"]) for one in told["commits"]] == [(3, None), (5, 2)]
+    assert first == told["commits"][1:]
+    assert sum(slot["rows"] for slot in told["slots"]) == 5
+    assert "\nSLOT " in around.stdout
+    assert "  1m  " in around.stdout
+    assert "the state holds nothing for 2001-01-01 00:00:00" in long_ago.stderr
+    assert (unknown.returncode, unknown.stderr.count("There are: events.")) == (78, 1)
 
 
 def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:

@@ -253,7 +253,12 @@ def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, car
     wait_for(lambda: "failing" in shipper_app.call("status").stdout, "a failing job")
     shown = shipper_app.call("status")
 
-    assert shown.returncode == 0
-    assert "Is carbon-cache up" in shown.stderr
-    assert f"running, process {shipper_app.pid}" in shown.stderr
+    assert shown.returncode == 1
+    assert "Is carbon-cache up" in shown.stdout
+    assert f"process {shipper_app.pid}; configuration loaded " in shown.stdout
+    assert shown.stdout.endswith("\nnot well: carbon does not answer; failing: events\n")
+    assert jobs_of(shipper_app)["events"]["waiting"] != 0
+    carbon_cache.start()
+    wait_for(lambda: shipper_app.call("status").returncode == 0, "all is well")
+    assert jobs_of(shipper_app)["events"]["waiting"] == 0
     shipper_app.stop()

@@ -204,6 +204,25 @@ def test_slot_larger_than_batch(state: State) -> None:
     assert {f"a.s{n}.count {n + 1} {MINUTE}" for n in range(8)} == {line for batch in batches for line in batch}
 
 
+def test_waiting_is_what_carbon_has_not_confirmed(state: State) -> None:
+    """Until it is confirmed for the first time; what is sent again to be proven no longer waits."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE - 60 * n): n + 1 for n in range(3)})
+    desk.carbon.is_up = False
+    with pytest.raises(DeliveryFailed):
+        desk.step()
+    assert desk.courier.waiting() == {"a": 3}
+    desk.carbon.is_up = True
+    desk.step()
+    assert desk.courier.waiting() == {"a": 2}
+    desk.run()
+    desk.clock += 60
+    desk.step()
+
+    assert desk.unproven() == 3
+    assert desk.courier.waiting() == {}
+
+
 def test_failed_batch_goes_again(state: State) -> None:
     """After a failure the same totals go again, with the values they have then."""
     desk = Desk(state)

@@ -33,6 +33,7 @@ from shipper.model import (
 )
 from shipper.state import State
 from shipper.state.file import GATHER_SECONDS
+from shipper.state.history import Commit, Slot, commits, slots
 from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS
@@ -402,11 +403,39 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     record(state, 0, 5, 1, future=2)
     updated = standings(path)["events"].position.updated
     position = Position("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
-    expected = {"events": Standing(position, 1, {"future": 2})}
+    expected = Standing(position, 1, {"future": 2}, waiting=1)
 
-    assert standings(path) == expected
+    assert standings(path) == {"events": expected}
+    state.keep_sent([Sent(0, state.note(0).upto, 0, NOW, NOW)])  # at an orderly end: all of it was confirmed
+    assert standings(path) == {"events": expected._replace(waiting=0)}
     state.close()
-    assert standings(path) == expected
+    assert standings(path) == {"events": expected._replace(waiting=0)}
+
+
+def test_history_beside_the_writer(state: State, path: str) -> None:
+    """Commits tell how far each went, around any time; slots what is known of a span, however long they are."""
+    begin(state, MAX_ID - 9)
+    begin(state, 1, "others")
+    record(state, MAX_ID - 9, MAX_ID, 3)
+    for after, datapoints in ((9, 0), (6, 2), (2, 1)):
+        state.commit({"events": MAX_ID - after + 1, "others": 1}, {"events": datapoints})
+    newest, *_ = reversed(commits(path, "events", at=2**62, until=2, beyond=0))
+    times = "UPDATE history SET committed = strftime('%Y-%m-%dT%H:%M:%SZ', 1790000000 + id * 100, 'unixepoch')"
+    state._connection.execute(times)
+    found = commits(path, "events", at=1_790_000_200, until=5, beyond=5)
+
+    assert (newest.watermark, newest.ids, newest.datapoints) == (MAX_ID - 1, 4, 1)
+    assert found == [
+        Commit(1_790_000_100, MAX_ID - 8, None, 0),
+        Commit(1_790_000_200, MAX_ID - 5, 3, 2),
+        Commit(1_790_000_300, MAX_ID - 1, 4, 1),
+    ]
+    assert commits(path, "events", at=1_790_000_250, until=1, beyond=1) == found[1:]
+    (slot,) = slots(path, "events", start=NOW - 1, end=NOW, longest=3600)
+    assert slot == Slot(NOW, 60, 1, 3, 1, slot.changed)
+    assert slots(path, "events", start=NOW + 59, end=NOW + 99, longest=3600) == [slot]
+    assert slots(path, "events", start=NOW + 60, end=NOW + 99, longest=3600) == []
+    assert slots(path, "events", start=NOW - 9, end=NOW - 1, longest=3600) == []
 
 
 def _foreign(path: str) -> None:

@@ -1,0 +1,103 @@
+"""`shipper status` as people read it, made of a report."""
+
+import click
+import pytest
+from reports import NOW, TROUBLE, job, report, troubled
+
+from shipper.cli.status_text import status_text
+from shipper.cli.times import lasting
+from shipper.errors import ConfigError
+from shipper.report import EndReport, JobState, Report
+from shipper.status import _narrowed, complaints
+
+SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
+
+
+def plain(of: Report) -> str:
+    """Return the text without its colours."""
+    return click.unstyle(status_text(of.document()))
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (report(), []),
+        (report(job("new", JobState.NEW), job("left", JobState.GONE)), []),
+        (SHARDS, ["late: orders"]),
+        (report(job("a", JobState.HELD), job("b", JobState.FAILING)), ["held: a", "failing: b"]),
+        (report(ends=(EndReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
+        (report(ends=(EndReport("carbon", "x"),)), []),  # nothing was to be sent yet
+        (report(stuck=("courier",)), ["no progress: courier"]),
+        (report(*(job(f"j{n}", JobState.FAILING) for n in range(7))), ["failing: j0, j1, j2, j3, j4, 2 more"]),
+    ],
+)
+def test_complaints(of: Report, said: list[str]) -> None:
+    """What decides about the exit code is said, and nothing that will pass by itself."""
+    assert complaints(of.document()) == said
+
+
+def test_text_of_a_good_service() -> None:
+    """Who runs, since when, each end, each job, in a hundred columns."""
+    wanted = job("failed_logins", waiting=18, unproven=41, source_max=8_413_760, complete_until=int(NOW) - 340)
+    shown = plain(report(wanted, job("new", JobState.NEW, watermark=None, delivered_at=None)))
+
+    assert shown.startswith("shipper 0.1.0 on web1: running for 3d3h, process 812; configuration loaded 2027-01-")
+    assert "source app  mysql db1.internal/app  answers  3s ago" in shown
+    rows = {line.split()[0]: line for line in shown.splitlines() if line}
+    assert " ".join(rows["failed_logins"].split()) == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s"
+    assert " ".join(rows["new"].split()) == "new new - - - - - - in 34s"
+    assert shown.splitlines()[-1] == "all is well"
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_text_of_what_is_wrong() -> None:
+    """An error that many jobs share is told once, by its end, with its remedy; rows that are aside are told."""
+    shown = plain(troubled())
+
+    assert shown.count(TROUBLE.error) == 1
+    assert f"\ncarbon: {TROUBLE.error}\n    7 times since 2027-01-15 " in shown
+    assert TROUBLE.hint is not None
+    assert TROUBLE.hint in shown
+    assert "rows that Graphite cannot show: no_time 4, too_late 2\n" in shown
+    assert "rows of audit_trail that came late, and are counted: 3\n" in shown
+    assert shown.splitlines()[-1].startswith("not well: carbon does not answer; late: late; failing: failing, a_very")
+
+
+def test_text_of_a_service_that_does_not_run() -> None:
+    """A job is in no state then, and nothing says that all is well."""
+    shown = plain(report(job("a", JobState.NEW), pid=None, started_at=None, loaded_at=None))
+
+    assert "on web1: not running; " in shown
+    assert "\na      -        8412556 " in shown
+    assert "well" not in shown
+
+
+def test_narrowed() -> None:
+    """By a job's name, or by that of the job on several sources; with the ends that it needs."""
+    told = SHARDS.document() | {"ends": [{"name": name} for name in ("source app", "source other", "carbon")]}
+
+    assert [one["job"] for one in _narrowed(told, ["logins"])["jobs"]] == ["logins@a", "logins@b"]
+    assert [one["job"] for one in _narrowed(told, ["left", "logins@b", "left"])["jobs"]] == ["left", "logins@b"]
+    assert [one["name"] for one in _narrowed(told, ["orders"])["ends"]] == ["source app", "carbon"]
+    assert _narrowed(told, []) == told
+    with pytest.raises(ConfigError, match="no 'ordrs'") as caught:
+        _narrowed(told, ["ordrs"])
+    assert caught.value.hint == "There are: logins@a, logins@b, orders, left."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0s"),
+        (0.4, "0s"),
+        (59.7, "1m"),
+        (340, "5m40s"),
+        (3600, "1h"),
+        (3601, "1h"),
+        (90_061, "1d1h"),
+        (86_460, "1d"),
+    ],
+)
+def test_lasting(seconds: float, shown: str) -> None:
+    """A duration in its two largest units, as one writes it in the configuration."""
+    assert lasting(seconds) == shown
