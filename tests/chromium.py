@@ -56,9 +56,9 @@ class Chromium:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def show(self, url: str, *, width: int, scheme: str) -> None:
-        """Load a page in a window of that width, and return once it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    def show(self, url: str, *, width: int, height: int = 800, scheme: str = "light") -> None:
+        """Load a page in a window of that size, and return once it is there."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
         failed = self.call("Page.navigate", url=url).get("errorText")

@@ -1,4 +1,4 @@
-"""A private graphite-web, beside a private Carbon: what a dashboard would show."""
+"""A private graphite-web, beside a private Carbon: what a dashboard would show; with its pages, if need be."""
 
 import importlib.util
 import os
@@ -22,16 +22,38 @@ CARBONLINK_HOSTS = ["127.0.0.1:{query_port}"]
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}}
 TAGDB = ""
 """
+# dashboards and tags are in its database; pages have scripts, styles and pictures, asked for side by side
+_PAGES_SETTINGS = """
+WEBAPP_DIR = {prefix!r} + "/webapp"
+DASHBOARD_CONF = {prefix!r} + "/conf/dashboard.conf.example"
+CARBONLINK_HOSTS = []
+DATABASES["default"]["NAME"] = {folder!r} + "/graphite.db"
+TAGDB = "graphite.tags.localdatabase.LocalDatabaseTagDB"
+"""
 _SERVE = """\
 import sys
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from graphite.wsgi import application
+
+class Server(WSGIServer):
+    pass
+
+if "pages" in sys.argv:
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.core.management import call_command
+
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    application = StaticFilesHandler(application)
+
+    class Server(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
 
 class Quiet(WSGIRequestHandler):
     def log_message(self, *_):
         pass
 
-make_server("127.0.0.1", int(sys.argv[1]), application, handler_class=Quiet).serve_forever()
+make_server("127.0.0.1", int(sys.argv[1]), application, Server, Quiet).serve_forever()
 """
 # libcairo draws pictures, which nobody asks for
 _CAIRO = "def __getattr__(name):\n    return 0\n"
@@ -40,16 +62,24 @@ _CAIRO = "def __getattr__(name):\n    return 0\n"
 class GraphiteWeb:
     """A graphite-web on a port of its own; it merges the cache of the Carbon below root with its files."""
 
-    def __init__(self, folder: Path, *, root: Path) -> None:
-        """Make its files in a folder; root is that of a Carbon that was not started yet."""
+    def __init__(self, folder: Path, *, root: Path, has_pages: bool = False) -> None:
+        """Make its files in a folder; root is that of a Carbon that was not started yet.
+
+        With pages, and dashboards, it shows the files below root and asks no Carbon.
+        """
         if importlib.util.find_spec("graphite") is None:
             raise RuntimeError("graphite-web runs on Python 3.11 only: install python3.11, and run ./tests/run again")
         self.port, query_port = free_port(), free_port()
-        conf = root / "conf/carbon.conf"
-        conf.write_text(conf.read_text().replace("CACHE_QUERY_PORT = 0", f"CACHE_QUERY_PORT = {query_port}"))
-        self._folder = folder
+        self._folder, self._options = folder, ["pages"] if has_pages else []
         settings = _SETTINGS.format(root=str(root), folder=str(folder), query_port=query_port)
-        for name, text in (("settings_of_test", settings), ("cairocffi", _CAIRO), ("serve", _SERVE)):
+        modules = {"serve": _SERVE, "settings_of_test": settings, "cairocffi": _CAIRO}
+        if has_pages:
+            modules["settings_of_test"] += _PAGES_SETTINGS.format(prefix=sys.prefix, folder=str(folder))
+            del modules["cairocffi"]
+        else:
+            conf = root / "conf/carbon.conf"
+            conf.write_text(conf.read_text().replace("CACHE_QUERY_PORT = 0", f"CACHE_QUERY_PORT = {query_port}"))
+        for name, text in modules.items():
             (folder / f"{name}.py").write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +94,7 @@ class GraphiteWeb:
         log = self._folder / "graphite-web.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, str(self._folder / "serve.py"), str(self.port)],
+                [sys.executable, str(self._folder / "serve.py"), str(self.port), *self._options],
                 stdout=output,
                 stderr=output,
                 env=environment,

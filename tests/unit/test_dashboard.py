@@ -1,0 +1,115 @@
+"""Dashboards as they are made of jobs."""
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from builders import job
+
+from shipper.dashboard import grafana, graphite
+from shipper.dashboard.panels import Dashboard, own_panels, panels_of
+from shipper.model import COUNT, Job, Kind, Measure
+from shipper.selfnames import COUNTS, GAUGES
+
+MEASURES = (COUNT, Measure("ms", Kind.SUM, "duration_ms"), Measure("slowest", Kind.MAX, "duration_ms"))
+JOBS = (
+    job("events", title="Events, by action"),
+    job("timed", measures=MEASURES, by=("action", "outcome"), template="a.{outcome}.{measure}.x-{action}", bucket=300),
+    job("total", by=(), template="a.total.{measure}"),
+    job("fewest", by=(), template="a.fewest", measures=(Measure("n", Kind.MIN, "id"),)),
+    job("own", sql="SELECT ...", by=("country",), template="own.{country}.{measure}"),
+    job("tagged", template="a.b.{measure};action={action};dc=eu"),
+    job("sharded@eu", template="eu.{action}.{measure}"),
+    job("name_tagged", template="a.{action}.{measure};dc=e.u"),
+    job("value_tagged", template="a.b;action=x.{action}"),
+)
+
+
+def targets(of: Job) -> list[str]:
+    """Return what a job's panels ask for."""
+    return [str(target) for panel in panels_of(of, 60) for target in panel.targets]
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    list(
+        zip(
+            JOBS,
+            [
+                ["aliasByNode(consolidateBy(events.*.count,'sum'),1)"],
+                [
+                    "aliasByNode(consolidateBy(summarize(a.*.count.x-*,'300s','sum'),'sum'),1,3)",
+                    "aliasByNode(consolidateBy(summarize(a.*.ms.x-*,'300s','sum'),'sum'),1,3)",
+                    "aliasByNode(consolidateBy(summarize(a.*.slowest.x-*,'300s','max'),'max'),1,3)",
+                ],
+                ["alias(consolidateBy(a.total.count,'sum'),'count')"],
+                ["alias(consolidateBy(a.fewest,'min'),'n')"],
+                ["aliasByNode(consolidateBy(own.*.*,'sum'),1,2)"],
+                ["aliasByNode(consolidateBy(seriesByTag('name=a.b.count','action=~^[^.]+$','dc=eu'),'sum'),'action')"],
+                ["aliasByNode(consolidateBy(eu.*.count,'sum'),1)"],
+                ["aliasByNode(consolidateBy(seriesByTag('name=~^a[.][^.]+[.]count$','dc=e.u'),'sum'),1)"],
+                ["aliasByNode(consolidateBy(seriesByTag('name=a.b','action=~^x[.][^.]+$'),'sum'),'action')"],
+            ],
+            strict=True,
+        )
+    ),
+    ids=[of.name for of in JOBS],
+)
+def test_targets(of: Job, expected: list[str]) -> None:
+    """A panel for each measure: all of its series, told apart by the columns of `by`, and zoomed as it must be."""
+    assert targets(of) == expected
+
+
+def test_titles() -> None:
+    """A job's own title, else its name and what it is grouped by; the measure where there are several; the source."""
+    titles = [panel.title for of in JOBS[:3] + JOBS[6:7] for panel in panels_of(of, 60)]
+    timed = [f"timed, by action, outcome: {name}" for name in ("count", "ms", "slowest")]
+
+    assert titles == ["Events, by action", *timed, "total", "sharded, by action (app)"]
+    assert [panel.unit for panel in panels_of(JOBS[1], 60)] == ["", "ms", "ms"]
+    assert [panel.adds_up for panel in panels_of(JOBS[1], 60)] == [True, True, False]
+
+
+def test_own_panels() -> None:
+    """Each of the service's own numbers is there, zoomed as Carbon rolls it up."""
+    asked = "".join(str(target) for panel in own_panels("a.b") for target in panel.targets)
+
+    for name in (*GAUGES, *COUNTS):
+        how = "sum" if name in COUNTS else "min" if name == "up" else "max"
+        assert f"aliasByNode(consolidateBy(a.b.shipper.*.*.{name},'{how}'),4,3" in asked
+    assert [str(target) for target in own_panels(None)[0].targets] == [
+        "aliasByNode(consolidateBy(shipper.*.*.complete_until_age,'max'),2,1)"
+    ]
+
+
+MANY = Dashboard("shipper-" + "x" * 60, "Many", [panel for of in JOBS for panel in panels_of(of, 60)] + own_panels("a"))
+
+
+def test_grafana_structure() -> None:
+    """What Grafana asks of a file: unique ids, no panels on each other, a datasource that is chosen on the page."""
+    document = grafana.document(MANY)
+    panels: list[dict[str, Any]] = document["panels"]
+    (variable,) = document["templating"]["list"]
+
+    assert document["schemaVersion"] == 39
+    assert (variable["type"], variable["query"]) == ("datasource", "graphite")
+    assert len(document["uid"]) <= 40
+    assert len({panel["id"] for panel in panels}) == len(panels) == len(MANY.panels)
+    for panel in panels:
+        place, queries = panel["gridPos"], panel["targets"]
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
+        assert len({query["refId"] for query in queries}) == len(queries)
+        assert {panel["datasource"]["uid"], *(query["datasource"]["uid"] for query in queries)} == {"${datasource}"}
+    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+        is_beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        assert is_beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+
+
+def test_graphite_state_is_known_again() -> None:
+    """Whatever somebody changes, the mark tells. Mutant: a mark that is a constant."""
+    state = graphite.state(MANY)
+
+    assert state[graphite.MARK] == graphite.digest(state)
+    state["graphs"].pop()
+    assert state[graphite.MARK] != graphite.digest(state)
