@@ -8,6 +8,8 @@ from shipper.config import Config
 from shipper.model import Job, Kind
 from shipper.selfnames import COUNTS, GAUGES, NODE
 
+SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"
+
 
 class Stanza(NamedTuple):
     """A section of one of carbon's files."""
@@ -24,16 +26,16 @@ def stanzas(config: Config) -> dict[str, list[Stanza]]:
     pattern = _pattern(config)
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
     return {
-        "storage-schemas.conf": [Stanza("shipper", {"pattern": pattern, "retentions": retentions})],
-        "storage-aggregation.conf": [*_aggregations(config), _aggregation("shipper", pattern, "sum")],
-        "carbon.conf": [Stanza("cache", {"MAX_CREATES_PER_MINUTE": "inf"})],
+        SCHEMAS: [Stanza("shipper", {"pattern": pattern, "retentions": retentions})],
+        AGGREGATION: [*_aggregations(config), _aggregation("shipper", pattern, "sum")],
+        CARBON: [Stanza("cache", {"MAX_CREATES_PER_MINUTE": "inf"})],
     }
 
 
 _WHY = {
-    "storage-schemas.conf": "before any other stanza that matches",
-    "storage-aggregation.conf": "likewise: counts are added up, and a single one is enough",
-    "carbon.conf": "the usual 50 drops the first points of new series, without a word",
+    SCHEMAS: "before any other stanza that matches",
+    AGGREGATION: "likewise: counts are added up, and a single one is enough",
+    CARBON: "the usual 50 drops the first points of new series, without a word",
 }
 
 

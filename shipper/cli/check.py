@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from shipper.cli import options
-from shipper.cli.output import show_json
+from shipper.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
+    from shipper.carbon_diff import Diff
     from shipper.check import Finding
 
 
@@ -57,16 +58,48 @@ def grants(file: str, host: str) -> None:
 
 @click.command(short_help="What carbon must be configured with.")
 @options.configured
-def carbon_conf(file: str) -> None:
-    """Print what carbon must have in its configuration for these series, to paste."""
-    from shipper.carbon_conf import rules
+@options.output
+@click.option(
+    "--diff", "files", multiple=True, metavar="FILE", help="One of carbon's: is it right? Several times, too."
+)
+def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
+    """Print what carbon must have in its configuration for these series, to paste.
+
+    With --diff, say which stanza of carbon's storage-schemas.conf, storage-aggregation.conf or carbon.conf decides for
+    each path, and whether it is right; 1 where it is not, with what to write.
+    """
+    from shipper.carbon_conf import rules, stanzas
+    from shipper.carbon_diff import diff
     from shipper.config import load
 
-    click.echo(rules(load(file, with_credentials=False)), nl=False)
+    config = load(file, with_credentials=False)
+    diffs = [diff(config, one) for one in files]
+    if output == "json":
+        wanted = {name: [stanza._asdict() for stanza in found] for name, found in stanzas(config).items()}
+        show_json([_document(one) for one in diffs] if files else wanted)
+    elif not files:
+        click.echo(rules(config), nl=False)
+    for one in diffs if output == "table" else ():
+        _show_diff(one)
+    sys.exit(0 if all(one.is_good for one in diffs) else 1)
+
+
+def _document(found: "Diff") -> dict[str, object]:
+    return {**found._asdict(), "is_good": found.is_good, "verdicts": [verdict._asdict() for verdict in found.verdicts]}
+
+
+def _show_diff(found: "Diff") -> None:
+    click.echo(f"{found.file}:")
+    rows = [(_mark(one.is_good), one.path, one.stanza or "-", one.says, one.wanted) for one in found.verdicts]
+    show_table(["", "PATH", "STANZA", "SAYS", "WANTED"], rows)
+    click.echo(f"\n{found.write}" if found.write else "")
 
 
 def _say(finding: "Finding") -> None:
-    mark = click.style("✓", fg="green") if finding.is_good else click.style("✗", fg="red")
-    click.echo(f"{mark} {finding.subject}: {finding.text}")
+    click.echo(f"{_mark(finding.is_good)} {finding.subject}: {finding.text}")
     for line in finding.remedy.splitlines():
         click.echo(f"    {line}")
+
+
+def _mark(is_good: bool) -> str:  # noqa: FBT001 - as it is called
+    return click.style("✓", fg="green") if is_good else click.style("✗", fg="red")

@@ -1,0 +1,204 @@
+"""`carbon-conf`: what it prints makes carbon do what counts need; what it says of a file is what carbon reads there."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
+from typing import Any
+
+import pytest
+import whisper
+from harness import Shipper, wait_for
+from servers import SCHEMAS
+
+from shipper.carbon import Carbon
+from shipper.carbon_diff import _paths
+from shipper.config import load
+from shipper.demo.carbon_cache import CarbonCache
+from shipper.selfnames import COUNTS, GAUGES
+
+EXAMPLES = Path(sys.prefix) / "conf"
+JOBS = """
+[job.logins]
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "logins.{action}.{measure}"
+measure = { count = "count", ms = "sum:duration_ms", slowest = "max:duration_ms", fastest = "min:duration_ms" }
+
+[job.tagged]
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "tagged.{measure}"
+tags = { action = "{action}" }
+measure = { slowest = "max:duration_ms" }
+"""
+_CARBON = """
+import json, sys
+from carbon.conf import settings
+settings["CONF_DIR"] = sys.argv[1]
+from carbon import storage
+schemas, aggregations = storage.loadStorageSchemas(), storage.loadAggregationSchemas()
+def first(path, among):
+    return next((one.name, one.archives) for one in among if one.matches(path))
+def read(path):
+    (schema, archives), (aggregation, (factor, method)) = first(path, schemas), first(path, aggregations)
+    spans = ",".join(f"{one.secondsPerPoint}s:{one.secondsPerPoint * one.points}s" for one in archives)
+    return [[schema, spans], [aggregation, f"{method or 'average'}, {0.5 if factor is None else factor:g}"]]
+print(json.dumps({path: read(path) for path in json.load(sys.stdin)}))
+"""
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Shipper:
+    """Give the program with a prefix, for which one pattern does, or without one."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        connection.execute(SCHEMAS["sqlite"])
+        connection.execute("INSERT INTO audit_trail VALUES (1, datetime('now'), NULL, 'login', 'ok', 7)")
+    program = Shipper(tmp_path, url=url, port=9, jobs=JOBS)
+    text = program.config.read_text().replace('"1m:1d"', '"1m:1d,1h:30d"')
+    program.config.write_text(text if getattr(request, "param", "audit") else text.replace('prefix = "audit"\n', ""))
+    return program
+
+
+def paste(folder: Path, printed: str, before: str = "") -> None:
+    """Put what was printed into carbon's files, before something else."""
+    _, *parts = re.split(r"^# ([a-z-]+\.conf), .*\n", printed, flags=re.MULTILINE)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        (folder / name).write_text(text + before)
+
+
+def read_by_carbon(folder: Path, paths: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return which stanzas carbon itself takes for paths, and what they say."""
+    command = [sys.executable, "-c", _CARBON, str(folder)]
+    done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True, check=True)
+    found: dict[str, list[list[str]]] = json.loads(done.stdout)
+    return found
+
+
+def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
+    """Return what is said of files."""
+    done = app.call("carbon-conf", "-o", "json", *(word for file in files for word in ("--diff", file)))
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert done.returncode == (0 if all(one["is_good"] for one in found) else 1)
+    return found
+
+
+@pytest.mark.parametrize("app", ["audit", None], indirect=True)
+def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
+    """A real carbon with what is printed makes the wished archives, with the method of each measure."""
+    carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
+    paste(tmp_path / "carbon/conf", app.call("carbon-conf").stdout.partition("\n# carbon.conf")[0])
+    carbon.start()
+    app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
+    own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
+    with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
+        sender.deliver("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode())
+    assert app.call("once").returncode == 0
+    storage = tmp_path / "carbon/storage/whisper"
+    wait_for(lambda: len(list(storage.rglob("*.wsp"))) == len(own) + 5, "all files")
+    carbon.close()
+    made = {
+        file.stem if "_tagged" not in str(file) else "tagged": whisper.info(str(file))
+        for file in storage.rglob("*.wsp")
+    }
+
+    assert {info["xFilesFactor"] for info in made.values()} == {0}
+    archives = {tuple((one["secondsPerPoint"], one["retention"]) for one in info["archives"]) for info in made.values()}
+    assert archives == {((60, 86400), (3600, 2592000))}
+    assert {name: info["aggregationMethod"] for name, info in made.items()} == {
+        **dict.fromkeys((*COUNTS, "count", "ms"), "sum"),
+        **dict.fromkeys((*GAUGES, "slowest", "tagged"), "max"),
+        "fastest": "min",
+        "up": "min",
+    }
+
+
+@pytest.mark.parametrize("app", ["audit", None], indirect=True)
+def test_diff_reads_as_carbon(app: Shipper, tmp_path: Path) -> None:
+    """Of each path it names the stanza that carbon itself takes, and what that says.
+
+    Mutants: the last stanza that matches; match instead of search; the default factor 0.
+    """
+    last = "[all]\npattern = .\nretentions = 60:1440,3600:720\naggregationMethod = last\n"
+    real = dict(_paths(load(str(app.config))))
+    names = ["storage-schemas.conf", "storage-aggregation.conf"]
+    for folder in (tmp_path / "ours", tmp_path / "theirs"):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text((EXAMPLES / f"{name}.example").read_text())
+    paste(tmp_path / "ours", app.call("carbon-conf").stdout, last)
+    for folder in (tmp_path / "ours", tmp_path / "theirs"):
+        expected = read_by_carbon(folder, list(real.values()))
+        for column, found in enumerate(diffs(app, *(str(folder / name) for name in names))):
+            told = {one["path"]: [one["stanza"], one["says"]] for one in found["verdicts"]}
+            assert told == {shown: expected[path][column] for shown, path in real.items()}
+            assert found["is_good"] == (folder.name == "ours")
+
+
+def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
+    """What is to be written makes it right, also where an older one of ours stands; carbon's sample is a trap."""
+    sample = EXAMPLES / "storage-aggregation.conf.example"
+    file = tmp_path / "here.conf"
+    file.write_text("[shipper]\npattern = ^nothing\nxFilesFactor = 0\naggregationMethod = sum\n" + sample.read_text())
+    shown = app.call("carbon-conf", "--diff", str(file))
+    (found,) = diffs(app, str(file))
+    where, stanzas = found["write"].split(":\n", 1)
+    file.write_text(stanzas + sample.read_text())
+
+    assert shown.returncode == 1
+    assert re.search(r"^✗ +\S*logins\.\{action\}\.count +sum +max, 0 +sum, 0$", shown.stdout, re.MULTILINE)
+    assert shown.stdout.endswith(f"\n\n{found['write']}\n")
+    assert where == "# take out [shipper], and\n# put this before [sum]"
+    assert app.call("carbon-conf", "--diff", str(file)).returncode == 0
+
+
+def test_creates(app: Shipper, tmp_path: Path) -> None:
+    """carbon.conf, too: its usual 50 new series a minute are told."""
+    file = tmp_path / "carbon.conf"
+    file.write_text("[cache]\n")
+    (found,) = diffs(app, str(file))
+    file.write_text(f"[cache]\n{found['write']}")
+
+    assert list(found["verdicts"][0].values()) == ["MAX_CREATES_PER_MINUTE", "cache", "50", "inf", False]
+    assert diffs(app, str(file))[0]["is_good"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("storage-schemas.conf", None, "No such file"),
+        ("storage-schemas.conf", "[a]\n[a]\n", "section 'a' already exists"),
+        ("storage-schemas.conf", "[a]\npattern = .\nretentions = 1x:1d\n", "is not a duration"),
+        ("storage-schemas.conf", "[a]\npattern = (\nretentions = 1m:1d\n", "unterminated subpattern"),
+        ("other.conf", "[relay]\nx = 1\n", "nothing in it is of carbon"),
+    ],
+)
+def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, reason: str) -> None:
+    """What carbon could not read either is told with its name, and is no traceback."""
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    ended = app.call("carbon-conf", "--diff", str(tmp_path / name))
+
+    assert ended.returncode == 78
+    assert f"read {tmp_path}/{name}: " in ended.stderr
+    assert reason in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_empty(app: Shipper, tmp_path: Path) -> None:
+    """While a file is empty its name says what it is, and carbon's defaults decide."""
+    (tmp_path / "storage-aggregation.conf").write_text("")
+    (found,) = diffs(app, f"{tmp_path}/storage-aggregation.conf")
+
+    assert {(one["stanza"], one["says"]) for one in found["verdicts"]} == {(None, "average, 0.5")}
+    assert found["write"].startswith("# put this into it:\n[shipper-itself]\n")
