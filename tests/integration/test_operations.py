@@ -1,0 +1,288 @@
+"""Commands that change something, as subprocesses on real servers: the service does it, or the command in its stead."""
+
+import json
+import os
+import pty
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import EVENTS, Shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+OTHER = EVENTS.replace("[job.events]", "[job.others]").replace("events.{action}", "others.{action}")
+TICKS = '\n[job.ticks]\ntable = "audit_trail"\nid = "id"\nname = "ticks.{measure}"\n'
+ROW = """
+    INSERT INTO audit_trail (created_at, action, outcome)
+    VALUES (UTC_TIMESTAMP() - INTERVAL %s SECOND, 'login', 'ok')"""
+
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["seek", "events", "--to", "end"], 2, "no terminal to ask: say --yes"),
+    (["seek", "events"], 2, "say --to ID|TIME|end, or --back DURATION"),
+    (["seek", "events", "--to", "soon", "--yes"], 2, "'soon' is not a time: write 06:15"),
+    (["seek", "events", "--back", "2", "--yes"], 2, "'2' is not a duration: write 90s"),
+    (["seek", "evnts", "--to", "end", "--yes"], 78, "There are: events."),
+    (["seek", "events", "--to", "99", "--yes"], 1, "99 is beyond the largest id of audit_trail, 10"),
+    (["seek", "events", "--to", "2h", "--yes"], 1, "rows of then are counted already"),
+    (["backfill", "events", "--from", "1h", "--until", "2h", "--yes"], 2, "is not before --until"),
+    (["backfill", "events", "--from", "9d", "--until", "8d", "--yes"], 1, "nothing of that time can be"),
+    (["forget", "events", "--yes"], 1, "it is in the configuration"),
+    (["forget", "evnts", "--yes"], 78, "It knows: events."),
+    (["rename", "events", "logins", "--yes"], 1, "it is in the configuration"),
+    (["rename", "evnts", "logins", "--yes"], 78, "It knows: events."),
+    (["import", "nowhere.db", "--yes"], 78, "unable to open database file"),
+]
+
+
+@pytest.fixture
+def begun(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
+    """Give the program with five rows of ten minutes ago, shipped, and five that are not."""
+    insert(mariadb, 5, ago=600)
+    assert shipper_app.call("once").returncode == 0
+    insert(mariadb, 5)
+    return shipper_app
+
+
+@pytest.fixture(params=["alone", "by the service"])
+def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
+    """Let the service run, or not; where it does it has counted all ten rows."""
+    if request.param == "by the service":
+        begun.start()
+        wait_for(lambda: captured(begun) == {"events": 10}, "10 rows captured")
+    yield begun
+    assert begun.stop() == 0
+    assert "Traceback" not in begun.text()
+
+
+def insert(mariadb: MariaDB, rows: int, *, ago: int = 0) -> None:
+    """Commit rows of a moment ago."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.executemany(ROW, [(ago,)] * rows)
+
+
+def state(app: Shipper, statement: str) -> list[Any]:
+    """Ask the state."""
+    with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def captured(app: Shipper) -> dict[str, int]:
+    """Return how far each job has captured."""
+    return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
+
+
+def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
+    """Add up a series as Whisper holds it."""
+    return sum(carbon_cache.sums().get(path, {}).values())
+
+
+def lose(carbon_cache: CarbonCache) -> None:
+    """Have Carbon lose all that it holds."""
+    carbon_cache.stop()
+    for file in carbon_cache._root.rglob("events/**/*.wsp"):
+        file.unlink()
+    carbon_cache.start()
+
+
+def configure(app: Shipper, before: str, after: str) -> None:
+    """Change the configuration."""
+    text = app.config.read_text()
+    assert before in text
+    app.config.write_text(text.replace(before, after))
+
+
+def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """What waits is passed, but for the slot of now, and the plan says so before."""
+    insert(mariadb, 3, ago=300)
+    moved = begun.call("seek", "events", "--to", "end", "--yes", "--utc")
+
+    assert moved.returncode == 0, moved.stderr
+    assert "events: goes on behind id 13; it stands at 5\n  8 ids are passed" in moved.stdout
+    assert re.search(r"slots from [\d-]+ \d\d:\d\d:00Z on are counted whole", moved.stdout)
+    assert "events: goes on behind id 13\n" in moved.stdout
+    assert captured(begun) == {"events": 13}
+    assert begun.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) in {5, 10}, "no row of five minutes ago in Graphite")
+    again = begun.call("seek", "events", "--to", "13", "--yes")
+    assert (again.returncode, "rows up to 13 are counted already" in again.stderr) == (1, True)
+
+
+def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """The running service passes rows, too, while its source is not there to be read."""
+    configure(begun, 'every = "1s"', 'cron = "0 0 1 1 *"')
+    begun.start()
+    insert(mariadb, 2, ago=120)
+    moved = begun.call("seek", "events", "--to", "9", "-o", "json", "--yes")
+
+    assert moved.returncode == 0, moved.stderr
+    told = json.loads(moved.stdout)
+    assert (told["plan"]["to"], told["plan"]["ids"], told["done"]["captured"]) == (9, 4, 9)
+    assert "events: goes on behind id 9" in moved.stderr
+    assert captured(begun) == {"events": 9}
+    wait_for(lambda: state(begun, "SELECT value FROM watermark") == [("9",)], "the watermark follows")
+    assert "event=job.moved" in begun.text()
+    assert begun.stop() == 0
+
+
+def test_back(either: Shipper, carbon_cache: CarbonCache) -> None:
+    """What Carbon has lost is counted again, and nothing doubles, however often."""
+    before = captured(either)
+    lose(carbon_cache)
+    for _ in range(2):
+        back = either.call("seek", "events", "--back", "1h", "--yes")
+        assert back.returncode == 0, back.stderr
+        assert re.search(r"events: (5|10) rows, \d+ datapoints in [\d.]+ s\n", back.stdout)
+
+    assert captured(either) == before
+    wait_for(lambda: total(carbon_cache) == before["events"], "all rows in Graphite")
+    assert state(either, "SELECT * FROM setting WHERE name LIKE 'backfill%'") == []
+
+
+def test_backfill(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A span becomes whole slots, which is said; what was deleted in it counts no more; progress goes to stderr."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_trail WHERE id IN (2, 3)")
+    filled = either.call("backfill", "events", "--from", "15m", "--until", "5m", "--yes", "--rate", "100000")
+
+    assert filled.returncode == 0, filled.stderr
+    assert re.search(r"whole slots.*:\n  [\d-]+ \d\d:\d\d:00 \w+ up to [\d-]+ \d\d:\d\d:00 \w+\n", filled.stdout)
+    assert "100%  3 rows" in filled.stderr
+    wait_for(lambda: total(carbon_cache) == captured(either)["events"] - 2, "two rows less in Graphite")
+
+
+def test_backfill_of_a_job_without_a_time(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """Its slots are ranges of ids, known for a while; what was before is refused, with the time since then."""
+    with begun.config.open("a") as config:
+        config.write(TICKS)
+    assert begun.call("once").returncode == 0
+    refused = begun.call("backfill", "ticks", "--from", "2h", "--until", "1h", "--yes")
+    assert refused.returncode == 1
+    assert "which rows belong to that time is not known" in refused.stderr
+    assert re.search(r"here since \d{4}-\d\d-\d\dT\d\d:\d\d:00Z", refused.stderr)
+    since = re.search(r"here since (\S+)Z\.", refused.stderr)
+    assert since
+    until = datetime.fromisoformat(since[1]) + timedelta(minutes=1)  # its first bucket may be to come
+    span = ["--from", since[1], "--until", until.isoformat()]
+    counted = begun.call("backfill", "ticks", *span, "--utc", "--yes", "-o", "json")
+
+    assert counted.returncode == 0, counted.stderr
+    assert json.loads(counted.stdout)["done"]["rows"] == 10
+
+
+def test_backfill_goes_on(begun: Shipper, mariadb: MariaDB) -> None:
+    """Ended early it goes on where it was: killed after some pieces, the same command does the rest only."""
+    insert(mariadb, 5, ago=10 * 3600)
+    assert begun.call("once").returncode == 0
+    span = ["--from", time.strftime("%Y-%m-%dT%H:00Z", time.gmtime(time.time() - 11 * 3600)), "--until"]
+    span.append(time.strftime("%Y-%m-%dT%H:00Z", time.gmtime(time.time() - 3600)))
+    command = [sys.executable, "-m", "shipper.cli", "backfill", "events", *span, "--yes", "--rate", "1"]
+    killed = subprocess.Popen([*command, "--config", str(begun.config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for(lambda: bool(state(begun, "SELECT 1 FROM setting WHERE name = 'backfill events'")), "a piece is done")
+    killed.kill()
+    killed.communicate()
+    rest = begun.call("backfill", "events", *span, "--yes", "-o", "json")
+
+    assert rest.returncode == 0, rest.stderr
+    plan = json.loads(rest.stdout)["plan"]
+    assert plan["spans"][0][0] < plan["resumes_at"] < plan["spans"][0][1]
+    assert "goes on at" in rest.stderr
+    assert state(begun, "SELECT 1 FROM setting WHERE name = 'backfill events'") == []
+
+
+def test_refused(begun: Shipper) -> None:
+    """What cannot be done is said, with what to do, and nothing changes."""
+    before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM total")
+    for arguments, code, expected in REFUSED:
+        ended = begun.call(*arguments)
+        assert (ended.returncode, expected in ended.stderr) == (code, True), f"{arguments}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+
+    assert before == (state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM total"))
+
+
+@pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 10)])
+def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
+    """In a terminal it shows its plan, and does it for a yes only."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "shipper.cli", "seek", "--config", str(begun.config), "events", "--to", "end"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, f"{answer}\n".encode())
+    shown, talk = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+
+    assert process.returncode == code
+    assert "5 ids are passed" in shown
+    assert ("nothing was changed" in talk) == (answer == "n")
+    assert captured(begun) == {"events": expected}
+
+
+def test_forget(either: Shipper) -> None:
+    """A job that left the configuration leaves the state, too; its series are free for others."""
+    configure(either, "[job.events]", "[job.others]")
+    configure(either, 'by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')  # else it is only renamed
+    configure(either, "events.{action}", "others.{action}")
+    if (either.folder / "control.sock").exists():
+        assert either.call("reload").returncode == 0
+    forgotten = either.call("forget", "events", "--yes")
+
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert re.search(r"watermark \d+, captured \d+ of app audit_trail", forgotten.stdout)
+    assert "events: forgotten\n" in forgotten.stdout
+    assert "events" not in captured(either)
+    assert state(either, "SELECT COUNT(*) FROM series WHERE job = 'events'") == [(0,)]
+
+
+def test_rename(either: Shipper, carbon_cache: CarbonCache) -> None:
+    """A job with a new name and another shape goes on as the old one, once somebody says so; what it had is dropped."""
+    configure(either, "[job.events]", "[job.logins]")
+    configure(either, 'start = "beginning"', 'start = "now"')
+    configure(either, 'by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')
+    runs = (either.folder / "control.sock").exists()
+    if runs:
+        assert either.call("reload").returncode == 0
+    renamed = either.call("rename", "events", "logins", "--yes", "-o", "json")
+
+    assert renamed.returncode == 0, renamed.stderr
+    told = json.loads(renamed.stdout)
+    assert (told["plan"]["captured"], told["plan"]["is_configured"]) == (10 if runs else 5, True)
+    assert set(captured(either)) == {"logins"}
+    if not runs:
+        assert either.call("once").returncode == 0
+    wait_for(lambda: captured(either) == {"logins": 10} and total(carbon_cache) == 10, "all rows, once")
+
+
+def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path) -> None:
+    """New jobs begin where an older script stood, with a whole slot; what fits no new job is said."""
+    configure(shipper_app, EVENTS, EVENTS + OTHER)
+    insert(mariadb, 4, ago=600)
+    insert(mariadb, 3, ago=300)
+    old = tmp_path / "persist.db"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("CREATE TABLE persist (scriptname, index_table, index_column, index_value)")
+        rows = [("events", "audit_trail", "id", 5), ("cron.py", "audit_trail", "id", "4"), ("x", "users", "id", 1)]
+        connection.executemany("INSERT INTO persist VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    command = ["import", str(old), "--job", "cron.py=others", "--yes"]
+    imported = shipper_app.call(*command)
+
+    assert imported.returncode == 0, imported.stderr
+    assert "cron.py at 4 of audit_trail.id: job others begins behind that id" in imported.stdout
+    assert "x at 1 of users.id: no job" in imported.stdout
+    assert captured(shipper_app) == {"events": 5, "others": 4}
+    assert shipper_app.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) == 3, "the slot in which row 5 is, whole")
+    wait_for(lambda: total(carbon_cache, "audit.others.login.count") == 7, "the slot in which row 4 is, too")
+    again = shipper_app.call(*command)
+    assert again.returncode == 1
+    assert "no row is of a job that has not begun yet" in again.stderr
