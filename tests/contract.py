@@ -4,19 +4,22 @@ A fake that does not pass it is not a fake.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import pytest
 from builders import query
+from harness import wait_for
 
 from shipper import search
+from shipper.compare import Graphite
 from shipper.errors import DeliveryFailed, QueryRefused
 from shipper.model import (
     COUNT,
     NOTHING,
     Condition,
     Evidence,
+    Kept,
     Kind,
     Measure,
     Observation,
@@ -376,3 +379,40 @@ class CarrierContract:
         assert not carbon.is_alive()
         carbon.deliver(b"a.count 1 1790000040\n")
         assert carbon.is_alive()
+
+
+class GraphiteContract:
+    """What a comparison may rely on; give fixtures `web` and `send`, of a Carbon that keeps 1m:1d,1h:30d."""
+
+    def test_held(self, web: Graphite, send: Callable[[str, float, int], None]) -> None:
+        """A value for each slot of the span, none where nothing was sent, and nothing of a series that is not there."""
+        slot = int(time.time()) // 60 * 60 - 600
+        for number in (0, 1, 3, 4):
+            send("held.count", number + 1, slot + 60 * number)
+        paths = ["held.count", "held.never"]
+
+        wait_for(lambda: _held(web, paths, Span(slot, slot + 300), 60)["held.count"][4] == 5, "the last value")
+        assert dict(web.held(paths, Span(slot + 60, slot + 240), 60)) == {
+            "held.count": Kept(slot + 60, 60, [2.0, None, 4.0])
+        }
+        assert dict(web.held(paths, Span(slot, slot + 60), 60)) == {"held.count": Kept(slot, 60, [1.0])}
+
+    def test_held_by_the_coarser_archive(self, web: Graphite, send: Callable[[str, float, int], None]) -> None:
+        """What begins before the finest archive is answered by the next, up to its end, with its sums."""
+        hour = int(time.time()) // 3600 * 3600 - 2 * 3600
+        old = hour - 86_400
+        send("sums.count", 7, old)
+        for number in range(3):
+            send("sums.count", 2, hour + 60 * number)
+
+        def hours() -> Sequence[float | None]:
+            return _held(web, ["sums.count"], Span(old, hour + 3600), 3600)["sums.count"]
+
+        wait_for(lambda: list(hours())[-1:] == [6.0], "the sum")
+        assert list(hours()) == [7.0, *[None] * 23, 6.0]
+        assert [kept.step for _, kept in web.held(["sums.count"], Span(old, hour + 3600), 60)] == [3600]
+
+
+def _held(web: Graphite, paths: list[str], span: Span, step: int) -> dict[str, Sequence[float | None]]:
+    missing = dict.fromkeys(paths, [None] * 10)
+    return {**missing, **{path: kept.values for path, kept in web.held(paths, span, step)}}

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -23,6 +23,7 @@ from shipper.model import (
     Evidence,
     Fingerprint,
     Group,
+    Kept,
     Kind,
     Measure,
     Observation,
@@ -238,6 +239,8 @@ class WhisperCarbon(FakeCarbon):
         super().__init__()
         self.kinds: dict[str, str] = {}
         """Of the last node of a path: how Whisper puts its points together; sum, where it is not said."""
+        self.enough = 0.0
+        """Which part of a coarser slot must have points: xFilesFactor."""
         self._root = root
         self._archives = archives
         self._now = now
@@ -249,7 +252,7 @@ class WhisperCarbon(FakeCarbon):
             if not file.exists():
                 kind = self.kinds.get(path.rpartition(".")[2], "sum")
                 layout = [(archive.step, archive.duration // archive.step) for archive in self._archives]
-                whisper.create(str(file), layout, xFilesFactor=0, aggregationMethod=kind, sparse=True)
+                whisper.create(str(file), layout, xFilesFactor=self.enough, aggregationMethod=kind, sparse=True)
             whisper.update_many(str(file), sorted(slots.items()), now=int(self._now()))
         self.cache.clear()
 
@@ -278,6 +281,23 @@ class WhisperCarbon(FakeCarbon):
             found = dict(zip(range(start, end, step), values, strict=True))
             seen[file.name.removesuffix(".wsp")] = {slot: value for slot, value in found.items() if value is not None}
         return seen
+
+
+class FakeWeb:
+    """A graphite-web that reads the files of such a Carbon."""
+
+    def __init__(self, carbon: WhisperCarbon) -> None:
+        self._carbon = carbon
+
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+        """Say what is in the files, as shipper.readback.Readback.held."""
+        now = int(self._carbon._now())
+        for path in paths:
+            file = self._carbon._root / f"{path}.wsp"
+            found = whisper.fetch(str(file), span.start - 1, span.end - step, now=now) if file.exists() else None
+            if found is not None:  # else it is beyond all archives
+                (start, _, own), values = found
+                yield path, Kept(start, own, values)
 
 
 def _measured(measure: Measure, rows: list[dict[str, Any]]) -> int | None:

@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 from builders import NOW, horizon, job
-from fakes import FakeSource, WhisperCarbon
+from fakes import FakeSource, FakeWeb, WhisperCarbon
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shipper.capture import capture
+from shipper.compare import compared
 from shipper.courier import Courier
 from shipper.errors import DeliveryFailed
 from shipper.model import Archive, Care, Condition, Job, Span
 from shipper.seen import Seen
 from shipper.state import State
+from shipper.state.books import book
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
 EVENTS = job("events", chunk=3, archives=ARCHIVES, zeros=86400)
@@ -385,8 +387,18 @@ class Shipping(RuleBasedStateMachine):
             assert self.asked(wanted, counted) == self.in_graphite(wanted)
         assert self.by_slot() == self.expected_by_slot()
         self.compare_unshown()
+        self.reconcile()
         unproven = "SELECT COUNT(*) FROM total WHERE changed > 0"
         assert self.state._connection.execute(unproven).fetchone() == (0,)
+
+    def reconcile(self) -> None:
+        """What an operator would be told: nothing differs from where the job has counted all rows."""
+        for wanted in (EVENTS, TICKS):
+            known = book(self.state.path, wanted.name, Span(0, self.now))
+            assert known is not None
+            graphite, start = FakeWeb(self.carbon), known.progress.since
+            found = compared(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
+            assert found.differences == []
 
     def compare_unshown(self) -> None:
         """The counters have all rows that Graphite cannot show, and no others."""

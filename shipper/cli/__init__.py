@@ -23,7 +23,7 @@ NOT_RUNNING = 3
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
     "Look": (status.status, status.history),
-    "Prove": (proof.reconcile,),
+    "Prove": (proof.reconcile, proof.doctor),
     "Repair": (move.seek, move.backfill),
     "Set up": (
         check.check,

@@ -1,4 +1,4 @@
-"""Shell. Commands that prove that Graphite is right: `reconcile`."""
+"""Shell. Commands that prove that Graphite is right: `reconcile`, `doctor`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.output import show_json, show_table
-from shipper.cli.times import instant, shown
+from shipper.cli.times import duration, instant, shown
 
 if TYPE_CHECKING:
     from shipper.difference import Difference
@@ -59,6 +59,47 @@ def reconcile(file: str, output: str, jobs: tuple[str, ...], *, start: int | Non
     if different > limit:
         click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
     sys.exit(1 if different else 0)
+
+
+@click.command(short_help="Ask Graphite how it keeps series.")
+@options.configured
+@options.output
+@click.option(
+    "--wait",
+    type=duration,
+    default="30s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long Carbon may take to make the canary's series.",
+)
+def doctor(file: str, output: str, wait: int) -> None:
+    """Send a canary to Carbon and read it back: 0 if this Graphite keeps counts right, 1 if not, and what to do.
+
+    It learns whether series are made, how long they are kept in which steps, and what becomes of them in coarser ones.
+    """
+    from shipper.config import load
+    from shipper.doctor import examine
+
+    found = examine(load(file, with_credentials=False), wait=wait)
+    if output == "json":
+        show_json(
+            {
+                "is_right": found.is_right,
+                "series": found.series,
+                "verdicts": [verdict._asdict() for verdict in found.verdicts],
+                "sums": [sums._asdict() for sums in found.sums],
+            }
+        )
+    else:
+        for verdict in found.verdicts:
+            mark = click.style("✓", fg="green") if verdict.is_good else click.style("✗", fg="red")
+            click.echo(f"{mark} {verdict.text}")
+            if verdict.remedy:
+                click.echo(f"    {verdict.remedy}")
+    if not found.is_right:
+        click.echo("A series keeps what it was made with: see `Is Graphite right?` in deploy/README.md.", err=True)
+    click.echo(f"The canary stays: remove {found.series.replace('.', '/')}.wsp, and it is made anew.", err=True)
+    sys.exit(0 if found.is_right else 1)
 
 
 def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:

@@ -29,9 +29,12 @@ def carbon_cache(tmp_path: Path) -> Iterator[CarbonCache]:
 
 @pytest.fixture(scope="session")
 def graphite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CarbonCache, GraphiteWeb]]:
-    """Run a Carbon that keeps a value a minute, and an hour, and a graphite-web beside it; tests have own paths."""
+    """Run a Carbon and a graphite-web beside it; tests have paths of their own, and what is in wrong.* is averaged."""
     root = tmp_path_factory.mktemp("carbon")
     carbon = CarbonCache(root, retentions="1m:1d,1h:30d")
+    rules = root / "conf/storage-aggregation.conf"
+    wrong = "[wrong]\npattern = ^wrong\\.\nxFilesFactor = 0.5\naggregationMethod = average\n\n"
+    rules.write_text(wrong + rules.read_text())
     web = GraphiteWeb(tmp_path_factory.mktemp("web"), root=root)
     carbon.start()
     web.start()

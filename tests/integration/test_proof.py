@@ -1,6 +1,7 @@
 """The commands that prove that Graphite is right, on a real source, Carbon and graphite-web."""
 
 import json
+import re
 import signal
 import sqlite3
 import threading
@@ -82,7 +83,10 @@ def ends(tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb
 
 
 def test_reconcile(ends: Ends) -> None:
-    """What was shipped is equal, minutes and hours; what is changed behind its back on either end is shown."""
+    """What was shipped is equal, minutes and hours; what is changed behind its back on either end is shown.
+
+    That there is somebody to ask does not change how deliveries are proven. Mutant: read back wherever it can.
+    """
     ends.insert(3 * MINUTE, "login", 4)
     ends.insert(2 * MINUTE, "login", 3)
     ends.insert(5 * MINUTE, "a b")
@@ -91,6 +95,8 @@ def test_reconcile(ends: Ends) -> None:
     (job,) = ends.reconciled("--from", "7d")["jobs"]
     assert (job["different"], [part["step"] for part in job["parts"]]) == (0, [3600, 60])
     assert job["equal"] >= 4  # and zeros
+    with closing(sqlite3.connect(ends.app.folder / "shipper.db")) as connection:
+        assert {reads for (reads,) in connection.execute("SELECT reads FROM sent")} == {0}
 
     # a row that nobody saw come, a value that somebody else has sent, and one in an hour of last week
     moved = "UPDATE audit_trail SET created_at = FROM_UNIXTIME(%s), action = 'sso' WHERE action = 'a b'"
@@ -151,15 +157,7 @@ def test_reconcile_beside_the_service(ends: Ends) -> None:
     assert [(one["equal"] > 0, one["different"]) for one in found] == [(True, 0)] * 3
 
 
-def test_reconcile_leaves_proof_alone(ends: Ends) -> None:
-    """Somebody to ask does not change how deliveries are proven. Mutant: read back wherever that is possible."""
-    ends.insert(2 * MINUTE, "login")
-    ends.once()
-    with closing(sqlite3.connect(ends.app.folder / "shipper.db")) as connection:
-        assert connection.execute("SELECT reads FROM sent").fetchall() == [(0,)]
-
-
-def test_reconcile_refuses(ends: Ends) -> None:
+def test_what_cannot_be_asked(ends: Ends) -> None:
     """What cannot be compared is told, with the remedy; a job that has not begun is nothing to compare."""
     assert ends.app.call("reconcile").returncode == 78  # there is no state yet
     ends.insert(2 * MINUTE, "login")
@@ -173,22 +171,82 @@ def test_reconcile_refuses(ends: Ends) -> None:
     unknown = ends.app.call("reconcile", "evnts")
     assert (unknown.returncode, "There are: events, others." in unknown.stderr) == (78, True)
 
+    ends.configure("port = ", "port = 1 # ")
+    refused = ends.app.call("doctor")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "deliver to 127.0.0.1:1: " in refused.stderr
+    ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
+    for command in ("reconcile", "doctor"):
+        ended = ends.app.call(command)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "read back from 127.0.0.1:1: " in ended.stderr
+
     ends.configure('time = "created_at"', 'time = "end_date"')
     changed = ends.app.call("reconcile", "events")
     assert (changed.returncode, "shipper reload" in changed.stderr) == (78, True)
     ends.configure("render_url", "# render_url")
-    nobody = ends.app.call("reconcile")
-    assert nobody.returncode == 78
-    assert "render_url = " in nobody.stderr
+    for command in ("reconcile", "doctor"):
+        nobody = ends.app.call(command)
+        assert nobody.returncode == 78
+        assert "render_url = " in nobody.stderr
 
 
-def test_reconcile_nobody_answers(ends: Ends) -> None:
-    """A graphite-web that is down is told, and is no difference."""
-    ends.insert(2 * MINUTE, "login")
-    ends.once()
-    ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
-    ended = ends.app.call("reconcile")
+def test_doctor(ends: Ends) -> None:
+    """A Graphite that keeps counts right is told so, also the second time; its canary is where it says."""
+    shown = ends.app.call("doctor")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.splitlines() == [
+        "✓ what is sent is there",
+        "✓ a value each 1m is kept for 1d",
+        "✓ a value each 1h is kept for 30d",
+        "✓ in slots of 1h values of 1m come to their sum, single ones too",
+    ]
+    again = json.loads(ends.app.call("doctor", "-o", "json").stdout)
+
+    assert again["is_right"]
+    assert again["sums"] == [{"step": 60, "into": 3600, "method": "sum", "keeps_single": True}]
+    assert re.fullmatch(rf"{ends.prefix}\.shipper\.[^.]+\._doctor\.count", again["series"])
+    assert again["series"].replace(".", "/") in shown.stderr
+
+
+def test_doctor_of_averages(ends: Ends) -> None:
+    """A Graphite that keeps means, and for less time, is told what it does, with the remedy."""
+    ends.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
+    ends.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
+    ended = ends.app.call("doctor", "-o", "json")
+    assert ended.returncode == 1
+    found = json.loads(ended.stdout)
+    assert (found["is_right"], found["sums"][0]["method"], found["sums"][0]["keeps_single"]) == (
+        False,
+        "average",
+        False,
+    )
+    bad = {one["text"]: one["remedy"] for one in found["verdicts"] if not one["is_good"]}
+    assert list(bad) == [
+        "what is 59d old is not kept any more",
+        "in slots of 1h values of 1m are dropped where they are few: xFilesFactor is not 0",
+    ]
+    assert all("shipper carbon-conf" in remedy for remedy in bad.values())
+
+
+def test_doctor_of_a_series_that_is_not_made(
+    ends: Ends, graphite: tuple[CarbonCache, GraphiteWeb], tmp_path: Path
+) -> None:
+    """A Carbon that makes no new series now is told as that, within the time that is given. Mutant: wait on."""
+    reluctant = CarbonCache(tmp_path / "reluctant", retentions="1m:1d,1h:30d")
+    conf = tmp_path / "reluctant/conf/carbon.conf"
+    conf.write_text(conf.read_text().replace("MAX_CREATES_PER_MINUTE = inf", "MAX_CREATES_PER_MINUTE = 1"))
+    reluctant.start()
+    other = Carbon("127.0.0.1", reluctant.port, timeout=10)
+    other.deliver(f"other.count 1 {ends.minute}\n".encode())
+    other.close()
+    wait_for(lambda: "other.count" in reluctant.sums(), "the one series of this minute")
+    ends.configure("port = ", f"port = {reluctant.port} # ")
+    began = time.monotonic()
+    ended = ends.app.call("doctor", "--wait", "2s")
+    reluctant.close()
 
     assert ended.returncode == 1
-    assert "read back from 127.0.0.1:1: " in ended.stderr
-    assert ended.stdout == ""
+    assert "✗ it is not in Graphite 2 s after it was sent" in ended.stdout
+    assert "MAX_CREATES_PER_MINUTE" in ended.stdout
+    assert time.monotonic() - began < 10

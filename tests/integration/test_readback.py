@@ -3,11 +3,12 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from contract import GraphiteContract
 from graphite_web import GraphiteWeb
 from harness import Shipper, wait_for
 from servers import free_port
@@ -81,6 +82,22 @@ class TestReadback:
 
         assert f"✓ graphite 127.0.0.1:{web.port}: can be read back\n" in good
         assert "✗ graphite: read back from 127.0.0.1:" in app.call("check").stdout
+
+
+class TestHeld(GraphiteContract):
+    """It says what Graphite holds of whole series."""
+
+    @pytest.fixture
+    def web(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Readback:
+        """Ask the graphite-web."""
+        return Readback(graphite[1].url, timeout=30)
+
+    @pytest.fixture
+    def send(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Iterator[Callable[[str, float, int], None]]:
+        """Send a datapoint, confirmed."""
+        carbon = Carbon("127.0.0.1", graphite[0].port, timeout=10)
+        yield lambda path, value, slot: carbon.deliver(f"{path} {value} {slot}\n".encode())
+        carbon.close()
 
 
 def test_nobody_answers() -> None:

@@ -1,12 +1,11 @@
 """The source beside Graphite: what is equal, what differs, what cannot be compared; on a state and Whisper files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import whisper
 from builders import NOW, horizon
+from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
 from shipper.compare import compared
@@ -23,23 +22,6 @@ HOUR = 3600
 LOGIN, TOTP = "events.login.count", "events.totp.count"
 
 
-class Web:
-    """What graphite-web would answer, from the files of a Carbon."""
-
-    def __init__(self, life: Life) -> None:
-        self._life = life
-
-    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
-        """Read, as shipper.readback.Readback.held."""
-        for path in paths:
-            file = self._life.carbon._root / f"{path}.wsp"
-            if file.exists():
-                (start, _, own), values = whisper.fetch(
-                    str(file), span.start - 1, span.end - step, now=int(self._life.now)
-                )
-                yield path, Kept(start, own, values)
-
-
 def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> Comparison:
     """Compare a job from so many seconds ago on."""
     start = life.now - ago
@@ -47,7 +29,7 @@ def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> C
     known = book(life.state.path, job.name, Span(start, life.now))
     assert known is not None
     start = max(start, known.progress.since) if ago == DAY else start
-    return compared(job, known, start, end, source=life.source, graphite=Web(life), now=life.now)
+    return compared(job, known, start, end, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
 
 
 def differences(comparison: Comparison) -> list[tuple[int, str, object, object]]:
