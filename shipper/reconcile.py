@@ -36,6 +36,11 @@ class Reconciled:
     undelivered: int = 0
     """How many ids are captured, but not delivered."""
 
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Return when it differs, adjoining slots as one."""
+        return [(one.start, one.end) for one in self.comparison.spans] if self.comparison else []
+
 
 def reconcile(config: Config, names: Iterable[str], start: int | None, end: int | None) -> Iterator[Reconciled]:
     """Compare jobs, or all of them, in a span of time; None: from a day before its end, up to where they are complete.

@@ -6,7 +6,7 @@ The running service does it, asked at its control socket; where none runs the co
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import click
 
@@ -25,17 +25,23 @@ class _Actor(Protocol):
         """Do one half of the operation, and return what it says."""
 
 
-def act(
-    file: str,
-    operation: str,
-    arguments: Facts,
-    *,
-    show: Callable[[Facts], Sequence[str]],
-    done: Callable[[Facts], str],
-    output: str,
-    is_sure: bool,
-) -> None:
-    """Show the plan of an operation, ask, do it and say what is done.
+class Told(NamedTuple):
+    """How an operation is told to people."""
+
+    plan: Callable[[Facts], Sequence[str]]
+    """The lines of what will be done."""
+    done: Callable[[Facts], str]
+
+
+def act(file: str, operation: str, arguments: Facts, told: Told, *, output: str, is_sure: bool) -> None:
+    """Do an operation that is all that its command does; see `perform`."""
+    performed = perform(file, operation, arguments, told, is_talk=output == "json", is_sure=is_sure)
+    if output == "json":
+        show_json(performed)
+
+
+def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk: bool, is_sure: bool) -> Facts:
+    """Show the plan of an operation, ask, do it and say what is done; return both, for programs.
 
     Raises:
         ShipperError: it cannot be done, or was not done to its end.
@@ -43,17 +49,15 @@ def act(
     progress = Progress()
     with _actor(file, progress) as actor:
         plan = actor("plan", {"operation": operation, "arguments": arguments})
-        for line in show(plan["facts"]):
-            click.echo(line, err=output == "json")
+        for line in told.plan(plan["facts"]):
+            click.echo(line, err=is_talk)
         _confirm(is_sure=is_sure)
         with progress:
             result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
-    if output == "json":
-        show_json({"plan": plan["facts"], "done": result})
-    else:
-        click.echo(done(result))
+    click.echo(told.done(result), err=is_talk)
     if not result["is_delivered"]:
         click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)
+    return {"plan": plan["facts"], "done": result}
 
 
 @contextmanager

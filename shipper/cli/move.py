@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.acting import act
+from shipper.cli.acting import Told, act
+from shipper.cli.backfilling import BACKFILL
 from shipper.cli.times import duration, instant, shown
 
 
@@ -27,14 +28,14 @@ def seek(file: str, output: str, job: str, to: str | None, back: int | None, *, 
     if (to is None) == (back is None):
         raise click.UsageError("say --to ID|TIME|end, or --back DURATION.")
     if to is None:
-        _backfill(file, {"job": job, "back": back}, output=output, is_sure=is_sure)
+        act(file, "backfill", {"job": job, "back": back}, BACKFILL, output=output, is_sure=is_sure)
         return
     arguments: dict[str, Any] = {"job": job}
     if to.isdecimal():
         arguments["id"] = int(to)
     elif to != "end":
         arguments["time"] = instant(to)
-    act(file, "seek", arguments, show=_seek_plan, done=_moved, output=output, is_sure=is_sure)
+    act(file, "seek", arguments, Told(_seek_plan, _moved), output=output, is_sure=is_sure)
 
 
 @click.command(short_help="Count a span of time again, and send it.")
@@ -55,11 +56,8 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
     """
     if start >= end:
         raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
-    _backfill(file, {"job": job, "spans": [[start, end]], "rate": rate}, output=output, is_sure=is_sure)
-
-
-def _backfill(file: str, arguments: Mapping[str, Any], *, output: str, is_sure: bool) -> None:
-    act(file, "backfill", arguments, show=_backfill_plan, done=_backfilled, output=output, is_sure=is_sure)
+    arguments = {"job": job, "spans": [[start, end]], "rate": rate}
+    act(file, "backfill", arguments, BACKFILL, output=output, is_sure=is_sure)
 
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
@@ -76,22 +74,5 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
-    lines = [f"{facts['job']}: counts again, in whole slots, and replaces in Graphite:"]
-    lines += [f"  {shown(start)} up to {shown(end)}" for start, end in facts["spans"]]
-    first, last = facts["spans"][0][0], facts["spans"][-1][1]
-    if any(start < first or end > last for start, end in facts["asked"]):
-        lines += ["  what else was asked for stays as it is: it is to come, too old for Graphite, or may be purged"]
-    if facts["ids"] is not None:
-        lines += [f"  looks for its rows among {facts['ids']} ids"]
-    if facts["resumes_at"] is not None:
-        lines += [f"  goes on at {shown(facts['resumes_at'])}, where it was ended"]
-    return lines
-
-
 def _moved(result: Mapping[str, Any]) -> str:
     return f"{result['job']}: goes on behind id {result['captured']}"
-
-
-def _backfilled(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: {result['rows']} rows, {result['datapoints']} datapoints in {result['seconds']} s"

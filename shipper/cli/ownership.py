@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.acting import act
+from shipper.cli.acting import Told, act
 
 
 @click.command(short_help="Give what belongs to a job to another name.")
@@ -18,7 +18,7 @@ from shipper.cli.acting import act
 def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> None:
     """Give all that the state has of a job that left the configuration to a new name: it goes on as that."""
     arguments = {"before": before, "job": job}
-    act(file, "rename", arguments, show=_rename_plan, done=_renamed, output=output, is_sure=is_sure)
+    act(file, "rename", arguments, Told(_rename_plan, _renamed), output=output, is_sure=is_sure)
 
 
 @click.command(short_help="Drop what the state has of a job.")
@@ -28,7 +28,7 @@ def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> N
 @click.argument("job")
 def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
     """Drop all that the state has of a job that left the configuration; what Graphite has stays there."""
-    act(file, "forget", {"job": job}, show=_forget_plan, done=_forgotten, output=output, is_sure=is_sure)
+    act(file, "forget", {"job": job}, Told(_forget_plan, _forgotten), output=output, is_sure=is_sure)
 
 
 @click.command("import", short_help="Begin where an older script stood.")
@@ -48,7 +48,7 @@ def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, i
     if wrong := next((pair for pair in pairs if not (pair[0] and pair[2])), None):
         raise click.UsageError(f"--job {''.join(wrong)}: say SCRIPT=JOB.")
     arguments = {"rows": read(persisted), "names": {script: job for script, _, job in pairs}}
-    act(file, "import", arguments, show=_import_plan, done=_imported, output=output, is_sure=is_sure)
+    act(file, "import", arguments, Told(_import_plan, _imported), output=output, is_sure=is_sure)
 
 
 def _rename_plan(facts: Mapping[str, Any]) -> list[str]:

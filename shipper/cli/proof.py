@@ -1,13 +1,15 @@
 """Shell. Commands that prove that Graphite is right: `reconcile`, `doctor`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from shipper.cli import options
+from shipper.cli.acting import perform
+from shipper.cli.backfilling import BACKFILL
 from shipper.cli.output import show_json, show_table
 from shipper.cli.times import duration, instant, shown
 
@@ -37,11 +39,24 @@ REASONS = {
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many differences to show."
 )
+@click.option("--fix", is_flag=True, help="Count what differs again, and send it.")
+@options.yes
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-def reconcile(file: str, output: str, jobs: tuple[str, ...], *, start: int | None, end: int | None, limit: int) -> None:
+def reconcile(
+    file: str,
+    output: str,
+    jobs: tuple[str, ...],
+    *,
+    start: int | None,
+    end: int | None,
+    limit: int,
+    fix: bool,
+    is_sure: bool,
+) -> None:
     """Compare what the sources hold with what Graphite holds, slot by slot: 0 when all is equal, 1 when not.
 
-    Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing.
+    Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing without
+    --fix; with it, 0 says that all that differed was counted again and sent.
     """
     from shipper.config import load
     from shipper.reconcile import reconcile as reconciled
@@ -50,15 +65,18 @@ def reconcile(file: str, output: str, jobs: tuple[str, ...], *, start: int | Non
         raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
     found = list(reconciled(load(file), jobs, start, end))
     different = sum(len(one.comparison.differences) for one in found if one.comparison)
-    if output == "json":
-        show_json({"is_equal": not different, "jobs": list(_documents(found, limit))})
-    else:
+    document = {"is_equal": not different, "jobs": list(_documents(found, limit))}
+    if output != "json":
         _show(found, limit)
     for line in chain.from_iterable(map(_talk, found)):
         click.echo(line, err=True)
     if different > limit:
         click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
-    sys.exit(1 if different else 0)
+    if fix:
+        document["fixed"] = [_fixed(file, one, output, is_sure=is_sure) for one in found if one.spans]
+    if output == "json":
+        show_json(document)
+    sys.exit(1 if different and not fix else 0)
 
 
 @click.command(short_help="Ask Graphite how it keeps series.")
@@ -100,6 +118,11 @@ def doctor(file: str, output: str, wait: int) -> None:
         click.echo("A series keeps what it was made with: see `Is Graphite right?` in deploy/README.md.", err=True)
     click.echo(f"The canary stays: remove {found.series.replace('.', '/')}.wsp, and it is made anew.", err=True)
     sys.exit(0 if found.is_right else 1)
+
+
+def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any]:
+    arguments = {"job": one.job, "spans": one.spans, "is_fix": True}
+    return perform(file, "backfill", arguments, BACKFILL, is_talk=output == "json", is_sure=is_sure)
 
 
 def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:

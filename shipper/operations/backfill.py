@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shipper.backfill import Limits, backfill, pieces, widened
@@ -18,6 +19,7 @@ from shipper.worker import Worker
 
 BREATH_SECONDS = 0.05
 """Between two pieces others have the job, and the database."""
+EVER_SECONDS = 2**33
 LATE_SECONDS = 3600
 """A row is not looked for below the ids of slots that are so much older than its own, where the state knows these."""
 
@@ -45,18 +47,22 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
         "ids": stands.progress.captured - low if is_timed else None,
         "resumes_at": _resumes_at(doing, name, spans),
     }
-    return Plan(facts, {"job": name, "spans": facts["spans"], "rate": arguments.get("rate")})
+    rest = {"rate": arguments.get("rate"), "is_fix": arguments.get("is_fix", False)}
+    return Plan(facts, {"job": name, "spans": facts["spans"]} | rest)
 
 
 def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Count spans again that were planned, from where an earlier attempt came to; `rate` datapoints a second at most.
+
+    If it `is_fix`, zeros take the place of bars that no row is for, also of a job that has no zeros else.
 
     Raises:
         ShipperError: what ends it early; what is done stays done, and the same spans go on with the rest.
     """
     name, spans = arguments["job"], [Span(*one) for one in arguments["spans"]]
     logger().info("backfill.started", job=name, start=spans[0].start, end=spans[-1].end, spans=len(spans))
-    began, work = time.monotonic(), Work(doing, name, spans, arguments["rate"] or math.inf)
+    began = time.monotonic()
+    work = Work(doing, name, spans, rate=arguments["rate"] or math.inf, is_fix=arguments["is_fix"])
     work.do(_resumes_at(doing, name, spans))
     for span in reversed(spans):
         doing.pipeline.state.include(name, span)
@@ -69,11 +75,11 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 class Work:
     """A backfill under way: which chunks of ids hold its times, and what is counted so far."""
 
-    def __init__(self, doing: Doing, name: str, spans: Sequence[Span], rate: float) -> None:
+    def __init__(self, doing: Doing, name: str, spans: Sequence[Span], *, rate: float, is_fix: bool) -> None:
         self.rows = 0
         self.datapoints = 0
         self._doing = doing
-        self._name, self._spans, self._rate = name, spans, rate
+        self._name, self._spans, self._rate, self._is_fix = name, spans, rate, is_fix
         self._chunks: list[Chunk] = []
         self._looked_upto = 0
 
@@ -109,8 +115,11 @@ class Work:
         """Count a piece again, of all ids that are captured by now."""
         stands = standpoint(self._doing, worker)
         self._look(worker, stands.progress.captured)
+        job = worker.job
+        if self._is_fix and job.zeros is None:
+            job = replace(job, zeros=EVER_SECONDS)
         for step in backfill(
-            worker.job,
+            job,
             piece,
             windows_in(self._chunks, piece),
             stands.horizon,
@@ -123,7 +132,7 @@ class Work:
             if step is not None:
                 self.rows += step.rows
                 self.datapoints += step.tally.totals
-                tell_steps(worker.job, [step], seconds=0.0)
+                tell_steps(job, [step], seconds=0.0)
 
     def _note(self, done_until: int) -> None:
         note = json.dumps({"spans": _pairs(self._spans), "done_until": done_until})
