@@ -67,6 +67,11 @@ class CarbonCache:
         (root / "conf/storage-schemas.conf").write_text(_SCHEMAS.format(retentions=retentions))
         (root / "conf/storage-aggregation.conf").write_text(_AGGREGATION)
 
+    @property
+    def storage(self) -> Path:
+        """Return where its Whisper files are."""
+        return self._root / "storage/whisper"
+
     def start(self) -> None:
         """Run it, and return once it reads what it is sent."""
         pidfile = self._root / "carbon.pid"
@@ -105,7 +110,7 @@ class CarbonCache:
         """Read the Whisper files: of each path, the value of each slot of the finest archive that has one."""
         import whisper  # noqa: PLC0415 - of the demo extra
 
-        storage = self._root / "storage/whisper"
+        storage = self.storage
         found = {}
         for file in storage.rglob("*.wsp"):
             try:

@@ -89,7 +89,7 @@ def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> 
 def lose(carbon_cache: CarbonCache) -> None:
     """Have Carbon lose all that it holds."""
     carbon_cache.stop()
-    for file in carbon_cache._root.rglob("events/**/*.wsp"):
+    for file in carbon_cache.storage.rglob("events/**/*.wsp"):
         file.unlink()
     carbon_cache.start()
 

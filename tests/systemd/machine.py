@@ -7,7 +7,6 @@ network, so servers of the test are at 127.0.0.1.
 import hashlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 import time
@@ -138,14 +137,6 @@ def wheels(folder: Path) -> Path:
     """Build shipper and what it depends on, where there is a network, and return their directory."""
     _call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
     return folder
-
-
-def handbook(section: str) -> list[str]:
-    """Return the commands that a section of the handbook shows."""
-    text = (ROOT / "deploy/README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return [
-        re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
-    ]
 
 
 def _tree() -> Path:

@@ -5,8 +5,9 @@ from pathlib import Path
 from sqlite3 import connect
 
 import pytest
+from handbook import handbook
 from harness import wait_for
-from systemd.machine import CHECKOUT, WHEELS, Machine, handbook, why_not
+from systemd.machine import CHECKOUT, WHEELS, Machine, why_not
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")

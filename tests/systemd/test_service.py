@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from handbook import handbook
 from harness import wait_for
-from systemd.machine import ROOT, Machine, handbook, why_not
+from systemd.machine import ROOT, Machine, why_not
 
 from shipper.demo.carbon_cache import CarbonCache
 

@@ -1,0 +1,121 @@
+"""A night at the handbook: its walk from a hole in a dashboard to a graph that is right, as it stands there."""
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import whisper
+from graphite_web import GraphiteWeb
+from handbook import handbook
+from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+MINUTE, HOUR = 60, 3600
+NIGHT = range(6 * HOUR, 6 * HOUR + 30 * MINUTE, MINUTE)
+HOLE = range(6 * HOUR + 14 * MINUTE, 6 * HOUR + 17 * MINUTE, MINUTE)
+FAILED = EVENTS.replace("events", "failed_logins")
+
+
+class Night:
+    """It is seven in the morning here, and two logins have failed each minute."""
+
+    def __init__(
+        self, folder: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB
+    ) -> None:
+        cache, web = graphite
+        now = int(time.time())
+        self.midnight = now // MINUTE * MINUTE - 7 * HOUR
+        ahead = -self.midnight % (24 * HOUR) // MINUTE  # of UTC, whatever country that is
+        self.environment = {**os.environ, "TZ": f"<HERE>-{ahead // 60}:{ahead % 60:02}"}
+        prefix = f"night{time.monotonic_ns()}"
+        self.app = Shipper(folder, url=database, port=cache.port, jobs=FAILED)
+        text = self.app.config.read_text().replace('"1m:1d"', '"1m:1d,1h:30d"')
+        text = text.replace('prefix = "audit"', f'prefix = "{prefix}"\nrender_url = "{web.url}"')
+        self.app.config.write_text(text)
+        self._file = cache.storage / f"{prefix}/failed_logins/login/count.wsp"
+        with mariadb.connect("app") as connection, connection.cursor() as cursor:
+            rows = [(self.midnight + second,) for second in NIGHT] * 2
+            cursor.executemany("INSERT INTO audit_trail (created_at, action) VALUES (FROM_UNIXTIME(%s), 'login')", rows)
+
+    def start(self) -> None:
+        """Let the service run, until all is in Graphite's file."""
+        self.app.start()
+        wait_for(lambda: self._file.exists() and len(self.bars()) == len(NIGHT), "the night's bars")
+
+    def bars(self) -> dict[int, float]:
+        """Return the night's minutes as Graphite's file has them, by seconds since midnight."""
+        begin, end = self.midnight + NIGHT.start - MINUTE, self.midnight + NIGHT.stop - MINUTE
+        (start, stop, step), values = whisper.fetch(str(self._file), begin, end, archiveToSelect=MINUTE)
+        found = zip(range(start, stop, step), values, strict=True)
+        return {slot - self.midnight: value for slot, value in found if value is not None}
+
+    def lose(self) -> None:
+        """Take some minutes away, as a backup would that was restored."""
+        left = {slot: value for slot, value in self.bars().items() if slot not in HOLE}
+        other = self._file.with_suffix(".restored")
+        whisper.create(str(other), [(MINUTE, 24 * 60), (HOUR, 30 * 24)], xFilesFactor=0, aggregationMethod="sum")
+        whisper.update_many(str(other), [(self.midnight + slot, value) for slot, value in left.items()])
+        other.rename(self._file)
+
+    def walk(self, line: str) -> tuple[int, str]:
+        """Do as the handbook says, with a terminal to answer yes at."""
+        ours, theirs = pty.openpty()
+        os.write(ours, b"y\n")
+        command = line.strip().replace("shipper ", f"{sys.executable} -m shipper.cli ", 1).split()
+        environment = self.environment | {"SHIPPER_CONFIG": str(self.app.config)}
+        ended = subprocess.run(
+            command,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=PATIENCE_SECONDS,
+        )
+        os.close(ours)
+        os.close(theirs)
+        return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def night(
+    tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB
+) -> Iterator[Night]:
+    """Give a night that is over."""
+    night = Night(tmp_path, database, graphite, mariadb)
+    night.start()
+    yield night
+    assert night.app.stop() == 0
+
+
+def test_hole_at_a_quarter_past_six(night: Night) -> None:
+    """Status, history, reconcile, reconcile --fix, reconcile: each leads to the next, and then all is equal."""
+    status, history, compare, fix, again = handbook("Your dashboard shows a hole at 06:15")
+    night.lose()
+    assert set(NIGHT) - set(night.bars()) == set(HOLE)
+
+    code, shown = night.walk(status)
+    assert (code, "failed_logins  ok" in shown) == (0, True), shown
+    code, shown = night.walk(history)
+    assert code == 0
+    assert " 06:15:00 HERE" in shown
+    code, shown = night.walk(compare)
+    assert code == 1, shown
+    assert shown.count("missing") == len(HOLE)
+    assert " 06:15:00 HERE" in shown
+    code, shown = night.walk(fix)
+    assert code == 0, shown
+    assert "Do it? [y/N]" in shown
+    assert " 06:14:00 HERE up to " in shown
+    wait_for(lambda: night.bars() == dict.fromkeys(NIGHT, 2.0), "no hole")
+    code, shown = night.walk(again)
+
+    assert code == 0, shown
+    assert "missing" not in shown
