@@ -80,7 +80,7 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
         StateBusy: another shipper holds the state.
         ConfigError: there is no such job, or no such credentials.
     """
-    jobs = [job for name in names for job in named(config, name)] or list(config.jobs.values())
+    jobs = [job for name in names for job in config.named(name)] or list(config.jobs.values())
     with ExitStack() as stack:
         state, clocks = stack.enter_context(State(config.state.path)), Clocks()
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
@@ -242,13 +242,3 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     return Courier(
         state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=replay, sent=sent, reader=reader
     )
-
-
-def named(config: Config, name: str) -> list[Job]:
-    """Return the job of a name, or those that it is on several sources."""
-    found = [job for job in config.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
-    if not found:
-        raise ConfigError(
-            f"choose jobs: there is no {name!r} in {config.file}", hint=f"There are: {', '.join(config.jobs)}."
-        )
-    return found

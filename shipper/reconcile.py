@@ -13,7 +13,7 @@ from shipper.difference import Comparison
 from shipper.errors import ConfigError
 from shipper.ledger import Book
 from shipper.model import Job, Span
-from shipper.pipeline import named, open_readback, open_source
+from shipper.pipeline import open_readback, open_source
 from shipper.readback import Readback
 from shipper.shape import shape_of
 from shipper.source import Source
@@ -55,7 +55,7 @@ def reconcile(config: Config, names: Iterable[str], start: int | None, end: int 
             f"reconcile {config.file}: nobody says what Graphite holds",
             hint='Add graphite-web\'s address to [graphite], as in render_url = "http://graphite.internal".',
         )
-    for job in [job for name in names for job in named(config, name)] or list(config.jobs.values()):
+    for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:
             yield _Look(job, source, readback, config.state.path).repeated(start, end)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import check, dashboard, move, ownership, proof, run, status
+from shipper.cli import check, dashboard, move, ownership, preview, proof, run, status
 from shipper.cli.output import complain
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
@@ -22,7 +22,7 @@ NOT_RUNNING = 3
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
-    "Look": (status.status, status.history),
+    "Look": (status.status, status.history, preview.preview),
     "Prove": (proof.reconcile, proof.doctor),
     "Repair": (move.seek, move.backfill),
     "Set up": (

@@ -26,14 +26,13 @@ def dashboard(
     """
     from shipper.config import load
     from shipper.dashboard import dashboards, grafana, graphite
-    from shipper.pipeline import named
 
     if url is not None and (kind == "grafana" or not url.startswith(("http://", "https://"))):
         raise click.UsageError(
             "--push is for graphite, and an address as http://graphite.internal; Grafana reads files: -d"
         )
     config = load(file, with_credentials=False)
-    made = dashboards(config, [job for name in jobs for job in named(config, name)])
+    made = dashboards(config, [job for name in jobs for job in config.named(name)])
     written = {one.name: grafana.document(one) if kind == "grafana" else graphite.state(one) for one in made}
     if folder is not None:
         _write(folder, written, grafana.provisioning(str(folder.absolute())) if kind == "grafana" else None)

@@ -41,6 +41,18 @@ class Config:
     sources: Mapping[str, SourceSection]
     jobs: Mapping[str, Job]
 
+    def named(self, name: str) -> list[Job]:
+        """Return the job of a name, or those that it is on several sources.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = [job for job in self.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
+        if not found:
+            hint = f"There are: {', '.join(self.jobs)}."
+            raise ConfigError(f"choose jobs: there is no {name!r} in {self.file}", hint=hint)
+        return found
+
     def access(self, name: str) -> Access:
         """Say how a source is reached.
 

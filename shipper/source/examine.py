@@ -7,11 +7,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from shipper.errors import QueryRefused
-from shipper.model import Query, Window
+from shipper.model import Query, Span, Window
 from shipper.source import Source
 from shipper.source.catalog import Table, described
 from shipper.source.dialect import ServerTime
-from shipper.source.explain import Plan, planned
+from shipper.source.explain import Plan, planned, written
 from shipper.source.statement import table_named
 
 _SESSIONS = {
@@ -88,6 +88,10 @@ class Examination(Source):
         """Have the query's statement explained."""
         with self._connected(f"explain {query.table} {window}") as connection:
             return planned(connection, query, window)
+
+    def sql(self, query: Query, window: Window, span: Span) -> str:
+        """Return the statement that counts a window, as somebody could run it."""
+        return written(self._engine.dialect, query, window, span)
 
     def _probe(self, path: str, *names: str) -> None:
         statement = sa.select(*table_named(path, names).columns).limit(0)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import replacement_traverse
 
-from shipper.model import Query, Window
+from shipper.model import ALWAYS, Query, Span, Window
 from shipper.source.statement import bounds, counted
 
 
@@ -45,6 +46,22 @@ def _explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
 def planned(connection: sa.Connection, query: Query, window: Window) -> Plan:
     """Ask the database how it would count a window."""
     return _ASKS.get(connection.dialect.name, _mysql)(connection, query, window)
+
+
+def written(dialect: Any, query: Query, window: Window, span: Span) -> str:
+    """Write the statement that counts a window with its values in it, for people."""
+    values = bounds(query, window, span)
+
+    def typed(element: Any, **_: Any) -> Any:
+        if not isinstance(element, sa.BindParameter):
+            return None
+        value = values.get(element.key, element.value)
+        return sa.bindparam(None, value, type_=_TYPES[type(value)])
+
+    statement: Any = replacement_traverse(counted(query, is_within=span != ALWAYS), {}, typed)
+    # without its own style of parameters no % is doubled
+    plain = type(dialect)(paramstyle="named")
+    return str(statement.compile(dialect=plain, compile_kwargs={"literal_binds": True})).replace(" \n", "\n")
 
 
 def _mysql(connection: sa.Connection, query: Query, window: Window) -> Plan:
@@ -83,4 +100,10 @@ def _explained(connection: sa.Connection, words: str, query: Query, window: Wind
     return connection.execute(explained, bounds(query, window))
 
 
+_TYPES: dict[type, sa.types.TypeEngine[Any]] = {
+    str: sa.String(),
+    bool: sa.Boolean(),
+    int: sa.BigInteger(),
+    float: sa.Float(),
+}
 _ASKS: dict[str, Callable[[sa.Connection, Query, Window], Plan]] = {"postgresql": _postgresql, "sqlite": _sqlite}
