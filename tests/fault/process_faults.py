@@ -12,12 +12,15 @@ from pathlib import Path
 from fault.naive import Naive
 from fault.running import fault
 from fault.score import Score
-from fault.stage import CARBON_DIES, Stage
+from fault.stage import CARBON_DIES, EVENTS_A_SECOND, Stage
+from graphite_web import GraphiteWeb
+from harness import wait_for
 
 LATE_SECONDS = 5.0
 SETTLE_LATE = "7s"  # a transaction that stays open for longer than that can be missed
 WRITING_SECONDS = 10.0
 KILLS, STOPS, RELOADS = 8, 4, 18
+OPERATIONS, RESTARTED = 10, 5
 RELOADED = (
     ('start = "beginning"', 'start = "beginning"\nchunk = 100'),
     ('timeout = "10s"', 'timeout = "11s"'),
@@ -117,3 +120,47 @@ def clock_stepped(stage: Stage) -> list[Score]:
         with stage.until("clock.recovered"):
             offset.write_text("0")
     return [stage.finish("wall clock +1 day, -1 day", 2)]
+
+
+@fault(jobs=EVENTS_A_SECOND)
+def operated(stage: Stage) -> list[Score]:
+    """Let an operator count again and pass rows at random, by the service and beside it; at last count all again.
+
+    Mutants: count again what is not captured yet; leave a capture running beside it.
+    """
+    dice, done = random.Random(4), 0
+    web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
+    stage.configure("[source.app]", f'render_url = "{web.url}"\n\n[source.app]')
+    web.start()
+    try:
+        stage.app.start()
+        stage.write()
+        for number in range(OPERATIONS):
+            stage.wait("capture.finished")
+            start = dice.randint(4, 6 + number)
+            span = ("--from", f"{start}s", "--until", f"{start - dice.randint(1, 3)}s")
+            back, pass_, fix = ("--back", f"{start}s"), ("--to", "end"), ("--from", "1h", "--fix")
+            commands = ("backfill", "events", *span), ("seek", "events", *back), ("seek", "events", *pass_)
+            done += _operates(stage, *dice.choice((*commands, ("reconcile", "events", *fix))))
+            if number % RESTARTED == 0:
+                stage.app.stop()
+                done += _operates(stage, *commands[0])
+                stage.app.start()
+        stage.still()
+        with stage.until("capture.finished"):
+            stage.insert(1)
+        wait_for(lambda: _operates(stage, "backfill", "events", "--from", "1h", "--until", "now"), "all counted again")
+        return [stage.finish("operator: backfill, seek, reconcile --fix", done)]
+    finally:
+        web.stop()
+
+
+def _operates(stage: Stage, *command: str) -> bool:
+    """Give a command; return whether there was something for it to do."""
+    ended = stage.app.call(*command, "--yes")
+    if "about to count" in ended.stderr:  # as the command before wants it
+        stage.wait("capture.finished")
+        ended = stage.app.call(*command, "--yes")
+    idle = "there is nothing to pass", "nothing of that time"
+    assert ended.returncode == 0 or any(words in ended.stderr for words in idle), ended.stderr
+    return ended.returncode == 0
