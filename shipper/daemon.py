@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shipper import operations, systemd
+from shipper import systemd
 from shipper.config import Config
 from shipper.control import Command, Control
 from shipper.delivery import Delivery, drain
@@ -96,8 +96,8 @@ class Service:
         commands: dict[str, Command] = {
             "reload": lambda _arguments, _tell: self.reload(),
             "status": lambda _arguments, _tell: self._document(),
-            "plan": lambda arguments, tell: operations.plan(self._operator.doing(tell), arguments),
-            "carry out": lambda arguments, tell: operations.carry_out(self._operator.doing(tell), arguments),
+            "plan": partial(self._operator.do, "plan"),
+            "carry out": partial(self._operator.do, "carry out"),
         }
         control = Control(f"{runtime}/control.sock", commands)
         self._opened.callback(control.close)

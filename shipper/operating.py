@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from shipper.control import Tell
 from shipper.delivery import Delivery
 from shipper.errors import StateBusy
-from shipper.operations.doing import Doing, locked_worker
 from shipper.pipeline import Pipeline
 from shipper.worker import Worker
 
@@ -24,9 +24,14 @@ class Operator:
         self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
         self._stopping = threading.Event()
 
-    def doing(self, tell: Callable[[Mapping[str, Any]], None]) -> Doing:
-        """Return how an operation is done here."""
-        return Doing(self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver)
+    def do(self, half: str, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+        """Do one half of an operation: see shipper.operations."""
+        # a service that nobody asks does without
+        from shipper import operations  # noqa: PLC0415
+        from shipper.operations.doing import Doing  # noqa: PLC0415
+
+        doing = Doing(self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver)
+        return operations.HALVES[half](doing, arguments)
 
     def stop(self) -> None:
         """Have what is under way end soon."""
@@ -36,7 +41,7 @@ class Operator:
     def _locked(self, name: str) -> Iterator[Worker]:
         with self._reloading:
             self._pause(0.0)
-            with locked_worker(self._pipeline, name) as worker:
+            with self._pipeline.locked(name) as worker:
                 yield worker
 
     def _pause(self, seconds: float) -> None:

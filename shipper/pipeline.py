@@ -60,6 +60,25 @@ class Pipeline:
             cohort.join(workers)
             self.cohorts[rhythm] = cohort
 
+    @contextmanager
+    def locked(self, name: str) -> Iterator[Worker]:
+        """Give the worker of a job, which captures nothing within.
+
+        Raises:
+            ConfigError: there is no such job, or it cannot run as it is.
+            StateBusy: a capture does not end in time.
+        """
+        if name in self.held:
+            raise self.held[name]
+        worker = self.workers.get(name)
+        if worker is None:
+            raise ConfigError(
+                f"choose a job: there is no {name!r} in {self.config.file}",
+                hint=f"There are: {', '.join(self.config.jobs)}.",
+            )
+        with worker.paused():
+            yield worker
+
     def renew_courier(self) -> None:
         """Have another courier go on: what the one before has under way, by names that are others now, begins anew."""
         keep_sent(self)

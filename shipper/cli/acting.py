@@ -73,9 +73,8 @@ def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
         yield lambda half, arguments: ask(address, half, arguments, timeout=SILENCE_SECONDS, tell=progress.tell)
         return
     journal.start(as_json=False)
-    halves = {"plan": operations.plan, "carry out": operations.carry_out}
     with operations.alone(load(file), progress.tell) as doing:
-        yield lambda half, arguments: halves[half](doing, arguments)
+        yield lambda half, arguments: operations.HALVES[half](doing, arguments)
 
 
 def _confirm(*, is_sure: bool) -> None:

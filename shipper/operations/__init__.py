@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from shipper.config import Config
 from shipper.delivery import drain
 from shipper.operations import backfill, ownership, seek, takeover
-from shipper.operations.doing import Doing, Plan, locked_worker
+from shipper.operations.doing import Doing, Plan
 from shipper.pipeline import composed
 
 
@@ -33,15 +33,22 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def plan(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _plan(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Plan the operation of that name; as JSON holds it."""
     return OPERATIONS[arguments["operation"]].plan(doing, arguments["arguments"])._asdict()
 
 
-def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Carry the operation of that name out, and have delivered what it changed."""
     done = OPERATIONS[arguments["operation"]].carry_out(doing, arguments["arguments"])
     return {**done, "is_delivered": doing.deliver()}
+
+
+HALVES: Mapping[str, Callable[[Doing, Mapping[str, Any]], Mapping[str, Any]]] = {
+    "plan": _plan,
+    "carry out": _carry_out,
+}
+"""What is done with the name of an operation and its arguments."""
 
 
 @contextmanager
@@ -55,7 +62,7 @@ def alone(config: Config, tell: Callable[[Mapping[str, Any]], None]) -> Iterator
     with composed(config) as pipeline:
         yield Doing(
             pipeline,
-            locked=lambda name: locked_worker(pipeline, name),
+            locked=pipeline.locked,
             tell=tell,
             pause=time.sleep,
             deliver=lambda: drain(pipeline),

@@ -1,12 +1,12 @@
 """Shell. What every operation needs of whoever does it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from shipper.errors import ConfigError, ShipperError, StateBusy
+from shipper.errors import ShipperError, StateBusy
 from shipper.model import Care, Moment, Observation, Progress
 from shipper.pipeline import Pipeline
 from shipper.reset import check
@@ -47,26 +47,6 @@ class Standpoint(NamedTuple):
     horizon: Observation
     """An observation of now: it has not settled."""
     moment: Moment
-
-
-@contextmanager
-def locked_worker(pipeline: Pipeline, name: str) -> Iterator[Worker]:
-    """Give the worker of a job, which captures nothing within.
-
-    Raises:
-        ConfigError: there is no such job, or it cannot run as it is.
-        StateBusy: a capture does not end in time.
-    """
-    if name in pipeline.held:
-        raise pipeline.held[name]
-    worker = pipeline.workers.get(name)
-    if worker is None:
-        raise ConfigError(
-            f"choose a job: there is no {name!r} in {pipeline.config.file}",
-            hint=f"There are: {', '.join(pipeline.config.jobs)}.",
-        )
-    with worker.paused():
-        yield worker
 
 
 def written(at: int) -> str:

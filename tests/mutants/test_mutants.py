@@ -15,7 +15,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SUITES = ("late", "courier", "capture", "window", "retention", "changes", "state", "seen", "naming", "machine")
+SUITES = (
+    *("late", "courier", "capture", "window", "retention", "changes", "state", "seen", "naming"),
+    *("backfill", "seek", "machine", "mending"),
+)
 
 
 class Mutant(NamedTuple):
@@ -71,6 +74,15 @@ MUTANTS = {
         "                self._registry.forget()\n                if connection",
         "                if connection",
     ),
+    "count again what is pruned as too late": Mutant("record.py", "recording.revive(span)", "pass"),
+    "go on within a slot": Mutant("seek.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
+    "zeros for what was passed": Mutant(
+        "state/__init__.py", "closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),", "\n"
+    ),
+    "count again what is cut by pruning": Mutant(
+        "backfill.py", "        start = floor(start, unit)\n", "        pass\n"
+    ),
+    "look at the newest chunk only": Mutant("search.py", "while after < upto:", "if after < upto:"),
     "give up a series that is not made": Mutant(
         "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
     ),
