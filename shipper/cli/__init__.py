@@ -24,15 +24,13 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
     "Look": (status.status, status.history, preview.preview),
     "Prove": (proof.reconcile, proof.doctor),
-    "Repair": (move.seek, move.backfill),
+    "Repair": (move.seek, move.backfill, ownership.rename, ownership.forget),
     "Set up": (
         check.check,
         check.grants,
         check.carbon_conf,
         dashboard.dashboard,
         ownership.import_,
-        ownership.rename,
-        ownership.forget,
     ),
 }
 """The commands by purpose, as `--help` shows them."""
