@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import check, dashboard, move, ownership, preview, proof, run, status
+from shipper.cli import about, check, dashboard, move, ownership, preview, proof, run, status
 from shipper.cli.output import complain
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         check.grants,
         check.carbon_conf,
         dashboard.dashboard,
+        about.schema,
         ownership.import_,
     ),
 }
