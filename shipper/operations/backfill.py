@@ -15,6 +15,7 @@ from shipper.journal import logger
 from shipper.model import ALWAYS, Job, Progress, Span, Window
 from shipper.operations.doing import Doing, Plan, Standpoint, standpoint, written
 from shipper.search import Chunk, chunks, windows_in
+from shipper.shape import shape_of
 from shipper.worker import Worker
 
 BREATH_SECONDS = 0.05
@@ -82,12 +83,14 @@ class Work:
         self._name, self._spans, self._rate, self._is_fix = name, spans, rate, is_fix
         self._chunks: list[Chunk] = []
         self._looked_upto = 0
+        self._shape = ""
 
     def do(self, resumes_at: int | None) -> None:
         """Count all that is not counted yet, with breaths in between."""
         with self._doing.locked(self._name) as worker:
-            self._looked_upto = _low(self._doing, worker, self._spans)
             captured = standpoint(self._doing, worker).progress.captured
+            self._looked_upto = _low(self._doing, worker, self._spans)
+            self._shape = shape_of(worker.job)
         self._look(worker, captured)
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
         for done, piece in enumerate(todo, start=1):
@@ -113,9 +116,12 @@ class Work:
 
     def _count(self, worker: Worker, piece: Span) -> None:
         """Count a piece again, of all ids that are captured by now."""
-        stands = standpoint(self._doing, worker)
+        stands, job = standpoint(self._doing, worker), worker.job
+        if shape_of(job) != self._shape or stands.progress.captured < self._looked_upto:
+            raise StateBusy(
+                f"backfill {job.name}: the job, or its table, is another one now", hint="Give the command again."
+            )
         self._look(worker, stands.progress.captured)
-        job = worker.job
         if self._is_fix and job.zeros is None:
             job = replace(job, zeros=EVER_SECONDS)
         for step in backfill(
