@@ -114,5 +114,5 @@ class Mending(Shipping):
         super().compare()
 
 
-Mending.TestCase.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30, deadline=None)
+Mending.TestCase.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=30, deadline=None)
 TestMending = pytest.mark.timeout(600)(Mending.TestCase)
