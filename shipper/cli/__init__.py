@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         about.schema,
         ownership.import_,
     ),
+    "About": (about.version, about.completion),
 }
 """The commands by purpose, as `--help` shows them."""
 

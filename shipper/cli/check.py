@@ -60,7 +60,12 @@ def grants(file: str, host: str) -> None:
 @options.configured
 @options.output
 @click.option(
-    "--diff", "files", multiple=True, metavar="FILE", help="One of carbon's: is it right? Several times, too."
+    "--diff",
+    "files",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="One of carbon's: is it right? Several times, too.",
 )
 def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
     """Print what carbon must have in its configuration for these series, to paste.

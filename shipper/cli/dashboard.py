@@ -16,7 +16,7 @@ from shipper.errors import ConfigError
 @click.option("-d", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Write them there, a file each.")
 @click.option("--push", "url", metavar="URL", help="Store them in graphite-web there.")
 @click.argument("kind", type=click.Choice(["graphite", "grafana"]))
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@options.jobs
 def dashboard(
     file: str, folder: Path | None, url: str | None, kind: str, jobs: tuple[str, ...], *, is_sure: bool
 ) -> None:

@@ -16,7 +16,7 @@ from shipper.cli.times import duration, instant, shown
 @options.output
 @options.utc
 @options.yes
-@click.argument("job")
+@options.job
 @click.option("--to", metavar="ID|TIME|end", help="Go on behind this id, with the slot of this time, or at the end.")
 @click.option("--back", type=duration, metavar="DURATION", help="Count again what it counted in this time.")
 def seek(file: str, output: str, job: str, to: str | None, back: int | None, *, is_sure: bool) -> None:
@@ -43,7 +43,7 @@ def seek(file: str, output: str, job: str, to: str | None, back: int | None, *, 
 @options.output
 @options.utc
 @options.yes
-@click.argument("job")
+@options.job
 @click.option(
     "--from", "start", type=instant, required=True, metavar="TIME", help="Count whole slots from this one on."
 )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @options.output
 @options.utc
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Lines to show; 0 is all of them.")
-@click.argument("name", metavar="JOB")
-def preview(file: str, output: str, limit: int, name: str) -> None:
+@options.job
+def preview(file: str, output: str, limit: int, job: str) -> None:
     """Show what a job would do now, with one chunk of what is new: its statement and plan, the lines, the watermark.
 
     Nothing is sent, and nothing is stored; a service that runs does not notice.
@@ -28,7 +28,7 @@ def preview(file: str, output: str, limit: int, name: str) -> None:
     from shipper.preview import preview as preview_of
 
     config = load(file)
-    previews = [preview_of(config, job) for job in config.named(name)]
+    previews = [preview_of(config, one) for one in config.named(job)]
     if output == "json":
         show_json([one.document(limit or None) for one in previews])
     for one in previews if output == "table" else ():

@@ -41,7 +41,7 @@ REASONS = {
 )
 @click.option("--fix", is_flag=True, help="Count what differs again, and send it.")
 @options.yes
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@options.jobs
 def reconcile(
     file: str,
     output: str,

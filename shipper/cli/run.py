@@ -26,7 +26,7 @@ def run(file: str, log_format: str) -> None:
 @click.command(short_help="One pass of all jobs, or of some.")
 @options.configured
 @options.logging
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     """Observe, settle, capture and deliver once, then exit; 1 if any of it failed."""
     from shipper import journal

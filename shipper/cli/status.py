@@ -19,7 +19,7 @@ WATCH_SECONDS = 2.0
 @options.output
 @options.utc
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@options.jobs
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show what runs, how far each job is, and what fails: 0 when all is well, 1 when not, 3 when it does not run."""
     from shipper.cli.status_text import status_text
@@ -44,7 +44,7 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
 @options.utc
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
 @click.option("--at", type=instant, metavar="TIME", help="Those around a time, and what the state holds for it.")
-@click.argument("job")
+@options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
     """Show the last commits of a job's watermark, the newest last: when, and how far it moved.
 

@@ -54,8 +54,44 @@ def test_help_names_the_commands() -> None:
 
 
 def test_version() -> None:
-    """`--version` says the version."""
+    """`--version` says the version; `version` also those of what it stands on."""
     assert re.fullmatch(r"shipper \d+\.\d+\.\d+\n", shipper("--version").stdout)
+    shown, document = shipper("version").stdout, json.loads(shipper("version", "-o", "json").stdout)
+
+    assert [tuple(line.split()) for line in shown.splitlines()] == list(document.items())
+    assert document["sqlite"] == sqlite3.sqlite_version
+    assert document.keys() >= {"shipper", "python", "openssl", "sqlalchemy", "pymysql", "tree-sitter-toml"}
+
+
+def test_completion(tmp_path: Path) -> None:
+    """What it prints makes a real bash complete commands, options and jobs; a broken file is no reason to speak."""
+    program, config = tmp_path / "shipper", tmp_path / "shipper.toml"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shipper.cli "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/orders.toml").write_text('[job.orders]\nsource = ["a", "b"]\n')
+    words = [
+        ["hist"],
+        ["once", "--conf"],
+        *([command, "--config", str(config), "o"] for command in ("once", "preview")),
+    ]
+
+    def completed() -> list[str]:
+        script = f'export PATH="{tmp_path}:$PATH"\nsource <(shipper completion bash)\n' + "".join(
+            f"COMP_WORDS=(shipper {' '.join(typed)}); COMP_CWORD={len(typed)}; COMPREPLY=()\n"
+            '_shipper_completion shipper; echo "${COMPREPLY[@]}"\n'
+            for typed in words
+        )
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    config.write_text("[job.other]\n[job.events]\n")
+    assert completed() == ["history", "--config", *["orders orders@a orders@b other"] * 2]
+    config.write_text("[job.other\n")
+    assert completed() == ["history", "--config", *["orders orders@a orders@b"] * 2]
+    for shell in ("zsh", "fish"):
+        assert "_SHIPPER_COMPLETE" in shipper("completion", shell).stdout
 
 
 @pytest.mark.parametrize("command", ["run", "once", "check", "status"])

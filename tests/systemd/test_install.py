@@ -29,6 +29,7 @@ id = "id"
 name = "events.{measure}"
 """
 FILE = "/etc/shipper/shipper.toml"
+COMPLETION = "/usr/local/share/bash-completion/completions/shipper"
 COPIES = "/var/backups/shipper"
 
 
@@ -83,6 +84,7 @@ def install_and_check(machine: Machine) -> None:
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
     assert output(machine, "stat --format='%a %U' /etc/shipper/mysql.cnf") == "600 root"
     assert "jobs: 1" in output(machine, "shipper check --offline")
+    assert "complete -o nosort -F _shipper_completion shipper" in output(machine, f"cat {COMPLETION}")
     assert output(machine, "shipper schema | cmp - /etc/shipper/shipper.schema.json") == ""
     machine.write(FILE, CONFIG)
     output(machine, f"chmod 600 {FILE}")
@@ -144,6 +146,6 @@ def uninstall(machine: Machine) -> None:
     """Remove the program, and nothing else."""
     output(machine, f"{CHECKOUT}/deploy/install uninstall")
     assert machine.run("systemctl", "cat", "shipper").returncode != 0
-    assert machine.run("sh", "-c", "ls /opt/shipper /usr/local/bin/shipper").stdout == ""
+    assert machine.run("sh", "-c", f"ls /opt/shipper /usr/local/bin/shipper {COMPLETION}").stdout == ""
     assert output(machine, "ls /etc/shipper /var/lib/shipper/") != ""
     assert "shipper.db" in output(machine, "ls /var/lib/shipper/")
