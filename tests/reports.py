@@ -1,5 +1,7 @@
 """Reports of services that do well, and of others."""
 
+import math
+
 from shipper.report import EndReport, JobReport, JobState, Report, Trouble
 
 NOW = 1_800_000_000.0
@@ -22,8 +24,8 @@ def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport
         "next_tick": NOW + 34,
         "totals": tuple(range(60)),
     }
-    schedule, table = "every 60 s", "audit_trail"
-    return JobReport(name, f"Title of {name}", schedule, "app", table, state, **{**known, **fields})  # type: ignore[arg-type] # fields of its own
+    known |= {"title": f"Title of {name}", "schedule": "every 60 s", "source": "app", "table": "audit_trail"}
+    return JobReport(name, state=state, **{**known, **fields})  # type: ignore[arg-type] # fields of its own
 
 
 def report(*jobs: JobReport, **fields: object) -> Report:
@@ -41,6 +43,44 @@ def report(*jobs: JobReport, **fields: object) -> Report:
     return Report("0.1.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
 
 
+def office() -> Report:
+    """Return a service as it may be on a working day, for a picture."""
+    busy = [round(40 + 25 * math.sin(minute / 9) + (minute * 37) % 23) for minute in range(60)]
+    logins = job("logins", title="Logins, by action", totals=tuple(busy))
+    failed = job("failed_logins", title="Failed logins, by action", totals=tuple(count // 7 for count in busy))
+    orders = job(
+        "orders",
+        JobState.FAILING,
+        title="Orders by status: how many, how much",
+        schedule="cron */5 * * * * UTC",
+        table="order_events",
+        watermark=1_204_118,
+        captured=1_204_118,
+        source_max=1_205_322,
+        complete_until=int(NOW) - 340,
+        delivered_at=NOW - 352,
+        totals=tuple(count * (minute % 5 == 0) if minute < 55 else 0 for minute, count in enumerate(busy)),
+        trouble=Trouble(
+            "read window (1204118, 1205322]: Unknown column 'order_events.amout' in 'SELECT'",
+            "Does the job name a column that the table has not?",
+            NOW - 340,
+            2,
+        ),
+    )
+    exports = job(
+        "exports",
+        title="Exports, by format",
+        table="exports",
+        watermark=55_021,
+        captured=55_021,
+        source_max=55_021,
+        late_rows=3,
+        unshown={"no_time": 4},
+        totals=tuple(count % 3 * (minute % 7 < 3) for minute, count in enumerate(busy)),
+    )
+    return report(logins, failed, orders, exports)
+
+
 def troubled() -> Report:
     """Return a service with a job in each state, and names and errors that could harm a page."""
     jobs = [job(state.value, state) for state in JobState]
@@ -51,6 +91,7 @@ def troubled() -> Report:
         source_max=8_999_999,
         unshown={"no_time": 4, "too_late": 2},
         late_rows=3,
+        waiting=18,
     )
     new = job("<b>new</b>", JobState.NEW, watermark=None, source_max=None, delivered_at=None, totals=())
     ends = (EndReport("source app", "mysql db1", NOW - 3), EndReport("carbon", "graphite:2003", None, TROUBLE))

@@ -32,9 +32,10 @@ def show_json(document: object) -> None:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a result for people."""
-    from tabulate import tabulate
+    import tabulate
 
-    return tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+    tabulate.MIN_PADDING = 0  # else heads make columns wider by two
+    return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -62,8 +62,9 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
         show_table(("COMMITTED", "WATERMARK", "IDS", "DATAPOINTS"), [_commit(one) for one in commits])
     else:
         click.echo(f"{job}: no watermark was committed after a delivery yet", err=True)
-    if slots:
+    if commits and slots:
         click.echo()
+    if slots:
         show_table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots])
     elif at is not None:
         click.echo(

@@ -83,7 +83,9 @@ def _troubles(document: Mapping[str, Any]) -> Iterator[str]:
         times = trouble["failures"]
         often = "once" if times == 1 else f"{times} times"
         yield f"{name}: {error}"
-        yield f"    {often} since {shown(trouble['since'])}. {trouble['hint'] or ''}".rstrip()
+        yield f"    {often} since {shown(trouble['since'])}"
+        if trouble["hint"]:
+            yield f"    {trouble['hint']}"
 
 
 def _verdict(document: Mapping[str, Any]) -> str:

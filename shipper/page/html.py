@@ -39,7 +39,7 @@ def _overall(report: Report) -> tuple[str, str]:
     if down:
         return "bad", f"✕ waiting for {' and '.join(down)}" + (f"; {others}" if others else "")
     if states:
-        return ("warn" if states.keys() <= {JobState.NEW, JobState.LATE} else "bad"), f"▲ of the jobs {others}"
+        return ("warn" if states.keys() <= {JobState.NEW, JobState.LATE} else "bad"), f"▲ jobs: {others}"
     return "good", "● all is well"
 
 

@@ -28,7 +28,7 @@ list-style:none}
 .tiles b span{display:inline}
 table{border-collapse:collapse;width:100%;table-layout:fixed}
 th,td{text-align:left;vertical-align:top;padding:7px 12px 7px 0;font-weight:400}
-thead th{font-weight:600;color:var(--muted);font-size:13px}
+thead th{font-weight:600;color:var(--muted);font-size:13px;overflow-wrap:normal}
 tbody{border-top:1px solid var(--line)}
 th[scope=row] b{font-weight:600}
 th[scope=row] span,td>span.muted{display:block;font-size:13px}

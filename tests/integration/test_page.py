@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium
-from reports import report, troubled
+from reports import office, report, troubled
 
 from shipper.errors import ConfigError
 from shipper.page import Page
@@ -162,3 +162,13 @@ def test_browser(page: Page, tmp_path: Path) -> None:
                     chromium.screenshot(Path(SCREENSHOTS) / f"{scheme}-{width}.png")
 
     assert len(backgrounds) == 2
+
+
+@pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS=deploy makes the README's picture anew")
+def test_picture(tmp_path: Path) -> None:
+    """The page of a working day, as the README shows it."""
+    page = Page("127.0.0.1:0", office)
+    with Chromium(tmp_path) as chromium:
+        chromium.show(f"http://{page}/", width=1100, height=860)
+        chromium.screenshot(Path(str(SCREENSHOTS)) / "status.png")
+    page.close()

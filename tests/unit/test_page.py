@@ -78,6 +78,7 @@ def test_metrics() -> None:
     assert found["shipper_job_state", "held", "held"] == 1
     assert found["shipper_job_state", "held", "ok"] == 0
     assert found["shipper_job_unshown_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
+    assert found["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
     assert ("shipper_job_watermark", "<b>new</b>") not in found
     assert (found["shipper_up",], found["shipper_ready",]) == (1, 0)
 
@@ -112,13 +113,14 @@ def test_page_shows_worst_first() -> None:
     assert "5 min 40 s" in shown
     assert "7 times" in shown
     assert "no time 4, too late 2" in shown
+    assert "18 datapoints wait" in shown
 
 
 @pytest.mark.parametrize(
     ("of", "words"),
     [
         (report(), "● all is well"),
-        (report(job("a", JobState.NEW)), "▲ of the jobs 1 new"),
+        (report(job("a", JobState.NEW)), "▲ jobs: 1 new"),
         (report(ends=ENDS), "✕ waiting for carbon"),
         (report(stuck=("courier",)), "✕ no progress: courier"),
     ],
