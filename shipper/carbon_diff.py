@@ -148,6 +148,8 @@ def _written(bad: list[Verdict], theirs: list[Stanza], own: list[Stanza]) -> str
 def _creates(file: str, parser: ConfigParser) -> Diff:
     """Look at how many new series carbon makes a minute; of all others it drops the points."""
     says = parser.get("cache", _MOST_CREATES, fallback="50")
-    verdict = Verdict(_MOST_CREATES, "cache" if parser.has_section("cache") else None, says, "inf", says == "inf")
+    verdict = Verdict(
+        _MOST_CREATES, "cache" if parser.has_section("cache") else None, says, "inf", says.lower() == "inf"
+    )
     remedy = f"# in [cache], and restart carbon:\n{_MOST_CREATES} = inf\n"
     return Diff(file, [verdict], "" if verdict.is_good else remedy)

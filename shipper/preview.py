@@ -79,7 +79,8 @@ class _Watched(Examination):
 
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Count the window's rows."""
-        self.asked = query, window, span
+        if span == ALWAYS or span.start != ALWAYS.start:  # else it is about rows that are too late
+            self.asked = query, window, span
         return super().read(query, window, span)
 
 

@@ -143,7 +143,9 @@ class _TableLook:
         window = Window(max(observation.id - 1, 0), max(observation.id, 1))
         plan = self.source.plan(query, window)
         if plan.is_scan and (plan.rows is None or plan.rows > FEW_ROWS):
-            remedy = f"The database does not use the index on {query.id}: ANALYZE TABLE {query.table}; may help it."
+            remedy = (
+                f"Is it a view, or are its statistics old (ANALYZE)? `shipper preview {job.name}` has the statement."
+            )
             yield Finding(False, f"job {job.name}", f"each window reads the whole table: {plan}", remedy)
             return
         self.source.read(query, window)

@@ -62,7 +62,7 @@ _MISSING = {
     "unable to open": "Does the file of `url` exist, readable for this user?",
     "connection": _SERVER,
 }
-_DENIED = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, "42501"}
+_DENIED = {ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.VIEW_NO_EXPLAIN, "42501"}
 _IDENTITY = {
     "mariadb": "SELECT @@server_uid",
     "mysql": "SELECT @@server_uuid",

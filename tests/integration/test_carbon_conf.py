@@ -93,7 +93,7 @@ def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("app", ["audit", None], indirect=True)
+@pytest.mark.parametrize("app", [None], indirect=True)
 def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     """A real carbon with what is printed makes the wished archives, with the method of each measure."""
     carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")

@@ -153,6 +153,16 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert bad(shipper_app) == {}
 
 
+def test_view(reader: Shipper, mariadb: MariaDB) -> None:
+    """A view is counted by whoever may read it, though its plan is not for everybody. Mutant: let that be a failure."""
+    view = f"CREATE VIEW seen AS SELECT {COLUMNS} FROM audit_trail"
+    execute(mariadb, view, f"GRANT SELECT ({COLUMNS}) ON app.seen TO checker@'127.0.0.%'")
+    rewrite(reader, ('table = "audit_trail"', 'table = "seen"'))
+
+    assert bad(reader) == {}
+    assert "counted by a plan that this user may not see (SHOW VIEW)" in reader.call("check").stdout
+
+
 def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """A job that would read the whole table for each window is told, unless that is small."""
     view = "CREATE VIEW added AS SELECT id + 0 AS id, created_at, action FROM audit_trail"

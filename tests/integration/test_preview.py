@@ -207,6 +207,19 @@ def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
     assert found["lines"] == [f"audit.events.login.n 1 {slot}"]
 
 
+def test_revisit(app: Shipper, mariadb: MariaDB) -> None:
+    """Of rows that are completed later it shows the statement that counts them. Mutant: the last one."""
+    change(app, 'time = "created_at"', 'time = "end_date"\nrevisit = "15m"')
+    when, slot = minute(5)
+    insert(mariadb, (when, "login"), (when, "login"))
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE audit_trail SET end_date = created_at WHERE id = 1")
+    found = previewed(app)
+
+    assert found["lines"] == [f"audit.events.login.count 1 {slot}"]
+    assert " >= 0 AND " in found["sql"]
+
+
 def test_parked(app: Shipper, mariadb: MariaDB) -> None:
     """What waits until its archive may receive it is no line yet, and is told."""
     change(app, '"1m:1d"', '"1m:1d,1h:30d"')
