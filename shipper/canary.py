@@ -140,7 +140,7 @@ def _judged(sums: Sums) -> Verdict:
     elif sums.method not in {"sum", None}:
         text, remedy = f"{what} come to their {sums.method}, not to their sum", "aggregationMethod must be sum."
     else:
-        return Verdict(True, f"{what} come to their sum, single ones too")
+        return Verdict(True, f"{what} {'come to their sum' if sums.method else 'are kept'}, single ones too")
     return Verdict(False, text, f"{remedy} `shipper carbon-conf` prints how it must be.")
 
 
@@ -160,7 +160,5 @@ def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:
 def _slots_of(parity: int, oldest: int, newest: int, *, step: int, length: int) -> range:
     """Return the slots of the finest archive in the newest whole one of the next: odd ones are for single points."""
     begins = range(floor(newest, length), floor(newest, length) - SLOTS * length, -length)
-    found = [
-        range(max(one, oldest), min(one + length, newest + step), step) for one in begins if one // length % 2 == parity
-    ]
-    return max(found, key=len)
+    found = [range(one, min(one + length, newest + step), step) for one in begins if one // length % 2 == parity]
+    return max((slots for slots in found if slots.start >= oldest), key=len, default=range(oldest, newest + step, step))

@@ -10,15 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from shipper import scan, search
 from shipper.difference import Comparison, Counted, compare
 from shipper.fold import Folded, fold, total
-from shipper.ledger import Book, Name, Slot
-from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
+from shipper.ledger import Book, Name, outermost
+from shipper.model import ALWAYS, Group, Job, Kept, Row, Span, Window
 from shipper.naming import Directory
 from shipper.retention import Part, floor, oldest_shown, parts, without
-from shipper.scan import Source, scan, walk_back
 
 MOST_CELLS = 1_000_000  # are counted at once: 300 MB
+LATE_SECONDS = 3600  # so long after others of its time a row may have come
+
+
+class Source(scan.Source, search.Source, Protocol):
+    """What a comparison needs of a database."""
 
 
 class Graphite(Protocol):
@@ -83,10 +88,10 @@ def _whole_after(job: Job, book: Book, source: Source) -> int:
         return -1
     if job.query.time is None:
         return max((slot.slot for slot in book.slots if slot.after + 1 < first), default=-1)
-    identity, oldest = source.newest(job.query, first)
-    if identity == 0:
+    if source.newest(job.query, first)[0] == 0:
         return ALWAYS.end
-    return -1 if oldest is None else oldest
+    times = source.times(job.query, Window(first - 1, first))
+    return -1 if times is None else times.end - 1
 
 
 def _counts(job: Job, part: Part, book: Book, source: Source) -> Iterator[tuple[Part, Folded]]:
@@ -114,27 +119,19 @@ def _counted(job: Job, part: Part, book: Book, source: Source) -> Folded | None:
 def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row]]:
     """Read the rows of a part, up to captured: those that came later are in no total of that time."""
     if job.query.time is None:
-        for slot in _outermost(book.slots):
+        for slot in outermost(book.slots):
             if slot.slot in part.span and slot.after < slot.upto:
-                for _, rows in scan(job, slot.after, slot.upto, source=source):
+                for _, rows in scan.scan(job, slot.after, slot.upto, source=source):
                     yield [row._replace(bucket=slot.slot) for row in rows]
         return
     if part.step % job.query.bucket == 0:  # fewer of them, and the same slots
         job = replace(job, query=replace(job.query, bucket=part.step))
     # rows that were missed may have lower ids than those that were counted
-    low = walk_back(job, book.progress.captured, Span(part.span.start, ALWAYS.end), source=source)
+    late = LATE_SECONDS if job.revisit is None else job.max_age
+    low = scan.walk_back(job, book.progress.captured, Span(part.span.start - late, ALWAYS.end), source=source)
     low = min([low, *(slot.after for slot in book.slots if slot.slot in part.span)])
-    for _, rows in scan(job, low, book.progress.captured, source=source, span=part.span):
+    for _, rows in scan.scan(job, low, book.progress.captured, source=source, span=part.span):
         yield rows
-
-
-def _outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
-    """Yield the slots that are not part of one of a coarser archive."""
-    places = {(slot.slot, slot.step) for slot in slots}
-    steps = {slot.step for slot in slots}
-    for slot in slots:
-        if not any((floor(slot.slot, step), step) in places for step in steps if step > slot.step):
-            yield slot
 
 
 def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:

@@ -15,7 +15,7 @@ from shipper.errors import ReadbackFailed
 from shipper.model import Kept, Span
 
 MOST_TARGETS = 900  # Django refuses a request of more than 1,000 fields
-MOST_POINTS = 200_000  # of one answer: 5 MB
+MOST_POINTS = 100_000  # of one answer: 2.5 MB
 
 
 class Readback:

@@ -6,7 +6,7 @@ It is idempotent: two repairs of one row cannot double it.
 from collections.abc import Iterable, Iterator
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger
+from shipper.ledger import Done, Ledger, outermost
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import amend, replace
 from shipper.retention import enclosing, floor
@@ -75,7 +75,7 @@ def _replaced(
 
 def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
     """Read the rows of a job without a time column: each of its slots is a range of ids."""
-    for slot in ledger.slots(job.name, span=span):
+    for slot in outermost(ledger.slots(job.name, span=span)):
         for _, rows in scan(job, slot.after, slot.upto, source=source):
             yield _timed(job, rows, slot.slot)
 

@@ -8,6 +8,7 @@ from builders import NOW, job
 from life import ARCHIVES, Life, wanted
 
 from shipper.backfill import Limits, pieces, widened
+from shipper.errors import DeliveryFailed
 from shipper.model import Archive, Job, Span, Window
 from shipper.search import Chunk, chunks, windows_in
 
@@ -180,6 +181,25 @@ def test_ticks(life: Life) -> None:
     before = life.sums()
     life.carbon = life.new_carbon("two")
     life.backfill(TICKS, span(600, -600))
+    life.deliver()
+
+    assert life.sums() == before
+
+
+def test_ticks_that_were_merged(life: Life) -> None:
+    """Ids of a slot that has gone to a coarser archive are not counted with those of its parts. Mutant: all slots."""
+    life.ship(TICKS)
+    life.carbon.kill()
+    life.now += 60
+    life.insert((0, "login", "ok"))
+    with pytest.raises(DeliveryFailed):
+        life.ship(TICKS)
+    life.carbon.start()
+    life.now += 8 * DAY
+    for _ in range(2):  # merged, then sent
+        life.ship(TICKS)
+    before = life.sums()
+    life.backfill(TICKS, Span(NOW - HOUR, NOW + HOUR))
     life.deliver()
 
     assert life.sums() == before

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from builders import NOW
 from fakes import FakeWeb, WhisperCarbon
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shipper.canary import Canary
+from shipper.canary import Canary, summed
 from shipper.model import Archive, Kept
 
 DAY = 86_400
@@ -46,11 +46,12 @@ def bad(canary: Canary, answers: Sequence[Kept | None]) -> list[str]:
 
 
 @settings(max_examples=settings().max_examples // 4)
+@example(archives=THREE, pauses=[DAY // 4 + 600 - 120 + 60 * n for n in (1, 0, 0, 0)])
 @given(archives=SOME, pauses=st.lists(st.integers(0, 3 * DAY) | st.integers(0, 7200), max_size=6))
 def test_right_at_any_time(archives: tuple[Archive, ...], pauses: list[int]) -> None:
     """A Graphite that keeps counts right is told so, whenever it is asked, and how often it was asked before.
 
-    Mutants: choose the slot of the single point by age; forget what is too old for the finest archive.
+    Mutants: send points that are too old for the finest archive; judge slots of which it shows a part only.
     """
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), archives)
@@ -60,16 +61,18 @@ def test_right_at_any_time(archives: tuple[Archive, ...], pauses: list[int]) -> 
 
             assert canary.has_arrived(answers)
             assert bad(canary, answers) == []
+            if archives in {TWO, THREE}:
+                assert canary.sums(answers)[0][2:] == ("sum", True)
 
 
 @settings(max_examples=settings().max_examples // 4)
 @given(
-    pauses=st.lists(st.integers(0, 3 * DAY), max_size=3),
+    pauses=st.lists(st.integers(0, 3 * DAY) | st.integers(0, 7200), max_size=3),
     archives=st.sampled_from([TWO, THREE]),
     how=st.sampled_from([("average", 0.0), ("sum", 0.5), ("last", 0.0), ("max", 0.0), ("min", 0.0), ("average", 0.5)]),
 )
 def test_wrong_at_any_time(pauses: list[int], archives: tuple[Archive, ...], how: tuple[str, float]) -> None:
-    """One that does not is told what it does instead. Mutants: let one point do; send equal values."""
+    """One that does not is told what it does instead. Mutants: send equal values; choose slots by their age."""
     kind, enough = how
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), archives, kind=kind, enough=enough)
@@ -102,6 +105,13 @@ def test_other_retentions(tmp_path: Path, archives: list[Archive], expected: lis
 
     assert [text for text in bad(canary, answers) if text in expected] == expected
     assert canary.has_arrived(answers)
+
+
+def test_what_does_not_show() -> None:
+    """A single value says nothing of the method, and nothing at all says nothing. Mutant: take it for a sum."""
+    assert summed(Kept(0, 60, [3.0]), Kept(0, 3600, [3.0]))[2:] == (None, True)
+    assert summed(Kept(0, 60, [3.0, 4.0]), Kept(0, 3600, [None]))[2:] == (None, False)
+    assert summed(Kept(0, 60, [None]), Kept(0, 3600, [None]))[2:] == (None, None)
 
 
 def test_not_there(tmp_path: Path) -> None:

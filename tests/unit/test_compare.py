@@ -84,7 +84,7 @@ def test_rows_that_were_missed(shipped: Life) -> None:
     shipped.source.insert(5, shipped.created(120), "sso")
     shipped.source.rows[0]["created_at"] = shipped.created(120)
     shipped.source.insert(7, shipped.created(120), "login")
-    found = look(shipped, wanted())
+    found = look(shipped, wanted(), ago=120)
 
     assert (0, "events.sso.count", 1, None) in differences(found)
     assert (0, LOGIN, 1, None) in differences(found)
@@ -263,9 +263,23 @@ def test_purged_rows(shipped: Life) -> None:
     shipped.source.rows = [row for row in shipped.source.rows if row["id"] > 2]
     found = look(shipped, wanted())
     assert (found.equal, found.purged, found.differences) == (3, 1, [])
-    shipped.source.rows = [row for row in shipped.source.rows if row["id"] != 4]
 
-    assert differences(look(shipped, wanted())) == []
+    # a row within is another matter
+    shipped.source.rows = [row for row in shipped.source.rows if row["id"] != 5]
+    assert differences(look(shipped, wanted())) == [(0, TOTP, None, 1.0)]
+    shipped.source.rows.clear()
+    assert look(shipped, wanted()).purged == 4
+
+
+def test_purged_extremes(life: Life) -> None:
+    """Of a minute that has lost rows the least may be gone. Mutant: more only."""
+    least = wanted(measures=(Measure("min", Kind.MIN, "id"),))
+    life.carbon.kinds["min"] = "min"
+    life.now += 120
+    life.ship(least)
+    life.source.rows = [row for row in life.source.rows if row["id"] > 1]
+
+    assert (look(life, least).purged, look(life, least).differences) == (1, [])
 
 
 def test_incomplete(shipped: Life) -> None:
