@@ -168,8 +168,9 @@ class Ground:
         (self.folder / "shipper.toml").write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
 
     def shipper(self, *arguments: str) -> list[str]:
-        """Return the command of shipper."""
-        return [self.python, "-m", "shipper.cli", *arguments, "--config", str(self.folder / "shipper.toml")]
+        """Return the command of shipper, the service's as its unit runs it (PYTHONOPTIMIZE)."""
+        python = [self.python, "-OO"] if "run" in arguments else [self.python]
+        return [*python, "-m", "shipper.cli", *arguments, "--config", str(self.folder / "shipper.toml")]
 
     def bare(self, *loop: int) -> list[str]:
         """Return that of the floor."""
