@@ -17,8 +17,11 @@ REPEAT_SECONDS = 60.0
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def start(*, as_json: bool = False) -> None:
-    """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd."""
+def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
+    """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd.
+
+    If it is quiet, only warnings and errors: of a command that says itself what it does.
+    """
     known: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
     if not is_journal():  # which has its own clock
         known.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
@@ -29,7 +32,7 @@ def start(*, as_json: bool = False) -> None:
     structlog.configure(
         processors=[*known, *line],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if is_quiet else logging.INFO),
     )
     _start_libraries(known, line)
 

@@ -72,7 +72,7 @@ def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
         address = held.address
         yield lambda half, arguments: ask(address, half, arguments, timeout=SILENCE_SECONDS, tell=progress.tell)
         return
-    journal.start(as_json=False)
+    journal.start(is_quiet=True)
     with operations.alone(load(file), progress.tell) as doing:
         yield lambda half, arguments: operations.HALVES[half](doing, arguments)
 

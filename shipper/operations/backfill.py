@@ -200,7 +200,8 @@ def _low(doing: Doing, worker: Worker, spans: Sequence[Span]) -> int:
     state, job = doing.pipeline.state, worker.job
     if job.query.time is None:
         return 0
-    since = Span(spans[0].start - LATE_SECONDS, ALWAYS.end)
+    late = LATE_SECONDS if job.revisit is None else job.max_age
+    since = Span(spans[0].start - late, ALWAYS.end)
     is_pruned = any(one.end > since.start for one in state.pruned(job.name))
     known = state.lowest(job.name, since)
     return known[1] if known and known[0] <= spans[0].start and not is_pruned else 0
