@@ -18,16 +18,18 @@ from pathlib import Path
 import pytest
 from cases import CASES
 from databases import Database, OnMariaDB, OnPostgreSQL, OnSQLite, insert
-from fakes import WhisperCarbon
+from fakes import FakeWeb, WhisperCarbon
 from servers import SCHEMAS
 from table import JOB, NOW, Case, epoch
 
 from shipper.capture import capture
+from shipper.compare import compared
 from shipper.config import Config, load
 from shipper.courier import Courier
-from shipper.model import Kind, Observation
+from shipper.model import Kind, Observation, Span
 from shipper.scan import Captured, Noticed
 from shipper.state import State
+from shipper.state.books import book
 
 CONFIG = """\
 [graphite]
@@ -224,11 +226,22 @@ def _assert_case(run: Run, way: Callable[[Run], None]) -> None:
     assert case.unshown == unshown
     assert case.refused == run.refused
     _assert_zooms_agree(run)
+    _assert_reconciled(run)
     assert run.state._connection.execute("SELECT COUNT(*) FROM total WHERE changed > 0").fetchone() == (0,)
 
 
 def _without_zeros(series: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
     return {name: {slot: value for slot, value in slots.items() if value} for name, slots in series.items()}
+
+
+def _assert_reconciled(run: Run) -> None:
+    """An operator who asks is told the same: nothing differs."""
+    now = int(NOW + run.clock)
+    known = book(run.state.path, run.job.name, Span(0, now))
+    assert known is not None
+    graphite, start = FakeWeb(run.carbon), known.progress.since
+    found = compared(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)
+    assert found.differences == []
 
 
 def _assert_zooms_agree(run: Run) -> None:
