@@ -18,7 +18,7 @@ from shipper.model import ALWAYS, Group, Job, Kept, Row, Span, Window
 from shipper.naming import Directory
 from shipper.retention import Part, floor, oldest_shown, parts, without
 
-MOST_CELLS = 1_000_000  # are counted at once: 300 MB
+MOST_CELLS = 500_000  # are counted at once: 150 MB
 LATE_SECONDS = 3600  # so long after others of its time a row may have come
 
 

@@ -66,7 +66,8 @@ _RESET = (
     # the courier commits it once all that is in the totals is delivered
     "UPDATE watermark SET value = '0', captured = :captured WHERE job = :job",
     """
-    UPDATE job SET low = :low, held_since = NULL, recount_from = COALESCE(:recount_from, recount_from), since = :since
+    UPDATE job SET low = :low, held_since = NULL, recount_from = COALESCE(:recount_from, recount_from), since = :since,
+        not_before = MAX(not_before, :since) -- a bucket with rows of both tables could not be counted again
     WHERE job = :job""",
 )
 

@@ -340,6 +340,28 @@ def test_reset_zero_without_time(life: Life) -> None:
     assert life.sums() == {"ticks.login.count": 3, "ticks.totp.count": 2, "ticks.new.count": 2}
 
 
+def test_late_rows_after_a_reset_without_time(life: Life) -> None:
+    """What the bucket of the reset had is not lost when late rows of the new table are counted again.
+
+    Mutant: let the rows of both tables share a bucket.
+    """
+    life.ship(TICKS)
+    life.source.rows.clear()
+    life.source.is_guarded = False
+    life.source.begin(1, None, "new")
+    life.given = 1
+    life.insert((0, "new", "ok"))
+    life.care = Care(reset="zero")
+    life.ship(TICKS)
+    life.source.commit()
+    for _ in range(14):
+        life.now += 300
+        life.ship(TICKS)
+
+    assert "rows.late" in life.events()
+    assert life.sums() == {"ticks.login.count": 3, "ticks.totp.count": 2, "ticks.new.count": 2}
+
+
 def test_reset_stays_told(life: Life) -> None:
     """A table that was found to have gone back stays it, whatever its ids come to. Mutant: look at each tick anew."""
     life.ship(TICKS)
