@@ -5,12 +5,12 @@ whole slots of the archive that receives them; where it cuts what was pruned tog
 merged into one slot of a coarser archive; and it leaves alone whatever the table may not hold any more.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from shipper.fold import Folded, fold, shown
 from shipper.ledger import Done, Ledger
-from shipper.model import Cause, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.model import Cause, Job, Key, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import replace
 from shipper.recount import rows_of_slots
 from shipper.retention import enclosing, floor
@@ -25,13 +25,13 @@ class Limits(NamedTuple):
     pruned: Sequence[Span]
     unit: int
     """How much is pruned together, seconds."""
-    oldest: int | None
-    """The time of the table's oldest row, where rows before it may have been purged."""
+    purged_until: int
+    """Up to this time the table may lack rows that it had; -1 where it has all."""
 
 
 def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     """Return the whole slots that hold a span, None where none of it can be counted again."""
-    bucket, (shows, pruned, unit, oldest) = job.query.bucket, limits
+    bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
     start, end = floor(max(span.start, shows.start), bucket), _ceil(min(span.end, shows.end), bucket)
     if start >= end:
         return None
@@ -43,9 +43,9 @@ def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     # what can be shown ends somewhere, and so do the rows of the table: slots that are not whole stay as they are
     if start < shows.start:
         start = _ceil(shows.start, unit)
-    if oldest is not None and start <= oldest:
-        is_pruned = any(oldest in one for one in pruned)
-        start = _ceil(oldest + 1, unit) if is_pruned else _end(job, floor(oldest, bucket), now)
+    if start <= purged_until:
+        is_pruned = any(purged_until in one for one in pruned)
+        start = _ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), now)
     return Span(start, end) if start < end else None
 
 
@@ -69,8 +69,12 @@ def backfill(
     source: Source,
     ledger: Ledger,
     moment: Moment,
+    cleared: Collection[Key] = (),
 ) -> Iterator[Captured | None]:
-    """Count whole slots again, whose rows are in these windows up to captured; yield None while reading."""
+    """Count whole slots again, whose rows are in these windows up to captured; yield None while reading.
+
+    cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
+    """
     places = shown(job, now=moment.now, source_time=horizon.time)
     folded, low = Folded(), None
     for rows in _read(job, span, windows, source, ledger):
@@ -82,7 +86,18 @@ def backfill(
     shows = {Cause.FUTURE: Span(span.start, min(span.end, places.end)), Cause.TOO_LATE: span}
     closes = Span(span.start, min(span.end, progress.closed_until)) if job.zeros is not None else None
     done = Done({}, seen_from=low, shows=shows)
-    tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment, closes=closes, is_asked=True)
+    tally = replace(
+        job,
+        span,
+        folded,
+        done,
+        window=None,
+        ledger=ledger,
+        moment=moment,
+        closes=closes,
+        is_asked=True,
+        cleared=[key for key in cleared if key.slot in span],
+    )
     yield Captured(None, folded.rows, tally, is_rest=False)
 
 

@@ -18,6 +18,7 @@ from shipper.reset import check
 from shipper.retention import after, floor, placed
 from shipper.revisit import revisit
 from shipper.scan import Captured, Noticed, Source, walk_back
+from shipper.search import time_at
 from shipper.seen import Seen
 from shipper.shape import places_of, shape_of
 
@@ -172,7 +173,8 @@ def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | N
                 hint='Write the last id that is not to be counted, "now" or "beginning".',
             )
         case start:
-            return start, source.newest(job.query, start)[1]
+            begins = time_at(job, start, source=source)
+            return start, None if begins is None else min(begins, horizon.time)
 
 
 def _reshaped(
@@ -189,7 +191,8 @@ def _reshaped(
         yield Noticed("job.changed", {"captured": progress.captured})
     if is_known and job.query.time is not None and progress.places == places_of(job):
         oldest = ledger.lowest(job.name, ALWAYS)
-        since = -(-oldest[0] // length) * length if oldest else None
+        # what is older was not whole before: passed, or counted by another definition
+        since = -(-max(oldest[0], progress.since) // length) * length if oldest else None
     low = progress.low
     if job.revisit is not None:
         low = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source, open_above=0)

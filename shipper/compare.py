@@ -10,20 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from shipper import scan, search
 from shipper.difference import Comparison, Counted, compare
 from shipper.fold import Folded, fold, total
 from shipper.ledger import Book, Name, outermost
-from shipper.model import ALWAYS, Group, Job, Kept, Row, Span, Window
+from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
 from shipper.naming import Directory
 from shipper.retention import Part, floor, oldest_shown, parts, without
+from shipper.scan import Source, scan, walk_back
+from shipper.search import purged_below, purged_until
 
 MOST_CELLS = 500_000  # are counted at once: 150 MB
 LATE_SECONDS = 3600  # so long after others of its time a row may have come
-
-
-class Source(scan.Source, search.Source, Protocol):
-    """What a comparison needs of a database."""
 
 
 class Graphite(Protocol):
@@ -83,15 +80,10 @@ def _length(found: Iterable[Part]) -> int:
 def _whole_after(job: Job, book: Book, source: Source) -> int:
     """Return up to which time the source may lack rows that it had; -1 where none are gone."""
     captured = book.progress.captured
-    first = source.first_id(job.query, 0, captured) if captured else 0
-    if first <= 1:
-        return -1
-    if job.query.time is None:
-        return max((slot.slot for slot in book.slots if slot.after + 1 < first), default=-1)
-    if source.newest(job.query, first)[0] == 0:
-        return ALWAYS.end
-    times = source.times(job.query, Window(first - 1, first))
-    return -1 if times is None else times.end - 1
+    if job.query.time is not None:
+        return purged_until(job, captured, source=source)
+    below = purged_below(job, captured, source=source)
+    return max((slot.slot for slot in book.slots if slot.after + 1 < below), default=-1)
 
 
 def _counts(job: Job, part: Part, book: Book, source: Source) -> Iterator[tuple[Part, Folded]]:
@@ -121,16 +113,16 @@ def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row
     if job.query.time is None:
         for slot in outermost(book.slots):
             if slot.slot in part.span and slot.after < slot.upto:
-                for _, rows in scan.scan(job, slot.after, slot.upto, source=source):
+                for _, rows in scan(job, slot.after, slot.upto, source=source):
                     yield [row._replace(bucket=slot.slot) for row in rows]
         return
     if part.step % job.query.bucket == 0:  # fewer of them, and the same slots
         job = replace(job, query=replace(job.query, bucket=part.step))
     # rows that were missed may have lower ids than those that were counted
     late = LATE_SECONDS if job.revisit is None else job.max_age
-    low = scan.walk_back(job, book.progress.captured, Span(part.span.start - late, ALWAYS.end), source=source)
+    low = walk_back(job, book.progress.captured, Span(part.span.start - late, ALWAYS.end), source=source)
     low = min([low, *(slot.after for slot in book.slots if slot.slot in part.span)])
-    for _, rows in scan.scan(job, low, book.progress.captured, source=source, span=part.span):
+    for _, rows in scan(job, low, book.progress.captured, source=source, span=part.span):
         yield rows
 
 

@@ -59,6 +59,9 @@ class Recording(Protocol):
     def unshown_in(self, window: Window) -> Counter[Reason]:
         """Return what the job has counted as unshown in a window of unshown_window."""
 
+    def own(self, paths: Collection[str]) -> set[str]:
+        """Return those of the paths that are counts and sums of the job, and claim them."""
+
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
 
@@ -94,7 +97,10 @@ class Ledger(Protocol):
         """Store a changed shape, and what follows from it."""
 
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
-        """Return the oldest slot of the span that has totals, and the id above which the rows of all are."""
+        """Return the oldest slot of the span that has totals, and the id above which the rows of all are.
+
+        So are those that are counted as unshown, and may be shown there one day.
+        """
 
     def slots(self, job: str, *, span: Span = ALWAYS, window: Window | None = None) -> list["Slot"]:
         """Return the job's slots that overlap a span, with rows that overlap a window, in order."""

@@ -41,9 +41,19 @@ class Reconciled:
         """Return when it differs, adjoining slots as one."""
         return [(one.start, one.end) for one in self.comparison.spans] if self.comparison else []
 
+    @property
+    def strays(self) -> list[tuple[int, int, str]]:
+        """Return slots, steps and paths that Graphite has something for, and the source nothing."""
+        found = self.comparison.differences if self.comparison else []
+        return [(one.slot, one.step, one.path) for one in found if not one.source]
 
-def reconcile(config: Config, names: Iterable[str], start: int | None, end: int | None) -> Iterator[Reconciled]:
+
+def reconcile(
+    config: Config, names: Iterable[str], start: int | None, end: int | None, *, waits: bool = False
+) -> Iterator[Reconciled]:
     """Compare jobs, or all of them, in a span of time; None: from a day before its end, up to where they are complete.
+
+    Beside a service, or if it waits, what differs may be on its way, and is compared again.
 
     Raises:
         ConfigError: there is no such job, or nobody to ask what Graphite holds; or a job has captured nothing yet
@@ -58,7 +68,7 @@ def reconcile(config: Config, names: Iterable[str], start: int | None, end: int 
     for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:
-            yield _Look(job, source, readback, config.state.path).repeated(start, end)
+            yield _Look(job, source, readback, config.state.path).repeated(start, end, waits=waits)
         finally:
             source.close()
 
@@ -72,12 +82,12 @@ class _Look:
         self._readback = readback
         self._state = state
 
-    def repeated(self, start: int | None, end: int | None) -> Reconciled:
-        """Compare, and beside a service that runs compare again what differs."""
+    def repeated(self, start: int | None, end: int | None, *, waits: bool) -> Reconciled:
+        """Compare, and compare again what differs and may be on its way."""
         found = self.once(start, end)
         for _ in range(1, LOOKS):
             before = found.comparison
-            if before is None or not before.differences or holder(self._state) is None:
+            if before is None or not before.differences or not (waits or holder(self._state)):
                 break
             time.sleep(PAUSE_SECONDS)
             again = self.once(before.spans[0].start, before.spans[-1].end)

@@ -5,7 +5,7 @@ instruction has either counted a window or not. Nothing else changes what a tota
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from shipper.fold import MOST, Folded, total
 from shipper.ledger import CountedUnshown, Done, Ledger, Recording, Tally, Total
@@ -52,10 +52,12 @@ def replace(
     moment: Moment,
     closes: Span | None = None,
     is_asked: bool = False,
+    cleared: Collection[Key] = (),
 ) -> Tally:
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
 
     If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
+    cleared are places of which Graphite is known to hold something.
     """
     with ledger.recording(job.name, window) as recording:
         if is_asked:
@@ -65,6 +67,7 @@ def replace(
         recording.take(found.keys())
         totals = _totals(found, {}, tally)
         gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
+        gone |= _cleared(job, cleared, recording, moment.now) - found.keys()
         totals |= dict.fromkeys(gone, 0)
         tally.totals = len(totals)
         _put(job, recording, totals, moment, resends=is_asked)
@@ -74,6 +77,12 @@ def replace(
         closed_until = closes.end if closes and not is_asked else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
     return tally
+
+
+def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int) -> set[Key]:
+    """Return the places that are the job's own, and where it may put something."""
+    own = recording.own({key.path for key in cleared}) if cleared else set()
+    return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
 
 
 def amend(job: Job, present: Folded, window: Window, done: Done, *, ledger: Ledger, moment: Moment) -> Tally:

@@ -9,7 +9,7 @@ from shipper.fold import Folded, fold, shown
 from shipper.ledger import Done, Ledger, outermost
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import amend, replace
-from shipper.retention import enclosing, floor
+from shipper.retention import enclosing, floor, placed
 from shipper.scan import Captured, Source, scan, walk_back
 
 
@@ -18,9 +18,10 @@ def recount(
 ) -> Iterator[Captured | None]:
     """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
     assert progress.recount_from is not None
-    span = Span(progress.recount_from, ALWAYS.end)
+    span = Span(_received(job, progress.recount_from, ledger, moment.now), ALWAYS.end)
     known = ledger.lowest(job.name, span)
-    low = known[1] if known else walk_back(job, progress.captured, span, source=source)
+    # rows that were no rows of the job when it saw those of the oldest slot may be below
+    low = walk_back(job, known[1] if known else progress.captured, span, source=source)
     folded, places = Folded(), shown(job, now=moment.now, source_time=horizon.time)
     for _, rows in scan(job, low, progress.captured, source=source, span=span):
         fold(rows, places, job.kinds, into=folded)
@@ -51,6 +52,13 @@ def repair(
 
     tally = amend(job, present, around, Done({}, repaired=window), ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
+
+
+def _received(job: Job, slot: int, ledger: Ledger, now: int) -> int:
+    """Return where the slot begins that receives this one by now: whole, it may take the place of finer ones."""
+    place = placed(job.archives, slot, now)
+    there = [one.slot for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
+    return min([slot, *there, *([place[0]] if place else [])])
 
 
 def _replaced(

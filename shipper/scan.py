@@ -23,6 +23,9 @@ class Source(Protocol):
         With open_above also of a row above that id which has no time yet. None when there is none.
         """
 
+    def times(self, query: Query, window: Window) -> Span | None:
+        """Return a span that all times of the window's rows are in, whatever the conditions; None without any."""
+
     def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
         """Count the window's rows whose bucket is in the span, or that have no time, by bucket and group.
 

@@ -6,20 +6,16 @@ the chunks that reach into it.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple
 
-from shipper.model import Job, Query, Span, Window
+from shipper.model import ALWAYS, Job, Span, Window
+from shipper.scan import Source
 from shipper.window import next_window
 
-
-class Source(Protocol):
-    """What a search needs of a database; each call may raise SourceUnavailable or QueryRefused."""
-
-    def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Return the smallest id in (after, upto] that the table holds, upto if it holds none."""
-
-    def times(self, query: Query, window: Window) -> Span | None:
-        """Return a span that all times of the window's rows are in, whatever the conditions; None without any."""
+FEW = 8
+"""By so many first rows it is known from when on the table has all."""
+NARROW = 1000  # ids; where the first rows have no time
 
 
 class Chunk(NamedTuple):
@@ -49,3 +45,45 @@ def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:
         begins = windows.pop().after if windows and windows[-1].upto == window.after else window.after
         windows.append(Window(begins, window.upto))
     return windows
+
+
+def purged_below(job: Job, upto: int, *, source: Source) -> int:
+    """Return the id below which the table may lack rows that it had, 0 where its first ids are all there."""
+    first = _first_ids(job, upto, source)
+    if not first:
+        return upto + 1
+    return 0 if first == list(range(1, len(first) + 1)) else first[-1]
+
+
+def purged_until(job: Job, upto: int, *, source: Source) -> int:
+    """Return the time up to which the table may lack rows that it had, -1 where its first ids are all there.
+
+    Rows are purged in the order of ids or of times, and the first that are left tell how far that went; one of them
+    alone may be kept for a reason of its own, or have no time.
+    """
+    first = _first_ids(job, upto, source)
+    if first == list(range(1, len(first) + 1)):
+        return -1 if first else ALWAYS.end
+    found = [source.times(job.query, Window(one - 1, one)) for one in first]
+    if times := [one.end for one in found if one is not None]:
+        return max(times) - 1
+    rest = chunks(replace(job, chunk=min(NARROW, job.chunk)), first[-1], upto, source=source)
+    return next((one.times.end - 1 for one in rest if one is not None), ALWAYS.end)
+
+
+def time_at(job: Job, upto: int, *, source: Source) -> int | None:
+    """Return the time of the row that stands at an id, or of the newest before it, None where none is near."""
+    time = source.newest(job.query, upto)[1]
+    if time is None and upto > 0:
+        times = source.times(job.query, Window(max(0, upto - job.chunk), upto))
+        return None if times is None else times.end - 1
+    return time
+
+
+def _first_ids(job: Job, upto: int, source: Source) -> list[int]:
+    """Return the first few ids that the table holds."""
+    found: list[int] = []
+    last, _ = source.newest(job.query, upto)
+    while len(found) < FEW and (found[-1] if found else 0) < last:
+        found.append(source.first_id(job.query, found[-1] if found else 0, last))
+    return found

@@ -11,8 +11,10 @@ from shipper.errors import ShipperError
 from shipper.model import ALWAYS, Job, Observation, Progress, Span, Window
 from shipper.retention import floor, placed
 from shipper.scan import Source
+from shipper.search import time_at
 from shipper.window import next_window
 
+IN_FLIGHT_IDS = 1_000_000  # are looked at for rows in flight
 _BACK = "What was counted stays: `--back DURATION` and `shipper backfill` count it again."
 
 
@@ -44,10 +46,11 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
         )
     if upto <= progress.captured:
         raise ShipperError(f"move job {job.name}: rows up to {progress.captured} are counted already", hint=_BACK)
+    _refuse_in_flight(job, progress.captured, upto, source)
     if job.query.time is None:
         return _timeless(job, upto, horizon)
-    begins = _time_at(job, Window(max(progress.captured, upto - job.chunk), upto), source)
-    return _timed(job, upto, horizon.time if begins is None else begins, now)
+    begins = time_at(job, upto, source=source)
+    return _timed(job, upto, horizon.time if begins is None else min(begins, horizon.time), now)
 
 
 def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
@@ -68,17 +71,16 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
     if job.revisit is not None:  # the time is its guide: it looks at no row of before
         return target
     span = Span(time if target.slot is None else target.slot, ALWAYS.end)
-    return target._replace(captured=_before(job, span, progress.captured, horizon.id, source))
+    upto = _before(job, span, progress.captured, horizon.id, source)
+    _refuse_in_flight(job, progress.captured, upto, source)
+    return target._replace(captured=upto)
 
 
 def by_end(job: Job, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
     """Go on with what comes from now on; rows in flight come from now on, too."""
     if job.query.time is not None and job.revisit is not None:
         return _timed(job, progress.captured, horizon.time, now)
-    upto = horizon.id
-    if upto > progress.captured and source.unguarded(job.query) is None:
-        in_flight = source.evidence(job.query, Window(max(progress.captured, upto - job.chunk), upto)).in_flight
-        upto = min(in_flight, default=upto + 1) - 1
+    upto = min(_in_flight(job, progress.captured, horizon.id, source), default=horizon.id + 1) - 1
     if job.query.time is None:
         return _timeless(job, upto, horizon)
     return _timed(job, upto, horizon.time, now)
@@ -93,11 +95,21 @@ def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
     return Target(upto, place and place[0], 0)
 
 
-def _time_at(job: Job, window: Window, source: Source) -> int | None:
-    """Return the time of the last row of a window."""
-    if job.query.sql is None:
-        return source.newest(job.query, window.upto)[1]
-    return max((row.bucket for row in source.read(job.query, window) if row.bucket is not None), default=None)
+def _in_flight(job: Job, after: int, upto: int, source: Source) -> tuple[int, ...]:
+    """Return the ids of rows in flight among the newest that would be passed; older ones are hardly ever."""
+    after = max(after, upto - IN_FLIGHT_IDS)
+    if after >= upto or source.unguarded(job.query) is not None:
+        return ()
+    return source.evidence(job.query, Window(after, upto)).in_flight
+
+
+def _refuse_in_flight(job: Job, after: int, upto: int, source: Source) -> None:
+    """Refuse to pass a row that may yet appear in a slot that is to be whole."""
+    if found := _in_flight(job, after, upto, source):
+        raise ShipperError(
+            f"move job {job.name}: row {min(found)} is inserted and not committed",
+            hint="Try again when its transaction has ended, or give an id below it.",
+        )
 
 
 def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:

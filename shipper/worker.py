@@ -99,6 +99,7 @@ class Worker:
         self._capturing = Trouble("capture.failed", "capture.recovered", {"job": job.name})
         self._waiting = Trouble("job.overdue", "job.resumed", {"job": job.name})
         self._is_prepared = False
+        self._moved = 0.0
         check_identity(job, state.position(job.name))
 
     def __str__(self) -> str:
@@ -162,6 +163,10 @@ class Worker:
             yield
         finally:
             self.resume()
+
+    def moved(self) -> None:
+        """Hold what was observed until now for no horizon: its job stands elsewhere."""
+        self._moved = time.monotonic()
 
     def prepare(self) -> None:
         """Have a statement of the job's own explained, once, and take its measures from it.
@@ -234,6 +239,8 @@ class Worker:
 
     def _captured(self, horizon: Observation, seen: Seen, steps: list[Captured]) -> bool:
         """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
+        if horizon.clock < self._moved:
+            return True
         began, moment = time.monotonic(), self.moment
         for captured in capture(
             self.job,

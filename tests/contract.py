@@ -11,7 +11,6 @@ import pytest
 from builders import query
 from harness import wait_for
 
-from shipper import search
 from shipper.compare import Graphite
 from shipper.errors import DeliveryFailed, QueryRefused
 from shipper.model import (
@@ -35,7 +34,7 @@ FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
 
 
-class Table(Source, search.Source, Protocol):
+class Table(Source, Protocol):
     """An audit_trail somewhere, seen from both sides."""
 
     def insert(

@@ -117,7 +117,7 @@ class FakeSource:
         return min(found, default=None)
 
     def times(self, query: Query, window: Window) -> Span | None:
-        """Find between which times rows are, as shipper.search.Source.times."""
+        """Find between which times rows are, as shipper.scan.Source.times."""
         assert query.time is not None
         found = [_epoch(row[query.time], query.zone) for row in self._in(window)]
         times = [time for time in found if time is not None]

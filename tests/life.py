@@ -99,7 +99,7 @@ def count_again(wanted: Job, span: Span, *, source: Any, ledger: Any, now: int) 
     progress = ledger.progress(wanted.name)
     is_timed, upto = wanted.query.time is not None, progress.captured
     found = [one for one in chunks(wanted, 0, upto, source=source) if one] if is_timed else []
-    limits = Limits(shown(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, oldest=None)
+    limits = Limits(shown(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, -1)
     whole = widened(wanted, span, limits, now=now)
     for piece in pieces(whole, UNIT) if whole else ():
         windows, seen = windows_in(found, piece), horizon(upto, time=now)

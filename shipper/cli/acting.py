@@ -49,11 +49,12 @@ def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk:
     progress = Progress()
     with _actor(file, progress) as actor:
         plan = actor("plan", {"operation": operation, "arguments": arguments})
-        for line in told.plan(plan["facts"]):
-            click.echo(line, err=is_talk)
-        _confirm(is_sure=is_sure)
-        with progress:
-            result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
+    for line in told.plan(plan["facts"]):
+        click.echo(line, err=is_talk)
+    _confirm(is_sure=is_sure)
+    # whoever thinks about it holds nothing; and a service may have been started meanwhile
+    with _actor(file, progress) as actor, progress:
+        result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
     click.echo(told.done(result), err=is_talk)
     if not result["is_delivered"]:
         click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)

@@ -69,7 +69,8 @@ def _import_plan(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    stood = f"{row['script']} at {row['value']} of {row['table']}.{row['column']}"
+    value = "what is no id" if row["value"] is None else row["value"]
+    stood = f"{row['script']} at {value} of {row['table']}.{row['column']}"
     if row["job"] is None:
         return f"{stood}: no job"
     if not row["is_new"]:

@@ -10,8 +10,9 @@ import click
 from shipper.cli import options
 from shipper.cli.acting import perform
 from shipper.cli.backfilling import BACKFILL
-from shipper.cli.output import show_json, show_table
+from shipper.cli.output import complain, show_json, show_table
 from shipper.cli.times import duration, instant, shown
+from shipper.errors import ShipperError
 
 if TYPE_CHECKING:
     from shipper.difference import Difference
@@ -56,15 +57,16 @@ def reconcile(
     """Compare what the sources hold with what Graphite holds, slot by slot: 0 when all is equal, 1 when not.
 
     Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing without
-    --fix; with it, 0 says that all that differed was counted again and sent.
+    --fix; with it, 0 says that all is equal now.
     """
     from shipper.config import load
     from shipper.reconcile import reconcile as reconciled
 
+    config = load(file)
     if start is not None and end is not None and start >= end:
         raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
-    found = list(reconciled(load(file), jobs, start, end))
-    different = sum(len(one.comparison.differences) for one in found if one.comparison)
+    found = list(reconciled(config, jobs, start, end))
+    different = _different(found)
     document = {"is_equal": not different, "jobs": list(_documents(found, limit))}
     if output != "json":
         _show(found, limit)
@@ -72,11 +74,16 @@ def reconcile(
         click.echo(line, err=True)
     if different > limit:
         click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
-    if fix:
-        document["fixed"] = [_fixed(file, one, output, is_sure=is_sure) for one in found if one.spans]
+    if fix and different:
+        fixed = [_fixed(file, one, output, is_sure=is_sure) for one in found if one.spans]
+        left = [list(reconciled(config, [one.job], *_around(one), waits=True)) for one in found if one.spans]
+        different = sum(map(_different, left))
+        document |= {"fixed": [one for one in fixed if one], "left": different}
+        still = f"still different: {different}; a maximum or minimum that no row is for cannot be taken back"
+        click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
-    sys.exit(1 if different and not fix else 0)
+    sys.exit(1 if different else 0)
 
 
 @click.command(short_help="Ask Graphite how it keeps series.")
@@ -120,9 +127,22 @@ def doctor(file: str, output: str, wait: int) -> None:
     sys.exit(0 if found.is_right else 1)
 
 
-def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any]:
-    arguments = {"job": one.job, "spans": one.spans, "is_fix": True}
-    return perform(file, "backfill", arguments, BACKFILL, is_talk=output == "json", is_sure=is_sure)
+def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any] | None:
+    """Count again what differs of a job; what cannot be is told, and the next job has its turn."""
+    arguments = {"job": one.job, "spans": one.spans, "cleared": one.strays}
+    try:
+        return perform(file, "backfill", arguments, BACKFILL, is_talk=output == "json", is_sure=is_sure)
+    except ShipperError as error:
+        complain(error)
+        return None
+
+
+def _different(found: Iterable["Reconciled"]) -> int:
+    return sum(len(one.comparison.differences) for one in found if one.comparison)
+
+
+def _around(one: "Reconciled") -> tuple[int, int]:
+    return one.spans[0][0], one.spans[-1][1]
 
 
 def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:

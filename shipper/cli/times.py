@@ -50,6 +50,8 @@ def instant(text: str) -> int:
     if text == "now":
         return int(now)
     if ago := _seconds(text):
+        if ago > now:
+            raise click.BadParameter(f"{text!r} is longer ago than times are known.")
         return int(now) - ago
     try:
         if not _TIME_OF_DAY.fullmatch(text):

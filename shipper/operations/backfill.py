@@ -4,25 +4,25 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from shipper.backfill import Limits, backfill, pieces, widened
+from shipper.backfill import backfill, pieces
 from shipper.capture_log import tell_steps
-from shipper.errors import ShipperError, StateBusy
-from shipper.fold import shown
+from shipper.errors import StateBusy
 from shipper.journal import logger
-from shipper.model import ALWAYS, Job, Progress, Span, Window
-from shipper.operations.doing import Doing, Plan, Standpoint, standpoint, written
+from shipper.model import Key, Progress, Span
+from shipper.operations.doing import Doing, Plan, standpoint
+from shipper.operations.spans import low_of, widened_spans
 from shipper.search import Chunk, chunks, windows_in
 from shipper.shape import shape_of
 from shipper.worker import Worker
 
 BREATH_SECONDS = 0.05
 """Between two pieces others have the job, and the database."""
-EVER_SECONDS = 2**33
-LATE_SECONDS = 3600
-"""A row is not looked for below the ids of slots that are so much older than its own, where the state knows these."""
+WORD_SECONDS = 5.0
+"""So often whoever asked hears something, also where a rate makes it wait."""
+RESUME_SECONDS = 3600
+"""An earlier attempt is gone on with for so long: what it did may be of no worth later."""
 
 
 def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
@@ -37,34 +37,39 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
         complete_until = stands.progress.complete_until
         asked = [Span(*one) for one in arguments.get("spans", ())]
         if "back" in arguments:
+            if not complete_until:
+                raise StateBusy(f"backfill {name}: it has not caught up yet", hint="Give a span: `shipper backfill`.")
             asked = [Span(complete_until - arguments["back"], complete_until)]
-        spans = _widened(doing, stands, asked)
-        low = _low(doing, worker, spans)
+        spans = widened_spans(doing, stands, asked)
         is_timed = worker.job.query.time is not None
+        low = low_of(doing.pipeline.state, worker, spans) if is_timed else 0
+        shape = shape_of(worker.job)
+    cleared = arguments.get("cleared", [])
+    resumes_at = None if cleared else _resumes_at(doing, name, spans, shape)
     facts = {
         "job": name,
         "asked": _pairs(asked),
         "spans": _pairs(spans),
         "ids": stands.progress.captured - low if is_timed else None,
-        "resumes_at": _resumes_at(doing, name, spans),
+        "resumes_at": resumes_at,
     }
-    rest = {"rate": arguments.get("rate"), "is_fix": arguments.get("is_fix", False)}
+    rest = {"rate": arguments.get("rate"), "cleared": cleared, "resumes_at": resumes_at}
     return Plan(facts, {"job": name, "spans": facts["spans"]} | rest)
 
 
 def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Count spans again that were planned, from where an earlier attempt came to; `rate` datapoints a second at most.
 
-    If it `is_fix`, zeros take the place of bars that no row is for, also of a job that has no zeros else.
+    cleared are slots, steps and paths of which Graphite is known to hold something.
 
     Raises:
         ShipperError: what ends it early; what is done stays done, and the same spans go on with the rest.
     """
     name, spans = arguments["job"], [Span(*one) for one in arguments["spans"]]
+    cleared = [Key(path, slot, step) for slot, step, path in arguments["cleared"]]
     logger().info("backfill.started", job=name, start=spans[0].start, end=spans[-1].end, spans=len(spans))
-    began = time.monotonic()
-    work = Work(doing, name, spans, rate=arguments["rate"] or math.inf, is_fix=arguments["is_fix"])
-    work.do(_resumes_at(doing, name, spans))
+    began, work = time.monotonic(), Work(doing, name, spans, arguments["rate"] or math.inf, cleared)
+    work.do(arguments["resumes_at"])
     for span in reversed(spans):
         doing.pipeline.state.include(name, span)
     doing.pipeline.state.remember(_note(name), None)
@@ -76,63 +81,71 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 class Work:
     """A backfill under way: which chunks of ids hold its times, and what is counted so far."""
 
-    def __init__(self, doing: Doing, name: str, spans: Sequence[Span], *, rate: float, is_fix: bool) -> None:
+    def __init__(self, doing: Doing, name: str, spans: Sequence[Span], rate: float, cleared: Sequence[Key]) -> None:
         self.rows = 0
         self.datapoints = 0
-        self._doing = doing
-        self._name, self._spans, self._rate, self._is_fix = name, spans, rate, is_fix
+        self._doing, self._state = doing, doing.pipeline.state
+        self._name, self._spans, self._rate, self._cleared = name, spans, rate, cleared
+        self._shape = ""
         self._chunks: list[Chunk] = []
         self._looked_upto = 0
-        self._shape = ""
+        self._late_rows = -1
 
     def do(self, resumes_at: int | None) -> None:
         """Count all that is not counted yet, with breaths in between."""
         with self._doing.locked(self._name) as worker:
-            captured = standpoint(self._doing, worker).progress.captured
-            self._looked_upto = _low(self._doing, worker, self._spans)
+            progress = standpoint(self._doing, worker).progress
             self._shape = shape_of(worker.job)
-        self._look(worker, captured)
+        self._look(worker, progress)
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
-        for done, piece in enumerate(todo, start=1):
+        for number, piece in enumerate(todo, start=1):
             began, before = time.monotonic(), self.datapoints
             with self._doing.locked(self._name) as worker:
                 self._count(worker, piece)
-            self._note(piece.end)
-            self._doing.tell({"done": done / len(todo), "rows": self.rows, "datapoints": self.datapoints})
-            due = began + (self.datapoints - before) / self._rate
-            self._doing.pause(max(BREATH_SECONDS, due - time.monotonic()))
+            self._keep_note(piece.end)
+            self._rest(began + (self.datapoints - before) / self._rate, number / len(todo))
 
-    def _look(self, worker: Worker, captured: int) -> None:
-        """See between which times the rows of each chunk are, up to captured."""
-        job, after = worker.job, self._looked_upto
+    def _look(self, worker: Worker, progress: Progress) -> list[Chunk]:
+        """See between which times the rows of each chunk are, up to captured; what cannot change is looked at once."""
+        job, late_rows = worker.job, self._state.late_rows(worker.job)
         if job.query.time is None:
-            return
-        for chunk in chunks(job, after, captured, source=worker.source):
+            return []
+        if late_rows != self._late_rows:
+            self._chunks.clear()
+            self._looked_upto, self._late_rows = low_of(self._state, worker, self._spans), late_rows
+        stays_upto = progress.captured if job.revisit is None else min(progress.captured, progress.low)
+        self._chunks += self._looked(worker, self._looked_upto, stays_upto)
+        self._looked_upto = max(self._looked_upto, stays_upto)
+        return [*self._chunks, *self._looked(worker, self._looked_upto, progress.captured)]
+
+    def _looked(self, worker: Worker, after: int, upto: int) -> list[Chunk]:
+        found = []
+        for chunk in chunks(worker.job, after, upto, source=worker.source):
             if chunk is not None:
-                self._chunks.append(chunk)
-                self._doing.tell({"looked": chunk.window.upto - after, "of": captured - after})
+                found.append(chunk)
+                self._doing.tell({"looked": chunk.window.upto - after, "of": upto - after})
             self._doing.pause(0)
-        self._looked_upto = max(after, captured)
+        return found
 
     def _count(self, worker: Worker, piece: Span) -> None:
         """Count a piece again, of all ids that are captured by now."""
         stands, job = standpoint(self._doing, worker), worker.job
-        if shape_of(job) != self._shape or stands.progress.captured < self._looked_upto:
+        is_other = shape_of(job) != self._shape or stands.progress.captured < self._looked_upto
+        if is_other or widened_spans(self._doing, stands, [piece]) != [piece]:
             raise StateBusy(
-                f"backfill {job.name}: the job, or its table, is another one now", hint="Give the command again."
+                f"backfill {job.name}: the job, its table or what can be counted is another by now",
+                hint="Give the command again.",
             )
-        self._look(worker, stands.progress.captured)
-        if self._is_fix and job.zeros is None:
-            job = replace(job, zeros=EVER_SECONDS)
         for step in backfill(
             job,
             piece,
-            windows_in(self._chunks, piece),
+            windows_in(self._look(worker, stands.progress), piece),
             stands.horizon,
             stands.progress,
             source=worker.source,
-            ledger=self._doing.pipeline.state,
+            ledger=self._state,
             moment=stands.moment,
+            cleared=self._cleared,
         ):
             self._doing.pause(0)
             if step is not None:
@@ -140,77 +153,25 @@ class Work:
                 self.datapoints += step.tally.totals
                 tell_steps(job, [step], seconds=0.0)
 
-    def _note(self, done_until: int) -> None:
-        note = json.dumps({"spans": _pairs(self._spans), "done_until": done_until})
-        self._doing.pipeline.state.remember(_note(self._name), note)
+    def _rest(self, due: float, done: float) -> None:
+        """Say how far it is, and wait until the next piece is due."""
+        due = max(due, time.monotonic() + BREATH_SECONDS)
+        while True:
+            self._doing.tell({"done": done, "rows": self.rows, "datapoints": self.datapoints})
+            self._doing.pause(max(0.0, min(due - time.monotonic(), WORD_SECONDS)))
+            if time.monotonic() >= due:
+                return
+
+    def _keep_note(self, done_until: int) -> None:
+        note = {"spans": _pairs(self._spans), "shape": self._shape, "done_until": done_until, "at": int(time.time())}
+        self._state.remember(_note(self._name), json.dumps(note))
 
 
-def _widened(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> list[Span]:
-    """Return the spans to be counted, those that adjoin as one.
-
-    Raises:
-        ShipperError: there are none; or ids of a time are not known any more.
-    """
-    worker, progress, horizon, moment = stands
-    job = worker.job
-    if not moment.is_trusted:
-        raise StateBusy(f"backfill {job.name}: clocks differ", hint="Where slots belong depends on them.")
-    pruned = doing.pipeline.state.pruned(job.name)
-    shows = shown(job, now=moment.now, source_time=horizon.time)
-    limits = Limits(shows, pruned, worker.unit, _oldest(worker, progress))
-    found = [widened(job, span, limits, now=moment.now) for span in asked]
-    spans: list[Span] = []
-    for span in sorted((one for one in found if one is not None), key=lambda one: one.start):
-        begins = spans.pop() if spans and span.start <= spans[-1].end else span
-        spans.append(Span(begins.start, max(begins.end, span.end)))
-    if not spans:
-        raise ShipperError(
-            f"backfill {job.name}: nothing of that time can be counted again",
-            hint="It is in the future, or older than what Graphite keeps, or than the rows that the table holds.",
-        )
-    if job.query.time is None:
-        _check_slots(doing, job, spans, pruned)
-    return spans
-
-
-def _check_slots(doing: Doing, job: Job, spans: Sequence[Span], pruned: Sequence[Span]) -> None:
-    """Refuse what was pruned of a job without a time column, and what was before its first slot."""
-    oldest = doing.pipeline.state.lowest(job.name, ALWAYS)
-    since = max([oldest[0], *(one.end for one in pruned)]) if oldest else ALWAYS.end
-    if spans[0].start < since:
-        known = f"here since {written(since)}" if oldest else "and here not yet"
-        raise ShipperError(
-            f"backfill {job.name}: which rows belong to that time is not known",
-            hint=f"Of a job without `time` it is known for as long as [state] keep says, {known}.",
-        )
-
-
-def _oldest(worker: Worker, progress: Progress) -> int | None:
-    """Return the time of the table's oldest row, None where none can have been purged before it."""
-    source, query = worker.source, worker.job.query
-    first = source.first_id(query, 0, max(progress.captured, 1))
-    if query.time is None or first <= 1:
-        return None
-    times = source.times(query, Window(first - 1, first))
-    return None if times is None else times.end - 1
-
-
-def _low(doing: Doing, worker: Worker, spans: Sequence[Span]) -> int:
-    """Return an id above which the rows of all spans are."""
-    state, job = doing.pipeline.state, worker.job
-    if job.query.time is None:
-        return 0
-    late = LATE_SECONDS if job.revisit is None else job.max_age
-    since = Span(spans[0].start - late, ALWAYS.end)
-    is_pruned = any(one.end > since.start for one in state.pruned(job.name))
-    known = state.lowest(job.name, since)
-    return known[1] if known and known[0] <= spans[0].start and not is_pruned else 0
-
-
-def _resumes_at(doing: Doing, name: str, spans: Sequence[Span]) -> int | None:
-    """Return up to which time an earlier attempt at these spans has come."""
+def _resumes_at(doing: Doing, name: str, spans: Sequence[Span], shape: str) -> int | None:
+    """Return up to which time an attempt at these spans came that was ended a moment ago."""
     noted = json.loads(doing.pipeline.state.recall(_note(name)) or "{}")
-    return noted["done_until"] if noted.get("spans") == _pairs(spans) else None
+    is_same = (noted.get("spans"), noted.get("shape")) == (_pairs(spans), shape)
+    return noted["done_until"] if is_same and time.time() - noted["at"] < RESUME_SECONDS else None
 
 
 def _pairs(spans: Sequence[Span]) -> list[list[int]]:

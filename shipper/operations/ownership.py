@@ -61,8 +61,9 @@ def rename(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     plan_rename(doing, arguments)
     pipeline, before, name = doing.pipeline, arguments["before"], arguments["job"]
     if name in pipeline.workers:
-        with doing.locked(name):
+        with doing.locked(name) as worker:
             pipeline.state.move(before, name)
+            worker.moved()
     else:
         pipeline.state.move(before, name)
     pipeline.renew_courier()  # what it has under way bears the old name

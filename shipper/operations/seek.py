@@ -54,6 +54,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         if progress.captured > target.captured:
             raise ShipperError(f"move job {name}: it has come to {progress.captured} by itself meanwhile")
         doing.pipeline.state.seek(name, target)
+        worker.moved()
     logger().warning("job.moved", job=name, before=progress.captured, captured=target.captured)
     return {"job": name, "before": progress.captured, "captured": target.captured, "at": int(time.time())}
 

@@ -25,7 +25,8 @@ class Persisted(NamedTuple):
     script: str
     table: str
     column: str
-    value: int
+    value: int | None
+    """None where it is no id."""
 
 
 def read(file: str) -> list[Persisted]:
@@ -43,7 +44,7 @@ def read(file: str) -> list[Persisted]:
             f"import {file}: {error}",
             hint="It is to be an SQLite file with persist (scriptname, index_table, index_column, index_value).",
         ) from error
-    return [Persisted(str(row[0]), str(row[1]), str(row[2]), _value(file, row)) for row in rows]
+    return [Persisted(str(row[0]), str(row[1]), str(row[2]), _value(str(row[3]))) for row in rows]
 
 
 def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
@@ -65,6 +66,11 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
         is_new = job is not None and state.progress(job) is None
         found.append({**row._asdict(), "job": job, "is_new": is_new})
     taken = [one for one in found if one["is_new"]]
+    for one in taken:
+        if one["value"] is None:
+            raise ConfigError(f"import: index_value of {one['script']} is not an id", hint="Correct it in the file.")
+        if [other["job"] for other in taken].count(one["job"]) > 1:
+            raise ConfigError(f"import: more than one row is for job {one['job']}", hint="`--job` says whose it is.")
     if not taken:
         raise ShipperError(
             "import: no row is of a job that has not begun yet",
@@ -88,6 +94,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             horizon = worker.source.observe(worker.job.query)
             progress = begun(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
             doing.pipeline.state.begin(worker.job, progress)
+            worker.moved()
         logger().info("job.begun", job=name, start=value, captured=value)
     return {"jobs": dict(arguments["rows"])}
 
@@ -107,14 +114,8 @@ def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str],
     return fits[0] if len(fits) == 1 and is_only else None
 
 
-def _value(file: str, row: Sequence[Any]) -> int:
-    text = str(row[3])
-    if text.isdecimal() and int(text) <= MAX_ID:
-        return int(text)
-    raise ConfigError(
-        f"import {file}: {row[0]} has index_value {text!r:.60}, which is not an id",
-        hint="Correct it, or delete its row.",
-    )
+def _value(text: str) -> int | None:
+    return int(text) if text.isdecimal() and int(text) <= MAX_ID else None
 
 
 def _listed(rows: Sequence[Persisted]) -> str:

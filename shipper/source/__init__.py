@@ -111,7 +111,7 @@ class Source:
         return first
 
     def times(self, query: Query, window: Window) -> Span | None:
-        """Find between which times the window's rows are: see shipper.search.Source."""
+        """Find between which times the window's rows are: see shipper.scan.Source."""
         if query.sql is not None:  # only the statement knows them
             buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None

@@ -27,7 +27,10 @@ _RESHAPE = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _LOWEST = """
     SELECT MIN(slot), (
-        SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
+        SELECT after FROM (
+            SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
+            UNION ALL
+            SELECT after FROM unshown_in WHERE job = :job AND bucket >= MAX(:start, 0) AND bucket < :end)
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
 
@@ -139,6 +142,14 @@ class State(Outbox):
         statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
         with self._writing(f"note what is whole of job {job}") as connection:
             connection.execute(statement, (span.start, job, span.end))
+
+    def late_rows(self, job: Job) -> int:
+        """Return how many rows of the job's table came late so far."""
+        table = (job.source, job.query.table, job.query.id)
+        statement = "SELECT rows FROM late WHERE (source, id_table, id_column) = (?, ?, ?)"
+        with self._reading("read late rows") as connection:
+            row = connection.execute(statement, table).fetchone()
+        return row[0] if row else 0
 
     def pruned(self, job: str) -> list[Span]:
         """Return the times whose slots were pruned, in order."""

@@ -125,6 +125,7 @@ def rename(connection: sqlite3.Connection, job: Job, configured: set[str]) -> st
 def move(connection: sqlite3.Connection, before: str, after: str) -> None:
     """Give all that belongs to a job to another name, which has nothing."""
     connection.execute("PRAGMA defer_foreign_keys = ON")
+    _forget_notes(connection, before)
     for table in _NAMES:
         connection.execute(f"UPDATE {table} SET job = ? WHERE job = ?", (after, before))
 
@@ -132,6 +133,12 @@ def move(connection: sqlite3.Connection, before: str, after: str) -> None:
 def forget(connection: sqlite3.Connection, job: str) -> None:
     """Drop all that belongs to a job."""
     connection.execute("PRAGMA defer_foreign_keys = ON")
+    _forget_notes(connection, job)
     connection.execute("DELETE FROM total WHERE series IN (SELECT id FROM series WHERE job = ?)", (job,))
     for table in _NAMES:
         connection.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
+
+
+def _forget_notes(connection: sqlite3.Connection, job: str) -> None:
+    """Forget how far operations on a job have come."""
+    connection.execute("DELETE FROM setting WHERE name = 'backfill ' || ?", (job,))

@@ -45,13 +45,16 @@ _STORED = f"""
     SELECT slot, step, {COLUMNS} FROM series JOIN total ON total.series = series.id
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
 # ids as text: the longer is the larger
-_SLOT = """
-    INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch())
+_WIDER = """
     ON CONFLICT DO UPDATE SET changed = excluded.changed,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
+_SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
+_FINER_IDS = f"""
+    INSERT INTO slot (job, slot, step, after, upto, changed)
+    SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
@@ -143,6 +146,10 @@ class Recording:
         """Return what was counted as unshown in a window: see shipper.ledger.Recording."""
         return unshown_in(self._connection, self._job, window)
 
+    def own(self, paths: Collection[str]) -> set[str]:
+        """Return those of the paths that are the job's: see shipper.ledger.Recording."""
+        return self._registry.own(self._job, paths)
+
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
@@ -211,6 +218,8 @@ class Recording:
         slots = [*((*slot, *ids) for slot in self._slots), *((*slot, *none) for slot in self._closed - self._slots)]
         for slot in slots:
             self._connection.execute(_SLOT, (self._job, *slot))
+            for finer in self._finer_places(*slot[:2]):  # whose rows it has, too
+                self._connection.execute(_FINER_IDS, (*slot[:2], self._job, *finer))
         self._count(done)
         keep(self._connection, self._job, done)
         if done.low is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shipper.errors import ConfigError
 from shipper.ledger import Name
-from shipper.model import Group
+from shipper.model import Group, Kind
 
 KEPT = 50_000  # series, and groups as text, are remembered from one recording to the next: 20 MB at most
 
@@ -80,12 +80,12 @@ class Registry:
 
     def adopt(self, job: str, names: Collection[Name]) -> set[Name]:
         """Return the names that are theirs already: see shipper.ledger.Recording."""
-        self._look_up(names)
+        self._look_up(name.path for name in names)
         return {name for name in names if self._is_own(job, name)}
 
     def claim(self, job: str, names: Sequence[Name]) -> set[Name]:
         """Claim paths: see shipper.ledger.Recording."""
-        self._look_up(names)
+        self._look_up(name.path for name in names)
         new: dict[str, Name] = {}
         for name in names:
             owner = self._known.get(name.path)
@@ -98,6 +98,12 @@ class Registry:
                 )
         self._make(job, new.values())
         return {*new.values(), *(name for name in names if name.path not in new and self._is_own(job, name))}
+
+    def own(self, job: str, paths: Collection[str]) -> set[str]:
+        """Return those of the paths that are counts and sums of the job: see shipper.ledger.Recording."""
+        self._look_up(paths)
+        known = {path: self._known[path] for path in paths if path in self._known}
+        return {path for path, one in known.items() if one.job == job and one.kind in {Kind.COUNT, Kind.SUM}}
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return those of the groups that have series."""
@@ -134,9 +140,9 @@ class Registry:
             self._connection.executemany(_MAKE, self._new.values())
             self._new.clear()
 
-    def _look_up(self, names: Iterable[Name]) -> None:
-        if paths := [name.path for name in names if name.path not in self._known]:
-            for row in self._connection.execute(_OWNERS, (json.dumps(paths),)):
+    def _look_up(self, paths: Iterable[str]) -> None:
+        if unknown := [path for path in paths if path not in self._known]:
+            for row in self._connection.execute(_OWNERS, (json.dumps(unknown),)):
                 self.learn(Series(*row))
 
     def _make(self, job: str, names: Collection[Name]) -> None:

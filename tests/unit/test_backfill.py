@@ -43,7 +43,7 @@ def test_widened(asked: Span, changed: dict[str, int], expected: Span | None) ->
     assert widened(one, asked, limits(one), now=NOW) == expected
 
 
-def limits(one: Job, *, pruned: tuple[Span, ...] = (), oldest: int | None = None) -> Limits:
+def limits(one: Job, *, pruned: tuple[Span, ...] = (), oldest: int = -1) -> Limits:
     """Say that Graphite shows a year, up to some minutes from now."""
     return Limits(Span(NOW - 364 * DAY, NOW + 361), pruned, HOUR, oldest)
 

@@ -104,7 +104,7 @@ def test_job_changes_meanwhile(office: Office) -> None:
         office.desk.run_planned()
 
     office.between = [int, int, change]
-    with pytest.raises(StateBusy, match="is another one now"):
+    with pytest.raises(StateBusy, match="is another by now"):
         office.do("carry out", plan["arguments"])
 
 
