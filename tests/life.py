@@ -1,6 +1,6 @@
 """A table, a state, a Carbon, and the time, in one process: what tests of the core live through."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from shipper.backfill import Limits, backfill, pieces, widened
 from shipper.capture import capture
 from shipper.courier import Courier
 from shipper.fold import shown
-from shipper.model import Archive, Care, Job, Moment, Span
+from shipper.model import Archive, Care, Job, Key, Moment, Span
 from shipper.scan import Captured, Noticed
 from shipper.search import chunks, windows_in
 from shipper.state import State
@@ -64,10 +64,10 @@ class Life:
             pass
         self.carbon.flush()
 
-    def backfill(self, wanted: Job, *spans: Span) -> None:
+    def backfill(self, wanted: Job, *spans: Span, cleared: Sequence[Key] = ()) -> None:
         """Count spans again."""
         for span in spans:
-            list(count_again(wanted, span, source=self.source, ledger=self.state, now=self.now))
+            list(count_again(wanted, span, source=self.source, ledger=self.state, now=self.now, cleared=cleared))
 
     def sums(self) -> dict[str, int]:
         """Add up each series as Graphite has it."""
@@ -94,7 +94,9 @@ def wanted(**changed: Any) -> Job:
     return job(archives=ARCHIVES, **changed)
 
 
-def count_again(wanted: Job, span: Span, *, source: Any, ledger: Any, now: int) -> Iterator[Captured | None]:
+def count_again(
+    wanted: Job, span: Span, *, source: Any, ledger: Any, now: int, cleared: Sequence[Key] = ()
+) -> Iterator[Captured | None]:
     """Count a span again, in whole slots, piece by piece, as the operation does."""
     progress = ledger.progress(wanted.name)
     is_timed, upto = wanted.query.time is not None, progress.captured
@@ -103,4 +105,6 @@ def count_again(wanted: Job, span: Span, *, source: Any, ledger: Any, now: int) 
     whole = widened(wanted, span, limits, now=now)
     for piece in pieces(whole, UNIT) if whole else ():
         windows, seen = windows_in(found, piece), horizon(upto, time=now)
-        yield from backfill(wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Moment(now))
+        yield from backfill(
+            wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Moment(now), cleared=cleared
+        )

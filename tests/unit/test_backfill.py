@@ -9,13 +9,14 @@ from life import ARCHIVES, Life, wanted
 
 from shipper.backfill import Limits, pieces, widened
 from shipper.errors import DeliveryFailed
-from shipper.model import Archive, Job, Span, Window
+from shipper.model import Archive, Job, Key, Span, Window
 from shipper.search import Chunk, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")
 EDGE = ARCHIVES[0].duration
 PAST = NOW - EDGE - DAY
+_PATHS = ("events.login.count", "events.totp.count")
 PRUNED = Span(NOW // HOUR * HOUR - 10 * HOUR, NOW // HOUR * HOUR - 2 * HOUR)
 
 
@@ -215,3 +216,69 @@ def test_coarse_slots(life: Life) -> None:
     hours = life.carbon.zoom(ARCHIVES[1])["events.login.count"]
 
     assert sum(value for slot, value in hours.items() if slot < NOW - DAY) == 2
+
+
+def test_cleared_bars(life: Life) -> None:
+    """A bar that no row is for becomes 0 where somebody knows of it: minutes and hours, and nobody else's.
+
+    Mutants: clear nothing; clear what is not the job's.
+    """
+    life.ship(wanted())
+    hour = (NOW - 8 * DAY) // HOUR * HOUR
+    for path, slot in ((b"events.login.count", NOW - 600), (b"events.login.count", hour), (b"other.count", NOW - 600)):
+        life.carbon.deliver(b"%s 7 %d\n" % (path, slot))
+    life.carbon.flush()
+    cleared = [
+        Key(path, slot, step) for slot, step in ((NOW - 600, 60), (hour, HOUR)) for path in (*_PATHS, "other.count")
+    ]
+    life.backfill(wanted(), Span(hour, hour + HOUR), Span(NOW - 600, NOW - 540), cleared=cleared)
+    life.deliver()
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2, "other.count": 7}
+
+
+def test_row_of_the_future(life: Life) -> None:
+    """A row that was in the future is found where its time has come, though its id is low.
+
+    Mutant: look for it among the ids of its slot's other rows.
+    """
+    one = wanted(chunk=1)
+    life.insert((-4 * HOUR, "login", "ok"))
+    life.ship(one)
+    assert life.unshown() == {"future": 1}
+    life.now += 5 * HOUR
+    life.insert((HOUR, "totp", "ok"), (0, "totp", "ok"))
+    life.ship(one)
+    low = life.state.lowest("events", Span(NOW + 3 * HOUR, NOW + 5 * HOUR))
+    assert low is not None
+    assert low[1] < 6
+    life.backfill(one, Span(NOW + 3 * HOUR, NOW + 5 * HOUR))
+    life.deliver()
+
+    assert (life.sums()["events.login.count"], life.unshown()) == (4, {})
+
+
+def test_merged_slots_without_a_time(life: Life) -> None:
+    """An hour that was counted again knows the ids of its minutes, for comparisons. Mutant: know none."""
+    for _ in range(3):
+        life.ship(TICKS)
+        life.now += 60
+        life.insert((0, "login", "ok"))
+    life.ship(TICKS)
+    life.now += 8 * DAY
+    life.ship(TICKS)
+    life.backfill(TICKS, Span(NOW, NOW + 300))
+    hour = [slot for slot in life.state.slots("ticks", span=Span(NOW, NOW + 300)) if slot.step == HOUR]
+
+    assert [(slot.after, slot.upto) for slot in hour] == [(0, 8)]
+
+
+def test_begins_behind_a_row_without_a_time(life: Life) -> None:
+    """The slot in which a job begins is whole, whatever the row at which it begins lacks. Mutant: begin at the id."""
+    late = wanted(start=6)
+    life.source.insert(6, None, "login")
+    life.insert((0, "login", "ok"), (0, "totp", "ok"))
+    life.source.rows[-2]["id"], life.source.rows[-1]["id"] = 7, 8
+    life.ship(late)
+
+    assert life.sums() == {"events.login.count": 1, "events.totp.count": 2}

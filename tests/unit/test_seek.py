@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from builders import horizon
-from life import Life, wanted
+from builders import NOW, horizon
+from life import ARCHIVES, Life, wanted
 
 from shipper.errors import ShipperError
 from shipper.model import Job
@@ -128,3 +128,40 @@ def test_refused(behind: Life, job: Job, to: int | str, expected: str) -> None:
     """It goes forward only, and not beyond the end."""
     with pytest.raises(ShipperError, match=expected):
         target(behind, job, to)
+
+
+@pytest.mark.parametrize("to", [10, "-30"])
+def test_passes_no_row_in_flight(behind: Life, to: int | str) -> None:
+    """A row in flight could come into a slot that is to be whole, and nobody would look for it. Mutant: pass it."""
+    del behind.source.rows[-1]
+    behind.source.begin(9, behind.created(60), "login")
+    behind.insert((70, "login", "ok"))
+    with pytest.raises(ShipperError, match="row 9 is inserted and not committed"):
+        target(behind, QUIET, to)
+
+
+def test_time_of_a_distant_future(behind: Life) -> None:
+    """A row whose time is a mistake does not take the job there. Mutant: go on with its slot."""
+    behind.insert((-20 * 365 * DAY, "login", "ok"))
+
+    assert target(behind, QUIET, 10).slot == behind.now // 60 * 60
+
+
+def test_put_off(behind: Life) -> None:
+    """A border slot that is part of an hour by the time it is counted takes no minute away that was.
+
+    Mutant: count the minute only.
+    """
+    hour = (NOW + 3 * HOUR) // HOUR * HOUR
+    behind.now = hour + 600
+    behind.insert((540, "login", "ok"), (480, "login", "ok"))
+    behind.ship(QUIET)
+    behind.now += 300
+    behind.insert((0, "login", "ok"))
+    behind.state.seek("events", target(behind, QUIET, behind.given))
+    behind.now += 8 * DAY
+    behind.ship(QUIET)
+    behind.now += HOUR
+    behind.ship(QUIET)
+
+    assert behind.carbon.zoom(ARCHIVES[1])["events.login.count"][hour] == 3
