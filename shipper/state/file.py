@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
+from shipper.errors import StateBusy
 from shipper.state.lock import announce, lock, make
 from shipper.state.registry import Registry
-from shipper.state.schema import prepare, translated
+from shipper.state.schema import UNWRITABLE, prepare, translated
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
 GATHER_SECONDS = 0.25  # what others have captured waits for its commit no longer
@@ -32,6 +33,7 @@ class StateFile:
         """Is called when there is something new to deliver."""
         self._mutex = threading.RLock()  # one connection for all threads
         self._gathering = 0
+        self._undone = 0  # commits that failed
         self._begun = 0.0
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
@@ -62,12 +64,15 @@ class StateFile:
         """
         with self._mutex:
             self._gathering += 1
+            undone = self._undone
         try:
             yield
         finally:
             with self._mutex, translated("commit what was captured"):
                 self._gathering -= 1
                 self._commit()
+        if self._undone != undone:
+            raise StateBusy("commit what was captured: a commit of it failed meanwhile", hint=UNWRITABLE)
 
     @property
     def revision(self) -> int:
@@ -126,6 +131,7 @@ class StateFile:
         try:
             self._connection.execute("COMMIT")
         except BaseException:
+            self._undone += 1
             self._registry.forget()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

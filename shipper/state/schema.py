@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shipper.errors import ConfigError, StateBusy, StateCorrupt
 
+UNWRITABLE = "Is the disk full or read-only, or the file in use?"
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": tells our file from any other SQLite file
 
@@ -311,7 +312,7 @@ def translated(step: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StateBusy(f"{step}: {error}", hint="Is the disk full or read-only, or the file in use?") from error
+        raise StateBusy(f"{step}: {error}", hint=UNWRITABLE) from error
     except sqlite3.IntegrityError as error:
         raise StateCorrupt(f"{step}: {error}", hint="This is a bug, or somebody has edited the state.") from error
     except sqlite3.DatabaseError as error:

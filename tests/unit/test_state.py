@@ -337,6 +337,19 @@ def test_gathered_cannot_be_committed(state: State) -> None:
     assert captured(state) == 5
 
 
+def test_gathered_is_undone_by_others(state: State) -> None:
+    """Whoever gathers is told, too, when the commit of somebody else took it away. Mutant: hold it for committed."""
+    begin(state, 0)
+    with pytest.raises(StateBusy, match="a commit of it failed meanwhile"), state.gathering():
+        record(state, 0, 5, 1)
+        state._connection.execute("PRAGMA defer_foreign_keys = ON")
+        state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
+        with pytest.raises(StateCorrupt):
+            state.note(0)
+
+    assert captured(state) == 0
+
+
 class Slow(State):
     """A state that lets another thread in, if that can be, between a record's COMMIT and its new revision."""
 
