@@ -14,6 +14,22 @@ settings.register_profile("mutants", max_examples=60, deadline=None, phases=[Pha
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+LONG = ("fault", "test_day.py", "systemd", "test_mutants.py", "test_mending.py", "test_machine.py", "test_bench.py")
+"""What takes longest, in the order in which it is begun when several processes test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file together, in one process, and what boots machines; begin with what takes longest."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, name in enumerate(LONG) if name in item.path.parts), len(LONG))
+
+    items.sort(key=rank)
+    for item in items:
+        group = "systemd" if "systemd" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the caller's systemd and shipper variables out."""

@@ -6,7 +6,7 @@ import pytest
 from fault.score import Record, Score, table
 
 HERE = Path(__file__).parent
-_SCORES = pytest.StashKey[list[Score]]()
+FAULT = "fault"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,19 +22,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.timeout(minutes * 60 + 900))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table."""
-    if scores := config.stash.get(_SCORES, []):
+    reports = [one for found in terminalreporter.stats.values() for one in found if isinstance(one, pytest.TestReport)]
+    rows = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == FAULT]
+    if rows:
         terminalreporter.section("faults")
-        terminalreporter.write_line(table(scores))
+        terminalreporter.write_line(table([Score(*row) for row in rows]))
 
 
 @pytest.fixture
-def record(pytestconfig: pytest.Config) -> Record:
+def record(request: pytest.FixtureRequest) -> Record:
     """Give what adds a row to the table."""
 
     def add(score: Score) -> Score:
-        pytestconfig.stash.setdefault(_SCORES, []).append(score)
+        request.node.user_properties.append((FAULT, tuple(score)))
         return score
 
     return add
