@@ -25,10 +25,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table."""
     reports = [one for found in terminalreporter.stats.values() for one in found if isinstance(one, pytest.TestReport)]
-    rows = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == FAULT]
-    if rows:
+    told = [one for report in reports if report.when == "call" for one in report.user_properties]
+    if scores := [Score(*row) for name, row in told if name == FAULT and isinstance(row, tuple)]:
         terminalreporter.section("faults")
-        terminalreporter.write_line(table([Score(*row) for row in rows]))
+        terminalreporter.write_line(table(scores))
 
 
 @pytest.fixture
