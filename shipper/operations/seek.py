@@ -1,6 +1,5 @@
 """Shell. Operation seek: a job leaves rows out, and goes on elsewhere; forward only."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,10 +20,8 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     with doing.locked(name) as worker:
         stands = standpoint(doing, worker)
         progress = stands.progress
-        section = doing.pipeline.config.sources[worker.job.source]
-        doing.pause(
-            section.settle + worker.source.lag()
-        )  # what has an id by then has its row, or is in flight for long
+        # then what has an id by now has its row, or is in flight for long
+        doing.pause(doing.pipeline.config.sources[worker.job.source].settle + worker.source.lag())
         target = _target(worker.job, arguments, stands)
         if target.captured == progress.captured and worker.job.revisit is None:
             raise ShipperError(f"move job {name}: there is nothing to pass, all rows of before are counted")
@@ -37,7 +34,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
         "not_before": target.not_before or None,
         "complete_until": progress.complete_until or None,
     }
-    return Plan(facts, {"job": name, "captured": progress.captured, "target": target._asdict()})
+    return Plan(facts, {"job": name, "target": target._asdict()})
 
 
 def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,7 +53,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         doing.pipeline.state.seek(name, target)
         worker.moved()
     logger().warning("job.moved", job=name, before=progress.captured, captured=target.captured)
-    return {"job": name, "before": progress.captured, "captured": target.captured, "at": int(time.time())}
+    return {"job": name, "before": progress.captured, "captured": target.captured}
 
 
 def _target(job: Job, arguments: Mapping[str, Any], stands: Standpoint) -> Target:
