@@ -18,16 +18,14 @@ LONG = ("fault", "test_day.py", "systemd", "test_mutants.py", "test_mending.py",
 """What takes longest, in the order in which it is begun when several processes test."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep a file together, in one process, and what boots machines."""
+    item.add_marker(pytest.mark.xdist_group("systemd" if "systemd" in item.path.parts else item.path.stem))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file together, in one process, and what boots machines; begin with what takes longest."""
-
-    def rank(item: pytest.Item) -> int:
-        return next((n for n, name in enumerate(LONG) if name in item.path.parts), len(LONG))
-
-    items.sort(key=rank)
-    for item in items:
-        group = "systemd" if "systemd" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
 
 
 @pytest.fixture(autouse=True)
