@@ -14,13 +14,11 @@ settings.register_profile("mutants", max_examples=60, deadline=None, phases=[Pha
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-LONG = ("fault", "test_day.py", "systemd", "test_mutants.py", "test_mending.py", "test_machine.py", "test_bench.py")
+LONG = (
+    *("fault", "test_day.py", "test_install.py", "test_mutants.py", "test_mending.py", "test_machine.py"),
+    *("test_bench.py", "test_service.py", "test_conformance.py"),
+)
 """What takes longest, in the order in which it is begun when several processes test."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep a file together, in one process, and what boots machines."""
-    item.add_marker(pytest.mark.xdist_group("systemd" if "systemd" in item.path.parts else item.path.stem))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
