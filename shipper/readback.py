@@ -63,6 +63,7 @@ class Readback:
             with urlopen(Request(f"{self._url}/render", body), timeout=self._timeout) as answer:  # noqa: S310 - the configuration allows http and https only
                 series: Sequence[Mapping[str, Any]] = json.load(answer)
         except HTTPError as error:
+            error.close()
             raise self._failure(f"HTTP {error.code} {error.reason}") from error
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error

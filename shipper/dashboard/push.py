@@ -54,6 +54,7 @@ class GraphiteWeb:
             with urlopen(Request(f"{self._url}/dashboard/{path}", body), timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - the command allows http and https only
                 document = json.load(answer)
         except HTTPError as error:
+            error.close()
             raise self._failure(f"HTTP {error.code} {error.reason}") from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
