@@ -323,6 +323,9 @@ def test_push_to_somebody_else(stage: Stage, answer: bytes | None, reason: str) 
                 connection, _ = server.accept()
                 connection.recv(65536)
                 connection.sendall(answer or b"")
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # closed with something unread, it would be reset
+                    pass
                 connection.close()
 
         thread = threading.Thread(target=serve)
