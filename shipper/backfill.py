@@ -13,7 +13,7 @@ from shipper.ledger import Done, Ledger
 from shipper.model import Cause, Job, Key, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import replace
 from shipper.recount import rows_of_slots
-from shipper.retention import enclosing, floor
+from shipper.retention import ceil, enclosing, floor
 from shipper.scan import Captured, Source, scan
 
 
@@ -32,20 +32,20 @@ class Limits(NamedTuple):
 def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     """Return the whole slots that hold a span, None where none of it can be counted again."""
     bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
-    start, end = floor(max(span.start, shows.start), bucket), _ceil(min(span.end, shows.end), bucket)
+    start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
     if start >= end:
         return None
     start, end = enclosing(job.archives, start, now).start, _end(job, end - bucket, now)
     if any(one.start < start < one.end for one in pruned):
         start = floor(start, unit)
     if any(one.start < end < one.end for one in pruned):
-        end = _ceil(end, unit)
+        end = ceil(end, unit)
     # what can be shown ends somewhere, and so do the rows of the table: slots that are not whole stay as they are
     if start < shows.start:
-        start = _ceil(shows.start, unit)
+        start = ceil(shows.start, unit)
     if start <= purged_until:
         is_pruned = any(purged_until in one for one in pruned)
-        start = _ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), now)
+        start = ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), now)
     return Span(start, end) if start < end else None
 
 
@@ -113,7 +113,3 @@ def _read(job: Job, span: Span, windows: Iterable[Window], source: Source, ledge
 def _end(job: Job, bucket: int, now: int) -> int:
     """Return where the slot ends that a bucket is in, or the bucket, where that is longer."""
     return max(bucket + job.query.bucket, enclosing(job.archives, bucket, now).end)
-
-
-def _ceil(time: int, length: int) -> int:
-    return -(-time // length) * length

@@ -15,7 +15,7 @@ from shipper.recheck import recheck
 from shipper.record import add, close
 from shipper.recount import recount, repair
 from shipper.reset import check
-from shipper.retention import after, floor, placed
+from shipper.retention import after, ceil, floor, placed
 from shipper.revisit import revisit
 from shipper.scan import Captured, Noticed, Source, walk_back
 from shipper.search import time_at
@@ -139,7 +139,7 @@ def begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
     """
     captured, begins = _start(job, horizon, source)
     length = job.query.bucket
-    not_before = -(-horizon.time // length) * length
+    not_before = ceil(horizon.time, length)
     recount_from, low = None, captured
     if job.query.time is not None and begins is not None:
         place = placed(job.archives, floor(begins, length), now)
@@ -192,7 +192,7 @@ def _reshaped(
     if is_known and job.query.time is not None and progress.places == places_of(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         # what is older was not whole before: passed, or counted by another definition
-        since = -(-max(oldest[0], progress.since) // length) * length if oldest else None
+        since = ceil(max(oldest[0], progress.since), length) if oldest else None
     low = progress.low
     if job.revisit is not None:
         low = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source, open_above=0)

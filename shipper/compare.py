@@ -17,10 +17,9 @@ from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
 from shipper.naming import Directory
 from shipper.retention import Part, floor, oldest_shown, parts, without
 from shipper.scan import Source, scan, walk_back
-from shipper.search import purged_below, purged_until
+from shipper.search import late_seconds, purged_below, purged_until
 
 MOST_CELLS = 500_000  # are counted at once: 150 MB
-LATE_SECONDS = 3600  # so long after others of its time a row may have come
 
 
 class Graphite(Protocol):
@@ -119,8 +118,8 @@ def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row
     if part.step % job.query.bucket == 0:  # fewer of them, and the same slots
         job = replace(job, query=replace(job.query, bucket=part.step))
     # rows that were missed may have lower ids than those that were counted
-    late = LATE_SECONDS if job.revisit is None else job.max_age
-    low = walk_back(job, book.progress.captured, Span(part.span.start - late, ALWAYS.end), source=source)
+    since = Span(part.span.start - late_seconds(job), ALWAYS.end)
+    low = walk_back(job, book.progress.captured, since, source=source)
     low = min([low, *(slot.after for slot in book.slots if slot.slot in part.span)])
     for _, rows in scan(job, low, book.progress.captured, source=source, span=part.span):
         yield rows

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from shipper.fold import total
 from shipper.model import Kept, Kind, Span, Value
-from shipper.retention import Part, floor
+from shipper.retention import Part, ceil, floor, joined
 
 EXACT = 2**53  # up to it each integer is a double of its own
 NEAR = 1e-9  # doubles that were added up in another order differ by less
@@ -58,14 +58,7 @@ class Comparison:
     @property
     def spans(self) -> list[Span]:
         """Return when they differ, adjoining slots as one."""
-        spans: list[Span] = []
-        for slot, step in sorted({(one.slot, one.step) for one in self.differences}):
-            span = Span(slot, slot + step)
-            if spans and slot <= spans[-1].end:
-                before = spans.pop()
-                span = Span(before.start, max(before.end, span.end))
-            spans.append(span)
-        return spans
+        return joined(Span(one.slot, one.slot + one.step) for one in self.differences)
 
 
 def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into: Comparison, whole_after: int) -> None:
@@ -74,7 +67,7 @@ def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into:
     kind, unit = counted.kind, max(part.step, kept.step)
     source = _slots(counted.values.items(), unit, partial(total, kind))
     graphite = _slots(kept.items(), unit, _TOGETHER[kind])
-    whole = Span(-(-part.span.start // unit) * unit, floor(part.span.end, unit))
+    whole = Span(ceil(part.span.start, unit), floor(part.span.end, unit))
     for slot in sorted(slot for slot in source.keys() | graphite.keys() if slot in whole):
         ours, theirs = source.get(slot), graphite.get(slot)
         if _is_equal(kind, ours, theirs):

@@ -9,7 +9,7 @@ from shipper.fold import Folded, fold, shown
 from shipper.ledger import Done, Ledger, outermost
 from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.record import amend, replace
-from shipper.retention import enclosing, floor, placed
+from shipper.retention import enclosing, floor, joined, placed
 from shipper.scan import Captured, Source, scan, walk_back
 
 
@@ -90,15 +90,13 @@ def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> It
 
 def _spans(job: Job, buckets: Iterable[int], ledger: Ledger, now: int) -> list[Span]:
     """Return the spans to be counted again, those that adjoin as one."""
-    spans: list[Span] = []
-    for bucket in sorted(buckets):
+    spans = []
+    for bucket in buckets:
         span = enclosing(job.archives, bucket, now)
         for slot in ledger.slots(job.name, span=Span(bucket, bucket + 1)):
             span = Span(min(span.start, slot.slot), max(span.end, slot.slot + slot.step))
-        if spans and span.start <= spans[-1].end:
-            span = Span(spans.pop().start, span.end)
         spans.append(span)
-    return spans
+    return joined(spans)
 
 
 def _timed(job: Job, rows: list[Row], bucket: int) -> list[Row]:

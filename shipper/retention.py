@@ -30,6 +30,20 @@ def after(time: int, length: int) -> int:
     return floor(time, length) + length
 
 
+def ceil(time: int, length: int) -> int:
+    """Return the start of the first slot or bucket of that length that begins at time, or after it."""
+    return -(-time // length) * length
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Return spans in order, those that adjoin or overlap as one."""
+    found: list[Span] = []
+    for span in sorted(spans, key=lambda one: one.start):
+        before = found.pop() if found and span.start <= found[-1].end else span
+        found.append(Span(before.start, max(before.end, span.end)))
+    return found
+
+
 class Part(NamedTuple):
     """A range of time for which one archive answers, in whole slots of its step."""
 
@@ -44,7 +58,7 @@ def parts(archives: Sequence[Archive], span: Span, now: int) -> list[Part]:
         oldest = now - archive.duration + EDGE_SECONDS
         if archive is coarser:
             oldest = oldest_shown(archives, now)
-        start = max(-(-span.start // archive.step) * archive.step, after(oldest, coarser.step))
+        start = max(ceil(span.start, archive.step), after(oldest, coarser.step))
         end = floor(min(span.end, newest), archive.step)
         if start < end:
             found.append(Part(Span(start, end), archive.step))
@@ -56,7 +70,7 @@ def without(part: Part, spans: Iterable[Span]) -> list[Part]:
     """Return what is left of a part, in whole slots, when spans are taken out."""
     left = [part.span]
     for span in spans:
-        start, end = floor(span.start, part.step), -(-span.end // part.step) * part.step
+        start, end = floor(span.start, part.step), ceil(span.end, part.step)
         pieces = [Span(one.start, min(one.end, start)) for one in left]
         pieces += [Span(max(one.start, end), one.end) for one in left]
         left = [piece for piece in pieces if piece.start < piece.end]

@@ -15,6 +15,7 @@ from shipper.window import next_window
 
 FEW = 8
 """By so many first rows it is known from when on the table has all."""
+LATE_SECONDS = 3600
 NARROW = 1000  # ids; where the first rows have no time
 
 
@@ -45,6 +46,11 @@ def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:
         begins = windows.pop().after if windows and windows[-1].upto == window.after else window.after
         windows.append(Window(begins, window.upto))
     return windows
+
+
+def late_seconds(job: Job) -> int:
+    """Return how long after others of its time a row may have come, whose id is lower than theirs all the same."""
+    return LATE_SECONDS if job.revisit is None else job.max_age
 
 
 def purged_below(job: Job, upto: int, *, source: Source) -> int:

@@ -7,14 +7,12 @@ from shipper.errors import ShipperError, StateBusy
 from shipper.fold import shown
 from shipper.model import ALWAYS, Job, Span
 from shipper.operations.doing import Doing, Standpoint, written
+from shipper.retention import joined
 from shipper.scan import walk_back
-from shipper.search import purged_below, purged_until
+from shipper.search import late_seconds, purged_below, purged_until
 from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
-
-LATE_SECONDS = 3600
-"""A row may have come so long after others of its time, and has a lower id than theirs all the same."""
 
 
 def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> list[Span]:
@@ -32,10 +30,7 @@ def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> li
     shows = shown(job, now=moment.now, source_time=horizon.time)
     limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
     found = [widened(job, span, limits, now=moment.now) for span in asked]
-    spans: list[Span] = []
-    for span in sorted((one for one in found if one is not None), key=lambda one: one.start):
-        begins = spans.pop() if spans and span.start <= spans[-1].end else span
-        spans.append(Span(begins.start, max(begins.end, span.end)))
+    spans = joined(one for one in found if one is not None)
     if not spans:
         raise ShipperError(
             f"backfill {job.name}: nothing of that time can be counted again",
@@ -53,8 +48,7 @@ def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> li
 def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
     """Return an id above which the rows of all spans are; 0 where the state does not know."""
     job = worker.job
-    late = LATE_SECONDS if job.revisit is None else job.max_age
-    since = Span(spans[0].start - late, ALWAYS.end)
+    since = Span(spans[0].start - late_seconds(job), ALWAYS.end)
     known = state.lowest(job.name, since)
     if known is None or known[0] > spans[0].start or any(one.end > since.start for one in state.pruned(job.name)):
         return 0
