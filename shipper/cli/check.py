@@ -95,16 +95,16 @@ def _document(found: "Diff") -> dict[str, object]:
 
 def _show_diff(found: "Diff") -> None:
     click.echo(f"{found.file}:")
-    rows = [(_mark(one.is_good), one.path, one.stanza or "-", one.says, one.wanted) for one in found.verdicts]
+    rows = [(_mark(is_good=one.is_good), one.path, one.stanza or "-", one.says, one.wanted) for one in found.verdicts]
     show_table(["", "PATH", "STANZA", "SAYS", "WANTED"], rows)
     click.echo(f"\n{found.write}" if found.write else "")
 
 
 def _say(finding: "Finding") -> None:
-    click.echo(f"{_mark(finding.is_good)} {finding.subject}: {finding.text}")
+    click.echo(f"{_mark(is_good=finding.is_good)} {finding.subject}: {finding.text}")
     for line in finding.remedy.splitlines():
         click.echo(f"    {line}")
 
 
-def _mark(is_good: bool) -> str:  # noqa: FBT001 - as it is called
+def _mark(*, is_good: bool) -> str:
     return click.style("✓", fg="green") if is_good else click.style("✗", fg="red")
