@@ -86,13 +86,15 @@ class Turns:
             later(HELP_SECONDS, partial(self._help, later))
         if is_taken:
             return True
+        commits = self._state.commits
         try:
             with self._source.held(), self._state.gathering():
                 is_good = self._captures(later)
         except ShipperError as error:
             self._committing.failed(error, clock=time.monotonic())
             return False
-        self._committing.recovered()
+        if self._state.commits != commits:  # else there was nothing to make durable
+            self._committing.recovered()
         return is_good
 
     def _help(self, later: Later) -> None:

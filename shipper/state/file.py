@@ -34,6 +34,8 @@ class StateFile:
         self._mutex = threading.RLock()  # one connection for all threads
         self._gathering = 0
         self._undone = 0  # commits that failed
+        self.commits = 0
+        """Those that went well."""
         self._begun = 0.0
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
@@ -130,6 +132,7 @@ class StateFile:
             return
         try:
             self._connection.execute("COMMIT")
+            self.commits += 1
         except BaseException:
             self._undone += 1
             self._registry.forget()

@@ -12,7 +12,7 @@ from builders import captured, job
 from desk import CREATED, Desk
 
 from shipper.cohort import rhythm_of
-from shipper.errors import QueryRefused, SourceUnavailable
+from shipper.errors import QueryRefused, SourceUnavailable, StateBusy
 from shipper.model import Job
 from shipper.state import State
 from shipper.state.standing import standings
@@ -182,6 +182,22 @@ def test_one_commit_for_all(state: State) -> None:
 
     assert seen == [0, 0, 0]
     assert set(standings(state.path)) == set(NAMES)
+
+
+def test_recovered_by_a_commit_alone(state: State) -> None:
+    """A commit that failed is told until one goes well; a turn with nothing to store proves nothing.
+
+    Mutant: hold every turn that ends well for recovered.
+    """
+    desk = Desk(state, job())
+    committing = desk.cohort._shared.committing
+    committing.failed(StateBusy("commit: disk I/O error"), clock=0.0)
+    desk.cohort._turns.take()
+    assert committing.error is not None
+    desk.tick()
+    desk.run_planned()
+
+    assert committing.error is None
 
 
 def test_one_fails(state: State) -> None:
