@@ -5,16 +5,16 @@ whole slots of the archive that receives them; where it cuts what was pruned tog
 merged into one slot of a coarser archive; and it leaves alone whatever the table may not hold any more.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.fold import Folded, fold, shown
+from shipper.fold import fold, shown
 from shipper.ledger import Done, Ledger
-from shipper.model import Cause, Job, Key, Moment, Observation, Progress, Row, Span, Window
+from shipper.model import Cause, Job, Key, Moment, Observation, Progress, Span, Window
 from shipper.record import replace
-from shipper.recount import rows_of_slots
+from shipper.recount import Again, counted_again, rows_of_slots
 from shipper.retention import ceil, enclosing, floor
-from shipper.scan import Captured, Source, scan
+from shipper.scan import Captured, Source
 
 
 class Limits(NamedTuple):
@@ -62,7 +62,7 @@ def pieces(span: Span, unit: int) -> Iterator[Span]:
 def backfill(
     job: Job,
     span: Span,
-    windows: Iterable[Window],
+    windows: Sequence[Window],
     horizon: Observation,
     progress: Progress,
     *,
@@ -70,44 +70,38 @@ def backfill(
     ledger: Ledger,
     moment: Moment,
     cleared: Collection[Key] = (),
-) -> Iterator[Captured | None]:
+) -> Generator[Captured | None, None, None]:
     """Count whole slots again, whose rows are in these windows up to captured; yield None while reading.
 
     cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
     """
-    places = shown(job, now=moment.now, source_time=horizon.time)
-    folded, low = Folded(), None
-    for rows in _read(job, span, windows, source, ledger):
-        fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
-        yield None
-    if job.query.time is not None:
+    places, position = shown(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
+    again, low = Again(), None
+    if job.query.time is None:
+        for rows in rows_of_slots(job, span, source=source, ledger=ledger):
+            fold(rows, places, job.kinds, into=again.folded)
+            yield None
+    else:
         low = min((window.after for window in windows), default=None)
+        captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
+        again = yield from counted_again(job, captured, span, places, position, source=source)
 
     shows = {Cause.FUTURE: Span(span.start, min(span.end, places.end)), Cause.TOO_LATE: span}
     closes = Span(span.start, min(span.end, progress.closed_until)) if job.zeros is not None else None
-    done = Done({}, seen_from=low, shows=shows)
     tally = replace(
         job,
         span,
-        folded,
-        done,
+        again.folded,
+        Done(position.with_ids(again.new), seen_from=low, shows=shows),
         window=None,
+        rows=again.rows,
         ledger=ledger,
         moment=moment,
         closes=closes,
         is_asked=True,
         cleared=[key for key in cleared if key.slot in span],
     )
-    yield Captured(None, folded.rows, tally, is_rest=False)
-
-
-def _read(job: Job, span: Span, windows: Iterable[Window], source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    if job.query.time is None:
-        yield from rows_of_slots(job, span, source=source, ledger=ledger)
-        return
-    for window in windows:
-        for _, rows in scan(job, window.after, window.upto, source=source, span=span):
-            yield rows
+    yield Captured(None, again.folded.rows, tally, is_rest=False)
 
 
 def _end(job: Job, bucket: int, now: int) -> int:

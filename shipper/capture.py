@@ -1,28 +1,29 @@
 """Core. The first sentence: read what is new, add it to the totals, record it.
 
-Strategy: ids decide what is new. A window's rows, its totals and `captured` become durable in one transaction
-(record.py), so whatever ends a capture, the next one goes on behind the last window recorded.
+Strategy: a row is new if it can be seen and its id is not among those that are counted (position.py), so nothing has to
+be waited for. Rows, totals and the set of counted ids become durable in one transaction (record.py), so whatever ends
+a capture, the next one goes on behind the last window recorded.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
 
-from shipper.errors import ConfigError
+from shipper.errors import Overflow
 from shipper.fold import Folded, fold, shown
-from shipper.guard import Taken, take
-from shipper.ledger import Done, Ledger
-from shipper.model import ALWAYS, Care, Job, Moment, Observation, Progress, Span
-from shipper.recheck import recheck
+from shipper.idset import Words, ids_of, joined_words, size_of, words_of
+from shipper.ledger import Done, LateIds, Ledger, Tally
+from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.position import Position
 from shipper.record import add, close
-from shipper.recount import recount, repair
+from shipper.recount import recount, rows_to_read
 from shipper.reset import check
-from shipper.retention import after, ceil, floor, placed
+from shipper.retention import after, ceil, floor
 from shipper.revisit import revisit
-from shipper.scan import Captured, Noticed, Source, walk_back
-from shipper.search import time_at
-from shipper.seen import Seen
+from shipper.scan import Captured, Noticed, Source, each_window, walk_back
+from shipper.seen import Found, Seen, tally_of
 from shipper.shape import places_of, shape_of
+from shipper.start import begun
 
-CAREFUL = Care()
 COMPLETE_SECONDS = 60  # how often it is noted that nothing is new
 
 
@@ -34,7 +35,6 @@ def capture(
     ledger: Ledger,
     now: int,
     is_trusted: bool = True,
-    care: Care = CAREFUL,
     seen: Seen | None = None,
 ) -> Generator[Captured | Noticed | None, None, None]:
     """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
@@ -46,135 +46,152 @@ def capture(
     Raises:
         SourceReset: the table has gone back below what was captured.
     """
-    seen = seen or Seen(source)
+    seen = seen or Seen(source, horizon)
     # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
     moment = Moment(now if is_trusted else horizon.time, is_trusted)
-    now = moment.now
-    progress = yield from _resumed(job, horizon, now, seen=seen, ledger=ledger, care=care)
+    progress = ledger.progress(job.name)
+    if progress is None:
+        progress, position = begun(job, horizon, source, moment.now)
+        ledger.begin(job, progress, position)
+        yield Noticed("job.begun", {"start": job.start, "captured": progress.captured})
+    yield from check(job, progress, ledger.position(job.name), seen=seen, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
     if progress.shape != shape_of(job):
         progress = yield from _reshaped(job, horizon, progress, source=source, ledger=ledger)
-    closes = close(job, progress, horizon.time, now) if is_trusted else None
+    closes = close(job, progress, horizon.time, moment.now) if is_trusted else None
     if job.revisit is not None:
-        yield from revisit(job, horizon, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
+        yield from revisit(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
         return
 
     # what was there before, and belongs to the slots that the new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
-
-    # rows that came late: where there are any, and the slots that they fall in
-    if is_trusted:  # by a clock that is wrong a window may be dropped too early
-        yield from recheck(job, horizon.time, seen=seen, ledger=ledger, care=care)
-    for window in ledger.repairs(job.name):
-        captured = progress.captured
-        yield from repair(job, window, horizon, captured, source=source, ledger=ledger, moment=moment)
-
-    # the new rows
-    reading = take(job, horizon, progress, seen=seen, ledger=ledger, care=care)
-    yield from _new_rows(job, horizon, progress, reading, seen=seen, ledger=ledger, moment=moment, closes=closes)
-
-    # nothing new: that is worth a record when a bucket closes, and once a minute
-    if horizon.id == progress.captured and (closes or horizon.time >= progress.complete_until + COMPLETE_SECONDS):
-        done = Done({}, complete_until=horizon.time)
-        tally = add(job, None, Folded(), ledger=ledger, moment=moment, done=done, closes=closes)
-        yield Captured(None, 0, tally)
+    yield from _Look(job, progress, seen, ledger, moment, closes).steps()
 
 
-def _new_rows(
-    job: Job,
-    horizon: Observation,
-    progress: Progress,
-    reading: Iterable[Taken | Noticed],
-    *,
-    seen: Seen,
-    ledger: Ledger,
-    moment: Moment,
-    closes: Span | None,
-) -> Iterator[Captured | Noticed]:
-    """Fold and record what is new, window by window."""
-    span, bucket = shown(job, now=moment.now, source_time=horizon.time), _bucket(job, horizon, progress)
-    for taken in reading:
-        if isinstance(taken, Noticed):
-            yield taken
-            continue
-        window, rows, recorded = taken
-        if bucket is not None:
-            rows = [row._replace(bucket=bucket) for row in rows]
-        folded = fold(rows, span, job.kinds)
-        done, closing = Done({}, recorded=recorded), None
-        if window.upto == horizon.id:
-            fingerprint = seen.fingerprint(job, window.upto)
-            done, closing = done._replace(complete_until=horizon.time, fingerprint=fingerprint), closes
-        tally = add(job, window, folded, ledger=ledger, moment=moment, done=done, closes=closing, bucket=bucket)
-        yield Captured(window, folded.rows, tally)
+class _Look:
+    """One look at a table for one job: what has appeared below captured, then what is above."""
+
+    def __init__(
+        self, job: Job, progress: Progress, seen: Seen, ledger: Ledger, moment: Moment, closes: Span | None
+    ) -> None:
+        self._job, self._progress, self._seen, self._ledger = job, progress, seen, ledger
+        self._moment, self._closes = moment, closes
+        self._horizon = seen.horizon
+        self._shown = shown(job, now=moment.now, source_time=self._horizon.time)
+        self._bucket = _bucket(job, self._horizon, progress)
+
+    def steps(self) -> Iterator[Captured | Noticed]:
+        """Count what is new, a transaction a window; and once a minute that nothing is."""
+        job, before = self._job, self._ledger.position(self._job.name)
+        position = before.at_look(self._horizon, every=job.every, late=job.late)
+
+        # rows below captured that were not there at the look before: each is added once
+        words, rows, tally = asked(job, position, before, self._seen)
+        position = position.asked(job.late)
+        if words:
+            yield from check(job, self._progress, before, seen=self._seen, ledger=self._ledger, adds=True)
+            yield self._late(position, words, rows, tally)
+            position = self._ledger.position(job.name)
+        elif position != before:
+            self._ledger.note_look(job.name, position)
+        if (bounded := position.bounded()) is not position:
+            yield Noticed("late.shortened", {"late": bounded.age_of(bounded.counted.floor + 1)})
+            self._ledger.note_look(job.name, bounded)
+
+        # rows above captured
+        captured, upto = self._progress.captured, self._horizon.id
+        for window, found in each_window(job, captured, upto, self._read, source=self._seen.source):
+            yield self._window(window, found)
+
+        # nothing new: that is worth a record when a bucket closes, and once a minute
+        is_due = self._horizon.time >= self._progress.complete_until + COMPLETE_SECONDS
+        if upto == captured and (self._closes or is_due):
+            done = Done(self._ledger.position(job.name), complete_until=self._horizon.time)
+            yield Captured(None, 0, self._added(None, Folded(), done, {}, self._closes))
+
+    def _read(self, window: Window) -> tuple[Found, int]:
+        found = self._seen.read(self._job.query, window)
+        return found, sum(found.tally.values())
+
+    def _window(self, window: Window, found: Found) -> Captured:
+        """Record a window above captured."""
+        folded = fold(self._timed(found.rows), self._shown, self._job.kinds)
+        done = Done(self._ledger.position(self._job.name).with_window(window, found.words), not_before=self._bucket)
+        closes = None
+        if window.upto == self._horizon.id:
+            fingerprint = self._seen.fingerprint(self._job, window.upto)
+            done, closes = done._replace(complete_until=self._horizon.time, fingerprint=fingerprint), self._closes
+        rows = self._by_bucket(found.rows, found.tally)
+        return Captured(window, folded.rows, self._added(window, folded, done, rows, closes))
+
+    def _late(self, position: Position, words: Words, rows: list[Row], tally: Mapping[int | None, int]) -> Captured:
+        """Record rows that appeared below captured."""
+        folded = fold(self._timed(rows), self._shown, self._job.kinds)
+        done = Done(position.with_ids(words), not_before=self._bucket, late_rows=size_of(words))
+        if self._bucket is not None:
+            done = done._replace(late=LateIds(self._bucket, words))
+        else:
+            done = done._replace(seen_from=ids_of({min(words): words[min(words)]})[0] - 1)
+        return Captured(None, folded.rows, self._added(None, folded, done, self._by_bucket(rows, tally), None))
+
+    def _added(
+        self, window: Window | None, folded: Folded, done: Done, rows: Mapping[int, int], closes: Span | None
+    ) -> Tally:
+        ledger, moment = self._ledger, self._moment
+        return add(self._job, window, folded, done, rows=rows, ledger=ledger, moment=moment, closes=closes)
+
+    def _timed(self, rows: list[Row]) -> list[Row]:
+        return rows if self._bucket is None else [row._replace(bucket=self._bucket) for row in rows]
+
+    def _by_bucket(self, rows: list[Row], tally: Mapping[int | None, int]) -> dict[int, int]:
+        """Return how many rows there are in each bucket that can be shown, whatever the conditions."""
+        if self._bucket is not None:
+            return {self._bucket: sum(tally.values())}
+        if self._job.query.sql is not None:  # only the statement knows where they are
+            counted = Counter[int | None]()
+            for row in rows:
+                counted[row.bucket] += row.rows
+            tally = counted
+        return {bucket: count for bucket, count in tally.items() if bucket is not None and bucket in self._shown}
 
 
-def _resumed(
-    job: Job, horizon: Observation, now: int, *, seen: Seen, ledger: Ledger, care: Care
-) -> Generator[Noticed, None, Progress]:
-    """Return what a job goes on from: begun if it is new, reset if its table went back."""
-    progress = ledger.progress(job.name)
-    if progress is None:
-        progress = begun(job, horizon, seen.source, now)
-        ledger.begin(job, progress)
-        yield Noticed("job.begun", {"start": job.start, "captured": progress.captured})
-    was_reset = yield from check(job, horizon, progress, seen=seen, ledger=ledger, care=care)
-    return ledger.progress(job.name) or progress if was_reset else progress
+def asked(
+    job: Job, position: Position, before: Position, seen: Seen, *, is_split: bool = False
+) -> tuple[Words, list[Row], Mapping[int | None, int]]:
+    """Ask for the gaps that are due: return which ids have appeared, and their rows as `Found` has them."""
+    asks, source, query = position.asks(before, job.late), seen.source, job.query
+    if not asks:
+        return {}, [], {}
+    there: dict[int, int] = {}
+    try:
+        with source.snapshot(query, since=seen.horizon.clock):
+            for ranges, ids in asks:
+                for after_id, upto in ranges:
+                    there = joined_words(there, source.words(query, Window(after_id, upto)))
+                there = joined_words(there, source.words(query, tuple(ids)) if ids else {})
+            words = position.counted.missing(there)
+            parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
+            rows = [row for part in parts for row in source.read(query, part)]
+            tally = tally_of(query, rows) if query.is_whole or not words else source.tally(query, tuple(ids_of(words)))
+    except Overflow:
+        if is_split:  # one row alone does: an expression of the job's own
+            raise
+        return asked(job, position, before, seen, is_split=True)
+    return words, rows, tally
+
+
+def _parts(words: Words, is_split: bool) -> Iterator[Words]:  # noqa: FBT001 - a flag that is handed on
+    """Return ids in one part, or each by itself: a sum of them all may have no room."""
+    return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
 
 
 def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
-    """Return the bucket that all rows of a job without a time column are in: that of the observation."""
+    """Return the bucket that all rows of a job without a time column are in: that of the look, and never back."""
     if job.query.time is not None:
         return None
     return max(progress.not_before, floor(horizon.time, job.query.bucket))
-
-
-def begun(job: Job, horizon: Observation, source: Source, now: int) -> Progress:
-    """Say where a new job begins.
-
-    Its first slot must be whole, else it would overwrite what stands there: with a time column the rows of the slot
-    that are already in the table are counted, too; without one all rows up to the first whole bucket fall into that.
-    """
-    captured, begins = _start(job, horizon, source)
-    length = job.query.bucket
-    not_before = ceil(horizon.time, length)
-    recount_from, low = None, captured
-    if job.query.time is not None and begins is not None:
-        place = placed(job.archives, floor(begins, length), now)
-        recount_from = place and place[0]
-        if place is not None and job.revisit is not None:
-            span = Span(place[0], ALWAYS.end)
-            low = walk_back(job, captured, span, source=source, open_above=0)
-    return Progress(
-        captured=captured,
-        complete_until=0,
-        closed_until=(recount_from or 0) if job.query.time else not_before,
-        not_before=not_before,
-        recount_from=recount_from,
-        low=low,
-        shape=shape_of(job),
-        places=places_of(job),
-        since=not_before if job.query.time is None else recount_from or floor(begins or 0, length),
-    )
-
-
-def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | None]:
-    """Return the last id that is not to be counted, and the time from which slots are to be whole."""
-    match job.start:
-        case "now":
-            return horizon.id, horizon.time
-        case "beginning":
-            return 0, 0 if job.revisit is not None else None
-        case start if start > horizon.id:
-            raise ConfigError(
-                f"begin job {job.name}: start = {start} is beyond the largest id of {job.query.table}, {horizon.id}",
-                hint='Write the last id that is not to be counted, "now" or "beginning".',
-            )
-        case start:
-            begins = time_at(job, start, source=source)
-            return start, None if begins is None else min(begins, horizon.time)
 
 
 def _reshaped(
@@ -186,21 +203,19 @@ def _reshaped(
     window, because a row could move into a slot that is not counted again, or out of it.
     """
     length, since = job.query.bucket, None
-    is_known = bool(progress.shape)  # a state of an older version does not say
-    if is_known:
-        yield Noticed("job.changed", {"captured": progress.captured})
-    if is_known and job.query.time is not None and progress.places == places_of(job):
+    yield Noticed("job.changed", {"captured": progress.captured})
+    if job.query.time is not None and progress.places == places_of(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         # what is older was not whole before: passed, or counted by another definition
         since = ceil(max(oldest[0], progress.since), length) if oldest else None
-    low = progress.low
-    if job.revisit is not None:
-        low = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source, open_above=0)
     whole = after(horizon.time, length) if since is None else since
+    low = progress.low
+    if job.revisit is not None:  # rows of slots that it has not revisited for long
+        low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
-        not_before=after(horizon.time, length) if is_known else 0,
+        not_before=after(horizon.time, length),
         recount_from=progress.recount_from if since is None else since,
-        since=max(progress.since, whole) if is_known else progress.since,
+        since=max(progress.since, whole),
         low=low,
         shape=shape_of(job),
         places=places_of(job),

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from shipper.difference import Comparison, Counted, compare
 from shipper.fold import Folded, fold, total
-from shipper.ledger import Book, Name, outermost
+from shipper.ledger import Book, Name
 from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
 from shipper.naming import Directory
+from shipper.recount import rows_by_ids
 from shipper.retention import Part, floor, oldest_shown, parts, without
 from shipper.scan import Source, scan, walk_back
 from shipper.search import late_seconds, purged_below, purged_until
@@ -110,10 +111,7 @@ def _counted(job: Job, part: Part, book: Book, source: Source) -> Folded | None:
 def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row]]:
     """Read the rows of a part, up to captured: those that came later are in no total of that time."""
     if job.query.time is None:
-        for slot in outermost(book.slots):
-            if slot.slot in part.span and slot.after < slot.upto:
-                for _, rows in scan(job, slot.after, slot.upto, source=source):
-                    yield [row._replace(bucket=slot.slot) for row in rows]
+        yield from rows_by_ids(job, book.slots, book.late, part.span, source=source)
         return
     if part.step % job.query.bucket == 0:  # fewer of them, and the same slots
         job = replace(job, query=replace(job.query, bucket=part.step))

@@ -11,6 +11,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 ├─ NotRunning           no daemon runs that could be asked
 └─ PermanentError       trying again cannot help until somebody acts
    ├─ QueryRefused          the database understood the query and refused it
+   │  └─ Overflow              a sum of so many rows has no room in its type
    ├─ BadMetric             a path or a value that Carbon would misread
    ├─ StateCorrupt          the state file is damaged, foreign, newer, or moved under our feet
    └─ SourceReset           the table went back below what was captured
@@ -63,6 +64,10 @@ class PermanentError(ShipperError):
 
 class QueryRefused(PermanentError):
     """The source understood the query and refused it."""
+
+
+class Overflow(QueryRefused):
+    """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
 
 
 class BadMetric(PermanentError):

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from shipper.idset import Words
 from shipper.model import (
     ALWAYS,
     Cause,
@@ -14,22 +15,22 @@ from shipper.model import (
     Job,
     Key,
     Measure,
-    Position,
+    Offsets,
     Progress,
     Reason,
-    RecordedWindow,
     Refusal,
     Span,
     Value,
     Window,
 )
+from shipper.position import Position
 
 
 class Recording(Protocol):
     """One open transaction on a job; all of it becomes durable, or nothing."""
 
     def is_pruned(self, time: int) -> bool:
-        """Was the slot that holds time pruned?"""
+        """Was the slot that holds time pruned, or is it from before the job began?"""
 
     def has_gone(self, slot: int, step: int) -> bool:
         """Does the job have a total in this slot of a coarser archive?"""
@@ -56,9 +57,6 @@ class Recording(Protocol):
     def revive(self, span: Span) -> None:
         """Take notice of slots again that were pruned."""
 
-    def unshown_in(self, window: Window) -> Counter[Reason]:
-        """Return what the job has counted as unshown in a window of unshown_window."""
-
     def own(self, paths: Collection[str]) -> set[str]:
         """Return those of the paths that are counts and sums of the job, and claim them."""
 
@@ -68,11 +66,11 @@ class Recording(Protocol):
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
         """Store totals whose paths are claimed. An equal one changes nothing, or is sent again all the same."""
 
+    def hold(self, slot: int, step: int, rows: int, *, is_all: bool = False) -> None:
+        """Remember how many more rows, whatever the conditions, a slot holds, or how many it holds in all."""
+
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
-
-    def mark(self, slot: int, step: int) -> None:
-        """Remember that the slot holds this window's rows, though there may be none."""
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
@@ -90,7 +88,13 @@ class Ledger(Protocol):
     def progress(self, job: str) -> Progress | None:
         """Return what the job goes on from; None when it is new."""
 
-    def begin(self, job: Job, progress: Progress) -> None:
+    def position(self, job: str) -> Position:
+        """Return which ids a job that has begun has counted."""
+
+    def note_look(self, job: str, position: Position) -> None:
+        """Remember, for the next look and record only, that a look found nothing."""
+
+    def begin(self, job: Job, progress: Progress, position: Position) -> None:
         """Store a new job that stands at captured, delivered."""
 
     def reshape(self, job: str, progress: Progress) -> None:
@@ -102,58 +106,25 @@ class Ledger(Protocol):
         So are those that are counted as unshown, and may be shown there one day.
         """
 
-    def slots(self, job: str, *, span: Span = ALWAYS, window: Window | None = None) -> list["Slot"]:
-        """Return the job's slots that overlap a span, with rows that overlap a window, in order."""
+    def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
+        """Return the job's slots that overlap a span, in order."""
+
+    def late_ids(self, job: str) -> list["LateIds"]:
+        """Return which ids of a job without a time column came late, by the slot in which they were counted."""
 
     def recording(self, job: str, window: Window | None) -> AbstractContextManager[Recording]:
         """Open the transaction that records a window, or none; it commits at the end of the block.
 
         Raises:
-            StateCorrupt: captured is not where the window begins.
+            StateCorrupt: captured is not where the window begins, or the position is another by now.
             StateBusy: the state cannot be written now.
         """
-
-    def hold(self, job: str, since: int) -> None:
-        """Remember since when a row in flight holds the job up, until it records a window."""
-
-    def recorded_upto(self, job: Job, window: Window) -> int:
-        """Return how far recorded windows of the job's table cover a window from its beginning: window.after at least.
-
-        Any answer between is right: it only saves recording it again.
-        """
-
-    def due(self, job: Job, now: int, *, early: int, late: int) -> list[RecordedWindow]:
-        """Return the recorded windows of the job's table that are old enough for their next look, in order of ids.
-
-        That is early for the first, late for the last; nothing, until one is older than that by early again.
-        """
-
-    def rechecked(self, job: Job, before: RecordedWindow, then: RecordedWindow | None, *, late_rows: int) -> bool:
-        """Store what becomes of a recorded window; with late rows, all jobs on the table are to repair it.
-
-        Return False, having done nothing, if it has changed since.
-        """
-
-    def repairs(self, job: str) -> list[Window]:
-        """Return the windows whose rows the job is to count again."""
-
-    def unshown_window(self, job: str, window: Window) -> Window:
-        """Return a window, extended by those of the job's that overlap it and for which it counts rows as unshown."""
 
     def fingerprint(self, job: str) -> Fingerprint | None:
         """Return by what the table was known when the job last captured."""
 
     def distrust(self, job: str) -> None:
         """Remember that the table went back, until the job captures again or is reset."""
-
-    def reset(self, job: Job, captured: int, *, low: int, recount_from: int | None, since: int) -> None:
-        """Let the job go on from another id, with nothing known of the table; slots hold rows above low.
-
-        Those from since on are whole, once recount_from is done.
-        """
-
-    def horizon_at(self, job: str, time: int) -> int:
-        """Return the newest horizon known to have stood at a time of the source, 0 when none is."""
 
 
 class Name(NamedTuple):
@@ -179,6 +150,15 @@ class Slot(NamedTuple):
     step: int
     after: int
     upto: int
+    rows: int = 0
+    """How many it was counted from, whatever the conditions."""
+
+
+class LateIds(NamedTuple):
+    """Ids at or below captured that were counted in a slot; of a job without a time column."""
+
+    slot: int
+    words: Words
 
 
 def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
@@ -193,7 +173,7 @@ def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
 class Book(NamedTuple):
     """What is known of a job without its totals, all of one moment."""
 
-    position: Position
+    offsets: Offsets
     progress: Progress
     names: list[Name]
     """Of all series that it ever had."""
@@ -201,34 +181,33 @@ class Book(NamedTuple):
     """Those in a span of time, in order."""
     pruned: list[Span]
     """What of that is no longer known."""
-
-
-class CountedUnshown(NamedTuple):
-    """A window, put together from a job's own, and what was counted as unshown in it."""
-
-    window: Window
-    rows: Counter[Reason]
+    late: list[LateIds] = []
+    """Of a job without a time column."""
 
 
 class Done(NamedTuple):
     """How far a transaction takes its job; None leaves a thing as it is."""
 
-    unshown: Mapping[Reason, int]
+    position: Position
+    """Of which ids all is in the totals now, or counted by cause; its version is that with which the look began."""
+    unshown: Mapping[Reason, int] = {}
     complete_until: int | None = None
     closed_until: int | None = None
     low: int | None = None
     seen_from: int | None = None
     """The rows of the slots that were put have ids above this one: the window's lower end, where None."""
+    since: int | None = None
+    """Slots from here on are whole, by the job's present shape."""
+    not_before: int | None = None
+    """Of a job without a time column: its rows go to no earlier bucket any more."""
     is_recounted: bool = False
     replaces: frozenset[Cause] = frozenset()
     """The counters of these causes are set instead of added to."""
-    recorded: RecordedWindow | None = None
-    """What is to be rechecked."""
     fingerprint: Fingerprint | None = None
-    repaired: Window | None = None
-    """The window that was repaired by this."""
-    unshown_in: CountedUnshown | None = None
-    """What is counted as unshown in a window, from now on."""
+    late_rows: int = 0
+    """How many rows came below captured."""
+    late: LateIds | None = None
+    """Which they are; of a job without a time column."""
     shows: Mapping[Cause, Span] = {}
     """Rows of these causes with buckets in these spans are shown now: they are counted as unshown no more."""
 

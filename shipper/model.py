@@ -24,6 +24,7 @@ class Cause(StrEnum):
     FUTURE = "future"
     NEVER_COMPLETED = "never_completed"
     REFUSED = "refused"
+    NO_ID = "no_id"
 
 
 class Reason(NamedTuple):
@@ -108,6 +109,10 @@ class Window:
         return f"({self.after}, {self.upto}]"
 
 
+Ids = tuple[int, ...]
+"""Some ids, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A range of time, half-open: start <= time < end, epoch seconds."""
@@ -119,45 +124,6 @@ class Span:
         return self.start <= moment < self.end
 
 
-class Checksum(NamedTuple):
-    """How many ids there are, and two numbers that differ when they are others."""
-
-    rows: int
-    id_sum: int
-    id_xor: int
-
-    def __add__(self, other: object) -> "Checksum":
-        """Put it together with that of another window."""
-        assert isinstance(other, Checksum)
-        return Checksum(self.rows + other.rows, self.id_sum + other.id_sum, self.id_xor ^ other.id_xor)
-
-
-NOTHING = Checksum(0, 0, 0)
-
-
-class Evidence(NamedTuple):
-    """What a window held just before its rows were read."""
-
-    checksum: Checksum | None
-    """None when every id of it has its row: nothing can come late."""
-    in_flight: tuple[int, ...] = ()
-    """Ids of rows that other sessions have inserted and not committed yet, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedWindow:
-    """A window of a table that may get late rows, for rechecks."""
-
-    window: Window
-    checksum: Checksum
-    recorded: int
-    """By the source's clock, epoch seconds."""
-    looks: int = 0
-    """How often it was looked at since."""
-    is_open: bool = False
-    """Were rows in flight when it passed?"""
-
-
 class Fingerprint(NamedTuple):
     """By which rows, on which server, a table is known again."""
 
@@ -167,17 +133,6 @@ class Fingerprint(NamedTuple):
     """The newest up to captured, the newest first: id and time, epoch seconds; None where that may change."""
     went_back: bool = False
     """Was it found to be another table, or an older one?"""
-
-
-@dataclass(frozen=True, slots=True)
-class Care:
-    """How a source's late rows are waited for and looked for, and what follows when its table went back."""
-
-    hold_max: int = 300
-    """How long a row in flight may hold its job up, seconds."""
-    recheck: int | None = 3600
-    """For how long recorded windows are looked at again, seconds; None is never."""
-    reset: Literal["hold", "max", "zero"] = "hold"
 
 
 ALWAYS = Span(-(2**62), 2**62)
@@ -198,6 +153,8 @@ class Observation:
     time: int
     clock: float
     """Our monotonic clock when the answer had arrived, seconds."""
+    makes_old: bool = True
+    """Whether time that passes until a look makes gaps older: not while a replica falls behind."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id <= MAX_ID:
@@ -241,6 +198,11 @@ class Query:
         return not self.where and self.where_sql is None and self.sql is None
 
     @property
+    def bare(self) -> "Query":
+        """Return the query of all rows of the table, by time only."""
+        return replace(self, by=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
+
+    @property
     def ids_only(self) -> "Query":
         """Return the query of nothing but the table's ids."""
         return replace(self, by=(), where=(), where_sql=None, measures=(), sql=None, time=None)
@@ -277,6 +239,8 @@ class Job:
     title: str = ""
     keep: int = 172_800
     """How long totals are kept after their last change, seconds."""
+    late: int = 21_600
+    """How long after its id was given out a row may appear and is counted all the same, seconds."""
 
     def __hash__(self) -> int:
         return hash(self.name)  # what is known of a job is looked up often: by all its fields that would take long
@@ -303,13 +267,13 @@ class Progress(NamedTuple):
     """Of rows that may be completed later: everything up to this id is."""
     shape: str
     places: str
-    held_since: int | None = None
-    """Since when a row in flight holds it up, by the source's clock, epoch seconds."""
     since: int = 0
     """Slots from here on hold all their rows, by the job's present shape; 0 where all do."""
+    begins: int = 0
+    """Rows for slots before it are not the job's: they are too late; 0 where all are."""
 
 
-class Position(NamedTuple):
+class Offsets(NamedTuple):
     """How far a job has come, and on what."""
 
     source: str
@@ -388,11 +352,11 @@ class Kept(NamedTuple):
 class Standing(NamedTuple):
     """How far a job has come, for people."""
 
-    position: Position
+    offsets: Offsets
     unproven: int
     unshown: Mapping[str, int]
     late_rows: int = 0
-    """How many rows of the table came late, and were counted all the same."""
+    """How many rows came below captured, and were added."""
     delivered_at: int | None = None
     """When the watermark moved last by a delivery, epoch seconds; None where that is long ago or never was."""
     waiting: int = 0

@@ -95,7 +95,7 @@ def preview(config: Config, job: Job) -> Preview:
         noticed: list[Noticed] = []
         if before := state.rename(job, config.jobs):
             noticed.append(Noticed("job.renamed", {"before": before}))
-        check_identity(job, state.position(job.name))
+        check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
         horizon, is_trusted = _observed(job, source, section, noticed)
         capturing = capture(
@@ -140,7 +140,7 @@ def _told(job: Job, source: _Watched, state: Rehearsal, horizon: int, found: Seq
     for reason, rows in (pair for step in steps for pair in step.tally.unshown.items()):
         unshown[reason.cause.value] += rows
     query, window, span = source.asked or (job.query, Window(max(horizon - 1, 0), max(horizon, 1)), ALWAYS)
-    position = state.position(job.name)
+    position = state.offsets(job.name)
     paths = {one.group: one.path for one in reversed(changes) if not is_clean(one.group)}
     return Preview(
         job=job.name,

@@ -109,12 +109,12 @@ class _Look:
         job = replace(job, query=self._source.prepared(job.query))
         since = max(since, known.progress.since) if start is None else since
         comparison = compared(job, known, since, end, source=self._source, graphite=self._readback, now=now)
-        return Reconciled(job.name, comparison, known.position.captured - known.position.watermark)
+        return Reconciled(job.name, comparison, known.offsets.captured - known.offsets.watermark)
 
 
 def _check(job: Job, known: Book) -> None:
     """Refuse to compare what was counted with another question in mind."""
-    check_identity(job, known.position)
+    check_identity(job, known.offsets)
     if known.progress.shape != shape_of(job):
         raise ConfigError(
             f"reconcile job {job.name}: it has captured nothing yet as it is configured now",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from shipper.fold import MOST, Folded, total
-from shipper.ledger import CountedUnshown, Done, Ledger, Recording, Tally, Total
+from shipper.ledger import Done, Ledger, Recording, Tally, Total
 from shipper.model import Cause, Group, Job, Key, Kind, Moment, Progress, Reason, Refusal, Span, Value, Window
 from shipper.naming import named
 from shipper.render import brief
@@ -19,25 +19,26 @@ def add(
     job: Job,
     window: Window | None,
     folded: Folded,
+    done: Done,
     *,
+    rows: Mapping[int, int],
     ledger: Ledger,
     moment: Moment,
-    done: Done,
-    closes: Span | None,
-    bucket: int | None = None,
+    closes: Span | None = None,
 ) -> Tally:
-    """Add a window to the totals, in one transaction; without a time column its rows are in one bucket."""
+    """Add a window to the totals, or rows that came late, in one transaction.
+
+    rows are how many there are by bucket, whatever the conditions, of those that can be shown.
+    """
     with ledger.recording(job.name, window) as recording:
         tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
-        if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
-            recording.mark(*place)
         found = _keyed(job, folded, recording, tally, moment.now)
         before = recording.take(found.keys())
         _put(job, recording, _totals(found, before, tally), moment)
+        _hold(job, rows, recording, moment.now)
         _close(job, recording, closes, moment.now)
-        unshown_in = CountedUnshown(window, tally.unshown) if window else None
         closed_until = closes.end if closes else None
-        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until, unshown_in=unshown_in))
+        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
     return tally
 
 
@@ -48,8 +49,10 @@ def replace(
     done: Done,
     *,
     window: Window | None,
+    rows: Mapping[int, int],
     ledger: Ledger,
     moment: Moment,
+    beside: Folded | None = None,
     closes: Span | None = None,
     is_asked: bool = False,
     cleared: Collection[Key] = (),
@@ -57,7 +60,8 @@ def replace(
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
 
     If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
-    cleared are places of which Graphite is known to hold something.
+    beside is what is added to slots outside of the span; rows are those of the span, as in `add`; cleared are places
+    of which Graphite is known to hold something.
     """
     with ledger.recording(job.name, window) as recording:
         if is_asked:
@@ -70,9 +74,13 @@ def replace(
         gone |= _cleared(job, cleared, recording, moment.now) - found.keys()
         totals |= dict.fromkeys(gone, 0)
         tally.totals = len(totals)
-        _put(job, recording, totals, moment, resends=is_asked)
         if not done.replaces:  # what cannot be shown was counted when it was captured
             tally.unshown = Counter(done.unshown)
+        if beside is not None:
+            added = _keyed(job, beside, recording, tally, moment.now)
+            totals |= _totals(added, recording.take(added.keys()), tally)
+        _put(job, recording, totals, moment, resends=is_asked)
+        _hold(job, rows, recording, moment.now, is_all=True)
         _close(job, recording, closes, moment.now)
         closed_until = closes.end if closes and not is_asked else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
@@ -83,17 +91,6 @@ def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int)
     """Return the places that are the job's own, and where it may put something."""
     own = recording.own({key.path for key in cleared}) if cleared else set()
     return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
-
-
-def amend(job: Job, present: Folded, window: Window, done: Done, *, ledger: Ledger, moment: Moment) -> Tally:
-    """Set what is counted as unshown in a window to what it is by now, in one transaction."""
-    with ledger.recording(job.name, None) as recording:
-        tally = Tally(present.unshown.copy())
-        _keyed(job, present, recording, tally, moment.now)
-        unshown_in = CountedUnshown(window, tally.unshown.copy())
-        tally.unshown.subtract(recording.unshown_in(window))
-        recording.write(done._replace(unshown=tally.unshown, unshown_in=unshown_in))
-    return tally
 
 
 def close(job: Job, progress: Progress, until: int, now: int) -> Span | None:
@@ -171,6 +168,17 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
         if recording.has_gone(slot, archive.step):
             return slot, archive.step
     return placed(job.archives, bucket, now)
+
+
+def _hold(job: Job, rows: Mapping[int, int], recording: Recording, now: int, *, is_all: bool = False) -> None:
+    """Remember how many rows there are in each slot: a recount that finds fewer is not done by itself."""
+    held = Counter[tuple[int, int]]()
+    for bucket, count in rows.items():
+        place = _open_place(job, bucket, recording, now)
+        if not isinstance(place, Cause):
+            held[place] += count
+    for (slot, step), count in held.items():
+        recording.hold(slot, step, count, is_all=is_all)
 
 
 def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> dict[Key, Value]:

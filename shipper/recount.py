@@ -1,57 +1,207 @@
-"""Core. The one repair: whole slots counted again from the source, and their totals replaced.
+"""Core. Whole slots counted again from the source, and their totals replaced.
 
-It is idempotent: two repairs of one row cannot double it.
+Strategy: a recount is for what changes instead of appearing: the first slot of a new job, another definition, rows that
+are completed later, and what an operator asks for. It reads ids at or below captured, and what it finds in its slots is
+counted from then on: in the same transaction these ids join those that are, so a row that appears later is added once.
+
+Nothing automatic ever lowers a total because rows are gone. So each slot keeps how many rows it was counted from,
+whatever the conditions, and one for which fewer are left stays as it is; that is told.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import Done, Ledger, outermost
-from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Row, Span, Window
-from shipper.record import amend, replace
-from shipper.retention import enclosing, floor, joined, placed
-from shipper.scan import Captured, Source, scan, walk_back
+from shipper.idset import Words, ids_of, joined_words, size_of
+from shipper.ledger import Done, LateIds, Ledger, Slot, outermost
+from shipper.model import ALWAYS, Cause, Ids, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.position import Position
+from shipper.record import replace as replace_totals
+from shipper.retention import ceil, placed
+from shipper.scan import Captured, Noticed, Source, each_window, scan, walk_back
+from shipper.seen import tally_of
+
+
+@dataclass(slots=True)
+class Again:
+    """What is counted again: by bucket and group, how many rows by bucket, and which ids were not counted before."""
+
+    folded: Folded = field(default_factory=Folded)
+    rows: Counter[int] = field(default_factory=Counter)
+    new: dict[int, int] = field(default_factory=dict)
 
 
 def recount(
     job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Moment
-) -> Iterator[Captured | None]:
+) -> Iterator[Captured | Noticed | None]:
     """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
     assert progress.recount_from is not None
+    captured, position = progress.captured, ledger.position(job.name)
     span = Span(_received(job, progress.recount_from, ledger, moment.now), ALWAYS.end)
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
-    low = walk_back(job, known[1] if known else progress.captured, span, source=source)
-    folded, places = Folded(), shown(job, now=moment.now, source_time=horizon.time)
-    for _, rows in scan(job, low, progress.captured, source=source, span=span):
-        fold(rows, places, job.kinds, into=folded)
-        yield None
-    done = Done({}, seen_from=low, is_recounted=True, shows={Cause.FUTURE: Span(span.start, places.end)})
-    yield Captured(None, 0, replace(job, span, folded, done, window=None, ledger=ledger, moment=moment))
+    low = walk_back(job, known[1] if known else captured, span, source=source)
 
+    # slots that rows are gone of, and all before them, stay as they are
+    left = yield from _lacking(job, span, low, captured, position, source=source, ledger=ledger)
+    if left is not None:
+        yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
+        span = Span(max(span.start, left.end), ALWAYS.end)
 
-def repair(
-    job: Job, window: Window, horizon: Observation, captured: int, *, source: Source, ledger: Ledger, moment: Moment
-) -> Iterator[Captured | None]:
-    """Count all slots again that a window's rows fall in, over the ids up to captured; yield None while reading."""
-    # what falls where now; what could not be shown was counted by the job's own windows, of which this is a part
-    around = ledger.unshown_window(job.name, window)
     places = shown(job, now=moment.now, source_time=horizon.time)
-    present = Folded()
-    for _, rows in scan(job, around.after, min(around.upto, captured), source=source):
-        fold(_timed(job, rows, floor(horizon.time, job.query.bucket)), places, job.kinds, into=present)
-        yield None
+    windows = [Window(low, captured)] if low < captured else []
+    again = yield from counted_again(job, windows, span, places, position, source=source)
+    done = Done(
+        position.with_ids(again.new),
+        seen_from=low,
+        since=None if left is None else span.start,
+        is_recounted=True,
+        shows={Cause.FUTURE: Span(span.start, places.end)},
+    )
+    how = {"rows": again.rows, "ledger": ledger, "moment": moment}
+    yield Captured(None, 0, replace_totals(job, span, again.folded, done, window=None, **how))
 
-    # those slots, or the larger ones that they may be merged into meanwhile
-    buckets = {bucket for _, bucket in present.cells}
-    if job.query.time is None:
-        buckets = {slot.slot for slot in ledger.slots(job.name, window=window)}
-    for span in _spans(job, buckets, ledger, moment.now):
-        if span.start >= places.start:  # else no archive may hold it any more when it is sent
-            yield from _replaced(job, span, window, captured, places, source=source, ledger=ledger, moment=moment)
 
-    tally = amend(job, present, around, Done({}, repaired=window), ledger=ledger, moment=moment)
-    yield Captured(None, 0, tally)
+def counted_again(
+    job: Job, windows: Iterable[Window], span: Span, places: Span, position: Position, *, source: Source
+) -> Generator[None, None, Again]:
+    """Count the rows of a span among the ids of windows; yield while reading."""
+    again, query = Again(), job.query
+
+    def read(window: Window) -> tuple[tuple[list[Row], Mapping[int | None, int], dict[int, int]], int]:
+        new: dict[int, int] = {}
+        with source.snapshot(query):
+            if position.has_gaps and window.upto > position.counted.floor:
+                new = _new_in(job, window, span, position, source)
+            rows = source.read(query, window, span)
+            tally = tally_of(query, rows) if query.is_whole else source.tally(query, window, span)
+        return (rows, tally, new), sum(tally.values())
+
+    for one in windows:
+        for _, (rows, tally, new) in each_window(job, one.after, one.upto, read, source=source):
+            fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
+            for bucket, count in _slot_rows(job, rows, tally):
+                if bucket in span and bucket in places:
+                    again.rows[bucket] += count
+            again.new = joined_words(again.new, new)
+            yield
+    return again
+
+
+def _new_in(job: Job, window: Window, span: Span, position: Position, source: Source) -> dict[int, int]:
+    """Find ids of rows in a span that are not counted yet."""
+    query = job.query
+    if query.sql is None:
+        return position.counted.missing(source.words(query, window, span))
+    new = position.counted.missing(source.words(query, window))  # only the statement knows which are in the span
+    of_span = (one for one in ids_of(new) if any(row.bucket is not None for row in _one(job, one, span, source)))
+    return {one // 64: new[one // 64] & 1 << one % 64 for one in of_span}
+
+
+def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
+    return source.read(job.query, Window(identity - 1, identity), span)
+
+
+def _slot_rows(job: Job, rows: list[Row], tally: Mapping[int | None, int]) -> list[tuple[int, int]]:
+    if job.query.sql is not None:
+        return [(row.bucket, row.rows) for row in rows if row.bucket is not None]
+    return [(bucket, count) for bucket, count in tally.items() if bucket is not None]
+
+
+class _Left(NamedTuple):
+    """What a recount leaves as it is: everything up to an end, of which so many slots lack rows."""
+
+    end: int
+    slots: int
+
+
+def _lacking(
+    job: Job, span: Span, low: int, captured: int, position: Position, *, source: Source, ledger: Ledger
+) -> Generator[None, None, _Left | None]:
+    """Look for slots that were counted from more rows than are left of them; None where there are none."""
+    slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.rows and slot.slot >= span.start]
+    if not slots or job.query.sql is not None:
+        return None
+    # in the finest grain: slots may have been counted in buckets of another length
+    fine = replace(job, query=replace(job.query.bare, bucket=job.archives[0].step))
+    starts = [slot.slot for slot in slots]
+    there = Counter[int]()
+    for after, upto in ((low, min(max(low, position.counted.floor), captured)), (position.counted.floor, captured)):
+        for bucket, count in (yield from _old_rows(fine, max(after, low), upto, position, source)).items():
+            there[bisect_right(starts, bucket) - 1] += count
+    lack = [number for number, slot in enumerate(slots) if there[number] < slot.rows]
+    if not lack:
+        return None
+    last = slots[lack[-1]]
+    end = starts[lack[-1] + 1] if lack[-1] + 1 < len(starts) else last.slot + last.step
+    return _Left(ceil(end, job.query.bucket), len(lack))
+
+
+def _old_rows(
+    fine: Job, after: int, upto: int, position: Position, source: Source
+) -> Generator[None, None, Counter[int]]:
+    """Count rows by bucket that are not new: whose ids are counted, or so old that nobody asks any more."""
+    found = Counter[int]()
+
+    def read(window: Window) -> tuple[Mapping[int | None, int], int]:
+        if upto <= position.counted.floor or not position.has_gaps:
+            tally: Mapping[int | None, int] = source.tally(fine.query, window)
+            return tally, sum(tally.values())
+        by = source.words_by(fine.query, window)
+        old = {bucket: size_of(words) - size_of(position.counted.missing(words)) for bucket, words in by.items()}
+        return old, sum(map(size_of, by.values()))
+
+    for _, tally in each_window(fine, after, upto, read, source=source):
+        found.update({bucket: count for bucket, count in tally.items() if bucket is not None})
+        yield
+    return found
+
+
+def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
+    """Read the rows of a job without a time column: each of its slots is a range of ids, without and with late ones."""
+    yield from rows_by_ids(job, ledger.slots(job.name, span=span), ledger.late_ids(job.name), span, source=source)
+
+
+def rows_by_ids(
+    job: Job, slots: Sequence[Slot], late: Sequence[LateIds], span: Span, *, source: Source
+) -> Iterator[list[Row]]:
+    """Read the rows of slots that begin in a span; ids that came late belong to the slot in which they were counted."""
+    elsewhere = sorted(one for each in late for one in ids_of(each.words))
+    for slot in outermost(slots):
+        if slot.slot not in span or slot.after >= slot.upto:
+            continue
+        after = slot.after
+        for one in [*(one for one in elsewhere if slot.after < one <= slot.upto), slot.upto + 1]:
+            for _, rows in scan(job, after, one - 1, source=source):
+                yield [row._replace(bucket=slot.slot) for row in rows]
+            after = one
+    for each in late:
+        if each.slot in span:
+            for part in rows_to_read(job, each.words):
+                yield [row._replace(bucket=each.slot) for row in source.read(job.query, part)]
+
+
+def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:
+    """Say how to read some ids: by name; or, by a statement of one's own, in runs without an id that is counted.
+
+    Without a position each by itself.
+    """
+    ids = ids_of(words)
+    if job.query.sql is None:
+        return [tuple(ids)] if ids else []
+    runs: list[Window | Ids] = []
+    first = None
+    for one, following in pairwise([*ids, None]):
+        assert one is not None
+        first = one if first is None else first
+        if following is None or position is None or position.counted.within(one, following - 1):
+            runs.append(Window(first - 1, one))
+            first = None
+    return runs
 
 
 def _received(job: Job, slot: int, ledger: Ledger, now: int) -> int:
@@ -59,45 +209,3 @@ def _received(job: Job, slot: int, ledger: Ledger, now: int) -> int:
     place = placed(job.archives, slot, now)
     there = [one.slot for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
     return min([slot, *there, *([place[0]] if place else [])])
-
-
-def _replaced(
-    job: Job, span: Span, window: Window, captured: int, places: Span, *, source: Source, ledger: Ledger, moment: Moment
-) -> Iterator[Captured | None]:
-    """Count the slots of one span again."""
-    folded, low = Folded(), None
-    if job.query.time is None:
-        for rows in rows_of_slots(job, span, source=source, ledger=ledger):
-            fold(rows, places, job.kinds, into=folded)
-            yield None
-    else:
-        known = ledger.lowest(job.name, span)
-        low = min(window.after, known[1]) if known else window.after
-        for _, rows in scan(job, low, captured, source=source, span=span):
-            fold((row for row in rows if row.bucket is not None), places, job.kinds, into=folded)
-            yield None
-    done = Done({}, seen_from=low, shows={Cause.FUTURE: Span(span.start, min(span.end, places.end))})
-    tally = replace(job, span, folded, done, window=None, ledger=ledger, moment=moment)
-    yield Captured(None, 0, tally, is_rest=False)  # the repair is noted as done with its last step
-
-
-def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    """Read the rows of a job without a time column: each of its slots is a range of ids."""
-    for slot in outermost(ledger.slots(job.name, span=span)):
-        for _, rows in scan(job, slot.after, slot.upto, source=source):
-            yield _timed(job, rows, slot.slot)
-
-
-def _spans(job: Job, buckets: Iterable[int], ledger: Ledger, now: int) -> list[Span]:
-    """Return the spans to be counted again, those that adjoin as one."""
-    spans = []
-    for bucket in buckets:
-        span = enclosing(job.archives, bucket, now)
-        for slot in ledger.slots(job.name, span=Span(bucket, bucket + 1)):
-            span = Span(min(span.start, slot.slot), max(span.end, slot.slot + slot.step))
-        spans.append(span)
-    return joined(spans)
-
-
-def _timed(job: Job, rows: list[Row], bucket: int) -> list[Row]:
-    return rows if job.query.time is not None else [row._replace(bucket=bucket) for row in rows]

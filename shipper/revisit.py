@@ -1,96 +1,147 @@
 """Core. Rows that are completed later: inserted at the start of something, their time set at its end.
 
-Strategy: the time is the guide, and ids only make the SQL faster. Each cycle recounts every bucket since `revisit`
-before the last cycle that succeeded, over all ids above `low`: everything up to that is complete, or given up.
+Strategy: a row without its time is a gap like any other, and counted when it is completed, wherever its time lies. Rows
+that are complete may still change: each look recounts every bucket since `revisit` before the last one that succeeded.
+So a row that is completed within that span is only replaced, and one outside is only added, never both.
+
+Ids make the SQL faster: `low` is the id below all rows that may still be in the span or be completed. Rows without a
+time that it passes when they are older than `max_age` are `never_completed`.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from shipper.fold import Folded, fold, shown
-from shipper.ledger import CountedUnshown, Done, Ledger
-from shipper.model import ALWAYS, Cause, Job, Moment, Observation, Progress, Reason, Span, Window
+from shipper.idset import Words, clipped, ids_of, joined_words, size_of
+from shipper.ledger import Done, Ledger
+from shipper.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
+from shipper.position import Position
 from shipper.record import replace
 from shipper.retention import floor, placed
-from shipper.scan import Captured, Source, scan
+from shipper.scan import Captured, each_window, walk_back
 from shipper.seen import Seen
-from shipper.window import next_window
 
 _OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
 
 
+@dataclass(slots=True)
+class _Cycle:
+    """What a look finds: rows of the span, rows before it that are new, and which ids they have."""
+
+    span: Folded = field(default_factory=Folded)
+    before: Folded = field(default_factory=Folded)
+    rows: Counter[int] = field(default_factory=Counter)
+    """How many rows the span has by bucket, whatever the conditions."""
+    in_span: Words = field(default_factory=dict)
+    new_before: Words = field(default_factory=dict)
+    open: Words = field(default_factory=dict)
+    """Ids of rows that may still be completed."""
+
+
 def revisit(
-    job: Job,
-    horizon: Observation,
-    progress: Progress,
-    *,
-    seen: Seen,
-    ledger: Ledger,
-    moment: Moment,
-    closes: Span | None,
+    job: Job, progress: Progress, *, seen: Seen, ledger: Ledger, moment: Moment, closes: Span | None
 ) -> Iterator[Captured | None]:
-    """Recount the buckets that may have changed; yield None while reading."""
-    assert job.revisit is not None
-    source = seen.source
-    since = progress.recount_from
-    if since is None:
-        bucket = max(0, floor(progress.complete_until - job.revisit, job.query.bucket))
-        place = placed(job.archives, bucket, moment.now)
-        since = place[0] if place else bucket
-    span = Span(since, ALWAYS.end)
+    """Recount the buckets that may have changed, and add what was completed before them; yield None while reading."""
+    horizon, captured = seen.horizon, progress.captured
+    before, late = ledger.position(job.name), max(job.late, job.max_age)
+    position = before.at_look(horizon, every=job.every, late=late)
+    span, places = Span(_since(job, progress, moment), ALWAYS.end), shown(job, now=moment.now, source_time=horizon.time)
 
-    # how far the rows are complete, or were waited for long enough
-    given_up = ledger.horizon_at(job.name, horizon.time - job.max_age)
-    awaited = Span(since, horizon.time + job.max_age)
-    low = _low(job, horizon.id, progress, awaited, given_up=given_up, source=source)
+    # all rows above low; that is lower where a row has appeared below
+    low = progress.low
+    if progress.recount_from is not None:
+        low = min(low, walk_back(job, captured, span, source=seen.source))
+    appeared = _appeared(job, position, before, low, late, seen)
+    low = min([low, *(one - 1 for one in ids_of(appeared)[:1])])
+    cycle = _Cycle()
+    yield from _read(job, Window(low, horizon.id) if low < horizon.id else None, span, places, position, seen, cycle)
 
-    # rows that it passes without a usable time are never completed; all others are counted
-    never, folded = 0, Folded()
-    places = shown(job, now=moment.now, source_time=horizon.time)
-    for after, upto in ((progress.low, low), (low, horizon.id)):
-        for _, rows in scan(job, after, upto, source=source, span=span):
-            fold(rows, places, job.kinds, into=folded)
-            yield None
-        passed = folded.unshown.pop(Reason(Cause.NO_TIME), 0)
-        if upto == low:
-            future = [reason for reason in folded.unshown if reason.cause is Cause.FUTURE]
-            never = passed + sum(folded.unshown.pop(reason) for reason in future)
-    folded.unshown[Reason(Cause.NEVER_COMPLETED)] = never
-
-    # rows that came with a time from before the span
-    if progress.recount_from is None:
-        before = Span(ALWAYS.start, since)
-        for _, rows in scan(job, progress.captured, horizon.id, source=source, span=before):
-            for row in rows:
-                if row.bucket is not None:
-                    folded.unshown[Reason(Cause.TOO_LATE, row.bucket)] += row.rows
-            yield None
-
-    window = Window(progress.captured, horizon.id) if horizon.id > progress.captured else None
-    late = Counter({reason: rows for reason, rows in folded.unshown.items() if reason.cause is Cause.TOO_LATE})
+    # rows that are not complete are waited for until low has passed them, when they are old
+    oldest = position.id_at(job.max_age)
+    young = [one for one in ids_of(cycle.open) if one > oldest][:1]
+    passed = min([horizon.id + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
+    never = position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
+    decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)
+    window = Window(captured, horizon.id) if horizon.id > captured else None
+    position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = Done(
-        folded.unshown,
+        position.asked(late, most=passed),
+        _unshown(cycle, size_of(never)),
         horizon.time,
-        low=low,
-        seen_from=progress.low,
+        low=passed,
+        seen_from=low,
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
         fingerprint=seen.fingerprint(job, horizon.id),
-        unshown_in=CountedUnshown(window, late) if window and late else None,
+        late_rows=size_of(appeared),
     )
-    rows_found = folded.rows
-    tally = replace(job, span, folded, done, window=window, ledger=ledger, moment=moment, closes=closes)
-    yield Captured(window, rows_found, tally, is_rest=False)  # it is one step, and leaves nothing
+    how = {"rows": cycle.rows, "ledger": ledger, "moment": moment, "beside": cycle.before, "closes": closes}
+    tally = replace(job, span, cycle.span, done, window=window, **how)
+    # it is one step, and leaves nothing
+    yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False)
 
 
-def _low(job: Job, upto: int, progress: Progress, span: Span, *, given_up: int, source: Source) -> int:
-    """Return the id up to which no row can be completed within the span any more."""
-    after, first = progress.low, None
-    while after < upto:
-        window = next_window(after, upto, chunk=job.chunk, first=first)
-        found = source.first_in(job.query, window, span, open_above=given_up)
-        if found is not None:
-            return found - 1
-        after = window.upto
-        first = source.first_id(job.query, after, upto) if after < upto else None
-    return after
+def _since(job: Job, progress: Progress, moment: Moment) -> int:
+    """Return where the span begins that is counted again."""
+    assert job.revisit is not None
+    if progress.recount_from is not None:
+        return progress.recount_from
+    bucket = max(0, floor(progress.complete_until - job.revisit, job.query.bucket))
+    place = placed(job.archives, bucket, moment.now)
+    return place[0] if place else bucket
+
+
+def _appeared(job: Job, position: Position, before: Position, low: int, late: int, seen: Seen) -> Words:
+    """Ask for the gaps that are due below low; those above are looked at anyway."""
+    source, there = seen.source, dict[int, int]()
+    asks = position.asks(before, late, most=low)
+    if not asks:
+        return there
+    with source.snapshot(job.query, since=seen.horizon.clock):
+        for ranges, ids in asks:
+            for after, upto in ranges:
+                there = joined_words(there, source.words(job.query, Window(after, upto)))
+            there = joined_words(there, source.words(job.query, tuple(ids)) if ids else {})
+    return position.counted.missing(there)
+
+
+def _read(
+    job: Job, window: Window | None, span: Span, places: Span, position: Position, seen: Seen, cycle: _Cycle
+) -> Iterator[None]:
+    """Read all rows above low."""
+    query, source, known = job.query, seen.source, position.counted
+
+    def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
+        with source.snapshot(query, since=seen.horizon.clock):
+            by = dict(source.words_by(query, part))
+            new: Words = {}
+            for bucket in [one for one in by if one is not None and one < span.start]:
+                new = joined_words(new, known.missing(by.pop(bucket)))
+            rows = source.read(query, part, span)
+            rows_before = source.read(query, tuple(ids_of(new))) if new else []
+        return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
+
+    if window is None:
+        return
+    for _, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
+        fold(rows, places, job.kinds, into=cycle.span)
+        fold(rows_before, places, job.kinds, into=cycle.before)
+        cycle.new_before = joined_words(cycle.new_before, new)
+        for bucket, words in by.items():
+            if bucket is None or bucket >= places.end:
+                cycle.open = joined_words(cycle.open, words)
+            else:
+                cycle.in_span = joined_words(cycle.in_span, words)
+                cycle.rows[bucket] += size_of(words)
+        yield
+
+
+def _unshown(cycle: _Cycle, never: int) -> Counter[Reason]:
+    """Return what cannot be shown: of the span all of it, of rows before it what is new."""
+    unshown = cycle.span.unshown.copy()
+    unshown.pop(Reason(Cause.NO_TIME), None)
+    unshown[Reason(Cause.NEVER_COMPLETED)] = never
+    for reason, rows in cycle.before.unshown.items():
+        unshown[Reason(Cause.TOO_LATE, reason.bucket)] += rows
+    return unshown

@@ -1,50 +1,72 @@
 """Core. Reading a table by ids: forwards over windows that tile, backwards to where a time began."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeVar
 
+from shipper.errors import Overflow
 from shipper.ledger import Tally
-from shipper.model import ALWAYS, Checksum, Evidence, Fingerprint, Job, Query, Row, Span, Window
-from shipper.window import next_window
+from shipper.model import ALWAYS, Fingerprint, Ids, Job, Query, Row, Span, Window
+
+SPARSE = 8  # a window that lacks seven ids in eight: the next one is measured in rows
+
+Found = TypeVar("Found")
 
 
 class Source(Protocol):
     """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
 
+    def snapshot(self, query: Query, *, since: float = ...) -> AbstractContextManager[None]:
+        """Let all calls of this thread within see the table as it is at one moment, which is after since.
+
+        That is a reading of the monotonic clock. Nothing is sent within, and it lasts a moment only.
+        """
+
+    def is_unique(self, query: Query) -> bool:
+        """Say whether the catalogue proves that no two rows have the same id."""
+
+    def uncountable(self, query: Query) -> int:
+        """Return how many rows have an id that is NULL or below 1, so that no window holds them."""
+
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Return the smallest id in (after, upto] that the table holds, upto if it holds none."""
+
+    def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
+        """Return the id of the row in a window that is the so-many-th; backward from its end. None with fewer rows."""
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Return the largest id up to one that the table holds, and that row's time; 0 when it holds none."""
 
-    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+    def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Return the smallest id of a row in the window with a bucket in the span, whatever the conditions.
 
-        With open_above also of a row above that id which has no time yet. None when there is none.
+        None when there is none.
         """
 
     def times(self, query: Query, window: Window) -> Span | None:
         """Return a span that all times of the window's rows are in, whatever the conditions; None without any."""
 
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Count the window's rows whose bucket is in the span, or that have no time, by bucket and group.
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
+        """Count rows whose bucket is in the span, or that have no time, by bucket and group; of a statement a window.
 
         Raises:
             SourceUnavailable: no answer, or not in time.
-            QueryRefused: the database will not run it.
+            QueryRefused: the database will not run it; Overflow: it may count fewer rows.
         """
 
-    def count(self, query: Query, window: Window) -> int:
-        """Return how many rows the window has, whatever the conditions."""
+    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
+        """Return how many rows there are by bucket, whatever the conditions; of a statement without their buckets."""
 
-    def unguarded(self, query: Query) -> str | None:
-        """Return why rows of this table that are in flight cannot be seen, None where they can."""
+    def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> Mapping[int, int]:
+        """Return which ids are there, as words; only those of rows with a bucket in the span, where there is one.
 
-    def evidence(self, query: Query, window: Window) -> Evidence:
-        """Return a checksum of the window's ids, and the rows in flight."""
+        Raises:
+            QueryRefused: two rows have the same id.
+        """
 
-    def checksum(self, query: Query, window: Window) -> Checksum:
-        """Return a checksum of the window's ids, whatever the conditions."""
+    def words_by(self, query: Query, rows: Window | Ids) -> Mapping[int | None, Mapping[int, int]]:
+        """Return which ids are there, as words, by bucket; those of rows without a time under None."""
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Return by what the table is known again: its server, and the newest rows up to an id."""
@@ -68,19 +90,63 @@ class Captured(NamedTuple):
     """May the capture end here? What follows does not begin again what came before."""
 
 
+def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
+    """Yield windows that tile (after, upto], of at most `chunk` ids, or rows where most ids are missing.
+
+    It is told which part of each was read, and how many rows that had.
+    """
+    size, is_sparse = job.chunk, False
+    while after < upto:
+        end = min(after + size, upto)
+        if is_sparse and end < upto:  # purged rows, or a jump of the ids by 10^12; and ids that are no sequence
+            end = source.nth_id(job.query, Window(after, upto), size) or upto
+        told = yield Window(after, end)
+        assert told is not None
+        part, rows = told
+        after, is_sparse = part.upto, rows * SPARSE < part.upto - part.after
+
+
+def each_window(
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Found, int]], *, source: Source
+) -> Iterator[tuple[Window, Found]]:
+    """Read all of (after, upto] in order, window by window; read returns how many rows there were, too."""
+    planned = windows(job, after, upto, source=source)
+    window = next(planned, None)
+    while window is not None:
+        part, (found, rows) = shrinking(window, read)
+        yield part, found
+        try:
+            window = planned.send((part, rows))
+        except StopIteration:
+            return
+
+
+def shrinking(window: Window, read: Callable[[Window], Found]) -> tuple[Window, Found]:
+    """Read a window, or as much of its beginning as has sums that fit; return which part that was.
+
+    Raises:
+        Overflow: the sum of one row alone does not.
+    """
+    while True:
+        try:
+            return window, read(window)
+        except Overflow:
+            if window.upto - window.after == 1:  # an expression of the job's own
+                raise
+            window = Window(window.after, (window.after + window.upto) // 2)
+
+
 def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
     """Read all windows of (after, upto] in order."""
-    first = None
-    while after < upto:
-        window = next_window(after, upto, chunk=job.chunk, first=first)
+
+    def read(window: Window) -> tuple[list[Row], int]:
         rows = source.read(job.query, window, span)
-        yield window, rows
-        after = window.upto
-        # behind an empty window there may be a hole: purged rows, or a jump of the ids by 10^12
-        first = None if rows or after == upto else source.first_id(job.query, after, upto)
+        return rows, sum(row.rows for row in rows)
+
+    yield from each_window(job, after, upto, read, source=source)
 
 
-def walk_back(job: Job, upto: int, span: Span, *, source: Source, open_above: int | None = None) -> int:
+def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
     """Return an id at or below upto above which the rows of a span are.
 
     Ids and times grow together by and large: the first chunk without such a row ends the search.
@@ -88,7 +154,7 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source, open_above: in
     low = upto
     while (newest := source.newest(job.query, upto)[0]) > 0:
         window = Window(max(0, newest - job.chunk), newest)
-        found = source.first_in(job.query, window, span, open_above=open_above)
+        found = source.first_in(job.query, window, span)
         if found is None:
             break
         low, upto = found - 1, window.after

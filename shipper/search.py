@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from shipper.model import ALWAYS, Job, Span, Window
-from shipper.scan import Source
-from shipper.window import next_window
+from shipper.scan import Source, each_window
 
 FEW = 8
 """By so many first rows it is known from when on the table has all."""
@@ -28,13 +27,13 @@ class Chunk(NamedTuple):
 
 def chunks(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Chunk | None]:
     """Yield the chunks of (after, upto] with rows that have a time, in order; None for one without."""
-    first = None
-    while after < upto:
-        window = next_window(after, upto, chunk=job.chunk, first=first)
+
+    def read(window: Window) -> tuple[Span | None, int]:
         times = source.times(job.query, window)
+        return times, 0 if times is None else job.chunk
+
+    for window, times in each_window(job, after, upto, read, source=source):
         yield Chunk(window, times) if times is not None else None
-        after = window.upto
-        first = source.first_id(job.query, after, upto) if times is None and after < upto else None
 
 
 def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:

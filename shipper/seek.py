@@ -10,11 +10,9 @@ from typing import NamedTuple
 from shipper.errors import ShipperError
 from shipper.model import ALWAYS, Job, Observation, Progress, Span, Window
 from shipper.retention import floor, placed
-from shipper.scan import Source
+from shipper.scan import Source, each_window
 from shipper.search import time_at
-from shipper.window import next_window
 
-IN_FLIGHT_IDS = 1_000_000  # are looked at for rows in flight
 _BACK = "What was counted stays: `--back DURATION` and `shipper backfill` count it again."
 
 
@@ -46,7 +44,6 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
         )
     if upto <= progress.captured:
         raise ShipperError(f"move job {job.name}: rows up to {progress.captured} are counted already", hint=_BACK)
-    _refuse_in_flight(job, progress.captured, upto, source)
     if job.query.time is None:
         return _timeless(job, upto, horizon)
     begins = time_at(job, upto, source=source)
@@ -71,19 +68,16 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
     if job.revisit is not None:  # the time is its guide: it looks at no row of before
         return target
     span = Span(time if target.slot is None else target.slot, ALWAYS.end)
-    upto = _before(job, span, progress.captured, horizon.id, source)
-    _refuse_in_flight(job, progress.captured, upto, source)
-    return target._replace(captured=upto)
+    return target._replace(captured=_before(job, span, progress.captured, horizon.id, source))
 
 
-def by_end(job: Job, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
+def by_end(job: Job, progress: Progress, horizon: Observation, *, now: int) -> Target:
     """Go on with what comes from now on; rows in flight come from now on, too."""
     if job.query.time is not None and job.revisit is not None:
         return _timed(job, progress.captured, horizon.time, now)
-    upto = min(_in_flight(job, progress.captured, horizon.id, source), default=horizon.id + 1) - 1
     if job.query.time is None:
-        return _timeless(job, upto, horizon)
-    return _timed(job, upto, horizon.time, now)
+        return _timeless(job, horizon.id, horizon)
+    return _timed(job, horizon.id, horizon.time, now)
 
 
 def _timeless(job: Job, upto: int, horizon: Observation) -> Target:
@@ -95,31 +89,13 @@ def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
     return Target(upto, place and place[0], 0)
 
 
-def _in_flight(job: Job, after: int, upto: int, source: Source) -> tuple[int, ...]:
-    """Return the ids of rows in flight among the newest that would be passed; older ones are hardly ever."""
-    after = max(after, upto - IN_FLIGHT_IDS)
-    if after >= upto or source.unguarded(job.query) is not None:
-        return ()
-    return source.evidence(job.query, Window(after, upto)).in_flight
-
-
-def _refuse_in_flight(job: Job, after: int, upto: int, source: Source) -> None:
-    """Refuse to pass a row that may yet appear in a slot that is to be whole."""
-    if found := _in_flight(job, after, upto, source):
-        raise ShipperError(
-            f"move job {job.name}: row {min(found)} is inserted and not committed",
-            hint="Try again when its transaction has ended, or give an id below it.",
-        )
-
-
 def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:
     """Return the id below the first row of a span; upto where there is none."""
-    first = None
-    while after < upto:
-        window = next_window(after, upto, chunk=job.chunk, first=first)
+    def read(window: Window) -> tuple[int | None, int]:
         found = source.first_in(job.query, window, span)
+        return found, 0 if found is None else 1
+
+    for _, found in each_window(job, after, upto, read, source=source):
         if found is not None:
             return found - 1
-        after = window.upto
-        first = source.first_id(job.query, after, upto) if after < upto else None
     return upto

@@ -1,55 +1,60 @@
-"""Core. What the jobs of a table that are captured together see of it: what all would ask is asked once.
+"""Core. What a look at a table finds: rows, and exactly which ids they have.
 
-Strategy: evidence must be older than the rows that are read with it, and may be older by any time; so what one job has
-seen before it read a window is good for the others, too. A window in which every id has its row needs none at all, and
-that is known from its counts alone.
+Strategy: a window in which every id has its row is known from its own count, if ids are unique: nothing can appear in
+it any more, so neither a snapshot nor a list of ids is needed. Anywhere else the ids and the counts come from one
+snapshot, so that the set of counted ids and the totals can never disagree. What the jobs of a table would all ask is
+asked once: within a snapshot by the source, of a window without gaps here.
 """
 
-from shipper.model import Evidence, Fingerprint, Job, Query, Row, Window
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from shipper.errors import QueryRefused
+from shipper.idset import Words, size_of
+from shipper.model import COUNT, Fingerprint, Job, Observation, Query, Row, Window
 from shipper.scan import Source, fingerprint_of
 
 
-class Seen:
-    """One look at one table, up to one horizon."""
+class Found(NamedTuple):
+    """What a window holds."""
 
-    def __init__(self, source: Source, *, has_gaps: bool = False) -> None:
+    rows: list[Row]
+    tally: Mapping[int | None, int]
+    """How many rows it has by bucket, whatever the conditions."""
+    words: Words | None
+    """Which ids are there; None for all of them."""
+
+
+class Seen:
+    """One look at one table, up to one horizon; shared by the jobs that are due with it."""
+
+    def __init__(self, source: Source, horizon: Observation, *, has_gaps: bool = False) -> None:
         """has_gaps says whether ids were missing in the newest window of the look before."""
-        self.has_gaps = has_gaps
-        self.is_rechecked = False
-        """Were the recorded windows looked at?"""
         self.source = source
-        self._complete: Window | None = None
-        self._evidence: dict[Window, Evidence] = {}
+        self.horizon = horizon
+        self.has_gaps = has_gaps
+        self._tallies: dict[tuple[Window, Query], Mapping[int | None, int]] = {}
         self._fingerprints: dict[tuple[int, str | None, bool], Fingerprint] = {}
 
-    def read(self, query: Query, window: Window, begins: int, *, passes: bool = False) -> tuple[list[Row], Evidence]:
-        """Read all rows of a window, and return what its ids were before that: a checksum of those above begins.
-
-        When rows are in flight nothing is read, unless they are to be passed.
-        """
-        source, is_recorded = self.source, begins >= window.upto
-        if self._is_complete(window) or (is_recorded and source.unguarded(query) is not None):
-            return source.read(query, window), Evidence(None)
-
-        # mostly every id has its row, and counting them says so: nothing is in flight, nothing can come late
-        if not self.has_gaps:
-            rows = source.read(query, window) if query.is_whole else None
-            found = source.count(query, window) if rows is None else sum(row.rows for row in rows)
-            if found == window.upto - window.after:
-                self._complete = window
-                return source.read(query, window) if rows is None else rows, Evidence(None)
+    def read(self, query: Query, window: Window) -> Found:
+        """Count all rows of a window above captured."""
+        if not self.has_gaps and self.source.is_unique(query):
+            found = self._without_gaps(query, window)
+            if found is not None:
+                return found
             self.has_gaps = True
 
-        # from here on more is asked first, until no id is missing any more
-        evidence = self._seen_before(query, window)
-        if evidence.checksum is None:
+        # from here on ids are asked for, too, until none is missing any more
+        with self.source.snapshot(query, since=self.horizon.clock):
+            words = self.source.words(query, window)
+            rows = self.source.read(query, window)
+            tally = tally_of(query, rows) if query.is_whole else self.source.tally(query, window)
+        check_ids(query, window, words, tally)
+        if size_of(words) == window.upto - window.after:
             self.has_gaps = False
-        elif evidence.in_flight and not passes:
-            return [], evidence
-        elif begins > window.after:
-            checksum = None if is_recorded else source.checksum(query, Window(begins, window.upto))
-            evidence = evidence._replace(checksum=checksum)
-        return source.read(query, window), evidence
+        return Found(rows, tally, words)
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return by what the table is known again up to an id: see shipper.scan.fingerprint_of."""
@@ -58,11 +63,43 @@ class Seen:
             self._fingerprints[key] = fingerprint_of(job, self.source, upto)
         return self._fingerprints[key]
 
-    def _is_complete(self, window: Window) -> bool:
-        known = self._complete
-        return known is not None and known.after <= window.after and window.upto <= known.upto
+    def _without_gaps(self, query: Query, window: Window) -> Found | None:
+        """Count a window without a snapshot; None if an id is missing."""
+        if query.is_whole:
+            rows = self.source.read(query, window)
+            tally = tally_of(query, rows)
+        else:
+            tally = self._tally(query, window)
+            if tally.total() < window.upto - window.after:
+                return None
+            rows = self.source.read(query, window)
+        return Found(rows, tally, None) if tally.total() == window.upto - window.after else None
 
-    def _seen_before(self, query: Query, window: Window) -> Evidence:
-        if window not in self._evidence:
-            self._evidence[window] = self.source.evidence(query, window)
-        return self._evidence[window]
+    def _tally(self, query: Query, window: Window) -> Counter[int | None]:
+        """Count rows before the conditions, for all jobs with the same buckets."""
+        key = (window, replace(query.ids_only, time=None if query.sql else query.time, measures=(COUNT,)))
+        if key not in self._tallies:
+            self._tallies[key] = self.source.tally(query, window)
+        return Counter(self._tallies[key])
+
+
+def tally_of(query: Query, rows: list[Row]) -> Counter[int | None]:
+    """Return how many rows there are by bucket, of a query without conditions."""
+    assert query.sql is None
+    tally = Counter[int | None]()
+    for row in rows:
+        tally[row.bucket] += row.rows
+    return tally
+
+
+def check_ids(query: Query, window: Window, words: Words, tally: Counter[int | None]) -> None:
+    """Refuse to go on where rows and ids, of one snapshot, are not as many.
+
+    Raises:
+        QueryRefused: two rows have one id, or the table's engine knows no snapshots and rows were written meanwhile.
+    """
+    if tally.total() != size_of(words):
+        raise QueryRefused(
+            f"read {query.table} {window}: {tally.total()} rows have {size_of(words)} ids",
+            hint=f"No two rows may have the same {query.id}; and its engine must have transactions (InnoDB).",
+        )

@@ -141,7 +141,7 @@ def job_report(
 
 
 def _standing(report: JobReport, standing: Standing) -> JobReport:
-    position = standing.position
+    position = standing.offsets
     return replace(
         report,
         watermark=position.watermark,
@@ -157,7 +157,7 @@ def _standing(report: JobReport, standing: Standing) -> JobReport:
 
 def gone(standing: Mapping[str, Standing], jobs: Mapping[str, Job]) -> list[JobReport]:
     """Return the jobs that left the configuration: they are delivered to the end all the same."""
-    left = [(name, standing[name].position) for name in sorted(standing.keys() - jobs.keys())]
+    left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
     made = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
     return [_standing(report, standing[report.job]) for report in made]
 

@@ -18,7 +18,7 @@ from shipper.capture_log import tell_noticed, tell_steps
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, SourceUnavailable
 from shipper.journal import Trouble, logger
-from shipper.model import Care, Job, Moment, Observation, Position
+from shipper.model import Care, Job, Moment, Observation, Offsets
 from shipper.scan import Captured, Noticed
 from shipper.seen import Seen
 from shipper.source import Source
@@ -100,7 +100,7 @@ class Worker:
         self._waiting = Trouble("job.overdue", "job.resumed", {"job": job.name})
         self._is_prepared = False
         self._moved = 0.0
-        check_identity(job, state.position(job.name))
+        check_identity(job, state.offsets(job.name))
 
     def __str__(self) -> str:
         return f"job {self.job.name}"
@@ -269,7 +269,7 @@ def period(job: Job) -> float:
     return CRON_SECONDS if job.every is None else job.every
 
 
-def check_identity(job: Job, position: Position | None) -> None:
+def check_identity(job: Job, position: Offsets | None) -> None:
     """Refuse to go on with the ids of another table.
 
     Raises:

@@ -319,7 +319,7 @@ class Shipping(RuleBasedStateMachine):
         Mutants: commit before deliver; commit captured as it stands instead of as noted; forget `remaining`.
         """
         for wanted in (EVENTS, TICKS):
-            position = self.state.position(wanted.name)
+            position = self.state.offsets(wanted.name)
             if position is None:
                 continue
             assert position.watermark <= position.captured <= self.largest
@@ -384,7 +384,7 @@ class Shipping(RuleBasedStateMachine):
         self.carbon.kill()  # proven means: written, so a kill changes nothing
         self.graphite_holds_only_totals()
         for wanted in (EVENTS, TICKS):
-            position = self.state.position(wanted.name)
+            position = self.state.offsets(wanted.name)
             assert position is not None
             assert position.watermark == position.captured == self.largest
             counted = [*self.source.rows, *self.gone[wanted.name]]

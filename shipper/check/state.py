@@ -49,5 +49,5 @@ def looks_at_state(config: Config) -> Iterator[Finding]:
 
 
 def _identity(job: Job, standing: Standing) -> Iterator[Finding]:
-    check_identity(job, standing.position)
+    check_identity(job, standing.offsets)
     yield from ()

@@ -107,7 +107,7 @@ class Work:
 
     def _look(self, worker: Worker, progress: Progress) -> list[Chunk]:
         """See between which times the rows of each chunk are, up to captured; what cannot change is looked at once."""
-        job, late_rows = worker.job, self._state.late_rows(worker.job)
+        job, late_rows = worker.job, self._state.late_rows(worker.job.name)
         if job.query.time is None:
             return []
         if late_rows != self._late_rows:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shipper.errors import ShipperError, StateBusy
-from shipper.model import Care, Moment, Observation, Progress
+from shipper.model import Moment, Observation, Progress
 from shipper.pipeline import Pipeline
 from shipper.reset import check
 from shipper.seen import Seen
@@ -45,7 +45,7 @@ class Standpoint(NamedTuple):
     worker: Worker
     progress: Progress
     horizon: Observation
-    """An observation of now: it has not settled."""
+    """An observation of now."""
     moment: Moment
 
 
@@ -79,7 +79,7 @@ def standpoint(doing: Doing, worker: Worker) -> Standpoint:
     horizon = worker.source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
-    ledger, seen = pipeline.state, Seen(worker.source)
-    for _ in check(job, horizon, progress, seen=seen, ledger=ledger, care=Care(reset="hold")):
+    position, seen = pipeline.state.position(job.name), Seen(worker.source, horizon)
+    for _ in check(job, progress, position, seen=seen, ledger=pipeline.state):
         pass  # what is not held against the table the next capture tells
     return Standpoint(worker, progress, horizon, worker.moment)

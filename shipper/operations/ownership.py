@@ -49,7 +49,7 @@ def plan_rename(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
             f"rename {before}: it is in the configuration", hint="Give it its new name there first, and reload."
         )
     if name in config.jobs:
-        check_identity(config.jobs[name], standing.position)
+        check_identity(config.jobs[name], standing.offsets)
     lost = _standings(doing).get(name)
     facts = {"before": before, "job": name} | _facts(standing)
     facts |= {"is_configured": name in config.jobs, "dropped": _facts(lost) if lost else None}
@@ -83,7 +83,7 @@ def _standing(doing: Doing, name: str) -> Standing:
 
 
 def _facts(standing: Standing) -> dict[str, Any]:
-    where = standing.position
+    where = standing.offsets
     return {
         "source": where.source,
         "table": where.table,

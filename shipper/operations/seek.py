@@ -8,6 +8,7 @@ from shipper.journal import logger
 from shipper.model import Job
 from shipper.operations.doing import Doing, Plan, Standpoint, standpoint
 from shipper.seek import Target, by_end, by_id, by_time
+from shipper.start import passed
 
 
 def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
@@ -20,8 +21,6 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     with doing.locked(name) as worker:
         stands = standpoint(doing, worker)
         progress = stands.progress
-        # then what has an id by now has its row, or is in flight for long
-        doing.pause(doing.pipeline.config.sources[worker.job.source].settle + worker.source.lag())
         target = _target(worker.job, arguments, stands)
         if target.captured == progress.captured and worker.job.revisit is None:
             raise ShipperError(f"move job {name}: there is nothing to pass, all rows of before are counted")
@@ -50,7 +49,8 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
             raise ShipperError(f"move job {name}: it has come to {progress.captured} by itself meanwhile")
-        doing.pipeline.state.seek(name, target)
+        position = passed(worker.job, target.captured, source=worker.source)
+        doing.pipeline.state.seek(name, target, position)
         worker.moved()
     logger().warning("job.moved", job=name, before=progress.captured, captured=target.captured)
     return {"job": name, "before": progress.captured, "captured": target.captured}
@@ -62,4 +62,4 @@ def _target(job: Job, arguments: Mapping[str, Any], stands: Standpoint) -> Targe
         return by_id(job, arguments["id"], progress, horizon, source=worker.source, now=moment.now)
     if "time" in arguments:
         return by_time(job, arguments["time"], progress, horizon, source=worker.source, now=moment.now)
-    return by_end(job, progress, horizon, source=worker.source, now=moment.now)
+    return by_end(job, progress, horizon, now=moment.now)

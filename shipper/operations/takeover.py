@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shipper.capture import begun
 from shipper.errors import ConfigError, ShipperError
 from shipper.journal import logger
 from shipper.model import MAX_ID, Job
 from shipper.operations.doing import Doing, Plan
+from shipper.start import begun
 
 _ROWS = "SELECT scriptname, index_table, index_column, index_value FROM persist ORDER BY scriptname"
 
@@ -92,8 +92,8 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             if doing.pipeline.state.progress(name) is not None:
                 raise ShipperError(f"import {name}: it has begun meanwhile")
             horizon = worker.source.observe(worker.job.query)
-            progress = begun(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
-            doing.pipeline.state.begin(worker.job, progress)
+            progress, position = begun(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
+            doing.pipeline.state.begin(worker.job, progress, position)
             worker.moved()
         logger().info("job.begun", job=name, start=value, captured=value)
     return {"jobs": dict(arguments["rows"])}

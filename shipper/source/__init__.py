@@ -3,31 +3,22 @@
 With statement.py, measure.py, dialect.py and connect.py the only module that knows SQL.
 """
 
+import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.model import (
-    ALWAYS,
-    MAX_ID,
-    Checksum,
-    Evidence,
-    Fingerprint,
-    Kind,
-    Measure,
-    Observation,
-    Query,
-    Row,
-    Span,
-    Window,
-)
-from shipper.source import evidence
-from shipper.source.connect import Access, Overflow, engine, server_of, translated
+from shipper.idset import FULL
+from shipper.model import ALWAYS, COUNT, MAX_ID, Fingerprint, Ids, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.source.catalog import is_unique
+from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.explain import planned
 from shipper.source.measure import traced
 from shipper.source.statement import (
@@ -35,24 +26,49 @@ from shipper.source.statement import (
     bounds,
     counted,
     extremes,
+    first,
     first_unfit,
+    following,
     labels_of,
     largest,
     newest,
+    present,
     rows_of,
     smallest,
+    table_named,
+    uncountable,
     utc,
+    utc_bucket,
 )
 
 KNOWN_ROWS = 16
 """By so many rows a table is known again; some of them may be deleted."""
+LISTED = 1000
+"""Ids of one statement: with some ten thousand MySQL reads the whole index instead."""
+SNAPSHOT_SECONDS = 0.05
+"""No further job joins a snapshot that is so old: an ALTER TABLE waits for it, and every INSERT behind that."""
+_BEGIN = {
+    "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    "sqlite": "BEGIN",
+}
+_BEGIN_MYSQL = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
 class _Held(threading.local):
-    """The connection that a thread has, and whether it keeps it when a statement has ended well."""
+    """The connection that a thread has, for how many blocks it keeps it, and the snapshot that is open on it."""
 
     connection: sa.Connection | None = None
-    is_wanted = False
+    wanted = 0
+    snapshot: float | None = None
+    """When it was opened, by the monotonic clock."""
+    table = ""
+    """Which table it was opened for."""
+    inside = 0
+    known: dict[Any, Any]
+    """What was asked within, so that all jobs of the table ask it once."""
+
+    def __init__(self) -> None:
+        self.known = {}
 
 
 class Source:
@@ -63,7 +79,7 @@ class Source:
         self.name = name
         self._access = access
         self._engine = engine(access, threads=threads)
-        self._leading: dict[tuple[str, str], bool] = {}
+        self._unique: dict[tuple[str, str], bool] = {}
         self._held = _Held()
 
     def __str__(self) -> str:
@@ -89,7 +105,14 @@ class Source:
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Find where the table goes on: see shipper.scan.Source."""
         with self._connected(f"look for ids of {query.table} above {after}") as connection:
-            return evidence.first_id(connection, query, Window(after, upto)) or upto
+            return connection.execute(first(query), bounds(query, Window(after, upto))).scalar_one() or upto
+
+    def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
+        """Find the id of a row by counting: see shipper.scan.Source."""
+        with self._connected(f"look for ids of {query.table} {window}") as connection:
+            values = bounds(query, window) | {"skipped": rows - 1}
+            found: int | None = connection.execute(following(query, is_backward=is_backward), values).scalar()
+        return found
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Find the row that stands at an id: see shipper.scan.Source."""
@@ -99,16 +122,14 @@ class Source:
             return 0, None
         return row[0], None if row[1] is None else utc(int(row[1]), query.zone)
 
-    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+    def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Find the smallest id of a row in a span of time: see shipper.scan.Source."""
         if query.sql is not None:  # only the statement knows the time: all of the window, or nothing
             found = [row for row in self.read(query, window, span) if row.bucket is not None]
             return window.after + 1 if found else None
-        statement = smallest(query, is_open=open_above is not None)
-        values = bounds(query, window, span) | ({} if open_above is None else {"open_above": open_above})
         with self._connected(f"look for rows of {query.table} {window}") as connection:
-            first: int | None = connection.execute(statement, values).scalar_one()
-        return first
+            first_id: int | None = connection.execute(smallest(query), bounds(query, window, span)).scalar_one()
+        return first_id
 
     def times(self, query: Query, window: Window) -> Span | None:
         """Find between which times the window's rows are: see shipper.scan.Source."""
@@ -123,62 +144,85 @@ class Source:
         margin = 0 if query.zone == "UTC" else DAY_SECONDS
         return Span(utc(int(first), query.zone) - margin, utc(int(last), query.zone) + 1 + margin)
 
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Count the window's rows by bucket and group: see shipper.scan.Source.
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
+        """Count rows by bucket and group: see shipper.scan.Source."""
+        if isinstance(rows, Window):
+            return self._read(query, rows, span)
+        return [row for part in batched(rows, LISTED) for row in self._read(query, part, span)]
 
-        Where a sum overflows, each half of the window is counted by itself, and more than one row may have one group.
-        """
-        try:
-            return self._read(query, window, span)
-        except Overflow:
-            middle = (window.after + window.upto) // 2
-            if middle == window.after:  # one row alone does: an expression of the job's own
-                raise
-        halves = Window(window.after, middle), Window(middle, window.upto)
-        return [row for half in halves for row in self.read(query, half, span)]
-
-    def _read(self, query: Query, window: Window, span: Span) -> list[Row]:
-        is_within, values = span != ALWAYS, bounds(query, window, span)
-        with self._connected(f"read {query.table} {window}") as connection:
-            rows = rows_of(query, connection.execute(counted(query, is_within=is_within), values), span)
+    def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
+        kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
+        values = bounds(query, rows, span)
+        with self._connected(f"read {query.table} {_brief(rows)}") as connection:
+            found = rows_of(query, connection.execute(counted(query, **kind), values), span)
             # what a group comes to is known; of what the statement left out, look for the first
-            found: dict[str, tuple[int, object]] = {}
-            for column in {refusal.column for row in rows for refusal in row.refused if refusal.value is None}:
-                for first in connection.execute(first_unfit(query, column, is_within=is_within), values):
-                    found[column] = (first[0], first[1])
-        return traced(rows, found) if found else rows
+            unfit: dict[str, tuple[int, object]] = {}
+            for column in {refusal.column for row in found for refusal in row.refused if refusal.value is None}:
+                for one in connection.execute(first_unfit(query, column, **kind), values):
+                    unfit[column] = (one[0], one[1])
+        return traced(found, unfit) if unfit else found
 
-    def count(self, query: Query, window: Window) -> int:
-        """Count the window's rows: see shipper.scan.Source."""
-        with self._connected(f"count the ids of {query.table} {window}") as connection:
-            return evidence.count(connection, query, window)
+    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
+        """Count rows by bucket, whatever the conditions: see shipper.scan.Source."""
+        query = replace(query.ids_only, time=None if query.sql else query.time, measures=(COUNT,))
+        key = (query, rows, span)
+        if (known := self._recall(key)) is not None:
+            return Counter(known)
+        found = Counter[int | None]()
+        for row in self.read(query, rows, span):
+            found[row.bucket] += row.rows
+        self._remember(key, found)
+        return found
 
-    def checksum(self, query: Query, window: Window) -> Checksum:
-        """Add up a window's ids: see shipper.recheck.Source."""
-        with self._connected(f"add up the ids of {query.table} {window}") as connection:
-            return evidence.checksum(connection, query, window)
+    def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
+        """Find which ids are there: see shipper.scan.Source."""
+        if span is not None:
+            found: dict[int, int] = {}
+            for bucket, words in self.words_by(query, rows).items():
+                if bucket is not None and bucket in span:
+                    for key, bits in words.items():
+                        found[key] = found.get(key, 0) | bits
+            return found
+        return self.words_by(replace(query.ids_only, time=None), rows).get(None, {})
 
-    def evidence(self, query: Query, window: Window) -> Evidence:
-        """Add up a window's ids, and find rows in flight where the guard is on: see shipper.scan.Source."""
-        if self.unguarded(query) is not None:
-            return _evidence(window, self.checksum(query, window))
-        with self._connected(f"look for rows in flight of {query.table} {window}") as connection:
-            checksum, in_flight = evidence.guarded(connection, query, window)
-        return _evidence(window, checksum, in_flight)
+    def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
+        """Find which ids are there, by bucket: see shipper.scan.Source."""
+        query = replace(query.ids_only, time=None if query.sql else query.time)
+        if (known := self._recall((query, rows))) is not None:
+            return dict(known)
+        found: dict[int | None, dict[int, int]] = {}
+        for part in [rows] if isinstance(rows, Window) else batched(rows, LISTED):
+            for epoch, word, bits, count in self._present(query, part):
+                bits &= FULL  # noqa: PLW2901 - PostgreSQL's integers have a sign
+                if bits.bit_count() != count:
+                    raise QueryRefused(
+                        f"read {query.table} {_brief(rows)}: {count} rows have {bits.bit_count()} different {query.id}",
+                        hint="`id` must name a column in which no two rows have the same value.",
+                    )
+                words = found.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
+                words[word] = words.get(word, 0) | bits
+        self._remember((query, rows), found)
+        return found
 
-    def unguarded(self, query: Query) -> str | None:
-        """Return why the guard cannot see rows of this table that are in flight, None where it does."""
-        if not self._access.guard:
-            return "it is off"
-        if self._access.lag_query is not None:
-            return "a replica does not show what is in flight on its primary"
-        if self._access.kind not in {"mysql", "mariadb"}:
-            return f"{self._access.kind} does not show rows before they are committed"
+    def _present(self, query: Query, rows: Window | Ids) -> list[tuple[int | None, int, int, int]]:
+        statement = present(query, is_timed=query.time is not None, are_listed=not isinstance(rows, Window))
+        with self._connected(f"look for ids of {query.table} {_brief(rows)}") as connection:
+            answer = connection.execute(statement, bounds(query, rows)).all()
+        return [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]
+
+    def uncountable(self, query: Query) -> int:
+        """Count the rows whose id is none: see shipper.scan.Source."""
+        with self._connected(f"look for rows of {query.table} without an id") as connection:
+            found: int = connection.execute(uncountable(query)).scalar_one()
+        return found
+
+    def is_unique(self, query: Query) -> bool:
+        """Say whether the catalogue proves that no two rows have the same id: see shipper.scan.Source."""
         key = (query.table, query.id)
-        if key not in self._leading:
+        if key not in self._unique:
             with self._connected(f"look at the keys of {query.table}") as connection:
-                self._leading[key] = evidence.leads_primary_key(connection, query)
-        return None if self._leading[key] else f"{query.id} is not the first column of the primary key"
+                self._unique[key] = is_unique(connection, *key)
+        return self._unique[key]
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again: see shipper.scan.Source."""
@@ -237,14 +281,67 @@ class Source:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let all statements of this thread within have one connection: to take one costs as much as to ask one."""
-        self._held.is_wanted = True
+        self._held.wanted += 1
         try:
             yield
         finally:
-            self._held.is_wanted = False
-            self._release()
+            self._held.wanted -= 1
+            if not self._held.wanted:
+                self._release()
+
+    @contextmanager
+    def snapshot(self, query: Query, *, since: float = -math.inf) -> Iterator[None]:
+        """Let all statements of this thread within see the table as it is at one moment: see shipper.scan.Source."""
+        held = self._held
+        with self.held():
+            if not held.inside and not self._may_join(query, since):
+                self._end_snapshot()
+                self._begin_snapshot(query)
+            held.inside += 1
+            try:
+                yield
+            finally:
+                held.inside -= 1
+
+    def _may_join(self, query: Query, since: float) -> bool:
+        begun = self._held.snapshot
+        is_young = begun is not None and begun >= since and time.monotonic() - begun < SNAPSHOT_SECONDS
+        return is_young and self._held.table == query.table
+
+    def _begin_snapshot(self, query: Query) -> None:
+        begun = time.monotonic()
+        with self._connected(f"look at {query.table}") as connection:
+            connection.exec_driver_sql(_BEGIN.get(connection.dialect.name, _BEGIN_MYSQL))
+            self._held.snapshot, self._held.table = begun, query.table
+            if connection.dialect.name == "postgresql":
+                # before it looks: else a TRUNCATE or an ALTER TABLE in between shows an empty table
+                name = connection.dialect.identifier_preparer.format_table(table_named(query.table, ()))
+                connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+
+    def _end_snapshot(self, how: str = "COMMIT") -> None:
+        held = self._held
+        if held.snapshot is None:
+            return
+        held.snapshot = None
+        held.known.clear()
+        if held.connection is None:
+            return
+        try:
+            held.connection.exec_driver_sql(how)
+        except sa.exc.DBAPIError:
+            with suppress(sa.exc.SQLAlchemyError):  # it ends with its connection
+                held.connection.invalidate()
+
+    def _recall(self, key: object) -> Any:
+        """Return what was asked within this snapshot."""
+        return self._held.known.get(key) if self._held.inside else None
+
+    def _remember(self, key: object, answer: object) -> None:
+        if self._held.inside:
+            self._held.known[key] = answer
 
     def _release(self) -> None:
+        self._end_snapshot()
         connection, self._held.connection = self._held.connection, None
         if connection is not None:
             connection.close()
@@ -253,14 +350,17 @@ class Source:
     def _connected(self, step: str) -> Iterator[sa.Connection]:
         held = self._held
         try:
+            if held.snapshot is not None and not held.inside:
+                self._end_snapshot()  # what is asked outside sees what is new
             if held.connection is None:
                 held.connection = self._engine.connect()
             is_kept = False
             try:
                 yield held.connection
-                is_kept = held.is_wanted
+                is_kept = held.wanted > 0
             finally:
                 if not is_kept:
+                    self._end_snapshot("ROLLBACK")
                     self._release()
         except sa.exc.TimeoutError as error:
             raise SourceUnavailable(f"{step}: all connections to {self.name} are busy") from error
@@ -275,6 +375,10 @@ class Source:
             raise QueryRefused(f"{step}: {error}", hint="`pip install pymysql[rsa]`, or connect by TLS.") from error
 
 
-def _evidence(window: Window, checksum: Checksum, in_flight: tuple[int, ...] = ()) -> Evidence:
-    is_complete = checksum.rows == window.upto - window.after
-    return Evidence(None if is_complete else checksum, in_flight)
+def batched(ids: Ids, size: int) -> Iterable[Ids]:
+    """Divide ids into parts of at most that size."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _brief(rows: Window | Ids) -> str:
+    return str(rows) if isinstance(rows, Window) else f"{len(rows)} ids from {rows[0]}"

@@ -31,6 +31,7 @@ class _Catalog(NamedTuple):
     columns: str
     leading: str
     kind: str
+    unique: str
 
 
 _IN_MYSQL = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
@@ -39,6 +40,8 @@ _CATALOGS = {
         f"SELECT column_name, data_type FROM information_schema.columns {_IN_MYSQL}",
         f"SELECT index_name, column_name FROM information_schema.statistics {_IN_MYSQL} AND seq_in_index = 1",
         f"SELECT table_type FROM information_schema.tables {_IN_MYSQL}",
+        f"""SELECT MAX(column_name) FROM information_schema.statistics {_IN_MYSQL} AND non_unique = 0
+            GROUP BY index_name HAVING COUNT(*) = 1""",
     ),
     "postgresql": _Catalog(
         """SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
@@ -46,6 +49,9 @@ _CATALOGS = {
         """SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
             JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] WHERE indrelid = to_regclass(:path)""",
         "SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
+        """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+            WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
+                AND indpred IS NULL AND indexprs IS NULL""",
     ),
     "sqlite": _Catalog(
         "SELECT name, type FROM pragma_table_info(:table)",
@@ -53,6 +59,9 @@ _CATALOGS = {
             SELECT listed.name, leading.name FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
             AS leading WHERE leading.seqno = 0""",
         "SELECT UPPER(type) FROM sqlite_schema WHERE name = :table",
+        """SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 HAVING COUNT(*) = 1 UNION ALL
+            SELECT MAX(indexed.name) FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name) AS indexed
+            WHERE listed."unique" AND NOT listed.partial GROUP BY listed.name HAVING COUNT(*) = 1""",
     ),
 }
 _MOMENTS = {("mysql", "timestamp"), ("postgresql", "timestamp with time zone")}
@@ -60,13 +69,24 @@ _MOMENTS = {("mysql", "timestamp"), ("postgresql", "timestamp with time zone")}
 
 def described(connection: sa.Connection, path: str) -> Table:
     """Look a table up, or `schema.table`; one that is not there has no columns."""
-    schema, _, table = path.rpartition(".")
-    quoted = ".".join(f'"{part}"' for part in (schema, table) if part)
-    names, dialect = {"schema": schema or None, "table": table, "path": quoted}, connection.dialect.name
+    names, dialect = _names(path), connection.dialect.name
     catalog = _CATALOGS.get(dialect, _CATALOGS["mysql"])
-    columns, leading, kind = (_rows(connection, statement, names) for statement in catalog)
+    columns, leading, kind = (_rows(connection, statement, names) for statement in catalog[:3])
     is_view = any("VIEW" in str(row[0]) for row in kind)
     return Table({name: _column(str(type_), dialect) for name, type_ in columns}, dict(map(tuple, leading)), is_view)
+
+
+def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
+    """Say whether an index of its own proves that no two rows of a table have the same value of a column."""
+    catalog = _CATALOGS.get(connection.dialect.name, _CATALOGS["mysql"])
+    found = _rows(connection, catalog.unique, _names(path))
+    return column.lower() in {str(row[0]).lower() for row in found}
+
+
+def _names(path: str) -> dict[str, Any]:
+    schema, _, table = path.rpartition(".")
+    quoted = ".".join(f'"{part}"' for part in (schema, table) if part)
+    return {"schema": schema or None, "table": table, "path": quoted}
 
 
 def _rows(connection: sa.Connection, statement: str, names: Mapping[str, str | None]) -> list[Any]:

@@ -1,8 +1,8 @@
 """Edge. SQLAlchemy: how each kind of database is reached, what its sessions are like, what its errors mean.
 
-Sessions are read-only, in UTC, READ COMMITTED and autocommit: no transaction outlives its statement, so a reused
-connection sees new rows and a send never happens inside one (an open reader blocks ALTER TABLE, which then blocks
-every INSERT).
+Sessions are read-only, in UTC and autocommit: no transaction outlives its statement, but for snapshots, which last a
+moment and end before anything is sent (an open reader blocks ALTER TABLE, which then blocks every INSERT). Should this
+process be stopped within one, the server ends it.
 """
 
 import math
@@ -19,10 +19,11 @@ from pymysql.optionfile import Parser
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shipper.errors import ConfigError, QueryRefused, SourceUnavailable
+from shipper.errors import ConfigError, Overflow, QueryRefused, SourceUnavailable
 
 CONNECT_SECONDS = 5
 PING_SECONDS = 1.0  # a connection that was used a moment ago is not asked whether it is still there
+IDLE_SECONDS = 5  # a snapshot in which nothing is asked for so long is ended by the server: a few dozen times its length
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
 
@@ -71,10 +72,6 @@ _IDENTITY = {
 _NO_SERVER = {CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST}
 
 
-class Overflow(QueryRefused):
-    """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
-
-
 class Denied(QueryRefused):
     """This user may not read a table, or a column of it."""
 
@@ -91,8 +88,6 @@ class Access(NamedTuple):
     """None is verify-identity for a host that is not loopback, else off."""
     tls_ca: str | None = None
     """A file of certificates; None is the system's."""
-    guard: bool = True
-    """Look for rows in flight, where the database shows them?"""
     lag_query: str | None = None
     """Of a replica: a statement that tells how many seconds it is behind."""
 
@@ -234,7 +229,8 @@ def _postgresql(access: Access) -> dict[str, Any]:
         "tcp_user_timeout": (access.timeout + GRACE_SECONDS) * 1000,
         "keepalives_idle": access.timeout,
         "application_name": "shipper",
-        "options": f"-c statement_timeout={access.timeout * 1000} -c default_transaction_read_only=on -c TimeZone=UTC",
+        "options": f"-c statement_timeout={access.timeout * 1000} -c default_transaction_read_only=on -c TimeZone=UTC "
+        f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}",
     }
     if access.verifies != "off":
         arguments["sslrootcert"] = access.tls_ca or ssl.get_default_verify_paths().cafile or "system"
@@ -251,7 +247,7 @@ def _read_only(url: sa.URL) -> sa.URL:
 
 
 def _preparing(access: Access) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """Return what makes a new session read-only, in UTC, READ COMMITTED, with the statement limit on the server."""
+    """Return what makes a new session read-only, in UTC, with the limits of statement and snapshot on the server."""
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         if access.kind == "postgresql":
@@ -270,10 +266,11 @@ def _preparing(access: Access) -> Callable[[DBAPIConnection, ConnectionPoolEntry
 
 def _prepare_mysql(cursor: Any, access: Access) -> None:
     cursor.execute("SET time_zone = '+00:00'")
-    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     cursor.execute("SET SESSION TRANSACTION READ ONLY")
     cursor.execute("SELECT VERSION()")
     if "MariaDB" in str(cursor.fetchone()):
         cursor.execute(f"SET SESSION max_statement_time = {access.timeout}")
+        cursor.execute(f"SET SESSION idle_transaction_timeout = {IDLE_SECONDS}")
     else:  # MySQL counts in milliseconds
         cursor.execute(f"SET SESSION max_execution_time = {access.timeout * 1000}")

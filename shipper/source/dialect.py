@@ -47,18 +47,20 @@ class ServerTime(FunctionElement[int]):
     name = "shipper_server_time"
 
 
-class IdSum(FunctionElement[Any]):
-    """A sum that differs when ids do; sums of parts add up to that of the whole."""
+class WordOfId(FunctionElement[int]):
+    """The number of the word of 64 ids that an id is in."""
 
     inherit_cache = True
-    name = "shipper_id_sum"
+    name = "shipper_word"
+    type = sa.BigInteger()
 
 
-class IdXor(FunctionElement[Any]):
-    """Another number that differs when ids do; those of parts combine by exclusive or."""
+class BitsOfIds(FunctionElement[int]):
+    """The ids of a word, a bit for each; exact, unlike every checksum."""
 
     inherit_cache = True
-    name = "shipper_id_xor"
+    name = "shipper_bits"
+    type = sa.BigInteger()
 
 
 @compiles(Text)
@@ -138,22 +140,29 @@ def _time_sqlite(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) 
     return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
 
 
-@compiles(IdSum)
-def _id_sum(element: IdSum, compiler: SQLCompiler, **options: Any) -> str:
-    return f"SUM({compiler.process(element.clauses, **options)})"
+@compiles(WordOfId)
+def _word_mysql(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)} DIV 64)"
 
 
-@compiles(IdSum, "sqlite")
-def _id_sum_sqlite(element: IdSum, compiler: SQLCompiler, **options: Any) -> str:
-    # a sum of integers that overflows is an error
-    return f"SUM({compiler.process(element.clauses, **options)} & 4294967295)"
+@compiles(WordOfId, "postgresql")
+@compiles(WordOfId, "sqlite")
+def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(CAST({compiler.process(element.clauses, **options)} AS BIGINT) / 64)"
 
 
-@compiles(IdXor)
-def _id_xor(element: IdXor, compiler: SQLCompiler, **options: Any) -> str:
-    return f"BIT_XOR({compiler.process(element.clauses, **options)})"
+@compiles(BitsOfIds)
+def _bits_mysql(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    return f"BIT_OR(1 << ({compiler.process(element.clauses, **options)} & 63))"
 
 
-@compiles(IdXor, "sqlite")
-def _id_xor_sqlite(_element: IdXor, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "0"  # there is none
+@compiles(BitsOfIds, "postgresql")
+def _bits_postgresql(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    column = f"CAST({compiler.process(element.clauses, **options)} AS BIGINT)"
+    return f"BIT_OR(CAST(1 AS BIGINT) << CAST({column} & 63 AS INTEGER))"
+
+
+@compiles(BitsOfIds, "sqlite")
+def _bits_sqlite(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    # there is no BIT_OR; each bit comes once, or the rows are more than the bits
+    return f"SUM(1 << ({compiler.process(element.clauses, **options)} & 63))"

@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from shipper.errors import QueryRefused
-from shipper.model import ALWAYS, Condition, Group, Query, Row, Scalar, Span, Window
-from shipper.source.dialect import Epoch, ServerTime, Text, Unfit
+from shipper.model import ALWAYS, Condition, Group, Ids, Query, Row, Scalar, Span, Window
+from shipper.source.dialect import BitsOfIds, Epoch, ServerTime, Text, Unfit, WordOfId
 from shipper.source.measure import aggregates, measured, number, numbers, values_of
 
 QUARTER_SECONDS = 900  # all zones of today differ from UTC by a multiple of it
@@ -38,14 +38,15 @@ _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any
 }
 
 
-_AFTER, _UPTO, _SINCE, _BEFORE, _OPEN_ABOVE = (
-    sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "open_above")
+_AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
+    sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
 )
+_IDS = sa.bindparam("ids", expanding=True, type_=sa.BigInteger())
 
 
-def bounds(query: Query, window: Window, span: Span = ALWAYS) -> dict[str, int]:
-    """Return the parameters of a statement on a window, and on a span of time where it has one."""
-    ids = {"after": window.after, "upto": window.upto}
+def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, Any]:
+    """Return the parameters of a statement on a window or on some ids, and on a span of time where it has one."""
+    ids = {"after": rows.after, "upto": rows.upto} if isinstance(rows, Window) else {"ids": rows}
     if span == ALWAYS:
         return ids
     # with a zone it is decided to the day; `rows_of` knows better
@@ -77,8 +78,11 @@ def columns_of(query: Query) -> set[str]:
 
 
 @lru_cache(STATEMENTS)
-def counted(query: Query, *, is_within: bool) -> sa.Select[Any] | sa.TextClause:
-    """Select the bucket, the group columns, the rows and the measures of a window, perhaps within a span only."""
+def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Select[Any] | sa.TextClause:
+    """Select the bucket, the group columns, the rows and the measures of a window, perhaps within a span only.
+
+    Are the ids listed, they take the place of the window.
+    """
     if query.sql is not None:
         return sa.text(query.sql)
     table = table_of(query)
@@ -88,7 +92,7 @@ def counted(query: Query, *, is_within: bool) -> sa.Select[Any] | sa.TextClause:
     # labels that no table has: GROUP BY would take the table's column for the label
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *aggregates(query, table)).select_from(table)
-    statement = statement.where(*_conditions(query, table, is_within=is_within))
+    statement = statement.where(*_conditions(query, table, is_within=is_within, are_listed=are_listed))
     keys = labelled if query.time else labelled[1:]
     if not keys:  # one row also when nothing matches: leave it out
         return statement.having(sa.func.count() > 0)
@@ -96,14 +100,49 @@ def counted(query: Query, *, is_within: bool) -> sa.Select[Any] | sa.TextClause:
 
 
 @lru_cache(STATEMENTS)
-def smallest(query: Query, *, is_open: bool) -> sa.Select[tuple[Any]]:
-    """Select the smallest id of a row with a bucket in a span, or else perhaps without a time, above an id."""
+def present(query: Query, *, is_timed: bool, are_listed: bool) -> sa.Select[Any]:
+    """Select which ids are there, as words; by time, in the grain of its buckets, where it is asked for.
+
+    Each row has the time, the word's number, its bits, and how many rows they are.
+    """
+    table = table_of(query if is_timed else query.ids_only)
+    identity = table.c[query.id]
+    epoch: sa.ColumnElement[Any] = _floor(Epoch(table.c[query.time]), _grain(query)) if is_timed else sa.null()
+    bucket, word = epoch.label("shipper_bucket"), WordOfId(identity).label("shipper_word")
+    chosen = (identity.in_(_IDS),) if are_listed else within(identity)
+    statement = sa.select(bucket, word, BitsOfIds(identity), sa.func.count()).select_from(table).where(*chosen)
+    return statement.group_by(*(sa.text(key.name) for key in ([bucket, word] if is_timed else [word])))
+
+
+@lru_cache(STATEMENTS)
+def smallest(query: Query) -> sa.Select[tuple[Any]]:
+    """Select the smallest id of a row with a bucket in a span."""
     table = table_of(query)
-    identity, epoch = table.c[query.id], Epoch(table.c[query.time or query.id])
-    wanted = _within(epoch)
-    if is_open:
-        wanted = sa.or_(wanted, sa.and_(epoch.is_(None), identity > _OPEN_ABOVE))
-    return sa.select(sa.func.min(identity)).where(*within(identity), wanted)
+    identity = table.c[query.id]
+    return sa.select(sa.func.min(identity)).where(*within(identity), _within(Epoch(table.c[query.time or query.id])))
+
+
+@lru_cache(STATEMENTS)
+def first(query: Query) -> sa.Select[Any]:
+    """Select the smallest id of a window."""
+    identity = table_of(query.ids_only).c[query.id]
+    return sa.select(sa.func.min(identity)).where(*within(identity))
+
+
+@lru_cache(STATEMENTS)
+def following(query: Query, *, is_backward: bool = False) -> sa.Select[Any]:
+    """Select the id that stands behind so many skipped ones of a window; backward from its end."""
+    identity = table_of(query.ids_only).c[query.id]
+    order = identity.desc() if is_backward else identity
+    return sa.select(identity).where(*within(identity)).order_by(order).limit(1).offset(_SKIPPED)
+
+
+@lru_cache(STATEMENTS)
+def uncountable(query: Query) -> sa.Select[Any]:
+    """Count the rows whose id is none."""
+    table = table_of(query.ids_only)
+    identity = table.c[query.id]
+    return sa.select(sa.func.count()).select_from(table).where(sa.or_(identity < 1, identity.is_(None)))
 
 
 @lru_cache(STATEMENTS)
@@ -115,10 +154,10 @@ def extremes(query: Query) -> sa.Select[Any, Any]:
 
 
 @lru_cache(STATEMENTS)
-def first_unfit(query: Query, column: str, *, is_within: bool) -> sa.Select[Any]:
+def first_unfit(query: Query, column: str, *, is_within: bool, are_listed: bool = False) -> sa.Select[Any]:
     """Select the first row whose value of a column `counted` leaves out, and the value."""
     table = table_of(query)
-    conditions = [*_conditions(query, table, is_within=is_within), Unfit(table.c[column])]
+    conditions = [*_conditions(query, table, is_within=is_within, are_listed=are_listed), Unfit(table.c[column])]
     columns = table.c[query.id], table.c[column]
     # a column may be its own id
     labelled = [one.label(f"shipper_{n}") for n, one in enumerate(columns)]
@@ -186,7 +225,7 @@ def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
     count_at, are_counts = len(query.by) + 1, not measured(query)
     for row in result.all():
         epoch, group, count = row[0], group_of(row[1:count_at]), row[count_at]
-        bucket = None if epoch is None else _utc_bucket(int(epoch), query)
+        bucket = None if epoch is None else utc_bucket(int(epoch), query)
         if are_counts:  # as most are, and there may be many
             yield Row(bucket, group, count, (count,) * len(query.measures))
             continue
@@ -204,7 +243,7 @@ def _own_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
         count = told if isinstance(told, int) else 1
         values, refused = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
         epoch = None if query.time is None else _epoch(row[query.time], query.time)
-        bucket = None if epoch is None else _utc_bucket(epoch, query)
+        bucket = None if epoch is None else utc_bucket(epoch, query)
         rows.append(Row(bucket, group, count, tuple(values), tuple(refused)))
     return rows
 
@@ -238,8 +277,11 @@ def _epoch(value: object, column: str) -> int | None:
     )
 
 
-def _conditions(query: Query, table: sa.TableClause, *, is_within: bool) -> list[sa.ColumnElement[bool]]:
-    conditions = [*within(table.c[query.id])]
+def _conditions(
+    query: Query, table: sa.TableClause, *, is_within: bool, are_listed: bool
+) -> list[sa.ColumnElement[bool]]:
+    identity = table.c[query.id]
+    conditions = [identity.in_(_IDS)] if are_listed else [*within(identity)]
     conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
     if query.where_sql:  # on lines of its own: it may end in a comment
         conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
@@ -265,7 +307,8 @@ def _grain(query: Query) -> int:
     return query.bucket if query.zone == "UTC" else math.gcd(query.bucket, QUARTER_SECONDS)
 
 
-def _utc_bucket(epoch: int, query: Query) -> int:
+def utc_bucket(epoch: int, query: Query) -> int:
+    """Return the bucket of a time in the grain that `counted` and `present` group by."""
     if query.zone == "UTC":
         return epoch - epoch % query.bucket
     moment = utc(epoch, query.zone)

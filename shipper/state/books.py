@@ -4,9 +4,10 @@ import json
 
 from shipper.ledger import Book, Name
 from shipper.model import Kind, Measure, Span
-from shipper.state import rechecks
+from shipper.state.positions import late_ids
 from shipper.state.schema import reader
-from shipper.state.standing import POSITION, PROGRESS, position_of, progress_of
+from shipper.state.slots import slots
+from shipper.state.standing import OFFSETS, PROGRESS, offsets_of, progress_of
 
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"
@@ -21,7 +22,7 @@ def book(path: str, job: str, span: Span) -> Book | None:
     """
     with reader(path) as connection:
         connection.execute("BEGIN")  # all of it as it is at one moment
-        position = connection.execute(f"{POSITION} WHERE job = ?", (job,)).fetchone()
+        position = connection.execute(f"{OFFSETS} WHERE job = ?", (job,)).fetchone()
         progress = connection.execute(PROGRESS, (job,)).fetchone()
         if progress is None:
             return None
@@ -30,5 +31,5 @@ def book(path: str, job: str, span: Span) -> Book | None:
             for path, group, measure, kind in connection.execute(_NAMES, (job,))
         ]
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
-        slots = rechecks.slots(connection, job, span, None)
-    return Book(position_of(position), progress_of(progress), names, slots, pruned)
+        held, late = slots(connection, job, span), late_ids(connection, job)
+    return Book(offsets_of(position), progress_of(progress), names, held, pruned, late)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Self
 
 from shipper.errors import StateBusy
+from shipper.position import Position
 from shipper.state.lock import announce, lock, make
 from shipper.state.registry import Registry
 from shipper.state.schema import UNWRITABLE, prepare, translated
@@ -45,6 +46,10 @@ class StateFile:
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)
             self._registry = Registry(self._connection)
+            self._positions: dict[str, Position] = {}
+            """Of each job, with what looks have found out since."""
+            self._stored: dict[str, Position] = {}
+            """Of each job as it is in the file."""
             newest = "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
             self._revision: int = self._connection.execute(newest).fetchone()[0]
             opened.pop_all()  # all went well: they stay open
@@ -117,7 +122,7 @@ class StateFile:
                 yield connection
                 connection.execute("RELEASE written")
             except BaseException:
-                self._registry.forget()
+                self._forget_cached()
                 if connection.in_transaction:  # a full disk has rolled back all by itself
                     connection.execute("ROLLBACK TO written")
                     connection.execute("RELEASE written")
@@ -125,6 +130,12 @@ class StateFile:
             finally:
                 if not (may_wait and self._gathering and time.monotonic() - self._begun < GATHER_SECONDS):
                     self._commit()
+
+    def _forget_cached(self) -> None:
+        """Forget what is remembered of the file: it may be otherwise by now."""
+        self._registry.forget()
+        self._positions.clear()
+        self._stored.clear()
 
     def _commit(self) -> None:
         """Make durable what waits for it."""
@@ -135,7 +146,7 @@ class StateFile:
             self.commits += 1
         except BaseException:
             self._undone += 1
-            self._registry.forget()
+            self._forget_cached()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise

@@ -22,9 +22,9 @@ _PUT = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, 2)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 2"""
 _SLOT = """
-    INSERT OR IGNORE INTO slot (job, slot, step, after, upto, changed)
-    SELECT job, :start, :into, MIN(after), MAX(upto), MAX(changed) FROM (
-        SELECT job, changed,
+    INSERT OR IGNORE INTO slot (job, slot, step, after, upto, rows, changed)
+    SELECT job, :start, :into, MIN(after), MAX(upto), SUM(rows), MAX(changed) FROM (
+        SELECT job, changed, rows,
             FIRST_VALUE(after) OVER (ORDER BY length(after), after) AS after,
             FIRST_VALUE(upto) OVER (ORDER BY length(upto) DESC, upto DESC) AS upto
         FROM slot WHERE job = :job AND slot >= :start AND slot < :end)"""
@@ -45,11 +45,12 @@ _OPEN = """
 _FORGET = "DELETE FROM total WHERE slot >= ? AND slot < ? AND series IN (SELECT id FROM series WHERE job = ?)"
 
 _NAMES = (
-    "horizon",
+    "counted",
     "identity",
     "history",
+    "late",
+    "position",
     "pruned",
-    "repair",
     "series",
     "slot",
     "unshown",
@@ -95,7 +96,9 @@ def prune(connection: sqlite3.Connection, job: str, unit: int, before: int) -> i
         if connection.execute(_OPEN, (start, start + unit, job)).fetchone():
             continue
         connection.execute(_FORGET, (start, start + unit, job))
-        connection.execute("DELETE FROM slot WHERE job = ? AND slot >= ? AND slot < ?", (job, start, start + unit))
+        for table in ("slot", "late"):
+            within = f"DELETE FROM {table} WHERE job = ? AND slot >= ? AND slot < ?"
+            connection.execute(within, (job, start, start + unit))
         _remember(connection, job, start, start + unit)
         pruned += 1
     return pruned

@@ -4,14 +4,17 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from shipper.ledger import Done, Name, Total
-from shipper.model import Cause, Group, Key, Kind, Reason, Span, Value, Window
-from shipper.state.rechecks import keep, shown, unshown_in
+from shipper.model import Cause, Group, Key, Kind, Span, Value, Window
+from shipper.position import Position
+from shipper.state import positions
 from shipper.state.registry import COLUMNS, Registry, Series
 from shipper.state.schema import NOW
+from shipper.state.slots import reject, shown
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
 
@@ -24,9 +27,10 @@ _CAPTURED = f"""
 _PROGRESS = """
     UPDATE job SET
         closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
-        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END,
-        held_since = CASE WHEN :is_window THEN NULL ELSE held_since END
-    WHERE job = :job AND (:closed_until IS NOT NULL OR :low IS NOT NULL OR :is_recounted OR held_since IS NOT NULL)"""
+        since = MAX(since, COALESCE(:since, since)), not_before = MAX(not_before, COALESCE(:not_before, not_before)),
+        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END
+    WHERE job = :job AND (:is_recounted OR COALESCE(:closed_until, :low, :since) IS NOT NULL
+        OR not_before < :not_before)"""
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
@@ -46,52 +50,59 @@ _STORED = f"""
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
 # ids as text: the longer is the larger
 _WIDER = """
-    ON CONFLICT DO UPDATE SET changed = excluded.changed,
+    ON CONFLICT DO UPDATE SET changed = excluded.changed, rows = {rows},
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
-_SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
+_SLOT = "INSERT INTO slot (job, slot, step, after, upto, rows, changed) VALUES (?, ?, ?, ?, ?, ?, unixepoch())"
+_ADD_TO_SLOT = f"{_SLOT} {_WIDER.format(rows='rows + excluded.rows')}"
+_SET_SLOT = f"{_SLOT} {_WIDER.format(rows='excluded.rows')}"
 _FINER_IDS = f"""
-    INSERT INTO slot (job, slot, step, after, upto, changed)
-    SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
+    INSERT INTO slot (job, slot, step, after, upto, rows, changed)
+    SELECT job, ?, ?, after, upto, 0, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?)
+    {_WIDER.format(rows="rows")}"""
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
-# at the end of its minute these ids were there for certain, and a day has 1,440
-_HORIZON = "INSERT OR REPLACE INTO horizon (job, time, id) VALUES (?, (? / 60 + 1) * 60, ?)"
 
 
 class Recording:
     """One open transaction of State.recording: see shipper.ledger.Recording."""
 
     def __init__(
-        self, connection: sqlite3.Connection, registry: Registry, job: str, window: Window | None, revision: int
+        self,
+        connection: sqlite3.Connection,
+        registry: Registry,
+        job: str,
+        window: Window | None,
+        before: Position,
+        revision: int,
     ) -> None:
-        self.is_written = False
+        self.after: Position | None = None
+        """The position that is stored now; None where nothing is."""
+        self._before = before
         self._connection = connection
         self._registry = registry
         self._job = job
         self._has_window = window is not None
-        self._after, self._upto = (window.after, window.upto) if window else (self._captured(),) * 2
+        self._after, self._upto = (window.after, window.upto) if window else (before.captured,) * 2
         self._revision = revision
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        self._slots: set[tuple[int, int]] = set()
+        self._slots: dict[tuple[int, int], tuple[int, bool]] = {}
+        """How many rows more a slot holds, or how many it holds in all."""
         self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
-
-    def _captured(self) -> int:
-        row = self._one("SELECT captured FROM watermark WHERE job = ?", self._job)
-        return int(row[0]) if row else 0
+        self._begins: int = self._one("SELECT begins FROM job WHERE job = ?", job)[0]
 
     def _pruned_ranges(self) -> list[tuple[int, int]]:
         return self._connection.execute("SELECT start, end FROM pruned WHERE job = ?", (self._job,)).fetchall()
 
     def is_pruned(self, time: int) -> bool:
-        """Was the slot that holds time pruned?"""
-        return any(start <= time < end for start, end in self._pruned)
+        """Was the slot that holds time pruned, or is it from before the job began?"""
+        return time < self._begins or any(start <= time < end for start, end in self._pruned)
 
     def has_gone(self, slot: int, step: int) -> bool:
         """Does the job have a total in this slot of a coarser archive?"""
@@ -140,11 +151,13 @@ class Recording:
                 left = [(start, min(end, span.start)), (max(start, span.end), end)]
                 kept = [(self._job, *one) for one in left if one[0] < one[1]]
                 self._connection.executemany("INSERT INTO pruned (job, start, end) VALUES (?, ?, ?)", kept)
+        if span.start < self._begins:  # what is between stays as it is
+            if span.end < self._begins:
+                between = (self._job, span.end, self._begins)
+                self._connection.execute("INSERT OR REPLACE INTO pruned (job, start, end) VALUES (?, ?, ?)", between)
+            self._connection.execute("UPDATE job SET begins = ? WHERE job = ?", (span.start, self._job))
+            self._begins = span.start
         self._pruned = self._pruned_ranges()
-
-    def unshown_in(self, window: Window) -> Counter[Reason]:
-        """Return what was counted as unshown in a window: see shipper.ledger.Recording."""
-        return unshown_in(self._connection, self._job, window)
 
     def own(self, paths: Collection[str]) -> set[str]:
         """Return those of the paths that are the job's: see shipper.ledger.Recording."""
@@ -168,15 +181,16 @@ class Recording:
         ]
         statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
         self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
-        self._slots.update((row[0], row[1]) for row in rows)
+        for slot, step in {(row[0], row[1]) for row in rows}:
+            self._slots.setdefault((slot, step), (0, False))
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
         self._registry.see(bucket, paths)
 
-    def mark(self, slot: int, step: int) -> None:
-        """Remember that the slot holds this window's rows, though there may be none."""
-        self._slots.add((slot, step))
+    def hold(self, slot: int, step: int, rows: int, *, is_all: bool = False) -> None:
+        """Remember how many more rows a slot holds, or how many in all: see shipper.ledger.Recording."""
+        self._slots[slot, step] = (rows, is_all)
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
@@ -207,23 +221,33 @@ class Recording:
             "complete_until": done.complete_until,
             "closed_until": done.closed_until,
             "low": None if done.low is None else str(done.low),
+            "since": done.since,
+            "not_before": done.not_before,
             "is_recounted": done.is_recounted,
-            "is_window": self._has_window,
         }
-        self.is_written = self._connection.execute(_CAPTURED, progress).rowcount == 1
+        is_captured = self._connection.execute(_CAPTURED, progress).rowcount == 1
+        is_written = positions.write(self._connection, self._job, self._before, done.position, done.late_rows)
+        if is_captured and is_written:
+            self.after = replace(done.position, version=done.position.version + 1)
         self._connection.execute(_PROGRESS, progress)
-        seen_from = self._after if done.seen_from is None else done.seen_from
+        self._write_slots(self._after if done.seen_from is None else done.seen_from)
+        self._count(done)
+        reject(self._connection, self._job, done.unshown, self._after if done.seen_from is None else done.seen_from)
+        if done.late is not None:
+            positions.add_late(self._connection, self._job, done.late)
+        if done.fingerprint is not None:
+            positions.identify(self._connection, self._job, done.fingerprint)
+
+    def _write_slots(self, seen_from: int) -> None:
+        """Store whose rows the slots hold that something was put into."""
         ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
         none = (str(self._upto), "0")
-        slots = [*((*slot, *ids) for slot in self._slots), *((*slot, *none) for slot in self._closed - self._slots)]
-        for slot in slots:
-            self._connection.execute(_SLOT, (self._job, *slot))
+        slots = [((*place, *ids), *held) for place, held in self._slots.items()]
+        slots += [((*place, *none), 0, False) for place in self._closed - self._slots.keys()]
+        for slot, rows, is_all in slots:
+            self._connection.execute(_SET_SLOT if is_all else _ADD_TO_SLOT, (self._job, *slot, rows))
             for finer in self._finer_places(*slot[:2]):  # whose rows it has, too
                 self._connection.execute(_FINER_IDS, (*slot[:2], self._job, *finer))
-        self._count(done)
-        keep(self._connection, self._job, done)
-        if done.low is not None:
-            self._connection.execute(_HORIZON, (self._job, done.complete_until, str(self._upto)))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
         """Return the job's slots of finer archives within a slot."""

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from shipper.model import Position, Progress, Standing
+from shipper.model import Offsets, Progress, Standing
 from shipper.state.schema import reader
 
-POSITION = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
+OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
-        shape, places, held_since, since
+        shape, places, since, begins
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
     WITH unproven (job, totals, waiting) AS (
@@ -21,8 +21,7 @@ _STANDING = """
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
     SELECT job, COALESCE(unproven.totals, 0), (
         SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
-        COALESCE((SELECT rows FROM late WHERE (late.source, late.id_table, late.id_column)
-            = (watermark.source, watermark.id_table, watermark.id_column)), 0),
+        COALESCE((SELECT late_rows FROM position WHERE position.job = watermark.job), 0),
         (SELECT unixepoch(MAX(committed)) FROM history WHERE history.job = watermark.job),
         COALESCE(unproven.waiting, 0), source, id_table, id_column, value, captured, complete_until, updated
     FROM watermark LEFT JOIN unproven USING (job)"""
@@ -43,7 +42,7 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(position_of(position), unproven, json.loads(unshown), late_rows, delivered_at, waiting)
+        job: Standing(offsets_of(position), unproven, json.loads(unshown), late_rows, delivered_at, waiting)
         for job, unproven, unshown, late_rows, delivered_at, waiting, *position in rows
     }
 
@@ -68,10 +67,10 @@ def instant(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
-def position_of(row: Sequence[Any]) -> Position:
-    """Read a row of POSITION."""
+def offsets_of(row: Sequence[Any]) -> Offsets:
+    """Read a row of OFFSETS."""
     source, table, identity, value, captured, complete_until, updated = row
-    return Position(source, table, identity, int(value), int(captured), complete_until, updated)
+    return Offsets(source, table, identity, int(value), int(captured), complete_until, updated)
 
 
 def progress_of(row: Sequence[Any]) -> Progress:

@@ -135,7 +135,7 @@ def month(days: float, folder: Path, port: int) -> Iterator[Day]:
                         pipeline.prune()
                     clock.at += TICK - SETTLE
                 yield Day(number + 1, *held(folder / "shipper.db"), 1000 * statistics.median(seconds))
-            positions = [pipeline.state.position(name) for name in pipeline.workers]
+            positions = [pipeline.state.offsets(name) for name in pipeline.workers]
             assert all(position and position.watermark == table.newest for position in positions)
 
 

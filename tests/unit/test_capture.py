@@ -144,11 +144,11 @@ def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     assert next(steps) == Noticed("job.begun", {"start": "beginning", "captured": 0})
     next(steps)
     steps.close()
-    position = state.position("events")
+    position = state.offsets("events")
     assert position is not None
     assert (position.captured, position.complete_until) == (4, None)
     run(job(chunk=4), source, state)
-    position = state.position("events")
+    position = state.offsets("events")
 
     assert position is not None
     assert (position.captured, position.complete_until) == (10, "2026-09-21T14:14:15Z")
@@ -159,7 +159,7 @@ def test_complete_without_news(source: FakeSource, state: State) -> None:
     """A table that stands still is complete until the newest observation all the same."""
     run(job(), source, state)
     run(job(), source, state, time=NOW + 600)
-    position = state.position("events")
+    position = state.offsets("events")
 
     assert position is not None
     assert position.complete_until == "2026-09-21T14:24:00Z"

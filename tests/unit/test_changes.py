@@ -196,7 +196,7 @@ def test_job_is_removed(life: Life) -> None:
     life.ship()
 
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
-    position = life.state.position("events")
+    position = life.state.offsets("events")
     assert position is not None
     assert position.watermark == 5
 

@@ -71,7 +71,7 @@ class Desk:
 
     def watermark(self, name: str) -> int:
         """Return a job's watermark."""
-        position = self.state.position(name)
+        position = self.state.offsets(name)
         assert position is not None
         return position.watermark
 

@@ -324,7 +324,7 @@ def test_reset_holds(life: Life, rows: int) -> None:
 
     with pytest.raises(SourceReset, match="largest id is 2" if rows == 2 else "rows up to id 5"):
         life.ship(wanted())
-    assert life.state.position("events").captured == 5  # type: ignore[union-attr]
+    assert life.state.offsets("events").captured == 5  # type: ignore[union-attr]
 
 
 def test_reset_zero_without_time(life: Life) -> None:
@@ -475,7 +475,7 @@ def test_reset_max(life: Life) -> None:
 
     assert life.events() == ["source.reset"]
     assert life.sums() == {"events.login.count": 2, "events.since.count": 2}
-    position = life.state.position("events")
+    position = life.state.offsets("events")
     assert position is not None
     assert position.watermark == position.captured == 4
 

@@ -73,7 +73,7 @@ def test_goes_on_as_usual(behind: Life) -> None:
     """
     behind.state.seek("events", target(behind, QUIET, "end"))
     behind.deliver()
-    assert behind.state.position("events").watermark == 9  # type: ignore[union-attr] # it has begun
+    assert behind.state.offsets("events").watermark == 9  # type: ignore[union-attr] # it has begun
     behind.now += 300
     behind.insert((60, "login", "ok"))
     behind.ship(QUIET)

@@ -23,7 +23,7 @@ from shipper.model import (
     Cause,
     Key,
     Note,
-    Position,
+    Offsets,
     Progress,
     Reason,
     Sent,
@@ -173,7 +173,7 @@ def test_ids_beyond_signed_integers(state: State) -> None:
     record(state, 9, MAX_ID, 1)
     state.commit({"events": 10}, {})
     state.commit({"events": MAX_ID}, {})
-    position = state.position("events")
+    position = state.offsets("events")
 
     assert position is not None
     assert position.watermark == MAX_ID
@@ -185,7 +185,7 @@ def test_watermark_never_moves_back(state: State) -> None:
     record(state, 0, 100, 1)
     state.commit({"events": 10}, {})
     state.commit({"events": 9}, {})
-    position = state.position("events")
+    position = state.offsets("events")
 
     assert position is not None
     assert position.watermark == 10
@@ -294,7 +294,7 @@ def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(time, "monotonic", lambda: real() + GATHER_SECONDS)
         record(state, 0, 5, 1)
 
-        assert standings(state.path)["events"].position.captured == 5
+        assert standings(state.path)["events"].offsets.captured == 5
 
 
 def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None:
@@ -304,11 +304,11 @@ def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None
         record(state, 0, 5, 1)
         assert standings(path) == {}
         state.note(0)
-        assert standings(path)["events"].position.captured == 5
+        assert standings(path)["events"].offsets.captured == 5
         record(state, 5, 6, 2)
         state.commit({}, {})
 
-        assert standings(path)["events"].position.captured == 6
+        assert standings(path)["events"].offsets.captured == 6
 
 
 def test_gathered_fails_alone(state: State, path: str) -> None:
@@ -321,7 +321,7 @@ def test_gathered_fails_alone(state: State, path: str) -> None:
         with pytest.raises(RuntimeError), state.recording("events", Window(5, 6)):
             raise RuntimeError
 
-    assert standings(path)["events"].position.captured == 5
+    assert standings(path)["events"].offsets.captured == 5
 
 
 def test_gathered_cannot_be_committed(state: State) -> None:
@@ -414,8 +414,8 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     """The state is read while another process holds it, and after."""
     begin(state, 0)
     record(state, 0, 5, 1, future=2)
-    updated = standings(path)["events"].position.updated
-    position = Position("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
+    updated = standings(path)["events"].offsets.updated
+    position = Offsets("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
     expected = Standing(position, 1, {"future": 2}, waiting=1)
 
     assert standings(path) == {"events": expected}
