@@ -30,8 +30,8 @@ class Commit(NamedTuple):
     watermark: int
     ids: int | None
     """How far that is from the watermark before; None where that one is forgotten."""
-    datapoints: int | None
-    """How many were delivered for it; None where an older shipper committed it."""
+    datapoints: int
+    """How many were delivered for it."""
 
 
 class Slot(NamedTuple):

@@ -18,7 +18,9 @@ APPLICATION_ID = 0x53485052  # "SHPR": tells our file from any other SQLite file
 
 _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
 
-_VERSION_1 = (
+Statements = tuple[str, ...]
+
+SCHEMA: Statements = (
     f"""
     CREATE TABLE watermark ( -- how far each job has come: one row tells an operator everything
         job TEXT PRIMARY KEY,
@@ -31,71 +33,7 @@ _VERSION_1 = (
         updated TEXT NOT NULL,
         CHECK ((length(value), value) <= (length(captured), captured))
     ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE series ( -- each metric path has one owner
-        id INTEGER PRIMARY KEY,
-        path TEXT NOT NULL UNIQUE,
-        job TEXT NOT NULL,
-        "group" TEXT NOT NULL, -- the raw values as a JSON array
-        last_seen TEXT NOT NULL
-    ) STRICT""",
-    """
-    CREATE TABLE total ( -- the running value of each slot, and the outbox: changed until it is proven
-        slot INTEGER NOT NULL,
-        step INTEGER NOT NULL,
-        series INTEGER NOT NULL REFERENCES series (id),
-        value ANY NOT NULL,
-        revision INTEGER NOT NULL,
-        changed INTEGER NOT NULL CHECK (changed IN (0, 1)),
-        PRIMARY KEY (slot, step, series)
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
-    """
-    CREATE TABLE unshown ( -- rows that cannot be shown, by cause: with them the sums equal the source
-        job TEXT NOT NULL,
-        cause TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        PRIMARY KEY (job, cause)
-    ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE recorded_window ( -- what a recheck compares: the ids of each window as they were counted
-        source TEXT NOT NULL,
-        id_table TEXT NOT NULL,
-        id_column TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        id_sum TEXT NOT NULL,
-        id_xor TEXT NOT NULL,
-        recorded TEXT NOT NULL,
-        PRIMARY KEY (source, id_table, id_column, after)
-    ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE identity ( -- which server a source was, and the row that stood at captured
-        job TEXT PRIMARY KEY,
-        server TEXT,
-        fingerprint TEXT
-    ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE sent ( -- at an orderly end: what was delivered, and when it is due to be sent again
-        after INTEGER NOT NULL,
-        upto INTEGER NOT NULL,
-        stage INTEGER NOT NULL,
-        confirmed INTEGER NOT NULL,
-        due INTEGER NOT NULL,
-        oldest INTEGER NOT NULL
-    ) STRICT""",
-    """
-    CREATE TABLE history ( -- the newest commits that followed a delivery
-        id INTEGER PRIMARY KEY,
-        job TEXT NOT NULL,
-        value TEXT NOT NULL,
-        committed TEXT NOT NULL
-    ) STRICT""",
-)
-
-_VERSION_2 = (
-    """
+    f"""
     CREATE TABLE job ( -- what a job goes on from, beside its watermark
         job TEXT PRIMARY KEY REFERENCES watermark (job),
         shape TEXT NOT NULL, -- a digest of what it counts
@@ -103,20 +41,36 @@ _VERSION_2 = (
         closed_until INTEGER NOT NULL, -- buckets that end by then have their zeros, epoch seconds
         not_before INTEGER NOT NULL, -- without a time column: its first whole bucket
         recount_from INTEGER, -- slots from here on are to be counted again
-        low TEXT NOT NULL CHECK """
-    + _IS_ID.format("low")  # all rows up to this id are complete
-    + """
+        low TEXT NOT NULL CHECK {_IS_ID.format("low")}, -- all rows up to this id are complete
+        held_since INTEGER, -- since when a row in flight holds it up, epoch seconds
+        since INTEGER NOT NULL -- slots from here on are whole: older ones may be half counted, or count something else
     ) STRICT, WITHOUT ROWID""",
     """
-    INSERT INTO job (job, shape, places, closed_until, not_before, recount_from, low)
-    SELECT job, '', '', COALESCE(unixepoch(complete_until), 0), 0, NULL, captured FROM watermark""",
-    """
-    CREATE TABLE horizon ( -- of jobs whose rows are completed later: which ids there were, and when
+    CREATE TABLE series ( -- each metric path has one owner
+        id INTEGER PRIMARY KEY,
+        path TEXT NOT NULL UNIQUE,
         job TEXT NOT NULL,
-        time INTEGER NOT NULL,
-        id TEXT NOT NULL,
-        PRIMARY KEY (job, time)
+        "group" TEXT NOT NULL, -- the raw values as a JSON array
+        measure TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        first_slot INTEGER, -- the oldest and the newest bucket in which it had rows
+        last_slot INTEGER,
+        is_made INTEGER NOT NULL DEFAULT 0 CHECK (is_made IN (0, 1)) -- was one of its totals ever proven?
+    ) STRICT""",
+    'CREATE INDEX series_group ON series (job, "group")',
+    "CREATE INDEX series_new ON series (id) WHERE is_made = 0",
+    """
+    CREATE TABLE total ( -- the running value of each slot, and the outbox: changed until it is proven
+        slot INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        series INTEGER NOT NULL REFERENCES series (id),
+        value ANY NOT NULL, -- an integer, or as text what an integer of SQLite cannot hold
+        revision INTEGER NOT NULL,
+        changed INTEGER NOT NULL CHECK (changed IN (0, 1, 2)), -- 0: proven; 2: waits until its archive receives it
+        PRIMARY KEY (slot, step, series)
     ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
+    "CREATE INDEX total_parked ON total (step, slot) WHERE changed = 2",
     """
     CREATE TABLE slot ( -- whose rows a slot holds, by job
         job TEXT NOT NULL,
@@ -128,11 +82,6 @@ _VERSION_2 = (
         PRIMARY KEY (job, slot, step)
     ) STRICT, WITHOUT ROWID""",
     """
-    INSERT INTO slot (job, slot, step, after, upto, changed)
-    SELECT series.job, total.slot, total.step, '0', watermark.captured, unixepoch()
-    FROM total JOIN series ON series.id = total.series JOIN watermark ON watermark.job = series.job
-    GROUP BY series.job, total.slot, total.step""",
-    """
     CREATE TABLE pruned ( -- slots from start up to, not including, end are forgotten: a row for them is too late
         job TEXT NOT NULL,
         start INTEGER NOT NULL,
@@ -140,42 +89,22 @@ _VERSION_2 = (
         PRIMARY KEY (job, start)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE setting ( -- what the state was last used with
-        name TEXT PRIMARY KEY,
-        value TEXT NOT NULL
+    CREATE TABLE unshown ( -- rows that cannot be shown, by cause: with them the sums equal the source
+        job TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (job, cause)
     ) STRICT, WITHOUT ROWID""",
-    "ALTER TABLE series ADD COLUMN measure TEXT NOT NULL DEFAULT 'count'",
-    "ALTER TABLE series ADD COLUMN kind TEXT NOT NULL DEFAULT 'count'",
-    "ALTER TABLE series ADD COLUMN first_slot INTEGER",  # the oldest and the newest bucket in which it had rows
-    "ALTER TABLE series ADD COLUMN last_slot INTEGER",
-    "ALTER TABLE series DROP COLUMN last_seen",
     """
-    UPDATE series SET
-        first_slot = (SELECT MIN(slot) FROM total WHERE series = series.id),
-        last_slot = (SELECT MAX(slot) FROM total WHERE series = series.id)""",
-    "ALTER TABLE sent DROP COLUMN oldest",
-    'CREATE INDEX series_group ON series (job, "group")',
-    # "changed" gets a third value
-    """
-    CREATE TABLE total_2 (
-        slot INTEGER NOT NULL,
-        step INTEGER NOT NULL,
-        series INTEGER NOT NULL REFERENCES series (id),
-        value ANY NOT NULL, -- an integer, or as text what an integer of SQLite cannot hold
-        revision INTEGER NOT NULL,
-        changed INTEGER NOT NULL CHECK (changed IN (0, 1, 2)), -- 0: proven; 2: waits until its archive receives it
-        PRIMARY KEY (slot, step, series)
+    CREATE TABLE unshown_in ( -- which windows a job's counters of unshown rows are from, while they may change
+        job TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        bucket INTEGER NOT NULL, -- in which they may be counted again one day; -1: none
+        rows INTEGER NOT NULL,
+        PRIMARY KEY (job, after, upto, cause, bucket)
     ) STRICT, WITHOUT ROWID""",
-    "INSERT INTO total_2 SELECT slot, step, series, value, revision, changed FROM total",
-    "DROP TABLE total",
-    "ALTER TABLE total_2 RENAME TO total",
-    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
-    "CREATE INDEX total_parked ON total (step, slot) WHERE changed = 2",
-)
-
-_VERSION_3 = (
-    "ALTER TABLE job ADD COLUMN held_since INTEGER",  # since when a row in flight holds it up, epoch seconds
-    "DROP TABLE recorded_window",  # unused so far
     """
     CREATE TABLE recorded_window ( -- what a recheck compares: which ids were there when windows were counted
         source TEXT NOT NULL,
@@ -199,15 +128,6 @@ _VERSION_3 = (
         PRIMARY KEY (job, after, upto)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE unshown_in ( -- which windows a job's counters of unshown rows are from, while they are rechecked
-        job TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
-        cause TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        PRIMARY KEY (job, after, upto, cause)
-    ) STRICT, WITHOUT ROWID""",
-    """
     CREATE TABLE late ( -- how many rows came late, and were counted all the same
         source TEXT NOT NULL,
         id_table TEXT NOT NULL,
@@ -215,12 +135,6 @@ _VERSION_3 = (
         rows INTEGER NOT NULL,
         PRIMARY KEY (source, id_table, id_column)
     ) STRICT, WITHOUT ROWID""",
-    "ALTER TABLE series ADD COLUMN is_made INTEGER NOT NULL DEFAULT 0",  # was one of its totals ever proven?
-    "UPDATE series SET is_made = 1 WHERE id IN (SELECT series FROM total WHERE changed = 0)",
-    "CREATE INDEX series_new ON series (id) WHERE is_made = 0",
-    "ALTER TABLE sent ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE sent ADD COLUMN reads INTEGER NOT NULL DEFAULT 0",
-    "DROP TABLE identity",  # unused so far
     """
     CREATE TABLE identity ( -- which server a source was, and the rows that stood at captured
         job TEXT PRIMARY KEY,
@@ -228,54 +142,62 @@ _VERSION_3 = (
         rows TEXT NOT NULL, -- the newest up to captured: id and time, as JSON
         went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- was it found to be another table, or an older one?
     ) STRICT, WITHOUT ROWID""",
-)
-
-_VERSION_4 = (
     """
-    CREATE TABLE unshown_in_4 ( -- which windows a job's counters of unshown rows are from, while they may change
+    CREATE TABLE horizon ( -- of jobs whose rows are completed later: which ids there were, and when
         job TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
-        cause TEXT NOT NULL,
-        bucket INTEGER NOT NULL, -- in which they may be counted again one day; -1: none
-        rows INTEGER NOT NULL,
-        PRIMARY KEY (job, after, upto, cause, bucket)
+        time INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (job, time)
     ) STRICT, WITHOUT ROWID""",
-    "INSERT INTO unshown_in_4 SELECT job, after, upto, cause, -1, rows FROM unshown_in",
-    "DROP TABLE unshown_in",
-    "ALTER TABLE unshown_in_4 RENAME TO unshown_in",
-    "ALTER TABLE history ADD COLUMN datapoints INTEGER",  # delivered for it since the one before
+    """
+    CREATE TABLE sent ( -- at an orderly end: what was delivered, and when it is due to be sent again
+        after INTEGER NOT NULL,
+        upto INTEGER NOT NULL,
+        stage INTEGER NOT NULL,
+        confirmed INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        repeats INTEGER NOT NULL,
+        reads INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE history ( -- the newest commits that followed a delivery
+        id INTEGER PRIMARY KEY,
+        job TEXT NOT NULL,
+        value TEXT NOT NULL,
+        committed TEXT NOT NULL,
+        datapoints INTEGER NOT NULL -- delivered for it since the one before
+    ) STRICT""",
+    """
+    CREATE TABLE setting ( -- what the state was last used with
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
 )
+"""What makes an empty file one of version 1. Never edited once released: what comes later is a migration."""
 
-_VERSION_5 = (
-    # slots from here on hold all their rows, epoch seconds: what is older may be half counted, or by another definition
-    "ALTER TABLE job ADD COLUMN since INTEGER NOT NULL DEFAULT 0",
-    # of what older versions counted nobody knows that
-    "UPDATE job SET since = (SELECT COALESCE(unixepoch(complete_until), 0) FROM watermark WHERE job = job.job)",
-)
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
-"""Entry n takes a file of version n to version n + 1. Entries are never edited once released."""
+MIGRATIONS: tuple[Statements, ...] = ()
+"""The first takes a file of version 1 to version 2, and so on. Entries are never edited once released."""
 
 
-def prepare(connection: sqlite3.Connection, path: str) -> None:
+def prepare(connection: sqlite3.Connection, path: str, migrations: tuple[Statements, ...] = MIGRATIONS) -> None:
     """Make the connection durable, and bring an empty or older file to the current version, in one transaction.
 
     Raises:
         StateCorrupt: the file is not ours, or a newer program wrote it.
     """
-    _check(connection, path)  # before anything is changed
+    versions = (SCHEMA, *migrations)
+    _check(connection, path, len(versions))  # before anything is changed
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for statements in MIGRATIONS[version:]:
+        for statements in versions[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {len(versions)}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -302,7 +224,7 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
         translated(f"read state {path}"),
         closing(sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True)) as connection,
     ):
-        _check(connection, path)
+        _check(connection, path, 1 + len(MIGRATIONS))
         yield connection
 
 
@@ -322,7 +244,7 @@ def translated(step: str) -> Iterator[None]:
         ) from error
 
 
-def _check(connection: sqlite3.Connection, path: str) -> None:
+def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
     """Refuse a file that is not ours, or that a newer program wrote."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -332,8 +254,8 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
             f"open state {path}: this SQLite file belongs to another program",
             hint="Point [state] path at a file of shipper's own; a new one is made where none is.",
         )
-    if version > len(MIGRATIONS):
+    if version > newest:
         raise StateCorrupt(
-            f"open state {path}: it has version {version}, this program knows {len(MIGRATIONS)}",
+            f"open state {path}: it has version {version}, this program knows {newest}",
             hint="Run the newer shipper again, or restore a backup made by this one.",
         )

@@ -17,14 +17,12 @@ from builders import NOW, captured, job, progress
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.ledger import Done, Name, Total
 from shipper.model import (
-    ALWAYS,
     COUNT,
     MAX_ID,
     Cause,
     Key,
     Note,
     Offsets,
-    Progress,
     Reason,
     Sent,
     Standing,
@@ -36,7 +34,7 @@ from shipper.state.file import GATHER_SECONDS
 from shipper.state.history import Commit, Slot, commits, slots
 from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
-from shipper.state.schema import APPLICATION_ID, MIGRATIONS
+from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
 from shipper.state.standing import standings
 
 KEY = Key("events.a.count", NOW, 60)
@@ -398,7 +396,7 @@ def test_history_is_bounded(state: State) -> None:
     record(state, 0, 20, 1)
     state._connection.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-        " INSERT INTO history (id, job, value, committed) SELECT i, 'events', '1', '' FROM n",
+        " INSERT INTO history (id, job, value, committed, datapoints) SELECT i, 'events', '1', '', 0 FROM n",
         (HISTORY_ROWS + 50,),
     )
     state.commit({"events": 20}, {"events": 7})
@@ -459,7 +457,7 @@ def _foreign(path: str) -> None:
 def _newer(path: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 2}")
 
 
 def _damaged(path: str) -> None:
@@ -477,7 +475,7 @@ def _truncated(path: str) -> None:
     ("spoil", "says"),
     [
         (_foreign, "belongs to another program"),
-        (_newer, f"version {len(MIGRATIONS) + 1}"),
+        (_newer, f"version {len(MIGRATIONS) + 2}"),
         (_damaged, "not a database"),
         (_truncated, "malformed"),
     ],
@@ -548,29 +546,68 @@ def test_values_are_exact(state: State, value: Value) -> None:
     assert type(changed.value) is type(value)
 
 
-def test_version_1_becomes_current(path: str) -> None:
-    """A state of the first version is taken over whole: positions, totals, owners, and what waits."""
+def test_empty_file_becomes_current(path: str) -> None:
+    """A new file has version 1 and says whose it is; one that has it is left alone. Mutant: make the tables again."""
+    for _ in range(2):
+        State(path).close()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+
+
+MARK = ("CREATE TABLE mark (step TEXT) STRICT", "INSERT INTO mark VALUES ('2')")
+MARK_AGAIN = ("INSERT INTO mark VALUES ('3')",)
+
+
+@pytest.mark.parametrize(
+    ("steps", "version", "marks"),
+    [
+        ([()], 1, None),
+        ([(MARK,)], 2, ["2"]),  # an empty file takes each step, too: its tables are those of a migrated one
+        ([(MARK, MARK_AGAIN)], 3, ["2", "3"]),
+        ([(), (MARK,)], 2, ["2"]),
+        ([(), (MARK, MARK_AGAIN)], 3, ["2", "3"]),
+        ([(), (MARK,), (MARK, MARK_AGAIN)], 3, ["2", "3"]),
+        ([(MARK,), (MARK,)], 2, ["2"]),
+    ],
+)
+def test_migrations(path: str, steps: list[tuple[tuple[str, ...], ...]], version: int, marks: list[str] | None) -> None:
+    """Whatever version a file has, each step that it lacks is taken once, in order, and what it holds stays.
+
+    Mutants: begin a step too early or too late; leave the version as it was.
+    """
+    for migrations in steps:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            prepare(connection, path, migrations)
+            connection.execute("INSERT OR IGNORE INTO setting (name, value) VALUES ('carbon', 'first')")
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (version,)
+        assert connection.execute("SELECT value FROM setting").fetchall() == [("first",)]
+        if marks is not None:
+            assert [step for (step,) in connection.execute("SELECT step FROM mark")] == marks
+
+
+def test_newer_version_refused(path: str) -> None:
+    """A program refuses what one with a step more has left, and changes nothing. Mutant: a step more is fine."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in MIGRATIONS[0]:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 1")
-        connection.execute(
-            "INSERT INTO watermark VALUES ('events', 'app', 'audit_trail', 'id', '5', '9', '2026-09-21T14:14:00Z', '')"
-        )
-        connection.execute("""INSERT INTO series VALUES (1, 'events.a.count', 'events', '["a"]', '')""")
-        connection.execute("INSERT INTO total VALUES (?, 60, 1, 7, 3, 1), (?, 60, 1, 8, 2, 0)", (NOW, NOW - 60))
-        connection.execute("INSERT INTO sent VALUES (0, 2, 1, 1000, 2000, 0)")
-    with State(path) as state:
-        assert state.progress("events") == Progress(9, NOW, NOW, 0, None, 9, "", "", since=NOW)
-        assert state.take_sent() == [Sent(0, 2, 1, 1000, 2000)]
-        assert [waiting.totals for waiting in state.note(0).waiting] == [1]
-        record(state, 9, 10, 9)
-        assert state._connection.execute("SELECT slot, value FROM total ORDER BY slot").fetchall() == [
-            (NOW - 60, 8),
-            (NOW, 9),
-        ]
-        assert state.lowest("events", ALWAYS) == (NOW - 60, 0)
+        prepare(connection, path, (MARK,))
+        with pytest.raises(StateCorrupt, match="it has version 2, this program knows 1"):
+            prepare(connection, path, ())
+
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_failed_migration_leaves_the_file(path: str) -> None:
+    """A step that fails halfway has not happened. Mutant: commit each statement."""
+    State(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            prepare(connection, path, ((*MARK, "INSERT INTO missing VALUES (1)"),))
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'mark'").fetchone() == (0,)
+        prepare(connection, path, (MARK,))
+        assert connection.execute("SELECT step FROM mark").fetchall() == [("2",)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
