@@ -1,7 +1,7 @@
 """Shell. The jobs of one table that tick together: one look at the table is for all of them.
 
-Strategy: a tick never waits. It adds an observation, and plans a round of captures for when the oldest one has settled;
-while one is planned, no other is. So a slow database delays its jobs, and never piles up threads.
+Strategy: a tick never waits. It observes, and plans a round of captures up to that; while one is planned, no other is.
+So a slow database delays its jobs, and never piles up threads.
 """
 
 import math
@@ -15,16 +15,12 @@ from typing import NamedTuple
 from shipper.calls import Calls
 from shipper.clocks import Clocks
 from shipper.errors import ShipperError, SourceUnavailable, TransientError
-from shipper.model import Job
+from shipper.model import Job, Observation
 from shipper.seen import Seen
 from shipper.source import Source
 from shipper.state import State
 from shipper.turns import Later, Turns
-from shipper.window import Settling
 from shipper.worker import DEADLINE_STATEMENTS, Shared, Worker, period
-
-LAG_SECONDS = 1.0  # how often to ask a replica how far it is behind, while something waits for it
-LAG_UNKNOWN_SECONDS = 10.0
 
 
 class Rhythm(NamedTuple):
@@ -51,18 +47,19 @@ class Cohort:
     """The ticks of some jobs, and their captures in turn."""
 
     def __init__(
-        self, rhythm: Rhythm, source: Source, state: State, clocks: Clocks, *, settle: int, max_skew: int, timeout: int
+        self, rhythm: Rhythm, source: Source, state: State, clocks: Clocks, *, max_skew: int, timeout: int
     ) -> None:
         """Nobody is in it yet. Timeout is what a statement may take, seconds."""
         self.rhythm = rhythm
         self.source = source
         self.workers: tuple[Worker, ...] = ()
         self._clocks = clocks
-        self._settle, self._max_skew = settle, max_skew
+        self._max_skew = max_skew
         self._deadline = DEADLINE_STATEMENTS * timeout
-        self._settling = Settling(settle)
-        self._lag = 0.0
-        self._seen = Seen(source)
+        self._lag = math.inf
+        self._observed: Observation | None = None
+        """What nobody has had a turn for yet."""
+        self._seen: Seen | None = None
         self._mutex = threading.Lock()
         self._is_planned = False
         self._calls = Calls()
@@ -102,29 +99,33 @@ class Cohort:
         return self._calls.still_seconds > self._deadline
 
     def observe(self) -> bool:
-        """Add an observation; return whether that succeeded, having told why if it did not."""
+        """Observe the table; return whether that succeeded, having told why if it did not."""
         if all(worker.is_stopped for worker in self.workers) or not self._attempt("tick", self._observe):
             return False
         self._shared.observing.recovered()
         return True
 
-    def settles_in(self) -> float | None:
-        """Return the seconds until there is something to capture, None when nothing is waiting."""
-        return 0.0 if self._turns.are_waiting else self._delay()
-
     def capture(self) -> bool:
-        """Let all capture, in line, up to the newest observation that has settled; return whether none failed."""
-        return self._attempt("turns", self._give_turns) and self._turns.take()
+        """Let all capture, in line, up to the newest observation; return whether none failed."""
+        if not self._attempt("turns", self._give_turns):
+            return False
+        while self._turns.are_waiting:
+            if not self._turns.take():
+                return False
+        return True
 
     def _observe(self) -> None:
-        lag = self._read_lag()
+        before, self._lag = self._lag, math.inf
+        lag = self.source.lag()
         observation = self.source.observe(self.workers[0].job.query)
         seen_at = time.time()
         for worker in self.workers:
             worker.lived.seen, worker.lived.seen_at = observation, seen_at
+        # what a replica has is what its primary had then; while it falls behind, no row is late
+        behind = replace(observation, time=observation.time - math.ceil(lag), makes_old=not lag or lag <= before)
+        self._lag = lag
         with self._mutex:
-            # what a replica has is what its primary had then
-            self._settling.add(replace(observation, time=observation.time - math.ceil(lag)))
+            self._observed = behind
         try:
             self._clocks.observed(self.rhythm.source, observation.time, max_skew=self._max_skew)
         except TransientError as error:
@@ -132,48 +133,29 @@ class Cohort:
         else:
             self._shared.comparing.recovered()
 
-    def _read_lag(self) -> float:
-        """Ask how far a replica is behind; while nobody knows, it could be any time, and nothing settles."""
-        try:
-            self._lag = self.source.lag()
-        except ShipperError:
-            self._lag = LAG_UNKNOWN_SECONDS
-            raise
-        return self._lag
-
-    def _delay(self) -> float | None:
-        """Return the seconds until an observation settles, None when none is waiting."""
-        with self._mutex:
-            delay = self._settling.delay(time.monotonic() - self._lag)
-        # a replica may fall behind further, or catch up: do not ask it all the time
-        return max(delay, LAG_SECONDS) if delay is not None and self._lag else delay
-
     def _plan(self, later: Later) -> None:
-        """See to it that a round comes when something has settled."""
-        delay = self._delay()
+        """See to it that a round follows."""
         with self._mutex:
-            if self._is_planned or delay is None:
+            if self._is_planned or self._observed is None:
                 return
             self._is_planned = True
-        later(delay, partial(self._begin, later))
+        later(0.0, partial(self._begin, later))
 
     def _begin(self, later: Later) -> None:
-        """Begin a round; the next one is planned before, because this one may take long."""
+        """Begin a round; the next one may be planned from now on, because this one may take long."""
         self._attempt("turns", self._give_turns)
         with self._mutex:
             self._is_planned = False
-        self._plan(later)
         self._turns.take(later)
 
     def _give_turns(self) -> None:
-        """Let all who may capture have a turn, up to the newest observation that has settled."""
-        clock = time.monotonic()  # before the lag is read: by then it may be less already
-        lag = self._read_lag()
+        """Let all who may capture have a turn, up to what was observed last."""
         with self._mutex:
-            horizon = self._settling.take(clock - lag)
-        if horizon is not None:
-            self._seen = Seen(self.source, has_gaps=self._seen.has_gaps)
-            self._turns.give(self.workers, horizon, self._seen)
+            observed, self._observed = self._observed, None
+        if observed is not None:
+            has_gaps = self._seen is not None and self._seen.has_gaps
+            self._seen = Seen(self.source, observed, has_gaps=has_gaps)
+            self._turns.give(self.workers, observed, self._seen)
 
     def _attempt(self, name: str, call: Callable[[], None]) -> bool:
         """Call, and tell what fails; return whether it succeeded. A bug stops all these jobs, and no other."""
@@ -195,7 +177,7 @@ class Cohort:
         """Say which captures should have ended before this tick."""
         for worker in self.workers:
             worker.tell_overdue()
-        waiting = self._turns.late(self._settle + self._lag + period(self.workers[0].job))
+        waiting = self._turns.late(period(self.workers[0].job))
         if waiting:
             self._late(f"{waiting} of {len(self.workers)} jobs still wait for their turn")
         else:

@@ -55,7 +55,7 @@ class Pipeline:
             source, section = self.sources[rhythm.source], self.config.sources[rhythm.source]
             cohort = known.get(rhythm)
             if cohort is None or cohort.source is not source:
-                times = {"settle": section.settle, "max_skew": section.max_skew, "timeout": section.timeout}
+                times = {"max_skew": section.max_skew, "timeout": section.timeout}
                 cohort = Cohort(rhythm, source, self.state, self.clocks, **times)
             cohort.join(workers)
             self.cohorts[rhythm] = cohort
@@ -222,7 +222,6 @@ def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, 
         sources[job.source],
         state,
         clocks,
-        care=section.care,
         unit=config.graphite.retentions[-1].step,
         timeout=section.timeout,
     )

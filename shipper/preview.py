@@ -13,7 +13,7 @@ from shipper.clocks import Clocks
 from shipper.config import Config
 from shipper.config.sections import SourceSection
 from shipper.errors import TransientError
-from shipper.model import ALWAYS, Group, Job, Observation, Query, Row, Span, Window
+from shipper.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window
 from shipper.render import is_clean, line
 from shipper.scan import Captured, Noticed
 from shipper.source.examine import Examination
@@ -77,11 +77,11 @@ class _Watched(Examination):
 
     asked: tuple[Query, Window, Span] | None = None
 
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
-        """Count the window's rows."""
-        if span == ALWAYS or span.start != ALWAYS.start:  # else it is about rows that are too late
-            self.asked = query, window, span
-        return super().read(query, window, span)
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
+        """Count rows."""
+        if isinstance(rows, Window) and query != query.bare:
+            self.asked = query, rows, span
+        return super().read(query, rows, span)
 
 
 def preview(config: Config, job: Job) -> Preview:
@@ -105,7 +105,6 @@ def preview(config: Config, job: Job) -> Preview:
             ledger=state,
             now=int(time.time()),
             is_trusted=is_trusted,
-            care=section.care,
         )
         with closing(capturing):
             found = [*noticed, *_first_chunk(capturing)]

@@ -62,8 +62,8 @@ def recount(
         is_recounted=True,
         shows={Cause.FUTURE: Span(span.start, places.end)},
     )
-    how = {"rows": again.rows, "ledger": ledger, "moment": moment}
-    yield Captured(None, 0, replace_totals(job, span, again.folded, done, window=None, **how))
+    tally = replace_totals(job, span, again.folded, done, window=None, rows=again.rows, ledger=ledger, moment=moment)
+    yield Captured(None, 0, tally)
 
 
 def counted_again(
@@ -123,7 +123,7 @@ def _lacking(
     job: Job, span: Span, low: int, captured: int, position: Position, *, source: Source, ledger: Ledger
 ) -> Generator[None, None, _Left | None]:
     """Look for slots that were counted from more rows than are left of them; None where there are none."""
-    slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.rows and slot.slot >= span.start]
+    slots = _with_rows(ledger.slots(job.name, span=span), span)
     if not slots or job.query.sql is not None:
         return None
     # in the finest grain: slots may have been counted in buckets of another length
@@ -139,6 +139,17 @@ def _lacking(
     last = slots[lack[-1]]
     end = starts[lack[-1] + 1] if lack[-1] + 1 < len(starts) else last.slot + last.step
     return _Left(ceil(end, job.query.bucket), len(lack))
+
+
+def _with_rows(slots: Sequence[Slot], span: Span) -> list[Slot]:
+    """Return the outermost slots that begin in a span and were counted from rows, those of finer ones included."""
+    outer = [slot for slot in outermost(slots) if slot.slot >= span.start]
+    starts = [slot.slot for slot in outer]
+    rows = Counter[int]()
+    for slot in slots:
+        if slot.slot >= span.start:
+            rows[bisect_right(starts, slot.slot) - 1] += slot.rows
+    return [slot._replace(rows=rows[number]) for number, slot in enumerate(outer) if rows[number]]
 
 
 def _old_rows(

@@ -9,16 +9,19 @@ behind captured, the table may be another one in its place, and that is told.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from shipper.errors import SourceReset
 from shipper.idset import size_of, words_of
 from shipper.ledger import Ledger
-from shipper.model import Fingerprint, Job, Progress
-from shipper.position import Position
-from shipper.scan import Noticed, timeless
+from shipper.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span
+from shipper.position import Position, new_position
+from shipper.retention import after
+from shipper.scan import Noticed, Source, timeless, walk_back
 from shipper.seen import Seen
 from shipper.shape import places_of
+from shipper.start import passed
 
 
 def check(
@@ -52,6 +55,45 @@ def check(
         f"observe {job.query.table}: {reason}",
         hint=f"Was the table emptied, restored or replaced? Say so: `shipper reset {job.name}` shows what each means.",
     )
+
+
+class After(StrEnum):
+    """What has happened to a table."""
+
+    EMPTIED = "emptied"
+    """Its rows are gone, and ids began anew: all that it holds is counted."""
+    RESTORED = "restored"
+    """It was taken back, or another server took over: all that it holds is counted already."""
+    REPLACED = "replaced"
+    """It is another table of that name: all that it holds is counted, and its ids may go on."""
+
+
+class Restart(NamedTuple):
+    """Where a job goes on after a reset. What was delivered stays as it is."""
+
+    position: Position
+    first: int
+    """The smallest id that the table holds, 0 where it holds none."""
+    low: int
+    since: int
+    """Slots from here on are whole."""
+
+
+def restarted(
+    job: Job, what: After, progress: Progress, position: Position, horizon: Observation, source: Source
+) -> Restart:
+    """Say where a job goes on, according to what has happened to its table."""
+    first = source.first_id(job.query, 0, horizon.id) if horizon.id else 0
+    since = after(horizon.time, job.query.bucket)
+    if what is After.RESTORED:
+        known, low = passed(job, horizon.id, source=source), horizon.id
+        if job.revisit is not None:
+            span = Span(progress.complete_until - job.revisit, ALWAYS.end)
+            low = walk_back(job, horizon.id, span, source=source)
+        return Restart(known, first, low, since)
+    if what is After.REPLACED and first > progress.captured:  # its ids go on: those between are in the other table
+        return Restart(position, first, progress.captured, since)
+    return Restart(new_position(0, 0, ()), first, 0, since)
 
 
 def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, seen: Seen) -> Iterator[Noticed]:

@@ -76,8 +76,18 @@ def revisit(
         fingerprint=seen.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
     )
-    how = {"rows": cycle.rows, "ledger": ledger, "moment": moment, "beside": cycle.before, "closes": closes}
-    tally = replace(job, span, cycle.span, done, window=window, **how)
+    tally = replace(
+        job,
+        span,
+        cycle.span,
+        done,
+        window=window,
+        rows=cycle.rows,
+        ledger=ledger,
+        moment=moment,
+        beside=cycle.before,
+        closes=closes,
+    )
     # it is one step, and leaves nothing
     yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False)
 

@@ -91,6 +91,7 @@ def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
 
 def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:
     """Return the id below the first row of a span; upto where there is none."""
+
     def read(window: Window) -> tuple[int | None, int]:
         found = source.first_in(job.query, window, span)
         return found, 0 if found is None else 1

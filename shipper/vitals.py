@@ -107,8 +107,7 @@ class Vitals:
     def _is_late(self, worker: Worker, report: JobReport) -> bool:
         if worker.job.every is None or report.complete_until is None:
             return False
-        settle = self._pipeline.config.sources[worker.job.source].settle
-        return time.time() - report.complete_until > LATE_PERIODS * worker.job.every + settle + MINUTE
+        return time.time() - report.complete_until > LATE_PERIODS * worker.job.every + MINUTE
 
     def _source(self, name: str) -> EndReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]

@@ -18,7 +18,7 @@ from shipper.capture_log import tell_noticed, tell_steps
 from shipper.clocks import Clocks
 from shipper.errors import ConfigError, ShipperError, SourceUnavailable
 from shipper.journal import Trouble, logger
-from shipper.model import Care, Job, Moment, Observation, Offsets
+from shipper.model import Job, Moment, Observation, Offsets
 from shipper.scan import Captured, Noticed
 from shipper.seen import Seen
 from shipper.source import Source
@@ -75,9 +75,7 @@ class Shared(NamedTuple):
 class Worker:
     """The captures of one job."""
 
-    def __init__(
-        self, job: Job, source: Source, state: State, clocks: Clocks, *, care: Care, unit: int, timeout: int
-    ) -> None:
+    def __init__(self, job: Job, source: Source, state: State, clocks: Clocks, *, unit: int, timeout: int) -> None:
         """Unit is the step of Carbon's last archive, timeout what a statement may take, seconds.
 
         Raises:
@@ -92,7 +90,6 @@ class Worker:
         """So much of its time is pruned together, seconds."""
         self._state = state
         self._clocks = clocks
-        self._care = care
         self._deadline = DEADLINE_STATEMENTS * timeout
         self._stopping = threading.Event()
         self._calls = Calls()
@@ -249,7 +246,6 @@ class Worker:
             ledger=self._state,
             now=moment.now,
             is_trusted=moment.is_trusted,
-            care=self._care,
             seen=seen,
         ):
             self._calls.advance("capture")
@@ -269,17 +265,17 @@ def period(job: Job) -> float:
     return CRON_SECONDS if job.every is None else job.every
 
 
-def check_identity(job: Job, position: Offsets | None) -> None:
+def check_identity(job: Job, offsets: Offsets | None) -> None:
     """Refuse to go on with the ids of another table.
 
     Raises:
         ConfigError: the job stands on another source, table or id column.
     """
     expected = (job.source, job.query.table, job.query.id)
-    if position is not None and position[:3] != expected:
+    if offsets is not None and offsets[:3] != expected:
         source, table, identity = expected
         raise ConfigError(
-            f"begin job {job.name}: its watermark {position.watermark} is an id of {position.table}.{position.id} "
-            f"in source {position.source}, not of {table}.{identity} in source {source}",
+            f"begin job {job.name}: its watermark {offsets.watermark} is an id of {offsets.table}.{offsets.id} "
+            f"in source {offsets.source}, not of {table}.{identity} in source {source}",
             hint="Ids of another table mean nothing here: give the job another name, and its `name` another beginning.",
         )

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from shipper.idset import IdSet
 from shipper.model import Archive, Job, Observation, Progress, Query
+from shipper.position import Position
 from shipper.shape import places_of, shape_of
 from shipper.state import State
 
@@ -34,7 +36,7 @@ def job(name: str = "events", **changed: Any) -> Job:
 
 
 def horizon(upto: int, *, time: int = NOW, clock: float = 0.0) -> Observation:
-    """Build an observation that has settled."""
+    """Build an observation."""
     return Observation(id=upto, time=time, clock=clock)
 
 
@@ -43,6 +45,11 @@ def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
     nothing = {"complete_until": 0, "closed_until": 0, "not_before": 0, "recount_from": None, "low": captured}
     shapes = {"shape": shape_of(wanted), "places": places_of(wanted)}
     return Progress(**({"captured": captured} | nothing | shapes | changed))
+
+
+def position(captured: int = 0) -> Position:
+    """Build the position of a job that has counted all ids up to one."""
+    return Position(captured, IdSet(0, captured))
 
 
 def captured(state: State, name: str = "events") -> int | None:

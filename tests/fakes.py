@@ -3,12 +3,13 @@
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import reduce
-from operator import xor
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,13 +17,13 @@ from zoneinfo import ZoneInfo
 import whisper
 
 from shipper.errors import DeliveryFailed, QueryRefused
+from shipper.idset import joined_words, words_of
 from shipper.model import (
     ALWAYS,
     Archive,
-    Checksum,
-    Evidence,
     Fingerprint,
     Group,
+    Ids,
     Kept,
     Kind,
     Measure,
@@ -58,7 +59,8 @@ class FakeSource:
     now: Callable[[], float] = time.time
     in_flight: list[dict[str, Any]] = field(default_factory=list)
     """Rows that were inserted and not committed."""
-    is_guarded: bool = True
+    is_unique_id: bool = True
+    """Does the catalogue prove that ids are unique?"""
     server: str = "one"
 
     def insert(
@@ -94,6 +96,23 @@ class FakeSource:
         """Find where the table goes on, as shipper.scan.Source.first_id."""
         return min((row["id"] for row in self.rows if after < row["id"] <= upto), default=upto)
 
+    def snapshot(self, query: Query, *, since: float = 0.0) -> AbstractContextManager[None]:
+        """See the table at one moment, as shipper.scan.Source.snapshot: within a call nothing else happens here."""
+        return nullcontext()
+
+    def is_unique(self, query: Query) -> bool:
+        """Say what the catalogue proves, as shipper.scan.Source.is_unique."""
+        return self.is_unique_id
+
+    def uncountable(self, query: Query) -> int:
+        """Count rows without an id, as shipper.scan.Source.uncountable."""
+        return sum(row["id"] < 1 for row in self.rows)
+
+    def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
+        """Find a row by counting, as shipper.scan.Source.nth_id."""
+        ids = sorted((int(row["id"]) for row in self._in(window)), reverse=is_backward)
+        return ids[rows - 1] if rows <= len(ids) else None
+
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Find the row that stands at an id, as shipper.scan.Source.newest."""
         rows = [row for row in self.rows if row["id"] <= upto]
@@ -102,18 +121,9 @@ class FakeSource:
         row = max(rows, key=lambda row: int(row["id"]))
         return row["id"], _epoch(row[query.time], query.zone) if query.time else None
 
-    def first_in(self, query: Query, window: Window, span: Span, *, open_above: int | None = None) -> int | None:
+    def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Find the smallest id in a span of time, as shipper.scan.Source.first_in."""
-        assert query.time is not None
-        found = [
-            row["id"]
-            for row in self._in(window)
-            if (
-                open_above is not None and row["id"] > open_above
-                if (epoch := _epoch(row[query.time], query.zone)) is None
-                else epoch - epoch % query.bucket in span
-            )
-        ]
+        found = [row["id"] for row in self._in(window) if (at := self._bucket(query, row)) is not None and at in span]
         return min(found, default=None)
 
     def times(self, query: Query, window: Window) -> Span | None:
@@ -123,43 +133,43 @@ class FakeSource:
         times = [time for time in found if time is not None]
         return Span(min(times), max(times) + 1) if times else None
 
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Count, as shipper.scan.Source.read."""
         asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
         if unknown := asked - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
         cells: dict[tuple[int | None, Group], list[dict[str, Any]]] = {}
-        for row in self._in(window):
+        for row in self._in(rows):
             if all(TESTS[test](row[column], values) for column, test, values in query.where):
                 group = tuple(None if (value := row[column]) is None else str(value) for column in query.by)
-                epoch = _epoch(row[query.time], query.zone) if query.time else None
-                bucket = None if epoch is None else epoch - epoch % query.bucket
+                bucket = self._bucket(query, row)
                 if bucket is None or bucket in span:
                     cells.setdefault((bucket, group), []).append(row)
         return [
-            Row(bucket, group, len(rows), tuple(_measured(measure, rows) for measure in query.measures))
-            for (bucket, group), rows in cells.items()
+            Row(bucket, group, len(cell), tuple(_measured(measure, cell) for measure in query.measures))
+            for (bucket, group), cell in cells.items()
         ]
 
-    def checksum(self, query: Query, window: Window) -> Checksum:
-        """Add up ids, as shipper.scan.Source.checksum."""
-        ids = [int(row["id"]) for row in self._in(window)]
-        return Checksum(len(ids), sum(ids), reduce(xor, ids, 0))
+    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
+        """Count by bucket, as shipper.scan.Source.tally."""
+        buckets = [self._bucket(query, row) for row in self._in(rows)]
+        return Counter(bucket for bucket in buckets if bucket is None or bucket in span)
 
-    def evidence(self, query: Query, window: Window) -> Evidence:
-        """Look for rows in flight, as shipper.scan.Source.evidence."""
-        checksum = self.checksum(query, window)
-        ids = [row["id"] for row in self.in_flight if self.is_guarded and window.after < row["id"] <= window.upto]
-        is_complete = checksum.rows == window.upto - window.after
-        return Evidence(None if is_complete else checksum, tuple(sorted(ids)))
+    def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
+        """Say which ids are there, as shipper.scan.Source.words."""
+        found = self.words_by(query, rows)
+        chosen = [words for bucket, words in found.items() if span is None or (bucket is not None and bucket in span)]
+        return reduce(joined_words, chosen, {})
 
-    def count(self, query: Query, window: Window) -> int:
-        """Count rows, as shipper.scan.Source.count."""
-        return len(self._in(window))
-
-    def unguarded(self, query: Query) -> str | None:
-        """Say whether rows in flight are seen, as shipper.scan.Source.unguarded."""
-        return None if self.is_guarded else "it is off"
+    def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
+        """Say which ids are there by bucket, as shipper.scan.Source.words_by."""
+        chosen = self._in(rows)
+        if len({row["id"] for row in chosen}) < len(chosen):
+            raise QueryRefused("two rows have the same id")
+        found: dict[int | None, list[int]] = {}
+        for row in chosen:
+            found.setdefault(self._bucket(query, row), []).append(int(row["id"]))
+        return {bucket: words_of(ids) for bucket, ids in found.items()}
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again, as shipper.scan.Source.fingerprint."""
@@ -171,8 +181,14 @@ class FakeSource:
         """Return that it is no replica, as shipper.source.Source.lag."""
         return 0.0
 
-    def _in(self, window: Window) -> list[dict[str, Any]]:
-        return [row for row in self.rows if window.after < row["id"] <= window.upto]
+    def _in(self, rows: Window | Ids) -> list[dict[str, Any]]:
+        if isinstance(rows, Window):
+            return [row for row in self.rows if rows.after < row["id"] <= rows.upto]
+        return [row for row in self.rows if row["id"] in rows]
+
+    def _bucket(self, query: Query, row: dict[str, Any]) -> int | None:
+        epoch = _epoch(row[query.time], query.zone) if query.time else None
+        return None if epoch is None else epoch - epoch % query.bucket
 
 
 class FakeCarbon:

@@ -12,7 +12,7 @@ from shipper.backfill import Limits, backfill, pieces, widened
 from shipper.capture import capture
 from shipper.courier import Courier
 from shipper.fold import shown
-from shipper.model import Archive, Care, Job, Key, Moment, Span
+from shipper.model import Archive, Job, Key, Moment, Span
 from shipper.scan import Captured, Noticed
 from shipper.search import chunks, windows_in
 from shipper.state import State
@@ -31,7 +31,6 @@ class Life:
         self.state = State(str(folder / "shipper.db"))
         self.carbon = self.new_carbon("one")
         self.given = 0
-        self.care = Care()
         self.noticed: list[Noticed] = []
 
     def new_carbon(self, name: str) -> WhisperCarbon:
@@ -53,7 +52,7 @@ class Life:
         """Capture and deliver all there is, until it is proven."""
         for wanted in jobs:
             upto = horizon(self.source.observe(wanted.query).id, time=self.now)
-            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, care=self.care)
+            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now)
             self.noticed += [step for step in steps if isinstance(step, Noticed)]
         self.deliver()
 

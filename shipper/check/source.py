@@ -57,8 +57,8 @@ def _looks_at_lag(source: Examination, section: SourceSection, session: Session)
     """Say how far a replica is behind, or that nobody would know."""
     if section.lag_query is not None:
         yield Finding(True, f"source {source.name}", f"as a replica it is {source.lag():.0f} s behind")
-    elif session.is_read_only and section.guard == "auto":
-        remedy = "Is it a replica? What is in flight on its primary is not seen here: say `lag_query` in the source."
+    elif session.is_read_only:
+        remedy = "Is it a replica? Say `lag_query` in the source: while it falls behind, its rows are not late."
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 
@@ -128,14 +128,8 @@ class _TableLook:
         return Finding(False, self.subject, text, indexing(self.access, self.path, name))
 
     def _late(self) -> str:
-        """Say what is done about rows that commit late."""
-        jobs = [job for job in self.jobs if job.revisit is None]
-        if not jobs:
-            return ""
-        section, reason = self.section, self.source.unguarded(jobs[0].query)
-        guard = "guard" if reason is None else f"no guard, because {reason}"
-        recheck = f"recheck for {section.recheck} s" if section.recheck else "no recheck: what commits later is lost"
-        return f"; late rows: settle {section.settle} s; {guard}; {recheck}"
+        """Say which rows are counted that commit late."""
+        return f"; rows that appear within {self.section.late} s are counted, however late they commit"
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:
         """Have the newest row counted as the job would, once it is known that this reads no more than that."""

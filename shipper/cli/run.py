@@ -28,7 +28,7 @@ def run(file: str, log_format: str) -> None:
 @options.logging
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
-    """Observe, settle, capture and deliver once, then exit; 1 if any of it failed."""
+    """Observe, capture and deliver once, then exit; 1 if any of it failed."""
     from shipper import journal
     from shipper.config import load
     from shipper.once import once as run_once

@@ -67,7 +67,6 @@ class Config:
             file,
             section.tls,
             section.tls_ca,
-            guard=section.guard == "auto",
             lag_query=section.lag_query,
         )
 
@@ -239,6 +238,7 @@ def _job(name: str, job: JobSection, source: str, parsed: File) -> Job:
         max_groups=parsed.limits.series,
         title=job.title,
         keep=parsed.state.keep,
+        late=parsed.source[source].late,
     )
 
 

@@ -31,9 +31,9 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield Problem(("graphite", "proof"), "nobody to read back from", remedy)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
-        if source.recheck is not None and source.recheck > parsed.state.keep:
+        if source.late > parsed.state.keep:
             remedy = f"What is counted again must still be in the state, which keeps it for {parsed.state.keep} s."
-            yield Problem(("source", name, "recheck"), "recheck is longer than keep of [state]", remedy)
+            yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
         yield from _sources_of_job(place, job, parsed)

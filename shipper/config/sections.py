@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shipper.config import values
-from shipper.model import Archive, Care, Kind, Scalar
+from shipper.model import Archive, Kind, Scalar
 
 Seconds = Annotated[int, BeforeValidator(values.duration)]
 SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]
@@ -106,25 +106,12 @@ class SourceSection(Section):
     """What a statement may take."""
     connections: int = Field(4, ge=1, le=100)
     """At most so many statements at once."""
-    settle: Seconds = 10
-    """For how long the newest ids are left alone."""
-    guard: Literal["auto", "off"] = "auto"
-    """Read no further than the first row that is not committed yet, where the database shows it."""
-    hold_max: Seconds = 300
-    """How long such a row may hold its job up."""
-    recheck: SecondsOrOff = 3600
-    """For how long to look for rows that came late."""
-    reset: Literal["hold", "max", "zero"] = "hold"
-    """How to go on when a table went back."""
+    late: Seconds = 21_600
+    """For how long a row may appear after its id was given out."""
     lag_query: str | None = Field(None, min_length=1)
     """Of a replica: gives how many seconds it is behind, or NULL."""
     max_skew: Seconds = 300
     """How far our clock and the database's may differ."""
-
-    @property
-    def care(self) -> Care:
-        """Return what a capture is to do about rows that come late, and about a table that went back."""
-        return Care(self.hold_max, self.recheck, self.reset)
 
 
 class JobSection(Section):

@@ -205,7 +205,7 @@ class Source:
         return found
 
     def _present(self, query: Query, rows: Window | Ids) -> list[tuple[int | None, int, int, int]]:
-        statement = present(query, is_timed=query.time is not None, are_listed=not isinstance(rows, Window))
+        statement = present(query, are_listed=not isinstance(rows, Window))
         with self._connected(f"look for ids of {query.table} {_brief(rows)}") as connection:
             answer = connection.execute(statement, bounds(query, rows)).all()
         return [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]

@@ -23,7 +23,9 @@ from shipper.errors import ConfigError, Overflow, QueryRefused, SourceUnavailabl
 
 CONNECT_SECONDS = 5
 PING_SECONDS = 1.0  # a connection that was used a moment ago is not asked whether it is still there
-IDLE_SECONDS = 5  # a snapshot in which nothing is asked for so long is ended by the server: a few dozen times its length
+IDLE_SECONDS = (
+    5  # a snapshot in which nothing is asked for so long is ended by the server: a few dozen times its length
+)
 GRACE_SECONDS = 5  # how much longer than the server the client waits: a read time-out leaves the query running
 LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
 

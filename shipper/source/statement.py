@@ -100,18 +100,18 @@ def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Se
 
 
 @lru_cache(STATEMENTS)
-def present(query: Query, *, is_timed: bool, are_listed: bool) -> sa.Select[Any]:
+def present(query: Query, *, are_listed: bool) -> sa.Select[Any]:
     """Select which ids are there, as words; by time, in the grain of its buckets, where it is asked for.
 
     Each row has the time, the word's number, its bits, and how many rows they are.
     """
-    table = table_of(query if is_timed else query.ids_only)
+    table = table_of(query)
     identity = table.c[query.id]
-    epoch: sa.ColumnElement[Any] = _floor(Epoch(table.c[query.time]), _grain(query)) if is_timed else sa.null()
+    epoch: sa.ColumnElement[Any] = _floor(Epoch(table.c[query.time]), _grain(query)) if query.time else sa.null()
     bucket, word = epoch.label("shipper_bucket"), WordOfId(identity).label("shipper_word")
     chosen = (identity.in_(_IDS),) if are_listed else within(identity)
     statement = sa.select(bucket, word, BitsOfIds(identity), sa.func.count()).select_from(table).where(*chosen)
-    return statement.group_by(*(sa.text(key.name) for key in ([bucket, word] if is_timed else [word])))
+    return statement.group_by(*(sa.text(key.name) for key in ([bucket, word] if query.time else [word])))
 
 
 @lru_cache(STATEMENTS)

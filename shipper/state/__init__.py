@@ -45,6 +45,18 @@ _SEEK = (
         since = MAX(since, :not_before, COALESCE(:slot, 0)), begins = MAX(begins, COALESCE(:slot, 0))
     WHERE job = :job""",
 )
+_RESET = (
+    "DELETE FROM identity WHERE job = :job",
+    "DELETE FROM late WHERE job = :job",
+    "DELETE FROM unshown_in WHERE job = :job",
+    "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of before mean nothing any more
+    # the courier commits it once all that is in the totals is delivered
+    f"UPDATE watermark SET value = '0', captured = :captured, updated = {NOW} WHERE job = :job",
+    """
+    UPDATE job SET low = :low, since = MAX(since, :since),
+        not_before = MAX(not_before, :since) -- a bucket with rows of both tables could not be counted again
+    WHERE job = :job""",
+)
 
 
 class State(Outbox):
@@ -119,6 +131,16 @@ class State(Outbox):
         where = {"job": job, "captured": str(target.captured), "slot": target.slot, "not_before": target.not_before}
         with self._writing(f"move job {job}") as connection:
             for statement in _SEEK:
+                connection.execute(statement, where)
+            self._forget_cached()
+            positions.begin(connection, job, position)
+        self.recorded()
+
+    def reset(self, job: str, position: Position, *, low: int, since: int) -> None:
+        """Let a job go on with a table whose ids mean other rows than before; slots are whole from since on."""
+        where = {"job": job, "captured": str(position.captured), "low": str(low), "since": since}
+        with self._writing(f"reset job {job}") as connection:
+            for statement in _RESET:
                 connection.execute(statement, where)
             self._forget_cached()
             positions.begin(connection, job, position)

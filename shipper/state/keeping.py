@@ -23,8 +23,8 @@ _PUT = """
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 2"""
 _SLOT = """
     INSERT OR IGNORE INTO slot (job, slot, step, after, upto, rows, changed)
-    SELECT job, :start, :into, MIN(after), MAX(upto), SUM(rows), MAX(changed) FROM (
-        SELECT job, changed, rows,
+    SELECT job, :start, :into, MIN(after), MAX(upto), 0, MAX(changed) FROM (
+        SELECT job, changed,
             FIRST_VALUE(after) OVER (ORDER BY length(after), after) AS after,
             FIRST_VALUE(upto) OVER (ORDER BY length(upto) DESC, upto DESC) AS upto
         FROM slot WHERE job = :job AND slot >= :start AND slot < :end)"""

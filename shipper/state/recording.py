@@ -62,6 +62,7 @@ _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, rows, changed)
     SELECT job, ?, ?, after, upto, 0, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?)
     {_WIDER.format(rows="rows")}"""
+_EMPTY_SLOT = "UPDATE slot SET rows = 0 WHERE (job, slot, step) = (?, ?, ?)"
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
@@ -248,6 +249,8 @@ class Recording:
             self._connection.execute(_SET_SLOT if is_all else _ADD_TO_SLOT, (self._job, *slot, rows))
             for finer in self._finer_places(*slot[:2]):  # whose rows it has, too
                 self._connection.execute(_FINER_IDS, (*slot[:2], self._job, *finer))
+                if is_all:
+                    self._connection.execute(_EMPTY_SLOT, (self._job, *finer))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
         """Return the job's slots of finer archives within a slot."""

@@ -16,6 +16,7 @@ UNWRITABLE = "Is the disk full or read-only, or the file in use?"
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": tells our file from any other SQLite file
 
+ID_ORDER = "ORDER BY length({0}), {0}"
 _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
 
 Statements = tuple[str, ...]
@@ -42,8 +43,8 @@ SCHEMA: Statements = (
         not_before INTEGER NOT NULL, -- without a time column: its first whole bucket
         recount_from INTEGER, -- slots from here on are to be counted again
         low TEXT NOT NULL CHECK {_IS_ID.format("low")}, -- all rows up to this id are complete
-        held_since INTEGER, -- since when a row in flight holds it up, epoch seconds
-        since INTEGER NOT NULL -- slots from here on are whole: older ones may be half counted, or count something else
+        since INTEGER NOT NULL, -- slots from here on are whole: older ones may be half counted, or count something else
+        begins INTEGER NOT NULL -- rows for slots before it are too late
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE series ( -- each metric path has one owner
@@ -78,6 +79,7 @@ SCHEMA: Statements = (
         step INTEGER NOT NULL,
         after TEXT NOT NULL, -- their ids are above this one
         upto TEXT NOT NULL, -- and not above this one
+        rows INTEGER NOT NULL, -- how many it was counted from, whatever the conditions
         changed INTEGER NOT NULL, -- epoch seconds
         PRIMARY KEY (job, slot, step)
     ) STRICT, WITHOUT ROWID""",
@@ -96,58 +98,46 @@ SCHEMA: Statements = (
         PRIMARY KEY (job, cause)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE unshown_in ( -- which windows a job's counters of unshown rows are from, while they may change
+    CREATE TABLE unshown_in ( -- of the counters: what may be shown one day, by the bucket in which it would be
         job TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
         cause TEXT NOT NULL,
-        bucket INTEGER NOT NULL, -- in which they may be counted again one day; -1: none
+        bucket INTEGER NOT NULL,
+        after TEXT NOT NULL, -- the ids of these rows are above this one
         rows INTEGER NOT NULL,
-        PRIMARY KEY (job, after, upto, cause, bucket)
+        PRIMARY KEY (job, cause, bucket)
+    ) STRICT, WITHOUT ROWID""",
+    f"""
+    CREATE TABLE position ( -- which ids up to captured a job has counted: all in (floor, solid], and those of `counted`
+        job TEXT PRIMARY KEY REFERENCES watermark (job),
+        version INTEGER NOT NULL, -- raised by each record
+        floor TEXT NOT NULL CHECK {_IS_ID.format("floor")}, -- at or below it no row is waited for
+        solid TEXT NOT NULL CHECK {_IS_ID.format("solid")},
+        age INTEGER NOT NULL, -- for how long it was looked at, seconds
+        looked INTEGER NOT NULL, -- when that was last, by the source's clock, epoch seconds
+        marks TEXT NOT NULL, -- when ids were given out: pairs of age and largest id, as JSON
+        late_rows INTEGER NOT NULL -- how many rows appeared below captured, and were added
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE recorded_window ( -- what a recheck compares: which ids were there when windows were counted
-        source TEXT NOT NULL,
-        id_table TEXT NOT NULL,
-        id_column TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        id_sum TEXT NOT NULL,
-        id_xor TEXT NOT NULL,
-        recorded INTEGER NOT NULL, -- by the source's clock, epoch seconds
-        looks INTEGER NOT NULL, -- how often it was looked at since
-        is_open INTEGER NOT NULL CHECK (is_open IN (0, 1)), -- rows were in flight
-        PRIMARY KEY (source, id_table, id_column, after, upto)
-    ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE repair ( -- windows with late rows, whose slots a job is to count again
+    CREATE TABLE counted ( -- ids above solid, in segments
         job TEXT NOT NULL,
-        after TEXT NOT NULL,
-        upto TEXT NOT NULL,
-        PRIMARY KEY (job, after, upto)
+        start TEXT NOT NULL, -- the number of the first word; a word has 64 ids
+        words BLOB NOT NULL,
+        PRIMARY KEY (job, start)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE late ( -- how many rows came late, and were counted all the same
-        source TEXT NOT NULL,
-        id_table TEXT NOT NULL,
-        id_column TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        PRIMARY KEY (source, id_table, id_column)
-    ) STRICT, WITHOUT ROWID""",
+    CREATE TABLE late ( -- of jobs without a time column: which ids came late, and in which slot they were counted
+        number INTEGER PRIMARY KEY,
+        job TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        words BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX late_job ON late (job, slot)",
     """
     CREATE TABLE identity ( -- which server a source was, and the rows that stood at captured
         job TEXT PRIMARY KEY,
         server TEXT,
         rows TEXT NOT NULL, -- the newest up to captured: id and time, as JSON
         went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- was it found to be another table, or an older one?
-    ) STRICT, WITHOUT ROWID""",
-    """
-    CREATE TABLE horizon ( -- of jobs whose rows are completed later: which ids there were, and when
-        job TEXT NOT NULL,
-        time INTEGER NOT NULL,
-        id TEXT NOT NULL,
-        PRIMARY KEY (job, time)
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE sent ( -- at an orderly end: what was delivered, and when it is due to be sent again
