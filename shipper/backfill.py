@@ -94,7 +94,6 @@ def backfill(
         again.folded,
         Done(position.with_ids(again.new), seen_from=low, shows=shows),
         window=None,
-        rows=again.rows,
         ledger=ledger,
         moment=moment,
         closes=closes,

@@ -5,8 +5,7 @@ be waited for. Rows, totals and the set of counted ids become durable in one tra
 a capture, the next one goes on behind the last window recorded.
 """
 
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 
 from shipper.errors import Overflow
 from shipper.fold import Folded, fold, shown
@@ -20,7 +19,7 @@ from shipper.reset import check
 from shipper.retention import after, ceil, floor
 from shipper.revisit import revisit
 from shipper.scan import Captured, Noticed, Source, each_window, walk_back
-from shipper.seen import Found, Seen, tally_of
+from shipper.seen import Found, Seen
 from shipper.shape import places_of, shape_of
 from shipper.start import begun
 
@@ -67,14 +66,14 @@ def capture(
     # what was there before, and belongs to the slots that the new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
-    yield from _Look(job, progress, seen, ledger, moment, closes).steps()
+    yield from _Look(job, progress, seen, ledger=ledger, moment=moment, closes=closes).steps()
 
 
 class _Look:
     """One look at a table for one job: what has appeared below captured, then what is above."""
 
     def __init__(
-        self, job: Job, progress: Progress, seen: Seen, ledger: Ledger, moment: Moment, closes: Span | None
+        self, job: Job, progress: Progress, seen: Seen, *, ledger: Ledger, moment: Moment, closes: Span | None
     ) -> None:
         self._job, self._progress, self._seen, self._ledger = job, progress, seen, ledger
         self._moment, self._closes = moment, closes
@@ -88,11 +87,11 @@ class _Look:
         position = before.at_look(self._horizon, every=job.every, late=job.late)
 
         # rows below captured that were not there at the look before: each is added once
-        words, rows, tally = asked(job, position, before, self._seen)
+        words, rows = asked(job, position, before, self._seen)
         position = position.asked(job.late)
         if words:
             yield from check(job, self._progress, before, seen=self._seen, ledger=self._ledger, adds=True)
-            yield self._late(position, words, rows, tally)
+            yield self._late(position, words, rows)
             position = self._ledger.position(job.name)
         elif position != before:
             self._ledger.note_look(job.name, position)
@@ -109,11 +108,11 @@ class _Look:
         is_due = self._horizon.time >= self._progress.complete_until + COMPLETE_SECONDS
         if upto == captured and (self._closes or is_due):
             done = Done(self._ledger.position(job.name), complete_until=self._horizon.time)
-            yield Captured(None, 0, self._added(None, Folded(), done, {}, self._closes))
+            yield Captured(None, 0, self._added(None, Folded(), done, self._closes))
 
     def _read(self, window: Window) -> tuple[Found, int]:
         found = self._seen.read(self._job.query, window)
-        return found, sum(found.tally.values())
+        return found, window.upto - window.after if found.words is None else size_of(found.words)
 
     def _window(self, window: Window, found: Found) -> Captured:
         """Record a window above captured."""
@@ -123,10 +122,9 @@ class _Look:
         if window.upto == self._horizon.id:
             fingerprint = self._seen.fingerprint(self._job, window.upto)
             done, closes = done._replace(complete_until=self._horizon.time, fingerprint=fingerprint), self._closes
-        rows = self._by_bucket(found.rows, found.tally)
-        return Captured(window, folded.rows, self._added(window, folded, done, rows, closes))
+        return Captured(window, folded.rows, self._added(window, folded, done, closes))
 
-    def _late(self, position: Position, words: Words, rows: list[Row], tally: Mapping[int | None, int]) -> Captured:
+    def _late(self, position: Position, words: Words, rows: list[Row]) -> Captured:
         """Record rows that appeared below captured."""
         folded = fold(self._timed(rows), self._shown, self._job.kinds)
         done = Done(position.with_ids(words), not_before=self._bucket, late_rows=size_of(words))
@@ -134,36 +132,23 @@ class _Look:
             done = done._replace(late=LateIds(self._bucket, words))
         else:
             done = done._replace(seen_from=ids_of({min(words): words[min(words)]})[0] - 1)
-        return Captured(None, folded.rows, self._added(None, folded, done, self._by_bucket(rows, tally), None))
+        return Captured(None, folded.rows, self._added(None, folded, done, None))
 
-    def _added(
-        self, window: Window | None, folded: Folded, done: Done, rows: Mapping[int, int], closes: Span | None
-    ) -> Tally:
+    def _added(self, window: Window | None, folded: Folded, done: Done, closes: Span | None) -> Tally:
         ledger, moment = self._ledger, self._moment
-        return add(self._job, window, folded, done, rows=rows, ledger=ledger, moment=moment, closes=closes)
+        return add(self._job, window, folded, done, ledger=ledger, moment=moment, closes=closes, bucket=self._bucket)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         return rows if self._bucket is None else [row._replace(bucket=self._bucket) for row in rows]
 
-    def _by_bucket(self, rows: list[Row], tally: Mapping[int | None, int]) -> dict[int, int]:
-        """Return how many rows there are in each bucket that can be shown, whatever the conditions."""
-        if self._bucket is not None:
-            return {self._bucket: sum(tally.values())}
-        if self._job.query.sql is not None:  # only the statement knows where they are
-            counted = Counter[int | None]()
-            for row in rows:
-                counted[row.bucket] += row.rows
-            tally = counted
-        return {bucket: count for bucket, count in tally.items() if bucket is not None and bucket in self._shown}
-
 
 def asked(
     job: Job, position: Position, before: Position, seen: Seen, *, is_split: bool = False
-) -> tuple[Words, list[Row], Mapping[int | None, int]]:
-    """Ask for the gaps that are due: return which ids have appeared, and their rows as `Found` has them."""
+) -> tuple[Words, list[Row]]:
+    """Ask for the gaps that are due: return which ids have appeared, and their rows."""
     asks, source, query = position.asks(before, job.late), seen.source, job.query
     if not asks:
-        return {}, [], {}
+        return {}, []
     there: dict[int, int] = {}
     try:
         with source.snapshot(query, since=seen.horizon.clock):
@@ -174,12 +159,11 @@ def asked(
             words = position.counted.missing(there)
             parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
-            tally = tally_of(query, rows) if query.is_whole or not words else source.tally(query, tuple(ids_of(words)))
     except Overflow:
         if is_split:  # one row alone does: an expression of the job's own
             raise
         return asked(job, position, before, seen, is_split=True)
-    return words, rows, tally
+    return words, rows
 
 
 def _parts(words: Words, is_split: bool) -> Iterator[Words]:  # noqa: FBT001 - a flag that is handed on

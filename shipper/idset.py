@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from shipper.model import MAX_ID
@@ -117,7 +118,7 @@ class IdSet:
         words = clipped(words, self.solid, max(words, default=0) * BITS + BITS - 1)
         if not words:
             return self
-        touched = {segment: part for segment, part in self._shares(words)}
+        touched = dict(self._shares(words))
         segments = [one for one in self.segments if one not in touched]
         for segment, part in touched.items():
             known, start = (segment.unpacked, segment.start) if segment is not None else ({}, min(part))
@@ -164,6 +165,16 @@ class IdSet:
         for segment, end in self._ends():
             if segment.start * BITS <= upto and end > after:
                 found = joined_words(found, clipped(segment.unpacked, after, upto))
+        return found
+
+    def count(self, after: int, upto: int) -> int:
+        """Count its ids in (after, upto]."""
+        found = max(0, min(upto, self.solid) - max(after, self.floor))
+        for segment, end in self._ends():
+            if after < segment.start * BITS and end <= upto:
+                found += segment.ids
+            elif segment.start * BITS <= upto and end > after:
+                found += size_of(clipped(segment.unpacked, after, upto))
         return found
 
     def asks(self, after: int, upto: int) -> Asks:
@@ -216,7 +227,7 @@ def _packed(words: Words, start: int) -> list[Segment]:
 @lru_cache(DECODED)  # jobs on one table have the same sets, mostly
 def _pack(words: tuple[tuple[int, int], ...]) -> bytes:
     keys = [key for key, _ in words]
-    steps = [keys[0], *(key - before for before, key in zip(keys, keys[1:], strict=False))]
+    steps = [keys[0], *(key - before for before, key in pairwise(keys))]
     return zlib.compress(struct.pack(f"<{2 * len(words)}Q", *steps, *(bits for _, bits in words)), 1)
 
 

@@ -66,8 +66,8 @@ class Recording(Protocol):
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
         """Store totals whose paths are claimed. An equal one changes nothing, or is sent again all the same."""
 
-    def hold(self, slot: int, step: int, rows: int, *, is_all: bool = False) -> None:
-        """Remember how many more rows, whatever the conditions, a slot holds, or how many it holds in all."""
+    def mark(self, slot: int, step: int) -> None:
+        """Remember that the slot holds this window's rows, though there may be none."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
@@ -108,6 +108,9 @@ class Ledger(Protocol):
 
     def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
         """Return the job's slots that overlap a span, in order."""
+
+    def settled(self, job: str) -> list["Settled"]:
+        """Return how many ids were counted at or below the floor of the job's position, by ranges, in order."""
 
     def late_ids(self, job: str) -> list["LateIds"]:
         """Return which ids of a job without a time column came late, by the slot in which they were counted."""
@@ -150,8 +153,14 @@ class Slot(NamedTuple):
     step: int
     after: int
     upto: int
-    rows: int = 0
-    """How many it was counted from, whatever the conditions."""
+
+
+class Settled(NamedTuple):
+    """How many ids above after, up to upto, were counted: all that is known of them since they are old."""
+
+    after: int
+    upto: int
+    rows: int
 
 
 class LateIds(NamedTuple):
@@ -181,7 +190,7 @@ class Book(NamedTuple):
     """Those in a span of time, in order."""
     pruned: list[Span]
     """What of that is no longer known."""
-    late: list[LateIds] = []
+    late: Sequence[LateIds] = ()
     """Of a job without a time column."""
 
 

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from shipper.idset import Asks, IdSet, Words
+from shipper.idset import Asks, IdSet, Words, clipped, size_of
 from shipper.model import Observation, Window
 
 EAGER_SECONDS = 60
-"""While an id is so young it is asked for at each look; then at twice that age, four times, and so on."""
+"""While an id is so young it is asked for at each look."""
+GROWTH = 4
+"""Then at so many times that age, and so on: seldom enough to cost little, measured by tests/bench/gaps.py."""
 TICKS = 2  # a look makes ids older by so many ticks at most
 CRON_LOOKS = 4  # of a job of cron, which may look once a day: so many looks at least before an id is given up
 MARKS = 100  # are kept; when there are more, those are left out that stand close together for their age
@@ -45,6 +47,8 @@ class Position:
     looked: int = 0
     """When that was last, by the source's clock, epoch seconds; 0 before the first look."""
     marks: tuple[Mark, ...] = ()
+    settled: int = 0
+    """How many counted ids the floor has passed since the last record."""
 
     def at_look(self, horizon: Observation, *, every: int | None, late: int) -> "Position":
         """Return it at the beginning of a look: older, and with the ids that were given out by now marked."""
@@ -57,12 +61,17 @@ class Position:
     def asks(self, before: "Position", late: int, *, most: int | None = None) -> list[Asks]:
         """Say where gaps are due for a look, given the position before it; up to the id most only."""
         captured, spans = self.captured if most is None else most, [(self.id_at(EAGER_SECONDS), self.captured)]
-        age = 2 * EAGER_SECONDS
+        age = GROWTH * EAGER_SECONDS
         while age < late:
             spans.append((self.id_at(age + self.age - before.age), self.id_at(age)))
-            age *= 2
+            age *= GROWTH
         spans.append((self.counted.floor, self.id_at(late)))
-        found = [self.counted.asks(after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)]
+        # an id may be due for more than one reason, and is asked for once
+        due: list[tuple[int, int]] = []
+        for after, upto in sorted((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)):
+            begins = due.pop() if due and after <= due[-1][1] else (after, upto)
+            due.append((begins[0], max(begins[1], upto)))
+        found = [self.counted.asks(after, upto) for after, upto in due]
         return [asks for asks in found if asks.ranges or asks.ids]
 
     def id_at(self, age: int) -> int:
@@ -73,7 +82,7 @@ class Position:
     def asked(self, late: int, *, most: int | None = None) -> "Position":
         """Return it without the gaps that are too old, all of which were just asked for; up to the id most only."""
         floor = min(self.id_at(late), self.captured if most is None else most)
-        return replace(self, counted=self.counted.raised(floor)) if floor > self.counted.floor else self
+        return self._raised(floor) if floor > self.counted.floor else self
 
     def with_window(self, window: Window, words: Words | None) -> "Position":
         """Return it behind a window, with the ids that this has; None for all of them."""
@@ -82,8 +91,10 @@ class Position:
         return replace(self, captured=upto, counted=counted.collapsed(upto))
 
     def with_ids(self, words: Words) -> "Position":
-        """Return it with more ids at or below captured."""
-        return replace(self, counted=self.counted.added(words).collapsed(self.captured))
+        """Return it with more ids at or below captured; those at or below the floor are given up in the same breath."""
+        settled = size_of(clipped(words, 0, self.counted.floor)) if words and self.counted.floor else 0
+        counted = self.counted.added(words).collapsed(self.captured)
+        return replace(self, counted=counted, settled=self.settled + settled)
 
     @property
     def has_gaps(self) -> bool:
@@ -98,11 +109,16 @@ class Position:
             if left <= MOST_WORDS:
                 break
             left, floor = left - segment.words, max(segment.unpacked) * 64 + 63
-        return self if floor == counted.floor else replace(self, counted=counted.raised(floor))
+        return self if floor == counted.floor else self._raised(floor)
 
     def age_of(self, identity: int) -> int:
         """Return for how long an id is known to have been given out, seconds of looking."""
         return next((self.age - mark.age for mark in self.marks if mark.id >= identity), 0)
+
+    def _raised(self, floor: int) -> "Position":
+        counted = self.counted
+        settled = self.settled + counted.count(counted.floor, floor)
+        return replace(self, counted=counted.raised(floor).collapsed(self.captured), settled=settled)
 
     def _newest_mark(self) -> int:
         return self.marks[-1].id if self.marks else 0

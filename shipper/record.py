@@ -21,21 +21,22 @@ def add(
     folded: Folded,
     done: Done,
     *,
-    rows: Mapping[int, int],
     ledger: Ledger,
     moment: Moment,
     closes: Span | None = None,
+    bucket: int | None = None,
 ) -> Tally:
     """Add a window to the totals, or rows that came late, in one transaction.
 
-    rows are how many there are by bucket, whatever the conditions, of those that can be shown.
+    Without a time column all of them are in one bucket.
     """
     with ledger.recording(job.name, window) as recording:
         tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
+        if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
+            recording.mark(*place)
         found = _keyed(job, folded, recording, tally, moment.now)
         before = recording.take(found.keys())
         _put(job, recording, _totals(found, before, tally), moment)
-        _hold(job, rows, recording, moment.now)
         _close(job, recording, closes, moment.now)
         closed_until = closes.end if closes else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
@@ -49,7 +50,6 @@ def replace(
     done: Done,
     *,
     window: Window | None,
-    rows: Mapping[int, int],
     ledger: Ledger,
     moment: Moment,
     beside: Folded | None = None,
@@ -60,8 +60,8 @@ def replace(
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
 
     If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
-    beside is what is added to slots outside of the span; rows are those of the span, as in `add`; cleared are places
-    of which Graphite is known to hold something.
+    beside is what is added to slots outside of the span; cleared are places of which Graphite is known to hold
+    something.
     """
     with ledger.recording(job.name, window) as recording:
         if is_asked:
@@ -80,7 +80,6 @@ def replace(
             added = _keyed(job, beside, recording, tally, moment.now)
             totals |= _totals(added, recording.take(added.keys()), tally)
         _put(job, recording, totals, moment, resends=is_asked)
-        _hold(job, rows, recording, moment.now, is_all=True)
         _close(job, recording, closes, moment.now)
         closed_until = closes.end if closes and not is_asked else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
@@ -168,17 +167,6 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
         if recording.has_gone(slot, archive.step):
             return slot, archive.step
     return placed(job.archives, bucket, now)
-
-
-def _hold(job: Job, rows: Mapping[int, int], recording: Recording, now: int, *, is_all: bool = False) -> None:
-    """Remember how many rows there are in each slot: a recount that finds fewer is not done by itself."""
-    held = Counter[tuple[int, int]]()
-    for bucket, count in rows.items():
-        place = _open_place(job, bucket, recording, now)
-        if not isinstance(place, Cause):
-            held[place] += count
-    for (slot, step), count in held.items():
-        recording.hold(slot, step, count, is_all=is_all)
 
 
 def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> dict[Key, Value]:

@@ -4,14 +4,13 @@ Strategy: a recount is for what changes instead of appearing: the first slot of 
 are completed later, and what an operator asks for. It reads ids at or below captured, and what it finds in its slots is
 counted from then on: in the same transaction these ids join those that are, so a row that appears later is added once.
 
-Nothing automatic ever lowers a total because rows are gone. So each slot keeps how many rows it was counted from,
-whatever the conditions, and one for which fewer are left stays as it is; that is told.
+Nothing automatic ever lowers a total because rows are gone. Which ids were counted is known, or, of old ones, how many
+in which range; a slot whose rows are among ids of which some are gone stays as it is, and so do those before it; that
+is told.
 """
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,15 +22,13 @@ from shipper.position import Position
 from shipper.record import replace as replace_totals
 from shipper.retention import ceil, placed
 from shipper.scan import Captured, Noticed, Source, each_window, scan, walk_back
-from shipper.seen import tally_of
 
 
 @dataclass(slots=True)
 class Again:
-    """What is counted again: by bucket and group, how many rows by bucket, and which ids were not counted before."""
+    """What is counted again: by bucket and group, and which ids were not counted before."""
 
     folded: Folded = field(default_factory=Folded)
-    rows: Counter[int] = field(default_factory=Counter)
     new: dict[int, int] = field(default_factory=dict)
 
 
@@ -47,10 +44,10 @@ def recount(
     low = walk_back(job, known[1] if known else captured, span, source=source)
 
     # slots that rows are gone of, and all before them, stay as they are
-    left = yield from _lacking(job, span, low, captured, position, source=source, ledger=ledger)
+    left = yield from _lacking(job, span, position, source=source, ledger=ledger)
     if left is not None:
         yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
-        span = Span(max(span.start, left.end), ALWAYS.end)
+        span = Span(max(span.start, ceil(left.end, job.query.bucket)), ALWAYS.end)
 
     places = shown(job, now=moment.now, source_time=horizon.time)
     windows = [Window(low, captured)] if low < captured else []
@@ -62,7 +59,7 @@ def recount(
         is_recounted=True,
         shows={Cause.FUTURE: Span(span.start, places.end)},
     )
-    tally = replace_totals(job, span, again.folded, done, window=None, rows=again.rows, ledger=ledger, moment=moment)
+    tally = replace_totals(job, span, again.folded, done, window=None, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
 
 
@@ -72,21 +69,16 @@ def counted_again(
     """Count the rows of a span among the ids of windows; yield while reading."""
     again, query = Again(), job.query
 
-    def read(window: Window) -> tuple[tuple[list[Row], Mapping[int | None, int], dict[int, int]], int]:
-        new: dict[int, int] = {}
+    def read(window: Window) -> tuple[tuple[list[Row], Words], int]:
         with source.snapshot(query):
-            if position.has_gaps and window.upto > position.counted.floor:
-                new = _new_in(job, window, span, position, source)
+            asks = position.has_gaps and window.upto > position.counted.floor
+            new: Words = _new_in(job, window, span, position, source) if asks else {}
             rows = source.read(query, window, span)
-            tally = tally_of(query, rows) if query.is_whole else source.tally(query, window, span)
-        return (rows, tally, new), sum(tally.values())
+        return (rows, new), sum(row.rows for row in rows)
 
     for one in windows:
-        for _, (rows, tally, new) in each_window(job, one.after, one.upto, read, source=source):
+        for _, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
-            for bucket, count in _slot_rows(job, rows, tally):
-                if bucket in span and bucket in places:
-                    again.rows[bucket] += count
             again.new = joined_words(again.new, new)
             yield
     return again
@@ -106,12 +98,6 @@ def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
     return source.read(job.query, Window(identity - 1, identity), span)
 
 
-def _slot_rows(job: Job, rows: list[Row], tally: Mapping[int | None, int]) -> list[tuple[int, int]]:
-    if job.query.sql is not None:
-        return [(row.bucket, row.rows) for row in rows if row.bucket is not None]
-    return [(bucket, count) for bucket, count in tally.items() if bucket is not None]
-
-
 class _Left(NamedTuple):
     """What a recount leaves as it is: everything up to an end, of which so many slots lack rows."""
 
@@ -120,56 +106,31 @@ class _Left(NamedTuple):
 
 
 def _lacking(
-    job: Job, span: Span, low: int, captured: int, position: Position, *, source: Source, ledger: Ledger
+    job: Job, span: Span, position: Position, *, source: Source, ledger: Ledger
 ) -> Generator[None, None, _Left | None]:
-    """Look for slots that were counted from more rows than are left of them; None where there are none."""
-    slots = _with_rows(ledger.slots(job.name, span=span), span)
-    if not slots or job.query.sql is not None:
+    """Look for slots whose rows are not all there any more; None where there are none."""
+    slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.slot >= span.start]
+    slots = [slot for slot in slots if slot.after < slot.upto]
+    if not slots:
         return None
-    # in the finest grain: slots may have been counted in buckets of another length
-    fine = replace(job, query=replace(job.query.bare, bucket=job.archives[0].step))
-    starts = [slot.slot for slot in slots]
-    there = Counter[int]()
-    for after, upto in ((low, min(max(low, position.counted.floor), captured)), (position.counted.floor, captured)):
-        for bucket, count in (yield from _old_rows(fine, max(after, low), upto, position, source)).items():
-            there[bisect_right(starts, bucket) - 1] += count
-    lack = [number for number, slot in enumerate(slots) if there[number] < slot.rows]
-    if not lack:
-        return None
-    last = slots[lack[-1]]
-    end = starts[lack[-1] + 1] if lack[-1] + 1 < len(starts) else last.slot + last.step
-    return _Left(ceil(end, job.query.bucket), len(lack))
-
-
-def _with_rows(slots: Sequence[Slot], span: Span) -> list[Slot]:
-    """Return the outermost slots that begin in a span and were counted from rows, those of finer ones included."""
-    outer = [slot for slot in outermost(slots) if slot.slot >= span.start]
-    starts = [slot.slot for slot in outer]
-    rows = Counter[int]()
-    for slot in slots:
-        if slot.slot >= span.start:
-            rows[bisect_right(starts, slot.slot) - 1] += slot.rows
-    return [slot._replace(rows=rows[number]) for number, slot in enumerate(outer) if rows[number]]
-
-
-def _old_rows(
-    fine: Job, after: int, upto: int, position: Position, source: Source
-) -> Generator[None, None, Counter[int]]:
-    """Count rows by bucket that are not new: whose ids are counted, or so old that nobody asks any more."""
-    found = Counter[int]()
-
-    def read(window: Window) -> tuple[Mapping[int | None, int], int]:
-        if upto <= position.counted.floor or not position.has_gaps:
-            tally: Mapping[int | None, int] = source.tally(fine.query, window)
-            return tally, sum(tally.values())
-        by = source.words_by(fine.query, window)
-        old = {bucket: size_of(words) - size_of(position.counted.missing(words)) for bucket, words in by.items()}
-        return old, sum(map(size_of, by.values()))
-
-    for _, tally in each_window(fine, after, upto, read, source=source):
-        found.update({bucket: count for bucket, count in tally.items() if bucket is not None})
+    low, counted = min(slot.after for slot in slots), position.counted
+    gone: list[Window] = []
+    for after, upto, rows in ledger.settled(job.name):
+        if upto > low and source.count(job.query, Window(after, upto)) < rows:
+            gone.append(Window(after, upto))
         yield
-    return found
+
+    def read(window: Window) -> tuple[Words, int]:
+        there = source.words(job.query, window)
+        return there, size_of(there)
+
+    for window, there in each_window(job, max(low, counted.floor), position.captured, read, source=source):
+        known = counted.within(window.after, window.upto)
+        lost = ids_of({key: bits & ~there.get(key, 0) for key, bits in known.items()})
+        gone += [Window(lost[0] - 1, lost[-1])] if lost else []
+        yield
+    lack = [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
+    return _Left(max(slot.slot + slot.step for slot in lack), len(lack)) if lack else None
 
 
 def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:

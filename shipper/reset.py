@@ -80,7 +80,7 @@ class Restart(NamedTuple):
 
 
 def restarted(
-    job: Job, what: After, progress: Progress, position: Position, horizon: Observation, source: Source
+    job: Job, what: After, progress: Progress, position: Position, horizon: Observation, *, source: Source
 ) -> Restart:
     """Say where a job goes on, according to what has happened to its table."""
     first = source.first_id(job.query, 0, horizon.id) if horizon.id else 0

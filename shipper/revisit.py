@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shipper.fold import Folded, fold, shown
-from shipper.idset import Words, clipped, ids_of, joined_words, size_of
+from shipper.idset import IdSet, Words, clipped, ids_of, joined_words, size_of
 from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
 from shipper.position import Position
@@ -31,8 +31,6 @@ class _Cycle:
 
     span: Folded = field(default_factory=Folded)
     before: Folded = field(default_factory=Folded)
-    rows: Counter[int] = field(default_factory=Counter)
-    """How many rows the span has by bucket, whatever the conditions."""
     in_span: Words = field(default_factory=dict)
     new_before: Words = field(default_factory=dict)
     open: Words = field(default_factory=dict)
@@ -52,10 +50,11 @@ def revisit(
     low = progress.low
     if progress.recount_from is not None:
         low = min(low, walk_back(job, captured, span, source=seen.source))
-    appeared = _appeared(job, position, before, low, late, seen)
+    appeared = _appeared(job, position, before, seen, low=low, late=late)
     low = min([low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
-    yield from _read(job, Window(low, horizon.id) if low < horizon.id else None, span, places, position, seen, cycle)
+    if low < horizon.id:
+        yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, seen=seen, into=cycle)
 
     # rows that are not complete are waited for until low has passed them, when they are old
     oldest = position.id_at(job.max_age)
@@ -82,7 +81,6 @@ def revisit(
         cycle.span,
         done,
         window=window,
-        rows=cycle.rows,
         ledger=ledger,
         moment=moment,
         beside=cycle.before,
@@ -102,7 +100,7 @@ def _since(job: Job, progress: Progress, moment: Moment) -> int:
     return place[0] if place else bucket
 
 
-def _appeared(job: Job, position: Position, before: Position, low: int, late: int, seen: Seen) -> Words:
+def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low: int, late: int) -> Words:
     """Ask for the gaps that are due below low; those above are looked at anyway."""
     source, there = seen.source, dict[int, int]()
     asks = position.asks(before, late, most=low)
@@ -117,10 +115,10 @@ def _appeared(job: Job, position: Position, before: Position, low: int, late: in
 
 
 def _read(
-    job: Job, window: Window | None, span: Span, places: Span, position: Position, seen: Seen, cycle: _Cycle
+    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, seen: Seen, into: _Cycle
 ) -> Iterator[None]:
     """Read all rows above low."""
-    query, source, known = job.query, seen.source, position.counted
+    query, source, cycle = job.query, seen.source, into
 
     def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
         with source.snapshot(query, since=seen.horizon.clock):
@@ -132,8 +130,6 @@ def _read(
             rows_before = source.read(query, tuple(ids_of(new))) if new else []
         return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
 
-    if window is None:
-        return
     for _, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
         fold(rows, places, job.kinds, into=cycle.span)
         fold(rows_before, places, job.kinds, into=cycle.before)
@@ -143,7 +139,6 @@ def _read(
                 cycle.open = joined_words(cycle.open, words)
             else:
                 cycle.in_span = joined_words(cycle.in_span, words)
-                cycle.rows[bucket] += size_of(words)
         yield
 
 

@@ -1,6 +1,5 @@
 """Core. Reading a table by ids: forwards over windows that tile, backwards to where a time began."""
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,6 +15,9 @@ Found = TypeVar("Found")
 
 class Source(Protocol):
     """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Let all calls of this thread within have one connection."""
 
     def snapshot(self, query: Query, *, since: float = ...) -> AbstractContextManager[None]:
         """Let all calls of this thread within see the table as it is at one moment, which is after since.
@@ -55,8 +57,8 @@ class Source(Protocol):
             QueryRefused: the database will not run it; Overflow: it may count fewer rows.
         """
 
-    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
-        """Return how many rows there are by bucket, whatever the conditions; of a statement without their buckets."""
+    def count(self, query: Query, window: Window) -> int:
+        """Return how many rows the window has, whatever the conditions."""
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> Mapping[int, int]:
         """Return which ids are there, as words; only those of rows with a bucket in the span, where there is one.

@@ -6,14 +6,12 @@ snapshot, so that the set of counted ids and the totals can never disagree. What
 asked once: within a snapshot by the source, of a window without gaps here.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from shipper.errors import QueryRefused
 from shipper.idset import Words, size_of
-from shipper.model import COUNT, Fingerprint, Job, Observation, Query, Row, Window
+from shipper.model import Fingerprint, Job, Observation, Query, Row, Window
 from shipper.scan import Source, fingerprint_of
 
 
@@ -21,8 +19,6 @@ class Found(NamedTuple):
     """What a window holds."""
 
     rows: list[Row]
-    tally: Mapping[int | None, int]
-    """How many rows it has by bucket, whatever the conditions."""
     words: Words | None
     """Which ids are there; None for all of them."""
 
@@ -35,71 +31,47 @@ class Seen:
         self.source = source
         self.horizon = horizon
         self.has_gaps = has_gaps
-        self._tallies: dict[tuple[Window, Query], Mapping[int | None, int]] = {}
+        self._complete: Window | None = None
         self._fingerprints: dict[tuple[int, str | None, bool], Fingerprint] = {}
 
     def read(self, query: Query, window: Window) -> Found:
         """Count all rows of a window above captured."""
         if not self.has_gaps and self.source.is_unique(query):
-            found = self._without_gaps(query, window)
-            if found is not None:
-                return found
+            rows = self._without_gaps(query, window)
+            if rows is not None:
+                return Found(rows, None)
             self.has_gaps = True
 
         # from here on ids are asked for, too, until none is missing any more
         with self.source.snapshot(query, since=self.horizon.clock):
-            words = self.source.words(query, window)
-            rows = self.source.read(query, window)
-            tally = tally_of(query, rows) if query.is_whole else self.source.tally(query, window)
-        check_ids(query, window, words, tally)
+            words, rows = self.source.words(query, window), self.source.read(query, window)
+        counted = sum(row.rows for row in rows)
+        if query.is_whole and counted != size_of(words):
+            raise QueryRefused(
+                f"read {query.table} {window}: {counted} rows have {size_of(words)} ids",
+                hint=f"No two rows may have the same {query.id}; and its engine must have transactions (InnoDB).",
+            )
         if size_of(words) == window.upto - window.after:
             self.has_gaps = False
-        return Found(rows, tally, words)
+        return Found(rows, words)
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return by what the table is known again up to an id: see shipper.scan.fingerprint_of."""
         key = (upto, None if job.query.sql else job.query.time, job.revisit is None)
         if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint_of(job, self.source, upto)
+            # where a snapshot is open anyway, what is asked outside would end it
+            shared = self.source.snapshot(job.query, since=self.horizon.clock) if self.has_gaps else nullcontext()
+            with shared:
+                self._fingerprints[key] = fingerprint_of(job, self.source, upto)
         return self._fingerprints[key]
 
-    def _without_gaps(self, query: Query, window: Window) -> Found | None:
+    def _without_gaps(self, query: Query, window: Window) -> list[Row] | None:
         """Count a window without a snapshot; None if an id is missing."""
-        if query.is_whole:
+        size = window.upto - window.after
+        with self.source.held():  # on one connection: behind a proxy another may be to a server that has seen less
+            if not query.is_whole and self._complete != window:
+                if self.source.count(query, window) < size:
+                    return None
+                self._complete = window
             rows = self.source.read(query, window)
-            tally = tally_of(query, rows)
-        else:
-            tally = self._tally(query, window)
-            if tally.total() < window.upto - window.after:
-                return None
-            rows = self.source.read(query, window)
-        return Found(rows, tally, None) if tally.total() == window.upto - window.after else None
-
-    def _tally(self, query: Query, window: Window) -> Counter[int | None]:
-        """Count rows before the conditions, for all jobs with the same buckets."""
-        key = (window, replace(query.ids_only, time=None if query.sql else query.time, measures=(COUNT,)))
-        if key not in self._tallies:
-            self._tallies[key] = self.source.tally(query, window)
-        return Counter(self._tallies[key])
-
-
-def tally_of(query: Query, rows: list[Row]) -> Counter[int | None]:
-    """Return how many rows there are by bucket, of a query without conditions."""
-    assert query.sql is None
-    tally = Counter[int | None]()
-    for row in rows:
-        tally[row.bucket] += row.rows
-    return tally
-
-
-def check_ids(query: Query, window: Window, words: Words, tally: Counter[int | None]) -> None:
-    """Refuse to go on where rows and ids, of one snapshot, are not as many.
-
-    Raises:
-        QueryRefused: two rows have one id, or the table's engine knows no snapshots and rows were written meanwhile.
-    """
-    if tally.total() != size_of(words):
-        raise QueryRefused(
-            f"read {query.table} {window}: {tally.total()} rows have {size_of(words)} ids",
-            hint=f"No two rows may have the same {query.id}; and its engine must have transactions (InnoDB).",
-        )
+        return rows if not query.is_whole or sum(row.rows for row in rows) == size else None

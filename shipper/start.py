@@ -63,10 +63,7 @@ def _there(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Words
     """Yield which ids there are; rows of a job with `revisit` that are not complete are still to be counted."""
 
     def read(window: Window) -> tuple[Words, int]:
-        if job.revisit is None:
-            words = source.words(job.query, window)
-        else:
-            words = source.words(job.query, window, ALWAYS)
+        words = source.words(job.query, window, None if job.revisit is None else ALWAYS)
         return words, len(words)
 
     for _, words in each_window(job, after, upto, read, source=source):

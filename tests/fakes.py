@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -150,10 +149,13 @@ class FakeSource:
             for (bucket, group), cell in cells.items()
         ]
 
-    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
-        """Count by bucket, as shipper.scan.Source.tally."""
-        buckets = [self._bucket(query, row) for row in self._in(rows)]
-        return Counter(bucket for bucket in buckets if bucket is None or bucket in span)
+    def count(self, query: Query, window: Window) -> int:
+        """Count rows, as shipper.scan.Source.count."""
+        return len(self._in(window))
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep a connection, as shipper.scan.Source.held: there is none."""
+        return nullcontext()
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
         """Say which ids are there, as shipper.scan.Source.words."""

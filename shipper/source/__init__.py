@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from shipper.errors import QueryRefused, SourceUnavailable
 from shipper.idset import FULL
-from shipper.model import ALWAYS, COUNT, MAX_ID, Fingerprint, Ids, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.model import ALWAYS, MAX_ID, Fingerprint, Ids, Kind, Measure, Observation, Query, Row, Span, Window
 from shipper.source.catalog import is_unique
 from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.explain import planned
@@ -31,7 +31,9 @@ from shipper.source.statement import (
     following,
     labels_of,
     largest,
+    listed,
     newest,
+    number_of,
     present,
     rows_of,
     smallest,
@@ -45,6 +47,8 @@ KNOWN_ROWS = 16
 """By so many rows a table is known again; some of them may be deleted."""
 LISTED = 1000
 """Ids of one statement: with some ten thousand MySQL reads the whole index instead."""
+SPARSE_WORDS = 1000
+"""Ids of which hardly two share a word, as of a clock's ids, are listed: so many words, each with less than two."""
 SNAPSHOT_SECONDS = 0.05
 """No further job joins a snapshot that is so old: an ALTER TABLE waits for it, and every INSERT behind that."""
 _BEGIN = {
@@ -80,6 +84,7 @@ class Source:
         self._access = access
         self._engine = engine(access, threads=threads)
         self._unique: dict[tuple[str, str], bool] = {}
+        self._sparse: dict[tuple[str, str], bool] = {}
         self._held = _Held()
 
     def __str__(self) -> str:
@@ -162,16 +167,10 @@ class Source:
                     unfit[column] = (one[0], one[1])
         return traced(found, unfit) if unfit else found
 
-    def tally(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> Counter[int | None]:
-        """Count rows by bucket, whatever the conditions: see shipper.scan.Source."""
-        query = replace(query.ids_only, time=None if query.sql else query.time, measures=(COUNT,))
-        key = (query, rows, span)
-        if (known := self._recall(key)) is not None:
-            return Counter(known)
-        found = Counter[int | None]()
-        for row in self.read(query, rows, span):
-            found[row.bucket] += row.rows
-        self._remember(key, found)
+    def count(self, query: Query, window: Window) -> int:
+        """Count the window's rows: see shipper.scan.Source."""
+        with self._connected(f"count the rows of {query.table} {window}") as connection:
+            found: int = connection.execute(number_of(query), bounds(query, window)).scalar_one()
         return found
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
@@ -204,11 +203,21 @@ class Source:
         self._remember((query, rows), found)
         return found
 
-    def _present(self, query: Query, rows: Window | Ids) -> list[tuple[int | None, int, int, int]]:
+    def _present(self, query: Query, rows: Window | Ids) -> Iterable[tuple[int | None, int, int, int]]:
+        key = (query.table, query.id)
+        if query.time is None and self._sparse.get(key) and isinstance(rows, Window):
+            with self._connected(f"list the ids of {query.table} {rows}") as connection:
+                ids: list[int] = list(connection.execute(listed(query), bounds(query, rows)).scalars())
+            counts = Counter(ids)
+            self._sparse[key] = len({one // 64 for one in counts}) * 2 > len(counts)
+            return [(None, one // 64, 1 << one % 64, count) for one, count in counts.items()]
         statement = present(query, are_listed=not isinstance(rows, Window))
         with self._connected(f"look for ids of {query.table} {_brief(rows)}") as connection:
             answer = connection.execute(statement, bounds(query, rows)).all()
-        return [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]
+        found = [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]
+        if len(found) >= SPARSE_WORDS:
+            self._sparse[key] = sum(row[3] for row in found) < 2 * len(found)
+        return found
 
     def uncountable(self, query: Query) -> int:
         """Count the rows whose id is none: see shipper.scan.Source."""

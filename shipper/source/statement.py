@@ -123,6 +123,20 @@ def smallest(query: Query) -> sa.Select[tuple[Any]]:
 
 
 @lru_cache(STATEMENTS)
+def listed(query: Query) -> sa.Select[Any]:
+    """Select the ids of a window."""
+    identity = table_of(query.ids_only).c[query.id]
+    return sa.select(identity).where(*within(identity))
+
+
+@lru_cache(STATEMENTS)
+def number_of(query: Query) -> sa.Select[Any]:
+    """Count the rows of a window, whatever the conditions."""
+    table = table_of(query.ids_only)
+    return sa.select(sa.func.count()).select_from(table).where(*within(table.c[query.id]))
+
+
+@lru_cache(STATEMENTS)
 def first(query: Query) -> sa.Select[Any]:
     """Select the smallest id of a window."""
     identity = table_of(query.ids_only).c[query.id]

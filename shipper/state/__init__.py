@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from shipper.errors import StateCorrupt
-from shipper.ledger import LateIds, Slot
+from shipper.ledger import LateIds, Settled, Slot
 from shipper.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.position import Position
 from shipper.seek import Target
@@ -111,6 +111,11 @@ class State(Outbox):
         with self._reading("read slots") as connection:
             return slots(connection, job, span)
 
+    def settled(self, job: str) -> list[Settled]:
+        """Return how many ids were counted at or below the floor: see shipper.ledger.Ledger."""
+        with self._reading("read what is settled") as connection:
+            return positions.settled(connection, job)
+
     def late_ids(self, job: str) -> list[LateIds]:
         """Return which ids came late: see shipper.ledger.Ledger."""
         with self._reading("read late rows") as connection:
@@ -185,7 +190,9 @@ class State(Outbox):
             with self._writing(step, may_wait=True) as connection:
                 self._registry.trim()
                 before = self._stored_position(job)
-                recording = Recording(connection, self._registry, job, window, before, self._revision + 1)
+                recording = Recording(
+                    connection, self._registry, job, window, before=before, revision=self._revision + 1
+                )
                 yield recording
                 if recording.after is None:
                     raise StateCorrupt(

@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from shipper.errors import StateBusy
-from shipper.position import Position
 from shipper.state.lock import announce, lock, make
 from shipper.state.registry import Registry
 from shipper.state.schema import UNWRITABLE, prepare, translated
+
+if TYPE_CHECKING:
+    from shipper.position import Position
 
 BUSY_SECONDS = 5  # somebody with a client of their own may hold the file for a moment
 GATHER_SECONDS = 0.25  # what others have captured waits for its commit no longer

@@ -22,8 +22,8 @@ _PUT = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, 2)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 2"""
 _SLOT = """
-    INSERT OR IGNORE INTO slot (job, slot, step, after, upto, rows, changed)
-    SELECT job, :start, :into, MIN(after), MAX(upto), 0, MAX(changed) FROM (
+    INSERT OR IGNORE INTO slot (job, slot, step, after, upto, changed)
+    SELECT job, :start, :into, MIN(after), MAX(upto), MAX(changed) FROM (
         SELECT job, changed,
             FIRST_VALUE(after) OVER (ORDER BY length(after), after) AS after,
             FIRST_VALUE(upto) OVER (ORDER BY length(upto) DESC, upto DESC) AS upto
@@ -52,6 +52,7 @@ _NAMES = (
     "position",
     "pruned",
     "series",
+    "settled",
     "slot",
     "unshown",
     "unshown_in",
@@ -101,6 +102,7 @@ def prune(connection: sqlite3.Connection, job: str, unit: int, before: int) -> i
             connection.execute(within, (job, start, start + unit))
         _remember(connection, job, start, start + unit)
         pruned += 1
+    connection.execute("DELETE FROM settled WHERE job = ? AND at < ?", (job, before))
     return pruned
 
 

@@ -7,10 +7,13 @@ from functools import lru_cache
 
 from shipper.errors import StateCorrupt
 from shipper.idset import IdSet, Segment, segment_of, unpack
-from shipper.ledger import LateIds
+from shipper.ledger import LateIds, Settled
 from shipper.model import Fingerprint
 from shipper.position import Mark, Position
 from shipper.state.schema import ID_ORDER
+
+TOGETHER_SECONDS = 1800
+"""What the floor passes within that is one range: so much is not counted again together when rows of it are gone."""
 
 _READ = """
     SELECT captured, floor, solid, version, age, looked, marks FROM position JOIN watermark USING (job) WHERE job = ?"""
@@ -23,6 +26,11 @@ _WRITE = """
         late_rows = late_rows + ?
     WHERE job = ? AND version = ?"""
 _SEGMENT = "INSERT OR REPLACE INTO counted (job, start, words) VALUES (?, ?, ?)"
+_SETTLE = """
+    INSERT INTO settled (job, after, upto, rows, at) VALUES (:job, :after, :upto, :rows, unixepoch())
+    ON CONFLICT DO UPDATE SET upto = excluded.upto, rows = rows + excluded.rows"""
+_LAST_SETTLED = f"""
+    SELECT after FROM settled WHERE job = :job AND upto = :after AND at > unixepoch() - {TOGETHER_SECONDS}"""
 _IDENTITY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
 _DISTRUST = """
     INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
@@ -46,6 +54,7 @@ def begin(connection: sqlite3.Connection, job: str, position: Position) -> None:
     numbers = (str(counted.floor), str(counted.solid), position.age, position.looked, _dumped_marks(position.marks))
     connection.execute(_BEGIN, (job, position.version, *numbers))
     connection.execute("DELETE FROM counted WHERE job = ?", (job,))
+    connection.execute("DELETE FROM settled WHERE job = ?", (job,))
     _store(connection, job, counted.segments)
 
 
@@ -55,6 +64,7 @@ def write(connection: sqlite3.Connection, job: str, before: Position, after: Pos
     numbers = (str(counted.floor), str(counted.solid), after.age, after.looked, _dumped_marks(after.marks))
     if connection.execute(_WRITE, (*numbers, late_rows, job, after.version)).rowcount == 0:
         return False
+    _settle(connection, job, before.counted.floor, after)
     kept = {(one.start, one.packed) for one in before.counted.segments}
     starts = {one.start for one in counted.segments}
     gone = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
@@ -67,6 +77,22 @@ def write(connection: sqlite3.Connection, job: str, before: Position, after: Pos
 def _store(connection: sqlite3.Connection, job: str, segments: Iterable[Segment]) -> None:
     if rows := [(job, str(one.start), one.packed) for one in segments]:
         connection.executemany(_SEGMENT, rows)
+
+
+def _settle(connection: sqlite3.Connection, job: str, floor: int, after: Position) -> None:
+    """Keep how many ids were counted of those that the floor has passed."""
+    if after.counted.floor == floor and not after.settled:
+        return
+    passed = {"job": job, "after": str(floor), "upto": str(after.counted.floor), "rows": after.settled}
+    if last := connection.execute(_LAST_SETTLED, passed).fetchone():
+        passed["after"] = last[0]
+    connection.execute(_SETTLE, passed)
+
+
+def settled(connection: sqlite3.Connection, job: str) -> list[Settled]:
+    """Return how many ids were counted at or below the floor: see shipper.ledger.Ledger."""
+    rows = connection.execute(f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}", (job,))
+    return [Settled(int(after), int(upto), count) for after, upto, count in rows]
 
 
 def late_ids(connection: sqlite3.Connection, job: str) -> list[LateIds]:

@@ -50,19 +50,15 @@ _STORED = f"""
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
 # ids as text: the longer is the larger
 _WIDER = """
-    ON CONFLICT DO UPDATE SET changed = excluded.changed, rows = {rows},
+    ON CONFLICT DO UPDATE SET changed = excluded.changed,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
-_SLOT = "INSERT INTO slot (job, slot, step, after, upto, rows, changed) VALUES (?, ?, ?, ?, ?, ?, unixepoch())"
-_ADD_TO_SLOT = f"{_SLOT} {_WIDER.format(rows='rows + excluded.rows')}"
-_SET_SLOT = f"{_SLOT} {_WIDER.format(rows='excluded.rows')}"
+_SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
 _FINER_IDS = f"""
-    INSERT INTO slot (job, slot, step, after, upto, rows, changed)
-    SELECT job, ?, ?, after, upto, 0, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?)
-    {_WIDER.format(rows="rows")}"""
-_EMPTY_SLOT = "UPDATE slot SET rows = 0 WHERE (job, slot, step) = (?, ?, ?)"
+    INSERT INTO slot (job, slot, step, after, upto, changed)
+    SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
 _UNSHOWN = """
     INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
@@ -77,6 +73,7 @@ class Recording:
         registry: Registry,
         job: str,
         window: Window | None,
+        *,
         before: Position,
         revision: int,
     ) -> None:
@@ -91,8 +88,7 @@ class Recording:
         self._revision = revision
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        self._slots: dict[tuple[int, int], tuple[int, bool]] = {}
-        """How many rows more a slot holds, or how many it holds in all."""
+        self._slots: set[tuple[int, int]] = set()
         self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
@@ -182,16 +178,15 @@ class Recording:
         ]
         statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
         self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
-        for slot, step in {(row[0], row[1]) for row in rows}:
-            self._slots.setdefault((slot, step), (0, False))
+        self._slots.update((row[0], row[1]) for row in rows)
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
         self._registry.see(bucket, paths)
 
-    def hold(self, slot: int, step: int, rows: int, *, is_all: bool = False) -> None:
-        """Remember how many more rows a slot holds, or how many in all: see shipper.ledger.Recording."""
-        self._slots[slot, step] = (rows, is_all)
+    def mark(self, slot: int, step: int) -> None:
+        """Remember that the slot holds this window's rows, though there may be none."""
+        self._slots.add((slot, step))
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
@@ -229,7 +224,7 @@ class Recording:
         is_captured = self._connection.execute(_CAPTURED, progress).rowcount == 1
         is_written = positions.write(self._connection, self._job, self._before, done.position, done.late_rows)
         if is_captured and is_written:
-            self.after = replace(done.position, version=done.position.version + 1)
+            self.after = replace(done.position, version=done.position.version + 1, settled=0)
         self._connection.execute(_PROGRESS, progress)
         self._write_slots(self._after if done.seen_from is None else done.seen_from)
         self._count(done)
@@ -243,14 +238,11 @@ class Recording:
         """Store whose rows the slots hold that something was put into."""
         ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
         none = (str(self._upto), "0")
-        slots = [((*place, *ids), *held) for place, held in self._slots.items()]
-        slots += [((*place, *none), 0, False) for place in self._closed - self._slots.keys()]
-        for slot, rows, is_all in slots:
-            self._connection.execute(_SET_SLOT if is_all else _ADD_TO_SLOT, (self._job, *slot, rows))
+        slots = [*((*slot, *ids) for slot in self._slots), *((*slot, *none) for slot in self._closed - self._slots)]
+        for slot in slots:
+            self._connection.execute(_SLOT, (self._job, *slot))
             for finer in self._finer_places(*slot[:2]):  # whose rows it has, too
                 self._connection.execute(_FINER_IDS, (*slot[:2], self._job, *finer))
-                if is_all:
-                    self._connection.execute(_EMPTY_SLOT, (self._job, *finer))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
         """Return the job's slots of finer archives within a slot."""

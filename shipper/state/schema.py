@@ -79,7 +79,6 @@ SCHEMA: Statements = (
         step INTEGER NOT NULL,
         after TEXT NOT NULL, -- their ids are above this one
         upto TEXT NOT NULL, -- and not above this one
-        rows INTEGER NOT NULL, -- how many it was counted from, whatever the conditions
         changed INTEGER NOT NULL, -- epoch seconds
         PRIMARY KEY (job, slot, step)
     ) STRICT, WITHOUT ROWID""",
@@ -123,6 +122,15 @@ SCHEMA: Statements = (
         start TEXT NOT NULL, -- the number of the first word; a word has 64 ids
         words BLOB NOT NULL,
         PRIMARY KEY (job, start)
+    ) STRICT, WITHOUT ROWID""",
+    """
+    CREATE TABLE settled ( -- how many ids were counted in a range that the floor has passed
+        job TEXT NOT NULL,
+        after TEXT NOT NULL,
+        upto TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        at INTEGER NOT NULL, -- epoch seconds
+        PRIMARY KEY (job, after)
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE late ( -- of jobs without a time column: which ids came late, and in which slot they were counted

@@ -7,7 +7,7 @@ from shipper.ledger import Slot
 from shipper.model import Cause, Reason, Span
 
 _SLOTS = """
-    SELECT slot, step, after, upto, rows FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
+    SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
     ORDER BY slot, step"""
 _REJECT = """
     INSERT INTO unshown_in (job, cause, bucket, after, rows) VALUES (?, ?, ?, ?, ?)
@@ -21,7 +21,7 @@ _SHOWN = """
 def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
     """Return the slots that overlap a span: see shipper.ledger.Ledger."""
     rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
-    return [Slot(slot, step, int(after), int(upto), count) for slot, step, after, upto, count in rows]
+    return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 
 
 def reject(connection: sqlite3.Connection, job: str, unshown: Mapping[Reason, int], after: int) -> None:
