@@ -4,7 +4,7 @@ A fake that does not pass it is not a fake.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import pytest
@@ -13,11 +13,10 @@ from harness import wait_for
 
 from shipper.compare import Graphite
 from shipper.errors import DeliveryFailed, QueryRefused
+from shipper.idset import Words, ids_of
 from shipper.model import (
     COUNT,
-    NOTHING,
     Condition,
-    Evidence,
     Kept,
     Kind,
     Measure,
@@ -28,7 +27,6 @@ from shipper.model import (
     Window,
 )
 from shipper.scan import Source
-from shipper.seen import Seen
 
 FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
@@ -39,7 +37,7 @@ class Table(Source, Protocol):
 
     def insert(
         self,
-        id: int,  # noqa: A002
+        id: int | None,  # noqa: A002
         created_at: str | None,
         action: str | None,
         outcome: str = "ok",
@@ -47,8 +45,16 @@ class Table(Source, Protocol):
     ) -> None:
         """Add a row in a session of its own, committed."""
 
+    def loosen(self) -> None:
+        """Let ids be given twice, be none, and be no numbers from 1 on."""
+
     def observe(self, query: Query) -> Observation:
         """See shipper.source.Source."""
+
+
+def ids_by(found: Mapping[int | None, Words]) -> dict[int | None, list[int]]:
+    """Return the ids of words, by bucket."""
+    return {bucket: ids_of(words) for bucket, words in found.items()}
 
 
 class SourceContract:
@@ -209,23 +215,20 @@ class SourceContract:
         assert table.newest(query(time=None), 69) == (5, None)
 
     @pytest.mark.parametrize(
-        ("span", "open_above", "expected"),
+        ("span", "expected"),
         [
-            (Span(NOVEMBER, NOVEMBER + 600), None, 2),
-            (Span(NOVEMBER + 60, NOVEMBER + 600), None, 3),
-            (Span(NOVEMBER + 600, NOVEMBER + 900), None, None),
-            (Span(NOVEMBER + 60, NOVEMBER + 600), 0, 1),
-            (Span(NOVEMBER + 60, NOVEMBER + 600), 1, 3),
-            (Span(NOVEMBER + 600, NOVEMBER + 900), 1, 4),
+            (Span(NOVEMBER, NOVEMBER + 600), 2),
+            (Span(NOVEMBER + 60, NOVEMBER + 600), 3),
+            (Span(NOVEMBER + 600, NOVEMBER + 900), None),
         ],
     )
-    def test_first_in(self, table: Table, span: Span, open_above: int | None, expected: int | None) -> None:
-        """The first row of a span of time is found whatever the conditions, or one that has no time yet."""
+    def test_first_in(self, table: Table, span: Span, expected: int | None) -> None:
+        """The first row of a span of time is found whatever the conditions; one without a time is in none."""
         for number, created in enumerate((None, "2026-11-01 00:00:00", "2026-11-01 00:01:00", None), start=1):
             table.insert(number, created, "login")
         asked = query(where=(Condition("action", "in", ("nothing",)),))
 
-        assert table.first_in(asked, Window(0, 9), span, open_above=open_above) == expected
+        assert table.first_in(asked, Window(0, 9), span) == expected
 
     def test_times(self, table: Table) -> None:
         """The times of a window's rows are known whatever the conditions, wide enough where clocks go back."""
@@ -241,50 +244,217 @@ class SourceContract:
         assert there.start <= NOVEMBER + 7 - 3600
         assert there.end >= NOVEMBER + 61 - 3600
 
-    def test_checksum(self, table: Table) -> None:
-        """A checksum knows ids from others, holes or not; those of two windows make that of both."""
+    @pytest.mark.parametrize(
+        ("after", "upto", "expected"),
+        [
+            (0, 200, [1, 62, 63, 64, 65, 127, 128, 191, 192]),
+            (63, 127, [64, 65, 127]),
+            (62, 128, [63, 64, 65, 127, 128]),
+            (64, 126, [65]),
+            (65, 126, []),
+            (127, 128, [128]),
+            (190, 191, [191]),
+        ],
+    )
+    def test_words(self, table: Table, after: int, upto: int, expected: list[int]) -> None:
+        """Which ids a window holds is known to the bit, whatever the conditions, also where a word of 64 ends.
+
+        Mutants: `id >= after`; a word of 63 ids; the bit of the sign left out; with the conditions.
+        """
+        for number in (1, 62, 63, 64, 65, 127, 128, 191, 192):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+        asked = query(where=(Condition("action", "in", ("nothing",)),))
+
+        assert ids_of(table.words(asked, Window(after, upto))) == expected
+
+    def test_words_of_listed_ids(self, table: Table) -> None:
+        """Of ids that are named one by one, however many, those are found that are there.
+
+        Mutant: ask for the first thousand only.
+        """
+        for number in (4, 5, 999, 1000, 1001, 1500, 1600):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert ids_of(table.words(query(), tuple(range(5, 1501)))) == [5, 999, 1000, 1001, 1500]
+        assert table.words(query(), (3, 6)) == {}
+
+    def test_words_by(self, table: Table) -> None:
+        """Ids are known by their bucket, those of rows without a time by None; a span leaves these out.
+
+        Mutants: rows without a time in every span; a span that ends with its last bucket's start.
+        """
+        for number, created in enumerate(("00:00:59", "00:01:00", "00:01:59", "00:02:00", "00:03:00"), start=62):
+            table.insert(number, f"2026-11-01 {created}", "login")
+        table.insert(70, None, "login")
+        found = {NOVEMBER: [62], NOVEMBER + 60: [63, 64], NOVEMBER + 120: [65], NOVEMBER + 180: [66], None: [70]}
+
+        assert ids_by(table.words_by(query(), FAR)) == found
+        assert ids_by(table.words_by(query(), (63, 64, 70))) == {NOVEMBER + 60: [63, 64], None: [70]}
+        assert ids_of(table.words(query(), FAR, Span(NOVEMBER + 60, NOVEMBER + 180))) == [63, 64, 65]
+        assert ids_by(table.words_by(query(time=None), FAR)) == {None: [62, 63, 64, 65, 66, 70]}
+
+    def test_words_in_a_zone(self, table: Table) -> None:
+        """The buckets of ids are those of their rows, in the zone of their column, also where its clock goes back.
+
+        Mutant: the zone of the server.
+        """
+        times = ("2026-11-01 00:30:00", "2026-10-25 01:59:00", "2026-10-25 02:30:00", "2026-10-25 03:10:00")
+        for number, created in enumerate(times, start=1):
+            table.insert(number, created, "login")
+        asked = query(zone="Europe/Berlin", bucket=3600)
+
+        found = ids_by(table.words_by(asked, FAR))
+        assert found == {NOVEMBER - 3600: [1], 1792882800: [2], 1792886400: [3], 1792893600: [4]}
+        assert set(found) == {row.bucket for row in table.read(asked, FAR)}
+
+    def test_largest_ids(self, table: Table) -> None:
+        """Ids are exact up to 2^63 - 1, where a column has no sign to spare."""
+        largest = 2**63 - 1
+        for number in (largest, largest - 1, largest - 64):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert table.observe(query()).id == largest
+        assert ids_of(table.words(query(), Window(largest - 64, largest))) == [largest - 1, largest]
+        assert ids_of(table.words(query(), (largest - 64, largest - 2, largest))) == [largest - 64, largest]
+        assert [row.rows for row in table.read(query(), (largest - 64, largest))] == [2]
+        assert table.count(query(), Window(largest - 65, largest - 1)) == 2
+
+    def test_count(self, table: Table) -> None:
+        """All rows of a window count, whatever the conditions. Mutant: with them."""
         for number in (3, 4, 7):
             table.insert(number, None, "login", "bad")
         asked = query(where=(Condition("outcome", "in", ("ok",)),))
 
-        assert table.checksum(asked, Window(0, 2)) == NOTHING
-        assert table.checksum(asked, Window(0, 9)).rows == 3
-        assert len({table.checksum(asked, Window(after, after + 2)) for after in range(7)}) == 5
-        together = table.checksum(asked, Window(0, 3)) + table.checksum(asked, Window(3, 9))
-        assert together == table.checksum(asked, Window(0, 9))
+        assert [table.count(asked, Window(*ends)) for ends in ((0, 2), (2, 4), (3, 7), (0, 99))] == [0, 2, 2, 3]
 
-    def test_evidence(self, table: Table) -> None:
-        """A window that lacks no row has nothing to be looked at later; another one has its checksum."""
-        for number in (3, 4, 7):
-            table.insert(number, None, "login")
+    def test_read_listed_ids(self, table: Table) -> None:
+        """Rows that are named by their ids are counted like those of a window: by conditions, span and group.
 
-        assert table.evidence(query(), Window(2, 4)) == Evidence(None)
-        assert table.evidence(query(), Window(2, 5)) == Evidence(table.checksum(query(), Window(2, 5)))
-
-    @pytest.mark.parametrize("has_gaps", [False, True])
-    @pytest.mark.parametrize("where", [(), (Condition("outcome", "in", ("ok",)),)])
-    def test_read_with_evidence(self, table: Table, where: tuple[Condition, ...], has_gaps: bool) -> None:  # noqa: FBT001
-        """The rows of a window come with what is to be recorded of it: all, the end, or nothing.
-
-        Mutant: take one window without holes for all later ones.
+        Mutants: without the conditions; the first thousand only.
         """
-        for number in (3, 4, 7):
-            table.insert(number, None, "login")
-        table.insert(8, None, "login", "bad")
-        asked = query(where=where)
-        for after, upto, begins, recorded in (
-            (2, 4, 2, None),
-            (2, 9, 2, Window(2, 9)),
-            (2, 9, 5, Window(5, 9)),
-            (2, 9, 9, None),
-            (6, 8, 6, None),
-            (4, 8, 4, Window(4, 8)),
-        ):
-            window = Window(after, upto)
-            rows, evidence = Seen(table, has_gaps=has_gaps).read(asked, window, begins)
+        for number, created in enumerate(("00:00:00", "00:00:30", "00:01:00", "00:02:00"), start=999):
+            table.insert(number, f"2026-11-01 {created}", "login", "ok" if number % 2 else "bad", number)
+        asked = query(where=(Condition("outcome", "in", ("ok",)),), measures=(Measure("ms", Kind.SUM, "duration_ms"),))
+        listed = (1, 999, *range(1001, 3000))
 
-            assert rows == table.read(asked, window)
-            assert evidence == Evidence(table.checksum(asked, recorded) if recorded else None)
+        rows = table.read(asked, listed)
+        assert sorted(rows) == [Row(NOVEMBER, ("login",), 1, (999,)), Row(NOVEMBER + 60, ("login",), 1, (1001,))]
+        assert [row.values for row in table.read(asked, listed, Span(NOVEMBER + 60, NOVEMBER + 120))] == [(1001,)]
+        assert [row.rows for row in table.read(query(by=()), (1000, 1001, 1002))] == [1, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("after", "upto", "rows", "forward", "backward"),
+        [
+            (0, 99, 1, 5, 70),
+            (0, 99, 2, 8, 9),
+            (0, 99, 4, 70, 5),
+            (0, 99, 5, None, None),
+            (5, 9, 1, 8, 9),
+            (5, 7, 1, None, None),
+        ],
+    )
+    def test_nth_id(
+        self, table: Table, after: int, upto: int, rows: int, forward: int | None, backward: int | None
+    ) -> None:
+        """The so-many-th row of a window is found from either end, whatever the conditions; None with fewer rows.
+
+        Mutants: skip as many as that; ascending both times.
+        """
+        for number in (70, 5, 9, 8):
+            table.insert(number, None, "login")
+        asked, window = query(where=(Condition("action", "in", ("nothing",)),)), Window(after, upto)
+
+        assert table.nth_id(asked, window, rows) == forward
+        assert table.nth_id(asked, window, rows, is_backward=True) == backward
+
+    def test_is_unique(self, table: Table) -> None:
+        """A primary key of the id alone proves that it is unique."""
+        assert table.is_unique(query())
+
+    def test_ids_that_are_none(self, table: Table) -> None:
+        """Ids that are NULL, 0 or negative are no ids: they are counted where somebody asks, and nowhere else.
+
+        Mutants: without NULL; `< 0`.
+        """
+        assert table.uncountable(query()) == 0
+        table.loosen()
+        for number in (None, -1, 0, 1, None, -(2**40)):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert table.uncountable(query()) == 5
+        assert table.count(query(), FAR) == 1
+        assert table.words(query(), FAR) == {0: 2}
+        assert not table.is_unique(query())
+
+    @pytest.mark.parametrize("twice", [(64, 64), (7, 7, 8, 9), (63, 63, 63)])
+    @pytest.mark.parametrize("time", ["created_at", None])
+    def test_ids_that_are_given_twice(self, table: Table, twice: tuple[int, ...], time: str | None) -> None:
+        """Two rows with one id are refused where ids are asked for, instead of counted as one.
+
+        Mutant: no comparison of the bits with the rows.
+        """
+        table.loosen()
+        for number in (*twice, 70):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        with pytest.raises(QueryRefused):
+            table.words_by(query(time=time), FAR)
+        assert ids_of(table.words(query(), Window(65, 70))) == [70]
+
+    def test_snapshot(self, table: Table) -> None:
+        """Within a snapshot, and within one that joins it, nothing that is committed meanwhile is seen; then it is.
+
+        It begins with its first statement at the latest. Mutants: READ COMMITTED; a new snapshot for the inner one.
+        """
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        with table.snapshot(query()):
+            assert table.observe(query()).id == 1
+            table.insert(2, "2026-11-01 00:00:00", "login")
+            assert table.count(query(), FAR) == 1
+            with table.snapshot(query()):
+                assert ids_of(table.words(query(), FAR)) == [1]
+                assert ids_of(table.words(query(), (1, 2))) == [1]
+            assert [row.rows for row in table.read(query(), FAR)] == [1]
+            assert table.fingerprint(query(), 9).rows == ((1, NOVEMBER),)
+
+        assert ids_of(table.words(query(), FAR)) == [1, 2]
+        with table.snapshot(query()):
+            assert table.count(query(), FAR) == 2
+
+    def test_snapshot_since(self, table: Table) -> None:
+        """A snapshot is joined only by who need not see what came after it began. Mutant: join it in any case."""
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        with table.held():
+            with table.snapshot(query()):
+                assert table.count(query(), FAR) == 1
+            table.insert(2, "2026-11-01 00:00:00", "login")
+            with table.snapshot(query(), since=time.monotonic()):
+                assert table.count(query(), FAR) == 2
+
+    def test_statement_outside_a_snapshot(self, table: Table) -> None:
+        """What is asked outside sees what is new, also on the connection of a snapshot that could be joined still.
+
+        Mutant: leave the snapshot open.
+        """
+        with table.held():
+            with table.snapshot(query()):
+                assert table.count(query(), FAR) == 0
+            table.insert(1, "2026-11-01 00:00:00", "login")
+            assert table.count(query(), FAR) == 1
+            assert table.observe(query()).id == 1
+            with table.snapshot(query()):
+                assert ids_of(table.words(query(), FAR)) == [1]
+
+    def test_error_within_a_snapshot(self, table: Table) -> None:
+        """An error ends the snapshot, and the next one works. Mutant: keep the connection, with its transaction."""
+        with table.held():
+            with pytest.raises(QueryRefused), table.snapshot(query()):
+                table.read(query(by=("nobody",)), FAR)
+            table.insert(1, "2026-11-01 00:00:00", "login")
+            with table.snapshot(query()):
+                assert table.count(query(), FAR) == 1
+                table.insert(2, "2026-11-01 00:00:00", "login")
+                assert table.count(query(), FAR) == 1
 
     def test_fingerprint(self, table: Table) -> None:
         """A table is known by its newest rows up to an id, and by its server where that has a name."""

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -60,11 +60,13 @@ class FakeSource:
     """Rows that were inserted and not committed."""
     is_unique_id: bool = True
     """Does the catalogue prove that ids are unique?"""
+    seen: list[dict[str, Any]] | None = None
+    """Within a snapshot: the rows as they were when it began."""
     server: str = "one"
 
     def insert(
         self,
-        id: int,  # noqa: A002
+        id: int | None,  # noqa: A002
         created_at: str | None,
         action: str | None,
         outcome: str = "ok",
@@ -84,7 +86,7 @@ class FakeSource:
 
     def observe(self, query: Query) -> Observation:
         """Return the largest id, as shipper.source.Source.observe."""
-        largest = max((row["id"] for row in self.rows), default=0)
+        largest = max((row["id"] for row in self.visible), default=0)
         return Observation(id=largest, time=int(self.now()), clock=time.monotonic())
 
     def prepared(self, query: Query) -> Query:
@@ -93,11 +95,26 @@ class FakeSource:
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Find where the table goes on, as shipper.scan.Source.first_id."""
-        return min((row["id"] for row in self.rows if after < row["id"] <= upto), default=upto)
+        return min((row["id"] for row in self.visible if after < row["id"] <= upto), default=upto)
 
-    def snapshot(self, query: Query, *, since: float = 0.0) -> AbstractContextManager[None]:
-        """See the table at one moment, as shipper.scan.Source.snapshot: within a call nothing else happens here."""
-        return nullcontext()
+    @contextmanager
+    def snapshot(self, query: Query, *, since: float = 0.0) -> Iterator[None]:
+        """See the table at one moment, as shipper.scan.Source.snapshot."""
+        before = self.seen
+        self.seen = self.visible if before is not None else [dict(row) for row in self.rows]
+        try:
+            yield
+        finally:
+            self.seen = before
+
+    @property
+    def visible(self) -> list[dict[str, Any]]:
+        """Return the rows that a statement sees now."""
+        return self.rows if self.seen is None else self.seen
+
+    def loosen(self) -> None:
+        """Let ids be given twice."""
+        self.is_unique_id = False
 
     def is_unique(self, query: Query) -> bool:
         """Say what the catalogue proves, as shipper.scan.Source.is_unique."""
@@ -105,7 +122,7 @@ class FakeSource:
 
     def uncountable(self, query: Query) -> int:
         """Count rows without an id, as shipper.scan.Source.uncountable."""
-        return sum(row["id"] < 1 for row in self.rows)
+        return sum(row["id"] is None or row["id"] < 1 for row in self.visible)
 
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
         """Find a row by counting, as shipper.scan.Source.nth_id."""
@@ -114,7 +131,7 @@ class FakeSource:
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Find the row that stands at an id, as shipper.scan.Source.newest."""
-        rows = [row for row in self.rows if row["id"] <= upto]
+        rows = [row for row in self.visible if row["id"] <= upto]
         if not rows:
             return 0, None
         row = max(rows, key=lambda row: int(row["id"]))
@@ -175,7 +192,7 @@ class FakeSource:
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Say by what the table is known again, as shipper.scan.Source.fingerprint."""
-        rows = sorted((row for row in self.rows if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
+        rows = sorted((row for row in self.visible if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
         time = query.time
         return Fingerprint(self.server, tuple((row["id"], _epoch(row[time], "UTC") if time else None) for row in rows))
 
@@ -185,8 +202,9 @@ class FakeSource:
 
     def _in(self, rows: Window | Ids) -> list[dict[str, Any]]:
         if isinstance(rows, Window):
-            return [row for row in self.rows if rows.after < row["id"] <= rows.upto]
-        return [row for row in self.rows if row["id"] in rows]
+            return [row for row in self.visible if row["id"] is not None and rows.after < row["id"] <= rows.upto]
+        listed = set(rows)
+        return [row for row in self.visible if row["id"] in listed]
 
     def _bucket(self, query: Query, row: dict[str, Any]) -> int | None:
         epoch = _epoch(row[query.time], query.zone) if query.time else None

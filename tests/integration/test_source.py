@@ -1,42 +1,38 @@
 """The source edge on real databases."""
 
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from builders import query
+from builders import job, query
 from contract import FAR, SourceContract
-from harness import wait_for
-from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
+from servers import MariaDB, PostgreSQL, free_port
+from tables import Table, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.fold import fold
+from shipper.fold import Folded, fold
+from shipper.idset import ids_of
 from shipper.model import (
     ALWAYS,
     COUNT,
     MAX_ID,
-    Checksum,
     Condition,
-    Evidence,
     Kind,
     Measure,
     Refusal,
     Row,
     Window,
 )
-from shipper.seen import Seen
+from shipper.scan import scan
 from shipper.source import Source
 from shipper.source.connect import Access
-
-INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"
-
 
 MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
 MEASURED_KINDS = tuple(Kind)
@@ -51,35 +47,6 @@ def source_at(url: str, *, timeout: int = 30, threads: int = 1, **access: Any) -
     return Source("app", Access(sa.make_url(url), timeout, **access), threads=threads)
 
 
-@contextmanager
-def in_flight(mariadb: MariaDB, *statements: str) -> Iterator[Any]:
-    """Hold a transaction open that has run some statements, and roll it back if nobody has ended it."""
-    with closing(mariadb.connect("app")) as connection, connection.cursor() as cursor:
-        for statement in ("BEGIN", *statements):
-            cursor.execute(statement)
-        yield cursor
-        cursor.execute("ROLLBACK")
-
-
-class Table(Source):
-    """The edge of a real table, which is written beside it."""
-
-    def __init__(self, url: str, execute: Any, *, timeout: int = 30) -> None:
-        super().__init__("app", Access(sa.make_url(url), timeout))
-        self.execute = execute
-
-    def insert(
-        self,
-        id: int,  # noqa: A002
-        created_at: str | None,
-        action: str | None,
-        outcome: str = "ok",
-        duration_ms: int | None = None,
-    ) -> None:
-        """Add a row in a session of its own, committed."""
-        self.execute(INSERT, (id, created_at, action, outcome, duration_ms))
-
-
 def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ...], tuple[Refusal, ...]]:
     """Read count, sum, max and min of a column of that type, and what is told of it."""
     table.execute(f"ALTER TABLE audit_trail ADD x {kind}", ())
@@ -88,6 +55,14 @@ def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ..
         table.execute(insert, (number, value))
     (row,) = table.read(MEASURED, FAR)
     return row.values, row.refused
+
+
+def folded_of(table: Table) -> Folded:
+    """Read all rows in windows that are as short as their sums need."""
+    folded = Folded()
+    for _, rows in scan(replace(job(), query=MEASURED), 0, 100, source=table):
+        fold(rows, ALWAYS, MEASURED_KINDS, into=folded)
+    return folded
 
 
 def assert_measured(table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
@@ -105,22 +80,21 @@ class TestMariaDB(SourceContract):
     """MariaDB keeps the contract."""
 
     @pytest.fixture
-    def table(self, mariadb: MariaDB, database: str) -> Iterator[Table]:
+    def table(self, mariadb: MariaDB) -> Iterator[Table]:
         """Give an empty table."""
-
-        def execute(statement: str, values: tuple[Any, ...]) -> None:
-            with mariadb.connect("app") as connection, connection.cursor() as cursor:
-                cursor.execute(statement, values)
-
-        with closing(Table(database, execute)) as table:
+        with closing(on_mariadb(mariadb)) as table:
             yield table
 
     def test_read_largest_unsigned_id(self, table: Table) -> None:
-        """Ids go to 2^64 - 1, beyond every signed integer."""
-        table.insert(MAX_ID - 1, "2026-11-01 00:00:00", "login")
+        """Ids go to 2^64 - 1, beyond every signed integer. Mutants: `id / 64`; bits with a sign."""
+        for number in (MAX_ID, MAX_ID - 1, MAX_ID - 64):
+            table.insert(number, "2026-11-01 00:00:00", "login")
 
-        assert table.observe(query()).id == MAX_ID - 1
-        assert [row.rows for row in table.read(query(), Window(MAX_ID - 2, MAX_ID))] == [1]
+        assert table.observe(query()).id == MAX_ID
+        assert [row.rows for row in table.read(query(), Window(MAX_ID - 2, MAX_ID))] == [2]
+        assert ids_of(table.words(query(), Window(0, MAX_ID))) == [MAX_ID - 64, MAX_ID - 1, MAX_ID]
+        assert ids_of(table.words(query(), (MAX_ID - 64, MAX_ID))) == [MAX_ID - 64, MAX_ID]
+        assert table.nth_id(query(), Window(0, MAX_ID), 2, is_backward=True) == MAX_ID - 1
 
     @pytest.mark.parametrize(
         ("kind", "values", "expected"),
@@ -216,87 +190,6 @@ class TestMariaDB(SourceContract):
 
             assert cursor.fetchone() == (1,)  # the one that asks
 
-    def test_rows_in_flight(self, table: Table, mariadb: MariaDB) -> None:
-        """A row that was inserted and not committed is seen, by its id; once it is committed it is none.
-
-        Mutant: read committed twice.
-        """
-        with in_flight(mariadb, "INSERT INTO audit_trail (id, action) VALUES (3, 'late'), (4, 'late')") as cursor:
-            table.insert(1, "2026-11-01 00:00:00", "login")
-            table.insert(5, "2026-11-01 00:00:00", "login")
-            window = Window(0, 5)
-            found = table.evidence(query(), window)
-            assert found == Evidence(Checksum(2, 6, 4), (3, 4))
-            assert Seen(table).read(query(), window, 0) == ([], found)
-            rows, passed = Seen(table).read(query(), window, 0, passes=True)
-            assert (sum(row.rows for row in rows), passed) == (2, found)
-            cursor.execute("COMMIT")
-
-            assert table.evidence(query(), window) == Evidence(Checksum(4, 13, 3))
-            assert sum(row.rows for row in table.read(query(), window)) == 4
-
-    def test_rows_that_wait_for_a_unique_key(self, table: Table, mariadb: MariaDB) -> None:
-        """A row that waits for another transaction has an id, and is seen. Mutant: let the server choose the index."""
-        table.execute("ALTER TABLE audit_trail ADD UNIQUE (outcome)", ())
-        waiting = threading.Thread(target=table.insert, args=(3, None, "late", "same"), daemon=True)
-        with in_flight(mariadb, "INSERT INTO audit_trail (id, outcome) VALUES (2, 'same')") as cursor:
-            waiting.start()
-            asked = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-            wait_for(lambda: cursor.execute(asked) and cursor.fetchone() == (1,), "a row that waits")
-
-            assert table.evidence(query(), Window(0, 3)).in_flight == (2, 3)
-        waiting.join()
-
-    def test_rows_of_a_prepared_transaction(self, table: Table, mariadb: MariaDB) -> None:
-        """A transaction that was prepared and left behind is in flight for as long as it takes."""
-        insert = "INSERT INTO audit_trail (id) VALUES (2)"
-        with closing(mariadb.connect("app")) as connection, connection.cursor() as cursor:
-            for statement in ("XA START 'x'", insert, "XA END 'x'", "XA PREPARE 'x'"):
-                cursor.execute(statement)
-        try:
-            assert table.evidence(query(), Window(0, 3)).in_flight == (2,)
-        finally:
-            table.execute("XA ROLLBACK 'x'", ())
-
-    def test_guard_needs_select_only(self, table: Table, mariadb: MariaDB) -> None:
-        """The evidence needs no privilege but SELECT on the table's columns."""
-        grant = "GRANT SELECT (id, created_at, action) ON app.audit_trail TO reader"
-        for statement in ("CREATE OR REPLACE USER reader", grant):
-            table.execute(statement, ())
-        try:
-            with (
-                in_flight(mariadb, "INSERT INTO audit_trail (id) VALUES (2)"),
-                closing(source_at(f"mysql+pymysql://reader@127.0.0.1:{mariadb.port}/app")) as source,
-            ):
-                assert source.evidence(query(), Window(0, 3)).in_flight == (2,)
-                assert source.fingerprint(query(), 3).server is not None
-        finally:
-            table.execute("DROP USER reader", ())
-
-    def test_guard_on_a_replica(self, table: Table, mariadb: MariaDB) -> None:
-        """A server that is read-only is a replica: what is in flight there says nothing. Mutant: ask all the same."""
-        with in_flight(mariadb, "INSERT INTO audit_trail (id) VALUES (2)"):
-            table.execute("SET GLOBAL read_only = 1", ())
-            try:
-                assert table.evidence(query(), Window(0, 3)) == Evidence(Checksum(0, 0, 0))
-            finally:
-                table.execute("SET GLOBAL read_only = 0", ())
-
-    @pytest.mark.parametrize(
-        ("access", "primary", "reason"),
-        [
-            ({}, "id", None),
-            ({}, "outcome, id", "id is not the first column of the primary key"),
-            ({"guard": False}, "id", "it is off"),
-            ({"lag_query": "SELECT 0"}, "id", "a replica does not show what is in flight on its primary"),
-        ],
-    )
-    def test_unguarded(self, table: Table, access: dict[str, Any], primary: str, reason: str | None) -> None:
-        """Where the guard cannot see rows in flight, it says why, and no row is said to be."""
-        table.execute(f"ALTER TABLE audit_trail DROP PRIMARY KEY, ADD KEY (id), ADD PRIMARY KEY ({primary})", ())
-        with closing(source_at(table._engine.url.render_as_string(), **access)) as source:
-            assert source.unguarded(query()) == reason
-
     @pytest.mark.parametrize(
         ("lag_query", "expected"), [("SELECT 3", 3), ("SELECT -1", 0), ("SELECT 1.5", 1.5), ("SELECT '7'", 7)]
     )
@@ -369,13 +262,7 @@ class TestPostgreSQL(SourceContract):
     @pytest.fixture
     def table(self, postgresql: PostgreSQL) -> Iterator[Table]:
         """Give an empty table."""
-        url = postgresql.make_database("app")
-
-        def execute(statement: str, values: tuple[Any, ...] = ()) -> None:
-            with postgresql.connect("app") as connection:
-                connection.execute(statement.encode(), values or None)
-
-        with closing(Table(url, execute)) as table:
+        with closing(on_postgresql(postgresql)) as table:
             yield table
 
     def test_read_infinity(self, table: Table) -> None:
@@ -432,7 +319,7 @@ class TestPostgreSQL(SourceContract):
         table.execute(f"ALTER TABLE audit_trail ADD x {kind}")
         for number in range(1, 10):
             table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', 3e38)", (number,))
-        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+        folded = folded_of(table)
 
         ((_, values),) = folded.cells.values()
         assert [float(value or 0) for value in values] == pytest.approx([9, 27e38, 3e38, 3e38], rel=1e-6)
@@ -518,14 +405,7 @@ class TestSQLite(SourceContract):
     @pytest.fixture
     def table(self, tmp_path: Path) -> Iterator[Table]:
         """Give an empty table."""
-        file = tmp_path / "app.db"
-
-        def execute(statement: str, values: tuple[Any, ...] = ()) -> None:
-            with closing(sqlite3.connect(file)) as connection, connection:
-                connection.execute(statement.replace("%s", "?"), values)
-
-        execute(SCHEMAS["sqlite"])
-        with closing(Table(f"sqlite:///{file}", execute, timeout=5)) as table:
+        with closing(on_sqlite(tmp_path / "app.db", is_wal=True, timeout=5)) as table:
             yield table
 
     def test_no_such_table(self, table: Table) -> None:
@@ -577,7 +457,7 @@ class TestSQLite(SourceContract):
         for number in range(1, 10):
             row = (number, value + number)
             table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', %s)", row)
-        folded = fold(table.read(MEASURED, Window(0, 100)), ALWAYS, MEASURED_KINDS)
+        folded = folded_of(table)
 
         assert [cell.values[:2] for cell in folded.cells.values()] == [(9, 9 * value + 45)]
 
