@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 
 from shipper.errors import Overflow
 from shipper.fold import Folded, fold, shown
-from shipper.idset import Words, ids_of, joined_words, size_of, words_of
+from shipper.idset import Words, ids_of, size_of, words_of
 from shipper.ledger import Done, LateIds, Ledger, Tally
 from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.position import Position
@@ -147,16 +147,11 @@ def asked(
 ) -> tuple[Words, list[Row]]:
     """Ask for the gaps that are due: return which ids have appeared, and their rows."""
     asks, source, query = position.asks(before, job.late), seen.source, job.query
-    if not asks:
+    if not asks.ranges and not asks.ids:
         return {}, []
-    there: dict[int, int] = {}
     try:
         with source.snapshot(query, since=seen.horizon.clock):
-            for ranges, ids in asks:
-                for after_id, upto in ranges:
-                    there = joined_words(there, source.words(query, Window(after_id, upto)))
-                there = joined_words(there, source.words(query, tuple(ids)) if ids else {})
-            words = position.counted.missing(there)
+            words = seen.appeared(query, position, asks)
             parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
     except Overflow:

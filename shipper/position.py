@@ -58,7 +58,7 @@ class Position:
         marks = [*self.marks, Mark(age, horizon.id)] if horizon.id > self._newest_mark() else list(self.marks)
         return replace(self, age=age, looked=horizon.time, marks=_thinned(marks, age, self.counted.floor))
 
-    def asks(self, before: "Position", late: int, *, most: int | None = None) -> list[Asks]:
+    def asks(self, before: "Position", late: int, *, most: int | None = None) -> Asks:
         """Say where gaps are due for a look, given the position before it; up to the id most only."""
         captured, spans = self.captured if most is None else most, [(self.id_at(EAGER_SECONDS), self.captured)]
         age = GROWTH * EAGER_SECONDS
@@ -72,7 +72,7 @@ class Position:
             begins = due.pop() if due and after <= due[-1][1] else (after, upto)
             due.append((begins[0], max(begins[1], upto)))
         found = [self.counted.asks(after, upto) for after, upto in due]
-        return [asks for asks in found if asks.ranges or asks.ids]
+        return Asks([one for asks in found for one in asks.ranges], [one for asks in found for one in asks.ids])
 
     def id_at(self, age: int) -> int:
         """Return the largest id known to be as old as that, seconds; the floor where none is."""

@@ -102,16 +102,11 @@ def _since(job: Job, progress: Progress, moment: Moment) -> int:
 
 def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low: int, late: int) -> Words:
     """Ask for the gaps that are due below low; those above are looked at anyway."""
-    source, there = seen.source, dict[int, int]()
     asks = position.asks(before, late, most=low)
-    if not asks:
-        return there
-    with source.snapshot(job.query, since=seen.horizon.clock):
-        for ranges, ids in asks:
-            for after, upto in ranges:
-                there = joined_words(there, source.words(job.query, Window(after, upto)))
-            there = joined_words(there, source.words(job.query, tuple(ids)) if ids else {})
-    return position.counted.missing(there)
+    if not asks.ranges and not asks.ids:
+        return {}
+    with seen.source.snapshot(job.query, since=seen.horizon.clock):
+        return seen.appeared(job.query, position, asks)
 
 
 def _read(

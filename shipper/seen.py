@@ -10,8 +10,9 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from shipper.errors import QueryRefused
-from shipper.idset import Words, size_of
+from shipper.idset import Asks, Words, joined_words, size_of
 from shipper.model import Fingerprint, Job, Observation, Query, Row, Window
+from shipper.position import Position
 from shipper.scan import Source, fingerprint_of
 
 
@@ -54,6 +55,15 @@ class Seen:
         if size_of(words) == window.upto - window.after:
             self.has_gaps = False
         return Found(rows, words)
+
+    def appeared(self, query: Query, position: Position, asks: Asks) -> Words:
+        """Return which gaps have rows by now; within a snapshot, so that the rows can be counted that they are."""
+        there: dict[int, int] = {}
+        for after, upto in asks.ranges:
+            there = joined_words(there, self.source.words(query, Window(after, upto)))
+        if asks.ids:
+            there = joined_words(there, self.source.words(query, tuple(asks.ids)))
+        return position.counted.missing(there)
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return by what the table is known again up to an id: see shipper.scan.fingerprint_of."""

@@ -20,6 +20,7 @@ from shipper.model import ALWAYS, MAX_ID, Fingerprint, Ids, Kind, Measure, Obser
 from shipper.source.catalog import is_unique
 from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.explain import planned
+from shipper.source.lock import lock
 from shipper.source.measure import traced
 from shipper.source.statement import (
     DAY_SECONDS,
@@ -37,7 +38,6 @@ from shipper.source.statement import (
     present,
     rows_of,
     smallest,
-    table_named,
     uncountable,
     utc,
     utc_bucket,
@@ -85,6 +85,8 @@ class Source:
         self._engine = engine(access, threads=threads)
         self._unique: dict[tuple[str, str], bool] = {}
         self._sparse: dict[tuple[str, str], bool] = {}
+        self._lockless: set[str] = set()
+        """Tables of PostgreSQL that cannot be locked."""
         self._held = _Held()
 
     def __str__(self) -> str:
@@ -237,9 +239,7 @@ class Source:
         """Say by what the table is known again: see shipper.scan.Source."""
         with self._connected(f"look for the rows of {query.table} up to {upto}") as connection:
             rows = connection.execute(newest(query, KNOWN_ROWS), {"upto": upto}).all()
-            if "server" not in connection.info:  # each connection asks once
-                connection.info["server"] = server_of(connection)
-            server: str | None = connection.info["server"]
+            server = self._server(connection)
         # whatever its zone is: it is compared with nothing but itself
         return Fingerprint(server, tuple((row[0], None if row[1] is None else int(row[1])) for row in rows))
 
@@ -312,20 +312,29 @@ class Source:
             finally:
                 held.inside -= 1
 
+    def _server(self, connection: sa.Connection) -> str | None:
+        """Return the server's name; each connection asks once."""
+        if "server" not in connection.info:
+            connection.info["server"] = server_of(connection)
+        found: str | None = connection.info["server"]
+        return found
+
     def _may_join(self, query: Query, since: float) -> bool:
         begun = self._held.snapshot
         is_young = begun is not None and begun >= since and time.monotonic() - begun < SNAPSHOT_SECONDS
         return is_young and self._held.table == query.table
 
     def _begin_snapshot(self, query: Query) -> None:
-        begun = time.monotonic()
         with self._connected(f"look at {query.table}") as connection:
-            connection.exec_driver_sql(_BEGIN.get(connection.dialect.name, _BEGIN_MYSQL))
+            self._server(connection)  # where nobody may ask for that, it would end the transaction
+            begin = _BEGIN.get(connection.dialect.name, _BEGIN_MYSQL)
+            begun = time.monotonic()
+            connection.exec_driver_sql(begin)
             self._held.snapshot, self._held.table = begun, query.table
-            if connection.dialect.name == "postgresql":
-                # before it looks: else a TRUNCATE or an ALTER TABLE in between shows an empty table
-                name = connection.dialect.identifier_preparer.format_table(table_named(query.table, ()))
-                connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+            if connection.dialect.name == "postgresql" and not lock(connection, query, self._lockless):
+                connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql(begin)
+                lock(connection, query, self._lockless)
 
     def _end_snapshot(self, how: str = "COMMIT") -> None:
         held = self._held
@@ -337,9 +346,11 @@ class Source:
             return
         try:
             held.connection.exec_driver_sql(how)
-        except sa.exc.DBAPIError:
-            with suppress(sa.exc.SQLAlchemyError):  # it ends with its connection
-                held.connection.invalidate()
+        except sa.exc.SQLAlchemyError:  # it ends with its connection, which may be gone already
+            connection, held.connection = held.connection, None
+            with suppress(sa.exc.SQLAlchemyError):
+                connection.invalidate()
+                connection.close()
 
     def _recall(self, key: object) -> Any:
         """Return what was asked within this snapshot."""
@@ -358,6 +369,8 @@ class Source:
     @contextmanager
     def _connected(self, step: str) -> Iterator[sa.Connection]:
         held = self._held
+        if held.inside and held.snapshot is None:
+            raise SourceUnavailable(f"{step}: its snapshot has ended")
         try:
             if held.snapshot is not None and not held.inside:
                 self._end_snapshot()  # what is asked outside sees what is new

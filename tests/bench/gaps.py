@@ -96,7 +96,7 @@ def jobs_of(count: int) -> list[Job]:
     """Make jobs of which every second one counts a third of the rows."""
     made = []
     for number in range(count):
-        one = job(f"job{number}", where=FAILURES if number % 2 else (), start=0, chunk=10**9, late=LATE)
+        one = job(f"job{number}", where=FAILURES if number % 2 else (), start=0, chunk=10**12, late=LATE)
         made.append(replace(one, every=MINUTE * SCALE, archives=one.archives))
     return made
 
