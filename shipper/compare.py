@@ -13,13 +13,14 @@ from typing import Protocol
 from shipper.difference import Comparison, Counted, compare
 from shipper.fold import Folded, fold, total
 from shipper.ledger import Book, Name
-from shipper.model import ALWAYS, Group, Job, Kept, Row, Span
+from shipper.model import ALWAYS, Group, Job, Kept, Progress, Row, Span
 from shipper.naming import Directory
 from shipper.recount import rows_by_ids
-from shipper.retention import Part, floor, oldest_shown, parts, without
+from shipper.retention import Part, ceil, floor, oldest_shown, parts, without
 from shipper.scan import Source, scan, walk_back
 from shipper.search import late_seconds, purged_below, purged_until
 
+DAY_SECONDS = 86_400
 MOST_CELLS = 500_000  # are counted at once: 150 MB
 
 
@@ -34,43 +35,65 @@ class Graphite(Protocol):
         """
 
 
+def asked(job: Job, progress: Progress | None, start: int | None, end: int | None) -> Span:
+    """Return the whole slots of the finest archive that somebody asks for, of a job that has begun or not.
+
+    Those that end by the end, or, where none is named, by the time up to which the job is complete. Where no start is
+    named, from a day before that on, or from where the job's slots begin to be whole: what it never counted was not
+    asked for. Whoever names one of the two asks for one slot at least.
+    """
+    step, complete, since = job.archives[0].step, 0, ALWAYS.end
+    if progress is not None:
+        complete, since = floor(progress.complete_until, job.query.bucket), ceil(progress.since, step)
+    upto = complete if end is None else floor(end, step)
+    if start is not None:
+        return Span(floor(start, step), max(upto, floor(start, step) + step))
+    least = 0 if end is None else step
+    return Span(min(max(floor(upto - DAY_SECONDS, step), since), upto - least), upto)
+
+
 def compared(
-    job: Job, book: Book, start: int, end: int | None, *, source: Source, graphite: Graphite, now: int
+    job: Job, book: Book, start: int | None, end: int | None, *, source: Source, graphite: Graphite, now: int
 ) -> Comparison:
-    """Compare a job from start up to end, or to all that is complete."""
-    found = Comparison(*_reach(job, book, start, end, now))
+    """Compare a job in the slots that are asked for."""
+    span, step = asked(job, book.progress, start, end), job.archives[0].step
+    found = Comparison(*_reach(job, book, span, now), asked=(span.end - span.start) // step)
     whole_after = _whole_after(job, book, source)
     for part in found.parts:
         for piece, folded in _counts(job, part, book, source):
             series = _by_series(job, folded, book.names)
+            least = _length([piece])
             for path, kept in graphite.held(list(series), piece.span, piece.step):
                 if path in series:
-                    compare(piece, path, series.pop(path), kept, into=found, whole_after=whole_after)
+                    counted = series.pop(path)
+                    least = min(least, compare(piece, path, counted, kept, into=found, whole_after=whole_after))
             for path, counted in series.items():
                 compare(piece, path, counted, None, into=found, whole_after=whole_after)
+            found.left_out["other_step"] += (_length([piece]) - least) // step
+    found.left_out = +found.left_out
     return found
 
 
-def _reach(job: Job, book: Book, start: int, end: int | None, now: int) -> tuple[list[Part], Counter[str]]:
+def _reach(job: Job, book: Book, span: Span, now: int) -> tuple[list[Part], Counter[str]]:
     """Return what can be compared, and how many slots of the finest archive cannot, and why."""
-    progress = book.progress
+    progress, (start, end) = book.progress, (span.start, span.end)
     until = progress.complete_until if progress.recount_from is None else progress.recount_from
     latest = floor(min(until, progress.complete_until), job.query.bucket)
-    end = max(start, latest) if end is None else end
-    first = max(start, progress.since)
-    span = Span(first, max(first, min(end, latest)))
-    found = parts(job.archives, span, now)
+    first = min(max(start, progress.since), end)
+    last = min(max(first, latest), end)
+    found = parts(job.archives, Span(first, last), now)
     known = found if job.query.time else [rest for part in found for rest in without(part, book.pruned)]
 
-    seconds = Counter(
-        not_whole=max(0, min(end, progress.since) - start),
-        incomplete=max(0, end - max(start, latest)),
-        too_old=max(0, min(span.end, oldest_shown(job.archives, now)) - span.start),
-        pruned=_length(found) - _length(known),
-    )
-    seconds["cut"] = end - start - _length(known) - seconds.total()
     step = job.archives[0].step
-    return known, +Counter({reason: length // step for reason, length in seconds.items()})
+    seconds = {
+        "not_whole": first - start,
+        "incomplete": end - last,
+        "too_old": max(0, min(last, oldest_shown(job.archives, now)) - first),
+        "pruned": _length(found) - _length(known),
+    }
+    slots = Counter({reason: length // step for reason, length in seconds.items()})
+    slots["cut"] = (end - start - _length(known)) // step - slots.total()
+    return known, slots
 
 
 def _length(found: Iterable[Part]) -> int:

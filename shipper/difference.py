@@ -49,6 +49,8 @@ class Comparison:
     """What was compared, oldest first."""
     left_out: Counter[str]
     """How many slots of the finest archive were not, by reason."""
+    asked: int = 0
+    """How many slots of the finest archive were asked for."""
     equal: int = 0
     """How many values are equal."""
     purged: int = 0
@@ -56,13 +58,26 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
 
     @property
+    def compared(self) -> int:
+        """Return how many slots of the finest archive were compared."""
+        return self.asked - self.left_out.total()
+
+    @property
+    def is_mostly_left_out(self) -> bool:
+        """Was less than half of what was asked for compared?"""
+        return 2 * self.compared < self.asked
+
+    @property
     def spans(self) -> list[Span]:
         """Return when they differ, adjoining slots as one."""
         return joined(Span(one.slot, one.slot + one.step) for one in self.differences)
 
 
-def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into: Comparison, whole_after: int) -> None:
-    """Compare a series in the slots of a part; up to whole_after the source may lack rows that it had."""
+def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into: Comparison, whole_after: int) -> int:
+    """Compare a series in the slots of a part; up to whole_after the source may lack rows that it had.
+
+    Return how much of the part that is, seconds: less than all where Graphite's slots are longer, and cut by its ends.
+    """
     kept = kept or Kept(0, part.step, ())
     kind, unit = counted.kind, max(part.step, kept.step)
     source = _slots(counted.values.items(), unit, partial(total, kind))
@@ -76,6 +91,7 @@ def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into:
             into.purged += 1
         else:
             into.differences.append(Difference(slot, unit, path, ours, theirs))
+    return max(0, whole.end - whole.start)
 
 
 def _slots(

@@ -4,10 +4,11 @@ It only reads. Beside a service that runs, what differs may be a row that is jus
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from shipper.compare import compared
+from shipper.compare import asked, compared
 from shipper.config import Config
 from shipper.difference import Comparison
 from shipper.errors import ConfigError
@@ -21,7 +22,6 @@ from shipper.state.books import book
 from shipper.state.lock import holder
 from shipper.worker import check_identity
 
-DAY_SECONDS = 86_400
 LOOKS = 3
 PAUSE_SECONDS = 2.0  # what was captured is delivered by then, mostly
 
@@ -31,27 +31,26 @@ class Reconciled:
     """One job, compared."""
 
     job: str
-    comparison: Comparison | None = None
-    """None where the job has not begun."""
+    comparison: Comparison
+    has_begun: bool = True
     undelivered: int = 0
     """How many ids are captured, but not delivered."""
 
     @property
     def spans(self) -> list[tuple[int, int]]:
         """Return when it differs, adjoining slots as one."""
-        return [(one.start, one.end) for one in self.comparison.spans] if self.comparison else []
+        return [(one.start, one.end) for one in self.comparison.spans]
 
     @property
     def strays(self) -> list[tuple[int, int, str]]:
         """Return slots, steps and paths that Graphite has something for, and the source nothing."""
-        found = self.comparison.differences if self.comparison else []
-        return [(one.slot, one.step, one.path) for one in found if not one.source]
+        return [(one.slot, one.step, one.path) for one in self.comparison.differences if not one.source]
 
 
 def reconcile(
     config: Config, names: Iterable[str], start: int | None, end: int | None, *, waits: bool = False
 ) -> Iterator[Reconciled]:
-    """Compare jobs, or all of them, in a span of time; None: from a day before its end, up to where they are complete.
+    """Compare jobs, or all of them, in a span of time; where it is open, as shipper.compare.asked says.
 
     Beside a service, or if it waits, what differs may be on its way, and is compared again.
 
@@ -87,11 +86,10 @@ class _Look:
         found = self.once(start, end)
         for _ in range(1, LOOKS):
             before = found.comparison
-            if before is None or not before.differences or not (waits or holder(self._state)):
+            if not before.differences or not (waits or holder(self._state)):
                 break
             time.sleep(PAUSE_SECONDS)
             again = self.once(before.spans[0].start, before.spans[-1].end)
-            assert again.comparison is not None
             equal = before.equal + len(before.differences) - len(again.comparison.differences)
             again.comparison = replace(before, equal=equal, differences=again.comparison.differences)
             found = again
@@ -100,16 +98,16 @@ class _Look:
     def once(self, start: int | None, end: int | None) -> Reconciled:
         """Compare as things are now."""
         job, now = self._job, int(time.time())
-        upto = now if end is None else end
-        since = upto - DAY_SECONDS if start is None else start
-        known = book(self._state, job.name, Span(since, upto))
+        known = book(self._state, job.name, Span(now, now))  # how far it has come
+        span = asked(job, known and known.progress, start, end)
+        known = known and book(self._state, job.name, span)
         if known is None:
-            return Reconciled(job.name)
+            slots = (span.end - span.start) // job.archives[0].step
+            return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), asked=slots), has_begun=False)
         _check(job, known)
         job = replace(job, query=self._source.prepared(job.query))
-        since = max(since, known.progress.since) if start is None else since
-        comparison = compared(job, known, since, end, source=self._source, graphite=self._readback, now=now)
-        return Reconciled(job.name, comparison, known.offsets.captured - known.offsets.watermark)
+        found = compared(job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now)
+        return Reconciled(job.name, found, undelivered=known.offsets.captured - known.offsets.watermark)
 
 
 def _check(job: Job, known: Book) -> None:

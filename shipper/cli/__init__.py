@@ -1,7 +1,8 @@
 """Shell. The commands: arguments, output, exit codes.
 
-Exit codes: 0 well, 1 failed or not as it should be, 2 usage, 3 not running, 78 configuration (EX_CONFIG). Results go to
-stdout, talk to stderr. A file a purpose; commands import what they need when they run, so that `--help` is quick.
+Exit codes: 0 well, 1 failed or not as it should be, 2 usage, 3 not running, 4 equal, but hardly compared, 78
+configuration (EX_CONFIG). Results go to stdout, talk to stderr. A file a purpose; commands import what they need when
+they run, so that `--help` is quick.
 """
 
 import gc

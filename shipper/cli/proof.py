@@ -15,7 +15,7 @@ from shipper.cli.times import duration, instant, shown
 from shipper.errors import ShipperError
 
 if TYPE_CHECKING:
-    from shipper.difference import Difference
+    from shipper.difference import Comparison, Difference
     from shipper.reconcile import Reconciled
 
 REASONS = {
@@ -24,7 +24,9 @@ REASONS = {
     "too_old": "are older than what Graphite keeps",
     "pruned": "are so old that it is not known any more which ids they hold",
     "cut": "are cut by the end of one of Carbon's archives, where what comes late waits",
+    "other_step": "are a part of a longer one in Graphite, whose steps are not the configured ones",
 }
+MOSTLY_LEFT_OUT = 4
 
 
 @click.command(short_help="Compare the sources with what Graphite holds.")
@@ -56,6 +58,8 @@ def reconcile(
 ) -> None:
     """Compare what the sources hold with what Graphite holds, slot by slot: 0 when all is equal, 1 when not.
 
+    4 when all that it compared is equal, but of some job that is less than half of the slots that were asked for.
+
     Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing without
     --fix; with it, 0 says that all is equal now.
     """
@@ -66,8 +70,8 @@ def reconcile(
     if start is not None and end is not None and start >= end:
         raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
     found = list(reconciled(config, jobs, start, end))
-    different = _different(found)
-    document = {"is_equal": not different, "jobs": list(_documents(found, limit))}
+    different, is_half = _different(found), not any(one.comparison.is_mostly_left_out for one in found)
+    document = {"is_equal": not different, "is_half_compared": is_half, "jobs": list(_documents(found, limit))}
     if output != "json":
         _show(found, limit)
     for line in chain.from_iterable(map(_talk, found)):
@@ -83,7 +87,7 @@ def reconcile(
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
-    sys.exit(1 if different else 0)
+    sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)
 
 
 @click.command(short_help="Ask Graphite how it keeps series.")
@@ -138,7 +142,7 @@ def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mappi
 
 
 def _different(found: Iterable["Reconciled"]) -> int:
-    return sum(len(one.comparison.differences) for one in found if one.comparison)
+    return sum(len(one.comparison.differences) for one in found)
 
 
 def _around(one: "Reconciled") -> tuple[int, int]:
@@ -146,19 +150,20 @@ def _around(one: "Reconciled") -> tuple[int, int]:
 
 
 def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:
-    for job, one, undelivered in ((one.job, one.comparison, one.undelivered) for one in found):
-        if one is None:
-            yield {"job": job, "has_begun": False}
-            continue
+    for job, one, has_begun, undelivered in (
+        (one.job, one.comparison, one.has_begun, one.undelivered) for one in found
+    ):
         differences = sorted(one.differences)
         yield {
             "job": job,
-            "has_begun": True,
+            "has_begun": has_begun,
+            "asked": one.asked,
+            "compared": one.compared,
+            "left_out": one.left_out,
             "parts": [{"from": span.start, "until": span.end, "step": step} for span, step in one.parts],
             "equal": one.equal,
             "different": len(differences),
             "purged": one.purged,
-            "left_out": one.left_out,
             "undelivered": undelivered,
             "spans": [[span.start, span.end] for span in one.spans],
             "differences": [_document(difference) for difference in differences[:limit]],
@@ -172,11 +177,11 @@ def _document(one: "Difference") -> dict[str, Any]:
 
 
 def _show(found: Sequence["Reconciled"], limit: int) -> None:
-    differences = sorted(difference for one in found if one.comparison for difference in one.comparison.differences)
+    differences = sorted(difference for one in found for difference in one.comparison.differences)
     if differences[:limit]:
         show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences[:limit]])
         click.echo()
-    show_table(("JOB", "FROM", "UNTIL", "EQUAL", "DIFFERENT"), [_summary(one) for one in found])
+    show_table(("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"), [_summary(one) for one in found])
 
 
 def _row(one: "Difference") -> tuple[str, ...]:
@@ -191,20 +196,24 @@ def _number(value: float) -> str:
 
 def _summary(found: "Reconciled") -> tuple[str, ...]:
     one = found.comparison
-    if one is None:
-        return found.job, "-", "-", "-", "-"
     span = (shown(one.parts[0].span.start), shown(one.parts[-1].span.end)) if one.parts else ("-", "-")
-    return found.job, *span, str(one.equal), str(len(one.differences))
+    return found.job, *span, _share(one), str(one.equal), str(len(one.differences))
+
+
+def _share(one: "Comparison") -> str:
+    """Say how much was compared, in slots of the finest archive."""
+    return f"{one.compared:,} of {one.asked:,} slots"
 
 
 def _talk(found: "Reconciled") -> Iterator[str]:
     """Say what is to be known of it."""
     one = found.comparison
-    if one is None:
+    if not found.has_begun:
         yield f"{found.job}: has not begun: there is nothing to compare"
-        return
+    elif one.is_mostly_left_out:
+        yield f"{found.job}: only {_share(one)} were compared"
     for reason, slots in one.left_out.items():
-        yield f"{found.job}: left out: {slots} slots {REASONS[reason]}"
+        yield f"{found.job}: left out: {slots:,} slots {REASONS[reason]}"
     if one.purged:
         yield f"{found.job}: left out: {one.purged} values of a time whose rows the source no longer has"
     if one.differences and found.undelivered:

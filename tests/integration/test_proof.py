@@ -70,9 +70,10 @@ class Ends:
         ended = self.app.call("reconcile", "-o", "json", *arguments)
         if "HTTP 500" in ended.stderr:  # graphite-web came across a file that was just being made
             ended = self.app.call("reconcile", "-o", "json", *arguments)
-        assert ended.returncode in {0, 1}, ended.stderr
+        assert ended.returncode in {0, 1, 4}, ended.stderr
         document: dict[str, Any] = json.loads(ended.stdout)
-        assert (document["is_equal"] or "fixed" in document) == (ended.returncode == 0)
+        assert (document["is_equal"] or "fixed" in document) == (ended.returncode != 1)
+        assert document["is_half_compared"] == (ended.returncode != 4) or ended.returncode == 1
         return document
 
 
@@ -129,15 +130,39 @@ def test_reconcile(ends: Ends) -> None:
     at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ends.minute - 300)).split()
     assert first.split() == [*at, a_b, "-", "1", "1"]
     assert second.split()[2:] == [sso, "1", "missing", "-1"]
-    assert summary_head.split() == ["JOB", "FROM", "UNTIL", "EQUAL", "DIFFERENT"]
+    assert summary_head.split() == ["JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"]
     assert (summary.split()[0], summary.split()[-1]) == ("events", "3")
+    assert re.search(r" (1,4\d\d|1,3\d\d) of 1,440 slots ", summary)
     assert "2 of 3 differences are shown: --limit shows more" in shown.stderr
+
+    # Graphite keeps 30 days: of 400 that is less than half, but what differs is worse
+    beyond = ends.app.call("reconcile", "--from", "400d")
+    assert beyond.returncode == 1
+    assert "events: only " in beyond.stderr
 
     # counted again: minutes, an hour of last week, a bar that no row is for
     fixed = ends.reconciled("--from", "7d", "--fix", "--yes")
     assert not fixed["is_equal"]
     assert [one["done"]["is_delivered"] for one in fixed["fixed"]] == [True]
     wait_for(lambda: ends.reconciled("--from", "7d")["is_equal"], "all is equal")
+
+
+def test_little_is_compared(ends: Ends) -> None:
+    """Of 400 days Graphite keeps 30: what was compared is equal, and that is less than half. Mutant: all is well."""
+    ends.insert(3 * MINUTE, "login", 4)
+    ends.once()
+    document = ends.reconciled("--from", "400d")
+    (job,) = document["jobs"]
+    assert (document["is_equal"], document["is_half_compared"]) == (True, False)
+    assert abs(job["asked"] - 400 * 24 * 60) <= 1
+    assert job["compared"] == sum((part["until"] - part["from"]) // MINUTE for part in job["parts"])
+    assert job["asked"] - job["compared"] == sum(job["left_out"].values())
+    assert set(job["left_out"]) == {"too_old", "cut"}
+    little = ends.app.call("reconcile", "--from", "400d")
+    assert little.returncode == 4
+    share = r"4\d,\d\d\d of 57\d,\d\d\d slots"
+    assert re.search(rf"^events: only {share} were compared$", little.stderr, re.MULTILINE), little.stderr
+    assert re.search(rf" {share} ", little.stdout), little.stdout
 
 
 def test_reconcile_beside_the_service(ends: Ends) -> None:
@@ -175,7 +200,11 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     ends.configure(EVENTS, EVENTS + EVENTS.replace("events", "others"))
     (others,) = ends.reconciled("others")["jobs"]
     assert not others["has_begun"]
-    assert "others: has not begun" in ends.app.call("reconcile").stderr
+    begun = ends.app.call("reconcile")
+    assert (begun.returncode, "others: has not begun" in begun.stderr) == (0, True)
+    named = ends.reconciled("others", "--from", "1h", "--until", "now")
+    assert named["jobs"][0]["left_out"] == {"not_whole": named["jobs"][0]["asked"]}
+    assert (named["is_equal"], named["is_half_compared"]) == (True, False)
     unknown = ends.app.call("reconcile", "evnts")
     assert (unknown.returncode, "There are: events, others." in unknown.stderr) == (78, True)
 

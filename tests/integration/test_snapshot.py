@@ -1,0 +1,333 @@
+"""Snapshots of real databases beside real transactions: what a look sees, and what it stands in the way of."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from builders import query
+from harness import wait_for
+from servers import MariaDB, PostgreSQL
+from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
+
+from shipper.errors import QueryRefused, SourceUnavailable
+from shipper.idset import ids_of
+from shipper.model import Window
+from shipper.source import Source, connect
+from shipper.source.connect import Access
+from shipper.source.lock import lock
+
+FAR = Window(0, 10**6)
+SOON_SECONDS = 10.0
+IDS = {
+    "primary key": ("", True),
+    "composite primary key": ("PRIMARY KEY (id, outcome)", False),
+    "unique index": ("UNIQUE (id)", True),
+    "composite unique index": ("UNIQUE (outcome, id), UNIQUE (id, outcome)", False),
+    "plain index": ("INDEX", False),
+    "nothing": (None, False),
+}
+OWN = {
+    "postgresql": [
+        ("CREATE UNIQUE INDEX own ON audit_trail (id) WHERE outcome = 'ok'", False),
+        ("CREATE UNIQUE INDEX own ON audit_trail ((id + 0))", False),
+        ("CREATE UNIQUE INDEX own ON audit_trail (id) INCLUDE (outcome)", True),
+        ("CREATE UNIQUE INDEX own ON audit_trail (outcome, (id + 0))", False),
+    ],
+    "sqlite": [
+        ("CREATE UNIQUE INDEX own ON audit_trail (id) WHERE outcome = 'ok'", False),
+        ("CREATE UNIQUE INDEX own ON audit_trail (id + 0)", False),
+        ("CREATE UNIQUE INDEX own ON audit_trail (id)", True),
+    ],
+    "mariadb": [
+        ("CREATE UNIQUE INDEX own ON audit_trail (outcome(3), id)", False),
+        ("CREATE UNIQUE INDEX own ON audit_trail (id)", True),
+    ],
+}
+
+
+@pytest.fixture(params=KINDS)
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
+    """Give an empty table on each kind of database."""
+    if request.param == "sqlite":
+        made = on_sqlite(tmp_path / "app.db", is_wal=True)
+    elif request.param == "mariadb":
+        made = on_mariadb(request.getfixturevalue("mariadb"))
+    else:
+        made = on_postgresql(request.getfixturevalue("postgresql"))
+    with closing(made):
+        yield made
+
+
+@pytest.fixture
+def on_servers(table: Table) -> Table:
+    """Give the table where sessions of others may change it meanwhile."""
+    if table.kind == "sqlite":
+        pytest.skip("a file has one writer")
+    return table
+
+
+def is_waiting(table: Table) -> bool:
+    """Does somebody wait for a lock on a table?"""
+    asked = {
+        "mariadb": "SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for table metadata%'",
+        "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
+    }
+    ((waiting,),) = table.execute(asked[table.kind])
+    return bool(waiting)
+
+
+def begun(table: Table, statement: str) -> threading.Thread:
+    """Run a statement on a thread, and return once it waits for a lock."""
+    thread = threading.Thread(target=table.execute, args=(statement,), daemon=True)
+    thread.start()
+    wait_for(lambda: is_waiting(table), f"a lock: {statement}")
+    return thread
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_is_unique(table: Table, name: str) -> None:
+    """Only an index of the id alone proves that no two rows have the same. Mutant: any index that begins with it."""
+    keys, is_proven = IDS[name]
+    if keys != "":
+        table.execute("DROP TABLE audit_trail")
+        own = f", {keys}" if keys and keys != "INDEX" else ""
+        table.execute(f"CREATE TABLE audit_trail (id BIGINT NOT NULL, outcome VARCHAR(16) NOT NULL{own})")
+    if keys == "INDEX":
+        table.execute("CREATE INDEX own ON audit_trail (id)")
+
+    assert table.is_unique(query()) is is_proven
+
+
+def test_is_unique_own(table: Table) -> None:
+    """An index of some rows, or of an expression, proves nothing; one that may be NULL does: NULL is no id.
+
+    Mutants: without indpred, without indexprs, without partial.
+    """
+    table.loosen()
+    for statement, is_proven in OWN[table.kind]:
+        table.execute(statement)
+        with closing(Source("app", Access(sa.make_url(table.url), 30))) as source:
+            assert source.is_unique(query()) is is_proven, statement
+        table.execute("DROP INDEX own ON audit_trail" if table.kind == "mariadb" else "DROP INDEX own")
+
+
+def test_is_unique_of_a_view(table: Table) -> None:
+    """Nothing is known of the ids of a view. Mutant: the key of the table that it shows."""
+    table.execute("CREATE VIEW shown AS SELECT * FROM audit_trail UNION ALL SELECT * FROM audit_trail")
+    table.insert(1, None, "login")
+
+    assert not table.is_unique(query(table="shown"))
+    with pytest.raises(QueryRefused), table.snapshot(query(table="shown")):
+        table.words(query(table="shown"), FAR)
+
+
+def test_is_unique_with_heirs(postgresql: PostgreSQL) -> None:
+    """The key of a table says nothing of the tables that inherit from it. Mutant: without pg_inherits."""
+    with closing(on_postgresql(postgresql)) as table:
+        table.execute("CREATE TABLE older () INHERITS (audit_trail)")
+        table.execute("INSERT INTO audit_trail (id) VALUES (1), (2)")
+        table.execute("INSERT INTO older (id) VALUES (2)")
+
+        assert not table.is_unique(query())
+
+
+def test_rows_in_flight(table: Table) -> None:
+    """A row that is not committed is not there, in a snapshot or not; when it is, it is, unless it was rolled back.
+
+    Mutant: READ UNCOMMITTED.
+    """
+    insert = "INSERT INTO audit_trail (id, action) VALUES ({}, 'late')"
+    if table.kind != "sqlite":  # there it would wait for the transaction
+        with table.in_flight(insert.format(7)):
+            table.insert(8, None, "login")
+    table.insert(9, None, "login")
+    with table.in_flight(insert.format(5), insert.format(6)) as execute, table.snapshot(query()):
+        before = ids_of(table.words(query(), FAR))
+        assert 9 in before
+        execute("COMMIT")
+        assert ids_of(table.words(query(), FAR)) == ids_of(table.words(query(), (*range(1, 20),))) == before
+
+    assert ids_of(table.words(query(), FAR)) == sorted([5, 6, *before])
+
+
+def test_jobs_share_what_was_asked(table: Table) -> None:
+    """All that look at a table within one snapshot ask for its ids once; the next snapshot asks anew.
+
+    Mutants: remember beyond the snapshot; remember nothing.
+    """
+    statements: list[str] = []
+    sa.event.listen(table._engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    by_action, by_outcome = query(), query(by=("outcome",))
+    with table.held():
+        with table.snapshot(by_action):
+            found = table.words(by_action, FAR)
+        asked = len(statements)
+        with table.snapshot(by_outcome):
+            assert table.words(by_outcome, FAR) == found
+        assert len(statements) == asked
+        table.insert(1, None, "login")
+        with table.snapshot(by_outcome, since=time.monotonic()):
+            assert table.words(by_outcome, FAR) == {0: 2}
+
+
+def test_truncate_waits_for_a_look(on_servers: Table) -> None:
+    """A table that is emptied while a look reads it is not seen empty; and it waits no longer than the look.
+
+    Mutant: without LOCK TABLE on PostgreSQL, where the first statement would find nothing.
+    """
+    table = on_servers
+    table.insert(1, None, "login")
+    with table.held(), table.snapshot(query()):
+        if table.kind == "mariadb":  # there the first statement locks
+            assert table.count(query(), FAR) == 1
+        truncating = begun(table, "TRUNCATE TABLE audit_trail")
+        assert ids_of(table.words(query(), FAR)) == [1]
+        assert [row.rows for row in table.read(query(), FAR)] == [1]
+    truncating.join(SOON_SECONDS)
+
+    assert not truncating.is_alive()
+    assert table.count(query(), FAR) == 0
+
+
+@pytest.mark.parametrize("how", ["TRUNCATE TABLE audit_trail", "ALTER TABLE audit_trail MODIFY duration_ms BIGINT"])
+def test_definition_changed(mariadb: MariaDB, how: str) -> None:
+    """A table that was emptied or altered since the snapshot began has no answer, instead of a wrong one.
+
+    The next look is right.
+    """
+    with closing(on_mariadb(mariadb)) as table:
+        table.insert(1, None, "login")
+        with table.held():
+            with pytest.raises(SourceUnavailable, match="definition has changed"), table.snapshot(query()):
+                table.execute(how)
+                table.words(query(), FAR)
+
+            with table.snapshot(query()):
+                assert ids_of(table.words(query(), FAR)) == ([] if "TRUNCATE" in how else [1])
+
+
+def test_rewritten(postgresql: PostgreSQL) -> None:
+    """An ALTER TABLE that rewrites the table waits for the look. Mutant: without LOCK TABLE, which shows no rows."""
+    with closing(on_postgresql(postgresql)) as table:
+        table.insert(1, None, "login")
+        alter = "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint"
+        with table.held(), table.snapshot(query()):
+            altering = begun(table, alter)
+            assert ids_of(table.words(query(), FAR)) == [1]
+        altering.join(SOON_SECONDS)
+
+        assert not altering.is_alive()
+        assert ids_of(table.words(query(), FAR)) == [1]
+
+
+def test_grants_on_columns(postgresql: PostgreSQL) -> None:
+    """A snapshot needs no more than `shipper grants` gives: SELECT on some columns. Mutant: LOCK TABLE or nothing."""
+    with closing(on_postgresql(postgresql)) as table:
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        table.execute("DROP ROLE IF EXISTS reader")
+        table.execute("CREATE ROLE reader LOGIN")
+        table.execute("GRANT SELECT (id, created_at, action) ON audit_trail TO reader")
+        url = f"postgresql+psycopg://reader@127.0.0.1:{postgresql.port}/app"
+        try:
+            with closing(Source("app", Access(sa.make_url(url), 30))) as source:
+                for _ in range(2):
+                    with source.snapshot(query()):
+                        assert ids_of(source.words(query(), FAR)) == [1]
+                        assert [row.rows for row in source.read(query(), FAR)] == [1]
+        finally:
+            table.execute("DROP OWNED BY reader")
+            table.execute("DROP ROLE reader")
+
+
+@pytest.mark.parametrize("how", ["TRUNCATE audit_trail", "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint"])
+def test_rewritten_without_a_lock(postgresql: PostgreSQL, how: str) -> None:
+    """Where a table cannot be locked, one that was rewritten since the snapshot began has no answer.
+
+    Mutant: pg_relation_filenode of the snapshot's own.
+    """
+    with closing(on_postgresql(postgresql)) as table, table._engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.exec_driver_sql("SELECT 1")
+        assert lock(connection, query(), {"audit_trail"})
+        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.exec_driver_sql("SELECT 1")
+        table.execute(how)
+
+        with pytest.raises(SourceUnavailable, match="rewritten"):
+            lock(connection, query(), {"audit_trail"})
+        connection.exec_driver_sql("ROLLBACK")
+
+
+def test_server_without_a_name(postgresql: PostgreSQL) -> None:
+    """A user who may not ask for the server's name looks all the same. Mutant: ask within the snapshot."""
+    with closing(on_postgresql(postgresql)) as table:
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        table.execute("REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC")
+        table.execute("DROP ROLE IF EXISTS reader")
+        table.execute("CREATE ROLE reader LOGIN")
+        table.execute("GRANT SELECT ON audit_trail TO reader")
+        url = f"postgresql+psycopg://reader@127.0.0.1:{postgresql.port}/app"
+        try:
+            with closing(Source("app", Access(sa.make_url(url), 30))) as source, source.snapshot(query()):
+                assert source.fingerprint(query(), 9).server is None
+                assert ids_of(source.words(query(), FAR)) == [1]
+        finally:
+            table.execute("GRANT EXECUTE ON FUNCTION pg_control_system TO PUBLIC")
+            table.execute("DROP OWNED BY reader")
+            table.execute("DROP ROLE reader")
+
+
+def test_other_kinds_of_tables(postgresql: PostgreSQL) -> None:
+    """A materialized view and a partitioned table can be looked at, too. Mutant: LOCK TABLE or nothing."""
+    with closing(on_postgresql(postgresql)) as table:
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        table.execute("CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_trail")
+        table.execute("CREATE TABLE parted (LIKE audit_trail) PARTITION BY RANGE (id)")
+        table.execute("CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (9)")
+        table.execute("INSERT INTO parted SELECT * FROM audit_trail")
+        for name in ("kept", "parted", "public.parted"):
+            with table.snapshot(query(table=name)):
+                assert ids_of(table.words(query(table=name), FAR)) == [1], name
+
+
+def test_idle_snapshot_is_ended_by_the_server(on_servers: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot that nobody goes on with is ended by the server, so that nothing waits for it; the next one works.
+
+    Mutant: no time-out of the server's.
+    """
+    table = on_servers
+    monkeypatch.setattr(connect, "IDLE_SECONDS", 1)
+    table.insert(1, None, "login")
+    with closing(Source("app", Access(sa.make_url(table.url), 30))) as source, source.held():
+        with pytest.raises(SourceUnavailable), source.snapshot(query()):
+            assert source.count(query(), FAR) == 1
+            table.execute("ALTER TABLE audit_trail ADD extra INT")  # waits until the server has ended it
+            source.count(query(), FAR)
+        with source.snapshot(query()):
+            assert source.count(query(), FAR) == 1
+
+
+def test_killed_within_a_snapshot(on_servers: Table) -> None:
+    """A connection that ends within a snapshot is no answer, and the next snapshot works."""
+    table = on_servers
+    kill = {
+        "mariadb": "SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE command = 'Sleep'",
+        "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shipper'",
+    }[table.kind]
+    table.insert(1, None, "login")
+    with table.held():
+        with pytest.raises(SourceUnavailable), table.snapshot(query()):
+            assert table.count(query(), FAR) == 1
+            with table.session() as execute:
+                for (statement,) in execute(kill):
+                    if table.kind == "mariadb":
+                        execute(statement)
+            table.insert(2, None, "login")
+            table.count(query(), FAR)
+        with table.snapshot(query()):
+            assert table.count(query(), FAR) == 2
