@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from builders import NOW, job
+from builders import NOW, horizon, job
 from life import ARCHIVES, Life, wanted
 
-from shipper.backfill import Limits, pieces, widened
+from shipper.backfill import Limits, backfill, pieces, widened
 from shipper.errors import DeliveryFailed
-from shipper.model import Archive, Job, Key, Span, Window
+from shipper.model import Archive, Job, Key, Moment, Span, Window
 from shipper.search import Chunk, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
@@ -72,6 +73,76 @@ def test_what_may_be_purged_stays() -> None:
     some = widened(one, Span(oldest - 600, NOW), limits(one, pruned=(PRUNED,), oldest=oldest), now=NOW)
     assert some == Span(PRUNED.start + HOUR, NOW)
     assert widened(one, Span(oldest - 600, oldest - 60), limits(one, oldest=oldest), now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "known", "expected"),
+    [
+        # the slot that the table's oldest row is in, to the second
+        (600, {"oldest": NOW - 601}, 600),
+        (600, {"oldest": NOW - 600}, 540),
+        (600, {"oldest": NOW - 541}, 540),
+        (600, {"oldest": NOW - 540}, 480),
+        (600, {"oldest": -1}, 600),
+        # the first bucket that Graphite shows: from the next unit on where its slot is not all shown
+        (600, {"shows": NOW - 600}, 600),
+        (600, {"shows": NOW - 660}, 600),
+        (720, {"shows": NOW - 660}, 660),
+        (600, {"shows": NOW - 599}, -2760),
+        # all of an hour that was pruned, from its first slot on
+        (PRUNED.start + 60, {"pruned": PRUNED}, PRUNED.start),
+        (PRUNED.start, {"pruned": PRUNED}, PRUNED.start),
+        (PRUNED.end - 60, {"pruned": PRUNED}, PRUNED.end - HOUR),
+        (PRUNED.end, {"pruned": PRUNED}, PRUNED.end),
+        # where the oldest row is in what was pruned the whole unit stays
+        (PRUNED.start, {"pruned": PRUNED, "oldest": PRUNED.start}, PRUNED.start + HOUR),
+        (PRUNED.start, {"pruned": PRUNED, "oldest": PRUNED.start - 1}, PRUNED.start),
+        (PRUNED.start, {"pruned": PRUNED, "oldest": PRUNED.start + HOUR - 1}, PRUNED.start + HOUR),
+        (PRUNED.start, {"pruned": PRUNED, "oldest": PRUNED.start + HOUR}, PRUNED.start + 2 * HOUR),
+        (PRUNED.end, {"pruned": PRUNED, "oldest": PRUNED.end}, PRUNED.end + 60),
+    ],
+)
+def test_first_slot(start: int, known: dict[str, Any], expected: int) -> None:
+    """Each of the bounds alone, to the second; those below a day are seconds before now.
+
+    Mutants: begin with the slot of the oldest row where that is its first second; with a bucket that is cut.
+    """
+    one, (start, expected) = wanted(), (NOW - at if at < DAY else at for at in (start, expected))
+    known = {"oldest": -1, "shows": NOW - 364 * DAY} | known
+    pruned = (known["pruned"],) if "pruned" in known else ()
+    found = widened(
+        one,
+        Span(start, NOW + 2 * HOUR),
+        Limits(Span(known["shows"], NOW + DAY), pruned, HOUR, known["oldest"]),
+        now=NOW,
+    )
+
+    assert found == Span(expected, NOW + 2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("end", "known", "expected"),
+    [
+        (NOW, {}, NOW),
+        (NOW - 1, {}, NOW),
+        (NOW + 1, {}, NOW + 60),
+        (NOW, {"shows": NOW}, NOW),
+        (NOW, {"shows": NOW - 1}, NOW),
+        (NOW, {"shows": NOW - 60}, NOW - 60),
+        (PRUNED.end - 60, {"pruned": PRUNED}, PRUNED.end),
+        (PRUNED.end, {"pruned": PRUNED}, PRUNED.end),
+        (PRUNED.start + 60, {"pruned": PRUNED}, PRUNED.start + HOUR),
+        (PRUNED.start, {"pruned": PRUNED}, PRUNED.start),
+    ],
+)
+def test_last_slot(end: int, known: dict[str, Any], expected: int) -> None:
+    """The end grows to a whole slot, within what can be shown, and to all of a unit that was pruned."""
+    known = {"shows": NOW + 361} | known
+    pruned = (known["pruned"],) if "pruned" in known else ()
+    shows = Span(NOW - 364 * DAY, known["shows"])
+    start = PRUNED.start - HOUR
+
+    assert widened(wanted(), Span(start, end), Limits(shows, pruned, HOUR, -1), now=NOW) == Span(start, expected)
 
 
 @pytest.mark.parametrize(("unit", "length"), [(60, HOUR), (HOUR, HOUR), (DAY, DAY), (420, 8 * 420)])
@@ -235,6 +306,153 @@ def test_cleared_bars(life: Life) -> None:
     life.deliver()
 
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2, "other.count": 7}
+
+
+@pytest.mark.parametrize(
+    ("counted_again", "left"),
+    [
+        (Span(NOW - 660, NOW - 600), {600: 7, 540: 7, 480: 7}),
+        (Span(NOW - 600, NOW - 540), {600: 0, 540: 7, 480: 7}),
+        (Span(NOW - 600, NOW - 480), {600: 0, 540: 0, 480: 7}),
+        (Span(NOW - 540, NOW - 420), {600: 7, 540: 0, 480: 0}),
+    ],
+)
+def test_cleared_bars_outside(life: Life, counted_again: Span, left: dict[int, int]) -> None:
+    """What is to be cleared is cleared in the span that is counted again, not before it and not from its end on.
+
+    Mutants: clear all of it; the slot at the end, too; not the one at the start.
+    """
+    life.ship(wanted())
+    for ago in (600, 540, 480):
+        life.carbon.deliver(b"events.login.count 7 %d\n" % (NOW - ago))
+    life.carbon.flush()
+    cleared = [Key("events.login.count", NOW - ago, 60) for ago in (600, 540, 480, 60)]
+    life.backfill(wanted(), counted_again, cleared=cleared)
+    life.deliver()
+    bars = life.minutes("events.login.count")
+
+    assert {ago: bars[ago] for ago in (600, 540, 480)} == left
+    assert bars[60] == 1  # which has a row
+
+
+@pytest.mark.parametrize(
+    ("counted_again", "left"),
+    [
+        (Span(NOW - 660, NOW - 600), 3),
+        (Span(NOW - 600, NOW - 540), 2),
+        (Span(NOW - 600, NOW - 480), 1),
+        (Span(NOW - 540, NOW - 480), 2),
+        (Span(NOW - 540, NOW), 1),
+        (Span(NOW - 600, NOW), 0),
+    ],
+)
+def test_counters_outside(life: Life, counted_again: Span, left: int) -> None:
+    """Rows that were too late stay counted as that before the span and from its end on.
+
+    Mutants: forget those of older slots, or of newer ones, too.
+    """
+    life.ship(wanted())
+    life.state._connection.execute("INSERT INTO pruned VALUES ('events', ?, ?)", (NOW - HOUR, NOW - 300))
+    life.insert((600, "login", "ok"), (540, "login", "ok"), (480, "login", "ok"))
+    life.ship(wanted())
+    assert life.unshown() == {"too_late": 3}
+    _count_again(life, wanted(), counted_again, [Window(0, life.given)])
+
+    assert life.unshown().get("too_late", 0) == left
+    assert life.sums()["events.login.count"] == 3 + 3 - left
+
+
+def _count_again(life: Life, one: Job, span: Span, windows: list[Window], *, closed_until: int = 0) -> None:
+    """Count a span again as it is, and deliver."""
+    progress = life.state.progress(one.name)
+    assert progress is not None
+    seen, moment = horizon(progress.captured, time=life.now), Moment(life.now)
+    progress = progress._replace(closed_until=closed_until or progress.closed_until)
+    list(backfill(one, span, windows, seen, progress, source=life.source, ledger=life.state, moment=moment))
+    life.deliver()
+
+
+def test_rows_beside_the_span(life: Life) -> None:
+    """Of the ids that are read only rows of the span are counted: others of their slots may be elsewhere.
+
+    Mutant: count all that is read.
+    """
+    life.source.rows.clear()
+    life.given = 0
+    life.insert(*[(120, "login", "ok")] * 3, (60, "login", "ok"))
+    life.ship(wanted())
+    _count_again(life, wanted(), Span(NOW - 60, NOW), [Window(2, 4)])
+
+    assert life.minutes("events.login.count") == {120: 3, 60: 1}
+
+
+def test_ids_of_what_was_counted_again(life: Life) -> None:
+    """A slot knows from which id on its rows are, of all that were read. Mutant: from the last window on."""
+    life.ship(wanted())
+    life.state._connection.execute("DELETE FROM slot")
+    _count_again(life, wanted(), Span(NOW - 120, NOW + 60), [Window(1, 3), Window(4, 5)])
+
+    assert {slot.after for slot in life.state.slots("events", span=Span(NOW - 120, NOW + 60))} == {1}
+
+
+def test_pieces_clear_their_own(life: Life) -> None:
+    """What was counted again in one piece is not cleared by the next. Mutant: each piece clears all."""
+    life.ship(wanted())
+    before = life.minutes("events.login.count")
+    cleared = [Key("events.login.count", NOW - ago, 60) for ago in before]
+    life.backfill(wanted(), Span(NOW - 3 * HOUR, NOW + 60), cleared=cleared)
+    life.deliver()
+
+    assert life.minutes("events.login.count") == before
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (NOW + 60, NOW + 120, {60}),
+        (NOW + 60, NOW + 240, {60, 120, 180}),
+        (NOW + 60, NOW + 300, {60, 120, 180}),
+        (NOW + 180, NOW + 360, {180}),
+        (NOW + 240, NOW + 360, set()),
+    ],
+)
+def test_zeros_of_what_is_closed(life: Life, start: int, end: int, expected: set[int]) -> None:
+    """Zeros are written in the span, and up to where buckets are closed: nobody has looked at what comes after.
+
+    Mutants: in all of the span; up to where buckets are closed; a bucket more; none.
+    """
+    quiet = wanted(zeros=DAY)
+    life.ship(quiet)
+    life.now += 240
+    _count_again(life, quiet, Span(start, end), [], closed_until=NOW + 240)
+
+    assert {-ago for ago in life.minutes("events.login.count") if ago < 0} == expected
+
+
+@pytest.mark.parametrize(
+    ("later", "span_", "left"),
+    [
+        (0, Span(NOW, NOW + 5 * HOUR), 1),  # its bucket cannot be shown yet
+        (0, Span(NOW + 4 * HOUR, NOW + 4 * HOUR + 60), 1),
+        (4 * HOUR - 361, Span(NOW, NOW + 5 * HOUR), 1),
+        (4 * HOUR - 360, Span(NOW, NOW + 5 * HOUR), 0),
+        (5 * HOUR, Span(NOW + 4 * HOUR + 60, NOW + 5 * HOUR), 1),
+        (5 * HOUR, Span(NOW + 4 * HOUR, NOW + 5 * HOUR), 0),
+        (5 * HOUR, Span(NOW, NOW + 4 * HOUR), 1),
+    ],
+)
+def test_row_of_the_future_stays(life: Life, later: int, span_: Span, left: int) -> None:
+    """A row stays counted as one of the future until its bucket can be shown, and is in the span.
+
+    Mutants: take it for shown with its span; without it.
+    """
+    life.insert((-4 * HOUR, "login", "ok"))
+    life.ship(wanted())
+    assert life.unshown() == {"future": 1}
+    life.now += later
+    _count_again(life, wanted(), span_, [Window(0, 6)])
+
+    assert life.unshown().get("future", 0) == left
 
 
 def test_row_of_the_future(life: Life) -> None:
