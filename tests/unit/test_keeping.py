@@ -1,0 +1,240 @@
+"""The state in transition: pruned, renamed, forgotten, pointed at another Carbon, while work waits in it."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import NOW, job, progress
+
+from shipper.ledger import Done, Name, Total
+from shipper.model import COUNT, Key, Sent, Span, Window
+from shipper.state import State
+
+HOUR = 3600
+START = NOW // HOUR * HOUR
+PATH = "events.a.count"
+OTHER = "others.a.count"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give a state with two jobs that have begun."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        for name in ("events", "others"):
+            state.begin(job(name), progress(job(name)))
+        yield state
+
+
+def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_ripe: bool = True) -> None:
+    """Record a total in each of these slots, as if its record had been long ago."""
+    name = path.partition(".")[0]
+    found = state.progress(name)
+    assert found is not None
+    with state.recording(name, Window(found.captured, found.captured + 1)) as recording:
+        recording.claim([Name(path, ("a",), COUNT)])
+        recording.put([Total(Key(path, slot, step), 1, is_ripe=is_ripe) for slot in slots])
+        recording.write(Done({}))
+    state._connection.execute("UPDATE slot SET changed = 0")
+
+
+def prove(state: State) -> None:
+    """Take what is changed for proven."""
+    state.prove(after=0, upto=state.revision)
+
+
+def totals(state: State, path: str = PATH) -> dict[int, int]:
+    """Return by slot whether a total is proven (0), changed (1) or parked (2)."""
+    query = "SELECT slot, changed FROM total JOIN series ON series.id = series WHERE path = ?"
+    return dict(state._connection.execute(query, (path,)).fetchall())
+
+
+@pytest.mark.parametrize(
+    ("changed", "end", "pruned"),
+    [
+        (-1, 0, 1),
+        (0, 0, 0),  # it was changed just at that time
+        (1, 0, 0),
+        (-1, -1, 1),
+        (-1, 1, 0),  # its hour ends a second after that time
+        (-HOUR, 1, 0),
+        (-HOUR, HOUR, 0),
+    ],
+)
+def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) -> None:
+    """An hour is forgotten that has ended by a time, and was changed last before it.
+
+    Mutants: an hour that ends later; one that was changed at that time.
+    """
+    before = START + HOUR - end
+    put(state, START, START + 1800)
+    prove(state)
+    state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (before + changed, START))
+
+    assert state.prune("events", unit=HOUR, before=before) == pruned
+    assert len(totals(state)) == (0 if pruned else 2)
+    assert state.pruned("events") == ([Span(START, START + HOUR)] if pruned else [])
+
+
+@pytest.mark.parametrize(
+    ("slot", "is_ripe", "path", "pruned"),
+    [
+        (START, True, PATH, 0),
+        (START + HOUR - 60, True, PATH, 0),
+        (START, False, PATH, 0),  # parked: it has never left
+        (START + HOUR - 60, False, PATH, 0),
+        (START - 60, True, PATH, 1),
+        (START + HOUR, True, PATH, 1),
+        (START + HOUR, False, PATH, 1),
+        (START, True, OTHER, 1),
+    ],
+)
+def test_prune_what_waits(state: State, slot: int, is_ripe: bool, path: str, pruned: int) -> None:  # noqa: FBT001 - a table
+    """An hour in which a total of the job waits is kept, whatever it waits for.
+
+    Mutants: changed totals only; those of any job; those of the next hour.
+    """
+    put(state, START + 120)
+    prove(state)
+    put(state, slot, path=path, is_ripe=is_ripe)
+    state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (START + 9 * HOUR, slot))
+    state._connection.execute("UPDATE slot SET changed = 0 WHERE slot BETWEEN ? AND ?", (START, START + HOUR - 1))
+
+    assert state.prune("events", unit=HOUR, before=START + 9 * HOUR) == pruned
+    assert (START + 120 in totals(state)) is (pruned == 0)
+    assert totals(state, path)[slot] == (1 if is_ripe else 2)
+
+
+def test_prune_one_job(state: State) -> None:
+    """Totals and slots of another job stay. Mutant: forget all of that time."""
+    put(state, START, START + HOUR)
+    put(state, START, START + HOUR, path=OTHER)
+    prove(state)
+
+    assert state.prune("events", unit=HOUR, before=START + HOUR) == 1
+    assert (list(totals(state)), list(totals(state, OTHER))) == ([START + HOUR], [START, START + HOUR])
+    assert [slot.slot for slot in state.slots("events")] == [START + HOUR]
+    assert [slot.slot for slot in state.slots("others")] == [START, START + HOUR]
+    assert state.pruned("others") == []
+
+
+PENDING = {
+    "history": "(job, value, committed, datapoints) VALUES ('events', '1', '', 0)",
+    "horizon": "(job, time, id) VALUES ('events', 60, '1')",
+    "identity": "(job, server, rows, went_back) VALUES ('events', 'one', '[]', 1)",
+    "pruned": "(job, start, end) VALUES ('events', 0, 60)",
+    "repair": "(job, after, upto) VALUES ('events', '0', '1')",
+    "unshown": "(job, cause, rows) VALUES ('events', 'no_time', 3)",
+    "unshown_in": "(job, after, upto, cause, bucket, rows) VALUES ('events', '0', '1', 'no_time', -1, 3)",
+}
+"""What a job may leave behind, beside totals and where it stands."""
+
+
+def work(state: State) -> None:
+    """Let the job have something in every table: totals that are proven, changed, and parked."""
+    put(state, START)
+    prove(state)
+    put(state, START + 60)
+    put(state, START, step=HOUR, is_ripe=False)
+    for table, row in PENDING.items():
+        state._connection.execute(f"INSERT INTO {table} {row}")
+
+
+def rows_of(connection: sqlite3.Connection, name: str) -> dict[str, list[Any]]:
+    """Return what each table that knows jobs has of one, without its name."""
+    tables = [table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = {}
+    for table in sorted(tables):
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        if "job" in columns:
+            others = ", ".join(f'"{column}"' for column in columns if column != "job")
+            found[table] = connection.execute(f"SELECT {others} FROM {table} WHERE job = ?", (name,)).fetchall()
+    return found
+
+
+@pytest.mark.parametrize("is_twin", [True, False])
+def test_rename_with_work_that_waits(state: State, is_twin: bool) -> None:  # noqa: FBT001 - a table
+    """All that a job has goes with it, whatever waits in it. Mutants: leave any one of the tables out."""
+    work(state)
+    before = rows_of(state._connection, "events")
+    assert all(before.values()), "each table that knows jobs has something of it"
+    if is_twin:
+        named = job("logins", template=job().template)
+        assert state.rename(named, ["logins", "others"]) == "events"
+    else:
+        state.move("events", "logins")
+
+    assert rows_of(state._connection, "logins") == before
+    assert not any(rows_of(state._connection, "events").values())
+    assert state._connection.execute("SELECT changed FROM total ORDER BY changed").fetchall() == [(0,), (1,), (2,)]
+    assert {waiting.job for waiting in state.note(0).waiting} == {"logins"}
+    assert state.note(0).parked == {"logins"}
+
+
+def test_move_takes_the_place(state: State) -> None:
+    """What the other name had is gone, and the job's notes of operations with it. Mutant: both."""
+    put(state, START, path=OTHER)
+    work(state)
+    before = rows_of(state._connection, "events")
+    for name in ("backfill events", "backfill others", "backfill eventsource"):
+        state.remember(name, "far")
+    state.move("events", "others")
+
+    assert rows_of(state._connection, "others") == before
+    assert totals(state, OTHER) == {}
+    assert [state.recall(f"backfill {name}") for name in ("events", "others", "eventsource")] == [None, None, "far"]
+
+
+def test_forget_with_work_that_waits(state: State) -> None:
+    """Nothing of a job is left, and all of the others. Mutants: leave any one of the tables out; its totals."""
+    work(state)
+    put(state, START, path=OTHER)
+    others = rows_of(state._connection, "others")
+    state.forget("events")
+
+    assert not any(rows_of(state._connection, "events").values())
+    assert state._connection.execute("SELECT COUNT(*) FROM total").fetchone() == (1,)
+    assert rows_of(state._connection, "others") == others
+    assert (state.note(0).parked, [waiting.job for waiting in state.note(0).waiting]) == (frozenset(), ["others"])
+
+
+@pytest.mark.parametrize(
+    ("carbons", "changed", "new", "sent"),
+    [
+        (("one",), {START: 0, START + 60: 1, START + 120: 2}, 0, 1),
+        (("one", "one"), {START: 0, START + 60: 1, START + 120: 2}, 0, 1),
+        (("one", "two"), {START: 1, START + 60: 1, START + 120: 2}, 1, 0),
+        (("one", "two", "one"), {START: 1, START + 60: 1, START + 120: 2}, 1, 0),
+    ],
+)
+def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[int, int], new: int, sent: int) -> None:
+    """Another Carbon has none of the totals and none of the series; what is parked waits on.
+
+    Mutants: let parked totals out; take series for made; keep what was sent; ask for all again by the same Carbon.
+    """
+    put(state, START)
+    prove(state)
+    put(state, START + 60)
+    put(state, START + 120, is_ripe=False)
+    state.keep_sent([Sent(0, 9, 0, 1000, 1060)])
+    first, *others = carbons
+    assert not state.retarget(first)
+    found = [state.retarget(carbon) for carbon in others]
+
+    assert found == [carbon != before for before, carbon in zip(carbons, others, strict=False)]
+    assert totals(state) == changed
+    assert state.count_new(0, state.revision) == new
+    assert len(state.take_sent()) == sent
+
+
+def test_parked_totals_of_another_carbon(state: State) -> None:
+    """What was parked goes out when its archive may receive it, to the new Carbon, once."""
+    put(state, START, is_ripe=False)
+    state.retarget("one")
+    state.retarget("two")
+    assert state.note(0).waiting == []
+    state.release([(60, START)])
+
+    assert [(one.slot, one.totals) for one in state.note(0).waiting] == [(START, 1)]
+    assert state.note(0).parked == frozenset()
