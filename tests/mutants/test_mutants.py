@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 SUITES = (
     *("late", "courier", "capture", "window", "retention", "changes", "state", "seen", "naming"),
     *("backfill", "seek", "machine", "mending"),
+    *("reach", "keeping", "config_limits"),
 )
 
 
@@ -86,6 +87,25 @@ MUTANTS = {
     "give up a series that is not made": Mutant(
         "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
     ),
+    "compare what is not complete": Mutant(
+        "compare.py", "last = min(max(first, latest), end)", "last = max(first, end)"
+    ),
+    "take what is cut for compared": Mutant("compare.py", "least = min(least, compare(", "least = max(least, compare("),
+    "leave out the half": Mutant("difference.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"),
+    "compare the slot of the oldest row": Mutant("difference.py", "slot <= whole_after", "slot < whole_after"),
+    "count the slot of the oldest row again": Mutant("backfill.py", "start <= purged_until:", "start < purged_until:"),
+    "clear what is beside the span": Mutant("backfill.py", " if key.slot in span]", "]"),
+    "zeros beyond what is closed": Mutant(
+        "backfill.py", "Span(span.start, min(span.end, progress.closed_until)) if", "span if"
+    ),
+    "prune what is parked": Mutant("state/keeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
+    "rename without repairs": Mutant("state/keeping.py", '    "repair",\n', ""),
+    "parked totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
+    "series of another Carbon": Mutant("state/outbox.py", '"UPDATE series SET is_made = 0"', '"SELECT 1"'),
+    "no margin where an archive ends": Mutant(
+        "retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
+    ),
+    "a minimum with revisit": Mutant("config/related.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
 }
 
 

@@ -48,6 +48,22 @@ def test_day_or_weekday() -> None:
     assert times("0 0 23 * 5", 3) == ["Wed 23 00:00", "Fri 25 00:00", "Fri 02 00:00"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("0 0 */2 * 5", ["Fri 25 00:00", "Fri 09 00:00", "Fri 23 00:00"]),  # Fridays with an odd date
+        ("0 0 23 * */2", ["Sat 23 00:00", "Tue 23 00:00"]),  # 2027: Sunday, Tuesday, Thursday or Saturday
+        ("0 0 * * 5", ["Fri 25 00:00", "Fri 02 00:00"]),
+        ("0 0 23 * *", ["Wed 23 00:00", "Fri 23 00:00"]),
+        ("0 0 1-7 * 1", ["Mon 21 00:00", "Mon 28 00:00", "Thu 01 00:00", "Fri 02 00:00"]),
+        ("0 0 */2 * *", ["Mon 21 00:00", "Wed 23 00:00"]),
+    ],
+)
+def test_day_and_weekday(line: str, expected: list[str]) -> None:
+    """Where one of the two begins with a star both must hold, as crontab(5) has it. Mutant: only a lone star."""
+    assert times(line, len(expected)) == expected
+
+
 def test_zone() -> None:
     """A line goes by its zone's clock, through its changes."""
     autumn = datetime(2026, 10, 24, tzinfo=UTC)

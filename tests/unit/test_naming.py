@@ -111,6 +111,23 @@ def test_limit(state: State) -> None:
     assert (tally.other_rows, tally.other) == (2, ("c",))
 
 
+@pytest.mark.parametrize(
+    ("room", "cleaned", "other"),
+    [(0, [], ("a b",)), (1, ["a b"], ("c/d",)), (2, ["a b", "c/d"], ("plain",)), (4, ["a b", "c/d", "e f"], None)],
+)
+def test_cleaned_within_the_limit(state: State, room: int, cleaned: list[str], other: Group | None) -> None:
+    """Told to be cleaned are the groups that have got a path of their own, not those that share OTHER's.
+
+    Mutant: all new ones.
+    """
+    groups: list[Group] = [("a b",), ("c/d",), ("plain",), ("e f",)]
+    ((paths, tally),) = tried(state, job(max_groups=room), groups)
+
+    assert [group for _, group in tally.cleaned] == [(value,) for value in cleaned]
+    assert all([path] == paths[group] for path, group in tally.cleaned)
+    assert (tally.other, tally.other_rows) == (other, len(groups) - room)
+
+
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=30, unique=True))
 def test_injective(state: State, groups: list[Group]) -> None:
     """Different groups never share a path, and each path is one that Carbon stores as it is written.

@@ -2,9 +2,24 @@
 
 import pytest
 
-from shipper.model import Archive
+from shipper.model import Archive, Span
 from shipper.retention import EDGE_SECONDS as EDGE
-from shipper.retention import has_left, is_ripe, merged, placed, ripe
+from shipper.retention import (
+    Part,
+    after,
+    ceil,
+    enclosing,
+    floor,
+    has_left,
+    is_ripe,
+    joined,
+    merged,
+    oldest_shown,
+    parts,
+    placed,
+    ripe,
+    without,
+)
 
 MINUTES, HOURS, DAYS = Archive(60, 7 * 86400), Archive(3600, 90 * 86400), Archive(86400, 1825 * 86400)
 ALL = (MINUTES, HOURS, DAYS)
@@ -67,3 +82,114 @@ def test_ripe_agrees_with_is_ripe() -> None:
         slot = newest - newest % step
         assert is_ripe(ALL, slot, step, bucket=60, now=now)
         assert step == 60 or not is_ripe(ALL, slot + step, step, bucket=60, now=now)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (-61, (-120, -60, -60)),
+        (-60, (-60, 0, -60)),
+        (-1, (-60, 0, 0)),
+        (0, (0, 60, 0)),
+        (1, (0, 60, 60)),
+        (60, (60, 120, 60)),
+    ],
+)
+def test_rounding(time: int, expected: tuple[int, int, int]) -> None:
+    """Down, beyond, and up, to whole slots; what is whole stays, but beyond."""
+    assert (floor(time, 60), after(time, 60), ceil(time, 60)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], []),
+        ([(0, 60), (60, 120)], [(0, 120)]),
+        ([(0, 60), (61, 120)], [(0, 60), (61, 120)]),
+        ([(60, 120), (0, 61)], [(0, 120)]),
+        ([(0, 300), (60, 120)], [(0, 300)]),
+        ([(60, 120), (0, 300), (300, 301)], [(0, 301)]),
+    ],
+)
+def test_joined(spans: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+    """Spans that adjoin are one. Mutants: only those that overlap; take the end of the last."""
+    assert joined(Span(*one) for one in spans) == [Span(*one) for one in expected]
+
+
+def test_oldest_shown() -> None:
+    """What can be shown stays in the last archive for two hours, and ten minutes, more. Mutant: forget either."""
+    assert oldest_shown(ALL, HOUR) == HOUR - 1825 * 86400 + 7200 + 600
+    assert oldest_shown((MINUTES,), HOUR) == HOUR - WEEK + 7200 + 600
+
+
+@pytest.mark.parametrize(
+    ("ago", "is_fine"),
+    [
+        # two hours and ten minutes before the first minute of its hour would leave
+        (WEEK - 600 - 7200 - 1, True),
+        (WEEK - 600 - 7200, False),
+        (0, True),
+        (WEEK, False),
+    ],
+)
+def test_enclosing(ago: int, is_fine: bool) -> None:  # noqa: FBT001 - a table
+    """A slot that a merge may cross within two hours is taken with all of the coarsest. Mutant: no room."""
+    bucket, now = HOUR + 59 * 60, HOUR + ago
+
+    day = HOUR - HOUR % 86400
+    assert enclosing(ALL, bucket, now) == (Span(bucket, bucket + 60) if is_fine else Span(day, day + 86400))
+
+
+@pytest.mark.parametrize(
+    ("second", "hours", "minutes"),
+    [
+        # of the hour in which the finest archive ends: its minutes are left out, and ten minutes on either side
+        (0, -1, 1),
+        (599, -1, 1),
+        (600, 0, 1),
+        (2999, 0, 1),
+        (3000, 0, 2),
+        (3599, 0, 2),
+    ],
+)
+def test_parts(second: int, hours: int, minutes: int) -> None:
+    """Each archive is asked for what is in it, ten minutes from its end, in slots of the next one.
+
+    Mutants: the edge on the other side of either archive; minutes from the next minute on.
+    """
+    now, span = HOUR + WEEK + second, Span(HOUR - 2 * 86400 - HOUR % 86400, HOUR + 86400)
+    coarse, fine = parts((MINUTES, HOURS), span, now)
+
+    assert coarse == Part(Span(span.start, HOUR + hours * 3600), 3600)
+    assert fine == Part(Span(HOUR + minutes * 3600, span.end), 60)
+
+
+def test_parts_in_whole_slots() -> None:
+    """A span that cuts slots is compared without them; what is in one slot is none."""
+    now = HOUR + WEEK + 30 * 86400
+
+    assert parts((MINUTES, HOURS), Span(HOUR + 1, HOUR + 3 * 3600 - 1), now) == [
+        Part(Span(HOUR + 3600, HOUR + 7200), 3600)
+    ]
+    assert parts((MINUTES, HOURS), Span(HOUR + 1, HOUR + 2 * 3600 - 1), now) == []
+    assert parts((MINUTES, HOURS), Span(now + 1, now + 119), now) == []
+    assert parts((MINUTES, HOURS), Span(now + 1, now + 120), now) == [Part(Span(now + 60, now + 120), 60)]
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ([], [(0, 300)]),
+        ([(0, 60)], [(60, 300)]),
+        ([(240, 300)], [(0, 240)]),
+        ([(61, 62)], [(0, 60), (120, 300)]),
+        ([(-60, 0), (300, 360)], [(0, 300)]),
+        ([(120, 180), (60, 121)], [(0, 60), (180, 300)]),
+        ([(-60, 360)], []),
+    ],
+)
+def test_without(gone: list[tuple[int, int]], left: list[tuple[int, int]]) -> None:
+    """What is taken out goes in whole slots, and nothing beside it."""
+    found = without(Part(Span(0, 300), 60), [Span(*one) for one in gone])
+
+    assert found == [Part(Span(*one), 60) for one in left]

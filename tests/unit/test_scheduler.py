@@ -131,6 +131,28 @@ def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
     hung.set()
 
 
+def test_call_that_outlasts_its_interval(scheduler: Scheduler) -> None:
+    """A call that takes longer than its interval runs alone, though threads are free; what it misses is told.
+
+    It is called again once it has ended. Mutants: two at a time; call it no more.
+    """
+    begun, ends, skipped = threading.Semaphore(0), threading.Semaphore(0), threading.Semaphore(0)
+
+    def outlast() -> None:
+        begun.release()
+        ends.acquire(timeout=PATIENCE_SECONDS)
+
+    scheduler.lane("wide", 4)
+    scheduler._skipped = lambda name: skipped.release() if name == "long" else None
+    scheduler.every(1, outlast, name="long", lane="wide")
+
+    assert begun.acquire(timeout=PATIENCE_SECONDS)
+    assert skipped.acquire(timeout=PATIENCE_SECONDS)
+    assert not begun.acquire(blocking=False)
+    ends.release(2)
+    assert begun.acquire(timeout=PATIENCE_SECONDS)
+
+
 def test_late_call_is_made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that waited for its thread for long is made all the same. Mutant: a misfire grace time."""
 
