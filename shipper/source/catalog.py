@@ -51,8 +51,8 @@ _CATALOGS = {
         "SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
         """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
             WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
-                AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (
-                    SELECT 1 FROM pg_inherits JOIN pg_class ON oid = inhparent WHERE oid = indrelid AND relkind = 'r')""",
+                AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_inherits
+                    JOIN pg_class ON pg_class.oid = inhparent WHERE inhparent = indrelid AND relkind = 'r')""",
     ),
     "sqlite": _Catalog(
         "SELECT name, type FROM pragma_table_info(:table)",
