@@ -79,6 +79,40 @@ class Restart(NamedTuple):
     """Slots from here on are whole."""
 
 
+class Outlook(NamedTuple):
+    """What a reset comes to, in numbers."""
+
+    captured: int
+    """The job goes on behind this id."""
+    ids: int
+    """So many ids at most, of those that the table holds, are counted."""
+    passed: int
+    """So many ids at most, above those that were captured, are not."""
+    unaccounted: int
+    """So many ids were given out in the other table since the last look; of these nobody knows."""
+
+
+def outlook(what: After, captured: int, first: int, largest: int) -> Outlook:
+    """Say what a reset comes to, for a table that holds ids from first to largest; 0 and 0 where it is empty."""
+    if what is After.RESTORED:
+        return Outlook(largest, 0, max(0, largest - captured), 0)
+    held = largest - first + 1 if first else 0
+    if what is After.REPLACED and first > captured:
+        return Outlook(captured, held, 0, first - captured - 1)
+    return Outlook(0, held, 0, 0)
+
+
+def would_double(what: After, captured: int, first: int, *, is_held: bool) -> bool:
+    """Say whether a reset would count rows that are counted: those of a table that never went back."""
+    return what is not After.RESTORED and not is_held and 0 < first <= captured
+
+
+def known_again(known: Fingerprint, found: Fingerprint) -> tuple[int, int]:
+    """Return how many of the rows that a table is known by it still holds, and how many they are: those with times."""
+    timed = {row for row in known.rows if row[1] is not None}
+    return len(timed & set(found.rows)), len(timed)
+
+
 def restarted(
     job: Job, what: After, progress: Progress, position: Position, horizon: Observation, *, source: Source
 ) -> Restart:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import about, check, dashboard, move, ownership, preview, proof, run, status
+from shipper.cli import about, check, dashboard, move, ownership, preview, proof, reset, run, status
 from shipper.cli.output import complain
 from shipper.errors import ConfigError, NotRunning, ShipperError
 
@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
     "Look": (status.status, status.history, preview.preview),
     "Prove": (proof.reconcile, proof.doctor),
-    "Repair": (move.seek, move.backfill, ownership.rename, ownership.forget),
+    "Repair": (reset.reset, move.seek, move.backfill, ownership.rename, ownership.forget),
     "Set up": (
         check.check,
         check.grants,

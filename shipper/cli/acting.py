@@ -47,10 +47,7 @@ def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk:
         ShipperError: it cannot be done, or was not done to its end.
     """
     progress = Progress()
-    with _actor(file, progress) as actor:
-        plan = actor("plan", {"operation": operation, "arguments": arguments})
-    for line in told.plan(plan["facts"]):
-        click.echo(line, err=is_talk)
+    plan = _planned(file, operation, arguments, told, progress, is_talk=is_talk)
     _confirm(is_sure=is_sure)
     # whoever thinks about it holds nothing; and a service may have been started meanwhile
     with _actor(file, progress) as actor, progress:
@@ -59,6 +56,29 @@ def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk:
     if not result["is_delivered"]:
         click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)
     return {"plan": plan["facts"], "done": result}
+
+
+def look(file: str, operation: str, arguments: Facts, told: Told, *, output: str) -> None:
+    """Show the plan of an operation, and do nothing.
+
+    Raises:
+        ShipperError: it cannot be done.
+    """
+    is_talk = output == "json"
+    plan = _planned(file, operation, arguments, told, Progress(), is_talk=is_talk)
+    if is_talk:
+        show_json({"plan": plan["facts"], "done": None})
+
+
+def _planned(
+    file: str, operation: str, arguments: Facts, told: Told, progress: Progress, *, is_talk: bool
+) -> Mapping[str, Any]:
+    """Return what is done, and show it."""
+    with _actor(file, progress) as actor:
+        plan = actor("plan", {"operation": operation, "arguments": arguments})
+    for line in told.plan(plan["facts"]):
+        click.echo(line, err=is_talk)
+    return plan
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shipper.config import Config
 from shipper.delivery import drain
-from shipper.operations import backfill, ownership, seek, takeover
+from shipper.operations import backfill, ownership, reset, seek, takeover
 from shipper.operations.doing import Doing, Plan
 from shipper.pipeline import composed
 
@@ -26,6 +26,7 @@ class Operation(NamedTuple):
 
 OPERATIONS: Mapping[str, Operation] = {
     "seek": Operation(seek.plan, seek.carry_out),
+    "reset": Operation(reset.plan, reset.carry_out),
     "backfill": Operation(backfill.plan, backfill.carry_out),
     "forget": Operation(ownership.plan_forget, ownership.forget),
     "rename": Operation(ownership.plan_rename, ownership.rename),
