@@ -1,0 +1,115 @@
+"""Looks of real jobs at a real table, with a real state, by a clock that tests set."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from builders import NOW, job
+from tables import Table
+
+from shipper.capture import capture
+from shipper.idset import ids_of
+from shipper.model import Archive, Job
+from shipper.reset import After, restarted
+from shipper.scan import Noticed
+from shipper.seen import Seen
+from shipper.state import State
+
+ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
+TOTALS = """
+    SELECT path, slot, value FROM total JOIN series ON series.id = total.series
+    WHERE series.job = ? AND value <> 0"""
+QUIET = {"job.begun", "job.changed"}
+
+
+def wanted(name: str = "events", **changed: Any) -> Job:
+    """Build the job that tests begin with."""
+    return job(name, archives=ARCHIVES, **changed)
+
+
+class Looks:
+    """What looks at a table, and what they have found."""
+
+    def __init__(self, table: Table, folder: Path) -> None:
+        """Nobody has looked yet."""
+        self.table = table
+        self.state = State(str(folder / "shipper.db"))
+        self.now = NOW
+        self.has_gaps = False
+
+    def close(self) -> None:
+        """End in order."""
+        self.state.close()
+
+    def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Noticed]:
+        """Let jobs capture, with one look, all there is, or so many steps; return what an operator is told."""
+        observed = replace(self.table.observe(jobs[0].query), time=self.now)
+        seen = Seen(source or self.table, observed, has_gaps=self.has_gaps)
+        noticed: list[Noticed] = []
+        with self.table.held():
+            for one in jobs:
+                found = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, seen=seen)
+                for number, step in enumerate(found, 1):
+                    if isinstance(step, Noticed) and step.event not in QUIET:
+                        noticed.append(step)
+                    if number == steps:
+                        break
+                found.close()
+        self.has_gaps = seen.has_gaps
+        return noticed
+
+    def reset(self, one: Job, what: After) -> None:
+        """Let a job go on after its table went back."""
+        progress, position = self.state.progress(one.name), self.state.position(one.name)
+        assert progress is not None
+        observed = replace(self.table.observe(one.query), time=self.now)
+        restart = restarted(one, what, progress, position, observed, source=self.table)
+        self.state.reset(one.name, restart.position, low=restart.low, since=restart.since)
+
+    def created(self, ago: int = 0) -> str:
+        """Write the time so many seconds ago."""
+        return datetime.fromtimestamp(self.now - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+    def insert(self, ids: Iterable[int], *, ago: int = 0, column: str = "created_at") -> None:
+        """Commit rows of so many seconds ago."""
+        with self.table.session() as execute:
+            execute("BEGIN")
+            for identity in ids:
+                self.put(execute, identity, ago=ago, column=column)
+            execute("COMMIT")
+
+    def put(self, execute: Any, identity: int, *, ago: int = 0, column: str = "created_at") -> None:
+        """Insert a row in a session."""
+        statement = f"INSERT INTO audit_trail (id, {column}, action, outcome) VALUES (%s, %s, 'login', 'ok')"
+        execute(statement, (identity, self.created(ago)))
+
+    def slots(self, one: Job, measure: str = "count") -> dict[int, int]:
+        """Return a job's totals of all groups, by slot, in seconds before NOW."""
+        found = Counter[int]()
+        for path, slot, value in self.state._connection.execute(TOTALS, (one.name,)):
+            if path.endswith(f".{measure}"):
+                found[NOW - slot] += int(value)
+        return dict(found)
+
+    def total(self, one: Job, measure: str = "count") -> int:
+        """Add up a job's totals."""
+        return sum(self.slots(one, measure).values())
+
+    def ids(self, one: Job) -> list[int]:
+        """Return which ids a job has counted."""
+        position = self.state.position(one.name)
+        return ids_of(position.counted.within(0, position.captured))
+
+    def unshown(self, one: Job) -> dict[str, int]:
+        """Return the counters of a job's rows that cannot be shown, those above 0."""
+        rows = self.state._connection.execute("SELECT cause, rows FROM unshown WHERE job = ? AND rows > 0", (one.name,))
+        return dict(rows.fetchall())
+
+
+def brief(noticed: Iterable[Noticed]) -> str:
+    """Write what an operator is told in one line."""
+    return "; ".join(f"{one.event} {json.dumps(dict(one.details), sort_keys=True)}" for one in noticed)
