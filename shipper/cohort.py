@@ -56,7 +56,7 @@ class Cohort:
         self._clocks = clocks
         self._max_skew = max_skew
         self._deadline = DEADLINE_STATEMENTS * timeout
-        self._lag = math.inf
+        self._lag = -math.inf  # unknown
         self._observed: Observation | None = None
         """What nobody has had a turn for yet."""
         self._seen: Seen | None = None
@@ -115,13 +115,13 @@ class Cohort:
         return True
 
     def _observe(self) -> None:
-        before, self._lag = self._lag, math.inf
+        before, self._lag = self._lag, -math.inf
         lag = self.source.lag()
         observation = self.source.observe(self.workers[0].job.query)
         seen_at = time.time()
         for worker in self.workers:
             worker.lived.seen, worker.lived.seen_at = observation, seen_at
-        # what a replica has is what its primary had then; while it falls behind, no row is late
+        # what a replica has is what its primary had then; while it falls behind, or may have, no id grows old
         behind = replace(observation, time=observation.time - math.ceil(lag), makes_old=not lag or lag <= before)
         self._lag = lag
         with self._mutex:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from shipper.idset import IdSet
-from shipper.model import Archive, Job, Observation, Progress, Query
+from shipper.ledger import Done
+from shipper.model import Archive, Job, Observation, Progress, Query, Window
 from shipper.position import Position
 from shipper.shape import places_of, shape_of
 from shipper.state import State
@@ -50,6 +51,17 @@ def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
 def position(captured: int = 0) -> Position:
     """Build the position of a job that has counted all ids up to one."""
     return Position(captured, IdSet(0, captured))
+
+
+def begin(state: State, wanted: Job, captured: int = 0, **changed: Any) -> None:
+    """Begin a job that has counted all ids up to one."""
+    state.begin(wanted, progress(wanted, captured, **changed), position(captured))
+
+
+def done(state: State, window: Window | None, name: str = "events", **changed: Any) -> Done:
+    """Build what follows from a window without gaps."""
+    before = state.position(name)
+    return Done(before if window is None else before.with_window(window, None), **changed)
 
 
 def captured(state: State, name: str = "events") -> int | None:

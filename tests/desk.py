@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from fakes import FakeSource
 
 from shipper.clocks import Clocks
 from shipper.cohort import Cohort, rhythm_of
-from shipper.model import ALWAYS, Care, Fingerprint, Job, Observation, Query, Refusal, Row, Span, Window
+from shipper.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query, Refusal, Row, Span, Window
 from shipper.state import State
 from shipper.worker import Worker
 
@@ -29,10 +28,6 @@ class Flaky(FakeSource):
     before_read: Callable[[], object] = field(default=lambda: None)
     behind: float | Exception = 0.0
     asked: Counter[str] = field(default_factory=Counter)
-
-    def held(self) -> AbstractContextManager[None]:
-        """Have no connection to hold."""
-        return nullcontext()
 
     def lag(self) -> float:
         """Say how far it is behind, or that nobody knows."""
@@ -52,30 +47,28 @@ class Flaky(FakeSource):
         self.asked["fingerprint"] += 1
         return super().fingerprint(query, upto)
 
-    def read(self, query: Query, window: Window, span: Span = ALWAYS) -> list[Row]:
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Fail, or answer."""
         self.asked["read"] += 1
         self.before_read()
         if self.fault:
             raise self.fault
-        rows = super().read(query, window, span)
-        told, self.refused = [*self.refused[: len(rows)], *[()] * len(rows)], self.refused[len(rows) :]
-        return [row._replace(refused=refused) for row, refused in zip(rows, told, strict=False)]
+        found = super().read(query, rows, span)
+        told, self.refused = [*self.refused[: len(found)], *[()] * len(found)], self.refused[len(found) :]
+        return [row._replace(refused=refused) for row, refused in zip(found, told, strict=False)]
 
 
 class Desk:
     """A cohort of one job, or of several, and what it asked to be called later."""
 
-    def __init__(self, state: State, *jobs: Job, settle: int = 0, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, state: State, *jobs: Job) -> None:
         self.source = Flaky()
         self.clocks = Clocks()
         source: Any = self.source  # keeps the contract of Source
-        self.workers = [
-            Worker(one, source, state, self.clocks, care=care, unit=3600, timeout=30) for one in jobs or (job(),)
-        ]
+        self.workers = [Worker(one, source, state, self.clocks, unit=3600, timeout=30) for one in jobs or (job(),)]
         self.worker = self.workers[0]
         rhythm = rhythm_of(self.worker.job)
-        self.cohort = Cohort(rhythm, source, state, self.clocks, settle=settle, max_skew=300, timeout=30)
+        self.cohort = Cohort(rhythm, source, state, self.clocks, max_skew=300, timeout=30)
         self.cohort.join(self.workers)
         self.planned: list[tuple[float, Callable[[], None]]] = []
         self.recorded = 0

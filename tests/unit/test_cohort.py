@@ -34,70 +34,60 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 def test_tick_plans_one_capture(state: State) -> None:
     """Ticks observe; while a capture is planned none of them plans another, and none waits."""
-    desk = Desk(state, settle=10)
+    desk = Desk(state)
     for _ in range(3):
         desk.tick()
 
-    assert len(desk.planned) == 1
-    assert 9 < desk.planned[0][0] <= 10
+    assert [seconds for seconds, _ in desk.planned] == [0]
 
 
-def test_capture_plans_the_next(state: State) -> None:
-    """A capture that leaves observations behind plans another: no wake-up is lost."""
-    desk = Desk(state, settle=10)
-    desk.tick()
-    desk.run_planned()  # called too early: nothing has settled
+def test_time_of_a_replica(state: State) -> None:
+    """What a replica has is what its primary had then, and while it falls behind no id grows old.
 
-    assert desk.recorded == 0
-    assert len(desk.planned) == 1
-
-
-def test_replica_settles_later(state: State) -> None:
-    """What a replica has is what its primary had then: it settles once the replica has come beyond that.
-
-    Mutants: settle by our clock alone; take the replica's time for the primary's; ask without a pause.
+    Mutants: take the replica's time for the primary's; let all time make ids old; none while there is any lag.
     """
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
-    desk.source.behind = 7.0
-    desk.tick()
-    desk.run_planned()
-    assert captured(state) is None
-    assert [round(seconds) for seconds, _ in desk.planned] == [7]
-    desk.source.behind = 0.0
-    desk.run_planned()
+    found = []
+    for lag in (0.0, 6.5, 7.0, 7.0, 3.0, 0.0):
+        desk.source.behind = lag
+        desk.tick()
+        observed = desk.cohort._observed
+        assert observed is not None
+        found.append((round(observed.time - time.time()), observed.makes_old))
+        desk.run_planned()
 
+    assert [makes_old for _, makes_old in found] == [True, False, False, True, True, True]
+    assert all(-8 <= late <= -6 for late, _ in found[1:4])
     assert captured(state) == 1
-    row = state._connection.execute("SELECT unixepoch(complete_until) FROM watermark").fetchone()
-    assert time.time() - 12 < row[0] <= time.time() - 6
 
 
-def test_lag_unknown_stops_the_clock(state: State) -> None:
-    """While nobody knows how far a replica is behind nothing settles, which is told once; then all goes on.
+def test_lag_unknown(state: State) -> None:
+    """While nobody knows how far a replica is behind nothing is captured, which is told once; then all goes on.
 
-    Mutants: drop the observation; take unknown for 0.
+    The first look after it makes no id old. Mutants: take unknown for 0; remember the lag of before; take it for much.
     """
     desk = Desk(state)
+    desk.source.behind = 5.0
+    desk.tick()
+    desk.run_planned()
     desk.source.insert(1, CREATED, "login")
     with structlog.testing.capture_logs() as logs:
-        desk.tick()
         desk.source.behind = SourceUnavailable("read lag: lag_query gave NULL")
         for _ in range(3):
-            desk.run_planned()
             desk.tick()
-        assert captured(state) is None
-        assert 1 <= desk.planned[0][0] <= 10
-        desk.source.behind = 0.0
-        desk.run_planned()
-        desk.tick()
+            desk.run_planned()
+        assert captured(state) == 0
+        makes_old = []
+        for _ in range(2):
+            desk.source.behind = 5.0
+            desk.tick()
+            makes_old.append(desk.cohort._observed and desk.cohort._observed.makes_old)
+            desk.run_planned()
 
+    assert makes_old == [False, True]
     assert captured(state) == 1
-    assert [log["event"] for log in logs] == [
-        "observation.failed",
-        "job.begun",
-        "capture.finished",
-        "observation.recovered",
-    ]
+    assert [log["event"] for log in logs] == ["observation.failed", "observation.recovered", "capture.finished"]
 
 
 @pytest.mark.parametrize(
@@ -401,7 +391,6 @@ def test_who_stopped_has_its_turn_later(state: State) -> None:
     desk.run_planned()
     assert [captured(state, name) for name in NAMES] == [1, None, 1]
     desk.workers[1].resume()
-    assert desk.cohort.settles_in() == 0
     desk.cohort.capture()
 
     assert captured(state, "others") == 1

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from builders import ARCHIVE, NOW, job, progress
+from builders import ARCHIVE, NOW, begin, job
+from builders import done as counted
 from fakes import FakeCarbon
 
 from shipper.courier import Courier, Delivered, backoff
 from shipper.errors import DeliveryFailed, ReadbackFailed, StateBusy
 from shipper.fold import Cell, Folded
-from shipper.ledger import Done
 from shipper.model import Archive, Moment, Note, Sent, Window
 from shipper.record import add
 from shipper.state import State
@@ -53,9 +53,10 @@ class Desk:
         """Record a window of a job, which begins with it."""
         wanted = job(name, archives=self.archives)
         if self.state.progress(name) is None:
-            self.state.begin(wanted, progress(wanted, after))
+            begin(self.state, wanted, after)
         folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
-        add(wanted, Window(after, upto), folded, ledger=self.state, moment=Moment(now), done=Done({}), closes=None)
+        window = Window(after, upto)
+        add(wanted, window, folded, counted(self.state, window, name), ledger=self.state, moment=Moment(now))
 
     def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
         """Take one step."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOW, job, progress
+from builders import NOW, begin, done, job
 
-from shipper.ledger import Done, Name, Total
+from shipper.ledger import Name, Total
 from shipper.model import COUNT, Key, Sent, Span, Window
 from shipper.state import State
 
@@ -23,7 +23,7 @@ def state(tmp_path: Path) -> Iterator[State]:
     """Give a state with two jobs that have begun."""
     with State(str(tmp_path / "shipper.db")) as state:
         for name in ("events", "others"):
-            state.begin(job(name), progress(job(name)))
+            begin(state, job(name))
         yield state
 
 
@@ -32,10 +32,11 @@ def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_ripe: bo
     name = path.partition(".")[0]
     found = state.progress(name)
     assert found is not None
-    with state.recording(name, Window(found.captured, found.captured + 1)) as recording:
+    window = Window(found.captured, found.captured + 1)
+    with state.recording(name, window) as recording:
         recording.claim([Name(path, ("a",), COUNT)])
         recording.put([Total(Key(path, slot, step), 1, is_ripe=is_ripe) for slot in slots])
-        recording.write(Done({}))
+        recording.write(done(state, window, name))
     state._connection.execute("UPDATE slot SET changed = 0")
 
 
@@ -120,13 +121,14 @@ def test_prune_one_job(state: State) -> None:
 
 
 PENDING = {
+    "counted": "(job, start, words) VALUES ('events', '1', x'00')",
     "history": "(job, value, committed, datapoints) VALUES ('events', '1', '', 0)",
-    "horizon": "(job, time, id) VALUES ('events', 60, '1')",
     "identity": "(job, server, rows, went_back) VALUES ('events', 'one', '[]', 1)",
+    "late": "(job, slot, words) VALUES ('events', 0, x'00')",
     "pruned": "(job, start, end) VALUES ('events', 0, 60)",
-    "repair": "(job, after, upto) VALUES ('events', '0', '1')",
+    "settled": "(job, after, upto, rows, at) VALUES ('events', '0', '1', 1, 0)",
     "unshown": "(job, cause, rows) VALUES ('events', 'no_time', 3)",
-    "unshown_in": "(job, after, upto, cause, bucket, rows) VALUES ('events', '0', '1', 'no_time', -1, 3)",
+    "unshown_in": "(job, cause, bucket, after, rows) VALUES ('events', 'no_time', -1, '0', 3)",
 }
 """What a job may leave behind, beside totals and where it stands."""
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 from hashlib import sha256
 
 import pytest
-from builders import job, progress
+from builders import begin, done, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.ledger import Done, Name, Tally
+from shipper.ledger import Name, Tally
 from shipper.model import COUNT, Group, Job, Kind, Measure
 from shipper.naming import named
 from shipper.state import State
@@ -24,7 +24,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     """Give a state with a job that has no series; `tried` leaves it so."""
     folder = tmp_path_factory.mktemp("state")
     with State(str(folder / "shipper.db")) as state:
-        state.begin(job(), progress(job()))
+        begin(state, job())
         yield state
 
 
@@ -42,7 +42,7 @@ def tried(
         for groups in rounds:
             tally = Tally()
             found.append((named(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
-        recording.write(Done({}))
+        recording.write(done(state, None))
         raise Undone
     return found
 

@@ -11,7 +11,7 @@ from fakes import FakeSource
 from shipper.compare import asked, compared
 from shipper.difference import Comparison, Counted, compare
 from shipper.ledger import Book, Name, Slot
-from shipper.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Position, Progress, Span
+from shipper.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Offsets, Progress, Span
 from shipper.retention import Part
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -41,8 +41,8 @@ def book(
     stands: Progress, *, names: Sequence[Name] = (), slots: Sequence[Slot] = (), pruned: Span | None = None
 ) -> Book:
     """Say what is known of the job."""
-    position = Position("app", "audit_trail", "id", stands.captured, stands.captured, None, "")
-    return Book(position, stands, list(names), list(slots), [pruned] if pruned else [])
+    offsets = Offsets("app", "audit_trail", "id", stands.captured, stands.captured, None, "")
+    return Book(offsets, stands, list(names), list(slots), [pruned] if pruned else [])
 
 
 def table(*rows: tuple[int, int | None]) -> FakeSource:

@@ -12,10 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from builders import NOW, captured, job, progress
+from builders import NOW, captured, done, job
+from builders import begin as begin_job
 
 from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.ledger import Done, Name, Total
+from shipper.ledger import Name, Total
 from shipper.model import (
     COUNT,
     MAX_ID,
@@ -60,12 +61,13 @@ def record(state: State, after: int, upto: int, value: int | None = None, **unsh
         recording.claim([NAME])
         if value is not None:
             recording.put([Total(KEY, value)])
-        recording.write(Done({Reason(Cause(cause)): rows for cause, rows in unshown.items()}, NOW))
+        reasons = {Reason(Cause(cause)): rows for cause, rows in unshown.items()}
+        recording.write(done(state, Window(after, upto), unshown=reasons, complete_until=NOW))
 
 
 def begin(state: State, captured: int, name: str = "events") -> None:
     """Begin a job."""
-    state.begin(job(name), progress(job(name), captured))
+    begin_job(state, job(name), captured)
 
 
 def test_watermark_table_reads_at_a_glance(state: State, path: str) -> None:
@@ -91,18 +93,18 @@ def test_survives_kill(path: str) -> None:
     """What was recorded is there after the process has ended without a word, and nothing of an open record is."""
     program = f"""
 import os
-from builders import job, progress
-from shipper.ledger import Done, Name, Total
+from builders import begin, done, job
+from shipper.ledger import Name, Total
 from shipper.model import COUNT, Key, Window
 from shipper.state import State
 from shipper.state.file import GATHER_SECONDS
 state = State({path!r})
-state.begin(job(), progress(job()))
+begin(state, job())
 for after in range(3):
     with state.recording("events", Window(after, after + 1)) as recording:
         recording.claim([Name("events.a.count", ("a",), COUNT)])
         recording.put([Total(Key("events.a.count", 60, 60), after + 1)])
-        recording.write(Done({{}}))
+        recording.write(done(state, Window(after, after + 1)))
         if after == 2:
             os.kill(os.getpid(), 9)
 """
@@ -158,7 +160,7 @@ def test_record_fails_midway(state: State) -> None:
     with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
         recording.claim([NAME])
         recording.put([Total(KEY, 7)])
-        recording.write(Done({}))
+        recording.write(done(state, Window(0, 5)))
         raise RuntimeError
     record(state, 0, 5, 1)
 
@@ -231,7 +233,7 @@ def test_path_has_one_owner(state: State) -> None:
         assert recording.adopt(twice) == {twice[0]}
         assert recording.known([("a",), ("b",), ("c",)]) == {("a",), ("b",)}
         assert recording.count_groups() == 2
-        recording.write(Done({}))
+        recording.write(done(state, Window(5, 6)))
 
 
 def test_undone_claim(state: State) -> None:
@@ -269,7 +271,7 @@ def begun_and_recorded(state: State) -> list[str]:
         with state.recording(name, Window(0, 5)) as recording:
             recording.claim([Name(f"{name}.a", ("a",), COUNT)])
             recording.put([Total(Key(f"{name}.a", NOW, 60), 7)])
-            recording.write(Done({}))
+            recording.write(done(state, Window(0, 5), name))
     state._connection.set_trace_callback(None)
     return [statement for statement in traced if statement == "COMMIT"]
 
@@ -509,7 +511,7 @@ def test_full_disk(state: State) -> None:
     state._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ShipperError, match="full"), state.recording("events", Window(1, 2)) as recording:
         recording.claim([Name(f"events.x{n}.count", (str(n),), COUNT) for n in range(2000)])
-        recording.write(Done({}))
+        recording.write(done(state, Window(1, 2)))
     state._connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     record(state, 1, 2, 2)
 
@@ -523,7 +525,7 @@ def test_merge_adds_to_what_stands_there(state: State) -> None:
     with state.recording("events", Window(0, 5)) as recording:
         recording.claim([Name(path, (path,), COUNT) for path in ("a", "b")])
         recording.put(Total(key, number, is_ripe=key.path == "a") for number, key in enumerate(keys, start=1))
-        recording.write(Done({}))
+        recording.write(done(state, Window(0, 5)))
     state.merge(NOW, 60, (NOW, 3600))
 
     query = "SELECT path, slot, step, value FROM total JOIN series ON id = series ORDER BY path"
@@ -539,7 +541,7 @@ def test_values_are_exact(state: State, value: Value) -> None:
     with state.recording("events", Window(0, 5)) as recording:
         recording.claim([NAME])
         recording.put([Total(KEY, value)])
-        recording.write(Done({}))
+        recording.write(done(state, Window(0, 5)))
     (changed,) = state.changed(KEY.slot, KEY.step, after=0, upto=1, beyond=0, limit=9)
 
     assert changed.value == value
