@@ -95,7 +95,8 @@ def _since(job: Job, progress: Progress, moment: Moment) -> int:
     assert job.revisit is not None
     if progress.recount_from is not None:
         return progress.recount_from
-    bucket = max(0, floor(progress.complete_until - job.revisit, job.query.bucket))
+    # rows of slots that are not whole, as of the table before a reset, cannot be counted again
+    bucket = max(progress.since, floor(progress.complete_until - job.revisit, job.query.bucket))
     place = placed(job.archives, bucket, moment.now)
     return place[0] if place else bucket
 

@@ -54,7 +54,8 @@ _RESET = (
     f"UPDATE watermark SET value = '0', captured = :captured, updated = {NOW} WHERE job = :job",
     """
     UPDATE job SET low = :low, since = MAX(since, :since),
-        not_before = MAX(not_before, :since) -- a bucket with rows of both tables could not be counted again
+        not_before = MAX(not_before, :since), -- a bucket with rows of both tables could not be counted again
+        recount_from = NULL -- nor can slots of before
     WHERE job = :job""",
 )
 
