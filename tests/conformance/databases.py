@@ -1,8 +1,8 @@
 """The table of the cases on each kind of database, seen from the application's side."""
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,9 @@ class Database(Protocol):
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
         """Run a statement for each row of values, committed."""
 
+    def in_flight(self, rows: Iterable[Event]) -> AbstractContextManager[None]:
+        """Insert rows in a transaction of its own, which commits at the end of the block."""
+
     def close(self) -> None:
         """Let everything go."""
 
@@ -33,7 +36,7 @@ class OnMariaDB:
 
     def __init__(self, server: MariaDB) -> None:
         url = server.make_database("conformance")
-        self._connection = server.connect("conformance")
+        self._connection, self._other = (server.connect("conformance") for _ in range(2))
         self.source = Source("app", Access(sa.make_url(url), timeout=30))
         self.execute("ALTER TABLE audit_trail ADD amount DECIMAL(40, 6)")
         self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE, MODIFY action VARCHAR(400)")
@@ -44,9 +47,20 @@ class OnMariaDB:
             for row in rows:
                 cursor.execute(statement, row or None)
 
+    @contextmanager
+    def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
+        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        with self._other.cursor() as cursor:
+            self._other.begin()
+            for row in rows:
+                cursor.execute(INSERT, row.values)
+            yield
+            self._other.commit()
+
     def close(self) -> None:
         """Let everything go."""
         self._connection.close()
+        self._other.close()
         self.source.close()
 
 
@@ -55,7 +69,7 @@ class OnPostgreSQL:
 
     def __init__(self, server: PostgreSQL) -> None:
         url = server.make_database("conformance")
-        self._connection = server.connect("conformance")
+        self._connection, self._other = (server.connect("conformance") for _ in range(2))
         self.source = Source("app", Access(sa.make_url(url), timeout=30))
         self.execute("ALTER TABLE audit_trail ADD amount NUMERIC(40, 6)")
         self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE PRECISION, ALTER action TYPE VARCHAR(400)")
@@ -65,9 +79,18 @@ class OnPostgreSQL:
         for row in rows:
             self._connection.execute(statement.encode(), row or None)
 
+    @contextmanager
+    def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
+        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        with self._other.transaction():
+            for row in rows:
+                self._other.execute(INSERT.encode(), row.values)
+            yield
+
     def close(self) -> None:
         """Let everything go."""
         self._connection.close()
+        self._other.close()
         self.source.close()
 
 
@@ -77,6 +100,7 @@ class OnSQLite:
     def __init__(self, folder: Path, schema: str) -> None:
         self._file = folder / "app.db"
         self.source = Source("app", Access(sa.make_url(f"sqlite:///{self._file}"), timeout=30))
+        self.execute("PRAGMA journal_mode = WAL")  # else who writes keeps others from reading
         self.execute(schema)
         self.execute("ALTER TABLE audit_trail ADD amount NUMERIC")
         self.execute("ALTER TABLE audit_trail ADD ratio REAL")
@@ -87,6 +111,16 @@ class OnSQLite:
             connection.execute("PRAGMA synchronous = OFF")
             for row in rows:
                 connection.execute(statement.replace("%s", "?"), row)
+
+    @contextmanager
+    def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
+        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        with closing(sqlite3.connect(self._file, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(INSERT.replace("%s", "?"), [row.values for row in rows])
+            yield
+            connection.execute("COMMIT")
 
     def close(self) -> None:
         """Let everything go."""
