@@ -329,6 +329,7 @@ class Shipping(RuleBasedStateMachine):
 
         Mutants: send the window's counts instead of totals; render the slot's end.
         """
+        self.remember()  # what the courier has merged, too
         for path, slots in self.carbon.sums().items():
             for slot, value in slots.items():
                 assert value in self.recorded[path, slot]
