@@ -41,7 +41,7 @@ def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
 def test_open_row_ends_before_the_span(looks: Looks) -> None:
     """A row that was seen open, and gets an end older than `revisit`, is counted: 4, were 3.
 
-    Mutants: take open rows that were seen for counted; take them for never completed as soon as they are below the span.
+    Mutants: take open rows that were seen for counted, or for never completed as soon as they are below the span.
     """
     looks.insert([1, 2, 3], ago=60, column="end_date")
     looks.table.insert(4, looks.created(), "login")
