@@ -22,7 +22,6 @@ timeout = "5s"
 
 [source.app]
 url = "{url}"
-settle = "{settle}"
 timeout = "10s"
 
 [defaults]
@@ -52,13 +51,12 @@ class Shipper:
         url: str,
         port: int,
         jobs: str = EVENTS,
-        settle: str = "1s",
         program: Sequence[str] = ("-m", "shipper.cli"),
     ) -> None:
         self.folder = folder
         self._program = program
         self.config = folder / "shipper.toml"
-        self.config.write_text(CONFIG.format(folder=folder, port=port, url=url, jobs=jobs, settle=settle))
+        self.config.write_text(CONFIG.format(folder=folder, port=port, url=url, jobs=jobs))
         self.log = folder / "shipper.log"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -395,7 +395,9 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
     """User and password come from an option file, are enough with what `grants` prints, and are shown nowhere."""
     (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = s€säme#42\n")
     app = Shipper(tmp_path, url=f"mysql+pymysql://127.0.0.1:{mariadb.port}/app", port=carbon_cache.port)
-    app.config.write_text(app.config.read_text().replace('settle = "1s"', 'settle = "1s"\ncredentials = "mysql.cnf"'))
+    app.config.write_text(
+        app.config.read_text().replace('timeout = "10s"', 'timeout = "10s"\ncredentials = "mysql.cnf"')
+    )
     comment, *granted = app.call("grants").stdout.splitlines()
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 's€säme#42'")

@@ -49,7 +49,7 @@ def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
     change(
         app,
         "[defaults]",
-        f'[source.two]\nurl = "{url}"\nsettle = "1s"\n[source.gone]\nurl = "sqlite:////nowhere.db"\n[defaults]',
+        f'[source.two]\nurl = "{url}"\n[source.gone]\nurl = "sqlite:////nowhere.db"\n[defaults]',
     )
     change(app, 'name = "events', 'source = ["app", "gone", "two"]\nname = "{source}.events')
     ended = app.call("once")

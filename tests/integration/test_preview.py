@@ -121,16 +121,18 @@ def sent(carbon_cache: CarbonCache) -> set[str]:
 
 def test_beside_the_service(tmp_path: Path, mariadb: MariaDB, database: str) -> None:
     """A service that runs does not notice it, and has its state for itself."""
-    app = Shipper(tmp_path, url=database, port=free_port(), jobs=JOB, settle="1h")
+    app = Shipper(tmp_path, url=database, port=free_port(), jobs=JOB + 'every = "1h"\n')
     when, slot = minute(5)
     insert(mariadb, (when, "login"))
     app.start()
     try:
+        wait_for(lambda: "capture.finished" in app.events(), "a capture")
+        insert(mariadb, (when, "login"))
         before, found, after = dumped(app), previewed(app), dumped(app)
     finally:
         app.stop()
 
-    assert found["lines"] == [f"audit.events.login.count 1 {slot}"]
+    assert found["lines"] == [f"audit.events.login.count 2 {slot}"]
     assert before == after
     assert app.events()[-2:] == ["service.stopping", "service.stopped"]
     assert "Traceback" not in app.text()

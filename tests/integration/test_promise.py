@@ -14,7 +14,7 @@ from servers import MariaDB
 from shipper.demo.carbon_cache import CarbonCache
 
 WRITERS = 3
-LONGEST_TRANSACTION = 0.8  # seconds; the harness settles for 2
+LONGEST_TRANSACTION = 0.8  # seconds
 HISTORY_ROWS = 200_000
 JOBS = (
     EVENTS
@@ -119,8 +119,7 @@ def is_equal(mariadb: MariaDB, carbon_cache: CarbonCache) -> bool:
 @pytest.fixture
 def app(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
     """Give the program with three jobs, on a table with a past."""
-    text = shipper_app.config.read_text().replace(EVENTS, JOBS).replace('settle = "1s"', 'settle = "2s"')
-    shipper_app.config.write_text(text)
+    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, JOBS))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute(HISTORY)
     return shipper_app
