@@ -238,7 +238,7 @@ def _job(name: str, job: JobSection, source: str, parsed: File) -> Job:
         max_groups=parsed.limits.series,
         title=job.title,
         keep=parsed.state.keep,
-        late=parsed.source[source].late,
+        late=parsed.source.get(source, SourceSection()).late,  # one that is not there is told by related.py
     )
 
 

@@ -32,7 +32,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:
-            remedy = f"What is counted again must still be in the state, which keeps it for {parsed.state.keep} s."
+            remedy = f"A late row must find its total in the state, which keeps it for {parsed.state.keep} s."
             yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)

@@ -44,7 +44,6 @@ _TEST: Schema = {
 _READ: dict[Callable[..., object], Schema] = {
     values.duration: _text(_DURATION),
     values.duration_or_false: {"anyOf": [_text(_DURATION), {"const": False}]},
-    values.duration_or_off: _text(f"({_DURATION}|off)"),
     values.listen: _text(r"(off|unix:/.*|(127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5})"),
     values.render_url: _text("https?://[^?#]+"),
     values.retentions: _text(f"{_ARCHIVE}(,{_ARCHIVE})*"),
@@ -72,7 +71,7 @@ _READ: dict[Callable[..., object], Schema] = {
 }
 """What the file may hold where a function reads it."""
 
-_DURATIONS = [_READ[read] for read in (values.duration, values.duration_or_false, values.duration_or_off)]
+_DURATIONS = [_READ[read] for read in (values.duration, values.duration_or_false)]
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _WITH_REFERENCES = {"StateSection", "GraphiteSection", "SourceSection"}
 _REFERENCE: Schema = {

@@ -13,7 +13,6 @@ from shipper.model import Archive, Kind, Scalar
 
 Seconds = Annotated[int, BeforeValidator(values.duration)]
 SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]
-SecondsOrOff = Annotated[int | None, BeforeValidator(values.duration_or_off)]
 Identifier = Annotated[str, AfterValidator(values.identifier)]
 Node = Annotated[str, AfterValidator(values.node)]
 Path = Annotated[str, AfterValidator(values.path)]
@@ -107,7 +106,7 @@ class SourceSection(Section):
     connections: int = Field(4, ge=1, le=100)
     """At most so many statements at once."""
     late: Seconds = 21_600
-    """For how long a row may appear after its id was given out."""
+    """So long after its id was given out a row may appear, and is counted."""
     lag_query: str | None = Field(None, min_length=1)
     """Of a replica: gives how many seconds it is behind, or NULL."""
     max_skew: Seconds = 300

@@ -49,11 +49,6 @@ def duration_or_false(value: object) -> int | None:
     return None if value is False else duration(value)
 
 
-def duration_or_off(value: object) -> int | None:
-    """Read a duration, or "off" as None."""
-    return None if value == "off" else duration(value)
-
-
 def listen(value: str) -> str:
     """Read where to listen: off, unix:PATH, or HOST:PORT of loopback."""
     if value == "off":

@@ -27,7 +27,6 @@ retentions = "1s:6h"
 
 [source.demo]
 url = "{url}"
-settle = "1s"
 
 [job.events]
 title = "Events per second, by action"

@@ -19,7 +19,6 @@ retentions = "1m:1d"
 
 [source.app]
 url = "sqlite:////srv/audit.db"
-settle = "1s"
 
 [job.events]
 every = "1s"

@@ -24,7 +24,6 @@ retentions = "1m:1d"
 
 [source.app]
 url = "sqlite:////srv/audit.db"
-settle = "1s"
 
 [defaults]
 every = "1s"

@@ -8,7 +8,7 @@ import pytest
 from shipper.config import load
 from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.errors import ConfigError
-from shipper.model import Archive, Care, Condition, Job, Query
+from shipper.model import Archive, Condition, Job, Query
 
 REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
 
@@ -60,7 +60,7 @@ def test_load(tmp_path: Path) -> None:
         zeros=7 * 86400,
     )
     assert config.graphite.retentions == (Archive(60, 30 * 86400), Archive(3600, 5 * 31536000))
-    assert config.sources["app"].settle == 10
+    assert config.sources["app"].late == config.jobs["logins"].late == 21_600
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_load(tmp_path: Path) -> None:
         ('prefix = "audit"', 'proof = "readback"', 2, "nobody to read back from", "render_url"),
         ('prefix = "audit"', 'render_url = "graphite"', 2, '"graphite" is not an address', "http://"),
         ('prefix = "audit"', 'render_url = "http://a:b@g"', 2, "render_url holds a password", "without one"),
-        (URL, f'{URL}\nrecheck = "3d"', 7, "recheck is longer than keep of [state]", "172800 s"),
-        (URL, f'{URL}\nrecheck = "never"', 7, '"never" is not a duration', "90s"),
-        (URL, f'{URL}\nguard = "on"', 7, 'guard = "on" does not fit', "'auto' or 'off'"),
-        (URL, f'{URL}\nreset = "go on"', 7, 'reset = "go on" does not fit', "'hold', 'max' or 'zero'"),
+        (URL, f'{URL}\nlate = "3d"', 7, "late is longer than keep of [state]", "172800 s"),
+        (URL, f'{URL}\nlate = "off"', 7, '"off" is not a duration', "90s"),
+        (URL, f'{URL}\nlate = "0s"', 7, '"0s" is not a duration', "90s"),
+        (URL, f'{URL}\nreset = "hold"', 7, 'no such key "reset"', "Known here: url, kind"),
         ('every = "1m"', 'every = "1 minute"', 9, '"1 minute" is not a duration', '"90s"'),
         ('every = "1m"', "every = 60", 9, "60 is not a duration", '"90s"'),
         ('every = "1m"', 'evry = "1m"', 9, 'no such key "evry"', 'Did you mean "every"?'),
@@ -233,13 +233,12 @@ def test_section_is_no_table(tmp_path: Path, key: str) -> None:
         load(write(tmp_path, f"{key} = 5\n{text}"))
 
 
-def test_recheck_off(tmp_path: Path) -> None:
-    """What is done about late rows belongs to the source."""
-    text = GOOD.replace(URL, f'{URL}\nrecheck = "off"\nguard = "off"\nhold_max = "1m"\nreset = "max"')
-    config = load(write(tmp_path, text))
+def test_late_is_of_the_source(tmp_path: Path) -> None:
+    """How late rows may be belongs to the source, and each of its jobs has it. Mutant: a job keeps the default."""
+    text = GOOD.replace("[defaults]", f'{SECOND}late = "90m"\n[defaults]\nsource = ["app", "other"]')
+    config = load(write(tmp_path, text.replace('"logins.', '"{source}.logins.')))
 
-    assert config.sources["app"].care == Care(60, None, "max")
-    assert not config.access("app").guard
+    assert {name: job.late for name, job in config.jobs.items()} == {"logins@app": 21_600, "logins@other": 5400}
 
 
 def test_default_that_no_job_takes(tmp_path: Path) -> None:

@@ -40,8 +40,14 @@ PREFIX = 'prefix = "audit"'
         (PREFIX, 'replay = ["2h"]', 'replay = ["7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["1m", "2h"]', 'replay = ["1m", "7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay does not grow"),
-        # what is counted again must still be in the state
-        (URL, f'{URL}\nrecheck = "2d"', f'{URL}\nrecheck = "172801s"', "recheck is longer than keep"),
+        # a late row must find its total in the state
+        (URL, f'{URL}\nlate = "2d"', f'{URL}\nlate = "172801s"', "late is longer than keep"),
+        (
+            f"[source.app]\n{URL}",
+            f'[state]\nkeep = "3d"\n[source.app]\n{URL}\nlate = "3d"',
+            f'[state]\nkeep = "3d"\n[source.app]\n{URL}\nlate = "259201s"',
+            "late is longer than keep",
+        ),
         # a bucket and Carbon's finest step, a bucket and a tick
         (TIME, f'{TIME}\nbucket = "1m"', f'{TIME}\nbucket = "59s"', "would overwrite each other"),
         (TIME, f'{TIME}\nbucket = "2m"', f'{TIME}\nbucket = "61s"', "would overwrite each other"),
