@@ -38,7 +38,10 @@ def recount(
     """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
     assert progress.recount_from is not None
     captured, position = progress.captured, ledger.position(job.name)
-    span = Span(_received(job, progress.recount_from, ledger, moment.now), ALWAYS.end)
+    place = _received(job, progress.recount_from, ledger, moment.now)
+    span = Span(first_whole(progress, place), ALWAYS.end)
+    if span.start != place.start:
+        yield Noticed("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
@@ -55,7 +58,7 @@ def recount(
     done = Done(
         position.with_ids(again.new),
         seen_from=low,
-        since=None if left is None else span.start,
+        since=None if left is None and span.start == place.start else span.start,
         is_recounted=True,
         shows={Cause.FUTURE: Span(span.start, places.end)},
     )
@@ -176,8 +179,20 @@ def rows_to_read(job: Job, words: Words, position: Position | None = None) -> li
     return runs
 
 
-def _received(job: Job, slot: int, ledger: Ledger, now: int) -> int:
-    """Return where the slot begins that receives this one by now: whole, it may take the place of finer ones."""
+def first_whole(progress: Progress, place: Span) -> int:
+    """Return where a slot begins; where it ends if it has rows of before `since` that cannot be counted again.
+
+    Those are of another table, or were left: its total would be lowered. A new job has none.
+    """
+    is_whole = progress.since <= progress.begins or not place.start < progress.since < place.end
+    return place.start if is_whole else place.end
+
+
+def _received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
+    """Return the slot that receives this one by now: whole, it may take the place of finer ones."""
     place = placed(job.archives, slot, now)
-    there = [one.slot for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
-    return min([slot, *there, *([place[0]] if place else [])])
+    there = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
+    spans = [
+        Span(start, start + step) for start, step in [(slot, job.query.bucket), *there, *([place] if place else [])]
+    ]
+    return Span(min(span.start for span in spans), max(span.end for span in spans))

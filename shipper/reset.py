@@ -18,7 +18,7 @@ from shipper.ledger import Ledger
 from shipper.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span
 from shipper.position import Position, new_position
 from shipper.retention import after
-from shipper.scan import Noticed, Source, timeless, walk_back
+from shipper.scan import Noticed, Source, fingerprint_of, timeless, walk_back
 from shipper.seen import Seen
 from shipper.shape import places_of
 from shipper.start import passed
@@ -72,11 +72,11 @@ class Restart(NamedTuple):
     """Where a job goes on after a reset. What was delivered stays as it is."""
 
     position: Position
-    first: int
-    """The smallest id that the table holds, 0 where it holds none."""
     low: int
     since: int
     """Slots from here on are whole."""
+    known: Fingerprint
+    """By what the table is known from here on."""
 
 
 class Outlook(NamedTuple):
@@ -118,16 +118,16 @@ def restarted(
 ) -> Restart:
     """Say where a job goes on, according to what has happened to its table."""
     first = source.first_id(job.query, 0, horizon.id) if horizon.id else 0
-    since = after(horizon.time, job.query.bucket)
+    begins, low = new_position(0, 0, ()), 0
     if what is After.RESTORED:
-        known, low = passed(job, horizon.id, source=source), horizon.id
+        begins, low = passed(job, horizon.id, source=source), horizon.id
         if job.revisit is not None:
             span = Span(progress.complete_until - job.revisit, ALWAYS.end)
             low = walk_back(job, horizon.id, span, source=source)
-        return Restart(known, first, low, since)
-    if what is After.REPLACED and first > progress.captured:  # its ids go on: those between are in the other table
-        return Restart(position, first, progress.captured, since)
-    return Restart(new_position(0, 0, ()), first, 0, since)
+    elif what is After.REPLACED and first > progress.captured:  # its ids go on: those between are in the other table
+        begins, low = position, progress.captured
+    known = fingerprint_of(job, source, begins.captured)
+    return Restart(begins, low, after(horizon.time, job.query.bucket), known)
 
 
 def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, seen: Seen) -> Iterator[Noticed]:

@@ -18,6 +18,7 @@ from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
 from shipper.position import Position
 from shipper.record import replace
+from shipper.recount import first_whole
 from shipper.retention import floor, placed
 from shipper.scan import Captured, each_window, walk_back
 from shipper.seen import Seen
@@ -98,7 +99,7 @@ def _since(job: Job, progress: Progress, moment: Moment) -> int:
     # rows of slots that are not whole, as of the table before a reset, cannot be counted again
     bucket = max(progress.since, floor(progress.complete_until - job.revisit, job.query.bucket))
     place = placed(job.archives, bucket, moment.now)
-    return place[0] if place else bucket
+    return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 
 
 def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low: int, late: int) -> Words:

@@ -68,7 +68,7 @@ class Looks:
         assert progress is not None
         observed = replace(self.table.observe(one.query), time=self.now)
         restart = restarted(one, what, progress, position, observed, source=self.table)
-        self.state.reset(one.name, restart.position, low=restart.low, since=restart.since)
+        self.state.reset(one.name, **restart._asdict())
 
     def created(self, ago: int = 0) -> str:
         """Write the time so many seconds ago."""

@@ -221,7 +221,7 @@ class Shipping(RuleBasedStateMachine):
                     self.ticks(wanted, 1000)
             upto = horizon(0, time=self.now)
             restart = restarted(wanted, After.EMPTIED, progress, position, upto, source=self.source)
-            self.state.reset(wanted.name, restart.position, low=restart.low, since=restart.since)
+            self.state.reset(wanted.name, **restart._asdict())
 
     @rule(wanted=JOBS, windows=st.integers(1, 4))
     def tick(self, wanted: Job, windows: int) -> None:

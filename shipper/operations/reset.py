@@ -62,7 +62,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         _refuse_doubling(what, stands)
         job, progress = stands.job, stands.progress
         restart = restarted(job, what, progress, stands.position, stands.horizon, source=worker.source)
-        doing.pipeline.state.reset(name, restart.position, low=restart.low, since=restart.since)
+        doing.pipeline.state.reset(name, **restart._asdict())
         worker.moved()
     done = {"job": name, "what": what, "before": progress.captured, "captured": restart.position.captured}
     logger().warning("source.reset", **done)

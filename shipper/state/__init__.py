@@ -46,7 +46,6 @@ _SEEK = (
     WHERE job = :job""",
 )
 _RESET = (
-    "DELETE FROM identity WHERE job = :job",
     "DELETE FROM late WHERE job = :job",
     "DELETE FROM unshown_in WHERE job = :job",
     "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of before mean nothing any more
@@ -142,14 +141,18 @@ class State(Outbox):
             positions.begin(connection, job, position)
         self.recorded()
 
-    def reset(self, job: str, position: Position, *, low: int, since: int) -> None:
-        """Let a job go on with a table whose ids mean other rows than before; slots are whole from since on."""
+    def reset(self, job: str, position: Position, *, low: int, since: int, known: Fingerprint) -> None:
+        """Let a job go on with a table whose ids mean other rows than before; slots are whole from since on.
+
+        known says by what that is known.
+        """
         where = {"job": job, "captured": str(position.captured), "low": str(low), "since": since}
         with self._writing(f"reset job {job}") as connection:
             for statement in _RESET:
                 connection.execute(statement, where)
             self._forget_cached()
             positions.begin(connection, job, position)
+            positions.identify(connection, job, known)
         self.recorded()
 
     def include(self, job: str, span: Span) -> None:

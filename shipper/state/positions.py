@@ -20,7 +20,8 @@ _READ = """
 _SEGMENTS = f"SELECT start, words FROM counted WHERE job = ? {ID_ORDER.format('start')}"
 _BEGIN = """
     INSERT OR REPLACE INTO position (job, version, floor, solid, age, looked, marks, late_rows)
-    VALUES (?, ?, ?, ?, ?, ?, ?, COALESCE((SELECT late_rows FROM position WHERE job = ?1), 0))"""
+    VALUES (?1, COALESCE((SELECT version + 1 FROM position WHERE job = ?1), ?2), ?3, ?4, ?5, ?6, ?7,
+        COALESCE((SELECT late_rows FROM position WHERE job = ?1), 0))"""
 _WRITE = """
     UPDATE position SET version = version + 1, floor = ?, solid = ?, age = ?, looked = ?, marks = ?,
         late_rows = late_rows + ?

@@ -9,18 +9,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import job
+from builders import horizon, job, progress
 from fakes import FakeSource
+from life import Life, wanted
 from structlog.testing import capture_logs
 
 from shipper.capture import capture
 from shipper.clocks import Clocks
 from shipper.errors import ShipperError, StateBusy
 from shipper.ledger import Slot
-from shipper.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query
+from shipper.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query, Span
 from shipper.operations import HALVES
 from shipper.operations.doing import Doing
-from shipper.reset import After, Outlook, known_again, outlook
+from shipper.recount import first_whole
+from shipper.reset import After, Outlook, known_again, outlook, restarted, would_double
 from shipper.scan import Noticed
 from shipper.seen import Seen
 from shipper.state import State
@@ -103,7 +105,7 @@ class Office:
         """Plan to reset a job."""
         return self.do("plan", {"job": name, "what": what})
 
-    def reset(self, what: str, name: str = "events") -> Mapping[str, Any]:
+    def reset(self, what: str, name: str = "events") -> dict[str, Any]:
         """Plan it, and carry it out."""
         done = dict(self.do("carry out", self.plan(what, name)["arguments"]))
         assert done.pop("is_delivered")
@@ -163,6 +165,23 @@ def test_outlook(what: str, captured: int, first: int, largest: int, expected: O
     assert outlook(After(what), captured, first, largest) == expected
 
 
+@pytest.mark.parametrize(
+    ("what", "captured", "first", "is_held", "expected"),
+    [
+        ("emptied", 10, 9, False, True),
+        ("replaced", 10, 10, False, True),
+        ("emptied", 10, 10, False, True),
+        ("emptied", 10, 11, False, False),
+        ("emptied", 10, 0, False, False),
+        ("emptied", 10, 1, True, False),
+        ("restored", 10, 1, False, False),
+    ],
+)
+def test_would_double(what: str, captured: int, first: int, *, is_held: bool, expected: bool) -> None:
+    """Only a table that never went back, and holds rows up to captured, would be doubled. Mutants: < for <=."""
+    assert would_double(After(what), captured, first, is_held=is_held) is expected
+
+
 def test_known_again() -> None:
     """Rows without a time prove nothing: ids are given again. Mutant: count these, too."""
     known = Fingerprint("one", ((9, 90), (8, 80), (7, None)))
@@ -178,9 +197,6 @@ def test_plan(office: Office) -> None:
     office.insert(1, ago=5 * MINUTE)
     office.insert(2, ago=MINUTE)
     assert office.tick() is not None
-    progress = office.state.progress("events")
-    assert progress is not None
-
     assert office.plan()["facts"] == {
         "job": "events",
         "table": "audit_trail",
@@ -211,6 +227,14 @@ def test_plan_of_a_restored_table(office: Office) -> None:
 
     assert (facts["known_again"], facts["known"], facts["largest"]) == (8, 10, 8)
     assert facts["reason"] == "its largest id is 8, but 10 was captured"
+
+
+def test_plan_of_a_table_as_long(office: Office) -> None:
+    """Other rows are found out where there are just as many. Mutant: go by the largest id alone."""
+    office.truncate()
+    office.insert(10)
+
+    assert office.plan()["facts"]["reason"] == "its rows up to id 10 are not those that were captured"
 
 
 def test_plan_of_an_empty_table(office: Office) -> None:
@@ -252,7 +276,7 @@ def test_emptied_twice(office: Office) -> None:
     office.truncate()
     office.insert(3, ago=MINUTE)
     office.tick()
-    assert office.reset("emptied") == office.reset("emptied") | {"before": 10}
+    assert [office.reset("emptied")["before"] for _ in range(2)] == [10, 0]
     office.tick()
     assert office.sums() == {"login": 13}
     for what in ("emptied", "replaced"):
@@ -387,6 +411,38 @@ def test_rows_since_the_plan(office: Office, what: str) -> None:
     assert office.sums() == {"login": 10 if what == "restored" else 13, "sso": 2}
 
 
+def test_late_row_since_the_plan(office: Office) -> None:
+    """A job that has counted a row below captured meanwhile is another one. Mutant: compare captured alone."""
+    office.source.begin(11, office.written(0), "totp")
+    office.given = 11
+    office.insert(1)
+    assert office.tick() is None
+    plan = office.plan("restored")
+
+    def appear() -> None:
+        office.source.commit()
+        assert office.tick() is None
+
+    office.before = appear
+    with pytest.raises(StateBusy, match="another by now"):
+        office.do("carry out", plan["arguments"])
+    assert office.sums() == {"login": 11, "totp": 1}
+
+
+def test_look_of_before(office: Office) -> None:
+    """What was observed before a reset is no horizon of the job. Mutant: capture up to it."""
+    seen = office.observe(EVENTS.query)
+    office.truncate()
+    office.insert(3)
+    office.reset("emptied")
+    worker = office.workers["events"]
+    worker.capture(seen, Seen(worker.source, seen))
+
+    assert office.captured() == 0
+    assert office.tick() is None
+    assert office.captured() == 3
+
+
 def test_hold_ends_meanwhile(office: Office) -> None:
     """A table that is the same after all is none to count again. Mutant: refuse by the plan alone."""
     rows = office.source.rows[8:]
@@ -438,8 +494,15 @@ def test_undelivered(office: Office) -> None:
 def test_without_a_time(office: Office) -> None:
     """Rows of the new table go into a bucket of their own; the ids of older ones mean nothing any more.
 
-    Mutants: let the rows of both tables share a bucket; keep the ids of slots.
+    Mutants: let the rows of both tables share a bucket; keep the ids of slots, or of late rows.
     """
+    office.source.begin(11, office.written(0), "login")
+    office.given = 11
+    office.insert(1)
+    assert office.tick("ticks") is None
+    office.source.commit()
+    assert office.tick("ticks") is None
+    assert len(office.state.late_ids("ticks")) == 1
     before = office.totals("ticks")["ticks"]
     office.truncate()
     office.insert(3)
@@ -528,9 +591,9 @@ def test_recount_that_was_due(office: Office, what: str) -> None:
     steps = capture(office.workers["events"].job, office.observe(EVENTS.query), **office.ends())
     assert [next(steps), next(steps)] == [Noticed("job.changed", {"captured": 10}), None]
     steps.close()
-    progress = office.state.progress("events")
-    assert progress is not None
-    assert progress.recount_from is not None
+    begun = office.state.progress("events")
+    assert begun is not None
+    assert begun.recount_from is not None
     office.truncate()
     office.insert(3, ago=10 * MINUTE)
     assert office.tick() is not None
@@ -539,3 +602,96 @@ def test_recount_that_was_due(office: Office, what: str) -> None:
         assert office.tick() is None
 
     assert office.sums() == {"login": 10 if what == "restored" else 13}
+
+
+def test_emptied_right_after(office: Office) -> None:
+    """A table that goes back again before the next tick is found out, however many rows it has by then.
+
+    Mutant: know the table by nothing after a reset.
+    """
+    del office.source.rows[7:]
+    office.tick()
+    office.reset("restored")
+    office.truncate()
+    office.insert(9, ago=MINUTE)
+
+    assert office.tick() == "observe audit_trail: its rows up to id 7 are not those that were captured"
+
+
+@pytest.mark.parametrize("what", ["emptied", "restored", "replaced"])
+def test_versions_only_grow(office: Office, what: str) -> None:
+    """A position of before a reset is told from one after it. Mutant: begin with version 0 again."""
+    office.truncate()
+    office.insert(3, ago=MINUTE)
+    office.tick()
+    before = office.state.position("events").version
+    office.reset(what)
+
+    assert before > 0
+    assert office.state.position("events").version == before + 1
+
+
+def test_slot_of_both_tables(life: Life) -> None:
+    """A slot of a coarser archive that has rows of both tables is not counted again when the definition changes.
+
+    Mutant: count all of the slot in which the reset was.
+    """
+    life.ship(wanted())
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+    life.source.rows.clear()
+    life.given = 0
+    before, seen = life.state.progress("events"), horizon(0, time=life.now)
+    assert before is not None
+    position = life.state.position("events")
+    restart = restarted(wanted(), After.EMPTIED, before, position, seen, source=life.source)
+    life.state.reset("events", **restart._asdict())
+    life.now += 10 * MINUTE
+    life.insert((MINUTE, "login", "ok"))
+    life.ship(wanted())
+    life.now += 8 * 86400
+    life.insert((MINUTE, "login", "ok"))
+    life.ship(wanted())
+    where = (Condition("outcome", "in", ("ok", "failure")),)
+    life.ship(wanted(where=where))
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+    assert life.events() == ["recount.limited"]
+
+
+@pytest.mark.parametrize(
+    ("since", "begins", "expected"),
+    [(3600, 0, 3600), (3601, 0, 7200), (7199, 0, 7200), (7200, 0, 3600), (5000, 5000, 3600), (5000, 4999, 7200)],
+)
+def test_first_whole_slot(since: int, begins: int, expected: int) -> None:
+    """A slot with rows of before `since` is left; a new job's first slot is not. Mutants: either bound off by one."""
+    assert first_whole(progress(EVENTS, since=since, begins=begins), Span(3600, 7200)) == expected
+
+
+def test_revisited_slot_of_both_tables(life: Life) -> None:
+    """A slot of a coarser archive that a job looks at again keeps what the other table had in it.
+
+    Mutant: begin with the slot that holds the reset.
+    """
+    opened = job("events", archives=(Archive(60, HOUR), Archive(HOUR, 365 * 86400)), revisit=5 * HOUR)
+
+    def ship() -> int:
+        upto = horizon(life.source.observe(opened.query).id, time=life.now)
+        list(capture(opened, upto, source=life.source, ledger=life.state, now=life.now))
+        statement = "SELECT SUM(value) FROM total JOIN series ON series.id = series WHERE job = 'events'"
+        return int(life.state._connection.execute(statement).fetchone()[0])
+
+    assert ship() == 5
+    life.source.rows.clear()
+    life.given = 0
+    before, seen = life.state.progress("events"), horizon(0, time=life.now)
+    assert before is not None
+    position = life.state.position("events")
+    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
+    life.state.reset("events", **restart._asdict())
+    life.now += 10 * MINUTE
+    life.insert((MINUTE, "login", "ok"))
+    assert ship() == 6
+    life.now += 3 * HOUR
+    life.insert((MINUTE, "login", "ok"))
+
+    assert [ship(), ship()] == [7, 7]
