@@ -355,16 +355,29 @@ def test_replaced_with_ids_that_go_on(office: Office) -> None:
         office.plan("replaced")
 
 
-def test_replaced_with_ids_that_begin_anew(office: Office) -> None:
-    """All that the other table holds is added. Mutant: pass what is below captured."""
+@pytest.mark.parametrize("given", [4, 9])
+def test_replaced_with_ids_that_begin_anew(office: Office, given: int) -> None:
+    """All that the other table holds is added. Mutants: pass what is below captured, or at it."""
     office.source.rows.clear()
-    office.given = 4
+    office.given = given
     office.insert(3)
     assert office.tick() is not None
 
     assert office.reset("replaced")["captured"] == 0
     assert office.tick() is None
     assert office.sums() == {"login": 13}
+
+
+def test_replaced_and_then_otherwise(office: Office) -> None:
+    """A plan to go on behind captured is old once the table has rows below it. Mutant: look at its end alone."""
+    office.source.rows.clear()
+    office.given = 15
+    office.insert(5)
+    plan = office.plan("replaced")
+    office.before = lambda: office.source.insert(3, office.written(0), "login")
+
+    with pytest.raises(StateBusy, match="another by now"):
+        office.do("carry out", plan["arguments"])
 
 
 @pytest.mark.parametrize("what", ["emptied", "restored", "replaced"])
