@@ -116,7 +116,7 @@ class Courier:
         sent: Sequence[Sent] = (),
         reader: Reader | None = None,
     ) -> None:
-        """Replay is how long after the first confirmation to send again, seconds; () believes a confirmation.
+        """Replay is how long after the first confirmation to send again, seconds.
 
         With a reader what was confirmed is read back instead.
         sent is what an earlier courier had delivered up to its end; without it all that is not proven goes again.

@@ -249,15 +249,14 @@ def _close(pipeline: Pipeline) -> None:
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
-    replay = graphite.replay if graphite.proof == "replay" else []
     sent = shifted(state.take_sent(), time.monotonic() - time.time())
     reader = open_readback(config) if graphite.proof == "readback" else None
     # a wall clock that was set back meanwhile must not put a replay off
-    latest = time.monotonic() + max(replay, default=0)
-    stage = len(replay) - 1
+    latest = time.monotonic() + graphite.replay[-1]
+    stage = len(graphite.replay) - 1
     if reader is None:
-        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent if replay]
+        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent]
     sent = [replace(one, due=min(one.due, latest)) for one in sent]
     return Courier(
-        state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=replay, sent=sent, reader=reader
+        state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=graphite.replay, sent=sent, reader=reader
     )

@@ -23,7 +23,7 @@ class Proofs:
     """What is to be sent or read again. Times are of the monotonic clock, seconds."""
 
     def __init__(self, replay: Sequence[float], *, reads_back: bool, sent: Sequence[Sent] = ()) -> None:
-        """Replay is how long after the first confirmation to send again; () believes a confirmation."""
+        """Replay is how long after the first confirmation to send again."""
         self.sent = list(sent)
         self._replay = replay
         self._reads_back = reads_back
@@ -53,8 +53,6 @@ class Proofs:
             self._plan(Sent(current.after, current.upto, DOUBTED, clock, clock))
         elif self._reads_back:
             self._plan(Sent(current.after, current.upto, stage, clock, clock + READ_SECONDS, reads=True))
-        elif not self._replay:
-            return True
         else:
             repeats = before.repeats - 1 if before else 0
             if is_first:
