@@ -74,8 +74,8 @@ class Carrier(Protocol):
             DeliveryFailed: it is unknown whether Carbon has read them.
         """
 
-    def is_alive(self) -> bool:
-        """Is the Carbon that confirmed the last batch still the same process?"""
+    def has_died(self) -> bool:
+        """Whether the Carbon that confirmed is found to be gone; once for each death."""
 
 
 class Reader(Protocol):
@@ -122,7 +122,7 @@ class Courier:
         sent is what an earlier courier had delivered up to its end; without it all that is not proven goes again.
         """
         self.restarts = 0
-        """How often Carbon was found to be another process than the one that had confirmed."""
+        """How often the Carbon that had confirmed was found to be gone."""
         self.given_up = Counter[str]()
         """Of each job the rows that have grown too old for all archives before they could be delivered."""
         self._outbox = outbox
@@ -135,7 +135,6 @@ class Courier:
         self._rounds: list[Round] = []
         self._sent = Counter[str]()
         """Datapoints of each job since its watermark moved."""
-        self._has_witness = False
         self._parked: frozenset[str] = frozenset()
         self._release_at = float("-inf")
         self._is_trusted = True
@@ -171,7 +170,7 @@ class Courier:
             except DeliveryFailed:
                 self._doubt(clock)
                 raise
-            self._has_witness = current.is_begun = True
+            current.is_begun = True
 
         # confirmed: go on behind it, and commit what it completes
         current.places = left
@@ -204,7 +203,7 @@ class Courier:
 
     def _look_around(self, now: int, clock: float) -> None:
         """See whether Carbon has died, and from time to time what its archives may receive by now."""
-        if self._has_witness and not self._carrier.is_alive():
+        if self._carrier.has_died():
             self.restarts += 1
             self._doubt(clock)
         if self._is_trusted and clock >= self._release_at:
@@ -333,7 +332,6 @@ class Courier:
 
     def _doubt(self, clock: float) -> None:
         """Send again, before anything else counts, what was confirmed and is not proven."""
-        self._has_witness = False
         self._proofs.doubt(clock)
         for current in self._rounds:
             current.in_doubt = True

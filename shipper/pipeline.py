@@ -258,5 +258,11 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
         sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent]
     sent = [replace(one, due=min(one.due, latest)) for one in sent]
     return Courier(
-        state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=graphite.replay, sent=sent, reader=reader
+        state,
+        carbon,
+        archives=graphite.retentions,
+        batch=graphite.batch,
+        replay=graphite.replay,
+        sent=sent,
+        reader=reader,
     )

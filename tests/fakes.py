@@ -200,12 +200,17 @@ class FakeCarbon:
             raise DeliveryFailed("deliver: reset")
         self.has_witness = self.has_witness is not False
 
-    def is_alive(self) -> bool:
-        """Is the witness still there?"""
-        is_there = self.has_witness is True
-        if not is_there:
-            self.has_witness = None
-        return is_there
+    def has_died(self) -> bool:
+        """Look at the witness; if it has ended, connect again."""
+        if self.has_witness is not False:
+            return False
+        self.has_witness = True if self.is_up else None
+        return not self.is_up
+
+    def close_idle(self) -> None:
+        """Close a connection that is idle."""
+        if self.has_witness:
+            self.has_witness = False
 
     def flush(self) -> None:
         """Write the cache to the files."""

@@ -49,10 +49,8 @@ MUTANTS = {
         "retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
     ),
     "coarse points before their time": Mutant("retention.py", "return index == 0 or bucket", "return True or bucket"),
-    "believe a confirmation": Mutant("proof.py", "elif not self._replay:", "elif True:"),
-    "do not watch Carbon": Mutant(
-        "courier.py", "if self._has_witness and not self._carrier.is_alive():", "if self._has_witness and False:"
-    ),
+    "believe a confirmation": Mutant("proof.py", "if stage == len(self._replay):", "if True:"),
+    "do not watch Carbon": Mutant("courier.py", "if self._carrier.has_died():", "if False:"),
     "captured wherever it is": Mutant(
         "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
     ),
