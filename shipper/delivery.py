@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 
 from shipper.courier import Delivered, backoff
-from shipper.errors import ShipperError
+from shipper.errors import ShipperError, Unproven
 from shipper.journal import Trouble, logger
 from shipper.model import Cause
 from shipper.pipeline import Pipeline
@@ -24,6 +24,10 @@ WITNESS_SECONDS = 1.0  # how often to look whether Carbon has died, where no con
 LONGEST_SECONDS = 3600.0  # of one wait: poll() ends at 24 days
 TOGETHER_SECONDS = 0.25  # what is recorded within such a time is delivered together
 MOST_SHOWN = 10  # watermarks in a line of the log
+UNPROVEN_HINT = (
+    "Can Carbon write (a full disk), does it make new series (MAX_CREATES_PER_MINUTE), does a whitelist, an aggregator "
+    "or a relay take lines away, does somebody else write this series? It is sent again until Graphite holds it."
+)
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
 
 
@@ -210,17 +214,18 @@ def _brief(watermarks: Mapping[str, int]) -> str:
 
 
 def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
-    """Say what cannot be read back, or that nobody answers."""
+    """Say what cannot be read back, or that nobody answers; and when that is over."""
+    clock = time.monotonic()
     if delivered.failure is not None:
-        pipeline.reading.failed(delivered.failure, clock=time.monotonic())
+        pipeline.reading.failed(delivered.failure, clock=clock)
         return
     pipeline.reading.recovered()
+    pipeline.read_at = time.time()
     if delivered.unproven:
-        logger().warning(
-            "delivery.unproven",
-            datapoints=len(delivered.unproven),
-            first=delivered.unproven[0],
-            hint="It is not in Graphite as it was sent, several times. Does Carbon make new series (its "
-            "MAX_CREATES_PER_MINUTE, a full disk)? Does a relay lose lines? Does somebody else write it? It is tried "
-            "again hourly.",
-        )
+        first, number = delivered.unproven[0], len(delivered.unproven)
+        held = "nothing" if first.found is None else f"{first.found:.17g}"
+        what = f"Graphite holds {held} where {first.expected:.17g} was sent several times"
+        error = Unproven(f"read back {first.path} of {first.slot}: {what}", hint=UNPROVEN_HINT)
+        pipeline.unproven.failed(error, clock=clock, datapoints=number, **first._asdict())
+    elif not pipeline.courier.is_alarmed:
+        pipeline.unproven.recovered()

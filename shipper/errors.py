@@ -12,6 +12,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 └─ PermanentError       trying again cannot help until somebody acts
    ├─ QueryRefused          the database understood the query and refused it
    ├─ BadMetric             a path or a value that Carbon would misread
+   ├─ Unproven              Graphite does not hold what was sent to it
    ├─ StateCorrupt          the state file is damaged, foreign, newer, or moved under our feet
    └─ SourceReset           the table went back below what was captured
 ```
@@ -67,6 +68,10 @@ class QueryRefused(PermanentError):
 
 class BadMetric(PermanentError):
     """A path or a value that Carbon would misread."""
+
+
+class Unproven(PermanentError):
+    """Graphite does not hold what Carbon has confirmed, several times."""
 
 
 class StateCorrupt(PermanentError):

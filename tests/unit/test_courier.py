@@ -633,7 +633,7 @@ def test_unproven_is_told(state: State) -> None:
     sent_at: list[float] = []
     for _ in range(3 * 3600):
         while delivered := desk.step():
-            told += delivered.unproven
+            told += [one.path for one in delivered.unproven]
             sent_at += [desk.clock - 1000] * sum(delivered.datapoints.values())
         desk.clock += 1
 
@@ -650,7 +650,7 @@ def test_progress_is_no_vain_try(state: State) -> None:
     told: list[str] = []
     for _ in range(15 * 60):
         while delivered := desk.step():
-            told += delivered.unproven
+            told += [one.path for one in delivered.unproven]
             if delivered.datapoints:  # Carbon makes one more series each minute
                 made = len(graphite.carbon.cache)
                 graphite.carbon.cache[f"a.s{made}.count"] = {MINUTE: 1.0}
