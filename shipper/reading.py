@@ -21,6 +21,7 @@ READ_MOST = 900  # targets of one request: Django refuses more than 1,000 fields
 SAMPLE_MOST = 20  # values; graphite-web needs about a millisecond for each
 SAMPLE_SECONDS = 10.0  # between two samples
 LOOKS = (READ_SECONDS, 10.0, 45.0)  # from the confirmation to the first look, and on to the second and to the third
+GOLDEN = (math.sqrt(5) - 1) / 2
 FAILED_FIRST, FAILED_MOST = 60.0, 600.0  # seconds without samples, while Graphite does not answer
 
 
@@ -154,7 +155,8 @@ class Sampler:
         self._beyond = found[-1].series if len(found) == READ_MOST else 0
         found = [total for total in found if total.is_made] or found
         stride = max(1, math.ceil(len(found) / SAMPLE_MOST))
-        return found[self._turn % stride :: stride]
+        # an irrational part of the stride, so that this keeps step with neither slots nor pages
+        return found[int(self._turn * GOLDEN % 1 * stride) :: stride]
 
 
 def compared(reader: Reader, slot: int, totals: Sequence[Changed]) -> tuple[set[int], list[Difference]]:

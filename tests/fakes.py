@@ -186,6 +186,8 @@ class FakeCarbon:
         """None before the first delivery; False once it has ended, until somebody has looked."""
         self.breaks_after: int | None = None
         """Store so many lines of the next batch, and never confirm it."""
+        self.is_full = False
+        """Confirm all, and store nothing, as with a full disk."""
 
     def deliver(self, lines: bytes) -> None:
         """Store lines, as Carbon does: the last write of a slot wins."""
@@ -193,6 +195,8 @@ class FakeCarbon:
             self.has_witness = None
             raise DeliveryFailed("deliver: refused")
         for line in lines.decode("ascii").splitlines()[: self.breaks_after]:
+            if self.is_full:
+                break
             path, value, timestamp = line.split()
             self.cache.setdefault(path, {})[int(float(timestamp))] = float(value)
         if self.breaks_after is not None:
