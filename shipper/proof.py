@@ -78,7 +78,7 @@ class Proofs:
             delay = MINUTE if stage < TRIES else HOUR
             self._plan(Sent(current.after, current.upto, stage, clock, clock + delay))
             is_told = stage == TRIES and not current.proven
-            self.is_alarmed |= is_told or not self._reads_back
+            self.is_alarmed |= is_told
             return is_told
         elif self.is_alarmed and all(one.stage == 0 for one in self.sent):
             self._calm()
@@ -87,9 +87,8 @@ class Proofs:
     def alarm(self, clock: float) -> None:
         """Have all read back that is not proven: Graphite lacks something, and nobody knows what else."""
         self.is_alarmed = True
-        for one in self.sent:
-            if one.stage != DOUBTED:  # those are sent again first
-                one.stage, one.due, one.repeats, one.reads = 1, clock, 0, True
+        for one in self.sent:  # none of them at stage 0: until each was read the alarm goes on
+            one.stage, one.due, one.repeats, one.reads = 1, clock, 0, True
 
     def postpone(self, current: Round, clock: float) -> None:
         """Plan to read a round back later, from its beginning: nobody answers now."""
@@ -102,7 +101,6 @@ class Proofs:
 
     def doubt(self, clock: float) -> None:
         """Plan to send again, before anything else counts, what was confirmed and is not proven."""
-        self.is_held = False
         self.resend(0, self.upto, clock)
 
     def resend(self, after: int, upto: int, clock: float) -> None:

@@ -59,7 +59,7 @@ class _Sample:
     """For how long Carbon may need to make new series, seconds."""
     looks: int = 0
     is_made: bool = False
-    """Whether Carbon has made its series, so that nothing explains why they differ."""
+    """Whether Carbon has made its series, so that nothing explains why they differ; known after the first look."""
     differing: list[int] = field(default_factory=list)
     """The series that differed at the last look."""
 
@@ -76,7 +76,7 @@ class Sampler:
     @property
     def is_suspicious(self) -> bool:
         """Whether something differs that should not, and has not been looked at often enough."""
-        return self._sample is not None and self._sample.looks > 0 and self._sample.is_made
+        return self._sample is not None and self._sample.is_made
 
     def delay(self, clock: float) -> float | None:
         """Return the seconds until the next look, None when there is nothing to look at."""

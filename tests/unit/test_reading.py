@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,12 @@ def test_unproven_is_told(state: State) -> None:
 
     assert told == ["a.x.count"]
     assert sent_at == [0, 65, 130, 195, 260, 3865, 7470]
-    assert desk.unproven() == 1
+    assert (desk.unproven(), desk.courier.is_alarmed) == (1, True)
+    desk.graphite.carbon = desk.carbon
+    for _ in range(3700):
+        desk.run()
+        desk.clock += 1
+    assert (desk.unproven(), desk.courier.is_alarmed) == (0, False)
 
 
 def test_progress_is_no_vain_try(state: State) -> None:
@@ -129,9 +135,11 @@ def test_witness_dies_before_it_is_read(state: State) -> None:
     assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may still arrive between
 
 
-def test_all_of_a_large_slot_is_read(state: State) -> None:
+@pytest.mark.parametrize("unproven", [0, 1901])
+def test_all_of_a_large_slot_is_read(state: State, unproven: int) -> None:
     """A slot of more series than one request may ask for is read page by page. Mutants: the first page only; twice."""
     desk = Desk(state, batch=2000, reads=True)
+    desk.carbon.is_full = unproven > 0
     desk.record("a", 0, 5, {(f"s{n}", MINUTE): n for n in range(1, 1902)})
     desk.run()
     desk.clock += 5
@@ -139,7 +147,7 @@ def test_all_of_a_large_slot_is_read(state: State) -> None:
 
     assert [len(paths) for paths, _ in desk.graphite.asked] == [900, 900, 101]
     assert len({path for paths, _ in desk.graphite.asked for path in paths}) == 1901
-    assert desk.unproven() == 0
+    assert desk.unproven() == unproven
 
 
 def test_nobody_answers_for_many_rounds(state: State) -> None:
@@ -248,6 +256,9 @@ def test_receiver_stores_nothing(state: State) -> None:
     assert lived.sent == [0, 0, 15, 15]
     assert lived.told == [(60, ["a.x.count", "a.y.count"])]
     assert (desk.unproven(), desk.courier.is_alarmed) == (2, True)
+    again = live(desk, 4000)
+    assert again.sent[::2] == [120, 185, 250, 3855]  # each minute, then hourly
+    assert again.told == [(255, ["a.x.count", "a.y.count"])]
 
 
 def test_all_arrives_once_it_is_stored_again(state: State) -> None:
@@ -407,13 +418,23 @@ def test_slots_that_cannot_be_read(state: State, slot: int, now: int, asks: int)
 
 
 def test_coarse_slots_are_no_sample(state: State) -> None:
-    """A coarse slot reads too low while Carbon writes a newer point below it. Mutant: sample any archive."""
+    """A coarse slot reads too low while Carbon writes a newer point below it. Mutants: sample it; lose a turn."""
     desk = Desk(state, samples=True, archives=TWO)
-    desk.record("a", 0, 3, {("x", HOUR - 5 * 86400 + 60): 1})
-    lived = live(desk, 40)
-    assert len(lived.sent) == 1
+    for n in range(3):
+        desk.record("a", n, n + 1, {("x", HOUR - 5 * 86400 + 60): 1})
+        desk.record("b", n, n + 1, {("x", MINUTE): 1})
+        assert len(live(desk, 10).sent) == 2
 
-    assert desk.graphite.asked == []
+    assert desk.graphite.asked == [(["b.x.count"], MINUTE)] * 3
+
+
+def test_newest_slot_of_a_job(state: State) -> None:
+    """Of a round of many slots the newest is a sample. Mutant: the oldest."""
+    desk = sampling(state)
+    desk.record("a", 2, 9, {("x", MINUTE - 60 * n): 1 for n in range(9)})
+    live(desk, 6)
+
+    assert desk.graphite.asked == [(["a.x.count"], MINUTE)]
 
 
 def test_jobs_take_turns(state: State) -> None:
@@ -492,9 +513,8 @@ def test_sample_of_a_carbon_that_has_died(state: State) -> None:
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     desk.run()
-    desk.clock += 4
+    desk.clock += 5
     desk.restart_carbon()
-    desk.clock += 1
     found = desk.step()
 
     assert found is not None
@@ -511,3 +531,91 @@ def test_no_sample_by_an_untrusted_clock(state: State) -> None:
     assert desk.step(is_trusted=False) is None
     assert desk.graphite.asked == []
     assert (desk.courier.delay(desk.clock) or 0) > 1
+
+
+def test_differing_value_has_changed(state: State) -> None:
+    """What differed and has changed since, to be delivered soon, is no difference. Mutant: take a neighbour."""
+    desk = sampling(state)
+    desk.record("a", 2, 3, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.run()
+    desk.carbon.cache["a.x.count"].clear()
+    desk.clock += 5
+    desk.run()
+    assert desk.courier._proofs.is_held
+    desk.clock += 10
+    desk.record("a", 3, 4, {("x", MINUTE): 1})
+    desk.courier.step(now=MINUTE, clock=desk.clock, notes=False)
+
+    assert len(desk.graphite.asked) == 1
+    assert not desk.courier._proofs.is_held
+
+
+def test_failures_in_a_row(state: State) -> None:
+    """The pause after a failure is short again once Graphite has answered. Mutant: count all failures."""
+    desk = sampling(state)
+    failed = []
+    for n in range(100):
+        desk.graphite.failures = 1 if len(desk.graphite.asked) % 2 == 0 else 0  # each second time
+        desk.record("a", 2 + n, 3 + n, {("x", MINUTE - 60 * n): 1})
+        failed += live(desk, 10).failed
+
+    assert {after - before for before, after in pairwise(failed)} == {80}  # a minute, a sample, ten seconds
+
+
+def test_only_the_round_of_a_sample_is_sent_again(state: State) -> None:
+    """What differs at the second look is sent again with its round, and no other round is. Mutants: all; neighbours."""
+    desk = sampling(state)
+    desk.record("a", 2, 3, {("x", MINUTE - 60): 1})
+    live(desk, 16)
+    desk.record("a", 3, 4, {("x", MINUTE): 1})
+    desk.run()
+    desk.carbon.cache.clear()
+    live(desk, 6)
+    desk.record("a", 4, 5, {("x", MINUTE - 120): 1})
+    live(desk, 9)
+    desk.batches.clear()
+    live(desk, 2)
+
+    assert desk.batches == [[f"a.x.count 1 {MINUTE}"]]
+
+
+def test_alarm_ends_when_all_was_read(state: State) -> None:
+    """Values that are there end no alarm as long as others were not read. Mutant: the first one does."""
+    desk = sampling(state)
+    for n in range(3):  # in the midst the one that is lost
+        desk.record("a", 2 + n, 3 + n, {("x" if n == 1 else "y", MINUTE - 60 * n): 1})
+        desk.meanwhile = lambda: desk.carbon.cache.pop("a.x.count", None)
+        live(desk, 16)
+    seen = [desk.courier.is_alarmed]
+    for _ in range(60):
+        while desk.step():
+            seen.append(desk.courier.is_alarmed)
+        desk.clock += 1
+
+    assert seen == sorted(seen)  # first not, then always
+    assert seen[-1]
+
+
+def test_alarm_goes_on_for_what_came_later(state: State) -> None:
+    """A later round that is there in part holds the alarm, too; one that was not read yet is replayed after its end.
+
+    Mutants: end the alarm with the first round that is there; read what was delivered in an alarm after its end.
+    """
+    desk = sampling(state)
+    desk.carbon.is_full = True
+    desk.record("a", 2, 3, {("x", MINUTE): 1})
+    live(desk, 70)
+    desk.carbon.is_full = False
+    desk.record("a", 3, 4, {("x", MINUTE - 60): 1, ("y", MINUTE - 60): 1})
+    desk.meanwhile = lambda: desk.carbon.cache["a.y.count"].clear() if desk.clock < 1080 else None
+    live(desk, 57)
+    assert desk.carbon.sums()["a.x.count"][MINUTE] == 1
+    assert (desk.unproven(), desk.courier.is_alarmed) == (1, True)
+    live(desk, 10)
+    desk.record("a", 4, 5, {("x", MINUTE - 120): 1})
+    desk.run()
+    assert desk.courier.is_alarmed
+    lived = live(desk, 70)
+
+    assert (desk.unproven(), desk.courier.is_alarmed) == (1, False)
+    assert lived.sent[-1] == pytest.approx(137 + 60, abs=1)  # the first replay
