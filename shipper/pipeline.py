@@ -239,7 +239,7 @@ def evidence_of(config: Config) -> str:
     """Say what this configuration proves, and what it believes."""
     graphite = config.graphite
     return evidence(
-        graphite.replay,
+        len(graphite.replay),
         reads_all=graphite.proof == "readback",
         reads_samples=graphite.render_url is not None,
     )

@@ -4,7 +4,7 @@ Times are epoch seconds; None is unknown, or not yet.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -166,11 +166,11 @@ class Report:
         return self.pid is not None and all(reason is None for _, reason in self.checks())
 
 
-def evidence(replay: Sequence[int], *, reads_all: bool, reads_samples: bool) -> str:
-    """Say what shows that Graphite holds what was sent, and what is only believed."""
+def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
+    """Say in one line what is proven to be in Graphite, and what is only believed after so many replays."""
     if reads_all:
-        return "every value is proven: it is read back from Graphite"
-    again = f"sent again {', '.join(f'{seconds} s' for seconds in replay)} after its first confirmation"
+        return "every value is proven, by reading it back from Graphite"
+    believed = f"believed once it was sent {replays + 1} times"
     if reads_samples:
-        return f"samples of each job are proven: they are read back from Graphite; the rest is {again}, and believed"
-    return f"every value is believed, not proven: it is {again}, and nothing is read back, for want of render_url"
+        return f"samples are proven, by reading them back; all else is {believed}"
+    return f"nothing is proven, for want of render_url; all is {believed}"

@@ -51,9 +51,6 @@ MUTANTS = {
     "coarse points before their time": Mutant("retention.py", "return index == 0 or bucket", "return True or bucket"),
     "believe a confirmation": Mutant("proof.py", "if stage == len(self._replay):", "if True:"),
     "do not watch Carbon": Mutant("courier.py", "if self._carrier.has_died():", "if False:"),
-    "take the end of a connection for a death": Mutant(
-        "courier.py", "if self._carrier.has_died():", "if self._carrier.has_died() or clock % 120 < 1:"
-    ),
     "let replays prove what is not stored": Mutant(
         "proof.py", "return not self.is_held or sent.stage == DOUBTED", "return True"
     ),
