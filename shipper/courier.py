@@ -11,57 +11,21 @@ still holds one.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from shipper.errors import DeliveryFailed, ReadbackFailed
-from shipper.model import Archive, Changed, Note, Sent
+from shipper.model import Archive, Note, Sent
+from shipper.outbox import Outbox
 from shipper.proof import Proofs
+from shipper.reading import READ_MOST, Look, Reader, Sampler, compared
 from shipper.render import line
 from shipper.retention import has_left, merged, ripe
-from shipper.rounds import Place, Round, places_of
+from shipper.rounds import Difference, Place, Round, newest_of, places_of
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
 
 RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
-READ_MOST = 900  # targets of one request: Django refuses more than 1,000 fields
-
-
-class Outbox(Protocol):
-    """What the courier needs of the state."""
-
-    def note(self, after: int, upto: int | None = None) -> Note:
-        """Note, in one look, what changed with a revision in (after, upto], and which watermarks are behind.
-
-        Without upto, up to the newest revision.
-        """
-
-    def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
-        """Return, by series, the changed totals of one slot with a revision in (after, upto], series > beyond."""
-
-    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
-        """Store watermarks durably, and how many datapoints led to each; none moves back."""
-
-    def prove(self, *, after: int, upto: int) -> None:
-        """Hold what still has a revision in (after, upto] for delivered for good."""
-
-    def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
-        """Hold those totals of a slot for delivered for good that still have a revision in (after, upto]."""
-
-    def count_new(self, after: int, upto: int) -> int:
-        """Return how many series were never proven, 0 if none of them has a total in (after, upto]."""
-
-    def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
-        """Merge a slot's changed totals into a slot of a coarser archive, where they are parked.
-
-        Into None they are given up: no archive would hold them. Return how many rows that were, by job.
-        """
-
-    def park(self, slot: int, step: int) -> None:
-        """Keep the changed totals of a slot back, until they are released."""
-
-    def release(self, ripe: Iterable[tuple[int, int]]) -> None:
-        """Let parked totals go out, as changed just now: of each step up to a slot."""
 
 
 class Carrier(Protocol):
@@ -74,19 +38,8 @@ class Carrier(Protocol):
             DeliveryFailed: it is unknown whether Carbon has read them.
         """
 
-    def is_alive(self) -> bool:
-        """Is the Carbon that confirmed the last batch still the same process?"""
-
-
-class Reader(Protocol):
-    """What the courier needs of Graphite, to prove by reading."""
-
-    def read(self, paths: Sequence[str], slot: int) -> Mapping[str, float | None]:
-        """Return what Graphite holds of each path in a slot.
-
-        Raises:
-            ReadbackFailed: it does not answer.
-        """
+    def has_died(self) -> bool:
+        """Whether the Carbon that confirmed is found to be gone; once for each death."""
 
 
 class Delivered(NamedTuple):
@@ -97,8 +50,8 @@ class Delivered(NamedTuple):
     watermarks: Mapping[str, int]
     is_replay: bool
     is_reading: bool = False
-    unproven: Sequence[str] = ()
-    """Paths whose values were sent several times, and cannot be read back."""
+    unproven: Sequence[Difference] = ()
+    """Values that were sent several times, and cannot be read back."""
     failure: ReadbackFailed | None = None
 
 
@@ -115,27 +68,28 @@ class Courier:
         replay: Sequence[float],
         sent: Sequence[Sent] = (),
         reader: Reader | None = None,
+        sampled_by: Reader | None = None,
     ) -> None:
-        """Replay is how long after the first confirmation to send again, seconds; () believes a confirmation.
+        """Replay is how long after the first confirmation to send again, seconds.
 
-        With a reader what was confirmed is read back instead.
+        With a reader what was confirmed is read back instead; sampled_by reads samples of it beside the replays.
         sent is what an earlier courier had delivered up to its end; without it all that is not proven goes again.
         """
         self.restarts = 0
-        """How often Carbon was found to be another process than the one that had confirmed."""
+        """How often the Carbon that had confirmed was found to be gone."""
         self.given_up = Counter[str]()
         """Of each job the rows that have grown too old for all archives before they could be delivered."""
         self._outbox = outbox
         self._carrier = carrier
         self._archives = archives
         self._batch = batch
-        self._reader = reader
+        self._reader = reader or sampled_by
+        self._sampler = Sampler(outbox, sampled_by, archives) if sampled_by is not None else None
         self._proofs = Proofs(replay, reads_back=reader is not None, sent=sent)
         self._noted = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
         self._sent = Counter[str]()
         """Datapoints of each job since its watermark moved."""
-        self._has_witness = False
         self._parked: frozenset[str] = frozenset()
         self._release_at = float("-inf")
         self._is_trusted = True
@@ -152,13 +106,10 @@ class Courier:
         self._is_trusted = is_trusted
         self._look_around(now, clock)
         watermarks = self._note(now) if notes else {}
+        if not self._rounds and (done := self._rest(watermarks, now, clock)) is not None:
+            return done
         if not self._rounds:
-            self._resume(now, clock)
-        if not self._rounds:
-            if not watermarks:
-                return None
-            self._commit(watermarks)
-            return Delivered({}, watermarks, is_replay=False)
+            return None
 
         # one batch of the newest round
         current = self._rounds[-1]
@@ -171,7 +122,7 @@ class Courier:
             except DeliveryFailed:
                 self._doubt(clock)
                 raise
-            self._has_witness = current.is_begun = True
+            current.is_begun = True
 
         # confirmed: go on behind it, and commit what it completes
         current.places = left
@@ -184,16 +135,22 @@ class Courier:
         return Delivered(jobs, watermarks, is_replay=current.replays is not None)
 
     def delay(self, clock: float) -> float | None:
-        """Return the seconds until something is to be sent again, None when nothing is."""
-        return self._proofs.delay(clock)
+        """Return the seconds until something is to be sent again, or read, None when nothing is."""
+        delays = (self._proofs.delay(clock), self._sampler.delay(clock) if self._sampler is not None else None)
+        return min((delay for delay in delays if delay is not None), default=None)
+
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether Graphite is known to lack what was sent."""
+        return self._proofs.is_alarmed
 
     def has_delivered(self, revision: int) -> bool:
         """Was everything confirmed that was recorded up to a revision, and may be sent? For any thread."""
         return self._noted >= revision and all(one.replays is not None for one in list(self._rounds))
 
     def sent(self) -> list[Sent]:
-        """Return what was delivered and is to be sent again; nothing while something still waits for the first time."""
-        return [] if self._rounds else list(self._proofs.sent)
+        """Return what was delivered and is to be sent again; nothing while something waits, or Graphite lacks some."""
+        return [] if self._rounds or self.is_alarmed else list(self._proofs.sent)
 
     def waiting(self) -> Counter[str]:
         """Count the totals of each job that Carbon has not confirmed yet. This one is for other threads, too."""
@@ -202,9 +159,21 @@ class Courier:
             found.update(dict(one.remaining))
         return found
 
+    def _rest(self, watermarks: Mapping[str, int], now: int, clock: float) -> Delivered | None:
+        """Do what is due while nothing waits for the first time: commit, look at a sample, or begin to send again."""
+        if watermarks:
+            self._commit(watermarks)
+            return Delivered({}, watermarks, is_replay=False)
+        look = self._look_at_sample(now, clock)
+        if look is not None:
+            told = look.differing if look.is_told else ()
+            return Delivered({}, {}, is_replay=True, is_reading=True, unproven=told, failure=look.failure)
+        self._resume(now, clock)
+        return None
+
     def _look_around(self, now: int, clock: float) -> None:
         """See whether Carbon has died, and from time to time what its archives may receive by now."""
-        if self._has_witness and not self._carrier.is_alive():
+        if self._carrier.has_died():
             self.restarts += 1
             self._doubt(clock)
         if self._is_trusted and clock >= self._release_at:
@@ -229,7 +198,17 @@ class Courier:
             remaining = Counter[str]()
             for one in note.waiting:
                 remaining[one.job] += one.totals
-            self._rounds.append(Round(after, note.upto, places_of(note), None, note.captured, remaining, in_doubt))
+            self._rounds.append(
+                Round(
+                    after,
+                    note.upto,
+                    places_of(note),
+                    captured=note.captured,
+                    remaining=remaining,
+                    in_doubt=in_doubt,
+                    slots=newest_of(note, self._archives[0].step),
+                )
+            )
         self._noted, self._parked = note.upto, note.parked
         return {job: captured for job, captured in note.captured.items() if not self._is_busy(job)}
 
@@ -264,7 +243,8 @@ class Courier:
             self._proofs.sent.remove(due)
             # without places all of it has changed since, and belongs to later rounds
             if note.waiting:
-                self._rounds.append(Round(due.after, due.upto, places_of(note), replays=due))
+                slots = newest_of(note, self._archives[0].step)
+                self._rounds.append(Round(due.after, due.upto, places_of(note), replays=due, slots=slots))
                 return
 
     def _load(self, current: Round, now: int) -> tuple[list[bytes], Counter[str], deque[Place]]:
@@ -300,10 +280,26 @@ class Courier:
 
     def _finish(self, current: Round, clock: float) -> None:
         """Take a round off the stack, and plan what proves it."""
-        span = (current.after, current.upto)
-        if self._proofs.confirmed(current, clock, new_series=self._outbox.count_new(*span)):
+        new_series = self._outbox.count_new(current.after, current.upto)
+        if self._proofs.confirmed(current, clock, new_series=new_series):
             self._outbox.prove(after=current.after, upto=current.upto)
+        elif self._sampler is not None and not self.is_alarmed:
+            self._sampler.take(current, clock, new_series=new_series)
         self._rounds.remove(current)
+
+    def _look_at_sample(self, now: int, clock: float) -> Look | None:
+        """Look whether Graphite holds what was confirmed, at a sample of it."""
+        if self._sampler is None:
+            return None
+        if not self._is_trusted:  # which archive answers is not known
+            self._sampler.drop()
+        look = self._sampler.look(upto=self._noted, now=now, clock=clock)
+        self._proofs.is_held = self._sampler.is_suspicious
+        if look is not None and look.resends is not None:
+            self._proofs.resend(*look.resends, clock)
+        if look is not None and look.is_told:
+            self._proofs.alarm(clock)
+        return look
 
     def _read(self, current: Round, now: int, clock: float) -> Delivered:
         """Read some totals back, and prove those that are as they were sent."""
@@ -314,15 +310,14 @@ class Courier:
             slot, after, upto = place.slot, current.after, current.upto
             sent = self._outbox.changed(slot, place.step, after=after, upto=upto, beyond=place.beyond, limit=READ_MOST)
             try:
-                found = self._reader.read([total.path for total in sent], slot)
+                same, differing = compared(self._reader, slot, sent)
             except ReadbackFailed as error:
                 self._rounds.remove(current)
                 self._proofs.postpone(current, clock)
                 return step._replace(failure=error)
-            same = [total.series for total in sent if found.get(total.path) == float(total.value)]
-            self._outbox.prove_series(slot, place.step, same, after=after, upto=upto)
+            self._outbox.prove_series(slot, place.step, sorted(same), after=after, upto=upto)
             current.proven += len(same)
-            current.differing += [total.path for total in sent if total.series not in set(same)]
+            current.differing += differing
             if len(sent) == READ_MOST:
                 current.places.appendleft(place._replace(beyond=sent[-1].series))
         if current.places:
@@ -333,8 +328,9 @@ class Courier:
 
     def _doubt(self, clock: float) -> None:
         """Send again, before anything else counts, what was confirmed and is not proven."""
-        self._has_witness = False
         self._proofs.doubt(clock)
+        if self._sampler is not None:
+            self._sampler.drop()
         for current in self._rounds:
             current.in_doubt = True
 

@@ -3,23 +3,62 @@
 import math
 import os
 import random
+import select
 import signal
+import socket
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from shipper.courier import Delivered, backoff
-from shipper.errors import ShipperError
+from shipper.errors import ShipperError, Unproven
 from shipper.journal import Trouble, logger
 from shipper.model import Cause
 from shipper.pipeline import Pipeline
 
-WITNESS_SECONDS = 1.0  # how often to look whether Carbon is still the process that confirmed
+WITNESS_SECONDS = 1.0  # how often to look whether Carbon has died, where no connection tells
+LONGEST_SECONDS = 3600.0  # of one wait: poll() ends at 24 days
 TOGETHER_SECONDS = 0.25  # what is recorded within such a time is delivered together
 MOST_SHOWN = 10  # watermarks in a line of the log
+UNPROVEN_HINT = (
+    "Can Carbon write (a full disk), does it make new series (MAX_CREATES_PER_MINUTE), does a whitelist, an aggregator "
+    "or a relay take lines away, does somebody else write this series? It is sent again until Graphite holds it."
+)
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
+
+
+class Flag:
+    """What a thread waits for: as threading.Event, but the end of a connection ends the wait, too."""
+
+    def __init__(self) -> None:
+        self._number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._number)
+
+    def set(self) -> None:
+        """Raise it."""
+        os.eventfd_write(self._number, 1)
+
+    def clear(self) -> None:
+        """Take it down."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._number)
+
+    def is_set(self) -> bool:
+        """Whether it is raised."""
+        return self.wait(0)
+
+    def wait(self, seconds: float, connection: socket.socket | None = None) -> bool:
+        """Wait until it is raised, a connection has something to say, or so many seconds are over."""
+        poll = select.poll()
+        for watched in (self._number, connection):
+            if watched is not None:
+                poll.register(watched, select.POLLIN)
+        ready = poll.poll(1000 * min(max(seconds, 0.0), LONGEST_SECONDS))
+        return any(number == self._number for number, _ in ready)
 
 
 class Delivery:
@@ -37,8 +76,8 @@ class Delivery:
         """Has a bug ended it?"""
         self._pipeline = pipeline
         self._chore = chore
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self._wake = Flag()
+        self._stopping = Flag()
         self._step_began: float | None = None
         self._noted = float("-inf")
         self._thread: threading.Thread | None = None
@@ -105,11 +144,13 @@ class Delivery:
         if delivered is not None:
             self._note(delivered, time.monotonic() - began)
             return
+        # a Carbon that dies is seen at once, before another can take its place
+        watched = self._pipeline.carbon.watched
         if not notes:  # there may be more to deliver already
-            self._stopping.wait(self._noted + TOGETHER_SECONDS - time.monotonic())
+            self._stopping.wait(self._noted + TOGETHER_SECONDS - time.monotonic(), watched)
             return
         delay = self._pipeline.courier.delay(time.monotonic())
-        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS))
+        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS), watched)
         self._wake.clear()
 
     def _note(self, delivered: Delivered, seconds: float) -> None:
@@ -173,17 +214,18 @@ def _brief(watermarks: Mapping[str, int]) -> str:
 
 
 def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
-    """Say what cannot be read back, or that nobody answers."""
+    """Say what cannot be read back, or that nobody answers; and when that is over."""
+    clock = time.monotonic()
     if delivered.failure is not None:
-        pipeline.reading.failed(delivered.failure, clock=time.monotonic())
+        pipeline.reading.failed(delivered.failure, clock=clock)
         return
     pipeline.reading.recovered()
+    pipeline.read_at = time.time()
     if delivered.unproven:
-        logger().warning(
-            "delivery.unproven",
-            datapoints=len(delivered.unproven),
-            first=delivered.unproven[0],
-            hint="It is not in Graphite as it was sent, several times. Does Carbon make new series (its "
-            "MAX_CREATES_PER_MINUTE, a full disk)? Does a relay lose lines? Does somebody else write it? It is tried "
-            "again hourly.",
-        )
+        first, number = delivered.unproven[0], len(delivered.unproven)
+        held = "nothing" if first.found is None else f"{first.found:.17g}"
+        what = f"Graphite holds {held} where {first.expected:.17g} was sent several times"
+        error = Unproven(f"read back {first.path} of {first.slot}: {what}", hint=UNPROVEN_HINT)
+        pipeline.unproven.failed(error, clock=clock, datapoints=number, **first._asdict())
+    elif not pipeline.courier.is_alarmed:
+        pipeline.unproven.recovered()

@@ -13,6 +13,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
    ├─ QueryRefused          the database understood the query and refused it
    │  └─ Overflow              a sum of so many rows has no room in its type
    ├─ BadMetric             a path or a value that Carbon would misread
+   ├─ Unproven              Graphite does not hold what was sent to it
    ├─ StateCorrupt          the state file is damaged, foreign, newer, or moved under our feet
    └─ SourceReset           the table went back below what was captured
 ```
@@ -72,6 +73,10 @@ class Overflow(QueryRefused):
 
 class BadMetric(PermanentError):
     """A path or a value that Carbon would misread."""
+
+
+class Unproven(PermanentError):
+    """Graphite does not hold what Carbon has confirmed, several times."""
 
 
 class StateCorrupt(PermanentError):

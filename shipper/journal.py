@@ -67,8 +67,8 @@ class Trouble:
     _since: float = 0.0
     _said: float = 0.0
 
-    def failed(self, error: ShipperError, *, clock: float) -> None:
-        """Count a failure, and say it unless that was done within a minute."""
+    def failed(self, error: ShipperError, *, clock: float, **fields: str | float | None) -> None:
+        """Count a failure, and say it with fields of its own, unless that was done within a minute."""
         if self.error is None:
             self._since = time.time()
         self.error = error
@@ -78,12 +78,16 @@ class Trouble:
         self._said = clock
         say = logger().warning if isinstance(error, TransientError) else logger().error
         hint = {"hint": error.hint} if error.hint else {}
-        say(self.failed_event, **self.fields, error=str(error), failures=self.failures, **hint)
+        say(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, **hint)
 
     def recovered(self) -> None:
         """Say that it works again, if it did not."""
         if self.failures:
             logger().info(self.recovered_event, **self.fields, failures=self.failures)
+        self.forget()
+
+    def forget(self) -> None:
+        """Say nothing more of it."""
         self.failures, self.error = 0, None
 
     def reported(self) -> report.Trouble | None:

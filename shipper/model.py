@@ -333,6 +333,8 @@ class Changed(NamedTuple):
     job: str
     path: str
     value: Value
+    is_made: bool
+    """Whether a total of this series was proven before, so that Carbon has made its file."""
 
 
 class Kept(NamedTuple):

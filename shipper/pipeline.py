@@ -1,5 +1,6 @@
 """Shell. The composition root: a configuration becomes edges, workers and a courier; another one takes its place."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,12 +15,17 @@ from shipper.courier import Courier
 from shipper.errors import ConfigError, TransientError
 from shipper.journal import Trouble, logger
 from shipper.model import Job, Sent
+from shipper.report import evidence
 from shipper.source import Source
 from shipper.state import State
 from shipper.worker import Worker
 
 if TYPE_CHECKING:
     from shipper.readback import Readback
+
+
+SAMPLE_TIMEOUT = 5.0
+"""Seconds: deliveries wait while a sample is read, so a Graphite that hangs must not hold them up for long."""
 
 
 @dataclass(slots=True)
@@ -39,6 +45,10 @@ class Pipeline:
     courier: Courier
     reading: Trouble = field(default_factory=lambda: Trouble("readback.failed", "readback.recovered"))
     """That what was sent cannot be read back."""
+    unproven: Trouble = field(default_factory=lambda: Trouble("delivery.unproven", "delivery.proven"))
+    """That Graphite does not hold what was sent."""
+    read_at: float | None = None
+    """When something was last read back, epoch seconds."""
 
     @property
     def parts(self) -> list[Worker | Cohort]:
@@ -83,6 +93,12 @@ class Pipeline:
         """Have another courier go on: what the one before has under way, by names that are others now, begins anew."""
         keep_sent(self)
         self.courier = _courier(self.config, self.state, self.carbon)
+
+    def forget_reading(self) -> None:
+        """Forget what fails to be read back: from now on another Graphite is asked, or none."""
+        self.reading.forget()
+        self.unproven.forget()
+        self.read_at = None
 
     def prune(self) -> None:
         """Forget what is long delivered; a state that is busy is pruned next time."""
@@ -178,6 +194,7 @@ class Exchange:
             pipeline.carbon = open_carbon(config)
             _retarget(pipeline.state, pipeline.carbon)
             pipeline.courier = _courier(config, pipeline.state, pipeline.carbon)
+            pipeline.forget_reading()
 
     def _is_same(self, source: str) -> bool:
         before = self._pipeline.config.sources.get(source)
@@ -205,14 +222,27 @@ def open_carbon(config: Config) -> Carbon:
     return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
 
 
-def open_readback(config: Config) -> "Readback | None":
-    """Make what reads back from the configured Graphite, None where nothing is to be read back."""
+def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":
+    """Make what reads back from the configured Graphite, None where nothing is to be read back.
+
+    Each step of a request takes so many seconds at most, and no more than [graphite] timeout.
+    """
     graphite = config.graphite
     if graphite.render_url is None:
         return None
     from shipper.readback import Readback  # noqa: PLC0415 - an HTTP client is long to import, and mostly not used
 
-    return Readback(graphite.render_url, timeout=graphite.timeout)
+    return Readback(graphite.render_url, timeout=min(graphite.timeout, seconds))
+
+
+def evidence_of(config: Config) -> str:
+    """Say what this configuration proves, and what it believes."""
+    graphite = config.graphite
+    return evidence(
+        len(graphite.replay),
+        reads_all=graphite.proof == "readback",
+        reads_samples=graphite.render_url is not None,
+    )
 
 
 def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, clocks: Clocks) -> Worker:
@@ -248,15 +278,22 @@ def _close(pipeline: Pipeline) -> None:
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
-    replay = graphite.replay if graphite.proof == "replay" else []
     sent = shifted(state.take_sent(), time.monotonic() - time.time())
-    reader = open_readback(config) if graphite.proof == "readback" else None
+    reads_all = graphite.proof == "readback"
+    reader = open_readback(config, seconds=math.inf if reads_all else SAMPLE_TIMEOUT)
     # a wall clock that was set back meanwhile must not put a replay off
-    latest = time.monotonic() + max(replay, default=0)
-    stage = len(replay) - 1
-    if reader is None:
-        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent if replay]
+    latest = time.monotonic() + graphite.replay[-1]
+    stage = len(graphite.replay) - 1
+    if not reads_all:
+        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent]
     sent = [replace(one, due=min(one.due, latest)) for one in sent]
     return Courier(
-        state, carbon, archives=graphite.retentions, batch=graphite.batch, replay=replay, sent=sent, reader=reader
+        state,
+        carbon,
+        archives=graphite.retentions,
+        batch=graphite.batch,
+        replay=graphite.replay,
+        sent=sent,
+        reader=reader if reads_all else None,
+        sampled_by=None if reads_all else reader,
     )

@@ -1,7 +1,8 @@
 """Core. What was confirmed is not proven yet: when it is sent again, or read back, and when that is enough.
 
 Strategy: of what was sent only ranges of revisions are remembered, each with what is to come next. A replay that Carbon
-has survived proves; so does the value itself, where it can be read back.
+has survived proves; so does the value itself, where it can be read back. When Graphite is found to lack something, that
+is an *alarm*: whatever is not proven must be read back, until nothing is lacking any more.
 """
 
 import math
@@ -23,8 +24,12 @@ class Proofs:
     """What is to be sent or read again. Times are of the monotonic clock, seconds."""
 
     def __init__(self, replay: Sequence[float], *, reads_back: bool, sent: Sequence[Sent] = ()) -> None:
-        """Replay is how long after the first confirmation to send again; () believes a confirmation."""
+        """Replay is how long after the first confirmation to send again."""
         self.sent = list(sent)
+        self.is_alarmed = False
+        """Whether Graphite is known to lack what was sent."""
+        self.is_held = False
+        """Whether no replay may prove for now: something differs, and is looked at again."""
         self._replay = replay
         self._reads_back = reads_back
 
@@ -35,11 +40,12 @@ class Proofs:
 
     def delay(self, clock: float) -> float | None:
         """Return the seconds until something is due, None when nothing ever is."""
-        return max(0.0, min(one.due for one in self.sent) - clock) if self.sent else None
+        return min((max(0.0, one.due - clock) for one in self.sent if self._may_go(one)), default=None)
 
     def due(self, clock: float) -> list[Sent]:
         """Return what is due, the oldest first."""
-        return sorted((one for one in self.sent if one.due <= clock), key=lambda sent: sent.due)
+        found = (one for one in self.sent if one.due <= clock and self._may_go(one))
+        return sorted(found, key=lambda sent: sent.due)
 
     def confirmed(self, current: Round, clock: float, *, new_series: int) -> bool:
         """Plan what follows the confirmation of a whole round; return True if that was proof enough.
@@ -51,10 +57,8 @@ class Proofs:
         stage = 0 if before is None or is_first else before.stage
         if current.in_doubt:
             self._plan(Sent(current.after, current.upto, DOUBTED, clock, clock))
-        elif self._reads_back:
+        elif self._reads_back or self.is_alarmed:
             self._plan(Sent(current.after, current.upto, stage, clock, clock + READ_SECONDS, reads=True))
-        elif not self._replay:
-            return True
         else:
             repeats = before.repeats - 1 if before else 0
             if is_first:
@@ -69,23 +73,51 @@ class Proofs:
         if current.in_doubt:
             self._plan(Sent(current.after, current.upto, DOUBTED, clock, clock))
         elif current.differing:
-            stage = sent.stage if current.proven else sent.stage + 1
+            # never 0 again: as long as something was found to be lacking, the alarm goes on
+            stage = max(1, sent.stage if current.proven else sent.stage + 1)
             delay = MINUTE if stage < TRIES else HOUR
             self._plan(Sent(current.after, current.upto, stage, clock, clock + delay))
-            return stage == TRIES and not current.proven
+            is_told = stage == TRIES and not current.proven
+            self.is_alarmed |= is_told
+            return is_told
+        elif self.is_alarmed and all(one.stage == 0 for one in self.sent):
+            self._calm()
         return False
+
+    def alarm(self, clock: float) -> None:
+        """Have all read back that is not proven: Graphite lacks something, and nobody knows what else."""
+        self.is_alarmed = True
+        for one in self.sent:  # none of them at stage 0: until each was read the alarm goes on
+            one.stage, one.due, one.repeats, one.reads = 1, clock, 0, True
 
     def postpone(self, current: Round, clock: float) -> None:
         """Plan to read a round back later, from its beginning: nobody answers now."""
         sent = current.replays
         assert sent is not None
-        sent.due = clock + MINUTE
         self.sent.append(sent)
+        for one in self.sent:  # who does not answer now would not answer for the others either
+            if one.reads:
+                one.due = max(one.due, clock + MINUTE)
 
     def doubt(self, clock: float) -> None:
         """Plan to send again, before anything else counts, what was confirmed and is not proven."""
+        self.resend(0, self.upto, clock)
+
+    def resend(self, after: int, upto: int, clock: float) -> None:
+        """Do so with what has a revision in (after, upto]."""
         for one in self.sent:
-            one.stage, one.due, one.repeats, one.reads = DOUBTED, clock, 0, False
+            if one.after < upto and after < one.upto:
+                one.stage, one.due, one.repeats, one.reads = DOUBTED, clock, 0, False
+
+    def _may_go(self, sent: Sent) -> bool:
+        return not self.is_held or sent.stage == DOUBTED
+
+    def _calm(self) -> None:
+        """Go on with replays."""
+        self.is_alarmed = False
+        for one in self.sent:
+            if not self._reads_back:
+                one.due, one.reads = one.confirmed + self._replay[0], False
 
     def _replayed(self, current: Round, stage: int, clock: float, *, is_first: bool, repeats: int) -> bool:
         before = current.replays

@@ -86,14 +86,18 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class EndReport:
-    """One of the ends that shipper talks to: a source, or Carbon."""
+    """One of the ends that shipper talks to: a source, Carbon, or Graphite."""
 
     name: str
-    """source app, or carbon."""
+    """source app, carbon, or graphite."""
     address: str
     reached_at: float | None = None
     """When it last answered."""
     trouble: Trouble | None = None
+    complaint: str = "does not answer"
+    """What trouble with it means, in a few words."""
+    is_needed: bool = True
+    """Whether captures or deliveries wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Report:
     started_at: float | None = None
     loaded_at: float | None = None
     """When the configuration in force was loaded."""
+    evidence: str = ""
+    """What shows that Graphite holds what was sent, and what is only believed."""
     stuck: tuple[str, ...] = ()
     """What makes no progress and should: a restart may cure it."""
 
@@ -125,7 +131,8 @@ class Report:
         """Say in one line how it does, for `systemctl status`."""
         number = sum(job.state is not JobState.GONE for job in self.jobs)
         jobs = f"{number} {'job' if number == 1 else 'jobs'}"
-        waiting = [f"waiting for {end.name}: {end.trouble.error}" for end in self.ends if end.trouble]
+        failing = [(end, end.trouble.error) for end in self.ends if end.trouble]
+        waiting = [f"{'waiting for ' if end.is_needed else ''}{end.name}: {error}" for end, error in failing]
         states = Counter(job.state for job in self.jobs if job.state not in {JobState.OK, JobState.GONE})
         others = [f"{count} {state.value}" for state, count in states.items()]
         if self.worst is not None:
@@ -136,7 +143,7 @@ class Report:
     def checks(self) -> list[tuple[str, str | None]]:
         """Return what readiness asks, each with the reason why it is not given."""
         found: list[tuple[str, str | None]] = [("alive", ", ".join(self.stuck) or None)]
-        for end in self.ends:
+        for end in (one for one in self.ends if one.is_needed):
             reason = end.trouble.error if end.trouble else None if end.reached_at else "not reached yet"
             found.append((end.name, reason))
         bad = {JobState.HELD, JobState.STOPPED}
@@ -157,3 +164,13 @@ class Report:
     def is_ready(self) -> bool:
         """Does it run, reach its ends, and run all its jobs?"""
         return self.pid is not None and all(reason is None for _, reason in self.checks())
+
+
+def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
+    """Say in one line what is proven to be in Graphite, and what is only believed after so many replays."""
+    if reads_all:
+        return "every value is proven, by reading it back from Graphite"
+    believed = f"believed once it was sent {replays + 1} times"
+    if reads_samples:
+        return f"samples are proven, by reading them back; all else is {believed}"
+    return f"nothing is proven, for want of render_url; all is {believed}"

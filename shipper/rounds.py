@@ -1,11 +1,21 @@
 """Core. What the courier has on its way: a round, and the places that it still has to visit."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shipper.model import Note, Sent
+
+
+class Difference(NamedTuple):
+    """A value that Graphite does not hold as it was sent."""
+
+    path: str
+    slot: int
+    expected: float
+    found: float | None
+    """None where it holds nothing."""
 
 
 class Place(NamedTuple):
@@ -34,13 +44,24 @@ class Round:
     """Has a batch of it been confirmed?"""
     proven: int = 0
     """How many of its totals were read back as they were sent."""
-    differing: list[str] = field(default_factory=list)
-    """The paths of the others, until they are reported."""
+    differing: list[Difference] = field(default_factory=list)
+    """The others, until they are reported."""
+    slots: Sequence[int] = ()
+    """The newest slot of each job, newest first: what a sample of it is taken from."""
 
     @property
     def reads(self) -> bool:
         """Is it read back, instead of sent?"""
         return self.replays is not None and self.replays.reads
+
+
+def newest_of(note: Note, step: int) -> list[int]:
+    """Return the newest slot of each job that has one of so many seconds, newest first."""
+    slots: dict[str, int] = {}
+    for waiting in note.waiting:
+        if waiting.step == step:
+            slots.setdefault(waiting.job, waiting.slot)
+    return sorted(set(slots.values()), reverse=True)
 
 
 def places_of(note: Note) -> deque[Place]:

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 from shipper.config import Config
 from shipper.control import ask
 from shipper.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
-from shipper.pipeline import open_carbon, open_source
+from shipper.pipeline import evidence_of, open_carbon, open_readback, open_source
 from shipper.report import EndReport, JobReport, JobState, Report, Trouble
 from shipper.state.lock import holder
 from shipper.state.standing import standings
 from shipper.vitals import gone, job_report
 
 ASK_SECONDS = 30.0
+NO_SERIES = "shipper.status"  # what graphite-web is asked for, to see whether it answers
 MOST_NAMED = 5  # jobs in a line
 FINE = {state.value for state in (JobState.OK, JobState.NEW, JobState.GONE)}
 
@@ -44,7 +45,7 @@ def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
 def complaints(document: Mapping[str, Any]) -> list[str]:
     """Say, in a few words each, what is not as it should be."""
     found = [f"no progress: {part}" for part in document["stuck"]]
-    found += [f"{end['name']} does not answer" for end in document["ends"] if end["trouble"]]
+    found += [f"{end['name']} {end['complaint']}" for end in document["ends"] if end["trouble"]]
     states: dict[str, list[str]] = {}
     for job in document["jobs"]:
         if job["state"] not in FINE:
@@ -66,7 +67,7 @@ def _narrowed(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         jobs |= found
     if not jobs:
         return document
-    ends = {"carbon", *(f"source {job['source']}" for job in jobs.values())}
+    ends = {"carbon", "graphite", *(f"source {job['source']}" for job in jobs.values())}
     return document | {"jobs": [*jobs.values()], "ends": [end for end in document["ends"] if end["name"] in ends]}
 
 
@@ -81,7 +82,8 @@ def _read(config: Config, process: int | None) -> Report:
         host=socket.gethostname(),
         now=time.time(),
         jobs=(*jobs.values(), *gone(standing, config.jobs)),
-        ends=(*ends, _carbon(config)),
+        ends=(*ends, _carbon(config), *_graphite(config)),
+        evidence=evidence_of(config),
         state_path=path,
         state_bytes=os.path.getsize(path) if standing else None,  # noqa: PTH202 - a number is all that is asked for
         config_file=config.file,
@@ -119,6 +121,19 @@ def _carbon(config: Config) -> EndReport:
     finally:
         carbon.close()
     return EndReport("carbon", str(carbon), reached_at=time.time())
+
+
+def _graphite(config: Config) -> Iterator[EndReport]:
+    readback = open_readback(config)
+    if readback is None:
+        return
+    end = EndReport("graphite", str(readback), is_needed=False)
+    try:
+        readback.read([NO_SERIES], int(time.time()) // 60 * 60)
+    except ShipperError as error:
+        yield replace(end, trouble=_trouble(error))
+    else:
+        yield replace(end, reached_at=time.time())
 
 
 def _trouble(error: ShipperError) -> Trouble:

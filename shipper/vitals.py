@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -11,13 +11,14 @@ from shipper.config import Config
 from shipper.delivery import Delivery
 from shipper.errors import SourceReset, SourceUnavailable
 from shipper.model import Job, Standing
-from shipper.pipeline import Pipeline
+from shipper.pipeline import Pipeline, evidence_of, open_readback
 from shipper.report import MINUTES, EndReport, JobReport, JobState, Report, Trouble
 from shipper.selfmetrics import Totals
 from shipper.state.standing import instant, standings, totals
 from shipper.worker import Worker
 
 MINUTE = 60
+LACKS = "does not hold what was sent"
 LATE_PERIODS = 3  # a job that is further behind than so many of its ticks, and a minute, is late
 
 
@@ -48,7 +49,8 @@ class Vitals:
             host=socket.gethostname(),
             now=time.time(),
             jobs=(*jobs, *gone(standing, config.jobs)),
-            ends=(*(self._source(name) for name in config.sources), self._carbon()),
+            ends=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
+            evidence=evidence_of(config),
             state_path=str(config.state.path),
             state_bytes=os.path.getsize(config.state.path),  # noqa: PTH202 - a number is all that is asked for
             config_file=config.file,
@@ -120,6 +122,19 @@ class Vitals:
     def _carbon(self) -> EndReport:
         delivery = self._delivery
         return EndReport("carbon", str(self._pipeline.carbon), delivery.reached_at, delivery.trouble.reported())
+
+    def _graphite(self) -> Iterator[EndReport]:
+        """Yield the Graphite that is asked what it holds, if there is one."""
+        pipeline = self._pipeline
+        readback = open_readback(pipeline.config)
+        if readback is None:
+            return
+        end = EndReport("graphite", str(readback), pipeline.read_at, is_needed=False)
+        lacks = pipeline.unproven.reported()
+        if lacks is not None:
+            yield replace(end, trouble=lacks, complaint=LACKS)
+        else:
+            yield replace(end, trouble=pipeline.reading.reported())
 
 
 def job_report(

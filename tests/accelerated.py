@@ -59,13 +59,19 @@ def accelerate(clock: Clock) -> None:
         return _connect(*arguments, factory=_Connection, **options)
 
     _Cursor.clock = clock
-    from shipper import daemon, scheduler  # noqa: PLC0415 - the scheduler takes the clock by name, as the other two do
+    from shipper import daemon, delivery, scheduler  # noqa: PLC0415 - the scheduler takes the clock by name, as the other two do
+
+    rest = delivery.Flag.wait
+
+    def flag_wait(self: delivery.Flag, seconds: float, connection: Any = None) -> bool:
+        return rest(self, clock.real(seconds), connection)
 
     for module in (executors, schedulers, scheduler):
         vars(module)["datetime"] = Accelerated
     changed = {
         time: {"time": clock.now, "monotonic": lambda: clock.now() - clock.start, "sleep": sleeper(clock)},
         threading.Condition: {"wait": wait},
+        delivery.Flag: {"wait": flag_wait},
         sqlite3: {"connect": connect},
         sqlite3.dbapi2: {"connect": connect},  # SQLAlchemy's
     }

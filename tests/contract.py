@@ -492,7 +492,7 @@ class Carbon(Protocol):
     def deliver(self, lines: bytes) -> None:
         """See shipper.courier.Carrier."""
 
-    def is_alive(self) -> bool:
+    def has_died(self) -> bool:
         """See shipper.courier.Carrier."""
 
     def kill(self) -> None:
@@ -518,7 +518,7 @@ class CarrierContract:
         """An empty batch is a question whether Carbon reads at all."""
         carbon.deliver(b"")
 
-        assert carbon.is_alive()
+        assert not carbon.has_died()
 
     def test_deliver_carbon_down(self, carbon: Carbon) -> None:
         """A Carbon that is down confirms nothing, and is delivered to again once it is up."""
@@ -529,25 +529,45 @@ class CarrierContract:
 
         carbon.deliver(b"a.count 1 1790000040\n")
 
-    def test_witness_dies_with_carbon(self, carbon: Carbon) -> None:
-        """A Carbon that was killed since is not alive, also when another has taken its place."""
+    def test_has_died_before_any_delivery(self, carbon: Carbon) -> None:
+        """A Carbon that has confirmed nothing yet has not died, whether it is there or not."""
+        assert not carbon.has_died()
+        carbon.kill()
+
+        assert not carbon.has_died()
+
+    def test_has_died_once(self, carbon: Carbon) -> None:
+        """A Carbon that was killed since is told once, and then not again until another has confirmed and died."""
         carbon.deliver(b"a.count 1 1790000040\n")
-        assert carbon.is_alive()
+        assert not carbon.has_died()
+        carbon.kill()
+        assert [carbon.has_died(), carbon.has_died()] == [True, False]
+        carbon.start()
+        assert not carbon.has_died()
+        carbon.deliver(b"a.count 1 1790000040\n")
+        assert not carbon.has_died()
+        carbon.kill()
+
+        assert carbon.has_died()
+
+    def test_has_died_after_failed_delivery(self, carbon: Carbon) -> None:
+        """A failed delivery says it already."""
+        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.kill()
+        with pytest.raises(DeliveryFailed):
+            carbon.deliver(b"a.count 1 1790000040\n")
+
+        assert not carbon.has_died()
+
+    def test_restart_while_nobody_looks(self, carbon: Carbon) -> None:
+        """A Carbon that was restarted between two looks is not told from one that closes idle connections."""
+        carbon.deliver(b"a.count 1 1790000040\n")
         carbon.kill()
         carbon.start()
-
-        assert not carbon.is_alive()
-
-    def test_witness_is_of_the_process_that_confirmed_first(self, carbon: Carbon) -> None:
-        """A delivery to the successor does not hide that the predecessor died: that is said once."""
-        carbon.deliver(b"a.count 1 1790000040\n")
+        assert not carbon.has_died()
         carbon.kill()
-        carbon.start()
-        carbon.deliver(b"a.count 1 1790000040\n")
 
-        assert not carbon.is_alive()
-        carbon.deliver(b"a.count 1 1790000040\n")
-        assert carbon.is_alive()
+        assert carbon.has_died()
 
 
 class GraphiteContract:

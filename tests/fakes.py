@@ -222,6 +222,8 @@ class FakeCarbon:
         """None before the first delivery; False once it has ended, until somebody has looked."""
         self.breaks_after: int | None = None
         """Store so many lines of the next batch, and never confirm it."""
+        self.is_full = False
+        """Confirm all, and store nothing, as with a full disk."""
 
     def deliver(self, lines: bytes) -> None:
         """Store lines, as Carbon does: the last write of a slot wins."""
@@ -229,6 +231,8 @@ class FakeCarbon:
             self.has_witness = None
             raise DeliveryFailed("deliver: refused")
         for line in lines.decode("ascii").splitlines()[: self.breaks_after]:
+            if self.is_full:
+                break
             path, value, timestamp = line.split()
             self.cache.setdefault(path, {})[int(float(timestamp))] = float(value)
         if self.breaks_after is not None:
@@ -236,12 +240,17 @@ class FakeCarbon:
             raise DeliveryFailed("deliver: reset")
         self.has_witness = self.has_witness is not False
 
-    def is_alive(self) -> bool:
-        """Is the witness still there?"""
-        is_there = self.has_witness is True
-        if not is_there:
-            self.has_witness = None
-        return is_there
+    def has_died(self) -> bool:
+        """Look at the witness; if it has ended, connect again."""
+        if self.has_witness is not False:
+            return False
+        self.has_witness = True if self.is_up else None
+        return not self.is_up
+
+    def close_idle(self) -> None:
+        """Close a connection that is idle."""
+        if self.has_witness:
+            self.has_witness = False
 
     def flush(self) -> None:
         """Write the cache to the files."""

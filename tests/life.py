@@ -58,7 +58,7 @@ class Life:
 
     def deliver(self) -> None:
         """Deliver all there is, until it is proven."""
-        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=())
+        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=(0,))
         while courier.step(now=self.now, clock=0.0):
             pass
         self.carbon.flush()

@@ -96,7 +96,7 @@ class Shipping(RuleBasedStateMachine):
         whisper.mkdir()
         self.carbon = WhisperCarbon(whisper, ARCHIVES, lambda: self.now)
         self.recorded: dict[tuple[str, int], set[int]] = {}
-        self.given, self.has_deleted = 0, False
+        self.given, self.has_deleted, self.unseen_restarts = 0, False, 0
         self.gone: dict[str, list[dict[str, Any]]] = {EVENTS.name: [], TICKS.name: []}
         """Rows that were counted and that the table has no more."""
         self.pruned: dict[str, Counter[str]] = {EVENTS.name: Counter(), TICKS.name: Counter()}
@@ -272,9 +272,27 @@ class Shipping(RuleBasedStateMachine):
 
     @rule()
     def kill_carbon(self) -> None:
-        """Carbon dies with its cache."""
+        """Carbon dies with its cache; the courier sees its connection end, and nobody to take another."""
         self.is_lossy = True
         self.carbon.kill()
+        self.deliver(1)
+
+    @precondition(lambda self: self.unseen_restarts < len(REPLAY))
+    @rule()
+    def restart_carbon_unseen(self) -> None:
+        """Carbon dies with its cache, and is back before anybody looks: what it lost, a replay brings.
+
+        So often at most: who loses a value after its first delivery, and after each replay, has lost it.
+        """
+        self.is_lossy = True
+        self.unseen_restarts += 1
+        self.carbon.kill()
+        self.carbon.start()
+
+    @rule()
+    def close_idle(self) -> None:
+        """Carbon, or something before it, closes connections on which nothing comes."""
+        self.carbon.close_idle()
 
     @rule()
     def start_carbon(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shipper.check.finding import Finding, attempted
-from shipper.check.graphite import looks_at_carbon, looks_at_graphite
+from shipper.check.graphite import looks_at_carbon, looks_at_graphite, tells_evidence
 from shipper.check.source import looks_at_source
 from shipper.check.state import looks_at_file, looks_at_state
 from shipper.config import Config
@@ -19,3 +19,4 @@ def findings(config: Config) -> Iterator[Finding]:
         yield from attempted(f"source {name}", looks_at_source(config, name))
     yield from attempted("carbon", looks_at_carbon(config))
     yield from attempted("graphite", looks_at_graphite(config))
+    yield from tells_evidence(config)

@@ -1,4 +1,4 @@
-"""Shell. Does Carbon read what it is sent, and can Graphite be read back?"""
+"""Shell. Does Carbon read what it is sent, can Graphite be read back, and what is proven by that?"""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import closing
 
 from shipper.check.finding import Finding
 from shipper.config import Config
-from shipper.pipeline import open_carbon, open_readback
+from shipper.pipeline import evidence_of, open_carbon, open_readback
 
 
 def looks_at_carbon(config: Config) -> Iterator[Finding]:
@@ -22,3 +22,8 @@ def looks_at_graphite(config: Config) -> Iterator[Finding]:
     if readback is not None:
         readback.read(["shipper.check"], int(time.time()) // 60 * 60)
         yield Finding(True, f"graphite {readback}", "can be read back")
+
+
+def tells_evidence(config: Config) -> Iterator[Finding]:
+    """Say what is proven to be in Graphite, and what is only believed."""
+    yield Finding(True, "proof", evidence_of(config))

@@ -20,6 +20,7 @@ def status_text(document: Mapping[str, Any]) -> str:
     parts = [
         _service(document),
         table(_ENDS, [_end(end, now) for end in document["ends"]]),
+        f"proof: {document['evidence']}" if document["evidence"] else "",
         table(_JOBS, [_job(job, document) for job in document["jobs"]]),
         "\n".join((*_rows_aside(document), *_troubles(document))),
         _verdict(document),
@@ -38,7 +39,7 @@ def _service(document: Mapping[str, Any]) -> str:
 
 def _end(end: Mapping[str, Any], now: float) -> tuple[str, ...]:
     if end["trouble"]:
-        state = click.style("does not answer", fg="red")
+        state = click.style(end["complaint"], fg="red")
     else:
         state = click.style("answers", fg="green") if end["reached_at"] else click.style("not reached yet", fg="yellow")
     return end["name"], end["address"], state, _ago(end["reached_at"], now)

@@ -54,7 +54,7 @@ class GraphiteSection(Section):
     """For each step of a delivery."""
     batch: int = Field(2500, ge=1, le=10000)  # relays queue 10,000
     """Datapoints a connection; relays queue no more than 10,000."""
-    proof: Literal["replay", "readback", "none"] = "replay"
+    proof: Literal["replay", "readback"] = "replay"
     """What shows that Graphite holds what was sent."""
     replay: list[Seconds] = Field([60, 600, 3600], min_length=1)
     """When all is sent again, after its first confirmation."""

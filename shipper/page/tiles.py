@@ -15,7 +15,7 @@ def tiles(report: Report) -> Markup:
 
 def _end(end: EndReport, now: float) -> Iterable[Markup]:
     if end.trouble:
-        kind, words = "bad", "✕ does not answer"
+        kind, words = "bad", f"✕ {end.complaint}"
     elif end.reached_at is None:
         kind, words = "warn", "… not reached yet"
     else:

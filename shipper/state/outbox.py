@@ -17,7 +17,7 @@ _WAITING = """
     WHERE total.changed = 1 AND total.revision > ? AND total.revision <= ?
     GROUP BY series.job, total.slot, total.step ORDER BY total.slot DESC, total.step, series.job"""
 _CHANGED = """
-    SELECT total.series, series.job, series.path, total.value
+    SELECT total.series, series.job, series.path, total.value, series.is_made
     FROM total JOIN series ON series.id = total.series
     WHERE total.slot = :slot AND total.step = :step AND total.series > :beyond
         AND total.changed = 1 AND total.revision > :after AND total.revision <= :upto
@@ -50,10 +50,10 @@ _KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, repeats, reads) V
 
 
 class Outbox(StateFile):
-    """What the courier needs of the state: see shipper.courier.Outbox."""
+    """What the courier needs of the state: see shipper.outbox.Outbox."""
 
     def note(self, after: int, upto: int | None = None) -> Note:
-        """Note what changed: see shipper.courier.Outbox."""
+        """Note what changed: see shipper.outbox.Outbox."""
         with self._reading("note what changed") as connection:
             self._commit()  # what is not durable is not delivered
             upto = self._revision if upto is None else upto
@@ -72,7 +72,7 @@ class Outbox(StateFile):
         what = {"slot": slot, "step": step, "after": after, "upto": upto, "beyond": beyond, "limit": limit}
         with self._reading("read what changed") as connection:
             rows = connection.execute(_CHANGED, what).fetchall()
-        return [Changed(series, job, path, loaded(value)) for series, job, path, value in rows]
+        return [Changed(series, job, path, loaded(value), bool(made)) for series, job, path, value, made in rows]
 
     def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
         """Store watermarks durably, and how many datapoints led to each; none moves back."""
@@ -112,13 +112,13 @@ class Outbox(StateFile):
             connection.execute(_PROVE, (after, upto))
 
     def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
-        """Hold some totals of a slot for delivered for good: see shipper.courier.Outbox."""
+        """Hold some totals of a slot for delivered for good: see shipper.outbox.Outbox."""
         with self._writing("prove totals") as connection:
             connection.execute(_PROVE_SERIES, (slot, step, json.dumps(series), after, upto))
             connection.execute(_MADE_SERIES, (json.dumps(series),))
 
     def count_new(self, after: int, upto: int) -> int:
-        """Return how many series were never proven, if a range of revisions has any: see shipper.courier.Outbox."""
+        """Return how many series were never proven, if a range of revisions has any: see shipper.outbox.Outbox."""
         with self._reading("count new series") as connection:
             count: int = connection.execute(_NEW, (after, upto)).fetchone()[0]
         return count

@@ -28,7 +28,20 @@ from shipper.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *("capture", "guard", "seen", "recheck", "record", "naming", "reset", "fold", "scan", "recount", "proof"),
+    *(
+        "capture",
+        "guard",
+        "seen",
+        "recheck",
+        "record",
+        "naming",
+        "reset",
+        "fold",
+        "scan",
+        "recount",
+        "proof",
+        "reading",
+    ),
     *("courier", "rounds", "carbon", "worker", "turns", "cohort", "once", "delivery", "pipeline"),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from contract import CarrierContract
@@ -24,7 +24,7 @@ class Both:
         self.server = server
         self._edge = Carbon("127.0.0.1", server.port, timeout=5)
         self.deliver = self._edge.deliver
-        self.is_alive = self._edge.is_alive
+        self.has_died = self._edge.has_died
         self.close = self._edge.close
 
     def kill(self) -> None:
@@ -175,3 +175,82 @@ def test_deliver_nobody_listens() -> None:
             edge.deliver(b"a.count 1 1790000040\n")
 
     assert "port" in str(caught.value.hint)
+
+
+class Idle:
+    """A receiver that reads what it is sent, and closes connections on which nothing comes."""
+
+    def __init__(self, seconds: float) -> None:
+        """Close them after so many seconds."""
+        self.accepted = 0
+        self._seconds = seconds
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more; what is open stays so until it is idle."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def _read(self, connection: socket.socket) -> None:
+        with connection, suppress(TimeoutError):
+            connection.settimeout(self._seconds)
+            while connection.recv(65536):
+                pass
+
+
+def watch(edge: Carbon, seconds: float) -> int:
+    """Look whether it has died, for some time; return how often it was found to have."""
+    deadline, deaths = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        deaths += edge.has_died()
+        time.sleep(0.01)
+    return deaths
+
+
+def test_idle_connections_are_closed() -> None:
+    """A receiver that closes idle connections is alive as long as it accepts others.
+
+    Mutant: take the end of a witness for that of the process.
+    """
+    idle = Idle(1.2)
+    with closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
+        edge.deliver(b"a.count 1 1790000040\n")
+        assert watch(edge, 4) == 0
+        assert 5 <= idle.accepted <= 6  # a delivery, its witness, and one after the other
+        idle.close()
+
+        assert watch(edge, 1.5) == 1
+
+
+def test_idle_connections_are_closed_at_once() -> None:
+    """A receiver that closes them at once is asked less and less often. Mutant: connect again each time."""
+    idle = Idle(0.05)
+    with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
+        edge.deliver(b"a.count 1 1790000040\n")
+        assert watch(edge, 5) == 0
+
+        assert 5 <= idle.accepted <= 7  # a delivery, its witness, two at once, then after 1 s and 2 s
+
+
+def test_accepted_and_dropped() -> None:
+    """A dying process, or a proxy without its Carbon, accepts and drops: after a witness that lasted, that is a death.
+
+    Mutant: believe whoever accepts.
+    """
+    idle = Idle(1.2)
+    with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
+        edge.deliver(b"a.count 1 1790000040\n")
+        idle._seconds = 0.05
+
+        assert watch(edge, 3) == 1

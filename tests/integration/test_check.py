@@ -74,7 +74,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     checked = shipper_app.call("check")
 
     assert checked.returncode == 0, checked.stdout
-    file, state, source, table, job, carbon = checked.stdout.splitlines()
+    file, state, source, table, job, carbon, proof = checked.stdout.splitlines()
     assert file == f"✓ {shipper_app.config}: jobs: 1"
     assert state == f"✓ state {shipper_app.folder}/shipper.db: not there yet; can be made"
     assert source.startswith(f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10")
@@ -82,6 +82,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert table == "✓ table audit_trail of app: ids up to 0; late rows: settle 1 s; guard; recheck for 3600 s"
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: reads what it is sent"
+    assert proof == "✓ proof: nothing is proven, for want of render_url; all is believed once it was sent 4 times"
     assert "shipper carbon-conf" in checked.stderr
 
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SUITES = (
-    *("late", "courier", "capture", "window", "retention", "changes", "state", "seen", "naming"),
+    *("late", "courier", "reading", "capture", "window", "retention", "changes", "state", "seen", "naming"),
     *("backfill", "seek", "machine", "mending"),
     *("reach", "keeping", "config_limits"),
 )
@@ -50,10 +50,12 @@ MUTANTS = {
         "retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
     ),
     "coarse points before their time": Mutant("retention.py", "return index == 0 or bucket", "return True or bucket"),
-    "believe a confirmation": Mutant("proof.py", "elif not self._replay:", "elif True:"),
-    "do not watch Carbon": Mutant(
-        "courier.py", "if self._has_witness and not self._carrier.is_alive():", "if self._has_witness and False:"
+    "believe a confirmation": Mutant("proof.py", "if stage == len(self._replay):", "if True:"),
+    "do not watch Carbon": Mutant("courier.py", "if self._carrier.has_died():", "if False:"),
+    "let replays prove what is not stored": Mutant(
+        "proof.py", "return not self.is_held or sent.stage == DOUBTED", "return True"
     ),
+    "read back what differs only": Mutant("courier.py", "            self._proofs.alarm(clock)", "            pass"),
     "captured wherever it is": Mutant(
         "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
     ),

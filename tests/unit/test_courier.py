@@ -1,85 +1,16 @@
 """The second sentence: rounds, commits, replays and doubt."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builders import ARCHIVE, NOW, begin, job
-from builders import done as counted
-from fakes import FakeCarbon
+from builders import ARCHIVE
+from dispatch import MINUTE, REPLAY, Desk
 
-from shipper.courier import Courier, Delivered, backoff
-from shipper.errors import DeliveryFailed, ReadbackFailed, StateBusy
-from shipper.fold import Cell, Folded
-from shipper.model import Archive, Moment, Note, Sent, Window
-from shipper.record import add
+from shipper.courier import Delivered, backoff
+from shipper.errors import DeliveryFailed, StateBusy
+from shipper.model import Archive, Note
 from shipper.state import State
-
-MINUTE = NOW
-REPLAY = (60, 600, 3600)
-
-
-class Desk:
-    """A courier at work between a real state and a fake Carbon that notes each batch."""
-
-    def __init__(
-        self,
-        state: State,
-        *,
-        batch: int = 100,
-        replay: tuple[int, ...] = REPLAY,
-        sent: Sequence[Sent] = (),
-        archives: tuple[Archive, ...] = (ARCHIVE,),
-    ) -> None:
-        self.state = state
-        self.archives = archives
-        self.carbon = FakeCarbon()
-        self.batches: list[list[str]] = []
-        self.clock = 1000.0
-        self.meanwhile: Callable[[], None] = lambda: None
-        self.courier = Courier(state, self, archives=archives, batch=batch, replay=replay, sent=sent)
-
-    def deliver(self, lines: bytes) -> None:
-        """Note the batch, and pass it on."""
-        self.carbon.deliver(lines)
-        self.batches.append(lines.decode().splitlines())
-        self.meanwhile()
-
-    def is_alive(self) -> bool:
-        """Ask Carbon."""
-        return self.carbon.is_alive()
-
-    def record(self, name: str, after: int, upto: int, counts: dict[tuple[str, int], int], *, now: int = NOW) -> None:
-        """Record a window of a job, which begins with it."""
-        wanted = job(name, archives=self.archives)
-        if self.state.progress(name) is None:
-            begin(self.state, wanted, after)
-        folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
-        window = Window(after, upto)
-        add(wanted, window, folded, counted(self.state, window, name), ledger=self.state, moment=Moment(now))
-
-    def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
-        """Take one step."""
-        return self.courier.step(now=now, clock=self.clock, is_trusted=is_trusted)
-
-    def run(self) -> list[list[str]]:
-        """Take steps until nothing waits; return the batches that went."""
-        self.batches.clear()
-        for _ in range(100):
-            if self.step() is None:
-                return self.batches
-        raise AssertionError("the courier never comes to rest")
-
-    def watermark(self, name: str) -> int:
-        """Return a job's watermark."""
-        position = self.state.offsets(name)
-        assert position is not None
-        return position.watermark
-
-    def unproven(self) -> int:
-        """Count the totals that wait or are not proven."""
-        count: int = self.state._connection.execute("SELECT COUNT(*) FROM total WHERE changed = 1").fetchone()[0]
-        return count
 
 
 class Forgetful(State):
@@ -286,17 +217,35 @@ def test_neighbours_replayed_together(state: State) -> None:
 
 
 def test_killed_carbon_gets_all_again(state: State) -> None:
-    """When the witness ends, what was confirmed and is not proven goes again at once.
+    """When Carbon dies, what was confirmed and is not proven goes again as soon as there is another.
 
     Mutant: do not look at the witness.
     """
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.run()
-    desk.carbon.kill()
-    desk.carbon.start()
+    desk.restart_carbon()
 
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may still arrive between
+    assert desk.courier.restarts == 1
+
+
+def test_idle_connections_are_closed(state: State) -> None:
+    """A receiver that closes idle connections has nothing sent again for it, and all proven in its time.
+
+    Mutant: take the end of a connection for the end of Carbon.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    sent = []
+    for seconds in range(0, 3700, 10):
+        desk.clock = 1000.0 + seconds
+        if seconds % 120 == 0:
+            desk.carbon.close_idle()
+        sent += [seconds] * len(desk.run())
+
+    assert (sent, desk.courier.restarts, desk.unproven()) == ([60, 600, 3600], 0, 0)
 
 
 def test_kill_after_each_replay(state: State) -> None:
@@ -310,8 +259,7 @@ def test_kill_after_each_replay(state: State) -> None:
     for seconds in REPLAY:  # each time it dies within its flush time
         desk.clock += seconds
         desk.run()
-        desk.carbon.kill()
-        desk.carbon.start()
+        desk.restart_carbon()
 
     assert desk.unproven() == 1
     desk.run()
@@ -349,15 +297,6 @@ def test_restart_sends_unproven(state: State) -> None:
     desk.run()
 
     assert Desk(state).run() == [[f"a.x.count 1 {MINUTE}"]]
-
-
-def test_no_proof_wanted(state: State) -> None:
-    """Without replays a confirmation is believed."""
-    desk = Desk(state, replay=())
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    desk.run()
-
-    assert desk.unproven() == 0
 
 
 def test_steady_traffic_is_replayed(state: State) -> None:
@@ -431,7 +370,7 @@ def test_merged_at_the_edge(state: State) -> None:
 
     Mutants: send them as they are; release at the edge itself; forget the proven minutes of the hour.
     """
-    desk = Desk(state, archives=TWO, replay=())
+    desk = Desk(state, archives=TWO, replay=(0,))
     desk.record("a", 0, 5, {("x", HOUR + 60): 1}, now=HOUR + 120)
     desk.run()
     desk.record("a", 5, 9, {("x", HOUR + 120): 2, ("x", HOUR + 180): 4}, now=HOUR + 240)
@@ -447,7 +386,7 @@ def test_merged_at_the_edge(state: State) -> None:
             desk.step(now=HOUR + age)
         seen.append((desk.batches.copy(), desk.watermark("a")))
 
-    assert seen == [([], 5), ([], 5), ([[f"a.x.count 7 {HOUR}"]], 9)]
+    assert seen == [([], 5), ([], 5), ([[f"a.x.count 7 {HOUR}"]] * 2, 9)]  # with its replay
 
 
 def test_late_row_joins_the_coarse_slot(state: State) -> None:
@@ -455,7 +394,7 @@ def test_late_row_joins_the_coarse_slot(state: State) -> None:
 
     Mutant: its own count only.
     """
-    desk = Desk(state, archives=TWO, replay=())
+    desk = Desk(state, archives=TWO, replay=(0,))
     desk.record("a", 0, 5, {("x", HOUR + 60): 1, ("x", HOUR + 120): 2}, now=HOUR + 180)
     desk.run()
     later = HOUR + 86400 + 3600 + 600
@@ -464,12 +403,12 @@ def test_late_row_joins_the_coarse_slot(state: State) -> None:
     for _ in range(3):
         desk.step(now=later)
 
-    assert desk.batches == [[f"a.x.count 8 {HOUR}"]]
+    assert desk.batches == [[f"a.x.count 8 {HOUR}"]] * 2  # and once more, as its replay
 
 
 def test_untrusted_clock_holds_back(state: State) -> None:
     """While the clocks are not trusted nothing is merged, given up or sent coarse; afterwards all of it goes out."""
-    desk = Desk(state, archives=TWO, replay=())
+    desk = Desk(state, archives=TWO, replay=(0,))
     desk.record("a", 0, 5, {("x", HOUR + 60): 1, ("x", HOUR + 7200): 2}, now=HOUR + 7260)
     for _ in range(3):
         desk.step(now=HOUR + 40 * 86400, is_trusted=False)
@@ -479,7 +418,7 @@ def test_untrusted_clock_holds_back(state: State) -> None:
     for _ in range(3):
         desk.step(now=HOUR + 7260)
 
-    assert desk.batches == [[f"a.x.count 2 {HOUR + 7200}", f"a.x.count 1 {HOUR + 60}"]]
+    assert desk.batches == [[f"a.x.count 2 {HOUR + 7200}", f"a.x.count 1 {HOUR + 60}"]] * 2  # with its replay
     assert desk.watermark("a") == 5
 
 
@@ -539,137 +478,6 @@ def test_backoff(failures: int, shortest: float, longest: float) -> None:
     assert backoff(failures, 1.0) == longest
 
 
-class Graphite:
-    """A render API that tells what Carbon holds, and so many times only that it is busy."""
-
-    def __init__(self, carbon: FakeCarbon) -> None:
-        self.carbon, self.asked, self.failures = carbon, 0, 0
-
-    def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
-        """Look into Carbon."""
-        self.asked += 1
-        if self.failures:
-            self.failures -= 1
-            raise ReadbackFailed("read back: busy")
-        sums = self.carbon.sums()
-        return {path: sums.get(path, {}).get(slot) for path in paths}
-
-
-def reading(state: State) -> tuple[Desk, Graphite]:
-    """Give a desk whose courier reads back."""
-    desk = Desk(state)
-    graphite = Graphite(desk.carbon)
-    desk.courier = Courier(state, desk, archives=desk.archives, batch=3, replay=REPLAY, reader=graphite)
-    return desk, graphite
-
-
-def test_read_back(state: State) -> None:
-    """What is read back as it was sent is proven without a replay. Mutant: prove what was asked for."""
-    desk, graphite = reading(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
-    desk.run()
-    assert (desk.unproven(), graphite.asked) == (2, 0)
-    desk.clock += 5
-    desk.carbon.cache["a.y.count"].clear()
-    desk.run()
-
-    assert desk.unproven() == 1
-    assert graphite.asked == 1
-
-
-def test_differing_value_goes_again(state: State) -> None:
-    """What is not there is sent again a minute later, and read back again. Mutants: call it proven; never again."""
-    desk, _ = reading(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
-    desk.run()
-    desk.carbon.cache["a.y.count"].clear()
-    desk.clock += 5
-    assert desk.run() == []
-    desk.clock += 60
-    assert desk.run() == [[f"a.y.count 2 {MINUTE}"]]
-    desk.clock += 5
-    desk.run()
-
-    assert desk.unproven() == 0
-
-
-def test_newer_value_is_not_proven_by_an_older(state: State) -> None:
-    """A total that changed since it was sent is not what is read back. Mutant: prove whatever revision it has."""
-    desk, graphite = reading(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    desk.run()
-    graphite.carbon = FakeCarbon()
-    graphite.carbon.cache = {"a.x.count": {MINUTE: 2.0}}
-    desk.carbon.is_up = False
-    desk.clock += 5
-    desk.record("a", 5, 6, {("x", MINUTE): 1})
-    with pytest.raises(DeliveryFailed):
-        desk.run()
-
-    assert desk.unproven() == 1
-
-
-def test_unproven_is_told(state: State) -> None:
-    """After five tries in vain what cannot be read back is told, once, and tried again hourly."""
-    desk, graphite = reading(state)
-    graphite.carbon = FakeCarbon()
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    told: list[str] = []
-    sent_at: list[float] = []
-    for _ in range(3 * 3600):
-        while delivered := desk.step():
-            told += delivered.unproven
-            sent_at += [desk.clock - 1000] * sum(delivered.datapoints.values())
-        desk.clock += 1
-
-    assert told == ["a.x.count"]
-    assert sent_at == [0, 65, 130, 195, 260, 3865, 7470]
-    assert desk.unproven() == 1
-
-
-def test_progress_is_no_vain_try(state: State) -> None:
-    """As long as more can be read back each time, nothing is told. Mutant: count every try."""
-    desk, graphite = reading(state)
-    graphite.carbon = FakeCarbon()
-    desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(12)})
-    told: list[str] = []
-    for _ in range(15 * 60):
-        while delivered := desk.step():
-            told += delivered.unproven
-            if delivered.datapoints:  # Carbon makes one more series each minute
-                made = len(graphite.carbon.cache)
-                graphite.carbon.cache[f"a.s{made}.count"] = {MINUTE: 1.0}
-        desk.clock += 1
-
-    assert (told, desk.unproven()) == ([], 0)
-
-
-def test_graphite_does_not_answer(state: State) -> None:
-    """While nobody answers nothing is proven, deliveries go on, and it is asked once a minute."""
-    desk, graphite = reading(state)
-    graphite.failures = 3
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    failed_at = []
-    for _ in range(300):
-        while delivered := desk.step():
-            failed_at += [desk.clock - 1000] if delivered.failure else []
-        desk.clock += 1
-
-    assert failed_at == [5, 65, 125]
-    assert (desk.unproven(), graphite.asked) == (0, 4)
-
-
-def test_witness_dies_before_it_is_read(state: State) -> None:
-    """What was confirmed by a Carbon that has died is sent again before it is read. Mutant: read all the same."""
-    desk, _ = reading(state)
-    desk.record("a", 0, 5, {("x", MINUTE): 1})
-    desk.run()
-    desk.carbon.kill()
-    desk.carbon.start()
-
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
-
-
 def test_new_series_are_sent_until_they_are_made(state: State) -> None:
     """Carbon makes 50 series a minute: 300 new ones are sent each minute until all can be, then replayed as others.
 
@@ -691,3 +499,87 @@ def test_new_series_are_sent_until_they_are_made(state: State) -> None:
     desk.record("a", 5, 6, {(f"s{n}", MINUTE + 60): 1 for n in range(300)})
     desk.run()
     assert [sent.repeats for sent in desk.courier._proofs.sent] == [0]
+
+
+def test_nothing_is_kept_while_a_round_waits(state: State) -> None:
+    """An end while something waits for Carbon leaves nothing to the next process, which sends all that is not proven.
+
+    Mutant: keep what was delivered, so that the next begins behind what waits.
+    """
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    assert len(desk.courier.sent()) == 1
+    desk.record("a", 5, 9, {("y", MINUTE): 1, ("z", MINUTE): 1})
+    desk.step()
+    assert desk.courier.sent() == []
+    second = Desk(state, sent=desk.courier.sent())
+
+    assert [len(batch) for batch in second.run()] == [3]
+
+
+def test_has_delivered(state: State) -> None:
+    """What was recorded is delivered once Carbon has confirmed all of it, not when it is noted."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    revision = state._revision
+    assert not desk.courier.has_delivered(revision)
+    desk.step()
+    assert not desk.courier.has_delivered(revision)
+    desk.run()
+    assert desk.courier.has_delivered(revision)
+    desk.clock += 60
+    desk.step()  # a replay is under way
+    assert desk.courier.has_delivered(revision)
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+
+    assert desk.courier.has_delivered(revision)
+    assert not desk.courier.has_delivered(state._revision)
+
+
+def test_history_has_the_datapoints(state: State) -> None:
+    """A commit is noted with the datapoints of its job since the one before, of all its batches."""
+    desk = Desk(state, batch=2)
+    desk.record("a", 0, 5, {("x", MINUTE - 60 * n): 1 for n in range(3)})
+    desk.record("b", 0, 7, {("y", MINUTE): 1})
+    desk.run()
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+    desk.run()
+    commits = state._connection.execute("SELECT job, value, datapoints FROM history ORDER BY id").fetchall()
+
+    assert commits == [("b", "7", 1), ("a", "5", 3), ("a", "6", 1)]
+
+
+def test_untrusted_clock_releases_nothing(state: State) -> None:
+    """What waits until its archive may receive it waits for a clock that is trusted, too.
+
+    Mutant: release by any clock.
+    """
+    desk = Desk(state, archives=TWO)
+    desk.record("a", 0, 5, {("x", HOUR + 60): 1}, now=HOUR + 86400)
+    late = HOUR + 86400 + 3600 + 600
+    for is_trusted, batches in ((False, []), (True, [[f"a.x.count 1 {HOUR}"]])):
+        desk.clock += 1  # and then it is released at once
+        for _ in range(3):
+            desk.step(now=late, is_trusted=is_trusted)
+        assert desk.batches == batches
+
+
+def test_untrusted_clock_sends_nothing_coarse(state: State) -> None:
+    """What is for a coarser archive waits while the clocks are not trusted: Carbon may not agree that it is so old.
+
+    Mutant: send it.
+    """
+    desk = Desk(state, archives=TWO)
+    old = HOUR - 5 * 86400
+    desk.record("a", 0, 5, {("x", old): 1, ("x", HOUR): 2}, now=HOUR + 60)
+    for _ in range(3):
+        desk.step(now=HOUR + 60, is_trusted=False)
+    assert desk.batches == [[f"a.x.count 2 {HOUR}"]]
+    assert desk.watermark("a") == 0
+    desk.clock += 30
+    for _ in range(3):
+        desk.step(now=HOUR + 60)
+
+    assert desk.batches[1:] == [[f"a.x.count 1 {old}"]]
+    assert desk.watermark("a") == 5

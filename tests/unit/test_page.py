@@ -52,6 +52,8 @@ class Outline(HTMLParser):
         (report(job("a", JobState.STOPPED)), 200, 503),
         (report(job("a", JobState.FAILING, trouble=TROUBLE)), 200, 200),  # it tries again by itself
         (report(ends=(EndReport("carbon", "x"),)), 200, 503),  # not reached yet
+        (report(ends=(EndReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
+        (report(ends=(EndReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
     ],
 )
 def test_health(of: Report, live: int, ready: int) -> None:
@@ -66,6 +68,14 @@ def test_readyz_verbose() -> None:
     assert told[:2] == ["[+]alive ok", "[+]source app ok"]
     assert told[2].startswith("[-]carbon failed: read window")
     assert told[3:] == ["[+]job logins ok", "readyz check failed"]
+
+
+def test_what_graphite_lacks() -> None:
+    """Page and metrics show that Graphite does not hold what was sent."""
+    of = report(ends=(EndReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),))
+
+    assert "✕ does not hold what was sent" in answer("/", "", lambda: of).body
+    assert samples(of)["shipper_end_failures", "graphite"] == TROUBLE.failures
 
 
 def test_metrics() -> None:

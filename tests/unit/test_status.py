@@ -1,5 +1,7 @@
 """`shipper status` as people read it, made of a report."""
 
+from dataclasses import replace
+
 import click
 import pytest
 from reports import NOW, TROUBLE, job, report, troubled
@@ -7,10 +9,12 @@ from reports import NOW, TROUBLE, job, report, troubled
 from shipper.cli.status_text import status_text
 from shipper.cli.times import lasting
 from shipper.errors import ConfigError
-from shipper.report import EndReport, JobState, Report
+from shipper.report import EndReport, JobState, Report, evidence
 from shipper.status import _narrowed, complaints
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
+
+LACKING = EndReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False)
 
 
 def plain(of: Report) -> str:
@@ -27,6 +31,8 @@ def plain(of: Report) -> str:
         (report(job("a", JobState.HELD), job("b", JobState.FAILING)), ["held: a", "failing: b"]),
         (report(ends=(EndReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
         (report(ends=(EndReport("carbon", "x"),)), []),  # nothing was to be sent yet
+        (report(ends=(LACKING,)), ["graphite does not hold what was sent"]),
+        (report(ends=(replace(LACKING, trouble=None, reached_at=None),)), []),  # nothing was to be read yet
         (report(stuck=("courier",)), ["no progress: courier"]),
         (report(*(job(f"j{n}", JobState.FAILING) for n in range(7))), ["failing: j0, j1, j2, j3, j4, 2 more"]),
     ],
@@ -61,6 +67,33 @@ def test_text_of_what_is_wrong() -> None:
     assert "rows that Graphite cannot show: no_time 4, too_late 2\n" in shown
     assert "rows of audit_trail that came late, and are counted: 3\n" in shown
     assert shown.splitlines()[-1].startswith("not well: carbon does not answer; late: late; failing: failing, a_very")
+
+
+def test_text_of_a_graphite_that_lacks_something() -> None:
+    """What Graphite lacks is told by its end, beside what is proven at all."""
+    of = report(ends=(LACKING,), evidence="samples are proven")
+    shown = plain(of)
+
+    assert "\ngraphite  web      does not hold what was sent  3s ago\n" in shown
+    assert "\nproof: samples are proven\n" in shown
+    assert f"\ngraphite: {TROUBLE.error}\n" in shown
+    assert shown.endswith("\nnot well: graphite does not hold what was sent")
+    assert of.summary().startswith(f"1 job; graphite: {TROUBLE.error[:20]}")
+    assert "\nproof" not in plain(report())
+
+
+@pytest.mark.parametrize(
+    ("replays", "reads_all", "reads_samples", "said"),
+    [
+        (3, True, True, "every value is proven, by reading it back from Graphite"),
+        (3, False, True, "samples are proven, by reading them back; all else is believed once it was sent 4 times"),
+        (1, False, False, "nothing is proven, for want of render_url; all is believed once it was sent 2 times"),
+    ],
+)
+def test_evidence(replays: int, said: str, *, reads_all: bool, reads_samples: bool) -> None:
+    """What is proven, and what is believed, fits in a line."""
+    assert evidence(replays, reads_all=reads_all, reads_samples=reads_samples) == said
+    assert len(f"proof: {said}") <= 100
 
 
 def test_text_of_a_service_that_does_not_run() -> None:
