@@ -1,0 +1,359 @@
+"""Tables that change under a running service: nothing lost, nothing doubled, and what is wrong is told."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import wait_for
+from looks import Looks, brief, wanted
+from servers import MariaDB, PostgreSQL
+from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
+
+from shipper.clocks import Clocks
+from shipper.cohort import Cohort, rhythm_of
+from shipper.errors import QueryRefused, ShipperError, SourceUnavailable
+from shipper.model import COUNT, Kind, Measure
+from shipper.worker import Worker
+
+EVENTS = wanted(late=6 * 3600)
+NAMING = {
+    "outcome": wanted("named", by=("outcome",), template="named.{outcome}.{measure}", late=6 * 3600),
+    "duration_ms": wanted("named", measures=(COUNT, Measure("ms", Kind.SUM, "duration_ms")), late=6 * 3600),
+}
+"""A job by the column that it names."""
+COLUMNS = "id, created_at, end_date, action, outcome, duration_ms"
+SOON_SECONDS = 10.0
+LIKE = {
+    "mariadb": "CREATE TABLE {} LIKE audit_trail",
+    "postgresql": "CREATE TABLE {} (LIKE audit_trail INCLUDING ALL)",
+}
+
+
+def made(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[Looks]:
+    """Make an empty table, at which nobody has looked yet."""
+    if kind == "sqlite":
+        table = on_sqlite(folder / "app.db", is_wal=True)
+    elif kind == "mariadb":
+        table = on_mariadb(request.getfixturevalue("mariadb"))
+    else:
+        table = on_postgresql(request.getfixturevalue("postgresql"))
+    with closing(table), closing(Looks(table, folder)) as looks:
+        yield looks
+
+
+@pytest.fixture(params=KINDS)
+def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
+    """Give an empty table on each kind of database."""
+    yield from made(request, request.param, tmp_path)
+
+
+@pytest.fixture(params=["mariadb", "postgresql"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
+    """Give an empty table on each kind of server."""
+    yield from made(request, request.param, tmp_path)
+
+
+def insert(looks: Looks, identity: int, *, table: str = "audit_trail") -> None:
+    """Commit a row in columns that stay."""
+    statement = f"INSERT INTO {table} (id, created_at, action) VALUES (%s, %s, 'login')"
+    looks.table.execute(statement, (identity, looks.created(5)))
+
+
+class Between:
+    """A source beside which something happens right before the so-manieth call of a method."""
+
+    def __init__(self, source: Table, name: str, happens: Callable[[], object], number: int = 1) -> None:
+        self._source, self._name, self._happens, self._left = source, name, happens, number
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._source, name)
+        if name != self._name:
+            return method
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self._left -= 1
+            if self._left == 0:
+                self._happens()
+            return method(*arguments, **keywords)
+
+        return call
+
+
+def beside(table: Table, statement: str) -> Callable[[], None]:
+    """Return what runs a statement on a thread of its own, as long as it takes; and waits a moment for it."""
+
+    def run() -> None:
+        thread = threading.Thread(target=table.execute, args=(statement,), daemon=True)
+        thread.start()
+        thread.join(0.3)  # it ends, or waits for this look
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["dropped", "renamed"])
+@pytest.mark.parametrize("column", ["outcome", "duration_ms"])
+def test_column_that_a_job_names(looks: Looks, how: str, column: str) -> None:
+    """A job whose column is gone fails, with the remedy; when it is back the job goes on with all rows.
+
+    Mutant: record a window whose query has failed.
+    """
+    job = NAMING[column]
+    looks.insert([1, 2, 4], ago=5)
+    looks.look(job)
+    back = f"ALTER TABLE audit_trail RENAME COLUMN gone TO {column}"
+    if how == "dropped":
+        looks.table.execute(f"ALTER TABLE audit_trail DROP COLUMN {column}")
+        back = f"ALTER TABLE audit_trail ADD {column} " + ("INT" if column == "duration_ms" else "VARCHAR(16)")
+    else:
+        looks.table.execute(f"ALTER TABLE audit_trail RENAME COLUMN {column} TO gone")
+    for number in (3, 5):  # one in a gap
+        insert(looks, number)
+        with pytest.raises(QueryRefused) as caught:
+            looks.look(job)
+        assert "Check the names" in str(caught.value.hint)
+    assert looks.total(job) == 3
+    looks.table.execute(back)
+    looks.look(job)
+    looks.look(job)
+
+    assert looks.total(job) == 5
+    assert looks.ids(job) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_column_that_others_do_not_name(looks: Looks, is_first: bool) -> None:  # noqa: FBT001 - in the line
+    """The other jobs of the table go on, in the same look, whether their windows have gaps or not.
+
+    Mutants: end the round with the first job that fails; keep a snapshot that has failed.
+    """
+    clocks = Clocks()
+    workers = [
+        Worker(job, looks.table, looks.state, clocks, unit=3600, timeout=30) for job in (NAMING["outcome"], EVENTS)
+    ]
+    cohort = Cohort(rhythm_of(EVENTS), looks.table, looks.state, clocks, max_skew=10**9, timeout=30)
+    cohort.join(workers if is_first else reversed(workers))
+    looks.insert([1, 2, 4], ago=5)
+    assert cohort.observe()
+    assert cohort.capture()
+    looks.table.execute("ALTER TABLE audit_trail RENAME COLUMN outcome TO gone")
+    for number in (5, 3, 9):
+        insert(looks, number)
+        assert cohort.observe()
+        assert not cohort.capture()
+    assert looks.ids(EVENTS) == [1, 2, 3, 4, 5, 9]
+    assert looks.ids(NAMING["outcome"]) == [1, 2, 4]
+    looks.table.execute("ALTER TABLE audit_trail RENAME COLUMN gone TO outcome")
+    assert cohort.observe()
+    assert cohort.capture()
+
+    for job in (EVENTS, NAMING["outcome"]):
+        assert looks.ids(job) == [1, 2, 3, 4, 5, 9]
+        assert looks.total(job) == 6
+
+
+@pytest.mark.parametrize("way", ["triggers", "rowcopy"])
+def test_online_schema_change(served: Looks, way: str) -> None:
+    """A copy that takes the table's place, with the same rows and one column more, is the same table.
+
+    As pt-online-schema-change does, by triggers, or gh-ost, by the binary log; rows come all the while, some late.
+    """
+    looks, table = served, served.table
+    looks.insert([*range(1, 40), *range(41, 50)], ago=5)
+    looks.look(EVENTS)
+    table.execute(LIKE[table.kind].format("copied"))
+    table.execute(
+        "ALTER TABLE copied ADD extra INT, ALTER COLUMN action TYPE VARCHAR(80)"
+        if table.kind == "postgresql"
+        else "ALTER TABLE copied ADD extra INT, MODIFY action VARCHAR(80)"
+    )
+    if way == "triggers":
+        _mirrored(table)
+    copy = f"INSERT INTO copied ({COLUMNS}) SELECT {COLUMNS} FROM audit_trail WHERE id > %s AND id <= %s"
+    for start in range(0, 60, 20):
+        table.execute(copy, (start, start + 20))
+        if start == 20:
+            looks.insert([60 + start], ago=4)
+        looks.look(EVENTS)
+    if way == "rowcopy":
+        table.execute(f"INSERT INTO copied ({COLUMNS}) SELECT {COLUMNS} FROM audit_trail WHERE id > 60")
+    _swapped(table)
+    assert looks.look(EVENTS) == []
+    looks.insert([40, 90], ago=3)
+    assert looks.look(EVENTS) == []
+    table.execute("DROP TABLE older")
+    looks.look(EVENTS)
+
+    assert looks.ids(EVENTS) == [*range(1, 50), 80, 90]
+    assert looks.total(EVENTS) == 51
+    assert table.execute("SELECT COUNT(*) FROM audit_trail") == [(51,)]
+
+
+def _mirrored(table: Table) -> None:
+    """Let a trigger copy what is inserted from now on."""
+    values = ", ".join(f"NEW.{column}" for column in COLUMNS.split(", "))
+    insert = f"INSERT INTO copied ({COLUMNS}) VALUES ({values})"
+    if table.kind == "mariadb":
+        table.execute(f"CREATE TRIGGER mirror AFTER INSERT ON audit_trail FOR EACH ROW {insert}")
+        return
+    table.execute(f"CREATE FUNCTION mirror() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {insert}; RETURN NULL; END$$")
+    table.execute("CREATE TRIGGER mirror AFTER INSERT ON audit_trail FOR EACH ROW EXECUTE FUNCTION mirror()")
+
+
+def _swapped(table: Table) -> None:
+    """Put the copy in the table's place, in one step."""
+    if table.kind == "mariadb":
+        table.execute("DROP TRIGGER IF EXISTS mirror")
+        table.execute("RENAME TABLE audit_trail TO older, copied TO audit_trail")
+        return
+    with table.session() as execute:
+        execute("BEGIN")
+        execute("DROP TRIGGER IF EXISTS mirror ON audit_trail")
+        execute("ALTER TABLE audit_trail RENAME TO older")
+        execute("ALTER TABLE copied RENAME TO audit_trail")
+        execute("COMMIT")
+
+
+@pytest.mark.parametrize("name", ["snapshot", "words", "read"])
+def test_swapped_amid_a_look(served: Looks, name: str) -> None:
+    """A copy that takes the table's place in the midst of a look loses nothing of it, and doubles nothing.
+
+    Mutant: words and counts of different snapshots.
+    """
+    looks, table = served, served.table
+    looks.insert([1, 2, 4], ago=5)
+    looks.look(EVENTS)
+    table.execute(LIKE[table.kind].format("copied"))
+    looks.insert([3, 5, 7, 9], ago=5)
+
+    def swap() -> None:
+        table.execute(f"INSERT INTO copied ({COLUMNS}) SELECT {COLUMNS} FROM audit_trail")
+        if table.kind == "mariadb":
+            beside(table, "RENAME TABLE audit_trail TO older, copied TO audit_trail")()
+        else:
+            beside(table, "ALTER TABLE audit_trail RENAME TO older; ALTER TABLE copied RENAME TO audit_trail")()
+
+    _attempt(looks, Between(table, name, swap))
+    wait_for(lambda: _has(table, "older"), "the table that was renamed")
+    assert looks.look(EVENTS) == []
+
+    assert looks.ids(EVENTS) == [1, 2, 3, 4, 5, 7, 9]
+    assert looks.total(EVENTS) == 7
+
+
+def _has(table: Table, name: str) -> bool:
+    asked = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = %s"
+    return table.execute(asked, (name,)) == [(1,)]
+
+
+def _attempt(looks: Looks, source: Any) -> bool:
+    """Look, as a tick does: what fails is tried again with the next one; return whether it did."""
+    try:
+        looks.look(EVENTS, source=source)
+    except (SourceUnavailable, QueryRefused):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["snapshot", "words", "read", "nth_id"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "mariadb": "ALTER TABLE audit_trail MODIFY duration_ms BIGINT",
+            "postgresql": "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint",
+        },
+        {"mariadb": "ALTER TABLE audit_trail ENGINE = InnoDB", "postgresql": "VACUUM FULL audit_trail"},
+        {"mariadb": "OPTIMIZE TABLE audit_trail", "postgresql": "CLUSTER audit_trail USING audit_trail_pkey"},
+    ],
+)
+def test_rewritten_amid_a_look(served: Looks, change: dict[str, str], name: str) -> None:
+    """A table that is rewritten in the midst of a look: all its rows are counted, once.
+
+    Mutant: without LOCK TABLE on PostgreSQL.
+    """
+    looks, table = served, served.table
+    looks.insert([1, 2, 4], ago=5)
+    looks.look(EVENTS)
+    looks.insert([3, 5, 7, 9], ago=5)
+    _attempt(looks, Between(table, name, beside(table, change[table.kind])))
+    looks.look(EVENTS)
+
+    assert looks.ids(EVENTS) == [1, 2, 3, 4, 5, 7, 9]
+    assert looks.total(EVENTS) == 7
+
+
+@pytest.mark.parametrize("name", ["snapshot", "words", "read"])
+def test_truncated_amid_a_look(served: Looks, name: str) -> None:
+    """A table that is emptied in the midst of a look lowers nothing; what the look has seen is counted, or nothing is.
+
+    Mutant: without LOCK TABLE on PostgreSQL.
+    """
+    looks, table = served, served.table
+    looks.insert([1, 2, 4], ago=5)
+    looks.look(EVENTS)
+    looks.insert([3, 5, 7, 9], ago=5)
+    truncate = beside(table, "TRUNCATE TABLE audit_trail")
+    _attempt(looks, Between(table, name, truncate))
+    wait_for(lambda: table.execute("SELECT COUNT(*) FROM audit_trail") == [(0,)], "an empty table")
+    with pytest.raises(ShipperError, match="largest id is 0"):
+        looks.look(EVENTS)
+
+    ids = looks.ids(EVENTS)
+    assert looks.total(EVENTS) == len(ids)
+    assert ids in ([1, 2, 4], [1, 2, 3, 4, 5, 7, 9], [1, 2, 3, 4])
+
+
+def test_partitions(mariadb: MariaDB, tmp_path: Path) -> None:
+    """A partition that is dropped or exchanged takes nothing from what was delivered; one that is added is counted.
+
+    Rows that come with a partition, below what was captured, are late ones.
+    """
+    with closing(on_mariadb(mariadb)) as table, closing(Looks(table, tmp_path)) as looks:
+        parts = "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))"
+        table.execute(f"ALTER TABLE audit_trail {parts}")
+        looks.insert([1, 2, 3, 11, 12], ago=5)
+        looks.look(EVENTS)
+        table.execute("ALTER TABLE audit_trail ADD PARTITION (PARTITION p2 VALUES LESS THAN (30))")
+        table.execute("CREATE TABLE loaded LIKE audit_trail")
+        table.execute("ALTER TABLE loaded REMOVE PARTITIONING")
+        insert(looks, 21, table="loaded")
+        table.execute("ALTER TABLE audit_trail EXCHANGE PARTITION p2 WITH TABLE loaded")
+        looks.look(EVENTS)
+        assert looks.total(EVENTS) == 6
+        table.execute("ALTER TABLE audit_trail DROP PARTITION p0")
+        insert(looks, 13, table="loaded")
+        table.execute("ALTER TABLE audit_trail EXCHANGE PARTITION p1 WITH TABLE loaded")
+        looks.insert([22], ago=5)
+        noticed = looks.look(EVENTS)
+
+        assert looks.ids(EVENTS) == [1, 2, 3, 11, 12, 13, 21, 22]
+        assert (looks.total(EVENTS), brief(noticed)) == (8, "")
+
+
+def test_partitions_detached(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """Partitions that are detached and attached again count once, and new ones when they are attached."""
+    with closing(on_postgresql(postgresql)) as table, closing(Looks(table, tmp_path)) as looks:
+        table.execute("ALTER TABLE audit_trail RENAME TO single")
+        table.execute("CREATE TABLE audit_trail (LIKE single INCLUDING INDEXES) PARTITION BY RANGE (id)")
+        for number in range(3):
+            values = f"FOR VALUES FROM ({10 * number}) TO ({10 * number + 10})"
+            table.execute(f"CREATE TABLE p{number} PARTITION OF audit_trail {values}")
+        looks.insert([1, 2, 3, 11, 12], ago=5)
+        looks.look(EVENTS)
+        assert looks.total(EVENTS) == 5
+        table.execute("ALTER TABLE audit_trail DETACH PARTITION p0")
+        insert(looks, 4, table="p0")
+        looks.insert([13, 21], ago=5)
+        looks.look(EVENTS)
+        assert looks.total(EVENTS) == 7
+        table.execute("ALTER TABLE audit_trail ATTACH PARTITION p0 FOR VALUES FROM (0) TO (10)")
+        looks.look(EVENTS)
+        table.execute("ALTER TABLE audit_trail DETACH PARTITION p1 CONCURRENTLY")
+        table.execute("DROP TABLE p1")
+        looks.look(EVENTS)
+
+        assert looks.ids(EVENTS) == [1, 2, 3, 4, 11, 12, 13, 21]
+        assert looks.total(EVENTS) == 8
