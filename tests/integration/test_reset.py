@@ -1,0 +1,229 @@
+"""`shipper reset` as a subprocess on real servers: the service does it, or the command in its stead."""
+
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from harness import EVENTS, Shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+ROW = """
+    INSERT INTO audit_trail (created_at, action, outcome)
+    VALUES (UTC_TIMESTAMP() - INTERVAL %s SECOND, %s, 'ok')"""
+TICKS = '\n[job.ticks]\ntable = "audit_trail"\nid = "id"\nname = "ticks.{measure}"\n'
+OWN = """
+[job.own]
+table = "audit_trail"
+id = "id"
+name = "own.{action}.{measure}"
+sql = \"\"\"
+SELECT created_at AS time, action, COUNT(*) AS rows_of_mine FROM audit_trail
+WHERE id > :after AND id <= :upto GROUP BY created_at, action\"\"\"
+"""
+WHICH = "say one of --emptied, --restored, --replaced"
+
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["events"], 2, f"{WHICH}; nothing was changed."),
+    (["events", "--emptied", "--restored", "--yes"], 2, f"{WHICH}: not two."),
+    (["events", "--restored"], 2, "no terminal to ask: say --yes"),
+    (["--restored", "--yes"], 2, "Missing argument 'JOB'"),
+    (["evnts", "--restored", "--yes"], 78, "There are: events."),
+    (["events", "--emptied", "--yes"], 1, "it is not held, and rows up to 5 are counted: --emptied would count them"),
+    (["events", "--replaced", "--yes"], 1, "--replaced would count them twice"),
+]
+
+
+@pytest.fixture
+def begun(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> Shipper:
+    """Give the program with five rows of ten minutes ago, shipped."""
+    insert(mariadb, 5, ago=600)
+    assert shipper_app.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) == 5, "five rows in Graphite")
+    return shipper_app
+
+
+@pytest.fixture(params=["alone", "by the service"])
+def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
+    """Let the service run, or not."""
+    if request.param == "by the service":
+        begun.start()
+    yield begun
+    assert begun.stop() == 0
+    assert "Traceback" not in begun.text()
+
+
+def insert(mariadb: MariaDB, rows: int, *, ago: int = 0, action: str = "login") -> None:
+    """Commit rows."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.executemany(ROW, [(ago, action)] * rows)
+
+
+def execute(mariadb: MariaDB, *statements: str) -> None:
+    """Do something to the table."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def state(app: Shipper, statement: str) -> list[Any]:
+    """Ask the state."""
+    with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def captured(app: Shipper) -> dict[str, int]:
+    """Return how far each job has captured."""
+    return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
+
+
+def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
+    """Add up a series as Whisper holds it."""
+    return sum(carbon_cache.sums().get(path, {}).values())
+
+
+def ship(app: Shipper) -> None:
+    """Have captured and delivered what there is, if no service does."""
+    if not (app.folder / "control.sock").exists():
+        ended = app.call("once")
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """The plan tells the cases apart and changes nothing; then all that the emptied table holds is added, once."""
+    runs = (either.folder / "control.sock").exists()
+    execute(mariadb, "TRUNCATE audit_trail")
+    insert(mariadb, 2, ago=60)
+    insert(mariadb, 1)
+    if runs:
+        wait_for(lambda: "capture.failed" in either.events(), "the job is held")
+        assert "Say so: `shipper reset events`" in either.text()
+    before = state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3")
+    shown = either.call("reset", "events", "--utc")
+    assert shown.returncode == 2
+    expected = "events: is held, because its table audit_trail went back: its largest id is 3, but 5 was captured\n"
+    assert shown.stdout.startswith(expected)
+    assert "  the table holds ids 1 to 3; the first row is of 20" in shown.stdout
+    assert "  the job has counted ids up to 5, complete until 20" in shown.stdout
+    assert "  of the newest 5 rows up to there the table holds 0\n" in shown.stdout
+    assert "  all that the table holds is counted and added: ids 1 to 3, 3 rows at most\n" in shown.stdout
+    assert "  ids up to 3 count as counted: only rows that come from now on are counted\n" in shown.stdout
+    assert "What Graphite has stays as it is.\n`shipper backfill events` makes it show" in shown.stdout
+    assert before == (state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3"))
+
+    done = either.call("reset", "events", "--emptied", "--yes", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["done"] == {"job": "events", "what": "emptied", "before": 5, "captured": 0, "is_delivered": True}
+    assert (told["plan"]["is_held"], told["plan"]["largest"], told["plan"]["what"]) == (True, 3, "emptied")
+    assert "events: goes on behind id 0 with its next tick\n" in done.stderr
+    assert "event=source.reset" in (either.text() if runs else done.stderr)
+    ship(either)
+    wait_for(
+        lambda: captured(either) == {"events": 3} and total(carbon_cache) == 8, "five rows of before, three of now"
+    )
+    again = either.call("reset", "events", "--emptied", "--yes")
+    assert (again.returncode, "rows up to 3 are counted" in again.stderr) == (1, True)
+
+
+def test_restored(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """What an older copy holds is counted; a second time it is harmless."""
+    execute(mariadb, "DELETE FROM audit_trail WHERE id > 3", "ALTER TABLE audit_trail AUTO_INCREMENT = 4")
+    shown = either.call("reset", "events")
+    assert "  of the newest 5 rows up to there the table holds 3\n" in shown.stdout
+    assert "  rows that are counted are there: --emptied and --replaced would count them twice\n" in shown.stdout
+    for _ in range(2):
+        done = either.call("reset", "events", "--restored", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert "events: goes on behind id 3 with its next tick\n" in done.stdout
+    insert(mariadb, 2)
+    ship(either)
+
+    wait_for(lambda: captured(either) == {"events": 5} and total(carbon_cache) == 7, "five rows of before, two of now")
+
+
+def test_not_held(begun: Shipper) -> None:
+    """The plan of a job that is not held says so, and what is refused; in JSON, too, with nothing done."""
+    shown = begun.call("reset", "events")
+    assert shown.returncode == 2
+    assert "events: is not held; nothing says that its table audit_trail went back\n" in shown.stdout
+    assert shown.stdout.count("refused: rows up to id 5 are counted, and would be counted twice") == 2
+    told = begun.call("reset", "events", "-o", "json")
+    assert (told.returncode, WHICH in told.stderr) == (2, True)
+    document = json.loads(told.stdout)
+    assert (document["done"], document["plan"]["reason"]) == (None, None)
+    assert [one["is_refused"] for one in document["plan"]["choices"]] == [True, False, True]
+
+
+def test_refused(begun: Shipper) -> None:
+    """What cannot be done is said, and nothing changes."""
+    before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM position")
+    for arguments, code, expected in REFUSED:
+        ended = begun.call("reset", *arguments)
+        assert (ended.returncode, expected in ended.stderr) == (code, True), f"{arguments}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+
+    assert before == (state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM position"))
+
+
+@pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 2)])
+def test_asks(begun: Shipper, mariadb: MariaDB, answer: str, code: int, expected: int) -> None:
+    """In a terminal it shows its plan, and does it for a yes only."""
+    execute(mariadb, "TRUNCATE audit_trail")
+    insert(mariadb, 2)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "shipper.cli", "reset", "--config", str(begun.config), "events", "--restored"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, f"{answer}\n".encode())
+    shown, talk = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+
+    assert process.returncode == code
+    assert "--restored: it was taken back to an earlier state" in shown
+    assert "--emptied" not in shown
+    assert ("nothing was changed" in talk) == (answer == "n")
+    assert captured(begun) == {"events": expected}
+
+
+def test_database_is_down(begun: Shipper, mariadb: MariaDB) -> None:
+    """Without its table nothing can be said of a job, and nothing changes."""
+    execute(mariadb, "RENAME TABLE audit_trail TO elsewhere")
+    refused = begun.call("reset", "events", "--restored", "--yes")
+
+    assert refused.returncode == 1
+    assert "observe audit_trail" in refused.stderr
+    assert captured(begun) == {"events": 5}
+
+
+def test_several_jobs(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """Each job of a table is reset by itself: with a time, without one, with a statement of its own, looking back."""
+    looking_back = EVENTS.replace("[job.events]", '[job.back]\nrevisit = "1h"').replace("events.{", "back.{")
+    with shipper_app.config.open("a") as config:
+        config.write(TICKS + OWN + looking_back)
+    insert(mariadb, 5, ago=600)
+    assert shipper_app.call("once").returncode == 0
+    execute(mariadb, "TRUNCATE audit_trail")
+    insert(mariadb, 3, ago=300)
+    assert shipper_app.call("once").returncode == 1
+    expected = {"events": 5, "ticks": 5, "own": 5, "back": 5}
+    assert captured(shipper_app) == expected
+    for job in expected:
+        done = shipper_app.call("reset", job, "--emptied", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert captured(shipper_app)[job] == 0
+        assert {upto for one, upto in captured(shipper_app).items() if one > job} <= {0, 5}
+    ended = shipper_app.call("once")
+    assert ended.returncode == 0, ended.stderr
+    assert captured(shipper_app) == dict.fromkeys(expected, 3)
+
+    paths = ["events.login.count", "ticks.count", "own.login.rows_of_mine", "back.login.count"]
+    wait_for(lambda: [total(carbon_cache, f"audit.{path}") for path in paths] == [8.0] * 4, "all rows of both tables")
