@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import NOW, captured, horizon, job, progress
+from builders import NOW, begin, captured, done, horizon, job
 from fakes import FakeSource
 
 from shipper.capture import capture
-from shipper.errors import ConfigError, SourceReset
+from shipper.errors import ConfigError, Overflow, SourceReset
 from shipper.fold import fold
-from shipper.ledger import Done
-from shipper.model import COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
+from shipper.idset import words_of
+from shipper.model import ALWAYS, COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
 from shipper.record import add
 from shipper.record import replace as recounted
 from shipper.scan import Captured, Noticed
@@ -66,7 +66,7 @@ def totals(state: State) -> dict[Key, int]:
     ],
 )
 def test_start(state: State, start: str | int, minutes: dict[int, int]) -> None:
-    """A new job begins at the settled horizon, at the beginning, or behind an id; its first slot is whole.
+    """A new job begins at the horizon, at the beginning, or behind an id; its first slot is whole.
 
     Mutants: now means 0; leave the first slot as it is found; count it again with each capture.
     """
@@ -95,10 +95,31 @@ def test_first_slot_survives_a_crash(source: FakeSource, state: State) -> None:
 
 def test_start_only_once(source: FakeSource, state: State) -> None:
     """A job that has begun goes on from captured, whatever start says."""
-    run(job(start="now"), source, state, upto=8, time=NOW + 120)
-    run(job(start="beginning"), source, state, time=NOW + 120)
+    run(job(start=8), source, state, upto=8)
+    run(job(start="beginning"), source, state)
 
-    assert totals(state) == {Key("events.login.count", NOW, 60): 2}
+    assert totals(state) == {Key("events.login.count", NOW, 60): 10}
+
+
+@pytest.mark.parametrize("begins", [8, "now"])
+def test_rows_of_before_the_job(source: FakeSource, state: State, begins: str | int) -> None:
+    """Rows for slots before the one that a job begins with are too late: each would be all that its slot has.
+
+    Mutants: add them; begin with the slot of the oldest row that is read.
+    """
+    run(job(start=begins), source, state, upto=8, time=NOW + 120)
+    source.insert(11, "2026-09-21 14:13:59", "login")
+    source.insert(12, "2026-09-21 14:16:00", "login")
+    run(job(start=begins), source, state, upto=12, time=NOW + 120)
+
+    if begins == "now":
+        assert totals(state) == {Key("events.login.count", NOW + 120, 60): 1}
+        assert unshown(state) == {"too_late": 3}
+    else:
+        assert totals(state) == {
+            Key("events.login.count", slot, 60): rows for slot, rows in ((NOW, 10), (NOW + 120, 1))
+        }
+        assert unshown(state) == {"too_late": 1}
 
 
 def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
@@ -120,14 +141,14 @@ def test_windows(source: FakeSource, state: State) -> None:
 def test_hole_in_the_ids(state: State) -> None:
     """A jump of the ids is skipped in one query, not walked through; what lies behind it is counted.
 
-    Mutant: never ask where the table goes on.
+    Mutant: measure all windows in ids.
     """
     source = FakeSource()
     for number in (1, 10**12, 10**12 + 1):
         source.insert(number, CREATED, "login")
     captured = run(job(chunk=10), source, state, upto=10**12 + 1)
 
-    assert [Window(0, 10), Window(10, 20), Window(20, 10**12 + 1)] == [one.window for one in captured]
+    assert [Window(0, 10), Window(10, 10**12 + 1)] == [one.window for one in captured]
     assert totals(state) == {Key("events.login.count", NOW, 60): 3}
 
 
@@ -163,6 +184,95 @@ def test_complete_without_news(source: FakeSource, state: State) -> None:
 
     assert position is not None
     assert position.complete_until == "2026-09-21T14:24:00Z"
+
+
+def test_captured_at_once(source: FakeSource, state: State) -> None:
+    """A row is counted with the first look after its commit, whatever is in flight beside it. Mutant: wait for that."""
+    source.begin(11, CREATED, "login")
+    source.insert(12, CREATED, "login")
+    (step,) = run(job(), source, state, upto=12)
+    assert (step.window, step.rows) == (Window(0, 12), 11)
+    source.commit()
+    (late,) = run(job(), source, state, upto=12)
+    assert (late.window, late.rows) == (None, 1)
+    assert run(job(), source, state, upto=12) == []
+
+    assert totals(state) == {Key("events.login.count", NOW, 60): 12}
+    assert state.late_rows("events") == 1
+
+
+def test_late_row_is_kept_with_its_total(source: FakeSource, state: State) -> None:
+    """What is counted of late rows and that it is, become durable at once, before windows above. Mutant: afterwards."""
+    source.rows.pop(4)
+    run(job(), source, state)
+    for number in (5, 11, 12):
+        source.insert(number, CREATED, "login")
+    steps = capture(job(chunk=1), horizon(12, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
+    next(steps)
+    steps.close()
+    state._forget_cached()
+
+    assert totals(state) == {Key("events.login.count", NOW, 60): 10}
+    assert captured(state) == 10
+    assert not state.position("events").counted.missing(words_of([5]))
+    run(job(chunk=1), source, state, upto=12)
+    assert totals(state) == {Key("events.login.count", NOW, 60): 12}
+
+
+def test_note_once_a_minute(source: FakeSource, state: State) -> None:
+    """Looks that find nothing are remembered, and recorded once a minute. Mutants: each; none."""
+    source.rows.pop(4)
+    recorded = []
+    for passed in range(0, 200, 20):
+        before = state.revision
+        run(job(), source, state, time=NOW + 15 + passed)
+        recorded.append(state.revision - before)
+
+    assert recorded == [1, 0, 0, 1, 0, 0, 1, 0, 0, 1]
+    assert state.position("events").age == 180
+
+
+def test_gaps_of_a_sum_without_room(state: State) -> None:
+    """Late rows whose sum the database cannot hold are read one by one. Mutants: give them up; read them twice."""
+
+    class Narrow(FakeSource):
+        def read(self, query, rows, span=ALWAYS):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - as there
+            if not isinstance(rows, Window) and len(rows) > 1:
+                raise Overflow("read: out of range")
+            return super().read(query, rows, span)
+
+    source = Narrow()
+    for number in (1, 5, 9):
+        source.insert(number, CREATED, "login")
+    run(job(), source, state, upto=9)
+    for number in (2, 3, 7):
+        source.insert(number, CREATED, "login")
+    run(job(), source, state, upto=9)
+
+    assert totals(state) == {Key("events.login.count", NOW, 60): 6}
+
+
+def test_set_that_grows_too_large(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set beyond its bound gives its oldest gaps up, and says how long rows are waited for then.
+
+    Mutants: say nothing; give up all.
+    """
+    monkeypatch.setattr("shipper.position.MOST_WORDS", 1500)
+    source, step = FakeSource(), 2**22
+    for number in range(1, 2001):
+        source.insert(number * step, CREATED, "login")
+    for seconds, upto in ((0, 1100), (50, 2000)):
+        run(job(chunk=5000), source, state, upto=upto * step, time=NOW + 15 + seconds)
+    seen = horizon(2000 * step, time=NOW + 90)
+    steps = list(capture(job(), seen, source=source, ledger=state, now=NOW + 15))
+
+    assert Noticed("late.shortened", {"late": 75}) in steps
+    assert state.position("events").counted.words == 976
+    source.insert(1000 * step + 1, CREATED, "late")
+    source.insert(1500 * step + 1, CREATED, "late")
+    run(job(), source, state, upto=2000 * step, time=NOW + 95)
+    run(job(), source, state, upto=2000 * step, time=NOW + 330)
+    assert totals(state)[Key("events.late.count", NOW, 60)] == 1
 
 
 def test_source_reset(source: FakeSource, state: State) -> None:
@@ -209,8 +319,8 @@ def test_refused(source: FakeSource, state: State) -> None:
 
 
 def unshown(state: State) -> dict[str, int]:
-    """Read the counters."""
-    return dict(state._connection.execute("SELECT cause, rows FROM unshown").fetchall())
+    """Read the counters, those above 0."""
+    return dict(state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())
 
 
 class TestTooMuch:
@@ -242,9 +352,9 @@ class TestTooMuch:
         """A first total that would be too much is none."""
         rows = [Row(NOW, ("login",), 1, (1, 9 * 10**299, 1))] * 2
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
-        state.begin(self.wanted, progress(self.wanted))
-        moment = Moment(NOW)
-        told = add(self.wanted, Window(0, 2), folded, ledger=state, moment=moment, done=Done({}), closes=None)
+        begin(state, self.wanted)
+        window = Window(0, 2)
+        told = add(self.wanted, window, folded, done(state, window), ledger=state, moment=Moment(NOW))
 
         assert told.refused == [Refusal(self.path, 1, "1.8e+300")]
         assert {key.path: value for key, value in totals(state).items()} == {
@@ -258,7 +368,7 @@ class TestTooMuch:
         rows = [Row(NOW, ("login",), 3, (3, 11 * 10**299, 1))]
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
         told = recounted(
-            self.wanted, Span(NOW, NOW + 60), folded, Done({}), window=None, ledger=state, moment=Moment(NOW)
+            self.wanted, Span(NOW, NOW + 60), folded, done(state, None), window=None, ledger=state, moment=Moment(NOW)
         )
 
         assert told.refused == [Refusal(self.path, 1, "1.1e+300")]
