@@ -15,6 +15,7 @@ from shipper.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Valu
 from shipper.naming import Directory
 from shipper.retention import Part
 from shipper.seek import by_end
+from shipper.start import passed
 from shipper.state.books import book
 
 DAY = 86_400
@@ -193,9 +194,8 @@ def test_passed_rows(shipped: Life) -> None:
     shipped.insert((HOUR // 2, "login", "ok"), (0, "login", "ok"))
     progress = shipped.state.progress("events")
     assert progress is not None
-    shipped.state.seek(
-        "events", by_end(job, progress, horizon(7, time=shipped.now), source=shipped.source, now=shipped.now)
-    )
+    target = by_end(job, progress, horizon(7, time=shipped.now), now=shipped.now)
+    shipped.state.seek("events", target, passed(job, target.captured, source=shipped.source))
     shipped.ship(job)
     shipped.now += 60
     shipped.ship(job)
