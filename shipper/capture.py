@@ -19,11 +19,9 @@ from shipper.reset import check
 from shipper.retention import after, ceil, floor
 from shipper.revisit import revisit
 from shipper.scan import Captured, Noticed, Source, each_window, walk_back
-from shipper.seen import Found, Seen
+from shipper.seen import EVERY_SECONDS, Found, Seen
 from shipper.shape import places_of, shape_of
 from shipper.start import begun
-
-COMPLETE_SECONDS = 60  # how often it is noted that nothing is new
 
 
 def capture(
@@ -105,9 +103,9 @@ class _Look:
             yield self._window(window, found)
 
         # nothing new: that is worth a record when a bucket closes, and once a minute
-        is_due = self._horizon.time >= self._progress.complete_until + COMPLETE_SECONDS
+        is_due = self._horizon.time >= self._progress.complete_until + EVERY_SECONDS
         if upto == captured and (self._closes or is_due):
-            done = Done(self._ledger.position(job.name), complete_until=self._horizon.time)
+            done = self._completed(Done(self._ledger.position(job.name)))
             yield Captured(None, 0, self._added(None, Folded(), done, self._closes))
 
     def _read(self, window: Window) -> tuple[Found, int]:
@@ -121,7 +119,7 @@ class _Look:
         closes = None
         if window.upto == self._horizon.id:
             fingerprint = self._seen.fingerprint(self._job, window.upto)
-            done, closes = done._replace(complete_until=self._horizon.time, fingerprint=fingerprint), self._closes
+            done, closes = self._completed(done)._replace(fingerprint=fingerprint), self._closes
         return Captured(window, folded.rows, self._added(window, folded, done, closes))
 
     def _late(self, position: Position, words: Words, rows: list[Row]) -> Captured:
@@ -132,7 +130,12 @@ class _Look:
             done = done._replace(late=LateIds(self._bucket, words))
         else:
             done = done._replace(seen_from=ids_of({min(words): words[min(words)]})[0] - 1)
-        return Captured(None, folded.rows, self._added(None, folded, done, None))
+        return Captured(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
+
+    def _completed(self, done: Done) -> Done:
+        """Note that all up to the horizon is captured, and how many rows never will be."""
+        without_id = self._seen.without_id(self._job.query, self._progress)
+        return done._replace(complete_until=self._horizon.time, without_id=without_id)
 
     def _added(self, window: Window | None, folded: Folded, done: Done, closes: Span | None) -> Tally:
         ledger, moment = self._ledger, self._moment

@@ -1,7 +1,7 @@
 """Shell. What captures brought, in the log."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shipper.journal import logger
 from shipper.ledger import Tally
@@ -9,7 +9,7 @@ from shipper.model import Cause, Group, Job, Refusal
 from shipper.render import brief, is_clean
 from shipper.scan import Captured, Noticed
 
-_HARMLESS = {"capture.held", "job.begun", "job.changed", "rows.deleted"}
+_HARMLESS = {"job.begun", "job.changed"}
 
 
 def tell_noticed(job: Job, noticed: Noticed) -> None:
@@ -18,9 +18,16 @@ def tell_noticed(job: Job, noticed: Noticed) -> None:
     level(noticed.event, job=job.name, **noticed.details)
 
 
-def tell_steps(job: Job, steps: Sequence[Captured], *, seconds: float) -> None:
-    """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are."""
+def tell_steps(
+    job: Job, steps: Sequence[Captured], *, seconds: float, late_rows: Callable[[], int] = lambda: 0
+) -> None:
+    """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are.
+
+    late_rows gives how many rows came late since the job began.
+    """
     _tell_rows(job, steps, seconds)
+    if late := sum(step.late_rows for step in steps):
+        logger().info("rows.late", job=job.name, rows=late, total=late_rows())
     tallies = [step.tally for step in steps if not step.tally.is_plain]
     if not tallies:
         return

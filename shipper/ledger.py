@@ -57,6 +57,9 @@ class Recording(Protocol):
     def revive(self, span: Span) -> None:
         """Take notice of slots again that were pruned."""
 
+    def begin_at(self, slot: int) -> None:
+        """Hold slots from this one on for the job's own: they are whole."""
+
     def own(self, paths: Collection[str]) -> set[str]:
         """Return those of the paths that are counts and sums of the job, and claim them."""
 
@@ -71,6 +74,9 @@ class Recording(Protocol):
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
+
+    def unshown(self, cause: Cause) -> int:
+        """Return how many rows are counted as unshown for that cause."""
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
@@ -219,6 +225,8 @@ class Done(NamedTuple):
     """Which they are; of a job without a time column."""
     shows: Mapping[Cause, Span] = {}
     """Rows of these causes with buckets in these spans are shown now: they are counted as unshown no more."""
+    without_id: int | None = None
+    """How many rows of the table no window holds, because their id is none."""
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ def add(
         before = recording.take(found.keys())
         _put(job, recording, _totals(found, before, tally), moment)
         _close(job, recording, closes, moment.now)
+        _count_without_id(done, recording, tally)
         closed_until = closes.end if closes else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
     return tally
@@ -66,6 +67,8 @@ def replace(
     with ledger.recording(job.name, window) as recording:
         if is_asked:
             recording.revive(span)
+        else:
+            recording.begin_at(span.start)
         tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
         found = _keyed(job, folded, recording, tally, moment.now)
         recording.take(found.keys())
@@ -81,6 +84,7 @@ def replace(
             totals |= _totals(added, recording.take(added.keys()), tally)
         _put(job, recording, totals, moment, resends=is_asked)
         _close(job, recording, closes, moment.now)
+        _count_without_id(done, recording, tally)
         closed_until = closes.end if closes and not is_asked else None
         recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
     return tally
@@ -116,6 +120,13 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
         place = _place(job, bucket, recording, now)
         if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
             recording.close(*place, seen_since=bucket - job.zeros, declared=declared)
+
+
+def _count_without_id(done: Done, recording: Recording, tally: Tally) -> None:
+    """Count rows without an id that are new since they were counted last, or gone."""
+    more = 0 if done.without_id is None else done.without_id - recording.unshown(Cause.NO_ID)
+    if more:
+        tally.unshown[Reason(Cause.NO_ID)] = more
 
 
 Found = dict[Key, tuple[Kind, list[Value]]]

@@ -75,6 +75,7 @@ def revisit(
         replaces=_OF_THIS_CYCLE,
         fingerprint=seen.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
+        without_id=seen.without_id(job.query, progress),
     )
     tally = replace(
         job,
@@ -88,7 +89,7 @@ def revisit(
         closes=closes,
     )
     # it is one step, and leaves nothing
-    yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False)
+    yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
 
 
 def _since(job: Job, progress: Progress, moment: Moment) -> int:

@@ -90,6 +90,8 @@ class Captured(NamedTuple):
     tally: Tally
     is_rest: bool = True
     """May the capture end here? What follows does not begin again what came before."""
+    late_rows: int = 0
+    """How many rows of the table appeared below captured."""
 
 
 def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:

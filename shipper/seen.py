@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from shipper.errors import QueryRefused
 from shipper.idset import Asks, Words, joined_words, size_of
-from shipper.model import Fingerprint, Job, Observation, Query, Row, Window
+from shipper.model import Fingerprint, Job, Observation, Progress, Query, Row, Window
 from shipper.position import Position
 from shipper.scan import Source, fingerprint_of
+
+EVERY_SECONDS = 60
+"""So often rows without an id are counted, and it is noted that nothing is new."""
 
 
 class Found(NamedTuple):
@@ -34,6 +37,7 @@ class Seen:
         self.has_gaps = has_gaps
         self._complete: Window | None = None
         self._fingerprints: dict[tuple[int, str | None, bool], Fingerprint] = {}
+        self._without_id: int | None = None
 
     def read(self, query: Query, window: Window) -> Found:
         """Count all rows of a window above captured."""
@@ -74,6 +78,14 @@ class Seen:
             with shared:
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)
         return self._fingerprints[key]
+
+    def without_id(self, query: Query, progress: Progress) -> int | None:
+        """Count the table's rows whose id is none, so that no window holds them; None but for the first of a minute."""
+        if self.horizon.time // EVERY_SECONDS == progress.complete_until // EVERY_SECONDS:
+            return None
+        if self._without_id is None:
+            self._without_id = self.source.uncountable(query)
+        return self._without_id
 
     def _without_gaps(self, query: Query, window: Window) -> list[Row] | None:
         """Count a window without a snapshot; None if an id is missing."""

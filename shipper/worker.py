@@ -232,7 +232,7 @@ class Worker:
             seconds = time.monotonic() - began
             self.lived.rows += sum(step.rows for step in steps)
             self.lived.capture_seconds += seconds
-            tell_steps(self.job, steps, seconds=seconds)
+            tell_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
     def _captured(self, horizon: Observation, seen: Seen, steps: list[Captured]) -> bool:
         """Capture a chapter, adding its steps; return whether all up to horizon is captured."""

@@ -152,9 +152,14 @@ class Recording:
             if span.end < self._begins:
                 between = (self._job, span.end, self._begins)
                 self._connection.execute("INSERT OR REPLACE INTO pruned (job, start, end) VALUES (?, ?, ?)", between)
-            self._connection.execute("UPDATE job SET begins = ? WHERE job = ?", (span.start, self._job))
-            self._begins = span.start
+            self.begin_at(span.start)
         self._pruned = self._pruned_ranges()
+
+    def begin_at(self, slot: int) -> None:
+        """Hold slots from this one on for the job's own: they are whole."""
+        if slot < self._begins:
+            self._connection.execute("UPDATE job SET begins = ? WHERE job = ?", (slot, self._job))
+            self._begins = slot
 
     def own(self, paths: Collection[str]) -> set[str]:
         """Return those of the paths that are the job's: see shipper.ledger.Recording."""
@@ -187,6 +192,11 @@ class Recording:
     def mark(self, slot: int, step: int) -> None:
         """Remember that the slot holds this window's rows, though there may be none."""
         self._slots.add((slot, step))
+
+    def unshown(self, cause: Cause) -> int:
+        """Return how many rows are counted as unshown: see shipper.ledger.Recording."""
+        row = self._one("SELECT rows FROM unshown WHERE job = ? AND cause = ?", self._job, cause.value)
+        return row[0] if row else 0
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
