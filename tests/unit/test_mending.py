@@ -15,7 +15,8 @@ from shipping import EVENTS, JOBS, TICKS, Crash, Fragile, Shipping
 
 from shipper.errors import ShipperError
 from shipper.model import Job, Span
-from shipper.seek import by_end, by_id, by_time
+from shipper.seek import Target, by_end, by_id, by_time
+from shipper.start import passed
 
 DAY = 86400
 AGES = st.integers(0, 37 * 3600)
@@ -30,7 +31,7 @@ class Mending(Shipping):
         super().__init__()
         self.lacks_rows = False
         """May Graphite lack rows of the event-time job, until all is counted again?"""
-        self.passed: dict[str, list[range]] = {EVENTS.name: [], TICKS.name: []}
+        self.passed: dict[str, set[int]] = {EVENTS.name: set(), TICKS.name: set()}
         """Ids that each job has passed."""
 
     @rule(wanted=JOBS, age=AGES, seconds=st.integers(1, 6 * 3600), repeats=st.integers(1, 2))
@@ -67,25 +68,32 @@ class Mending(Shipping):
         upto = horizon(self.source.observe(wanted.query).id, time=self.now)
         with suppress(ShipperError):
             if to is None:
-                target = by_end(wanted, progress, upto, source=self.source, now=self.now)
+                target = by_end(wanted, progress, upto, now=self.now)
             elif to >= 0:
                 target = by_id(wanted, progress.captured + to, progress, upto, source=self.source, now=self.now)
             else:
                 target = by_time(wanted, self.now + to, progress, upto, source=self.source, now=self.now)
-            self.state.seek(wanted.name, target)
-            self.passed[wanted.name].append(range(progress.captured + 1, target.captured + 1))
-            self.lacks_rows |= wanted is EVENTS
+            self.pass_rows(wanted, progress.captured, target)
+
+    def pass_rows(self, wanted: Job, captured: int, target: Target) -> None:
+        """Let a job go on elsewhere; rows that are in flight are not passed."""
+        position = passed(wanted, target.captured, source=self.source)
+        self.state.seek(wanted.name, target, position)
+        ids = range(captured + 1, target.captured + 1)
+        there = [int(row["id"]) for row in self.source.rows if int(row["id"]) in ids]
+        self.passed[wanted.name].update(there)
+        self.lacks_rows |= wanted is EVENTS
 
     @rule()
     def prune_early(self) -> None:
         """Slots are forgotten that are not two days old, so that rows come too late for them."""
-        if self.is_settled(EVENTS) and not self.state.due(EVENTS, self.now + DAY, early=0, late=0):
+        if self.is_settled(EVENTS):
             self.lacks_rows |= self.state.prune(EVENTS.name, unit=3600, before=10**10) > 0
 
     def is_settled(self, wanted: Job) -> bool:
         """Has the job nothing to count again by itself first?"""
         progress = self.state.progress(wanted.name)
-        return progress is not None and progress.recount_from is None and not self.state.repairs(wanted.name)
+        return progress is not None and progress.recount_from is None
 
     @invariant()
     def watermarks_stay_behind(self) -> None:
@@ -93,10 +101,16 @@ class Mending(Shipping):
         if not self.lacks_rows and not self.passed[TICKS.name]:
             super().watermarks_stay_behind()
 
+    @invariant()
+    def each_id_counts_once(self) -> None:
+        """As there, but for rows that were passed, and are held for counted."""
+        if not self.lacks_rows and not self.passed[TICKS.name]:
+            super().each_id_counts_once()
+
     def asked(self, wanted, rows):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - as in Shipping
         """Count what a job asks for, but for what it has passed."""
         if wanted is TICKS:
-            rows = [row for row in rows if not any(row["id"] in passed for passed in self.passed[TICKS.name])]
+            rows = [row for row in rows if row["id"] not in self.passed[TICKS.name]]
         return super().asked(wanted, rows)
 
     def compare_unshown(self) -> None:
