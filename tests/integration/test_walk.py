@@ -1,9 +1,5 @@
 """A night at the handbook: its walk from a hole in a dashboard to a graph that is right, as it stands there."""
 
-import os
-import pty
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +7,8 @@ from pathlib import Path
 import pytest
 import whisper
 from graphite_web import GraphiteWeb
-from handbook import handbook
-from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
+from handbook import handbook, walk
+from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -33,7 +29,7 @@ class Night:
         now = int(time.time())
         self.midnight = now // MINUTE * MINUTE - 7 * HOUR
         ahead = -self.midnight % (24 * HOUR) // MINUTE  # of UTC, whatever country that is
-        self.environment = {**os.environ, "TZ": f"<HERE>-{ahead // 60}:{ahead % 60:02}"}
+        self.zone = f"<HERE>-{ahead // 60}:{ahead % 60:02}"
         prefix = f"night{time.monotonic_ns()}"
         self.app = Shipper(folder, url=database, port=cache.port, jobs=FAILED)
         text = self.app.config.read_text().replace('"1m:1d"', '"1m:1d,1h:30d"')
@@ -65,23 +61,8 @@ class Night:
         other.rename(self._file)
 
     def walk(self, line: str) -> tuple[int, str]:
-        """Do as the handbook says, with a terminal to answer yes at."""
-        ours, theirs = pty.openpty()
-        os.write(ours, b"y\n")
-        command = line.strip().replace("shipper ", f"{sys.executable} -m shipper.cli ", 1).split()
-        environment = self.environment | {"SHIPPER_CONFIG": str(self.app.config)}
-        ended = subprocess.run(
-            command,
-            stdin=theirs,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=PATIENCE_SECONDS,
-        )
-        os.close(ours)
-        os.close(theirs)
-        return ended.returncode, ended.stdout + ended.stderr
+        """Do as the handbook says, where it is seven in the morning."""
+        return walk(self.app.config, line, TZ=self.zone)
 
 
 @pytest.fixture

@@ -1,0 +1,170 @@
+"""A table that went back: the handbook's section about it, as it stands there, on a real MariaDB."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from handbook import handbook, walk
+from harness import Shipper, wait_for
+from servers import MariaDB
+
+from shipper.demo.carbon_cache import CarbonCache
+
+MINUTE = 60
+ROW = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (FROM_UNIXTIME(%s), 'login', 'ok')"
+
+
+class Walk:
+    """A service that has shipped six logins of a while ago, and somebody who works on the table."""
+
+    def __init__(self, app: Shipper, mariadb: MariaDB, carbon: CarbonCache) -> None:
+        self.app, self._mariadb, self._carbon = app, mariadb, carbon
+        self.minute = int(time.time()) // MINUTE * MINUTE
+        self.look, self.emptied, self.restored, self.replaced, self.status, self.backfill = handbook("Table reset")
+        self.log_in(15, 4)
+        self.log_in(12, 2)
+        app.start()
+        self.shows({15: 4, 12: 2})
+
+    def log_in(self, ago: int, times: int) -> None:
+        """Let rows come, of some minutes ago."""
+        with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
+            cursor.executemany(ROW, [(self.minute - ago * MINUTE,)] * times)
+
+    def work(self, *statements: str) -> None:
+        """Do something to the table."""
+        with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def dump(self, file: Path) -> None:
+        """Write a dump of the table."""
+        with file.open("wb") as dump:
+            subprocess.run([*self._client("mariadb-dump"), "app", "audit_trail"], stdout=dump, check=True)
+
+    def restore(self, file: Path) -> None:
+        """Take the table back to a dump."""
+        with file.open("rb") as dump:
+            subprocess.run([*self._client("mariadb"), "app"], stdin=dump, check=True)
+
+    def _client(self, program: str) -> list[str]:
+        return [program, "--no-defaults", "--host=127.0.0.1", f"--port={self._mariadb.port}", "--user=root"]
+
+    def bars(self) -> dict[int, float]:
+        """Return the minutes above 0 as Graphite's file has them, by how many minutes ago they were at first."""
+        found = self._carbon.sums().get("audit.events.login.count", {})
+        return {(self.minute - slot) // MINUTE: value for slot, value in found.items() if value}
+
+    def shows(self, expected: dict[int, float]) -> None:
+        """Wait until Graphite has it."""
+        wait_for(lambda: self.bars() == expected, f"{expected} in Graphite")
+
+    def held(self) -> str:
+        """Wait until the job is held, and return what the handbook's first command shows."""
+        wait_for(lambda: "capture.failed" in self.app.events(), "the job is held")
+        code, _ = walk(self.app.config, self.status)
+        assert code == 1
+        code, shown = walk(self.app.config, self.look)
+        assert code == 2, shown
+        return shown
+
+    def answer(self, command: str) -> str:
+        """Say what has happened, and see what the handbook says of afterwards."""
+        code, shown = walk(self.app.config, command)
+        assert code == 0, shown
+        assert "Do it? [y/N]" in shown
+        assert "source.reset" in self.app.events()
+        wait_for(lambda: walk(self.app.config, self.status)[0] == 0, "status says that all is well")
+        return shown
+
+    def count_again(self) -> None:
+        """Have Graphite show the table as it is now."""
+        code, shown = walk(self.app.config, self.backfill)
+        assert code == 0, shown
+
+
+@pytest.fixture
+def way(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> Iterator[Walk]:
+    """Give the way, and see that nothing broke on it."""
+    yield Walk(shipper_app, mariadb, carbon_cache)
+    assert shipper_app.stop() == 0
+    assert "Traceback" not in shipper_app.text()
+
+
+def test_truncate(way: Walk) -> None:
+    """Its bars stay, and all that comes is added; a backfill shows the table as it is.
+
+    Mutants: count the slots still in the state again; pass what the table holds.
+    """
+    way.work("TRUNCATE audit_trail")
+    way.log_in(12, 1)
+    way.log_in(8, 2)
+    shown = way.held()
+    assert "its largest id is 3, but 6 was captured" in shown
+    assert "of the newest 6 rows up to there the table holds 0\n" in shown
+    shown = way.answer(way.emptied)
+    assert "ids 1 to 3, 3 rows at most" in shown
+    way.shows({15: 4, 12: 3, 8: 2})
+    way.log_in(5, 1)
+    way.shows({15: 4, 12: 3, 8: 2, 5: 1})
+
+    way.count_again()
+    way.shows({12: 1, 8: 2, 5: 1})
+
+
+def test_older_dump(way: Walk, tmp_path: Path) -> None:
+    """Its bars stay, those of rows that are gone, too, and what comes is added; a backfill shows the table as it is.
+
+    Mutants: count what the dump holds; go on behind what was captured.
+    """
+    way.dump(tmp_path / "dump.sql")
+    way.log_in(10, 3)
+    way.shows({15: 4, 12: 2, 10: 3})
+    way.restore(tmp_path / "dump.sql")
+    shown = way.held()
+    assert "its largest id is 6, but 9 was captured" in shown
+    assert "of the newest 9 rows up to there the table holds 6\n" in shown
+    assert "--emptied and --replaced would count them twice\n" in shown
+    shown = way.answer(way.restored)
+    assert "ids up to 6 count as counted" in shown
+    way.log_in(5, 2)
+    way.shows({15: 4, 12: 2, 10: 3, 5: 2})
+
+    way.count_again()
+    way.shows({15: 4, 12: 2, 5: 2})
+
+
+def test_rename(way: Walk) -> None:
+    """A new table whose ids begin anew is counted from its first row on, and the bars of the old one stay.
+
+    Mutant: take its rows for counted.
+    """
+    way.work(
+        "CREATE TABLE next LIKE audit_trail",
+        "RENAME TABLE audit_trail TO audit_trail_old, next TO audit_trail",
+    )
+    way.log_in(8, 2)
+    shown = way.held()
+    assert "its largest id is 2, but 6 was captured" in shown
+    shown = way.answer(way.replaced)
+    assert "ids 1 to 2, 2 rows at most" in shown
+
+    way.log_in(5, 1)
+    way.shows({15: 4, 12: 2, 8: 2, 5: 1})
+
+
+def test_rename_with_ids_that_go_on(way: Walk) -> None:
+    """The job goes on by itself, and says how many ids nobody can account for. Mutant: hold it."""
+    way.work(
+        "CREATE TABLE next LIKE audit_trail",
+        "ALTER TABLE next AUTO_INCREMENT = 11",
+        "RENAME TABLE audit_trail TO audit_trail_old, next TO audit_trail",
+    )
+    way.log_in(8, 2)
+    way.shows({15: 4, 12: 2, 8: 2})
+
+    assert "event=source.rotated" in way.app.text()
+    assert "captured=6" in way.app.text()
+    assert "first=11" in way.app.text()
