@@ -41,6 +41,39 @@ def test_tick_plans_one_capture(state: State) -> None:
     assert [seconds for seconds, _ in desk.planned] == [0]
 
 
+def test_ticks_before_a_round(state: State) -> None:
+    """A round that had to wait goes up to what was observed last, and is one. Mutant: the first look."""
+    desk = Desk(state, *jobs())
+    for number in (1, 2):
+        desk.source.insert(number, CREATED, "login")
+        desk.tick()
+    desk.source.insert(3, CREATED, "login")
+    desk.run_planned()
+
+    assert [captured(state, name) for name in NAMES] == [2, 2, 2]
+    assert desk.source.asked["read"] == len(NAMES)
+
+
+def test_tick_captures_at_once(state: State) -> None:
+    """A row is captured with the first tick after its commit, whatever rows with smaller ids do.
+
+    Mutant: leave the newest observation for the next tick.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.source.begin(2, CREATED, "login")
+    desk.source.insert(3, CREATED, "login")
+    desk.tick()
+    desk.run_planned()
+    rows = [desk.worker.lived.rows]
+    desk.source.commit()
+    desk.tick()
+    desk.run_planned()
+
+    assert [*rows, desk.worker.lived.rows] == [2, 3]
+    assert captured(state) == 3
+
+
 def test_time_of_a_replica(state: State) -> None:
     """What a replica has is what its primary had then, and while it falls behind no id grows old.
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from builders import job
 from desk import Desk, Flaky
 
 from shipper.errors import ConfigError, ShipperError, StateBusy
-from shipper.model import Care, Condition, Job
+from shipper.model import Condition, Job
 from shipper.operations import HALVES, backfill
 from shipper.operations.doing import Doing
 from shipper.state import State
@@ -25,12 +25,12 @@ HOUR = 3600
 class Office:
     """A job at a desk, and somebody who operates on it."""
 
-    def __init__(self, state: State, *jobs: Job, rows: int = 10, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, state: State, *jobs: Job, rows: int = 10) -> None:
         """Rows of the last hours, two an hour, are captured."""
         self.state = state
         self.now = int(time.time())
         self.hour = self.now // HOUR * HOUR
-        self.configure(*jobs or (job(),), care=care)
+        self.configure(*jobs or (job(),))
         for number in range(1, rows + 1):
             self.source.insert(number, written(self.hour - HOUR * ((rows + 1 - number) // 2)), "login")
         if rows:
@@ -40,10 +40,10 @@ class Office:
         self.told: list[Mapping[str, Any]] = []
         self.pause: Callable[[float], None] = lambda _: None
 
-    def configure(self, *jobs: Job, care: Care = Care()) -> None:  # noqa: B008 - it is frozen
+    def configure(self, *jobs: Job) -> None:
         """Let jobs run from now on, on the same table; the last is operated on."""
         rows = self.source.rows if hasattr(self, "desk") else []
-        self.desk = Desk(self.state, *jobs, care=care)
+        self.desk = Desk(self.state, *jobs)
         self.source.rows = rows
         self.worker = self.desk.workers[-1]
 
@@ -67,7 +67,7 @@ class Office:
 
     def do(self, half: str, arguments: Mapping[str, Any], *, operation: str = "backfill") -> Mapping[str, Any]:
         """Do a half of an operation."""
-        sections = {"app": SimpleNamespace(settle=0, max_skew=300)}
+        sections = {"app": SimpleNamespace(max_skew=300)}
         jobs = {worker.job.name: worker.job for worker in self.desk.workers}
         config = SimpleNamespace(sources=sections, jobs=jobs, file="shipper.toml")
         pipeline: Any = SimpleNamespace(state=self.state, clocks=self.desk.clocks, config=config)
@@ -203,9 +203,9 @@ def test_purged_meanwhile(office: Office) -> None:
 
 
 def test_late_row_meanwhile(tmp_path: Path) -> None:
-    """A row that came late and was repaired between two pieces stays. Mutant: look at each chunk once."""
+    """A row that came late and was added between two pieces stays. Mutant: look at each chunk once."""
     with State(str(tmp_path / "shipper.db")) as state:
-        office = Office(state, rows=0, care=Care(recheck=12))
+        office = Office(state, rows=0)
         for number in range(1, 9):
             office.source.insert(number, written(office.hour - 9 * HOUR), "first")
         for number in range(1, 6):
@@ -214,7 +214,6 @@ def test_late_row_meanwhile(tmp_path: Path) -> None:
 
         def late() -> None:
             office.source.insert(3 * 10**6 - 5, written(office.hour - 2 * HOUR + 60), "login")
-            state._connection.execute("UPDATE recorded_window SET recorded = recorded - 100")
             office.tick()
             assert office.total() == 6
 
@@ -236,14 +235,13 @@ def test_forgotten_attempt(office: Office) -> None:
     assert office.plan()["facts"]["resumes_at"] is None
 
 
-@pytest.mark.parametrize("reset", ["hold", "zero"])
-def test_turn_of_before(tmp_path: Path, reset: Literal["hold", "zero"]) -> None:
+def test_turn_of_before(tmp_path: Path) -> None:
     """A capture that a seek has interrupted does not take its horizon for a table that went back.
 
     Mutant: go on to the horizon of before.
     """
     with State(str(tmp_path / "shipper.db")) as state:
-        office = Office(state, job(chunk=1), rows=0, care=Care(reset=reset))
+        office = Office(state, job(chunk=1), rows=0)
         for number in range(1, 11):
             office.source.insert(number, written(office.now - 2 * HOUR), "flood")
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
-from builders import captured, job, progress
+from builders import begin, captured, job
 from desk import CREATED, Desk
 
+from shipper.capture_log import tell_noticed
 from shipper.errors import ConfigError, SourceUnavailable
-from shipper.model import Care, Refusal
+from shipper.model import Refusal
+from shipper.scan import Noticed
 from shipper.state import State
 
 
@@ -23,7 +25,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 def test_capture_records(state: State) -> None:
-    """What has settled is captured, told, and not captured again."""
+    """What was observed is captured, told, and not captured again."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
     with structlog.testing.capture_logs() as logs:
@@ -79,7 +81,7 @@ def test_bug_stops_this_job(state: State) -> None:
 
 def test_another_table(state: State) -> None:
     """The ids of another table are not taken for this job's."""
-    state.begin(job(table="orders"), progress(job(), 5))
+    begin(state, job(table="orders"), 5)
     with pytest.raises(ConfigError, match=r"its watermark 5 is an id of orders\.id"):
         Desk(state)
 
@@ -326,9 +328,28 @@ def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, revisi
     assert captured(state) == 1
 
 
-def test_long_repair_ends(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repair of several slots may take longer than a chapter. Mutant: end a chapter amid a repair."""
-    desk, late = Desk(state, care=Care(recheck=12)), [0.0]
+def test_late_rows_told(state: State) -> None:
+    """Rows that appear among those captured are told with how many there were so far, a line a capture.
+
+    Mutants: say nothing; say it of all rows; a total of this capture alone.
+    """
+    desk = Desk(state)
+    for number in (1, 3, 6):
+        desk.source.insert(number, CREATED, "login")
+    first = told(desk, "rows.late")
+    desk.source.insert(2, CREATED, "login")
+    desk.source.insert(7, CREATED, "login")
+    second = told(desk, "rows.late")
+    for number in (4, 5):
+        desk.source.insert(number, CREATED, "login")
+
+    assert [first, second, told(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
+    assert desk.worker.lived.rows == 7
+
+
+def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late rows that take longer than a chapter are counted once, and leave nothing. Mutant: ask for them again."""
+    desk, late = Desk(state), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
     desk.source.insert(1, CREATED, "login")
@@ -336,13 +357,31 @@ def test_long_repair_ends(state: State, monkeypatch: pytest.MonkeyPatch) -> None
     desk.tick()
     desk.run_planned()
     desk.source.insert(2, CREATED, "login")
-    desk.source.now = lambda: time.time() + 2
     desk.source.before_read = lambda: late.append(late.pop() + 61)
     desk.tick()
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             desk.run_planned()
 
-    assert [line["event"] for line in logs if line["event"] == "rows.late"] == ["rows.late"]
-    assert state.repairs("events") == []
+    assert [line["rows"] for line in logs if line["event"] == "rows.late"] == [1]
+    assert desk.worker.lived.rows == 3
     assert desk.planned == []
+
+
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        ("job.begun", "info"),
+        ("job.changed", "info"),
+        ("source.changed", "warning"),
+        ("source.rotated", "warning"),
+        ("late.shortened", "warning"),
+        ("recount.limited", "warning"),
+    ],
+)
+def test_level_of_what_was_noticed(event: str, level: str) -> None:
+    """What an operator may have to look at is a warning. Mutants: all of it; none of it."""
+    with structlog.testing.capture_logs() as logs:
+        tell_noticed(job(), Noticed(event, {"captured": 5}))
+
+    assert logs == [{"event": event, "log_level": level, "job": "events", "captured": 5}]
