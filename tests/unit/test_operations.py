@@ -205,7 +205,7 @@ def test_purged_meanwhile(office: Office) -> None:
 def test_late_row_meanwhile(tmp_path: Path) -> None:
     """A row that came late and was added between two pieces stays. Mutant: look at each chunk once."""
     with State(str(tmp_path / "shipper.db")) as state:
-        office = Office(state, rows=0)
+        office = Office(state, job(chunk=1), rows=0)
         for number in range(1, 9):
             office.source.insert(number, written(office.hour - 9 * HOUR), "first")
         for number in range(1, 6):
