@@ -12,15 +12,18 @@ from shipper.check.finding import Finding, attempted
 from shipper.config import Config
 from shipper.config.problems import suggest
 from shipper.config.sections import SourceSection
+from shipper.config.values import as_duration
 from shipper.errors import QueryRefused
-from shipper.model import Job, Observation, Window
+from shipper.model import Job, Observation, Query, Window
 from shipper.source.catalog import Table
 from shipper.source.connect import Access, Denied
 from shipper.source.examine import Examination, Session
-from shipper.source.grants import granting, indexing
+from shipper.source.grants import granting, indexing, transactional
 from shipper.source.statement import columns_of
 
 FEW_ROWS = 1000  # a table of so few may be read whole, whatever its indexes
+NEWEST_ROWS = 10_000
+"""Among so many two rows with one id are looked for, where no index keeps them out: a moment's work."""
 AHEAD_SECONDS = 900  # no clock is off by so much, and every zone that is not UTC is
 
 
@@ -91,7 +94,10 @@ class _TableLook:
             yield bad
             return
         observation = self.source.observe(query)
-        yield Finding(True, self.subject, f"ids up to {observation.id}{self._late()}")
+        late = as_duration(self.section.late)
+        text = f"ids up to {observation.id}; rows are counted if they appear within {late} after their id was given out"
+        yield Finding(True, self.subject, text)
+        yield from self._ids(table, query)
         for job in self.jobs:
             if not columns_of(job.query) & refused.keys():
                 yield from attempted(f"job {job.name}", self._job(job, table, observation))
@@ -127,9 +133,28 @@ class _TableLook:
         text = f"no index begins with {name}: each window would read the whole table"
         return Finding(False, self.subject, text, indexing(self.access, self.path, name))
 
-    def _late(self) -> str:
-        """Say which rows are counted that commit late."""
-        return f"; rows that appear within {self.section.late} s are counted, however late they commit"
+    def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
+        """Look whether each row can be told from all others by its id, for good."""
+        if not self.source.is_unique(query):
+            yield self._unproven(query)
+        if rows := self.source.uncountable(query):
+            remedy = "Give them ids from 1 on. Until then they are counted as `no_id` (`shipper status`)."
+            yield Finding(False, self.subject, f"rows without {query.id}, or with one below 1: {rows}", remedy)
+        if table.engine is not None:
+            text = f"its engine, {table.engine}, has no transactions: what one look reads may be of two moments"
+            yield Finding(False, self.subject, text, transactional(self.access, self.path))
+        if table.gives_again == query.id:
+            text = f"{query.id} is not AUTOINCREMENT: an id is given again once the newest row is deleted"
+            yield Finding(True, self.subject, f"{text}, and the row that has it then is not counted")
+
+    def _unproven(self, query: Query) -> Finding:
+        """Say whether two rows have the same id, where no index keeps that out."""
+        identity = self.source.twice(query, NEWEST_ROWS)
+        if identity is None:
+            text = f"no index says that {query.id} is unique: two rows with the same one would stop its jobs"
+            return Finding(True, self.subject, text)
+        remedy = "`id` must name a column in which no two rows have the same value."
+        return Finding(False, self.subject, f"two rows have the {query.id} {identity}", remedy)
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:
         """Have the newest row counted as the job would, once it is known that this reads no more than that."""

@@ -72,7 +72,6 @@ _READ: dict[Callable[..., object], Schema] = {
 """What the file may hold where a function reads it."""
 
 _DURATIONS = [_READ[read] for read in (values.duration, values.duration_or_false)]
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _WITH_REFERENCES = {"StateSection", "GraphiteSection", "SourceSection"}
 _REFERENCE: Schema = {
     "description": "The value stands elsewhere: an environment variable, a file, a systemd credential.",
@@ -109,7 +108,7 @@ class _Generator(GenerateJsonSchema):
         """Tell a default that the file would say as it is, or as a duration."""
         inner, default = self.generate_inner(schema["schema"]), schema.get("default")
         if isinstance(default, int) and inner in _DURATIONS:
-            default = _as_duration(default)
+            default = values.as_duration(default)
         return inner | ({"default": default} if default and isinstance(default, str | int) else {})
 
     def field_title_should_be_set(self, _schema: object) -> bool:
@@ -165,11 +164,6 @@ def _referring(section: str, key: str, value: Schema) -> Schema:
 
 def _is_text(value: Schema) -> bool:
     return any(one.get("type") == "string" for one in value.get("anyOf", [value]))
-
-
-def _as_duration(seconds: int) -> str:
-    unit, length = next((unit, length) for unit, length in _UNITS if seconds % length == 0)
-    return f"{seconds // length}{unit}"
 
 
 def _docstrings() -> dict[str, dict[str, str]]:

@@ -44,6 +44,12 @@ def duration(value: object) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def as_duration(seconds: int) -> str:
+    """Write seconds as the file would, in days at most."""
+    unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
 def duration_or_false(value: object) -> int | None:
     """Read a duration, or false as None."""
     return None if value is False else duration(value)

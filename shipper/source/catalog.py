@@ -25,12 +25,18 @@ class Table(NamedTuple):
     leading: Mapping[str, str]
     """The first column of each index, by the index's name."""
     is_view: bool
+    engine: str | None
+    """The name of its engine, if that has no transactions."""
+    gives_again: str | None
+    """The column whose largest values are given a second time once their rows are deleted."""
 
 
 class _Catalog(NamedTuple):
     columns: str
     leading: str
     kind: str
+    engine: str | None
+    gives_again: str | None
     unique: str
 
 
@@ -40,6 +46,9 @@ _CATALOGS = {
         f"SELECT column_name, data_type FROM information_schema.columns {_IN_MYSQL}",
         f"SELECT index_name, column_name FROM information_schema.statistics {_IN_MYSQL} AND seq_in_index = 1",
         f"SELECT table_type FROM information_schema.tables {_IN_MYSQL}",
+        f"""SELECT engine FROM information_schema.tables {_IN_MYSQL} AND engine IN (
+            SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
+        None,
         f"""SELECT MAX(column_name) FROM information_schema.statistics {_IN_MYSQL} AND non_unique = 0
             GROUP BY index_name HAVING COUNT(*) = 1""",
     ),
@@ -49,6 +58,8 @@ _CATALOGS = {
         """SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
             JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] WHERE indrelid = to_regclass(:path)""",
         "SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
+        None,
+        None,
         """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
             WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
                 AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_inherits
@@ -60,6 +71,11 @@ _CATALOGS = {
             SELECT listed.name, leading.name FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
             AS leading WHERE leading.seqno = 0""",
         "SELECT UPPER(type) FROM sqlite_schema WHERE name = :table",
+        None,
+        # sqlite.org/autoinc.html: without that keyword the ids of the last rows are given again once these are deleted
+        """SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 AND NOT EXISTS (
+                SELECT 1 FROM sqlite_schema WHERE name = :table AND sql LIKE '%AUTOINCREMENT%')
+            HAVING COUNT(*) = 1 AND UPPER(MAX(type)) = 'INTEGER'""",
         """SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 HAVING COUNT(*) = 1 UNION ALL
             SELECT MAX(indexed.name) FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name) AS indexed
             WHERE listed."unique" AND NOT listed.partial GROUP BY listed.name HAVING COUNT(*) = 1""",
@@ -72,9 +88,14 @@ def described(connection: sa.Connection, path: str) -> Table:
     """Look a table up, or `schema.table`; one that is not there has no columns."""
     names, dialect = _names(path), connection.dialect.name
     catalog = _CATALOGS.get(dialect, _CATALOGS["mysql"])
-    columns, leading, kind = (_rows(connection, statement, names) for statement in catalog[:3])
-    is_view = any("VIEW" in str(row[0]) for row in kind)
-    return Table({name: _column(str(type_), dialect) for name, type_ in columns}, dict(map(tuple, leading)), is_view)
+    columns, leading, kind, engine, gives_again = (_rows(connection, statement, names) for statement in catalog[:5])
+    return Table(
+        {name: _column(str(type_), dialect) for name, type_ in columns},
+        dict(map(tuple, leading)),
+        any("VIEW" in str(row[0]) for row in kind),
+        engine[0][0] if engine else None,
+        gives_again[0][0] if gives_again else None,
+    )
 
 
 def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
@@ -90,7 +111,9 @@ def _names(path: str) -> dict[str, Any]:
     return {"schema": schema or None, "table": table, "path": quoted}
 
 
-def _rows(connection: sa.Connection, statement: str, names: Mapping[str, str | None]) -> list[Any]:
+def _rows(connection: sa.Connection, statement: str | None, names: Mapping[str, str | None]) -> list[Any]:
+    if statement is None:
+        return []
     asked = sa.text(statement)
     return list(connection.execute(asked, {name: names[name] for name in asked.compile().params}))
 

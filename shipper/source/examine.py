@@ -13,7 +13,7 @@ from shipper.source.catalog import Table, described
 from shipper.source.connect import Denied
 from shipper.source.dialect import ServerTime
 from shipper.source.explain import Plan, planned, written
-from shipper.source.statement import table_named
+from shipper.source.statement import table_named, twice
 
 _SESSIONS = {
     "mysql": "SELECT CURRENT_USER(), @@read_only, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())",
@@ -92,6 +92,12 @@ class Examination(Source):
                 return planned(connection, query, window)
         except Denied:
             return Plan("a plan that this user may not see (SHOW VIEW)", None, is_range=False, is_scan=False)
+
+    def twice(self, query: Query, rows: int) -> int | None:
+        """Return an id that two of so many newest rows have; None where there is none."""
+        with self._connected(f"look for ids of {query.table} that two rows have") as connection:
+            found: int | None = connection.execute(twice(query, rows)).scalar()
+        return found
 
     def sql(self, query: Query, window: Window, span: Span) -> str:
         """Return the statement that counts a window, as somebody could run it."""

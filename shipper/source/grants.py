@@ -56,6 +56,11 @@ def indexing(access: Access, table: str, column: str) -> str:
     return f"CREATE INDEX {name} ON {_placed(access, table, quote)} ({quote.quote_identifier(column)});"
 
 
+def transactional(access: Access, table: str) -> str:
+    """Write what gives a table of MySQL or MariaDB an engine that has transactions."""
+    return f"ALTER TABLE {_placed(access, table, access.url.get_dialect()().identifier_preparer)} ENGINE = InnoDB;"
+
+
 def _placed(access: Access, table: str, quote: IdentifierPreparer) -> str:
     schema, _, name = table.rpartition(".")
     place = [schema or (access.url.database if access.kind in {"mysql", "mariadb"} else ""), name]

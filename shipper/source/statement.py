@@ -159,6 +159,14 @@ def uncountable(query: Query) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(table).where(sa.or_(identity < 1, identity.is_(None)))
 
 
+def twice(query: Query, rows: int) -> sa.Select[Any]:
+    """Select the smallest id that two of so many newest rows have."""
+    identity = table_of(query.ids_only).c[query.id]
+    newest_ids = sa.select(identity).where(identity > 0).order_by(identity.desc()).limit(rows).subquery()
+    one = newest_ids.c[query.id]
+    return sa.select(one).group_by(one).having(sa.func.count() > 1).order_by(one).limit(1)
+
+
 @lru_cache(STATEMENTS)
 def extremes(query: Query) -> sa.Select[Any, Any]:
     """Select the smallest and the largest time of a window's rows."""

@@ -22,6 +22,7 @@ from shipper.source.connect import Access
 from shipper.source.examine import Examination, Session
 
 COLUMNS = "id, created_at, action"
+LATE = "rows are counted if they appear within {} after their id was given out"
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 
 
@@ -79,7 +80,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert state == f"✓ state {shipper_app.folder}/shipper.db: not there yet; can be made"
     assert source.startswith(f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10")
     assert source.endswith((" ms, no TLS, as root@127.0.0.1", " ms, no TLS, as root@localhost"))
-    assert table == "✓ table audit_trail of app: ids up to 0; late rows: settle 1 s; guard; recheck for 3600 s"
+    assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: reads what it is sent"
     assert proof == "✓ proof: nothing is proven, for want of render_url; all is believed once it was sent 4 times"
@@ -152,6 +153,46 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert "no index begins with id" in told
     assert remedy == "CREATE INDEX `audit_trail_id` ON `app`.`audit_trail` (`id`);"
     assert bad(shipper_app) == {}
+    assert "✓ table audit_trail of app: no index says that id is unique: two rows" in shipper_app.call("check").stdout
+
+
+def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """Rows that share an id, or have none, are told where the table allows them; beyond the newest 10,000 none is.
+
+    Mutants: believe every table; look for two NULLs, too; for rows without an id in any table that has an index.
+    """
+    execute(
+        mariadb,
+        "ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)",
+        "INSERT INTO audit_trail (id) VALUES (NULL), (NULL), (-3), (-3), (1), (1)",
+        "INSERT INTO audit_trail (id) SELECT seq + 1 FROM seq_1_to_10000",
+    )
+    first = bad(shipper_app)
+    execute(mariadb, "INSERT INTO audit_trail (id) VALUES (7), (9), (9)")
+    second = bad(shipper_app)
+
+    none = "table audit_trail of app: rows without id, or with one below 1: 4"
+    assert list(first) == [none]
+    assert "`no_id`" in first[none]
+    assert list(second) == ["table audit_trail of app: two rows have the id 7", none]
+
+
+def test_engine(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A table whose engine has no transactions is told; the ALTER TABLE is enough."""
+    execute(mariadb, "ALTER TABLE audit_trail ENGINE = MyISAM")
+    ((told, remedy),) = bad(shipper_app).items()
+    execute(mariadb, remedy)
+
+    assert told.startswith("table audit_trail of app: its engine, MyISAM, has no transactions")
+    assert remedy == "ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
+    assert bad(shipper_app) == {}
+
+
+def test_late(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """How late a row may be is told as the file says it. Mutant: the default."""
+    rewrite(shipper_app, ('timeout = "10s"', 'timeout = "10s"\nlate = "90m"'))
+
+    assert f"ids up to 0; {LATE.format('90m')}\n" in shipper_app.call("check").stdout
 
 
 def test_view(reader: Shipper, mariadb: MariaDB) -> None:
@@ -186,7 +227,7 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
     )
     try:
         found = bad(reader)
-        rewrite(reader, ('settle = "1s"', 'settle = "1s"\nlag_query = "SELECT 7"'))
+        rewrite(reader, ('timeout = "10s"', 'timeout = "10s"\nlag_query = "SELECT 7"'))
         later, shown = bad(reader), reader.call("check").stdout
     finally:
         execute(mariadb, "SET GLOBAL init_connect = ''", "SET GLOBAL read_only = 0")
@@ -196,7 +237,6 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
     assert replica == "source app: the server is read-only"
     assert [one for one in later if "read-only" in one] == []
     assert "✓ source app: as a replica it is 7 s behind" in shown
-    assert "no guard, because a replica does not show" in shown
 
 
 def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
@@ -246,7 +286,7 @@ def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: Carbon
     ]
     assert second == {}
     assert ", postgresql 1" in shown
-    assert "no guard, because postgresql does not show rows before they are committed" in shown
+    assert "✓ table audit_trail of app: no index says that id is unique: two rows" in shown
     assert "✓ job events: counted by Bitmap Index Scan on audit_trail_id" in shown
     assert list(third) == ["table audit_trail of app: it has no column action (job events)"]
 
@@ -271,3 +311,30 @@ def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
     assert "✓ job events: counted by SEARCH audit_trail USING INTEGER PRIMARY KEY" in shown
     assert list(found) == ["table audit_trail of app: it has no column action (job events)"]
     assert bad(app) == {}
+
+
+@pytest.mark.parametrize(
+    ("definition", "is_told"),
+    [
+        ("id INTEGER PRIMARY KEY", True),
+        ("id integer primary key", True),
+        ("id INTEGER, other INTEGER, PRIMARY KEY (id)", True),
+        ("id INTEGER PRIMARY KEY AUTOINCREMENT", False),
+        ("id BIGINT PRIMARY KEY", False),
+        ("id INTEGER, other INTEGER, PRIMARY KEY (id, other)", False),
+    ],
+)
+def test_ids_given_again(tmp_path: Path, carbon_cache: CarbonCache, definition: str, *, is_told: bool) -> None:
+    """SQLite gives the ids of deleted rows again if it gives them and AUTOINCREMENT is not there; that is told.
+
+    Mutants: tell it of every table; of none.
+    """
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon_cache.port)
+    columns, *keys = definition.split(", PRIMARY")
+    with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        table = ", PRIMARY".join([f"{columns}, created_at TEXT, action TEXT", *keys])
+        connection.execute(f"CREATE TABLE audit_trail ({table})")
+        checked = app.call("check")
+
+    assert checked.returncode == 0, checked.stdout
+    assert ("✓ table audit_trail of app: id is not AUTOINCREMENT: an id is given again" in checked.stdout) == is_told
