@@ -16,7 +16,7 @@ from shipper.idset import Asks, IdSet, Words, clipped, size_of
 from shipper.model import Observation, Window
 
 EAGER_SECONDS = 60
-"""While an id is so young it is asked for at each look."""
+"""While an id is so young it is asked for at each look, and once more."""
 GROWTH = 4
 """Then at so many times that age, and so on: seldom enough to cost little, measured by tests/bench/gaps.py."""
 TICKS = 2  # a look makes ids older by so many ticks at most
@@ -60,10 +60,11 @@ class Position:
 
     def asks(self, before: "Position", late: int, *, most: int | None = None) -> Asks:
         """Say where gaps are due for a look, given the position before it; up to the id most only."""
-        captured, spans = self.captured if most is None else most, [(self.id_at(EAGER_SECONDS), self.captured)]
-        age = GROWTH * EAGER_SECONDS
+        captured, passed, age = self.captured if most is None else most, self.age - before.age, GROWTH * EAGER_SECONDS
+        # what was young at the look before is due, however long ago that was: so each is asked for once more at least
+        spans = [(self.id_at(EAGER_SECONDS + passed), self.captured)]
         while age < late:
-            spans.append((self.id_at(age + self.age - before.age), self.id_at(age)))
+            spans.append((self.id_at(age + passed), self.id_at(age)))
             age *= GROWTH
         spans.append((self.counted.floor, self.id_at(late)))
         # an id may be due for more than one reason, and is asked for once

@@ -58,14 +58,14 @@ class Looks:
 
 @pytest.mark.parametrize("every", [1, 10, 15, 60])
 def test_when_gaps_are_asked_for(every: int) -> None:
-    """A gap is asked for at each look for a minute, then at 4, 16, 64 and 256 minutes, and at last when it is late.
+    """A gap is asked for at each look up to a minute, then at 4, 16, 64 and 256 minutes, and at last when it is late.
 
-    Mutants: at each look; never again; at 4 minutes and all looks after that.
+    Mutants: at each look; never again; at 4 minutes and all looks after that; not at the look after the first.
     """
     looks = Looks(every=every)
     asked = [passed for passed in looks.looks(LATE + HOUR, every) if looks.asked]
 
-    assert asked == [*range(every, 60, every), 240, 960, 3840, 15360, LATE]
+    assert asked == [*range(every, 61, every), 240, 960, 3840, 15360, LATE]
     assert looks.position.counted.floor == 10
 
 
@@ -107,6 +107,8 @@ def test_one_gap_at_two_ages() -> None:
     assert looks.asked == {5}  # four minutes old
     looks.now += 30
     assert looks.look() == {15}  # half a minute old
+    looks.now += 60
+    assert looks.look() == {15}  # that it was at the look before
     looks.now += 60
     assert looks.look() == set()
 
