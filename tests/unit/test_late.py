@@ -1,18 +1,34 @@
-"""Rows that commit late, ids that come back, tables that go back: Graphite equals the source all the same."""
+"""Rows that commit late, ids that come back, tables that go back: Graphite has each row once all the same.
 
+Numbers in brackets are what an earlier design counted; that one knew windows and how many rows they have, and no ids.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import NOW, horizon
 from life import Life, wanted
 
 from shipper.capture import capture
-from shipper.errors import SourceReset
-from shipper.model import Care, Condition, Job, RecordedWindow, Window
+from shipper.errors import QueryRefused, SourceReset
+from shipper.idset import ids_of, words_of
+from shipper.model import Condition, Job
+from shipper.reset import After, restarted
+from shipper.scan import Noticed
 
 TICKS = replace(wanted(time=None, zeros=86400, template="ticks.{action}.{measure}"), name="ticks")
-HOUR = 3600
+HOUR, DAY = 3600, 86400
+LATE = wanted().late
 FAILURES = (Condition("outcome", "in", ("failure",)),)
+
+
+def other(name: str, **changed: Any) -> Job:
+    """Build another job on the table."""
+    return replace(wanted(template=name + ".{action}.{measure}"), name=name, **changed)
 
 
 def begin(life: Life, *ids: int) -> None:
@@ -22,191 +38,283 @@ def begin(life: Life, *ids: int) -> None:
     life.given = max(life.given, *ids)
 
 
-def windows(life: Life) -> list[RecordedWindow]:
-    """Return the windows that a recheck would look at, whenever that is."""
-    return life.state.due(wanted(), life.now + 10**9, early=1, late=1)
+def look(life: Life, seconds: int, *jobs: Job, every: int = 60) -> None:
+    """Look each minute for so long."""
+    for _ in range(seconds // every):
+        life.now += every
+        life.ship(*jobs or (wanted(),))
 
 
-def test_window_ends_below_a_row_in_flight(life: Life) -> None:
-    """A row in flight holds back all ids from its own on, and once it is committed they are counted.
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Life]:
+    """Give a table without rows."""
+    life = Life(tmp_path)
+    yield life
+    life.state.close()
 
-    Mutants: read up to the horizon; end the window at the row in flight.
-    """
-    begin(life, 6)
-    life.insert((0, "login", "ok"))
-    life.ship(wanted())
-    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
-    assert life.events() == ["capture.held"]
+
+@pytest.mark.parametrize("job", [wanted(), TICKS, wanted(where=FAILURES), replace(wanted(), chunk=2)])
+def test_row_in_flight_holds_nothing(life: Life, job: Job) -> None:
+    """Others are counted at once; it is, too, with the first look after its commit. Mutants: wait for it; pass it."""
+    life.source.begin(6, life.created(60), "late", "failure")
+    life.given = 6
+    life.insert((0, "login", "failure"))
+    life.ship(job)
+    first = life.sums()
     life.source.commit()
-    life.ship(wanted())
+    life.ship(job)
 
-    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2, "events.late.count": 1}
+    login, late = f"{job.name}.login.count", f"{job.name}.late.count"
+    assert first[login] == (2 if job.query.where else 4)
+    assert life.sums() == first | {late: 1}
     assert life.events() == []
 
 
-def test_hold_ends(life: Life) -> None:
-    """After hold_max a job goes on without the row in flight, and counts it once it appears, however late that is.
-
-    Mutants: forget the start of the hold at each tick; drop the window though the row is still in flight.
-    """
-    begin(life, 6)
-    life.insert((0, "login", "ok"))
-    for seconds in (0, 299):
-        life.now += seconds
-        life.ship(wanted())
-        assert life.sums()["events.login.count"] == 3
-    life.now += 1
-    life.ship(wanted())
-    assert life.sums()["events.login.count"] == 4
-    assert life.events() == ["capture.held", "capture.passed"]
-    for _ in range(5):
-        life.now += HOUR
-        life.ship(wanted())
-    life.source.commit()
-    life.now += 2 * HOUR
-    life.ship(wanted())
-
-    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2, "events.late.count": 1}
-    assert life.events() == ["rows.late"]
-    life.now += 2 * HOUR
-    life.ship(wanted())
-    assert windows(life) == []
-
-
-def test_hold_begins_anew(life: Life) -> None:
-    """Each row in flight has its own hold_max. Mutant: keep the start of the first hold."""
-    begin(life, 6)
-    life.ship(wanted())
-    life.now += 200
-    life.source.commit()
-    begin(life, 7)
-    life.insert((0, "login", "ok"))
-    life.ship(wanted())
-    life.now += 200
-    life.ship(wanted())
-
-    assert life.sums()["events.login.count"] == 3
-    assert life.events() == ["capture.held"]
-
-
-@pytest.mark.parametrize("is_guarded", [True, False])
+@pytest.mark.parametrize("is_unique", [True, False])
 @pytest.mark.parametrize("job", [wanted(), TICKS, wanted(where=FAILURES), replace(wanted(), chunk=2)])
-def test_late_row_is_counted(life: Life, job: Job, *, is_guarded: bool) -> None:
-    """A row that appears below captured is found by the recheck, and its slot counted again.
+def test_late_rows_are_added(life: Life, job: Job, *, is_unique: bool) -> None:
+    """Rows that appear below captured are added to what is there, each once, whatever slot they are of.
 
-    Mutants: add its window again; recount the newest slot only; recount before the late row's id.
+    Mutants: leave them out of the set; count their windows again; look for them in the newest window only.
     """
-    life.source.is_guarded = is_guarded
+    life.source.is_unique_id = is_unique
     life.given = 7  # ids 6 and 7 are of transactions that are under way
     life.insert((0, "login", "failure"), (0, "login", "ok"))
     life.ship(job)
     before = life.sums()
     life.source.insert(6, life.created(60), "login", "failure")
     life.source.insert(7, life.created(60), "new", "failure")
-    life.now += 599
-    life.ship(job)
-    assert life.sums() == before
-    life.now += 1
-    life.ship(job)
+    look(life, 600, job)
 
     login, new = f"{job.name}.login.count", f"{job.name}.new.count"
     assert life.sums() == before | {login: before[login] + 1, new: 1}
-    assert set(life.events()) == {"rows.late"}
-    assert life.state.repairs(job.name) == []
+    assert life.state.late_rows(job.name) == 2
 
 
-def test_late_rows_are_shared(life: Life) -> None:
-    """Each job on the table counts a late row, however many windows saw it; and it is told once.
+@pytest.mark.parametrize(("commits", "counted"), [(1, 60), (60, 60), (61, 240), (240, 240), (241, 960), (961, 3840)])
+def test_when_a_late_row_is_counted(life: Life, commits: int, counted: int) -> None:
+    """A row that is committed late is counted with the next look that asks for it, the last one at `late`.
 
-    A job that was first records what the others need not. Mutants: repair for the job only that found it; record the
-    whole window again.
+    Mutants: ask at each look; ask no more after a minute; give up without asking.
     """
-    other = replace(wanted(template="other.{action}.{measure}"), name="other", chunk=3)
-    life.given = 6
+    begin(life, 6)
     life.insert((0, "login", "ok"))
-    life.ship(wanted(), TICKS)
-    life.insert((0, "login", "ok"))
-    life.ship(other)
-    assert [one.window for one in windows(life)] == [Window(0, 7)]
-    life.source.insert(6, life.created(60), "late")
-    life.now += 600
-    life.ship(wanted(), TICKS, other)
-    life.ship(wanted(), TICKS, other)
+    life.ship(wanted())
+    found = None
+    for passed in range(1, counted // 60 + 2):
+        life.now += 60
+        if passed * 60 >= commits:
+            life.source.commit()
+        life.ship(wanted())
+        if found is None and "events.late.count" in life.sums():
+            found = passed * 60
 
-    sums = life.sums()
-    assert [sums[f"{name}.late.count"] for name in ("events", "ticks", "other")] == [1, 1, 1]
-    assert life.events() == ["rows.late"]
-    assert life.state._connection.execute("SELECT rows FROM late").fetchone() == (1,)
+    assert found == counted
+    assert life.sums()["events.late.count"] == 1
 
 
-def test_job_behind_others(life: Life) -> None:
-    """What came after a job had counted, and before another recorded the window, is found for the first, too.
+def test_row_later_than_late(life: Life) -> None:
+    """A row that is committed after `late` is missed: that is the limit. Others that come with it are not.
 
-    Mutant: let the newer checksum stand.
+    Mutant: read up to captured again, and count whatever is not in the set.
     """
-    other = replace(wanted(template="other.{action}.{measure}"), name="other")
-    life.given = 6
+    begin(life, 6)
     life.insert((0, "login", "ok"))
     life.ship(wanted())
-    life.source.insert(6, life.created(60), "late")
-    life.ship(other)
-    life.now += 600
-    life.ship(wanted(), other)
-
-    assert life.sums()["events.late.count"] == life.sums()["other.late.count"] == 1
-
-
-def test_deleted_rows_change_nothing(life: Life) -> None:
-    """Deleted rows stay counted; a late row beside them is still found. Mutants: recount; keep the old checksum."""
-    life.given = 6
+    look(life, 2 * HOUR, every=120)
+    begin(life, 8)
     life.insert((0, "login", "ok"))
     life.ship(wanted())
-    del life.source.rows[0]
-    life.now += 600
+    look(life, LATE - HOUR, every=120)
+    life.source.commit()
+    look(life, HOUR, every=120)
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2, "events.late.count": 1}
+    assert life.state.position("events").counted.floor == 9
+
+
+def test_downtime_makes_no_row_late(life: Life) -> None:
+    """What is committed while nobody looks, for however long, is counted. Mutant: age by the clock."""
+    begin(life, 6)
+    life.insert((0, "login", "ok"))
     life.ship(wanted())
-    assert life.sums()["events.login.count"] == 4
-    assert life.events() == ["rows.deleted"]
-    life.source.insert(6, life.created(660), "late")
-    life.now += 4000
-    life.ship(wanted())
+    life.now += 4 * LATE
+    life.source.commit()
+    look(life, HOUR)
 
     assert life.sums()["events.late.count"] == 1
 
 
-def test_row_replaced_by_a_late_one(life: Life) -> None:
-    """As many ids as before, but others: one of them came late. Mutant: compare the numbers of rows only."""
-    life.given = 7
-    life.insert((0, "login", "ok"))
-    life.ship(wanted())
-    del life.source.rows[0]
-    life.source.insert(6, life.created(60), "late")
-    life.now += 600
-    life.ship(wanted())
+def test_begins_beside_an_open_transaction(empty: Life) -> None:
+    """A row in flight where a job begins "now" is a gap, and counted when it is committed (23 rows were 22).
 
-    assert life.sums()["events.late.count"] == 1
+    Mutants: begin with all ids up to captured as counted; with none.
+    """
+    empty.insert(*[(90, "login", "ok")] * 40, *[(0, "login", "ok")] * 10)
+    empty.source.begin(51, empty.created(0), "login")
+    empty.given = 51
+    empty.insert(*[(0, "login", "ok")] * 12)
+    late = wanted(start="now")
+    empty.ship(late)
+    assert empty.sums() == {"events.login.count": 22}
+    empty.source.commit()
+    empty.ship(late)
+    look(empty, HOUR, late)
+
+    assert empty.sums() == {"events.login.count": 23}
+    assert empty.minutes("events.login.count") == {0: 23}
+
+
+def test_start_is_a_floor(empty: Life) -> None:
+    """Nothing at or below the id that a job begins behind is its own, even what appears there later. Mutant: a gap."""
+    empty.given = 10
+    empty.insert(*[(0, "login", "ok")] * 3)
+    late = wanted(start=12)
+    empty.ship(late)
+    empty.source.insert(5, empty.created(0), "late")
+    empty.source.insert(14, empty.created(0), "login")
+    look(empty, 240, late)
+
+    assert empty.sums() == {"events.login.count": 4}
+
+
+@pytest.mark.parametrize("order", ["together", "one behind", "one behind others"])
+def test_two_jobs_pass_a_row_at_different_times(empty: Life, order: str) -> None:
+    """Each job has a set of its own: who looks before a commit counts the row late, who looks after it does not.
+
+    Three rows were two: what two jobs had seen was one and the same. Mutant: share what is counted.
+    """
+    one, two = wanted(), other("other")
+    empty.insert((0, "login", "ok"))
+    begin(empty, 2)
+    empty.insert((0, "login", "ok"))
+    empty.ship(one, two) if order == "together" else empty.ship(one)
+    empty.now += 20
+    if order == "one behind others":
+        empty.insert((0, "login", "ok"))
+        empty.ship(one)
+    empty.source.commit()
+    empty.ship(two)
+    look(empty, 240, one, two)
+
+    logins = 3 if order == "one behind others" else 2
+    expected = {"login": logins, "late": 1}
+    assert empty.sums() == {f"{job.name}.{name}.count": rows for job in (one, two) for name, rows in expected.items()}
+
+
+def test_late_row_while_another_job_reads(empty: Life) -> None:
+    """A job in the midst of a long capture misses no row that another has found late (1000 were 999).
+
+    Mutant: take a row that one job has found for counted by all.
+    """
+    reader = other("reader", chunk=100)
+    empty.insert(*[(0, "login", "ok")] * 1000)
+    late = empty.source.rows.pop(249)
+    empty.ship(wanted())
+    seen = horizon(1000, time=empty.now)
+    steps = capture(reader, seen, source=empty.source, ledger=empty.state, now=empty.now)
+    for _ in range(6):
+        next(steps)
+    empty.source.rows.append(late)
+    empty.ship(wanted())
+    for _ in steps:
+        pass
+    empty.ship(wanted(), reader)
+
+    assert empty.sums() == {"events.login.count": 1000, "reader.login.count": 1000}
+
+
+def test_deleted_rows_beside_a_late_one(empty: Life) -> None:
+    """Ids decide, not how many there are: two rows go, and one comes late (18 were 17).
+
+    Mutant: compare numbers of rows.
+    """
+    empty.insert(*[(0, "login", "ok")] * 9)
+    begin(empty, 10)
+    empty.insert(*[(0, "login", "ok")] * 8)
+    empty.ship(wanted())
+    del empty.source.rows[2:4]
+    empty.source.commit()
+    look(empty, 240)
+
+    assert sum(empty.sums().values()) == 18
+    assert empty.events() == []
+
+
+def test_row_replaced_by_a_late_one(empty: Life) -> None:
+    """As many ids as before, but others: one of them came late."""
+    empty.given = 7
+    empty.insert(*[(0, "login", "ok")] * 3)
+    empty.ship(wanted())
+    del empty.source.rows[0]
+    empty.source.insert(6, empty.created(60), "late")
+    empty.ship(wanted())
+
+    assert empty.sums() == {"events.login.count": 3, "events.late.count": 1}
+
+
+@pytest.mark.parametrize("back", [120, 60, 30])
+def test_clock_back_without_a_time(empty: Life, back: int) -> None:
+    """When the source's clock goes back, a job without a time goes on in its newest bucket; late rows are added there.
+
+    Forty rows were sixty: ranges of ids of two buckets overlapped. Mutants: go back with it; count a range again.
+    """
+    empty.insert(*[(0, "login", "ok")] * 10)
+    empty.ship(TICKS)
+    empty.now += 60
+    empty.insert(*[(0, "login", "ok")] * 10)
+    empty.ship(TICKS)
+    empty.now -= back
+    begin(empty, 21)
+    empty.insert(*[(0, "login", "ok")] * 19)
+    empty.ship(TICKS)
+    empty.source.commit()
+    look(empty, 300, TICKS)
+
+    assert sum(empty.sums().values()) == 40
+    assert sum(empty.minutes("ticks.login.count").values()) == 39
+    assert empty.minutes("ticks.login.count")[-60] == 29
+    slots = empty.state.slots("ticks")
+    assert all(one.upto <= two.after for one, two in pairwise([slot for slot in slots if slot.after < slot.upto]))
+
+
+def test_late_rows_without_a_time(empty: Life) -> None:
+    """A late row belongs to the bucket of the look that finds it, and which they are is known until that is pruned.
+
+    Mutants: to the bucket in which its id was passed; forget which it was.
+    """
+    empty.insert((0, "login", "ok"))
+    begin(empty, 2, 3)
+    empty.insert((0, "login", "ok"))
+    empty.ship(TICKS)
+    empty.now += 240
+    empty.source.commit()
+    empty.ship(TICKS)
+
+    assert empty.minutes("ticks.late.count") == {-240: 2}
+    assert [(one.slot, ids_of(one.words)) for one in empty.state.late_ids("ticks")] == [(NOW + 240, [2, 3])]
+    empty.state._connection.execute("UPDATE slot SET changed = 0")
+    assert empty.state.prune("ticks", unit=HOUR, before=empty.now + DAY) > 0
+    assert empty.state.late_ids("ticks") == []
 
 
 def test_back_filled_row(life: Life) -> None:
-    """A row with an old id and a time of its own is found where its id is, and counted where its time is.
-
-    Mutant: recount from the smallest id that the slot had.
-    """
+    """A row with an old id and a time of its own is found where its id is, and counted where its time is."""
     life.given = 50
     life.insert((0, "login", "ok"))
     life.ship(wanted())
     life.source.insert(20, life.created(0), "login")
-    life.source.insert(21, life.created(86400), "yesterday")
-    life.now += 600
+    life.source.insert(21, life.created(DAY), "yesterday")
     life.ship(wanted())
 
     assert life.minutes("events.login.count")[0] == 2
-    assert life.minutes("events.yesterday.count") == {86400: 1}
+    assert life.minutes("events.yesterday.count") == {DAY: 1}
 
 
 def test_late_rows_that_cannot_be_shown(life: Life) -> None:
-    """Late rows without a time, or too old, are counted as such, once; others of their window stay counted.
+    """Late rows without a time, or too old, are counted as such, once. Mutants: leave them out; count them each time.
 
-    Mutants: leave the counters alone; count the window's again.
+    What is decided is in the set, be it in a total or not.
     """
     life.given = 8
     life.source.insert(6, None, "none")
@@ -214,63 +322,61 @@ def test_late_rows_that_cannot_be_shown(life: Life) -> None:
     life.ship(wanted())
     assert life.unshown() == {"no_time": 1}
     life.source.insert(7, None, "late")
-    life.source.insert(8, life.created(2 * 365 * 86400), "late")
-    for _ in range(3):
-        life.now += 4000
-        life.ship(wanted())
+    life.source.insert(8, life.created(2 * 365 * DAY), "late")
+    look(life, 3 * HOUR)
 
     assert life.unshown() == {"no_time": 2, "too_old": 1}
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+    assert not life.state.position("events").has_gaps
 
 
 def test_late_row_for_a_pruned_slot(life: Life) -> None:
-    """A late row whose slot is forgotten is too late, and said to be. Mutant: leave the counters alone."""
+    """A late row whose slot is forgotten is too late, and said to be. Mutant: take it for the first of its slot."""
     life.ship(wanted())
     life.state._connection.execute("UPDATE slot SET changed = 0")
-    assert life.state.prune("events", unit=HOUR, before=NOW + 2 * 86400)
-    life.now += 3 * 86400
+    assert life.state.prune("events", unit=HOUR, before=NOW + 2 * DAY)
+    life.now += 3 * DAY
     life.given = 6
     life.insert((0, "login", "ok"))
     life.ship(wanted())
-    life.source.insert(6, life.created(3 * 86400), "late")
-    life.now += 600
-    life.ship(wanted())
+    life.source.insert(6, life.created(3 * DAY), "late")
+    look(life, 600)
 
     assert life.unshown() == {"too_late": 1}
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 
 
-def test_repair_survives_a_crash(life: Life) -> None:
-    """A repair that was cut off anywhere is done by the next capture. Mutant: forget it when it begins."""
+def test_cut_off_anywhere(life: Life) -> None:
+    """A look that is cut off anywhere is finished by the next one; a process that ends forgets what it noted.
+
+    Mutant: take late ids for counted when they are read.
+    """
     life.given = 6
     life.insert((0, "login", "ok"))
     life.ship(wanted())
     life.source.insert(6, life.created(60), "login")
-    life.now += 600
     upto = horizon(7, time=life.now)
-    for cut in range(1, 5):
+    for cut in range(4):
         steps = capture(wanted(), upto, source=life.source, ledger=life.state, now=life.now)
         for _ in range(cut):
             next(steps, None)
         steps.close()
+        life.state._forget_cached()
     life.ship(wanted())
 
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
 
 
 def test_late_row_in_a_merged_slot(life: Life) -> None:
-    """A late row whose minute has become part of an hour is counted there, with the rest of the hour.
-
-    Mutants: recount the minute alone; put the minute beside the hour.
-    """
+    """A late row whose minute has become part of an hour is added to the hour. Mutant: put the minute beside it."""
     life.given = 7
     life.insert((0, "login", "ok"))
     life.source.insert(6, life.created(60), "login")
     for job in (wanted(), TICKS):
         life.ship(job)
-    life.now += 8 * 86400
+    life.now += 8 * DAY
     life.insert((0, "login", "ok"))
-    life.source.insert(7, life.created(8 * 86400), "login")
+    life.source.insert(7, life.created(8 * DAY), "login")
     life.ship(wanted(), TICKS)
     life.now += 3 * HOUR
     life.ship(wanted(), TICKS)
@@ -283,32 +389,15 @@ def test_late_row_in_a_merged_slot(life: Life) -> None:
     }
 
 
-def test_recheck_off(life: Life) -> None:
-    """Without recheck nothing is recorded, and late rows stay lost: that is what it means."""
-    life.care = Care(recheck=None)
-    life.given = 6
+def test_rows_of_one_id(life: Life) -> None:
+    """Where two rows have one id a job stops, and says so. Mutant: count both."""
+    life.source.is_unique_id = False
     life.insert((0, "login", "ok"))
-    life.ship(wanted())
-    life.source.insert(6, life.created(60), "late")
-    life.now += 10 * HOUR
-    life.ship(wanted())
+    life.source.rows[-1]["id"] = 5
 
-    assert windows(life) == []
-    assert "events.late.count" not in life.sums()
-
-
-def test_late_row_of_a_window_beside_zeros(life: Life) -> None:
-    """Zeros that were written with a window have none of its rows. Mutant: give their slots its ids."""
-    life.ship(TICKS)
-    life.now += 180
-    life.given = 6
-    life.insert((0, "login", "ok"))
-    life.ship(TICKS)
-    life.source.insert(6, life.created(60), "late")
-    life.now += 600
-    life.ship(TICKS)
-
-    assert life.sums() == {"ticks.login.count": 4, "ticks.totp.count": 2, "ticks.late.count": 1}
+    with pytest.raises(QueryRefused, match="the same id"):
+        life.ship(wanted())
+    assert life.sums() == {}
 
 
 @pytest.mark.parametrize("rows", [2, 7])
@@ -324,42 +413,81 @@ def test_reset_holds(life: Life, rows: int) -> None:
 
     with pytest.raises(SourceReset, match="largest id is 2" if rows == 2 else "rows up to id 5"):
         life.ship(wanted())
-    assert life.state.offsets("events").captured == 5  # type: ignore[union-attr]
+    assert life.state.offsets("events").captured == 5  # type: ignore[union-attr] # it has begun
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
 
 
-def test_reset_zero_without_time(life: Life) -> None:
-    """Without a time column what was counted stays, and all rows of the new table are added."""
-    life.ship(TICKS)
-    life.source.rows.clear()
-    life.given, life.now = 0, life.now + 600
-    life.insert((0, "new", "ok"), (0, "new", "ok"))
-    life.care = Care(reset="zero")
-    life.ship(TICKS)
-
-    assert life.events() == ["source.reset"]
-    assert life.sums() == {"ticks.login.count": 3, "ticks.totp.count": 2, "ticks.new.count": 2}
+def reset(life: Life, what: After, *jobs: Job) -> None:
+    """Say what has happened to the table."""
+    for job in jobs:
+        progress = life.state.progress(job.name)
+        assert progress is not None
+        upto = horizon(life.source.observe(job.query).id, time=life.now)
+        position = life.state.position(job.name)
+        restart = restarted(job, what, progress, position, upto, source=life.source)
+        life.state.reset(job.name, **restart._asdict())
 
 
-def test_late_rows_after_a_reset_without_time(life: Life) -> None:
-    """What the bucket of the reset had is not lost when late rows of the new table are counted again.
+def test_emptied(empty: Life) -> None:
+    """What was delivered of a table stays when that is emptied, and what comes is added (9818 rows were 0).
 
-    Mutant: let the rows of both tables share a bucket.
+    Mutants: count the slots in state again; let a late row of the new table count them again.
     """
-    life.ship(TICKS)
-    life.source.rows.clear()
-    life.source.is_guarded = False
-    life.source.begin(1, None, "new")
-    life.given = 1
-    life.insert((0, "new", "ok"))
-    life.care = Care(reset="zero")
-    life.ship(TICKS)
-    life.source.commit()
-    for _ in range(14):
-        life.now += 300
-        life.ship(TICKS)
+    rows = [(ago * 60, "login", "ok") for ago in range(2 * 1440, 0, -1)] + [(0, "login", "ok")] * (9818 - 2 * 1440)
+    empty.insert(*rows)
+    zeros = wanted(zeros=DAY)
+    empty.ship(zeros, TICKS)
+    empty.source.rows.clear()
+    empty.given, empty.now = 0, empty.now + 20
+    with pytest.raises(SourceReset):
+        empty.ship(zeros)
+    empty.insert((0, "new", "ok"))
+    reset(empty, After.EMPTIED, zeros, TICKS)
+    begin(empty, 2)
+    empty.insert((0, "new", "ok"))
+    empty.ship(zeros, TICKS)
+    empty.source.commit()
+    look(empty, 600, zeros, TICKS)
 
-    assert "rows.late" in life.events()
-    assert life.sums() == {"ticks.login.count": 3, "ticks.totp.count": 2, "ticks.new.count": 2}
+    counts = {"login": 9818, "new": 2, "late": 1}
+    assert empty.sums() == {f"{job}.{name}.count": rows for job in ("events", "ticks") for name, rows in counts.items()}
+
+
+def test_changed_after_it_was_emptied(empty: Life) -> None:
+    """Another definition counts the new table's whole slots again, and none of before. Mutants: all; none."""
+    empty.insert(*[(120, "login", "failure")] * 9, *[(0, "login", "failure")] * 9)
+    empty.ship(wanted())
+    empty.source.rows.clear()
+    empty.given, empty.now = 0, empty.now + 30
+    reset(empty, After.EMPTIED, wanted())
+    empty.insert((0, "login", "failure"))
+    empty.now += 60
+    empty.insert((0, "login", "ok"), (0, "login", "failure"))
+    empty.ship(wanted())
+    empty.ship(wanted(where=FAILURES))
+
+    assert empty.minutes("events.login.count") == {120: 9, 0: 10, -60: 1}
+
+
+def test_rotated(empty: Life) -> None:
+    """A table that is renamed away, whose ids another goes on with, is told: of the ids between nobody knows (20, 15).
+
+    Mutants: say nothing; say it where rows were purged, and ids go on.
+    """
+    empty.insert(*[(0, "login", "ok")] * 15)
+    empty.ship(wanted())
+    empty.given = 20
+    empty.source.rows.clear()
+    empty.insert((0, "new", "ok"))
+    empty.ship(wanted())
+
+    assert empty.noticed[-1] == Noticed("source.rotated", {"captured": 15, "first": 21})
+    assert empty.sums() == {"events.login.count": 15, "events.new.count": 1}
+    empty.events()
+    empty.source.rows.clear()
+    empty.insert((0, "new", "ok"))
+    empty.ship(wanted())
+    assert empty.events() == []
 
 
 def test_reset_stays_told(life: Life) -> None:
@@ -372,12 +500,12 @@ def test_reset_stays_told(life: Life) -> None:
         with pytest.raises(SourceReset):
             life.ship(TICKS)
 
-    life.care = Care(reset="zero")
+    reset(life, After.EMPTIED, TICKS)
     life.ship(TICKS)
     assert life.sums()["ticks.new.count"] == 7
 
 
-def test_emptied_while_it_settles(life: Life) -> None:
+def test_emptied_while_it_is_looked_at(life: Life) -> None:
     """A table that is emptied between an observation and its capture is found out by what comes next.
 
     Mutant: nothing below captured is nothing to go by.
@@ -392,6 +520,24 @@ def test_emptied_while_it_settles(life: Life) -> None:
 
     with pytest.raises(SourceReset):
         life.ship(wanted())
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
+def test_late_row_of_a_table_that_went_back(life: Life) -> None:
+    """Before a row is added below captured the table is compared, though its largest id is what it was.
+
+    Mutant: compare it only where there is something above captured.
+    """
+    life.given = 6
+    life.insert((0, "login", "ok"))
+    life.ship(wanted())
+    life.source.rows.clear()
+    life.given, life.now = 0, life.now + 60
+    life.insert(*[(0, "new", "ok")] * 7)
+
+    with pytest.raises(SourceReset):
+        life.ship(wanted())
+    assert "events.new.count" not in life.sums()
 
 
 def test_newest_row_deleted(life: Life) -> None:
@@ -434,50 +580,23 @@ def test_corrected_time_is_no_reset(life: Life) -> None:
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 
 
-@pytest.mark.parametrize("rows", [2, 7])
-def test_reset_zero(life: Life, rows: int) -> None:
-    """With zero all rows of the new table are counted; with a time column the slots in state are as it has them now.
+def test_restored(life: Life) -> None:
+    """A table that was taken back goes on behind its largest id: what it holds is counted, what comes is added.
 
-    Mutants: leave the recorded windows; leave the ids of slots; recount nothing.
-    """
-    life.ship(wanted())
-    life.source.rows.clear()
-    life.given, life.now = 0, life.now + 600
-    life.insert(*[(0, "new", "ok")] * rows)
-    life.care = Care(reset="zero")
-    life.ship(wanted())
-
-    assert life.events() == ["source.reset"]
-    assert life.sums() == {"events.new.count": rows}
-    life.given += 1
-    life.insert((0, "new", "ok"))
-    life.ship(wanted())
-    life.source.insert(rows + 1, life.created(0), "new")
-    life.now += 600
-    life.ship(wanted())
-    assert life.sums() == {"events.new.count": rows + 2}
-
-
-def test_reset_max(life: Life) -> None:
-    """With max a restored table goes on behind its largest id; the slots in state are counted again.
-
-    Mutants: go on behind the old captured; leave the totals.
+    Mutants: go on behind the old captured; count the slots in state again.
     """
     life.insert((0, "login", "ok"))
     life.ship(wanted())
-    life.source.rows = life.source.rows[:2]  # yesterday's backup, and what was written since
+    life.source.rows = life.source.rows[:2]  # yesterday's backup
     life.given = 2
-    life.insert((0, "since", "ok"))
-    life.care = Care(reset="max")
-    life.ship(wanted())
+    reset(life, After.RESTORED, wanted())
     life.insert((0, "since", "ok"))
     life.ship(wanted())
 
-    assert life.events() == ["source.reset"]
-    assert life.sums() == {"events.login.count": 2, "events.since.count": 2}
-    position = life.state.offsets("events")
-    assert position is not None
-    assert position.watermark == position.captured == 4
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2, "events.since.count": 1}
+    offsets = life.state.offsets("events")
+    assert offsets is not None
+    assert offsets.watermark == offsets.captured == 3
 
 
 def test_purge_is_no_reset(life: Life) -> None:
@@ -521,3 +640,17 @@ def test_other_time_column_is_no_reset(life: Life) -> None:
     life.ship(wanted(zone="Asia/Kolkata", template="moved.{action}.{measure}"))
 
     assert life.events() == []
+
+
+def test_set_after_all(life: Life) -> None:
+    """Where all gaps have been filled a position is a number again, whoever filled them."""
+    begin(life, 6, 7)
+    life.insert((0, "login", "ok"))
+    life.ship(wanted(), TICKS)
+    life.source.commit()
+    life.ship(wanted(), TICKS)
+
+    for name in ("events", "ticks"):
+        counted = life.state.position(name).counted
+        assert (counted.solid, counted.segments) == (8, ())
+        assert not counted.missing(words_of(range(1, 9)))
