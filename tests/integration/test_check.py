@@ -159,15 +159,17 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
 def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """Rows that share an id, or have none, are told where the table allows them; beyond the newest 10,000 none is.
 
-    Mutants: believe every table; look for two NULLs, too; for rows without an id in any table that has an index.
+    Mutants: believe every table; look for two NULLs, too; look at all rows; count no NULLs.
     """
     execute(
         mariadb,
         "ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)",
-        "INSERT INTO audit_trail (id) VALUES (NULL), (NULL), (-3), (-3), (1), (1)",
-        "INSERT INTO audit_trail (id) SELECT seq + 1 FROM seq_1_to_10000",
+        "INSERT INTO audit_trail (id) VALUES (NULL), (NULL), (-3), (-3), (1)",
     )
     first = bad(shipper_app)
+    twice = "INSERT INTO audit_trail (id) VALUES (1)"
+    execute(mariadb, twice, "INSERT INTO audit_trail (id) SELECT seq + 1 FROM seq_1_to_10000")
+    assert bad(shipper_app) == first
     execute(mariadb, "INSERT INTO audit_trail (id) VALUES (7), (9), (9)")
     second = bad(shipper_app)
 
