@@ -6,6 +6,7 @@ Graphite equals the source before and after.
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import NOW, captured, horizon, job
@@ -137,6 +138,155 @@ def test_time_changes(life: Life, before: str | None, after: str | None) -> None
     life.now += 90
 
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"zone": "Asia/Kolkata"}, {"bucket": 3600}, {"bucket": 300}, {"time": None}, {"where": ()}, {}]
+)
+def test_late_row_after_a_change(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """A row that was counted by another definition is not counted by this one; a late one is, once.
+
+    Exactness 3: of a hundred rows 199 were counted. Mutants: count the window of the late row again; begin with an
+    empty set.
+    """
+    life = Life(tmp_path)
+    life.insert(*[(5, "login", "ok")] * 60)
+    life.source.begin(61, life.created(5), "login")
+    life.given = 61
+    life.insert(*[(5, "login", "ok")] * 39)
+    life.ship(wanted(where=(Condition("action", "not", ("nothing",)),)))
+    life.now += 60
+    life.ship(wanted(**changed))
+    life.source.commit()
+    for _ in range(16):
+        life.now += 60
+        life.ship(wanted(**changed))
+
+    assert life.sums() == {"events.login.count": 100}
+    assert life.unshown() == {}
+    life.state.close()
+
+
+def test_row_that_comes_with_the_recount(life: Life) -> None:
+    """A late row that the recount finds in its slots joins the set, and is counted once; another stays new.
+
+    Mutants: leave the set as it is; add all that the snapshot shows.
+    """
+    life.ship(wanted(where=FAILURES))
+    life.source.begin(6, life.created(60), "login", "failure")
+    life.source.begin(7, life.created(7200), "login", "failure")
+    life.given = 7
+    life.insert((0, "login", "failure"))
+    life.ship(wanted(where=FAILURES))
+    life.now += 60
+    life.source.commit()
+    life.ship(wanted())
+    life.ship(wanted())
+
+    assert life.sums() == {"events.login.count": 6, "events.totp.count": 2}
+    assert life.minutes("events.login.count")[7200] == 1
+    assert not life.state.position("events").has_gaps
+
+
+def purged(tmp_path: Path, settled: int = 0) -> Life:
+    """Give 600 rows of ten minutes that were shipped; so long later all but the newest 300 are purged."""
+    life = Life(tmp_path)
+    for minute in range(10, 0, -1):
+        life.insert(*[(60 * minute, "login", "ok")] * 60)
+    life.ship(wanted())
+    for _ in range(settled // 120):
+        life.now += 120
+        life.ship(wanted())
+    del life.source.rows[:300]
+    return life
+
+
+@pytest.mark.parametrize("settled", [0, wanted().late + 120])
+def test_measure_after_a_purge(tmp_path: Path, settled: int) -> None:
+    """A recount lowers nothing because rows are gone; what it leaves is told (600 rows were 300).
+
+    So it is whether single ids are still known, or only how many of them there were.
+
+    Mutants: no gate; one for what is younger than late; one for what is older; count the slot that is cut again.
+    """
+    life, ids = purged(tmp_path, settled), Measure("ids", Kind.SUM, "id")
+    life.noticed.clear()
+    life.ship(wanted(measures=(COUNT, ids)))
+
+    assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
+    if settled:  # nobody knows which they are: none of these slots is counted again
+        assert "events.login.ids" not in life.sums()
+        limited = {"start": NOW - 600, "end": NOW, "slots": 10}
+    else:
+        assert life.sums()["events.login.ids"] == sum(range(301, 601))
+        limited = {"start": NOW - 600, "end": NOW - 300, "slots": 5}
+    assert Noticed("recount.limited", limited) in life.noticed
+    progress = life.state.progress("events")
+    assert progress is not None
+    assert progress.since == limited["end"]
+    life.state.close()
+
+
+def test_single_rows_purged(tmp_path: Path) -> None:
+    """A purge of some rows here and there is found out by their ids. Mutants: look at the smallest id; at numbers.
+
+    As many rows come late as went, and are of other slots.
+    """
+    life = purged(tmp_path)
+    gone = [row for row in life.source.rows if row["id"] == 400]
+    life.source.rows.remove(gone[0])
+    life.ship(wanted(where=(Condition("outcome", "in", ("ok",)),)))
+
+    assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
+    assert Noticed("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}) in life.noticed
+    life.state.close()
+
+
+def test_gate_opens_for_slots_that_are_whole(tmp_path: Path) -> None:
+    """Slots behind the last that lacks rows are counted again, and follow the new definition. Mutant: none."""
+    life = purged(tmp_path)
+    life.insert((0, "login", "failure"))
+    life.ship(wanted())
+    life.ship(wanted(where=FAILURES))
+
+    assert life.minutes("events.login.count") == {60 * minute: 60 if minute > 5 else 0 for minute in range(1, 11)} | {
+        0: 1
+    }
+    life.state.close()
+
+
+def test_late_row_after_a_purge(tmp_path: Path) -> None:
+    """A late row among rows that were purged is added to what they came to (59 rows were 3).
+
+    Mutant: count its slot again.
+    """
+    life = Life(tmp_path)
+    life.insert(*[(0, "login", "ok")] * 30)
+    life.source.begin(31, life.created(0), "login")
+    life.given = 31
+    life.insert(*[(0, "login", "ok")] * 28)
+    life.ship(wanted())
+    del life.source.rows[:56]
+    life.source.commit()
+    life.now += 60
+    life.ship(wanted())
+
+    assert life.sums() == {"events.login.count": 59}
+    life.state.close()
+
+
+def test_deleted_rows_that_no_slot_needs(tmp_path: Path) -> None:
+    """Rows that are gone below all slots that are counted again keep none of them. Mutant: any row that is gone."""
+    life = purged(tmp_path)
+    life.state._connection.execute("UPDATE slot SET changed = 0")
+    life.state._connection.execute("INSERT INTO pruned VALUES ('events', ?, ?)", (NOW - 3600, NOW - 300))
+    life.state._connection.execute("DELETE FROM slot WHERE slot < ?", (NOW - 300,))
+    life.noticed.clear()
+    life.ship(wanted(where=FAILURES))
+
+    assert life.events() == []
+    assert life.minutes("events.login.count") == {60 * minute: 60 if minute > 5 else 0 for minute in range(1, 11)}
+    life.state.close()
 
 
 def test_tick_time_changes(life: Life) -> None:
