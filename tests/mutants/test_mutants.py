@@ -16,9 +16,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SUITES = (
-    *("late", "courier", "reading", "capture", "window", "retention", "changes", "state", "seen", "naming"),
+    *("late", "courier", "reading", "capture", "scan", "retention", "changes", "state", "seen", "naming"),
     *("backfill", "seek", "machine", "mending"),
-    *("reach", "keeping", "config_limits"),
+    *("reset", "revisit", "reach", "keeping", "config_limits"),
 )
 
 
@@ -67,7 +67,12 @@ MUTANTS = {
         "FROM watermark WHERE {_TABLE} AND job < 'f' AND (length(captured)",
     ),
     "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
-    "go on behind captured": Mutant("reset.py", 'if care.reset == "hold":', "if True:\n        return\n    if True:"),
+    "go on behind captured": Mutant("reset.py", "    ledger.distrust(job.name)", "    return"),
+    "reset what is not held": Mutant("reset.py", "and not is_held and 0 < first <= captured", "and False"),
+    "count slots of the table before again": Mutant(
+        "state/__init__.py", "since = MAX(since, :since),", "since = since,"
+    ),
+    "look back at the table before": Mutant("revisit.py", "max(progress.since, floor(", "max(0, floor("),
     "take one complete window for all": Mutant(
         "seen.py", "known.after <= window.after and window.upto <= known.upto", "known.upto > 0"
     ),
