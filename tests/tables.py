@@ -27,6 +27,23 @@ Execute = Callable[..., list[tuple[Any, ...]]]
 """Run a statement, with values for its %s; return its rows."""
 
 
+@contextmanager
+def executing(kind: str, connection: Any) -> Iterator[Execute]:
+    """Give what runs statements on a connection of any driver."""
+    with closing(connection.cursor()) as cursor:
+
+        def execute(statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            if kind == "postgresql":
+                cursor.execute(statement.encode(), values or None)
+            elif kind == "sqlite":
+                cursor.execute(statement.replace("%s", "?"), values)
+            else:
+                cursor.execute(statement, values or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+        yield execute
+
+
 class Table(Source):
     """The edge of a real table, which is written beside it."""
 
@@ -44,17 +61,7 @@ class Table(Source):
     @contextmanager
     def session(self) -> Iterator[Execute]:
         """Give a session of the application's; what it has begun and not committed ends with it."""
-        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
-
-            def execute(statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-                if self.kind == "postgresql":
-                    cursor.execute(statement.encode(), values or None)
-                elif self.kind == "sqlite":
-                    cursor.execute(statement.replace("%s", "?"), values)
-                else:
-                    cursor.execute(statement, values or None)
-                return list(cursor.fetchall()) if cursor.description else []
-
+        with closing(self._connect()) as connection, executing(self.kind, connection) as execute:
             yield execute
 
     @contextmanager

@@ -22,7 +22,6 @@ WIDE: dict[str, Any] = {
     "jobs": EVENTS + "zeros = false\n",
     "step": 60,
     "retentions": "1m:1d",
-    "settle": "1s",
     "replay": CARBON_DIES,
 }
 """Many series, which are one large batch."""

@@ -11,15 +11,15 @@ FAULT = "fault"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flag of the soak."""
-    parser.addoption("--soak", type=float, default=0.0, metavar="MINUTES", help="how long faults strike at random")
+    parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long faults strike at random")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give the soak its time, and those that wait for it."""
-    if minutes := config.getoption("--soak", default=0.0):
+    if seconds := config.getoption("--soak", default=0.0):
         for item in items:
             if item.path.parent == HERE:
-                item.add_marker(pytest.mark.timeout(minutes * 60 + 900))
+                item.add_marker(pytest.mark.timeout(seconds + 900))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,7 +14,6 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Collection
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,21 +27,8 @@ from shipper.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *(
-        "capture",
-        "guard",
-        "seen",
-        "recheck",
-        "record",
-        "naming",
-        "reset",
-        "fold",
-        "scan",
-        "recount",
-        "proof",
-        "reading",
-    ),
-    *("courier", "rounds", "carbon", "worker", "turns", "cohort", "once", "delivery", "pipeline"),
+    *("capture", "start", "reading", "seen", "position", "idset", "record", "naming", "reset", "fold", "scan"),
+    *("recount", "proof", "courier", "rounds", "carbon", "worker", "turns", "cohort", "once", "delivery", "pipeline"),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
     str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")
@@ -110,7 +96,7 @@ class Killer:
         return {"lines": len(self._known), "kills": self.kills, "survived": self.survived}
 
     def _insert(self) -> None:
-        """Add rows, one of them late: its id was left out the last time; and let an hour go by for rechecks."""
+        """Add rows, one of them late: its id was left out the last time."""
         with self._rows.cursor() as cursor:
             if self._left_out:
                 cursor.execute(INSERT_AT, (*ROWS[0], self._left_out))
@@ -122,9 +108,6 @@ class Killer:
             self._rows.rollback()
             cursor.executemany(INSERT, ROWS)
         self.inserted += 2 * len(ROWS)
-        if Path(self._config.state.path).exists():
-            with closing(sqlite3.connect(self._config.state.path)) as state, state:
-                state.execute("UPDATE recorded_window SET recorded = recorded - 3600")
 
     def _rehearse(self) -> None:
         """Run once to the end, for its lines and how often each of them runs; and to have all imports done."""
@@ -186,17 +169,9 @@ def _child(config: Config, tracer: Tracer) -> NoReturn:
         os._exit(code)
 
 
-def _unsettled(config: Config) -> Config:
-    """Let no observation wait; nothing commits late here."""
-    return replace(
-        config,
-        sources={name: source.model_copy(update={"settle": 0}) for name, source in config.sources.items()},
-    )
-
-
 if __name__ == "__main__":
     file, port, database = sys.argv[1:]
     journal.start()
-    killer = Killer(_unsettled(load(file)), int(port), database)
+    killer = Killer(load(file), int(port), database)
     killer.run()
     sys.stdout.write(json.dumps(killer.report()))

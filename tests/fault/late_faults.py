@@ -1,11 +1,11 @@
-"""Rows that commit late: behind settle, past the guard, into old ids, on a replica; a table that goes back."""
+"""Rows that commit late: on each server, on a replica, for minutes, into old ids; a table that goes back."""
 
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
+from pathlib import Path
 
 import pymysql
 from fault.running import fault
@@ -16,110 +16,136 @@ from servers import MariaDB
 
 LATE_SECONDS = 5.0
 WRITING_SECONDS = 10.0
-SHORT_RECHECK = "24s"  # far longer than anything here is late
+MINUTES_LATE = 10.0  # scaled: of as many minutes
+LATE = 'late = "20s"'
+"""Scaled: of 20 minutes."""
 STALLS_SECONDS = (3.0, 5.0, 4.0)
 BEAT_SECONDS = 0.2
 LAG_QUERY = "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(beat), UTC_TIMESTAMP(6)) / 1000000 FROM heartbeat"
-
-LAYERS = {
-    "late_guard": ("guard alone", 'recheck = "off"'),
-    "late_passed": ("guard passed after 2 s", f'hold_max = "2s"\nrecheck = "{SHORT_RECHECK}"'),
-    "late_recheck": ("recheck alone", f'guard = "off"\nrecheck = "{SHORT_RECHECK}"'),
-}
+LATE_ROWS = "SELECT COALESCE(SUM(late_rows), 0) FROM position"
+SCALED = str(Path(__file__).with_name("scaled.py"))
 
 
-def overlapping(layers: str, keys: str, stage: Stage) -> list[Score]:
-    """Commit rows up to 5 s after their INSERT, with a settle of 1 s. Mutant: take rows in flight for none."""
-    _say(stage, keys)
+@fault(kind="postgresql")
+def late_on_postgresql(stage: Stage) -> list[Score]:
+    """Commit rows up to 5 s after their INSERT, which nobody sees before. Mutant: ask for no gaps."""
     stage.app.start()
     stage.write(longest=LATE_SECONDS)
     time.sleep(WRITING_SECONDS)  # as long as the fault lasts
     stage.still()
-    return [stage.finish(f"commits up to 5 s late, settle 1 s, {layers}", 1)]
+    score = stage.finish("PostgreSQL: commits up to 5 s late", 1)
+    assert stage.ask(LATE_ROWS) > 0
+    return [score]
 
 
-for _name, (_layers, _keys) in LAYERS.items():
-    fault(name=_name, settle="1s")(partial(overlapping, _layers, _keys))
+def late_by_minutes(stage: Stage) -> list[Score]:
+    """Commit rows up to 10 minutes after their INSERT, scaled. Mutants: no looks at gaps but the eager ones."""
+    _say(stage, LATE)
+    stage.app.start()
+    stage.write(longest=MINUTES_LATE)
+    time.sleep(WRITING_SECONDS + MINUTES_LATE)
+    stage.still()
+    score = stage.finish(f"{stage.kind}: commits up to 10 min late, scaled", 1)
+    assert stage.ask(LATE_ROWS) > 0
+    return [score]
 
 
-@fault(settle="1s")
+for _kind in ("mariadb", "postgresql"):
+    fault(name=f"late_by_minutes_{_kind}", kind=_kind, program=(SCALED,))(late_by_minutes)
+
+
+@fault()
 def back_filled(stage: Stage) -> list[Score]:
-    """Write rows with explicit ids into holes far below. Mutant: record no windows."""
-    _say(stage, f'recheck = "{SHORT_RECHECK}"')
+    """Write rows with explicit ids into holes far below. Mutant: ask for no gaps."""
     stage.app.start()
     stage.write(back_fills=True)
     time.sleep(WRITING_SECONDS)
     stage.still()
     score = stage.finish("ids back-filled", 1)
-    assert "rows.late" in stage.app.events()
+    assert stage.ask(LATE_ROWS) > 0
     return [score]
 
 
-@fault(settle="1s", jobs=EVENTS_A_SECOND, has_own_mariadb=True)
+@fault(jobs=EVENTS_A_SECOND, has_own_server=True)
 def replica_stalls(stage: Stage) -> list[Score]:
-    """Let a replica stand still, with `lag_query`. Mutant: settle by our clock alone."""
+    """Let a replica stand still, with `lag_query`; rows commit late on its primary. Mutant: ask for no gaps."""
     (stage.app.folder / "replica").mkdir()
     replica = MariaDB(stage.app.folder / "replica", ["--server-id=2"])
     try:
         with _replicated(stage, replica) as cursor:
-            _say(stage, f'lag_query = "{LAG_QUERY}"\nrecheck = "off"')
+            _say(stage, f'lag_query = "{LAG_QUERY}"')
             stage.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{replica.port}/")
             stage.app.start()
-            stage.write()
+            stage.write(longest=LATE_SECONDS)
             stage.wait("delivery.finished")
             for seconds in STALLS_SECONDS:
                 cursor.execute("STOP SLAVE SQL_THREAD")
                 time.sleep(seconds)
                 cursor.execute("START SLAVE SQL_THREAD")
                 stage.wait("delivery.finished")
-            return [stage.finish("replica stands still for 3 to 5 s", len(STALLS_SECONDS))]
+            return [stage.finish("replica stands still for 3 to 5 s, commits up to 5 s late", len(STALLS_SECONDS))]
     finally:
         stage.app.stop(signal.SIGKILL)
         replica.stop()
 
 
-@fault(settle="1s", jobs=EVENTS_A_SECOND)
+@fault(jobs=EVENTS_A_SECOND)
 def table_emptied(stage: Stage) -> list[Score]:
-    """Empty the table, so that ids begin anew. Mutant: go on behind captured."""
+    """Empty the table, so that ids begin anew; an operator says so. Mutant: go on behind captured."""
     stage.app.start()
     stage.write()
     stage.wait("delivery.finished")
     stage.still()
-    with stage.until("largest id is"), closing(stage.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("TRUNCATE audit_trail")
+    wait_for(stage.is_at_rest, "all is captured")
+    stage.execute("CREATE TABLE gone AS SELECT * FROM audit_trail")
+    stage.table = "(SELECT * FROM audit_trail UNION ALL SELECT * FROM gone) AS everything"
+    with stage.until("largest id is"):
+        stage.execute("TRUNCATE audit_trail")
     stage.write()
     time.sleep(2)  # nothing of it is counted
-    assert stage.app.stop() == 0
-    _say(stage, 'reset = "zero"')
-    stage.app.start()
-    return [stage.finish("table emptied, reset = zero", 1)]
+    _reset(stage, "--emptied")
+    return [stage.finish("table emptied, reset --emptied", 1)]
 
 
-@fault(settle="1s", jobs=EVENTS_A_SECOND)
+@fault(jobs=EVENTS_A_SECOND)
 def commits_lost(stage: Stage) -> list[Score]:
-    """Take the newest rows back, and give their ids again, as a crash without flushed logs does. Mutant: the same."""
+    """Take the newest rows back, and give their ids again, as a crash without flushed logs does.
+
+    What was delivered stays, until an operator asks for the table as it is. Mutant: go on behind captured.
+    """
+    # of the oldest slot rows may be purged: a backfill leaves it alone
+    stage.execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP() - INTERVAL 1 MINUTE, 'login')")
     stage.app.start()
     stage.write()
     stage.wait("delivery.finished")
     stage.still()
     wait_for(stage.is_at_rest, "all is captured")
     assert stage.app.stop() == 0
-    with closing(stage.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM audit_trail ORDER BY id DESC LIMIT 40")
-        cursor.execute("ALTER TABLE audit_trail AUTO_INCREMENT = 1")
+    stage.execute("DELETE FROM audit_trail ORDER BY id DESC LIMIT 40")
+    stage.execute("ALTER TABLE audit_trail AUTO_INCREMENT = 1")
     stage.write()
     time.sleep(3)  # ids pass captured again
     stage.app.start()
     stage.wait("are not those that were captured")
-    assert stage.app.stop() == 0
-    _say(stage, 'reset = "max"')
-    stage.app.start()
-    return [stage.finish("newest rows taken back, their ids given again, reset = max", 1)]
+    _reset(stage, "--restored")
+    stage.still()
+    with stage.until("capture.finished"):
+        stage.insert(1)
+    wait_for(stage.is_at_rest, "all is captured")
+    ended = stage.app.call("backfill", "events", "--from", "1h", "--until", "now", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    return [stage.finish("newest rows taken back, their ids given again, reset --restored", 1)]
+
+
+def _reset(stage: Stage, what: str) -> None:
+    """Say what has happened to the table."""
+    ended = stage.app.call("reset", "events", what, "--yes")
+    assert ended.returncode == 0, ended.stderr
 
 
 def _say(stage: Stage, keys: str) -> None:
     """Add keys to the source."""
-    stage.configure('settle = "1s"', f'settle = "1s"\n{keys}')
+    stage.configure('timeout = "10s"', f'timeout = "10s"\n{keys}')
 
 
 @contextmanager

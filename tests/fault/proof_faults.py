@@ -35,7 +35,7 @@ CARBON_METRIC_INTERVAL = 0
 """
 
 
-@fault(is_long=True, jobs=EVENTS + "zeros = false\n", step=60, retentions="1m:1d", settle="1s")
+@fault(is_long=True, jobs=EVENTS + "zeros = false\n", step=60, retentions="1m:1d")
 def creates_limited(stage: Stage) -> list[Score]:
     """Let Carbon make so few series a minute as it does by default. Mutant: replay three times, no more."""
     series = SOAK_SERIES if stage.soak_seconds else SERIES

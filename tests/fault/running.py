@@ -1,7 +1,7 @@
 """Faults side by side: each has a stage of its own, and most of its time is waiting."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from fault.score import Score
 from fault.stage import Stage
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
 
 AT_ONCE = 10  # for two cores: most of the time they wait
 
 SHARED_MEMORY = Path("/dev/shm")
 
+Servers = Mapping[str, MariaDB | PostgreSQL]
+"""Those that faults share, by kind."""
 Play = Callable[[Stage], list[Score]]
 
 
@@ -22,7 +24,8 @@ class Fault(NamedTuple):
     """What is to happen, and on which stage."""
 
     play: Play
-    has_own_mariadb: bool
+    has_own_server: bool
+    kind: str
     is_long: bool
     in_memory: bool
     options: dict[str, Any]
@@ -32,12 +35,18 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    *, name: str = "", has_own_mariadb: bool = False, is_long: bool = False, in_memory: bool = False, **options: Any
+    *,
+    name: str = "",
+    has_own_server: bool = False,
+    kind: str = "mariadb",
+    is_long: bool = False,
+    in_memory: bool = False,
+    **options: Any,
 ) -> Callable[[Play], Play]:
     """Add a fault to the list; options are those of Stage."""
 
     def add(play: Play) -> Play:
-        FAULTS[name or play.__name__] = Fault(play, has_own_mariadb, is_long, in_memory, options)
+        FAULTS[name or play.__name__] = Fault(play, has_own_server, kind, is_long, in_memory, options)
         return play
 
     return add
@@ -46,11 +55,11 @@ def fault(
 class Running:
     """The faults that were chosen, a few at a time, in the order of the tests."""
 
-    def __init__(self, folder: Path, mariadb: MariaDB, names: Iterable[str], *, soak_seconds: float) -> None:
+    def __init__(self, folder: Path, servers: Servers, names: Iterable[str], *, soak_seconds: float) -> None:
         """Begin at once."""
         self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
         self._scores: dict[str, Future[list[Score]]] = {
-            name: self._executor.submit(_played, name, folder / name, mariadb, soak_seconds)
+            name: self._executor.submit(_played, name, folder / name, servers, soak_seconds)
             for name in sorted(names, key=lambda name: not FAULTS[name].is_long)
         }
 
@@ -63,16 +72,20 @@ class Running:
         self._executor.shutdown(cancel_futures=True)
 
 
-def _played(name: str, folder: Path, mariadb: MariaDB, soak_seconds: float) -> list[Score]:
+def _played(name: str, folder: Path, servers: Servers, soak_seconds: float) -> list[Score]:
     one = FAULTS[name]
     folder.mkdir()
     with ExitStack() as stack:
         if one.in_memory and SHARED_MEMORY.is_dir():  # there durable writes cost nothing
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=folder.name)))
-        if one.has_own_mariadb:
+        server: MariaDB | PostgreSQL = servers.get(one.kind) or servers["mariadb"]
+        if one.has_own_server and one.kind == "postgresql":
+            server = PostgreSQL()
+            stack.callback(server.close)
+        elif one.has_own_server:
             (folder / "mariadb").mkdir()
-            mariadb = MariaDB(folder / "mariadb", ["--log-bin", "--server-id=1"])
-            stack.callback(mariadb.stop)
-        made = Stage(folder, mariadb, database=f"fault_{name}", soak_seconds=soak_seconds, **one.options)
+            server = MariaDB(folder / "mariadb", ["--log-bin", "--server-id=1"])
+            stack.callback(server.stop)
+        made = Stage(folder, server, database=f"fault_{name}", soak_seconds=soak_seconds, **one.options)
         stage = stack.enter_context(closing(made))
         return one.play(stage)

@@ -28,7 +28,7 @@ def restarted(number: signal.Signals, stage: Stage) -> list[Score]:
 
 
 for _number in (signal.SIGKILL, signal.SIGTERM):
-    fault(name=f"mariadb_{_number.name.lower()}", has_own_mariadb=True)(partial(restarted, _number))
+    fault(name=f"mariadb_{_number.name.lower()}", has_own_server=True)(partial(restarted, _number))
 
 
 @fault()

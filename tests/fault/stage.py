@@ -6,17 +6,17 @@ import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import whisper
 from fault.score import Score, differences
 from fault.writers import INSERT, SHORT_SECONDS, Connection, Writers
 from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
+from tables import Execute, executing
 
 from shipper.demo.carbon_cache import CarbonCache
 
-SETTLE = "2s"
-"""More than the writers' short transactions take on a slow machine."""
 REPLAY = '["1s", "2s"]'
 CARBON_DIES = '["3s", "6s"]'
 """Longer than Carbon keeps a value in memory before it writes it."""
@@ -34,10 +34,9 @@ name = "found.{outcome}.{measure}"
 bucket = "1s"
 """
 )
-EXPECTED = """
-    SELECT CONCAT({path}), FLOOR(UNIX_TIMESTAMP(created_at) / {step}) * {step}, COUNT(*)
-    FROM audit_trail GROUP BY 1, 2"""
-BY_OUTCOME = "SELECT CONCAT('audit.found.', outcome, '.count'), 0, COUNT(*) FROM audit_trail GROUP BY 1"
+EXPECTED = "SELECT CONCAT({path}), FLOOR({epoch} / {step}) * {step}, COUNT(*) FROM {table} GROUP BY 1, 2"
+BY_OUTCOME = "SELECT CONCAT('audit.found.', outcome, '.count'), 0, COUNT(*) FROM {table} GROUP BY 1"
+EPOCH = {"mariadb": "UNIX_TIMESTAMP(created_at)", "postgresql": "EXTRACT(EPOCH FROM created_at)"}
 
 
 class Stage:
@@ -46,26 +45,27 @@ class Stage:
     def __init__(
         self,
         folder: Path,
-        mariadb: MariaDB,
+        server: MariaDB | PostgreSQL,
         *,
         database: str = "app",
         soak_seconds: float = 0,
         jobs: str = JOBS,
         step: int = STEP_SECONDS,
         retentions: str = RETENTIONS,
-        settle: str = SETTLE,
         replay: str = REPLAY,
         program: tuple[str, ...] = ("-m", "shipper.cli"),
     ) -> None:
         """Make a table and start Carbon; shipper and the writers wait."""
-        self.mariadb, self.database = mariadb, database
+        self.server, self.database = server, database
+        self.kind = "mariadb" if isinstance(server, MariaDB) else "postgresql"
+        self.table = "audit_trail"
+        """What all rows are in that were ever there."""
         self.carbon = CarbonCache(folder / "carbon", retentions=retentions)
         self.app = Shipper(
             folder,
-            url=mariadb.make_database(database),
+            url=server.make_database(database),
             port=self.carbon.port,
             jobs=jobs,
-            settle=settle,
             program=program,
         )
         self.configure('retentions = "1m:1d"', f'retentions = "{retentions}"\nreplay = {replay}')
@@ -82,13 +82,31 @@ class Stage:
         assert before in text
         self.app.config.write_text(text.replace(before, after))
 
+    @property
+    def mariadb(self) -> MariaDB:
+        """Return the server, of faults that are MariaDB's own."""
+        assert isinstance(self.server, MariaDB)
+        return self.server
+
     def connect(self) -> Connection:
-        """Open a session on the table's database."""
+        """Open a session on the table's database, of MariaDB."""
         return self.mariadb.connect(self.database)
 
+    @contextmanager
+    def session(self) -> Iterator[Execute]:
+        """Give a session on the table's database."""
+        connection: Any = self.server.connect(self.database)
+        with closing(connection), executing(self.kind, connection) as execute:
+            yield execute
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement in a session of its own; return its rows."""
+        with self.session() as execute:
+            return execute(statement)
+
     def write(self, *, longest: float = SHORT_SECONDS, back_fills: bool = False) -> None:
-        """Let writers write; rows that are filled in behind need `recheck`."""
-        self._writers = Writers(self.connect, longest=longest, back_fills=back_fills)
+        """Let writers write."""
+        self._writers = Writers(self.session, kind=self.kind, longest=longest, back_fills=back_fills)
 
     def insert(self, rows: int) -> None:
         """Commit rows of this very moment."""
@@ -132,10 +150,8 @@ class Stage:
         return Score(fault, injected, self.count(), *self.compared("naive."))
 
     def count(self) -> int:
-        """Count the rows of the table."""
-        with closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT COUNT(*) FROM audit_trail")
-            ((rows,),) = cursor.fetchall()
+        """Count the rows that there are, or were."""
+        ((rows,),) = self.execute(f"SELECT COUNT(*) FROM {self.table}")
         return int(rows)
 
     def compared(self, prefix: str = "audit.events.") -> tuple[int, int]:
@@ -144,20 +160,19 @@ class Stage:
             sums = self.carbon.sums()
         except (whisper.WhisperException, struct.error, OSError):  # a file is just being made
             return self.count(), 0
-        by_action = EXPECTED.format(path=f"'{prefix}', action, '.count'", step=self._step)
-        shipped = {path: slots for path, slots in sums.items() if path.startswith(prefix)}
+        path, epoch = f"'{prefix}', action, '.count'", EPOCH[self.kind]
+        by_action = EXPECTED.format(path=path, epoch=epoch, step=self._step, table=self.table)
+        shipped = {path: slots for path, slots in sums.items() if path.startswith(prefix) and path.endswith(".count")}
         lost, doubled = differences(self._expected(by_action), shipped)
         if self._has_found and prefix == "audit.events.":
             found = {path: {0: sum(slots.values())} for path, slots in sums.items() if path.startswith("audit.found.")}
-            more_lost, more_doubled = differences(self._expected(BY_OUTCOME), found)
+            more_lost, more_doubled = differences(self._expected(BY_OUTCOME.format(table=self.table)), found)
             return lost + more_lost, doubled + more_doubled
         return lost, doubled
 
     def is_at_rest(self) -> bool:
         """Is all that the table holds captured, delivered and proven?"""
-        with closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT COALESCE(MAX(id), 0) FROM audit_trail")
-            ((largest,),) = cursor.fetchall()
+        ((largest,),) = self.execute("SELECT COALESCE(MAX(id), 0) FROM audit_trail")
         waiting = "SELECT COUNT(*) FROM total JOIN series ON series.id = series WHERE changed <> 0 AND value <> 0"
         behind = f"SELECT COUNT(*) FROM watermark WHERE value <> '{largest}'"
         return self.ask(waiting) == self.ask(behind) == 0
@@ -180,8 +195,6 @@ class Stage:
 
     def _expected(self, statement: str) -> dict[str, dict[int, float]]:
         series: dict[str, dict[int, float]] = {}
-        with closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            for path, slot, rows in cursor.fetchall():
-                series.setdefault(path, {})[int(slot)] = float(rows)
+        for path, slot, rows in self.execute(statement):
+            series.setdefault(path, {})[int(slot)] = float(rows)
         return series

@@ -7,7 +7,7 @@ import pytest
 from fault import carbon_faults, late_faults, process_faults, proof_faults, soak_faults, source_faults, state_faults
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
 
 MODULES = (
     carbon_faults,
@@ -27,8 +27,11 @@ def running(
 ) -> Iterator[Running]:
     """Begin all faults that were chosen, the long ones first, else in the order of their tests."""
     chosen = [name for item in request.session.items if (name := item.name.removeprefix("test_fault[")[:-1]) in FAULTS]
-    soak = request.config.getoption("--soak", default=0.0) * 60
-    with closing(Running(tmp_path_factory.mktemp("faults"), mariadb, chosen, soak_seconds=soak)) as made:
+    soak = request.config.getoption("--soak", default=0.0)
+    servers: dict[str, MariaDB | PostgreSQL] = {"mariadb": mariadb}
+    if any(FAULTS[name].kind == "postgresql" and not FAULTS[name].has_own_server for name in chosen):
+        servers["postgresql"] = request.getfixturevalue("postgresql")
+    with closing(Running(tmp_path_factory.mktemp("faults"), servers, chosen, soak_seconds=soak)) as made:
         yield made
 
 

@@ -4,12 +4,17 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
+import psycopg
 import pymysql
+from tables import Execute
 
 Connection: TypeAlias = "pymysql.connections.Connection[pymysql.cursors.Cursor]"
+Session = Callable[[], AbstractContextManager[Execute]]
+GONE = (pymysql.err.Error, psycopg.Error)
+"""What a driver says when the database has gone away."""
 
 SHORT_SECONDS = 0.2  # how long most transactions stay open after their INSERTs
 LATE_SHARE = 0.05  # of the transactions: open for up to `longest`
@@ -19,7 +24,9 @@ PAUSE_SECONDS = 0.1
 RETRY_SECONDS = 0.2
 ACTIONS, OUTCOMES = ["login", "logout", "export"], ["success", "failure"]
 INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
-INSERT_AT = "INSERT INTO audit_trail (created_at, action, outcome, id) VALUES (UTC_TIMESTAMP(6), %s, %s, %s)"
+NOW = {"mariadb": "UTC_TIMESTAMP(6)", "postgresql": "clock_timestamp()"}
+_INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES ({now}, %s, %s) RETURNING id"
+_INSERT_AT = "INSERT INTO audit_trail (created_at, action, outcome, id) VALUES ({now}, %s, %s, %s)"
 
 
 class Writers:
@@ -27,14 +34,16 @@ class Writers:
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        session: Session,
         *,
+        kind: str,
         longest: float = SHORT_SECONDS,
         sessions: int = 4,
         back_fills: bool = False,
     ) -> None:
         """Start them; longest is how long the late transactions stay open at most, seconds."""
-        self._connect = connect
+        self._session = session
+        self._insert, self._insert_at = (text.format(now=NOW[kind]) for text in (_INSERT, _INSERT_AT))
         self._longest = longest
         self._holes: deque[int] | None = deque(maxlen=100) if back_fills else None
         self._stop = threading.Event()
@@ -52,33 +61,29 @@ class Writers:
         dice = random.Random(seed)
         while not self._stop.is_set():
             try:
-                with closing(self._connect()) as connection:
+                with self._session() as execute:
                     while not self._stop.wait(dice.uniform(0, PAUSE_SECONDS)):
-                        self._write(connection, dice)
-            except pymysql.err.Error:
+                        self._write(execute, dice)
+            except GONE:
                 self._stop.wait(RETRY_SECONDS)
 
-    def _write(self, connection: Connection, dice: random.Random) -> None:
-        with connection.cursor() as cursor:
-            if self._holes and dice.random() < BACK_FILLED_SHARE:
-                cursor.execute(INSERT_AT, (*_row(dice), self._holes.popleft()))
-            elif dice.random() < 0.4:
-                cursor.execute(INSERT, _row(dice))
-            else:
-                self._transact(connection, cursor, dice)
+    def _write(self, execute: Execute, dice: random.Random) -> None:
+        if self._holes and dice.random() < BACK_FILLED_SHARE:
+            execute(self._insert_at, (*_row(dice), self._holes.popleft()))
+        elif dice.random() < 0.4:
+            execute(self._insert, _row(dice))
+        else:
+            self._transact(execute, dice)
 
-    def _transact(self, connection: Connection, cursor: pymysql.cursors.Cursor, dice: random.Random) -> None:
-        connection.begin()
-        ids = []
-        for _ in range(dice.randint(1, 20)):
-            cursor.execute(INSERT, _row(dice))
-            ids.append(cursor.lastrowid)
+    def _transact(self, execute: Execute, dice: random.Random) -> None:
+        execute("BEGIN")
+        ids = [execute(self._insert, _row(dice))[0][0] for _ in range(dice.randint(1, 20))]
         is_late = dice.random() < LATE_SHARE
         self._stop.wait(dice.uniform(0, self._longest if is_late else min(SHORT_SECONDS, self._longest)))
         if dice.random() >= ROLLED_BACK_SHARE:
-            connection.commit()
+            execute("COMMIT")
             return
-        connection.rollback()
+        execute("ROLLBACK")
         if self._holes is not None:
             self._holes.extend(ids)
 
