@@ -102,7 +102,7 @@ def test_broken_configuration(shipper_app: Shipper, command: str) -> None:
     ended = shipper_app.call(command)
 
     assert ended.returncode == 78
-    assert f'{shipper_app.config}:16: no such key "evry"\n    Did you mean "every"?' in ended.stderr
+    assert f'{shipper_app.config}:15: no such key "evry"\n    Did you mean "every"?' in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -244,7 +244,7 @@ def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, c
     insert(mariadb, 4)
     shipper_app.start()
     wait_for(lambda: total(carbon_cache) == 4, "4 rows in Graphite")
-    assert "observation.failed" in shipper_app.events()
+    wait_for(lambda: "observation.failed" in shipper_app.events(), "observation.failed")
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE later AS SELECT * FROM audit_trail")
     wait_for(lambda: total(carbon_cache, "audit.broken.login.count") == 4, "4 rows of the other table")
