@@ -9,7 +9,9 @@ from builders import NOW, horizon, job
 from life import ARCHIVES, Life, wanted
 
 from shipper.backfill import Limits, backfill, pieces, widened
-from shipper.errors import DeliveryFailed
+from shipper.errors import DeliveryFailed, StateCorrupt
+from shipper.idset import words_of
+from shipper.ledger import Done
 from shipper.model import Archive, Job, Key, Moment, Span, Window
 from shipper.search import Chunk, chunks, windows_in
 
@@ -160,7 +162,8 @@ def test_search_finds_all_rows(life: Life) -> None:
     """A row far from its neighbours is found, across a hole of the ids. Mutant: end where a chunk has none."""
     life.source.rows.clear()
     life.source.insert(5, life.created(HOUR), "login")
-    life.source.insert(10**9, life.created(60), "login")
+    for number in range(150):
+        life.source.insert(10**9 + number, life.created(60), "login")
     life.source.insert(10**9 + 500, None, "login")
     life.source.insert(10**12, life.created(HOUR), "late")
     found = list(chunks(wanted(), 0, 10**12, source=life.source))
@@ -256,6 +259,67 @@ def test_ticks(life: Life) -> None:
     life.deliver()
 
     assert life.sums() == before
+
+
+def test_late_rows_of_ticks(life: Life) -> None:
+    """Late rows of a job without a time are counted again where they were counted, whatever their ids.
+
+    Mutants: where their ids are; in both; nowhere.
+    """
+    life.given = 7
+    life.insert((0, "login", "ok"))
+    life.ship(TICKS)
+    life.now += 120
+    life.source.insert(6, None, "login")
+    life.source.insert(7, None, "late")
+    life.ship(TICKS)
+    before = life.minutes("ticks.login.count"), life.minutes("ticks.late.count")
+    life.carbon = life.new_carbon("two")
+    life.backfill(TICKS, span(600, -600))
+    life.deliver()
+
+    assert (life.minutes("ticks.login.count"), life.minutes("ticks.late.count")) == before
+    assert life.sums() == {"ticks.login.count": 5, "ticks.totp.count": 2, "ticks.late.count": 1}
+
+
+@pytest.mark.parametrize("finds", ["the backfill", "the next look"])
+def test_late_row_beside_a_backfill(life: Life, finds: str) -> None:
+    """A late row is counted once, whoever finds it first; one outside of the span stays new.
+
+    Mutants: leave the set as it is; add what was not counted.
+    """
+    life.given = 7
+    life.insert((0, "login", "ok"))
+    life.ship(wanted())
+    if finds == "the backfill":
+        life.source.insert(6, life.created(60), "late")
+        life.source.insert(7, life.created(HOUR), "late")
+    life.backfill(wanted(), span(600, -600))
+    assert life.state.position("events").has_gaps
+    if finds == "the next look":
+        life.source.insert(6, life.created(60), "late")
+        life.source.insert(7, life.created(HOUR), "late")
+    for _ in range(5):
+        life.now += 60
+        life.ship(wanted())
+
+    assert life.minutes("events.late.count") == {60: 1, HOUR: 1}
+    assert not life.state.position("events").has_gaps
+
+
+def test_backfill_beside_an_older_position(life: Life) -> None:
+    """A look from before a backfill was recorded records nothing: that counted the same row. Mutant: all the same."""
+    life.given = 6
+    life.insert((0, "login", "ok"))
+    life.ship(wanted())
+    before = life.state.position("events")
+    life.source.insert(6, life.created(60), "late")
+    life.backfill(wanted(), span(600, -600))
+    with (
+        pytest.raises(StateCorrupt, match="captured is elsewhere now"),
+        life.state.recording("events", None) as recording,
+    ):
+        recording.write(Done(before.with_ids(words_of([6]))))
 
 
 def test_ticks_that_were_merged(life: Life) -> None:

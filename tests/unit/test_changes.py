@@ -188,6 +188,30 @@ def test_row_that_comes_with_the_recount(life: Life) -> None:
     assert not life.state.position("events").has_gaps
 
 
+@pytest.mark.parametrize("asks", ["words", "read"])
+def test_row_that_comes_amid_a_recount(life: Life, asks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids and rows of a recount are of one snapshot: what is committed between is in both or in neither.
+
+    Mutant: ask for them one after the other.
+    """
+    life.source.begin(6, life.created(60), "login", "failure")
+    life.given = 6
+    life.insert((0, "login", "failure"))
+    life.ship(wanted(where=FAILURES))
+    real = getattr(life.source, asks)
+
+    def ask(*arguments: Any) -> Any:
+        found = real(*arguments)
+        life.source.commit()
+        return found
+
+    monkeypatch.setattr(life.source, asks, ask)
+    life.ship(wanted())
+    life.ship(wanted())
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+
+
 def purged(tmp_path: Path, settled: int = 0) -> Life:
     """Give 600 rows of ten minutes that were shipped; so long later all but the newest 300 are purged."""
     life = Life(tmp_path)

@@ -258,6 +258,30 @@ def test_without_time(life: Life) -> None:
     assert found.left_out["pruned"] == 1
 
 
+def test_late_rows_without_time(life: Life) -> None:
+    """Of such a job late rows are compared in the slot in which they were counted, and in no other.
+
+    Mutants: by the range in which their ids are; in both.
+    """
+    job = wanted(time=None)
+    life.given = 7
+    life.insert((0, "login", "ok"))
+    life.ship(job)
+    life.now += 60
+    life.source.insert(6, None, "login")
+    life.source.insert(7, None, "late")
+    life.ship(job)
+    life.now += 60
+    life.insert((0, "login", "ok"))
+    life.ship(job)
+    life.now += 60
+    life.ship(job)
+    assert (look(life, job).equal, differences(look(life, job))) == (5, [])
+
+    life.source.rows = [row for row in life.source.rows if row["id"] != 6]
+    assert differences(look(life, job)) == [(-60, LOGIN, None, 1.0)]
+
+
 def test_purged_rows(shipped: Life) -> None:
     """Rows that the source no longer has are no difference, up to the oldest that is left. Mutant: compare them."""
     shipped.source.rows = [row for row in shipped.source.rows if row["id"] > 2]
