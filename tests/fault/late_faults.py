@@ -19,6 +19,7 @@ WRITING_SECONDS = 10.0
 MINUTES_LATE = 10.0  # scaled: of as many minutes
 LATE = 'late = "20s"'
 """Scaled: of 20 minutes."""
+TAKEN_BACK, FEWEST_ROWS = 40, 200
 STALLS_SECONDS = (3.0, 5.0, 4.0)
 BEAT_SECONDS = 0.2
 LAG_QUERY = "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(beat), UTC_TIMESTAMP(6)) / 1000000 FROM heartbeat"
@@ -117,11 +118,11 @@ def commits_lost(stage: Stage) -> list[Score]:
     stage.execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP() - INTERVAL 1 MINUTE, 'login')")
     stage.app.start()
     stage.write()
-    stage.wait("delivery.finished")
+    wait_for(lambda: stage.count() > FEWEST_ROWS, "rows")
     stage.still()
     wait_for(stage.is_at_rest, "all is captured")
     assert stage.app.stop() == 0
-    stage.execute("DELETE FROM audit_trail ORDER BY id DESC LIMIT 40")
+    stage.execute(f"DELETE FROM audit_trail ORDER BY id DESC LIMIT {TAKEN_BACK}")
     stage.execute("ALTER TABLE audit_trail AUTO_INCREMENT = 1")
     stage.write()
     time.sleep(3)  # ids pass captured again
