@@ -46,7 +46,7 @@ def idle(ground: Ground) -> list[Measured]:
     """50 jobs every 10 s and nothing new: memory, and processor time a minute. Peers run at the same time."""
     jobs, seconds = ground.sizes.few_jobs, 3 * ground.sizes.seconds
     ground.table(1000)
-    ground.configure(jobs=jobs, schedule='every = "10s"', settle="10s", start="now")
+    ground.configure(jobs=jobs, schedule='every = "10s"', start="now")
     with ExitStack() as stack:
         services = {"shipper": stack.enter_context(daemon(ground))}
         for peer in peers.available(ground):

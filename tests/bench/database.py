@@ -22,7 +22,7 @@ class Window(NamedTuple):
 def database(ground: Ground) -> list[Measured]:
     """50 jobs on one table, every second, while rows come; with all ids there, and with one in a hundred missing.
 
-    Where no id is missing, guard and recheck have nothing to look for, and cost nothing.
+    Where no id is missing, none is asked for, and it costs nothing.
     """
     return [
         *_against_plain(ground, "", has_holes=False, target=1.1),

@@ -31,7 +31,6 @@ series = 100000
 
 [source.app]
 url = "mysql+pymysql://shipper@127.0.0.1:{mysql}/{database}"
-settle = "{settle}"
 
 [defaults]
 table = "audit_trail"
@@ -159,12 +158,10 @@ class Ground:
         self._sink.stdin.flush()
         return int(self._sink.stdout.readline())
 
-    def configure(
-        self, *, jobs: int = 1, settle: str = "1s", schedule: str = 'every = "1s"', start: str = "beginning"
-    ) -> None:
+    def configure(self, *, jobs: int = 1, schedule: str = 'every = "1s"', start: str = "beginning") -> None:
         """Write shipper's configuration."""
         servers = {"port": self.port, "mysql": self.mysql.port, "database": self.database}
-        text = CONFIG.format(folder=self.folder, **servers, settle=settle, schedule=schedule, start=start)
+        text = CONFIG.format(folder=self.folder, **servers, schedule=schedule, start=start)
         (self.folder / "shipper.toml").write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
 
     def shipper(self, *arguments: str) -> list[str]:

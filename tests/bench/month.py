@@ -35,7 +35,6 @@ from shipper.pipeline import Pipeline, composed
 
 JOBS, ACTIONS, MINUTE, DAY = 3, 10, 60, 86400
 TICK = 5 * MINUTE
-SETTLE = 10
 PRUNED_TICKS = 2  # the daemon prunes every ten minutes
 START = 1_790_000_040.0
 TABLE = "CREATE TABLE audit_trail (id INTEGER PRIMARY KEY, created_at TEXT NOT NULL, action TEXT NOT NULL)"
@@ -49,7 +48,6 @@ retentions = "1m:30d,1h:1y"
 
 [source.app]
 url = "sqlite:///{folder}/app.db"
-settle = "{settle}s"
 
 [defaults]
 table = "audit_trail"
@@ -133,7 +131,7 @@ def month(days: float, folder: Path, port: int) -> Iterator[Day]:
                     seconds.append(tick(pipeline, clock))
                     if n % PRUNED_TICKS == 0:
                         pipeline.prune()
-                    clock.at += TICK - SETTLE
+                    clock.at += TICK
                 yield Day(number + 1, *held(folder / "shipper.db"), 1000 * statistics.median(seconds))
             positions = [pipeline.state.offsets(name) for name in pipeline.workers]
             assert all(position and position.watermark == table.newest for position in positions)
@@ -143,7 +141,6 @@ def tick(pipeline: Pipeline, clock: Hand) -> float:
     """Let all jobs tick once, and deliver; return the seconds that their captures took, with the commit."""
     (cohort,) = pipeline.cohorts.values()  # one table, one time: they tick together
     assert cohort.observe()
-    clock.at += SETTLE
     began = time.perf_counter()
     assert cohort.capture()
     seconds = time.perf_counter() - began
@@ -163,7 +160,7 @@ def held(state: Path) -> tuple[int, int]:
 def configured(folder: Path, port: int) -> str:
     """Write the configuration, and return its name."""
     file = folder / "shipper.toml"
-    text = CONFIG.format(folder=folder, port=port, settle=SETTLE, tick=TICK)
+    text = CONFIG.format(folder=folder, port=port, tick=TICK)
     file.write_text(text + "".join(JOB.format(n=n) for n in range(JOBS)))
     return str(file)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple, Self
 
-SETTLE_SECONDS = 1.0  # a pass waits for so long until it reads: that is what is asked of it, and no work
 LOOK_SECONDS = 0.01
 PAUSE_SECONDS = 0.5  # between what is done meanwhile
 QUIET_SECONDS, BUSY_SECONDS = 0.2, 3.0
@@ -30,12 +29,12 @@ class Ran(NamedTuple):
 
 
 def run(command: Sequence[str]) -> float:
-    """Run a command to its end, and return the seconds that it took; of shipper without those that it settled."""
+    """Run a command to its end, and return the seconds that it took."""
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     _check(command, done.returncode, done.stderr)
-    return _net(command, seconds)
+    return seconds
 
 
 def watched(command: Sequence[str]) -> Ran:
@@ -52,16 +51,12 @@ def watched(command: Sequence[str]) -> Ran:
         log.seek(0)
         text = log.read()
     _check(command, process.returncode, text)
-    return Ran(started, _net(command, seconds), peak, text)
+    return Ran(started, seconds, peak, text)
 
 
 def _check(command: Sequence[str], code: int, error: str) -> None:
     if code:
         raise RuntimeError(f"{' '.join(command)}: {error[-2000:]}")
-
-
-def _net(command: Sequence[str], seconds: float) -> float:
-    return seconds - SETTLE_SECONDS if "once" in command else seconds
 
 
 class Service:
