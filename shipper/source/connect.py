@@ -232,7 +232,9 @@ def _postgresql(access: Access) -> dict[str, Any]:
         "keepalives_idle": access.timeout,
         "application_name": "shipper",
         "options": f"-c statement_timeout={access.timeout * 1000} -c default_transaction_read_only=on -c TimeZone=UTC "
-        f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}",
+        f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} "
+        # else a statement that waits for an ALTER TABLE may see the table as it was before: without rows
+        "-c default_transaction_isolation=read\\ committed",
     }
     if access.verifies != "off":
         arguments["sslrootcert"] = access.tls_ca or ssl.get_default_verify_paths().cafile or "system"

@@ -331,3 +331,22 @@ def test_killed_within_a_snapshot(on_servers: Table) -> None:
             table.count(query(), FAR)
         with table.snapshot(query()):
             assert table.count(query(), FAR) == 2
+
+
+def test_isolation_that_others_chose(postgresql: PostgreSQL) -> None:
+    """A statement that waits for an ALTER TABLE sees the rows, whatever isolation is the database's default.
+
+    Mutant: leave the default as it is, and the statement sees the table as it was before, which has no rows now.
+    """
+    with closing(on_postgresql(postgresql)) as table:
+        table.insert(7, None, "login")
+        table.execute("ALTER DATABASE app SET default_transaction_isolation = 'repeatable read'")
+        found: list[int] = []
+        with table.in_flight("ALTER TABLE audit_trail ALTER duration_ms TYPE bigint") as execute:
+            asking = threading.Thread(target=lambda: found.append(table.observe(query()).id), daemon=True)
+            asking.start()
+            wait_for(lambda: is_waiting(table), "a statement that waits")
+            execute("COMMIT")
+        asking.join(SOON_SECONDS)
+
+        assert found == [7]

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +357,60 @@ def test_partitions_detached(postgresql: PostgreSQL, tmp_path: Path) -> None:
 
         assert looks.ids(EVENTS) == [1, 2, 3, 4, 11, 12, 13, 21]
         assert looks.total(EVENTS) == 8
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("name", ["snapshot", "words", "read", "fingerprint", "count"])
+def test_killed_amid_a_look(served: Looks, name: str, number: int) -> None:
+    """A connection that ends anywhere in a look loses nothing, and doubles nothing.
+
+    Mutants: go on outside the snapshot; let SQLAlchemy's own errors through.
+    """
+    looks, table = served, served.table
+    job = wanted(chunk=3, late=6 * 3600)
+    looks.insert([1, 2, 4], ago=5)
+    looks.look(job)
+    looks.insert([3, 5, 7, 9, 11, 12, 13, 17], ago=5)
+    with suppress(SourceUnavailable):
+        looks.look(job, source=Between(table, name, lambda: kill(table), number))
+    looks.look(job)
+
+    assert looks.ids(job) == [1, 2, 3, 4, 5, 7, 9, 11, 12, 13, 17]
+    assert looks.slots(job) == {60: 11}
+
+
+def kill(table: Table) -> None:
+    """End the connection of the look."""
+    with table.session() as execute:
+        if table.kind == "postgresql":
+            execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shipper'")
+            return
+        own = "db = 'app' AND command = 'Sleep' AND id <> CONNECTION_ID()"
+        for (statement,) in execute(f"SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE {own}"):
+            execute(statement)
+
+
+@pytest.mark.parametrize("has_gaps", [True, False])
+def test_alter_beside_a_long_catch_up(served: Looks, has_gaps: bool) -> None:  # noqa: FBT001 - in the line
+    """An ALTER TABLE waits for one snapshot of a long catch-up, not for all of it; nor do writers behind it.
+
+    Mutant: join a snapshot however old it is.
+    """
+    looks, table = served, served.table
+    ids = [one for one in range(1, 3001) if one % 7 or not has_gaps]
+    looks.insert(ids, ago=5)
+    job = wanted(chunk=10, late=6 * 3600)
+    altering = threading.Thread(target=table.execute, args=("ALTER TABLE audit_trail ADD extra INT",), daemon=True)
+    ended: list[bool] = []
+
+    class Counting(Between):
+        def __getattr__(self, name: str) -> Any:
+            if name == "read":
+                ended.append(altering.ident is not None and not altering.is_alive())
+            return super().__getattr__(name)
+
+    looks.look(job, source=Counting(table, "read", altering.start, 5))
+
+    assert looks.total(job) == len(ids)
+    assert ended.count(True) > len(ended) / 4
+    altering.join(SOON_SECONDS)
