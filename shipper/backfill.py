@@ -76,13 +76,12 @@ def backfill(
     cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
     """
     places, position = shown(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
-    again, low = Again(), None
+    again = Again()
     if job.query.time is None:
         for rows in rows_of_slots(job, span, source=source, ledger=ledger):
             fold(rows, places, job.kinds, into=again.folded)
             yield None
     else:
-        low = min((window.after for window in windows), default=None)
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
         again = yield from counted_again(job, captured, span, places, position, source=source)
 
@@ -92,8 +91,9 @@ def backfill(
         job,
         span,
         again.folded,
-        Done(position.with_ids(again.new), seen_from=low, shows=shows),
+        Done(position.with_ids(again.new), shows=shows),
         window=None,
+        ids=again.ids,
         ledger=ledger,
         moment=moment,
         closes=closes,

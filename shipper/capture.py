@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 
 from shipper.errors import Overflow
 from shipper.fold import Folded, fold, shown
-from shipper.idset import Words, ids_of, size_of, words_of
+from shipper.idset import Words, ids_of, joined_words, size_of, words_of
 from shipper.ledger import Done, LateIds, Ledger, Tally
 from shipper.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.position import Position
@@ -129,7 +129,8 @@ class _Look:
         if self._bucket is not None:
             done = done._replace(late=LateIds(self._bucket, words))
         else:
-            done = done._replace(seen_from=ids_of({min(words): words[min(words)]})[0] - 1)
+            ids = ids_of(words)
+            done = done._replace(seen=Window(ids[0] - 1, ids[-1]))
         return Captured(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
 
     def _completed(self, done: Done) -> Done:
@@ -155,6 +156,9 @@ def asked(
     try:
         with source.snapshot(query, since=seen.horizon.clock):
             words = seen.appeared(query, position, asks)
+            if query.sql is not None:  # a run may hold more of them, that are not due yet
+                for run in rows_to_read(job, words, position):
+                    words = joined_words(words, position.counted.missing(source.words(query, run)))
             parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
     except Overflow:

@@ -78,6 +78,9 @@ class Recording(Protocol):
     def unshown(self, cause: Cause) -> int:
         """Return how many rows are counted as unshown for that cause."""
 
+    def hold(self, slot: int, step: int, window: Window) -> None:
+        """Remember that the slot's rows are among these ids, where `Done.seen` does not say it as closely."""
+
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
 
@@ -209,8 +212,8 @@ class Done(NamedTuple):
     complete_until: int | None = None
     closed_until: int | None = None
     low: int | None = None
-    seen_from: int | None = None
-    """The rows of the slots that were put have ids above this one: the window's lower end, where None."""
+    seen: Window | None = None
+    """Among which ids the rows of the slots are that were put; None for those of the window, if there is one."""
     since: int | None = None
     """Slots from here on are whole, by the job's present shape."""
     not_before: int | None = None

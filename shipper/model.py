@@ -108,6 +108,9 @@ class Window:
     def __str__(self) -> str:
         return f"({self.after}, {self.upto}]"
 
+    def __contains__(self, identity: int) -> bool:
+        return self.after < identity <= self.upto
+
 
 Ids = tuple[int, ...]
 """Some ids, in order."""

@@ -53,6 +53,7 @@ def replace(
     window: Window | None,
     ledger: Ledger,
     moment: Moment,
+    ids: Mapping[int, Window] = {},
     beside: Folded | None = None,
     closes: Span | None = None,
     is_asked: bool = False,
@@ -61,8 +62,8 @@ def replace(
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
 
     If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
-    beside is what is added to slots outside of the span; cleared are places of which Graphite is known to hold
-    something.
+    ids are those among which the rows of a bucket are; beside is what is added to slots outside of the span; cleared
+    are places of which Graphite is known to hold something.
     """
     with ledger.recording(job.name, window) as recording:
         if is_asked:
@@ -83,6 +84,9 @@ def replace(
             added = _keyed(job, beside, recording, tally, moment.now)
             totals |= _totals(added, recording.take(added.keys()), tally)
         _put(job, recording, totals, moment, resends=is_asked)
+        for bucket, one in ids.items():
+            if (place := _place(job, bucket, recording, moment.now)) is not None:
+                recording.hold(*place, one)
         _close(job, recording, closes, moment.now)
         _count_without_id(done, recording, tally)
         closed_until = closes.end if closes and not is_asked else None

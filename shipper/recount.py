@@ -15,20 +15,22 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from shipper.fold import Folded, fold, shown
-from shipper.idset import Words, ids_of, joined_words, size_of
+from shipper.idset import Words, ids_of, joined_words, size_of, words_of
 from shipper.ledger import Done, LateIds, Ledger, Slot, outermost
 from shipper.model import ALWAYS, Cause, Ids, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.position import Position
 from shipper.record import replace as replace_totals
 from shipper.retention import ceil, placed
-from shipper.scan import Captured, Noticed, Source, each_window, scan, walk_back
+from shipper.scan import Captured, Noticed, Source, each_window, walk_back
 
 
 @dataclass(slots=True)
 class Again:
-    """What is counted again: by bucket and group, and which ids were not counted before."""
+    """What is counted again: by bucket and group, where its rows are, and which ids were not counted before."""
 
     folded: Folded = field(default_factory=Folded)
+    ids: dict[int, Window] = field(default_factory=dict)
+    """Among which ids the rows of each bucket are."""
     new: dict[int, int] = field(default_factory=dict)
 
 
@@ -46,23 +48,25 @@ def recount(
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
 
-    # slots that rows are gone of, and all before them, stay as they are
-    left = yield from _lacking(job, span, position, source=source, ledger=ledger)
-    if left is not None:
-        yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
-        span = Span(max(span.start, ceil(left.end, job.query.bucket)), ALWAYS.end)
-
-    places = shown(job, now=moment.now, source_time=horizon.time)
+    # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
+    places, again = shown(job, now=moment.now, source_time=horizon.time), None
     windows = [Window(low, captured)] if low < captured else []
-    again = yield from counted_again(job, windows, span, places, position, source=source)
+    while True:
+        left = yield from _lacking(job, span, position, source=source, ledger=ledger)
+        if left is not None:
+            yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
+            span = Span(_whole_from(job, left.end, moment.now), ALWAYS.end)
+        elif again is not None:
+            break
+        again = yield from counted_again(job, windows, span, places, position, source=source)
+
     done = Done(
         position.with_ids(again.new),
-        seen_from=low,
-        since=None if left is None and span.start == place.start else span.start,
+        since=None if span.start == place.start else span.start,
         is_recounted=True,
         shows={Cause.FUTURE: Span(span.start, places.end)},
     )
-    tally = replace_totals(job, span, again.folded, done, window=None, ledger=ledger, moment=moment)
+    tally = replace_totals(job, span, again.folded, done, window=None, ids=again.ids, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
 
 
@@ -71,17 +75,21 @@ def counted_again(
 ) -> Generator[None, None, Again]:
     """Count the rows of a span among the ids of windows; yield while reading."""
     again, query = Again(), job.query
+    counted = Span(max(span.start, places.start), min(span.end, places.end))  # what is ahead may be counted one day
 
     def read(window: Window) -> tuple[tuple[list[Row], Words], int]:
         with source.snapshot(query):
             asks = position.has_gaps and window.upto > position.counted.floor
-            new: Words = _new_in(job, window, span, position, source) if asks else {}
+            new: Words = _new_in(job, window, counted, position, source) if asks else {}
             rows = source.read(query, window, span)
         return (rows, new), sum(row.rows for row in rows)
 
     for one in windows:
-        for _, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
+        for window, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
+            for bucket in {row.bucket for row in rows if row.bucket is not None and row.bucket in places}:
+                known = again.ids.get(bucket, window)
+                again.ids[bucket] = Window(min(known.after, window.after), max(known.upto, window.upto))
             again.new = joined_words(again.new, new)
             yield
     return again
@@ -94,7 +102,7 @@ def _new_in(job: Job, window: Window, span: Span, position: Position, source: So
         return position.counted.missing(source.words(query, window, span))
     new = position.counted.missing(source.words(query, window))  # only the statement knows which are in the span
     of_span = (one for one in ids_of(new) if any(row.bucket is not None for row in _one(job, one, span, source)))
-    return {one // 64: new[one // 64] & 1 << one % 64 for one in of_span}
+    return words_of(of_span)
 
 
 def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
@@ -116,9 +124,10 @@ def _lacking(
     slots = [slot for slot in slots if slot.after < slot.upto]
     if not slots:
         return None
-    low, counted = min(slot.after for slot in slots), position.counted
-    gone: list[Window] = []
-    for after, upto, rows in ledger.settled(job.name):
+    low, counted, settled = min(slot.after for slot in slots), position.counted, ledger.settled(job.name)
+    known_from = settled[0].after if settled else counted.floor
+    gone = [Window(0, known_from)] if low < known_from else []  # of ids that it has never seen nobody knows
+    for after, upto, rows in settled:
         if upto > low and source.count(job.query, Window(after, upto)) < rows:
             gone.append(Window(after, upto))
         yield
@@ -138,26 +147,53 @@ def _lacking(
 
 def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
     """Read the rows of a job without a time column: each of its slots is a range of ids, without and with late ones."""
-    yield from rows_by_ids(job, ledger.slots(job.name, span=span), ledger.late_ids(job.name), span, source=source)
+    position = ledger.position(job.name)
+    slots, late = ledger.slots(job.name, span=span), ledger.late_ids(job.name)
+    yield from rows_by_ids(job, slots, late, span, source=source, position=position)
 
 
 def rows_by_ids(
-    job: Job, slots: Sequence[Slot], late: Sequence[LateIds], span: Span, *, source: Source
+    job: Job,
+    slots: Sequence[Slot],
+    late: Sequence[LateIds],
+    span: Span,
+    *,
+    source: Source,
+    position: Position | None = None,
 ) -> Iterator[list[Row]]:
-    """Read the rows of slots that begin in a span; ids that came late belong to the slot in which they were counted."""
-    elsewhere = sorted(one for each in late for one in ids_of(each.words))
+    """Read the rows of slots that begin in a span; ids that came late belong to the slot in which they were counted.
+
+    With a position, rows that it has not counted yet are left out.
+    """
+    elsewhere = [one for each in late for one in ids_of(each.words)]
+
+    def read(window: Window) -> tuple[list[Row], int]:
+        found: list[Row] = []
+        with source.snapshot(job.query):
+            new = [] if position is None else _uncounted(job, window, position, source)
+            after = window.after
+            for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
+                if after < one - 1:
+                    found += source.read(job.query, Window(after, one - 1))
+                after = one
+        return found, sum(row.rows for row in found)
+
     for slot in outermost(slots):
         if slot.slot not in span or slot.after >= slot.upto:
             continue
-        after = slot.after
-        for one in [*(one for one in elsewhere if slot.after < one <= slot.upto), slot.upto + 1]:
-            for _, rows in scan(job, after, one - 1, source=source):
-                yield [row._replace(bucket=slot.slot) for row in rows]
-            after = one
+        for _, rows in each_window(job, slot.after, slot.upto, read, source=source):
+            yield [row._replace(bucket=slot.slot) for row in rows]
     for each in late:
         if each.slot in span:
             for part in rows_to_read(job, each.words):
                 yield [row._replace(bucket=each.slot) for row in source.read(job.query, part)]
+
+
+def _uncounted(job: Job, window: Window, position: Position, source: Source) -> list[int]:
+    """Find ids of rows that appeared in a window and are to be counted as late ones."""
+    if not position.has_gaps or window.upto <= position.counted.floor:
+        return []
+    return ids_of(position.counted.missing(source.words(job.query, window)))
 
 
 def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:
@@ -186,6 +222,14 @@ def first_whole(progress: Progress, place: Span) -> int:
     """
     is_whole = progress.since <= progress.begins or not place.start < progress.since < place.end
     return place.start if is_whole else place.end
+
+
+def _whole_from(job: Job, start: int, now: int) -> int:
+    """Return from where slots are whole that are counted again from a time on: no archive's slot is cut."""
+    start = ceil(start, job.query.bucket)
+    while (place := placed(job.archives, start, now)) is not None and place[0] < start:
+        start = ceil(place[0] + place[1], job.query.bucket)
+    return start
 
 
 def _received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:

@@ -8,7 +8,7 @@ have been deleted, and another server alone is a failover that worked. Where all
 behind captured, the table may be another one in its place, and that is told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -139,6 +139,13 @@ def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprin
         yield Noticed("source.rotated", {"captured": progress.captured, "first": first})
 
 
+def _lacks_newest_only(known: Fingerprint, found: Mapping[int, int | None]) -> bool:
+    """Say whether the newest known rows were deleted, and no others: a table that was filled again would have them."""
+    ids = [identity for identity, _ in known.rows]
+    there = [identity in found for identity in ids]
+    return there == sorted(there) and not there[0] and there[-1] if there else False
+
+
 def _verdict(known: Fingerprint, found: Fingerprint, position: Position) -> Literal["same", "changed", "reset"]:
     """Compare what is known of a table with what it holds now, up to the newest known row."""
     times = dict(found.rows)
@@ -149,7 +156,7 @@ def _verdict(known: Fingerprint, found: Fingerprint, position: Position) -> Lite
         return "reset"
     if is_other_server and found.rows and known.rows and known.rows[0][0] not in times:
         return "reset"
-    if known.went_back and newest is None:
+    if known.went_back and newest is None and not _lacks_newest_only(known, times):
         return "reset"
     if not known.rows:  # there was nothing below captured, so what is there now came late, or else again
         is_late = position.counted.missing(words_of(identity for identity, _ in found.rows))

@@ -50,7 +50,8 @@ def revisit(
     # all rows above low; that is lower where a row has appeared below
     low = progress.low
     if progress.recount_from is not None:
-        low = min(low, walk_back(job, captured, span, source=seen.source))
+        known = ledger.lowest(job.name, span)
+        low = min(low, walk_back(job, known[1] if known else captured, span, source=seen.source))
     appeared = _appeared(job, position, before, seen, low=low, late=late)
     low = min([low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
@@ -70,7 +71,7 @@ def revisit(
         _unshown(cycle, size_of(never)),
         horizon.time,
         low=passed,
-        seen_from=low,
+        seen=Window(low, horizon.id) if low < horizon.id else None,
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
         fingerprint=seen.fingerprint(job, horizon.id),

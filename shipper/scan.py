@@ -16,6 +16,10 @@ Found = TypeVar("Found")
 class Source(Protocol):
     """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
 
+    @property
+    def connection_number(self) -> int:
+        """Return a number that differs when the calls of this thread go to another connection."""
+
     def held(self) -> AbstractContextManager[None]:
         """Let all calls of this thread within have one connection."""
 
@@ -156,8 +160,10 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
     Ids and times grow together by and large: the first chunk without such a row ends the search.
     """
     low = upto
-    while (newest := source.newest(job.query, upto)[0]) > 0:
-        window = Window(max(0, newest - job.chunk), newest)
+    while upto > 0:
+        # in rows: a clock's ids are far apart
+        oldest = source.nth_id(job.query, Window(0, upto), job.chunk, is_backward=True)
+        window = Window(0 if oldest is None else oldest - 1, upto)
         found = source.first_in(job.query, window, span)
         if found is None:
             break

@@ -35,7 +35,8 @@ class Seen:
         self.source = source
         self.horizon = horizon
         self.has_gaps = has_gaps
-        self._complete: Window | None = None
+        self._complete: tuple[int, Window] | None = None
+        """A window without gaps, as a connection has seen it."""
         self._fingerprints: dict[tuple[int, str | None, bool], Fingerprint] = {}
         self._without_id: int | None = None
 
@@ -91,9 +92,9 @@ class Seen:
         """Count a window without a snapshot; None if an id is missing."""
         size = window.upto - window.after
         with self.source.held():  # on one connection: behind a proxy another may be to a server that has seen less
-            if not query.is_whole and self._complete != window:
+            if not query.is_whole and self._complete != (self.source.connection_number, window):
                 if self.source.count(query, window) < size:
                     return None
-                self._complete = window
+                self._complete = self.source.connection_number, window
             rows = self.source.read(query, window)
         return rows if not query.is_whole or sum(row.rows for row in rows) == size else None

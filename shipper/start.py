@@ -47,27 +47,32 @@ def begun(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Pro
     return progress, passed(job, captured, source=source, is_floor=job.start != "now")
 
 
-def passed(job: Job, upto: int, *, source: Source, is_floor: bool = False) -> Position:
+def passed(job: Job, upto: int, *, source: Source, before: Position | None = None, is_floor: bool = False) -> Position:
     """Return the position of a job that goes on behind an id: rows that are there by now are not its own.
 
-    Those that appear later are, unless the id is to be a floor, below which nothing is.
+    Those that appear later are, unless the id is to be a floor, below which nothing is. What the job has counted up to
+    where it stood before stays so.
     """
+    if before is not None:
+        position = before
+        for window, words in _windows(job, before.captured, upto, source=source):
+            position = position.with_window(window, words)
+        return position
     if is_floor or upto == 0:
         return new_position(upto, upto, ())
     oldest = source.nth_id(job.query, Window(0, upto), ROWS_BEFORE, is_backward=True)
     floor_id = 0 if oldest is None else oldest - 1
-    return new_position(upto, floor_id, _there(job, floor_id, upto, source=source))
+    return new_position(upto, floor_id, (words for _, words in _windows(job, floor_id, upto, source=source)))
 
 
-def _there(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Words]:
+def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tuple[Window, Words]]:
     """Yield which ids there are; rows of a job with `revisit` that are not complete are still to be counted."""
 
     def read(window: Window) -> tuple[Words, int]:
         words = source.words(job.query, window, None if job.revisit is None else ALWAYS)
         return words, len(words)
 
-    for _, words in each_window(job, after, upto, read, source=source):
-        yield words
+    yield from each_window(job, after, upto, read, source=source)
 
 
 def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | None]:

@@ -170,6 +170,11 @@ class FakeSource:
         """Count rows, as shipper.scan.Source.count."""
         return len(self._in(window))
 
+    @property
+    def connection_number(self) -> int:
+        """Return that there is one connection, as shipper.scan.Source.connection_number."""
+        return 1
+
     def held(self) -> AbstractContextManager[None]:
         """Keep a connection, as shipper.scan.Source.held: there is none."""
         return nullcontext()

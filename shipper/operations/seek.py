@@ -49,7 +49,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
             raise ShipperError(f"move job {name}: it has come to {progress.captured} by itself meanwhile")
-        position = passed(worker.job, target.captured, source=worker.source)
+        position = passed(worker.job, target.captured, source=worker.source, before=doing.pipeline.state.position(name))
         doing.pipeline.state.seek(name, target, position)
         worker.moved()
     logger().warning("job.moved", job=name, before=progress.captured, captured=target.captured)

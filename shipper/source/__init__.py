@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count as counted_up
 from typing import Any
 
 import sqlalchemy as sa
@@ -58,10 +59,14 @@ _BEGIN = {
 _BEGIN_MYSQL = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 
+_NUMBERS = counted_up(1)
+
+
 class _Held(threading.local):
     """The connection that a thread has, for how many blocks it keeps it, and the snapshot that is open on it."""
 
     connection: sa.Connection | None = None
+    number = 0
     wanted = 0
     snapshot: float | None = None
     """When it was opened, by the monotonic clock."""
@@ -287,6 +292,11 @@ class Source:
         """Close the connections that are not in use."""
         self._engine.dispose()
 
+    @property
+    def connection_number(self) -> int:
+        """Return which connection this thread has: see shipper.scan.Source."""
+        return self._held.number
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let all statements of this thread within have one connection: to take one costs as much as to ask one."""
@@ -375,7 +385,7 @@ class Source:
             if held.snapshot is not None and not held.inside:
                 self._end_snapshot()  # what is asked outside sees what is new
             if held.connection is None:
-                held.connection = self._engine.connect()
+                held.connection, held.number = self._engine.connect(), next(_NUMBERS)
             is_kept = False
             try:
                 yield held.connection

@@ -44,6 +44,14 @@ _OPEN = """
     WHERE slot >= ? AND slot < ? AND job = ? AND changed > 0 LIMIT 1"""
 _FORGET = "DELETE FROM total WHERE slot >= ? AND slot < ? AND series IN (SELECT id FROM series WHERE job = ?)"
 
+# what older slots are made of, without it, is needed as long as there is one
+_FORGET_LATE = """
+    DELETE FROM late WHERE job = :job AND slot < COALESCE((SELECT MIN(slot) FROM slot WHERE job = :job), slot + 1)"""
+_FORGET_SETTLED = """
+    DELETE FROM settled WHERE job = :job AND NOT EXISTS (
+        SELECT 1 FROM slot
+        WHERE slot.job = :job AND (length(slot.after), slot.after) < (length(settled.upto), settled.upto))"""
+
 _NAMES = (
     "counted",
     "identity",
@@ -97,12 +105,11 @@ def prune(connection: sqlite3.Connection, job: str, unit: int, before: int) -> i
         if connection.execute(_OPEN, (start, start + unit, job)).fetchone():
             continue
         connection.execute(_FORGET, (start, start + unit, job))
-        for table in ("slot", "late"):
-            within = f"DELETE FROM {table} WHERE job = ? AND slot >= ? AND slot < ?"
-            connection.execute(within, (job, start, start + unit))
+        connection.execute("DELETE FROM slot WHERE job = ? AND slot >= ? AND slot < ?", (job, start, start + unit))
         _remember(connection, job, start, start + unit)
         pruned += 1
-    connection.execute("DELETE FROM settled WHERE job = ? AND at < ?", (job, before))
+    connection.execute(_FORGET_LATE, {"job": job})
+    connection.execute(_FORGET_SETTLED, {"job": job})
     return pruned
 
 

@@ -120,6 +120,11 @@ def identify(connection: sqlite3.Connection, job: str, known: Fingerprint) -> No
     connection.execute(_IDENTITY, (job, known.server, _dumped(known.rows)))
 
 
+def outdate(connection: sqlite3.Connection, job: str) -> None:
+    """Forget that the table held nothing up to captured: by now it may."""
+    connection.execute("DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0", (job,))
+
+
 def distrust(connection: sqlite3.Connection, job: str) -> None:
     """Remember that the table went back: see shipper.ledger.Ledger."""
     connection.execute(_DISTRUST, (job,))

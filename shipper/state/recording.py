@@ -89,6 +89,7 @@ class Recording:
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
+        self._held: dict[tuple[int, int], Window] = {}
         self._closed: set[tuple[int, int]] = set()
         self._gone: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
@@ -198,6 +199,11 @@ class Recording:
         row = self._one("SELECT rows FROM unshown WHERE job = ? AND cause = ?", self._job, cause.value)
         return row[0] if row else 0
 
+    def hold(self, slot: int, step: int, window: Window) -> None:
+        """Remember that the slot's rows are among these ids: see shipper.ledger.Recording."""
+        known = self._held.get((slot, step), window)
+        self._held[slot, step] = Window(min(known.after, window.after), max(known.upto, window.upto))
+
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
         first: int | None = self._one("SELECT MIN(first_slot) FROM series WHERE job = ?", self._job)[0]
@@ -236,23 +242,27 @@ class Recording:
         if is_captured and is_written:
             self.after = replace(done.position, version=done.position.version + 1, settled=0)
         self._connection.execute(_PROGRESS, progress)
-        self._write_slots(self._after if done.seen_from is None else done.seen_from)
+        self._write_slots(done.seen)
         self._count(done)
-        reject(self._connection, self._job, done.unshown, self._after if done.seen_from is None else done.seen_from)
+        reject(self._connection, self._job, done.unshown, done.seen.after if done.seen else self._after)
         if done.late is not None:
             positions.add_late(self._connection, self._job, done.late)
         if done.fingerprint is not None:
             positions.identify(self._connection, self._job, done.fingerprint)
+        elif self._has_window:
+            positions.outdate(self._connection, self._job)
 
-    def _write_slots(self, seen_from: int) -> None:
-        """Store whose rows the slots hold that something was put into."""
-        ids = (str(seen_from), str(self._upto if self._has_window else 0))  # a recount adds no ids to a slot
+    def _write_slots(self, seen: Window | None) -> None:
+        """Store whose rows the slots hold that something was put into; a slot without new rows gets no ids."""
         none = (str(self._upto), "0")
-        slots = [*((*slot, *ids) for slot in self._slots), *((*slot, *none) for slot in self._closed - self._slots)]
-        for slot in slots:
-            self._connection.execute(_SLOT, (self._job, *slot))
-            for finer in self._finer_places(*slot[:2]):  # whose rows it has, too
-                self._connection.execute(_FINER_IDS, (*slot[:2], self._job, *finer))
+        ids = (str(self._after), str(self._upto)) if self._has_window else none
+        ids = ids if seen is None else (str(seen.after), str(seen.upto))
+        held = {place: (str(one.after), str(one.upto)) for place, one in self._held.items()}
+        slots = dict.fromkeys(self._closed, none) | {place: held.get(place, ids) for place in self._slots}
+        for place, found in slots.items():
+            self._connection.execute(_SLOT, (self._job, *place, *found))
+            for finer in self._finer_places(*place):  # whose rows it has, too
+                self._connection.execute(_FINER_IDS, (*place, self._job, *finer))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
         """Return the job's slots of finer archives within a slot."""
