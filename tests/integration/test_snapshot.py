@@ -174,6 +174,20 @@ def test_jobs_share_what_was_asked(table: Table) -> None:
             assert table.words(by_outcome, FAR) == {0: 2}
 
 
+def test_statement_after_an_error_within(table: Table) -> None:
+    """What is asked after an error, within the same snapshot, has no answer: it would be of another moment.
+
+    Mutant: answer it outside.
+    """
+    with table.held():
+        with table.snapshot(query()):
+            with pytest.raises(QueryRefused):
+                table.read(query(by=("nobody",)), FAR)
+            with pytest.raises(SourceUnavailable, match="its snapshot has ended"):
+                table.count(query(), FAR)
+        assert table.count(query(), FAR) == 0
+
+
 def test_truncate_waits_for_a_look(on_servers: Table) -> None:
     """A table that is emptied while a look reads it is not seen empty; and it waits no longer than the look.
 
