@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,10 @@ def measured(url: sa.URL, writer: sa.Engine, case: Case, count: int, folder: Pat
             if number == WARM:
                 ours.seconds = theirs.seconds = ours.statements = theirs.statements = 0
             now = NOW + MINUTE * SCALE * number
-            steps = [lambda now=now: tick(ours, state, jobs, now, has_gaps=has_gaps), lambda after=after: plain(theirs, jobs, after)]
+            steps: list[Callable[[], Any]] = [
+                partial(tick, ours, state, jobs, now, has_gaps=has_gaps),
+                partial(plain, theirs, jobs, after),
+            ]
             answers = [step() for step in (steps if number % 2 else steps[::-1])]
             has_gaps, after = bool(answers[0 if number % 2 else 1]), upto
         return ours, theirs
@@ -144,7 +148,7 @@ def measured(url: sa.URL, writer: sa.Engine, case: Case, count: int, folder: Pat
 @contextmanager
 def servers(folder: Path) -> Iterator[list[tuple[str, Any]]]:
     """Start a private server of each kind."""
-    made = [("MariaDB", MariaDB(folder / "mariadb")), ("PostgreSQL", PostgreSQL())]
+    made: list[tuple[str, Any]] = [("MariaDB", MariaDB(folder / "mariadb")), ("PostgreSQL", PostgreSQL())]
     try:
         yield made
     finally:
@@ -154,7 +158,7 @@ def servers(folder: Path) -> Iterator[list[tuple[str, Any]]]:
 
 def main() -> None:
     """Print the table."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     with tempfile.TemporaryDirectory() as name, servers(Path(name)) as made:
         for kind, server in made:
             for case in CASES:
