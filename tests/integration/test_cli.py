@@ -302,6 +302,41 @@ def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbo
     assert "future 1, no_time 1, too_old 1" in shipper_app.call("status").stdout
 
 
+def test_rows_without_an_id(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """Rows whose id is NULL or below 1 are counted by cause; the others are shipped. Mutant: ask for none."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)")
+        for identity in ("NULL", "0", "-1", "1"):
+            values = f"{identity}, UTC_TIMESTAMP(), 'login'"
+            cursor.execute(f"INSERT INTO audit_trail (id, created_at, action) VALUES ({values})")
+    ended = shipper_app.call("once")
+
+    assert ended.returncode == 0
+    assert "event=rows.unshown job=events cause=no_id rows=3" in ended.stderr
+    wait_for(lambda: total(carbon_cache) == 1, "1 row in Graphite")
+    assert "rows that Graphite cannot show: no_id 3" in shipper_app.call("status").stdout
+
+
+def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A row is shipped with the first pass after its commit, whatever was shipped before, and that is told.
+
+    Mutant: look above what was captured only.
+    """
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        connection.begin()
+        cursor.execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP(), 'login')")
+        insert(mariadb, 2)
+        before = shipper_app.call("once")
+        wait_for(lambda: total(carbon_cache) == 2, "2 rows in Graphite")
+        connection.commit()
+    after = shipper_app.call("once")
+
+    assert "rows.late" not in before.stderr
+    assert "event=rows.late job=events rows=1 total=1" in after.stderr
+    wait_for(lambda: total(carbon_cache) == 3, "3 rows in Graphite")
+    assert "rows of audit_trail that came late, and are counted: 1" in shipper_app.call("status").stdout
+
+
 def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """`status` shows how far each job is, and whether a daemon runs."""
     assert shipper_app.call("status").returncode == 3  # there is no state yet
