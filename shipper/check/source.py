@@ -61,7 +61,7 @@ def _looks_at_lag(source: Examination, section: SourceSection, session: Session)
     if section.lag_query is not None:
         yield Finding(True, f"source {source.name}", f"as a replica it is {source.lag():.0f} s behind")
     elif session.is_read_only:
-        remedy = "Is it a replica? Say `lag_query` in the source: while it falls behind, its rows are not late."
+        remedy = "Is it a replica? Say `lag_query` in the source: while it falls behind, `late` does not pass."
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 
