@@ -41,21 +41,26 @@ def recount(
     assert progress.recount_from is not None
     captured, position = progress.captured, ledger.position(job.name)
     place = _received(job, progress.recount_from, ledger, moment.now)
-    span = Span(first_whole(progress, place), ALWAYS.end)
+    places, again = shown(job, now=moment.now, source_time=horizon.time), None
+    ahead = _ahead(job, places.end, ledger)
+    end = ahead.start if ahead else ALWAYS.end
+    span = Span(first_whole(progress, place), end)
     if span.start != place.start:
         yield Noticed("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
+    if ahead:
+        slots = len(ledger.slots(job.name, span=ahead))
+        yield Noticed("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots})
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
 
     # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
-    places, again = shown(job, now=moment.now, source_time=horizon.time), None
     windows = [Window(low, captured)] if low < captured else []
     while True:
         left = yield from _lacking(job, span, position, source=source, ledger=ledger)
         if left is not None:
             yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
-            span = Span(_whole_from(job, left.end, moment.now), ALWAYS.end)
+            span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break
         again = yield from counted_again(job, windows, span, places, position, source=source)
@@ -64,10 +69,17 @@ def recount(
         position.with_ids(again.new),
         since=None if span.start == place.start else span.start,
         is_recounted=True,
-        shows={Cause.FUTURE: Span(span.start, places.end)},
+        shows={Cause.FUTURE: Span(span.start, min(end, places.end))},
     )
     tally = replace_totals(job, span, again.folded, done, window=None, ids=again.ids, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
+
+
+def _ahead(job: Job, end: int, ledger: Ledger) -> Span | None:
+    """Return the slots with buckets from an end on: since clocks were set back none of these can be shown."""
+    slots = ledger.slots(job.name, span=Span(end, ALWAYS.end))
+    ahead = [slot for slot in slots if slot.slot + max(0, slot.step - job.query.bucket) >= end]
+    return Span(ahead[0].slot, max(slot.slot + slot.step for slot in ahead)) if ahead else None
 
 
 def counted_again(

@@ -212,6 +212,29 @@ def test_row_that_comes_amid_a_recount(life: Life, monkeypatch: pytest.MonkeyPat
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
 
 
+@pytest.mark.parametrize("back", [420, 3600])
+def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
+    """Slots that are ahead of clocks that were set back stay as they are, and that is told.
+
+    Mutants: count their rows as such of the future, and set them to 0; say nothing.
+    """
+    life.insert((420, "login", "ok"))
+    life.ship(wanted())
+    life.now -= back
+    life.ship(wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
+    life.now += back
+    life.ship(wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
+
+    limited = {
+        420: {"start": NOW, "end": NOW + 60, "slots": 1},
+        3600: {"start": NOW - 420, "end": NOW + 60, "slots": 4},
+    }
+    assert Noticed("recount.limited", limited[back]) in life.noticed
+    assert life.minutes("events.login.count") == {420: 1, 120: 2, 60: 1}
+    assert life.minutes("events.totp.count") == {60: 1, 0: 1}
+    assert life.unshown() == {}
+
+
 def purged(tmp_path: Path, settled: int = 0) -> Life:
     """Give 600 rows of ten minutes that were shipped; so long later all but the newest 300 are purged."""
     life = Life(tmp_path)
