@@ -148,6 +148,7 @@ def test_rows_in_flight(table: Table) -> None:
     with table.in_flight(insert.format(5), insert.format(6)) as execute, table.snapshot(query()):
         before = ids_of(table.words(query(), FAR))
         assert 9 in before
+        assert not {5, 6, 7} & set(before)
         execute("COMMIT")
         assert ids_of(table.words(query(), FAR)) == ids_of(table.words(query(), (*range(1, 20),))) == before
 
