@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUITES = (
     *("late", "courier", "reading", "capture", "scan", "retention", "changes", "state", "seen", "naming"),
-    *("backfill", "seek", "machine", "mending"),
+    *("backfill", "seek", "machine", "mending", "position", "without_id"),
     *("reset", "revisit", "reach", "keeping", "config_limits"),
 )
 
@@ -35,9 +35,6 @@ MUTANTS = {
         "courier.py",
         "        if batch:\n            try:\n",
         "        self._outbox.commit(current.captured)\n        if batch:\n            try:\n",
-    ),
-    "ignore settle": Mutant(
-        "window.py", "self._waiting[0].clock + self._settle <= clock", "self._waiting[0].clock <= clock"
     ),
     "forget what a total was": Mutant("record.py", "_totals(found, before, tally)", "_totals(found, {}, tally)"),
     "add instead of replace": Mutant(
@@ -59,13 +56,6 @@ MUTANTS = {
     "captured wherever it is": Mutant(
         "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
     ),
-    "read rows in flight as none": Mutant("guard.py", "if evidence.in_flight:", "if False:"),
-    "look for no late rows": Mutant("recheck.py", "late = max(more, 1) if", "late = 0 if"),
-    "repair for one job only": Mutant(
-        "state/rechecks.py",
-        "FROM watermark WHERE {_TABLE} AND (length(captured)",
-        "FROM watermark WHERE {_TABLE} AND job < 'f' AND (length(captured)",
-    ),
     "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
     "go on behind captured": Mutant("reset.py", "    ledger.distrust(job.name)", "    return"),
     "reset what is not held": Mutant("reset.py", "and not is_held and 0 < first <= captured", "and False"),
@@ -73,15 +63,42 @@ MUTANTS = {
         "state/__init__.py", "since = MAX(since, :since),", "since = since,"
     ),
     "look back at the table before": Mutant("revisit.py", "max(progress.since, floor(", "max(0, floor("),
+    "look for no late rows": Mutant(
+        "capture.py", "        if words:\n            yield from check", "        if 0:\n            yield from check"
+    ),
+    "give up gaps at once": Mutant(
+        "position.py", "floor = min(self.id_at(late), self.captured", "floor = min(self.captured, self.captured"
+    ),
+    "let downtime make ids old": Mutant(
+        "position.py", "min(max(0, horizon.time - self.looked), most)", "max(0, horizon.time - self.looked)"
+    ),
+    "let a replica make ids old": Mutant("position.py", "if self.looked and horizon.makes_old", "if self.looked"),
+    "count late rows without their ids": Mutant("capture.py", "Done(position.with_ids(words), ", "Done(position, "),
+    "count a window without its ids": Mutant(
+        "position.py", "self.counted.extended(after, upto) if words is None", "self.counted if words is None"
+    ),
+    "record with the position of before": Mutant(
+        "state/positions.py", 'WHERE job = ? AND version = ?"""', 'WHERE job = ? AND ? IS NOT NULL"""'
+    ),
+    "read counts outside of the snapshot": Mutant(
+        "seen.py",
+        "words, rows = self.source.words(query, window), self.source.read(query, window)",
+        "words = self.source.words(query, window)\n        rows = self.source.read(query, window)",
+    ),
+    "believe that ids are unique": Mutant(
+        "seen.py", "not self.has_gaps and self.source.is_unique(query)", "not self.has_gaps"
+    ),
+    "lower what is purged": Mutant(
+        "recount.py", "gone += [Window(lost[0] - 1, lost[-1])] if lost else []", "gone += []"
+    ),
+    "lower what was purged long ago": Mutant("recount.py", "gone.append(Window(after, upto))", "pass"),
     "take one complete window for all": Mutant(
-        "seen.py", "known.after <= window.after and window.upto <= known.upto", "known.upto > 0"
+        "seen.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
     ),
+    "remember what was undone": Mutant("state/file.py", "        self._positions.clear()\n", ""),
+    "rename without what is counted": Mutant("state/keeping.py", '    "counted",\n', ""),
+    "count rows without an id never": Mutant("record.py", "    if more:\n", "    if 0:\n"),
     "deliver what is not durable": Mutant("state/outbox.py", "self._commit()  #", "pass  #"),
-    "remember what was undone": Mutant(
-        "state/file.py",
-        "                self._registry.forget()\n                if connection",
-        "                if connection",
-    ),
     "count again what is pruned as too late": Mutant("record.py", "recording.revive(span)", "pass"),
     "go on within a slot": Mutant("seek.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(
@@ -90,7 +107,6 @@ MUTANTS = {
     "count again what is cut by pruning": Mutant(
         "backfill.py", "        start = floor(start, unit)\n", "        pass\n"
     ),
-    "look at the newest chunk only": Mutant("search.py", "while after < upto:", "if after < upto:"),
     "give up a series that is not made": Mutant(
         "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
     ),
@@ -106,7 +122,6 @@ MUTANTS = {
         "backfill.py", "Span(span.start, min(span.end, progress.closed_until)) if", "span if"
     ),
     "prune what is parked": Mutant("state/keeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
-    "rename without repairs": Mutant("state/keeping.py", '    "repair",\n', ""),
     "parked totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
     "series of another Carbon": Mutant("state/outbox.py", '"UPDATE series SET is_made = 0"', '"SELECT 1"'),
     "no margin where an archive ends": Mutant(
