@@ -7,7 +7,7 @@ the docstrings.
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,8 +68,10 @@ class Fragile:
         with self._wrapped.recording(*arguments) as recording:
             yield Fragile(recording, self._fuse, is_late=self._is_late)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._wrapped, name)
+        if not callable(method):
+            return method
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             self._fuse[0] -= 1

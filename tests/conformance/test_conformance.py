@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cases import CASES
@@ -102,7 +103,8 @@ class Run:
         wanted = replace(self.job, chunk=2)
         for number in count(1):
             fuse = [number]
-            source, ledger = (Fragile(end, fuse, is_late=is_late) for end in (self.database.source, self.state))
+            ends: list[Any] = [Fragile(end, fuse, is_late=is_late) for end in (self.database.source, self.state)]
+            source, ledger = ends
             steps = capture(wanted, horizon, source=source, ledger=ledger, now=NOW)
             try:
                 for _ in steps:
