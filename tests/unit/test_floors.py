@@ -1,0 +1,272 @@
+"""How ids grow old, as a state machine: each is counted once, whenever it commits, whatever becomes of clocks and jobs.
+
+Each row is a group of its own, so that a total tells of one row. Mutants that this alone kills stand in the docstrings.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import NOW, horizon, job
+from fakes import FakeSource
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shipper.capture import capture
+from shipper.idset import words_of
+from shipper.model import COUNT, Job, Kind, Measure
+from shipper.seen import Seen
+from shipper.state import State
+
+EVERY, LATE = 60, 600
+FIRST = job("first", chunk=3, late=LATE, template="first.{action}.{measure}")
+SECOND = job("second", chunk=5, late=LATE, start="now", template="second.{action}.{measure}")
+TICKS = job("ticks", chunk=4, late=LATE, start="now", time=None, template="ticks.{action}.{measure}")
+JOBS = {one.name: one for one in (FIRST, SECOND, TICKS)}
+NAMES = st.lists(st.sampled_from(list(JOBS)), min_size=1, max_size=3, unique=True)
+OTHERWISE = (COUNT, Measure("ids", Kind.SUM, "id"))
+COUNTED = """
+    SELECT json_extract("group", '$[0]'), SUM(value) FROM total JOIN series ON series.id = total.series
+    WHERE job = ? AND measure = 'count' GROUP BY 1"""
+
+
+def written(epoch: int) -> str:
+    """Write a time as the table has it."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Floors(RuleBasedStateMachine):
+    """A table that transactions write to in any order, and jobs that look at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = Path("/dev/shm")  # there fsync costs nothing
+        self.folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+        self.source = FakeSource()
+        self.now = NOW
+        self.skew = 0
+        self.numbers = count(1)
+        self.given = 0
+        self.open: list[list[dict[str, Any]]] = []
+        self.rows: dict[int, dict[str, Any]] = {}
+        """All that were ever committed."""
+        self.ages: dict[int, dict[str, int]] = {}
+        """How long each job had been looked at when an id was given out."""
+        self.owed: dict[str, set[int]] = {}
+        """Ids whose rows came soon enough, and are still there."""
+        self.looked: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.decided: dict[str, set[int]] = {}
+        self.passed: dict[str, set[int]] = {}
+        """Ids that were there when a job began: none of its own, but for its first slot."""
+        self.jobs: dict[str, Job] = {}
+        self.began = ""
+        """When the second job did, as the table has it."""
+        self.start()
+
+    def start(self) -> None:
+        """Start as after any end."""
+        self.state = State(f"{self.folder.name}/shipper.db")
+
+    @property
+    def clock(self) -> int:
+        """Return what the clocks show."""
+        return self.now + self.skew
+
+    @initialize()
+    def begin(self) -> None:
+        """One job is there from the beginning on."""
+        self.look(["first"])
+
+    # what the application does
+
+    @rule(rows=st.integers(1, 4), gap=st.sampled_from([1, 1, 1, 3, 70]), ago=st.sampled_from([0, 0, 30, 400, 4000]))
+    def insert(self, rows: int, gap: int, ago: int) -> None:
+        """A transaction inserts rows."""
+        created = written(self.clock - ago)
+        transaction = []
+        for _ in range(rows):
+            self.given += gap
+            self.ages[self.given] = dict(self.looked)
+            action = f"row{next(self.numbers)}"
+            row = {"id": self.given, "created_at": created, "action": action, "outcome": "ok", "duration_ms": None}
+            transaction.append(row)
+        self.open.append(transaction)
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9))
+    def commit(self, which: int) -> None:
+        """It commits, sooner or later than others."""
+        for row in self.open.pop(which % len(self.open)):
+            self.source.rows.append(row)
+            self.rows[row["id"]] = row
+            for name in self.jobs:
+                age = self.looked[name] - self.ages[row["id"]].get(name, 0)
+                is_own = name != "second" or row["created_at"] >= self.began  # else it is too late
+                if age <= 0.9 * LATE and is_own:
+                    self.owed[name].add(row["id"])
+
+    @precondition(lambda self: self.open)
+    @rule(which=st.integers(0, 9))
+    def roll_back(self, which: int) -> None:
+        """It does not: its ids never come."""
+        self.open.pop(which % len(self.open))
+
+    @precondition(lambda self: len(self.source.rows) > 1)
+    @rule(which=st.integers(0, 99))
+    def delete(self, which: int) -> None:
+        """A row is deleted, but for the newest, which would hold the jobs."""
+        rows = sorted(self.source.rows, key=lambda row: int(row["id"]))[:-1]
+        self.remove([rows[which % len(rows)]])
+
+    @precondition(lambda self: len(self.source.rows) > 1)
+    @rule(part=st.floats(0.1, 0.9))
+    def purge(self, part: float) -> None:
+        """The oldest rows are purged."""
+        rows = sorted(self.source.rows, key=lambda row: int(row["id"]))
+        self.remove(rows[: int(len(rows) * part)])
+
+    def remove(self, gone: Iterable[dict[str, Any]]) -> None:
+        """What is gone is owed to nobody."""
+        for row in gone:
+            self.source.rows.remove(row)
+            for owed in self.owed.values():
+                owed.discard(row["id"])
+
+    # what becomes of time
+
+    @rule(seconds=st.sampled_from([1, 20, 60, 60, 119]))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @rule()
+    def downtime(self) -> None:
+        """Nobody looks for long. Mutant: age by the clock."""
+        self.now += 3 * LATE
+
+    @rule(seconds=st.sampled_from([-5 * LATE, -90, 90, 5 * LATE]))
+    def step(self, seconds: int) -> None:
+        """The clocks are set. Mutant: what they show when they are set forward makes ids old."""
+        self.skew += seconds
+
+    # what the jobs do
+
+    @rule(names=NAMES, steps=st.integers(1, 6) | st.just(1000), makes_old=st.booleans())
+    def look(self, names: list[str], steps: int = 1000, *, makes_old: bool = True) -> None:
+        """Jobs look, perhaps not to the end; those that have not begun do.
+
+        Mutants: note a look before it asked; give up gaps that were not asked for.
+        """
+        seen = replace(horizon(self.source.observe(FIRST.query).id, time=self.clock), makes_old=makes_old)
+        shared = Seen(self.source, seen)
+        for name in names:
+            self.note(name, makes_old=makes_old, is_whole=steps == 1000)
+            taken = capture(self.jobs[name], seen, source=self.source, ledger=self.state, now=self.clock, seen=shared)
+            for _ in zip(range(steps), taken, strict=False):
+                pass
+            taken.close()
+
+    def note(self, name: str, *, makes_old: bool, is_whole: bool) -> None:
+        """Note for how long a job was looked at, at most two ticks a look."""
+        if name not in self.jobs:
+            self.jobs[name] = JOBS[name]
+            self.looked[name], self.owed[name] = 0, set()
+            self.decided[name] = set()
+            self.passed[name] = set() if name == "first" else {row["id"] for row in self.source.rows}
+            self.last[name] = self.clock
+            if name == "second":
+                self.began = written(self.clock)
+            if name == "first":
+                self.owed[name] |= {row["id"] for row in self.source.rows}
+        passed = max(0, self.clock - self.last[name])
+        self.looked[name] += min(passed, 2 * EVERY) if makes_old else 0
+        # a look that was cut off may have been noted, or not
+        self.last[name] = self.clock if makes_old or is_whole else min(self.last[name], self.clock)
+
+    @rule(seconds=st.sampled_from([60, 120]), times=st.integers(2, 8))
+    def looks(self, seconds: int, times: int) -> None:
+        """All look for some minutes."""
+        for _ in range(times):
+            self.now += seconds
+            self.look(list(self.jobs))
+            self.each_id_counts_once()
+
+    @rule(name=st.sampled_from(["first", "second"]))
+    def change(self, name: str) -> None:
+        """Another measure is asked for, so that slots are counted again. Mutant: lower what was counted."""
+        if name in self.jobs:
+            query = self.jobs[name].query
+            query = replace(query, measures=OTHERWISE if query.measures == (COUNT,) else (COUNT,))
+            self.jobs[name] = replace(self.jobs[name], query=query)
+
+    @rule()
+    def crash(self) -> None:
+        """The process ends, and forgets what it only noted: the next look may count for two ticks, again."""
+        self.last = dict.fromkeys(self.last, 0)
+        self.state.close()
+        self.start()
+
+    # what is to be true
+
+    @invariant()
+    def each_id_counts_once(self) -> None:
+        """What is in a job's set is in its totals once, or counted as too late; nothing else is.
+
+        Mutants: leave late ids out of the set; take all of a recount for new; a window's ids without its rows.
+        """
+        for name in self.jobs:
+            position = self.state.position(name)
+            counted = dict(self.state._connection.execute(COUNTED, (name,)).fetchall())
+            known = self.decided[name]
+            for identity, row in self.rows.items():
+                if identity > position.counted.floor:
+                    is_decided = identity <= position.captured and not position.counted.missing(words_of([identity]))
+                    assert is_decided or identity not in known, "what is counted stays it"
+                else:
+                    is_decided = identity in known or row["action"] in counted
+                known |= {identity} if is_decided else set()
+            own = {self.rows[one]["action"] for one in known - self.passed[name]}
+            passed = {self.rows[one]["action"] for one in self.passed[name]}
+            assert set(counted.values()) <= {1}
+            assert set(counted) <= own | passed
+            unshown = "SELECT COALESCE(SUM(rows), 0) FROM unshown WHERE job = ?"
+            (too_late,) = self.state._connection.execute(unshown, (name,)).fetchone()
+            unknown = [one for one in self.rows if one <= position.counted.floor and one not in known]
+            # one that is found with the last look that asks for it, and cannot be shown, is in no set that is left
+            # and one of the future that was deleted before its time came is none any more
+            there = {row["action"] for row in self.source.rows}
+            rejected = own - set(counted)
+            assert len(rejected & there) <= too_late <= len(rejected) + len(unknown)
+
+    @invariant()
+    def sets_are_bounded(self) -> None:
+        """What is kept of a position is what `late` needs: no gap is older than that and two looks. Mutant: all."""
+        for name in self.jobs:
+            position = self.state.position(name)
+            assert len(position.marks) <= 101
+            assert position.age <= self.looked[name]
+
+    def teardown(self) -> None:
+        """Whatever came soon enough is counted in the end. Mutants: ask no more after a minute; a floor too soon."""
+        try:
+            for _ in range(LATE // EVERY + 2):
+                self.now += EVERY
+                self.look(list(self.jobs))
+                self.each_id_counts_once()
+            for name, owed in self.owed.items():
+                assert owed <= self.decided[name] | self.passed[name], name
+                assert self.state.position(name).counted.floor >= max(self.rows, default=0) or self.skew
+        finally:
+            self.state.close()
+            self.folder.cleanup()
+
+
+Floors.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=40, deadline=None)
+TestFloors = pytest.mark.timeout(600)(Floors.TestCase)
