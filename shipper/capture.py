@@ -57,13 +57,14 @@ def capture(
     if progress.shape != shape_of(job):
         progress = yield from _reshaped(job, horizon, progress, source=source, ledger=ledger)
     closes = close(job, progress, horizon.time, moment.now) if is_trusted else None
-    if job.revisit is not None:
-        yield from revisit(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
-        return
 
     # what was there before, and belongs to the slots that the new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
+        progress = ledger.progress(job.name) or progress  # slots may have been left
+    if job.revisit is not None:
+        yield from revisit(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
+        return
     yield from _Look(job, progress, seen, ledger=ledger, moment=moment, closes=closes).steps()
 
 

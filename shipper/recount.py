@@ -20,7 +20,7 @@ from shipper.ledger import Done, LateIds, Ledger, Slot, outermost
 from shipper.model import ALWAYS, Cause, Ids, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.position import Position
 from shipper.record import replace as replace_totals
-from shipper.retention import ceil, placed
+from shipper.retention import ceil, floor, placed
 from shipper.scan import Captured, Noticed, Source, each_window, walk_back
 
 
@@ -53,11 +53,13 @@ def recount(
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
+    # what each look counts again may be lowered
+    until = end if job.revisit is None else min(end, revisited_from(job, progress))
 
     # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
     windows = [Window(low, captured)] if low < captured else []
     while True:
-        left = yield from _lacking(job, span, position, source=source, ledger=ledger)
+        left = yield from _lacking(job, Span(span.start, until), position, source=source, ledger=ledger)
         if left is not None:
             yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
             span = Span(_whole_from(job, left.end, moment.now), end)
@@ -225,6 +227,11 @@ def rows_to_read(job: Job, words: Words, position: Position | None = None) -> li
             runs.append(Window(first - 1, one))
             first = None
     return runs
+
+
+def revisited_from(job: Job, progress: Progress) -> int:
+    """Return from where on each look counts all again, and may lower it."""
+    return floor(progress.complete_until - (job.revisit or 0), job.query.bucket)
 
 
 def first_whole(progress: Progress, place: Span) -> int:

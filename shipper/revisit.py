@@ -18,9 +18,9 @@ from shipper.ledger import Done, Ledger
 from shipper.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
 from shipper.position import Position
 from shipper.record import replace
-from shipper.recount import first_whole
-from shipper.retention import floor, placed
-from shipper.scan import Captured, each_window, walk_back
+from shipper.recount import first_whole, revisited_from
+from shipper.retention import placed
+from shipper.scan import Captured, each_window
 from shipper.seen import Seen
 
 _OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
@@ -48,12 +48,8 @@ def revisit(
     span, places = Span(_since(job, progress, moment), ALWAYS.end), shown(job, now=moment.now, source_time=horizon.time)
 
     # all rows above low; that is lower where a row has appeared below
-    low = progress.low
-    if progress.recount_from is not None:
-        known = ledger.lowest(job.name, span)
-        low = min(low, walk_back(job, known[1] if known else captured, span, source=seen.source))
-    appeared = _appeared(job, position, before, seen, low=low, late=late)
-    low = min([low, *(one - 1 for one in ids_of(appeared)[:1])])
+    appeared = _appeared(job, position, before, seen, low=progress.low, late=late)
+    low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
     if low < horizon.id:
         yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, seen=seen, into=cycle)
@@ -95,11 +91,8 @@ def revisit(
 
 def _since(job: Job, progress: Progress, moment: Moment) -> int:
     """Return where the span begins that is counted again."""
-    assert job.revisit is not None
-    if progress.recount_from is not None:
-        return progress.recount_from
     # rows of slots that are not whole, as of the table before a reset, cannot be counted again
-    bucket = max(progress.since, floor(progress.complete_until - job.revisit, job.query.bucket))
+    bucket = max(progress.since, revisited_from(job, progress))
     place = placed(job.archives, bucket, moment.now)
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 

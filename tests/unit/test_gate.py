@@ -205,3 +205,30 @@ def test_slots_below_all_that_is_known(life: Life) -> None:
 
     assert stored(life) == {-600: 10, -60: 5}
     assert limited(life) == [{"start": NOW - 600, "end": NOW - 540, "slots": 1}]
+
+
+def test_revisited_slots(life: Life) -> None:
+    """A job that looks back lowers what it looks back at, and nothing older when its rows were purged (60 were 30).
+
+    Mutants: no gate; one for what is looked back at, too; know nothing of what was looked back at once.
+    """
+    job = wanted(revisit=300, chunk=5)
+    for minutes in range(12, 0, -1):
+        life.insert(*[(60 * minutes, "login", "ok")] * 5)
+        life.source.insert(life.given + 1, None, "login")  # is never completed
+        life.given += 1
+    life.ship(job)
+    before = {-60 * minutes: 5 for minutes in range(12, 0, -1)}
+    assert stored(life) == before
+    life.now += 60
+    life.ship(job)
+    purge(life, 20)
+    life.source.rows = [row for row in life.source.rows if row["id"] != 61]
+    life.now += 60
+    life.ship(redefined(job))
+
+    assert stored(life) == before | {-120: 4}
+    assert limited(life) == [{"start": NOW - 720, "end": NOW - 240, "slots": 8}]
+    life.source.rows[-1]["created_at"] = life.created(0)
+    life.ship(redefined(job))
+    assert stored(life) == before | {-120: 4, 120: 1}
