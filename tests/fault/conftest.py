@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if seconds := config.getoption("--soak", default=0.0):
         for item in items:
             if item.path.parent == HERE:
-                item.add_marker(pytest.mark.timeout(seconds + 900))
+                item.add_marker(pytest.mark.timeout(seconds + 900), append=False)  # before its own
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
