@@ -63,6 +63,7 @@ class FakeSource:
     seen: list[dict[str, Any]] | None = None
     """Within a snapshot: the rows as they were when it began."""
     server: str = "one"
+    connection_number: int = 1
 
     def insert(
         self,
@@ -169,11 +170,6 @@ class FakeSource:
     def count(self, query: Query, window: Window) -> int:
         """Count rows, as shipper.scan.Source.count."""
         return len(self._in(window))
-
-    @property
-    def connection_number(self) -> int:
-        """Return that there is one connection, as shipper.scan.Source.connection_number."""
-        return 1
 
     def held(self) -> AbstractContextManager[None]:
         """Keep a connection, as shipper.scan.Source.held: there is none."""

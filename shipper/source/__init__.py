@@ -67,6 +67,7 @@ class _Held(threading.local):
 
     connection: sa.Connection | None = None
     number = 0
+    """That of the connection; 0 where the next call takes another one."""
     wanted = 0
     snapshot: float | None = None
     """When it was opened, by the monotonic clock."""
@@ -357,7 +358,7 @@ class Source:
         try:
             held.connection.exec_driver_sql(how)
         except sa.exc.SQLAlchemyError:  # it ends with its connection, which may be gone already
-            connection, held.connection = held.connection, None
+            connection, held.connection, held.number = held.connection, None, 0
             with suppress(sa.exc.SQLAlchemyError):
                 connection.invalidate()
                 connection.close()
@@ -372,7 +373,7 @@ class Source:
 
     def _release(self) -> None:
         self._end_snapshot()
-        connection, self._held.connection = self._held.connection, None
+        connection, self._held.connection, self._held.number = self._held.connection, None, 0
         if connection is not None:
             connection.close()
 

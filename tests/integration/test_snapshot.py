@@ -189,6 +189,23 @@ def test_statement_after_an_error_within(table: Table) -> None:
         assert table.count(query(), FAR) == 0
 
 
+def test_number_of_a_connection(table: Table) -> None:
+    """Where the next statement takes another connection, the number is another already.
+
+    Mutants: that of the last one; a number for each statement.
+    """
+    with table.held():
+        table.count(query(), FAR)
+        first = table.connection_number
+        table.count(query(), FAR)
+        assert table.connection_number == first
+        with pytest.raises(QueryRefused):
+            table.read(query(by=("nobody",)), FAR)
+        assert table.connection_number != first
+        table.count(query(), FAR)
+        assert table.connection_number != first
+
+
 def test_truncate_waits_for_a_look(on_servers: Table) -> None:
     """A table that is emptied while a look reads it is not seen empty; and it waits no longer than the look.
 

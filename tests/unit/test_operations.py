@@ -304,6 +304,24 @@ def test_passed_rows_stay_passed(office: Office) -> None:
     assert (office.total("flood"), office.total()) == (0, 10)
 
 
+@pytest.mark.parametrize(("ago", "counted", "unshown"), [(-120, 1, {}), (2 * HOUR, 0, {"too_late": 1})])
+def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, unshown: dict[str, int]) -> None:
+    """A row below captured that appears beside a seek is not passed: it is counted, or told to be too late.
+
+    Mutant: take all ids up to where the job goes on for passed.
+    """
+    office.source.insert(12, written(office.now), "login")
+    office.tick()
+    office.source.insert(11, written(office.now - ago), "late")
+    office.source.insert(13, written(office.now - 3 * HOUR), "flood")
+    office.operate("seek")
+    office.tick()
+
+    found = office.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall()
+    assert (office.total("late"), dict(found)) == (counted, unshown)
+    assert (office.total(), office.total("flood")) == (11, 0)
+
+
 def test_wider_condition(tmp_path: Path) -> None:
     """A job that counts more from now on counts all of its oldest slot. Mutant: begin at its first row of before."""
     with State(str(tmp_path / "shipper.db")) as state:

@@ -82,6 +82,19 @@ def test_whole_window_of_some(source: Counting) -> None:
     assert seen.read(FAILURES, Window(0, 4)).words == words_of([1, 2, 4])
 
 
+def test_whole_window_on_another_connection(source: Counting) -> None:
+    """What one connection has seen whole another may not have: its server may be behind, so it is asked, too.
+
+    Mutant: believe what any connection has seen, and rows that it lacks are never counted.
+    """
+    seen = Seen(source, horizon(5))
+    assert seen.read(FAILURES, Window(0, 2)).words is None
+    source.connection_number = 2
+    source.rows.pop(0)
+
+    assert seen.read(FAILURES, Window(0, 2)).words == words_of([2])
+
+
 def test_row_between_count_and_read(source: Counting) -> None:
     """A count that is not whole is forgotten: what is read later, with the ids of then, is what counts.
 
