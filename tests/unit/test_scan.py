@@ -151,7 +151,7 @@ def test_each_window_is_told_what_was_read() -> None:
 
 
 def test_walk_back() -> None:
-    """The id below the rows of a span is found chunk by chunk; the first one without such a row ends the search.
+    """The id below the rows of a span is found chunk by chunk of rows; the first without such a row ends the search.
 
     Mutants: the first chunk only; go on to the beginning of the table.
     """
@@ -165,7 +165,7 @@ def test_walk_back() -> None:
     assert walk_back(WANTED, 38, Span(0, 60), source=source) == 38
     assert walk_back(WANTED, 38, ALWAYS, source=source) == 0
     far = table(2, 60)
-    far.rows += table(*range(40, 51), created="2026-09-21 10:00:00").rows
+    far.rows += table(*range(30, 51), created="2026-09-21 10:00:00").rows
     assert walk_back(WANTED, 60, hour, source=far) == 59
 
 
