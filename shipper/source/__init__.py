@@ -21,7 +21,7 @@ from shipper.model import ALWAYS, MAX_ID, Fingerprint, Ids, Kind, Measure, Obser
 from shipper.source.catalog import is_unique
 from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.explain import planned
-from shipper.source.lock import lock
+from shipper.source.lock import check_files, is_own, lock
 from shipper.source.measure import traced
 from shipper.source.statement import (
     DAY_SECONDS,
@@ -164,10 +164,15 @@ class Source:
         return [row for part in batched(rows, LISTED) for row in self._read(query, part, span)]
 
     def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
+        if is_own(query) and self._engine.dialect.name == "postgresql" and not self._held.inside:
+            with self.snapshot(query, since=time.monotonic()):  # only so it is known whether a table was rewritten
+                return self._read(query, rows, span)
         kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
         with self._connected(f"read {query.table} {_brief(rows)}") as connection:
             found = rows_of(query, connection.execute(counted(query, **kind), values), span)
+            if self._held.snapshot is not None and connection.dialect.name == "postgresql":
+                check_files(connection, query, self._lockless)
             # what a group comes to is known; of what the statement left out, look for the first
             unfit: dict[str, tuple[int, object]] = {}
             for column in {refusal.column for row in found for refusal in row.refused if refusal.value is None}:
@@ -345,7 +350,6 @@ class Source:
             if connection.dialect.name == "postgresql" and not lock(connection, query, self._lockless):
                 connection.exec_driver_sql("ROLLBACK")
                 connection.exec_driver_sql(begin)
-                lock(connection, query, self._lockless)
 
     def _end_snapshot(self, how: str = "COMMIT") -> None:
         held = self._held
