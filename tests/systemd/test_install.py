@@ -131,7 +131,7 @@ def refuse(machine: Machine, releases: Sequence[str]) -> None:
     machine.write(FILE, CONFIG.replace("every", "evry"))
     refused = machine.install()
     assert refused.returncode == 1
-    assert f"{FILE}:10: " in refused.stderr
+    assert f"{FILE}:9: " in refused.stderr
     assert "nothing was changed" in refused.stderr
     assert release(machine) == releases[1]
     assert output(machine, "ls /opt/shipper").split() == [*(name.partition("/")[0] for name in releases), "bin"]
