@@ -65,6 +65,9 @@ class Floors(RuleBasedStateMachine):
         self.decided: dict[str, set[int]] = {}
         self.passed: dict[str, set[int]] = {}
         """Ids that were there when a job began: none of its own, but for its first slot."""
+        self.spare: dict[str, int] = {}
+        """How many rows each job has counted as such that cannot be shown, beside those that are known."""
+        self.has_missed = self.has_deleted = False
         self.jobs: dict[str, Job] = {}
         self.began = ""
         """When the second job did, as the table has it."""
@@ -86,79 +89,82 @@ class Floors(RuleBasedStateMachine):
 
     # what the application does
 
-    @rule(rows=st.integers(1, 4), gap=st.sampled_from([1, 1, 1, 3, 70]), ago=st.sampled_from([0, 0, 30, 400, 4000]))
-    def insert(self, rows: int, gap: int, ago: int) -> None:
-        """A transaction inserts rows."""
+    @rule(
+        transactions=st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=4),
+        gap=st.sampled_from([1, 1, 1, 3, 70]),
+        ago=st.sampled_from([0, 0, 30, 400, 4000]),
+        is_seen=st.booleans(),
+    )
+    def insert(self, transactions: list[tuple[int, bool]], gap: int, ago: int, *, is_seen: bool) -> None:
+        """Transactions insert rows, and end at once or later; somebody may look by then."""
         created = written(self.clock - ago)
-        transaction = []
-        for _ in range(rows):
-            self.given += gap
-            self.ages[self.given] = dict(self.looked)
-            action = f"row{next(self.numbers)}"
-            row = {"id": self.given, "created_at": created, "action": action, "outcome": "ok", "duration_ms": None}
-            transaction.append(row)
-        self.open.append(transaction)
+        for rows, commits in transactions:
+            self.open.append([self.row(gap, created) for _ in range(rows)])
+            if commits:
+                self.end(-1)
+        if is_seen:
+            self.look(list(self.jobs))
+
+    def row(self, gap: int, created: str) -> dict[str, Any]:
+        """Give an id out."""
+        self.given += gap
+        self.ages[self.given] = dict(self.looked)
+        action = f"row{next(self.numbers)}"
+        return {"id": self.given, "created_at": created, "action": action, "outcome": "ok", "duration_ms": None}
 
     @precondition(lambda self: self.open)
-    @rule(which=st.integers(0, 9))
-    def commit(self, which: int) -> None:
-        """It commits, sooner or later than others."""
-        for row in self.open.pop(which % len(self.open)):
+    @rule(which=st.integers(0, 9), is_committed=st.sampled_from([True, True, True, False]))
+    def end(self, which: int, *, is_committed: bool = True) -> None:
+        """It commits, sooner or later than others, or its ids never come."""
+        transaction = self.open.pop(which % len(self.open))
+        # a row that was missed may take the place of one that was deleted: of old ids only the number is known
+        is_missed = any(self.age(row["id"], name) > 0.9 * LATE for row in transaction for name in self.jobs)
+        if not is_committed or (is_missed and self.has_deleted):
+            return
+        self.has_missed |= is_missed
+        for row in transaction:
             self.source.rows.append(row)
             self.rows[row["id"]] = row
             for name in self.jobs:
-                age = self.looked[name] - self.ages[row["id"]].get(name, 0)
                 is_own = name != "second" or row["created_at"] >= self.began  # else it is too late
-                if age <= 0.9 * LATE and is_own:
+                if self.age(row["id"], name) <= 0.9 * LATE and is_own:
                     self.owed[name].add(row["id"])
 
-    @precondition(lambda self: self.open)
-    @rule(which=st.integers(0, 9))
-    def roll_back(self, which: int) -> None:
-        """It does not: its ids never come."""
-        self.open.pop(which % len(self.open))
+    def age(self, identity: int, name: str) -> int:
+        """Return for how long a job was looked at since an id was given out, at most."""
+        return self.looked[name] - self.ages[identity].get(name, 0)
 
-    @precondition(lambda self: len(self.source.rows) > 1)
-    @rule(which=st.integers(0, 99))
-    def delete(self, which: int) -> None:
-        """A row is deleted, but for the newest, which would hold the jobs."""
+    @precondition(lambda self: len(self.source.rows) > 1 and not self.has_missed)
+    @rule(which=st.integers(0, 99), is_purge=st.booleans())
+    def delete(self, which: int, *, is_purge: bool) -> None:
+        """A row is deleted, or the oldest are purged; but not the newest, which would hold the jobs."""
         rows = sorted(self.source.rows, key=lambda row: int(row["id"]))[:-1]
-        self.remove([rows[which % len(rows)]])
-
-    @precondition(lambda self: len(self.source.rows) > 1)
-    @rule(part=st.floats(0.1, 0.9))
-    def purge(self, part: float) -> None:
-        """The oldest rows are purged."""
-        rows = sorted(self.source.rows, key=lambda row: int(row["id"]))
-        self.remove(rows[: int(len(rows) * part)])
+        self.remove(rows[: which % (len(rows) + 1)] if is_purge else [rows[which % len(rows)]])
 
     def remove(self, gone: Iterable[dict[str, Any]]) -> None:
         """What is gone is owed to nobody."""
         for row in gone:
+            self.has_deleted = True
             self.source.rows.remove(row)
             for owed in self.owed.values():
                 owed.discard(row["id"])
 
     # what becomes of time
 
-    @rule(seconds=st.sampled_from([1, 20, 60, 60, 119]))
-    def wait(self, seconds: int) -> None:
-        """Time passes."""
+    @rule(
+        seconds=st.sampled_from([1, 60, 119, 3 * LATE]), skew=st.sampled_from([0, 0, 0, -5 * LATE, -90, 90, 5 * LATE])
+    )
+    def wait(self, seconds: int, skew: int) -> None:
+        """Time passes, perhaps while nobody looks, and clocks are set.
+
+        Mutants: age by the clock; what it shows when it is set forward makes ids old.
+        """
         self.now += seconds
-
-    @rule()
-    def downtime(self) -> None:
-        """Nobody looks for long. Mutant: age by the clock."""
-        self.now += 3 * LATE
-
-    @rule(seconds=st.sampled_from([-5 * LATE, -90, 90, 5 * LATE]))
-    def step(self, seconds: int) -> None:
-        """The clocks are set. Mutant: what they show when they are set forward makes ids old."""
-        self.skew += seconds
+        self.skew += skew
 
     # what the jobs do
 
-    @rule(names=NAMES, steps=st.integers(1, 6) | st.just(1000), makes_old=st.booleans())
+    @rule(names=NAMES, steps=st.integers(1, 6) | st.just(1000) | st.just(1000), makes_old=st.booleans())
     def look(self, names: list[str], steps: int = 1000, *, makes_old: bool = True) -> None:
         """Jobs look, perhaps not to the end; those that have not begun do.
 
@@ -176,6 +182,7 @@ class Floors(RuleBasedStateMachine):
     def note(self, name: str, *, makes_old: bool, is_whole: bool) -> None:
         """Note for how long a job was looked at, at most two ticks a look."""
         if name not in self.jobs:
+            self.last = dict.fromkeys(self.last, 0)  # what was only noted is forgotten, as after a crash
             self.jobs[name] = JOBS[name]
             self.looked[name], self.owed[name] = 0, set()
             self.decided[name] = set()
@@ -244,6 +251,7 @@ class Floors(RuleBasedStateMachine):
             there = {row["action"] for row in self.source.rows}
             rejected = own - set(counted)
             assert len(rejected & there) <= too_late <= len(rejected) + len(unknown)
+            self.spare[name] = too_late - len(rejected & there)
 
     @invariant()
     def sets_are_bounded(self) -> None:
@@ -261,12 +269,13 @@ class Floors(RuleBasedStateMachine):
                 self.look(list(self.jobs))
                 self.each_id_counts_once()
             for name, owed in self.owed.items():
-                assert owed <= self.decided[name] | self.passed[name], name
+                left = owed - self.decided[name] - self.passed[name]
+                assert len(left) <= self.spare[name], f"{name} has counted {left} nowhere"
                 assert self.state.position(name).counted.floor >= max(self.rows, default=0) or self.skew
         finally:
             self.state.close()
             self.folder.cleanup()
 
 
-Floors.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=40, deadline=None)
+Floors.TestCase.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40, deadline=None)
 TestFloors = pytest.mark.timeout(600)(Floors.TestCase)
