@@ -112,7 +112,7 @@ class Ledger(Protocol):
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
         """Return the oldest slot of the span that has totals, and the id above which the rows of all are.
 
-        So are those that are counted as unshown, and may be shown there one day.
+        So are those that are counted as unshown, and may be shown there one day; without a slot their oldest bucket.
         """
 
     def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:

@@ -28,7 +28,9 @@ _RESHAPE = """
     INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low, since, begins)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LOWEST = """
-    SELECT MIN(slot), (
+    SELECT COALESCE(MIN(slot), (
+        SELECT MIN(bucket) FROM unshown_in
+        WHERE job = :job AND cause = 'future' AND bucket >= :start AND bucket < :end)), (
         SELECT after FROM (
             SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
             UNION ALL

@@ -235,6 +235,26 @@ def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
     assert life.unshown() == {}
 
 
+def test_row_of_the_future_whose_time_comes_with_a_recount(tmp_path: Path) -> None:
+    """A row that could not be shown is shown by a recount, though its slot has no other, and its id is far below.
+
+    Mutant: forget that it is counted as one of the future, and read no ids.
+    """
+    life, ids = Life(tmp_path), Measure("ids", Kind.SUM, "id")
+    one, two = replace(wanted(), chunk=3), replace(wanted(measures=(COUNT, ids)), chunk=3)
+    for job_ in (one, two):  # slots are whole from the next minute on
+        life.ship(job_)
+    life.insert((-3600, "future", "ok"), *[(0, "login", "ok")] * 4)
+    life.ship(two)
+    assert life.unshown() == {"future": 1}
+    life.now += 3600
+    life.ship(one)
+
+    assert life.sums()["events.future.count"] == 1
+    assert life.unshown() == {}
+    life.state.close()
+
+
 def purged(tmp_path: Path, settled: int = 0) -> Life:
     """Give 600 rows of ten minutes that were shipped; so long later all but the newest 300 are purged."""
     life = Life(tmp_path)
