@@ -98,7 +98,7 @@ class _TableLook:
         text = f"ids up to {observation.id}; rows are counted if they appear within {late} after their id was given out"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
-        for job in self.jobs:
+        for job in self.jobs if table.engine is None else ():  # else none of them runs
             if not columns_of(job.query) & refused.keys():
                 yield from attempted(f"job {job.name}", self._job(job, table, observation))
 
@@ -141,7 +141,7 @@ class _TableLook:
             remedy = "Give them ids from 1 on. Until then they are counted as `no_id` (`shipper status`)."
             yield Finding(False, self.subject, f"rows without {query.id}, or with one below 1: {rows}", remedy)
         if table.engine is not None:
-            text = f"its engine, {table.engine}, has no transactions: what one look reads may be of two moments"
+            text = f"its engine, {table.engine}, has no transactions: no look is of one moment, so its jobs do not run"
             yield Finding(False, self.subject, text, transactional(self.access, self.path))
         if table.gives_again == query.id:
             text = f"{query.id} is not AUTOINCREMENT: an id is given again once the newest row is deleted"

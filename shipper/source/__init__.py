@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from shipper.errors import QueryRefused, SourceUnavailable
 from shipper.idset import FULL
 from shipper.model import ALWAYS, MAX_ID, Fingerprint, Ids, Kind, Measure, Observation, Query, Row, Span, Window
-from shipper.source.catalog import is_unique
+from shipper.source.catalog import is_unique, plain_engine
 from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.explain import planned
+from shipper.source.grants import transactional
 from shipper.source.lock import check_files, is_own, lock
 from shipper.source.measure import traced
 from shipper.source.statement import (
@@ -278,8 +279,10 @@ class Source:
         """Return the query as it is, or a statement of one's own with its measures, having had it explained.
 
         Raises:
-            QueryRefused: it would read the whole table for each window, or lacks a column.
+            QueryRefused: it would read the whole table for each window, or lacks a column; or no look at the table
+                would be of one moment.
         """
+        self._check_engine(query)
         if query.sql is None:
             return query
         window = Window(0, 1)
@@ -293,6 +296,17 @@ class Source:
             )
         measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
         return replace(query, measures=measures)
+
+    def _check_engine(self, query: Query) -> None:
+        if self._access.kind in {"postgresql", "sqlite"}:
+            return
+        with self._connected(f"look at the engine of {query.table}") as connection:
+            name = plain_engine(connection, query.table)
+        if name is not None:
+            raise QueryRefused(
+                f"look at {query.table}: its engine, {name}, has no transactions, and so no look is of one moment",
+                hint=f"Give it one that has: {transactional(self._access, query.table)}",
+            )
 
     def close(self) -> None:
         """Close the connections that are not in use."""

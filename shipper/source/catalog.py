@@ -105,6 +105,12 @@ def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
     return column.lower() in {str(row[0]).lower() for row in found}
 
 
+def plain_engine(connection: sa.Connection, path: str) -> str | None:
+    """Return the name of a table's engine, if that has no transactions."""
+    found = _rows(connection, _CATALOGS.get(connection.dialect.name, _CATALOGS["mysql"]).engine, _names(path))
+    return found[0][0] if found else None
+
+
 def _names(path: str) -> dict[str, Any]:
     schema, _, table = path.rpartition(".")
     quoted = ".".join(f'"{part}"' for part in (schema, table) if part)

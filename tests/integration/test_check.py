@@ -179,15 +179,22 @@ def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert list(second) == ["table audit_trail of app: two rows have the id 7", none]
 
 
-def test_engine(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A table whose engine has no transactions is told; the ALTER TABLE is enough."""
+def test_engine(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A table whose engine has no transactions is told, once, and its jobs do not run; the ALTER TABLE is enough.
+
+    Mutants: tell it of each job, too; let them run.
+    """
     execute(mariadb, "ALTER TABLE audit_trail ENGINE = MyISAM")
+    refused = shipper_app.call("once")
     ((told, remedy),) = bad(shipper_app).items()
     execute(mariadb, remedy)
 
+    assert refused.returncode == 1
+    assert "its engine, MyISAM, has no transactions" in refused.stderr
     assert told.startswith("table audit_trail of app: its engine, MyISAM, has no transactions")
     assert remedy == "ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
     assert bad(shipper_app) == {}
+    assert shipper_app.call("once").returncode == 0
 
 
 def test_late(shipper_app: Shipper, mariadb: MariaDB) -> None:

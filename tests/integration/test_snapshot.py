@@ -241,6 +241,26 @@ def test_definition_changed(mariadb: MariaDB, how: str) -> None:
                 assert ids_of(table.words(query(), FAR)) == ([] if "TRUNCATE" in how else [1])
 
 
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
+def test_engine_without_transactions(mariadb: MariaDB, engine: str) -> None:
+    """A table of which no look is of one moment is refused; the ALTER TABLE that the hint names is enough.
+
+    A row that comes between ids and counts would be in the totals, and counted again when its id is seen.
+    Mutants: refuse nothing; MyISAM alone.
+    """
+    with closing(on_mariadb(mariadb)) as table:
+        assert table.prepared(query()) == query()
+        table.execute(f"ALTER TABLE audit_trail ENGINE = {engine}")
+        with pytest.raises(QueryRefused):
+            table.prepared(query(table="app.audit_trail"))
+        with pytest.raises(QueryRefused, match=f"its engine, {engine}, has no transactions") as told:
+            table.prepared(query())
+        hint = str(told.value.hint)
+        assert hint == "Give it one that has: ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
+        table.execute(hint.partition(": ")[2])
+        assert table.prepared(query()) == query()
+
+
 def test_rewritten(postgresql: PostgreSQL) -> None:
     """An ALTER TABLE that rewrites the table waits for the look. Mutant: without LOCK TABLE, which shows no rows."""
     with closing(on_postgresql(postgresql)) as table:
