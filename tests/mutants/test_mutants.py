@@ -17,9 +17,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUITES = (
     *("late", "courier", "reading", "capture", "scan", "retention", "changes", "state", "seen", "naming"),
-    *("backfill", "seek", "position", "without_id", "gate"),
+    *("backfill", "seek", "position", "idset", "without_id", "gate", "compare"),
     *("reset", "revisit", "reach", "keeping", "config_limits"),
-    *("machine", "mending"),  # what nothing else finds: they take long
+    *("floors", "machine", "mending"),  # what nothing else finds: they take long
 )
 
 
@@ -97,6 +97,74 @@ MUTANTS = {
     "lower what was purged long ago": Mutant("recount.py", "gone.append(Window(after, upto))", "pass"),
     "lower what was purged, of a job that looks back": Mutant(
         "recount.py", "min(end, revisited_from(job, progress))", "0"
+    ),
+    "ask for young gaps while looks are close": Mutant(
+        "position.py", "spans = [(self.id_at(EAGER_SECONDS + passed), ", "spans = [(self.id_at(EAGER_SECONDS), "
+    ),
+    "give up more than was asked for": Mutant(
+        "position.py",
+        "floor = min(self.id_at(late), self.captured if most is None else most)",
+        "floor = self.id_at(late)",
+    ),
+    "forget what came with the last question": Mutant(
+        "position.py", "settled = size_of(clipped(words, 0, self.counted.floor)) if words", "settled = 0 if words"
+    ),
+    "keep ids below the floor": Mutant(
+        "idset.py",
+        "kept += _packed(clipped(segment.unpacked, floor, end), (floor + 1) // BITS)",
+        "kept += _packed(segment.unpacked, segment.start)",
+    ),
+    "take a gap for what is there": Mutant(
+        "idset.py", "if self.solid == after and not self.segments:", "if not self.segments:"
+    ),
+    "store a segment once": Mutant(
+        "state/positions.py",
+        "if (one.start, one.packed) not in kept))",
+        "if one.start not in {start for start, _ in kept}))",
+    ),
+    "begin with rows in flight as counted": Mutant(
+        "start.py", "floor_id = 0 if oldest is None else oldest - 1", "floor_id = upto"
+    ),
+    "wait for rows below an id that was named": Mutant("start.py", 'is_floor=job.start != "now")', "is_floor=False)"),
+    "add rows of before the job": Mutant("state/recording.py", "return time < self._begins or any(", "return any("),
+    "add late rows to whatever table": Mutant("capture.py", "ledger=self._ledger, adds=True)", "ledger=self._ledger)"),
+    "go back with the clock": Mutant(
+        "capture.py",
+        "return max(progress.not_before, floor(horizon.time, job.query.bucket))",
+        "return floor(horizon.time, job.query.bucket)",
+    ),
+    "forget which rows came late": Mutant(
+        "capture.py", "done = done._replace(late=LateIds(self._bucket, words))", "pass"
+    ),
+    "read late rows where their ids are": Mutant("recount.py", "for one in (*elsewhere, *new) if", "for one in new if"),
+    "leave what a recount found new": Mutant(
+        "recount.py", "        position.with_ids(again.new),", "        position,"
+    ),
+    "take ids beside a recount for counted": Mutant(
+        "recount.py",
+        "return position.counted.missing(source.words(query, window, span))",
+        "return position.counted.missing(source.words(query, window))",
+    ),
+    "recount outside of a snapshot": Mutant(
+        "recount.py",
+        "        with source.snapshot(query):\n            asks = ",
+        "        if True:\n            asks = ",
+    ),
+    "lower what is ahead of a clock": Mutant(
+        "recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"
+    ),
+    "leave what is completed before the span new": Mutant(
+        "revisit.py",
+        "decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)",
+        "decided = joined_words(cycle.in_span, never)",
+    ),
+    "pass rows that are open": Mutant(
+        "revisit.py", "young = [one for one in ids_of(cycle.open) if one > oldest][:1]", "young: list[int] = []"
+    ),
+    "wait for open rows as for late ones": Mutant(
+        "revisit.py",
+        "before, late = ledger.position(job.name), max(job.late, job.max_age)",
+        "before, late = ledger.position(job.name), job.late",
     ),
     "take one complete window for all": Mutant(
         "seen.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
