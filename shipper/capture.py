@@ -206,6 +206,7 @@ def _reshaped(
         low=low,
         shape=shape_of(job),
         places=places_of(job),
+        bucket=max(progress.bucket, length),
     )
     ledger.reshape(job.name, changed)
     return changed

@@ -219,6 +219,8 @@ class Done(NamedTuple):
     not_before: int | None = None
     """Of a job without a time column: its rows go to no earlier bucket any more."""
     is_recounted: bool = False
+    bucket: int | None = None
+    """How long the buckets are that its slots begin with."""
     replaces: frozenset[Cause] = frozenset()
     """The counters of these causes are set instead of added to."""
     fingerprint: Fingerprint | None = None

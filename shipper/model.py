@@ -274,6 +274,11 @@ class Progress(NamedTuple):
     """Slots from here on hold all their rows, by the job's present shape; 0 where all do."""
     begins: int = 0
     """Rows for slots before it are not the job's: they are too late; 0 where all are."""
+    bucket: int = 0
+    """How long the buckets are that its slots begin with, seconds: those of another shape may be longer than its own.
+
+    At most, and until they have been counted again.
+    """
 
 
 class Offsets(NamedTuple):

@@ -42,7 +42,7 @@ def recount(
     captured, position = progress.captured, ledger.position(job.name)
     place = _received(job, progress.recount_from, ledger, moment.now)
     places, again = shown(job, now=moment.now, source_time=horizon.time), None
-    ahead = _ahead(job, places.end, ledger)
+    ahead = _ahead(job, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     span = Span(first_whole(progress, place), end)
     if span.start != place.start:
@@ -59,7 +59,9 @@ def recount(
     # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
     windows = [Window(low, captured)] if low < captured else []
     while True:
-        left = yield from _lacking(job, Span(span.start, until), position, source=source, ledger=ledger)
+        left = yield from _lacking(
+            job, Span(span.start, until), position, bucket=progress.bucket, source=source, ledger=ledger
+        )
         if left is not None:
             yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
             span = Span(_whole_from(job, left.end, moment.now), end)
@@ -71,17 +73,18 @@ def recount(
         position.with_ids(again.new),
         since=None if span.start == place.start else span.start,
         is_recounted=True,
+        bucket=job.query.bucket,
         shows={Cause.FUTURE: Span(span.start, min(end, places.end))},
     )
     tally = replace_totals(job, span, again.folded, done, window=None, ids=again.ids, ledger=ledger, moment=moment)
     yield Captured(None, 0, tally)
 
 
-def _ahead(job: Job, end: int, ledger: Ledger) -> Span | None:
+def _ahead(job: Job, end: int, bucket: int, ledger: Ledger) -> Span | None:
     """Return the slots with buckets from an end on: since clocks were set back none of these can be shown."""
-    slots = ledger.slots(job.name, span=Span(end, ALWAYS.end))
-    ahead = [slot for slot in slots if slot.slot + max(0, slot.step - job.query.bucket) >= end]
-    return Span(ahead[0].slot, max(slot.slot + slot.step for slot in ahead)) if ahead else None
+    slots = ledger.slots(job.name, span=Span(end - bucket, ALWAYS.end))
+    ahead = [slot for slot in slots if slot.slot + max(0, max(slot.step, bucket) - job.query.bucket) >= end]
+    return Span(ahead[0].slot, max(slot.slot + max(slot.step, bucket) for slot in ahead)) if ahead else None
 
 
 def counted_again(
@@ -131,9 +134,12 @@ class _Left(NamedTuple):
 
 
 def _lacking(
-    job: Job, span: Span, position: Position, *, source: Source, ledger: Ledger
+    job: Job, span: Span, position: Position, *, bucket: int, source: Source, ledger: Ledger
 ) -> Generator[None, None, _Left | None]:
-    """Look for slots whose rows are not all there any more; None where there are none."""
+    """Look for slots whose rows are not all there any more; None where there are none.
+
+    Each has one bucket of that length at least, which may be longer than those of now.
+    """
     slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.slot >= span.start]
     slots = [slot for slot in slots if slot.after < slot.upto]
     if not slots:
@@ -156,7 +162,7 @@ def _lacking(
         gone += [Window(lost[0] - 1, lost[-1])] if lost else []
         yield
     lack = [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
-    return _Left(max(slot.slot + slot.step for slot in lack), len(lack)) if lack else None
+    return _Left(max(slot.slot + max(slot.step, bucket) for slot in lack), len(lack)) if lack else None
 
 
 def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:

@@ -43,6 +43,7 @@ def begun(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Pro
         places=places_of(job),
         since=since,
         begins=since if job.query.time else 0,
+        bucket=length,
     )
     return progress, passed(job, captured, source=source, is_floor=job.start != "now")
 

@@ -25,8 +25,8 @@ _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
     VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
 _RESHAPE = """
-    INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low, since, begins)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low, since, begins, bucket)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LOWEST = """
     SELECT COALESCE(MIN(slot), (
         SELECT MIN(bucket) FROM unshown_in
@@ -247,4 +247,5 @@ class State(Outbox):
 
 def _reshaping(job: str, progress: Progress) -> tuple[object, ...]:
     instants = (progress.closed_until, progress.not_before, progress.recount_from)
-    return (job, progress.shape, progress.places, *instants, str(progress.low), progress.since, progress.begins)
+    ids = str(progress.low)
+    return (job, progress.shape, progress.places, *instants, ids, progress.since, progress.begins, progress.bucket)

@@ -28,7 +28,7 @@ _PROGRESS = """
     UPDATE job SET
         closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
         since = MAX(since, COALESCE(:since, since)), not_before = MAX(not_before, COALESCE(:not_before, not_before)),
-        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END
+        recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END, bucket = COALESCE(:bucket, bucket)
     WHERE job = :job AND (:is_recounted OR COALESCE(:closed_until, :low, :since) IS NOT NULL
         OR not_before < :not_before)"""
 _TOTAL = """
@@ -236,6 +236,7 @@ class Recording:
             "since": done.since,
             "not_before": done.not_before,
             "is_recounted": done.is_recounted,
+            "bucket": done.bucket,
         }
         is_captured = self._connection.execute(_CAPTURED, progress).rowcount == 1
         is_written = positions.write(self._connection, self._job, self._before, done.position, done.late_rows)

@@ -44,7 +44,8 @@ SCHEMA: Statements = (
         recount_from INTEGER, -- slots from here on are to be counted again
         low TEXT NOT NULL CHECK {_IS_ID.format("low")}, -- all rows up to this id are complete
         since INTEGER NOT NULL, -- slots from here on are whole: older ones may be half counted, or count something else
-        begins INTEGER NOT NULL -- rows for slots before it are too late
+        begins INTEGER NOT NULL, -- rows for slots before it are too late
+        bucket INTEGER NOT NULL -- how long the buckets are that its slots begin with, at most, seconds
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE series ( -- each metric path has one owner

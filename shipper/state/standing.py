@@ -11,7 +11,7 @@ from shipper.state.schema import reader
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
-        shape, places, since, begins
+        shape, places, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
     WITH unproven (job, totals, waiting) AS (

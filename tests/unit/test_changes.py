@@ -212,6 +212,32 @@ def test_row_that_comes_amid_a_recount(life: Life, monkeypatch: pytest.MonkeyPat
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_shorter_buckets_after_a_purge(tmp_path: Path, times: int) -> None:
+    """A longer bucket that lacks rows stays as it is, to its end: no shorter one within it is counted beside it.
+
+    Mutants: it ends with the slot that its total stands in; forget how long it was when the job changes once more.
+    """
+    life, rows = Life(tmp_path), Condition("outcome", "in", ("ok",))
+    life.now = NOW // 300 * 300 + 290
+    life.insert((280, "login", "ok"), (10, "login", "ok"))
+    life.ship(wanted(bucket=300))
+    del life.source.rows[0]
+    changed = wanted(bucket=60)
+    if times == 2:  # the first change is not recounted
+        steps = capture(changed, horizon(2, time=life.now), source=life.source, ledger=life.state, now=life.now)
+        assert next(steps) == Noticed("job.changed", {"captured": 2})
+        steps.close()
+        changed = wanted(bucket=60, where=(rows,))
+    life.now += 60
+    life.insert((0, "login", "ok"))
+    for _ in range(2):
+        life.ship(changed)
+
+    assert life.sums() == {"events.login.count": 3}
+    life.state.close()
+
+
 @pytest.mark.parametrize("back", [420, 3600])
 def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
     """Slots that are ahead of clocks that were set back stay as they are, and that is told.
