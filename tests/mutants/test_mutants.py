@@ -153,6 +153,14 @@ MUTANTS = {
     "lower what is ahead of a clock": Mutant(
         "recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"
     ),
+    "end a bucket with the slot of its total": Mutant(
+        "recount.py",
+        "_Left(max(slot.slot + max(slot.step, bucket) for slot in lack)",
+        "_Left(max(slot.slot + slot.step for slot in lack)",
+    ),
+    "take a row of the future for one without a slot": Mutant(
+        "state/__init__.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
+    ),
     "leave what is completed before the span new": Mutant(
         "revisit.py",
         "decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)",
