@@ -1,6 +1,6 @@
 """How ids grow old, as a state machine: each is counted once, whenever it commits, whatever becomes of clocks and jobs.
 
-Each row is a group of its own, so that a total tells of one row. Mutants that this alone kills stand in the docstrings.
+Each row is a group of its own, so that a total tells of one row.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shipper.capture import capture
 from shipper.idset import words_of
-from shipper.model import COUNT, Job, Kind, Measure
+from shipper.model import COUNT, Condition, Job, Kind, Measure
 from shipper.seen import Seen
 from shipper.state import State
 
@@ -168,7 +168,7 @@ class Floors(RuleBasedStateMachine):
     def look(self, names: list[str], steps: int = 1000, *, makes_old: bool = True) -> None:
         """Jobs look, perhaps not to the end; those that have not begun do.
 
-        Mutants: note a look before it asked; give up gaps that were not asked for.
+        Mutant: give up gaps before they are asked for.
         """
         seen = replace(horizon(self.source.observe(FIRST.query).id, time=self.clock), makes_old=makes_old)
         shared = Seen(self.source, seen)
@@ -205,13 +205,27 @@ class Floors(RuleBasedStateMachine):
             self.look(list(self.jobs))
             self.each_id_counts_once()
 
-    @rule(name=st.sampled_from(["first", "second"]))
-    def change(self, name: str) -> None:
-        """Another measure is asked for, so that slots are counted again. Mutant: lower what was counted."""
-        if name in self.jobs:
-            query = self.jobs[name].query
-            query = replace(query, measures=OTHERWISE if query.measures == (COUNT,) else (COUNT,))
-            self.jobs[name] = replace(self.jobs[name], query=query)
+    @rule(name=st.sampled_from(["first", "second"]), what=st.sampled_from(["measures", "bucket", "where", "zone"]))
+    def change(self, name: str, what: str) -> None:
+        """A job counts its rows otherwise: by another measure, in other buckets, by a condition that all meet.
+
+        Or another zone is right, so that what was counted stays where it is.
+
+        Mutants: lower what was purged long ago; end a bucket with the slot that its total stands in.
+        """
+        if name not in self.jobs or (what == "zone" and name == "second"):
+            return
+        query = self.jobs[name].query
+        match what:
+            case "measures":
+                query = replace(query, measures=OTHERWISE if query.measures == (COUNT,) else (COUNT,))
+            case "bucket":
+                query = replace(query, bucket=360 - query.bucket)
+            case "where":
+                query = replace(query, where=() if query.where else (Condition("outcome", "in", ("ok",)),))
+            case _:
+                query = replace(query, zone="UTC" if query.zone != "UTC" else "America/Bogota")
+        self.jobs[name] = replace(self.jobs[name], query=query)
 
     @rule()
     def crash(self) -> None:
@@ -226,7 +240,7 @@ class Floors(RuleBasedStateMachine):
     def each_id_counts_once(self) -> None:
         """What is in a job's set is in its totals once, or counted as too late; nothing else is.
 
-        Mutants: leave late ids out of the set; take all of a recount for new; a window's ids without its rows.
+        Mutants: leave late ids out of the set; take all ids of a window for counted; begin with those up to captured.
         """
         for name in self.jobs:
             position = self.state.position(name)
@@ -255,14 +269,14 @@ class Floors(RuleBasedStateMachine):
 
     @invariant()
     def sets_are_bounded(self) -> None:
-        """What is kept of a position is what `late` needs: no gap is older than that and two looks. Mutant: all."""
+        """What is kept of a position is what `late` needs: no id is older than it was looked at. Mutant: a replica."""
         for name in self.jobs:
             position = self.state.position(name)
             assert len(position.marks) <= 101
             assert position.age <= self.looked[name]
 
     def teardown(self) -> None:
-        """Whatever came soon enough is counted in the end. Mutants: ask no more after a minute; a floor too soon."""
+        """Whatever came soon enough is counted in the end. Mutants: a floor too soon; none asked before it rises."""
         try:
             for _ in range(LATE // EVERY + 2):
                 self.now += EVERY
