@@ -42,9 +42,10 @@ def recount(
     captured, position = progress.captured, ledger.position(job.name)
     place = _received(job, progress.recount_from, ledger, moment.now)
     places, again = shown(job, now=moment.now, source_time=horizon.time), None
-    ahead = _ahead(job, places.end, progress.bucket, ledger)
+    ahead = _ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
-    span = Span(first_whole(progress, place), end)
+    start = first_whole(progress, place)
+    span = Span(start, max(start, end))
     if span.start != place.start:
         yield Noticed("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
     if ahead:
@@ -80,11 +81,20 @@ def recount(
     yield Captured(None, 0, tally)
 
 
-def _ahead(job: Job, end: int, bucket: int, ledger: Ledger) -> Span | None:
-    """Return the slots with buckets from an end on: since clocks were set back none of these can be shown."""
-    slots = ledger.slots(job.name, span=Span(end - bucket, ALWAYS.end))
-    ahead = [slot for slot in slots if slot.slot + max(0, max(slot.step, bucket) - job.query.bucket) >= end]
-    return Span(ahead[0].slot, max(slot.slot + max(slot.step, bucket) for slot in ahead)) if ahead else None
+def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
+    """Return the slots with buckets from an end on: since clocks were set back none of these can be shown.
+
+    Neither a slot nor a bucket is cut.
+    """
+    length = job.query.bucket
+    slots = [(slot.slot, max(slot.step, bucket)) for slot in ledger.slots(job.name, span=Span(start, ALWAYS.end))]
+    ahead = [slot for slot, lasts in slots if slot + max(0, lasts - length) >= end]
+    if not ahead:
+        return None
+    first = floor(ahead[0], length)
+    while cut := [slot for slot, lasts in slots if slot < first < slot + lasts]:
+        first = floor(cut[0], length)
+    return Span(max(start, first), max(slot + lasts for slot, lasts in slots))
 
 
 def counted_again(

@@ -10,7 +10,9 @@ from servers import MariaDB, PostgreSQL
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deterministic", parent=settings.get_profile("ci"), derandomize=True, database=None)
-settings.register_profile("mutants", max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    "mutants", max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True, database=None
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

@@ -261,6 +261,19 @@ def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
     assert life.unshown() == {}
 
 
+@pytest.mark.parametrize(("before", "after"), [(60, 180), (120, 180)])
+def test_longer_buckets_while_clocks_are_back(life: Life, before: int, after: int) -> None:
+    """The longer bucket of a slot that is ahead of clocks that were set back is not counted either.
+
+    Mutant: end the recount in its midst.
+    """
+    life.ship(wanted(bucket=before))
+    life.now -= 600
+    life.ship(wanted(bucket=after))
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
 def test_row_of_the_future_whose_time_comes_with_a_recount(tmp_path: Path) -> None:
     """A row that could not be shown is shown by a recount, though its slot has no other, and its id is far below.
 
