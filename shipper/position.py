@@ -25,6 +25,8 @@ MARKS = 100  # are kept; when there are more, those are left out that stand clos
 CLOSE = 8  # closer than an eighth of their age
 MOST_WORDS = 2_000_000
 """A set is not larger: 32 MB unpacked, 130 million ids in sequence, or two million scattered ones."""
+ROOM = 8
+"""When it would be, an eighth of it is made free."""
 
 
 class Mark(NamedTuple):
@@ -103,14 +105,16 @@ class Position:
         return self.counted.solid < self.captured
 
     def bounded(self) -> "Position":
-        """Return it with a higher floor, where it would be too large."""
+        """Return it with a higher floor, where it would be too large: with some room, so that this is rare."""
         counted, floor = self.counted, self.counted.floor
         left = counted.words
+        if left <= MOST_WORDS:
+            return self
         for segment in counted.segments:
-            if left <= MOST_WORDS:
+            if left <= MOST_WORDS - MOST_WORDS // ROOM:
                 break
             left, floor = left - segment.words, max(segment.unpacked) * 64 + 63
-        return self if floor == counted.floor else self._raised(floor)
+        return self._raised(floor)
 
     def age_of(self, identity: int) -> int:
         """Return for how long an id is known to have been given out, seconds of looking."""

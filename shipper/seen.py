@@ -6,7 +6,7 @@ snapshot, so that the set of counted ids and the totals can never disagree. What
 asked once: within a snapshot by the source, of a window without gaps here.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from shipper.errors import QueryRefused
@@ -74,9 +74,7 @@ class Seen:
         """Return by what the table is known again up to an id: see shipper.scan.fingerprint_of."""
         key = (upto, None if job.query.sql else job.query.time, job.revisit is None)
         if key not in self._fingerprints:
-            # where a snapshot is open anyway, what is asked outside would end it
-            shared = self.source.snapshot(job.query, since=self.horizon.clock) if self.has_gaps else nullcontext()
-            with shared:
+            with self._beside(job.query):
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)
         return self._fingerprints[key]
 
@@ -85,8 +83,13 @@ class Seen:
         if self.horizon.time // EVERY_SECONDS == progress.complete_until // EVERY_SECONDS:
             return None
         if self._without_id is None:
-            self._without_id = self.source.uncountable(query)
+            with self._beside(query):
+                self._without_id = self.source.uncountable(query)
         return self._without_id
+
+    def _beside(self, query: Query) -> AbstractContextManager[None]:
+        """Ask within the snapshot that is open where ids are missing: asked outside, it would end that."""
+        return self.source.snapshot(query, since=self.horizon.clock) if self.has_gaps else nullcontext()
 
     def _without_gaps(self, query: Query, window: Window) -> list[Row] | None:
         """Count a window without a snapshot; None if an id is missing."""
