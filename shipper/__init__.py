@@ -1,6 +1,13 @@
 """Ship counts of an audit trail to Graphite: the sum of a series equals the count in the source.
 
-source -> window -> fold -> state       capture: read what is new, add it to the totals, record
-state -> render -> carbon -> state      courier: send the totals that changed, commit the watermark
-scheduler ticks, daemon composes, cli asks; config says what; DESIGN.md says why.
+The way of a row: source -> core/rows -> state -> core/delivery -> graphite.
+
+- core: decides, and touches nothing. rows makes totals of rows, delivery brings them to Graphite, repair counts again
+  what has changed, verify compares Graphite with the source.
+- source, state, graphite: the databases, the SQLite file, Carbon and graphite-web.
+- config: from TOML to a Config. status: reports of the service. log: structlog.
+- runtime: the parts at work. service: the process. operations: what operators change; diagnostics: what they ask.
+- cli: the commands. demo: the main job without a server.
+
+DESIGN.md says why.
 """

@@ -59,7 +59,9 @@ def accelerate(clock: Clock) -> None:
         return _connect(*arguments, factory=_Connection, **options)
 
     _Cursor.clock = clock
-    from shipper import daemon, delivery, scheduler  # noqa: PLC0415 - the scheduler takes the clock by name, as the other two do
+    # the scheduler takes the clock by name, as the other two do
+    from shipper.runtime import delivery, scheduler  # noqa: PLC0415 - after the clock is another
+    from shipper.service import daemon  # noqa: PLC0415
 
     rest = delivery.Flag.wait
 

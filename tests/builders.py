@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from shipper.idset import IdSet
-from shipper.ledger import Done
-from shipper.model import Archive, Job, Observation, Progress, Query, Window
-from shipper.position import Position
-from shipper.shape import places_of, shape_of
-from shipper.state import State
+from shipper.core.id_set import IdSet
+from shipper.core.ledger import Done
+from shipper.core.model import Archive, Job, Observation, Progress, Query, Window
+from shipper.core.position import Position
+from shipper.core.shape import places_of, shape_of
+from shipper.state.store import State
 
 NOW = 1_790_000_040
 """A wall clock in tests, epoch seconds; a whole minute."""

@@ -11,22 +11,11 @@ import pytest
 from builders import query
 from harness import wait_for
 
-from shipper.compare import Graphite
-from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.idset import Words, ids_of
-from shipper.model import (
-    COUNT,
-    Condition,
-    Kept,
-    Kind,
-    Measure,
-    Observation,
-    Query,
-    Row,
-    Span,
-    Window,
-)
-from shipper.scan import Source
+from shipper.core.errors import DeliveryFailed, QueryRefused
+from shipper.core.id_set import Words, ids_of
+from shipper.core.model import COUNT, Condition, Kept, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.core.rows.table import Source
+from shipper.core.verify.reconcile import Graphite
 
 FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
@@ -49,7 +38,7 @@ class Table(Source, Protocol):
         """Let ids be given twice, be none, and be no numbers from 1 on."""
 
     def observe(self, query: Query) -> Observation:
-        """See shipper.source.Source."""
+        """See shipper.source.database.Source."""
 
 
 def ids_by(found: Mapping[int | None, Words]) -> dict[int | None, list[int]]:
@@ -490,10 +479,10 @@ class Carbon(Protocol):
     """A Carbon somewhere, seen from both sides."""
 
     def deliver(self, lines: bytes) -> None:
-        """See shipper.courier.Carrier."""
+        """See shipper.core.delivery.courier.Carrier."""
 
     def has_died(self) -> bool:
-        """See shipper.courier.Carrier."""
+        """See shipper.core.delivery.courier.Carrier."""
 
     def kill(self) -> None:
         """End the process with SIGKILL."""

@@ -9,11 +9,11 @@ from typing import Any
 from builders import job
 from fakes import FakeSource
 
-from shipper.clocks import Clocks
-from shipper.cohort import Cohort, rhythm_of
-from shipper.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query, Refusal, Row, Span, Window
-from shipper.state import State
-from shipper.worker import Worker
+from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query, Refusal, Row, Span, Window
+from shipper.runtime.clocks import Clocks
+from shipper.runtime.poller import Cohort, rhythm_of
+from shipper.runtime.worker import Worker
+from shipper.state.store import State
 
 CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 

@@ -7,12 +7,12 @@ from builders import ARCHIVE, NOW, begin, job
 from builders import done as counted
 from fakes import FakeCarbon
 
-from shipper.courier import Courier, Delivered
-from shipper.errors import DeliveryFailed, ReadbackFailed
-from shipper.fold import Cell, Folded
-from shipper.model import Archive, Moment, Sent, Window
-from shipper.record import add
-from shipper.state import State
+from shipper.core.delivery.courier import Courier, Delivered
+from shipper.core.errors import DeliveryFailed, ReadbackFailed
+from shipper.core.model import Archive, Moment, Sent, Window
+from shipper.core.rows.fold import Cell, Folded
+from shipper.core.rows.totals import add
+from shipper.state.store import State
 
 MINUTE = NOW
 REPLAY = (60, 600, 3600)

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 import whisper
 
-from shipper.errors import DeliveryFailed, QueryRefused
-from shipper.idset import joined_words, words_of
-from shipper.model import (
+from shipper.core.errors import DeliveryFailed, QueryRefused
+from shipper.core.id_set import joined_words, words_of
+from shipper.core.model import (
     ALWAYS,
     Archive,
     Fingerprint,
@@ -86,21 +86,21 @@ class FakeSource:
         self.in_flight.clear()
 
     def observe(self, query: Query) -> Observation:
-        """Return the largest id, as shipper.source.Source.observe."""
+        """Return the largest id, as shipper.source.database.Source.observe."""
         largest = max((row["id"] for row in self.visible), default=0)
         return Observation(id=largest, time=int(self.now()), clock=time.monotonic())
 
     def prepared(self, query: Query) -> Query:
-        """Return the query, as shipper.source.Source.prepared."""
+        """Return the query, as shipper.source.database.Source.prepared."""
         return query
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Find where the table goes on, as shipper.scan.Source.first_id."""
+        """Find where the table goes on, as shipper.core.rows.table.Source.first_id."""
         return min((row["id"] for row in self.visible if after < row["id"] <= upto), default=upto)
 
     @contextmanager
     def snapshot(self, query: Query, *, since: float = 0.0) -> Iterator[None]:
-        """See the table at one moment, as shipper.scan.Source.snapshot."""
+        """See the table at one moment, as shipper.core.rows.table.Source.snapshot."""
         before = self.seen
         self.seen = self.visible if before is not None else [dict(row) for row in self.rows]
         try:
@@ -118,20 +118,20 @@ class FakeSource:
         self.is_unique_id = False
 
     def is_unique(self, query: Query) -> bool:
-        """Say what the catalogue proves, as shipper.scan.Source.is_unique."""
+        """Say what the catalogue proves, as shipper.core.rows.table.Source.is_unique."""
         return self.is_unique_id
 
     def uncountable(self, query: Query) -> int:
-        """Count rows without an id, as shipper.scan.Source.uncountable."""
+        """Count rows without an id, as shipper.core.rows.table.Source.uncountable."""
         return sum(row["id"] is None or row["id"] < 1 for row in self.visible)
 
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
-        """Find a row by counting, as shipper.scan.Source.nth_id."""
+        """Find a row by counting, as shipper.core.rows.table.Source.nth_id."""
         ids = sorted((int(row["id"]) for row in self._in(window)), reverse=is_backward)
         return ids[rows - 1] if rows <= len(ids) else None
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        """Find the row that stands at an id, as shipper.scan.Source.newest."""
+        """Find the row that stands at an id, as shipper.core.rows.table.Source.newest."""
         rows = [row for row in self.visible if row["id"] <= upto]
         if not rows:
             return 0, None
@@ -139,19 +139,19 @@ class FakeSource:
         return row["id"], _epoch(row[query.time], query.zone) if query.time else None
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
-        """Find the smallest id in a span of time, as shipper.scan.Source.first_in."""
+        """Find the smallest id in a span of time, as shipper.core.rows.table.Source.first_in."""
         found = [row["id"] for row in self._in(window) if (at := self._bucket(query, row)) is not None and at in span]
         return min(found, default=None)
 
     def times(self, query: Query, window: Window) -> Span | None:
-        """Find between which times rows are, as shipper.scan.Source.times."""
+        """Find between which times rows are, as shipper.core.rows.table.Source.times."""
         assert query.time is not None
         found = [_epoch(row[query.time], query.zone) for row in self._in(window)]
         times = [time for time in found if time is not None]
         return Span(min(times), max(times) + 1) if times else None
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        """Count, as shipper.scan.Source.read."""
+        """Count, as shipper.core.rows.table.Source.read."""
         asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
         if unknown := asked - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
@@ -168,21 +168,21 @@ class FakeSource:
         ]
 
     def count(self, query: Query, window: Window) -> int:
-        """Count rows, as shipper.scan.Source.count."""
+        """Count rows, as shipper.core.rows.table.Source.count."""
         return len(self._in(window))
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep a connection, as shipper.scan.Source.held: there is none."""
+        """Keep a connection, as shipper.core.rows.table.Source.held: there is none."""
         return nullcontext()
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
-        """Say which ids are there, as shipper.scan.Source.words."""
+        """Say which ids are there, as shipper.core.rows.table.Source.words."""
         found = self.words_by(query, rows)
         chosen = [words for bucket, words in found.items() if span is None or (bucket is not None and bucket in span)]
         return reduce(joined_words, chosen, {})
 
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
-        """Say which ids are there by bucket, as shipper.scan.Source.words_by."""
+        """Say which ids are there by bucket, as shipper.core.rows.table.Source.words_by."""
         chosen = self._in(rows)
         if len({row["id"] for row in chosen}) < len(chosen):
             raise QueryRefused("two rows have the same id")
@@ -192,13 +192,13 @@ class FakeSource:
         return {bucket: words_of(ids) for bucket, ids in found.items()}
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
-        """Say by what the table is known again, as shipper.scan.Source.fingerprint."""
+        """Say by what the table is known again, as shipper.core.rows.table.Source.fingerprint."""
         rows = sorted((row for row in self.visible if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
         time = query.time
         return Fingerprint(self.server, tuple((row["id"], _epoch(row[time], "UTC") if time else None) for row in rows))
 
     def lag(self) -> float:
-        """Return that it is no replica, as shipper.source.Source.lag."""
+        """Return that it is no replica, as shipper.source.database.Source.lag."""
         return 0.0
 
     def _in(self, rows: Window | Ids) -> list[dict[str, Any]]:
@@ -336,7 +336,7 @@ class FakeWeb:
         self._carbon = carbon
 
     def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
-        """Say what is in the files, as shipper.readback.Readback.held."""
+        """Say what is in the files, as shipper.graphite.render_api.Readback.held."""
         now = int(self._carbon._now())
         for path in paths:
             file = self._carbon._root / f"{path}.wsp"

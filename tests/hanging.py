@@ -6,8 +6,10 @@ What hangs is real code that meets something which never returns; what is allowe
 import sys
 import threading
 
-from shipper import cohort, delivery, schedule, worker
 from shipper.cli import main
+from shipper.runtime import delivery, worker
+from shipper.runtime import poller as cohort
+from shipper.service import schedule
 
 
 def _hang(*_arguments: object, **_named: object) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 from builders import NOW, horizon, job
 from fakes import FakeSource, WhisperCarbon
 
-from shipper.backfill import Limits, backfill, pieces, widened
-from shipper.capture import capture
-from shipper.courier import Courier
-from shipper.fold import shown
-from shipper.model import Archive, Job, Key, Moment, Span
-from shipper.scan import Captured, Noticed
-from shipper.search import chunks, windows_in
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.delivery.courier import Courier
+from shipper.core.model import Archive, Job, Key, Moment, Span
+from shipper.core.repair.backfill import Limits, backfill, pieces, widened
+from shipper.core.rows.fold import shown
+from shipper.core.rows.search import chunks, windows_in
+from shipper.core.rows.table import Captured, Noticed
+from shipper.state.store import State
 
 UNIT = 3600
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))

@@ -11,13 +11,13 @@ from typing import Any
 from builders import NOW, job
 from tables import Table
 
-from shipper.capture import capture
-from shipper.idset import ids_of
-from shipper.model import Archive, Job
-from shipper.reset import After, restarted
-from shipper.scan import Noticed
-from shipper.seen import Seen
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.id_set import ids_of
+from shipper.core.model import Archive, Job
+from shipper.core.repair.reset import After, restarted
+from shipper.core.rows.look import Seen
+from shipper.core.rows.table import Noticed
+from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
 TOTALS = """

@@ -2,10 +2,10 @@
 
 import math
 
-from shipper.report import EndReport, JobReport, JobState, Report, Trouble
+from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
 
 NOW = 1_800_000_000.0
-TROUBLE = Trouble(
+TROUBLE = Failure(
     "read window (8412000, 8412556]: unknown column 'amout' in <script>alert(1)</script> " + "long" * 60,
     "Does the job name a column that the table has not?",
     NOW - 340,
@@ -60,7 +60,7 @@ def office() -> Report:
         complete_until=int(NOW) - 340,
         delivered_at=NOW - 352,
         totals=tuple(count * (minute % 5 == 0) if minute < 55 else 0 for minute, count in enumerate(busy)),
-        trouble=Trouble(
+        trouble=Failure(
             "read window (1204118, 1205322]: Unknown column 'order_events.amout' in 'SELECT'",
             "Does the job name a column that the table has not?",
             NOW - 340,

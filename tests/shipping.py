@@ -19,16 +19,16 @@ from fakes import FakeSource, FakeWeb, WhisperCarbon
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shipper.capture import capture
-from shipper.compare import compared
-from shipper.courier import Courier
-from shipper.errors import DeliveryFailed, SourceReset
-from shipper.idset import words_of
-from shipper.model import Archive, Condition, Job, Span
-from shipper.reset import After, restarted
-from shipper.seen import Seen
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.delivery.courier import Courier
+from shipper.core.errors import DeliveryFailed, SourceReset
+from shipper.core.id_set import words_of
+from shipper.core.model import Archive, Condition, Job, Span
+from shipper.core.repair.reset import After, restarted
+from shipper.core.rows.look import Seen
+from shipper.core.verify.reconcile import compared
 from shipper.state.books import book
+from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
 LATE = 10**9  # how ids grow old is a matter of tests of their own

@@ -1,4 +1,4 @@
-"""Shell. The commands: arguments, output, exit codes.
+"""The commands: arguments, output, exit codes.
 
 Exit codes: 0 well, 1 failed or not as it should be, 2 usage, 3 not running, 4 equal, but hardly compared, 78
 configuration (EX_CONFIG). Results go to stdout, talk to stderr. A file a purpose; commands import what they need when
@@ -11,9 +11,12 @@ from typing import Any
 
 import click
 
-from shipper.cli import about, check, dashboard, move, ownership, preview, proof, reset, run, status
+from shipper.cli import about, dashboard, ownership, preview, reset, run, status
+from shipper.cli import change as move
+from shipper.cli import setup as check
+from shipper.cli import verify as proof
 from shipper.cli.output import complain
-from shipper.errors import ConfigError, NotRunning, ShipperError
+from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
 # A start makes a hundred thousand objects that stay; to look through them again and again takes a sixth of its time.
 gc.set_threshold(50_000, 20, 20)

@@ -1,4 +1,4 @@
-"""Shell. `python -m shipper.cli` is `shipper`."""
+"""`python -m shipper.cli` is `shipper`."""
 
 from shipper.cli import main
 

@@ -1,4 +1,4 @@
-"""Shell. Commands about the program itself: `schema`, `version`, `completion`."""
+"""Commands about the program itself: `schema`, `version`, `completion`."""
 
 import click
 
@@ -12,7 +12,7 @@ def schema() -> None:
 
     An editor finds it by the first line of the file: #:schema ./shipper.schema.json
     """
-    from shipper.config.schema import schema as schema_of
+    from shipper.config.json_schema import schema as schema_of
 
     show_json(schema_of())
 

@@ -1,9 +1,9 @@
-"""Shell. How a backfill is told, whoever asked for it."""
+"""How a backfill is told, whoever asked for it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from shipper.cli.acting import Told
+from shipper.cli.confirm import Told
 from shipper.cli.times import shown
 
 

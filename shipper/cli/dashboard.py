@@ -1,4 +1,4 @@
-"""Shell. The command that makes dashboards: `dashboard`."""
+"""The command that makes dashboards: `dashboard`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.output import show_json
-from shipper.errors import ConfigError
+from shipper.core.errors import ConfigError
 
 
 @click.command(short_help="Dashboards for Graphite or Grafana.")
@@ -24,8 +24,10 @@ def dashboard(
 
     Grafana reads them from files: -d writes them, and what Grafana needs to find them.
     """
-    from shipper.config import load
-    from shipper.dashboard import dashboards, grafana, graphite
+    from shipper.cli.dashboards import dashboards
+    from shipper.config.load import load
+    from shipper.graphite.dashboards import grafana
+    from shipper.graphite.dashboards import graphite_web as graphite
 
     if url is not None and (kind == "grafana" or not url.startswith(("http://", "https://"))):
         raise click.UsageError(
@@ -61,8 +63,8 @@ def _write(folder: Path, written: dict[str, Any], provisioning: str | None) -> N
 
 def _push(url: str, written: dict[str, Any], *, is_sure: bool) -> None:
     """Store dashboards where there are none, or ours; ask before one that somebody has changed is lost."""
-    from shipper.dashboard.graphite import MARK, digest
-    from shipper.dashboard.push import GraphiteWeb
+    from shipper.graphite.dashboards.graphite_web import MARK, digest
+    from shipper.graphite.dashboards.push import GraphiteWeb
 
     web = GraphiteWeb(url)
     for name, state in written.items():

@@ -1,4 +1,4 @@
-"""Shell. Options that several commands have in common."""
+"""Options that several commands have in common."""
 
 from collections.abc import Callable
 

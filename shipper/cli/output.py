@@ -1,16 +1,16 @@
-"""Shell. What commands print: results on stdout, talk on stderr."""
+"""What commands print: results on stdout, talk on stderr."""
 
 import json
 from collections.abc import Sequence
 
 import click
 
-from shipper.errors import ShipperError
+from shipper.core.errors import ShipperError
 
 
 def complain(error: ShipperError) -> None:
     """Say in one line what failed, and in another what to do about it."""
-    from shipper.journal import is_journal
+    from shipper.log import is_journal
 
     # a line of the journal has a priority of its own: sd-daemon(3)
     begin = "<3>" if is_journal() else ""

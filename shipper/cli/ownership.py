@@ -1,4 +1,4 @@
-"""Shell. Commands about what the state has of jobs: `rename`, `forget`, `import`."""
+"""Commands about what the state has of jobs: `rename`, `forget`, `import`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.acting import Told, act
+from shipper.cli.confirm import Told, act
 
 
 @click.command(short_help="Give what belongs to a job to another name.")
@@ -42,7 +42,7 @@ def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, i
 
     FILE is its SQLite file with persist (scriptname, index_table, index_column, index_value).
     """
-    from shipper.operations.takeover import read
+    from shipper.operations.import_legacy import read
 
     pairs = [name.partition("=") for name in names]
     if wrong := next((pair for pair in pairs if not (pair[0] and pair[2])), None):

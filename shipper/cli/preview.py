@@ -1,4 +1,4 @@
-"""Shell. A command that tries a job: `preview`."""
+"""A command that tries a job: `preview`."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from shipper.cli.output import show_json, table
 from shipper.cli.times import shown
 
 if TYPE_CHECKING:
-    from shipper.preview import Preview
+    from shipper.diagnostics.preview import Preview
 
 
 @click.command(short_help="What a job would send now.")
@@ -24,8 +24,8 @@ def preview(file: str, output: str, limit: int, job: str) -> None:
 
     Nothing is sent, and nothing is stored; a service that runs does not notice.
     """
-    from shipper.config import load
-    from shipper.preview import preview as preview_of
+    from shipper.config.load import load
+    from shipper.diagnostics.preview import preview as preview_of
 
     config = load(file)
     previews = [preview_of(config, one) for one in config.named(job)]

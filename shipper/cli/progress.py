@@ -1,4 +1,4 @@
-"""Shell. How far a command is: a bar in a terminal, else a line for each tenth; on stderr."""
+"""How far a command is: a bar in a terminal, else a line for each tenth; on stderr."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Shell. Command `reset`: an operator says what has happened to a job's table."""
+"""Command `reset`: an operator says what has happened to a job's table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.acting import Told, act, look
+from shipper.cli.confirm import Told, act, look
 from shipper.cli.times import shown
 
 _WHATS = {

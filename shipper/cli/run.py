@@ -1,4 +1,4 @@
-"""Shell. Commands that run it: `run`, `once`, `reload`, `demo`."""
+"""Commands that run it: `run`, `once`, `reload`, `demo`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import click
 
 from shipper.cli import options
-from shipper.errors import NotRunning
+from shipper.core.errors import NotRunning
 
 RELOAD_SECONDS = 60.0  # systemd waits as long (TimeoutStartSec)
 
@@ -16,10 +16,11 @@ RELOAD_SECONDS = 60.0  # systemd waits as long (TimeoutStartSec)
 @options.logging
 def run(file: str, log_format: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
-    from shipper import daemon, journal
-    from shipper.config import load
+    from shipper import log
+    from shipper.config.load import load
+    from shipper.service import daemon
 
-    journal.start(as_json=log_format == "json")
+    log.start(as_json=log_format == "json")
     daemon.run(load(file))
 
 
@@ -29,11 +30,11 @@ def run(file: str, log_format: str) -> None:
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     """Observe, capture and deliver once, then exit; 1 if any of it failed."""
-    from shipper import journal
-    from shipper.config import load
-    from shipper.once import once as run_once
+    from shipper import log
+    from shipper.config.load import load
+    from shipper.service.once import once as run_once
 
-    journal.start(as_json=log_format == "json")
+    log.start(as_json=log_format == "json")
     sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
@@ -41,8 +42,8 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
 @options.configured
 def reload(file: str) -> None:
     """Let the running service take over its configuration file as it is now: 0 when it has, else the reason."""
-    from shipper.config import load
-    from shipper.control import ask
+    from shipper.config.load import load
+    from shipper.service.control import ask
     from shipper.state.lock import holder
 
     # for systemd's ExecReload there is no need to read the file here, where it may be broken

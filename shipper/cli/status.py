@@ -1,4 +1,4 @@
-"""Shell. Commands that tell how jobs do and did: `status`, `history`."""
+"""Commands that tell how jobs do and did: `status`, `history`."""
 
 import sys
 import time
@@ -23,8 +23,8 @@ WATCH_SECONDS = 2.0
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show what runs, how far each job is, and what fails: 0 when all is well, 1 when not, 3 when it does not run."""
     from shipper.cli.status_text import status_text
-    from shipper.config import load
-    from shipper.status import complaints, document
+    from shipper.config.load import load
+    from shipper.diagnostics.status import complaints, document
 
     config = load(file, with_credentials=False)
 
@@ -50,8 +50,8 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
 
     With --at those before and after a time, and the slots around it: what happened at 06:15?
     """
-    from shipper.config import load
-    from shipper.history import story
+    from shipper.config.load import load
+    from shipper.diagnostics.history import story
 
     told = story(load(file, with_credentials=False), job, limit=limit, at=at)
     if output == "json":
@@ -87,7 +87,7 @@ def _number(value: int | None) -> str:
 
 def _watched(look: Callable[[], tuple[str, int]], code: int) -> int:
     """Look again and again; return the last exit code. In a terminal each look takes the place of the one before."""
-    from shipper.errors import ShipperError
+    from shipper.core.errors import ShipperError
 
     try:
         while True:

@@ -1,4 +1,4 @@
-"""Shell. The report as a terminal shows it: who runs, the ends, the jobs, and last, where one looks, what is wrong."""
+"""The report as a terminal shows it: who runs, the ends, the jobs, and last, where one looks, what is wrong."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from shipper.cli.output import table
 from shipper.cli.times import lasting, shown
-from shipper.status import complaints
+from shipper.diagnostics.status import complaints
 
 _COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
 _ENDS = ("END", "ADDRESS", "STATE", "REACHED")

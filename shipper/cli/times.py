@@ -1,4 +1,4 @@
-"""Shell. Times and durations as people write and read them: local, or UTC where `--utc` says so."""
+"""Times and durations as people write and read them: local, or UTC where `--utc` says so."""
 
 import re
 import time

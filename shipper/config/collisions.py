@@ -1,4 +1,4 @@
-"""Shell. Which templates could ever give the same metric path.
+"""Which templates could ever give the same metric path.
 
 Strategy: the templates are a tree of their nodes, so that each is compared only with those that begin as it does: two
 thousand jobs have two million pairs.
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shipper.render import PLACEHOLDER
+from shipper.core.paths import PLACEHOLDER
 
 
 class Templates:

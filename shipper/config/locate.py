@@ -1,4 +1,4 @@
-"""Edge. tree-sitter: on which line of a TOML file a key stands.
+"""tree-sitter: on which line of a TOML file a key stands.
 
 The standard library's parser gives values without places. This one is only asked once something is wrong.
 """

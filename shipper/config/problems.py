@@ -1,4 +1,4 @@
-"""Shell. What is wrong in a configuration: each problem at its line, with a remedy, all at once."""
+"""What is wrong in a configuration: each problem at its line, with a remedy, all at once."""
 
 import tomllib
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from shipper.config.sections import (
     StateSection,
 )
 from shipper.config.values import toml
-from shipper.errors import ConfigError
+from shipper.core.errors import ConfigError
 
 Place = tuple[str | int, ...]
 

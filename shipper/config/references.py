@@ -1,4 +1,4 @@
-"""Shell. Values that stand elsewhere: `{ env = "X" }`, `{ file = "..." }`, `{ credential = "..." }`."""
+"""Values that stand elsewhere: `{ env = "X" }`, `{ file = "..." }`, `{ credential = "..." }`."""
 
 import configparser
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shipper.config.problems import Place, Problem
-from shipper.errors import ConfigError
+from shipper.core.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
 NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"

@@ -1,4 +1,4 @@
-"""Shell. What a configuration file may hold: its sections and keys, with their defaults.
+"""What a configuration file may hold: its sections and keys, with their defaults.
 
 A value that a model accepts is valid by itself (values.py); what must fit together is checked in related.py.
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shipper.config import values
-from shipper.model import Archive, Kind, Scalar
+from shipper.core.model import Archive, Kind, Scalar
 
 Seconds = Annotated[int, BeforeValidator(values.duration)]
 SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]

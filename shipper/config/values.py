@@ -1,4 +1,4 @@
-"""Shell. The kinds of values in a configuration: durations, names, conditions; each with a remedy when it is wrong."""
+"""The kinds of values in a configuration: durations, names, conditions; each with a remedy when it is wrong."""
 
 import math
 import re
@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from shipper.cron import trigger_of
-from shipper.model import MAX_ID, Archive, Condition, Kind, Scalar
-from shipper.render import MAX_TEMPLATE, is_template
+from shipper.config.cron import trigger_of
+from shipper.core.model import MAX_ID, Archive, Condition, Kind, Scalar
+from shipper.core.paths import MAX_TEMPLATE, is_template
 
 _MAX_PORT = 65535
 DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite")

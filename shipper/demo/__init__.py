@@ -1,4 +1,4 @@
-"""Shell. The main job on a machine without servers: a real Carbon, the real daemon, killed once on the way."""
+"""The main job on a machine without servers: a real Carbon, the real daemon, killed once on the way."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Shell. An audit trail in SQLite that grows while you watch."""
+"""An audit trail in SQLite that grows while you watch."""
 
 import random
 import sqlite3

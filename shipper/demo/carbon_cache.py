@@ -1,4 +1,4 @@
-"""Shell. A private carbon-cache on a free port: started, stopped, killed, and its Whisper files read back.
+"""A private carbon-cache on a free port: started, stopped, killed, and its Whisper files read back.
 
 Its ports come from the kernel: carbon listens with SO_REUSEPORT, so a fixed port may silently be shared with a
 stranger.
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from shipper.errors import ConfigError, TransientError
+from shipper.core.errors import ConfigError, TransientError
 
 START_SECONDS = 30.0
 

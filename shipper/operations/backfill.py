@@ -1,4 +1,4 @@
-"""Shell. Operation backfill: spans of time are counted again, piece by piece, while captures go on in between."""
+"""Operation backfill: spans of time are counted again, piece by piece, while captures go on in between."""
 
 import json
 import math
@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shipper.backfill import backfill, pieces
-from shipper.capture_log import tell_steps
-from shipper.errors import StateBusy
-from shipper.journal import logger
-from shipper.model import Key, Progress, Span
-from shipper.operations.doing import Doing, Plan, standpoint
+from shipper.core.errors import StateBusy
+from shipper.core.model import Key, Progress, Span
+from shipper.core.repair.backfill import backfill, pieces
+from shipper.core.rows.search import Chunk, chunks, windows_in
+from shipper.core.shape import shape_of
+from shipper.log import logger
+from shipper.operations.context import Doing, Plan, standpoint
 from shipper.operations.spans import low_of, widened_spans
-from shipper.search import Chunk, chunks, windows_in
-from shipper.shape import shape_of
-from shipper.worker import Worker
+from shipper.runtime.capture_log import tell_steps
+from shipper.runtime.worker import Worker
 
 BREATH_SECONDS = 0.05
 """Between two pieces others have the job, and the database."""

@@ -1,17 +1,17 @@
-"""Shell. Operation reset: a job goes on with its table, according to what has happened to that."""
+"""Operation reset: a job goes on with its table, according to what has happened to that."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from shipper.errors import ShipperError, SourceReset, StateBusy
-from shipper.journal import logger
-from shipper.model import Fingerprint, Job, Observation, Progress
-from shipper.operations.doing import Doing, Plan
-from shipper.position import Position
-from shipper.reset import After, check, known_again, outlook, restarted, would_double
-from shipper.seen import Seen
-from shipper.worker import Worker
+from shipper.core.errors import ShipperError, SourceReset, StateBusy
+from shipper.core.model import Fingerprint, Job, Observation, Progress
+from shipper.core.position import Position
+from shipper.core.repair.reset import After, check, known_again, outlook, restarted, would_double
+from shipper.core.rows.look import Seen
+from shipper.log import logger
+from shipper.operations.context import Doing, Plan
+from shipper.runtime.worker import Worker
 
 
 def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:

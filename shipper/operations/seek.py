@@ -1,14 +1,14 @@
-"""Shell. Operation seek: a job leaves rows out, and goes on elsewhere; forward only."""
+"""Operation seek: a job leaves rows out, and goes on elsewhere; forward only."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from shipper.errors import ShipperError
-from shipper.journal import logger
-from shipper.model import Job
-from shipper.operations.doing import Doing, Plan, Standpoint, standpoint
-from shipper.seek import Target, by_end, by_id, by_time
-from shipper.start import passed
+from shipper.core.errors import ShipperError
+from shipper.core.model import Job
+from shipper.core.rows.seek import Target, by_end, by_id, by_time
+from shipper.core.rows.start import passed
+from shipper.log import logger
+from shipper.operations.context import Doing, Plan, Standpoint, standpoint
 
 
 def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:

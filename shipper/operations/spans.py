@@ -1,18 +1,18 @@
-"""Shell. Which spans of time of a job can be counted again, and where their rows are."""
+"""Which spans of time of a job can be counted again, and where their rows are."""
 
 from collections.abc import Sequence
 
-from shipper.backfill import Limits, widened
-from shipper.errors import ShipperError, StateBusy
-from shipper.fold import shown
-from shipper.model import ALWAYS, Job, Span
-from shipper.operations.doing import Doing, Standpoint, written
-from shipper.retention import joined
-from shipper.scan import walk_back
-from shipper.search import late_seconds, purged_below, purged_until
-from shipper.source import Source
-from shipper.state import State
-from shipper.worker import Worker
+from shipper.core.errors import ShipperError, StateBusy
+from shipper.core.model import ALWAYS, Job, Span
+from shipper.core.repair.backfill import Limits, widened
+from shipper.core.retention import joined
+from shipper.core.rows.fold import shown
+from shipper.core.rows.search import late_seconds, purged_below, purged_until
+from shipper.core.rows.table import walk_back
+from shipper.operations.context import Doing, Standpoint, written
+from shipper.runtime.worker import Worker
+from shipper.source.database import Source
+from shipper.state.store import State
 
 
 def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> list[Span]:

@@ -1,4 +1,4 @@
-"""Edge. SQLAlchemy: what a database's catalog tells of a table; of MySQL only what its user is granted.
+"""SQLAlchemy: what a database's catalog tells of a table; of MySQL only what its user is granted.
 
 SQLAlchemy's own inspection needs SHOW CREATE TABLE there, which grants on columns do not allow.
 """

@@ -1,4 +1,4 @@
-"""Edge. SQLAlchemy: how each kind of database is reached, what its sessions are like, what its errors mean.
+"""SQLAlchemy: how each kind of database is reached, what its sessions are like, what its errors mean.
 
 Sessions are read-only, in UTC and autocommit: no transaction outlives its statement, but for snapshots, which last a
 moment and end before anything is sent (an open reader blocks ALTER TABLE, which then blocks every INSERT). Should this
@@ -19,7 +19,7 @@ from pymysql.optionfile import Parser
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shipper.errors import ConfigError, Overflow, QueryRefused, SourceUnavailable
+from shipper.core.errors import ConfigError, Overflow, QueryRefused, SourceUnavailable
 
 CONNECT_SECONDS = 5
 PING_SECONDS = 1.0  # a connection that was used a moment ago is not asked whether it is still there

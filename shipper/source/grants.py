@@ -1,10 +1,10 @@
-"""Edge. SQLAlchemy: statements for an administrator to paste: grants column by column, an index."""
+"""SQLAlchemy: statements for an administrator to paste: grants column by column, an index."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
-from shipper.model import Query
+from shipper.core.model import Query
 from shipper.source.connect import Access, option
 from shipper.source.statement import columns_of
 

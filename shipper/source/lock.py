@@ -1,4 +1,4 @@
-"""Edge. SQLAlchemy: PostgreSQL's snapshots and what rewrites a table.
+"""SQLAlchemy: PostgreSQL's snapshots and what rewrites a table.
 
 A TRUNCATE or an ALTER TABLE that comes between a snapshot and its first look at a table shows that table empty. So it
 is locked before the snapshot begins. That needs SELECT on all of it; and SQL of the operator's own may look at other
@@ -7,8 +7,8 @@ tables, too. There what was read is good if all that was looked at still has the
 
 import sqlalchemy as sa
 
-from shipper.errors import SourceUnavailable
-from shipper.model import Query
+from shipper.core.errors import SourceUnavailable
+from shipper.core.model import Query
 from shipper.source.statement import table_named
 
 _CANNOT = ("42501", "42809")  # insufficient_privilege, wrong_object_type: PostgreSQL's manual, appendix A

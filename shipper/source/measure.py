@@ -1,4 +1,4 @@
-"""Edge. SQLAlchemy: measures as expressions and as exact numbers.
+"""SQLAlchemy: measures as expressions and as exact numbers.
 
 Strategy: Carbon takes an infinity and never gives the sum back, so a value that it could not hold is left out in the
 database, and all others of its group are kept. What was left out is counted, found and told.
@@ -10,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shipper.errors import QueryRefused
-from shipper.fold import MOST, exact
-from shipper.model import Group, Kind, Query, Refusal, Row, Value
-from shipper.render import brief
-from shipper.source.dialect import Fit, Unfit
+from shipper.core.errors import QueryRefused
+from shipper.core.model import Group, Kind, Query, Refusal, Row, Value
+from shipper.core.paths import brief
+from shipper.core.rows.fold import MOST, exact
+from shipper.source.dialects.expressions import Fit, Unfit
 
 PLACES = 400  # behind the point: more than any double has, and few enough to add up exactly
 

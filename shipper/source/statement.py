@@ -1,4 +1,4 @@
-"""Edge. SQLAlchemy: a job's query as statements on a range of ids, and what their rows mean.
+"""SQLAlchemy: a job's query as statements on a range of ids, and what their rows mean.
 
 The columns of a table are named with it: to SQLite a bare name that is no column would be a string.
 A statement is made once for a query: to build it anew takes as long as to run it. What differs from window to window
@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from shipper.errors import QueryRefused
-from shipper.model import ALWAYS, Condition, Group, Ids, Query, Row, Scalar, Span, Window
-from shipper.source.dialect import BitsOfIds, Epoch, ServerTime, Text, Unfit, WordOfId
+from shipper.core.errors import QueryRefused
+from shipper.core.model import ALWAYS, Condition, Group, Ids, Query, Row, Scalar, Span, Window
+from shipper.source.dialects.expressions import BitsOfIds, Epoch, ServerTime, Text, Unfit, WordOfId
 from shipper.source.measure import aggregates, measured, number, numbers, values_of
 
 QUARTER_SECONDS = 900  # all zones of today differ from UTC by a multiple of it

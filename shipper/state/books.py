@@ -1,13 +1,13 @@
-"""Edge. What a job has counted, as the state file tells whoever compares it: without totals, which are in question."""
+"""What a job has counted, as the state file tells whoever compares it: without totals, which are in question."""
 
 import json
 
-from shipper.ledger import Book, Name
-from shipper.model import Kind, Measure, Span
+from shipper.core.ledger import Book, Name
+from shipper.core.model import Kind, Measure, Span
 from shipper.state.positions import late_ids
+from shipper.state.queries import OFFSETS, PROGRESS, offsets_of, progress_of
 from shipper.state.schema import reader
 from shipper.state.slots import slots
-from shipper.state.standing import OFFSETS, PROGRESS, offsets_of, progress_of
 
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"

@@ -1,4 +1,4 @@
-"""Edge. How a job came to where it is, as the state file tells whoever asks: commits of its watermark, and slots."""
+"""How a job came to where it is, as the state file tells whoever asks: commits of its watermark, and slots."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Edge. One shipper a state: a lock on a file beside it, which the kernel gives back however its holder ends."""
+"""One shipper a state: a lock on a file beside it, which the kernel gives back however its holder ends."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-from shipper.errors import ConfigError, StateBusy
+from shipper.core.errors import ConfigError, StateBusy
 
 TRIES, PAUSE_SECONDS = 10, 0.05
 

@@ -1,11 +1,11 @@
-"""Edge. The outbox: which totals are to be sent, and what was sent of them."""
+"""The outbox: which totals are to be sent, and what was sent of them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from shipper.model import Changed, Note, Sent, Waiting
-from shipper.state.file import StateFile
-from shipper.state.keeping import merge
+from shipper.core.model import Changed, Note, Sent, Waiting
+from shipper.state.database import StateFile
+from shipper.state.housekeeping import merge
 from shipper.state.recording import loaded
 from shipper.state.schema import NOW
 
@@ -50,10 +50,10 @@ _KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, repeats, reads) V
 
 
 class Outbox(StateFile):
-    """What the courier needs of the state: see shipper.outbox.Outbox."""
+    """What the courier needs of the state: see Outbox."""
 
     def note(self, after: int, upto: int | None = None) -> Note:
-        """Note what changed: see shipper.outbox.Outbox."""
+        """Note what changed: see Outbox."""
         with self._reading("note what changed") as connection:
             self._commit()  # what is not durable is not delivered
             upto = self._revision if upto is None else upto
@@ -112,13 +112,13 @@ class Outbox(StateFile):
             connection.execute(_PROVE, (after, upto))
 
     def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
-        """Hold some totals of a slot for delivered for good: see shipper.outbox.Outbox."""
+        """Hold some totals of a slot for delivered for good: see Outbox."""
         with self._writing("prove totals") as connection:
             connection.execute(_PROVE_SERIES, (slot, step, json.dumps(series), after, upto))
             connection.execute(_MADE_SERIES, (json.dumps(series),))
 
     def count_new(self, after: int, upto: int) -> int:
-        """Return how many series were never proven, if a range of revisions has any: see shipper.outbox.Outbox."""
+        """Return how many series were never proven, if a range of revisions has any: see Outbox."""
         with self._reading("count new series") as connection:
             count: int = connection.execute(_NEW, (after, upto)).fetchone()[0]
         return count

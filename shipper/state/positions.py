@@ -1,15 +1,15 @@
-"""Edge. Which ids each job has counted, segment by segment; and by which rows it knows its table again."""
+"""Which ids each job has counted, segment by segment; and by which rows it knows its table again."""
 
 import json
 import sqlite3
 from collections.abc import Iterable
 from functools import lru_cache
 
-from shipper.errors import StateCorrupt
-from shipper.idset import IdSet, Segment, segment_of, unpack
-from shipper.ledger import LateIds, Settled
-from shipper.model import Fingerprint
-from shipper.position import Mark, Position
+from shipper.core.errors import StateCorrupt
+from shipper.core.id_set import IdSet, Segment, segment_of, unpack
+from shipper.core.ledger import LateIds, Settled
+from shipper.core.model import Fingerprint
+from shipper.core.position import Mark, Position
 from shipper.state.schema import ID_ORDER
 
 TOGETHER_SECONDS = 1800
@@ -91,13 +91,13 @@ def _settle(connection: sqlite3.Connection, job: str, floor: int, after: Positio
 
 
 def settled(connection: sqlite3.Connection, job: str) -> list[Settled]:
-    """Return how many ids were counted at or below the floor: see shipper.ledger.Ledger."""
+    """Return how many ids were counted at or below the floor: see Ledger."""
     rows = connection.execute(f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}", (job,))
     return [Settled(int(after), int(upto), count) for after, upto, count in rows]
 
 
 def late_ids(connection: sqlite3.Connection, job: str) -> list[LateIds]:
-    """Return which ids of a job without a time column came late: see shipper.ledger.Ledger."""
+    """Return which ids of a job without a time column came late: see Ledger."""
     rows = connection.execute("SELECT slot, words FROM late WHERE job = ? ORDER BY slot, number", (job,))
     return [LateIds(slot, unpack(words)) for slot, words in rows]
 
@@ -126,7 +126,7 @@ def outdate(connection: sqlite3.Connection, job: str) -> None:
 
 
 def distrust(connection: sqlite3.Connection, job: str) -> None:
-    """Remember that the table went back: see shipper.ledger.Ledger."""
+    """Remember that the table went back: see Ledger."""
     connection.execute(_DISTRUST, (job,))
 
 

@@ -1,4 +1,4 @@
-"""Edge. The one transaction of a capture or a recount: totals, what they stand for, how far the job has come."""
+"""The one transaction of a capture or a recount: totals, what they stand for, how far the job has come."""
 
 import json
 import sqlite3
@@ -8,12 +8,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from shipper.ledger import Done, Name, Total
-from shipper.model import Cause, Group, Key, Kind, Span, Value, Window
-from shipper.position import Position
+from shipper.core.ledger import Done, Name, Total
+from shipper.core.model import Cause, Group, Key, Kind, Span, Value, Window
+from shipper.core.position import Position
 from shipper.state import positions
-from shipper.state.registry import COLUMNS, Registry, Series
 from shipper.state.schema import NOW
+from shipper.state.series import COLUMNS, Registry, Series
 from shipper.state.slots import reject, shown
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
@@ -65,7 +65,7 @@ _UNSHOWN = """
 
 
 class Recording:
-    """One open transaction of State.recording: see shipper.ledger.Recording."""
+    """One open transaction of State.recording: see Recording."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Recording:
         return self._gone[slot, step]
 
     def adopt(self, names: Collection[Name]) -> set[Name]:
-        """Return the names that are theirs already: see shipper.ledger.Recording."""
+        """Return the names that are theirs already: see Recording."""
         return self._registry.adopt(self._job, names)
 
     def known(self, groups: Collection[Group]) -> set[Group]:
@@ -122,11 +122,11 @@ class Recording:
         return self._registry.count_groups(self._job)
 
     def claim(self, names: Sequence[Name]) -> set[Name]:
-        """Claim paths: see shipper.ledger.Recording."""
+        """Claim paths: see Recording."""
         return self._registry.claim(self._job, names)
 
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
-        """Return totals, and take away those of finer slots within them: see shipper.ledger.Recording."""
+        """Return totals, and take away those of finer slots within them: see Recording."""
         self._registry.save()
         places: dict[tuple[int, int], dict[int, Key]] = {}
         for key in keys:
@@ -142,7 +142,7 @@ class Recording:
         return found
 
     def revive(self, span: Span) -> None:
-        """Take notice of slots again that were pruned: see shipper.ledger.Recording."""
+        """Take notice of slots again that were pruned: see Recording."""
         for start, end in self._pruned:
             if start < span.end and span.start < end:
                 self._connection.execute("DELETE FROM pruned WHERE job = ? AND start = ?", (self._job, start))
@@ -163,7 +163,7 @@ class Recording:
             self._begins = slot
 
     def own(self, paths: Collection[str]) -> set[str]:
-        """Return those of the paths that are the job's: see shipper.ledger.Recording."""
+        """Return those of the paths that are the job's: see Recording."""
         return self._registry.own(self._job, paths)
 
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
@@ -176,7 +176,7 @@ class Recording:
         return keys
 
     def put(self, totals: Iterable[Total], *, resends: bool = False) -> None:
-        """Store totals: see shipper.ledger.Recording."""
+        """Store totals: see Recording."""
         self._registry.save()
         rows = [
             (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_ripe else 2)
@@ -195,12 +195,12 @@ class Recording:
         self._slots.add((slot, step))
 
     def unshown(self, cause: Cause) -> int:
-        """Return how many rows are counted as unshown: see shipper.ledger.Recording."""
+        """Return how many rows are counted as unshown: see Recording."""
         row = self._one("SELECT rows FROM unshown WHERE job = ? AND cause = ?", self._job, cause.value)
         return row[0] if row else 0
 
     def hold(self, slot: int, step: int, window: Window) -> None:
-        """Remember that the slot's rows are among these ids: see shipper.ledger.Recording."""
+        """Remember that the slot's rows are among these ids: see Recording."""
         known = self._held.get((slot, step), window)
         self._held[slot, step] = Window(min(known.after, window.after), max(known.upto, window.upto))
 

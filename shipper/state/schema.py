@@ -1,4 +1,4 @@
-"""Edge. The state file: its tables, how an older file becomes a current one, what its errors mean.
+"""The state file: its tables, how an older file becomes a current one, what its errors mean.
 
 Ids are TEXT: BIGINT UNSIGNED ends at 2^64-1, SQLite's integers at 2^63-1, and a bigger number in an INTEGER column
 silently becomes a float. They are compared by (length, text), because as plain text '9' > '10'.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from shipper.errors import ConfigError, StateBusy, StateCorrupt
+from shipper.core.errors import ConfigError, StateBusy, StateCorrupt
 
 UNWRITABLE = "Is the disk full or read-only, or the file in use?"
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"

@@ -1,10 +1,10 @@
-"""Edge. What is known of a job's slots beside their totals: whose rows they hold, and which rows none holds."""
+"""What is known of a job's slots beside their totals: whose rows they hold, and which rows none holds."""
 
 import sqlite3
 from collections.abc import Mapping
 
-from shipper.ledger import Slot
-from shipper.model import Cause, Reason, Span
+from shipper.core.ledger import Slot
+from shipper.core.model import Cause, Reason, Span
 
 _SLOTS = """
     SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
@@ -19,7 +19,7 @@ _SHOWN = """
 
 
 def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
-    """Return the slots that overlap a span: see shipper.ledger.Ledger."""
+    """Return the slots that overlap a span: see Ledger."""
     rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
     return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from builders import NOW, job
 from servers import MariaDB, PostgreSQL
 
-from shipper.capture import capture
-from shipper.model import Condition, Job, Observation, Window
-from shipper.seen import Seen
-from shipper.source import Source
+from shipper.core.capture import capture
+from shipper.core.model import Condition, Job, Observation, Window
+from shipper.core.rows.look import Seen
 from shipper.source.connect import Access
-from shipper.state import State
+from shipper.source.database import Source
+from shipper.state.store import State
 
 TICKS, IDS, MINUTE, LATE = 60, 10_000, 60, 21_600
 WARM = 20

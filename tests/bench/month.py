@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import structlog
 from accelerated import Clock, accelerate
 
-from shipper.config import load
-from shipper.delivery import drain
-from shipper.pipeline import Pipeline, composed
+from shipper.config.load import load
+from shipper.runtime.delivery import drain
+from shipper.runtime.pipeline import Pipeline, composed
 
 JOBS, ACTIONS, MINUTE, DAY = 3, 10, 60, 86400
 TICK = 5 * MINUTE

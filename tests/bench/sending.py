@@ -11,8 +11,8 @@ from ground import Ground
 from measured import Measured
 from processes import cpu_of
 
-from shipper.carbon import Carbon
 from shipper.demo.carbon_cache import CarbonCache
+from shipper.graphite.carbon import Carbon
 
 BATCH = 2500  # lines: [graphite] batch, as it is unless somebody says otherwise
 RETENTIONS = "1m:10m"  # how long a series is kept is nothing to who receives

@@ -25,14 +25,14 @@ from servers import SCHEMAS
 from shipping import Crash, Fragile
 from table import JOB, NOW, Case, epoch
 
-from shipper.capture import capture
-from shipper.compare import compared
-from shipper.config import Config, load
-from shipper.courier import Courier
-from shipper.model import Kind, Observation, Span
-from shipper.scan import Captured, Noticed
-from shipper.state import State
+from shipper.config.load import Config, load
+from shipper.core.capture import capture
+from shipper.core.delivery.courier import Courier
+from shipper.core.model import Kind, Observation, Span
+from shipper.core.rows.table import Captured, Noticed
+from shipper.core.verify.reconcile import compared
 from shipper.state.books import book
+from shipper.state.store import State
 
 CONFIG = """\
 [graphite]

@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 import pymysql
 
 import shipper
-from shipper import journal
-from shipper.config import Config, load
-from shipper.once import once
+from shipper import log as journal
+from shipper.config.load import Config, load
+from shipper.service.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (

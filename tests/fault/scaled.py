@@ -1,7 +1,7 @@
 """Shipper whose gaps grow old sixty times as fast: what is asked for after minutes is asked for after seconds."""
 
-from shipper import position
 from shipper.cli import main
+from shipper.core import position
 
 SCALE = 60
 

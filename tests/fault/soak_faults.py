@@ -20,7 +20,7 @@ from fault.score import Score
 from fault.stage import Stage
 from fault.writers import GONE
 
-from shipper.idset import ids_of
+from shipper.core.id_set import ids_of
 from shipper.state import positions
 
 SHORT_SECONDS = 60.0  # without --soak

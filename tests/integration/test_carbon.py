@@ -10,9 +10,9 @@ from contextlib import closing, suppress
 import pytest
 from contract import CarrierContract
 
-from shipper.carbon import Carbon
+from shipper.core.errors import DeliveryFailed
 from shipper.demo.carbon_cache import CarbonCache
-from shipper.errors import DeliveryFailed
+from shipper.graphite.carbon import Carbon
 
 PATIENCE_SECONDS = 20.0
 

@@ -16,11 +16,11 @@ import whisper
 from harness import Shipper, wait_for
 from servers import SCHEMAS
 
-from shipper.carbon import Carbon
-from shipper.carbon_diff import _paths
-from shipper.config import load
+from shipper.config.load import load
+from shipper.core.selfnames import COUNTS, GAUGES
 from shipper.demo.carbon_cache import CarbonCache
-from shipper.selfnames import COUNTS, GAUGES
+from shipper.diagnostics.carbon_diff import _paths
+from shipper.graphite.carbon import Carbon
 
 EXAMPLES = Path(sys.prefix) / "conf"
 JOBS = """

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from harness import EVENTS, Shipper
 from servers import SCHEMAS, MariaDB, PostgreSQL
 
-from shipper.check.source import _looks_at_session
 from shipper.config.sections import SourceSection
 from shipper.demo.carbon_cache import CarbonCache
+from shipper.diagnostics.check_source import _looks_at_session
 from shipper.source.connect import Access
-from shipper.source.examine import Examination, Session
+from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"
 LATE = "rows are counted if they appear within {} after their id was given out"

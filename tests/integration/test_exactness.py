@@ -15,9 +15,9 @@ from builders import NOW
 from looks import Looks, brief, wanted
 from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
 
-from shipper.errors import QueryRefused, SourceReset
-from shipper.model import COUNT, Condition, Kind, Measure
-from shipper.reset import After
+from shipper.core.errors import QueryRefused, SourceReset
+from shipper.core.model import COUNT, Condition, Kind, Measure
+from shipper.core.repair.reset import After
 
 LATE = 6 * 3600
 EVENTS = wanted(late=LATE)

@@ -12,9 +12,8 @@ import pytest
 from chromium import Chromium
 from reports import office, report, troubled
 
-from shipper.errors import ConfigError
-from shipper.page import Page
-from shipper.page.listen import MOST_REQUESTS
+from shipper.core.errors import ConfigError
+from shipper.status.page.server import MOST_REQUESTS, Page
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
@@ -97,7 +96,7 @@ def test_garbage_and_silence(page: Page) -> None:
 
 def test_dripping(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that send byte by byte are cut off, though none of them is ever silent, and others have their answers."""
-    monkeypatch.setattr("shipper.page.listen.REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr("shipper.status.page.server.REQUEST_SECONDS", 0.5)
     address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
     with ExitStack() as opened:
         drips = [opened.enter_context(socket.create_connection(address)) for _ in range(MOST_REQUESTS)]

@@ -16,8 +16,8 @@ from graphite_web import GraphiteWeb
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from shipper.carbon import Carbon
 from shipper.demo.carbon_cache import CarbonCache
+from shipper.graphite.carbon import Carbon
 
 MINUTE = 60
 HOUR = 3600

@@ -13,10 +13,10 @@ from graphite_web import GraphiteWeb
 from harness import Shipper, wait_for
 from servers import free_port
 
-from shipper.carbon import Carbon
+from shipper.core.errors import ReadbackFailed
 from shipper.demo.carbon_cache import CarbonCache
-from shipper.errors import ReadbackFailed
-from shipper.readback import Readback
+from shipper.graphite.carbon import Carbon
+from shipper.graphite.render_api import Readback
 
 HOUR = 3600
 

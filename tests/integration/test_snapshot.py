@@ -13,11 +13,12 @@ from harness import wait_for
 from servers import MariaDB, PostgreSQL
 from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
 
-from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.idset import ids_of
-from shipper.model import Kind, Measure, Window
-from shipper.source import Source, connect
+from shipper.core.errors import QueryRefused, SourceUnavailable
+from shipper.core.id_set import ids_of
+from shipper.core.model import Kind, Measure, Window
+from shipper.source import connect
 from shipper.source.connect import Access
+from shipper.source.database import Source
 
 FAR = Window(0, 10**6)
 SOON_SECONDS = 10.0

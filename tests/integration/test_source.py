@@ -16,23 +16,13 @@ from contract import FAR, SourceContract
 from servers import MariaDB, PostgreSQL, free_port
 from tables import Table, on_mariadb, on_postgresql, on_sqlite
 
-from shipper.errors import QueryRefused, SourceUnavailable
-from shipper.fold import Folded, fold
-from shipper.idset import ids_of
-from shipper.model import (
-    ALWAYS,
-    COUNT,
-    MAX_ID,
-    Condition,
-    Kind,
-    Measure,
-    Refusal,
-    Row,
-    Window,
-)
-from shipper.scan import scan
-from shipper.source import Source
+from shipper.core.errors import QueryRefused, SourceUnavailable
+from shipper.core.id_set import ids_of
+from shipper.core.model import ALWAYS, COUNT, MAX_ID, Condition, Kind, Measure, Refusal, Row, Window
+from shipper.core.rows.fold import Folded, fold
+from shipper.core.rows.table import scan
 from shipper.source.connect import Access
+from shipper.source.database import Source
 
 MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
 MEASURED_KINDS = tuple(Kind)

@@ -12,11 +12,11 @@ from looks import Looks, brief, wanted
 from servers import MariaDB, PostgreSQL
 from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
 
-from shipper.clocks import Clocks
-from shipper.cohort import Cohort, rhythm_of
-from shipper.errors import QueryRefused, ShipperError, SourceUnavailable
-from shipper.model import COUNT, Kind, Measure
-from shipper.worker import Worker
+from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable
+from shipper.core.model import COUNT, Kind, Measure
+from shipper.runtime.clocks import Clocks
+from shipper.runtime.poller import Cohort, rhythm_of
+from shipper.runtime.worker import Worker
 
 EVENTS = wanted(late=6 * 3600)
 NAMING = {

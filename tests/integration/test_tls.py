@@ -10,10 +10,10 @@ import trustme
 from builders import query
 from servers import MariaDB
 
-from shipper.errors import ConfigError, SourceUnavailable
-from shipper.source import Source
+from shipper.core.errors import ConfigError, SourceUnavailable
 from shipper.source.connect import Access, Tls
-from shipper.source.examine import Examination
+from shipper.source.database import Source
+from shipper.source.inspection import Examination
 
 
 @pytest.fixture(scope="module")

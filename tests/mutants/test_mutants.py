@@ -33,89 +33,99 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "commit before deliver": Mutant(
-        "courier.py",
+        "core/delivery/courier.py",
         "        if batch:\n            try:\n",
         "        self._outbox.commit(current.captured)\n        if batch:\n            try:\n",
     ),
-    "forget what a total was": Mutant("record.py", "_totals(found, before, tally)", "_totals(found, {}, tally)"),
+    "forget what a total was": Mutant(
+        "core/rows/totals.py", "_totals(found, before, tally)", "_totals(found, {}, tally)"
+    ),
     "add instead of replace": Mutant(
-        "record.py",
+        "core/rows/totals.py",
         "recording.take(found.keys())\n        totals = _totals(found, {}, tally)",
         "totals = _totals(found, recording.take(found.keys()), tally)",
     ),
-    "zero for unread time": Mutant("record.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"),
+    "zero for unread time": Mutant(
+        "core/rows/totals.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"
+    ),
     "fine points past retention": Mutant(
-        "retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
+        "core/retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
     ),
-    "coarse points before their time": Mutant("retention.py", "return index == 0 or bucket", "return True or bucket"),
-    "believe a confirmation": Mutant("proof.py", "if stage == len(self._replay):", "if True:"),
-    "do not watch Carbon": Mutant("courier.py", "if self._carrier.has_died():", "if False:"),
+    "coarse points before their time": Mutant(
+        "core/retention.py", "return index == 0 or bucket", "return True or bucket"
+    ),
+    "believe a confirmation": Mutant("core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"),
+    "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._carrier.has_died():", "if False:"),
     "let replays prove what is not stored": Mutant(
-        "proof.py", "return not self.is_held or sent.stage == DOUBTED", "return True"
+        "core/delivery/rounds.py", "return not self.is_held or sent.stage == DOUBTED", "return True"
     ),
-    "read back what differs only": Mutant("courier.py", "            self._proofs.alarm(clock)", "            pass"),
+    "read back what differs only": Mutant(
+        "core/delivery/courier.py", "            self._proofs.alarm(clock)", "            pass"
+    ),
     "captured wherever it is": Mutant(
         "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
     ),
     "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
-    "go on behind captured": Mutant("reset.py", "    ledger.distrust(job.name)", "    return"),
-    "reset what is not held": Mutant("reset.py", "and not is_held and 0 < first <= captured", "and False"),
-    "count slots of the table before again": Mutant(
-        "state/__init__.py", "since = MAX(since, :since),", "since = since,"
-    ),
+    "go on behind captured": Mutant("core/repair/reset.py", "    ledger.distrust(job.name)", "    return"),
+    "reset what is not held": Mutant("core/repair/reset.py", "and not is_held and 0 < first <= captured", "and False"),
+    "count slots of the table before again": Mutant("state/store.py", "since = MAX(since, :since),", "since = since,"),
     "look back at the table before": Mutant(
-        "revisit.py", "max(progress.since, revisited_from(", "max(0, revisited_from("
+        "core/repair/revisit.py", "max(progress.since, revisited_from(", "max(0, revisited_from("
     ),
     "look for no late rows": Mutant(
-        "capture.py", "        if words:\n            yield from check", "        if 0:\n            yield from check"
+        "core/capture.py",
+        "        if words:\n            yield from check",
+        "        if 0:\n            yield from check",
     ),
     "give up gaps at once": Mutant(
-        "position.py", "floor = min(self.id_at(late), self.captured", "floor = min(self.captured, self.captured"
+        "core/position.py", "floor = min(self.id_at(late), self.captured", "floor = min(self.captured, self.captured"
     ),
     "let downtime make ids old": Mutant(
-        "position.py", "min(max(0, horizon.time - self.looked), most)", "max(0, horizon.time - self.looked)"
+        "core/position.py", "min(max(0, horizon.time - self.looked), most)", "max(0, horizon.time - self.looked)"
     ),
-    "let a replica make ids old": Mutant("position.py", "if self.looked and horizon.makes_old", "if self.looked"),
-    "count late rows without their ids": Mutant("capture.py", "Done(position.with_ids(words), ", "Done(position, "),
+    "let a replica make ids old": Mutant("core/position.py", "if self.looked and horizon.makes_old", "if self.looked"),
+    "count late rows without their ids": Mutant(
+        "core/capture.py", "Done(position.with_ids(words), ", "Done(position, "
+    ),
     "count a window without its ids": Mutant(
-        "position.py", "self.counted.extended(after, upto) if words is None", "self.counted if words is None"
+        "core/position.py", "self.counted.extended(after, upto) if words is None", "self.counted if words is None"
     ),
     "record with the position of before": Mutant(
         "state/positions.py", 'WHERE job = ? AND version = ?"""', 'WHERE job = ? AND ? IS NOT NULL"""'
     ),
     "read counts outside of the snapshot": Mutant(
-        "seen.py",
+        "core/rows/look.py",
         "words, rows = self.source.words(query, window), self.source.read(query, window)",
         "words = self.source.words(query, window)\n        rows = self.source.read(query, window)",
     ),
     "believe that ids are unique": Mutant(
-        "seen.py", "not self.has_gaps and self.source.is_unique(query)", "not self.has_gaps"
+        "core/rows/look.py", "not self.has_gaps and self.source.is_unique(query)", "not self.has_gaps"
     ),
     "lower what is purged": Mutant(
-        "recount.py", "gone += [Window(lost[0] - 1, lost[-1])] if lost else []", "gone += []"
+        "core/repair/recount.py", "gone += [Window(lost[0] - 1, lost[-1])] if lost else []", "gone += []"
     ),
-    "lower what was purged long ago": Mutant("recount.py", "gone.append(Window(after, upto))", "pass"),
+    "lower what was purged long ago": Mutant("core/repair/recount.py", "gone.append(Window(after, upto))", "pass"),
     "lower what was purged, of a job that looks back": Mutant(
-        "recount.py", "min(end, revisited_from(job, progress))", "0"
+        "core/repair/recount.py", "min(end, revisited_from(job, progress))", "0"
     ),
     "ask for young gaps while looks are close": Mutant(
-        "position.py", "spans = [(self.id_at(EAGER_SECONDS + passed), ", "spans = [(self.id_at(EAGER_SECONDS), "
+        "core/position.py", "spans = [(self.id_at(EAGER_SECONDS + passed), ", "spans = [(self.id_at(EAGER_SECONDS), "
     ),
     "give up more than was asked for": Mutant(
-        "position.py",
+        "core/position.py",
         "floor = min(self.id_at(late), self.captured if most is None else most)",
         "floor = self.id_at(late)",
     ),
     "forget what came with the last question": Mutant(
-        "position.py", "settled = size_of(clipped(words, 0, self.counted.floor)) if words", "settled = 0 if words"
+        "core/position.py", "settled = size_of(clipped(words, 0, self.counted.floor)) if words", "settled = 0 if words"
     ),
     "keep ids below the floor": Mutant(
-        "idset.py",
+        "core/id_set.py",
         "kept += _packed(clipped(segment.unpacked, floor, end), (floor + 1) // BITS)",
         "kept += _packed(segment.unpacked, segment.start)",
     ),
     "take a gap for what is there": Mutant(
-        "idset.py", "if self.solid == after and not self.segments:", "if not self.segments:"
+        "core/id_set.py", "if self.solid == after and not self.segments:", "if not self.segments:"
     ),
     "store a segment once": Mutant(
         "state/positions.py",
@@ -123,93 +133,109 @@ MUTANTS = {
         "if one.start not in {start for start, _ in kept}))",
     ),
     "begin with rows in flight as counted": Mutant(
-        "start.py", "floor_id = 0 if oldest is None else oldest - 1", "floor_id = upto"
+        "core/rows/start.py", "floor_id = 0 if oldest is None else oldest - 1", "floor_id = upto"
     ),
-    "wait for rows below an id that was named": Mutant("start.py", 'is_floor=job.start != "now")', "is_floor=False)"),
+    "wait for rows below an id that was named": Mutant(
+        "core/rows/start.py", 'is_floor=job.start != "now")', "is_floor=False)"
+    ),
     "add rows of before the job": Mutant("state/recording.py", "return time < self._begins or any(", "return any("),
-    "add late rows to whatever table": Mutant("capture.py", "ledger=self._ledger, adds=True)", "ledger=self._ledger)"),
+    "add late rows to whatever table": Mutant(
+        "core/capture.py", "ledger=self._ledger, adds=True)", "ledger=self._ledger)"
+    ),
     "go back with the clock": Mutant(
-        "capture.py",
+        "core/capture.py",
         "return max(progress.not_before, floor(horizon.time, job.query.bucket))",
         "return floor(horizon.time, job.query.bucket)",
     ),
     "forget which rows came late": Mutant(
-        "capture.py", "done = done._replace(late=LateIds(self._bucket, words))", "pass"
+        "core/capture.py", "done = done._replace(late=LateIds(self._bucket, words))", "pass"
     ),
-    "read late rows where their ids are": Mutant("recount.py", "for one in (*elsewhere, *new) if", "for one in new if"),
+    "read late rows where their ids are": Mutant(
+        "core/repair/recount.py", "for one in (*elsewhere, *new) if", "for one in new if"
+    ),
     "leave what a recount found new": Mutant(
-        "recount.py", "        position.with_ids(again.new),", "        position,"
+        "core/repair/recount.py", "        position.with_ids(again.new),", "        position,"
     ),
     "take ids beside a recount for counted": Mutant(
-        "recount.py",
+        "core/repair/recount.py",
         "return position.counted.missing(source.words(query, window, span))",
         "return position.counted.missing(source.words(query, window))",
     ),
     "recount outside of a snapshot": Mutant(
-        "recount.py",
+        "core/repair/recount.py",
         "        with source.snapshot(query):\n            asks = ",
         "        if True:\n            asks = ",
     ),
     "lower what is ahead of a clock": Mutant(
-        "recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"
+        "core/repair/recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"
     ),
     "end a bucket with the slot of its total": Mutant(
-        "recount.py",
+        "core/repair/recount.py",
         "_Left(max(slot.slot + max(slot.step, bucket) for slot in lack)",
         "_Left(max(slot.slot + slot.step for slot in lack)",
     ),
     "take a row of the future for one without a slot": Mutant(
-        "state/__init__.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
+        "state/store.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
     ),
     "leave what is completed before the span new": Mutant(
-        "revisit.py",
+        "core/repair/revisit.py",
         "decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)",
         "decided = joined_words(cycle.in_span, never)",
     ),
     "pass rows that are open": Mutant(
-        "revisit.py", "young = [one for one in ids_of(cycle.open) if one > oldest][:1]", "young: list[int] = []"
+        "core/repair/revisit.py",
+        "young = [one for one in ids_of(cycle.open) if one > oldest][:1]",
+        "young: list[int] = []",
     ),
     "wait for open rows as for late ones": Mutant(
-        "revisit.py",
+        "core/repair/revisit.py",
         "before, late = ledger.position(job.name), max(job.late, job.max_age)",
         "before, late = ledger.position(job.name), job.late",
     ),
     "take one complete window for all": Mutant(
-        "seen.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
+        "core/rows/look.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
     ),
-    "remember what was undone": Mutant("state/file.py", "        self._positions.clear()\n", ""),
-    "rename without what is counted": Mutant("state/keeping.py", '    "counted",\n', ""),
-    "count rows without an id never": Mutant("record.py", "    if more:\n", "    if 0:\n"),
+    "remember what was undone": Mutant("state/database.py", "        self._positions.clear()\n", ""),
+    "rename without what is counted": Mutant("state/housekeeping.py", '    "counted",\n', ""),
+    "count rows without an id never": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
     "deliver what is not durable": Mutant("state/outbox.py", "self._commit()  #", "pass  #"),
-    "count again what is pruned as too late": Mutant("record.py", "recording.revive(span)", "pass"),
-    "go on within a slot": Mutant("seek.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
+    "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.revive(span)", "pass"),
+    "go on within a slot": Mutant("core/rows/seek.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(
-        "state/__init__.py", "closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),", "\n"
+        "state/store.py", "closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),", "\n"
     ),
     "count again what is cut by pruning": Mutant(
-        "backfill.py", "        start = floor(start, unit)\n", "        pass\n"
+        "core/repair/backfill.py", "        start = floor(start, unit)\n", "        pass\n"
     ),
     "give up a series that is not made": Mutant(
-        "proof.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
+        "core/delivery/rounds.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
     ),
     "compare what is not complete": Mutant(
-        "compare.py", "last = min(max(first, latest), end)", "last = max(first, end)"
+        "core/verify/reconcile.py", "last = min(max(first, latest), end)", "last = max(first, end)"
     ),
-    "take what is cut for compared": Mutant("compare.py", "least = min(least, compare(", "least = max(least, compare("),
-    "leave out the half": Mutant("difference.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"),
-    "compare the slot of the oldest row": Mutant("difference.py", "slot <= whole_after", "slot < whole_after"),
-    "count the slot of the oldest row again": Mutant("backfill.py", "start <= purged_until:", "start < purged_until:"),
-    "clear what is beside the span": Mutant("backfill.py", " if key.slot in span]", "]"),
+    "take what is cut for compared": Mutant(
+        "core/verify/reconcile.py", "least = min(least, compare(", "least = max(least, compare("
+    ),
+    "leave out the half": Mutant(
+        "core/verify/difference.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
+    ),
+    "compare the slot of the oldest row": Mutant(
+        "core/verify/difference.py", "slot <= whole_after", "slot < whole_after"
+    ),
+    "count the slot of the oldest row again": Mutant(
+        "core/repair/backfill.py", "start <= purged_until:", "start < purged_until:"
+    ),
+    "clear what is beside the span": Mutant("core/repair/backfill.py", " if key.slot in span]", "]"),
     "zeros beyond what is closed": Mutant(
-        "backfill.py", "Span(span.start, min(span.end, progress.closed_until)) if", "span if"
+        "core/repair/backfill.py", "Span(span.start, min(span.end, progress.closed_until)) if", "span if"
     ),
-    "prune what is parked": Mutant("state/keeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
+    "prune what is parked": Mutant("state/housekeeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
     "parked totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
     "series of another Carbon": Mutant("state/outbox.py", '"UPDATE series SET is_made = 0"', '"SELECT 1"'),
     "no margin where an archive ends": Mutant(
-        "retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
+        "core/retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
     ),
-    "a minimum with revisit": Mutant("config/related.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
+    "a minimum with revisit": Mutant("config/rules.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
 }
 
 

@@ -8,12 +8,12 @@ import pytest
 from builders import NOW, horizon, job
 from life import ARCHIVES, Life, wanted
 
-from shipper.backfill import Limits, backfill, pieces, widened
-from shipper.errors import DeliveryFailed, StateCorrupt
-from shipper.idset import words_of
-from shipper.ledger import Done
-from shipper.model import Archive, Job, Key, Moment, Span, Window
-from shipper.search import Chunk, chunks, windows_in
+from shipper.core.errors import DeliveryFailed, StateCorrupt
+from shipper.core.id_set import words_of
+from shipper.core.ledger import Done
+from shipper.core.model import Archive, Job, Key, Moment, Span, Window
+from shipper.core.repair.backfill import Limits, backfill, pieces, widened
+from shipper.core.rows.search import Chunk, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")

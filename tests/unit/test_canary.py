@@ -10,8 +10,8 @@ from fakes import FakeWeb, WhisperCarbon
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shipper.canary import Canary, summed
-from shipper.model import Archive, Kept
+from shipper.core.model import Archive, Kept
+from shipper.core.verify.canary import Canary, summed
 
 DAY = 86_400
 TWO = (Archive(60, DAY), Archive(3600, 30 * DAY))

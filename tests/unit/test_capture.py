@@ -8,15 +8,15 @@ import pytest
 from builders import NOW, begin, captured, done, horizon, job
 from fakes import FakeSource
 
-from shipper.capture import capture
-from shipper.errors import ConfigError, Overflow, SourceReset
-from shipper.fold import fold
-from shipper.idset import words_of
-from shipper.model import ALWAYS, COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
-from shipper.record import add
-from shipper.record import replace as recounted
-from shipper.scan import Captured, Noticed
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.errors import ConfigError, Overflow, SourceReset
+from shipper.core.id_set import words_of
+from shipper.core.model import ALWAYS, COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
+from shipper.core.rows.fold import fold
+from shipper.core.rows.table import Captured, Noticed
+from shipper.core.rows.totals import add
+from shipper.core.rows.totals import replace as recounted
+from shipper.state.store import State
 
 EARLIER = "2026-09-21 14:12:10"
 CREATED = "2026-09-21 14:14:10"  # ten seconds into the minute NOW
@@ -257,7 +257,7 @@ def test_set_that_grows_too_large(state: State, monkeypatch: pytest.MonkeyPatch)
 
     Mutants: say nothing; give up all.
     """
-    monkeypatch.setattr("shipper.position.MOST_WORDS", 1500)
+    monkeypatch.setattr("shipper.core.position.MOST_WORDS", 1500)
     source, step = FakeSource(), 2**22
     for number in range(1, 2001):
         source.insert(number * step, CREATED, "login")

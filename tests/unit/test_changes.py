@@ -13,11 +13,11 @@ from builders import NOW, captured, horizon, job
 from fakes import WhisperCarbon
 from life import Life, wanted
 
-from shipper.capture import capture
-from shipper.courier import Courier
-from shipper.model import COUNT, Archive, Cause, Condition, Ids, Job, Kind, Measure, Query, Span, Window
-from shipper.scan import Noticed
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.delivery.courier import Courier
+from shipper.core.model import COUNT, Archive, Cause, Condition, Ids, Job, Kind, Measure, Query, Span, Window
+from shipper.core.rows.table import Noticed
+from shipper.state.store import State
 
 FAILURES = (Condition("outcome", "in", ("failure",)),)
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from shipper.clocks import Clocks
-from shipper.errors import TransientError
+from shipper.core.errors import TransientError
+from shipper.runtime.clocks import Clocks
 
 
 def test_unknown_is_not_trusted() -> None:

@@ -11,11 +11,11 @@ import structlog
 from builders import captured, job
 from desk import CREATED, Desk
 
-from shipper.cohort import rhythm_of
-from shipper.errors import QueryRefused, SourceUnavailable, StateBusy
-from shipper.model import Job
-from shipper.state import State
-from shipper.state.standing import standings
+from shipper.core.errors import QueryRefused, SourceUnavailable, StateBusy
+from shipper.core.model import Job
+from shipper.runtime.poller import rhythm_of
+from shipper.state.queries import standings
+from shipper.state.store import State
 
 NAMES = ("events", "others", "third")
 
@@ -316,7 +316,7 @@ def test_threads_join_in(state: State) -> None:
 
 def test_second_thread_joins_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round that has not ended when the next one begins gets a second thread. Mutant: none."""
-    monkeypatch.setattr("shipper.turns.MANY", 1)
+    monkeypatch.setattr("shipper.runtime.run_queue.MANY", 1)
     desk, at_once = Desk(state, *jobs()), []
     desk.source.insert(1, CREATED, "login")
 

@@ -8,14 +8,14 @@ from builders import NOW, horizon
 from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
-from shipper.compare import compared
-from shipper.difference import Comparison, Counted, Difference, compare
-from shipper.ledger import Name
-from shipper.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Value
-from shipper.naming import Directory
-from shipper.retention import Part
-from shipper.seek import by_end
-from shipper.start import passed
+from shipper.core.ledger import Name
+from shipper.core.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Value
+from shipper.core.naming import Directory
+from shipper.core.retention import Part
+from shipper.core.rows.seek import by_end
+from shipper.core.rows.start import passed
+from shipper.core.verify.difference import Comparison, Counted, Difference, compare
+from shipper.core.verify.reconcile import compared
 from shipper.state.books import book
 
 DAY = 86_400
@@ -349,7 +349,7 @@ def test_extremes_and_sums(life: Life) -> None:
 
 def test_half_by_half(shipped: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too much at once is counted in halves, down to a slot. Mutants: stop there; count a half twice."""
-    monkeypatch.setattr("shipper.compare.MOST_CELLS", 1)
+    monkeypatch.setattr("shipper.core.verify.reconcile.MOST_CELLS", 1)
 
     assert (look(shipped, wanted()).equal, look(shipped, wanted()).differences) == (4, [])
 

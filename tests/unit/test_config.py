@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shipper.config import load
+from shipper.config.load import load
 from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
-from shipper.errors import ConfigError
-from shipper.model import Archive, Condition, Job, Query
+from shipper.core.errors import ConfigError
+from shipper.core.model import Archive, Condition, Job, Query
 
 REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
 

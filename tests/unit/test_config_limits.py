@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticCustomError
 
-from shipper.config import load
+from shipper.config.load import load
 from shipper.config.values import retentions
-from shipper.errors import ConfigError
-from shipper.model import Archive
+from shipper.core.errors import ConfigError
+from shipper.core.model import Archive
 
 GOOD = """\
 [graphite]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from shipper.control import Control, Tell, ask
-from shipper.errors import ConfigError, NotRunning, ShipperError, StateBusy
+from shipper.core.errors import ConfigError, NotRunning, ShipperError, StateBusy
+from shipper.service.control import Control, Tell, ask
 
 
 def refused(_arguments: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:

@@ -7,10 +7,10 @@ import pytest
 from builders import ARCHIVE
 from dispatch import MINUTE, REPLAY, Desk
 
-from shipper.courier import Delivered, backoff
-from shipper.errors import DeliveryFailed, StateBusy
-from shipper.model import Archive, Note
-from shipper.state import State
+from shipper.core.delivery.courier import Delivered, backoff
+from shipper.core.errors import DeliveryFailed, StateBusy
+from shipper.core.model import Archive, Note
+from shipper.state.store import State
 
 
 class Forgetful(State):

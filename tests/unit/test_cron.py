@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shipper.cron import trigger_of
+from shipper.config.cron import trigger_of
 
 MONDAY = datetime(2026, 9, 21, 0, 0, tzinfo=UTC)
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from builders import job
 
-from shipper.dashboard import grafana, graphite
-from shipper.dashboard.panels import Dashboard, own_panels, panels_of
-from shipper.model import COUNT, Job, Kind, Measure
-from shipper.selfnames import COUNTS, GAUGES
+from shipper.core.model import COUNT, Job, Kind, Measure
+from shipper.core.selfnames import COUNTS, GAUGES
+from shipper.graphite.dashboards import grafana
+from shipper.graphite.dashboards import graphite_web as graphite
+from shipper.graphite.dashboards.panels import Dashboard, own_panels, panels_of
 
 MEASURES = (COUNT, Measure("ms", Kind.SUM, "duration_ms"), Measure("slowest", Kind.MAX, "duration_ms"))
 JOBS = (

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 import pytest
 
-from shipper.carbon_conf import rules
 from shipper.cli import main
-from shipper.config import load
-from shipper.render import paths_of
+from shipper.config.load import load
+from shipper.core.paths import paths_of
+from shipper.diagnostics.carbon_conf import rules
 
 ROOT = Path(__file__).parents[2]
 HANDBOOK = (ROOT / "deploy/README.md").read_text()
@@ -21,7 +21,7 @@ def _events() -> set[str]:
     text = "\n".join(file.read_text() for file in (ROOT / "shipper").rglob("*.py"))
     said = set(re.findall(r"\.(?:debug|info|warning|error|critical)\(\s*\"(\w+\.\w+)\"", text))
     said |= set(re.findall(r"Noticed\(\s*\"(\w+\.\w+)\"", text))
-    said |= {event for pair in re.findall(r"Trouble\(\"(\w+\.\w+)\", \"(\w+\.\w+)\"", text) for event in pair}
+    said |= {event for pair in re.findall(r"RepeatedFailure\(\"(\w+\.\w+)\", \"(\w+\.\w+)\"", text) for event in pair}
     return said | set(re.findall(r"\"(\w+\.(?:failed|recovered))\"", text))
 
 

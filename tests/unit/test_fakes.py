@@ -8,7 +8,7 @@ import pytest
 from contract import CarrierContract, GraphiteContract, SourceContract
 from fakes import FakeCarbon, FakeSource, FakeWeb, WhisperCarbon
 
-from shipper.model import Archive
+from shipper.core.model import Archive
 
 
 class TestFakeSource(SourceContract):

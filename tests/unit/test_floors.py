@@ -18,11 +18,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shipper.capture import capture
-from shipper.idset import words_of
-from shipper.model import COUNT, Condition, Job, Kind, Measure
-from shipper.seen import Seen
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.id_set import words_of
+from shipper.core.model import COUNT, Condition, Job, Kind, Measure
+from shipper.core.rows.look import Seen
+from shipper.state.store import State
 
 EVERY, LATE = 60, 600
 FIRST = job("first", chunk=3, late=LATE, template="first.{action}.{measure}")

@@ -8,10 +8,10 @@ import pytest
 from builders import NOW, horizon
 from life import UNIT, Life, wanted
 
-from shipper.capture import capture
-from shipper.errors import SourceReset
-from shipper.idset import ids_of
-from shipper.model import Condition, Job, Span
+from shipper.core.capture import capture
+from shipper.core.errors import SourceReset
+from shipper.core.id_set import ids_of
+from shipper.core.model import Condition, Job, Span
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, template="ticks.{action}.{measure}"), name="ticks")

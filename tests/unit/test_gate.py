@@ -12,10 +12,10 @@ import pytest
 from builders import NOW, horizon
 from life import UNIT, Life, wanted
 
-from shipper.capture import capture
-from shipper.ledger import Settled
-from shipper.model import COUNT, Archive, Condition, Job, Kind, Measure, Span
-from shipper.scan import Noticed
+from shipper.core.capture import capture
+from shipper.core.ledger import Settled
+from shipper.core.model import COUNT, Archive, Condition, Job, Kind, Measure, Span
+from shipper.core.rows.table import Noticed
 
 HOUR = 3600
 

@@ -3,7 +3,7 @@
 from builders import query
 from sqlalchemy import make_url
 
-from shipper.model import Condition, Kind, Measure
+from shipper.core.model import Condition, Kind, Measure
 from shipper.source.connect import Access
 from shipper.source.grants import grants
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper import idset
-from shipper.idset import (
+from shipper.core import id_set as idset
+from shipper.core.id_set import (
     BITS,
     FULL,
     IdSet,
@@ -21,7 +21,7 @@ from shipper.idset import (
     size_of,
     words_of,
 )
-from shipper.model import MAX_ID
+from shipper.core.model import MAX_ID
 
 SNOWFLAKE = 1_541_815_603_606_036_480
 STEP = 4_194_304

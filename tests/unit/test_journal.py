@@ -7,15 +7,15 @@ import sys
 
 from structlog.testing import capture_logs
 
-from shipper.errors import DeliveryFailed
-from shipper.journal import Trouble
+from shipper.core.errors import DeliveryFailed
+from shipper.log import RepeatedFailure
 
 PROGRAM = """
 import logging, os, sys
 if "journal" in sys.argv:
     status = os.fstat(2)
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
-from shipper import journal
+from shipper import log as journal
 journal.start(as_json="json" in sys.argv)
 journal.logger().info("capture.finished", job="a", rows=3)
 logging.getLogger("sqlalchemy").warning("odd thing")
@@ -62,7 +62,7 @@ def test_journal_priorities() -> None:
 
 def test_trouble_once_a_minute() -> None:
     """A failure that goes on is told at once, then once a minute, then as over; a new one at once again."""
-    trouble = Trouble("delivery.failed", "delivery.recovered")
+    trouble = RepeatedFailure("delivery.failed", "delivery.recovered")
     with capture_logs() as logs:
         for seconds in range(0, 130, 10):
             trouble.failed(DeliveryFailed("deliver: refused", hint="Is it up?"), clock=1000.0 + seconds)

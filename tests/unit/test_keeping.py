@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from builders import NOW, begin, done, job
 
-from shipper.ledger import Name, Total
-from shipper.model import COUNT, Key, Sent, Span, Window
-from shipper.state import State
+from shipper.core.ledger import Name, Total
+from shipper.core.model import COUNT, Key, Sent, Span, Window
+from shipper.state.store import State
 
 HOUR = 3600
 START = NOW // HOUR * HOUR

@@ -13,12 +13,12 @@ import pytest
 from builders import NOW, horizon
 from life import Life, wanted
 
-from shipper.capture import capture
-from shipper.errors import QueryRefused, SourceReset
-from shipper.idset import ids_of, words_of
-from shipper.model import Condition, Job
-from shipper.reset import After, restarted
-from shipper.scan import Noticed
+from shipper.core.capture import capture
+from shipper.core.errors import QueryRefused, SourceReset
+from shipper.core.id_set import ids_of, words_of
+from shipper.core.model import Condition, Job
+from shipper.core.repair.reset import After, restarted
+from shipper.core.rows.table import Noticed
 
 TICKS = replace(wanted(time=None, zeros=86400, template="ticks.{action}.{measure}"), name="ticks")
 HOUR, DAY = 3600, 86400

@@ -13,10 +13,10 @@ from hypothesis.stateful import invariant, rule
 from life import count_again
 from shipping import EVENTS, JOBS, TICKS, Crash, Fragile, Shipping
 
-from shipper.errors import ShipperError
-from shipper.model import Job, Span
-from shipper.seek import Target, by_end, by_id, by_time
-from shipper.start import passed
+from shipper.core.errors import ShipperError
+from shipper.core.model import Job, Span
+from shipper.core.rows.seek import Target, by_end, by_id, by_time
+from shipper.core.rows.start import passed
 
 DAY = 86400
 AGES = st.integers(0, 37 * 3600)

@@ -10,10 +10,10 @@ from builders import begin, done, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.ledger import Name, Tally
-from shipper.model import COUNT, Group, Job, Kind, Measure
-from shipper.naming import named
-from shipper.state import State
+from shipper.core.ledger import Name, Tally
+from shipper.core.model import COUNT, Group, Job, Kind, Measure
+from shipper.core.naming import named
+from shipper.state.store import State
 
 VALUES = st.none() | st.text(st.sampled_from(["a", "b", "A", "_", "-", " ", ".", "/", "é", "\n"]), max_size=4)
 TWO = job(by=("action", "outcome"), template="{action}.{outcome}.{measure}")

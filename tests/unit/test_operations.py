@@ -12,12 +12,13 @@ import pytest
 from builders import job
 from desk import Desk, Flaky
 
-from shipper.errors import ConfigError, ShipperError, StateBusy
-from shipper.model import Condition, Job
-from shipper.operations import HALVES, backfill
-from shipper.operations.doing import Doing
-from shipper.state import State
-from shipper.worker import Worker
+from shipper.core.errors import ConfigError, ShipperError, StateBusy
+from shipper.core.model import Condition, Job
+from shipper.operations import backfill
+from shipper.operations.context import Doing
+from shipper.operations.registry import HALVES
+from shipper.runtime.worker import Worker
+from shipper.state.store import State
 
 HOUR = 3600
 

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reports import NOW, TROUBLE, job, report, troubled
 
-from shipper.errors import StateBusy
-from shipper.page.answers import answer
-from shipper.page.html import page
-from shipper.report import EndReport, JobState, Report
+from shipper.core.errors import StateBusy
+from shipper.status.page.html import page
+from shipper.status.page.routes import answer
+from shipper.status.report import EndReport, JobState, Report
 
 ENDS = (EndReport("source app", "mysql db1", NOW - 3), EndReport("carbon", "graphite:2003", None, TROUBLE))
 

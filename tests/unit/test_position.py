@@ -9,13 +9,13 @@ from builders import NOW, begin, horizon, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper import position as module
-from shipper.errors import StateCorrupt
-from shipper.idset import IdSet, all_of, ids_of, words_of
-from shipper.ledger import Done
-from shipper.model import Window
-from shipper.position import MARKS, Mark, Position, new_position
-from shipper.state import State
+from shipper.core import position as module
+from shipper.core.errors import StateCorrupt
+from shipper.core.id_set import IdSet, all_of, ids_of, words_of
+from shipper.core.ledger import Done
+from shipper.core.model import Window
+from shipper.core.position import MARKS, Mark, Position, new_position
+from shipper.state.store import State
 
 HOUR = 3600
 LATE = 6 * HOUR

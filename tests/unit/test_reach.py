@@ -8,11 +8,11 @@ import pytest
 from builders import NOW, job, progress
 from fakes import FakeSource
 
-from shipper.compare import asked, compared
-from shipper.difference import Comparison, Counted, compare
-from shipper.ledger import Book, Name, Slot
-from shipper.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Offsets, Progress, Span
-from shipper.retention import Part
+from shipper.core.ledger import Book, Name, Slot
+from shipper.core.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Offsets, Progress, Span
+from shipper.core.retention import Part
+from shipper.core.verify.difference import Comparison, Counted, compare
+from shipper.core.verify.reconcile import asked, compared
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 ARCHIVES = (Archive(MINUTE, 7 * DAY), Archive(HOUR, 365 * DAY))
@@ -30,7 +30,7 @@ class Web:
         self._paths = paths
 
     def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
-        """Say what there is, as shipper.readback.Readback.held."""
+        """Say what there is, as shipper.graphite.render_api.Readback.held."""
         step = self._step or step
         start = span.start - span.start % step
         for path in self._paths:

@@ -11,9 +11,9 @@ from urllib.request import HTTPHandler, Request, build_opener, install_opener
 
 import pytest
 
-from shipper.errors import ReadbackFailed
-from shipper.model import Kept, Span
-from shipper.readback import Readback
+from shipper.core.errors import ReadbackFailed
+from shipper.core.model import Kept, Span
+from shipper.graphite.render_api import Readback
 
 SLOT = 1_790_000_040
 OK = b"HTTP/1.0 200 OK\r\n\r\n"

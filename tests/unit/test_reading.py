@@ -10,11 +10,11 @@ from builders import ARCHIVE
 from dispatch import MINUTE, Desk, Graphite
 from fakes import FakeCarbon
 
-from shipper.errors import DeliveryFailed
-from shipper.model import Archive, Changed
-from shipper.reading import Sampler
-from shipper.rounds import Round
-from shipper.state import State
+from shipper.core.delivery.places import Round
+from shipper.core.delivery.readings import Sampler
+from shipper.core.errors import DeliveryFailed
+from shipper.core.model import Archive, Changed
+from shipper.state.store import State
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.config.collisions import Templates
-from shipper.errors import BadMetric
-from shipper.model import Value
-from shipper.render import brief, is_template, line, paths_of, placeholders
+from shipper.core.errors import BadMetric
+from shipper.core.model import Value
+from shipper.core.paths import brief, is_template, line, paths_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300

@@ -14,19 +14,19 @@ from fakes import FakeSource
 from life import Life, wanted
 from structlog.testing import capture_logs
 
-from shipper.capture import capture
-from shipper.clocks import Clocks
-from shipper.errors import ShipperError, StateBusy
-from shipper.ledger import Slot
-from shipper.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query, Span
-from shipper.operations import HALVES
-from shipper.operations.doing import Doing
-from shipper.recount import first_whole
-from shipper.reset import After, Outlook, known_again, outlook, restarted, would_double
-from shipper.scan import Noticed
-from shipper.seen import Seen
-from shipper.state import State
-from shipper.worker import Worker
+from shipper.core.capture import capture
+from shipper.core.errors import ShipperError, StateBusy
+from shipper.core.ledger import Slot
+from shipper.core.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query, Span
+from shipper.core.repair.recount import first_whole
+from shipper.core.repair.reset import After, Outlook, known_again, outlook, restarted, would_double
+from shipper.core.rows.look import Seen
+from shipper.core.rows.table import Noticed
+from shipper.operations.context import Doing
+from shipper.operations.registry import HALVES
+from shipper.runtime.clocks import Clocks
+from shipper.runtime.worker import Worker
+from shipper.state.store import State
 
 MINUTE, HOUR = 60, 3600
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))

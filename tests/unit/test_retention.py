@@ -2,9 +2,9 @@
 
 import pytest
 
-from shipper.model import Archive, Span
-from shipper.retention import EDGE_SECONDS as EDGE
-from shipper.retention import (
+from shipper.core.model import Archive, Span
+from shipper.core.retention import EDGE_SECONDS as EDGE
+from shipper.core.retention import (
     Part,
     after,
     ceil,

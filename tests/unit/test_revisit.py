@@ -14,9 +14,9 @@ from fakes import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.capture import capture
-from shipper.model import Cause, Job
-from shipper.state import State
+from shipper.core.capture import capture
+from shipper.core.model import Cause, Job
+from shipper.state.store import State
 
 PATIENT = job("jobs", revisit=900, max_age=10**7, chunk=3, start="now")
 HASTY = replace(PATIENT, max_age=7200, every=3000)

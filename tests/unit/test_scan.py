@@ -9,9 +9,9 @@ from fakes import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.errors import Overflow
-from shipper.model import ALWAYS, MAX_ID, Span, Window
-from shipper.scan import each_window, scan, shrinking, walk_back
+from shipper.core.errors import Overflow
+from shipper.core.model import ALWAYS, MAX_ID, Span, Window
+from shipper.core.rows.table import each_window, scan, shrinking, walk_back
 
 CREATED = "2026-09-21 14:14:10"
 SNOWFLAKE = 1_541_815_603_606_036_480

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from shipper.scheduler import Scheduler, _Cron, _Every
+from shipper.runtime.scheduler import Scheduler, _Cron, _Every
 
 PATIENCE_SECONDS = 10.0
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shipper.config import load
-from shipper.config.schema import schema
-from shipper.errors import ConfigError
+from shipper.config.json_schema import schema
+from shipper.config.load import load
+from shipper.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "config/shipper.schema.json"

@@ -6,10 +6,10 @@ import pytest
 from builders import NOW, horizon
 from life import ARCHIVES, Life, wanted
 
-from shipper.errors import ShipperError
-from shipper.model import Job
-from shipper.seek import Target, by_end, by_id, by_time
-from shipper.start import passed
+from shipper.core.errors import ShipperError
+from shipper.core.model import Job
+from shipper.core.rows.seek import Target, by_end, by_id, by_time
+from shipper.core.rows.start import passed
 
 HOUR, DAY = 3600, 86400
 QUIET = wanted(zeros=DAY)

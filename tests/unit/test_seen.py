@@ -9,10 +9,10 @@ import pytest
 from builders import horizon, job, position, query
 from fakes import FakeSource
 
-from shipper.errors import QueryRefused
-from shipper.idset import Asks, words_of
-from shipper.model import Condition, Query, Window
-from shipper.seen import Found, Seen
+from shipper.core.errors import QueryRefused
+from shipper.core.id_set import Asks, words_of
+from shipper.core.model import Condition, Query, Window
+from shipper.core.rows.look import Found, Seen
 
 FAILURES = query(where=(Condition("outcome", "in", ("bad",)),))
 CREATED = "2026-11-01 00:00:00"

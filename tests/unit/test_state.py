@@ -15,28 +15,16 @@ import pytest
 from builders import NOW, captured, done, job
 from builders import begin as begin_job
 
-from shipper.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.ledger import Name, Total
-from shipper.model import (
-    COUNT,
-    MAX_ID,
-    Cause,
-    Key,
-    Note,
-    Offsets,
-    Reason,
-    Sent,
-    Standing,
-    Value,
-    Window,
-)
-from shipper.state import State
-from shipper.state.file import GATHER_SECONDS
+from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
+from shipper.core.ledger import Name, Total
+from shipper.core.model import COUNT, MAX_ID, Cause, Key, Note, Offsets, Reason, Sent, Standing, Value, Window
+from shipper.state.database import GATHER_SECONDS
 from shipper.state.history import Commit, Slot, commits, slots
 from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
+from shipper.state.queries import standings
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
-from shipper.state.standing import standings
+from shipper.state.store import State
 
 KEY = Key("events.a.count", NOW, 60)
 NAME = Name(KEY.path, ("a",), COUNT)
@@ -94,10 +82,10 @@ def test_survives_kill(path: str) -> None:
     program = f"""
 import os
 from builders import begin, done, job
-from shipper.ledger import Name, Total
-from shipper.model import COUNT, Key, Window
-from shipper.state import State
-from shipper.state.file import GATHER_SECONDS
+from shipper.core.ledger import Name, Total
+from shipper.core.model import COUNT, Key, Window
+from shipper.state.store import State
+from shipper.state.database import GATHER_SECONDS
 state = State({path!r})
 begin(state, job())
 for after in range(3):

@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 from builders import query
 
-from shipper.errors import QueryRefused
-from shipper.model import Refusal
+from shipper.core.errors import QueryRefused
+from shipper.core.model import Refusal
 from shipper.source.measure import number, numbers
 from shipper.source.statement import _epoch, labels_of
 

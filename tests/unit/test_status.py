@@ -8,9 +8,9 @@ from reports import NOW, TROUBLE, job, report, troubled
 
 from shipper.cli.status_text import status_text
 from shipper.cli.times import lasting
-from shipper.errors import ConfigError
-from shipper.report import EndReport, JobState, Report, evidence
-from shipper.status import _narrowed, complaints
+from shipper.core.errors import ConfigError
+from shipper.diagnostics.status import _narrowed, complaints
+from shipper.status.report import EndReport, JobState, Report, evidence
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shipper import systemd
+from shipper.service import systemd
 
 
 @pytest.fixture

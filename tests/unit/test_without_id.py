@@ -8,13 +8,13 @@ import pytest
 from builders import NOW, job
 from fakes import FakeSource
 
-from shipper.capture import capture
-from shipper.ledger import Tally
-from shipper.model import Cause, Job, Observation, Query, Reason
-from shipper.scan import Captured
-from shipper.seen import Seen
-from shipper.state import State
-from shipper.state.standing import standings
+from shipper.core.capture import capture
+from shipper.core.ledger import Tally
+from shipper.core.model import Cause, Job, Observation, Query, Reason
+from shipper.core.rows.look import Seen
+from shipper.core.rows.table import Captured
+from shipper.state.queries import standings
+from shipper.state.store import State
 
 NO_ID = Reason(Cause.NO_ID)
 AT = "2026-09-21 13:34:00"

@@ -10,11 +10,11 @@ import structlog
 from builders import begin, captured, job
 from desk import CREATED, Desk
 
-from shipper.capture_log import tell_noticed
-from shipper.errors import ConfigError, SourceUnavailable
-from shipper.model import Refusal
-from shipper.scan import Noticed
-from shipper.state import State
+from shipper.core.errors import ConfigError, SourceUnavailable
+from shipper.core.model import Refusal
+from shipper.core.rows.table import Noticed
+from shipper.runtime.capture_log import tell_noticed
+from shipper.state.store import State
 
 
 @pytest.fixture

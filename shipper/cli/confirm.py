@@ -1,0 +1,109 @@
+"""How commands change something: the plan is shown, and done once somebody says so.
+
+The running service does it, asked at its control socket; where none runs the command does, holding the state.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import click
+
+from shipper.cli.output import show_json
+from shipper.cli.progress import Progress
+
+SILENCE_SECONDS = 600.0  # the longest between two words of the service: a piece of a backfill, with time-outs
+
+Facts = Mapping[str, Any]
+
+
+class _Actor(Protocol):
+    """Who does it."""
+
+    def __call__(self, half: str, arguments: Facts) -> Facts:
+        """Do one half of the operation, and return what it says."""
+
+
+class Told(NamedTuple):
+    """How an operation is told to people."""
+
+    plan: Callable[[Facts], Sequence[str]]
+    """The lines of what will be done."""
+    done: Callable[[Facts], str]
+
+
+def act(file: str, operation: str, arguments: Facts, told: Told, *, output: str, is_sure: bool) -> None:
+    """Do an operation that is all that its command does; see `perform`."""
+    performed = perform(file, operation, arguments, told, is_talk=output == "json", is_sure=is_sure)
+    if output == "json":
+        show_json(performed)
+
+
+def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk: bool, is_sure: bool) -> Facts:
+    """Show the plan of an operation, ask, do it and say what is done; return both, for programs.
+
+    Raises:
+        ShipperError: it cannot be done, or was not done to its end.
+    """
+    progress = Progress()
+    plan = _planned(file, operation, arguments, told, progress, is_talk=is_talk)
+    _confirm(is_sure=is_sure)
+    # whoever thinks about it holds nothing; and a service may have been started meanwhile
+    with _actor(file, progress) as actor, progress:
+        result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
+    click.echo(told.done(result), err=is_talk)
+    if not result["is_delivered"]:
+        click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)
+    return {"plan": plan["facts"], "done": result}
+
+
+def look(file: str, operation: str, arguments: Facts, told: Told, *, output: str) -> None:
+    """Show the plan of an operation, and do nothing.
+
+    Raises:
+        ShipperError: it cannot be done.
+    """
+    is_talk = output == "json"
+    plan = _planned(file, operation, arguments, told, Progress(), is_talk=is_talk)
+    if is_talk:
+        show_json({"plan": plan["facts"], "done": None})
+
+
+def _planned(
+    file: str, operation: str, arguments: Facts, told: Told, progress: Progress, *, is_talk: bool
+) -> Mapping[str, Any]:
+    """Return what is done, and show it."""
+    with _actor(file, progress) as actor:
+        plan = actor("plan", {"operation": operation, "arguments": arguments})
+    for line in told.plan(plan["facts"]):
+        click.echo(line, err=is_talk)
+    return plan
+
+
+@contextmanager
+def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
+    from shipper import log
+    from shipper.config.load import load
+    from shipper.operations import registry as operations
+    from shipper.service.control import ask
+    from shipper.state.lock import holder
+
+    held = holder(str(load(file, with_credentials=False).state.path))
+    if held is not None and held.address is not None:
+        address = held.address
+        yield lambda half, arguments: ask(address, half, arguments, timeout=SILENCE_SECONDS, tell=progress.tell)
+        return
+    log.start(is_quiet=True)
+    with operations.alone(load(file), progress.tell) as doing:
+        yield lambda half, arguments: operations.HALVES[half](doing, arguments)
+
+
+def _confirm(*, is_sure: bool) -> None:
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this changes something, and there is no terminal to ask: say --yes.")
+    if not click.confirm("Do it?", err=True):
+        click.echo("nothing was changed", err=True)
+        sys.exit(1)

@@ -1,0 +1,185 @@
+"""What is well-formed in a configuration but does not fit together."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from shipper.config.collisions import Templates
+from shipper.config.problems import Place, Problem, suggest
+from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection
+from shipper.core.model import Kind
+from shipper.core.paths import MEASURE, placeholders
+from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
+from shipper.core.selfnames import COUNTS, GAUGES, NODE, path
+
+SOURCE = "source"  # the placeholder
+BUCKET = "bucket"  # the column of a statement of one's own
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_CONDITIONS = ("where", "where_sql", "measure")
+
+
+def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Yield what does not fit; jobs are the sections' names with the full templates of what they make."""
+    if parsed.graphite.replay[-1] > ROOM_SECONDS:
+        remedy = f"What is captured stays young enough for its archive for {ROOM_SECONDS} s: replay within that."
+        yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
+    if sorted(parsed.graphite.replay) != parsed.graphite.replay:
+        remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
+        yield Problem(("graphite", "replay"), "replay does not grow", remedy)
+    if parsed.graphite.proof == "readback" and parsed.graphite.render_url is None:
+        remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
+        yield Problem(("graphite", "proof"), "nobody to read back from", remedy)
+    for name, source in parsed.source.items():
+        yield from _source_problems(("source", name), source)
+        if source.late > parsed.state.keep:
+            remedy = f"A late row must find its total in the state, which keeps it for {parsed.state.keep} s."
+            yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
+    for name, job in parsed.job.items():
+        place = ("job", name)
+        yield from _sources_of_job(place, job, parsed)
+        yield from _bucket_problems(place, job, parsed.graphite)
+        yield from _template_problems(place, job, parsed.graphite)
+        yield from _query_problems(place, job)
+    yield from _collisions(list(jobs), parsed.graphite)
+
+
+def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:
+    """Find jobs that could write each other's paths, or those of the service's own metrics."""
+    begin = f"{graphite.prefix}." if graphite.prefix else ""
+    own, known = Templates(), Templates()
+    for name in (*GAUGES, *COUNTS):
+        own.add(begin + path("{host}", "{job}", name), NODE)
+    for name, template in jobs:
+        if any(own.like(template)):
+            message = f'job "{name}" could write the paths of the service\'s own metrics'
+            yield Problem(("job", name, "name"), message, f'Begin the name otherwise than with "{NODE}".')
+        for other in dict.fromkeys(known.like(template)):
+            if other != name:
+                message = f'jobs "{other}" and "{name}" could write the same metric path'
+                yield Problem(("job", name, "name"), message, "Begin one of the names differently.")
+        known.add(template, name)
+
+
+def has_time(job: JobSection) -> bool:
+    """Do its rows have a time of their own? In a statement of one's own it is the column `bucket`."""
+    if job.sql is None:
+        return job.time is not None
+    return re.search(rf"\b{BUCKET}\b", _COMMENT.sub(" ", job.sql), re.IGNORECASE) is not None
+
+
+def sources_of(job: JobSection, parsed: File) -> list[str]:
+    """Return the names of the sources that a job is for."""
+    return list(job.source) or list(parsed.source)[:1]
+
+
+def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
+    parts = [key for key in ("host", "port", "socket", "database") if getattr(source, key) is not None]
+    if source.url is not None and parts:
+        yield Problem((*place, parts[0]), f"url and {parts[0]} say the same", "Write the url, or its parts.")
+    if "url" not in source.model_fields_set and (
+        source.database is None or (source.host is None and source.socket is None)
+    ):
+        remedy = 'Add, for example, url = "mysql+pymysql://db1.internal/app", or host and database.'
+        yield Problem(place, "the source says no url", remedy)
+    if source.url is not None and source.url.startswith("sqlite"):
+        for key in ("user", "password", "tls", "tls_ca", "credentials"):
+            if key in source.model_fields_set:
+                yield Problem((*place, key), f"{key} has no effect on a file", "Leave it out: SQLite has no server.")
+    if source.host is not None and source.socket is not None:
+        yield Problem((*place, "socket"), "host and socket exclude each other", "Write one of them.")
+    is_mysql = source.kind != "postgresql" if source.url is None else source.url.startswith(("mysql", "mariadb"))
+    if source.credentials is not None and not is_mysql:
+        remedy = 'Write user = "NAME" and password = { credential = "NAME" }: only MySQL has option files.'
+        yield Problem((*place, "credentials"), "credentials names a MySQL option file", remedy)
+
+
+def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Problem]:
+    if not job.source and len(parsed.source) > 1:
+        yield Problem((*place, "source"), "no source is named", f"There are several: {', '.join(parsed.source)}.")
+    names = sources_of(job, parsed)
+    for name in names:
+        if name not in parsed.source:
+            yield Problem((*place, "source"), f'no source "{name}"', suggest(name, parsed.source))
+    if len(names) > 1 and SOURCE not in _used(job):
+        remedy = 'Put {source} into the name, as in "{source}.logins.{measure}": each source has series of its own.'
+        yield Problem((*place, "name"), "jobs on several sources would write the same metric path", remedy)
+
+
+def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+    finest, every = graphite.retentions[0], 0 if job.cron else job.every
+    if job.cron and "every" in job.model_fields_set:
+        yield Problem((*place, "cron"), "every and cron exclude each other", "Write one of them.")
+    if job.bucket % finest.step:
+        remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
+        yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
+    archives = graphite.retentions
+    # what is new must be fine enough for its archive until it is delivered; at the end of all, and replayed
+    needed = [(fine.duration, coarse.step) for fine, coarse in pairwise(archives) if job.bucket % coarse.step]
+    for kept, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
+        if kept < room + 2 * job.bucket + every + EDGE_SECONDS:
+            remedy = f"Let carbon keep the finest archive longer: {kept} s are not enough to deliver and replay in."
+            yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
+    if not has_time(job) and job.bucket < every:
+        remedy = "Without `time` a bucket holds what a tick found: make bucket at least as long as every."
+        yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
+
+
+def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+    place, used = (*place, "name"), _used(job)
+    for name in (name for text in (graphite.tags | job.tags).values() for name in placeholders(text)):
+        if name not in {*used, *job.by, MEASURE, SOURCE}:
+            remedy = "A tag of all jobs can name what each of them has: {measure}, {source}."
+            yield Problem(("graphite", "tags"), f'{{{name}}} is no column of job "{place[1]}"', remedy)
+    for name in used:
+        if name not in {*job.by, MEASURE, SOURCE}:
+            known = suggest(name, [*job.by, MEASURE, SOURCE])
+            yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", known)
+    for name in (MEASURE, SOURCE):
+        if name in job.by:
+            remedy = "Shipper cannot group by a column of that name; with `sql`, give it another."
+            yield Problem(place, f"{{{name}}} is not the column", remedy)
+    for column in job.by:
+        if column not in used:
+            remedy = f"Put {{{column}}} into the name, else its groups would overwrite each other."
+            yield Problem(place, f'the column "{column}" of `by` is missing', remedy)
+    if MEASURE not in used and (len(job.measure) > 1 or job.sql is not None):
+        remedy = "Put {measure} into the name, else its measures would overwrite each other."
+        yield Problem(place, "{measure} is missing", remedy)
+
+
+def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+    yield from _sql_problems(place, job)
+    if job.revisit is not None and job.time is None and job.sql is None:
+        yield Problem((*place, "revisit"), "revisit needs time", "Name the column that is set on completion.")
+    if job.revisit is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
+        remedy = "A maximum that was sent cannot be taken back: count and sum only."
+        yield Problem((*place, "measure"), "max and min do not go with revisit", remedy)
+    for group in job.groups:
+        if len(group) != len(job.by):
+            remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
+            yield Problem((*place, "groups"), f"a group has {len(group)} values", remedy)
+    if len(set(job.by)) < len(job.by):
+        yield Problem((*place, "by"), "a column stands twice in by", "Name each column once.")
+
+
+def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+    if job.sql is not None:
+        said = _COMMENT.sub(" ", job.sql)
+        if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", said, re.IGNORECASE):
+            remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
+            yield Problem((*place, "sql"), "sql would count rows at the ends of its windows twice", remedy)
+        if job.revisit is not None:
+            yield Problem((*place, "revisit"), "revisit does not go with sql", "Revisit needs a `time` column.")
+        for name in ("after", "upto"):
+            if not re.search(rf"(?<!:):{name}\b", said):
+                remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
+                yield Problem((*place, "sql"), f"sql does not use :{name}", remedy)
+        for key in _CONDITIONS:
+            if key in job.model_fields_set:
+                yield Problem((*place, key), f"{key} has no effect beside sql", "Say it in the sql.")
+        if job.time is not None:
+            yield Problem((*place, "time"), "time has no effect beside sql", "Select the time as `bucket`.")
+
+
+def _used(job: JobSection) -> list[str]:
+    return [name for text in (job.name, *job.tags.values()) for name in placeholders(text)]

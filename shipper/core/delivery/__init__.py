@@ -1,0 +1,1 @@
+"""From totals to datapoints that Graphite holds."""

@@ -1,0 +1,1 @@
+"""Totals counted again, where something changed instead of appearing."""

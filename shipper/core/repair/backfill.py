@@ -1,0 +1,108 @@
+"""A recount that somebody asks for: whole slots of any time that Graphite can show, pruned or never counted.
+
+Strategy: what is counted again must be whole, for the total takes the place of what stands there. So the span grows to
+whole slots of the archive that receives them; where it cuts what was pruned together, to all of that, since it may be
+merged into one slot of a coarser archive; and it leaves alone whatever the table may not hold any more.
+"""
+
+from collections.abc import Collection, Generator, Iterator, Sequence
+from typing import NamedTuple
+
+from shipper.core.ledger import Done, Ledger
+from shipper.core.model import Cause, Job, Key, Moment, Observation, Progress, Span, Window
+from shipper.core.repair.recount import Again, counted_again, rows_of_slots
+from shipper.core.retention import ceil, enclosing, floor
+from shipper.core.rows.fold import fold, shown
+from shipper.core.rows.table import Captured, Source
+from shipper.core.rows.totals import replace
+
+
+class Limits(NamedTuple):
+    """What can be counted again of a job."""
+
+    shows: Span
+    """The buckets that Graphite can show."""
+    pruned: Sequence[Span]
+    unit: int
+    """How much is pruned together, seconds."""
+    purged_until: int
+    """Up to this time the table may lack rows that it had; -1 where it has all."""
+
+
+def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
+    """Return the whole slots that hold a span, None where none of it can be counted again."""
+    bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
+    start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
+    if start >= end:
+        return None
+    start, end = enclosing(job.archives, start, now).start, _end(job, end - bucket, now)
+    if any(one.start < start < one.end for one in pruned):
+        start = floor(start, unit)
+    if any(one.start < end < one.end for one in pruned):
+        end = ceil(end, unit)
+    # what can be shown ends somewhere, and so do the rows of the table: slots that are not whole stay as they are
+    if start < shows.start:
+        start = ceil(shows.start, unit)
+    if start <= purged_until:
+        is_pruned = any(purged_until in one for one in pruned)
+        start = ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), now)
+    return Span(start, end) if start < end else None
+
+
+def pieces(span: Span, unit: int) -> Iterator[Span]:
+    """Divide a span into what is counted in one transaction: an hour, or a unit where that is longer."""
+    length = max(unit, 3600 // unit * unit)
+    start = span.start
+    while start < span.end:
+        end = min(floor(start, length) + length, span.end)
+        yield Span(start, end)
+        start = end
+
+
+def backfill(
+    job: Job,
+    span: Span,
+    windows: Sequence[Window],
+    horizon: Observation,
+    progress: Progress,
+    *,
+    source: Source,
+    ledger: Ledger,
+    moment: Moment,
+    cleared: Collection[Key] = (),
+) -> Generator[Captured | None, None, None]:
+    """Count whole slots again, whose rows are in these windows up to captured; yield None while reading.
+
+    cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
+    """
+    places, position = shown(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
+    again = Again()
+    if job.query.time is None:
+        for rows in rows_of_slots(job, span, source=source, ledger=ledger):
+            fold(rows, places, job.kinds, into=again.folded)
+            yield None
+    else:
+        captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
+        again = yield from counted_again(job, captured, span, places, position, source=source)
+
+    shows = {Cause.FUTURE: Span(span.start, min(span.end, places.end)), Cause.TOO_LATE: span}
+    closes = Span(span.start, min(span.end, progress.closed_until)) if job.zeros is not None else None
+    tally = replace(
+        job,
+        span,
+        again.folded,
+        Done(position.with_ids(again.new), shows=shows),
+        window=None,
+        ids=again.ids,
+        ledger=ledger,
+        moment=moment,
+        closes=closes,
+        is_asked=True,
+        cleared=[key for key in cleared if key.slot in span],
+    )
+    yield Captured(None, again.folded.rows, tally, is_rest=False)
+
+
+def _end(job: Job, bucket: int, now: int) -> int:
+    """Return where the slot ends that a bucket is in, or the bucket, where that is longer."""
+    return max(bucket + job.query.bucket, enclosing(job.archives, bucket, now).end)

@@ -1,0 +1,144 @@
+"""Rows that are completed later: inserted at the start of something, their time set at its end.
+
+Strategy: a row without its time is a gap like any other, and counted when it is completed, wherever its time lies. Rows
+that are complete may still change: each look recounts every bucket since `revisit` before the last one that succeeded.
+So a row that is completed within that span is only replaced, and one outside is only added, never both.
+
+Ids make the SQL faster: `low` is the id below all rows that may still be in the span or be completed. Rows without a
+time that it passes when they are older than `max_age` are `never_completed`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from shipper.core.id_set import IdSet, Words, clipped, ids_of, joined_words, size_of
+from shipper.core.ledger import Done, Ledger
+from shipper.core.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
+from shipper.core.position import Position
+from shipper.core.repair.recount import first_whole, revisited_from
+from shipper.core.retention import placed
+from shipper.core.rows.fold import Folded, fold, shown
+from shipper.core.rows.look import Seen
+from shipper.core.rows.table import Captured, each_window
+from shipper.core.rows.totals import replace
+
+_OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
+
+
+@dataclass(slots=True)
+class _Cycle:
+    """What a look finds: rows of the span, rows before it that are new, and which ids they have."""
+
+    span: Folded = field(default_factory=Folded)
+    before: Folded = field(default_factory=Folded)
+    in_span: Words = field(default_factory=dict)
+    new_before: Words = field(default_factory=dict)
+    open: Words = field(default_factory=dict)
+    """Ids of rows that may still be completed."""
+
+
+def revisit(
+    job: Job, progress: Progress, *, seen: Seen, ledger: Ledger, moment: Moment, closes: Span | None
+) -> Iterator[Captured | None]:
+    """Recount the buckets that may have changed, and add what was completed before them; yield None while reading."""
+    horizon, captured = seen.horizon, progress.captured
+    before, late = ledger.position(job.name), max(job.late, job.max_age)
+    position = before.at_look(horizon, every=job.every, late=late)
+    span, places = Span(_since(job, progress, moment), ALWAYS.end), shown(job, now=moment.now, source_time=horizon.time)
+
+    # all rows above low; that is lower where a row has appeared below
+    appeared = _appeared(job, position, before, seen, low=progress.low, late=late)
+    low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
+    cycle = _Cycle()
+    if low < horizon.id:
+        yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, seen=seen, into=cycle)
+
+    # rows that are not complete are waited for until low has passed them, when they are old
+    oldest = position.id_at(job.max_age)
+    young = [one for one in ids_of(cycle.open) if one > oldest][:1]
+    passed = min([horizon.id + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
+    never = position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
+    decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)
+    window = Window(captured, horizon.id) if horizon.id > captured else None
+    position = position.with_ids(decided) if window is None else position.with_window(window, decided)
+    done = Done(
+        position.asked(late, most=passed),
+        _unshown(cycle, size_of(never)),
+        horizon.time,
+        low=passed,
+        seen=Window(low, horizon.id) if low < horizon.id else None,
+        is_recounted=True,
+        replaces=_OF_THIS_CYCLE,
+        fingerprint=seen.fingerprint(job, horizon.id),
+        late_rows=size_of(appeared),
+        without_id=seen.without_id(job.query, progress),
+    )
+    tally = replace(
+        job,
+        span,
+        cycle.span,
+        done,
+        window=window,
+        ledger=ledger,
+        moment=moment,
+        beside=cycle.before,
+        closes=closes,
+    )
+    # it is one step, and leaves nothing
+    yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
+
+
+def _since(job: Job, progress: Progress, moment: Moment) -> int:
+    """Return where the span begins that is counted again."""
+    # rows of slots that are not whole, as of the table before a reset, cannot be counted again
+    bucket = max(progress.since, revisited_from(job, progress))
+    place = placed(job.archives, bucket, moment.now)
+    return first_whole(progress, Span(place[0], sum(place))) if place else bucket
+
+
+def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low: int, late: int) -> Words:
+    """Ask for the gaps that are due below low; those above are looked at anyway."""
+    asks = position.asks(before, late, most=low)
+    if not asks.ranges and not asks.ids:
+        return {}
+    with seen.source.snapshot(job.query, since=seen.horizon.clock):
+        return seen.appeared(job.query, position, asks)
+
+
+def _read(
+    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, seen: Seen, into: _Cycle
+) -> Iterator[None]:
+    """Read all rows above low."""
+    query, source, cycle = job.query, seen.source, into
+
+    def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
+        with source.snapshot(query, since=seen.horizon.clock):
+            by = dict(source.words_by(query, part))
+            new: Words = {}
+            for bucket in [one for one in by if one is not None and one < span.start]:
+                new = joined_words(new, known.missing(by.pop(bucket)))
+            rows = source.read(query, part, span)
+            rows_before = source.read(query, tuple(ids_of(new))) if new else []
+        return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
+
+    for _, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
+        fold(rows, places, job.kinds, into=cycle.span)
+        fold(rows_before, places, job.kinds, into=cycle.before)
+        cycle.new_before = joined_words(cycle.new_before, new)
+        for bucket, words in by.items():
+            if bucket is None or bucket >= places.end:
+                cycle.open = joined_words(cycle.open, words)
+            else:
+                cycle.in_span = joined_words(cycle.in_span, words)
+        yield
+
+
+def _unshown(cycle: _Cycle, never: int) -> Counter[Reason]:
+    """Return what cannot be shown: of the span all of it, of rows before it what is new."""
+    unshown = cycle.span.unshown.copy()
+    unshown.pop(Reason(Cause.NO_TIME), None)
+    unshown[Reason(Cause.NEVER_COMPLETED)] = never
+    for reason, rows in cycle.before.unshown.items():
+        unshown[Reason(Cause.TOO_LATE, reason.bucket)] += rows
+    return unshown

@@ -1,0 +1,1 @@
+"""From rows to totals: reading a table by ids, and what is new."""

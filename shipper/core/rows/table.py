@@ -1,0 +1,182 @@
+"""Reading a table by ids: forwards over windows that tile, backwards to where a time began."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeVar
+
+from shipper.core.errors import Overflow
+from shipper.core.ledger import Tally
+from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Query, Row, Span, Window
+
+SPARSE = 8  # a window that lacks seven ids in eight: the next one is measured in rows
+
+Found = TypeVar("Found")
+
+
+class Source(Protocol):
+    """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
+
+    @property
+    def connection_number(self) -> int:
+        """Return a number that differs when the calls of this thread go to another connection."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Let all calls of this thread within have one connection."""
+
+    def snapshot(self, query: Query, *, since: float = ...) -> AbstractContextManager[None]:
+        """Let all calls of this thread within see the table as it is at one moment, which is after since.
+
+        That is a reading of the monotonic clock. Nothing is sent within, and it lasts a moment only.
+        """
+
+    def is_unique(self, query: Query) -> bool:
+        """Say whether the catalogue proves that no two rows have the same id."""
+
+    def uncountable(self, query: Query) -> int:
+        """Return how many rows have an id that is NULL or below 1, so that no window holds them."""
+
+    def first_id(self, query: Query, after: int, upto: int) -> int:
+        """Return the smallest id in (after, upto] that the table holds, upto if it holds none."""
+
+    def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
+        """Return the id of the row in a window that is the so-many-th; backward from its end. None with fewer rows."""
+
+    def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
+        """Return the largest id up to one that the table holds, and that row's time; 0 when it holds none."""
+
+    def first_in(self, query: Query, window: Window, span: Span) -> int | None:
+        """Return the smallest id of a row in the window with a bucket in the span, whatever the conditions.
+
+        None when there is none.
+        """
+
+    def times(self, query: Query, window: Window) -> Span | None:
+        """Return a span that all times of the window's rows are in, whatever the conditions; None without any."""
+
+    def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
+        """Count rows whose bucket is in the span, or that have no time, by bucket and group; of a statement a window.
+
+        Raises:
+            SourceUnavailable: no answer, or not in time.
+            QueryRefused: the database will not run it; Overflow: it may count fewer rows.
+        """
+
+    def count(self, query: Query, window: Window) -> int:
+        """Return how many rows the window has, whatever the conditions."""
+
+    def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> Mapping[int, int]:
+        """Return which ids are there, as words; only those of rows with a bucket in the span, where there is one.
+
+        Raises:
+            QueryRefused: two rows have the same id.
+        """
+
+    def words_by(self, query: Query, rows: Window | Ids) -> Mapping[int | None, Mapping[int, int]]:
+        """Return which ids are there, as words, by bucket; those of rows without a time under None."""
+
+    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        """Return by what the table is known again: its server, and the newest rows up to an id."""
+
+
+class Noticed(NamedTuple):
+    """Something that an operator is to know: an event of the log, and what belongs to it."""
+
+    event: str
+    details: Mapping[str, int | str]
+
+
+class Captured(NamedTuple):
+    """One transaction of a capture."""
+
+    window: Window | None
+    """None when no id is new."""
+    rows: int
+    tally: Tally
+    is_rest: bool = True
+    """May the capture end here? What follows does not begin again what came before."""
+    late_rows: int = 0
+    """How many rows of the table appeared below captured."""
+
+
+def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
+    """Yield windows that tile (after, upto], of at most `chunk` ids, or rows where most ids are missing.
+
+    It is told which part of each was read, and how many rows that had.
+    """
+    size, is_sparse = job.chunk, False
+    while after < upto:
+        end = min(after + size, upto)
+        if is_sparse and end < upto:  # purged rows, or a jump of the ids by 10^12; and ids that are no sequence
+            end = source.nth_id(job.query, Window(after, upto), size) or upto
+        told = yield Window(after, end)
+        assert told is not None
+        part, rows = told
+        after, is_sparse = part.upto, rows * SPARSE < part.upto - part.after
+
+
+def each_window(
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Found, int]], *, source: Source
+) -> Iterator[tuple[Window, Found]]:
+    """Read all of (after, upto] in order, window by window; read returns how many rows there were, too."""
+    planned = windows(job, after, upto, source=source)
+    window = next(planned, None)
+    while window is not None:
+        part, (found, rows) = shrinking(window, read)
+        yield part, found
+        try:
+            window = planned.send((part, rows))
+        except StopIteration:
+            return
+
+
+def shrinking(window: Window, read: Callable[[Window], Found]) -> tuple[Window, Found]:
+    """Read a window, or as much of its beginning as has sums that fit; return which part that was.
+
+    Raises:
+        Overflow: the sum of one row alone does not.
+    """
+    while True:
+        try:
+            return window, read(window)
+        except Overflow:
+            if window.upto - window.after == 1:  # an expression of the job's own
+                raise
+            window = Window(window.after, (window.after + window.upto) // 2)
+
+
+def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
+    """Read all windows of (after, upto] in order."""
+
+    def read(window: Window) -> tuple[list[Row], int]:
+        rows = source.read(job.query, window, span)
+        return rows, sum(row.rows for row in rows)
+
+    yield from each_window(job, after, upto, read, source=source)
+
+
+def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
+    """Return an id at or below upto above which the rows of a span are.
+
+    Ids and times grow together by and large: the first chunk without such a row ends the search.
+    """
+    low = upto
+    while upto > 0:
+        # in rows: a clock's ids are far apart
+        oldest = source.nth_id(job.query, Window(0, upto), job.chunk, is_backward=True)
+        window = Window(0 if oldest is None else oldest - 1, upto)
+        found = source.first_in(job.query, window, span)
+        if found is None:
+            break
+        low, upto = found - 1, window.after
+    return low
+
+
+def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
+    """Return by what the table is known again; a time that is set later is none to go by."""
+    found = source.fingerprint(job.query, upto)
+    return found if job.revisit is None else timeless(found)
+
+
+def timeless(found: Fingerprint) -> Fingerprint:
+    """Return a fingerprint by ids alone."""
+    return found._replace(rows=tuple((identity, None) for identity, _ in found.rows))

@@ -1,0 +1,208 @@
+"""How counts become totals: added by a capture, replaced by a recount.
+
+Strategy: each of these is one transaction that begins where the job's `captured` stands, so a process killed at any
+instruction has either counted a window or not. Nothing else changes what a total comes to.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from shipper.core.ledger import Done, Ledger, Recording, Tally, Total
+from shipper.core.model import Cause, Group, Job, Key, Kind, Moment, Progress, Reason, Refusal, Span, Value, Window
+from shipper.core.naming import named
+from shipper.core.paths import brief
+from shipper.core.retention import floor, is_ripe, placed
+from shipper.core.rows.fold import MOST, Folded, total
+
+
+def add(
+    job: Job,
+    window: Window | None,
+    folded: Folded,
+    done: Done,
+    *,
+    ledger: Ledger,
+    moment: Moment,
+    closes: Span | None = None,
+    bucket: int | None = None,
+) -> Tally:
+    """Add a window to the totals, or rows that came late, in one transaction.
+
+    Without a time column all of them are in one bucket.
+    """
+    with ledger.recording(job.name, window) as recording:
+        tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
+        if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
+            recording.mark(*place)
+        found = _keyed(job, folded, recording, tally, moment.now)
+        before = recording.take(found.keys())
+        _put(job, recording, _totals(found, before, tally), moment)
+        _close(job, recording, closes, moment.now)
+        _count_without_id(done, recording, tally)
+        closed_until = closes.end if closes else None
+        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
+    return tally
+
+
+def replace(
+    job: Job,
+    span: Span,
+    folded: Folded,
+    done: Done,
+    *,
+    window: Window | None,
+    ledger: Ledger,
+    moment: Moment,
+    ids: Mapping[int, Window] = {},
+    beside: Folded | None = None,
+    closes: Span | None = None,
+    is_asked: bool = False,
+    cleared: Collection[Key] = (),
+) -> Tally:
+    """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
+
+    If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
+    ids are those among which the rows of a bucket are; beside is what is added to slots outside of the span; cleared
+    are places of which Graphite is known to hold something.
+    """
+    with ledger.recording(job.name, window) as recording:
+        if is_asked:
+            recording.revive(span)
+        else:
+            recording.begin_at(span.start)
+        tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
+        found = _keyed(job, folded, recording, tally, moment.now)
+        recording.take(found.keys())
+        totals = _totals(found, {}, tally)
+        gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
+        gone |= _cleared(job, cleared, recording, moment.now) - found.keys()
+        totals |= dict.fromkeys(gone, 0)
+        tally.totals = len(totals)
+        if not done.replaces:  # what cannot be shown was counted when it was captured
+            tally.unshown = Counter(done.unshown)
+        if beside is not None:
+            added = _keyed(job, beside, recording, tally, moment.now)
+            totals |= _totals(added, recording.take(added.keys()), tally)
+        _put(job, recording, totals, moment, resends=is_asked)
+        for bucket, one in ids.items():
+            if (place := _place(job, bucket, recording, moment.now)) is not None:
+                recording.hold(*place, one)
+        _close(job, recording, closes, moment.now)
+        _count_without_id(done, recording, tally)
+        closed_until = closes.end if closes and not is_asked else None
+        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
+    return tally
+
+
+def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int) -> set[Key]:
+    """Return the places that are the job's own, and where it may put something."""
+    own = recording.own({key.path for key in cleared}) if cleared else set()
+    return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
+
+
+def close(job: Job, progress: Progress, until: int, now: int) -> Span | None:
+    """Return the buckets that close when everything up to a time of the source is captured; None if none do."""
+    if job.zeros is None:
+        return None
+    length = job.query.bucket
+    first = max(progress.closed_until, floor(max(until, now) - job.keep, length))
+    span = Span(first, floor(until, length))
+    return span if span.start < span.end else None
+
+
+def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> None:
+    """Store the zeros of buckets that close; an archive that is not the finest gets none."""
+    if closes is None or job.zeros is None:
+        return
+    names = named(job, dict.fromkeys(job.groups, 0), recording, Tally()) if job.groups else {}
+    declared = [path for paths in names.values() for path in paths or []]
+    # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
+    first = closes.start - 1 if declared else recording.first_seen()
+    for bucket in range(closes.start, closes.end, job.query.bucket):
+        if first is None or bucket <= first:
+            continue
+        place = _place(job, bucket, recording, now)
+        if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
+            recording.close(*place, seen_since=bucket - job.zeros, declared=declared)
+
+
+def _count_without_id(done: Done, recording: Recording, tally: Tally) -> None:
+    """Count rows without an id that are new since they were counted last, or gone."""
+    more = 0 if done.without_id is None else done.without_id - recording.unshown(Cause.NO_ID)
+    if more:
+        tally.unshown[Reason(Cause.NO_ID)] = more
+
+
+Found = dict[Key, tuple[Kind, list[Value]]]
+"""What was found for each total, and how it is put together."""
+
+
+def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: int) -> Found:
+    """Find the totals that cells belong to; count what has none."""
+    # where buckets go, and which cells go nowhere
+    places = {bucket: _open_place(job, bucket, recording, now) for bucket in {bucket for _, bucket in folded.cells}}
+    groups: dict[Group, int] = {}
+    for (group, bucket), cell in folded.cells.items():
+        if isinstance(place := places[bucket], Cause):
+            tally.unshown[Reason(place, bucket if place is Cause.TOO_LATE else None)] += cell.rows
+        else:
+            groups[group] = groups.get(group, 0) + cell.rows
+
+    # what the groups are called, and what they have there
+    paths, found = named(job, groups, recording, tally), Found()
+    seen: dict[int, list[str]] = {}
+    for (group, bucket), cell in folded.cells.items():
+        place = places[bucket]
+        if isinstance(place, Cause):
+            continue
+        if (own := paths[group]) is None:
+            tally.unshown[Reason(Cause.REFUSED)] += cell.rows
+            continue
+        for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
+            if value is not None:
+                found.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
+        seen.setdefault(bucket, []).extend(own)
+    for bucket, seen_paths in seen.items():
+        recording.see(bucket, seen_paths)
+    return found
+
+
+def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | Cause:
+    """Return the slot and step of a bucket, or why there is none."""
+    place = _place(job, bucket, recording, now)
+    if place is None:
+        return Cause.TOO_OLD
+    return Cause.TOO_LATE if recording.is_pruned(bucket) else place
+
+
+def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | None:
+    """Return the slot and step of a bucket; what has gone to a coarser archive once stays there."""
+    for archive in reversed(job.archives[1:]):
+        slot = floor(bucket, archive.step)
+        if recording.has_gone(slot, archive.step):
+            return slot, archive.step
+    return placed(job.archives, bucket, now)
+
+
+def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> dict[Key, Value]:
+    """Put values together with what was there; without them, and told, where Carbon could not hold that."""
+    totals = {}
+    for key, (kind, values) in found.items():
+        there = before.get(key, [])
+        value = total(kind, [*there, *values])
+        if -MOST <= value <= MOST:
+            totals[key] = value
+            continue
+        tally.refused.append(Refusal(key.path, len(values), brief(value)))
+        if there:
+            totals[key] = total(kind, there)
+    return totals
+
+
+def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Moment, *, resends: bool = False) -> None:
+    # by a clock that may be wrong no slot has left an archive for certain
+    now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
+    places = {(slot, step) for _, slot, step in totals}
+    ripe = {place: is_ripe(job.archives, *place, bucket=bucket, now=now) for place in places}
+    made = (Total(key, value, ripe[key.slot, key.step]) for key, value in totals.items())
+    recording.put(made, resends=resends)

@@ -1,0 +1,1 @@
+"""Comparison of Graphite with the source."""

@@ -1,0 +1,53 @@
+"""May this user write the state, does it belong to these jobs, and can the service read the configuration?"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from shipper.config.load import Config
+from shipper.core.model import Job, Standing
+from shipper.diagnostics.finding import Finding, attempted
+from shipper.runtime.worker import check_identity
+from shipper.state.lock import holder
+from shipper.state.queries import standings
+
+
+def looks_at_file(file: str) -> Iterator[Finding]:
+    """Say if root sees a configuration that the service would not."""
+    found = Path(file).stat()
+    is_for_group = found.st_gid != 0 and found.st_mode & stat.S_IRGRP
+    if found.st_uid == os.geteuid() == 0 and not is_for_group and not found.st_mode & stat.S_IROTH:
+        remedy = f"The service is another user: chmod 644 {file}. A secret has no place in it."
+        yield Finding(False, file, "only root can read it", remedy)
+
+
+def looks_at_state(config: Config) -> Iterator[Finding]:
+    """Look at the state file, or at where it will be."""
+    path = Path(config.state.path)
+    subject = f"state {path}"
+    try:
+        exists = path.exists()
+    except PermissionError:
+        yield Finding(False, subject, "this user may not look", "Ask as the user that shipper runs as, or as root.")
+        return
+    if not path.parent.is_dir():
+        remedy = f"mkdir -p -m 700 {path.parent}, owned by the user that shipper runs as."
+        yield Finding(False, subject, "its directory is not there", remedy)
+    elif not os.access(path.parent, os.W_OK | os.X_OK) or (exists and not os.access(path, os.R_OK | os.W_OK)):
+        remedy = "Ask as the user that shipper runs as, or as root; file and directory must be that user's."
+        yield Finding(False, subject, "this user may not write there", remedy)
+    elif not exists:
+        yield Finding(True, subject, "not there yet; can be made")
+    else:
+        standing = standings(str(path))
+        held = holder(str(path))
+        running = f"; process {held.process} has it" if held else ""
+        yield Finding(True, subject, f"jobs that have begun: {len(standing)}{running}")
+        for name in standing.keys() & config.jobs.keys():
+            yield from attempted(f"job {name}", _identity(config.jobs[name], standing[name]))
+
+
+def _identity(job: Job, standing: Standing) -> Iterator[Finding]:
+    check_identity(job, standing.offsets)
+    yield from ()

@@ -1,0 +1,140 @@
+"""How each job does: asked of the running service, else read from the state beside what the ends tell."""
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from shipper.config.load import Config
+from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
+from shipper.runtime.pipeline import evidence_of, open_carbon, open_readback, open_source
+from shipper.service.control import ask
+from shipper.service.vitals import gone, job_report
+from shipper.state.lock import holder
+from shipper.state.queries import standings
+from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
+
+ASK_SECONDS = 30.0
+NO_SERIES = "shipper.status"  # what graphite-web is asked for, to see whether it answers
+MOST_NAMED = 5  # jobs in a line
+FINE = {state.value for state in (JobState.OK, JobState.NEW, JobState.GONE)}
+
+
+def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the report of the service as JSON holds it, whether it runs or not; of the named jobs, or of all.
+
+    Raises:
+        ConfigError: this user may not read the state, or there is no such job.
+        StateCorrupt: it is damaged, foreign or newer.
+    """
+    held = holder(str(config.state.path))
+    if held is not None and held.address is not None:
+        try:
+            answer: dict[str, Any] = ask(held.address, "status", timeout=ASK_SECONDS)
+        except NotRunning:
+            pass  # it has ended just now, or only just begins
+        else:
+            return _narrowed(answer, names)
+    return _narrowed(_read(config, held.process if held else None).document(), names)
+
+
+def complaints(document: Mapping[str, Any]) -> list[str]:
+    """Say, in a few words each, what is not as it should be."""
+    found = [f"no progress: {part}" for part in document["stuck"]]
+    found += [f"{end['name']} {end['complaint']}" for end in document["ends"] if end["trouble"]]
+    states: dict[str, list[str]] = {}
+    for job in document["jobs"]:
+        if job["state"] not in FINE:
+            states.setdefault(job["state"], []).append(job["job"])
+    for state, jobs in states.items():
+        more = [f"{len(jobs) - MOST_NAMED} more"] if len(jobs) > MOST_NAMED else []
+        found.append(f"{state}: {', '.join([*jobs[:MOST_NAMED], *more])}")
+    return found
+
+
+def _narrowed(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Leave out all other jobs, and the sources that none of these is on."""
+    jobs: dict[str, Any] = {}
+    for name in names:
+        found = {job["job"]: job for job in document["jobs"] if name in {job["job"], job["job"].partition("@")[0]}}
+        if not found:
+            known = ", ".join(job["job"] for job in document["jobs"])
+            raise ConfigError(f"choose jobs: there is no {name!r}", hint=f"There are: {known}.")
+        jobs |= found
+    if not jobs:
+        return document
+    ends = {"carbon", "graphite", *(f"source {job['source']}" for job in jobs.values())}
+    return document | {"jobs": [*jobs.values()], "ends": [end for end in document["ends"] if end["name"] in ends]}
+
+
+def _read(config: Config, process: int | None) -> Report:
+    """Make the report of a service that cannot be asked."""
+    path = str(config.state.path)
+    standing = standings(path) if Path(path).exists() else {}
+    jobs = {name: job_report(job, standing.get(name)) for name, job in config.jobs.items()}
+    ends = [_source(config, name, jobs) for name in config.sources]
+    return Report(
+        version=version("shipper"),
+        host=socket.gethostname(),
+        now=time.time(),
+        jobs=(*jobs.values(), *gone(standing, config.jobs)),
+        ends=(*ends, _carbon(config), *_graphite(config)),
+        evidence=evidence_of(config),
+        state_path=path,
+        state_bytes=os.path.getsize(path) if standing else None,  # noqa: PTH202 - a number is all that is asked for
+        config_file=config.file,
+        pid=process,
+    )
+
+
+def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndReport:
+    """Ask a source for the largest id of each of its jobs, and put that into their reports."""
+    end = EndReport(f"source {name}", "")
+    try:
+        source = open_source(config, name)
+    except ConfigError as error:  # its credentials are not where they should be
+        return replace(end, trouble=_trouble(error))
+    end = replace(end, address=str(source))
+    try:
+        for job in (one for one in config.jobs.values() if one.source == name):
+            try:
+                jobs[job.name] = replace(jobs[job.name], source_max=source.observe(job.query).id)
+            except SourceUnavailable as error:
+                return replace(end, trouble=_trouble(error))
+            except ShipperError as error:
+                jobs[job.name] = replace(jobs[job.name], trouble=_trouble(error), state=JobState.FAILING)
+    finally:
+        source.close()
+    return replace(end, reached_at=time.time())
+
+
+def _carbon(config: Config) -> EndReport:
+    carbon = open_carbon(config)
+    try:
+        carbon.deliver(b"")
+    except ShipperError as error:
+        return EndReport("carbon", str(carbon), trouble=_trouble(error))
+    finally:
+        carbon.close()
+    return EndReport("carbon", str(carbon), reached_at=time.time())
+
+
+def _graphite(config: Config) -> Iterator[EndReport]:
+    readback = open_readback(config)
+    if readback is None:
+        return
+    end = EndReport("graphite", str(readback), is_needed=False)
+    try:
+        readback.read([NO_SERIES], int(time.time()) // 60 * 60)
+    except ShipperError as error:
+        yield replace(end, trouble=_trouble(error))
+    else:
+        yield replace(end, reached_at=time.time())
+
+
+def _trouble(error: ShipperError) -> Failure:
+    return Failure(str(error), error.hint, time.time(), 1)

@@ -1,0 +1,1 @@
+"""Carbon and graphite-web."""

@@ -1,0 +1,158 @@
+"""graphyte: lines to Carbon, and the only sign that Carbon has read them.
+
+Carbon never acknowledges. But when we close our half of the connection it reads to the end, closes its own half
+and we receive the end of the stream; a Carbon that is dead, hung or refusing does not. That is *confirmed*:
+necessary, not sufficient, which is why totals are sent again before they count as proven.
+
+Strategy: an idle connection, the *witness*, ends with the process that confirmed. Its end alone proves nothing, because
+some receivers close idle connections. So its end is followed by another connection, at once: who accepts that lives,
+and it is the new witness; who refuses it, or accepts and drops it, is dead.
+"""
+
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+import graphyte
+
+from shipper.core.errors import DeliveryFailed
+
+KEEPALIVE_SECONDS = 60
+DROPPED_SECONDS = 0.5
+"""A new witness that ends within is no sign of life: a dying process, or a proxy without a Carbon, had accepted it."""
+PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, where a receiver closes each of them at once
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, so that nothing of ours is still read
+
+
+@dataclass(slots=True)
+class _Witness:
+    """An idle connection to the process that confirmed."""
+
+    connection: socket.socket
+    made: float
+    predecessor_seconds: float | None
+    """How long the witness before lasted that this one replaces; None if a delivery has made it."""
+
+    def has_ended(self) -> bool:
+        """Whether the other side has closed it."""
+        try:
+            return self.connection.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
+    """One Carbon's line port."""
+
+    def __init__(self, host: str, port: int, *, timeout: float) -> None:
+        """Connect nowhere yet. timeout bounds each step of a delivery, seconds."""
+        super().__init__(host, port=port, timeout=timeout, raise_send_errors=True)
+        self._witness: _Witness | None = None
+        self._ended_seconds = 0.0
+        """How long the last witness lasted that has ended."""
+        self._renew_at: float | None = None
+        """When to connect again after a witness has ended, None if that need not be."""
+        self._pause = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def deliver(self, lines: bytes) -> None:
+        """Send lines on one connection and return when Carbon has read them all.
+
+        Raises:
+            DeliveryFailed: Carbon did not confirm; some, all or none of the lines may have arrived.
+        """
+        try:
+            # before the lines: it must be the process that confirms them, not one that has just replaced it
+            if self._witness is None:
+                self._watch(None)
+            self.send_socket(lines)
+        except OSError as error:
+            self.close()
+            reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise DeliveryFailed(
+                f"deliver to {self}: {reason}",
+                hint="Is carbon-cache up, and do [graphite] host and port name its line receiver?",
+            ) from error
+
+    @property
+    def watched(self) -> socket.socket | None:
+        """Return the connection whose end is a reason to ask `has_died`; None while there is none."""
+        return None if self._witness is None else self._witness.connection
+
+    def has_died(self) -> bool:
+        """Whether the Carbon that confirmed is found to be gone; once for each death.
+
+        False as long as nothing says so. After the end of a witness this connects, for at most the time-out.
+        """
+        witness, now = self._witness, time.monotonic()
+        if witness is not None:
+            if not witness.has_ended():
+                return False
+            self._dismiss_witness()
+            if self._was_dropped(witness, now):
+                return True
+        if self._renew_at is None or now < self._renew_at:
+            return False
+        try:
+            self._watch(self._ended_seconds)
+        except OSError:
+            self._renew_at = None
+            return True
+        return False
+
+    def close(self) -> None:
+        """Let the witness go."""
+        self._dismiss_witness()
+        self._renew_at = None
+
+    def send_message(self, message: bytes) -> None:
+        """Override graphyte's hook: send, close our half, and wait for Carbon to close its own."""
+        connection = self._connect()
+        try:
+            connection.sendall(message)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(1)
+        except BaseException:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            raise
+        finally:
+            connection.close()
+        if answer:
+            raise ConnectionError("it answered, so it is not a Carbon line receiver")
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection((self.host, self.port), self.timeout)
+
+    def _watch(self, predecessor_seconds: float | None) -> None:
+        """Open a witness."""
+        connection = self._connect()
+        # a host that vanished without a word ends it, too
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+        connection.setblocking(False)
+        self._witness = _Witness(connection, time.monotonic(), predecessor_seconds)
+        self._renew_at = None
+
+    def _was_dropped(self, witness: _Witness, now: float) -> bool:
+        """Whether a witness that has ended was never a real one; if it was, plan the next."""
+        before, lasted = witness.predecessor_seconds, now - witness.made
+        self._ended_seconds = lasted
+        # a receiver that closes each idle connection so soon has done so with the one before
+        if before is not None and lasted < DROPPED_SECONDS and before >= 2 * DROPPED_SECONDS:
+            return True
+        is_short = before is not None and lasted < max(self._pause, PAUSE_FIRST)
+        self._pause = self._pause if is_short else 0.0
+        self._renew_at = witness.made + self._pause
+        if is_short:
+            self._pause = min(max(2 * self._pause, PAUSE_FIRST), PAUSE_MOST)
+        return False
+
+    def _dismiss_witness(self) -> None:
+        if self._witness is not None:
+            self._witness.connection.close()
+            self._witness = None

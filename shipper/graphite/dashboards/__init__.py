@@ -1,0 +1,1 @@
+"""Dashboards derived from the jobs."""

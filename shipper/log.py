@@ -1,0 +1,112 @@
+"""structlog: one line an event, on stderr; what the journal, a terminal and a log shipper can read."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from shipper.core.errors import ShipperError, TransientError
+
+REPEAT_SECONDS = 60.0
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+
+def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
+    """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd.
+
+    If it is quiet, only warnings and errors: of a command that says itself what it does.
+    """
+    known: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
+    if not is_journal():  # which has its own clock
+        known.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    key_order = ["timestamp", "level", "event", "job"]
+    logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
+    render = structlog.processors.JSONRenderer() if as_json else logfmt
+    line = [structlog.processors.format_exc_info, _journal_line(render) if is_journal() else render]
+    structlog.configure(
+        processors=[*known, *line],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if is_quiet else logging.INFO),
+    )
+    _start_libraries(known, line)
+
+
+def _start_libraries(known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
+    """Send what libraries log by the standard library the same way."""
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=processors))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick that comes while one runs is no news
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the program's logger; an event is `noun.verbed`, constant, with key-values."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
+    return log
+
+
+@dataclass(slots=True)
+class RepeatedFailure:
+    """One thing that may fail again and again: said at once, then once a minute, then that it is over."""
+
+    failed_event: str
+    recovered_event: str
+    fields: dict[str, str] = field(default_factory=dict)
+    failures: int = 0
+    error: ShipperError | None = None
+    """What failed last, None while nothing does."""
+    since: float = 0.0
+    """When it failed first, epoch seconds."""
+    _said: float = 0.0
+
+    def failed(self, error: ShipperError, *, clock: float, **fields: str | float | None) -> None:
+        """Count a failure, and say it with fields of its own, unless that was done within a minute."""
+        if self.error is None:
+            self.since = time.time()
+        self.error = error
+        self.failures += 1
+        if self.failures > 1 and clock - self._said < REPEAT_SECONDS:
+            return
+        self._said = clock
+        say = logger().warning if isinstance(error, TransientError) else logger().error
+        hint = {"hint": error.hint} if error.hint else {}
+        say(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, **hint)
+
+    def recovered(self) -> None:
+        """Say that it works again, if it did not."""
+        if self.failures:
+            logger().info(self.recovered_event, **self.fields, failures=self.failures)
+        self.forget()
+
+    def forget(self) -> None:
+        """Say nothing more of it."""
+        self.failures, self.error = 0, None
+
+
+def is_journal() -> bool:
+    """Does stderr lead to the journal? systemd.exec(5): JOURNAL_STREAM is its device and inode."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _journal_line(
+    render: Callable[[WrappedLogger, str, EventDict], str | bytes],
+) -> Callable[[WrappedLogger, str, EventDict], str]:
+    """Put the priority in front that sd-daemon(3) defines."""
+
+    def line(log: WrappedLogger, name: str, event: EventDict) -> str:
+        priority = _PRIORITIES.get(event.pop("level"), 6)
+        return "\n".join(f"<{priority}>{part}" for part in str(render(log, name, event)).splitlines())
+
+    return line

@@ -1,0 +1,1 @@
+"""The process: the daemon, its signals, its control socket."""

@@ -1,0 +1,58 @@
+"""Operations while the service runs: beside its captures and deliveries, and never beside a reload."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from shipper.core.errors import StateBusy
+from shipper.runtime.delivery import Delivery
+from shipper.runtime.pipeline import Pipeline
+from shipper.runtime.worker import Worker
+from shipper.service.control import Tell
+
+DELIVER_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+
+
+class Operator:
+    """Does what is asked at the control socket. For several threads."""
+
+    def __init__(self, pipeline: Pipeline, delivery: Delivery, reloading: threading.Lock) -> None:
+        """Reloading is held while a configuration takes another's place."""
+        self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
+        self._stopping = threading.Event()
+
+    def do(self, half: str, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+        """Do one half of an operation: see shipper.operations."""
+        # a service that nobody asks does without
+        from shipper.operations import registry as operations  # noqa: PLC0415
+        from shipper.operations.context import Doing  # noqa: PLC0415
+
+        doing = Doing(self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver)
+        return operations.HALVES[half](doing, arguments)
+
+    def stop(self) -> None:
+        """Have what is under way end soon."""
+        self._stopping.set()
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[Worker]:
+        with self._reloading:
+            self._pause(0.0)
+            with self._pipeline.locked(name) as worker:
+                yield worker
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise StateBusy("operate: the service stops", hint="Give the command again when it runs, or as it is now.")
+
+    def _deliver(self) -> bool:
+        """Wait for the courier, as long as Carbon answers."""
+        revision, deadline = self._pipeline.state.revision, time.monotonic() + DELIVER_SECONDS
+        while not (is_done := self._pipeline.courier.has_delivered(revision)):
+            if self._delivery.trouble.error is not None or time.monotonic() > deadline:
+                break
+            self._pause(LOOK_SECONDS)
+        return is_done

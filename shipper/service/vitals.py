@@ -1,0 +1,193 @@
+"""The report of the running service: what its parts know, put together."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib.metadata import version
+
+from shipper.config.load import Config
+from shipper.core.errors import SourceReset, SourceUnavailable
+from shipper.core.model import Job, Standing
+from shipper.log import RepeatedFailure
+from shipper.runtime.delivery import Delivery
+from shipper.runtime.pipeline import Pipeline, evidence_of, open_readback
+from shipper.runtime.worker import Worker
+from shipper.state.queries import instant, standings, totals
+from shipper.status.own_metrics import Totals
+from shipper.status.report import MINUTES, EndReport, Failure, JobReport, JobState, Report
+
+MINUTE = 60
+LACKS = "does not hold what was sent"
+LATE_PERIODS = 3  # a job that is further behind than so many of its ticks, and a minute, is late
+
+
+class Vitals:
+    """Looks at a pipeline at work."""
+
+    def __init__(
+        self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None], started_at: float
+    ) -> None:
+        self.loaded_at = started_at
+        self._pipeline, self._delivery = pipeline, delivery
+        self._next_tick = next_tick
+        self._started_at = started_at
+
+    def report(self, *, stuck: tuple[str, ...] = (), with_totals: bool = False) -> Report:
+        """Return how the service does.
+
+        Raises:
+            StateBusy: the state cannot be read now.
+        """
+        config = self._pipeline.config
+        waiting = self._pipeline.courier.waiting()
+        standing = {name: one._replace(waiting=waiting[name]) for name, one in standings(config.state.path).items()}
+        minutes = _minutes(config) if with_totals else {}
+        jobs = [self._job(job, standing.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
+        return Report(
+            version=version("shipper"),
+            host=socket.gethostname(),
+            now=time.time(),
+            jobs=(*jobs, *gone(standing, config.jobs)),
+            ends=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
+            evidence=evidence_of(config),
+            state_path=str(config.state.path),
+            state_bytes=os.path.getsize(config.state.path),  # noqa: PTH202 - a number is all that is asked for
+            config_file=config.file,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            loaded_at=self.loaded_at,
+            stuck=stuck,
+        )
+
+    def totals(self) -> dict[str, Totals]:
+        """Return what this process has counted of each job."""
+        delivery = self._delivery
+        return {
+            name: Totals(
+                worker.lived.rows,
+                delivery.datapoints[name],
+                worker.lived.capture_seconds,
+                delivery.seconds[name],
+                worker.lived.failures,
+            )
+            for name, worker in self._pipeline.workers.items()
+        }
+
+    def _job(self, job: Job, standing: Standing | None, minutes: tuple[int, ...]) -> JobReport:
+        worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
+        report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
+        if worker is None:
+            trouble = Failure(str(held), held.hint, self._started_at, 1) if held else None
+            return replace(report, state=JobState.HELD, trouble=trouble)
+        if worker.lived.seen is not None:
+            report = replace(report, source_max=worker.lived.seen.id)
+        return replace(report, state=self._state(worker, report), trouble=self._trouble(worker, report))
+
+    def _state(self, worker: Worker, report: JobReport) -> JobState:
+        trouble = worker.trouble
+        if worker.is_broken:
+            return JobState.STOPPED
+        if trouble and isinstance(trouble.error, SourceReset):
+            return JobState.HELD
+        if worker.is_overdue:
+            return JobState.OVERDUE
+        if trouble or self._waits_for_carbon(report):
+            return JobState.FAILING
+        if worker.lived.seen is None:
+            return JobState.NEW
+        return JobState.LATE if self._is_late(worker, report) else JobState.OK
+
+    def _trouble(self, worker: Worker, report: JobReport) -> Failure | None:
+        if worker.trouble is not None:
+            return _failure(worker.trouble)
+        return _failure(self._delivery.trouble) if self._waits_for_carbon(report) else None
+
+    def _waits_for_carbon(self, report: JobReport) -> bool:
+        return self._delivery.trouble.error is not None and report.captured != report.watermark
+
+    def _is_late(self, worker: Worker, report: JobReport) -> bool:
+        if worker.job.every is None or report.complete_until is None:
+            return False
+        return time.time() - report.complete_until > LATE_PERIODS * worker.job.every + MINUTE
+
+    def _source(self, name: str) -> EndReport:
+        workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
+        reached = max((worker.lived.seen_at or 0.0 for worker in workers), default=0.0)
+        found = (worker.trouble for worker in workers)
+        down = next((one for one in found if one and isinstance(one.error, SourceUnavailable)), None)
+        address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
+        return EndReport(f"source {name}", address, reached or None, _failure(down) if down else None)
+
+    def _carbon(self) -> EndReport:
+        delivery = self._delivery
+        return EndReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.trouble))
+
+    def _graphite(self) -> Iterator[EndReport]:
+        """Yield the Graphite that is asked what it holds, if there is one."""
+        pipeline = self._pipeline
+        readback = open_readback(pipeline.config)
+        if readback is None:
+            return
+        end = EndReport("graphite", str(readback), pipeline.read_at, is_needed=False)
+        lacks = _failure(pipeline.unproven)
+        if lacks is not None:
+            yield replace(end, trouble=lacks, complaint=LACKS)
+        else:
+            yield replace(end, trouble=_failure(pipeline.reading))
+
+
+def job_report(
+    job: Job, standing: Standing | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
+) -> JobReport:
+    """Return what configuration and state tell of a job."""
+    report = JobReport(
+        job.name,
+        job.title,
+        f"cron {job.cron} {job.cron_zone}" if job.cron is not None else f"every {job.every} s",
+        job.source,
+        job.query.table,
+        JobState.NEW,
+        next_tick=next_tick,
+        totals=minutes,
+    )
+    return _standing(report, standing) if standing else report
+
+
+def _standing(report: JobReport, standing: Standing) -> JobReport:
+    position = standing.offsets
+    return replace(
+        report,
+        watermark=position.watermark,
+        captured=position.captured,
+        complete_until=instant(position.complete_until) if position.complete_until else None,
+        waiting=standing.waiting,
+        unproven=standing.unproven,
+        unshown=dict(standing.unshown),
+        late_rows=standing.late_rows,
+        delivered_at=standing.delivered_at,
+    )
+
+
+def gone(standing: Mapping[str, Standing], jobs: Mapping[str, Job]) -> list[JobReport]:
+    """Return the jobs that left the configuration: they are delivered to the end all the same."""
+    left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
+    made = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
+    return [_standing(report, standing[report.job]) for report in made]
+
+
+def _minutes(config: Config) -> Mapping[str, tuple[int, ...]]:
+    """Return what each job counted in the last hour's minutes, oldest first."""
+    last = int(time.time()) // MINUTE * MINUTE
+    first = last - (MINUTES - 1) * MINUTE
+    found = totals(str(config.state.path), since=first, step=MINUTE)
+    return {
+        job: tuple(slots.get(minute, 0) for minute in range(first, last + 1, MINUTE)) for job, slots in found.items()
+    }
+
+
+def _failure(repeated: RepeatedFailure) -> Failure | None:
+    """Return it as a report shows it, None while nothing fails."""
+    error = repeated.error
+    return None if error is None else Failure(str(error), error.hint, repeated.since, repeated.failures)

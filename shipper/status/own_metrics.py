@@ -1,0 +1,110 @@
+"""The service's own numbers on their way to Graphite, each minute, beside the data and apart from it.
+
+PREFIX.shipper.HOST.JOB.NAME. Counts are what came since the last time, so that they add up; the others are as they
+stand. They have a connection of their own: that of the data is also the witness of Carbon's restarts.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from shipper.core.paths import line, node
+from shipper.core.selfnames import COUNTS, GAUGES, path
+from shipper.graphite.carbon import Carbon
+from shipper.status.report import JobReport, JobState, Report
+
+EVERY_SECONDS = 60
+_KEPT = ("late_rows", "too_late")  # by the state, since ever; the others by this process
+
+Counts = Mapping[str, int]
+"""What there was so far of each of COUNTS."""
+
+
+class Totals(NamedTuple):
+    """What only the running process counts, of one job, since it began."""
+
+    rows: int
+    datapoints: int
+    capture_seconds: float
+    deliver_seconds: float
+    failures: int
+
+
+class SelfMetrics:
+    """Sends them when they are due."""
+
+    def __init__(
+        self,
+        carbon: Carbon,
+        *,
+        prefix: str | None,
+        host: str,
+        step: int,
+        report: Callable[[], Report],
+        totals: Callable[[], Mapping[str, Totals]],
+        series: Callable[[], Mapping[str, int]],
+        told: Mapping[str, Counts],
+    ) -> None:
+        """Step is that of Carbon's finest archive, seconds; told what was sent already, by job."""
+        self.told = told
+        self._carbon = carbon
+        self._begin = f"{prefix}." if prefix else ""
+        self._host = node(host)
+        self._every = max(step, EVERY_SECONDS // step * step)
+        self._step = step
+        self._report, self._totals, self._series = report, totals, series
+        self._due = 0.0
+
+    def send(self, now: float) -> float:
+        """Send them if they are due, and return the seconds until they are.
+
+        Raises:
+            DeliveryFailed: Carbon did not confirm them; the next ones count what these should have told.
+        """
+        if now < self._due <= now + self._every:
+            return self._due - now
+        report, totals, series = self._report(), self._totals(), self._series()
+        counts = {job.job: _counts(job, totals[job.job]) for job in report.jobs if job.job in totals}
+        slot = int(now) // self._step * self._step
+        self._due = (int(now) // self._every + 1) * self._every
+        try:
+            self._carbon.deliver(b"".join(self._lines(report, counts, series, slot)))
+        finally:
+            self._carbon.close()
+        self.told = counts
+        return self._due - time.time()
+
+    def _lines(
+        self, report: Report, counts: Mapping[str, Counts], series: Mapping[str, int], slot: int
+    ) -> Iterator[bytes]:
+        for job in report.jobs:
+            values: dict[str, int | None] = _gauges(job, report.now) | {"series": series.get(job.job, 0)}
+            if job.job in counts:
+                # what the state counted before this process is not of this minute
+                told = self.told.get(job.job) or {name: counts[job.job][name] for name in _KEPT}
+                values |= {name: value - told.get(name, 0) for name, value in counts[job.job].items()}
+            for name in (*GAUGES, *COUNTS):
+                if (value := values.get(name)) is not None:
+                    yield line(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
+
+
+def _gauges(job: JobReport, now: float) -> dict[str, int | None]:
+    return {
+        "complete_until_age": None if job.complete_until is None else max(0, int(now) - job.complete_until),
+        "lag_rows": job.behind,
+        "unproven": job.unproven,
+        "overdue": int(job.state is JobState.OVERDUE),
+        "up": int(job.state not in {JobState.HELD, JobState.STOPPED}),
+    }
+
+
+def _counts(job: JobReport, totals: Totals) -> Counts:
+    return {
+        "rows": totals.rows,
+        "late_rows": job.late_rows,
+        "too_late": job.unshown.get("too_late", 0),
+        "datapoints": totals.datapoints,
+        "capture_ms": round(totals.capture_seconds * 1000),
+        "deliver_ms": round(totals.deliver_seconds * 1000),
+        "failures": totals.failures,
+    }

@@ -1,0 +1,44 @@
+"""What is answered to which request."""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from shipper.core.errors import ShipperError
+from shipper.status.page import health, prometheus
+from shipper.status.page.html import page
+from shipper.status.report import Report
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """A status, a content type, and a body."""
+
+    status: int
+    kind: str
+    body: str
+
+
+def answer(path: str, query: str, report: Callable[[], Report]) -> Answer:
+    """Answer GET of a path."""
+    if path not in _PATHS:
+        return Answer(404, _TEXT, f"not found; there are {' '.join(_PATHS)}\n")
+    try:
+        return _PATHS[path](report(), query)
+    except ShipperError as error:
+        return Answer(503, _TEXT, f"{error}\n{error.hint or ''}\n")
+
+
+def _health(verdict: tuple[bool, str]) -> Answer:
+    is_good, text = verdict
+    return Answer(200 if is_good else 503, _TEXT, text)
+
+
+_PATHS: dict[str, Callable[[Report, str], Answer]] = {
+    "/": lambda report, _: Answer(200, "text/html; charset=utf-8", page(report)),
+    "/livez": lambda report, _: _health(health.livez(report)),
+    "/readyz": lambda report, query: _health(health.readyz(report, is_verbose="verbose" in query.split("&"))),
+    "/metrics": lambda report, _: Answer(200, prometheus.CONTENT_TYPE, prometheus.metrics(report)),
+    "/status": lambda report, _: Answer(200, "application/json", json.dumps(report.document(), indent=1) + "\n"),
+}

@@ -1,0 +1,176 @@
+"""What the service tells about itself: the one report that page, metrics, `status` and systemd are made of.
+
+Times are epoch seconds; None is unknown, or not yet.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+MINUTES = 60  # of a job's newest totals
+
+
+class JobState(Enum):
+    """How a job does, best first."""
+
+    OK = "ok"
+    NEW = "new"
+    """It has not begun: no tick has succeeded yet."""
+    LATE = "late"
+    """Nothing fails, but it is behind: rows wait for longer than its schedule and settling explain."""
+    FAILING = "failing"
+    """Its last tick, capture or delivery failed; it tries again by itself."""
+    OVERDUE = "overdue"
+    """What it does now takes longer than the time between its ticks."""
+    HELD = "held"
+    """It does not run until somebody decides: see its trouble."""
+    GONE = "gone"
+    """It left the configuration: what it had captured is delivered."""
+    STOPPED = "stopped"
+    """A bug stopped it: see the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What fails, and what to do about it."""
+
+    error: str
+    hint: str | None
+    since: float
+    """When it failed first."""
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One job."""
+
+    job: str
+    title: str
+    schedule: str
+    """As people say it: every 30s, or cron */5 * * * * Europe/Berlin."""
+    source: str
+    table: str
+    state: JobState
+    watermark: int | None = None
+    """Rows up to this id are counted and delivered."""
+    captured: int | None = None
+    """Rows up to this id are counted."""
+    source_max: int | None = None
+    """The largest id at the last look."""
+    complete_until: int | None = None
+    """The source's time up to which all is captured."""
+    waiting: int = 0
+    """Totals that Carbon has not confirmed yet."""
+    unproven: int = 0
+    """Those, those that wait for their archive, and those that were confirmed and are sent again until proven."""
+    unshown: Mapping[str, int] = field(default_factory=dict)
+    late_rows: int = 0
+    """Of the job's table; they are counted."""
+    delivered_at: float | None = None
+    """When its watermark moved last."""
+    next_tick: float | None = None
+    trouble: Failure | None = None
+    totals: tuple[int, ...] = ()
+    """Rows counted in each of the last MINUTES minutes, oldest first; empty where nobody knows."""
+
+    @property
+    def behind(self) -> int | None:
+        """Return how many ids are not delivered yet: at least as many as rows."""
+        if self.source_max is None or self.watermark is None:
+            return None
+        return max(0, self.source_max - self.watermark)
+
+
+@dataclass(frozen=True, slots=True)
+class EndReport:
+    """One of the ends that shipper talks to: a source, Carbon, or Graphite."""
+
+    name: str
+    """source app, carbon, or graphite."""
+    address: str
+    reached_at: float | None = None
+    """When it last answered."""
+    trouble: Failure | None = None
+    complaint: str = "does not answer"
+    """What trouble with it means, in a few words."""
+    is_needed: bool = True
+    """Whether captures or deliveries wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole service."""
+
+    version: str
+    host: str
+    now: float
+    jobs: tuple[JobReport, ...]
+    ends: tuple[EndReport, ...] = ()
+    state_path: str = ""
+    state_bytes: int | None = None
+    config_file: str = ""
+    pid: int | None = None
+    """None where it does not run: then only what the state file and the sources tell is known."""
+    started_at: float | None = None
+    loaded_at: float | None = None
+    """When the configuration in force was loaded."""
+    evidence: str = ""
+    """What shows that Graphite holds what was sent, and what is only believed."""
+    stuck: tuple[str, ...] = ()
+    """What makes no progress and should: a restart may cure it."""
+
+    @property
+    def worst(self) -> JobReport | None:
+        """Return the job that is furthest behind, None where none is."""
+        return max((job for job in self.jobs if job.behind), key=lambda job: job.behind or 0, default=None)
+
+    def summary(self) -> str:
+        """Say in one line how it does, for `systemctl status`."""
+        number = sum(job.state is not JobState.GONE for job in self.jobs)
+        jobs = f"{number} {'job' if number == 1 else 'jobs'}"
+        failing = [(end, end.trouble.error) for end in self.ends if end.trouble]
+        waiting = [f"{'waiting for ' if end.is_needed else ''}{end.name}: {error}" for end, error in failing]
+        states = Counter(job.state for job in self.jobs if job.state not in {JobState.OK, JobState.GONE})
+        others = [f"{count} {state.value}" for state, count in states.items()]
+        if self.worst is not None:
+            others.append(f"{self.worst.job} {self.worst.behind} ids behind")
+        troubles = [f"{job.job}: {job.trouble.error}" for job in self.jobs if job.trouble]
+        return "; ".join([jobs, *others, *(waiting or troubles[:1])]) if others or waiting else f"{jobs}, up to date"
+
+    def checks(self) -> list[tuple[str, str | None]]:
+        """Return what readiness asks, each with the reason why it is not given."""
+        found: list[tuple[str, str | None]] = [("alive", ", ".join(self.stuck) or None)]
+        for end in (one for one in self.ends if one.is_needed):
+            reason = end.trouble.error if end.trouble else None if end.reached_at else "not reached yet"
+            found.append((end.name, reason))
+        bad = {JobState.HELD, JobState.STOPPED}
+        for job in self.jobs:
+            reason = job.trouble.error if job.trouble else job.state.value
+            found.append((f"job {job.job}", reason if job.state in bad else None))
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON holds it."""
+        document = asdict(self)
+        for job, raw in zip(self.jobs, document["jobs"], strict=True):
+            age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
+            raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, unshown=dict(job.unshown))
+        return {**document, "is_running": self.pid is not None, "is_ready": self.is_ready}
+
+    @property
+    def is_ready(self) -> bool:
+        """Does it run, reach its ends, and run all its jobs?"""
+        return self.pid is not None and all(reason is None for _, reason in self.checks())
+
+
+def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
+    """Say in one line what is proven to be in Graphite, and what is only believed after so many replays."""
+    if reads_all:
+        return "every value is proven, by reading it back from Graphite"
+    believed = f"believed once it was sent {replays + 1} times"
+    if reads_samples:
+        return f"samples are proven, by reading them back; all else is {believed}"
+    return f"nothing is proven, for want of render_url; all is {believed}"
