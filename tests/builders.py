@@ -4,9 +4,8 @@ from typing import Any
 
 from shipper.core.id_set import IdSet
 from shipper.core.ledger import Done
-from shipper.core.model import Archive, Job, Observation, Progress, Query, Window
+from shipper.core.model import Archive, Job, Observation, Progress, Query, Window, places_of, shape_of
 from shipper.core.position import Position
-from shipper.core.shape import places_of, shape_of
 from shipper.state.store import State
 
 NOW = 1_790_000_040

@@ -10,8 +10,7 @@ from fakes import FakeCarbon
 from shipper.core.delivery.courier import Courier, Delivered
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Moment, Sent, Window
-from shipper.core.rows.fold import Cell, Folded
-from shipper.core.rows.totals import add
+from shipper.core.rows.totals import Cell, Folded, add
 from shipper.state.store import State
 
 MINUTE = NOW

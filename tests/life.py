@@ -12,9 +12,8 @@ from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
 from shipper.core.model import Archive, Job, Key, Moment, Span
 from shipper.core.repair.backfill import Limits, backfill, pieces, widened
-from shipper.core.rows.fold import shown
-from shipper.core.rows.search import chunks, windows_in
-from shipper.core.rows.table import Captured, Noticed
+from shipper.core.rows.table import Captured, Noticed, chunks, windows_in
+from shipper.core.rows.totals import shown
 from shipper.state.store import State
 
 UNIT = 3600

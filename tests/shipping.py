@@ -27,7 +27,7 @@ from shipper.core.model import Archive, Condition, Job, Span
 from shipper.core.repair.reset import After, restarted
 from shipper.core.rows.look import Seen
 from shipper.core.verify.reconcile import compared
-from shipper.state.books import book
+from shipper.state.queries import book
 from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))

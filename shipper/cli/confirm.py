@@ -87,7 +87,7 @@ def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
     from shipper.config.load import load
     from shipper.operations import registry as operations
     from shipper.service.control import ask
-    from shipper.state.lock import holder
+    from shipper.state.database import holder
 
     held = holder(str(load(file, with_credentials=False).state.path))
     if held is not None and held.address is not None:

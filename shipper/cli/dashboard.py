@@ -63,8 +63,7 @@ def _write(folder: Path, written: dict[str, Any], provisioning: str | None) -> N
 
 def _push(url: str, written: dict[str, Any], *, is_sure: bool) -> None:
     """Store dashboards where there are none, or ours; ask before one that somebody has changed is lost."""
-    from shipper.graphite.dashboards.graphite_web import MARK, digest
-    from shipper.graphite.dashboards.push import GraphiteWeb
+    from shipper.graphite.dashboards.graphite_web import MARK, GraphiteWeb, digest
 
     web = GraphiteWeb(url)
     for name, state in written.items():

@@ -44,7 +44,7 @@ def reload(file: str) -> None:
     """Let the running service take over its configuration file as it is now: 0 when it has, else the reason."""
     from shipper.config.load import load
     from shipper.service.control import ask
-    from shipper.state.lock import holder
+    from shipper.state.database import holder
 
     # for systemd's ExecReload there is no need to read the file here, where it may be broken
     runtime = os.environ.get("RUNTIME_DIRECTORY")

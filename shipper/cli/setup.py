@@ -10,7 +10,7 @@ from shipper.cli import options
 from shipper.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
-    from shipper.diagnostics.carbon_diff import Diff
+    from shipper.diagnostics.carbon_conf import Diff
     from shipper.diagnostics.check import Finding
 
 
@@ -74,8 +74,7 @@ def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
     each path, and whether it is right; 1 where it is not, with what to write.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.carbon_conf import rules, stanzas
-    from shipper.diagnostics.carbon_diff import diff
+    from shipper.diagnostics.carbon_conf import diff, rules, stanzas
 
     config = load(file, with_credentials=False)
     diffs = [diff(config, one) for one in files]

@@ -51,7 +51,7 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
     With --at those before and after a time, and the slots around it: what happened at 06:15?
     """
     from shipper.config.load import load
-    from shipper.diagnostics.history import story
+    from shipper.diagnostics.status import story
 
     told = story(load(file, with_credentials=False), job, limit=limit, at=at)
     if output == "json":

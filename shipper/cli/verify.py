@@ -15,7 +15,7 @@ from shipper.cli.times import duration, instant, shown
 from shipper.core.errors import ShipperError
 
 if TYPE_CHECKING:
-    from shipper.core.verify.difference import Comparison, Difference
+    from shipper.core.verify.reconcile import Comparison, Difference
     from shipper.diagnostics.reconcile import Reconciled
 
 REASONS = {

@@ -10,18 +10,16 @@ from collections.abc import Generator, Iterator
 from shipper.core.errors import Overflow
 from shipper.core.id_set import Words, ids_of, joined_words, size_of, words_of
 from shipper.core.ledger import Done, LateIds, Ledger, Tally
-from shipper.core.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.core.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window, places_of, shape_of
 from shipper.core.position import Position
 from shipper.core.repair.recount import recount, rows_to_read
 from shipper.core.repair.reset import check
 from shipper.core.repair.revisit import revisit
 from shipper.core.retention import after, ceil, floor
-from shipper.core.rows.fold import Folded, fold, shown
 from shipper.core.rows.look import EVERY_SECONDS, Found, Seen
 from shipper.core.rows.start import begun
 from shipper.core.rows.table import Captured, Noticed, Source, each_window, walk_back
-from shipper.core.rows.totals import add, close
-from shipper.core.shape import places_of, shape_of
+from shipper.core.rows.totals import Folded, add, close, fold, shown
 
 
 def capture(

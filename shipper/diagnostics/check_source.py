@@ -2,24 +2,44 @@
 
 Strategy: what fails is told, and what needs it is left out. So a column that is missing spoils its own jobs only, and a
 server that does not answer is asked once.
+
+What a look has found.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shipper.config.load import Config
 from shipper.config.problems import suggest
 from shipper.config.sections import SourceSection
 from shipper.config.values import as_duration
-from shipper.core.errors import QueryRefused
+from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
-from shipper.diagnostics.finding import Finding, attempted
 from shipper.source.catalog import Table
 from shipper.source.connect import Access, Denied
 from shipper.source.grants import granting, indexing, transactional
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; remedy is empty where nothing is wrong."""
+
+    is_good: bool
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def attempted(subject: str, looks: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield what a look finds, and at its end why it could not go on: what comes after it is looked at all the same."""
+    try:
+        yield from looks
+    except ShipperError as error:
+        yield Finding(False, subject, str(error), error.hint or "")
+
 
 FEW_ROWS = 1000  # a table of so few may be read whole, whatever its indexes
 NEWEST_ROWS = 10_000

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
 from shipper.core.model import Kept
-from shipper.core.paths import line, node
-from shipper.core.selfnames import path
+from shipper.core.paths import line, node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.render_api import Readback

@@ -11,16 +11,14 @@ from dataclasses import dataclass, replace
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
 from shipper.core.ledger import Book
-from shipper.core.model import Job, Span
-from shipper.core.shape import shape_of
-from shipper.core.verify.difference import Comparison
-from shipper.core.verify.reconcile import asked, compared
+from shipper.core.model import Job, Span, shape_of
+from shipper.core.verify.reconcile import Comparison, asked, compared
 from shipper.graphite.render_api import Readback
 from shipper.runtime.pipeline import open_readback, open_source
 from shipper.runtime.worker import check_identity
 from shipper.source.database import Source
-from shipper.state.books import book
-from shipper.state.lock import holder
+from shipper.state.database import holder
+from shipper.state.queries import book
 
 LOOKS = 3
 PAUSE_SECONDS = 2.0  # what was captured is delivered by then, mostly

@@ -1,4 +1,7 @@
-"""How each job does: asked of the running service, else read from the state beside what the ends tell."""
+"""How each job does: asked of the running service, else read from the state beside what the ends tell.
+
+What became of a job lately: commits of its watermark, and the slots around a time.
+"""
 
 import os
 import socket
@@ -14,8 +17,8 @@ from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUna
 from shipper.runtime.pipeline import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
-from shipper.state.lock import holder
-from shipper.state.queries import standings
+from shipper.state.database import holder
+from shipper.state.queries import commits, standings, stored_slots
 from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
 
 ASK_SECONDS = 30.0
@@ -138,3 +141,30 @@ def _graphite(config: Config) -> Iterator[EndReport]:
 
 def _trouble(error: ShipperError) -> Failure:
     return Failure(str(error), error.hint, time.time(), 1)
+
+
+FOREVER = 2**62
+SLOTS_AROUND = 5  # buckets before and after a time
+
+
+def story(config: Config, name: str, *, limit: int, at: int | None) -> dict[str, Any]:
+    """Return a job's last commits, or those around a time with the slots there, the newest last, as JSON holds them.
+
+    Raises:
+        ConfigError: there is no such job, or this user may not read the state.
+    """
+    path, job, retentions = str(config.state.path), config.jobs.get(name), config.graphite.retentions
+    known = {**dict.fromkeys(config.jobs), **dict.fromkeys(standings(path))}
+    if name not in known:
+        raise ConfigError(f"choose a job: there is no {name!r}", hint=f"There are: {', '.join(known)}.")
+    if at is None:
+        found, around = commits(path, name, at=FOREVER, until=limit, beyond=0), []
+    else:
+        span = SLOTS_AROUND * (job.query.bucket if job else retentions[0].step)
+        found = commits(path, name, at=at, until=(limit + 1) // 2, beyond=limit // 2)
+        around = stored_slots(path, name, start=at - span, end=at + span, longest=retentions[-1].step)
+    return {
+        "job": name,
+        "commits": [one._asdict() for one in found],
+        "slots": [one._asdict() for one in around],
+    }

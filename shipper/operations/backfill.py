@@ -1,4 +1,7 @@
-"""Operation backfill: spans of time are counted again, piece by piece, while captures go on in between."""
+"""Operation backfill: spans of time are counted again, piece by piece, while captures go on in between.
+
+Which spans of time of a job can be counted again, and where their rows are.
+"""
 
 import json
 import math
@@ -6,16 +9,71 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shipper.core.errors import StateBusy
-from shipper.core.model import Key, Progress, Span
-from shipper.core.repair.backfill import backfill, pieces
-from shipper.core.rows.search import Chunk, chunks, windows_in
-from shipper.core.shape import shape_of
+from shipper.core.errors import ShipperError, StateBusy
+from shipper.core.model import ALWAYS, Job, Key, Progress, Span, shape_of
+from shipper.core.repair.backfill import Limits, backfill, pieces, widened
+from shipper.core.retention import joined
+from shipper.core.rows.table import Chunk, chunks, late_seconds, purged_below, purged_until, walk_back, windows_in
+from shipper.core.rows.totals import shown
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan, standpoint
-from shipper.operations.spans import low_of, widened_spans
+from shipper.operations.context import Doing, Plan, Standpoint, standpoint, written
 from shipper.runtime.capture_log import tell_steps
 from shipper.runtime.worker import Worker
+from shipper.source.database import Source
+from shipper.state.store import State
+
+
+def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> list[Span]:
+    """Return the spans to be counted, whole slots, those that adjoin as one.
+
+    Raises:
+        ShipperError: there are none; or ids of a time are not known any more.
+    """
+    worker, progress, horizon, moment = stands
+    job, state = worker.job, doing.pipeline.state
+    if not moment.is_trusted:
+        raise StateBusy(f"backfill {job.name}: clocks differ", hint="Where slots belong depends on them.")
+    is_timed, upto = job.query.time is not None, progress.captured
+    oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
+    shows = shown(job, now=moment.now, source_time=horizon.time)
+    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
+    found = [widened(job, span, limits, now=moment.now) for span in asked]
+    spans = joined(one for one in found if one is not None)
+    if not spans:
+        raise ShipperError(
+            f"backfill {job.name}: nothing of that time can be counted again",
+            hint="It is in the future, or older than what Graphite keeps, or than the rows that the table holds.",
+        )
+    if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
+        known = "here not yet" if since == ALWAYS.end else f"here since {written(since)}"
+        raise ShipperError(
+            f"backfill {job.name}: which rows belong to that time is not known",
+            hint=f"Of a job without `time` it is known for as long as [state] keep says, and {known}.",
+        )
+    return spans
+
+
+def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
+    """Return an id above which the rows of all spans are; 0 where the state does not know."""
+    job = worker.job
+    since = Span(spans[0].start - late_seconds(job), ALWAYS.end)
+    known = state.lowest(job.name, since)
+    if known is None or known[0] > spans[0].start or any(one.end > since.start for one in state.pruned(job.name)):
+        return 0
+    return walk_back(job, known[1], since, source=worker.source)
+
+
+def _known_since(job: Job, upto: int, state: State, source: Source) -> int:
+    """Return since when the state knows which rows are in the slots of a job without a time, and the table has them."""
+    oldest = state.lowest(job.name, ALWAYS)
+    if oldest is None:
+        return ALWAYS.end
+    below = purged_below(job, upto, source=source)
+    lack = [
+        slot.slot + slot.step for slot in state.slots(job.name) if slot.after + 1 < below and slot.after < slot.upto
+    ]
+    return max([oldest[0], *(one.end for one in state.pruned(job.name)), *lack])
+
 
 BREATH_SECONDS = 0.05
 """Between two pieces others have the job, and the database."""

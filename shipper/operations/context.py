@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shipper.core.errors import ShipperError, StateBusy
-from shipper.core.model import Moment, Observation, Progress
+from shipper.core.model import Moment, Observation, Progress, shape_of
 from shipper.core.repair.reset import check
 from shipper.core.rows.look import Seen
-from shipper.core.shape import shape_of
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
-from shipper.core.rows.seek import Target, by_end, by_id, by_time
-from shipper.core.rows.start import passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
 from shipper.log import logger
 from shipper.operations.context import Doing, Plan, Standpoint, standpoint
 

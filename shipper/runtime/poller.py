@@ -15,8 +15,7 @@ from typing import NamedTuple
 from shipper.core.errors import ShipperError, SourceUnavailable, TransientError
 from shipper.core.model import Job, Observation
 from shipper.core.rows.look import Seen
-from shipper.runtime.calls import Calls
-from shipper.runtime.clocks import Clocks
+from shipper.runtime.clocks import Calls, Clocks
 from shipper.runtime.run_queue import Later, Turns
 from shipper.runtime.worker import DEADLINE_STATEMENTS, Shared, Worker, period
 from shipper.source.database import Source

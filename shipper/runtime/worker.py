@@ -18,9 +18,8 @@ from shipper.core.model import Job, Moment, Observation, Offsets
 from shipper.core.rows.look import Seen
 from shipper.core.rows.table import Captured, Noticed
 from shipper.log import RepeatedFailure, logger
-from shipper.runtime.calls import Calls, wait_idle
 from shipper.runtime.capture_log import tell_noticed, tell_steps
-from shipper.runtime.clocks import Clocks
+from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
 

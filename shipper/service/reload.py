@@ -2,7 +2,7 @@
 
 from shipper.config.load import load
 from shipper.core.errors import ConfigError, StateBusy
-from shipper.runtime.calls import PATIENCE_SECONDS, Part, wait_idle
+from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.pipeline import Exchange, Pipeline, affected
 from shipper.runtime.poller import rhythm_of

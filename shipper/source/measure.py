@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Group, Kind, Query, Refusal, Row, Value
 from shipper.core.paths import brief
-from shipper.core.rows.fold import MOST, exact
+from shipper.core.rows.totals import MOST, exact
 from shipper.source.dialects.expressions import Fit, Unfit
 
 PLACES = 400  # behind the point: more than any double has, and few enough to add up exactly

@@ -4,9 +4,8 @@ import json
 import sqlite3
 from itertools import groupby
 
-from shipper.core.model import Job, Kind
-from shipper.core.rows.fold import total
-from shipper.core.shape import shape_of
+from shipper.core.model import Job, Kind, shape_of
+from shipper.core.rows.totals import total
 from shipper.state.recording import loaded, stored
 
 _FINER = """

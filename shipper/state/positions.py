@@ -1,14 +1,17 @@
-"""Which ids each job has counted, segment by segment; and by which rows it knows its table again."""
+"""Which ids each job has counted, segment by segment; and by which rows it knows its table again.
+
+What is known of a job's slots beside their totals: whose rows they hold, and which rows none holds.
+"""
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from shipper.core.errors import StateCorrupt
 from shipper.core.id_set import IdSet, Segment, segment_of, unpack
-from shipper.core.ledger import LateIds, Settled
-from shipper.core.model import Fingerprint
+from shipper.core.ledger import LateIds, Settled, Slot
+from shipper.core.model import Cause, Fingerprint, Reason, Span
 from shipper.core.position import Mark, Position
 from shipper.state.schema import ID_ORDER
 
@@ -149,3 +152,40 @@ def _dumped_marks(marks: tuple[Mark, ...]) -> str:
 @lru_cache(100)
 def _marks(text: str) -> tuple[Mark, ...]:
     return tuple(Mark(age, identity) for age, identity in json.loads(text))
+
+
+_SLOTS = """
+    SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
+    ORDER BY slot, step"""
+_REJECT = """
+    INSERT INTO unshown_in (job, cause, bucket, after, rows) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,
+        after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
+            THEN excluded.after ELSE after END"""
+_SHOWN = """
+    DELETE FROM unshown_in WHERE job = ? AND cause = ? AND bucket >= ? AND bucket < ? RETURNING rows"""
+
+
+def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
+    """Return the slots that overlap a span: see Ledger."""
+    rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
+    return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
+
+
+def reject(connection: sqlite3.Connection, job: str, unshown: Mapping[Reason, int], after: int) -> None:
+    """Remember in which buckets rows above an id would be that cannot be shown: they may be, one day."""
+    rows = [
+        (job, cause.value, bucket, str(after), count)
+        for (cause, bucket), count in unshown.items()
+        if bucket is not None and count
+    ]
+    connection.executemany(_REJECT, rows)
+
+
+def shown(connection: sqlite3.Connection, job: str, shows: Mapping[Cause, Span]) -> dict[Cause, int]:
+    """Forget rows that were counted as unshown and are shown now; return how many they are."""
+    found = {}
+    for cause, span in shows.items():
+        rows = connection.execute(_SHOWN, (job, cause.value, span.start, span.end)).fetchall()
+        found[cause] = sum(row[0] for row in rows)
+    return found

@@ -12,9 +12,9 @@ from shipper.core.ledger import Done, Name, Total
 from shipper.core.model import Cause, Group, Key, Kind, Span, Value, Window
 from shipper.core.position import Position
 from shipper.state import positions
+from shipper.state.positions import reject, shown
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
-from shipper.state.slots import reject, shown
 
 _SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
 

@@ -12,14 +12,14 @@ from shipper.core.errors import StateCorrupt
 from shipper.core.ledger import LateIds, Settled, Slot
 from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
-from shipper.core.rows.seek import Target
+from shipper.core.rows.start import Target
 from shipper.state import positions
 from shipper.state.housekeeping import forget, move, prune, rename
 from shipper.state.outbox import Outbox
+from shipper.state.positions import slots
 from shipper.state.queries import OFFSETS, PROGRESS, offsets_of, progress_of
 from shipper.state.recording import Recording
 from shipper.state.schema import NOW
-from shipper.state.slots import slots
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)

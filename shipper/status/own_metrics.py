@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from shipper.core.paths import line, node
-from shipper.core.selfnames import COUNTS, GAUGES, path
+from shipper.core.paths import COUNTS, GAUGES, line, node, path
 from shipper.graphite.carbon import Carbon
 from shipper.status.report import JobReport, JobState, Report
 

@@ -31,7 +31,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.model import Kind, Observation, Span
 from shipper.core.rows.table import Captured, Noticed
 from shipper.core.verify.reconcile import compared
-from shipper.state.books import book
+from shipper.state.queries import book
 from shipper.state.store import State
 
 CONFIG = """\

@@ -17,9 +17,9 @@ from harness import Shipper, wait_for
 from servers import SCHEMAS
 
 from shipper.config.load import load
-from shipper.core.selfnames import COUNTS, GAUGES
+from shipper.core.paths import COUNTS, GAUGES
 from shipper.demo.carbon_cache import CarbonCache
-from shipper.diagnostics.carbon_diff import _paths
+from shipper.diagnostics.carbon_conf import _paths
 from shipper.graphite.carbon import Carbon
 
 EXAMPLES = Path(sys.prefix) / "conf"

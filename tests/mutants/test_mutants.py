@@ -200,7 +200,7 @@ MUTANTS = {
     "count rows without an id never": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
     "deliver what is not durable": Mutant("state/outbox.py", "self._commit()  #", "pass  #"),
     "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.revive(span)", "pass"),
-    "go on within a slot": Mutant("core/rows/seek.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
+    "go on within a slot": Mutant("core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(
         "state/store.py", "closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),", "\n"
     ),
@@ -217,10 +217,10 @@ MUTANTS = {
         "core/verify/reconcile.py", "least = min(least, compare(", "least = max(least, compare("
     ),
     "leave out the half": Mutant(
-        "core/verify/difference.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
+        "core/verify/reconcile.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
     ),
     "compare the slot of the oldest row": Mutant(
-        "core/verify/difference.py", "slot <= whole_after", "slot < whole_after"
+        "core/verify/reconcile.py", "slot <= whole_after", "slot < whole_after"
     ),
     "count the slot of the oldest row again": Mutant(
         "core/repair/backfill.py", "start <= purged_until:", "start < purged_until:"

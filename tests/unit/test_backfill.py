@@ -13,7 +13,7 @@ from shipper.core.id_set import words_of
 from shipper.core.ledger import Done
 from shipper.core.model import Archive, Job, Key, Moment, Span, Window
 from shipper.core.repair.backfill import Limits, backfill, pieces, widened
-from shipper.core.rows.search import Chunk, chunks, windows_in
+from shipper.core.rows.table import Chunk, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")

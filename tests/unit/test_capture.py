@@ -12,9 +12,8 @@ from shipper.core.capture import capture
 from shipper.core.errors import ConfigError, Overflow, SourceReset
 from shipper.core.id_set import words_of
 from shipper.core.model import ALWAYS, COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
-from shipper.core.rows.fold import fold
 from shipper.core.rows.table import Captured, Noticed
-from shipper.core.rows.totals import add
+from shipper.core.rows.totals import add, fold
 from shipper.core.rows.totals import replace as recounted
 from shipper.state.store import State
 

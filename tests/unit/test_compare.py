@@ -10,13 +10,11 @@ from life import ARCHIVES, Life, wanted
 
 from shipper.core.ledger import Name
 from shipper.core.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Value
-from shipper.core.naming import Directory
+from shipper.core.paths import Directory
 from shipper.core.retention import Part
-from shipper.core.rows.seek import by_end
-from shipper.core.rows.start import passed
-from shipper.core.verify.difference import Comparison, Counted, Difference, compare
-from shipper.core.verify.reconcile import compared
-from shipper.state.books import book
+from shipper.core.rows.start import by_end, passed
+from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare, compared
+from shipper.state.queries import book
 
 DAY = 86_400
 HOUR = 3600

@@ -7,7 +7,7 @@ import pytest
 from builders import job
 
 from shipper.core.model import COUNT, Job, Kind, Measure
-from shipper.core.selfnames import COUNTS, GAUGES
+from shipper.core.paths import COUNTS, GAUGES
 from shipper.graphite.dashboards import grafana
 from shipper.graphite.dashboards import graphite_web as graphite
 from shipper.graphite.dashboards.panels import Dashboard, own_panels, panels_of

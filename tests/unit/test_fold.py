@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shipper.core.model import Archive, Cause, Kind, Reason, Refusal, Row, Span, Value
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
-from shipper.core.rows.fold import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
+from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
 
 SPAN = Span(600, 6001)
 KINDS = (Kind.COUNT, Kind.SUM, Kind.MAX)

@@ -15,8 +15,7 @@ from shipping import EVENTS, JOBS, TICKS, Crash, Fragile, Shipping
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job, Span
-from shipper.core.rows.seek import Target, by_end, by_id, by_time
-from shipper.core.rows.start import passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
 
 DAY = 86400
 AGES = st.integers(0, 37 * 3600)

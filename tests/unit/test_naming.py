@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shipper.core.ledger import Name, Tally
 from shipper.core.model import COUNT, Group, Job, Kind, Measure
-from shipper.core.naming import named
+from shipper.core.paths import named
 from shipper.state.store import State
 
 VALUES = st.none() | st.text(st.sampled_from(["a", "b", "A", "_", "-", " ", ".", "/", "é", "\n"]), max_size=4)

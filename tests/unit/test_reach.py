@@ -11,8 +11,7 @@ from fakes import FakeSource
 from shipper.core.ledger import Book, Name, Slot
 from shipper.core.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Offsets, Progress, Span
 from shipper.core.retention import Part
-from shipper.core.verify.difference import Comparison, Counted, compare
-from shipper.core.verify.reconcile import asked, compared
+from shipper.core.verify.reconcile import Comparison, Counted, asked, compare, compared
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 ARCHIVES = (Archive(MINUTE, 7 * DAY), Archive(HOUR, 365 * DAY))

@@ -10,7 +10,7 @@ from builders import job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.config.collisions import Templates
+from shipper.config.rules import Templates
 from shipper.core.errors import BadMetric
 from shipper.core.model import Value
 from shipper.core.paths import brief, is_template, line, paths_of, placeholders

@@ -8,8 +8,7 @@ from life import ARCHIVES, Life, wanted
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
-from shipper.core.rows.seek import Target, by_end, by_id, by_time
-from shipper.core.rows.start import passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
 
 HOUR, DAY = 3600, 86400
 QUIET = wanted(zeros=DAY)

@@ -18,11 +18,9 @@ from builders import begin as begin_job
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.ledger import Name, Total
 from shipper.core.model import COUNT, MAX_ID, Cause, Key, Note, Offsets, Reason, Sent, Standing, Value, Window
-from shipper.state.database import GATHER_SECONDS
-from shipper.state.history import Commit, Slot, commits, slots
-from shipper.state.lock import holder
+from shipper.state.database import GATHER_SECONDS, holder
 from shipper.state.outbox import HISTORY_ROWS
-from shipper.state.queries import standings
+from shipper.state.queries import Commit, StoredSlot, commits, standings, stored_slots
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
 from shipper.state.store import State
 
@@ -432,11 +430,11 @@ def test_history_beside_the_writer(state: State, path: str) -> None:
         Commit(1_790_000_300, MAX_ID - 1, 4, 1),
     ]
     assert commits(path, "events", at=1_790_000_250, until=1, beyond=1) == found[1:]
-    (slot,) = slots(path, "events", start=NOW - 1, end=NOW, longest=3600)
-    assert slot == Slot(NOW, 60, 1, 3, 1, slot.changed)
-    assert slots(path, "events", start=NOW + 59, end=NOW + 99, longest=3600) == [slot]
-    assert slots(path, "events", start=NOW + 60, end=NOW + 99, longest=3600) == []
-    assert slots(path, "events", start=NOW - 9, end=NOW - 1, longest=3600) == []
+    (slot,) = stored_slots(path, "events", start=NOW - 1, end=NOW, longest=3600)
+    assert slot == StoredSlot(NOW, 60, 1, 3, 1, slot.changed)
+    assert stored_slots(path, "events", start=NOW + 59, end=NOW + 99, longest=3600) == [slot]
+    assert stored_slots(path, "events", start=NOW + 60, end=NOW + 99, longest=3600) == []
+    assert stored_slots(path, "events", start=NOW - 9, end=NOW - 1, longest=3600) == []
 
 
 def _foreign(path: str) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
-from shipper.core.delivery.places import Difference, Place, Round, newest_of, places_of
 from shipper.core.delivery.readings import READ_MOST, Look, Reader, Sampler, compared
-from shipper.core.delivery.rounds import Proofs
+from shipper.core.delivery.rounds import Difference, Place, Proofs, Round, newest_of, places_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Note, Sent
 from shipper.core.paths import line

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
-from shipper.core.delivery.places import Difference, Round
-from shipper.core.delivery.rounds import CREATES_PER_MINUTE, MINUTE, READ_SECONDS, TRIES
+from shipper.core.delivery.rounds import CREATES_PER_MINUTE, MINUTE, READ_SECONDS, TRIES, Difference, Round
 from shipper.core.errors import ReadbackFailed
 from shipper.core.model import Archive, Changed
 from shipper.core.retention import has_left

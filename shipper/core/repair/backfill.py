@@ -12,9 +12,8 @@ from shipper.core.ledger import Done, Ledger
 from shipper.core.model import Cause, Job, Key, Moment, Observation, Progress, Span, Window
 from shipper.core.repair.recount import Again, counted_again, rows_of_slots
 from shipper.core.retention import ceil, enclosing, floor
-from shipper.core.rows.fold import fold, shown
 from shipper.core.rows.table import Captured, Source
-from shipper.core.rows.totals import replace
+from shipper.core.rows.totals import fold, replace, shown
 
 
 class Limits(NamedTuple):

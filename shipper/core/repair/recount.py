@@ -19,8 +19,8 @@ from shipper.core.ledger import Done, LateIds, Ledger, Slot, outermost
 from shipper.core.model import ALWAYS, Cause, Ids, Job, Moment, Observation, Progress, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, placed
-from shipper.core.rows.fold import Folded, fold, shown
 from shipper.core.rows.table import Captured, Noticed, Source, each_window, walk_back
+from shipper.core.rows.totals import Folded, fold, shown
 from shipper.core.rows.totals import replace as replace_totals
 
 

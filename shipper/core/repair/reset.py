@@ -15,13 +15,12 @@ from typing import Literal, NamedTuple
 from shipper.core.errors import SourceReset
 from shipper.core.id_set import size_of, words_of
 from shipper.core.ledger import Ledger
-from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span
+from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span, places_of
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after
 from shipper.core.rows.look import Seen
 from shipper.core.rows.start import passed
 from shipper.core.rows.table import Noticed, Source, fingerprint_of, timeless, walk_back
-from shipper.core.shape import places_of
 
 
 def check(

@@ -18,10 +18,9 @@ from shipper.core.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row
 from shipper.core.position import Position
 from shipper.core.repair.recount import first_whole, revisited_from
 from shipper.core.retention import placed
-from shipper.core.rows.fold import Folded, fold, shown
 from shipper.core.rows.look import Seen
 from shipper.core.rows.table import Captured, each_window
-from shipper.core.rows.totals import replace
+from shipper.core.rows.totals import Folded, fold, replace, shown
 
 _OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from shipper.core.model import Job, Kind, Measure
-from shipper.core.paths import MEASURE, PLACEHOLDER
-from shipper.core.selfnames import COUNTS, GAUGES, path
+from shipper.core.paths import COUNTS, GAUGES, MEASURE, PLACEHOLDER, path
 
 _ANY = Measure("*", Kind.SUM)
 """Of a statement of one's own: its measures are not known before the database is asked, and are sums."""

@@ -1,11 +1,14 @@
-"""What is answered to which request."""
+"""What is answered to which request.
+
+Health as Kubernetes writes it: a word, or a line for each check.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from shipper.core.errors import ShipperError
-from shipper.status.page import health, prometheus
+from shipper.status.page import prometheus
 from shipper.status.page.html import page
 from shipper.status.report import Report
 
@@ -37,8 +40,32 @@ def _health(verdict: tuple[bool, str]) -> Answer:
 
 _PATHS: dict[str, Callable[[Report, str], Answer]] = {
     "/": lambda report, _: Answer(200, "text/html; charset=utf-8", page(report)),
-    "/livez": lambda report, _: _health(health.livez(report)),
-    "/readyz": lambda report, query: _health(health.readyz(report, is_verbose="verbose" in query.split("&"))),
+    "/livez": lambda report, _: _health(livez(report)),
+    "/readyz": lambda report, query: _health(readyz(report, is_verbose="verbose" in query.split("&"))),
     "/metrics": lambda report, _: Answer(200, prometheus.CONTENT_TYPE, prometheus.metrics(report)),
     "/status": lambda report, _: Answer(200, "application/json", json.dumps(report.document(), indent=1) + "\n"),
 }
+
+
+def livez(report: Report) -> tuple[bool, str]:
+    """Tell whether a restart could help. A Carbon or a database that is dead is not cured by one."""
+    return not report.stuck, "".join(f"{_line(reason)}\n" for reason in report.stuck) or "ok\n"
+
+
+def readyz(report: Report, *, is_verbose: bool) -> tuple[bool, str]:
+    """Tell whether the service runs, reaches its ends, and runs all its jobs; if not, always in detail."""
+    if report.is_ready and not is_verbose:
+        return True, "ok\n"
+    verdict = "passed" if report.is_ready else "failed"
+    return report.is_ready, f"{_lines(report.checks())}readyz check {verdict}\n"
+
+
+def _lines(checks: Iterable[tuple[str, str | None]]) -> str:
+    return "".join(
+        f"[+]{_line(name)} ok\n" if reason is None else f"[-]{_line(name)} failed: {_line(reason)}\n"
+        for name, reason in checks
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
