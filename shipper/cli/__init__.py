@@ -11,10 +11,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import about, dashboard, ownership, preview, reset, run, status
-from shipper.cli import change as move
-from shipper.cli import setup as check
-from shipper.cli import verify as proof
+from shipper.cli import about, change, run, setup, status, verify
 from shipper.cli.output import complain
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
@@ -26,16 +23,16 @@ NOT_RUNNING = 3
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Run": (run.run, run.once, run.reload, run.demo),
-    "Look": (status.status, status.history, preview.preview),
-    "Prove": (proof.reconcile, proof.doctor),
-    "Repair": (reset.reset, move.seek, move.backfill, ownership.rename, ownership.forget),
+    "Look": (status.status, status.history, status.preview),
+    "Prove": (verify.reconcile, verify.doctor),
+    "Repair": (change.reset, change.seek, change.backfill, change.rename, change.forget),
     "Set up": (
-        check.check,
-        check.grants,
-        check.carbon_conf,
-        dashboard.dashboard,
+        setup.check,
+        setup.grants,
+        setup.carbon_conf,
+        setup.dashboard,
         about.schema,
-        ownership.import_,
+        change.import_,
     ),
     "About": (about.version, about.completion),
 }

@@ -1,17 +1,68 @@
 """How commands change something: the plan is shown, and done once somebody says so.
 
 The running service does it, asked at its control socket; where none runs the command does, holding the state.
+
+How far a command is: a bar in a terminal, else a line for each tenth; on stderr.
+
+How a backfill is told, whoever asked for it.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
 
 import click
 
+from shipper.cli.options import shown
 from shipper.cli.output import show_json
-from shipper.cli.progress import Progress
+
+WIDTH = 30
+
+
+class Progress:
+    """Shows what an operation tells: how much of the ids was looked through, then how much of the time is counted."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._shown = ("", 0)
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown[0] and sys.stderr.isatty():
+            click.echo(err=True)
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Show how far it is."""
+        if "looked" in told:
+            looked = told["looked"] / told["of"]
+            self._show("looks", looked, f"looking for its rows: {looked:4.0%}")
+            return
+        done, seconds = told["done"], max(time.monotonic() - self._began, 0.001)
+        bar = "#" * round(done * WIDTH)
+        left = seconds / done * (1 - done)
+        self._show(
+            "counts",
+            done,
+            f"{bar:-<{WIDTH}} {done:4.0%}  {told['rows']:,} rows  {told['datapoints'] / seconds:,.0f} datapoints/s"
+            f"  {left // 60:.0f}:{left % 60:02.0f} left",
+        )
+
+    def _show(self, what: str, done: float, text: str) -> None:
+        shown = (what, int(done * 10))
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+        elif shown != self._shown:
+            click.echo(text, err=True)
+        self._shown = shown
+
 
 SILENCE_SECONDS = 600.0  # the longest between two words of the service: a piece of a backfill, with time-outs
 
@@ -107,3 +158,23 @@ def _confirm(*, is_sure: bool) -> None:
     if not click.confirm("Do it?", err=True):
         click.echo("nothing was changed", err=True)
         sys.exit(1)
+
+
+def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
+    lines = [f"{facts['job']}: counts again, in whole slots, and replaces in Graphite:"]
+    lines += [f"  {shown(start)} up to {shown(end)}" for start, end in facts["spans"]]
+    first, last = facts["spans"][0][0], facts["spans"][-1][1]
+    if any(start < first or end > last for start, end in facts["asked"]):
+        lines += ["  what else was asked for stays as it is: it is to come, too old for Graphite, or may be purged"]
+    if facts["ids"] is not None:
+        lines += [f"  looks for its rows among {facts['ids']} ids"]
+    if facts["resumes_at"] is not None:
+        lines += [f"  goes on at {shown(facts['resumes_at'])}, where it was ended"]
+    return lines
+
+
+def _backfilled(result: Mapping[str, Any]) -> str:
+    return f"{result['job']}: {result['rows']} rows, {result['datapoints']} datapoints in {result['seconds']} s"
+
+
+BACKFILL = Told(_backfill_plan, _backfilled)

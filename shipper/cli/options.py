@@ -1,10 +1,14 @@
-"""Options that several commands have in common."""
+"""Options that several commands have in common.
 
+Times and durations as people write and read them: local, or UTC where `--utc` says so.
+"""
+
+import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import click
-
-from shipper.cli.times import keep_utc
 
 
 def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -21,6 +25,14 @@ def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> l
                 several = job.get("source")
                 names += [name, *(f"{name}@{one}" for one in several)] if isinstance(several, list) else [name]
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+_UTC = "shipper.utc"
+
+
+def keep_utc(context: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so
+    """Remember whether times are UTC."""
+    context.meta[_UTC] = value
 
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -57,3 +69,72 @@ utc: Decorator = click.option(
 yes: Decorator = click.option("--yes", "-y", "is_sure", is_flag=True, help="Do it without asking.")
 job: Decorator = click.argument("job", shell_complete=_jobs)
 jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=_jobs)
+
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
+
+
+def zone() -> tzinfo | None:
+    """Return the zone of the times that this command reads and shows; None is the machine's."""
+    context = click.get_current_context(silent=True)
+    return UTC if context is not None and context.meta.get(_UTC) else None
+
+
+def duration(text: str) -> int:
+    """Read a duration as the configuration has it, 90s or 1h30m; seconds. The type of an option."""
+    seconds = _seconds(text)
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is not a duration: write 90s, 15m, 2h, 1d or 1h30m.")
+    return seconds
+
+
+def lasting(seconds: float) -> str:
+    """Show a duration as it is read, in its two largest units: 5m40s; one that a clock put below zero is none."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        amount, left = divmod(left, length)
+        if amount or parts:
+            parts.append(f"{amount}{unit}" if amount else "")
+    return "".join(parts[:2]) or "0s"
+
+
+def instant(text: str) -> int:
+    """Read a time, epoch seconds; a time of day is the latest that has been, a duration is so long ago.
+
+    The type of an option.
+    """
+    now = time.time()
+    if text == "now":
+        return int(now)
+    if ago := _seconds(text):
+        if ago > now:
+            raise click.BadParameter(f"{text!r} is longer ago than times are known.")
+        return int(now) - ago
+    try:
+        if not _TIME_OF_DAY.fullmatch(text):
+            written = datetime.fromisoformat(text)
+            return int((written if written.tzinfo else written.replace(tzinfo=zone())).timestamp())
+        today = datetime.fromtimestamp(now, zone())
+        found = datetime.combine(today, datetime.strptime(text, "%H:%M").time(), zone())  # noqa: DTZ007 - it has none yet
+        return int((found if found.timestamp() <= now else found - timedelta(days=1)).timestamp())
+    except (ValueError, OverflowError) as error:
+        expected = "write 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
+        raise click.BadParameter(f"{text!r} is not a time: {expected}") from error
+
+
+def _seconds(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def shown(at: float | None) -> str:
+    """Show a time, epoch seconds, to the second and with its zone; "-" where there is none."""
+    if at is None:
+        return "-"
+    found = datetime.fromtimestamp(at, UTC)
+    if zone() is UTC:
+        return found.strftime("%Y-%m-%d %H:%M:%SZ")
+    return found.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

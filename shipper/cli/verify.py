@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shipper.cli import options
-from shipper.cli.backfilling import BACKFILL
-from shipper.cli.confirm import perform
+from shipper.cli.confirm import BACKFILL, perform
+from shipper.cli.options import duration, instant, shown
 from shipper.cli.output import complain, show_json, show_table
-from shipper.cli.times import duration, instant, shown
 from shipper.core.errors import ShipperError
 
 if TYPE_CHECKING:

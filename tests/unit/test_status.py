@@ -6,8 +6,8 @@ import click
 import pytest
 from reports import NOW, TROUBLE, job, report, troubled
 
-from shipper.cli.status_text import status_text
-from shipper.cli.times import lasting
+from shipper.cli.options import lasting
+from shipper.cli.status import status_text
 from shipper.core.errors import ConfigError
 from shipper.diagnostics.status import _narrowed, complaints
 from shipper.status.report import EndReport, JobState, Report, evidence
