@@ -3,8 +3,8 @@
 from typing import Any
 
 from shipper.core.id_set import IdSet
-from shipper.core.ledger import Done
-from shipper.core.model import Archive, Job, Observation, Progress, Query, Window, places_of, shape_of
+from shipper.core.ledger import RecordUpdate
+from shipper.core.model import Archive, Job, Observation, Progress, Query, Window, definition_digest, path_digest
 from shipper.core.position import Position
 from shipper.state.store import State
 
@@ -42,8 +42,8 @@ def horizon(upto: int, *, time: int = NOW, clock: float = 0.0) -> Observation:
 
 def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
     """Build what a new job goes on from."""
-    nothing = {"complete_until": 0, "closed_until": 0, "not_before": 0, "recount_from": None, "low": captured}
-    shapes = {"shape": shape_of(wanted), "places": places_of(wanted)}
+    nothing = {"complete_until": 0, "zero_filled_until": 0, "not_before": 0, "recount_from": None, "low": captured}
+    shapes = {"definition_digest": definition_digest(wanted), "path_digest": path_digest(wanted)}
     return Progress(**({"captured": captured} | nothing | shapes | changed))
 
 
@@ -57,10 +57,10 @@ def begin(state: State, wanted: Job, captured: int = 0, **changed: Any) -> None:
     state.begin(wanted, progress(wanted, captured, **changed), position(captured))
 
 
-def done(state: State, window: Window | None, name: str = "events", **changed: Any) -> Done:
+def done(state: State, window: Window | None, name: str = "events", **changed: Any) -> RecordUpdate:
     """Build what follows from a window without gaps."""
     before = state.position(name)
-    return Done(before if window is None else before.with_window(window, None), **changed)
+    return RecordUpdate(before if window is None else before.with_window(window, None), **changed)
 
 
 def captured(state: State, name: str = "events") -> int | None:

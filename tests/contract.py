@@ -13,7 +13,7 @@ from harness import wait_for
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
 from shipper.core.id_set import Words, ids_of
-from shipper.core.model import COUNT, Condition, Kept, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.core.model import COUNT, Condition, Kind, Measure, Observation, Query, Row, SeriesData, Span, Window
 from shipper.core.rows.table import Source
 from shipper.core.verify.reconcile import Graphite
 
@@ -411,7 +411,7 @@ class SourceContract:
             assert table.count(query(), FAR) == 2
 
     def test_snapshot_since(self, table: Table) -> None:
-        """A snapshot is joined only by who need not see what came after it began. Mutant: join it in any case."""
+        """A snapshot is coalesced only by who need not see what came after it began. Mutant: join it in any case."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         with table.held():
             with table.snapshot(query()):
@@ -421,7 +421,7 @@ class SourceContract:
                 assert table.count(query(), FAR) == 2
 
     def test_statement_outside_a_snapshot(self, table: Table) -> None:
-        """What is asked outside sees what is new, also on the connection of a snapshot that could be joined still.
+        """What is asked outside sees what is new, also on the connection of a snapshot that could be coalesced still.
 
         Mutant: leave the snapshot open.
         """
@@ -479,10 +479,10 @@ class Carbon(Protocol):
     """A Carbon somewhere, seen from both sides."""
 
     def deliver(self, lines: bytes) -> None:
-        """See shipper.core.delivery.courier.Carrier."""
+        """See shipper.core.delivery.courier.Sink."""
 
     def has_died(self) -> bool:
-        """See shipper.core.delivery.courier.Carrier."""
+        """See shipper.core.delivery.courier.Sink."""
 
     def kill(self) -> None:
         """End the process with SIGKILL."""
@@ -571,9 +571,9 @@ class GraphiteContract:
 
         wait_for(lambda: _held(web, paths, Span(slot, slot + 300), 60)["held.count"][4] == 5, "the last value")
         assert dict(web.held(paths, Span(slot + 60, slot + 240), 60)) == {
-            "held.count": Kept(slot + 60, 60, [2.0, None, 4.0])
+            "held.count": SeriesData(slot + 60, 60, [2.0, None, 4.0])
         }
-        assert dict(web.held(paths, Span(slot, slot + 60), 60)) == {"held.count": Kept(slot, 60, [1.0])}
+        assert dict(web.held(paths, Span(slot, slot + 60), 60)) == {"held.count": SeriesData(slot, 60, [1.0])}
 
     def test_held_by_the_coarser_archive(self, web: Graphite, send: Callable[[str, float, int], None]) -> None:
         """What begins before the finest archive is answered by the next, up to its end, with its sums."""

@@ -9,9 +9,9 @@ from typing import Any
 from builders import job
 from fakes import FakeSource
 
-from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query, Refusal, Row, Span, Window
+from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.runtime.clocks import Clocks
-from shipper.runtime.poller import Cohort, rhythm_of
+from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker
 from shipper.state.store import State
 
@@ -23,7 +23,7 @@ class Flaky(FakeSource):
     """A table whose database can be made to fail."""
 
     fault: Exception | None = None
-    refused: Sequence[tuple[Refusal, ...]] = ()
+    rejected_values: Sequence[tuple[RejectedValue, ...]] = ()
     """What the first rows that are read leave out."""
     before_read: Callable[[], object] = field(default=lambda: None)
     behind: float | Exception = 0.0
@@ -54,12 +54,15 @@ class Flaky(FakeSource):
         if self.fault:
             raise self.fault
         found = super().read(query, rows, span)
-        told, self.refused = [*self.refused[: len(found)], *[()] * len(found)], self.refused[len(found) :]
-        return [row._replace(refused=refused) for row, refused in zip(found, told, strict=False)]
+        told, self.rejected_values = (
+            [*self.rejected_values[: len(found)], *[()] * len(found)],
+            self.rejected_values[len(found) :],
+        )
+        return [row._replace(rejected_values=refused) for row, refused in zip(found, told, strict=False)]
 
 
 class Desk:
-    """A cohort of one job, or of several, and what it asked to be called later."""
+    """A polling_group of one job, or of several, and what it asked to be called later."""
 
     def __init__(self, state: State, *jobs: Job) -> None:
         self.source = Flaky()
@@ -67,19 +70,19 @@ class Desk:
         source: Any = self.source  # keeps the contract of Source
         self.workers = [Worker(one, source, state, self.clocks, unit=3600, timeout=30) for one in jobs or (job(),)]
         self.worker = self.workers[0]
-        rhythm = rhythm_of(self.worker.job)
-        self.cohort = Cohort(rhythm, source, state, self.clocks, max_skew=300, timeout=30)
-        self.cohort.join(self.workers)
+        key = group_key(self.worker.job)
+        self.polling_group = PollingGroup(key, source, state, self.clocks, max_skew=300, timeout=30)
+        self.polling_group.join(self.workers)
         self.planned: list[tuple[float, Callable[[], None]]] = []
         self.recorded = 0
         state.recorded = self.count
 
     def tick(self) -> None:
         """Let the scheduler call."""
-        self.cohort.tick(self.later)
+        self.polling_group.tick(self.later)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Note what is to be called."""
+        """Pending what is to be called."""
         self.planned.append((seconds, call))
 
     def count(self) -> None:

@@ -9,7 +9,7 @@ from fakes import FakeCarbon
 
 from shipper.core.delivery.courier import Courier, Delivered
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Moment, Sent, Window
+from shipper.core.model import Archive, Now, Replay, Window
 from shipper.core.rows.totals import Cell, Folded, add
 from shipper.state.store import State
 
@@ -44,7 +44,7 @@ class Desk:
         *,
         batch: int = 100,
         replay: tuple[int, ...] = REPLAY,
-        sent: Sequence[Sent] = (),
+        sent: Sequence[Replay] = (),
         archives: tuple[Archive, ...] = (ARCHIVE,),
         reads: bool = False,
         samples: bool = False,
@@ -69,7 +69,7 @@ class Desk:
         )
 
     def deliver(self, lines: bytes) -> None:
-        """Note the batch, and pass it on."""
+        """Pending the batch, and pass it on."""
         self.carbon.deliver(lines)
         self.batches.append(lines.decode().splitlines())
         self.meanwhile()
@@ -92,7 +92,7 @@ class Desk:
             begin(self.state, wanted, after)
         folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
         window = Window(after, upto)
-        add(wanted, window, folded, counted(self.state, window, name), ledger=self.state, moment=Moment(now))
+        add(wanted, window, folded, counted(self.state, window, name), ledger=self.state, moment=Now(now))
 
     def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
         """Take one step."""

@@ -16,19 +16,19 @@ from zoneinfo import ZoneInfo
 import whisper
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
-from shipper.core.id_set import joined_words, words_of
+from shipper.core.id_set import union_of, words_of
 from shipper.core.model import (
     ALWAYS,
     Archive,
     Fingerprint,
     Group,
     Ids,
-    Kept,
     Kind,
     Measure,
     Observation,
     Query,
     Row,
+    SeriesData,
     Span,
     Window,
 )
@@ -179,7 +179,7 @@ class FakeSource:
         """Say which ids are there, as shipper.core.rows.table.Source.words."""
         found = self.words_by(query, rows)
         chosen = [words for bucket, words in found.items() if span is None or (bucket is not None and bucket in span)]
-        return reduce(joined_words, chosen, {})
+        return reduce(union_of, chosen, {})
 
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
         """Say which ids are there by bucket, as shipper.core.rows.table.Source.words_by."""
@@ -335,7 +335,7 @@ class FakeWeb:
     def __init__(self, carbon: WhisperCarbon) -> None:
         self._carbon = carbon
 
-    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
         """Say what is in the files, as shipper.graphite.render_api.Readback.held."""
         now = int(self._carbon._now())
         for path in paths:
@@ -343,7 +343,7 @@ class FakeWeb:
             found = whisper.fetch(str(file), span.start - 1, span.end - step, now=now) if file.exists() else None
             if found is not None:  # else it is beyond all archives
                 (start, _, own), values = found
-                yield path, Kept(start, own, values)
+                yield path, SeriesData(start, own, values)
 
 
 def _measured(measure: Measure, rows: list[dict[str, Any]]) -> int | None:

@@ -8,7 +8,7 @@ import threading
 
 from shipper.cli import main
 from shipper.runtime import delivery, worker
-from shipper.runtime import poller as cohort
+from shipper.runtime import poller as polling_group
 from shipper.service import schedule
 
 
@@ -21,7 +21,7 @@ def hang(part: str) -> None:
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
         "job": {(worker.Worker, "_capture"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
-        "tick": {(cohort.Cohort, "_observe"): _hang, (cohort, "DEADLINE_STATEMENTS"): 1},
+        "tick": {(polling_group.PollingGroup, "_observe"): _hang, (polling_group, "DEADLINE_STATEMENTS"): 1},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }
     for (owner, name), value in changed[part].items():

@@ -10,9 +10,9 @@ from fakes import FakeSource, WhisperCarbon
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
-from shipper.core.model import Archive, Job, Key, Moment, Span
-from shipper.core.repair.backfill import Limits, backfill, pieces, widened
-from shipper.core.rows.table import Captured, Noticed, chunks, windows_in
+from shipper.core.model import Archive, Job, Key, Now, Span
+from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
+from shipper.core.rows.table import CaptureStep, Event, chunks, windows_in
 from shipper.core.rows.totals import shown
 from shipper.state.store import State
 
@@ -30,7 +30,7 @@ class Life:
         self.state = State(str(folder / "shipper.db"))
         self.carbon = self.new_carbon("one")
         self.given = 0
-        self.noticed: list[Noticed] = []
+        self.noticed: list[Event] = []
 
     def new_carbon(self, name: str) -> WhisperCarbon:
         """Make an empty Carbon."""
@@ -52,7 +52,7 @@ class Life:
         for wanted in jobs:
             upto = horizon(self.source.observe(wanted.query).id, time=self.now)
             steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now)
-            self.noticed += [step for step in steps if isinstance(step, Noticed)]
+            self.noticed += [step for step in steps if isinstance(step, Event)]
         self.deliver()
 
     def deliver(self) -> None:
@@ -82,9 +82,9 @@ class Life:
         self.noticed.clear()
         return events
 
-    def unshown(self) -> dict[str, int]:
+    def rejected(self) -> dict[str, int]:
         """Return the counters of rows that cannot be shown, those above 0."""
-        return dict(self.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())
+        return dict(self.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall())
 
 
 def wanted(**changed: Any) -> Job:
@@ -94,15 +94,15 @@ def wanted(**changed: Any) -> Job:
 
 def count_again(
     wanted: Job, span: Span, *, source: Any, ledger: Any, now: int, cleared: Sequence[Key] = ()
-) -> Iterator[Captured | None]:
+) -> Iterator[CaptureStep | None]:
     """Count a span again, in whole slots, piece by piece, as the operation does."""
     progress = ledger.progress(wanted.name)
     is_timed, upto = wanted.query.time is not None, progress.captured
     found = [one for one in chunks(wanted, 0, upto, source=source) if one] if is_timed else []
     limits = Limits(shown(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, -1)
-    whole = widened(wanted, span, limits, now=now)
+    whole = aligned(wanted, span, limits, now=now)
     for piece in pieces(whole, UNIT) if whole else ():
         windows, seen = windows_in(found, piece), horizon(upto, time=now)
         yield from backfill(
-            wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Moment(now), cleared=cleared
+            wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Now(now), cleared=cleared
         )

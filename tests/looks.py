@@ -15,15 +15,15 @@ from shipper.core.capture import capture
 from shipper.core.id_set import ids_of
 from shipper.core.model import Archive, Job
 from shipper.core.repair.reset import After, restarted
-from shipper.core.rows.look import Seen
-from shipper.core.rows.table import Noticed
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import Event
 from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
 TOTALS = """
     SELECT path, slot, value FROM total JOIN series ON series.id = total.series
     WHERE series.job = ? AND value <> 0"""
-QUIET = {"job.begun", "job.changed"}
+QUIET = {"job.started", "job.changed"}
 
 
 def wanted(name: str = "events", **changed: Any) -> Job:
@@ -45,16 +45,16 @@ class Looks:
         """End in order."""
         self.state.close()
 
-    def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Noticed]:
+    def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Event]:
         """Let jobs capture, with one look, all there is, or so many steps; return what an operator is told."""
         observed = replace(self.table.observe(jobs[0].query), time=self.now)
-        seen = Seen(source or self.table, observed, has_gaps=self.has_gaps)
-        noticed: list[Noticed] = []
+        seen = TableLook(source or self.table, observed, has_gaps=self.has_gaps)
+        noticed: list[Event] = []
         with self.table.held():
             for one in jobs:
                 found = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, seen=seen)
                 for number, step in enumerate(found, 1):
-                    if isinstance(step, Noticed) and step.event not in QUIET:
+                    if isinstance(step, Event) and step.event not in QUIET:
                         noticed.append(step)
                     if number == steps:
                         break
@@ -104,12 +104,14 @@ class Looks:
         position = self.state.position(one.name)
         return ids_of(position.counted.within(0, position.captured))
 
-    def unshown(self, one: Job) -> dict[str, int]:
+    def rejected(self, one: Job) -> dict[str, int]:
         """Return the counters of a job's rows that cannot be shown, those above 0."""
-        rows = self.state._connection.execute("SELECT cause, rows FROM unshown WHERE job = ? AND rows > 0", (one.name,))
+        rows = self.state._connection.execute(
+            "SELECT reason, rows FROM rejected WHERE job = ? AND rows > 0", (one.name,)
+        )
         return dict(rows.fetchall())
 
 
-def brief(noticed: Iterable[Noticed]) -> str:
+def brief(noticed: Iterable[Event]) -> str:
     """Write what an operator is told in one line."""
     return "; ".join(f"{one.event} {json.dumps(dict(one.details), sort_keys=True)}" for one in noticed)

@@ -72,7 +72,7 @@ SORTS = (
     Sort('time = "created_at"\nby = ["action"]\nname = "{job}.{{action}}.{{measure}}"', "action", "created_at"),
     Sort('by = ["outcome"]\nname = "{job}.{{outcome}}.{{measure}}"', "outcome", None),
     Sort(
-        'time = "end_date"\nrevisit = "1h"\nmax_age = "2h"\nby = ["outcome"]\nname = "{job}.{{outcome}}.{{measure}}"',
+        'time = "end_date"\nlookback = "1h"\nmax_age = "2h"\nby = ["outcome"]\nname = "{job}.{{outcome}}.{{measure}}"',
         "outcome",
         "end_date",
     ),

@@ -2,7 +2,7 @@
 
 import math
 
-from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 NOW = 1_800_000_000.0
 TROUBLE = Failure(
@@ -30,7 +30,10 @@ def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport
 
 def report(*jobs: JobReport, **fields: object) -> Report:
     """Return a service that runs."""
-    ends = (EndReport("source app", "mysql db1.internal/app", NOW - 3), EndReport("carbon", "graphite:2003", NOW - 20))
+    ends = (
+        EndpointReport("source app", "mysql db1.internal/app", NOW - 3),
+        EndpointReport("carbon", "graphite:2003", NOW - 20),
+    )
     known: dict[str, object] = {
         "ends": ends,
         "state_path": "/var/lib/shipper/shipper.db",
@@ -75,7 +78,7 @@ def office() -> Report:
         captured=55_021,
         source_max=55_021,
         late_rows=3,
-        unshown={"no_time": 4},
+        rejected={"no_time": 4},
         totals=tuple(count % 3 * (minute % 7 < 3) for minute, count in enumerate(busy)),
     )
     return report(logins, failed, orders, exports)
@@ -89,10 +92,13 @@ def troubled() -> Report:
         JobState.FAILING,
         trouble=TROUBLE,
         source_max=8_999_999,
-        unshown={"no_time": 4, "too_late": 2},
+        rejected={"no_time": 4, "too_late": 2},
         late_rows=3,
         waiting=18,
     )
     new = job("<b>new</b>", JobState.NEW, watermark=None, source_max=None, delivered_at=None, totals=())
-    ends = (EndReport("source app", "mysql db1", NOW - 3), EndReport("carbon", "graphite:2003", None, TROUBLE))
+    ends = (
+        EndpointReport("source app", "mysql db1", NOW - 3),
+        EndpointReport("carbon", "graphite:2003", None, TROUBLE),
+    )
     return report(*jobs, bad, new, *(job(f"many{number}") for number in range(50)), ends=ends)

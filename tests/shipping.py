@@ -25,9 +25,9 @@ from shipper.core.errors import DeliveryFailed, SourceReset
 from shipper.core.id_set import words_of
 from shipper.core.model import Archive, Condition, Job, Span
 from shipper.core.repair.reset import After, restarted
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.core.verify.reconcile import compared
-from shipper.state.queries import book
+from shipper.state.queries import read_snapshot
 from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
@@ -108,7 +108,7 @@ class Shipping(RuleBasedStateMachine):
     def open(self) -> None:
         """Start as after any end."""
         self.state = State(f"{self.folder.name}/shipper.db")
-        sent = self.state.take_sent()
+        sent = self.state.take_replays()
         self.courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=2, replay=REPLAY, sent=sent)
 
     @property
@@ -126,7 +126,7 @@ class Shipping(RuleBasedStateMachine):
         steps.close()
 
     def remember(self) -> None:
-        """Note every total that was ever recorded."""
+        """Pending every total that was ever recorded."""
         for path, slot, value in self.state._connection.execute(TOTALS):
             self.recorded.setdefault((path, slot), set()).add(value)
 
@@ -237,7 +237,7 @@ class Shipping(RuleBasedStateMachine):
         Mutants: deliver what is not committed; take one job's rows for the other's.
         """
         upto = horizon(self.source.observe(EVENTS.query).id, time=self.now)
-        look = Seen(self.source, upto)
+        look = TableLook(self.source, upto)
         self.state._gathering += 1
         for wanted in (EVENTS, TICKS):
             steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, seen=look)
@@ -319,7 +319,7 @@ class Shipping(RuleBasedStateMachine):
     @rule()
     def end(self) -> None:
         """The process ends in order, and leaves what it sent to the next."""
-        self.state.keep_sent(self.courier.sent())
+        self.state.keep_replays(self.courier.sent())
         self.crash()
 
     @rule(wanted=JOBS, fuse=st.integers(1, 25), is_late=st.booleans())
@@ -336,8 +336,8 @@ class Shipping(RuleBasedStateMachine):
     def crash_in_delivery(self, fuse: int, *, is_late: bool) -> None:
         """The process is killed somewhere in the courier's steps."""
         left = [fuse]
-        outbox, carrier = (Fragile(end, left, is_late=is_late) for end in (self.state, self.carbon))
-        self.courier._outbox, self.courier._carrier = outbox, carrier
+        outbox, sink = (Fragile(end, left, is_late=is_late) for end in (self.state, self.carbon))
+        self.courier._outbox, self.courier._sink = outbox, sink
         with suppress(Crash, DeliveryFailed):
             while self.courier.step(now=self.now, clock=self.clock) and left[0] > 0:
                 pass
@@ -468,7 +468,7 @@ class Shipping(RuleBasedStateMachine):
     def reconcile(self) -> None:
         """What an operator would be told: nothing differs from where the job has counted all rows."""
         for wanted in (EVENTS, TICKS):
-            known = book(self.state.path, wanted.name, Span(0, self.now))
+            known = read_snapshot(self.state.path, wanted.name, Span(0, self.now))
             assert known is not None
             graphite, start = FakeWeb(self.carbon), known.progress.since
             found = compared(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
@@ -477,9 +477,9 @@ class Shipping(RuleBasedStateMachine):
 
     def compare_unshown(self) -> None:
         """The counters have all rows that Graphite cannot show, and no others."""
-        unshown = self.state._connection.execute("SELECT SUM(rows) FROM unshown").fetchone()[0] or 0
+        rejected = self.state._connection.execute("SELECT SUM(rows) FROM rejected").fetchone()[0] or 0
         counted = [*self.source.rows, *self.gone[EVENTS.name]]
-        assert unshown == sum(not row["is_shown"] for row in counted)
+        assert rejected == sum(not row["is_shown"] for row in counted)
 
     def by_slot(self) -> dict[int, int]:
         """Add up what Graphite holds of the event-time job, by hour."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.confirm import BACKFILL, Told, act, look
+from shipper.cli.confirm import BACKFILL, Messages, act, look
 from shipper.cli.options import duration, instant, shown
 
 
@@ -39,7 +39,7 @@ def seek(file: str, output: str, job: str, to: str | None, back: int | None, *, 
         arguments["id"] = int(to)
     elif to != "end":
         arguments["time"] = instant(to)
-    act(file, "seek", arguments, Told(_seek_plan, _moved), output=output, is_sure=is_sure)
+    act(file, "seek", arguments, Messages(_seek_plan, _moved), output=output, is_sure=is_sure)
 
 
 @click.command(short_help="Count a span of time again, and send it.")
@@ -91,7 +91,7 @@ def _moved(result: Mapping[str, Any]) -> str:
 def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> None:
     """Give all that the state has of a job that left the configuration to a new name: it goes on as that."""
     arguments = {"before": before, "job": job}
-    act(file, "rename", arguments, Told(_rename_plan, _renamed), output=output, is_sure=is_sure)
+    act(file, "rename", arguments, Messages(_rename_plan, _renamed), output=output, is_sure=is_sure)
 
 
 @click.command(short_help="Drop what the state has of a job.")
@@ -101,7 +101,7 @@ def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> N
 @click.argument("job")
 def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
     """Drop all that the state has of a job that left the configuration; what Graphite has stays there."""
-    act(file, "forget", {"job": job}, Told(_forget_plan, _forgotten), output=output, is_sure=is_sure)
+    act(file, "forget", {"job": job}, Messages(_forget_plan, _forgotten), output=output, is_sure=is_sure)
 
 
 @click.command("import", short_help="Begin where an older script stood.")
@@ -121,7 +121,7 @@ def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, i
     if wrong := next((pair for pair in pairs if not (pair[0] and pair[2])), None):
         raise click.UsageError(f"--job {''.join(wrong)}: say SCRIPT=JOB.")
     arguments = {"rows": read(persisted), "names": {script: job for script, _, job in pairs}}
-    act(file, "import", arguments, Told(_import_plan, _imported), output=output, is_sure=is_sure)
+    act(file, "import", arguments, Messages(_import_plan, _imported), output=output, is_sure=is_sure)
 
 
 def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
@@ -194,7 +194,7 @@ def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> 
     which = "say one of --emptied, --restored, --replaced"
     if len(said) > 1:
         raise click.UsageError(f"{which}: not two.")
-    told = Told(_plan, _done)
+    told = Messages(_plan, _done)
     if not said:
         look(file, "reset", {"job": job}, told, output=output)
         raise click.UsageError(f"{which}; nothing was changed.")

@@ -76,7 +76,7 @@ class _Actor(Protocol):
         """Do one half of the operation, and return what it says."""
 
 
-class Told(NamedTuple):
+class Messages(NamedTuple):
     """How an operation is told to people."""
 
     plan: Callable[[Facts], Sequence[str]]
@@ -84,14 +84,14 @@ class Told(NamedTuple):
     done: Callable[[Facts], str]
 
 
-def act(file: str, operation: str, arguments: Facts, told: Told, *, output: str, is_sure: bool) -> None:
+def act(file: str, operation: str, arguments: Facts, told: Messages, *, output: str, is_sure: bool) -> None:
     """Do an operation that is all that its command does; see `perform`."""
     performed = perform(file, operation, arguments, told, is_talk=output == "json", is_sure=is_sure)
     if output == "json":
         show_json(performed)
 
 
-def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk: bool, is_sure: bool) -> Facts:
+def perform(file: str, operation: str, arguments: Facts, told: Messages, *, is_talk: bool, is_sure: bool) -> Facts:
     """Show the plan of an operation, ask, do it and say what is done; return both, for programs.
 
     Raises:
@@ -109,7 +109,7 @@ def perform(file: str, operation: str, arguments: Facts, told: Told, *, is_talk:
     return {"plan": plan["facts"], "done": result}
 
 
-def look(file: str, operation: str, arguments: Facts, told: Told, *, output: str) -> None:
+def look(file: str, operation: str, arguments: Facts, told: Messages, *, output: str) -> None:
     """Show the plan of an operation, and do nothing.
 
     Raises:
@@ -122,7 +122,7 @@ def look(file: str, operation: str, arguments: Facts, told: Told, *, output: str
 
 
 def _planned(
-    file: str, operation: str, arguments: Facts, told: Told, progress: Progress, *, is_talk: bool
+    file: str, operation: str, arguments: Facts, told: Messages, progress: Progress, *, is_talk: bool
 ) -> Mapping[str, Any]:
     """Return what is done, and show it."""
     with _actor(file, progress) as actor:
@@ -177,4 +177,4 @@ def _backfilled(result: Mapping[str, Any]) -> str:
     return f"{result['job']}: {result['rows']} rows, {result['datapoints']} datapoints in {result['seconds']} s"
 
 
-BACKFILL = Told(_backfill_plan, _backfilled)
+BACKFILL = Messages(_backfill_plan, _backfilled)

@@ -76,8 +76,8 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
 def _rows_aside(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield which rows are not where one would look for them."""
     for job in document["jobs"]:
-        if job["unshown"]:
-            rows = ", ".join(f"{cause} {rows}" for cause, rows in job["unshown"].items())
+        if job["rejected"]:
+            rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
             yield f"{job['job']}: rows that Graphite cannot show: {rows}"
         if job["late_rows"]:
             yield f"{job['job']}: rows of {job['table']} that came late, and are counted: {job['late_rows']}"
@@ -236,10 +236,10 @@ def _show(found: "Preview", limit: int | None) -> None:
     told = [("job", f"{found.job} on {found.source}"), ("window", _window(found))]
     told += [("noticed", _noticed(event, details)) for event, details in found.noticed]
     told += [("sql", found.sql), ("plan", str(found.plan))]
-    told += [("unshown", f"{cause}: rows: {rows}") for cause, rows in found.unshown.items()]
-    told += [("name", f"{_raw(one.values)} is {one.path}") for one in found.cleaned]
-    if found.parked:
-        told.append(("parked", f"{found.parked} datapoints wait until their archive may receive them"))
+    told += [("rejected", f"{reason}: rows: {rows}") for reason, rows in found.rejected.items()]
+    told += [("name", f"{_raw(one.values)} is {one.path}") for one in found.sanitized]
+    if found.deferred:
+        told.append(("deferred", f"{found.deferred} datapoints wait until their archive may receive them"))
     told += [("lines", str(len(found.datapoints)))]
     for title, text in told:
         click.echo(f"{title:<10}{text.replace(chr(10), chr(10) + ' ' * 10)}")

@@ -233,7 +233,7 @@ def _job(name: str, job: JobSection, source: str, parsed: File) -> Job:
         empty_as=job.empty_as,
         zeros=job.zeros,
         groups=job.groups,
-        revisit=job.revisit,
+        lookback=job.lookback,
         max_age=job.max_age,
         max_groups=parsed.limits.series,
         title=job.title,

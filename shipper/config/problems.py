@@ -26,7 +26,7 @@ from shipper.config.sections import (
 from shipper.config.values import toml
 from shipper.core.errors import ConfigError
 
-Place = tuple[str | int, ...]
+Cursor = tuple[str | int, ...]
 
 SECRET_LENGTH = 4  # what is shorter is none, and part of many words
 _SECRET = {"url", "password"}  # they may hold what nobody should see
@@ -60,7 +60,7 @@ _SECTIONS: dict[object, type[Section]] = {
 class Problem(NamedTuple):
     """Something wrong at a place of a file, and what to do."""
 
-    place: Place
+    place: Cursor
     message: str
     remedy: str
     file: str | None = None
@@ -74,7 +74,7 @@ class Document(NamedTuple):
     text: str
     raw: dict[str, Any]
 
-    def holds(self, place: Place) -> bool:
+    def holds(self, place: Cursor) -> bool:
         """Does a place that begins with a section stand in this file?"""
         here: Any = self.raw
         for key in place[:2]:
@@ -84,7 +84,7 @@ class Document(NamedTuple):
         return True
 
 
-def explained(error: ErrorDetails, place: Place) -> Problem:
+def explained(error: ErrorDetails, place: Cursor) -> Problem:
     """Say one of pydantic's findings in our words."""
     kind, context = error["type"], error.get("ctx", {})
     key = next((part for part in reversed(place) if isinstance(part, str) and part != "[key]"), "")
@@ -139,11 +139,11 @@ def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | N
     return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
 
 
-def _known(place: Place) -> list[str]:
+def _known(place: Cursor) -> list[str]:
     return list((File if len(place) == 1 else _SECTIONS[place[0]]).model_fields)
 
 
-def _place(place: Place, documents: list[Document]) -> Place:
+def _place(place: Cursor, documents: list[Document]) -> Cursor:
     """Lead a job's key that the job does not have itself to [defaults]."""
     match place:
         case ("job", job, key, *rest):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from shipper.config.problems import Place, Problem, suggest
+from shipper.config.problems import Cursor, Problem, suggest
 from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection
 from shipper.core.model import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
@@ -137,7 +137,7 @@ def sources_of(job: JobSection, parsed: File) -> list[str]:
     return list(job.source) or list(parsed.source)[:1]
 
 
-def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
+def _source_problems(place: Cursor, source: SourceSection) -> Iterator[Problem]:
     parts = [key for key in ("host", "port", "socket", "database") if getattr(source, key) is not None]
     if source.url is not None and parts:
         yield Problem((*place, parts[0]), f"url and {parts[0]} say the same", "Write the url, or its parts.")
@@ -158,7 +158,7 @@ def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
         yield Problem((*place, "credentials"), "credentials names a MySQL option file", remedy)
 
 
-def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Problem]:
+def _sources_of_job(place: Cursor, job: JobSection, parsed: File) -> Iterator[Problem]:
     if not job.source and len(parsed.source) > 1:
         yield Problem((*place, "source"), "no source is named", f"There are several: {', '.join(parsed.source)}.")
     names = sources_of(job, parsed)
@@ -170,7 +170,7 @@ def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Pro
         yield Problem((*place, "name"), "jobs on several sources would write the same metric path", remedy)
 
 
-def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+def _bucket_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     finest, every = graphite.retentions[0], 0 if job.cron else job.every
     if job.cron and "every" in job.model_fields_set:
         yield Problem((*place, "cron"), "every and cron exclude each other", "Write one of them.")
@@ -189,7 +189,7 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
         yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
 
 
-def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     place, used = (*place, "name"), _used(job)
     for name in (name for text in (graphite.tags | job.tags).values() for name in placeholders(text)):
         if name not in {*used, *job.by, MEASURE, SOURCE}:
@@ -212,13 +212,13 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
         yield Problem(place, "{measure} is missing", remedy)
 
 
-def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+def _query_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
-    if job.revisit is not None and job.time is None and job.sql is None:
-        yield Problem((*place, "revisit"), "revisit needs time", "Name the column that is set on completion.")
-    if job.revisit is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
+    if job.lookback is not None and job.time is None and job.sql is None:
+        yield Problem((*place, "lookback"), "lookback needs time", "Name the column that is set on completion.")
+    if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
         remedy = "A maximum that was sent cannot be taken back: count and sum only."
-        yield Problem((*place, "measure"), "max and min do not go with revisit", remedy)
+        yield Problem((*place, "measure"), "max and min do not go with lookback", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
@@ -227,14 +227,14 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
         yield Problem((*place, "by"), "a column stands twice in by", "Name each column once.")
 
 
-def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+def _sql_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
     if job.sql is not None:
         said = _COMMENT.sub(" ", job.sql)
         if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", said, re.IGNORECASE):
             remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
             yield Problem((*place, "sql"), "sql would count rows at the ends of its windows twice", remedy)
-        if job.revisit is not None:
-            yield Problem((*place, "revisit"), "revisit does not go with sql", "Revisit needs a `time` column.")
+        if job.lookback is not None:
+            yield Problem((*place, "lookback"), "lookback does not go with sql", "Revisit needs a `time` column.")
         for name in ("after", "upto"):
             if not re.search(rf"(?<!:):{name}\b", said):
                 remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."

@@ -154,7 +154,7 @@ class JobSection(Section):
     """The span of time of a datapoint: a multiple of carbon's finest step."""
     start: Annotated[Literal["now", "beginning"] | int, BeforeValidator(values.start)] = "now"
     """Where a new job begins: now, the beginning, or behind an id."""
-    revisit: Seconds | None = None
+    lookback: Seconds | None = None
     """Rows are completed so long after their time."""
     max_age: Seconds = 86_400
     """How long a row that is not completed is waited for."""

@@ -8,17 +8,28 @@ a capture, the next one goes on behind the last window recorded.
 from collections.abc import Generator, Iterator
 
 from shipper.core.errors import Overflow
-from shipper.core.id_set import Words, ids_of, joined_words, size_of, words_of
-from shipper.core.ledger import Done, LateIds, Ledger, Tally
-from shipper.core.model import ALWAYS, Job, Moment, Observation, Progress, Row, Span, Window, places_of, shape_of
+from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
+from shipper.core.ledger import LateIds, Ledger, RecordResult, RecordUpdate
+from shipper.core.model import (
+    ALWAYS,
+    Job,
+    Now,
+    Observation,
+    Progress,
+    Row,
+    Span,
+    Window,
+    definition_digest,
+    path_digest,
+)
 from shipper.core.position import Position
+from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount, rows_to_read
 from shipper.core.repair.reset import check
-from shipper.core.repair.revisit import revisit
 from shipper.core.retention import after, ceil, floor
-from shipper.core.rows.look import EVERY_SECONDS, Found, Seen
+from shipper.core.rows.look import EVERY_SECONDS, Found, TableLook
 from shipper.core.rows.start import begun
-from shipper.core.rows.table import Captured, Noticed, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, add, close, fold, shown
 
 
@@ -30,8 +41,8 @@ def capture(
     ledger: Ledger,
     now: int,
     is_trusted: bool = True,
-    seen: Seen | None = None,
-) -> Generator[Captured | Noticed | None, None, None]:
+    seen: TableLook | None = None,
+) -> Generator[CaptureStep | Event | None, None, None]:
     """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
 
     Whoever iterates may stop after any step. now is our wall clock, epoch seconds; while clocks are not to be trusted,
@@ -41,27 +52,27 @@ def capture(
     Raises:
         SourceReset: the table has gone back below what was captured.
     """
-    seen = seen or Seen(source, horizon)
+    seen = seen or TableLook(source, horizon)
     # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
-    moment = Moment(now if is_trusted else horizon.time, is_trusted)
+    moment = Now(now if is_trusted else horizon.time, is_trusted)
     progress = ledger.progress(job.name)
     if progress is None:
         progress, position = begun(job, horizon, source, moment.now)
         ledger.begin(job, progress, position)
-        yield Noticed("job.begun", {"start": job.start, "captured": progress.captured})
+        yield Event("job.started", {"start": job.start, "captured": progress.captured})
     yield from check(job, progress, ledger.position(job.name), seen=seen, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
-    if progress.shape != shape_of(job):
-        progress = yield from _reshaped(job, horizon, progress, source=source, ledger=ledger)
+    if progress.definition_digest != definition_digest(job):
+        progress = yield from _redefined(job, horizon, progress, source=source, ledger=ledger)
     closes = close(job, progress, horizon.time, moment.now) if is_trusted else None
 
     # what was there before, and belongs to the slots that the new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
         progress = ledger.progress(job.name) or progress  # slots may have been left
-    if job.revisit is not None:
-        yield from revisit(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
+    if job.lookback is not None:
+        yield from lookback(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
         return
     yield from _Look(job, progress, seen, ledger=ledger, moment=moment, closes=closes).steps()
 
@@ -70,7 +81,7 @@ class _Look:
     """One look at a table for one job: what has appeared below captured, then what is above."""
 
     def __init__(
-        self, job: Job, progress: Progress, seen: Seen, *, ledger: Ledger, moment: Moment, closes: Span | None
+        self, job: Job, progress: Progress, seen: TableLook, *, ledger: Ledger, moment: Now, closes: Span | None
     ) -> None:
         self._job, self._progress, self._seen, self._ledger = job, progress, seen, ledger
         self._moment, self._closes = moment, closes
@@ -78,7 +89,7 @@ class _Look:
         self._shown = shown(job, now=moment.now, source_time=self._horizon.time)
         self._bucket = _bucket(job, self._horizon, progress)
 
-    def steps(self) -> Iterator[Captured | Noticed]:
+    def steps(self) -> Iterator[CaptureStep | Event]:
         """Count what is new, a transaction a window; and once a minute that nothing is."""
         job, before = self._job, self._ledger.position(self._job.name)
         position = before.at_look(self._horizon, every=job.every, late=job.late)
@@ -93,7 +104,7 @@ class _Look:
         elif position != before:
             self._ledger.note_look(job.name, position)
         if (bounded := position.bounded()) is not position:
-            yield Noticed("late.shortened", {"late": bounded.age_of(bounded.counted.floor + 1)})
+            yield Event("late.shortened", {"late": bounded.age_of(bounded.counted.floor + 1)})
             self._ledger.note_look(job.name, bounded)
 
         # rows above captured
@@ -104,40 +115,42 @@ class _Look:
         # nothing new: that is worth a record when a bucket closes, and once a minute
         is_due = self._horizon.time >= self._progress.complete_until + EVERY_SECONDS
         if upto == captured and (self._closes or is_due):
-            done = self._completed(Done(self._ledger.position(job.name)))
-            yield Captured(None, 0, self._added(None, Folded(), done, self._closes))
+            done = self._completed(RecordUpdate(self._ledger.position(job.name)))
+            yield CaptureStep(None, 0, self._added(None, Folded(), done, self._closes))
 
     def _read(self, window: Window) -> tuple[Found, int]:
         found = self._seen.read(self._job.query, window)
         return found, window.upto - window.after if found.words is None else size_of(found.words)
 
-    def _window(self, window: Window, found: Found) -> Captured:
+    def _window(self, window: Window, found: Found) -> CaptureStep:
         """Record a window above captured."""
         folded = fold(self._timed(found.rows), self._shown, self._job.kinds)
-        done = Done(self._ledger.position(self._job.name).with_window(window, found.words), not_before=self._bucket)
+        done = RecordUpdate(
+            self._ledger.position(self._job.name).with_window(window, found.words), not_before=self._bucket
+        )
         closes = None
         if window.upto == self._horizon.id:
             fingerprint = self._seen.fingerprint(self._job, window.upto)
             done, closes = self._completed(done)._replace(fingerprint=fingerprint), self._closes
-        return Captured(window, folded.rows, self._added(window, folded, done, closes))
+        return CaptureStep(window, folded.rows, self._added(window, folded, done, closes))
 
-    def _late(self, position: Position, words: Words, rows: list[Row]) -> Captured:
+    def _late(self, position: Position, words: Words, rows: list[Row]) -> CaptureStep:
         """Record rows that appeared below captured."""
         folded = fold(self._timed(rows), self._shown, self._job.kinds)
-        done = Done(position.with_ids(words), not_before=self._bucket, late_rows=size_of(words))
+        done = RecordUpdate(position.with_ids(words), not_before=self._bucket, late_rows=size_of(words))
         if self._bucket is not None:
             done = done._replace(late=LateIds(self._bucket, words))
         else:
             ids = ids_of(words)
             done = done._replace(seen=Window(ids[0] - 1, ids[-1]))
-        return Captured(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
+        return CaptureStep(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
 
-    def _completed(self, done: Done) -> Done:
-        """Note that all up to the horizon is captured, and how many rows never will be."""
+    def _completed(self, done: RecordUpdate) -> RecordUpdate:
+        """Pending that all up to the horizon is captured, and how many rows never will be."""
         without_id = self._seen.without_id(self._job.query, self._progress)
         return done._replace(complete_until=self._horizon.time, without_id=without_id)
 
-    def _added(self, window: Window | None, folded: Folded, done: Done, closes: Span | None) -> Tally:
+    def _added(self, window: Window | None, folded: Folded, done: RecordUpdate, closes: Span | None) -> RecordResult:
         ledger, moment = self._ledger, self._moment
         return add(self._job, window, folded, done, ledger=ledger, moment=moment, closes=closes, bucket=self._bucket)
 
@@ -146,7 +159,7 @@ class _Look:
 
 
 def asked(
-    job: Job, position: Position, before: Position, seen: Seen, *, is_split: bool = False
+    job: Job, position: Position, before: Position, seen: TableLook, *, is_split: bool = False
 ) -> tuple[Words, list[Row]]:
     """Ask for the gaps that are due: return which ids have appeared, and their rows."""
     asks, source, query = position.asks(before, job.late), seen.source, job.query
@@ -157,7 +170,7 @@ def asked(
             words = seen.appeared(query, position, asks)
             if query.sql is not None:  # a run may hold more of them, that are not due yet
                 for run in rows_to_read(job, words, position):
-                    words = joined_words(words, position.counted.missing(source.words(query, run)))
+                    words = union_of(words, position.counted.missing(source.words(query, run)))
             parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
     except Overflow:
@@ -179,32 +192,32 @@ def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
     return max(progress.not_before, floor(horizon.time, job.query.bucket))
 
 
-def _reshaped(
+def _redefined(
     job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger
-) -> Generator[Noticed, None, Progress]:
+) -> Generator[Event, None, Progress]:
     """Let a job go on that counts something else now, or elsewhere.
 
     Where names and times stay, the slots still in state are counted again; else the new ones begin behind the last
     window, because a row could move into a slot that is not counted again, or out of it.
     """
     length, since = job.query.bucket, None
-    yield Noticed("job.changed", {"captured": progress.captured})
-    if job.query.time is not None and progress.places == places_of(job):
+    yield Event("job.changed", {"captured": progress.captured})
+    if job.query.time is not None and progress.path_digest == path_digest(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         # what is older was not whole before: passed, or counted by another definition
         since = ceil(max(oldest[0], progress.since), length) if oldest else None
     whole = after(horizon.time, length) if since is None else since
     low = progress.low
-    if job.revisit is not None:  # rows of slots that it has not revisited for long
+    if job.lookback is not None:  # rows of slots that it has not looked back at for long
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
         not_before=after(horizon.time, length),
         recount_from=progress.recount_from if since is None else since,
         since=max(progress.since, whole),
         low=low,
-        shape=shape_of(job),
-        places=places_of(job),
+        definition_digest=definition_digest(job),
+        path_digest=path_digest(job),
         bucket=max(progress.bucket, length),
     )
-    ledger.reshape(job.name, changed)
+    ledger.redefine(job.name, changed)
     return changed

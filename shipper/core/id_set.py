@@ -48,7 +48,7 @@ def size_of(words: Words) -> int:
     return sum(map(int.bit_count, words.values()))
 
 
-def joined_words(one: Words, other: Words) -> dict[int, int]:
+def union_of(one: Words, other: Words) -> dict[int, int]:
     """Return the ids of both."""
     found = dict(one)
     for key, bits in other.items():
@@ -122,7 +122,7 @@ class IdSet:
         segments = [one for one in self.segments if one not in touched]
         for segment, part in touched.items():
             known, start = (segment.unpacked, segment.start) if segment is not None else ({}, min(part))
-            segments += _packed(joined_words(known, part), start)
+            segments += _packed(union_of(known, part), start)
         return replace(self, segments=tuple(sorted(segments)))
 
     def extended(self, after: int, upto: int) -> "IdSet":
@@ -164,7 +164,7 @@ class IdSet:
         found = all_of(max(after, self.floor), min(upto, self.solid)) if upto > self.floor < self.solid else {}
         for segment, end in self._ends():
             if segment.start * BITS <= upto and end > after:
-                found = joined_words(found, clipped(segment.unpacked, after, upto))
+                found = union_of(found, clipped(segment.unpacked, after, upto))
         return found
 
     def count(self, after: int, upto: int) -> int:

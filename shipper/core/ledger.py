@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 from shipper.core.id_set import Words
 from shipper.core.model import (
     ALWAYS,
-    Cause,
     Fingerprint,
     Group,
     Job,
@@ -17,8 +16,9 @@ from shipper.core.model import (
     Measure,
     Offsets,
     Progress,
-    Reason,
-    Refusal,
+    RejectedValue,
+    Rejection,
+    RejectReason,
     Span,
     Value,
     Window,
@@ -75,11 +75,11 @@ class Recording(Protocol):
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Remember that the series had rows in a bucket."""
 
-    def unshown(self, cause: Cause) -> int:
-        """Return how many rows are counted as unshown for that cause."""
+    def rejected(self, reason: RejectReason) -> int:
+        """Return how many rows are counted as rejected for that cause."""
 
     def hold(self, slot: int, step: int, window: Window) -> None:
-        """Remember that the slot's rows are among these ids, where `Done.seen` does not say it as closely."""
+        """Remember that the slot's rows are among these ids, where `RecordUpdate.seen` does not say it as closely."""
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
@@ -87,7 +87,7 @@ class Recording(Protocol):
     def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
 
-    def write(self, done: "Done") -> None:
+    def write(self, done: "RecordUpdate") -> None:
         """Store how far the job has come. The last call."""
 
 
@@ -106,13 +106,13 @@ class Ledger(Protocol):
     def begin(self, job: Job, progress: Progress, position: Position) -> None:
         """Store a new job that stands at captured, delivered."""
 
-    def reshape(self, job: str, progress: Progress) -> None:
-        """Store a changed shape, and what follows from it."""
+    def redefine(self, job: str, progress: Progress) -> None:
+        """Store a changed definition, and what follows from it."""
 
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
         """Return the oldest slot of the span that has totals, and the id above which the rows of all are.
 
-        So are those that are counted as unshown, and may be shown there one day; without a slot their oldest bucket.
+        So are those that are counted as rejected, and may be shown there one day; without a slot their oldest bucket.
         """
 
     def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
@@ -148,11 +148,11 @@ class Name(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What a key's total is now; one that is not ripe is not sent yet."""
+    """What a key's total is now; one that is not due is not sent yet."""
 
     key: Key
     value: Value
-    is_ripe: bool = True
+    is_due: bool = True
 
 
 class Slot(NamedTuple):
@@ -188,7 +188,7 @@ def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
             yield slot
 
 
-class Book(NamedTuple):
+class JobSnapshot(NamedTuple):
     """What is known of a job without its totals, all of one moment."""
 
     offsets: Offsets
@@ -203,51 +203,51 @@ class Book(NamedTuple):
     """Of a job without a time column."""
 
 
-class Done(NamedTuple):
+class RecordUpdate(NamedTuple):
     """How far a transaction takes its job; None leaves a thing as it is."""
 
     position: Position
     """Of which ids all is in the totals now, or counted by cause; its version is that with which the look began."""
-    unshown: Mapping[Reason, int] = {}
+    rejected: Mapping[Rejection, int] = {}
     complete_until: int | None = None
-    closed_until: int | None = None
+    zero_filled_until: int | None = None
     low: int | None = None
     seen: Window | None = None
     """Among which ids the rows of the slots are that were put; None for those of the window, if there is one."""
     since: int | None = None
-    """Slots from here on are whole, by the job's present shape."""
+    """Slots from here on are whole, by the job's present definition."""
     not_before: int | None = None
     """Of a job without a time column: its rows go to no earlier bucket any more."""
     is_recounted: bool = False
     bucket: int | None = None
     """How long the buckets are that its slots begin with."""
-    replaces: frozenset[Cause] = frozenset()
+    replaces: frozenset[RejectReason] = frozenset()
     """The counters of these causes are set instead of added to."""
     fingerprint: Fingerprint | None = None
     late_rows: int = 0
     """How many rows came below captured."""
     late: LateIds | None = None
     """Which they are; of a job without a time column."""
-    shows: Mapping[Cause, Span] = {}
-    """Rows of these causes with buckets in these spans are shown now: they are counted as unshown no more."""
+    shows: Mapping[RejectReason, Span] = {}
+    """Rows of these causes with buckets in these spans are shown now: they are counted as rejected no more."""
     without_id: int | None = None
     """How many rows of the table no window holds, because their id is none."""
 
 
 @dataclass(slots=True)
-class Tally:
+class RecordResult:
     """What a transaction found out."""
 
-    unshown: Counter[Reason] = field(default_factory=Counter)
+    rejected: Counter[Rejection] = field(default_factory=Counter)
     other_rows: int = 0
     """Rows that went to OTHER."""
     other: Group | None = None
     """The first group that they were of."""
-    cleaned: list[tuple[str, Group]] = field(default_factory=list)
+    sanitized: list[tuple[str, Group]] = field(default_factory=list)
     """New paths that do not show their group as it is."""
     nameless: Group | None = None
     """The first group whose path Carbon could not hold."""
-    refused: list[Refusal] = field(default_factory=list)
+    rejected_values: list[RejectedValue] = field(default_factory=list)
     """Values that Carbon could not hold."""
     totals: int = 0
     """How many totals took the place of others."""
@@ -255,4 +255,4 @@ class Tally:
     @property
     def is_plain(self) -> bool:
         """Is there nothing to be told?"""
-        return not (self.unshown or self.other_rows or self.cleaned or self.refused)
+        return not (self.rejected or self.other_rows or self.sanitized or self.rejected_values)

@@ -20,7 +20,7 @@ Group = tuple[str | None, ...]
 """One combination of values of the `by` columns, in their order; None is NULL."""
 
 
-class Cause(StrEnum):
+class RejectReason(StrEnum):
     """Why rows cannot be shown in Graphite; they are counted under it."""
 
     NO_TIME = "no_time"
@@ -32,10 +32,10 @@ class Cause(StrEnum):
     NO_ID = "no_id"
 
 
-class Reason(NamedTuple):
+class Rejection(NamedTuple):
     """Why rows cannot be shown, and the bucket that they would be in, where it may be counted again one day."""
 
-    cause: Cause
+    reason: RejectReason
     bucket: int | None = None
 
 
@@ -67,7 +67,7 @@ class Key(NamedTuple):
     step: int
 
 
-class Refusal(NamedTuple):
+class RejectedValue(NamedTuple):
     """Values that Carbon could not hold, left out of a measure; an operator is told of the first."""
 
     column: str
@@ -88,7 +88,7 @@ class Row(NamedTuple):
     rows: int
     values: tuple[Value | None, ...]
     """Of each measure, in the order of the query; None where the database knows none, or Carbon could not hold it."""
-    refused: tuple[Refusal, ...] = ()
+    rejected_values: tuple[RejectedValue, ...] = ()
 
 
 class Condition(NamedTuple):
@@ -146,7 +146,7 @@ class Fingerprint(NamedTuple):
 ALWAYS = Span(-(2**62), 2**62)
 
 
-class Moment(NamedTuple):
+class Now(NamedTuple):
     """What time it is, epoch seconds, and whether the clocks agree on it."""
 
     now: int
@@ -239,7 +239,7 @@ class Job:
     """For how long after a group was seen its empty buckets are 0, seconds; None is never."""
     groups: tuple[Group, ...] = ()
     """Groups that count as seen always."""
-    revisit: int | None = None
+    lookback: int | None = None
     """How long after their time rows may still be completed, seconds; None where rows appear complete."""
     max_age: int = 86400
     """How long a row that is not complete is waited for, seconds."""
@@ -265,7 +265,7 @@ class Progress(NamedTuple):
     captured: int
     complete_until: int
     """The source's time up to which everything is captured, epoch seconds; 0 before there was one."""
-    closed_until: int
+    zero_filled_until: int
     """Buckets that end by then have their zeros."""
     not_before: int
     """The first bucket of a job without a time column."""
@@ -273,14 +273,14 @@ class Progress(NamedTuple):
     """Slots from here on are to be counted again before anything else."""
     low: int
     """Of rows that may be completed later: everything up to this id is."""
-    shape: str
-    places: str
+    definition_digest: str
+    path_digest: str
     since: int = 0
-    """Slots from here on hold all their rows, by the job's present shape; 0 where all do."""
+    """Slots from here on hold all their rows, by the job's present definition; 0 where all do."""
     begins: int = 0
     """Rows for slots before it are not the job's: they are too late; 0 where all are."""
     bucket: int = 0
-    """How long the buckets are that its slots begin with, seconds: those of another shape may be longer than its own.
+    """How long the buckets are that its slots begin with, seconds: those of another definition may be longer.
 
     At most, and until they have been counted again.
     """
@@ -298,7 +298,7 @@ class Offsets(NamedTuple):
     updated: str
 
 
-class Note(NamedTuple):
+class Pending(NamedTuple):
     """What the courier finds waiting when it begins a round."""
 
     upto: int
@@ -307,7 +307,7 @@ class Note(NamedTuple):
     """Of each job whose watermark is behind: captured as it stands."""
     waiting: list["Waiting"]
     """Newest slot first."""
-    parked: frozenset[str] = frozenset()
+    deferred: frozenset[str] = frozenset()
     """Jobs with totals that wait until their archive may receive them."""
 
 
@@ -321,13 +321,13 @@ class Waiting(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sent:
+class Replay:
     """Revisions (after, upto] that were confirmed, and when they are sent again."""
 
     after: int
     upto: int
     stage: int
-    """How many replays lie behind it; DOUBTED: none, and it is sent again at once."""
+    """How many replays lie behind it; INVALIDATED: none, and it is sent again at once."""
     confirmed: float
     due: float
     repeats: int = 0
@@ -336,7 +336,7 @@ class Sent:
     """Is it to be read back, instead of sent?"""
 
 
-DOUBTED = -1
+INVALIDATED = -1
 
 
 class Changed(NamedTuple):
@@ -350,7 +350,7 @@ class Changed(NamedTuple):
     """Whether a total of this series was proven before, so that Carbon has made its file."""
 
 
-class Kept(NamedTuple):
+class SeriesData(NamedTuple):
     """What Graphite holds of a series: a value for each step from start on, None where it holds nothing."""
 
     start: int
@@ -364,12 +364,12 @@ class Kept(NamedTuple):
                 yield self.start + number * self.step, value
 
 
-class Standing(NamedTuple):
+class JobStanding(NamedTuple):
     """How far a job has come, for people."""
 
     offsets: Offsets
     unproven: int
-    unshown: Mapping[str, int]
+    rejected: Mapping[str, int]
     late_rows: int = 0
     """How many rows came below captured, and were added."""
     delivered_at: int | None = None
@@ -382,16 +382,16 @@ JOBS = 10_000  # are remembered
 
 
 @lru_cache(JOBS)
-def shape_of(job: Job) -> str:
+def definition_digest(job: Job) -> str:
     """Return a digest of everything that decides what a total is the total of."""
     query = job.query
     measures = query.measures if query.sql is None else ()  # of a statement they are known once it was explained
-    asked = (query.bucket, query.where, query.where_sql, measures, job.revisit)
+    asked = (query.bucket, query.where, query.where_sql, measures, job.lookback)
     return _digest((*asked, *_places(job)))
 
 
 @lru_cache(JOBS)
-def places_of(job: Job) -> str:
+def path_digest(job: Job) -> str:
     """Return a digest of everything that decides which path a row adds to, and at which time."""
     return _digest(_places(job))
 

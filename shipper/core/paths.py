@@ -20,7 +20,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from shipper.core.errors import BadMetric
-from shipper.core.ledger import Name, Recording, Tally
+from shipper.core.ledger import Name, Recording, RecordResult
 from shipper.core.model import Group, Job, Value
 
 MEASURE = "measure"
@@ -54,7 +54,7 @@ def node(text: str) -> str:
     return _UNSAFE.sub("_", text)[:MAX_VALUE] or "_"
 
 
-def is_clean(group: Group) -> bool:
+def is_safe(group: Group) -> bool:
     """Does a path show these values as they are?"""
     return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)
 
@@ -145,7 +145,7 @@ Paths = dict[Group, list[str] | None]
 """The path of each measure, in their order, by group; None where Carbon could not hold one."""
 
 
-def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: Tally) -> Paths:
+def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: RecordResult) -> Paths:
     """Return the paths of groups, which are given with their rows; one beyond the job's limit has those of OTHER."""
     wanted = {group: _names(job, group) for group in groups}
     theirs = recording.adopt([name for names in wanted.values() for name in names])
@@ -180,7 +180,11 @@ class Directory:
 
 
 def _named_anew(
-    job: Job, wanted: Mapping[Group, tuple[Name, ...]], rows: Mapping[Group, int], recording: Recording, tally: Tally
+    job: Job,
+    wanted: Mapping[Group, tuple[Name, ...]],
+    rows: Mapping[Group, int],
+    recording: Recording,
+    tally: RecordResult,
 ) -> Paths:
     """Name groups that lack a path: as many new ones as there is room for."""
     count = recording.count_groups()
@@ -194,7 +198,7 @@ def _named_anew(
         paths |= dict.fromkeys(beyond, _claimed(job, {other: _names(job, other)}, recording)[other])
         tally.other_rows += sum(rows[group] for group in beyond)
         tally.other = new[room] if tally.other is None else tally.other
-    tally.cleaned += [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_clean(group)]
+    tally.sanitized += [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_safe(group)]
     return paths
 
 

@@ -35,7 +35,7 @@ def ceil(time: int, length: int) -> int:
     return -(-time // length) * length
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
+def coalesced(spans: Iterable[Span]) -> list[Span]:
     """Return spans in order, those that adjoin or overlap as one."""
     found: list[Span] = []
     for span in sorted(spans, key=lambda one: one.start):
@@ -88,7 +88,7 @@ def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> boo
     return now - slot >= archives[index].duration - EDGE_SECONDS
 
 
-def is_ripe(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, now: int) -> bool:
+def is_due(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, now: int) -> bool:
     """Is the whole slot beyond the next finer archive, so that Carbon writes it where it belongs?
 
     Or does it hold one bucket only, so that it does not matter?
@@ -97,7 +97,7 @@ def is_ripe(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, n
     return index == 0 or bucket % step == 0 or now - slot - step >= archives[index - 1].duration + EDGE_SECONDS
 
 
-def ripe(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, int]]:
+def due(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, int]]:
     """Yield, for each step, the newest slot that may be sent."""
     yield archives[0].step, now
     for finer, archive in pairwise(archives):

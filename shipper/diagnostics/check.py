@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from shipper.config.load import Config
-from shipper.core.model import Job, Standing
+from shipper.core.model import Job, JobStanding
 from shipper.diagnostics.check_source import Finding, attempted, looks_at_source
 from shipper.runtime.pipeline import evidence_of, open_carbon, open_readback
 from shipper.runtime.worker import check_identity
@@ -69,7 +69,7 @@ def looks_at_state(config: Config) -> Iterator[Finding]:
             yield from attempted(f"job {name}", _identity(config.jobs[name], standing[name]))
 
 
-def _identity(job: Job, standing: Standing) -> Iterator[Finding]:
+def _identity(job: Job, standing: JobStanding) -> Iterator[Finding]:
     check_identity(job, standing.offsets)
     yield from ()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
-from shipper.core.model import Kept
+from shipper.core.model import SeriesData
 from shipper.core.paths import line, node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
 from shipper.graphite.carbon import Carbon
@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.5
 STEADY_SECONDS = 3.0  # Carbon has written what it had in its cache by then, mostly
 AGAIN_SECONDS = 5.0  # the points of a series that Carbon does not make at once are dropped: they are sent again
 
-Answers = Sequence[Kept | None]
+Answers = Sequence[SeriesData | None]
 
 _UNSEEN = (
     "Does Carbon make new series (MAX_CREATES_PER_MINUTE in carbon.conf, a full disk)? Does render_url name the "

@@ -13,13 +13,13 @@ from shipper.config.sections import SourceSection
 from shipper.core.capture import capture
 from shipper.core.errors import TransientError
 from shipper.core.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window
-from shipper.core.paths import is_clean, line
-from shipper.core.rows.table import Captured, Noticed
+from shipper.core.paths import is_safe, line
+from shipper.core.rows.table import CaptureStep, Event
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.worker import check_identity
 from shipper.source.inspection import Examination
 from shipper.source.plan import Plan
-from shipper.state.snapshot import Change, Rehearsal, rehearsal
+from shipper.state.snapshot import Change, ScratchState, scratch_state
 
 
 class Datapoint(NamedTuple):
@@ -29,7 +29,7 @@ class Datapoint(NamedTuple):
     slot: int
 
 
-class Cleaned(NamedTuple):
+class Sanitized(NamedTuple):
     """A path that does not show its group's values as they are; of several measures the first."""
 
     path: str
@@ -46,15 +46,15 @@ class Preview(NamedTuple):
     horizon: int
     """The largest id: what is beyond the window is left for the next chunks, or waits for a row in flight."""
     rows: int
-    noticed: list[Noticed]
+    noticed: list[Event]
     """What the log would tell."""
     sql: str
     plan: Plan
     datapoints: list[Datapoint]
-    cleaned: list[Cleaned]
-    parked: int
+    sanitized: list[Sanitized]
+    deferred: int
     """Totals that wait until their archive may receive them."""
-    unshown: dict[str, int]
+    rejected: dict[str, int]
     watermark: int
     """What would be stored once all is delivered."""
 
@@ -68,7 +68,7 @@ class Preview(NamedTuple):
             "plan": self.plan._asdict(),
             "datapoints": len(self.datapoints),
             "lines": [one.line for one in self.datapoints[:limit]],
-            "cleaned": [one._asdict() for one in self.cleaned],
+            "sanitized": [one._asdict() for one in self.sanitized],
         }
 
 
@@ -91,10 +91,13 @@ def preview(config: Config, job: Job) -> Preview:
         ShipperError: the job would fail so.
     """
     section = config.sources[job.source]
-    with closing(_Watched(job.source, config.access(job.source))) as source, rehearsal(str(config.state.path)) as state:
-        noticed: list[Noticed] = []
+    with (
+        closing(_Watched(job.source, config.access(job.source))) as source,
+        scratch_state(str(config.state.path)) as state,
+    ):
+        noticed: list[Event] = []
         if before := state.rename(job, config.jobs):
-            noticed.append(Noticed("job.renamed", {"before": before}))
+            noticed.append(Event("job.renamed", {"before": before}))
         check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
         horizon, is_trusted = _observed(job, source, section, noticed)
@@ -111,49 +114,49 @@ def preview(config: Config, job: Job) -> Preview:
         return _told(job, source, state, horizon.id, found)
 
 
-def _observed(
-    job: Job, source: Examination, section: SourceSection, noticed: list[Noticed]
-) -> tuple[Observation, bool]:
+def _observed(job: Job, source: Examination, section: SourceSection, noticed: list[Event]) -> tuple[Observation, bool]:
     """Observe as a tick does, and say whether the clocks agree."""
     clocks, lag = Clocks(), source.lag()
     observation = source.observe(job.query)
     try:
         clocks.observed(job.source, observation.time, max_skew=section.max_skew)
     except TransientError as error:
-        noticed.append(Noticed("clock.failed", {"error": str(error)}))
+        noticed.append(Event("clock.failed", {"error": str(error)}))
     return replace(observation, time=observation.time - math.ceil(lag)), clocks.agrees(job.source)
 
 
-def _first_chunk(capturing: Iterable[Captured | Noticed | None]) -> Iterator[Captured | Noticed]:
+def _first_chunk(capturing: Iterable[CaptureStep | Event | None]) -> Iterator[CaptureStep | Event]:
     """Let it go on until it has a window of new rows."""
     for found in capturing:
         if found is not None:
             yield found
-        if isinstance(found, Captured) and found.window is not None:
+        if isinstance(found, CaptureStep) and found.window is not None:
             return
 
 
-def _told(job: Job, source: _Watched, state: Rehearsal, horizon: int, found: Sequence[Captured | Noticed]) -> Preview:
-    steps = [one for one in found if isinstance(one, Captured)]
-    changes, unshown = state.changes(job.name), Counter[str]()
-    for reason, rows in (pair for step in steps for pair in step.tally.unshown.items()):
-        unshown[reason.cause.value] += rows
+def _told(
+    job: Job, source: _Watched, state: ScratchState, horizon: int, found: Sequence[CaptureStep | Event]
+) -> Preview:
+    steps = [one for one in found if isinstance(one, CaptureStep)]
+    changes, rejected = state.changes(job.name), Counter[str]()
+    for reason, rows in (pair for step in steps for pair in step.tally.rejected.items()):
+        rejected[reason.reason.value] += rows
     query, window, span = source.asked or (job.query, Window(max(horizon - 1, 0), max(horizon, 1)), ALWAYS)
     position = state.offsets(job.name)
-    paths = {one.group: one.path for one in reversed(changes) if not is_clean(one.group)}
+    paths = {one.group: one.path for one in reversed(changes) if not is_safe(one.group)}
     return Preview(
         job=job.name,
         source=str(source),
         window=next((step.window for step in steps if step.window), None),
         horizon=horizon,
         rows=sum(step.rows for step in steps),
-        noticed=[one for one in found if isinstance(one, Noticed)],
+        noticed=[one for one in found if isinstance(one, Event)],
         sql=source.sql(query, window, span),
         plan=source.plan(query, window),
         datapoints=[_datapoint(one) for one in changes if not one.is_parked],
-        cleaned=[Cleaned(path, group) for group, path in paths.items()],
-        parked=sum(one.is_parked for one in changes),
-        unshown=dict(+unshown),
+        sanitized=[Sanitized(path, group) for group, path in paths.items()],
+        deferred=sum(one.is_parked for one in changes),
+        rejected=dict(+rejected),
         watermark=position.captured if position else 0,
     )
 

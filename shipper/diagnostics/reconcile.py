@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
-from shipper.core.ledger import Book
-from shipper.core.model import Job, Span, shape_of
+from shipper.core.ledger import JobSnapshot
+from shipper.core.model import Job, Span, definition_digest
 from shipper.core.verify.reconcile import Comparison, asked, compared
 from shipper.graphite.render_api import Readback
 from shipper.runtime.pipeline import open_readback, open_source
 from shipper.runtime.worker import check_identity
 from shipper.source.database import Source
 from shipper.state.database import holder
-from shipper.state.queries import book
+from shipper.state.queries import read_snapshot
 
 LOOKS = 3
 PAUSE_SECONDS = 2.0  # what was captured is delivered by then, mostly
@@ -96,9 +96,9 @@ class _Look:
     def once(self, start: int | None, end: int | None) -> Reconciled:
         """Compare as things are now."""
         job, now = self._job, int(time.time())
-        known = book(self._state, job.name, Span(now, now))  # how far it has come
+        known = read_snapshot(self._state, job.name, Span(now, now))  # how far it has come
         span = asked(job, known and known.progress, start, end)
-        known = known and book(self._state, job.name, span)
+        known = known and read_snapshot(self._state, job.name, span)
         if known is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), asked=slots), has_begun=False)
@@ -108,10 +108,10 @@ class _Look:
         return Reconciled(job.name, found, undelivered=known.offsets.captured - known.offsets.watermark)
 
 
-def _check(job: Job, known: Book) -> None:
+def _check(job: Job, known: JobSnapshot) -> None:
     """Refuse to compare what was counted with another question in mind."""
     check_identity(job, known.offsets)
-    if known.progress.shape != shape_of(job):
+    if known.progress.definition_digest != definition_digest(job):
         raise ConfigError(
             f"reconcile job {job.name}: it has captured nothing yet as it is configured now",
             hint="`shipper reload`, and ask again after its next tick; where it does not run, after `shipper once`.",

@@ -19,7 +19,7 @@ from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
 from shipper.state.database import holder
 from shipper.state.queries import commits, standings, stored_slots
-from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 ASK_SECONDS = 30.0
 NO_SERIES = "shipper.status"  # what graphite-web is asked for, to see whether it answers
@@ -94,9 +94,9 @@ def _read(config: Config, process: int | None) -> Report:
     )
 
 
-def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndReport:
+def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointReport:
     """Ask a source for the largest id of each of its jobs, and put that into their reports."""
-    end = EndReport(f"source {name}", "")
+    end = EndpointReport(f"source {name}", "")
     try:
         source = open_source(config, name)
     except ConfigError as error:  # its credentials are not where they should be
@@ -115,22 +115,22 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndReport:
     return replace(end, reached_at=time.time())
 
 
-def _carbon(config: Config) -> EndReport:
+def _carbon(config: Config) -> EndpointReport:
     carbon = open_carbon(config)
     try:
         carbon.deliver(b"")
     except ShipperError as error:
-        return EndReport("carbon", str(carbon), trouble=_trouble(error))
+        return EndpointReport("carbon", str(carbon), trouble=_trouble(error))
     finally:
         carbon.close()
-    return EndReport("carbon", str(carbon), reached_at=time.time())
+    return EndpointReport("carbon", str(carbon), reached_at=time.time())
 
 
-def _graphite(config: Config) -> Iterator[EndReport]:
+def _graphite(config: Config) -> Iterator[EndpointReport]:
     readback = open_readback(config)
     if readback is None:
         return
-    end = EndReport("graphite", str(readback), is_needed=False)
+    end = EndpointReport("graphite", str(readback), is_needed=False)
     try:
         readback.read([NO_SERIES], int(time.time()) // 60 * 60)
     except ShipperError as error:

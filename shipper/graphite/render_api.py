@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from shipper.core.errors import ReadbackFailed
-from shipper.core.model import Kept, Span
+from shipper.core.model import SeriesData, Span
 
 MOST_TARGETS = 900  # Django refuses a request of more than 1,000 fields
 PART_BYTES = 65_536
@@ -45,7 +45,7 @@ class Readback:
                 found |= self._value(series, slot)
         return found
 
-    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
         """Yield what Graphite holds of each path that it knows in a span of slots of step seconds.
 
         The archive that covers the beginning of the span answers, in slots of its own step.
@@ -84,14 +84,14 @@ class Readback:
         except _MISREAD as error:
             raise self._failure(NO_RENDER_API) from error
 
-    def _kept(self, series: Mapping[str, Any], step: int) -> tuple[str, Kept]:
+    def _kept(self, series: Mapping[str, Any], step: int) -> tuple[str, SeriesData]:
         try:
             times = [int(time) for _, time in series["datapoints"]]
             values = [None if value is None else float(value) for value, _ in series["datapoints"]]
             path = str(series["target"])
         except _MISREAD as error:
             raise self._failure(NO_RENDER_API) from error
-        return path, Kept(times[0] if times else 0, times[1] - times[0] if len(times) > 1 else step, values)
+        return path, SeriesData(times[0] if times else 0, times[1] - times[0] if len(times) > 1 else step, values)
 
     def _failure(self, reason: str) -> ReadbackFailed:
         return ReadbackFailed(

@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shipper.core.errors import ShipperError, StateBusy
-from shipper.core.model import ALWAYS, Job, Key, Progress, Span, shape_of
-from shipper.core.repair.backfill import Limits, backfill, pieces, widened
-from shipper.core.retention import joined
+from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_digest
+from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
+from shipper.core.retention import coalesced
 from shipper.core.rows.table import Chunk, chunks, late_seconds, purged_below, purged_until, walk_back, windows_in
 from shipper.core.rows.totals import shown
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan, Standpoint, standpoint, written
+from shipper.operations.context import JobContext, OperationContext, Plan, standpoint, written
 from shipper.runtime.capture_log import tell_steps
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
 
 
-def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> list[Span]:
+def align_spans(doing: OperationContext, stands: JobContext, asked: Sequence[Span]) -> list[Span]:
     """Return the spans to be counted, whole slots, those that adjoin as one.
 
     Raises:
@@ -37,8 +37,8 @@ def widened_spans(doing: Doing, stands: Standpoint, asked: Sequence[Span]) -> li
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
     shows = shown(job, now=moment.now, source_time=horizon.time)
     limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
-    found = [widened(job, span, limits, now=moment.now) for span in asked]
-    spans = joined(one for one in found if one is not None)
+    found = [aligned(job, span, limits, now=moment.now) for span in asked]
+    spans = coalesced(one for one in found if one is not None)
     if not spans:
         raise ShipperError(
             f"backfill {job.name}: nothing of that time can be counted again",
@@ -83,7 +83,7 @@ RESUME_SECONDS = 3600
 """An earlier attempt is gone on with for so long: what it did may be of no worth later."""
 
 
-def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Find the whole slots of a job's `spans`, or of the time since so many seconds `back` before it is complete.
 
     Raises:
@@ -98,12 +98,12 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
             if not complete_until:
                 raise StateBusy(f"backfill {name}: it has not caught up yet", hint="Give a span: `shipper backfill`.")
             asked = [Span(complete_until - arguments["back"], complete_until)]
-        spans = widened_spans(doing, stands, asked)
+        spans = align_spans(doing, stands, asked)
         is_timed = worker.job.query.time is not None
         low = low_of(doing.pipeline.state, worker, spans) if is_timed else 0
-        shape = shape_of(worker.job)
+        digest = definition_digest(worker.job)
     cleared = arguments.get("cleared", [])
-    resumes_at = None if cleared else _resumes_at(doing, name, spans, shape)
+    resumes_at = None if cleared else _resumes_at(doing, name, spans, digest)
     facts = {
         "job": name,
         "asked": _pairs(asked),
@@ -115,7 +115,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan(facts, {"job": name, "spans": facts["spans"]} | rest)
 
 
-def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Count spans again that were planned, from where an earlier attempt came to; `rate` datapoints a second at most.
 
     cleared are slots, steps and paths of which Graphite is known to hold something.
@@ -139,12 +139,14 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 class Work:
     """A backfill under way: which chunks of ids hold its times, and what is counted so far."""
 
-    def __init__(self, doing: Doing, name: str, spans: Sequence[Span], rate: float, cleared: Sequence[Key]) -> None:
+    def __init__(
+        self, doing: OperationContext, name: str, spans: Sequence[Span], rate: float, cleared: Sequence[Key]
+    ) -> None:
         self.rows = 0
         self.datapoints = 0
         self._doing, self._state = doing, doing.pipeline.state
         self._name, self._spans, self._rate, self._cleared = name, spans, rate, cleared
-        self._shape = ""
+        self._digest = ""
         self._chunks: list[Chunk] = []
         self._looked_upto = 0
         self._late_rows = -1
@@ -153,7 +155,7 @@ class Work:
         """Count all that is not counted yet, with breaths in between."""
         with self._doing.locked(self._name) as worker:
             progress = standpoint(self._doing, worker).progress
-            self._shape = shape_of(worker.job)
+            self._digest = definition_digest(worker.job)
         self._look(worker, progress)
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
@@ -171,7 +173,7 @@ class Work:
         if late_rows != self._late_rows:
             self._chunks.clear()
             self._looked_upto, self._late_rows = low_of(self._state, worker, self._spans), late_rows
-        stays_upto = progress.captured if job.revisit is None else min(progress.captured, progress.low)
+        stays_upto = progress.captured if job.lookback is None else min(progress.captured, progress.low)
         self._chunks += self._looked(worker, self._looked_upto, stays_upto)
         self._looked_upto = max(self._looked_upto, stays_upto)
         return [*self._chunks, *self._looked(worker, self._looked_upto, progress.captured)]
@@ -188,8 +190,8 @@ class Work:
     def _count(self, worker: Worker, piece: Span) -> None:
         """Count a piece again, of all ids that are captured by now."""
         stands, job = standpoint(self._doing, worker), worker.job
-        is_other = shape_of(job) != self._shape or stands.progress.captured < self._looked_upto
-        if is_other or widened_spans(self._doing, stands, [piece]) != [piece]:
+        is_other = definition_digest(job) != self._digest or stands.progress.captured < self._looked_upto
+        if is_other or align_spans(self._doing, stands, [piece]) != [piece]:
             raise StateBusy(
                 f"backfill {job.name}: the job, its table or what can be counted is another by now",
                 hint="Give the command again.",
@@ -221,14 +223,14 @@ class Work:
                 return
 
     def _keep_note(self, done_until: int) -> None:
-        note = {"spans": _pairs(self._spans), "shape": self._shape, "done_until": done_until, "at": int(time.time())}
+        note = {"spans": _pairs(self._spans), "digest": self._digest, "done_until": done_until, "at": int(time.time())}
         self._state.remember(_note(self._name), json.dumps(note))
 
 
-def _resumes_at(doing: Doing, name: str, spans: Sequence[Span], shape: str) -> int | None:
+def _resumes_at(doing: OperationContext, name: str, spans: Sequence[Span], digest: str) -> int | None:
     """Return up to which time an attempt at these spans came that was ended a moment ago."""
     noted = json.loads(doing.pipeline.state.recall(_note(name)) or "{}")
-    is_same = (noted.get("spans"), noted.get("shape")) == (_pairs(spans), shape)
+    is_same = (noted.get("spans"), noted.get("digest")) == (_pairs(spans), digest)
     return noted["done_until"] if is_same and time.time() - noted["at"] < RESUME_SECONDS else None
 
 

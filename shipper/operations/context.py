@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shipper.core.errors import ShipperError, StateBusy
-from shipper.core.model import Moment, Observation, Progress, shape_of
+from shipper.core.model import Now, Observation, Progress, definition_digest
 from shipper.core.repair.reset import check
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
 
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class OperationContext:
     """How an operation is done."""
 
     pipeline: Pipeline
@@ -38,14 +38,14 @@ class Doing:
     """Waits until all is delivered that can be now, and returns whether Carbon has all."""
 
 
-class Standpoint(NamedTuple):
+class JobContext(NamedTuple):
     """Where a job that is not in the midst of anything stands."""
 
     worker: Worker
     progress: Progress
     horizon: Observation
     """An observation of now."""
-    moment: Moment
+    moment: Now
 
 
 def written(at: int) -> str:
@@ -53,7 +53,7 @@ def written(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def standpoint(doing: Doing, worker: Worker) -> Standpoint:
+def standpoint(doing: OperationContext, worker: Worker) -> JobContext:
     """Look where a paused job stands.
 
     Raises:
@@ -70,7 +70,7 @@ def standpoint(doing: Doing, worker: Worker) -> Standpoint:
         )
     worker.prepare()
     job = worker.job
-    if progress.shape != shape_of(job) or progress.recount_from is not None:
+    if progress.definition_digest != definition_digest(job) or progress.recount_from is not None:
         raise StateBusy(
             f"job {job.name} is about to count slots again, because it is new or was changed",
             hint="Try again after its next tick, or let it: `shipper once`.",
@@ -78,7 +78,7 @@ def standpoint(doing: Doing, worker: Worker) -> Standpoint:
     horizon = worker.source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
-    position, seen = pipeline.state.position(job.name), Seen(worker.source, horizon)
+    position, seen = pipeline.state.position(job.name), TableLook(worker.source, horizon)
     for _ in check(job, progress, position, seen=seen, ledger=pipeline.state):
         pass  # what is not held against the table the next capture tells
-    return Standpoint(worker, progress, horizon, worker.moment)
+    return JobContext(worker, progress, horizon, worker.moment)

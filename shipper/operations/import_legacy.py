@@ -14,7 +14,7 @@ from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import MAX_ID, Job
 from shipper.core.rows.start import begun
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan
+from shipper.operations.context import OperationContext, Plan
 
 _ROWS = "SELECT scriptname, index_table, index_column, index_value FROM persist ORDER BY scriptname"
 
@@ -47,7 +47,7 @@ def read(file: str) -> list[Persisted]:
     return [Persisted(str(row[0]), str(row[1]), str(row[2]), _value(str(row[3]))) for row in rows]
 
 
-def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Say which job would take over which of the `rows`: that of its name, or else the only one of its table.
 
     `names` says it otherwise, by script.
@@ -80,7 +80,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan({"rows": found}, {"rows": [[one["job"], one["value"]] for one in taken]})
 
 
-def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Let jobs begin behind these ids, as `start` would: the slot in which they go on is counted whole.
 
     Raises:
@@ -95,7 +95,7 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             progress, position = begun(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
             doing.pipeline.state.begin(worker.job, progress, position)
             worker.moved()
-        logger().info("job.begun", job=name, start=value, captured=value)
+        logger().info("job.started", job=name, start=value, captured=value)
     return {"jobs": dict(arguments["rows"])}
 
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from shipper.core.errors import ConfigError, ShipperError
-from shipper.core.model import Standing
+from shipper.core.model import JobStanding
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan
+from shipper.operations.context import OperationContext, Plan
 from shipper.runtime.worker import check_identity
 from shipper.state.queries import standings
 
 
-def plan_forget(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan_forget(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Say what would be dropped of a `job` that left the configuration.
 
     Raises:
@@ -27,7 +27,7 @@ def plan_forget(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan({"job": name} | _facts(standing), {"job": name})
 
 
-def forget(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def forget(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Drop all that is known of a job; what Graphite has stays there."""
     name = plan_forget(doing, arguments).arguments["job"]
     doing.pipeline.state.forget(name)
@@ -35,7 +35,7 @@ def forget(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"job": name}
 
 
-def plan_rename(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan_rename(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Say what would go from a job that left the configuration, `before`, to another name, `job`.
 
     Raises:
@@ -56,7 +56,7 @@ def plan_rename(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan(facts, {"before": before, "job": name})
 
 
-def rename(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def rename(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give all that one job has to another name."""
     plan_rename(doing, arguments)
     pipeline, before, name = doing.pipeline, arguments["before"], arguments["job"]
@@ -71,18 +71,18 @@ def rename(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"before": before, "job": name}
 
 
-def _standings(doing: Doing) -> Mapping[str, Standing]:
+def _standings(doing: OperationContext) -> Mapping[str, JobStanding]:
     return standings(doing.pipeline.state.path)
 
 
-def _standing(doing: Doing, name: str) -> Standing:
+def _standing(doing: OperationContext, name: str) -> JobStanding:
     known = _standings(doing)
     if name not in known:
         raise ConfigError(f"choose a job: the state knows no {name!r}", hint=f"It knows: {', '.join(known) or 'none'}.")
     return known[name]
 
 
-def _facts(standing: Standing) -> dict[str, Any]:
+def _facts(standing: JobStanding) -> dict[str, Any]:
     where = standing.offsets
     return {
         "source": where.source,

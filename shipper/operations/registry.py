@@ -2,7 +2,7 @@
 
 An operation has two halves, as its command shows a plan and asks. `plan` looks and changes nothing; it returns facts
 for people, and the arguments that `carry_out` takes to do just that. The running service does it, or the command
-itself, where none runs: whoever does it gives it a Doing.
+itself, where none runs: whoever does it gives it a OperationContext.
 """
 
 import time
@@ -14,7 +14,7 @@ from shipper.config.load import Config
 from shipper.operations import backfill, reset, seek
 from shipper.operations import import_legacy as takeover
 from shipper.operations import jobs as ownership
-from shipper.operations.context import Doing, Plan
+from shipper.operations.context import OperationContext, Plan
 from shipper.runtime.delivery import drain
 from shipper.runtime.pipeline import composed
 
@@ -22,8 +22,8 @@ from shipper.runtime.pipeline import composed
 class Operation(NamedTuple):
     """The two halves."""
 
-    plan: Callable[[Doing, Mapping[str, Any]], Plan]
-    carry_out: Callable[[Doing, Mapping[str, Any]], Mapping[str, Any]]
+    plan: Callable[[OperationContext, Mapping[str, Any]], Plan]
+    carry_out: Callable[[OperationContext, Mapping[str, Any]], Mapping[str, Any]]
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -36,18 +36,18 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def _plan(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Plan the operation of that name; as JSON holds it."""
     return OPERATIONS[arguments["operation"]].plan(doing, arguments["arguments"])._asdict()
 
 
-def _carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Carry the operation of that name out, and have delivered what it changed."""
     done = OPERATIONS[arguments["operation"]].carry_out(doing, arguments["arguments"])
     return {**done, "is_delivered": doing.deliver()}
 
 
-HALVES: Mapping[str, Callable[[Doing, Mapping[str, Any]], Mapping[str, Any]]] = {
+HALVES: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Mapping[str, Any]]] = {
     "plan": _plan,
     "carry out": _carry_out,
 }
@@ -55,7 +55,7 @@ HALVES: Mapping[str, Callable[[Doing, Mapping[str, Any]], Mapping[str, Any]]] = 
 
 
 @contextmanager
-def alone(config: Config, tell: Callable[[Mapping[str, Any]], None]) -> Iterator[Doing]:
+def alone(config: Config, tell: Callable[[Mapping[str, Any]], None]) -> Iterator[OperationContext]:
     """Do operations where no service runs: hold the state meanwhile.
 
     Raises:
@@ -63,7 +63,7 @@ def alone(config: Config, tell: Callable[[Mapping[str, Any]], None]) -> Iterator
         ConfigError: a part cannot be made as it is configured.
     """
     with composed(config) as pipeline:
-        yield Doing(
+        yield OperationContext(
             pipeline,
             locked=pipeline.locked,
             tell=tell,

@@ -8,13 +8,13 @@ from shipper.core.errors import ShipperError, SourceReset, StateBusy
 from shipper.core.model import Fingerprint, Job, Observation, Progress
 from shipper.core.position import Position
 from shipper.core.repair.reset import After, check, known_again, outlook, restarted, would_double
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan
+from shipper.operations.context import OperationContext, Plan
 from shipper.runtime.worker import Worker
 
 
-def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Look at a job's table, and say what each answer would mean; `what` is the one that is given, if one is.
 
     Raises:
@@ -48,7 +48,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan(facts, {"job": name, "what": what} | rest | seen)
 
 
-def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Let a job go on as it was planned to. Rows that came since the plan are new, whatever was said.
 
     Raises:
@@ -89,10 +89,10 @@ class _Stands(NamedTuple):
     @property
     def settled_time(self) -> int | None:
         """Return the largest id's time, where no row's time is set later."""
-        return self.largest_time if self.job.revisit is None else None
+        return self.largest_time if self.job.lookback is None else None
 
 
-def _look(doing: Doing, worker: Worker, *, most: int | None = None) -> _Stands:
+def _look(doing: OperationContext, worker: Worker, *, most: int | None = None) -> _Stands:
     """Look where a paused job stands, held or not; at the table up to the id most only."""
     pipeline, state = doing.pipeline, doing.pipeline.state
     progress = state.progress(worker.job.name)
@@ -105,7 +105,7 @@ def _look(doing: Doing, worker: Worker, *, most: int | None = None) -> _Stands:
     horizon = source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
-    position, seen = state.position(job.name), Seen(source, horizon)
+    position, seen = state.position(job.name), TableLook(source, horizon)
     known = state.fingerprint(job.name) or Fingerprint(None, ())
     found = seen.fingerprint(job, known.rows[0][0]) if known.rows else known
     reason = None

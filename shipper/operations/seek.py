@@ -7,10 +7,10 @@ from shipper.core.errors import ShipperError
 from shipper.core.model import Job
 from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
 from shipper.log import logger
-from shipper.operations.context import Doing, Plan, Standpoint, standpoint
+from shipper.operations.context import JobContext, OperationContext, Plan, standpoint
 
 
-def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
+def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """Find where a job would go on: behind an `id`, with the slot of a `time`, or, without either, at the end.
 
     Raises:
@@ -21,7 +21,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
         stands = standpoint(doing, worker)
         progress = stands.progress
         target = _target(worker.job, arguments, stands)
-        if target.captured == progress.captured and worker.job.revisit is None:
+        if target.captured == progress.captured and worker.job.lookback is None:
             raise ShipperError(f"move job {name}: there is nothing to pass, all rows of before are counted")
     facts = {
         "job": name,
@@ -35,7 +35,7 @@ def plan(doing: Doing, arguments: Mapping[str, Any]) -> Plan:
     return Plan(facts, {"job": name, "target": target._asdict()})
 
 
-def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Let a job go on where it was planned to.
 
     Raises:
@@ -44,18 +44,18 @@ def carry_out(doing: Doing, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     name, target = arguments["job"], Target(**arguments["target"])
     with doing.locked(name) as worker:
         progress = standpoint(doing, worker).progress
-        if worker.job.revisit is not None:  # a time is its guide, and its ids go on
+        if worker.job.lookback is not None:  # a time is its guide, and its ids go on
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
             raise ShipperError(f"move job {name}: it has come to {progress.captured} by itself meanwhile")
         position = passed(worker.job, target.captured, source=worker.source, before=doing.pipeline.state.position(name))
         doing.pipeline.state.seek(name, target, position)
         worker.moved()
-    logger().warning("job.moved", job=name, before=progress.captured, captured=target.captured)
+    logger().warning("rows.skipped", job=name, before=progress.captured, captured=target.captured)
     return {"job": name, "before": progress.captured, "captured": target.captured}
 
 
-def _target(job: Job, arguments: Mapping[str, Any], stands: Standpoint) -> Target:
+def _target(job: Job, arguments: Mapping[str, Any], stands: JobContext) -> Target:
     worker, progress, horizon, moment = stands
     if "id" in arguments:
         return by_id(job, arguments["id"], progress, horizon, source=worker.source, now=moment.now)

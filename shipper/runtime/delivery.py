@@ -16,7 +16,7 @@ from itertools import islice
 
 from shipper.core.delivery.courier import Delivered, backoff
 from shipper.core.errors import ShipperError, Unproven
-from shipper.core.model import Cause
+from shipper.core.model import RejectReason
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.pipeline import Pipeline
 
@@ -189,9 +189,9 @@ def step(pipeline: Pipeline, *, notes: bool = True) -> Delivered | None:
         delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, notes=notes)
     finally:  # also when the batch failed
         if courier.restarts > restarts:
-            logger().info("carbon.restarted")
+            logger().info("carbon.disconnected")
         for job, rows in courier.given_up.items():
-            logger().warning("rows.unshown", job=job, cause=Cause.TOO_OLD.value, rows=rows)
+            logger().warning("rows.rejected", job=job, reason=RejectReason.TOO_OLD.value, rows=rows)
         courier.given_up.clear()
     if delivered is None:
         return None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from shipper.config.load import Config
 from shipper.core.delivery.courier import Courier
 from shipper.core.errors import ConfigError, TransientError
-from shipper.core.model import Job, Sent
+from shipper.core.model import Job, Replay
 from shipper.graphite.carbon import Carbon
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Clocks
-from shipper.runtime.poller import Cohort, Rhythm, rhythm_of
+from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -30,14 +30,14 @@ SAMPLE_TIMEOUT = 5.0
 
 @dataclass(slots=True)
 class Pipeline:
-    """All the parts of one configuration, joined."""
+    """All the parts of one configuration, coalesced."""
 
     config: Config
     state: State
     clocks: Clocks
     sources: dict[str, Source]
     workers: dict[str, Worker]
-    cohorts: dict[Rhythm, Cohort]
+    polling_groups: dict[GroupKey, PollingGroup]
     """The workers by the table and the times that they share."""
     held: dict[str, ConfigError]
     """Jobs that cannot run as they are."""
@@ -51,24 +51,24 @@ class Pipeline:
     """When something was last read back, epoch seconds."""
 
     @property
-    def parts(self) -> list[Worker | Cohort]:
+    def parts(self) -> list[Worker | PollingGroup]:
         """Return all that works on threads of the sources."""
-        return [*self.workers.values(), *self.cohorts.values()]
+        return [*self.workers.values(), *self.polling_groups.values()]
 
     def regroup(self) -> None:
-        """Have each worker in the cohort of its table and times; those that stay keep what they have observed."""
-        members: dict[Rhythm, list[Worker]] = {}
+        """Put each worker into the polling group of its table and schedule; unchanged groups keep their observations."""
+        members: dict[GroupKey, list[Worker]] = {}
         for worker in self.workers.values():
-            members.setdefault(rhythm_of(worker.job), []).append(worker)
-        known, self.cohorts = self.cohorts, {}
-        for rhythm, workers in members.items():
-            source, section = self.sources[rhythm.source], self.config.sources[rhythm.source]
-            cohort = known.get(rhythm)
-            if cohort is None or cohort.source is not source:
+            members.setdefault(group_key(worker.job), []).append(worker)
+        known, self.polling_groups = self.polling_groups, {}
+        for key, workers in members.items():
+            source, section = self.sources[key.source], self.config.sources[key.source]
+            polling_group = known.get(key)
+            if polling_group is None or polling_group.source is not source:
                 times = {"max_skew": section.max_skew, "timeout": section.timeout}
-                cohort = Cohort(rhythm, source, self.state, self.clocks, **times)
-            cohort.join(workers)
-            self.cohorts[rhythm] = cohort
+                polling_group = PollingGroup(key, source, self.state, self.clocks, **times)
+            polling_group.join(workers)
+            self.polling_groups[key] = polling_group
 
     @contextmanager
     def locked(self, name: str) -> Iterator[Worker]:
@@ -91,7 +91,7 @@ class Pipeline:
 
     def renew_courier(self) -> None:
         """Have another courier go on: what the one before has under way, by names that are others now, begins anew."""
-        keep_sent(self)
+        keep_replays(self)
         self.courier = _courier(self.config, self.state, self.carbon)
 
     def forget_reading(self) -> None:
@@ -134,7 +134,7 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
         pipeline.regroup()
         stack.callback(_close, pipeline)
         yield pipeline
-        keep_sent(pipeline)
+        keep_replays(pipeline)
 
 
 def affected(before: Config, after: Config) -> set[str]:
@@ -189,7 +189,7 @@ class Exchange:
             if pipeline.sources.get(name) is not source:
                 source.close()
         if before.graphite != config.graphite:
-            keep_sent(pipeline)
+            keep_replays(pipeline)
             pipeline.carbon.close()
             pipeline.carbon = open_carbon(config)
             _retarget(pipeline.state, pipeline.carbon)
@@ -201,12 +201,12 @@ class Exchange:
         return source in self._pipeline.sources and before == self._config.sources[source]
 
 
-def keep_sent(pipeline: Pipeline) -> None:
+def keep_replays(pipeline: Pipeline) -> None:
     """At the courier's orderly end: the next one need not send again what is delivered."""
-    pipeline.state.keep_sent(shifted(pipeline.courier.sent(), time.time() - time.monotonic()))
+    pipeline.state.keep_replays(shifted(pipeline.courier.sent(), time.time() - time.monotonic()))
 
 
-def shifted(sent: Iterable[Sent], seconds: float) -> list[Sent]:
+def shifted(sent: Iterable[Replay], seconds: float) -> list[Replay]:
     """Move the times of what was sent, from one clock to another."""
     return [replace(one, confirmed=one.confirmed + seconds, due=one.due + seconds) for one in sent]
 
@@ -278,7 +278,7 @@ def _close(pipeline: Pipeline) -> None:
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
-    sent = shifted(state.take_sent(), time.monotonic() - time.time())
+    sent = shifted(state.take_replays(), time.monotonic() - time.time())
     reads_all = graphite.proof == "readback"
     reader = open_readback(config, seconds=math.inf if reads_all else SAMPLE_TIMEOUT)
     # a wall clock that was set back meanwhile must not put a replay off

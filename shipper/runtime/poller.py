@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 from shipper.core.errors import ShipperError, SourceUnavailable, TransientError
 from shipper.core.model import Job, Observation
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.runtime.clocks import Calls, Clocks
-from shipper.runtime.run_queue import Later, Turns
-from shipper.runtime.worker import DEADLINE_STATEMENTS, Shared, Worker, period
+from shipper.runtime.run_queue import Later, RunQueue
+from shipper.runtime.worker import DEADLINE_STATEMENTS, SharedFailures, Worker, period
 from shipper.source.database import Source
 from shipper.state.store import State
 
 
-class Rhythm(NamedTuple):
-    """What the jobs of a cohort have in common: their table, and when they tick."""
+class GroupKey(NamedTuple):
+    """What the jobs of a polling_group have in common: their table, and when they tick."""
 
     source: str
     table: str
@@ -37,19 +37,19 @@ class Rhythm(NamedTuple):
         return f"{self.source} {self.table}.{self.id} {when}"
 
 
-def rhythm_of(job: Job) -> Rhythm:
-    """Return what decides which cohort a job is in."""
-    return Rhythm(job.source, job.query.table, job.query.id, job.every, job.cron, job.cron_zone)
+def group_key(job: Job) -> GroupKey:
+    """Return what decides which polling_group a job is in."""
+    return GroupKey(job.source, job.query.table, job.query.id, job.every, job.cron, job.cron_zone)
 
 
-class Cohort:
+class PollingGroup:
     """The ticks of some jobs, and their captures in turn."""
 
     def __init__(
-        self, rhythm: Rhythm, source: Source, state: State, clocks: Clocks, *, max_skew: int, timeout: int
+        self, key: GroupKey, source: Source, state: State, clocks: Clocks, *, max_skew: int, timeout: int
     ) -> None:
         """Nobody is in it yet. Timeout is what a statement may take, seconds."""
-        self.rhythm = rhythm
+        self.key = key
         self.source = source
         self.workers: tuple[Worker, ...] = ()
         self._clocks = clocks
@@ -58,23 +58,23 @@ class Cohort:
         self._lag = -math.inf  # unknown
         self._observed: Observation | None = None
         """What nobody has had a turn for yet."""
-        self._seen: Seen | None = None
+        self._seen: TableLook | None = None
         self._mutex = threading.Lock()
         self._is_planned = False
         self._calls = Calls()
-        self._shared = Shared.of(rhythm.source, rhythm.table)
-        self._turns = Turns(source, state, self._shared.committing)
+        self._shared = SharedFailures.of(key.source, key.table)
+        self._turns = RunQueue(source, state, self._shared.committing)
 
     def __str__(self) -> str:
-        return f"ticks of {self.rhythm}"
+        return f"ticks of {self.key}"
 
     def join(self, workers: Iterable[Worker]) -> None:
         """Have these workers in it from now on, and no others."""
-        joined = tuple(workers)
-        for worker in joined:
+        coalesced = tuple(workers)
+        for worker in coalesced:
             worker.shared = self._shared
-        self.workers = joined
-        self._turns.keep(joined)
+        self.workers = coalesced
+        self._turns.keep(coalesced)
 
     def tick(self, later: Later) -> None:
         """Observe, and see to it that captures follow; never raises."""
@@ -119,14 +119,14 @@ class Cohort:
         observation = self.source.observe(self.workers[0].job.query)
         seen_at = time.time()
         for worker in self.workers:
-            worker.lived.seen, worker.lived.seen_at = observation, seen_at
+            worker.stats.seen, worker.stats.seen_at = observation, seen_at
         # what a replica has is what its primary had then; while it falls behind, or may have, no id grows old
         behind = replace(observation, time=observation.time - math.ceil(lag), makes_old=not lag or lag <= before)
         self._lag = lag
         with self._mutex:
             self._observed = behind
         try:
-            self._clocks.observed(self.rhythm.source, observation.time, max_skew=self._max_skew)
+            self._clocks.observed(self.key.source, observation.time, max_skew=self._max_skew)
         except TransientError as error:
             self._shared.comparing.failed(error, clock=observation.clock)
         else:
@@ -153,7 +153,7 @@ class Cohort:
             observed, self._observed = self._observed, None
         if observed is not None:
             has_gaps = self._seen is not None and self._seen.has_gaps
-            self._seen = Seen(self.source, observed, has_gaps=has_gaps)
+            self._seen = TableLook(self.source, observed, has_gaps=has_gaps)
             self._turns.give(self.workers, observed, self._seen)
 
     def _attempt(self, name: str, call: Callable[[], None]) -> bool:
@@ -163,7 +163,7 @@ class Cohort:
                 call()
         except ShipperError as error:
             for worker in self.workers:
-                worker.lived.failures += 1
+                worker.stats.failures += 1
             self._shared.observing.failed(error, clock=time.monotonic())
             return False
         except Exception:  # noqa: BLE001 - as in Worker.capture

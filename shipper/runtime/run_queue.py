@@ -1,4 +1,4 @@
-"""Whose turn it is to capture: one thread takes the jobs of a cohort one after the other, with one commit.
+"""Whose turn it is to capture: one thread takes the jobs of a polling_group one after the other, with one commit.
 
 Strategy: one thread is enough; where it falls behind, two are, of which one works while the other waits for the
 database. More would wait for each other, since Python runs one at a time. Should a job hang, another thread goes on
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Observation
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.log import RepeatedFailure
 from shipper.runtime.worker import CHAPTER_SECONDS, Ended, Worker
 from shipper.source.database import Source
@@ -26,15 +26,15 @@ Later = Callable[[float, Callable[[], None]], None]
 """Call something once, in so many seconds, on another thread."""
 
 
-class Turn(NamedTuple):
+class QueueEntry(NamedTuple):
     """Whose turn it is to capture, up to where, with what was seen of the table."""
 
     worker: Worker
     horizon: Observation
-    seen: Seen
+    seen: TableLook
 
 
-class Turns:
+class RunQueue:
     """Workers that are to capture, each up to its horizon. For several threads."""
 
     def __init__(self, source: Source, state: State, committing: RepeatedFailure) -> None:
@@ -43,15 +43,15 @@ class Turns:
         self._state = state
         self._committing = committing
         self._mutex = threading.Lock()
-        self._waiting: dict[Worker, Turn] = {}
+        self._waiting: dict[Worker, QueueEntry] = {}
         self._threads, self._turned = 0, 0.0  # that capture now; when the last turn began
         self._is_helped = self._is_behind = False
 
-    def give(self, workers: Collection[Worker], horizon: Observation, seen: Seen) -> None:
+    def give(self, workers: Collection[Worker], horizon: Observation, seen: TableLook) -> None:
         """Let workers have a turn; who waits for one already goes further with it."""
         with self._mutex:
             self._is_behind = len(self._waiting) > MANY
-            self._waiting |= {worker: Turn(worker, horizon, seen) for worker in workers if not worker.is_broken}
+            self._waiting |= {worker: QueueEntry(worker, horizon, seen) for worker in workers if not worker.is_broken}
 
     def keep(self, workers: Collection[Worker]) -> None:
         """Forget all others."""
@@ -121,7 +121,7 @@ class Turns:
     def _resume(self, later: Later) -> None:
         self.take(later)
 
-    def _next(self) -> Turn | None:
+    def _next(self) -> QueueEntry | None:
         """Return whose turn it is; None when it is nobody's, and this thread is done."""
         with self._mutex:
             turn = self._first()
@@ -131,5 +131,5 @@ class Turns:
             self._turned = time.monotonic()
             return self._waiting.pop(turn.worker)
 
-    def _first(self) -> Turn | None:
+    def _first(self) -> QueueEntry | None:
         return next((turn for worker, turn in self._waiting.items() if worker.is_willing), None)

@@ -4,7 +4,7 @@ UTC; a late tick runs once instead of being dropped (misfire_grace_time=None), a
 one (the triggers here never look at the past: APScheduler would count through a month of them); the same job never
 runs twice at once (max_instances=1). APScheduler logs and forgets what a job raises, so nothing handed to it may raise.
 
-Each source has a lane: its own few threads, so that a database that hangs holds up none but its own jobs.
+Each source has a pool: its own few threads, so that a database that hangs holds up none but its own jobs.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from shipper.config.cron import trigger_of
 _INSTANT = timedelta(microseconds=1)
 
 
-class _Lane(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no types
+class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no types
     """APScheduler's executor on a pool of ours."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -76,29 +76,29 @@ class Scheduler:
         """Begin to call."""
         self._scheduler.start()
 
-    def lane(self, name: str, threads: int) -> None:
-        """Give a lane so many threads, started when they are needed; what runs in it already ends on its old ones."""
+    def pool(self, name: str, threads: int) -> None:
+        """Give a pool so many threads, started when they are needed; what runs in it already ends on its old ones."""
         pool = ThreadPoolExecutor(threads, f"source-{name}")
         before = self._lanes.get(name)
         if before is not None:
             self._scheduler.remove_executor(name, shutdown=False)
             before.shutdown(wait=False)
         self._lanes[name] = pool
-        self._scheduler.add_executor(_Lane(pool), name)
+        self._scheduler.add_executor(_Pool(pool), name)
 
-    def every(self, seconds: int, call: Callable[[], None], *, name: str, lane: str, offset: float = 0.0) -> None:
+    def every(self, seconds: int, call: Callable[[], None], *, name: str, pool: str, offset: float = 0.0) -> None:
         """Call in offset seconds, and from then on every so many."""
         trigger = _Every(seconds, datetime.now(UTC) + timedelta(seconds=offset))
-        self._scheduler.add_job(call, trigger, id=name, executor=lane, replace_existing=True)
+        self._scheduler.add_job(call, trigger, id=name, executor=pool, replace_existing=True)
 
-    def cron(self, line: str, zone: str, call: Callable[[], None], *, name: str, lane: str) -> None:
+    def cron(self, line: str, zone: str, call: Callable[[], None], *, name: str, pool: str) -> None:
         """Call when a line of cron says, by the clock of a time zone."""
-        self._scheduler.add_job(call, _Cron(line, zone), id=name, executor=lane, replace_existing=True)
+        self._scheduler.add_job(call, _Cron(line, zone), id=name, executor=pool, replace_existing=True)
 
-    def later(self, seconds: float, call: Callable[[], None], *, lane: str) -> None:
+    def later(self, seconds: float, call: Callable[[], None], *, pool: str) -> None:
         """Call once, in so many seconds."""
         when = datetime.now(UTC) + timedelta(seconds=seconds)
-        self._scheduler.add_job(call, "date", run_date=when, executor=lane)
+        self._scheduler.add_job(call, "date", run_date=when, executor=pool)
 
     def forget(self, name: str) -> None:
         """Call it no more."""

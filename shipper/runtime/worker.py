@@ -1,6 +1,6 @@
 """One job at work: its captures, and what fails of them, is told.
 
-What it shares with the other jobs of its table, and when it is its turn, is the business of its cohort.
+What it shares with the other jobs of its table, and when it is its turn, is the business of its polling_group.
 """
 
 import math
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from shipper.core.capture import capture
 from shipper.core.errors import ConfigError, ShipperError, SourceUnavailable
-from shipper.core.model import Job, Moment, Observation, Offsets
-from shipper.core.rows.look import Seen
-from shipper.core.rows.table import Captured, Noticed
+from shipper.core.model import Job, Now, Observation, Offsets
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import CaptureStep, Event
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.capture_log import tell_noticed, tell_steps
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
@@ -39,7 +39,7 @@ class Ended(Enum):
 
 
 @dataclass(slots=True)
-class Lived:
+class WorkerStats:
     """What a worker has done so far."""
 
     seen: Observation | None = None
@@ -51,8 +51,8 @@ class Lived:
     failures: int = 0
 
 
-class Shared(NamedTuple):
-    """What may fail for all jobs of a cohort."""
+class SharedFailures(NamedTuple):
+    """What may fail for all jobs of a polling_group."""
 
     observing: RepeatedFailure
     committing: RepeatedFailure
@@ -60,7 +60,7 @@ class Shared(NamedTuple):
     waiting: RepeatedFailure
 
     @classmethod
-    def of(cls, source: str, table: str) -> "Shared":
+    def of(cls, source: str, table: str) -> "SharedFailures":
         """Name them for a table; nothing fails yet."""
         fields = {"source": source, "table": table}
         return cls(
@@ -82,8 +82,8 @@ class Worker:
         """
         self.job = job
         self.is_broken = False
-        self.lived = Lived()
-        self.shared: Shared | None = None
+        self.stats = WorkerStats()
+        self.shared: SharedFailures | None = None
         self.source = source
         self.unit = math.lcm(unit, job.query.bucket)
         """So much of its time is pruned together, seconds."""
@@ -134,9 +134,9 @@ class Worker:
         return next((trouble for trouble in troubles if trouble.error), None)
 
     @property
-    def moment(self) -> Moment:
+    def moment(self) -> Now:
         """Return what time it is, and whether the source's clock agrees."""
-        return Moment(int(time.time()), self._clocks.agrees(self.job.source))
+        return Now(int(time.time()), self._clocks.agrees(self.job.source))
 
     def stop(self) -> None:
         """Begin nothing more, and end a capture after the window at hand."""
@@ -187,7 +187,7 @@ class Worker:
             clock=time.monotonic(),
         )
 
-    def capture(self, horizon: Observation, seen: Seen) -> Ended:
+    def capture(self, horizon: Observation, seen: TableLook) -> Ended:
         """Capture up to a horizon, and log what that brought; what fails is told."""
         try:
             with self._calls.running("capture"):
@@ -196,7 +196,7 @@ class Worker:
                     return Ended.DONE
                 is_finished = self._capture(horizon, seen)
         except ShipperError as error:
-            self.lived.failures += 1
+            self.stats.failures += 1
             self._capturing.failed(error, clock=time.monotonic())
             return Ended.FAILED
         except Exception:  # noqa: BLE001 - the one place where a bug is contained
@@ -215,25 +215,25 @@ class Worker:
     def prune(self, now: int) -> None:
         """Forget slots that are delivered and long unchanged, unless there is much to catch up with."""
         progress = self._state.progress(self.job.name)
-        keep = max(self.job.keep, self.job.revisit or 0)
+        keep = max(self.job.keep, self.job.lookback or 0)
         if progress is not None and progress.complete_until > now - keep and self._clocks.agrees(self.job.source):
             while self._state.prune(self.job.name, unit=self.unit, before=now - keep):
                 pass
 
-    def _capture(self, horizon: Observation, seen: Seen) -> bool:
+    def _capture(self, horizon: Observation, seen: TableLook) -> bool:
         """Capture a chapter and log it; return whether all up to horizon is captured."""
         self.prepare()
-        steps: list[Captured] = []
+        steps: list[CaptureStep] = []
         began = time.monotonic()
         try:
             return self._captured(horizon, seen, steps)
         finally:
             seconds = time.monotonic() - began
-            self.lived.rows += sum(step.rows for step in steps)
-            self.lived.capture_seconds += seconds
+            self.stats.rows += sum(step.rows for step in steps)
+            self.stats.capture_seconds += seconds
             tell_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
-    def _captured(self, horizon: Observation, seen: Seen, steps: list[Captured]) -> bool:
+    def _captured(self, horizon: Observation, seen: TableLook, steps: list[CaptureStep]) -> bool:
         """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
         if horizon.clock < self._moved:
             return True
@@ -248,12 +248,12 @@ class Worker:
             seen=seen,
         ):
             self._calls.advance("capture")
-            if isinstance(captured, Noticed):
+            if isinstance(captured, Event):
                 tell_noticed(self.job, captured)
             elif captured is not None:
                 steps.append(captured)
             # the next chapter has a new look at the clock, which decides what is too old
-            is_rest = isinstance(captured, Captured) and captured.is_rest
+            is_rest = isinstance(captured, CaptureStep) and captured.is_rest
             if self._stopping.is_set() or (is_rest and time.monotonic() - began > CHAPTER_SECONDS):
                 return False
         return True

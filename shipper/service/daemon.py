@@ -2,7 +2,7 @@
 
 Each source's threads observe and capture; one thread is the courier, woken by every record. The main thread waits for
 signals and beats: it follows the clock, tells systemd how things are, and feeds the watchdog as long as everything
-comes forward. Told to stop, captures end after the window at hand, what they recorded is delivered, and the state
+comes forward. Messages to stop, captures end after the window at hand, what they recorded is delivered, and the state
 closes. Killed instead, the next start is a normal start.
 """
 
@@ -77,7 +77,7 @@ class Service:
         self._self_metrics = self._new_self_metrics()
         self._parted = time.time() - time.monotonic()
         self._pruned = time.monotonic()
-        self._stuck = RepeatedFailure("service.stuck", "service.unstuck")
+        self._stuck = RepeatedFailure("service.stalled", "service.recovered")
         self._reloading = threading.Lock()
         self._operator = Operator(pipeline, self._delivery, self._reloading)
         self._status = ""
@@ -170,7 +170,7 @@ class Service:
                 made = prepared(self._pipeline, self._delivery)
             except ShipperError as error:
                 hint = {"hint": error.hint} if error.hint else {}
-                logger().error("config.refused", error=str(error), **hint)
+                logger().error("config.rejected", error=str(error), **hint)
                 raise
             else:
                 self._commit(made)
@@ -183,10 +183,10 @@ class Service:
     def _commit(self, made: Exchange) -> None:
         """Put what is new in place; what fails halfway is mended by a new start."""
         pipeline = self._pipeline
-        graphite, cohorts, sources = pipeline.config.graphite, pipeline.cohorts, pipeline.sources
+        graphite, polling_groups, sources = pipeline.config.graphite, pipeline.polling_groups, pipeline.sources
         try:
             made.commit()
-            self._schedule.change(cohorts, sources)
+            self._schedule.change(polling_groups, sources)
             self._vitals.loaded_at = time.time()
             if pipeline.config.graphite != graphite:
                 self._self_metrics = self._new_self_metrics(self._self_metrics.told)

@@ -28,9 +28,11 @@ class Operator:
         """Do one half of an operation: see shipper.operations."""
         # a service that nobody asks does without
         from shipper.operations import registry as operations  # noqa: PLC0415
-        from shipper.operations.context import Doing  # noqa: PLC0415
+        from shipper.operations.context import OperationContext  # noqa: PLC0415
 
-        doing = Doing(self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver)
+        doing = OperationContext(
+            self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver
+        )
         return operations.HALVES[half](doing, arguments)
 
     def stop(self) -> None:

@@ -10,9 +10,9 @@ from shipper.runtime.pipeline import composed
 def once(config: Config, names: Iterable[str]) -> bool:
     """Observe, capture and deliver once; return whether all of it succeeded."""
     with composed(config, names) as pipeline:
-        cohorts = list(pipeline.cohorts.values())
-        observed = [cohort for cohort in cohorts if cohort.observe()]
-        captured = [cohort for cohort in observed if cohort.capture()]
+        polling_groups = list(pipeline.polling_groups.values())
+        observed = [polling_group for polling_group in polling_groups if polling_group.observe()]
+        captured = [polling_group for polling_group in observed if polling_group.capture()]
         is_drained = drain(pipeline)
         pipeline.prune()
-        return is_drained and len(captured) == len(cohorts) and not pipeline.held
+        return is_drained and len(captured) == len(polling_groups) and not pipeline.held

@@ -5,7 +5,7 @@ from shipper.core.errors import ConfigError, StateBusy
 from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.pipeline import Exchange, Pipeline, affected
-from shipper.runtime.poller import rhythm_of
+from shipper.runtime.poller import group_key
 
 
 def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
@@ -25,11 +25,11 @@ def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
         raise ConfigError(f"reload {after.file}: [status] is another", hint="That needs a restart.")
     is_other_carbon = before.graphite != after.graphite
     workers = [pipeline.workers[name] for name in affected(before, after) if name in pipeline.workers]
-    cohorts = {pipeline.cohorts[rhythm_of(worker.job)] for worker in workers}
+    polling_groups = {pipeline.polling_groups[group_key(worker.job)] for worker in workers}
     for worker in workers:
         worker.stop()
     try:
-        parts: list[Part] = [*workers, *cohorts]
+        parts: list[Part] = [*workers, *polling_groups]
         for part in parts:
             wait_idle(part)
         if is_other_carbon:

@@ -9,14 +9,14 @@ from importlib.metadata import version
 
 from shipper.config.load import Config
 from shipper.core.errors import SourceReset, SourceUnavailable
-from shipper.core.model import Job, Standing
+from shipper.core.model import Job, JobStanding
 from shipper.log import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.pipeline import Pipeline, evidence_of, open_readback
 from shipper.runtime.worker import Worker
 from shipper.state.queries import instant, standings, totals
 from shipper.status.own_metrics import Totals
-from shipper.status.report import MINUTES, EndReport, Failure, JobReport, JobState, Report
+from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
 
 MINUTE = 60
 LACKS = "does not hold what was sent"
@@ -66,23 +66,23 @@ class Vitals:
         delivery = self._delivery
         return {
             name: Totals(
-                worker.lived.rows,
+                worker.stats.rows,
                 delivery.datapoints[name],
-                worker.lived.capture_seconds,
+                worker.stats.capture_seconds,
                 delivery.seconds[name],
-                worker.lived.failures,
+                worker.stats.failures,
             )
             for name, worker in self._pipeline.workers.items()
         }
 
-    def _job(self, job: Job, standing: Standing | None, minutes: tuple[int, ...]) -> JobReport:
+    def _job(self, job: Job, standing: JobStanding | None, minutes: tuple[int, ...]) -> JobReport:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
         report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
         if worker is None:
             trouble = Failure(str(held), held.hint, self._started_at, 1) if held else None
             return replace(report, state=JobState.HELD, trouble=trouble)
-        if worker.lived.seen is not None:
-            report = replace(report, source_max=worker.lived.seen.id)
+        if worker.stats.seen is not None:
+            report = replace(report, source_max=worker.stats.seen.id)
         return replace(report, state=self._state(worker, report), trouble=self._trouble(worker, report))
 
     def _state(self, worker: Worker, report: JobReport) -> JobState:
@@ -95,7 +95,7 @@ class Vitals:
             return JobState.OVERDUE
         if trouble or self._waits_for_carbon(report):
             return JobState.FAILING
-        if worker.lived.seen is None:
+        if worker.stats.seen is None:
             return JobState.NEW
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
@@ -112,25 +112,25 @@ class Vitals:
             return False
         return time.time() - report.complete_until > LATE_PERIODS * worker.job.every + MINUTE
 
-    def _source(self, name: str) -> EndReport:
+    def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
-        reached = max((worker.lived.seen_at or 0.0 for worker in workers), default=0.0)
+        reached = max((worker.stats.seen_at or 0.0 for worker in workers), default=0.0)
         found = (worker.trouble for worker in workers)
         down = next((one for one in found if one and isinstance(one.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
-        return EndReport(f"source {name}", address, reached or None, _failure(down) if down else None)
+        return EndpointReport(f"source {name}", address, reached or None, _failure(down) if down else None)
 
-    def _carbon(self) -> EndReport:
+    def _carbon(self) -> EndpointReport:
         delivery = self._delivery
-        return EndReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.trouble))
+        return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.trouble))
 
-    def _graphite(self) -> Iterator[EndReport]:
+    def _graphite(self) -> Iterator[EndpointReport]:
         """Yield the Graphite that is asked what it holds, if there is one."""
         pipeline = self._pipeline
         readback = open_readback(pipeline.config)
         if readback is None:
             return
-        end = EndReport("graphite", str(readback), pipeline.read_at, is_needed=False)
+        end = EndpointReport("graphite", str(readback), pipeline.read_at, is_needed=False)
         lacks = _failure(pipeline.unproven)
         if lacks is not None:
             yield replace(end, trouble=lacks, complaint=LACKS)
@@ -139,7 +139,7 @@ class Vitals:
 
 
 def job_report(
-    job: Job, standing: Standing | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
+    job: Job, standing: JobStanding | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
 ) -> JobReport:
     """Return what configuration and state tell of a job."""
     report = JobReport(
@@ -155,7 +155,7 @@ def job_report(
     return _standing(report, standing) if standing else report
 
 
-def _standing(report: JobReport, standing: Standing) -> JobReport:
+def _standing(report: JobReport, standing: JobStanding) -> JobReport:
     position = standing.offsets
     return replace(
         report,
@@ -164,13 +164,13 @@ def _standing(report: JobReport, standing: Standing) -> JobReport:
         complete_until=instant(position.complete_until) if position.complete_until else None,
         waiting=standing.waiting,
         unproven=standing.unproven,
-        unshown=dict(standing.unshown),
+        rejected=dict(standing.rejected),
         late_rows=standing.late_rows,
         delivered_at=standing.delivered_at,
     )
 
 
-def gone(standing: Mapping[str, Standing], jobs: Mapping[str, Job]) -> list[JobReport]:
+def gone(standing: Mapping[str, JobStanding], jobs: Mapping[str, Job]) -> list[JobReport]:
     """Return the jobs that left the configuration: they are delivered to the end all the same."""
     left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
     made = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]

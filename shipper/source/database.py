@@ -176,7 +176,7 @@ class Source:
                 check_files(connection, query, self._lockless)
             # what a group comes to is known; of what the statement left out, look for the first
             unfit: dict[str, tuple[int, object]] = {}
-            for column in {refusal.column for row in found for refusal in row.refused if refusal.value is None}:
+            for column in {refusal.column for row in found for refusal in row.rejected_values if refusal.value is None}:
                 for one in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (one[0], one[1])
         return traced(found, unfit) if unfit else found

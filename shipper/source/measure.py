@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused
-from shipper.core.model import Group, Kind, Query, Refusal, Row, Value
+from shipper.core.model import Group, Kind, Query, RejectedValue, Row, Value
 from shipper.core.paths import brief
 from shipper.core.rows.totals import MOST, exact
 from shipper.source.dialects.expressions import Fit, Unfit
@@ -38,25 +38,29 @@ def aggregates(query: Query, table: sa.TableClause) -> list[sa.ColumnElement[Any
     return [*columns, *unfit]
 
 
-def values_of(query: Query, rows: int, cells: Iterable[Any], group: Group) -> tuple[list[Value | None], list[Refusal]]:
+def values_of(
+    query: Query, rows: int, cells: Iterable[Any], group: Group
+) -> tuple[list[Value | None], list[RejectedValue]]:
     """Read the cells of `aggregates`; what good values come to may be too large, too."""
     others = iter(cells)
     named = [(column or name, next(others) if column else rows) for name, _, column in query.measures]
     values, refused = numbers(named, rows, group)
     for column, left_out in zip(measured(query), others, strict=True):
         if left_out:
-            refused.append(Refusal(column, left_out))
+            refused.append(RejectedValue(column, left_out))
     return values, refused
 
 
-def numbers(named: Iterable[tuple[str, object]], rows: int, group: Group) -> tuple[list[Value | None], list[Refusal]]:
+def numbers(
+    named: Iterable[tuple[str, object]], rows: int, group: Group
+) -> tuple[list[Value | None], list[RejectedValue]]:
     """Return exact numbers, and what is to be told of those that Carbon could not hold: they are None."""
     values: list[Value | None] = []
     refused = []
     for column, value in named:
         values.append(number(value, column))
         if values[-1] is None and value is not None:
-            refused.append(Refusal(column, rows, brief(value), group=group))
+            refused.append(RejectedValue(column, rows, brief(value), group=group))
     return values, refused
 
 
@@ -84,13 +88,16 @@ def number(value: object, column: str) -> Value | None:
 def traced(rows: list[Row], found: dict[str, tuple[int, object]]) -> list[Row]:
     """Add the id and the value of the first that was left out of each column."""
 
-    def told(refusal: Refusal) -> Refusal:
+    def told(refusal: RejectedValue) -> RejectedValue:
         if refusal.value is not None or refusal.column not in found:
             return refusal
         identity, value = found[refusal.column]
         return refusal._replace(id=identity, value=brief(value))
 
-    return [row._replace(refused=tuple(map(told, row.refused))) if row.refused else row for row in rows]
+    return [
+        row._replace(rejected_values=tuple(map(told, row.rejected_values))) if row.rejected_values else row
+        for row in rows
+    ]
 
 
 def _short(value: decimal.Decimal) -> decimal.Decimal:

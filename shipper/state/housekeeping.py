@@ -4,7 +4,7 @@ import json
 import sqlite3
 from itertools import groupby
 
-from shipper.core.model import Job, Kind, shape_of
+from shipper.core.model import Job, Kind, definition_digest
 from shipper.core.rows.totals import total
 from shipper.state.recording import loaded, stored
 
@@ -32,7 +32,7 @@ _GIVE_UP = """
     FROM total JOIN series ON series.id = total.series
     WHERE total.slot = ? AND total.step = ? AND total.changed = 1 GROUP BY series.job"""
 _TOO_OLD = """
-    INSERT INTO unshown (job, cause, rows) VALUES (?, 'too_old', ?)
+    INSERT INTO rejected (job, reason, rows) VALUES (?, 'too_old', ?)
     ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
 
 _OLD_UNITS = """
@@ -61,14 +61,14 @@ _NAMES = (
     "series",
     "settled",
     "slot",
-    "unshown",
-    "unshown_in",
+    "rejected",
+    "rejected_in",
     "watermark",
     "job",
 )
 _TWIN = """
     SELECT job FROM watermark JOIN job USING (job)
-    WHERE shape = ? AND source = ? AND id_table = ? AND id_column = ? ORDER BY job"""
+    WHERE definition_digest = ? AND source = ? AND id_table = ? AND id_column = ? ORDER BY job"""
 
 
 def merge(
@@ -125,7 +125,7 @@ def rename(connection: sqlite3.Connection, job: Job, configured: set[str]) -> st
     """Give a new job what belongs to its twin: see State.rename."""
     if connection.execute("SELECT 1 FROM watermark WHERE job = ?", (job.name,)).fetchone():
         return None
-    identity = (shape_of(job), job.source, job.query.table, job.query.id)
+    identity = (definition_digest(job), job.source, job.query.table, job.query.id)
     twins: list[str] = [name for (name,) in connection.execute(_TWIN, identity) if name not in configured]
     if not twins:
         return None

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from shipper.core.model import Changed, Note, Sent, Waiting
+from shipper.core.model import Changed, Pending, Replay, Waiting
 from shipper.state.database import StateFile
 from shipper.state.housekeeping import merge
 from shipper.state.recording import loaded
@@ -33,7 +33,7 @@ _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND ste
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 _PARK = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
 _PARKED = """
-    SELECT DISTINCT series.job FROM total INDEXED BY total_parked JOIN series ON series.id = total.series
+    SELECT DISTINCT series.job FROM total INDEXED BY total_deferred JOIN series ON series.id = total.series
     WHERE total.changed = 2"""
 _MADE = """
     UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (
@@ -52,19 +52,19 @@ _KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, repeats, reads) V
 class Outbox(StateFile):
     """What the courier needs of the state: see Outbox."""
 
-    def note(self, after: int, upto: int | None = None) -> Note:
-        """Note what changed: see Outbox."""
+    def note(self, after: int, upto: int | None = None) -> Pending:
+        """Pending what changed: see Outbox."""
         with self._reading("note what changed") as connection:
             self._commit()  # what is not durable is not delivered
             upto = self._revision if upto is None else upto
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
             behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()
-            parked = connection.execute(_PARKED).fetchall() if behind else []
-        return Note(
+            deferred = connection.execute(_PARKED).fetchall() if behind else []
+        return Pending(
             upto,
             {job: int(captured) for job, captured in behind},
             [Waiting(*row) for row in waiting],
-            frozenset(job for (job,) in parked),
+            frozenset(job for (job,) in deferred),
         )
 
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
@@ -82,7 +82,7 @@ class Outbox(StateFile):
                     connection.execute(_HISTORY, (job, str(value), datapoints.get(job, 0)))
             connection.execute(_FORGET_HISTORY, (HISTORY_ROWS,))
 
-    def keep_sent(self, sent: Iterable[Sent]) -> None:
+    def keep_replays(self, sent: Iterable[Replay]) -> None:
         """Keep what was delivered and is to be sent again; its times are wall-clock, epoch seconds."""
         with self._writing("keep what was sent") as connection:
             connection.executemany(
@@ -93,13 +93,13 @@ class Outbox(StateFile):
                 ),
             )
 
-    def take_sent(self) -> list[Sent]:
+    def take_replays(self) -> list[Replay]:
         """Return what was kept, and forget it: if this process is killed, all that is not proven is sent again."""
         with self._writing("take what was sent") as connection:
             rows = connection.execute("SELECT after, upto, stage, confirmed, due, repeats, reads FROM sent").fetchall()
             connection.execute("DELETE FROM sent")
         sent = [
-            Sent(after, upto, stage, confirmed, due, repeats, bool(reads))
+            Replay(after, upto, stage, confirmed, due, repeats, bool(reads))
             for after, upto, stage, confirmed, due, repeats, reads in rows
         ]
         self._revision = max([self._revision, *(one.upto for one in sent)])
@@ -123,18 +123,18 @@ class Outbox(StateFile):
             count: int = connection.execute(_NEW, (after, upto)).fetchone()[0]
         return count
 
-    def release(self, ripe: Iterable[tuple[int, int]]) -> None:
-        """Let parked totals go out, as changed just now: of each step up to a slot."""
+    def release(self, due: Iterable[tuple[int, int]]) -> None:
+        """Let deferred totals go out, as changed just now: of each step up to a slot."""
         with self._changing("release totals") as connection:
-            connection.executemany(_RELEASE, ((self._revision + 1, step, slot) for step, slot in ripe))
+            connection.executemany(_RELEASE, ((self._revision + 1, step, slot) for step, slot in due))
 
-    def park(self, slot: int, step: int) -> None:
+    def defer(self, slot: int, step: int) -> None:
         """Keep the changed totals of a slot back, until they are released."""
         with self._writing("park totals") as connection:
             connection.execute(_PARK, (slot, step))
 
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> dict[str, int]:
-        """Merge a slot's changed totals, and all finer ones, into a slot of a coarser archive, parked.
+        """Merge a slot's changed totals, and all finer ones, into a slot of a coarser archive, deferred.
 
         Into None they are given up: no archive would hold them. Return how many rows that were, by job.
         """

@@ -11,7 +11,7 @@ from functools import lru_cache
 from shipper.core.errors import StateCorrupt
 from shipper.core.id_set import IdSet, Segment, segment_of, unpack
 from shipper.core.ledger import LateIds, Settled, Slot
-from shipper.core.model import Cause, Fingerprint, Reason, Span
+from shipper.core.model import Fingerprint, Rejection, RejectReason, Span
 from shipper.core.position import Mark, Position
 from shipper.state.schema import ID_ORDER
 
@@ -158,12 +158,12 @@ _SLOTS = """
     SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
     ORDER BY slot, step"""
 _REJECT = """
-    INSERT INTO unshown_in (job, cause, bucket, after, rows) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO rejected_in (job, reason, bucket, after, rows) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END"""
 _SHOWN = """
-    DELETE FROM unshown_in WHERE job = ? AND cause = ? AND bucket >= ? AND bucket < ? RETURNING rows"""
+    DELETE FROM rejected_in WHERE job = ? AND reason = ? AND bucket >= ? AND bucket < ? RETURNING rows"""
 
 
 def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
@@ -172,20 +172,20 @@ def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
     return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 
 
-def reject(connection: sqlite3.Connection, job: str, unshown: Mapping[Reason, int], after: int) -> None:
+def reject(connection: sqlite3.Connection, job: str, rejected: Mapping[Rejection, int], after: int) -> None:
     """Remember in which buckets rows above an id would be that cannot be shown: they may be, one day."""
     rows = [
-        (job, cause.value, bucket, str(after), count)
-        for (cause, bucket), count in unshown.items()
+        (job, reason.value, bucket, str(after), count)
+        for (reason, bucket), count in rejected.items()
         if bucket is not None and count
     ]
     connection.executemany(_REJECT, rows)
 
 
-def shown(connection: sqlite3.Connection, job: str, shows: Mapping[Cause, Span]) -> dict[Cause, int]:
-    """Forget rows that were counted as unshown and are shown now; return how many they are."""
+def shown(connection: sqlite3.Connection, job: str, shows: Mapping[RejectReason, Span]) -> dict[RejectReason, int]:
+    """Forget rows that were counted as rejected and are shown now; return how many they are."""
     found = {}
-    for cause, span in shows.items():
-        rows = connection.execute(_SHOWN, (job, cause.value, span.start, span.end)).fetchall()
-        found[cause] = sum(row[0] for row in rows)
+    for reason, span in shows.items():
+        rows = connection.execute(_SHOWN, (job, reason.value, span.start, span.end)).fetchall()
+        found[reason] = sum(row[0] for row in rows)
     return found

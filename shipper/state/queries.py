@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from shipper.core.ledger import Book, Name
-from shipper.core.model import Kind, Measure, Offsets, Progress, Span, Standing
+from shipper.core.ledger import JobSnapshot, Name
+from shipper.core.model import JobStanding, Kind, Measure, Offsets, Progress, Span
 from shipper.state.positions import late_ids, slots
 from shipper.state.schema import reader
 
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
-    SELECT captured, COALESCE(unixepoch(complete_until), 0), closed_until, not_before, recount_from, low,
-        shape, places, since, begins, bucket
+    SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
+        definition_digest, path_digest, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
     WITH unproven (job, totals, waiting) AS (
         SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM sent)) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
-            UNION ALL SELECT series, 0 FROM total INDEXED BY total_parked WHERE changed = 2
+            UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
     SELECT job, COALESCE(unproven.totals, 0), (
-        SELECT json_group_object(cause, rows) FROM unshown WHERE unshown.job = watermark.job AND rows > 0),
+        SELECT json_group_object(reason, rows) FROM rejected WHERE rejected.job = watermark.job AND rows > 0),
         COALESCE((SELECT late_rows FROM position WHERE position.job = watermark.job), 0),
         (SELECT unixepoch(MAX(committed)) FROM history WHERE history.job = watermark.job),
         COALESCE(unproven.waiting, 0), source, id_table, id_column, value, captured, complete_until, updated
@@ -39,7 +39,7 @@ _TOTALS = """
     GROUP BY series.job, total.slot / :step"""
 
 
-def standings(path: str) -> dict[str, Standing]:
+def standings(path: str) -> dict[str, JobStanding]:
     """Read how far each job has come, by job, without disturbing the process that holds the state.
 
     Raises:
@@ -49,8 +49,8 @@ def standings(path: str) -> dict[str, Standing]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: Standing(offsets_of(position), unproven, json.loads(unshown), late_rows, delivered_at, waiting)
-        for job, unproven, unshown, late_rows, delivered_at, waiting, *position in rows
+        job: JobStanding(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
+        for job, unproven, rejected, late_rows, delivered_at, waiting, *position in rows
     }
 
 
@@ -82,15 +82,15 @@ def offsets_of(row: Sequence[Any]) -> Offsets:
 
 def progress_of(row: Sequence[Any]) -> Progress:
     """Read a row of PROGRESS."""
-    captured, complete_until, closed_until, not_before, recount_from, low, *others = row
-    return Progress(int(captured), complete_until, closed_until, not_before, recount_from, int(low), *others)
+    captured, complete_until, zero_filled_until, not_before, recount_from, low, *others = row
+    return Progress(int(captured), complete_until, zero_filled_until, not_before, recount_from, int(low), *others)
 
 
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"
 
 
-def book(path: str, job: str, span: Span) -> Book | None:
+def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
     """Read it, with the slots of a span, beside the process that holds the state; None for a job that has not begun.
 
     Raises:
@@ -109,7 +109,7 @@ def book(path: str, job: str, span: Span) -> Book | None:
         ]
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
         held, late = slots(connection, job, span), late_ids(connection, job)
-    return Book(offsets_of(position), progress_of(progress), names, held, pruned, late)
+    return JobSnapshot(offsets_of(position), progress_of(progress), names, held, pruned, late)
 
 
 _COMMITS = """

@@ -8,8 +8,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from shipper.core.ledger import Done, Name, Total
-from shipper.core.model import Cause, Group, Key, Kind, Span, Value, Window
+from shipper.core.ledger import Name, RecordUpdate, Total
+from shipper.core.model import Group, Key, Kind, RejectReason, Span, Value, Window
 from shipper.core.position import Position
 from shipper.state import positions
 from shipper.state.positions import reject, shown
@@ -26,10 +26,10 @@ _CAPTURED = f"""
     WHERE job = :job AND captured = :after"""
 _PROGRESS = """
     UPDATE job SET
-        closed_until = COALESCE(:closed_until, closed_until), low = COALESCE(:low, low),
+        zero_filled_until = COALESCE(:zero_filled_until, zero_filled_until), low = COALESCE(:low, low),
         since = MAX(since, COALESCE(:since, since)), not_before = MAX(not_before, COALESCE(:not_before, not_before)),
         recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END, bucket = COALESCE(:bucket, bucket)
-    WHERE job = :job AND (:is_recounted OR COALESCE(:closed_until, :low, :since) IS NOT NULL
+    WHERE job = :job AND (:is_recounted OR COALESCE(:zero_filled_until, :low, :since) IS NOT NULL
         OR not_before < :not_before)"""
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
@@ -60,7 +60,7 @@ _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, changed)
     SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
 _UNSHOWN = """
-    INSERT INTO unshown (job, cause, rows) VALUES (?, ?, ?)
+    INSERT INTO rejected (job, reason, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
 
 
@@ -179,8 +179,8 @@ class Recording:
         """Store totals: see Recording."""
         self._registry.save()
         rows = [
-            (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_ripe else 2)
-            for (path, slot, step), value, is_ripe in totals
+            (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_due else 2)
+            for (path, slot, step), value, is_due in totals
         ]
         statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
         self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
@@ -194,9 +194,9 @@ class Recording:
         """Remember that the slot holds this window's rows, though there may be none."""
         self._slots.add((slot, step))
 
-    def unshown(self, cause: Cause) -> int:
-        """Return how many rows are counted as unshown: see Recording."""
-        row = self._one("SELECT rows FROM unshown WHERE job = ? AND cause = ?", self._job, cause.value)
+    def rejected(self, reason: RejectReason) -> int:
+        """Return how many rows are counted as rejected: see Recording."""
+        row = self._one("SELECT rows FROM rejected WHERE job = ? AND reason = ?", self._job, reason.value)
         return row[0] if row else 0
 
     def hold(self, slot: int, step: int, window: Window) -> None:
@@ -222,7 +222,7 @@ class Recording:
             self._puts += puts
             self._closed.add((slot, step))
 
-    def write(self, done: Done) -> None:
+    def write(self, done: RecordUpdate) -> None:
         """Store how far the job has come. The last call."""
         self._registry.save()
         progress: dict[str, Any] = {
@@ -231,7 +231,7 @@ class Recording:
             "upto": str(self._upto),
             "totals": self._puts,
             "complete_until": done.complete_until,
-            "closed_until": done.closed_until,
+            "zero_filled_until": done.zero_filled_until,
             "low": None if done.low is None else str(done.low),
             "since": done.since,
             "not_before": done.not_before,
@@ -245,7 +245,7 @@ class Recording:
         self._connection.execute(_PROGRESS, progress)
         self._write_slots(done.seen)
         self._count(done)
-        reject(self._connection, self._job, done.unshown, done.seen.after if done.seen else self._after)
+        reject(self._connection, self._job, done.rejected, done.seen.after if done.seen else self._after)
         if done.late is not None:
             positions.add_late(self._connection, self._job, done.late)
         if done.fingerprint is not None:
@@ -272,14 +272,14 @@ class Recording:
             self._finer[slot, step] = self._connection.execute(_FINER, span).fetchall()
         return self._finer[slot, step]
 
-    def _count(self, done: Done) -> None:
+    def _count(self, done: RecordUpdate) -> None:
         """Add to the counters of what cannot be shown, or set them."""
-        counts = Counter[Cause]()
-        for reason, rows in done.unshown.items():
-            counts[reason.cause] += rows
+        counts = Counter[RejectReason]()
+        for rejection, rows in done.rejected.items():
+            counts[rejection.reason] += rows
         counts.subtract(shown(self._connection, self._job, done.shows))
-        for cause, rows in (dict.fromkeys(done.replaces, 0) | counts).items():
-            self._connection.execute(_UNSHOWN, (self._job, cause.value, rows, cause in done.replaces))
+        for reason, rows in (dict.fromkeys(done.replaces, 0) | counts).items():
+            self._connection.execute(_UNSHOWN, (self._job, reason.value, rows, reason in done.replaces))
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()

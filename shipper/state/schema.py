@@ -37,9 +37,9 @@ SCHEMA: Statements = (
     f"""
     CREATE TABLE job ( -- what a job goes on from, beside its watermark
         job TEXT PRIMARY KEY REFERENCES watermark (job),
-        shape TEXT NOT NULL, -- a digest of what it counts
-        places TEXT NOT NULL, -- and of where that goes
-        closed_until INTEGER NOT NULL, -- buckets that end by then have their zeros, epoch seconds
+        definition_digest TEXT NOT NULL, -- a digest of what it counts
+        path_digest TEXT NOT NULL, -- and of where that goes
+        zero_filled_until INTEGER NOT NULL, -- buckets that end by then have their zeros, epoch seconds
         not_before INTEGER NOT NULL, -- without a time column: its first whole bucket
         recount_from INTEGER, -- slots from here on are to be counted again
         low TEXT NOT NULL CHECK {_IS_ID.format("low")}, -- all rows up to this id are complete
@@ -72,7 +72,7 @@ SCHEMA: Statements = (
         PRIMARY KEY (slot, step, series)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
-    "CREATE INDEX total_parked ON total (step, slot) WHERE changed = 2",
+    "CREATE INDEX total_deferred ON total (step, slot) WHERE changed = 2",
     """
     CREATE TABLE slot ( -- whose rows a slot holds, by job
         job TEXT NOT NULL,
@@ -91,20 +91,20 @@ SCHEMA: Statements = (
         PRIMARY KEY (job, start)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE unshown ( -- rows that cannot be shown, by cause: with them the sums equal the source
+    CREATE TABLE rejected ( -- rows that cannot be shown, by reason: with them the sums equal the source
         job TEXT NOT NULL,
-        cause TEXT NOT NULL,
+        reason TEXT NOT NULL,
         rows INTEGER NOT NULL,
-        PRIMARY KEY (job, cause)
+        PRIMARY KEY (job, reason)
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE unshown_in ( -- of the counters: what may be shown one day, by the bucket in which it would be
+    CREATE TABLE rejected_in ( -- of the counters: what may be shown one day, by the bucket in which it would be
         job TEXT NOT NULL,
-        cause TEXT NOT NULL,
+        reason TEXT NOT NULL,
         bucket INTEGER NOT NULL,
         after TEXT NOT NULL, -- the ids of these rows are above this one
         rows INTEGER NOT NULL,
-        PRIMARY KEY (job, cause, bucket)
+        PRIMARY KEY (job, reason, bucket)
     ) STRICT, WITHOUT ROWID""",
     f"""
     CREATE TABLE position ( -- which ids up to captured a job has counted: all in (floor, solid], and those of `counted`
@@ -229,7 +229,7 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def translated(step: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """QueueEntry SQLite's errors into ours."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -30,13 +30,13 @@ class Change(NamedTuple):
     """Does it wait until its archive may receive it?"""
 
 
-class Rehearsal(State):
+class ScratchState(State):
     """A state whose end nobody sees."""
 
     def __init__(self, path: str) -> None:
         """Open the copy."""
         super().__init__(path)
-        with self._reading("read revisions") as connection:  # of what is parked or proven, too
+        with self._reading("read revisions") as connection:  # of what is deferred or proven, too
             (self._revision,) = connection.execute(_NEWEST).fetchone()
         self._began = self._revision
 
@@ -51,7 +51,7 @@ class Rehearsal(State):
 
 
 @contextmanager
-def rehearsal(path: str) -> Iterator[Rehearsal]:
+def scratch_state(path: str) -> Iterator[ScratchState]:
     """Give a copy of the state, or an empty one where none is; it is gone at the end.
 
     Raises:
@@ -63,7 +63,7 @@ def rehearsal(path: str) -> Iterator[Rehearsal]:
         if _exists(Path(path)):
             with reader(path) as original, closing(sqlite3.connect(copy)) as copied:
                 original.backup(copied)
-        with Rehearsal(copy) as state:
+        with ScratchState(copy) as state:
             yield state
 
 

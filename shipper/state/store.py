@@ -24,17 +24,18 @@ from shipper.state.schema import NOW
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
     VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
-_RESHAPE = """
-    INSERT OR REPLACE INTO job (job, shape, places, closed_until, not_before, recount_from, low, since, begins, bucket)
+_REDEFINE = """
+    INSERT OR REPLACE INTO job (
+        job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LOWEST = """
     SELECT COALESCE(MIN(slot), (
-        SELECT MIN(bucket) FROM unshown_in
-        WHERE job = :job AND cause = 'future' AND bucket >= :start AND bucket < :end)), (
+        SELECT MIN(bucket) FROM rejected_in
+        WHERE job = :job AND reason = 'future' AND bucket >= :start AND bucket < :end)), (
         SELECT after FROM (
             SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
             UNION ALL
-            SELECT after FROM unshown_in WHERE job = :job AND bucket >= :start AND bucket < :end)
+            SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
 
@@ -43,13 +44,13 @@ _SEEK = (
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
     """
     UPDATE job SET recount_from = :slot, not_before = MAX(not_before, :not_before),
-        closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),
+        zero_filled_until = MAX(zero_filled_until, :not_before, COALESCE(:slot, 0)),
         since = MAX(since, :not_before, COALESCE(:slot, 0)), begins = MAX(begins, COALESCE(:slot, 0))
     WHERE job = :job""",
 )
 _RESET = (
     "DELETE FROM late WHERE job = :job",
-    "DELETE FROM unshown_in WHERE job = :job",
+    "DELETE FROM rejected_in WHERE job = :job",
     "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of before mean nothing any more
     # the courier commits it once all that is in the totals is delivered
     f"UPDATE watermark SET value = '0', captured = :captured, updated = {NOW} WHERE job = :job",
@@ -81,14 +82,14 @@ class State(Outbox):
         captured = str(progress.captured)
         with self._writing(f"begin job {job.name}", may_wait=True) as connection:
             connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.id, captured, captured))
-            connection.execute(_RESHAPE, _reshaping(job.name, progress))
+            connection.execute(_REDEFINE, _definition(job.name, progress))
             self._forget_cached()
             positions.begin(connection, job.name, position)
 
-    def reshape(self, job: str, progress: Progress) -> None:
-        """Store a changed shape, and what follows from it."""
-        with self._writing(f"reshape job {job}", may_wait=True) as connection:
-            connection.execute(_RESHAPE, _reshaping(job, progress))
+    def redefine(self, job: str, progress: Progress) -> None:
+        """Store a changed definition, and what follows from it."""
+        with self._writing(f"redefine job {job}", may_wait=True) as connection:
+            connection.execute(_REDEFINE, _definition(job, progress))
 
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
         """Return the oldest slot that has totals, and the id above which their rows are: see Ledger."""
@@ -245,7 +246,7 @@ class State(Outbox):
             forget(connection, job)
 
 
-def _reshaping(job: str, progress: Progress) -> tuple[object, ...]:
-    instants = (progress.closed_until, progress.not_before, progress.recount_from)
-    ids = str(progress.low)
-    return (job, progress.shape, progress.places, *instants, ids, progress.since, progress.begins, progress.bucket)
+def _definition(job: str, progress: Progress) -> tuple[object, ...]:
+    digests = (progress.definition_digest, progress.path_digest)
+    instants = (progress.zero_filled_until, progress.not_before, progress.recount_from)
+    return (job, *digests, *instants, str(progress.low), progress.since, progress.begins, progress.bucket)

@@ -101,7 +101,7 @@ def _counts(job: JobReport, totals: Totals) -> Counts:
     return {
         "rows": totals.rows,
         "late_rows": job.late_rows,
-        "too_late": job.unshown.get("too_late", 0),
+        "too_late": job.rejected.get("too_late", 0),
         "datapoints": totals.datapoints,
         "capture_ms": round(totals.capture_seconds * 1000),
         "deliver_ms": round(totals.deliver_seconds * 1000),

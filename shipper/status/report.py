@@ -66,7 +66,7 @@ class JobReport:
     """Totals that Carbon has not confirmed yet."""
     unproven: int = 0
     """Those, those that wait for their archive, and those that were confirmed and are sent again until proven."""
-    unshown: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
     late_rows: int = 0
     """Of the job's table; they are counted."""
     delivered_at: float | None = None
@@ -85,7 +85,7 @@ class JobReport:
 
 
 @dataclass(frozen=True, slots=True)
-class EndReport:
+class EndpointReport:
     """One of the ends that shipper talks to: a source, Carbon, or Graphite."""
 
     name: str
@@ -108,7 +108,7 @@ class Report:
     host: str
     now: float
     jobs: tuple[JobReport, ...]
-    ends: tuple[EndReport, ...] = ()
+    ends: tuple[EndpointReport, ...] = ()
     state_path: str = ""
     state_bytes: int | None = None
     config_file: str = ""
@@ -157,7 +157,7 @@ class Report:
         document = asdict(self)
         for job, raw in zip(self.jobs, document["jobs"], strict=True):
             age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
-            raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, unshown=dict(job.unshown))
+            raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, rejected=dict(job.rejected))
         return {**document, "is_running": self.pid is not None, "is_ready": self.is_ready}
 
     @property

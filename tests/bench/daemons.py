@@ -52,7 +52,7 @@ def idle(ground: Ground) -> list[Measured]:
         for peer in peers.available(ground):
             asked = peers.Asked(queries=jobs, every=10, rows=ROWS)
             services[peer.name] = stack.enter_context(peers.running(peer, ground, asked))
-        services["shipper"].until("job.begun", jobs)
+        services["shipper"].until("job.started", jobs)
         services["shipper"].wait(ground.sizes.warm)
         before = {name: service.cpu() for name, service in services.items()}
         services["shipper"].wait(seconds)

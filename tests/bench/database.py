@@ -65,7 +65,7 @@ def _ticking(ground: Ground, *, has_holes: bool) -> tuple[Work, list[Window]]:
 
 def _windows(log: str) -> Iterator[Window]:
     """Find what each tick of a log has captured."""
-    captured = {entry["job"]: int(entry["captured"]) for entry in told(log, "job.begun")}
+    captured = {entry["job"]: int(entry["captured"]) for entry in told(log, "job.started")}
     for entry in told(log, "capture.finished"):
         assert entry["windows"] == "1", f"more than one count in a tick: {entry}"
         job, upto = entry["job"], int(entry["captured"])

@@ -25,7 +25,7 @@ from servers import MariaDB, PostgreSQL
 
 from shipper.core.capture import capture
 from shipper.core.model import Condition, Job, Observation, Window
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.source.connect import Access
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -103,10 +103,10 @@ def jobs_of(count: int) -> list[Job]:
 
 
 def tick(timed: Timed, state: State, jobs: list[Job], now: int, *, has_gaps: bool) -> bool:
-    """Let all jobs capture, as their cohort does; return whether ids were missing."""
+    """Let all jobs capture, as their polling_group does; return whether ids were missing."""
     observed = timed.source.observe(jobs[0].query)
     horizon = Observation(observed.id, now, observed.clock)
-    seen = Seen(timed.source, horizon, has_gaps=has_gaps)
+    seen = TableLook(timed.source, horizon, has_gaps=has_gaps)
     with timed.source.held(), state.gathering():
         for one in jobs:
             for _ in capture(one, horizon, source=timed.source, ledger=state, now=now, seen=seen):

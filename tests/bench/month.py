@@ -139,10 +139,10 @@ def month(days: float, folder: Path, port: int) -> Iterator[Day]:
 
 def tick(pipeline: Pipeline, clock: Hand) -> float:
     """Let all jobs tick once, and deliver; return the seconds that their captures took, with the commit."""
-    (cohort,) = pipeline.cohorts.values()  # one table, one time: they tick together
-    assert cohort.observe()
+    (polling_group,) = pipeline.polling_groups.values()  # one table, one time: they tick together
+    assert polling_group.observe()
     began = time.perf_counter()
-    assert cohort.capture()
+    assert polling_group.capture()
     seconds = time.perf_counter() - began
     assert drain(pipeline)
     return seconds

@@ -43,7 +43,7 @@ def _transactions(ground: Ground, jobs: int) -> float:
     ground.table(1000)
     ground.configure(jobs=jobs, schedule=ground.sizes.together, start="now")
     with daemon(ground) as service:
-        service.until("job.begun", jobs)
+        service.until("job.started", jobs)
         service.wait(REST_SECONDS)
         before, captured = commits(ground), service.count("capture.finished")
         for n in range(TIMES):

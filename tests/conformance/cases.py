@@ -73,15 +73,15 @@ ROWS = [
 
 TIMES = [
     Case("microseconds", at("14:00:59.999999", "14:01:00.000001"), {"login count": {"14:00": 1, "14:01": 1}}),
-    Case("no time", at(None, "14:00:00", None), {"login count": {"14:00": 1}}, unshown={"no_time": 2}),
-    Case("far past", at("1901-01-01 00:00:00", "2025-09-20 00:00:00"), {}, unshown={"too_old": 2}),
-    Case("before the epoch", at("1969-12-31 23:59:59.5", "1970-01-01 00:00:00"), {}, unshown={"too_old": 2}),
-    Case("far future", at("2106-02-07 06:28:16", "9999-12-31 23:59:59"), {}, unshown={"future": 2}),
+    Case("no time", at(None, "14:00:00", None), {"login count": {"14:00": 1}}, rejected={"no_time": 2}),
+    Case("far past", at("1901-01-01 00:00:00", "2025-09-20 00:00:00"), {}, rejected={"too_old": 2}),
+    Case("before the epoch", at("1969-12-31 23:59:59.5", "1970-01-01 00:00:00"), {}, rejected={"too_old": 2}),
+    Case("far future", at("2106-02-07 06:28:16", "9999-12-31 23:59:59"), {}, rejected={"future": 2}),
     Case(
         "near future",
         at("14:14:59", "14:20:59", "14:21:00"),
         {"login count": {"14:14": 1, "14:20": 1}},
-        unshown={"future": 1},
+        rejected={"future": 1},
     ),
     Case(
         "zone west",
@@ -114,7 +114,7 @@ TIMES = [
         at(None, "16:00:00"),
         {"login count": {"14:00": 1}},
         'time_zone = "Europe/Berlin"',
-        unshown={"no_time": 1},
+        rejected={"no_time": 1},
     ),
 ]
 
@@ -246,7 +246,7 @@ POISON = [
         [Event(1, action="\u4e16" * 300, outcome="y" * 16), Event(2, action="good", outcome="y")],
         {"good|y count": {"14:00": 1}},
         'by = ["action", "outcome"]\nname = "' + "{action}" * 3 + '.{outcome}.{measure}"',
-        unshown={"refused": 1},
+        rejected={"refused": 1},
     ),
     Case(
         "poison measures",
@@ -258,7 +258,7 @@ POISON = [
             "login least": {"14:00": -7},
         },
         'measure = { count = "count", all = "sum:ratio", most = "max:ratio", least = "min:ratio" }',
-        refused={"ratio": 3},
+        rejected_values={"ratio": 3},
     ),
     Case(
         "poison measures among groups and columns",
@@ -276,14 +276,14 @@ POISON = [
             "b ratio": {"14:00": 3},
         },
         'measure = { ms = "sum:duration_ms", amount = "sum:amount", ratio = "max:ratio" }',
-        refused={"ratio": 1},
+        rejected_values={"ratio": 1},
     ),
     Case(
         "poison measures under a condition",
         [Event(1, outcome="x", ratio=1e305), Event(2, outcome="y", ratio=-1e305), Event(3, outcome="y", ratio=1)],
         {"login ratio": {"14:00": 1}},
         'where = { outcome = "y" }\nmeasure = { ratio = "sum:ratio" }',
-        refused={"ratio": 1},
+        rejected_values={"ratio": 1},
     ),
     Case(
         "poison in sql",
@@ -297,7 +297,7 @@ POISON = [
         },
         "sql = 'SELECT action, created_at AS bucket, COUNT(*) AS n, SUM(ratio) AS ms FROM audit_trail"
         " WHERE id > :after AND id <= :upto GROUP BY action, created_at'\n",
-        refused={"ms": 1},
+        rejected_values={"ms": 1},
     ),
 ]
 
@@ -334,7 +334,7 @@ IDS = [
         at("14:00:00", "14:00:00", "14:14:01"),
         {"login count": {"14:14": 1}},
         'start = "now"',
-        unshown={"too_late": 1},
+        rejected={"too_late": 1},
         there_before=1,
     ),
 ]
@@ -375,7 +375,7 @@ AGES = [
         "one archive",
         at("2026-09-21 10:00:00", "2026-09-10 10:00:00"),
         {"login count": {"10:00": 1}},
-        unshown={"too_old": 1},
+        rejected={"too_old": 1},
         retentions="1m:7d",
     ),
     Case(
@@ -424,46 +424,46 @@ ZEROS = [
     ),
 ]
 
-REVISITED = [
+LOOKBACK = [
     Case(
         "completed later",
         [Event(1, end_date=None), Event(2, end_date="14:05:00")],
         {"login count": {"14:05": 1, "14:06": 1}},
-        'time = "end_date"\nrevisit = "15m"',
+        'time = "end_date"\nlookback = "15m"',
         updates=["UPDATE audit_trail SET end_date = '2026-09-21 14:06:00' WHERE id = 1"],
     ),
     Case(
         "never completed",
         [Event(1, end_date=None), Event(2, end_date="14:05:00")],
         {"login count": {"14:05": 1}},
-        'time = "end_date"\nrevisit = "15m"',
+        'time = "end_date"\nlookback = "15m"',
     ),
     Case(
         "changed within the span",
         [Event(1, "14:05:00"), Event(2, "14:05:00"), Event(3, "14:06:00")],
         {"login count": {"14:05": 1, "14:06": 2}},
-        'revisit = "15m"',
+        'lookback = "15m"',
         updates=["UPDATE audit_trail SET created_at = '2026-09-21 14:06:00' WHERE id = 2"],
     ),
     Case(
         "moved to another group",
         [Event(1, "14:05:00"), Event(2, "14:05:00")],
         {"login count": {"14:05": 1}, "logout count": {"14:05": 1}},
-        'revisit = "15m"',
+        'lookback = "15m"',
         updates=["UPDATE audit_trail SET action = 'logout' WHERE id = 2"],
     ),
     Case(
         "deleted within the span",
         at("14:05:00", "14:05:00", "14:05:00"),
         {"login count": {"14:05": 2}},
-        'revisit = "15m"',
+        'lookback = "15m"',
         updates=["DELETE FROM audit_trail WHERE id = 2"],
     ),
     Case(
-        "history of revisited rows",
+        "history of looked back at rows",
         at("2026-08-21 10:00:00", "2026-08-21 10:30:00", "14:00:00"),
         {"login count": {"2026-08-21 10:00:00": 2, "14:00": 1}},
-        'revisit = "15m"',
+        'lookback = "15m"',
         there_before=3,
         zoom=3600,
     ),
@@ -488,4 +488,4 @@ SQL = [
     ),
 ]
 
-CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *REVISITED, *SQL]
+CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *LOOKBACK, *SQL]

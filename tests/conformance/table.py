@@ -41,8 +41,8 @@ class Case:
     """Of each group and measure, as in "login count": the value of each slot."""
     job: str = ""
     """Lines of TOML that say otherwise than JOB does."""
-    unshown: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    rejected_values: dict[str, int] = field(default_factory=dict)
     """Of each column: how many values are left out, and told."""
     without: str = ""
     """A kind of database that cannot hold the rows."""

@@ -29,9 +29,9 @@ from shipper.config.load import Config, load
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
 from shipper.core.model import Kind, Observation, Span
-from shipper.core.rows.table import Captured, Noticed
+from shipper.core.rows.table import CaptureStep, Event
 from shipper.core.verify.reconcile import compared
-from shipper.state.queries import book
+from shipper.state.queries import read_snapshot
 from shipper.state.store import State
 
 CONFIG = """\
@@ -55,7 +55,7 @@ class Run:
         self.job = replace(config.jobs["x"], query=query)
         self.config = config
         self.clock = 0.0
-        self.refused = Counter[str]()
+        self.rejected_values = Counter[str]()
         (folder / "whisper").mkdir()
         self.carbon = WhisperCarbon(folder / "whisper", config.graphite.retentions, lambda: NOW + self.clock)
         self.carbon.kinds = {
@@ -86,9 +86,9 @@ class Run:
         while not is_done:
             steps = capture(wanted, horizon, source=self.database.source, ledger=self.state, now=NOW)
             for step in steps:
-                if not isinstance(step, Noticed):
+                if not isinstance(step, Event):
                     self._note(step)
-                if crashes and isinstance(step, Captured) and step.window is not None and step.rows:
+                if crashes and isinstance(step, CaptureStep) and step.window is not None and step.rows:
                     steps.close()
                     self.crash()
                     self.courier.step(now=NOW, clock=self.clock)
@@ -114,12 +114,12 @@ class Run:
             else:
                 return
 
-    def _note(self, step: Captured | None) -> None:
+    def _note(self, step: CaptureStep | None) -> None:
         """Add up what an operator is told of values that were left out: for each column which was the first."""
-        for refusal in step.tally.refused if step else []:
+        for refusal in step.tally.rejected_values if step else []:
             assert refusal.value, refusal
             assert (refusal.id is None) == (refusal.group is not None), refusal
-            self.refused[refusal.column] += refusal.rows
+            self.rejected_values[refusal.column] += refusal.rows
 
     def deliver(self) -> None:
         """Send all there is until it is proven, and what waits for its archive, too."""
@@ -130,9 +130,9 @@ class Run:
                 self.carbon.flush()
         self.carbon.flush()
 
-    def unshown(self) -> dict[str, int]:
+    def rejected(self) -> dict[str, int]:
         """Read the counters."""
-        rows = self.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall()
+        rows = self.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall()
         return dict(rows)
 
     def shown(self, step: int) -> dict[str, dict[int, float]]:
@@ -271,7 +271,7 @@ def test_case(case: Case, way: Callable[[Run], None], database: Database, folder
 def _assert_case(run: Run, way: Callable[[Run], None]) -> None:
     case = run.case
     way(run)
-    unshown = run.unshown()
+    rejected = run.rejected()
     run.deliver()
 
     expected = {name: {epoch(time): value for time, value in slots.items()} for name, slots in case.expected.items()}
@@ -279,9 +279,9 @@ def _assert_case(run: Run, way: Callable[[Run], None]) -> None:
     if not case.has_order and way in {with_writers, with_late_commits}:
         expected, found = _without_zeros(expected), _without_zeros(found)
     assert expected == found
-    assert case.unshown == unshown
+    assert case.rejected == rejected
     if way not in {crashes_before_statements, crashes_after_statements}:  # there it is told before a crash, too
-        assert case.refused == run.refused
+        assert case.rejected_values == run.rejected_values
     _assert_zooms_agree(run)
     _assert_reconciled(run)
     assert run.state._connection.execute("SELECT COUNT(*) FROM total WHERE changed > 0").fetchone() == (0,)
@@ -294,7 +294,7 @@ def _without_zeros(series: dict[str, dict[int, float]]) -> dict[str, dict[int, f
 def _assert_reconciled(run: Run) -> None:
     """An operator who asks is told the same: nothing differs."""
     now = int(NOW + run.clock)
-    known = book(run.state.path, run.job.name, Span(0, now))
+    known = read_snapshot(run.state.path, run.job.name, Span(0, now))
     assert known is not None
     graphite, start = FakeWeb(run.carbon), known.progress.since
     found = compared(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)

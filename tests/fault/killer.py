@@ -28,7 +28,19 @@ from shipper.service.once import once
 ROOT = Path(shipper.__file__).parent
 MODULES = (
     *("capture", "start", "reading", "seen", "position", "idset", "record", "naming", "reset", "fold", "scan"),
-    *("recount", "proof", "courier", "rounds", "carbon", "worker", "turns", "cohort", "once", "delivery", "pipeline"),
+    *(
+        "recount",
+        "proof",
+        "courier",
+        "rounds",
+        "carbon",
+        "worker",
+        "turns",
+        "polling_group",
+        "once",
+        "delivery",
+        "pipeline",
+    ),
 )
 FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
     str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")

@@ -16,7 +16,7 @@ class Score(NamedTuple):
     written: int
     lost: int
     doubled: int
-    unshown: int = 0
+    rejected: int = 0
     note: str = ""
 
 
@@ -33,7 +33,7 @@ def differences(expected: Series, shipped: Series) -> tuple[int, int]:
 
 def table(scores: list[Score]) -> str:
     """Render the scores, shipper's first."""
-    headers = ["fault", "times injected", "rows written", "lost", "doubled", "unshown", ""]
+    headers = ["fault", "times injected", "rows written", "lost", "doubled", "rejected", ""]
     rows = sorted(scores, key=_rank)
     return tabulate([list(row) for row in rows], headers)
 
@@ -44,4 +44,4 @@ def _rank(score: Score) -> tuple[bool, str]:
 
 def is_exact(score: Score) -> bool:
     """Do sums equal the source, with nothing left that could not be shown?"""
-    return (score.lost, score.doubled, score.unshown) == (0, 0, 0) and score.written > 0
+    return (score.lost, score.doubled, score.rejected) == (0, 0, 0) and score.written > 0

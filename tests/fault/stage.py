@@ -137,7 +137,7 @@ class Stage:
         with suppress(AssertionError):
             wait_for(self.is_equal, "Graphite equals the source", seconds=seconds)
         code = self.app.stop()
-        score = Score(fault, injected, self.count(), *self.compared(), self.unshown(), note)
+        score = Score(fault, injected, self.count(), *self.compared(), self.rejected(), note)
         assert (code, "Traceback" in self.app.text()) == (0, False), self.app.text()[-4000:]
         return score
 
@@ -177,9 +177,9 @@ class Stage:
         behind = f"SELECT COUNT(*) FROM watermark WHERE value <> '{largest}'"
         return self.ask(waiting) == self.ask(behind) == 0
 
-    def unshown(self) -> int:
+    def rejected(self) -> int:
         """Count the rows that shipper says it cannot show."""
-        return self.ask("SELECT COALESCE(SUM(rows), 0) FROM unshown")
+        return self.ask("SELECT COALESCE(SUM(rows), 0) FROM rejected")
 
     def ask(self, statement: str) -> int:
         """Ask the state for a number."""

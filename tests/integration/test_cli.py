@@ -191,7 +191,7 @@ def test_run_interrupted(shipper_app: Shipper) -> None:
 
 
 def test_run_stops_amid_queries(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """Told to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
+    """Messages to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW slow AS SELECT SLEEP(0.5) + id AS id, created_at, action FROM audit_trail")
     insert(mariadb, 1)
@@ -290,14 +290,14 @@ def test_source_reset_told(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Rows without a time, too old or in the future are counted by cause, said, and shown by status."""
+    """Rows without a time, too old or in the future are counted by reason, said, and shown by status."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         for when in ("NULL", "'2001-01-01'", "'2101-01-01'", "UTC_TIMESTAMP()"):
             cursor.execute(f"INSERT INTO audit_trail (created_at, action) VALUES ({when}, 'login')")
     ended = shipper_app.call("once")
 
     assert ended.returncode == 0
-    assert ended.stderr.count("rows.unshown") == 3
+    assert ended.stderr.count("rows.rejected") == 3
     wait_for(lambda: total(carbon_cache) == 1, "1 row in Graphite")
     assert "future 1, no_time 1, too_old 1" in shipper_app.call("status").stdout
 
@@ -312,7 +312,7 @@ def test_rows_without_an_id(shipper_app: Shipper, mariadb: MariaDB, carbon_cache
     ended = shipper_app.call("once")
 
     assert ended.returncode == 0
-    assert "event=rows.unshown job=events cause=no_id rows=3" in ended.stderr
+    assert "event=rows.rejected job=events reason=no_id rows=3" in ended.stderr
     wait_for(lambda: total(carbon_cache) == 1, "1 row in Graphite")
     assert "rows that Graphite cannot show: no_id 3" in shipper_app.call("status").stdout
 

@@ -21,7 +21,7 @@ from shipper.core.repair.reset import After
 
 LATE = 6 * 3600
 EVENTS = wanted(late=LATE)
-ENDS = wanted("ends", time="end_date", revisit=600, max_age=86400, late=LATE)
+ENDS = wanted("ends", time="end_date", lookback=600, max_age=86400, late=LATE)
 TICKS = wanted("ticks", time=None, late=LATE)
 
 
@@ -39,7 +39,7 @@ def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
 
 
 def test_open_row_ends_before_the_span(looks: Looks) -> None:
-    """A row that was seen open, and gets an end older than `revisit`, is counted: 4, were 3.
+    """A row that was seen open, and gets an end older than `lookback`, is counted: 4, were 3.
 
     Mutants: take open rows that were seen for counted, or for never completed as soon as they are below the span.
     """
@@ -60,7 +60,7 @@ def test_open_row_ends_before_the_span(looks: Looks) -> None:
     assert looks.total(ENDS) == 5
 
 
-def test_transaction_longer_than_revisit(looks: Looks) -> None:
+def test_transaction_longer_than_lookback(looks: Looks) -> None:
     """A row that commits long after the span of its time was last counted is counted: 16, were 15.
 
     Mutant: no gaps for these jobs.
@@ -102,8 +102,8 @@ def test_late_row_after_another_definition(looks: Looks, changed: dict[str, Any]
     looks.now += 3600
     looks.look(other)
 
-    shown, unshown = looks.total(other), looks.unshown(other)
-    assert shown + sum(unshown.values()) == 100
+    shown, rejected = looks.total(other), looks.rejected(other)
+    assert shown + sum(rejected.values()) == 100
     assert looks.ids(other) == list(range(1, 101))
 
 
@@ -308,9 +308,9 @@ def test_rotated(looks: Looks) -> None:
 
 
 def test_end_is_written_twice(looks: Looks) -> None:
-    """Within `revisit` a row whose end is written a second time counts once, where it is now: 1, were 2.
+    """Within `lookback` a row whose end is written a second time counts once, where it is now: 1, were 2.
 
-    Later it stays where it was counted first, too: that is documented with `revisit`.
+    Later it stays where it was counted first, too: that is documented with `lookback`.
     """
     looks.insert([1], ago=60, column="end_date")
     looks.look(ENDS)

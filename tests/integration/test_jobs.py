@@ -96,7 +96,7 @@ def test_sql(app: Shipper, carbon_cache: CarbonCache) -> None:
 
 def test_changes_are_told(app: Shipper, carbon_cache: CarbonCache, tmp_path: Path) -> None:
     """A changed job, a renamed one and another Carbon are told, and nothing is lost or doubled."""
-    assert "event=job.begun job=events start=beginning" in app.call("once").stderr
+    assert "event=job.started job=events start=beginning" in app.call("once").stderr
     insert(app.folder, "app", 2)
     change(app, 'by = ["action"]', 'by = ["action"]\nwhere = { action = "login" }')
     assert "event=job.changed job=events" in app.call("once").stderr

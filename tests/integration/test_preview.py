@@ -65,10 +65,10 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
     assert lines[:3] == [
         f"job       events on mysql 127.0.0.1:{mariadb.port}/app",
         "window    ids (0, 5], rows: 5",
-        "noticed   job.begun start=beginning captured=0",
+        "noticed   job.started start=beginning captured=0",
     ]
     assert "`audit_trail`.id > 0 AND `audit_trail`.id <= 5" in shown.stdout.replace("`id`", "id")
-    at = lines.index("unshown   no_time: rows: 1")
+    at = lines.index("rejected   no_time: rows: 1")
     assert re.fullmatch(r"plan      range on PRIMARY, about \d+ rows", lines[at - 1])
     assert lines[at + 1 :] == [
         "name      NULL is audit.events.none.count",
@@ -209,9 +209,9 @@ def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
     assert found["lines"] == [f"audit.events.login.n 1 {slot}"]
 
 
-def test_revisit(app: Shipper, mariadb: MariaDB) -> None:
+def test_lookback(app: Shipper, mariadb: MariaDB) -> None:
     """Of rows that are completed later it shows the statement that counts them. Mutant: the last one."""
-    change(app, 'time = "created_at"', 'time = "end_date"\nrevisit = "15m"')
+    change(app, 'time = "created_at"', 'time = "end_date"\nlookback = "15m"')
     when, slot = minute(5)
     insert(mariadb, (when, "login"), (when, "login"))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -228,7 +228,7 @@ def test_parked(app: Shipper, mariadb: MariaDB) -> None:
     insert(mariadb, (minute(24 * 60)[0], "login"))
     found = previewed(app)
 
-    assert (found["lines"], found["parked"], found["watermark"]) == ([], 1, 1)
+    assert (found["lines"], found["deferred"], found["watermark"]) == ([], 1, 1)
 
 
 def test_failures(app: Shipper, mariadb: MariaDB) -> None:

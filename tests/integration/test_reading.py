@@ -130,5 +130,5 @@ def test_carbon_closes_idle_connections(ends: Ends, tmp_path: Path) -> None:
     ends.insert(20, minutes=10)
     wait_for(lambda: ends.is_at(20), "20 rows, proven", seconds=20)
 
-    assert "carbon.restarted" not in ends.app.events()
+    assert "carbon.disconnected" not in ends.app.events()
     assert ends.app.stop() == 0

@@ -207,7 +207,7 @@ def test_table_is_gone(begun: Shipper, mariadb: MariaDB) -> None:
 
 def test_several_jobs(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Each job of a table is reset by itself: with a time, without one, with a statement of its own, looking back."""
-    looking_back = EVENTS.replace("[job.events]", '[job.back]\nrevisit = "1h"').replace("events.{", "back.{")
+    looking_back = EVENTS.replace("[job.events]", '[job.back]\nlookback = "1h"').replace("events.{", "back.{")
     with shipper_app.config.open("a") as config:
         config.write(TICKS + OWN + looking_back)
     insert(mariadb, 5, ago=600)

@@ -231,7 +231,7 @@ def test_watchdog_starves(
     app.config.write_text(app.config.read_text().replace('timeout = "5s"', 'timeout = "1s"').replace('"10s"', '"1s"'))
     try:
         app.start()
-        wait_for(lambda: "service.stuck" in app.events(), "service.stuck")
+        wait_for(lambda: "service.stalled" in app.events(), "service.stalled")
         assert f"no progress: {named}" in app.text()
         before = listener.heard.count("WATCHDOG=1")
         # the main thread looks at all parts each time that a signal comes
@@ -239,7 +239,7 @@ def test_watchdog_starves(
             os.kill(app.pid, signal.SIGHUP)
             wait_for(lambda: listener.heard.count("RELOADING=1") == times, "a reload")  # noqa: B023
         assert listener.heard.count("WATCHDOG=1") == before
-        assert "service.unstuck" not in app.events()
+        assert "service.recovered" not in app.events()
     finally:
         app.stop(signal.SIGKILL)
 

@@ -18,7 +18,7 @@ from tables import Table, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
-from shipper.core.model import ALWAYS, COUNT, MAX_ID, Condition, Kind, Measure, Refusal, Row, Window
+from shipper.core.model import ALWAYS, COUNT, MAX_ID, Condition, Kind, Measure, RejectedValue, Row, Window
 from shipper.core.rows.table import scan
 from shipper.core.rows.totals import Folded, fold
 from shipper.source.connect import Access
@@ -37,14 +37,14 @@ def source_at(url: str, *, timeout: int = 30, threads: int = 1, **access: Any) -
     return Source("app", Access(sa.make_url(url), timeout, **access), threads=threads)
 
 
-def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ...], tuple[Refusal, ...]]:
+def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ...], tuple[RejectedValue, ...]]:
     """Read count, sum, max and min of a column of that type, and what is told of it."""
     table.execute(f"ALTER TABLE audit_trail ADD x {kind}", ())
     for number, value in enumerate(values, 1):
         insert = "INSERT INTO audit_trail (id, created_at, action, x) VALUES (%s, '2026-11-01', 'login', %s)"
         table.execute(insert, (number, value))
     (row,) = table.read(MEASURED, FAR)
-    return row.values, row.refused
+    return row.values, row.rejected_values
 
 
 def folded_of(table: Table) -> Folded:
@@ -115,7 +115,7 @@ class TestMariaDB(SourceContract):
         values, refused = measured(table, "DOUBLE", 5.5, -1e305, 2.0, 1.7e308)
 
         assert values == (4, Decimal("7.5"), Decimal("5.5"), 2)
-        assert refused == (Refusal("x", 2, "-1e+305", 2),)
+        assert refused == (RejectedValue("x", 2, "-1e+305", 2),)
 
     def test_read_bytes(self, table: Table) -> None:
         """Bytes that are no text are groups of their own. Mutant: convert them, and all become '?'."""
@@ -438,7 +438,7 @@ class TestSQLite(SourceContract):
         values, refused = measured(table, "", 5.5, 9e999, -9e999, "1e400", 1e305, 2)
 
         assert values == (6, Decimal("7.5"), Decimal("5.5"), 2)
-        assert refused == (Refusal("x", 4, "inf", 2),)
+        assert refused == (RejectedValue("x", 4, "inf", 2),)
 
     @pytest.mark.parametrize("value", [2**62, -(2**62)])
     def test_sum_beyond_its_type(self, table: Table, value: int) -> None:

@@ -15,7 +15,7 @@ from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
 from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable
 from shipper.core.model import COUNT, Kind, Measure
 from shipper.runtime.clocks import Clocks
-from shipper.runtime.poller import Cohort, rhythm_of
+from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker
 
 EVENTS = wanted(late=6 * 3600)
@@ -133,21 +133,21 @@ def test_column_that_others_do_not_name(looks: Looks, is_first: bool) -> None:  
     workers = [
         Worker(job, looks.table, looks.state, clocks, unit=3600, timeout=30) for job in (NAMING["outcome"], EVENTS)
     ]
-    cohort = Cohort(rhythm_of(EVENTS), looks.table, looks.state, clocks, max_skew=10**9, timeout=30)
-    cohort.join(workers if is_first else reversed(workers))
+    polling_group = PollingGroup(group_key(EVENTS), looks.table, looks.state, clocks, max_skew=10**9, timeout=30)
+    polling_group.join(workers if is_first else reversed(workers))
     looks.insert([1, 2, 4], ago=5)
-    assert cohort.observe()
-    assert cohort.capture()
+    assert polling_group.observe()
+    assert polling_group.capture()
     looks.table.execute("ALTER TABLE audit_trail RENAME COLUMN outcome TO gone")
     for number in (5, 3, 9):
         insert(looks, number)
-        assert cohort.observe()
-        assert not cohort.capture()
+        assert polling_group.observe()
+        assert not polling_group.capture()
     assert looks.ids(EVENTS) == [1, 2, 3, 4, 5, 9]
     assert looks.ids(NAMING["outcome"]) == [1, 2, 4]
     looks.table.execute("ALTER TABLE audit_trail RENAME COLUMN gone TO outcome")
-    assert cohort.observe()
-    assert cohort.capture()
+    assert polling_group.observe()
+    assert polling_group.capture()
 
     for job in (EVENTS, NAMING["outcome"]):
         assert looks.ids(job) == [1, 2, 3, 4, 5, 9]

@@ -43,7 +43,7 @@ name = "minutely.{action}.{measure}"
 """
 
 
-def parked(app: Shipper) -> int:
+def deferred(app: Shipper) -> int:
     """Count the rows that wait until their archive may receive them."""
     with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
         rows: int = connection.execute("SELECT COALESCE(SUM(value), 0) FROM total WHERE changed = 2").fetchone()[0]
@@ -98,7 +98,7 @@ def test_year_at_every_zoom(mariadb: MariaDB, database: str, tmp_path: Path) -> 
         now = time.time()
         by_hour, by_minute = counted(mariadb, HOUR), counted(mariadb, 60)
         waits = range(int(now) - WEEK - EDGE_SECONDS - HOUR, int(now) - WEEK + EDGE_SECONDS + 1)
-        waiting = parked(app)
+        waiting = deferred(app)
         assert 0 < waiting == sum(rows for hours in by_hour.values() for hour, rows in hours.items() if hour in waits)
         wait_for(lambda: is_written(carbon, waiting), "Carbon has written it all")
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SUITES = (
     *("late", "courier", "reading", "capture", "scan", "retention", "changes", "state", "seen", "naming"),
     *("backfill", "seek", "position", "idset", "without_id", "gate", "compare"),
-    *("reset", "revisit", "reach", "keeping", "config_limits"),
+    *("reset", "lookback", "reach", "keeping", "config_limits"),
     *("floors", "machine", "mending"),  # what nothing else finds: they take long
 )
 
@@ -55,9 +55,9 @@ MUTANTS = {
         "core/retention.py", "return index == 0 or bucket", "return True or bucket"
     ),
     "believe a confirmation": Mutant("core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"),
-    "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._carrier.has_died():", "if False:"),
+    "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._sink.has_died():", "if False:"),
     "let replays prove what is not stored": Mutant(
-        "core/delivery/rounds.py", "return not self.is_held or sent.stage == DOUBTED", "return True"
+        "core/delivery/rounds.py", "return not self.is_held or sent.stage == INVALIDATED", "return True"
     ),
     "read back what differs only": Mutant(
         "core/delivery/courier.py", "            self._proofs.alarm(clock)", "            pass"
@@ -70,7 +70,7 @@ MUTANTS = {
     "reset what is not held": Mutant("core/repair/reset.py", "and not is_held and 0 < first <= captured", "and False"),
     "count slots of the table before again": Mutant("state/store.py", "since = MAX(since, :since),", "since = since,"),
     "look back at the table before": Mutant(
-        "core/repair/revisit.py", "max(progress.since, revisited_from(", "max(0, revisited_from("
+        "core/repair/lookback.py", "max(progress.since, lookback_from(", "max(0, lookback_from("
     ),
     "look for no late rows": Mutant(
         "core/capture.py",
@@ -85,7 +85,7 @@ MUTANTS = {
     ),
     "let a replica make ids old": Mutant("core/position.py", "if self.looked and horizon.makes_old", "if self.looked"),
     "count late rows without their ids": Mutant(
-        "core/capture.py", "Done(position.with_ids(words), ", "Done(position, "
+        "core/capture.py", "RecordUpdate(position.with_ids(words), ", "RecordUpdate(position, "
     ),
     "count a window without its ids": Mutant(
         "core/position.py", "self.counted.extended(after, upto) if words is None", "self.counted if words is None"
@@ -106,7 +106,7 @@ MUTANTS = {
     ),
     "lower what was purged long ago": Mutant("core/repair/recount.py", "gone.append(Window(after, upto))", "pass"),
     "lower what was purged, of a job that looks back": Mutant(
-        "core/repair/recount.py", "min(end, revisited_from(job, progress))", "0"
+        "core/repair/recount.py", "min(end, lookback_from(job, progress))", "0"
     ),
     "ask for young gaps while looks are close": Mutant(
         "core/position.py", "spans = [(self.id_at(EAGER_SECONDS + passed), ", "spans = [(self.id_at(EAGER_SECONDS), "
@@ -178,17 +178,17 @@ MUTANTS = {
         "state/store.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
     ),
     "leave what is completed before the span new": Mutant(
-        "core/repair/revisit.py",
-        "decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)",
-        "decided = joined_words(cycle.in_span, never)",
+        "core/repair/lookback.py",
+        "decided = union_of(union_of(cycle.in_span, cycle.new_before), never)",
+        "decided = union_of(cycle.in_span, never)",
     ),
     "pass rows that are open": Mutant(
-        "core/repair/revisit.py",
+        "core/repair/lookback.py",
         "young = [one for one in ids_of(cycle.open) if one > oldest][:1]",
         "young: list[int] = []",
     ),
     "wait for open rows as for late ones": Mutant(
-        "core/repair/revisit.py",
+        "core/repair/lookback.py",
         "before, late = ledger.position(job.name), max(job.late, job.max_age)",
         "before, late = ledger.position(job.name), job.late",
     ),
@@ -202,7 +202,7 @@ MUTANTS = {
     "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.revive(span)", "pass"),
     "go on within a slot": Mutant("core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(
-        "state/store.py", "closed_until = MAX(closed_until, :not_before, COALESCE(:slot, 0)),", "\n"
+        "state/store.py", "zero_filled_until = MAX(zero_filled_until, :not_before, COALESCE(:slot, 0)),", "\n"
     ),
     "count again what is cut by pruning": Mutant(
         "core/repair/backfill.py", "        start = floor(start, unit)\n", "        pass\n"
@@ -227,15 +227,15 @@ MUTANTS = {
     ),
     "clear what is beside the span": Mutant("core/repair/backfill.py", " if key.slot in span]", "]"),
     "zeros beyond what is closed": Mutant(
-        "core/repair/backfill.py", "Span(span.start, min(span.end, progress.closed_until)) if", "span if"
+        "core/repair/backfill.py", "Span(span.start, min(span.end, progress.zero_filled_until)) if", "span if"
     ),
-    "prune what is parked": Mutant("state/housekeeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
-    "parked totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
+    "prune what is deferred": Mutant("state/housekeeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
+    "deferred totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
     "series of another Carbon": Mutant("state/outbox.py", '"UPDATE series SET is_made = 0"', '"SELECT 1"'),
     "no margin where an archive ends": Mutant(
         "core/retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
     ),
-    "a minimum with revisit": Mutant("config/rules.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
+    "a minimum with lookback": Mutant("config/rules.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
 }
 
 

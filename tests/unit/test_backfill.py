@@ -10,9 +10,9 @@ from life import ARCHIVES, Life, wanted
 
 from shipper.core.errors import DeliveryFailed, StateCorrupt
 from shipper.core.id_set import words_of
-from shipper.core.ledger import Done
-from shipper.core.model import Archive, Job, Key, Moment, Span, Window
-from shipper.core.repair.backfill import Limits, backfill, pieces, widened
+from shipper.core.ledger import RecordUpdate
+from shipper.core.model import Archive, Job, Key, Now, Span, Window
+from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.rows.table import Chunk, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
@@ -44,7 +44,7 @@ def test_widened(asked: Span, changed: dict[str, int], expected: Span | None) ->
     """A span becomes the whole slots that receive it."""
     one = wanted(**changed)
 
-    assert widened(one, asked, limits(one), now=NOW) == expected
+    assert aligned(one, asked, limits(one), now=NOW) == expected
 
 
 def limits(one: Job, *, pruned: tuple[Span, ...] = (), oldest: int = -1) -> Limits:
@@ -59,9 +59,9 @@ def test_what_was_pruned_together_is_counted_together() -> None:
     """
     one, asked = wanted(), Span(PRUNED.start + 60, PRUNED.end - 60)
 
-    assert widened(one, asked, limits(one, pruned=(PRUNED,)), now=NOW) == PRUNED
+    assert aligned(one, asked, limits(one, pruned=(PRUNED,)), now=NOW) == PRUNED
     around = Span(PRUNED.start - 60, PRUNED.end + 60)
-    assert widened(one, around, limits(one, pruned=(PRUNED,)), now=NOW) == around
+    assert aligned(one, around, limits(one, pruned=(PRUNED,)), now=NOW) == around
 
 
 def test_what_may_be_purged_stays() -> None:
@@ -71,10 +71,10 @@ def test_what_may_be_purged_stays() -> None:
     """
     one, oldest = wanted(), PRUNED.start + 90
 
-    assert widened(one, Span(oldest - 600, NOW), limits(one, oldest=oldest), now=NOW) == Span(oldest + 30, NOW)
-    some = widened(one, Span(oldest - 600, NOW), limits(one, pruned=(PRUNED,), oldest=oldest), now=NOW)
+    assert aligned(one, Span(oldest - 600, NOW), limits(one, oldest=oldest), now=NOW) == Span(oldest + 30, NOW)
+    some = aligned(one, Span(oldest - 600, NOW), limits(one, pruned=(PRUNED,), oldest=oldest), now=NOW)
     assert some == Span(PRUNED.start + HOUR, NOW)
-    assert widened(one, Span(oldest - 600, oldest - 60), limits(one, oldest=oldest), now=NOW) is None
+    assert aligned(one, Span(oldest - 600, oldest - 60), limits(one, oldest=oldest), now=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_first_slot(start: int, known: dict[str, Any], expected: int) -> None:
     one, (start, expected) = wanted(), (NOW - at if at < DAY else at for at in (start, expected))
     known = {"oldest": -1, "shows": NOW - 364 * DAY} | known
     pruned = (known["pruned"],) if "pruned" in known else ()
-    found = widened(
+    found = aligned(
         one,
         Span(start, NOW + 2 * HOUR),
         Limits(Span(known["shows"], NOW + DAY), pruned, HOUR, known["oldest"]),
@@ -144,7 +144,7 @@ def test_last_slot(end: int, known: dict[str, Any], expected: int) -> None:
     shows = Span(NOW - 364 * DAY, known["shows"])
     start = PRUNED.start - HOUR
 
-    assert widened(wanted(), Span(start, end), Limits(shows, pruned, HOUR, -1), now=NOW) == Span(start, expected)
+    assert aligned(wanted(), Span(start, end), Limits(shows, pruned, HOUR, -1), now=NOW) == Span(start, expected)
 
 
 @pytest.mark.parametrize(("unit", "length"), [(60, HOUR), (HOUR, HOUR), (DAY, DAY), (420, 8 * 420)])
@@ -196,22 +196,22 @@ def test_hole_in_graphite(life: Life) -> None:
 def test_what_was_pruned_is_counted_again(life: Life) -> None:
     """Rows that came too late for pruned slots are shown after a backfill, once; and captures add to it.
 
-    Mutants: leave what is pruned alone; add to the totals; keep counting them as unshown.
+    Mutants: leave what is pruned alone; add to the totals; keep counting them as rejected.
     """
     life.ship(wanted())
     life.state.prune("events", unit=HOUR, before=10**10)
     life.now += 3 * DAY
     life.insert((3 * DAY + 60, "login", "ok"), (0, "totp", "ok"))
     life.ship(wanted())
-    assert (life.sums()["events.login.count"], life.unshown()) == (3, {"too_late": 1})
+    assert (life.sums()["events.login.count"], life.rejected()) == (3, {"too_late": 1})
     for _ in range(2):
         life.backfill(wanted(), span(HOUR, -60))
         life.deliver()
-        assert (life.sums()["events.login.count"], life.unshown()) == (4, {})
+        assert (life.sums()["events.login.count"], life.rejected()) == (4, {})
     life.insert((3 * DAY + 60, "login", "ok"))
     life.ship(wanted())
 
-    assert (life.sums()["events.login.count"], life.unshown()) == (5, {})
+    assert (life.sums()["events.login.count"], life.rejected()) == (5, {})
 
 
 def test_time_before_the_job(life: Life) -> None:
@@ -237,14 +237,14 @@ def test_wrong_bars_become_zero(life: Life) -> None:
     life.insert((0, "login", "ok"))
     life.now += 600
     life.ship(quiet)
-    closed = life.state.progress("events").closed_until  # type: ignore[union-attr] # it has begun
+    closed = life.state.progress("events").zero_filled_until  # type: ignore[union-attr] # it has begun
     life.carbon.deliver(b"events.login.count 7 %d\n" % (NOW + 120))
     life.carbon.flush()
     life.backfill(quiet, Span(NOW + 60, NOW + 180))
     life.deliver()
 
     assert life.minutes("events.login.count")[-120] == 0
-    assert life.state.progress("events").closed_until == closed  # type: ignore[union-attr] # it has begun
+    assert life.state.progress("events").zero_filled_until == closed  # type: ignore[union-attr] # it has begun
 
 
 def test_ticks(life: Life) -> None:
@@ -319,7 +319,7 @@ def test_backfill_beside_an_older_position(life: Life) -> None:
         pytest.raises(StateCorrupt, match="captured is elsewhere now"),
         life.state.recording("events", None) as recording,
     ):
-        recording.write(Done(before.with_ids(words_of([6]))))
+        recording.write(RecordUpdate(before.with_ids(words_of([6]))))
 
 
 def test_ticks_that_were_merged(life: Life) -> None:
@@ -419,19 +419,19 @@ def test_counters_outside(life: Life, counted_again: Span, left: int) -> None:
     life.state._connection.execute("INSERT INTO pruned VALUES ('events', ?, ?)", (NOW - HOUR, NOW - 300))
     life.insert((600, "login", "ok"), (540, "login", "ok"), (480, "login", "ok"))
     life.ship(wanted())
-    assert life.unshown() == {"too_late": 3}
+    assert life.rejected() == {"too_late": 3}
     _count_again(life, wanted(), counted_again, [Window(0, life.given)])
 
-    assert life.unshown().get("too_late", 0) == left
+    assert life.rejected().get("too_late", 0) == left
     assert life.sums()["events.login.count"] == 3 + 3 - left
 
 
-def _count_again(life: Life, one: Job, span: Span, windows: list[Window], *, closed_until: int = 0) -> None:
+def _count_again(life: Life, one: Job, span: Span, windows: list[Window], *, zero_filled_until: int = 0) -> None:
     """Count a span again as it is, and deliver."""
     progress = life.state.progress(one.name)
     assert progress is not None
-    seen, moment = horizon(progress.captured, time=life.now), Moment(life.now)
-    progress = progress._replace(closed_until=closed_until or progress.closed_until)
+    seen, moment = horizon(progress.captured, time=life.now), Now(life.now)
+    progress = progress._replace(zero_filled_until=zero_filled_until or progress.zero_filled_until)
     list(backfill(one, span, windows, seen, progress, source=life.source, ledger=life.state, moment=moment))
     life.deliver()
 
@@ -489,7 +489,7 @@ def test_zeros_of_what_is_closed(life: Life, start: int, end: int, expected: set
     quiet = wanted(zeros=DAY)
     life.ship(quiet)
     life.now += 240
-    _count_again(life, quiet, Span(start, end), [], closed_until=NOW + 240)
+    _count_again(life, quiet, Span(start, end), [], zero_filled_until=NOW + 240)
 
     assert {-ago for ago in life.minutes("events.login.count") if ago < 0} == expected
 
@@ -513,11 +513,11 @@ def test_row_of_the_future_stays(life: Life, later: int, span_: Span, left: int)
     """
     life.insert((-4 * HOUR, "login", "ok"))
     life.ship(wanted())
-    assert life.unshown() == {"future": 1}
+    assert life.rejected() == {"future": 1}
     life.now += later
     _count_again(life, wanted(), span_, [Window(0, 6)])
 
-    assert life.unshown().get("future", 0) == left
+    assert life.rejected().get("future", 0) == left
 
 
 def test_row_of_the_future(life: Life) -> None:
@@ -528,7 +528,7 @@ def test_row_of_the_future(life: Life) -> None:
     one = wanted(chunk=1)
     life.insert((-4 * HOUR, "login", "ok"))
     life.ship(one)
-    assert life.unshown() == {"future": 1}
+    assert life.rejected() == {"future": 1}
     life.now += 5 * HOUR
     life.insert((HOUR, "totp", "ok"), (0, "totp", "ok"))
     life.ship(one)
@@ -538,7 +538,7 @@ def test_row_of_the_future(life: Life) -> None:
     life.backfill(one, Span(NOW + 3 * HOUR, NOW + 5 * HOUR))
     life.deliver()
 
-    assert (life.sums()["events.login.count"], life.unshown()) == (4, {})
+    assert (life.sums()["events.login.count"], life.rejected()) == (4, {})
 
 
 def test_merged_slots_without_a_time(life: Life) -> None:

@@ -10,7 +10,7 @@ from fakes import FakeWeb, WhisperCarbon
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shipper.core.model import Archive, Kept
+from shipper.core.model import Archive, SeriesData
 from shipper.core.verify.canary import Canary, summed
 
 DAY = 86_400
@@ -30,7 +30,7 @@ class Ground:
         self.carbon.enough = enough
         self.web = FakeWeb(self.carbon)
 
-    def fly(self, archives: Sequence[Archive]) -> tuple[Canary, list[Kept | None]]:
+    def fly(self, archives: Sequence[Archive]) -> tuple[Canary, list[SeriesData | None]]:
         """Send a canary of these archives, and ask."""
         canary = Canary(archives, self.now)
         self.carbon.deliver("".join(f"a.count {value} {slot}\n" for slot, value in canary.points).encode())
@@ -40,7 +40,7 @@ class Ground:
         ]
 
 
-def bad(canary: Canary, answers: Sequence[Kept | None]) -> list[str]:
+def bad(canary: Canary, answers: Sequence[SeriesData | None]) -> list[str]:
     """Return what is wrong."""
     return [verdict.text for verdict in canary.verdicts(answers) if not verdict.is_good]
 
@@ -109,9 +109,9 @@ def test_other_retentions(tmp_path: Path, archives: list[Archive], expected: lis
 
 def test_what_does_not_show() -> None:
     """A single value says nothing of the method, and nothing at all says nothing. Mutant: take it for a sum."""
-    assert summed(Kept(0, 60, [3.0]), Kept(0, 3600, [3.0]))[2:] == (None, True)
-    assert summed(Kept(0, 60, [3.0, 4.0]), Kept(0, 3600, [None]))[2:] == (None, False)
-    assert summed(Kept(0, 60, [None]), Kept(0, 3600, [None]))[2:] == (None, None)
+    assert summed(SeriesData(0, 60, [3.0]), SeriesData(0, 3600, [3.0]))[2:] == (None, True)
+    assert summed(SeriesData(0, 60, [3.0, 4.0]), SeriesData(0, 3600, [None]))[2:] == (None, False)
+    assert summed(SeriesData(0, 60, [None]), SeriesData(0, 3600, [None]))[2:] == (None, None)
 
 
 def test_not_there(tmp_path: Path) -> None:

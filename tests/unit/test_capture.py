@@ -11,8 +11,22 @@ from fakes import FakeSource
 from shipper.core.capture import capture
 from shipper.core.errors import ConfigError, Overflow, SourceReset
 from shipper.core.id_set import words_of
-from shipper.core.model import ALWAYS, COUNT, Cause, Job, Key, Kind, Measure, Moment, Reason, Refusal, Row, Span, Window
-from shipper.core.rows.table import Captured, Noticed
+from shipper.core.model import (
+    ALWAYS,
+    COUNT,
+    Job,
+    Key,
+    Kind,
+    Measure,
+    Now,
+    RejectedValue,
+    Rejection,
+    RejectReason,
+    Row,
+    Span,
+    Window,
+)
+from shipper.core.rows.table import CaptureStep, Event
 from shipper.core.rows.totals import add, fold
 from shipper.core.rows.totals import replace as recounted
 from shipper.state.store import State
@@ -39,12 +53,12 @@ def source() -> FakeSource:
 
 def run(
     wanted: Job, source: FakeSource, state: State, *, upto: int = 10, time: int = NOW + 15, now: int = NOW + 15
-) -> list[Captured]:
+) -> list[CaptureStep]:
     """Capture up to a horizon."""
     return [
         one
         for one in capture(wanted, horizon(upto, time=time), source=source, ledger=state, now=now)
-        if isinstance(one, Captured)
+        if isinstance(one, CaptureStep)
     ]
 
 
@@ -83,7 +97,7 @@ def test_start(state: State, start: str | int, minutes: dict[int, int]) -> None:
 def test_first_slot_survives_a_crash(source: FakeSource, state: State) -> None:
     """A first slot that was not counted whole before a crash is counted after it. Mutant: only when the job begins."""
     steps = capture(job(start="now"), horizon(10, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
-    assert next(steps) == Noticed("job.begun", {"start": "now", "captured": 10})
+    assert next(steps) == Event("job.started", {"start": "now", "captured": 10})
     assert next(steps) is None
     steps.close()
     assert totals(state) == {}
@@ -113,12 +127,12 @@ def test_rows_of_before_the_job(source: FakeSource, state: State, begins: str | 
 
     if begins == "now":
         assert totals(state) == {Key("events.login.count", NOW + 120, 60): 1}
-        assert unshown(state) == {"too_late": 3}
+        assert rejected(state) == {"too_late": 3}
     else:
         assert totals(state) == {
             Key("events.login.count", slot, 60): rows for slot, rows in ((NOW, 10), (NOW + 120, 1))
         }
-        assert unshown(state) == {"too_late": 1}
+        assert rejected(state) == {"too_late": 1}
 
 
 def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
@@ -161,7 +175,7 @@ def test_nothing_up_to_the_horizon(state: State) -> None:
 def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
     steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, now=NOW)
-    assert next(steps) == Noticed("job.begun", {"start": "beginning", "captured": 0})
+    assert next(steps) == Event("job.started", {"start": "beginning", "captured": 0})
     next(steps)
     steps.close()
     position = state.offsets("events")
@@ -265,7 +279,7 @@ def test_set_that_grows_too_large(state: State, monkeypatch: pytest.MonkeyPatch)
     seen = horizon(2000 * step, time=NOW + 90)
     steps = list(capture(job(), seen, source=source, ledger=state, now=NOW + 15))
 
-    assert Noticed("late.shortened", {"late": 75}) in steps
+    assert Event("late.shortened", {"late": 75}) in steps
     assert state.position("events").counted.words == 976
     source.insert(1000 * step + 1, CREATED, "late")
     source.insert(1500 * step + 1, CREATED, "late")
@@ -294,15 +308,19 @@ def test_tick_time(source: FakeSource, state: State) -> None:
 
 
 def test_unshown(source: FakeSource, state: State) -> None:
-    """Rows without a place are counted once, each under its cause, in the result and in the state."""
+    """Rows without a place are counted once, each under its reason, in the result and in the state."""
     source.insert(11, None, "login")
     source.insert(12, "2001-01-01 00:00:00", "login")
     source.insert(13, "2101-01-01 00:00:00", "login")
     (captured,) = run(job(), source, state, upto=13)
 
     assert captured.rows == 13
-    assert captured.tally.unshown == {Reason(Cause.NO_TIME): 1, Reason(Cause.TOO_OLD): 1, Reason(Cause.FUTURE): 1}
-    assert unshown(state) == {"no_time": 1, "too_old": 1, "future": 1}
+    assert captured.tally.rejected == {
+        Rejection(RejectReason.NO_TIME): 1,
+        Rejection(RejectReason.TOO_OLD): 1,
+        Rejection(RejectReason.FUTURE): 1,
+    }
+    assert rejected(state) == {"no_time": 1, "too_old": 1, "future": 1}
 
 
 def test_refused(source: FakeSource, state: State) -> None:
@@ -312,14 +330,14 @@ def test_refused(source: FakeSource, state: State) -> None:
     (captured,) = run(long, source, state, upto=11)
 
     assert captured.rows == 11
-    assert captured.tally.unshown == {Reason(Cause.REFUSED): 1}
-    assert unshown(state) == {"refused": 1}
+    assert captured.tally.rejected == {Rejection(RejectReason.REFUSED): 1}
+    assert rejected(state) == {"refused": 1}
     assert list(totals(state).values()) == [10]
 
 
-def unshown(state: State) -> dict[str, int]:
+def rejected(state: State) -> dict[str, int]:
     """Read the counters, those above 0."""
-    return dict(state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())
+    return dict(state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall())
 
 
 class TestTooMuch:
@@ -343,7 +361,7 @@ class TestTooMuch:
         """
         steps = run(replace(self.wanted, chunk=1), source, state, upto=3)
 
-        assert [step.tally.refused for step in steps] == [[], [], [Refusal(self.path, 1, "1.1e+300")]]
+        assert [step.tally.rejected_values for step in steps] == [[], [], [RejectedValue(self.path, 1, "1.1e+300")]]
         expected = {"events.login.count": 3, self.path: 10**300, "events.login.top": 6 * 10**299}
         assert {key.path: int(value) for key, value in totals(state).items()} == expected
 
@@ -353,9 +371,9 @@ class TestTooMuch:
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
         begin(state, self.wanted)
         window = Window(0, 2)
-        told = add(self.wanted, window, folded, done(state, window), ledger=state, moment=Moment(NOW))
+        told = add(self.wanted, window, folded, done(state, window), ledger=state, moment=Now(NOW))
 
-        assert told.refused == [Refusal(self.path, 1, "1.8e+300")]
+        assert told.rejected_values == [RejectedValue(self.path, 1, "1.8e+300")]
         assert {key.path: value for key, value in totals(state).items()} == {
             "events.login.count": 2,
             "events.login.top": 1,
@@ -367,10 +385,10 @@ class TestTooMuch:
         rows = [Row(NOW, ("login",), 3, (3, 11 * 10**299, 1))]
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
         told = recounted(
-            self.wanted, Span(NOW, NOW + 60), folded, done(state, None), window=None, ledger=state, moment=Moment(NOW)
+            self.wanted, Span(NOW, NOW + 60), folded, done(state, None), window=None, ledger=state, moment=Now(NOW)
         )
 
-        assert told.refused == [Refusal(self.path, 1, "1.1e+300")]
+        assert told.rejected_values == [RejectedValue(self.path, 1, "1.1e+300")]
         assert {key.path: int(value) for key, value in totals(state).items()} == {
             "events.login.count": 3,
             self.path: 4 * 10**299,

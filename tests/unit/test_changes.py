@@ -15,8 +15,8 @@ from life import Life, wanted
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
-from shipper.core.model import COUNT, Archive, Cause, Condition, Ids, Job, Kind, Measure, Query, Span, Window
-from shipper.core.rows.table import Noticed
+from shipper.core.model import COUNT, Archive, Condition, Ids, Job, Kind, Measure, Query, RejectReason, Span, Window
+from shipper.core.rows.table import Event
 from shipper.state.store import State
 
 FAILURES = (Condition("outcome", "in", ("failure",)),)
@@ -66,7 +66,7 @@ def test_recount_survives_a_crash(life: Life) -> None:
     life.ship(wanted())
     changed = wanted(where=FAILURES)
     steps = capture(changed, horizon(5, time=life.now), source=life.source, ledger=life.state, now=life.now)
-    assert next(steps) == Noticed("job.changed", {"captured": 5})
+    assert next(steps) == Event("job.changed", {"captured": 5})
     assert next(steps) is None
     steps.close()
     life.ship(changed)
@@ -122,7 +122,7 @@ def test_recount_over_what_is_pruned(life: Life) -> None:
     life.ship(wanted(where=(Condition("outcome", "not", ("failure",)),)))
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
-    assert life.unshown() == {}
+    assert life.rejected() == {}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_late_row_after_a_change(tmp_path: Path, changed: dict[str, Any]) -> Non
         life.ship(wanted(**changed))
 
     assert life.sums() == {"events.login.count": 100}
-    assert life.unshown() == {}
+    assert life.rejected() == {}
     life.state.close()
 
 
@@ -226,7 +226,7 @@ def test_shorter_buckets_after_a_purge(tmp_path: Path, times: int) -> None:
     changed = wanted(bucket=60)
     if times == 2:  # the first change is not recounted
         steps = capture(changed, horizon(2, time=life.now), source=life.source, ledger=life.state, now=life.now)
-        assert next(steps) == Noticed("job.changed", {"captured": 2})
+        assert next(steps) == Event("job.changed", {"captured": 2})
         steps.close()
         changed = wanted(bucket=60, where=(rows,))
     life.now += 60
@@ -255,10 +255,10 @@ def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
         420: {"start": NOW, "end": NOW + 60, "slots": 1},
         3600: {"start": NOW - 420, "end": NOW + 60, "slots": 4},
     }
-    assert Noticed("recount.limited", limited[back]) in life.noticed
+    assert Event("recount.limited", limited[back]) in life.noticed
     assert life.minutes("events.login.count") == {420: 1, 120: 2, 60: 1}
     assert life.minutes("events.totp.count") == {60: 1, 0: 1}
-    assert life.unshown() == {}
+    assert life.rejected() == {}
 
 
 @pytest.mark.parametrize(("before", "after"), [(60, 180), (120, 180)])
@@ -285,12 +285,12 @@ def test_row_of_the_future_whose_time_comes_with_a_recount(tmp_path: Path) -> No
         life.ship(job_)
     life.insert((-3600, "future", "ok"), *[(0, "login", "ok")] * 4)
     life.ship(two)
-    assert life.unshown() == {"future": 1}
+    assert life.rejected() == {"future": 1}
     life.now += 3600
     life.ship(one)
 
     assert life.sums()["events.future.count"] == 1
-    assert life.unshown() == {}
+    assert life.rejected() == {}
     life.state.close()
 
 
@@ -326,7 +326,7 @@ def test_measure_after_a_purge(tmp_path: Path, settled: int) -> None:
     else:
         assert life.sums()["events.login.ids"] == sum(range(301, 601))
         limited = {"start": NOW - 600, "end": NOW - 300, "slots": 5}
-    assert Noticed("recount.limited", limited) in life.noticed
+    assert Event("recount.limited", limited) in life.noticed
     progress = life.state.progress("events")
     assert progress is not None
     assert progress.since == limited["end"]
@@ -344,7 +344,7 @@ def test_single_rows_purged(tmp_path: Path) -> None:
     life.ship(wanted(where=(Condition("outcome", "in", ("ok",)),)))
 
     assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
-    assert Noticed("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}) in life.noticed
+    assert Event("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}) in life.noticed
     life.state.close()
 
 
@@ -488,7 +488,7 @@ def test_prune_forgets_what_is_proven(life: Life) -> None:
     life.ship(wanted())
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
-    assert life.unshown() == {Cause.TOO_LATE: 1}
+    assert life.rejected() == {RejectReason.TOO_LATE: 1}
 
 
 def test_prune_leaves_what_is_not_proven(life: Life) -> None:
@@ -562,7 +562,7 @@ def test_untrusted_clock(life: Life) -> None:
 def test_clock_far_ahead(life: Life, is_ours: bool) -> None:  # noqa: FBT001 - a column
     """While a clock is wrong by weeks no minute is taken for one that has left its archive; or it waits until it has.
 
-    Mutants: look at our clock only; send what a wrong clock calls ripe; let later rows into a slot that has gone.
+    Mutants: look at our clock only; send what a wrong clock calls due; let later rows into a slot that has gone.
     """
     life.ship(wanted())
     life.insert((0, "login", "ok"))

@@ -13,7 +13,7 @@ from desk import CREATED, Desk
 
 from shipper.core.errors import QueryRefused, SourceUnavailable, StateBusy
 from shipper.core.model import Job
-from shipper.runtime.poller import rhythm_of
+from shipper.runtime.poller import group_key
 from shipper.state.queries import standings
 from shipper.state.store import State
 
@@ -65,12 +65,12 @@ def test_tick_captures_at_once(state: State) -> None:
     desk.source.insert(3, CREATED, "login")
     desk.tick()
     desk.run_planned()
-    rows = [desk.worker.lived.rows]
+    rows = [desk.worker.stats.rows]
     desk.source.commit()
     desk.tick()
     desk.run_planned()
 
-    assert [*rows, desk.worker.lived.rows] == [2, 3]
+    assert [*rows, desk.worker.stats.rows] == [2, 3]
     assert captured(state) == 3
 
 
@@ -85,7 +85,7 @@ def test_time_of_a_replica(state: State) -> None:
     for lag in (0.0, 6.5, 7.0, 7.0, 3.0, 0.0):
         desk.source.behind = lag
         desk.tick()
-        observed = desk.cohort._observed
+        observed = desk.polling_group._observed
         assert observed is not None
         found.append((round(observed.time - time.time()), observed.makes_old))
         desk.run_planned()
@@ -115,7 +115,7 @@ def test_lag_unknown(state: State) -> None:
         for _ in range(2):
             desk.source.behind = 5.0
             desk.tick()
-            makes_old.append(desk.cohort._observed and desk.cohort._observed.makes_old)
+            makes_old.append(desk.polling_group._observed and desk.polling_group._observed.makes_old)
             desk.run_planned()
 
     assert makes_old == [False, True]
@@ -153,7 +153,7 @@ def test_failure_lasts(state: State) -> None:
         desk.run_planned()
         desk.tick()
 
-    assert [log["event"] for log in logs] == ["observation.failed", "job.begun"]
+    assert [log["event"] for log in logs] == ["observation.failed", "job.started"]
 
 
 def test_told_to_stop(state: State) -> None:
@@ -171,9 +171,9 @@ def test_rhythm() -> None:
     alike = [job("other"), job("other", by=()), job("other", time=None)]
     unlike = [job(table="orders"), job(id="n"), job(every=30), job(cron="* * * * *"), job(source="db")]
 
-    assert {rhythm_of(one)} == {rhythm_of(other) for other in alike}
-    assert rhythm_of(one) not in {rhythm_of(other) for other in unlike}
-    assert str(rhythm_of(one)) == "app audit_trail.id every 60 s"
+    assert {group_key(one)} == {group_key(other) for other in alike}
+    assert group_key(one) not in {group_key(other) for other in unlike}
+    assert str(group_key(one)) == "app audit_trail.id every 60 s"
 
 
 def test_one_look_for_all(state: State) -> None:
@@ -213,9 +213,9 @@ def test_recovered_by_a_commit_alone(state: State) -> None:
     Mutant: hold every turn that ends well for recovered.
     """
     desk = Desk(state, job())
-    committing = desk.cohort._shared.committing
+    committing = desk.polling_group._shared.committing
     committing.failed(StateBusy("commit: disk I/O error"), clock=0.0)
-    desk.cohort._turns.take()
+    desk.polling_group._turns.take()
     assert committing.error is not None
     desk.tick()
     desk.run_planned()
@@ -369,7 +369,7 @@ def test_skipped_tick_told(state: State) -> None:
     """A tick that is due while the one before hangs is told for the table."""
     desk = Desk(state, *jobs())
     with structlog.testing.capture_logs() as logs:
-        desk.cohort.overdue()
+        desk.polling_group.overdue()
 
     assert [(log["event"], log["table"], log["error"]) for log in logs] == [
         ("job.overdue", "audit_trail", "tick: the tick before still waits for a thread")
@@ -424,7 +424,7 @@ def test_who_stopped_has_its_turn_later(state: State) -> None:
     desk.run_planned()
     assert [captured(state, name) for name in NAMES] == [1, None, 1]
     desk.workers[1].resume()
-    desk.cohort.capture()
+    desk.polling_group.capture()
 
     assert captured(state, "others") == 1
 
@@ -434,7 +434,7 @@ def test_who_leaves_has_no_turn(state: State) -> None:
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
     desk.tick()
-    desk.cohort.join(desk.workers[:1])
+    desk.polling_group.join(desk.workers[:1])
     desk.run_planned()
 
     assert [captured(state, name) for name in NAMES] == [1, None, None]

@@ -9,12 +9,12 @@ from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.ledger import Name
-from shipper.core.model import COUNT, Condition, Job, Kept, Kind, Measure, Span, Value
+from shipper.core.model import COUNT, Condition, Job, Kind, Measure, SeriesData, Span, Value
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
 from shipper.core.rows.start import by_end, passed
 from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare, compared
-from shipper.state.queries import book
+from shipper.state.queries import read_snapshot
 
 DAY = 86_400
 HOUR = 3600
@@ -25,7 +25,7 @@ def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> C
     """Compare a job from so many seconds ago on."""
     start = life.now - ago
     end = None if until is None else life.now - until
-    known = book(life.state.path, job.name, Span(start, life.now))
+    known = read_snapshot(life.state.path, job.name, Span(start, life.now))
     assert known is not None
     start = max(start, known.progress.since) if ago == DAY else start
     return compared(job, known, start, end, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
@@ -99,7 +99,7 @@ def test_zero_and_nothing(shipped: Life) -> None:
         (Kind.MIN, 0, None),
     ]:
         counted: dict[int, Value] = {} if ours is None else {0: ours}
-        compare(part, kind, Counted(kind, counted), Kept(0, 60, [theirs]), into=found, whole_after=-1)
+        compare(part, kind, Counted(kind, counted), SeriesData(0, 60, [theirs]), into=found, whole_after=-1)
 
     assert found.equal == 2
     assert [one.path for one in found.differences] == ["max", "min"]
@@ -119,7 +119,7 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
     """Integers are compared exactly as far as doubles go."""
     found = Comparison([], Counter())
     counted = Counted(Kind.SUM, {0: ours})
-    compare(Part(Span(0, 60), 60), "a", counted, Kept(0, 60, [theirs]), into=found, whole_after=-1)
+    compare(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=found, whole_after=-1)
 
     assert (found.equal == 1) == is_equal
 
@@ -127,15 +127,15 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
 @pytest.mark.parametrize(
     ("kind", "kept", "expected"),
     [
-        (Kind.COUNT, Kept(0, 300, [15.0]), []),
-        (Kind.COUNT, Kept(0, 300, [5.0]), [Difference(0, 300, "a", 15, 5.0)]),
-        (Kind.MAX, Kept(0, 300, [5.0]), []),
-        (Kind.MIN, Kept(0, 300, [1.0]), []),
-        (Kind.COUNT, Kept(0, 30, [1.0, None, 1.0, 1.0, 3.0, None, 2.0, 2.0, 5.0]), []),
-        (Kind.COUNT, Kept(-240, 240, [7.0, 10.0]), []),
+        (Kind.COUNT, SeriesData(0, 300, [15.0]), []),
+        (Kind.COUNT, SeriesData(0, 300, [5.0]), [Difference(0, 300, "a", 15, 5.0)]),
+        (Kind.MAX, SeriesData(0, 300, [5.0]), []),
+        (Kind.MIN, SeriesData(0, 300, [1.0]), []),
+        (Kind.COUNT, SeriesData(0, 30, [1.0, None, 1.0, 1.0, 3.0, None, 2.0, 2.0, 5.0]), []),
+        (Kind.COUNT, SeriesData(-240, 240, [7.0, 10.0]), []),
     ],
 )
-def test_other_steps(kind: Kind, kept: Kept, expected: list[Difference]) -> None:
+def test_other_steps(kind: Kind, kept: SeriesData, expected: list[Difference]) -> None:
     """Where Graphite's steps are not the configured ones both sides are put together; a slot that is cut is left out.
 
     Mutants: keep to the configured step; compare slots that are cut.

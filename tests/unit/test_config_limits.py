@@ -67,15 +67,15 @@ PREFIX = 'prefix = "audit"'
             (
                 BY,
                 f'{BY}\nmeasure = {{ x = "{kind}:n" }}',
-                f'{BY}\nrevisit = "1h"\nmeasure = {{ x = "{kind}:n" }}',
+                f'{BY}\nlookback = "1h"\nmeasure = {{ x = "{kind}:n" }}',
                 "max and min",
             )
             for kind in ("max", "min")
         ),
         (
             BY,
-            f'{BY}\nrevisit = "1h"\nmeasure = {{ n = "count", x = "sum:n" }}',
-            f'{BY}\nrevisit = "1h"\nmeasure = {{ n = "count", x = "sum:n", y = "min:n" }}',
+            f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n" }}',
+            f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n", y = "min:n" }}',
             "max and min",
         ),
     ],

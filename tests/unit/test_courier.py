@@ -9,7 +9,7 @@ from dispatch import MINUTE, REPLAY, Desk
 
 from shipper.core.delivery.courier import Delivered, backoff
 from shipper.core.errors import DeliveryFailed, StateBusy
-from shipper.core.model import Archive, Note
+from shipper.core.model import Archive, Pending
 from shipper.state.store import State
 
 
@@ -18,7 +18,7 @@ class Forgetful(State):
 
     fuse = 0
 
-    def note(self, after: int, upto: int | None = None) -> Note:
+    def note(self, after: int, upto: int | None = None) -> Pending:
         """Fail once, or answer."""
         self.fuse -= 1
         if self.fuse == 0:
@@ -326,9 +326,9 @@ def test_outage_keeps_one_round(state: State) -> None:
     assert desk.watermark("a") == 50
 
 
-def unshown(state: State) -> dict[str, int]:
+def rejected(state: State) -> dict[str, int]:
     """Read the counters."""
-    return dict(state._connection.execute("SELECT cause, rows FROM unshown").fetchall())
+    return dict(state._connection.execute("SELECT reason, rows FROM rejected").fetchall())
 
 
 def test_too_old_for_all_archives(state: State) -> None:
@@ -340,7 +340,7 @@ def test_too_old_for_all_archives(state: State) -> None:
     desk.step(now=later)
 
     assert desk.batches == [[f"a.x.count 2 {later}"]]
-    assert unshown(state) == {"too_old": 1}
+    assert rejected(state) == {"too_old": 1}
     assert desk.courier.given_up == {"a": 1}
     assert desk.watermark("a") == 5
 
@@ -357,7 +357,7 @@ def test_grown_too_old_while_it_waited(state: State) -> None:
         desk.step(now=MINUTE + ARCHIVE.duration)
 
     assert desk.batches == []
-    assert unshown(state) == {"too_old": 1}
+    assert rejected(state) == {"too_old": 1}
     assert desk.watermark("a") == 5
 
 

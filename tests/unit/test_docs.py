@@ -20,7 +20,7 @@ def _events() -> set[str]:
     """Find every event that the code can log."""
     text = "\n".join(file.read_text() for file in (ROOT / "shipper").rglob("*.py"))
     said = set(re.findall(r"\.(?:debug|info|warning|error|critical)\(\s*\"(\w+\.\w+)\"", text))
-    said |= set(re.findall(r"Noticed\(\s*\"(\w+\.\w+)\"", text))
+    said |= set(re.findall(r"Event\(\s*\"(\w+\.\w+)\"", text))
     said |= {event for pair in re.findall(r"RepeatedFailure\(\"(\w+\.\w+)\", \"(\w+\.\w+)\"", text) for event in pair}
     return said | set(re.findall(r"\"(\w+\.(?:failed|recovered))\"", text))
 

@@ -21,7 +21,7 @@ class TestFakeSource(SourceContract):
 
 
 class TestFakeCarbon(CarrierContract):
-    """The fake Carbon is a carrier."""
+    """The fake Carbon is a sink."""
 
     @pytest.fixture
     def carbon(self) -> FakeCarbon:

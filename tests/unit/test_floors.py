@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shipper.core.capture import capture
 from shipper.core.id_set import words_of
 from shipper.core.model import COUNT, Condition, Job, Kind, Measure
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.state.store import State
 
 EVERY, LATE = 60, 600
@@ -171,7 +171,7 @@ class Floors(RuleBasedStateMachine):
         Mutant: give up gaps before they are asked for.
         """
         seen = replace(horizon(self.source.observe(FIRST.query).id, time=self.clock), makes_old=makes_old)
-        shared = Seen(self.source, seen)
+        shared = TableLook(self.source, seen)
         for name in names:
             self.note(name, makes_old=makes_old, is_whole=steps == 1000)
             taken = capture(self.jobs[name], seen, source=self.source, ledger=self.state, now=self.clock, seen=shared)
@@ -180,7 +180,7 @@ class Floors(RuleBasedStateMachine):
             taken.close()
 
     def note(self, name: str, *, makes_old: bool, is_whole: bool) -> None:
-        """Note for how long a job was looked at, at most two ticks a look."""
+        """Pending for how long a job was looked at, at most two ticks a look."""
         if name not in self.jobs:
             self.last = dict.fromkeys(self.last, 0)  # what was only noted is forgotten, as after a crash
             self.jobs[name] = JOBS[name]
@@ -257,8 +257,8 @@ class Floors(RuleBasedStateMachine):
             passed = {self.rows[one]["action"] for one in self.passed[name]}
             assert set(counted.values()) <= {1}
             assert set(counted) <= own | passed
-            unshown = "SELECT COALESCE(SUM(rows), 0) FROM unshown WHERE job = ?"
-            (too_late,) = self.state._connection.execute(unshown, (name,)).fetchone()
+            counter = "SELECT COALESCE(SUM(rows), 0) FROM rejected WHERE job = ?"
+            (too_late,) = self.state._connection.execute(counter, (name,)).fetchone()
             unknown = [one for one in self.rows if one <= position.counted.floor and one not in known]
             # one that is found with the last look that asks for it, and cannot be shown, is in no set that is left
             # and one of the future that was deleted before its time came is none any more

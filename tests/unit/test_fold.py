@@ -7,7 +7,7 @@ from builders import NOW, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.core.model import Archive, Cause, Kind, Reason, Refusal, Row, Span, Value
+from shipper.core.model import Archive, Kind, RejectedValue, Rejection, RejectReason, Row, Span, Value
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
 
@@ -29,32 +29,32 @@ ROWS = st.lists(
 @pytest.mark.parametrize(
     ("bucket", "reason"),
     [
-        (None, Reason(Cause.NO_TIME)),
-        (540, Reason(Cause.TOO_OLD)),
-        (-60, Reason(Cause.TOO_OLD)),
+        (None, Rejection(RejectReason.NO_TIME)),
+        (540, Rejection(RejectReason.TOO_OLD)),
+        (-60, Rejection(RejectReason.TOO_OLD)),
         (600, None),
         (6000, None),
-        (6060, Reason(Cause.FUTURE, 6060)),
-        (10**9, Reason(Cause.FUTURE)),
+        (6060, Rejection(RejectReason.FUTURE, 6060)),
+        (10**9, Rejection(RejectReason.FUTURE)),
     ],
 )
-def test_fold_unshown(bucket: int | None, reason: Reason | None) -> None:
-    """A row whose slot cannot be shown is counted under its cause, any other in its bucket.
+def test_fold_unshown(bucket: int | None, reason: Rejection | None) -> None:
+    """A row whose slot cannot be shown is counted under its reason, any other in its bucket.
 
     One that may be shown one day is counted by its bucket, too; of mistakes there may be any number.
     """
     folded = fold([Row(bucket, ("a",), 3, (3,))], SPAN, (Kind.COUNT,))
 
-    assert folded.unshown == ({} if reason is None else {reason: 3})
+    assert folded.rejected == ({} if reason is None else {reason: 3})
     assert folded.cells == ({(("a",), bucket): Cell(3, (3,))} if reason is None else {})
 
 
 def test_fold_refused() -> None:
     """What was left out is told whatever becomes of the row. Mutant: only where the bucket is shown."""
-    told = (Refusal("ms", 1, "inf", 7),)
+    told = (RejectedValue("ms", 1, "inf", 7),)
     rows = [Row(bucket, ("a",), 3, (3,), told) for bucket in (None, 540, 600, 600, 6060)]
 
-    assert fold(rows, SPAN, (Kind.COUNT,)).refused == [*told] * 5
+    assert fold(rows, SPAN, (Kind.COUNT,)).rejected_values == [*told] * 5
 
 
 @given(ROWS)

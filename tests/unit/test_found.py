@@ -113,7 +113,7 @@ def test_late_rows_that_a_recount_finds(life: Life) -> None:
 def test_late_row_ahead_beside_a_recount(life: Life) -> None:
     """A late row with a time ahead of all that can be shown stays a gap for a recount: a look counts it as such.
 
-    Mutant: take it for counted (7 rows were 6, and none unshown).
+    Mutant: take it for counted (7 rows were 6, and none rejected).
     """
     add(life, 1, 2, 3, 5, 6, 7)
     look(life, wanted())
@@ -122,7 +122,7 @@ def test_late_row_ahead_beside_a_recount(life: Life) -> None:
     look(life, redefined(wanted()))
     pass_time(life, redefined(wanted()), 30)
 
-    assert (stored(life), life.unshown()) == ({0: 6}, {"future": 1})
+    assert (stored(life), life.rejected()) == ({0: 6}, {"future": 1})
     assert not life.state.position("events").has_gaps
 
 
@@ -180,7 +180,7 @@ def test_changed_behind_a_backlog(life: Life) -> None:
 
     Mutant: look for them down from captured only (8 rows were 0).
     """
-    job = wanted(chunk=10, revisit=300)
+    job = wanted(chunk=10, lookback=300)
     for number in range(1, 9):
         add(life, number, ago=1200 - 60 * number)
     look(life, job)
@@ -202,7 +202,7 @@ def test_changed_with_ids_of_a_clock(life: Life) -> None:
 
     Mutant: go down from captured in ids, not in rows (60 rows were 0).
     """
-    job = wanted(revisit=300)
+    job = wanted(lookback=300)
     for number in range(60, 0, -1):
         add(life, clock_id(NOW - 60 * number), ago=60 * number)
     life.now += 1
@@ -238,7 +238,7 @@ def test_first_slot_with_ids_of_a_clock(life: Life) -> None:
 
 @pytest.mark.parametrize(
     ("job", "left"),
-    [(wanted(), 21), (TICKS, 21), (wanted(revisit=600), 20)],
+    [(wanted(), 21), (TICKS, 21), (wanted(lookback=600), 20)],
     ids=["timed", "without a time", "looks back"],
 )
 def test_newest_row_deleted(life: Life, job: Job, left: int) -> None:

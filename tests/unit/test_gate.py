@@ -15,7 +15,7 @@ from life import UNIT, Life, wanted
 from shipper.core.capture import capture
 from shipper.core.ledger import Settled
 from shipper.core.model import COUNT, Archive, Condition, Job, Kind, Measure, Span
-from shipper.core.rows.table import Noticed
+from shipper.core.rows.table import Event
 
 HOUR = 3600
 
@@ -110,7 +110,7 @@ def test_purge_beside_a_recount(life: Life, step: int) -> None:
     job = wanted(chunk=50, measures=(COUNT, Measure("ids", Kind.SUM, "id")))
     upto, reads = horizon(200, time=life.now), 0
     for found in capture(job, upto, source=life.source, ledger=life.state, now=life.now):
-        if isinstance(found, Noticed):
+        if isinstance(found, Event):
             life.noticed.append(found)
         reads += found is None
         if reads == step:
@@ -153,7 +153,7 @@ def ship(life: Life, job: Job) -> None:
     """Capture, and deliver nothing."""
     upto = horizon(life.source.observe(job.query).id, time=life.now)
     steps = capture(job, upto, source=life.source, ledger=life.state, now=life.now)
-    life.noticed += [step for step in steps if isinstance(step, Noticed)]
+    life.noticed += [step for step in steps if isinstance(step, Event)]
 
 
 @pytest.mark.parametrize("purged", [0, 100])
@@ -207,12 +207,12 @@ def test_slots_below_all_that_is_known(life: Life) -> None:
     assert limited(life) == [{"start": NOW - 600, "end": NOW - 540, "slots": 1}]
 
 
-def test_revisited_slots(life: Life) -> None:
+def test_lookback_slots(life: Life) -> None:
     """A job that looks back lowers what it looks back at, and nothing older when its rows were purged (60 were 30).
 
     Mutants: no gate; one for what is looked back at, too; know nothing of what was looked back at once.
     """
-    job = wanted(revisit=300, chunk=5)
+    job = wanted(lookback=300, chunk=5)
     for minutes in range(12, 0, -1):
         life.insert(*[(60 * minutes, "login", "ok")] * 5)
         life.source.insert(life.given + 1, None, "login")  # is never completed

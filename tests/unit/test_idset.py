@@ -16,9 +16,9 @@ from shipper.core.id_set import (
     all_of,
     clipped,
     ids_of,
-    joined_words,
     segment_of,
     size_of,
+    union_of,
     words_of,
 )
 from shipper.core.model import MAX_ID
@@ -402,5 +402,5 @@ def test_as_a_plain_set(steps: list[tuple[str, int | list[int]]], after: int, si
 
 @given(IDS, IDS)
 def test_joined_words(one: list[int], other: list[int]) -> None:
-    """Words are joined as sets are."""
-    assert ids_of(joined_words(words_of(one), words_of(other))) == sorted({*one, *other})
+    """Words are coalesced as sets are."""
+    assert ids_of(union_of(words_of(one), words_of(other))) == sorted({*one, *other})

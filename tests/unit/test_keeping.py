@@ -9,7 +9,7 @@ import pytest
 from builders import NOW, begin, done, job
 
 from shipper.core.ledger import Name, Total
-from shipper.core.model import COUNT, Key, Sent, Span, Window
+from shipper.core.model import COUNT, Key, Replay, Span, Window
 from shipper.state.store import State
 
 HOUR = 3600
@@ -27,7 +27,7 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield state
 
 
-def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_ripe: bool = True) -> None:
+def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_due: bool = True) -> None:
     """Record a total in each of these slots, as if its record had been long ago."""
     name = path.partition(".")[0]
     found = state.progress(name)
@@ -35,7 +35,7 @@ def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_ripe: bo
     window = Window(found.captured, found.captured + 1)
     with state.recording(name, window) as recording:
         recording.claim([Name(path, ("a",), COUNT)])
-        recording.put([Total(Key(path, slot, step), 1, is_ripe=is_ripe) for slot in slots])
+        recording.put([Total(Key(path, slot, step), 1, is_due=is_due) for slot in slots])
         recording.write(done(state, window, name))
     state._connection.execute("UPDATE slot SET changed = 0")
 
@@ -46,7 +46,7 @@ def prove(state: State) -> None:
 
 
 def totals(state: State, path: str = PATH) -> dict[int, int]:
-    """Return by slot whether a total is proven (0), changed (1) or parked (2)."""
+    """Return by slot whether a total is proven (0), changed (1) or deferred (2)."""
     query = "SELECT slot, changed FROM total JOIN series ON series.id = series WHERE path = ?"
     return dict(state._connection.execute(query, (path,)).fetchall())
 
@@ -79,11 +79,11 @@ def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) 
 
 
 @pytest.mark.parametrize(
-    ("slot", "is_ripe", "path", "pruned"),
+    ("slot", "is_due", "path", "pruned"),
     [
         (START, True, PATH, 0),
         (START + HOUR - 60, True, PATH, 0),
-        (START, False, PATH, 0),  # parked: it has never left
+        (START, False, PATH, 0),  # deferred: it has never left
         (START + HOUR - 60, False, PATH, 0),
         (START - 60, True, PATH, 1),
         (START + HOUR, True, PATH, 1),
@@ -91,20 +91,20 @@ def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) 
         (START, True, OTHER, 1),
     ],
 )
-def test_prune_what_waits(state: State, slot: int, is_ripe: bool, path: str, pruned: int) -> None:  # noqa: FBT001 - a table
+def test_prune_what_waits(state: State, slot: int, is_due: bool, path: str, pruned: int) -> None:  # noqa: FBT001 - a table
     """An hour in which a total of the job waits is kept, whatever it waits for.
 
     Mutants: changed totals only; those of any job; those of the next hour.
     """
     put(state, START + 120)
     prove(state)
-    put(state, slot, path=path, is_ripe=is_ripe)
+    put(state, slot, path=path, is_due=is_due)
     state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (START + 9 * HOUR, slot))
     state._connection.execute("UPDATE slot SET changed = 0 WHERE slot BETWEEN ? AND ?", (START, START + HOUR - 1))
 
     assert state.prune("events", unit=HOUR, before=START + 9 * HOUR) == pruned
     assert (START + 120 in totals(state)) is (pruned == 0)
-    assert totals(state, path)[slot] == (1 if is_ripe else 2)
+    assert totals(state, path)[slot] == (1 if is_due else 2)
 
 
 def test_prune_one_job(state: State) -> None:
@@ -127,18 +127,18 @@ PENDING = {
     "late": "(job, slot, words) VALUES ('events', 0, x'00')",
     "pruned": "(job, start, end) VALUES ('events', 0, 60)",
     "settled": "(job, after, upto, rows, at) VALUES ('events', '0', '1', 1, 0)",
-    "unshown": "(job, cause, rows) VALUES ('events', 'no_time', 3)",
-    "unshown_in": "(job, cause, bucket, after, rows) VALUES ('events', 'no_time', -1, '0', 3)",
+    "rejected": "(job, reason, rows) VALUES ('events', 'no_time', 3)",
+    "rejected_in": "(job, reason, bucket, after, rows) VALUES ('events', 'no_time', -1, '0', 3)",
 }
 """What a job may leave behind, beside totals and where it stands."""
 
 
 def work(state: State) -> None:
-    """Let the job have something in every table: totals that are proven, changed, and parked."""
+    """Let the job have something in every table: totals that are proven, changed, and deferred."""
     put(state, START)
     prove(state)
     put(state, START + 60)
-    put(state, START, step=HOUR, is_ripe=False)
+    put(state, START, step=HOUR, is_due=False)
     for table, row in PENDING.items():
         state._connection.execute(f"INSERT INTO {table} {row}")
 
@@ -171,7 +171,7 @@ def test_rename_with_work_that_waits(state: State, is_twin: bool) -> None:  # no
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT changed FROM total ORDER BY changed").fetchall() == [(0,), (1,), (2,)]
     assert {waiting.job for waiting in state.note(0).waiting} == {"logins"}
-    assert state.note(0).parked == {"logins"}
+    assert state.note(0).deferred == {"logins"}
 
 
 def test_move_takes_the_place(state: State) -> None:
@@ -198,7 +198,7 @@ def test_forget_with_work_that_waits(state: State) -> None:
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT COUNT(*) FROM total").fetchone() == (1,)
     assert rows_of(state._connection, "others") == others
-    assert (state.note(0).parked, [waiting.job for waiting in state.note(0).waiting]) == (frozenset(), ["others"])
+    assert (state.note(0).deferred, [waiting.job for waiting in state.note(0).waiting]) == (frozenset(), ["others"])
 
 
 @pytest.mark.parametrize(
@@ -211,15 +211,15 @@ def test_forget_with_work_that_waits(state: State) -> None:
     ],
 )
 def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[int, int], new: int, sent: int) -> None:
-    """Another Carbon has none of the totals and none of the series; what is parked waits on.
+    """Another Carbon has none of the totals and none of the series; what is deferred waits on.
 
-    Mutants: let parked totals out; take series for made; keep what was sent; ask for all again by the same Carbon.
+    Mutants: let deferred totals out; take series for made; keep what was sent; ask for all again by the same Carbon.
     """
     put(state, START)
     prove(state)
     put(state, START + 60)
-    put(state, START + 120, is_ripe=False)
-    state.keep_sent([Sent(0, 9, 0, 1000, 1060)])
+    put(state, START + 120, is_due=False)
+    state.keep_replays([Replay(0, 9, 0, 1000, 1060)])
     first, *others = carbons
     assert not state.retarget(first)
     found = [state.retarget(carbon) for carbon in others]
@@ -227,16 +227,16 @@ def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[in
     assert found == [carbon != before for before, carbon in zip(carbons, others, strict=False)]
     assert totals(state) == changed
     assert state.count_new(0, state.revision) == new
-    assert len(state.take_sent()) == sent
+    assert len(state.take_replays()) == sent
 
 
 def test_parked_totals_of_another_carbon(state: State) -> None:
-    """What was parked goes out when its archive may receive it, to the new Carbon, once."""
-    put(state, START, is_ripe=False)
+    """What was deferred goes out when its archive may receive it, to the new Carbon, once."""
+    put(state, START, is_due=False)
     state.retarget("one")
     state.retarget("two")
     assert state.note(0).waiting == []
     state.release([(60, START)])
 
     assert [(one.slot, one.totals) for one in state.note(0).waiting] == [(START, 1)]
-    assert state.note(0).parked == frozenset()
+    assert state.note(0).deferred == frozenset()

@@ -18,7 +18,7 @@ from shipper.core.errors import QueryRefused, SourceReset
 from shipper.core.id_set import ids_of, words_of
 from shipper.core.model import Condition, Job
 from shipper.core.repair.reset import After, restarted
-from shipper.core.rows.table import Noticed
+from shipper.core.rows.table import Event
 
 TICKS = replace(wanted(time=None, zeros=86400, template="ticks.{action}.{measure}"), name="ticks")
 HOUR, DAY = 3600, 86400
@@ -163,7 +163,7 @@ def test_begins_beside_an_open_transaction(empty: Life) -> None:
 
     assert empty.sums() == {"events.login.count": 23}
     assert empty.minutes("events.login.count") == {0: 23}
-    assert empty.unshown() == {}
+    assert empty.rejected() == {}
 
 
 def test_start_is_a_floor(empty: Life) -> None:
@@ -321,12 +321,12 @@ def test_late_rows_that_cannot_be_shown(life: Life) -> None:
     life.source.insert(6, None, "none")
     life.insert((0, "login", "ok"))
     life.ship(wanted())
-    assert life.unshown() == {"no_time": 1}
+    assert life.rejected() == {"no_time": 1}
     life.source.insert(7, None, "late")
     life.source.insert(8, life.created(2 * 365 * DAY), "late")
     look(life, 3 * HOUR)
 
-    assert life.unshown() == {"no_time": 2, "too_old": 1}
+    assert life.rejected() == {"no_time": 2, "too_old": 1}
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
     assert not life.state.position("events").has_gaps
 
@@ -343,7 +343,7 @@ def test_late_row_for_a_pruned_slot(life: Life) -> None:
     life.source.insert(6, life.created(3 * DAY), "late")
     look(life, 600)
 
-    assert life.unshown() == {"too_late": 1}
+    assert life.rejected() == {"too_late": 1}
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 
 
@@ -482,7 +482,7 @@ def test_rotated(empty: Life) -> None:
     empty.insert((0, "new", "ok"))
     empty.ship(wanted())
 
-    assert empty.noticed[-1] == Noticed("source.rotated", {"captured": 15, "first": 21})
+    assert empty.noticed[-1] == Event("source.rotated", {"captured": 15, "first": 21})
     assert empty.sums() == {"events.login.count": 15, "events.new.count": 1}
     empty.events()
     empty.source.rows.clear()

@@ -37,7 +37,7 @@ class Mending(Shipping):
     def count_again(self, wanted: Job, age: int, seconds: int, repeats: int) -> None:
         """An operator counts a span of time again, once or twice.
 
-        Mutants: add instead of replace; leave what was too late counted as unshown.
+        Mutants: add instead of replace; leave what was too late counted as rejected.
         """
         span = Span(self.now - age, self.now - age + seconds)
         for _ in range(repeats if self.is_settled(wanted) else 0):

@@ -10,7 +10,7 @@ from builders import begin, done, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.core.ledger import Name, Tally
+from shipper.core.ledger import Name, RecordResult
 from shipper.core.model import COUNT, Group, Job, Kind, Measure
 from shipper.core.paths import named
 from shipper.state.store import State
@@ -34,13 +34,13 @@ class Undone(Exception):
 
 def tried(
     state: State, wanted: Job, *rounds: list[Group], owners: tuple[Name, ...] = ()
-) -> list[tuple[dict[Group, list[str] | None], Tally]]:
+) -> list[tuple[dict[Group, list[str] | None], RecordResult]]:
     """Name groups, each list beside those before it, where some paths have owners; leave nothing behind."""
     found = []
     with suppress(Undone), state.recording("events", None) as recording:
         recording.claim(owners)
         for groups in rounds:
-            tally = Tally()
+            tally = RecordResult()
             found.append((named(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
         recording.write(done(state, None))
         raise Undone
@@ -61,7 +61,7 @@ def test_collision(state: State) -> None:
     found = tried(state, job(), [first, later], [later, first], [later])
 
     assert [paths for paths, _ in found] == [expected, expected, {later: expected[later]}]
-    assert [tally.cleaned for _, tally in found] == [
+    assert [tally.sanitized for _, tally in found] == [
         [("events.a_b.count", first), (expected[later][0], later)],
         [],
         [],
@@ -112,19 +112,19 @@ def test_limit(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "cleaned", "other"),
+    ("room", "sanitized", "other"),
     [(0, [], ("a b",)), (1, ["a b"], ("c/d",)), (2, ["a b", "c/d"], ("plain",)), (4, ["a b", "c/d", "e f"], None)],
 )
-def test_cleaned_within_the_limit(state: State, room: int, cleaned: list[str], other: Group | None) -> None:
-    """Told to be cleaned are the groups that have got a path of their own, not those that share OTHER's.
+def test_cleaned_within_the_limit(state: State, room: int, sanitized: list[str], other: Group | None) -> None:
+    """Messages to be sanitized are the groups that have got a path of their own, not those that share OTHER's.
 
     Mutant: all new ones.
     """
     groups: list[Group] = [("a b",), ("c/d",), ("plain",), ("e f",)]
     ((paths, tally),) = tried(state, job(max_groups=room), groups)
 
-    assert [group for _, group in tally.cleaned] == [(value,) for value in cleaned]
-    assert all([path] == paths[group] for path, group in tally.cleaned)
+    assert [group for _, group in tally.sanitized] == [(value,) for value in sanitized]
+    assert all([path] == paths[group] for path, group in tally.sanitized)
     assert (tally.other, tally.other_rows) == (other, len(groups) - room)
 
 

@@ -15,7 +15,7 @@ from desk import Desk, Flaky
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.core.model import Condition, Job
 from shipper.operations import backfill
-from shipper.operations.context import Doing
+from shipper.operations.context import OperationContext
 from shipper.operations.registry import HALVES
 from shipper.runtime.worker import Worker
 from shipper.state.store import State
@@ -72,7 +72,7 @@ class Office:
         jobs = {worker.job.name: worker.job for worker in self.desk.workers}
         config = SimpleNamespace(sources=sections, jobs=jobs, file="shipper.toml")
         pipeline: Any = SimpleNamespace(state=self.state, clocks=self.desk.clocks, config=config)
-        doing = Doing(
+        doing = OperationContext(
             pipeline,
             locked=self.locked,
             tell=self.told.append,
@@ -256,7 +256,7 @@ def test_turn_of_before(tmp_path: Path) -> None:
         office.tick()
         office.worker.resume()
         office.operate("seek")
-        office.desk.cohort._turns.take()
+        office.desk.polling_group._turns.take()
         office.source.insert(14, written(office.now), "login")
         office.tick()
 
@@ -305,8 +305,8 @@ def test_passed_rows_stay_passed(office: Office) -> None:
     assert (office.total("flood"), office.total()) == (0, 10)
 
 
-@pytest.mark.parametrize(("ago", "counted", "unshown"), [(-120, 1, {}), (2 * HOUR, 0, {"too_late": 1})])
-def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, unshown: dict[str, int]) -> None:
+@pytest.mark.parametrize(("ago", "counted", "rejected"), [(-120, 1, {}), (2 * HOUR, 0, {"too_late": 1})])
+def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, rejected: dict[str, int]) -> None:
     """A row below captured that appears beside a seek is not passed: it is counted, or told to be too late.
 
     Mutant: take all ids up to where the job goes on for passed.
@@ -318,8 +318,8 @@ def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, unshown:
     office.operate("seek")
     office.tick()
 
-    found = office.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall()
-    assert (office.total("late"), dict(found)) == (counted, unshown)
+    found = office.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall()
+    assert (office.total("late"), dict(found)) == (counted, rejected)
     assert (office.total(), office.total("flood")) == (11, 0)
 
 

@@ -11,9 +11,9 @@ from reports import NOW, TROUBLE, job, report, troubled
 from shipper.core.errors import StateBusy
 from shipper.status.page.html import page
 from shipper.status.page.routes import answer
-from shipper.status.report import EndReport, JobState, Report
+from shipper.status.report import EndpointReport, JobState, Report
 
-ENDS = (EndReport("source app", "mysql db1", NOW - 3), EndReport("carbon", "graphite:2003", None, TROUBLE))
+ENDS = (EndpointReport("source app", "mysql db1", NOW - 3), EndpointReport("carbon", "graphite:2003", None, TROUBLE))
 
 
 def samples(of: Report) -> dict[tuple[str, ...], float]:
@@ -33,7 +33,7 @@ class Outline(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Note it."""
+        """Pending it."""
         self.tags.append(tag)
         if tag not in {"meta", "link", "col"}:
             self._open.append(tag)
@@ -51,9 +51,9 @@ class Outline(HTMLParser):
         (report(stuck=("courier",)), 503, 503),
         (report(job("a", JobState.STOPPED)), 200, 503),
         (report(job("a", JobState.FAILING, trouble=TROUBLE)), 200, 200),  # it tries again by itself
-        (report(ends=(EndReport("carbon", "x"),)), 200, 503),  # not reached yet
-        (report(ends=(EndReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
-        (report(ends=(EndReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
+        (report(ends=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
+        (report(ends=(EndpointReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
+        (report(ends=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
     ],
 )
 def test_health(of: Report, live: int, ready: int) -> None:
@@ -72,7 +72,9 @@ def test_readyz_verbose() -> None:
 
 def test_what_graphite_lacks() -> None:
     """Page and metrics show that Graphite does not hold what was sent."""
-    of = report(ends=(EndReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),))
+    of = report(
+        ends=(EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),)
+    )
 
     assert "✕ does not hold what was sent" in answer("/", "", lambda: of).body
     assert samples(of)["shipper_end_failures", "graphite"] == TROUBLE.failures
@@ -87,7 +89,7 @@ def test_metrics() -> None:
     assert found["shipper_job_complete_until_timestamp_seconds", "ok"] == NOW - 12
     assert found["shipper_job_state", "held", "held"] == 1
     assert found["shipper_job_state", "held", "ok"] == 0
-    assert found["shipper_job_unshown_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
+    assert found["shipper_job_rejected_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
     assert found["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
     assert ("shipper_job_watermark", "<b>new</b>") not in found
     assert (found["shipper_up",], found["shipper_ready",]) == (1, 0)

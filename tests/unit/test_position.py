@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shipper.core import position as module
 from shipper.core.errors import StateCorrupt
 from shipper.core.id_set import IdSet, all_of, ids_of, words_of
-from shipper.core.ledger import Done
+from shipper.core.ledger import RecordUpdate
 from shipper.core.model import Window
 from shipper.core.position import MARKS, Mark, Position, new_position
 from shipper.state.store import State
@@ -324,7 +324,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 def record(state: State, position: Position, window: Window | None = None) -> None:
     """Record a position, with a window or without."""
     with state.recording("events", window) as recording:
-        recording.write(Done(position))
+        recording.write(RecordUpdate(position))
 
 
 def test_older_position_is_refused(state: State) -> None:
@@ -370,7 +370,7 @@ def test_refused_record_changes_nothing(state: State) -> None:
     """What is in memory changes after a commit only. Mutant: as soon as it is written."""
     before = state.position("events")
     with pytest.raises(RuntimeError), state.recording("events", Window(10, 12)) as recording:
-        recording.write(Done(before.with_window(Window(10, 12), None)))
+        recording.write(RecordUpdate(before.with_window(Window(10, 12), None)))
         raise RuntimeError
 
     assert state.position("events") == before

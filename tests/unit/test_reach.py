@@ -8,8 +8,8 @@ import pytest
 from builders import NOW, job, progress
 from fakes import FakeSource
 
-from shipper.core.ledger import Book, Name, Slot
-from shipper.core.model import ALWAYS, COUNT, Archive, Job, Kept, Kind, Offsets, Progress, Span
+from shipper.core.ledger import JobSnapshot, Name, Slot
+from shipper.core.model import ALWAYS, COUNT, Archive, Job, Kind, Offsets, Progress, SeriesData, Span
 from shipper.core.retention import Part
 from shipper.core.verify.reconcile import Comparison, Counted, asked, compare, compared
 
@@ -28,20 +28,20 @@ class Web:
         self._step = step
         self._paths = paths
 
-    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
         """Say what there is, as shipper.graphite.render_api.Readback.held."""
         step = self._step or step
         start = span.start - span.start % step
         for path in self._paths:
-            yield path, Kept(start, step, [self._value] * -(-(span.end - start) // step))
+            yield path, SeriesData(start, step, [self._value] * -(-(span.end - start) // step))
 
 
-def book(
+def read_snapshot(
     stands: Progress, *, names: Sequence[Name] = (), slots: Sequence[Slot] = (), pruned: Span | None = None
-) -> Book:
+) -> JobSnapshot:
     """Say what is known of the job."""
     offsets = Offsets("app", "audit_trail", "id", stands.captured, stands.captured, None, "")
-    return Book(offsets, stands, list(names), list(slots), [pruned] if pruned else [])
+    return JobSnapshot(offsets, stands, list(names), list(slots), [pruned] if pruned else [])
 
 
 def table(*rows: tuple[int, int | None]) -> FakeSource:
@@ -158,7 +158,7 @@ def test_reach(
     Mutants: compare the slot that is not complete, or that the job was not whole in; count a slot under two reasons.
     """
     one = job(archives=ARCHIVES)
-    known = book(progress(one, **({"complete_until": NOW} | stands)))
+    known = read_snapshot(progress(one, **({"complete_until": NOW} | stands)))
     found = compared(one, known, NOW - start, NOW - end, source=FakeSource(), graphite=Web(paths=()), now=NOW)
 
     assert [(*before_now(part.span), part.step) for part in found.parts] == expected
@@ -189,7 +189,7 @@ def test_edge_of_the_finest_archive(
     """Where an archive ends slots wait, and are left out, to the second. Mutants: no margin; one on the wrong side."""
     now = NOW - NOW % HOUR + second
     one = job(archives=ARCHIVES)
-    known = book(progress(one, complete_until=now))
+    known = read_snapshot(progress(one, complete_until=now))
     found = compared(one, known, span.start, span.end, source=FakeSource(), graphite=Web(paths=()), now=now)
     hours = [
         ((part.span.start - WEEK_AGO) // HOUR, (part.span.end - WEEK_AGO) // HOUR, part.step) for part in found.parts
@@ -211,7 +211,7 @@ def test_end_of_the_last_archive(second: int, first: int, left_out: dict[str, in
     """What cannot be sent any more, with its replays, is too old: to the second. Mutant: leave no room for replays."""
     now = NOW - NOW % HOUR + second
     one = job(archives=ARCHIVES)
-    known = book(progress(one, complete_until=now))
+    known = read_snapshot(progress(one, complete_until=now))
     asks = (YEAR_AGO, YEAR_AGO + 5 * HOUR)
     found = compared(one, known, *asks, source=FakeSource(), graphite=Web(paths=()), now=now)
 
@@ -227,15 +227,15 @@ def test_end_of_the_last_archive(second: int, first: int, left_out: dict[str, in
 def test_pruned(pruned: tuple[int, int], expected: list[tuple[int, int]]) -> None:
     """Of a job without a time what was pruned is left out, in whole slots; of others it is not."""
     gone, stands = Span(NOW - pruned[0], NOW - pruned[1]), progress(TICKS, complete_until=NOW)
-    found = _ten_minutes(TICKS, book(stands, pruned=gone))
-    timed = _ten_minutes(job(archives=ARCHIVES), book(stands, pruned=gone))
+    found = _ten_minutes(TICKS, read_snapshot(stands, pruned=gone))
+    timed = _ten_minutes(job(archives=ARCHIVES), read_snapshot(stands, pruned=gone))
 
     assert [before_now(part.span) for part in found.parts] == expected
     assert found.left_out["pruned"] == 10 - sum(one - other for one, other in expected) // MINUTE
     assert (timed.compared, timed.left_out) == (10, {})
 
 
-def _ten_minutes(one: Job, known: Book, web: Web | None = None, source: FakeSource | None = None) -> Comparison:
+def _ten_minutes(one: Job, known: JobSnapshot, web: Web | None = None, source: FakeSource | None = None) -> Comparison:
     asks = (NOW - 600, NOW)
     return compared(one, known, *asks, source=source or FakeSource(), graphite=web or Web(paths=()), now=NOW)
 
@@ -249,7 +249,7 @@ def test_longer_steps_in_graphite(step: int, left_out: dict[str, int]) -> None:
     Mutant: take for compared what was asked for. NOW is 14 minutes past the hour, and even.
     """
     one = job(archives=ARCHIVES)
-    known = book(progress(one, complete_until=NOW), names=[LOGIN])
+    known = read_snapshot(progress(one, complete_until=NOW), names=[LOGIN])
 
     assert _ten_minutes(one, known, Web(step=step)).left_out == left_out
 
@@ -272,7 +272,7 @@ def test_less_than_half(asked_for: int, left_out: int, is_less: bool) -> None:  
 def test_slot_of_the_oldest_row(slot: int, whole_after: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
     """A slot that begins by the time up to which rows are gone may lack some. Mutant: only those before it."""
     found, part = Comparison([], Counter()), Part(Span(slot, slot + 60), 60)
-    compare(part, "a", Counted(Kind.COUNT, {slot: 1}), Kept(slot, 60, [2.0]), into=found, whole_after=whole_after)
+    compare(part, "a", Counted(Kind.COUNT, {slot: 1}), SeriesData(slot, 60, [2.0]), into=found, whole_after=whole_after)
 
     assert (found.purged, len(found.differences)) == ((1, 0) if is_purged else (0, 1))
 
@@ -284,7 +284,7 @@ def test_slot_of_the_lowest_id(after: int, is_purged: bool) -> None:  # noqa: FB
     Those are 5 and above here: the first ids that are left are 3, 4 and 5. Mutants: one more, one less.
     """
     stands = progress(TICKS, 9, complete_until=NOW)
-    known = book(stands, names=[LOGIN], slots=[Slot(NOW - 600, MINUTE, after, 9)])
+    known = read_snapshot(stands, names=[LOGIN], slots=[Slot(NOW - 600, MINUTE, after, 9)])
     found = _ten_minutes(TICKS, known, Web(9.0), table((3, None), (4, None), (5, None)))
 
     assert found.purged == (1 if is_purged else 0)
@@ -309,7 +309,7 @@ def test_where_its_rows_are(rows: list[tuple[int, int]], after: int, counted: in
     Mutants: either alone; a minute less than an hour; from the first id on.
     """
     one = job(archives=ARCHIVES, chunk=1)
-    known = book(progress(one, 9, complete_until=NOW), slots=[Slot(NOW - 600, MINUTE, after, 9)])
+    known = read_snapshot(progress(one, 9, complete_until=NOW), slots=[Slot(NOW - 600, MINUTE, after, 9)])
     (difference,) = _ten_minutes(one, known, source=table(*rows)).differences
 
     assert (difference.slot, difference.source, difference.graphite) == (NOW - 600, counted, None)
@@ -319,7 +319,7 @@ def test_slot_outside_the_span() -> None:
     """Ids of slots that were not asked for do not matter. Mutant: the ids of all slots."""
     one = job(archives=ARCHIVES, chunk=1)
     slots = [Slot(NOW - 660, MINUTE, 0, 9), Slot(NOW - 600, MINUTE, 1, 9), Slot(NOW, MINUTE, 0, 9)]
-    known = book(progress(one, 9, complete_until=NOW), slots=slots)
+    known = read_snapshot(progress(one, 9, complete_until=NOW), slots=slots)
     (difference,) = _ten_minutes(one, known, source=table((1, 600), (2, 9000), (3, 600))).differences
 
     assert difference.source == 1

@@ -12,7 +12,7 @@ from urllib.request import HTTPHandler, Request, build_opener, install_opener
 import pytest
 
 from shipper.core.errors import ReadbackFailed
-from shipper.core.model import Kept, Span
+from shipper.core.model import SeriesData, Span
 from shipper.graphite.render_api import Readback
 
 SLOT = 1_790_000_040
@@ -102,7 +102,7 @@ def test_held_asks_for_a_span(web: Web) -> None:
     web.answer = lambda _: told({"a": 5})
     found = list(Readback("http://graphite.internal", timeout=7).held(["a"], Span(SLOT - 60, SLOT + 60), 60))
 
-    assert found == [("a", Kept(SLOT - 60, 60, [7.0, 5.0]))]
+    assert found == [("a", SeriesData(SLOT - 60, 60, [7.0, 5.0]))]
     assert web.asked[0][1][2:] == [("from", str(SLOT - 61)), ("until", str(SLOT)), ("target", "a")]
 
 

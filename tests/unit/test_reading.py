@@ -167,7 +167,7 @@ def test_nobody_answers_for_many_rounds(state: State) -> None:
     assert desk.unproven() == 0
 
 
-class Lived:
+class WorkerStats:
     """What came in some time."""
 
     def __init__(self) -> None:
@@ -178,9 +178,9 @@ class Lived:
         self.told: list[tuple[float, list[str]]] = []
 
 
-def live(desk: Desk, seconds: int, *, now: int = MINUTE) -> Lived:
+def live(desk: Desk, seconds: int, *, now: int = MINUTE) -> WorkerStats:
     """Let a desk work for some time, a step a second or more."""
-    lived = Lived()
+    lived = WorkerStats()
     for _ in range(seconds):
         while delivered := desk.step(now=now):
             at = desk.clock - 1000
@@ -482,7 +482,7 @@ def test_failing_graphite_costs_deliveries_nothing(state: State) -> None:
     """
     desk = sampling(state)
     desk.graphite.failures = 7
-    lived = Lived()
+    lived = WorkerStats()
     for n in range(400):
         desk.record("a", 2 + n, 3 + n, {("x", MINUTE - 60 * n): 1})
         found = live(desk, 10)

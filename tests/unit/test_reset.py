@@ -20,9 +20,9 @@ from shipper.core.ledger import Slot
 from shipper.core.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query, Span
 from shipper.core.repair.recount import first_whole
 from shipper.core.repair.reset import After, Outlook, known_again, outlook, restarted, would_double
-from shipper.core.rows.look import Seen
-from shipper.core.rows.table import Noticed
-from shipper.operations.context import Doing
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import Event
+from shipper.operations.context import OperationContext
 from shipper.operations.registry import HALVES
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.worker import Worker
@@ -32,7 +32,7 @@ MINUTE, HOUR = 60, 3600
 ARCHIVES = (Archive(60, 7 * 86400), Archive(3600, 365 * 86400))
 EVENTS = job("events", archives=ARCHIVES)
 TICKS = job("ticks", archives=ARCHIVES, time=None, by=(), template="ticks.{measure}")
-OPEN = job("open", archives=ARCHIVES, revisit=HOUR, max_age=2 * HOUR)
+OPEN = job("open", archives=ARCHIVES, lookback=HOUR, max_age=2 * HOUR)
 
 
 class Office:
@@ -75,7 +75,7 @@ class Office:
         worker = self.workers[name]
         seen = self.observe(worker.job.query)
         self.clocks.observed("app", int(time.time()), max_skew=300)
-        worker.capture(seen, Seen(worker.source, seen))
+        worker.capture(seen, TableLook(worker.source, seen))
         return str(worker.trouble.error) if worker.trouble else None
 
     def observe(self, query: Query) -> Observation:
@@ -98,7 +98,7 @@ class Office:
         """Do a half of the operation."""
         config = SimpleNamespace(sources={"app": SimpleNamespace(max_skew=10**9)})
         pipeline: Any = SimpleNamespace(state=self.state, clocks=self.clocks, config=config)
-        doing = Doing(pipeline, locked=self.locked, tell=print, pause=print, deliver=lambda: True)
+        doing = OperationContext(pipeline, locked=self.locked, tell=print, pause=print, deliver=lambda: True)
         return HALVES[half](doing, {"operation": "reset", "arguments": arguments})
 
     def plan(self, what: str | None = None, name: str = "events") -> Mapping[str, Any]:
@@ -449,7 +449,7 @@ def test_look_of_before(office: Office) -> None:
     office.insert(3)
     office.reset("emptied")
     worker = office.workers["events"]
-    worker.capture(seen, Seen(worker.source, seen))
+    worker.capture(seen, TableLook(worker.source, seen))
 
     assert office.captured() == 0
     assert office.tick() is None
@@ -530,7 +530,7 @@ def test_without_a_time(office: Office) -> None:
 
 
 @pytest.mark.parametrize("what", ["emptied", "restored", "replaced"])
-def test_revisited_span_stays(office: Office, what: str) -> None:
+def test_lookback_span_stays(office: Office, what: str) -> None:
     """The span that a job looks at again keeps what the other table had; new rows of it are added, once.
 
     Mutant: recount slots of before the reset.
@@ -602,7 +602,7 @@ def test_recount_that_was_due(office: Office, what: str) -> None:
     where = (Condition("outcome", "in", ("ok",)),)
     office.configure(job("events", archives=ARCHIVES, where=where))
     steps = capture(office.workers["events"].job, office.observe(EVENTS.query), **office.ends())
-    assert [next(steps), next(steps)] == [Noticed("job.changed", {"captured": 10}), None]
+    assert [next(steps), next(steps)] == [Event("job.changed", {"captured": 10}), None]
     steps.close()
     begun = office.state.progress("events")
     assert begun is not None
@@ -680,12 +680,12 @@ def test_first_whole_slot(since: int, begins: int, expected: int) -> None:
     assert first_whole(progress(EVENTS, since=since, begins=begins), Span(3600, 7200)) == expected
 
 
-def test_revisited_slot_of_both_tables(life: Life) -> None:
+def test_lookback_slot_of_both_tables(life: Life) -> None:
     """A slot of a coarser archive that a job looks at again keeps what the other table had in it.
 
     Mutant: begin with the slot that holds the reset.
     """
-    opened = job("events", archives=(Archive(60, HOUR), Archive(HOUR, 365 * 86400)), revisit=5 * HOUR)
+    opened = job("events", archives=(Archive(60, HOUR), Archive(HOUR, 365 * 86400)), lookback=5 * HOUR)
 
     def ship() -> int:
         upto = horizon(life.source.observe(opened.query).id, time=life.now)

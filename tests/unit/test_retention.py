@@ -8,16 +8,16 @@ from shipper.core.retention import (
     Part,
     after,
     ceil,
+    coalesced,
+    due,
     enclosing,
     floor,
     has_left,
-    is_ripe,
-    joined,
+    is_due,
     merged,
     oldest_shown,
     parts,
     placed,
-    ripe,
     without,
 )
 
@@ -37,8 +37,8 @@ def test_slots_of_an_hour_leave_together() -> None:
 
 def test_hour_is_ripe_once_all_of_it_has_left() -> None:
     """An hour's sum is sent when Carbon, however late, writes its last minute to the coarser archive."""
-    assert not is_ripe(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE - 1)
-    assert is_ripe(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE)
+    assert not is_due(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE - 1)
+    assert is_due(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_hour_is_ripe_once_all_of_it_has_left() -> None:
 )
 def test_slot_of_one_bucket_is_always_ripe(step: int, bucket: int, expected: bool) -> None:  # noqa: FBT001 - a table
     """A slot that holds one bucket only may be sent whatever its age: both archives hold the same number."""
-    assert is_ripe(ALL, HOUR, step, bucket=bucket, now=HOUR) is expected
+    assert is_due(ALL, HOUR, step, bucket=bucket, now=HOUR) is expected
 
 
 def test_placed() -> None:
@@ -78,10 +78,10 @@ def test_merged() -> None:
 def test_ripe_agrees_with_is_ripe() -> None:
     """What may be released together is what may be sent one by one. Mutant: forget the slot's own length."""
     now = HOUR + 100 * 86400
-    for step, newest in ripe(ALL, now):
+    for step, newest in due(ALL, now):
         slot = newest - newest % step
-        assert is_ripe(ALL, slot, step, bucket=60, now=now)
-        assert step == 60 or not is_ripe(ALL, slot + step, step, bucket=60, now=now)
+        assert is_due(ALL, slot, step, bucket=60, now=now)
+        assert step == 60 or not is_due(ALL, slot + step, step, bucket=60, now=now)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_rounding(time: int, expected: tuple[int, int, int]) -> None:
 )
 def test_joined(spans: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     """Spans that adjoin are one. Mutants: only those that overlap; take the end of the last."""
-    assert joined(Span(*one) for one in spans) == [Span(*one) for one in expected]
+    assert coalesced(Span(*one) for one in spans) == [Span(*one) for one in expected]
 
 
 def test_oldest_shown() -> None:

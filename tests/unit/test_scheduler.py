@@ -14,17 +14,17 @@ PATIENCE_SECONDS = 10.0
 
 
 def running() -> Scheduler:
-    """Give a scheduler with a lane."""
+    """Give a scheduler with a pool."""
     scheduler = Scheduler()
-    scheduler.lane("db", 2)
+    scheduler.pool("db", 2)
     return scheduler
 
 
 def test_every_calls_at_once_and_again() -> None:
     """The first call comes at once, however long the interval; the next ones after it."""
     scheduler, hourly, often = running(), threading.Semaphore(0), threading.Semaphore(0)
-    scheduler.every(3600, hourly.release, lane="db", name="hourly")
-    scheduler.every(1, often.release, lane="db", name="often")
+    scheduler.every(3600, hourly.release, pool="db", name="hourly")
+    scheduler.every(1, often.release, pool="db", name="often")
     scheduler.start()
 
     assert hourly.acquire(timeout=PATIENCE_SECONDS)
@@ -36,7 +36,7 @@ def test_later_calls_once() -> None:
     """What is to be called later is called once."""
     scheduler, called = running(), threading.Semaphore(0)
     scheduler.start()
-    scheduler.later(0, called.release, lane="db")
+    scheduler.later(0, called.release, pool="db")
 
     assert called.acquire(timeout=PATIENCE_SECONDS)
     scheduler.stop()
@@ -54,10 +54,10 @@ def test_stop_waits_for_what_runs() -> None:
     def call() -> None:
         begun.set()
         told.wait(PATIENCE_SECONDS)
-        scheduler.later(0, lambda: done.append("late"), lane="db")
+        scheduler.later(0, lambda: done.append("late"), pool="db")
         done.append("call")
 
-    scheduler.every(1, call, lane="db", name="tick")
+    scheduler.every(1, call, pool="db", name="tick")
     scheduler.start()
     assert begun.wait(PATIENCE_SECONDS)
     stopping = threading.Thread(target=scheduler.stop)
@@ -81,7 +81,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 def test_cron(scheduler: Scheduler) -> None:
     """A line of cron decides when a call comes, by its zone's clock."""
-    scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, lane="db", name="job")
+    scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, pool="db", name="job")
     (planned,) = scheduler._scheduler.get_jobs()
     berlin = planned.next_run_time.astimezone(ZoneInfo("Europe/Berlin"))
 
@@ -90,7 +90,7 @@ def test_cron(scheduler: Scheduler) -> None:
 
 def test_offset(scheduler: Scheduler) -> None:
     """A first call may come later than now."""
-    scheduler.every(60, lambda: None, lane="db", name="job", offset=30)
+    scheduler.every(60, lambda: None, pool="db", name="job", offset=30)
     (planned,) = scheduler._scheduler.get_jobs()
 
     assert 20 < (planned.next_run_time - datetime.now(UTC)).total_seconds() < 31
@@ -111,7 +111,7 @@ def test_missed_ticks_are_one() -> None:
 
 
 def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
-    """What hangs in one lane holds up no other, and the ticks that it misses are told.
+    """What hangs in one pool holds up no other, and the ticks that it misses are told.
 
     Mutant: one pool for all lanes.
     """
@@ -120,11 +120,11 @@ def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
     def hang() -> None:
         hung.wait(PATIENCE_SECONDS)
 
-    scheduler.lane("other", 1)
+    scheduler.pool("other", 1)
     scheduler._skipped = lambda name: skipped.release() if name == "hung" else None
-    scheduler.every(1, hang, name="hung", lane="db")
-    scheduler.every(1, hang, name="hung too", lane="db")
-    scheduler.every(1, told.release, name="other", lane="other")
+    scheduler.every(1, hang, name="hung", pool="db")
+    scheduler.every(1, hang, name="hung too", pool="db")
+    scheduler.every(1, told.release, name="other", pool="other")
 
     assert all(told.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
     assert skipped.acquire(timeout=PATIENCE_SECONDS)
@@ -142,9 +142,9 @@ def test_call_that_outlasts_its_interval(scheduler: Scheduler) -> None:
         begun.release()
         ends.acquire(timeout=PATIENCE_SECONDS)
 
-    scheduler.lane("wide", 4)
+    scheduler.pool("wide", 4)
     scheduler._skipped = lambda name: skipped.release() if name == "long" else None
-    scheduler.every(1, outlast, name="long", lane="wide")
+    scheduler.every(1, outlast, name="long", pool="wide")
 
     assert begun.acquire(timeout=PATIENCE_SECONDS)
     assert skipped.acquire(timeout=PATIENCE_SECONDS)
@@ -163,13 +163,13 @@ def test_late_call_is_made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 
     called = threading.Semaphore(0)
     monkeypatch.setattr("apscheduler.executors.base.datetime", Later)
-    scheduler.later(0, called.release, lane="db")
+    scheduler.later(0, called.release, pool="db")
 
     assert called.acquire(timeout=PATIENCE_SECONDS)
 
 
 def test_wider_lane(scheduler: Scheduler) -> None:
-    """A lane that is given more threads has them at once; what runs in it goes on. Mutant: leave it as it is."""
+    """A pool that is given more threads has them at once; what runs in it goes on. Mutant: leave it as it is."""
     begun, freed, done = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -177,11 +177,11 @@ def test_wider_lane(scheduler: Scheduler) -> None:
         freed.wait(PATIENCE_SECONDS)
         done.set()
 
-    scheduler.lane("narrow", 1)
-    scheduler.later(0, hold, lane="narrow")
+    scheduler.pool("narrow", 1)
+    scheduler.later(0, hold, pool="narrow")
     assert begun.wait(PATIENCE_SECONDS)
-    scheduler.lane("narrow", 1)
-    scheduler.later(0, freed.set, lane="narrow")
+    scheduler.pool("narrow", 1)
+    scheduler.later(0, freed.set, pool="narrow")
 
     assert done.wait(PATIENCE_SECONDS / 2)
 
@@ -191,8 +191,8 @@ def test_clock_set_back(scheduler: Scheduler) -> None:
 
     Mutant: do nothing, and no tick comes until the clock has caught up.
     """
-    scheduler.every(3600, lambda: None, name="hourly", lane="db", offset=7200)
-    scheduler.cron("0 0 1 1 *", "UTC", lambda: None, name="yearly", lane="db")
+    scheduler.every(3600, lambda: None, name="hourly", pool="db", offset=7200)
+    scheduler.cron("0 0 1 1 *", "UTC", lambda: None, name="yearly", pool="db")
     before, yearly = scheduler.next_call("hourly"), scheduler.next_call("yearly")
     scheduler.shift(5000)
     after = scheduler.next_call("hourly")
@@ -204,7 +204,7 @@ def test_clock_set_back(scheduler: Scheduler) -> None:
 
 def test_forget(scheduler: Scheduler) -> None:
     """What is forgotten is called no more."""
-    scheduler.every(60, lambda: None, name="job", lane="db", offset=30)
+    scheduler.every(60, lambda: None, name="job", pool="db", offset=30)
     scheduler.forget("job")
 
     assert scheduler.next_call("job") is None

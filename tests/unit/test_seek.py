@@ -13,7 +13,7 @@ from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
 HOUR, DAY = 3600, 86400
 QUIET = wanted(zeros=DAY)
 TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")
-REVISITED = wanted(revisit=900)
+LOOKBACK = wanted(lookback=900)
 
 
 def target(life: Life, job: Job, to: int | str) -> Target:
@@ -131,17 +131,17 @@ def test_late_row_that_was_passed(behind: Life) -> None:
     behind.ship(QUIET)
 
     assert {minute: rows for minute, rows in bars(behind).items() if rows} == {0: 2}
-    assert behind.unshown() == {"too_late": 1}
+    assert behind.rejected() == {"too_late": 1}
 
 
-def test_revisited_rows(life: Life) -> None:
+def test_lookback_rows(life: Life) -> None:
     """A job that looks at rows by their time passes them by it, and by no id. Mutant: look since the last cycle."""
-    life.ship(REVISITED)
+    life.ship(LOOKBACK)
     life.now += 2 * HOUR
     life.insert((HOUR, "login", "ok"), (60, "login", "ok"))
     with pytest.raises(ShipperError, match="says nothing of rows that are completed later"):
-        target(life, REVISITED, 6)
-    move(life, REVISITED, "-120")
+        target(life, LOOKBACK, 6)
+    move(life, LOOKBACK, "-120")
 
     assert {minute: rows for minute, rows in bars(life).items() if rows} == {1: 1}
 

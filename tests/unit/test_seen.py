@@ -12,7 +12,7 @@ from fakes import FakeSource
 from shipper.core.errors import QueryRefused
 from shipper.core.id_set import Asks, words_of
 from shipper.core.model import Condition, Query, Window
-from shipper.core.rows.look import Found, Seen
+from shipper.core.rows.look import Found, TableLook
 
 FAILURES = query(where=(Condition("outcome", "in", ("bad",)),))
 CREATED = "2026-11-01 00:00:00"
@@ -63,7 +63,7 @@ def test_whole_window(source: Counting) -> None:
 
     Mutants: ask for ids all the same; count first.
     """
-    found = Seen(source, horizon(5)).read(query(), Window(0, 2))
+    found = TableLook(source, horizon(5)).read(query(), Window(0, 2))
 
     assert (rows_of(found), found.words) == (2, None)
     assert source.asked == {"read": 1}
@@ -74,7 +74,7 @@ def test_whole_window_of_some(source: Counting) -> None:
 
     Mutants: read first; ask each time; take another window for that one.
     """
-    seen = Seen(source, horizon(5))
+    seen = TableLook(source, horizon(5))
     for _ in range(2):
         assert seen.read(FAILURES, Window(0, 2)) == Found([], None)
     assert source.asked == {"count": 1, "read": 2}
@@ -87,7 +87,7 @@ def test_whole_window_on_another_connection(source: Counting) -> None:
 
     Mutant: believe what any connection has seen, and rows that it lacks are never counted.
     """
-    seen = Seen(source, horizon(5))
+    seen = TableLook(source, horizon(5))
     assert seen.read(FAILURES, Window(0, 2)).words is None
     source.connection_number = 2
     source.rows.pop(0)
@@ -102,7 +102,7 @@ def test_row_between_count_and_read(source: Counting) -> None:
     """
     source.insert(3, CREATED, "late", "bad")
     source.meanwhile = [source.rows.pop()]
-    found = Seen(source, horizon(5)).read(FAILURES, Window(0, 5))
+    found = TableLook(source, horizon(5)).read(FAILURES, Window(0, 5))
 
     assert (rows_of(found), found.words) == (1, words_of([1, 2, 3, 4, 5]))
 
@@ -114,7 +114,7 @@ def test_snapshot_where_ids_are_missing(source: Counting) -> None:
     """
     source.insert(3, CREATED, "late")
     source.meanwhile = [source.rows.pop()]
-    found = Seen(source, horizon(5, clock=77.0), has_gaps=True).read(query(), Window(0, 5))
+    found = TableLook(source, horizon(5, clock=77.0), has_gaps=True).read(query(), Window(0, 5))
 
     assert (rows_of(found), found.words) == (4, words_of([1, 2, 4, 5]))
     assert source.since == 77.0
@@ -128,7 +128,7 @@ def test_gaps_go_on(source: Counting) -> None:
     """
     for number in range(6, 16):
         source.insert(number, CREATED, "login")
-    seen = Seen(source, horizon(15))
+    seen = TableLook(source, horizon(15))
     asked = []
     for window in (Window(0, 5), Window(5, 10), Window(10, 15)):
         before = source.asked.copy()
@@ -145,7 +145,7 @@ def test_ids_not_proven_unique(source: Counting) -> None:
     Mutant: believe a count.
     """
     source.is_unique_id = False
-    seen = Seen(source, horizon(5))
+    seen = TableLook(source, horizon(5))
     assert seen.read(query(), Window(0, 2)).words == words_of([1, 2])
     source.insert(2, CREATED, "twice")
 
@@ -157,7 +157,7 @@ def test_rows_that_are_not_their_ids(source: Counting) -> None:
     """Rows that appear between ids and counts of one snapshot are of an engine without any. Mutant: count them."""
     source.insert(3, CREATED, "late")
     late = source.rows.pop()
-    seen = Seen(source, horizon(5), has_gaps=True)
+    seen = TableLook(source, horizon(5), has_gaps=True)
     real = source.words
 
     def words(*arguments: Any) -> dict[int, int]:
@@ -180,20 +180,20 @@ def test_appeared(source: Counting) -> None:
         source.insert(number, CREATED, "late")
     known = position(2)
     asks = Asks([(2, 4), (64, 71)], [199, 200])
-    found = Seen(source, horizon(200)).appeared(query(), known, asks)
+    found = TableLook(source, horizon(200)).appeared(query(), known, asks)
 
     assert found == words_of([4, 70, 71, 200])
-    assert Seen(source, horizon(200)).appeared(query(), position(70), asks) == words_of([71, 200])
+    assert TableLook(source, horizon(200)).appeared(query(), position(70), asks) == words_of([71, 200])
 
 
 def test_fingerprint_asked_once(source: Counting) -> None:
     """A table is known by the same rows for all jobs that go by the same column. Mutant: whatever the column."""
-    seen = Seen(source, horizon(5))
+    seen = TableLook(source, horizon(5))
     timed = [seen.fingerprint(one, 5) for one in (job(), job("other", by=()))]
     assert timed[0] == timed[1]
     assert source.asked["fingerprint"] == 1
     timeless = seen.fingerprint(job(time=None), 5)
 
     assert timeless.rows[0] == (5, None) != timed[0].rows[0]
-    assert seen.fingerprint(job(revisit=900), 5).rows[0] == (5, None)
+    assert seen.fingerprint(job(lookback=900), 5).rows[0] == (5, None)
     assert seen.fingerprint(job(), 4).rows[0][0] == 4

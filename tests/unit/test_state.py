@@ -17,7 +17,19 @@ from builders import begin as begin_job
 
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.ledger import Name, Total
-from shipper.core.model import COUNT, MAX_ID, Cause, Key, Note, Offsets, Reason, Sent, Standing, Value, Window
+from shipper.core.model import (
+    COUNT,
+    MAX_ID,
+    JobStanding,
+    Key,
+    Offsets,
+    Pending,
+    Rejection,
+    RejectReason,
+    Replay,
+    Value,
+    Window,
+)
 from shipper.state.database import GATHER_SECONDS, holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.queries import Commit, StoredSlot, commits, standings, stored_slots
@@ -41,14 +53,14 @@ def state(path: str) -> Iterator[State]:
         yield state
 
 
-def record(state: State, after: int, upto: int, value: int | None = None, **unshown: int) -> None:
+def record(state: State, after: int, upto: int, value: int | None = None, **rejected: int) -> None:
     """Record a window of the job `events`, with a total or without."""
     with state.recording("events", Window(after, upto)) as recording:
         recording.claim([NAME])
         if value is not None:
             recording.put([Total(KEY, value)])
-        reasons = {Reason(Cause(cause)): rows for cause, rows in unshown.items()}
-        recording.write(done(state, Window(after, upto), unshown=reasons, complete_until=NOW))
+        reasons = {Rejection(RejectReason(reason)): rows for reason, rows in rejected.items()}
+        recording.write(done(state, Window(after, upto), rejected=reasons, complete_until=NOW))
 
 
 def begin(state: State, captured: int, name: str = "events") -> None:
@@ -353,7 +365,7 @@ def test_note_never_sees_half_a_record(path: str) -> None:
 
     Mutant: count the revision after the mutex is given back.
     """
-    notes: list[Note] = []
+    notes: list[Pending] = []
     with Slow(path) as state:
         begin(state, 0)
         state.between = threading.Thread(target=lambda: notes.append(state.note(0)))
@@ -368,12 +380,12 @@ def test_sent_is_kept_once(state: State, path: str) -> None:
     """What was sent is given to the next process, and only to that one; revisions go on behind it."""
     begin(state, 0)
     record(state, 0, 5, 1)
-    kept = [Sent(0, 1, 0, 1000, 1060), Sent(1, 7, -1, 1000, 1000)]
-    state.keep_sent(kept)
+    kept = [Replay(0, 1, 0, 1000, 1060), Replay(1, 7, -1, 1000, 1000)]
+    state.keep_replays(kept)
     state.close()
     with State(path) as again:
-        assert again.take_sent() == kept
-        assert again.take_sent() == []
+        assert again.take_replays() == kept
+        assert again.take_replays() == []
         record(again, 5, 6, 2)
         assert again.note(7).upto == 8
 
@@ -402,10 +414,10 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     record(state, 0, 5, 1, future=2)
     updated = standings(path)["events"].offsets.updated
     position = Offsets("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
-    expected = Standing(position, 1, {"future": 2}, waiting=1)
+    expected = JobStanding(position, 1, {"future": 2}, waiting=1)
 
     assert standings(path) == {"events": expected}
-    state.keep_sent([Sent(0, state.note(0).upto, 0, NOW, NOW)])  # at an orderly end: all of it was confirmed
+    state.keep_replays([Replay(0, state.note(0).upto, 0, NOW, NOW)])  # at an orderly end: all of it was confirmed
     assert standings(path) == {"events": expected._replace(waiting=0)}
     state.close()
     assert standings(path) == {"events": expected._replace(waiting=0)}
@@ -510,7 +522,7 @@ def test_merge_adds_to_what_stands_there(state: State) -> None:
     keys = [Key("a", NOW, 60), Key("a", NOW + 60, 60), Key("a", NOW, 3600), Key("b", NOW, 60)]
     with state.recording("events", Window(0, 5)) as recording:
         recording.claim([Name(path, (path,), COUNT) for path in ("a", "b")])
-        recording.put(Total(key, number, is_ripe=key.path == "a") for number, key in enumerate(keys, start=1))
+        recording.put(Total(key, number, is_due=key.path == "a") for number, key in enumerate(keys, start=1))
         recording.write(done(state, Window(0, 5)))
     state.merge(NOW, 60, (NOW, 3600))
 

@@ -7,7 +7,7 @@ import pytest
 from builders import query
 
 from shipper.core.errors import QueryRefused
-from shipper.core.model import Refusal
+from shipper.core.model import RejectedValue
 from shipper.source.measure import number, numbers
 from shipper.source.statement import _epoch, labels_of
 
@@ -90,8 +90,8 @@ def test_numbers_told() -> None:
 
     assert values == [None, 3, None, None]
     assert refused == [
-        Refusal("a", 7, "1e+305", group=("login",)),
-        Refusal("d", 7, "NaN", group=("login",)),
+        RejectedValue("a", 7, "1e+305", group=("login",)),
+        RejectedValue("d", 7, "NaN", group=("login",)),
     ]
 
 

@@ -10,11 +10,11 @@ from shipper.cli.options import lasting
 from shipper.cli.status import status_text
 from shipper.core.errors import ConfigError
 from shipper.diagnostics.status import _narrowed, complaints
-from shipper.status.report import EndReport, JobState, Report, evidence
+from shipper.status.report import EndpointReport, JobState, Report, evidence
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
 
-LACKING = EndReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False)
+LACKING = EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False)
 
 
 def plain(of: Report) -> str:
@@ -29,8 +29,8 @@ def plain(of: Report) -> str:
         (report(job("new", JobState.NEW), job("left", JobState.GONE)), []),
         (SHARDS, ["late: orders"]),
         (report(job("a", JobState.HELD), job("b", JobState.FAILING)), ["held: a", "failing: b"]),
-        (report(ends=(EndReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
-        (report(ends=(EndReport("carbon", "x"),)), []),  # nothing was to be sent yet
+        (report(ends=(EndpointReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
+        (report(ends=(EndpointReport("carbon", "x"),)), []),  # nothing was to be sent yet
         (report(ends=(LACKING,)), ["graphite does not hold what was sent"]),
         (report(ends=(replace(LACKING, trouble=None, reached_at=None),)), []),  # nothing was to be read yet
         (report(stuck=("courier",)), ["no progress: courier"]),

@@ -1,4 +1,4 @@
-"""Rows whose id is none: no window holds them, so they are counted by cause, once a minute."""
+"""Rows whose id is none: no window holds them, so they are counted by reason, once a minute."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ from builders import NOW, job
 from fakes import FakeSource
 
 from shipper.core.capture import capture
-from shipper.core.ledger import Tally
-from shipper.core.model import Cause, Job, Observation, Query, Reason
-from shipper.core.rows.look import Seen
-from shipper.core.rows.table import Captured
+from shipper.core.ledger import RecordResult
+from shipper.core.model import Job, Observation, Query, Rejection, RejectReason
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import CaptureStep
 from shipper.state.queries import standings
 from shipper.state.store import State
 
-NO_ID = Reason(Cause.NO_ID)
+NO_ID = Rejection(RejectReason.NO_ID)
 AT = "2026-09-21 13:34:00"
 
 
@@ -38,23 +38,23 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def look(source: Asked, state: State, *jobs: Job, later: int = 0) -> list[Tally]:
+def look(source: Asked, state: State, *jobs: Job, later: int = 0) -> list[RecordResult]:
     """Let jobs look at once; return what each of their records found out."""
     observed = Observation(source.observe(jobs[0].query).id, NOW + later, 0.0)
-    seen = Seen(source, observed)
-    found: list[Tally] = []
+    seen = TableLook(source, observed)
+    found: list[RecordResult] = []
     for one in jobs:
         steps = capture(one, observed, source=source, ledger=state, now=observed.time, seen=seen)
-        found += [step.tally for step in steps if isinstance(step, Captured)]
+        found += [step.tally for step in steps if isinstance(step, CaptureStep)]
     return found
 
 
 def counted(folder: Path) -> int:
     """Return what an operator is shown of it."""
-    return standings(str(folder / "shipper.db"))["events"].unshown.get("no_id", 0)
+    return standings(str(folder / "shipper.db"))["events"].rejected.get("no_id", 0)
 
 
-@pytest.mark.parametrize("changed", [{}, {"revisit": 600}, {"time": None}])
+@pytest.mark.parametrize("changed", [{}, {"lookback": 600}, {"time": None}])
 def test_rows_without_id_are_counted(state: State, tmp_path: Path, changed: dict[str, Any]) -> None:
     """Rows with an id below 1 are counted as such, beside those that are captured; the log has what is new of them.
 
@@ -68,7 +68,7 @@ def test_rows_without_id_are_counted(state: State, tmp_path: Path, changed: dict
     second = look(source, state, events, later=60)
     third = look(source, state, events, later=120)
 
-    told = [sum(tally.unshown[NO_ID] for tally in tallies) for tallies in (first, second, third)]
+    told = [sum(tally.rejected[NO_ID] for tally in tallies) for tallies in (first, second, third)]
     assert told == [2, 1, 0]
     assert counted(tmp_path) == 3
 
@@ -82,7 +82,7 @@ def test_gone_again(state: State, tmp_path: Path) -> None:
     tallies = look(source, state, job(), later=60)
 
     assert counted(tmp_path) == 0
-    assert [tally.unshown[NO_ID] for tally in tallies] == [-1]
+    assert [tally.rejected[NO_ID] for tally in tallies] == [-1]
 
 
 def test_once_a_minute_for_all(state: State) -> None:
@@ -104,4 +104,4 @@ def test_whatever_is_captured_later(state: State) -> None:
         source.insert(number, AT, "login")
     tallies = look(source, state, job())
 
-    assert [tally.unshown[NO_ID] for tally in tallies] == [0, 0, 1]
+    assert [tally.rejected[NO_ID] for tally in tallies] == [0, 0, 1]

@@ -11,8 +11,8 @@ from builders import begin, captured, job
 from desk import CREATED, Desk
 
 from shipper.core.errors import ConfigError, SourceUnavailable
-from shipper.core.model import Refusal
-from shipper.core.rows.table import Noticed
+from shipper.core.model import RejectedValue
+from shipper.core.rows.table import Event
 from shipper.runtime.capture_log import tell_noticed
 from shipper.state.store import State
 
@@ -35,7 +35,7 @@ def test_capture_records(state: State) -> None:
         desk.run_planned()
 
     assert desk.recorded == 1
-    assert [log["event"] for log in logs] == ["job.begun", "capture.finished"]
+    assert [log["event"] for log in logs] == ["job.started", "capture.finished"]
     assert logs[1]["rows"] == 1
     assert captured(state) == 1
 
@@ -65,7 +65,7 @@ def test_bug_stops_this_job(state: State) -> None:
     desk.tick()
 
     def break_down() -> None:
-        desk.cohort.observe()  # another observation waits when the bug strikes
+        desk.polling_group.observe()  # another observation waits when the bug strikes
         desk.source.fault = ZeroDivisionError()
 
     desk.source.before_read = break_down
@@ -73,7 +73,7 @@ def test_bug_stops_this_job(state: State) -> None:
         desk.run_planned()
         desk.tick()
 
-    assert [(log["event"], log["log_level"]) for log in logs] == [("job.begun", "info"), ("job.stopped", "critical")]
+    assert [(log["event"], log["log_level"]) for log in logs] == [("job.started", "info"), ("job.stopped", "critical")]
     assert logs[1]["exc_info"]
     assert desk.worker.is_broken
     assert desk.planned == []
@@ -95,7 +95,7 @@ def test_unshown_told(state: State) -> None:
         desk.tick()
         desk.run_planned()
 
-    assert {"event": "rows.unshown", "log_level": "warning", "job": "events", "cause": "no_time", "rows": 1} in logs
+    assert {"event": "rows.rejected", "log_level": "warning", "job": "events", "reason": "no_time", "rows": 1} in logs
 
 
 def told(desk: Desk, event: str) -> list[dict[str, object]]:
@@ -113,17 +113,17 @@ def test_refused_value_told(state: State) -> None:
     Mutants: a line a window; the last one; without the rows of the others.
     """
     refused = [
-        (Refusal("ms", 2), Refusal("size", 1, "nan", 3)),
-        (Refusal("ms", 1, "inf", 7), Refusal("n", 5, "1e+400", group=("a\nb",))),
-        (Refusal("ms", 1, "1e+301", 8),),
+        (RejectedValue("ms", 2), RejectedValue("size", 1, "nan", 3)),
+        (RejectedValue("ms", 1, "inf", 7), RejectedValue("n", 5, "1e+400", group=("a\nb",))),
+        (RejectedValue("ms", 1, "1e+301", 8),),
     ]
     desk = Desk(state)
     desk.worker.job = replace(desk.worker.job, chunk=1)
     for number in range(1, 4):
         desk.source.insert(number, CREATED, "login")
-    desk.source.refused = refused
+    desk.source.rejected_values = refused
 
-    assert told(desk, "value.refused") == [
+    assert told(desk, "value.rejected") == [
         {"column": "ms", "id": 7, "value": "inf", "rows": 4},
         {"column": "size", "id": 3, "value": "nan", "rows": 1},
         {"column": "n", "group": r"'a\nb'", "value": "1e+400", "rows": 5},
@@ -134,9 +134,9 @@ def test_refused_value_gone(state: State) -> None:
     """A row that was deleted before it was found is told all the same."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
-    desk.source.refused = [(Refusal("ms", 2),)]
+    desk.source.rejected_values = [(RejectedValue("ms", 2),)]
 
-    assert told(desk, "value.refused") == [{"column": "ms", "rows": 2}]
+    assert told(desk, "value.rejected") == [{"column": "ms", "rows": 2}]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_cleaned_value_told(state: State, name: str | None, value: str) -> None:
     desk = Desk(state)
     for number, action in enumerate(("good", name, "b/c"), 1):
         desk.source.insert(number, CREATED, action)
-    (line,) = told(desk, "series.cleaned")
+    (line,) = told(desk, "series.sanitized")
 
     assert line["series"] == 2
     assert line["value"] == value
@@ -170,7 +170,7 @@ def test_cleaned_value_of_two(state: State) -> None:
     desk.worker.job = job(by=("action", "outcome"), template="events.{action}.{outcome}")
     desk.source.insert(1, CREATED, "x" * 90, outcome="a\nb")
 
-    assert [line["value"] for line in told(desk, "series.cleaned")] == [r"'a\nb'"]
+    assert [line["value"] for line in told(desk, "series.sanitized")] == [r"'a\nb'"]
 
 
 def test_limited_value_told(state: State) -> None:
@@ -201,9 +201,9 @@ def test_nameless_value_told(state: State) -> None:
     desk.worker.job = job(template="events." + "{action}" * 3)
     desk.source.insert(1, CREATED, "x" * 100)
     desk.source.insert(2, None, "x" * 100)
-    lines = told(desk, "rows.unshown")
+    lines = told(desk, "rows.rejected")
 
-    assert {str(line["cause"]): line.get("value") for line in lines} == {
+    assert {str(line["reason"]): line.get("value") for line in lines} == {
         "refused": "'" + "x" * 56 + "...",
         "no_time": None,
     }
@@ -263,7 +263,7 @@ def test_lived(state: State) -> None:
     desk.run_planned()
     desk.source.fault = SourceUnavailable("gone")
     desk.tick()
-    lived = desk.worker.lived
+    lived = desk.worker.stats
 
     assert (lived.rows, lived.failures, lived.seen and lived.seen.id) == (1, 1, 1)
     assert lived.capture_seconds > 0
@@ -272,7 +272,7 @@ def test_lived(state: State) -> None:
 
 
 def test_stop_ends_a_capture(state: State) -> None:
-    """Told to stop, a capture ends after the window at hand, and what is left of it is waiting."""
+    """Messages to stop, a capture ends after the window at hand, and what is left of it is waiting."""
     desk = Desk(state)
     desk.worker.job = job(chunk=1)
     for number in (1, 2, 3):
@@ -308,16 +308,16 @@ def test_chapters(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[-1] == 4
 
 
-@pytest.mark.parametrize("revisit", [None, 900])
-def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, revisit: int | None) -> None:
+@pytest.mark.parametrize("lookback", [None, 900])
+def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, lookback: int | None) -> None:
     """A chapter that takes long is followed by what is left: a recount of what may have changed leaves nothing.
 
-    Mutant: end a chapter after a revisit, which then begins again, for ever.
+    Mutant: end a chapter after a lookback, which then begins again, for ever.
     """
     desk, late = Desk(state), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
-    desk.worker.job = job(revisit=revisit)
+    desk.worker.job = job(lookback=lookback)
     desk.source.before_read = lambda: late.append(late.pop() + 61)
     desk.source.insert(1, CREATED, "login")
     desk.tick()
@@ -344,7 +344,7 @@ def test_late_rows_told(state: State) -> None:
         desk.source.insert(number, CREATED, "login")
 
     assert [first, second, told(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
-    assert desk.worker.lived.rows == 7
+    assert desk.worker.stats.rows == 7
 
 
 def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,14 +364,14 @@ def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> No
             desk.run_planned()
 
     assert [line["rows"] for line in logs if line["event"] == "rows.late"] == [1]
-    assert desk.worker.lived.rows == 3
+    assert desk.worker.stats.rows == 3
     assert desk.planned == []
 
 
 @pytest.mark.parametrize(
     ("event", "level"),
     [
-        ("job.begun", "info"),
+        ("job.started", "info"),
         ("job.changed", "info"),
         ("source.changed", "warning"),
         ("source.rotated", "warning"),
@@ -382,6 +382,6 @@ def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> No
 def test_level_of_what_was_noticed(event: str, level: str) -> None:
     """What an operator may have to look at is a warning. Mutants: all of it; none of it."""
     with structlog.testing.capture_logs() as logs:
-        tell_noticed(job(), Noticed(event, {"captured": 5}))
+        tell_noticed(job(), Event(event, {"captured": 5}))
 
     assert logs == [{"event": event, "log_level": level, "job": "events", "captured": 5}]

@@ -16,18 +16,18 @@ from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
 from shipper.core.delivery.readings import READ_MOST, Look, Reader, Sampler, compared
-from shipper.core.delivery.rounds import Difference, Place, Proofs, Round, newest_of, places_of
+from shipper.core.delivery.rounds import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Note, Sent
+from shipper.core.model import Archive, Pending, Replay
 from shipper.core.paths import line
-from shipper.core.retention import has_left, merged, ripe
+from shipper.core.retention import due, has_left, merged
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
 
 RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
 
 
-class Carrier(Protocol):
+class Sink(Protocol):
     """What the courier needs of Carbon."""
 
     def deliver(self, lines: bytes) -> None:
@@ -60,12 +60,12 @@ class Courier:
     def __init__(
         self,
         outbox: Outbox,
-        carrier: Carrier,
+        sink: Sink,
         *,
         archives: Sequence[Archive],
         batch: int,
         replay: Sequence[float],
-        sent: Sequence[Sent] = (),
+        sent: Sequence[Replay] = (),
         reader: Reader | None = None,
         sampled_by: Reader | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class Courier:
         self.given_up = Counter[str]()
         """Of each job the rows that have grown too old for all archives before they could be delivered."""
         self._outbox = outbox
-        self._carrier = carrier
+        self._sink = sink
         self._archives = archives
         self._batch = batch
         self._reader = reader or sampled_by
@@ -117,7 +117,7 @@ class Courier:
         batch, jobs, left = self._load(current, now)
         if batch:
             try:
-                self._carrier.deliver(b"".join(batch))
+                self._sink.deliver(b"".join(batch))
             except DeliveryFailed:
                 self._doubt(clock)
                 raise
@@ -147,7 +147,7 @@ class Courier:
         """Was everything confirmed that was recorded up to a revision, and may be sent? For any thread."""
         return self._noted >= revision and all(one.replays is not None for one in list(self._rounds))
 
-    def sent(self) -> list[Sent]:
+    def sent(self) -> list[Replay]:
         """Return what was delivered and is to be sent again; nothing while something waits, or Graphite lacks some."""
         return [] if self._rounds or self.is_alarmed else list(self._proofs.sent)
 
@@ -172,11 +172,11 @@ class Courier:
 
     def _look_around(self, now: int, clock: float) -> None:
         """See whether Carbon has died, and from time to time what its archives may receive by now."""
-        if self._carrier.has_died():
+        if self._sink.has_died():
             self.restarts += 1
             self._doubt(clock)
         if self._is_trusted and clock >= self._release_at:
-            self._outbox.release(ripe(self._archives, now))
+            self._outbox.release(due(self._archives, now))
             self._release_at = clock + RELEASE_SECONDS
 
     def _note(self, now: int) -> dict[str, int]:
@@ -201,32 +201,32 @@ class Courier:
                 Round(
                     after,
                     note.upto,
-                    places_of(note),
+                    cursors_of(note),
                     captured=note.captured,
                     remaining=remaining,
                     in_doubt=in_doubt,
                     slots=newest_of(note, self._archives[0].step),
                 )
             )
-        self._noted, self._parked = note.upto, note.parked
+        self._noted, self._parked = note.upto, note.deferred
         return {job: captured for job, captured in note.captured.items() if not self._is_busy(job)}
 
-    def _set_aside(self, note: Note, now: int) -> bool:
+    def _set_aside(self, note: Pending, now: int) -> bool:
         """Merge, park or give up what cannot be sent as it is; return whether there was any."""
-        places = {Place(waiting.slot, waiting.step) for waiting in note.waiting}
+        places = {Cursor(waiting.slot, waiting.step) for waiting in note.waiting}
         aside = [place for place in places if not self._can_send(place, now)]
         for place in aside:
             self._put_aside(place)
         return bool(aside)
 
-    def _put_aside(self, place: Place) -> None:
+    def _put_aside(self, place: Cursor) -> None:
         slot, step, _ = place
         if self._is_trusted:
             self.given_up.update(self._outbox.merge(slot, step, merged(self._archives, slot, step)))
         else:
-            self._outbox.park(slot, step)
+            self._outbox.defer(slot, step)
 
-    def _can_send(self, place: Place, now: int) -> bool:
+    def _can_send(self, place: Cursor, now: int) -> bool:
         slot, step, _ = place
         finest = self._archives[0]
         if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
@@ -235,18 +235,18 @@ class Courier:
 
     def _resume(self, now: int, clock: float) -> None:
         """Open a round for what is due to be sent or read again."""
-        for due in self._proofs.due(clock):
-            note = self._outbox.note(due.after, due.upto)
+        for replay in self._proofs.due(clock):
+            note = self._outbox.note(replay.after, replay.upto)
             if self._set_aside(note, now):
-                note = self._outbox.note(due.after, due.upto)
-            self._proofs.sent.remove(due)
+                note = self._outbox.note(replay.after, replay.upto)
+            self._proofs.sent.remove(replay)
             # without places all of it has changed since, and belongs to later rounds
             if note.waiting:
                 slots = newest_of(note, self._archives[0].step)
-                self._rounds.append(Round(due.after, due.upto, places_of(note), replays=due, slots=slots))
+                self._rounds.append(Round(replay.after, replay.upto, cursors_of(note), replays=replay, slots=slots))
                 return
 
-    def _load(self, current: Round, now: int) -> tuple[list[bytes], Counter[str], deque[Place]]:
+    def _load(self, current: Round, now: int) -> tuple[list[bytes], Counter[str], deque[Cursor]]:
         """Return the lines of the next batch, how many each job has in it, and the places left after it."""
         lines: list[bytes] = []
         jobs = Counter[str]()
@@ -327,7 +327,7 @@ class Courier:
 
     def _doubt(self, clock: float) -> None:
         """Send again, before anything else counts, what was confirmed and is not proven."""
-        self._proofs.doubt(clock)
+        self._proofs.invalidate(clock)
         if self._sampler is not None:
             self._sampler.drop()
         for current in self._rounds:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from shipper.core.model import Changed, Note
+from shipper.core.model import Changed, Pending
 
 
 class Outbox(Protocol):
     """What the courier needs of the state."""
 
-    def note(self, after: int, upto: int | None = None) -> Note:
-        """Note, in one look, what changed with a revision in (after, upto], and which watermarks are behind.
+    def note(self, after: int, upto: int | None = None) -> Pending:
+        """Pending, in one look, what changed with a revision in (after, upto], and which watermarks are behind.
 
         Without upto, up to the newest revision.
         """
@@ -31,13 +31,13 @@ class Outbox(Protocol):
         """Return how many series were never proven, 0 if none of them has a total in (after, upto]."""
 
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
-        """Merge a slot's changed totals into a slot of a coarser archive, where they are parked.
+        """Merge a slot's changed totals into a slot of a coarser archive, where they are deferred.
 
         Into None they are given up: no archive would hold them. Return how many rows that were, by job.
         """
 
-    def park(self, slot: int, step: int) -> None:
+    def defer(self, slot: int, step: int) -> None:
         """Keep the changed totals of a slot back, until they are released."""
 
-    def release(self, ripe: Iterable[tuple[int, int]]) -> None:
-        """Let parked totals go out, as changed just now: of each step up to a slot."""
+    def release(self, due: Iterable[tuple[int, int]]) -> None:
+        """Let deferred totals go out, as changed just now: of each step up to a slot."""

@@ -107,7 +107,7 @@ class Sampler:
         if sample is None or clock < sample.due:
             return None
         totals = self._totals(sample, upto, now)
-        if not totals:  # all of them are proven, merged or parked by now
+        if not totals:  # all of them are proven, merged or deferred by now
             self._sample = None
             return None
         try:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.core.model import DOUBTED, Note, Sent
+from shipper.core.model import INVALIDATED, Pending, Replay
 
 
 class Difference(NamedTuple):
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
     """None where it holds nothing."""
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """One slot of one archive, and how far into its series we have come."""
 
     slot: int
@@ -40,8 +40,8 @@ class Round:
 
     after: int
     upto: int
-    places: deque[Place]
-    replays: Sent | None = None
+    places: deque[Cursor]
+    replays: Replay | None = None
     """What it sends again; None when it goes out for the first time."""
     captured: Mapping[str, int] = field(default_factory=dict)
     """Of each job whose watermark is behind: captured as it stood when the round began."""
@@ -63,7 +63,7 @@ class Round:
         return self.replays is not None and self.replays.reads
 
 
-def newest_of(note: Note, step: int) -> list[int]:
+def newest_of(note: Pending, step: int) -> list[int]:
     """Return the newest slot of each job that has one of so many seconds, newest first."""
     slots: dict[str, int] = {}
     for waiting in note.waiting:
@@ -72,9 +72,9 @@ def newest_of(note: Note, step: int) -> list[int]:
     return sorted(set(slots.values()), reverse=True)
 
 
-def places_of(note: Note) -> deque[Place]:
+def cursors_of(note: Pending) -> deque[Cursor]:
     """Return the places of what waits, in the note's order: newest first."""
-    return deque(dict.fromkeys(Place(waiting.slot, waiting.step) for waiting in note.waiting))
+    return deque(dict.fromkeys(Cursor(waiting.slot, waiting.step) for waiting in note.waiting))
 
 
 CREATES_PER_MINUTE = 50
@@ -89,7 +89,7 @@ HOUR = 3600.0
 class Proofs:
     """What is to be sent or read again. Times are of the monotonic clock, seconds."""
 
-    def __init__(self, replay: Sequence[float], *, reads_back: bool, sent: Sequence[Sent] = ()) -> None:
+    def __init__(self, replay: Sequence[float], *, reads_back: bool, sent: Sequence[Replay] = ()) -> None:
         """Replay is how long after the first confirmation to send again."""
         self.sent = list(sent)
         self.is_alarmed = False
@@ -108,7 +108,7 @@ class Proofs:
         """Return the seconds until something is due, None when nothing ever is."""
         return min((max(0.0, one.due - clock) for one in self.sent if self._may_go(one)), default=None)
 
-    def due(self, clock: float) -> list[Sent]:
+    def due(self, clock: float) -> list[Replay]:
         """Return what is due, the oldest first."""
         found = (one for one in self.sent if one.due <= clock and self._may_go(one))
         return sorted(found, key=lambda sent: sent.due)
@@ -119,12 +119,12 @@ class Proofs:
         So many series may not be made yet, some of them its own: Carbon makes a few a minute only.
         """
         before = current.replays
-        is_first = before is None or before.stage == DOUBTED
+        is_first = before is None or before.stage == INVALIDATED
         stage = 0 if before is None or is_first else before.stage
         if current.in_doubt:
-            self._plan(Sent(current.after, current.upto, DOUBTED, clock, clock))
+            self._plan(Replay(current.after, current.upto, INVALIDATED, clock, clock))
         elif self._reads_back or self.is_alarmed:
-            self._plan(Sent(current.after, current.upto, stage, clock, clock + READ_SECONDS, reads=True))
+            self._plan(Replay(current.after, current.upto, stage, clock, clock + READ_SECONDS, reads=True))
         else:
             repeats = before.repeats - 1 if before else 0
             if is_first:
@@ -137,12 +137,12 @@ class Proofs:
         sent = current.replays
         assert sent is not None
         if current.in_doubt:
-            self._plan(Sent(current.after, current.upto, DOUBTED, clock, clock))
+            self._plan(Replay(current.after, current.upto, INVALIDATED, clock, clock))
         elif current.differing:
             # never 0 again: as long as something was found to be lacking, the alarm goes on
             stage = max(1, sent.stage if current.proven else sent.stage + 1)
             delay = MINUTE if stage < TRIES else HOUR
-            self._plan(Sent(current.after, current.upto, stage, clock, clock + delay))
+            self._plan(Replay(current.after, current.upto, stage, clock, clock + delay))
             is_told = stage == TRIES and not current.proven
             self.is_alarmed |= is_told
             return is_told
@@ -165,7 +165,7 @@ class Proofs:
             if one.reads:
                 one.due = max(one.due, clock + MINUTE)
 
-    def doubt(self, clock: float) -> None:
+    def invalidate(self, clock: float) -> None:
         """Plan to send again, before anything else counts, what was confirmed and is not proven."""
         self.resend(0, self.upto, clock)
 
@@ -173,10 +173,10 @@ class Proofs:
         """Do so with what has a revision in (after, upto]."""
         for one in self.sent:
             if one.after < upto and after < one.upto:
-                one.stage, one.due, one.repeats, one.reads = DOUBTED, clock, 0, False
+                one.stage, one.due, one.repeats, one.reads = INVALIDATED, clock, 0, False
 
-    def _may_go(self, sent: Sent) -> bool:
-        return not self.is_held or sent.stage == DOUBTED
+    def _may_go(self, sent: Replay) -> bool:
+        return not self.is_held or sent.stage == INVALIDATED
 
     def _calm(self) -> None:
         """Go on with replays."""
@@ -188,17 +188,17 @@ class Proofs:
     def _replayed(self, current: Round, stage: int, clock: float, *, is_first: bool, repeats: int) -> bool:
         before = current.replays
         if repeats > 0:  # each minute, as often as Carbon needs to make the new series
-            self._plan(Sent(current.after, current.upto, stage, clock, clock + MINUTE, repeats))
+            self._plan(Replay(current.after, current.upto, stage, clock, clock + MINUTE, repeats))
             return False
         was_repeated = before is not None and before.repeats > 0
         confirmed = clock if is_first or was_repeated or before is None else before.confirmed
         stage = stage if is_first or was_repeated else stage + 1
         if stage == len(self._replay):
             return True
-        self._plan(Sent(current.after, current.upto, stage, confirmed, confirmed + self._replay[stage]))
+        self._plan(Replay(current.after, current.upto, stage, confirmed, confirmed + self._replay[stage]))
         return False
 
-    def _plan(self, sent: Sent) -> None:
+    def _plan(self, sent: Replay) -> None:
         """Remember it, as one with its neighbour where both are due at about the same time."""
         cell = sent.confirmed // NEIGHBOUR_SECONDS
         key = (sent.after, sent.stage, sent.reads, sent.repeats > 0, cell)

@@ -8,11 +8,11 @@ merged into one slot of a coarser archive; and it leaves alone whatever the tabl
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.core.ledger import Done, Ledger
-from shipper.core.model import Cause, Job, Key, Moment, Observation, Progress, Span, Window
+from shipper.core.ledger import Ledger, RecordUpdate
+from shipper.core.model import Job, Key, Now, Observation, Progress, RejectReason, Span, Window
 from shipper.core.repair.recount import Again, counted_again, rows_of_slots
 from shipper.core.retention import ceil, enclosing, floor
-from shipper.core.rows.table import Captured, Source
+from shipper.core.rows.table import CaptureStep, Source
 from shipper.core.rows.totals import fold, replace, shown
 
 
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
     """Up to this time the table may lack rows that it had; -1 where it has all."""
 
 
-def widened(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
+def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     """Return the whole slots that hold a span, None where none of it can be counted again."""
     bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
     start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
@@ -67,9 +67,9 @@ def backfill(
     *,
     source: Source,
     ledger: Ledger,
-    moment: Moment,
+    moment: Now,
     cleared: Collection[Key] = (),
-) -> Generator[Captured | None, None, None]:
+) -> Generator[CaptureStep | None, None, None]:
     """Count whole slots again, whose rows are in these windows up to captured; yield None while reading.
 
     cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
@@ -84,13 +84,13 @@ def backfill(
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
         again = yield from counted_again(job, captured, span, places, position, source=source)
 
-    shows = {Cause.FUTURE: Span(span.start, min(span.end, places.end)), Cause.TOO_LATE: span}
-    closes = Span(span.start, min(span.end, progress.closed_until)) if job.zeros is not None else None
+    shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end)), RejectReason.TOO_LATE: span}
+    closes = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     tally = replace(
         job,
         span,
         again.folded,
-        Done(position.with_ids(again.new), shows=shows),
+        RecordUpdate(position.with_ids(again.new), shows=shows),
         window=None,
         ids=again.ids,
         ledger=ledger,
@@ -99,7 +99,7 @@ def backfill(
         is_asked=True,
         cleared=[key for key in cleared if key.slot in span],
     )
-    yield Captured(None, again.folded.rows, tally, is_rest=False)
+    yield CaptureStep(None, again.folded.rows, tally, is_rest=False)
 
 
 def _end(job: Job, bucket: int, now: int) -> int:

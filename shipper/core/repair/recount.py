@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from shipper.core.id_set import Words, ids_of, joined_words, size_of, words_of
-from shipper.core.ledger import Done, LateIds, Ledger, Slot, outermost
-from shipper.core.model import ALWAYS, Cause, Ids, Job, Moment, Observation, Progress, Row, Span, Window
+from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
+from shipper.core.ledger import LateIds, Ledger, RecordUpdate, Slot, outermost
+from shipper.core.model import ALWAYS, Ids, Job, Now, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, placed
-from shipper.core.rows.table import Captured, Noticed, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown
 from shipper.core.rows.totals import replace as replace_totals
 
@@ -35,8 +35,8 @@ class Again:
 
 
 def recount(
-    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Moment
-) -> Iterator[Captured | Noticed | None]:
+    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Now
+) -> Iterator[CaptureStep | Event | None]:
     """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
     assert progress.recount_from is not None
     captured, position = progress.captured, ledger.position(job.name)
@@ -47,15 +47,15 @@ def recount(
     start = first_whole(progress, place)
     span = Span(start, max(start, end))
     if span.start != place.start:
-        yield Noticed("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
+        yield Event("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
     if ahead:
         slots = len(ledger.slots(job.name, span=ahead))
-        yield Noticed("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots})
+        yield Event("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots})
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
     # what each look counts again may be lowered
-    until = end if job.revisit is None else min(end, revisited_from(job, progress))
+    until = end if job.lookback is None else min(end, lookback_from(job, progress))
 
     # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
     windows = [Window(low, captured)] if low < captured else []
@@ -64,21 +64,21 @@ def recount(
             job, Span(span.start, until), position, bucket=progress.bucket, source=source, ledger=ledger
         )
         if left is not None:
-            yield Noticed("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
+            yield Event("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
             span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break
         again = yield from counted_again(job, windows, span, places, position, source=source)
 
-    done = Done(
+    done = RecordUpdate(
         position.with_ids(again.new),
         since=None if span.start == place.start else span.start,
         is_recounted=True,
         bucket=job.query.bucket,
-        shows={Cause.FUTURE: Span(span.start, min(end, places.end))},
+        shows={RejectReason.FUTURE: Span(span.start, min(end, places.end))},
     )
     tally = replace_totals(job, span, again.folded, done, window=None, ids=again.ids, ledger=ledger, moment=moment)
-    yield Captured(None, 0, tally)
+    yield CaptureStep(None, 0, tally)
 
 
 def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
@@ -117,7 +117,7 @@ def counted_again(
             for bucket in {row.bucket for row in rows if row.bucket is not None and row.bucket in places}:
                 known = again.ids.get(bucket, window)
                 again.ids[bucket] = Window(min(known.after, window.after), max(known.upto, window.upto))
-            again.new = joined_words(again.new, new)
+            again.new = union_of(again.new, new)
             yield
     return again
 
@@ -245,9 +245,9 @@ def rows_to_read(job: Job, words: Words, position: Position | None = None) -> li
     return runs
 
 
-def revisited_from(job: Job, progress: Progress) -> int:
+def lookback_from(job: Job, progress: Progress) -> int:
     """Return from where on each look counts all again, and may lower it."""
-    return floor(progress.complete_until - (job.revisit or 0), job.query.bucket)
+    return floor(progress.complete_until - (job.lookback or 0), job.query.bucket)
 
 
 def first_whole(progress: Progress, place: Span) -> int:

@@ -15,17 +15,17 @@ from typing import Literal, NamedTuple
 from shipper.core.errors import SourceReset
 from shipper.core.id_set import size_of, words_of
 from shipper.core.ledger import Ledger
-from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span, places_of
+from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after
-from shipper.core.rows.look import Seen
+from shipper.core.rows.look import TableLook
 from shipper.core.rows.start import passed
-from shipper.core.rows.table import Noticed, Source, fingerprint_of, timeless, walk_back
+from shipper.core.rows.table import Event, Source, fingerprint_of, timeless, walk_back
 
 
 def check(
-    job: Job, progress: Progress, position: Position, *, seen: Seen, ledger: Ledger, adds: bool = False
-) -> Iterator[Noticed]:
+    job: Job, progress: Progress, position: Position, *, seen: TableLook, ledger: Ledger, adds: bool = False
+) -> Iterator[Event]:
     """Compare the table with what was captured, before anything new of it is counted.
 
     Where its largest id is captured that is known, unless a row is to be added below.
@@ -40,13 +40,13 @@ def check(
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
             return
         found = seen.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
-        is_comparable = progress.places == places_of(job)  # else by another column, or in another zone
+        is_comparable = progress.path_digest == path_digest(job)  # else by another column, or in another zone
         match _verdict(known, found if is_comparable else timeless(found), position):
             case "same":
                 yield from _rotated(job, progress, known, found, seen)
                 return
             case "changed":
-                yield Noticed("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
+                yield Event("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
                 return
         reason = f"its rows up to id {progress.captured} are not those that were captured"
     ledger.distrust(job.name)
@@ -120,8 +120,8 @@ def restarted(
     begins, low = new_position(0, 0, ()), 0
     if what is After.RESTORED:
         begins, low = passed(job, horizon.id, source=source), horizon.id
-        if job.revisit is not None:
-            span = Span(progress.complete_until - job.revisit, ALWAYS.end)
+        if job.lookback is not None:
+            span = Span(progress.complete_until - job.lookback, ALWAYS.end)
             low = walk_back(job, horizon.id, span, source=source)
     elif what is After.REPLACED and first > progress.captured:  # its ids go on: those between are in the other table
         begins, low = position, progress.captured
@@ -129,13 +129,13 @@ def restarted(
     return Restart(begins, low, after(horizon.time, job.query.bucket), known)
 
 
-def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, seen: Seen) -> Iterator[Noticed]:
+def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, seen: TableLook) -> Iterator[Event]:
     """Tell how many ids nobody can account for, if all that was known is gone and the table goes on further up."""
     if not known.rows or found.rows or seen.horizon.id <= progress.captured:
         return
     first = seen.source.first_id(job.query, progress.captured, seen.horizon.id)
     if first > progress.captured + 1:
-        yield Noticed("source.rotated", {"captured": progress.captured, "first": first})
+        yield Event("source.rotated", {"captured": progress.captured, "first": first})
 
 
 def _lacks_newest_only(known: Fingerprint, found: Mapping[int, int | None]) -> bool:

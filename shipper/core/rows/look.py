@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from shipper.core.errors import QueryRefused
-from shipper.core.id_set import Asks, Words, joined_words, size_of
+from shipper.core.id_set import Asks, Words, size_of, union_of
 from shipper.core.model import Fingerprint, Job, Observation, Progress, Query, Row, Window
 from shipper.core.position import Position
 from shipper.core.rows.table import Source, fingerprint_of
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     """Which ids are there; None for all of them."""
 
 
-class Seen:
+class TableLook:
     """One look at one table, up to one horizon; shared by the jobs that are due with it."""
 
     def __init__(self, source: Source, horizon: Observation, *, has_gaps: bool = False) -> None:
@@ -65,14 +65,14 @@ class Seen:
         """Return which gaps have rows by now; within a snapshot, so that the rows can be counted that they are."""
         there: dict[int, int] = {}
         for after, upto in asks.ranges:
-            there = joined_words(there, self.source.words(query, Window(after, upto)))
+            there = union_of(there, self.source.words(query, Window(after, upto)))
         if asks.ids:
-            there = joined_words(there, self.source.words(query, tuple(asks.ids)))
+            there = union_of(there, self.source.words(query, tuple(asks.ids)))
         return position.counted.missing(there)
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return by what the table is known again up to an id: see shipper.core.rows.table.fingerprint_of."""
-        key = (upto, None if job.query.sql else job.query.time, job.revisit is None)
+        key = (upto, None if job.query.sql else job.query.time, job.lookback is None)
         if key not in self._fingerprints:
             with self._beside(job.query):
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)

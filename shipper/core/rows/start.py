@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.id_set import Words
-from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, places_of, shape_of
+from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import ceil, floor, placed
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
@@ -34,18 +34,18 @@ def begun(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Pro
     if job.query.time is not None and begins is not None:
         place = placed(job.archives, floor(begins, length), now)
         recount_from = place and place[0]
-        if place is not None and job.revisit is not None:
+        if place is not None and job.lookback is not None:
             low = walk_back(job, captured, Span(place[0], ALWAYS.end), source=source)
     since = not_before if job.query.time is None else recount_from or floor(begins or 0, length)
     progress = Progress(
         captured=captured,
         complete_until=0,
-        closed_until=(recount_from or 0) if job.query.time else not_before,
+        zero_filled_until=(recount_from or 0) if job.query.time else not_before,
         not_before=not_before,
         recount_from=recount_from,
         low=low,
-        shape=shape_of(job),
-        places=places_of(job),
+        definition_digest=definition_digest(job),
+        path_digest=path_digest(job),
         since=since,
         begins=since if job.query.time else 0,
         bucket=length,
@@ -72,10 +72,10 @@ def passed(job: Job, upto: int, *, source: Source, before: Position | None = Non
 
 
 def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tuple[Window, Words]]:
-    """Yield which ids there are; rows of a job with `revisit` that are not complete are still to be counted."""
+    """Yield which ids there are; rows of a job with `lookback` that are not complete are still to be counted."""
 
     def read(window: Window) -> tuple[Words, int]:
-        words = source.words(job.query, window, None if job.revisit is None else ALWAYS)
+        words = source.words(job.query, window, None if job.lookback is None else ALWAYS)
         return words, len(words)
 
     yield from each_window(job, after, upto, read, source=source)
@@ -87,7 +87,7 @@ def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | N
         case "now":
             return horizon.id, horizon.time
         case "beginning":
-            return 0, 0 if job.revisit is not None else None
+            return 0, 0 if job.lookback is not None else None
         case start if start > horizon.id:
             raise ConfigError(
                 f"begin job {job.name}: start = {start} is beyond the largest id of {job.query.table}, {horizon.id}",
@@ -117,7 +117,7 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
     Raises:
         ShipperError: the job cannot go there.
     """
-    if job.revisit is not None:
+    if job.lookback is not None:
         raise ShipperError(
             f"move job {job.name}: an id says nothing of rows that are completed later",
             hint="Give a time, or `end`.",
@@ -147,10 +147,10 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
         raise ShipperError(
             f"move job {job.name}: times of single rows are not known of it", hint="Give an id, or `end`."
         )
-    if time < progress.complete_until - (job.revisit or 0):
+    if time < progress.complete_until - (job.lookback or 0):
         raise ShipperError(f"move job {job.name}: rows of then are counted already", hint=_BACK)
     target = _timed(job, progress.captured, time, now)
-    if job.revisit is not None:  # the time is its guide: it looks at no row of before
+    if job.lookback is not None:  # the time is its guide: it looks at no row of before
         return target
     span = Span(time if target.slot is None else target.slot, ALWAYS.end)
     return target._replace(captured=_before(job, span, progress.captured, horizon.id, source))
@@ -158,7 +158,7 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
 
 def by_end(job: Job, progress: Progress, horizon: Observation, *, now: int) -> Target:
     """Go on with what comes from now on; rows in flight come from now on, too."""
-    if job.query.time is not None and job.revisit is not None:
+    if job.query.time is not None and job.lookback is not None:
         return _timed(job, progress.captured, horizon.time, now)
     if job.query.time is None:
         return _timeless(job, horizon.id, horizon)

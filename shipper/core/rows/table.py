@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from shipper.core.errors import Overflow
-from shipper.core.ledger import Tally
+from shipper.core.ledger import RecordResult
 from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Query, Row, Span, Window
 
 SPARSE = 8  # a window that lacks seven ids in eight: the next one is measured in rows
@@ -86,20 +86,20 @@ class Source(Protocol):
         """Return by what the table is known again: its server, and the newest rows up to an id."""
 
 
-class Noticed(NamedTuple):
+class Event(NamedTuple):
     """Something that an operator is to know: an event of the log, and what belongs to it."""
 
     event: str
     details: Mapping[str, int | str]
 
 
-class Captured(NamedTuple):
+class CaptureStep(NamedTuple):
     """One transaction of a capture."""
 
     window: Window | None
     """None when no id is new."""
     rows: int
-    tally: Tally
+    tally: RecordResult
     is_rest: bool = True
     """May the capture end here? What follows does not begin again what came before."""
     late_rows: int = 0
@@ -182,7 +182,7 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
 def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
     """Return by what the table is known again; a time that is set later is none to go by."""
     found = source.fingerprint(job.query, upto)
-    return found if job.revisit is None else timeless(found)
+    return found if job.lookback is None else timeless(found)
 
 
 def timeless(found: Fingerprint) -> Fingerprint:
@@ -227,7 +227,7 @@ def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:
 
 def late_seconds(job: Job) -> int:
     """Return how long after others of its time a row may have come, whose id is lower than theirs all the same."""
-    return LATE_SECONDS if job.revisit is None else job.max_age
+    return LATE_SECONDS if job.lookback is None else job.max_age
 
 
 def purged_below(job: Job, upto: int, *, source: Source) -> int:

@@ -15,10 +15,24 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.core.ledger import Done, Ledger, Recording, Tally, Total
-from shipper.core.model import Cause, Group, Job, Key, Kind, Moment, Progress, Reason, Refusal, Row, Span, Value, Window
+from shipper.core.ledger import Ledger, Recording, RecordResult, RecordUpdate, Total
+from shipper.core.model import (
+    Group,
+    Job,
+    Key,
+    Kind,
+    Now,
+    Progress,
+    RejectedValue,
+    Rejection,
+    RejectReason,
+    Row,
+    Span,
+    Value,
+    Window,
+)
 from shipper.core.paths import brief, named
-from shipper.core.retention import floor, is_ripe, oldest_shown, placed
+from shipper.core.retention import floor, is_due, oldest_shown, placed
 
 MAX_SKEW_SECONDS = 300
 """How far a row's time may be ahead of its source's clock, beyond its own bucket."""
@@ -41,16 +55,16 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Rows added up by group and bucket, those that cannot be shown, by cause, and values that were left out."""
+    """Rows added up by group and bucket, those that cannot be shown, by reason, and values that were left out."""
 
     cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
-    unshown: Counter[Reason] = field(default_factory=Counter)
-    refused: list[Refusal] = field(default_factory=list)
+    rejected: Counter[Rejection] = field(default_factory=Counter)
+    rejected_values: list[RejectedValue] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """How many rows were folded, shown or not."""
-        return sum(cell.rows for cell in self.cells.values()) + self.unshown.total()
+        return sum(cell.rows for cell in self.cells.values()) + self.rejected.total()
 
 
 def shown(job: Job, *, now: int, source_time: int) -> Span:
@@ -63,9 +77,9 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
     """Add rows up by group and bucket."""
     folded = into or Folded()
     for bucket, group, rows_in, values, refused in rows:
-        folded.refused.extend(refused)
+        folded.rejected_values.extend(refused)
         if bucket is None or bucket not in span:
-            folded.unshown[_reason(bucket, span)] += rows_in
+            folded.rejected[_reason(bucket, span)] += rows_in
             continue
         before = folded.cells.get((group, bucket))
         if before is not None:
@@ -104,31 +118,31 @@ def exact(value: decimal.Decimal) -> Value:
     return int(value) if value == value.to_integral_value() else value
 
 
-def _reason(bucket: int | None, span: Span) -> Reason:
+def _reason(bucket: int | None, span: Span) -> Rejection:
     if bucket is None:
-        return Reason(Cause.NO_TIME)
+        return Rejection(RejectReason.NO_TIME)
     if bucket < span.start:
-        return Reason(Cause.TOO_OLD)
-    return Reason(Cause.FUTURE, bucket if bucket < span.end + YEAR_SECONDS else None)
+        return Rejection(RejectReason.TOO_OLD)
+    return Rejection(RejectReason.FUTURE, bucket if bucket < span.end + YEAR_SECONDS else None)
 
 
 def add(
     job: Job,
     window: Window | None,
     folded: Folded,
-    done: Done,
+    done: RecordUpdate,
     *,
     ledger: Ledger,
-    moment: Moment,
+    moment: Now,
     closes: Span | None = None,
     bucket: int | None = None,
-) -> Tally:
+) -> RecordResult:
     """Add a window to the totals, or rows that came late, in one transaction.
 
     Without a time column all of them are in one bucket.
     """
     with ledger.recording(job.name, window) as recording:
-        tally = Tally(folded.unshown.copy(), refused=folded.refused.copy())
+        tally = RecordResult(folded.rejected.copy(), rejected_values=folded.rejected_values.copy())
         if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
             recording.mark(*place)
         found = _keyed(job, folded, recording, tally, moment.now)
@@ -136,8 +150,8 @@ def add(
         _put(job, recording, _totals(found, before, tally), moment)
         _close(job, recording, closes, moment.now)
         _count_without_id(done, recording, tally)
-        closed_until = closes.end if closes else None
-        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
+        zero_filled_until = closes.end if closes else None
+        recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
 
 
@@ -145,17 +159,17 @@ def replace(
     job: Job,
     span: Span,
     folded: Folded,
-    done: Done,
+    done: RecordUpdate,
     *,
     window: Window | None,
     ledger: Ledger,
-    moment: Moment,
+    moment: Now,
     ids: Mapping[int, Window] = {},
     beside: Folded | None = None,
     closes: Span | None = None,
     is_asked: bool = False,
     cleared: Collection[Key] = (),
-) -> Tally:
+) -> RecordResult:
     """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
 
     If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
@@ -167,7 +181,7 @@ def replace(
             recording.revive(span)
         else:
             recording.begin_at(span.start)
-        tally = Tally(Counter(done.unshown), refused=folded.refused.copy())
+        tally = RecordResult(Counter(done.rejected), rejected_values=folded.rejected_values.copy())
         found = _keyed(job, folded, recording, tally, moment.now)
         recording.take(found.keys())
         totals = _totals(found, {}, tally)
@@ -176,7 +190,7 @@ def replace(
         totals |= dict.fromkeys(gone, 0)
         tally.totals = len(totals)
         if not done.replaces:  # what cannot be shown was counted when it was captured
-            tally.unshown = Counter(done.unshown)
+            tally.rejected = Counter(done.rejected)
         if beside is not None:
             added = _keyed(job, beside, recording, tally, moment.now)
             totals |= _totals(added, recording.take(added.keys()), tally)
@@ -186,8 +200,8 @@ def replace(
                 recording.hold(*place, one)
         _close(job, recording, closes, moment.now)
         _count_without_id(done, recording, tally)
-        closed_until = closes.end if closes and not is_asked else None
-        recording.write(done._replace(unshown=tally.unshown, closed_until=closed_until))
+        zero_filled_until = closes.end if closes and not is_asked else None
+        recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
 
 
@@ -202,7 +216,7 @@ def close(job: Job, progress: Progress, until: int, now: int) -> Span | None:
     if job.zeros is None:
         return None
     length = job.query.bucket
-    first = max(progress.closed_until, floor(max(until, now) - job.keep, length))
+    first = max(progress.zero_filled_until, floor(max(until, now) - job.keep, length))
     span = Span(first, floor(until, length))
     return span if span.start < span.end else None
 
@@ -211,7 +225,7 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
     """Store the zeros of buckets that close; an archive that is not the finest gets none."""
     if closes is None or job.zeros is None:
         return
-    names = named(job, dict.fromkeys(job.groups, 0), recording, Tally()) if job.groups else {}
+    names = named(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
     declared = [path for paths in names.values() for path in paths or []]
     # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
     first = closes.start - 1 if declared else recording.first_seen()
@@ -223,25 +237,25 @@ def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> Non
             recording.close(*place, seen_since=bucket - job.zeros, declared=declared)
 
 
-def _count_without_id(done: Done, recording: Recording, tally: Tally) -> None:
+def _count_without_id(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
     """Count rows without an id that are new since they were counted last, or gone."""
-    more = 0 if done.without_id is None else done.without_id - recording.unshown(Cause.NO_ID)
+    more = 0 if done.without_id is None else done.without_id - recording.rejected(RejectReason.NO_ID)
     if more:
-        tally.unshown[Reason(Cause.NO_ID)] = more
+        tally.rejected[Rejection(RejectReason.NO_ID)] = more
 
 
 Found = dict[Key, tuple[Kind, list[Value]]]
 """What was found for each total, and how it is put together."""
 
 
-def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: int) -> Found:
+def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, now: int) -> Found:
     """Find the totals that cells belong to; count what has none."""
     # where buckets go, and which cells go nowhere
     places = {bucket: _open_place(job, bucket, recording, now) for bucket in {bucket for _, bucket in folded.cells}}
     groups: dict[Group, int] = {}
     for (group, bucket), cell in folded.cells.items():
-        if isinstance(place := places[bucket], Cause):
-            tally.unshown[Reason(place, bucket if place is Cause.TOO_LATE else None)] += cell.rows
+        if isinstance(place := places[bucket], RejectReason):
+            tally.rejected[Rejection(place, bucket if place is RejectReason.TOO_LATE else None)] += cell.rows
         else:
             groups[group] = groups.get(group, 0) + cell.rows
 
@@ -250,10 +264,10 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: in
     seen: dict[int, list[str]] = {}
     for (group, bucket), cell in folded.cells.items():
         place = places[bucket]
-        if isinstance(place, Cause):
+        if isinstance(place, RejectReason):
             continue
         if (own := paths[group]) is None:
-            tally.unshown[Reason(Cause.REFUSED)] += cell.rows
+            tally.rejected[Rejection(RejectReason.REFUSED)] += cell.rows
             continue
         for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
             if value is not None:
@@ -264,12 +278,12 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: Tally, now: in
     return found
 
 
-def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | Cause:
+def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | RejectReason:
     """Return the slot and step of a bucket, or why there is none."""
     place = _place(job, bucket, recording, now)
     if place is None:
-        return Cause.TOO_OLD
-    return Cause.TOO_LATE if recording.is_pruned(bucket) else place
+        return RejectReason.TOO_OLD
+    return RejectReason.TOO_LATE if recording.is_pruned(bucket) else place
 
 
 def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | None:
@@ -281,7 +295,7 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
     return placed(job.archives, bucket, now)
 
 
-def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> dict[Key, Value]:
+def _totals(found: Found, before: Mapping[Key, list[Value]], tally: RecordResult) -> dict[Key, Value]:
     """Put values together with what was there; without them, and told, where Carbon could not hold that."""
     totals = {}
     for key, (kind, values) in found.items():
@@ -290,16 +304,16 @@ def _totals(found: Found, before: Mapping[Key, list[Value]], tally: Tally) -> di
         if -MOST <= value <= MOST:
             totals[key] = value
             continue
-        tally.refused.append(Refusal(key.path, len(values), brief(value)))
+        tally.rejected_values.append(RejectedValue(key.path, len(values), brief(value)))
         if there:
             totals[key] = total(kind, there)
     return totals
 
 
-def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Moment, *, resends: bool = False) -> None:
+def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Now, *, resends: bool = False) -> None:
     # by a clock that may be wrong no slot has left an archive for certain
     now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
     places = {(slot, step) for _, slot, step in totals}
-    ripe = {place: is_ripe(job.archives, *place, bucket=bucket, now=now) for place in places}
-    made = (Total(key, value, ripe[key.slot, key.step]) for key, value in totals.items())
+    due = {place: is_due(job.archives, *place, bucket=bucket, now=now) for place in places}
+    made = (Total(key, value, due[key.slot, key.step]) for key, value in totals.items())
     recording.put(made, resends=resends)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
-from shipper.core.model import Archive, Kept, Span
+from shipper.core.model import Archive, SeriesData, Span
 from shipper.core.retention import EDGE_SECONDS, after, floor
 
 SLOTS = 4  # of the second archive, from the newest on, in which points may be
@@ -64,17 +64,17 @@ class Canary:
         self._views = [self._view(number) for number in range(len(archives))]
         self.questions = [*self._ends, *self._views]
 
-    def has_arrived(self, answers: Sequence[Kept | None]) -> bool:
+    def has_arrived(self, answers: Sequence[SeriesData | None]) -> bool:
         """Does Graphite hold the last point?"""
         kept, (slot, value) = answers[len(self._archives)], self.points[-1]
         return kept is not None and dict(kept.items()).get(floor(slot, kept.step)) == value
 
-    def sums(self, answers: Sequence[Kept | None]) -> list["Sums"]:
+    def sums(self, answers: Sequence[SeriesData | None]) -> list["Sums"]:
         """Say how each archive becomes the next."""
         views = pairwise(answers[len(self._archives) :])
         return [summed(finer, coarser) for finer, coarser in views if finer and coarser and finer.step < coarser.step]
 
-    def verdicts(self, answers: Sequence[Kept | None]) -> list[Verdict]:
+    def verdicts(self, answers: Sequence[SeriesData | None]) -> list[Verdict]:
         """Say what is right and what is not."""
         kept = list(map(self._kept, self._archives, self._ends, answers))
         # a finer archive that is kept for longer than it should be answers for the next
@@ -98,7 +98,7 @@ class Canary:
             start = max(floor(first, step), self._ends[0].span.start)
         return Question(Span(start, floor(last, step) + step), archive.step)
 
-    def _kept(self, archive: Archive, question: Question, kept: Kept | None) -> Verdict:
+    def _kept(self, archive: Archive, question: Question, kept: SeriesData | None) -> Verdict:
         """Say whether an archive answers as it should."""
         age = written(self._now - question.span.start)
         remedy = "Its retentions must be those of [graphite], which `shipper carbon-conf` prints."
@@ -110,7 +110,7 @@ class Canary:
         return Verdict(True, f"a value each {written(archive.step)} is kept for {written(archive.duration)}")
 
 
-def summed(finer: Kept, coarser: Kept) -> Sums:
+def summed(finer: SeriesData, coarser: SeriesData) -> Sums:
     """Say how the values of an archive become those of the next."""
     parts: dict[int, list[float]] = {}
     for slot, value in finer.items():

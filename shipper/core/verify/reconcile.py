@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from shipper.core.ledger import Book, Name
-from shipper.core.model import ALWAYS, Group, Job, Kept, Kind, Progress, Row, Span, Value
+from shipper.core.ledger import JobSnapshot, Name
+from shipper.core.model import ALWAYS, Group, Job, Kind, Progress, Row, SeriesData, Span, Value
 from shipper.core.paths import Directory
 from shipper.core.repair.recount import rows_by_ids
-from shipper.core.retention import Part, ceil, floor, joined, oldest_shown, parts, without
+from shipper.core.retention import Part, ceil, coalesced, floor, oldest_shown, parts, without
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold, total
 
@@ -81,15 +81,17 @@ class Comparison:
     @property
     def spans(self) -> list[Span]:
         """Return when they differ, adjoining slots as one."""
-        return joined(Span(one.slot, one.slot + one.step) for one in self.differences)
+        return coalesced(Span(one.slot, one.slot + one.step) for one in self.differences)
 
 
-def compare(part: Part, path: str, counted: Counted, kept: Kept | None, *, into: Comparison, whole_after: int) -> int:
+def compare(
+    part: Part, path: str, counted: Counted, kept: SeriesData | None, *, into: Comparison, whole_after: int
+) -> int:
     """Compare a series in the slots of a part; up to whole_after the source may lack rows that it had.
 
     Return how much of the part that is, seconds: less than all where Graphite's slots are longer, and cut by its ends.
     """
-    kept = kept or Kept(0, part.step, ())
+    kept = kept or SeriesData(0, part.step, ())
     kind, unit = counted.kind, max(part.step, kept.step)
     source = _slots(counted.values.items(), unit, partial(total, kind))
     graphite = _slots(kept.items(), unit, _TOGETHER[kind])
@@ -136,7 +138,7 @@ MOST_CELLS = 500_000  # are counted at once: 150 MB
 class Graphite(Protocol):
     """Whoever says what Graphite holds."""
 
-    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, Kept]]:
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
         """Yield what it holds of each path that it knows, in a span of slots of step seconds.
 
         Raises:
@@ -162,7 +164,7 @@ def asked(job: Job, progress: Progress | None, start: int | None, end: int | Non
 
 
 def compared(
-    job: Job, book: Book, start: int | None, end: int | None, *, source: Source, graphite: Graphite, now: int
+    job: Job, book: JobSnapshot, start: int | None, end: int | None, *, source: Source, graphite: Graphite, now: int
 ) -> Comparison:
     """Compare a job in the slots that are asked for."""
     span, step = asked(job, book.progress, start, end), job.archives[0].step
@@ -183,7 +185,7 @@ def compared(
     return found
 
 
-def _reach(job: Job, book: Book, span: Span, now: int) -> tuple[list[Part], Counter[str]]:
+def _reach(job: Job, book: JobSnapshot, span: Span, now: int) -> tuple[list[Part], Counter[str]]:
     """Return what can be compared, and how many slots of the finest archive cannot, and why."""
     progress, (start, end) = book.progress, (span.start, span.end)
     until = progress.complete_until if progress.recount_from is None else progress.recount_from
@@ -209,7 +211,7 @@ def _length(found: Iterable[Part]) -> int:
     return sum(part.span.end - part.span.start for part in found)
 
 
-def _whole_after(job: Job, book: Book, source: Source) -> int:
+def _whole_after(job: Job, book: JobSnapshot, source: Source) -> int:
     """Return up to which time the source may lack rows that it had; -1 where none are gone."""
     captured = book.progress.captured
     if job.query.time is not None:
@@ -218,7 +220,7 @@ def _whole_after(job: Job, book: Book, source: Source) -> int:
     return max((slot.slot for slot in book.slots if slot.after + 1 < below), default=-1)
 
 
-def _counts(job: Job, part: Part, book: Book, source: Source) -> Iterator[tuple[Part, Folded]]:
+def _counts(job: Job, part: Part, book: JobSnapshot, source: Source) -> Iterator[tuple[Part, Folded]]:
     """Count the rows of a part again, half by half where there are more cells than can be held."""
     folded = _counted(job, part, book, source)
     if folded is not None:
@@ -229,7 +231,7 @@ def _counts(job: Job, part: Part, book: Book, source: Source) -> Iterator[tuple[
         yield from _counts(job, part._replace(span=half), book, source)
 
 
-def _counted(job: Job, part: Part, book: Book, source: Source) -> Folded | None:
+def _counted(job: Job, part: Part, book: JobSnapshot, source: Source) -> Folded | None:
     """Count the rows of a part again; None where that is too much at once."""
     folded = Folded()
     can_be_halved = part.span.end - part.span.start > part.step
@@ -240,7 +242,7 @@ def _counted(job: Job, part: Part, book: Book, source: Source) -> Folded | None:
     return folded
 
 
-def _rows(job: Job, part: Part, book: Book, source: Source) -> Iterator[list[Row]]:
+def _rows(job: Job, part: Part, book: JobSnapshot, source: Source) -> Iterator[list[Row]]:
     """Read the rows of a part, up to captured: those that came later are in no total of that time."""
     if job.query.time is None:
         yield from rows_by_ids(job, book.slots, book.late, part.span, source=source)

@@ -23,7 +23,7 @@ from shipper.status.page.markup import (
     utc,
 )
 from shipper.status.page.style import STYLE
-from shipper.status.report import EndReport, Failure, JobReport, JobState, Report
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 
 def tiles(report: Report) -> Markup:
@@ -32,7 +32,7 @@ def tiles(report: Report) -> Markup:
     return tag("ul", *(tag("li", *parts) for parts in found), class_="tiles")
 
 
-def _end(end: EndReport, now: float) -> Iterable[Markup]:
+def _end(end: EndpointReport, now: float) -> Iterable[Markup]:
     if end.trouble:
         kind, words = "bad", f"✕ {end.complaint}"
     elif end.reached_at is None:
@@ -120,8 +120,8 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
     """Yield what an operator must know beside the figures."""
     if job.trouble is not None:
         yield _trouble(job.trouble, now, kind)
-    if job.unshown:
-        rows = ", ".join(f"{cause.replace('_', ' ')} {rows}" for cause, rows in job.unshown.items())
+    if job.rejected:
+        rows = ", ".join(f"{reason.replace('_', ' ')} {rows}" for reason, rows in job.rejected.items())
         yield tag("p", f"Rows that Graphite cannot show: {rows}", class_="muted")
     if job.late_rows:
         yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} came late, and are counted", class_="muted")

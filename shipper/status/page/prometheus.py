@@ -60,10 +60,10 @@ def _jobs(report: Report) -> Iterable[str]:
         [({"job": job.job, "state": state.value}, job.state is state) for job in report.jobs for state in JobState],
     )
     yield _family(
-        "shipper_job_unshown_rows_total",
+        "shipper_job_rejected_rows_total",
         "counter",
-        "Rows that Graphite cannot show, by cause.",
-        [({"job": job.job, "cause": cause}, rows) for job in report.jobs for cause, rows in job.unshown.items()],
+        "Rows that Graphite cannot show, by reason.",
+        [({"job": job.job, "reason": reason}, rows) for job in report.jobs for reason, rows in job.rejected.items()],
     )
     yield _family(
         "shipper_job_late_rows_total",

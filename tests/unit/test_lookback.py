@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.core.capture import capture
-from shipper.core.model import Cause, Job
+from shipper.core.model import Job, RejectReason
 from shipper.state.store import State
 
-PATIENT = job("jobs", revisit=900, max_age=10**7, chunk=3, start="now")
+PATIENT = job("jobs", lookback=900, max_age=10**7, chunk=3, start="now")
 HASTY = replace(PATIENT, max_age=7200, every=3000)
 ACTIONS = st.sampled_from(
     ["begin", "begin", "in flight", "commit", "end", "end", "tick", "tick", "crash", "wait", "delete", "long wait"]
@@ -88,9 +88,9 @@ class Shop:
             pass
         taken.close()
 
-    def unshown(self) -> dict[str, int]:
+    def rejected(self) -> dict[str, int]:
         """Return the counters, those above 0."""
-        return dict(self.state._connection.execute("SELECT cause, rows FROM unshown WHERE rows > 0").fetchall())
+        return dict(self.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall())
 
     def crash(self, dice: int) -> None:
         """End in the midst of a capture."""
@@ -149,7 +149,7 @@ def test_every_end_is_counted_once(actions: list[tuple[str, int]]) -> None:
             shop.tick()
 
         assert shop.totals() == {minute: rows for minute, rows in shop.ends().items() if minute >= BEGINS}
-        assert shop.unshown() == +Counter(too_late=sum(n for minute, n in shop.ends().items() if minute < BEGINS))
+        assert shop.rejected() == +Counter(too_late=sum(n for minute, n in shop.ends().items() if minute < BEGINS))
 
 
 @pytest.fixture
@@ -178,10 +178,10 @@ def test_never_completed() -> None:
             shop.begin()
             shop.tick()
             shop.end(1)
-            told.append(shop.unshown())
+            told.append(shop.rejected())
         found = shop.state.progress("jobs")
 
-    assert told == [{}, {}, {Cause.NEVER_COMPLETED: 1}, {Cause.NEVER_COMPLETED: 1}]
+    assert told == [{}, {}, {RejectReason.NEVER_COMPLETED: 1}, {RejectReason.NEVER_COMPLETED: 1}]
     assert found is not None
     assert found.low >= 1
 
@@ -199,7 +199,7 @@ def test_completed_after_it_was_given_up() -> None:
         shop.end(1)
         shop.tick()
 
-        assert (shop.totals(), shop.unshown()) == ({}, {Cause.NEVER_COMPLETED: 1})
+        assert (shop.totals(), shop.rejected()) == ({}, {RejectReason.NEVER_COMPLETED: 1})
 
 
 def test_completed_before_the_span(shop: Shop) -> None:
@@ -216,7 +216,7 @@ def test_completed_before_the_span(shop: Shop) -> None:
         shop.tick()
 
     assert shop.totals() == {NOW + 600: 2}
-    assert shop.unshown() == {}
+    assert shop.rejected() == {}
 
 
 def test_completed_before_the_job(shop: Shop) -> None:
@@ -226,7 +226,7 @@ def test_completed_before_the_job(shop: Shop) -> None:
         shop.tick()
     found = shop.state.progress("jobs")
 
-    assert (shop.totals(), shop.unshown()) == ({}, {Cause.TOO_LATE: 1})
+    assert (shop.totals(), shop.rejected()) == ({}, {RejectReason.TOO_LATE: 1})
     assert found is not None
     assert found.recount_from is None
 
@@ -247,11 +247,11 @@ def test_open_row_that_was_seen(shop: Shop) -> None:
         shop.now += 60
         shop.tick()
 
-    assert (sum(shop.totals().values()), shop.unshown()) == (4, {})
+    assert (sum(shop.totals().values()), shop.rejected()) == (4, {})
 
 
 def test_transaction_longer_than_the_span(shop: Shop) -> None:
-    """A row that is committed long after revisit has passed its time, and whose id is far below, is counted.
+    """A row that is committed long after lookback has passed its time, and whose id is far below, is counted.
 
     Exactness 2: of sixteen rows fifteen were. Mutants: ask for no gaps of these jobs; for those above low only.
     """
@@ -269,7 +269,7 @@ def test_transaction_longer_than_the_span(shop: Shop) -> None:
         shop.now += 60
         shop.tick()
 
-    assert (sum(shop.totals().values()), shop.unshown()) == (16, {})
+    assert (sum(shop.totals().values()), shop.rejected()) == (16, {})
     assert shop.state.late_rows("jobs") == 1
 
 
@@ -357,7 +357,7 @@ def test_gaps_are_given_up() -> None:
         shop.source.commit()
         shop.tick()
 
-        assert (sum(shop.totals().values()), shop.unshown()) == (4, {})
+        assert (sum(shop.totals().values()), shop.rejected()) == (4, {})
 
 
 def test_completed_before_all_archives(shop: Shop) -> None:
@@ -366,4 +366,4 @@ def test_completed_before_all_archives(shop: Shop) -> None:
     for _ in range(3):
         shop.tick()
 
-    assert (shop.totals(), shop.unshown()) == ({}, {Cause.TOO_LATE: 1})
+    assert (shop.totals(), shop.rejected()) == ({}, {RejectReason.TOO_LATE: 1})

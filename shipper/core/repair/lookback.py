@@ -1,7 +1,7 @@
 """Rows that are completed later: inserted at the start of something, their time set at its end.
 
 Strategy: a row without its time is a gap like any other, and counted when it is completed, wherever its time lies. Rows
-that are complete may still change: each look recounts every bucket since `revisit` before the last one that succeeded.
+that are complete may still change: each look recounts every bucket since `lookback` before the last one that succeeded.
 So a row that is completed within that span is only replaced, and one outside is only added, never both.
 
 Ids make the SQL faster: `low` is the id below all rows that may still be in the span or be completed. Rows without a
@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shipper.core.id_set import IdSet, Words, clipped, ids_of, joined_words, size_of
-from shipper.core.ledger import Done, Ledger
-from shipper.core.model import ALWAYS, Cause, Job, Moment, Progress, Reason, Row, Span, Window
+from shipper.core.id_set import IdSet, Words, clipped, ids_of, size_of, union_of
+from shipper.core.ledger import Ledger, RecordUpdate
+from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.repair.recount import first_whole, revisited_from
+from shipper.core.repair.recount import first_whole, lookback_from
 from shipper.core.retention import placed
-from shipper.core.rows.look import Seen
-from shipper.core.rows.table import Captured, each_window
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import CaptureStep, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown
 
-_OF_THIS_CYCLE = frozenset({Cause.FUTURE, Cause.TOO_OLD, Cause.REFUSED})
+_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class _Cycle:
     """Ids of rows that may still be completed."""
 
 
-def revisit(
-    job: Job, progress: Progress, *, seen: Seen, ledger: Ledger, moment: Moment, closes: Span | None
-) -> Iterator[Captured | None]:
+def lookback(
+    job: Job, progress: Progress, *, seen: TableLook, ledger: Ledger, moment: Now, closes: Span | None
+) -> Iterator[CaptureStep | None]:
     """Recount the buckets that may have changed, and add what was completed before them; yield None while reading."""
     horizon, captured = seen.horizon, progress.captured
     before, late = ledger.position(job.name), max(job.late, job.max_age)
@@ -58,12 +58,12 @@ def revisit(
     young = [one for one in ids_of(cycle.open) if one > oldest][:1]
     passed = min([horizon.id + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
     never = position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
-    decided = joined_words(joined_words(cycle.in_span, cycle.new_before), never)
+    decided = union_of(union_of(cycle.in_span, cycle.new_before), never)
     window = Window(captured, horizon.id) if horizon.id > captured else None
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
-    done = Done(
+    done = RecordUpdate(
         position.asked(late, most=passed),
-        _unshown(cycle, size_of(never)),
+        _rejected(cycle, size_of(never)),
         horizon.time,
         low=passed,
         seen=Window(low, horizon.id) if low < horizon.id else None,
@@ -85,18 +85,18 @@ def revisit(
         closes=closes,
     )
     # it is one step, and leaves nothing
-    yield Captured(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
+    yield CaptureStep(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
 
 
-def _since(job: Job, progress: Progress, moment: Moment) -> int:
+def _since(job: Job, progress: Progress, moment: Now) -> int:
     """Return where the span begins that is counted again."""
     # rows of slots that are not whole, as of the table before a reset, cannot be counted again
-    bucket = max(progress.since, revisited_from(job, progress))
+    bucket = max(progress.since, lookback_from(job, progress))
     place = placed(job.archives, bucket, moment.now)
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 
 
-def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low: int, late: int) -> Words:
+def _appeared(job: Job, position: Position, before: Position, seen: TableLook, *, low: int, late: int) -> Words:
     """Ask for the gaps that are due below low; those above are looked at anyway."""
     asks = position.asks(before, late, most=low)
     if not asks.ranges and not asks.ids:
@@ -106,7 +106,7 @@ def _appeared(job: Job, position: Position, before: Position, seen: Seen, *, low
 
 
 def _read(
-    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, seen: Seen, into: _Cycle
+    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, seen: TableLook, into: _Cycle
 ) -> Iterator[None]:
     """Read all rows above low."""
     query, source, cycle = job.query, seen.source, into
@@ -116,7 +116,7 @@ def _read(
             by = dict(source.words_by(query, part))
             new: Words = {}
             for bucket in [one for one in by if one is not None and one < span.start]:
-                new = joined_words(new, known.missing(by.pop(bucket)))
+                new = union_of(new, known.missing(by.pop(bucket)))
             rows = source.read(query, part, span)
             rows_before = source.read(query, tuple(ids_of(new))) if new else []
         return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
@@ -124,20 +124,20 @@ def _read(
     for _, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
         fold(rows, places, job.kinds, into=cycle.span)
         fold(rows_before, places, job.kinds, into=cycle.before)
-        cycle.new_before = joined_words(cycle.new_before, new)
+        cycle.new_before = union_of(cycle.new_before, new)
         for bucket, words in by.items():
             if bucket is None or bucket >= places.end:
-                cycle.open = joined_words(cycle.open, words)
+                cycle.open = union_of(cycle.open, words)
             else:
-                cycle.in_span = joined_words(cycle.in_span, words)
+                cycle.in_span = union_of(cycle.in_span, words)
         yield
 
 
-def _unshown(cycle: _Cycle, never: int) -> Counter[Reason]:
+def _rejected(cycle: _Cycle, never: int) -> Counter[Rejection]:
     """Return what cannot be shown: of the span all of it, of rows before it what is new."""
-    unshown = cycle.span.unshown.copy()
-    unshown.pop(Reason(Cause.NO_TIME), None)
-    unshown[Reason(Cause.NEVER_COMPLETED)] = never
-    for reason, rows in cycle.before.unshown.items():
-        unshown[Reason(Cause.TOO_LATE, reason.bucket)] += rows
-    return unshown
+    rejected = cycle.span.rejected.copy()
+    rejected.pop(Rejection(RejectReason.NO_TIME), None)
+    rejected[Rejection(RejectReason.NEVER_COMPLETED)] = never
+    for reason, rows in cycle.before.rejected.items():
+        rejected[Rejection(RejectReason.TOO_LATE, reason.bucket)] += rows
+    return rejected
