@@ -13,7 +13,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.model import Archive, Job, Key, Now, Span
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.rows.table import CaptureStep, Event, chunks, windows_in
-from shipper.core.rows.totals import shown
+from shipper.core.rows.totals import shown_span
 from shipper.state.store import State
 
 UNIT = 3600
@@ -99,7 +99,7 @@ def count_again(
     progress = ledger.progress(wanted.name)
     is_timed, upto = wanted.query.time is not None, progress.captured
     found = [one for one in chunks(wanted, 0, upto, source=source) if one] if is_timed else []
-    limits = Limits(shown(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, -1)
+    limits = Limits(shown_span(wanted, now=now, source_time=now), ledger.pruned(wanted.name), UNIT, -1)
     whole = aligned(wanted, span, limits, now=now)
     for piece in pieces(whole, UNIT) if whole else ():
         windows, seen = windows_in(found, piece), horizon(upto, time=now)

@@ -48,18 +48,18 @@ class Looks:
     def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Event]:
         """Let jobs capture, with one look, all there is, or so many steps; return what an operator is told."""
         observed = replace(self.table.observe(jobs[0].query), time=self.now)
-        seen = TableLook(source or self.table, observed, has_gaps=self.has_gaps)
+        look = TableLook(source or self.table, observed, has_gaps=self.has_gaps)
         noticed: list[Event] = []
         with self.table.held():
             for one in jobs:
-                found = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, seen=seen)
+                found = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, look=look)
                 for number, step in enumerate(found, 1):
                     if isinstance(step, Event) and step.event not in QUIET:
                         noticed.append(step)
                     if number == steps:
                         break
                 found.close()
-        self.has_gaps = seen.has_gaps
+        self.has_gaps = look.has_gaps
         return noticed
 
     def reset(self, one: Job, what: After) -> None:

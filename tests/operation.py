@@ -243,7 +243,7 @@ class Day:
 
     @classmethod
     @contextmanager
-    def begun(cls, plan: Plan, folder: Path) -> Iterator[Self]:
+    def begin_job(cls, plan: Plan, folder: Path) -> Iterator[Self]:
         """Start the daemon; at the end it is no more."""
         clock = Clock.starting(START, plan.factor)
         table = Table(folder / "app.db", clock, plan.rows)

@@ -240,7 +240,7 @@ class Shipping(RuleBasedStateMachine):
         look = TableLook(self.source, upto)
         self.state._gathering += 1
         for wanted in (EVENTS, TICKS):
-            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, seen=look)
+            steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now, look=look)
             for _ in zip(range(windows), steps, strict=False):
                 pass
             steps.close()

@@ -12,7 +12,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, Messages, act, look
-from shipper.cli.options import duration, instant, shown
+from shipper.cli.options import duration, format_time, instant
 
 
 @click.command(short_help="Let a job leave rows out, or count the newest again.")
@@ -59,7 +59,7 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
     What Graphite has there is replaced. Captures go on meanwhile; ended early, the same command goes on with the rest.
     """
     if start >= end:
-        raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
+        raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
     arguments = {"job": job, "spans": [[start, end]], "rate": rate}
     act(file, "backfill", arguments, BACKFILL, output=output, is_sure=is_sure)
 
@@ -70,11 +70,11 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
         f"  {facts['ids']} ids are passed: their rows are never counted",
     ]
     if facts["slot"] is not None:
-        lines += [f"  slots from {shown(facts['slot'])} on are counted whole, rows that are passed included"]
+        lines += [f"  slots from {format_time(facts['slot'])} on are counted whole, rows that are passed included"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
-            lines += [f"  bars from {shown(facts['complete_until'])} up to then stay as they are"]
+            lines += [f"  bars from {format_time(facts['complete_until'])} up to then stay as they are"]
     if facts["not_before"] is not None:
-        lines += [f"  its next bucket begins at {shown(facts['not_before'])}, and has all rows from then on"]
+        lines += [f"  its next bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
     return lines
 
 
@@ -208,7 +208,7 @@ def _plan(facts: Mapping[str, Any]) -> list[str]:
     else:
         lines = [f"{job}: is not held; nothing says that its table {facts['table']} went back"]
     lines += [f"  the table holds {_held(facts)}"]
-    complete = f", complete until {shown(facts['complete_until'])}" if facts["complete_until"] is not None else ""
+    complete = f", complete until {format_time(facts['complete_until'])}" if facts["complete_until"] is not None else ""
     lines += [f"  the job has counted ids up to {facts['captured']}{complete}"]
     if facts["known"]:
         lines += [f"  of the newest {facts['known']} rows up to there the table holds {facts['known_again']}"]
@@ -230,7 +230,8 @@ def _held(facts: Mapping[str, Any]) -> str:
     ids = f"ids {facts['first']} to {facts['largest']}"
     if facts["first_time"] is None and facts["largest_time"] is None:
         return ids
-    return f"{ids}; the first row is of {shown(facts['first_time'])}, the newest of {shown(facts['largest_time'])}"
+    first, newest = (format_time(facts[name]) for name in ("first_time", "largest_time"))
+    return f"{ids}; the first row is of {first}, the newest of {newest}"
 
 
 def _meaning(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import click
 
-from shipper.cli.options import shown
+from shipper.cli.options import format_time
 from shipper.cli.output import show_json
 
 WIDTH = 30
@@ -162,14 +162,14 @@ def _confirm(*, is_sure: bool) -> None:
 
 def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"{facts['job']}: counts again, in whole slots, and replaces in Graphite:"]
-    lines += [f"  {shown(start)} up to {shown(end)}" for start, end in facts["spans"]]
+    lines += [f"  {format_time(start)} up to {format_time(end)}" for start, end in facts["spans"]]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
     if any(start < first or end > last for start, end in facts["asked"]):
         lines += ["  what else was asked for stays as it is: it is to come, too old for Graphite, or may be purged"]
     if facts["ids"] is not None:
         lines += [f"  looks for its rows among {facts['ids']} ids"]
     if facts["resumes_at"] is not None:
-        lines += [f"  goes on at {shown(facts['resumes_at'])}, where it was ended"]
+        lines += [f"  goes on at {format_time(facts['resumes_at'])}, where it was ended"]
     return lines
 
 

@@ -130,7 +130,7 @@ def _seconds(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def shown(at: float | None) -> str:
+def format_time(at: float | None) -> str:
     """Show a time, epoch seconds, to the second and with its zone; "-" where there is none."""
     if at is None:
         return "-"

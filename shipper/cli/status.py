@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shipper.cli import options
-from shipper.cli.options import instant, lasting, shown
+from shipper.cli.options import format_time, instant, lasting
 from shipper.cli.output import in_json, show_json, show_table, table
 from shipper.diagnostics.status import complaints
 
@@ -42,7 +42,7 @@ def _service(document: Mapping[str, Any]) -> str:
         return f"{who}: not running; this is what its state and its ends tell"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {lasting(document['now'] - started)}" if started else ""
-    return f"{who}: running{since}, process {document['pid']}; configuration loaded {shown(loaded)}"
+    return f"{who}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
 
 
 def _end(end: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _troubles(document: Mapping[str, Any]) -> Iterator[str]:
         times = trouble["failures"]
         often = "once" if times == 1 else f"{times} times"
         yield f"{name}: {error}"
-        yield f"    {often} since {shown(trouble['since'])}"
+        yield f"    {often} since {format_time(trouble['since'])}"
         if trouble["hint"]:
             yield f"    {trouble['hint']}"
 
@@ -170,17 +170,17 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
         show_table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots])
     elif at is not None:
         click.echo(
-            f"{job}: the state holds nothing for {shown(at)}: never counted, or delivered and forgotten", err=True
+            f"{job}: the state holds nothing for {format_time(at)}: never counted, or delivered and forgotten", err=True
         )
 
 
 def _commit(commit: Mapping[str, int | None]) -> tuple[str, ...]:
-    return shown(commit["committed"]), *(_number(commit[name]) for name in ("watermark", "ids", "datapoints"))
+    return format_time(commit["committed"]), *(_number(commit[name]) for name in ("watermark", "ids", "datapoints"))
 
 
 def _slot(slot: Mapping[str, int | None]) -> tuple[str, ...]:
     numbers = (_number(slot[name]) for name in ("series", "rows", "unproven"))
-    return shown(slot["slot"]), lasting(slot["step"] or 0), *numbers, shown(slot["changed"])
+    return format_time(slot["slot"]), lasting(slot["step"] or 0), *numbers, format_time(slot["changed"])
 
 
 def _number(value: int | None) -> str:
@@ -243,7 +243,7 @@ def _show(found: "Preview", limit: int | None) -> None:
     told += [("lines", str(len(found.datapoints)))]
     for title, text in told:
         click.echo(f"{title:<10}{text.replace(chr(10), chr(10) + ' ' * 10)}")
-    lines = [(one.line, shown(one.slot)) for one in found.datapoints[:limit]]
+    lines = [(one.line, format_time(one.slot)) for one in found.datapoints[:limit]]
     click.echo("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
     if rest := len(found.datapoints) - len(lines):
         click.echo(f"  and {rest} more: --limit 0 shows all")

@@ -9,7 +9,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, perform
-from shipper.cli.options import duration, instant, shown
+from shipper.cli.options import duration, format_time, instant
 from shipper.cli.output import complain, show_json, show_table
 from shipper.core.errors import ShipperError
 
@@ -67,7 +67,7 @@ def reconcile(
 
     config = load(file)
     if start is not None and end is not None and start >= end:
-        raise click.UsageError(f"--from {shown(start)} is not before --until {shown(end)}.")
+        raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
     found = list(reconciled(config, jobs, start, end))
     different, is_half = _different(found), not any(one.comparison.is_mostly_left_out for one in found)
     document = {"is_equal": not different, "is_half_compared": is_half, "jobs": list(_documents(found, limit))}
@@ -186,7 +186,7 @@ def _show(found: Sequence["Reconciled"], limit: int) -> None:
 def _row(one: "Difference") -> tuple[str, ...]:
     source = "-" if one.source is None else _number(float(one.source))
     graphite = "missing" if one.graphite is None else _number(one.graphite)
-    return shown(one.slot), one.path, source, graphite, _number((one.graphite or 0.0) - float(one.source or 0))
+    return format_time(one.slot), one.path, source, graphite, _number((one.graphite or 0.0) - float(one.source or 0))
 
 
 def _number(value: float) -> str:
@@ -195,7 +195,7 @@ def _number(value: float) -> str:
 
 def _summary(found: "Reconciled") -> tuple[str, ...]:
     one = found.comparison
-    span = (shown(one.parts[0].span.start), shown(one.parts[-1].span.end)) if one.parts else ("-", "-")
+    span = (format_time(one.parts[0].span.start), format_time(one.parts[-1].span.end)) if one.parts else ("-", "-")
     return found.job, *span, _share(one), str(one.equal), str(len(one.differences))
 
 

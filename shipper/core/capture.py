@@ -28,9 +28,9 @@ from shipper.core.repair.recount import recount, rows_to_read
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
 from shipper.core.rows.look import EVERY_SECONDS, Found, TableLook
-from shipper.core.rows.start import begun
+from shipper.core.rows.start import begin_job
 from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
-from shipper.core.rows.totals import Folded, add, close, fold, shown
+from shipper.core.rows.totals import Folded, add, fold, shown_span, zero_fill_due
 
 
 def capture(
@@ -41,52 +41,52 @@ def capture(
     ledger: Ledger,
     now: int,
     is_trusted: bool = True,
-    seen: TableLook | None = None,
+    look: TableLook | None = None,
 ) -> Generator[CaptureStep | Event | None, None, None]:
     """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
 
     Whoever iterates may stop after any step. now is our wall clock, epoch seconds; while clocks are not to be trusted,
-    nothing is closed, and a job without a time column leaves its rows for later. seen is shared by jobs of one table
+    nothing is closed, and a job without a time column leaves its rows for later. look is shared by jobs of one table
     that have the same horizon.
 
     Raises:
         SourceReset: the table has gone back below what was captured.
     """
-    seen = seen or TableLook(source, horizon)
+    look = look or TableLook(source, horizon)
     # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
     moment = Now(now if is_trusted else horizon.time, is_trusted)
     progress = ledger.progress(job.name)
     if progress is None:
-        progress, position = begun(job, horizon, source, moment.now)
+        progress, position = begin_job(job, horizon, source, moment.now)
         ledger.begin(job, progress, position)
         yield Event("job.started", {"start": job.start, "captured": progress.captured})
-    yield from check(job, progress, ledger.position(job.name), seen=seen, ledger=ledger)
+    yield from check(job, progress, ledger.position(job.name), look=look, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
     if progress.definition_digest != definition_digest(job):
         progress = yield from _redefined(job, horizon, progress, source=source, ledger=ledger)
-    closes = close(job, progress, horizon.time, moment.now) if is_trusted else None
+    zero_fill = zero_fill_due(job, progress, horizon.time, moment.now) if is_trusted else None
 
     # what was there before, and belongs to the slots that the new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
         progress = ledger.progress(job.name) or progress  # slots may have been left
     if job.lookback is not None:
-        yield from lookback(job, progress, seen=seen, ledger=ledger, moment=moment, closes=closes)
+        yield from lookback(job, progress, look=look, ledger=ledger, moment=moment, zero_fill=zero_fill)
         return
-    yield from _Look(job, progress, seen, ledger=ledger, moment=moment, closes=closes).steps()
+    yield from _Look(job, progress, look, ledger=ledger, moment=moment, zero_fill=zero_fill).steps()
 
 
 class _Look:
     """One look at a table for one job: what has appeared below captured, then what is above."""
 
     def __init__(
-        self, job: Job, progress: Progress, seen: TableLook, *, ledger: Ledger, moment: Now, closes: Span | None
+        self, job: Job, progress: Progress, look: TableLook, *, ledger: Ledger, moment: Now, zero_fill: Span | None
     ) -> None:
-        self._job, self._progress, self._seen, self._ledger = job, progress, seen, ledger
-        self._moment, self._closes = moment, closes
-        self._horizon = seen.horizon
-        self._shown = shown(job, now=moment.now, source_time=self._horizon.time)
+        self._job, self._progress, self._look, self._ledger = job, progress, look, ledger
+        self._moment, self._zero_fill = moment, zero_fill
+        self._horizon = look.horizon
+        self._shown = shown_span(job, now=moment.now, source_time=self._horizon.time)
         self._bucket = _bucket(job, self._horizon, progress)
 
     def steps(self) -> Iterator[CaptureStep | Event]:
@@ -95,10 +95,10 @@ class _Look:
         position = before.at_look(self._horizon, every=job.every, late=job.late)
 
         # rows below captured that were not there at the look before: each is added once
-        words, rows = asked(job, position, before, self._seen)
+        words, rows = find_appeared(job, position, before, self._look)
         position = position.asked(job.late)
         if words:
-            yield from check(job, self._progress, before, seen=self._seen, ledger=self._ledger, adds=True)
+            yield from check(job, self._progress, before, look=self._look, ledger=self._ledger, adds=True)
             yield self._late(position, words, rows)
             position = self._ledger.position(job.name)
         elif position != before:
@@ -109,17 +109,17 @@ class _Look:
 
         # rows above captured
         captured, upto = self._progress.captured, self._horizon.id
-        for window, found in each_window(job, captured, upto, self._read, source=self._seen.source):
+        for window, found in each_window(job, captured, upto, self._read, source=self._look.source):
             yield self._window(window, found)
 
-        # nothing new: that is worth a record when a bucket closes, and once a minute
+        # nothing new: that is worth a record when a bucket zero_fill, and once a minute
         is_due = self._horizon.time >= self._progress.complete_until + EVERY_SECONDS
-        if upto == captured and (self._closes or is_due):
+        if upto == captured and (self._zero_fill or is_due):
             done = self._completed(RecordUpdate(self._ledger.position(job.name)))
-            yield CaptureStep(None, 0, self._added(None, Folded(), done, self._closes))
+            yield CaptureStep(None, 0, self._added(None, Folded(), done, self._zero_fill))
 
     def _read(self, window: Window) -> tuple[Found, int]:
-        found = self._seen.read(self._job.query, window)
+        found = self._look.read(self._job.query, window)
         return found, window.upto - window.after if found.words is None else size_of(found.words)
 
     def _window(self, window: Window, found: Found) -> CaptureStep:
@@ -128,11 +128,11 @@ class _Look:
         done = RecordUpdate(
             self._ledger.position(self._job.name).with_window(window, found.words), not_before=self._bucket
         )
-        closes = None
+        zero_fill = None
         if window.upto == self._horizon.id:
-            fingerprint = self._seen.fingerprint(self._job, window.upto)
-            done, closes = self._completed(done)._replace(fingerprint=fingerprint), self._closes
-        return CaptureStep(window, folded.rows, self._added(window, folded, done, closes))
+            fingerprint = self._look.fingerprint(self._job, window.upto)
+            done, zero_fill = self._completed(done)._replace(fingerprint=fingerprint), self._zero_fill
+        return CaptureStep(window, folded.rows, self._added(window, folded, done, zero_fill))
 
     def _late(self, position: Position, words: Words, rows: list[Row]) -> CaptureStep:
         """Record rows that appeared below captured."""
@@ -142,32 +142,34 @@ class _Look:
             done = done._replace(late=LateIds(self._bucket, words))
         else:
             ids = ids_of(words)
-            done = done._replace(seen=Window(ids[0] - 1, ids[-1]))
+            done = done._replace(ids_within=Window(ids[0] - 1, ids[-1]))
         return CaptureStep(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
 
     def _completed(self, done: RecordUpdate) -> RecordUpdate:
         """Pending that all up to the horizon is captured, and how many rows never will be."""
-        without_id = self._seen.without_id(self._job.query, self._progress)
+        without_id = self._look.without_id(self._job.query, self._progress)
         return done._replace(complete_until=self._horizon.time, without_id=without_id)
 
-    def _added(self, window: Window | None, folded: Folded, done: RecordUpdate, closes: Span | None) -> RecordResult:
+    def _added(self, window: Window | None, folded: Folded, done: RecordUpdate, zero_fill: Span | None) -> RecordResult:
         ledger, moment = self._ledger, self._moment
-        return add(self._job, window, folded, done, ledger=ledger, moment=moment, closes=closes, bucket=self._bucket)
+        return add(
+            self._job, window, folded, done, ledger=ledger, moment=moment, zero_fill=zero_fill, bucket=self._bucket
+        )
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         return rows if self._bucket is None else [row._replace(bucket=self._bucket) for row in rows]
 
 
-def asked(
-    job: Job, position: Position, before: Position, seen: TableLook, *, is_split: bool = False
+def find_appeared(
+    job: Job, position: Position, before: Position, look: TableLook, *, is_split: bool = False
 ) -> tuple[Words, list[Row]]:
     """Ask for the gaps that are due: return which ids have appeared, and their rows."""
-    asks, source, query = position.asks(before, job.late), seen.source, job.query
+    asks, source, query = position.gaps_due(before, job.late), look.source, job.query
     if not asks.ranges and not asks.ids:
         return {}, []
     try:
-        with source.snapshot(query, since=seen.horizon.clock):
-            words = seen.appeared(query, position, asks)
+        with source.snapshot(query, since=look.horizon.clock):
+            words = look.appeared(query, position, asks)
             if query.sql is not None:  # a run may hold more of them, that are not due yet
                 for run in rows_to_read(job, words, position):
                     words = union_of(words, position.counted.missing(source.words(query, run)))
@@ -176,7 +178,7 @@ def asked(
     except Overflow:
         if is_split:  # one row alone does: an expression of the job's own
             raise
-        return asked(job, position, before, seen, is_split=True)
+        return find_appeared(job, position, before, look, is_split=True)
     return words, rows
 
 

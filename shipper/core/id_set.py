@@ -87,7 +87,7 @@ class Segment(NamedTuple):
         return unpack(self.packed)
 
 
-class Asks(NamedTuple):
+class Gaps(NamedTuple):
     """Where ids may have appeared: ranges that are best read whole, and ids that are best looked up."""
 
     ranges: list[tuple[int, int]]
@@ -177,7 +177,7 @@ class IdSet:
                 found += size_of(clipped(segment.unpacked, after, upto))
         return found
 
-    def asks(self, after: int, upto: int) -> Asks:
+    def gaps(self, after: int, upto: int) -> Gaps:
         """Say where in (after, upto] ids may have appeared that are not in it."""
         ranges: list[tuple[int, int]] = []
         ids: list[int] = []
@@ -195,7 +195,7 @@ class IdSet:
             elif gaps:
                 ranges.append((begins, last))
             begins = last
-        return Asks(ranges, ids)
+        return Gaps(ranges, ids)
 
     def _ends(self) -> Iterator[tuple[Segment, int]]:
         """Yield the segments, each with the last id before the next one begins."""

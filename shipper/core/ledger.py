@@ -79,12 +79,12 @@ class Recording(Protocol):
         """Return how many rows are counted as rejected for that cause."""
 
     def hold(self, slot: int, step: int, window: Window) -> None:
-        """Remember that the slot's rows are among these ids, where `RecordUpdate.seen` does not say it as closely."""
+        """Remember that the slot's rows are among these ids, closer than `ids_within`."""
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
 
-    def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
+    def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
 
     def write(self, done: "RecordUpdate") -> None:
@@ -212,7 +212,7 @@ class RecordUpdate(NamedTuple):
     complete_until: int | None = None
     zero_filled_until: int | None = None
     low: int | None = None
-    seen: Window | None = None
+    ids_within: Window | None = None
     """Among which ids the rows of the slots are that were put; None for those of the window, if there is one."""
     since: int | None = None
     """Slots from here on are whole, by the job's present definition."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from shipper.core.id_set import Asks, IdSet, Words, clipped, size_of
+from shipper.core.id_set import Gaps, IdSet, Words, clipped, size_of
 from shipper.core.model import Observation, Window
 
 EAGER_SECONDS = 60
@@ -60,7 +60,7 @@ class Position:
         marks = [*self.marks, Mark(age, horizon.id)] if horizon.id > self._newest_mark() else list(self.marks)
         return replace(self, age=age, looked=horizon.time, marks=_thinned(marks, age, self.counted.floor))
 
-    def asks(self, before: "Position", late: int, *, most: int | None = None) -> Asks:
+    def gaps_due(self, before: "Position", late: int, *, most: int | None = None) -> Gaps:
         """Say where gaps are due for a look, given the position before it; up to the id most only."""
         captured, passed, age = self.captured if most is None else most, self.age - before.age, GROWTH * EAGER_SECONDS
         # what was young at the look before is due, however long ago that was: so each is asked for once more at least
@@ -74,8 +74,8 @@ class Position:
         for after, upto in sorted((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)):
             begins = due.pop() if due and after <= due[-1][1] else (after, upto)
             due.append((begins[0], max(begins[1], upto)))
-        found = [self.counted.asks(after, upto) for after, upto in due]
-        return Asks([one for asks in found for one in asks.ranges], [one for asks in found for one in asks.ids])
+        found = [self.counted.gaps(after, upto) for after, upto in due]
+        return Gaps([one for asks in found for one in asks.ranges], [one for asks in found for one in asks.ids])
 
     def id_at(self, age: int) -> int:
         """Return the largest id known to be as old as that, seconds; the floor where none is."""

@@ -14,10 +14,10 @@ from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_dige
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.retention import coalesced
 from shipper.core.rows.table import Chunk, chunks, late_seconds, purged_below, purged_until, walk_back, windows_in
-from shipper.core.rows.totals import shown
+from shipper.core.rows.totals import shown_span
 from shipper.log import logger
 from shipper.operations.context import JobContext, OperationContext, Plan, standpoint, written
-from shipper.runtime.capture_log import tell_steps
+from shipper.runtime.capture_log import log_steps
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -35,7 +35,7 @@ def align_spans(doing: OperationContext, stands: JobContext, asked: Sequence[Spa
         raise StateBusy(f"backfill {job.name}: clocks differ", hint="Where slots belong depends on them.")
     is_timed, upto = job.query.time is not None, progress.captured
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
-    shows = shown(job, now=moment.now, source_time=horizon.time)
+    shows = shown_span(job, now=moment.now, source_time=horizon.time)
     limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
     found = [aligned(job, span, limits, now=moment.now) for span in asked]
     spans = coalesced(one for one in found if one is not None)
@@ -211,7 +211,7 @@ class Work:
             if step is not None:
                 self.rows += step.rows
                 self.datapoints += step.tally.totals
-                tell_steps(job, [step], seconds=0.0)
+                log_steps(job, [step], seconds=0.0)
 
     def _rest(self, due: float, done: float) -> None:
         """Say how far it is, and wait until the next piece is due."""

@@ -78,7 +78,7 @@ def standpoint(doing: OperationContext, worker: Worker) -> JobContext:
     horizon = worker.source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
-    position, seen = pipeline.state.position(job.name), TableLook(worker.source, horizon)
-    for _ in check(job, progress, position, seen=seen, ledger=pipeline.state):
+    position, look = pipeline.state.position(job.name), TableLook(worker.source, horizon)
+    for _ in check(job, progress, position, look=look, ledger=pipeline.state):
         pass  # what is not held against the table the next capture tells
     return JobContext(worker, progress, horizon, worker.moment)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import MAX_ID, Job
-from shipper.core.rows.start import begun
+from shipper.core.rows.start import begin_job
 from shipper.log import logger
 from shipper.operations.context import OperationContext, Plan
 
@@ -92,7 +92,7 @@ def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[
             if doing.pipeline.state.progress(name) is not None:
                 raise ShipperError(f"import {name}: it has begun meanwhile")
             horizon = worker.source.observe(worker.job.query)
-            progress, position = begun(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
+            progress, position = begin_job(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
             doing.pipeline.state.begin(worker.job, progress, position)
             worker.moved()
         logger().info("job.started", job=name, start=value, captured=value)

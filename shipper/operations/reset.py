@@ -105,12 +105,12 @@ def _look(doing: OperationContext, worker: Worker, *, most: int | None = None) -
     horizon = source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
-    position, seen = state.position(job.name), TableLook(source, horizon)
+    position, look = state.position(job.name), TableLook(source, horizon)
     known = state.fingerprint(job.name) or Fingerprint(None, ())
-    found = seen.fingerprint(job, known.rows[0][0]) if known.rows else known
+    found = look.fingerprint(job, known.rows[0][0]) if known.rows else known
     reason = None
     try:
-        for _ in check(job, progress, position, seen=seen, ledger=state, adds=True):
+        for _ in check(job, progress, position, look=look, ledger=state, adds=True):
             pass  # what is not held against the table the next capture tells
     except SourceReset as error:
         reason = str(error).partition(": ")[2]

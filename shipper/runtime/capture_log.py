@@ -12,20 +12,20 @@ from shipper.log import logger
 _HARMLESS = {"job.started", "job.changed"}
 
 
-def tell_noticed(job: Job, noticed: Event) -> None:
+def log_events(job: Job, noticed: Event) -> None:
     """Say what a capture came across."""
     level = logger().info if noticed.event in _HARMLESS else logger().warning
     level(noticed.event, job=job.name, **noticed.details)
 
 
-def tell_steps(
+def log_steps(
     job: Job, steps: Sequence[CaptureStep], *, seconds: float, late_rows: Callable[[], int] = lambda: 0
 ) -> None:
     """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are.
 
     late_rows gives how many rows came late since the job began.
     """
-    _tell_rows(job, steps, seconds)
+    _log_rows(job, steps, seconds)
     if late := sum(step.late_rows for step in steps):
         logger().info("rows.late", job=job.name, rows=late, total=late_rows())
     tallies = [step.tally for step in steps if not step.tally.is_plain]
@@ -42,7 +42,7 @@ def tell_steps(
     _log_rejected_values(job, [refusal for tally in tallies for refusal in tally.rejected_values])
 
 
-def _tell_rows(job: Job, steps: Sequence[CaptureStep], seconds: float) -> None:
+def _log_rows(job: Job, steps: Sequence[CaptureStep], seconds: float) -> None:
     rows, windows = sum(step.rows for step in steps), [step.window for step in steps if step.window]
     if rows and windows:
         logger().info(

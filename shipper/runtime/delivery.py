@@ -196,7 +196,7 @@ def step(pipeline: Pipeline, *, notes: bool = True) -> Delivered | None:
     if delivered is None:
         return None
     if delivered.is_reading:
-        _tell_reading(pipeline, delivered)
+        _log_reading(pipeline, delivered)
     if (datapoints := sum(delivered.datapoints.values())) and not delivered.is_replay:
         logger().info(
             "delivery.finished",
@@ -213,7 +213,7 @@ def _brief(watermarks: Mapping[str, int]) -> str:
     return ",".join([*shown, f"and {len(watermarks) - MOST_SHOWN} more"] if len(watermarks) > MOST_SHOWN else shown)
 
 
-def _tell_reading(pipeline: Pipeline, delivered: Delivered) -> None:
+def _log_reading(pipeline: Pipeline, delivered: Delivered) -> None:
     """Say what cannot be read back, or that nobody answers; and when that is over."""
     clock = time.monotonic()
     if delivered.failure is not None:

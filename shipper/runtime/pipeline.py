@@ -56,7 +56,7 @@ class Pipeline:
         return [*self.workers.values(), *self.polling_groups.values()]
 
     def regroup(self) -> None:
-        """Put each worker into the polling group of its table and schedule; unchanged groups keep their observations."""
+        """Put each worker into the polling group of its table and schedule; unchanged groups stay as they are."""
         members: dict[GroupKey, list[Worker]] = {}
         for worker in self.workers.values():
             members.setdefault(group_key(worker.job), []).append(worker)

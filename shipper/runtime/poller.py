@@ -175,7 +175,7 @@ class PollingGroup:
     def _tell_overdue(self) -> None:
         """Say which captures should have ended before this tick."""
         for worker in self.workers:
-            worker.tell_overdue()
+            worker.log_overdue()
         waiting = self._turns.late(period(self.workers[0].job))
         if waiting:
             self._late(f"{waiting} of {len(self.workers)} jobs still wait for their turn")

@@ -31,7 +31,7 @@ class QueueEntry(NamedTuple):
 
     worker: Worker
     horizon: Observation
-    seen: TableLook
+    look: TableLook
 
 
 class RunQueue:
@@ -47,11 +47,11 @@ class RunQueue:
         self._threads, self._turned = 0, 0.0  # that capture now; when the last turn began
         self._is_helped = self._is_behind = False
 
-    def give(self, workers: Collection[Worker], horizon: Observation, seen: TableLook) -> None:
+    def give(self, workers: Collection[Worker], horizon: Observation, look: TableLook) -> None:
         """Let workers have a turn; who waits for one already goes further with it."""
         with self._mutex:
             self._is_behind = len(self._waiting) > MANY
-            self._waiting |= {worker: QueueEntry(worker, horizon, seen) for worker in workers if not worker.is_broken}
+            self._waiting |= {worker: QueueEntry(worker, horizon, look) for worker in workers if not worker.is_broken}
 
     def keep(self, workers: Collection[Worker]) -> None:
         """Forget all others."""
@@ -106,7 +106,7 @@ class RunQueue:
     def _captures(self, later: Later | None) -> bool:
         began, is_good = time.monotonic(), True
         while (turn := self._next()) is not None:
-            ended = turn.worker.capture(turn.horizon, turn.seen)
+            ended = turn.worker.capture(turn.horizon, turn.look)
             is_good &= ended is not Ended.FAILED
             with self._mutex:
                 if ended is Ended.LEFT:

@@ -18,7 +18,7 @@ from shipper.core.model import Job, Now, Observation, Offsets
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.log import RepeatedFailure, logger
-from shipper.runtime.capture_log import tell_noticed, tell_steps
+from shipper.runtime.capture_log import log_events, log_steps
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -174,7 +174,7 @@ class Worker:
             self.job = replace(self.job, query=self.source.prepared(self.job.query))
             self._is_prepared = True
 
-    def tell_overdue(self) -> None:
+    def log_overdue(self) -> None:
         """Say if a tick is due while a capture has not come forward since the one before."""
         seconds = self._calls.still_seconds
         if seconds <= period(self.job):
@@ -187,14 +187,14 @@ class Worker:
             clock=time.monotonic(),
         )
 
-    def capture(self, horizon: Observation, seen: TableLook) -> Ended:
+    def capture(self, horizon: Observation, look: TableLook) -> Ended:
         """Capture up to a horizon, and log what that brought; what fails is told."""
         try:
             with self._calls.running("capture"):
                 # asked only now: whoever stops us waits until we are idle
                 if self.is_stopped:
                     return Ended.DONE
-                is_finished = self._capture(horizon, seen)
+                is_finished = self._capture(horizon, look)
         except ShipperError as error:
             self.stats.failures += 1
             self._capturing.failed(error, clock=time.monotonic())
@@ -220,20 +220,20 @@ class Worker:
             while self._state.prune(self.job.name, unit=self.unit, before=now - keep):
                 pass
 
-    def _capture(self, horizon: Observation, seen: TableLook) -> bool:
+    def _capture(self, horizon: Observation, look: TableLook) -> bool:
         """Capture a chapter and log it; return whether all up to horizon is captured."""
         self.prepare()
         steps: list[CaptureStep] = []
         began = time.monotonic()
         try:
-            return self._captured(horizon, seen, steps)
+            return self._captured(horizon, look, steps)
         finally:
             seconds = time.monotonic() - began
             self.stats.rows += sum(step.rows for step in steps)
             self.stats.capture_seconds += seconds
-            tell_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
+            log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
-    def _captured(self, horizon: Observation, seen: TableLook, steps: list[CaptureStep]) -> bool:
+    def _captured(self, horizon: Observation, look: TableLook, steps: list[CaptureStep]) -> bool:
         """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
         if horizon.clock < self._moved:
             return True
@@ -245,11 +245,11 @@ class Worker:
             ledger=self._state,
             now=moment.now,
             is_trusted=moment.is_trusted,
-            seen=seen,
+            look=look,
         ):
             self._calls.advance("capture")
             if isinstance(captured, Event):
-                tell_noticed(self.job, captured)
+                log_events(self.job, captured)
             elif captured is not None:
                 steps.append(captured)
             # the next chapter has a new look at the clock, which decides what is too old

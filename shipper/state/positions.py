@@ -182,7 +182,7 @@ def reject(connection: sqlite3.Connection, job: str, rejected: Mapping[Rejection
     connection.executemany(_REJECT, rows)
 
 
-def shown(connection: sqlite3.Connection, job: str, shows: Mapping[RejectReason, Span]) -> dict[RejectReason, int]:
+def take_shown(connection: sqlite3.Connection, job: str, shows: Mapping[RejectReason, Span]) -> dict[RejectReason, int]:
     """Forget rows that were counted as rejected and are shown now; return how many they are."""
     found = {}
     for reason, span in shows.items():

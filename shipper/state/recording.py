@@ -12,7 +12,7 @@ from shipper.core.ledger import Name, RecordUpdate, Total
 from shipper.core.model import Group, Key, Kind, RejectReason, Span, Value, Window
 from shipper.core.position import Position
 from shipper.state import positions
-from shipper.state.positions import reject, shown
+from shipper.state.positions import reject, take_shown
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
 
@@ -209,7 +209,7 @@ class Recording:
         first: int | None = self._one("SELECT MIN(first_slot) FROM series WHERE job = ?", self._job)[0]
         return first
 
-    def close(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
+    def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
         self._registry.save()
         what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
@@ -243,9 +243,9 @@ class Recording:
         if is_captured and is_written:
             self.after = replace(done.position, version=done.position.version + 1, settled=0)
         self._connection.execute(_PROGRESS, progress)
-        self._write_slots(done.seen)
+        self._write_slots(done.ids_within)
         self._count(done)
-        reject(self._connection, self._job, done.rejected, done.seen.after if done.seen else self._after)
+        reject(self._connection, self._job, done.rejected, done.ids_within.after if done.ids_within else self._after)
         if done.late is not None:
             positions.add_late(self._connection, self._job, done.late)
         if done.fingerprint is not None:
@@ -277,7 +277,7 @@ class Recording:
         counts = Counter[RejectReason]()
         for rejection, rows in done.rejected.items():
             counts[rejection.reason] += rows
-        counts.subtract(shown(self._connection, self._job, done.shows))
+        counts.subtract(take_shown(self._connection, self._job, done.shows))
         for reason, rows in (dict.fromkeys(done.replaces, 0) | counts).items():
             self._connection.execute(_UNSHOWN, (self._job, reason.value, rows, reason in done.replaces))
 

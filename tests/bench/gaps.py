@@ -106,12 +106,12 @@ def tick(timed: Timed, state: State, jobs: list[Job], now: int, *, has_gaps: boo
     """Let all jobs capture, as their polling_group does; return whether ids were missing."""
     observed = timed.source.observe(jobs[0].query)
     horizon = Observation(observed.id, now, observed.clock)
-    seen = TableLook(timed.source, horizon, has_gaps=has_gaps)
+    look = TableLook(timed.source, horizon, has_gaps=has_gaps)
     with timed.source.held(), state.gathering():
         for one in jobs:
-            for _ in capture(one, horizon, source=timed.source, ledger=state, now=now, seen=seen):
+            for _ in capture(one, horizon, source=timed.source, ledger=state, now=now, look=look):
                 pass
-    return seen.has_gaps
+    return look.has_gaps
 
 
 def plain(timed: Timed, jobs: list[Job], after: int) -> None:

@@ -45,7 +45,7 @@ REFUSED: list[tuple[list[str], int, str]] = [
 
 
 @pytest.fixture
-def begun(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
+def begin_job(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
     """Give the program with five rows of ten minutes ago, shipped, and five that are not."""
     insert(mariadb, 5, ago=600)
     assert shipper_app.call("once").returncode == 0

@@ -80,7 +80,7 @@ def is_waiting(table: Table) -> bool:
     return bool(waiting)
 
 
-def begun(table: Table, statement: str) -> threading.Thread:
+def begin_job(table: Table, statement: str) -> threading.Thread:
     """Run a statement on a thread, and return once it waits for a lock."""
     thread = threading.Thread(target=table.execute, args=(statement,), daemon=True)
     thread.start()
@@ -216,7 +216,7 @@ def test_truncate_waits_for_a_look(on_servers: Table) -> None:
     with table.held(), table.snapshot(query()):
         if table.kind == "mariadb":  # there the first statement locks
             assert table.count(query(), FAR) == 1
-        truncating = begun(table, "TRUNCATE TABLE audit_trail")
+        truncating = begin_job(table, "TRUNCATE TABLE audit_trail")
         assert ids_of(table.words(query(), FAR)) == [1]
         assert [row.rows for row in table.read(query(), FAR)] == [1]
     truncating.join(SOON_SECONDS)
@@ -268,7 +268,7 @@ def test_rewritten(postgresql: PostgreSQL) -> None:
         table.insert(1, None, "login")
         alter = "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint"
         with table.held(), table.snapshot(query()):
-            altering = begun(table, alter)
+            altering = begin_job(table, alter)
             assert ids_of(table.words(query(), FAR)) == [1]
         altering.join(SOON_SECONDS)
 

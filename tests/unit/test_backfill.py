@@ -373,7 +373,7 @@ def test_cleared_bars(life: Life) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted_again", "left"),
+    ("recount_windows", "left"),
     [
         (Span(NOW - 660, NOW - 600), {600: 7, 540: 7, 480: 7}),
         (Span(NOW - 600, NOW - 540), {600: 0, 540: 7, 480: 7}),
@@ -381,7 +381,7 @@ def test_cleared_bars(life: Life) -> None:
         (Span(NOW - 540, NOW - 420), {600: 7, 540: 0, 480: 0}),
     ],
 )
-def test_cleared_bars_outside(life: Life, counted_again: Span, left: dict[int, int]) -> None:
+def test_cleared_bars_outside(life: Life, recount_windows: Span, left: dict[int, int]) -> None:
     """What is to be cleared is cleared in the span that is counted again, not before it and not from its end on.
 
     Mutants: clear all of it; the slot at the end, too; not the one at the start.
@@ -391,7 +391,7 @@ def test_cleared_bars_outside(life: Life, counted_again: Span, left: dict[int, i
         life.carbon.deliver(b"events.login.count 7 %d\n" % (NOW - ago))
     life.carbon.flush()
     cleared = [Key("events.login.count", NOW - ago, 60) for ago in (600, 540, 480, 60)]
-    life.backfill(wanted(), counted_again, cleared=cleared)
+    life.backfill(wanted(), recount_windows, cleared=cleared)
     life.deliver()
     bars = life.minutes("events.login.count")
 
@@ -400,7 +400,7 @@ def test_cleared_bars_outside(life: Life, counted_again: Span, left: dict[int, i
 
 
 @pytest.mark.parametrize(
-    ("counted_again", "left"),
+    ("recount_windows", "left"),
     [
         (Span(NOW - 660, NOW - 600), 3),
         (Span(NOW - 600, NOW - 540), 2),
@@ -410,7 +410,7 @@ def test_cleared_bars_outside(life: Life, counted_again: Span, left: dict[int, i
         (Span(NOW - 600, NOW), 0),
     ],
 )
-def test_counters_outside(life: Life, counted_again: Span, left: int) -> None:
+def test_counters_outside(life: Life, recount_windows: Span, left: int) -> None:
     """Rows that were too late stay counted as that before the span and from its end on.
 
     Mutants: forget those of older slots, or of newer ones, too.
@@ -420,7 +420,7 @@ def test_counters_outside(life: Life, counted_again: Span, left: int) -> None:
     life.insert((600, "login", "ok"), (540, "login", "ok"), (480, "login", "ok"))
     life.ship(wanted())
     assert life.rejected() == {"too_late": 3}
-    _count_again(life, wanted(), counted_again, [Window(0, life.given)])
+    _count_again(life, wanted(), recount_windows, [Window(0, life.given)])
 
     assert life.rejected().get("too_late", 0) == left
     assert life.sums()["events.login.count"] == 3 + 3 - left

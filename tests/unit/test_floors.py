@@ -174,7 +174,7 @@ class Floors(RuleBasedStateMachine):
         shared = TableLook(self.source, seen)
         for name in names:
             self.note(name, makes_old=makes_old, is_whole=steps == 1000)
-            taken = capture(self.jobs[name], seen, source=self.source, ledger=self.state, now=self.clock, seen=shared)
+            taken = capture(self.jobs[name], seen, source=self.source, ledger=self.state, now=self.clock, look=shared)
             for _ in zip(range(steps), taken, strict=False):
                 pass
             taken.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shipper.core.model import Archive, Kind, RejectedValue, Rejection, RejectReason, Row, Span, Value
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
-from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown, together, total
+from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown_span, together, total
 
 SPAN = Span(600, 6001)
 KINDS = (Kind.COUNT, Kind.SUM, Kind.MAX)
@@ -101,7 +101,7 @@ def test_together_with_none(kind: Kind) -> None:
 def test_shown_span() -> None:
     """Rows are shown from where the last archive has room for their delivery, to a little in the future."""
     archives = (Archive(60, 86400), Archive(3600, 30 * 86400))
-    span = shown(job(archives=archives), now=NOW, source_time=NOW - 10)
+    span = shown_span(job(archives=archives), now=NOW, source_time=NOW - 10)
 
     assert span.start == NOW - 30 * 86400 + EDGE_SECONDS + ROOM_SECONDS
     assert span.end == NOW - 10 + 60 + MAX_SKEW_SECONDS + 1
@@ -109,4 +109,4 @@ def test_shown_span() -> None:
 
 def test_shown_never_zero() -> None:
     """Slot 0 is not shown however long the archive is: Carbon drops it, and its batch would never go through."""
-    assert shown(job(archives=(Archive(60, 100 * 31536000),)), now=NOW, source_time=NOW).start == 60
+    assert shown_span(job(archives=(Archive(60, 100 * 31536000),)), now=NOW, source_time=NOW).start == 60

@@ -294,7 +294,7 @@ def test_asks(known: IdSet, window: tuple[int, int], ranges: list[tuple[int, int
 
     Mutants: beyond the range; below what is solid; all by name; nothing above the last segment.
     """
-    found = known.asks(*window)
+    found = known.gaps(*window)
 
     assert (found.ranges, found.ids) == (ranges, ids)
 
@@ -303,9 +303,9 @@ def test_asks_by_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each segment is asked for as is best for it; ranges that adjoin are one. Mutants: one way for all; two ranges."""
     monkeypatch.setattr(idset, "SEGMENT_WORDS", 1)
     dense = [one for one in range(64, 128) if one != 100]
-    found = built(1, *dense, 128, 192, 256).asks(0, 300)
+    found = built(1, *dense, 128, 192, 256).gaps(0, 300)
 
-    assert found == idset.Asks([(0, 63), (127, 300)], [100])
+    assert found == idset.Gaps([(0, 63), (127, 300)], [100])
 
 
 def test_snowflakes_share_no_word() -> None:
@@ -315,7 +315,7 @@ def test_snowflakes_share_no_word() -> None:
 
     assert [one.words for one in found.segments] == [1024, 1024, 952]
     assert (found.words, found.size) == (3000, 3000)
-    assert found.asks(SNOWFLAKE - 1, ids[-1]).ranges == [(SNOWFLAKE - 1, ids[-1])]
+    assert found.gaps(SNOWFLAKE - 1, ids[-1]).ranges == [(SNOWFLAKE - 1, ids[-1])]
     assert ids_of(found.missing(words_of([ids[7], ids[7] + 1]))) == [ids[7] + 1]
 
 
@@ -357,7 +357,7 @@ class Twin:
         expected = sorted(one for one in self.plain if after < one <= upto)
         assert ids_of(self.made.within(after, upto)) == expected
         assert self.made.count(after, upto) == len(expected)
-        asks = self.made.asks(after, upto)
+        asks = self.made.gaps(after, upto)
         asked = {one for start, end in asks.ranges for one in range(start + 1, end + 1)}
         gaps = {one for one in range(max(after, self.made.floor) + 1, upto + 1) if one not in self.plain}
         assert all(after <= start < end <= upto for start, end in asks.ranges)

@@ -39,7 +39,7 @@ class Looks:
         largest = largest or self.position.captured
         before, seen = self.position, replace(horizon(largest, time=self.now), makes_old=makes_old)
         at = before.at_look(seen, every=self.every, late=self.late)
-        asks = at.asks(before, self.late)
+        asks = at.gaps_due(before, self.late)
         self.position = at.asked(self.late)
         if largest > self.position.captured:
             after = self.position.captured
@@ -125,7 +125,7 @@ def test_only_what_was_asked_for_is_given_up() -> None:
         looks.position = looks.position.at_look(horizon(10, time=looks.now), every=HOUR, late=LATE)
 
     assert (looks.position.age_of(5), looks.position.counted.floor) == (LATE, 0)
-    assert looks.position.asks(before, LATE, most=7).ranges == [(0, 7)]
+    assert looks.position.gaps_due(before, LATE, most=7).ranges == [(0, 7)]
     assert looks.position.asked(LATE, most=7).counted.floor == 7
     assert looks.position.asked(LATE).counted.floor == 10
 

@@ -10,7 +10,7 @@ from builders import horizon, job, position, query
 from fakes import FakeSource
 
 from shipper.core.errors import QueryRefused
-from shipper.core.id_set import Asks, words_of
+from shipper.core.id_set import Gaps, words_of
 from shipper.core.model import Condition, Query, Window
 from shipper.core.rows.look import Found, TableLook
 
@@ -74,25 +74,25 @@ def test_whole_window_of_some(source: Counting) -> None:
 
     Mutants: read first; ask each time; take another window for that one.
     """
-    seen = TableLook(source, horizon(5))
+    look = TableLook(source, horizon(5))
     for _ in range(2):
-        assert seen.read(FAILURES, Window(0, 2)) == Found([], None)
+        assert look.read(FAILURES, Window(0, 2)) == Found([], None)
     assert source.asked == {"count": 1, "read": 2}
 
-    assert seen.read(FAILURES, Window(0, 4)).words == words_of([1, 2, 4])
+    assert look.read(FAILURES, Window(0, 4)).words == words_of([1, 2, 4])
 
 
 def test_whole_window_on_another_connection(source: Counting) -> None:
     """What one connection has seen whole another may not have: its server may be behind, so it is asked, too.
 
-    Mutant: believe what any connection has seen, and rows that it lacks are never counted.
+    Mutant: believe what any connection has look, and rows that it lacks are never counted.
     """
-    seen = TableLook(source, horizon(5))
-    assert seen.read(FAILURES, Window(0, 2)).words is None
+    look = TableLook(source, horizon(5))
+    assert look.read(FAILURES, Window(0, 2)).words is None
     source.connection_number = 2
     source.rows.pop(0)
 
-    assert seen.read(FAILURES, Window(0, 2)).words == words_of([2])
+    assert look.read(FAILURES, Window(0, 2)).words == words_of([2])
 
 
 def test_row_between_count_and_read(source: Counting) -> None:
@@ -128,15 +128,15 @@ def test_gaps_go_on(source: Counting) -> None:
     """
     for number in range(6, 16):
         source.insert(number, CREATED, "login")
-    seen = TableLook(source, horizon(15))
+    look = TableLook(source, horizon(15))
     asked = []
     for window in (Window(0, 5), Window(5, 10), Window(10, 15)):
         before = source.asked.copy()
-        seen.read(query(), window)
+        look.read(query(), window)
         asked.append(dict(source.asked - before))
 
     assert asked == [{"snapshot": 1, "words": 1, "read": 2}, {"snapshot": 1, "words": 1, "read": 1}, {"read": 1}]
-    assert not seen.has_gaps
+    assert not look.has_gaps
 
 
 def test_ids_not_proven_unique(source: Counting) -> None:
@@ -145,19 +145,19 @@ def test_ids_not_proven_unique(source: Counting) -> None:
     Mutant: believe a count.
     """
     source.is_unique_id = False
-    seen = TableLook(source, horizon(5))
-    assert seen.read(query(), Window(0, 2)).words == words_of([1, 2])
+    look = TableLook(source, horizon(5))
+    assert look.read(query(), Window(0, 2)).words == words_of([1, 2])
     source.insert(2, CREATED, "twice")
 
     with pytest.raises(QueryRefused, match="the same id"):
-        seen.read(query(), Window(0, 3))
+        look.read(query(), Window(0, 3))
 
 
 def test_rows_that_are_not_their_ids(source: Counting) -> None:
     """Rows that appear between ids and counts of one snapshot are of an engine without any. Mutant: count them."""
     source.insert(3, CREATED, "late")
     late = source.rows.pop()
-    seen = TableLook(source, horizon(5), has_gaps=True)
+    look = TableLook(source, horizon(5), has_gaps=True)
     real = source.words
 
     def words(*arguments: Any) -> dict[int, int]:
@@ -168,7 +168,7 @@ def test_rows_that_are_not_their_ids(source: Counting) -> None:
 
     source.words = words  # type: ignore[method-assign,assignment]
     with pytest.raises(QueryRefused, match=r"5 rows have 4 ids"):
-        seen.read(query(), Window(0, 5))
+        look.read(query(), Window(0, 5))
 
 
 def test_appeared(source: Counting) -> None:
@@ -179,7 +179,7 @@ def test_appeared(source: Counting) -> None:
     for number in (70, 71, 200):
         source.insert(number, CREATED, "late")
     known = position(2)
-    asks = Asks([(2, 4), (64, 71)], [199, 200])
+    asks = Gaps([(2, 4), (64, 71)], [199, 200])
     found = TableLook(source, horizon(200)).appeared(query(), known, asks)
 
     assert found == words_of([4, 70, 71, 200])
@@ -188,12 +188,12 @@ def test_appeared(source: Counting) -> None:
 
 def test_fingerprint_asked_once(source: Counting) -> None:
     """A table is known by the same rows for all jobs that go by the same column. Mutant: whatever the column."""
-    seen = TableLook(source, horizon(5))
-    timed = [seen.fingerprint(one, 5) for one in (job(), job("other", by=()))]
+    look = TableLook(source, horizon(5))
+    timed = [look.fingerprint(one, 5) for one in (job(), job("other", by=()))]
     assert timed[0] == timed[1]
     assert source.asked["fingerprint"] == 1
-    timeless = seen.fingerprint(job(time=None), 5)
+    timeless = look.fingerprint(job(time=None), 5)
 
     assert timeless.rows[0] == (5, None) != timed[0].rows[0]
-    assert seen.fingerprint(job(lookback=900), 5).rows[0] == (5, None)
-    assert seen.fingerprint(job(), 4).rows[0][0] == 4
+    assert look.fingerprint(job(lookback=900), 5).rows[0] == (5, None)
+    assert look.fingerprint(job(), 4).rows[0][0] == 4

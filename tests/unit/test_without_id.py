@@ -41,10 +41,10 @@ def state(tmp_path: Path) -> Iterator[State]:
 def look(source: Asked, state: State, *jobs: Job, later: int = 0) -> list[RecordResult]:
     """Let jobs look at once; return what each of their records found out."""
     observed = Observation(source.observe(jobs[0].query).id, NOW + later, 0.0)
-    seen = TableLook(source, observed)
+    table_look = TableLook(source, observed)
     found: list[RecordResult] = []
     for one in jobs:
-        steps = capture(one, observed, source=source, ledger=state, now=observed.time, seen=seen)
+        steps = capture(one, observed, source=source, ledger=state, now=observed.time, look=table_look)
         found += [step.tally for step in steps if isinstance(step, CaptureStep)]
     return found
 

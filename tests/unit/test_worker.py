@@ -13,7 +13,7 @@ from desk import CREATED, Desk
 from shipper.core.errors import ConfigError, SourceUnavailable
 from shipper.core.model import RejectedValue
 from shipper.core.rows.table import Event
-from shipper.runtime.capture_log import tell_noticed
+from shipper.runtime.capture_log import log_events
 from shipper.state.store import State
 
 
@@ -382,6 +382,6 @@ def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> No
 def test_level_of_what_was_noticed(event: str, level: str) -> None:
     """What an operator may have to look at is a warning. Mutants: all of it; none of it."""
     with structlog.testing.capture_logs() as logs:
-        tell_noticed(job(), Event(event, {"captured": 5}))
+        log_events(job(), Event(event, {"captured": 5}))
 
     assert logs == [{"event": event, "log_level": level, "job": "events", "captured": 5}]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from shipper.core.ledger import Ledger, RecordUpdate
 from shipper.core.model import Job, Key, Now, Observation, Progress, RejectReason, Span, Window
-from shipper.core.repair.recount import Again, counted_again, rows_of_slots
+from shipper.core.repair.recount import Recounted, recount_windows, rows_of_slots
 from shipper.core.retention import ceil, enclosing, floor
 from shipper.core.rows.table import CaptureStep, Source
-from shipper.core.rows.totals import fold, replace, shown
+from shipper.core.rows.totals import fold, replace, shown_span
 
 
 class Limits(NamedTuple):
@@ -74,18 +74,18 @@ def backfill(
 
     cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
     """
-    places, position = shown(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
-    again = Again()
+    places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
+    again = Recounted()
     if job.query.time is None:
         for rows in rows_of_slots(job, span, source=source, ledger=ledger):
             fold(rows, places, job.kinds, into=again.folded)
             yield None
     else:
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
-        again = yield from counted_again(job, captured, span, places, position, source=source)
+        again = yield from recount_windows(job, captured, span, places, position, source=source)
 
     shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end)), RejectReason.TOO_LATE: span}
-    closes = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
+    zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     tally = replace(
         job,
         span,
@@ -95,7 +95,7 @@ def backfill(
         ids=again.ids,
         ledger=ledger,
         moment=moment,
-        closes=closes,
+        zero_fill=zero_fill,
         is_asked=True,
         cleared=[key for key in cleared if key.slot in span],
     )

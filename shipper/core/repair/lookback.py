@@ -20,7 +20,7 @@ from shipper.core.repair.recount import first_whole, lookback_from
 from shipper.core.retention import placed
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, each_window
-from shipper.core.rows.totals import Folded, fold, replace, shown
+from shipper.core.rows.totals import Folded, fold, replace, shown_span
 
 _OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
 
@@ -38,20 +38,23 @@ class _Cycle:
 
 
 def lookback(
-    job: Job, progress: Progress, *, seen: TableLook, ledger: Ledger, moment: Now, closes: Span | None
+    job: Job, progress: Progress, *, look: TableLook, ledger: Ledger, moment: Now, zero_fill: Span | None
 ) -> Iterator[CaptureStep | None]:
     """Recount the buckets that may have changed, and add what was completed before them; yield None while reading."""
-    horizon, captured = seen.horizon, progress.captured
+    horizon, captured = look.horizon, progress.captured
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
-    span, places = Span(_since(job, progress, moment), ALWAYS.end), shown(job, now=moment.now, source_time=horizon.time)
+    span, places = (
+        Span(_since(job, progress, moment), ALWAYS.end),
+        shown_span(job, now=moment.now, source_time=horizon.time),
+    )
 
     # all rows above low; that is lower where a row has appeared below
-    appeared = _appeared(job, position, before, seen, low=progress.low, late=late)
+    appeared = _appeared(job, position, before, look, low=progress.low, late=late)
     low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
     if low < horizon.id:
-        yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, seen=seen, into=cycle)
+        yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
     # rows that are not complete are waited for until low has passed them, when they are old
     oldest = position.id_at(job.max_age)
@@ -66,12 +69,12 @@ def lookback(
         _rejected(cycle, size_of(never)),
         horizon.time,
         low=passed,
-        seen=Window(low, horizon.id) if low < horizon.id else None,
+        ids_within=Window(low, horizon.id) if low < horizon.id else None,
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
-        fingerprint=seen.fingerprint(job, horizon.id),
+        fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
-        without_id=seen.without_id(job.query, progress),
+        without_id=look.without_id(job.query, progress),
     )
     tally = replace(
         job,
@@ -82,7 +85,7 @@ def lookback(
         ledger=ledger,
         moment=moment,
         beside=cycle.before,
-        closes=closes,
+        zero_fill=zero_fill,
     )
     # it is one step, and leaves nothing
     yield CaptureStep(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
@@ -96,23 +99,23 @@ def _since(job: Job, progress: Progress, moment: Now) -> int:
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 
 
-def _appeared(job: Job, position: Position, before: Position, seen: TableLook, *, low: int, late: int) -> Words:
+def _appeared(job: Job, position: Position, before: Position, look: TableLook, *, low: int, late: int) -> Words:
     """Ask for the gaps that are due below low; those above are looked at anyway."""
-    asks = position.asks(before, late, most=low)
+    asks = position.gaps_due(before, late, most=low)
     if not asks.ranges and not asks.ids:
         return {}
-    with seen.source.snapshot(job.query, since=seen.horizon.clock):
-        return seen.appeared(job.query, position, asks)
+    with look.source.snapshot(job.query, since=look.horizon.clock):
+        return look.appeared(job.query, position, asks)
 
 
 def _read(
-    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, seen: TableLook, into: _Cycle
+    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, look: TableLook, into: _Cycle
 ) -> Iterator[None]:
     """Read all rows above low."""
-    query, source, cycle = job.query, seen.source, into
+    query, source, cycle = job.query, look.source, into
 
     def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
-        with source.snapshot(query, since=seen.horizon.clock):
+        with source.snapshot(query, since=look.horizon.clock):
             by = dict(source.words_by(query, part))
             new: Words = {}
             for bucket in [one for one in by if one is not None and one < span.start]:

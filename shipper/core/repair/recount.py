@@ -20,12 +20,12 @@ from shipper.core.model import ALWAYS, Ids, Job, Now, Observation, Progress, Rej
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, placed
 from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
-from shipper.core.rows.totals import Folded, fold, shown
+from shipper.core.rows.totals import Folded, fold, shown_span
 from shipper.core.rows.totals import replace as replace_totals
 
 
 @dataclass(slots=True)
-class Again:
+class Recounted:
     """What is counted again: by bucket and group, where its rows are, and which ids were not counted before."""
 
     folded: Folded = field(default_factory=Folded)
@@ -41,7 +41,7 @@ def recount(
     assert progress.recount_from is not None
     captured, position = progress.captured, ledger.position(job.name)
     place = _received(job, progress.recount_from, ledger, moment.now)
-    places, again = shown(job, now=moment.now, source_time=horizon.time), None
+    places, again = shown_span(job, now=moment.now, source_time=horizon.time), None
     ahead = _ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     start = first_whole(progress, place)
@@ -68,7 +68,7 @@ def recount(
             span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break
-        again = yield from counted_again(job, windows, span, places, position, source=source)
+        again = yield from recount_windows(job, windows, span, places, position, source=source)
 
     done = RecordUpdate(
         position.with_ids(again.new),
@@ -97,11 +97,11 @@ def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span 
     return Span(max(start, first), max(slot + lasts for slot, lasts in slots))
 
 
-def counted_again(
+def recount_windows(
     job: Job, windows: Iterable[Window], span: Span, places: Span, position: Position, *, source: Source
-) -> Generator[None, None, Again]:
+) -> Generator[None, None, Recounted]:
     """Count the rows of a span among the ids of windows; yield while reading."""
-    again, query = Again(), job.query
+    again, query = Recounted(), job.query
     counted = Span(max(span.start, places.start), min(span.end, places.end))  # what is ahead may be counted one day
 
     def read(window: Window) -> tuple[tuple[list[Row], Words], int]:

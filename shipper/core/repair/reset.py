@@ -24,7 +24,7 @@ from shipper.core.rows.table import Event, Source, fingerprint_of, timeless, wal
 
 
 def check(
-    job: Job, progress: Progress, position: Position, *, seen: TableLook, ledger: Ledger, adds: bool = False
+    job: Job, progress: Progress, position: Position, *, look: TableLook, ledger: Ledger, adds: bool = False
 ) -> Iterator[Event]:
     """Compare the table with what was captured, before anything new of it is counted.
 
@@ -33,17 +33,17 @@ def check(
     Raises:
         SourceReset: the table went back, and nobody has said how to go on.
     """
-    horizon = seen.horizon
+    horizon = look.horizon
     reason = f"its largest id is {horizon.id}, but {progress.captured} was captured"
     if horizon.id >= progress.captured:
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
             return
-        found = seen.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
+        found = look.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
         is_comparable = progress.path_digest == path_digest(job)  # else by another column, or in another zone
         match _verdict(known, found if is_comparable else timeless(found), position):
             case "same":
-                yield from _rotated(job, progress, known, found, seen)
+                yield from _rotated(job, progress, known, found, look)
                 return
             case "changed":
                 yield Event("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
@@ -129,11 +129,11 @@ def restarted(
     return Restart(begins, low, after(horizon.time, job.query.bucket), known)
 
 
-def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, seen: TableLook) -> Iterator[Event]:
+def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, look: TableLook) -> Iterator[Event]:
     """Tell how many ids nobody can account for, if all that was known is gone and the table goes on further up."""
-    if not known.rows or found.rows or seen.horizon.id <= progress.captured:
+    if not known.rows or found.rows or look.horizon.id <= progress.captured:
         return
-    first = seen.source.first_id(job.query, progress.captured, seen.horizon.id)
+    first = look.source.first_id(job.query, progress.captured, look.horizon.id)
     if first > progress.captured + 1:
         yield Event("source.rotated", {"captured": progress.captured, "first": first})
 

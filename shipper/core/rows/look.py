@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from shipper.core.errors import QueryRefused
-from shipper.core.id_set import Asks, Words, size_of, union_of
+from shipper.core.id_set import Gaps, Words, size_of, union_of
 from shipper.core.model import Fingerprint, Job, Observation, Progress, Query, Row, Window
 from shipper.core.position import Position
 from shipper.core.rows.table import Source, fingerprint_of
@@ -61,7 +61,7 @@ class TableLook:
             self.has_gaps = False
         return Found(rows, words)
 
-    def appeared(self, query: Query, position: Position, asks: Asks) -> Words:
+    def appeared(self, query: Query, position: Position, asks: Gaps) -> Words:
         """Return which gaps have rows by now; within a snapshot, so that the rows can be counted that they are."""
         there: dict[int, int] = {}
         for after, upto in asks.ranges:

@@ -25,7 +25,7 @@ ROWS_BEFORE = 1_000_000
 """Among so many of the newest rows an id that is missing may be that of a row in flight: half a second's work."""
 
 
-def begun(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
+def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
     """Say where a new job begins."""
     captured, begins = _start(job, horizon, source)
     length = job.query.bucket

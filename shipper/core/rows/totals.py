@@ -67,7 +67,7 @@ class Folded:
         return sum(cell.rows for cell in self.cells.values()) + self.rejected.total()
 
 
-def shown(job: Job, *, now: int, source_time: int) -> Span:
+def shown_span(job: Job, *, now: int, source_time: int) -> Span:
     """Return the buckets that can be shown; the new end lets clocks differ a little."""
     oldest = max(job.query.bucket, oldest_shown(job.archives, now))  # Carbon drops a timestamp of 0
     return Span(oldest, source_time + job.query.bucket + MAX_SKEW_SECONDS + 1)
@@ -134,7 +134,7 @@ def add(
     *,
     ledger: Ledger,
     moment: Now,
-    closes: Span | None = None,
+    zero_fill: Span | None = None,
     bucket: int | None = None,
 ) -> RecordResult:
     """Add a window to the totals, or rows that came late, in one transaction.
@@ -148,9 +148,9 @@ def add(
         found = _keyed(job, folded, recording, tally, moment.now)
         before = recording.take(found.keys())
         _put(job, recording, _totals(found, before, tally), moment)
-        _close(job, recording, closes, moment.now)
+        _zero_fill(job, recording, zero_fill, moment.now)
         _count_without_id(done, recording, tally)
-        zero_filled_until = closes.end if closes else None
+        zero_filled_until = zero_fill.end if zero_fill else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
 
@@ -166,7 +166,7 @@ def replace(
     moment: Now,
     ids: Mapping[int, Window] = {},
     beside: Folded | None = None,
-    closes: Span | None = None,
+    zero_fill: Span | None = None,
     is_asked: bool = False,
     cleared: Collection[Key] = (),
 ) -> RecordResult:
@@ -198,9 +198,9 @@ def replace(
         for bucket, one in ids.items():
             if (place := _place(job, bucket, recording, moment.now)) is not None:
                 recording.hold(*place, one)
-        _close(job, recording, closes, moment.now)
+        _zero_fill(job, recording, zero_fill, moment.now)
         _count_without_id(done, recording, tally)
-        zero_filled_until = closes.end if closes and not is_asked else None
+        zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
 
@@ -211,7 +211,7 @@ def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int)
     return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
 
 
-def close(job: Job, progress: Progress, until: int, now: int) -> Span | None:
+def zero_fill_due(job: Job, progress: Progress, until: int, now: int) -> Span | None:
     """Return the buckets that close when everything up to a time of the source is captured; None if none do."""
     if job.zeros is None:
         return None
@@ -221,20 +221,20 @@ def close(job: Job, progress: Progress, until: int, now: int) -> Span | None:
     return span if span.start < span.end else None
 
 
-def _close(job: Job, recording: Recording, closes: Span | None, now: int) -> None:
+def _zero_fill(job: Job, recording: Recording, zero_fill: Span | None, now: int) -> None:
     """Store the zeros of buckets that close; an archive that is not the finest gets none."""
-    if closes is None or job.zeros is None:
+    if zero_fill is None or job.zeros is None:
         return
     names = named(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
     declared = [path for paths in names.values() for path in paths or []]
     # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
-    first = closes.start - 1 if declared else recording.first_seen()
-    for bucket in range(closes.start, closes.end, job.query.bucket):
+    first = zero_fill.start - 1 if declared else recording.first_seen()
+    for bucket in range(zero_fill.start, zero_fill.end, job.query.bucket):
         if first is None or bucket <= first:
             continue
         place = _place(job, bucket, recording, now)
         if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
-            recording.close(*place, seen_since=bucket - job.zeros, declared=declared)
+            recording.zero_fill(*place, seen_since=bucket - job.zeros, declared=declared)
 
 
 def _count_without_id(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
