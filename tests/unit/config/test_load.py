@@ -10,7 +10,7 @@ from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, 
 from shipper.core.errors import ConfigError
 from shipper.core.model import Archive, Condition, Job, Query
 
-REFERENCE = Path(__file__).parents[2] / "config/shipper.toml"
+REFERENCE = Path(__file__).parents[3] / "config/shipper.toml"
 
 GOOD = """\
 [graphite]

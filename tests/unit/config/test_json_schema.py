@@ -14,7 +14,7 @@ from shipper.config.json_schema import schema
 from shipper.config.load import load
 from shipper.core.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCHEMA = ROOT / "config/shipper.schema.json"
 REFERENCE = ROOT / "config/shipper.toml"
 BASE = """\

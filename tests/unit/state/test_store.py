@@ -106,7 +106,7 @@ for after in range(3):
         if after == 2:
             os.kill(os.getpid(), 9)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
 
     assert ended.returncode == -9
