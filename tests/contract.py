@@ -13,7 +13,8 @@ from harness import wait_for
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
 from shipper.core.id_set import Words, ids_of
-from shipper.core.model import COUNT, Condition, Kind, Measure, Observation, Query, Row, SeriesData, Span, Window
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Condition, Observation, Query, Row, SeriesData, Span, Window
 from shipper.core.rows.table import Source
 from shipper.core.verify.reconcile import Graphite
 

@@ -17,14 +17,13 @@ import whisper
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
 from shipper.core.id_set import union_of, words_of
+from shipper.core.measures import Kind, Measure
 from shipper.core.model import (
     ALWAYS,
     Archive,
     Fingerprint,
     Group,
     Ids,
-    Kind,
-    Measure,
     Observation,
     Query,
     Row,

@@ -20,7 +20,8 @@ from shipper.config.rules import BUCKET, SOURCE, has_time, related, sources_of
 from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
 from shipper.config.values import holds_password
 from shipper.core.errors import ConfigError
-from shipper.core.model import Condition, Job, Measure, Query
+from shipper.core.measures import Measure
+from shipper.core.model import Condition, Job, Query
 from shipper.core.paths import MEASURE
 from shipper.source.connect import Access
 

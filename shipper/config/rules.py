@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from shipper.config.problems import Cursor, Problem, suggest
 from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection
-from shipper.core.model import Kind
+from shipper.core.measures import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shipper.config import values
-from shipper.core.model import Archive, Kind, Scalar
+from shipper.core.measures import Kind
+from shipper.core.model import Archive, Scalar
 
 Seconds = Annotated[int, BeforeValidator(values.duration)]
 SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]

@@ -15,7 +15,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from shipper.config.cron import trigger_of
-from shipper.core.model import MAX_ID, Archive, Condition, Kind, Scalar
+from shipper.core.measures import Kind
+from shipper.core.model import MAX_ID, Archive, Condition, Scalar
 from shipper.core.paths import MAX_TEMPLATE, is_template
 
 _MAX_PORT = 65535

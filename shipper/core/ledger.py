@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shipper.core.id_set import Words
+from shipper.core.measures import Measure, Value
 from shipper.core.model import (
     ALWAYS,
     Fingerprint,
     Group,
     Job,
     Key,
-    Measure,
     Offsets,
     Progress,
     RejectedValue,
     Rejection,
     RejectReason,
     Span,
-    Value,
     Window,
 )
 from shipper.core.position import Position

@@ -5,17 +5,16 @@ What a job counts and under which names, as digests: has the configuration chang
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
+from shipper.core.measures import COUNT, Kind, Measure, Value
+
 MAX_ID = 2**64 - 1  # BIGINT UNSIGNED
 
 Scalar = str | int | float | bool
-Value = int | Decimal
-"""What a measure comes to, exact: a Decimal only where an int cannot be it."""
 Group = tuple[str | None, ...]
 """One combination of values of the `by` columns, in their order; None is NULL."""
 
@@ -37,26 +36,6 @@ class Rejection(NamedTuple):
 
     reason: RejectReason
     bucket: int | None = None
-
-
-class Kind(StrEnum):
-    """How the values of a measure are put together; also Whisper's name for it, but for COUNT."""
-
-    COUNT = "count"
-    SUM = "sum"
-    MAX = "max"
-    MIN = "min"
-
-
-class Measure(NamedTuple):
-    """One aggregated number of a group, and its name in the metric path; a count has no column."""
-
-    name: str
-    kind: Kind
-    column: str | None = None
-
-
-COUNT = Measure("count", Kind.COUNT)
 
 
 class Key(NamedTuple):

@@ -21,7 +21,8 @@ from hashlib import sha256
 
 from shipper.core.errors import BadMetric
 from shipper.core.ledger import Name, Recording, RecordResult
-from shipper.core.model import Group, Job, Value
+from shipper.core.measures import Value
+from shipper.core.model import Group, Job
 
 MEASURE = "measure"
 MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash: half a node, room for more

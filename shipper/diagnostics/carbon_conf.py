@@ -18,7 +18,8 @@ from pydantic_core import PydanticCustomError
 from shipper.config.load import Config
 from shipper.config.values import duration
 from shipper.core.errors import ConfigError
-from shipper.core.model import Job, Kind
+from shipper.core.measures import Kind
+from shipper.core.model import Job
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, path, paths_of
 
 SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"
@@ -72,7 +73,7 @@ def _aggregations(config: Config) -> Iterator[Stanza]:
     yield _aggregation("shipper-itself", f"{own}({worst})$", "max")
     yield _aggregation("shipper-itself-up", f"{own}up$", "min")
     yield _aggregation("shipper-itself-counts", f"{own}({'|'.join(COUNTS)})$", "sum")
-    for kind in (Kind.MAX, Kind.MIN):
+    for kind in (kind for kind in Kind if not kind.is_additive):
         paths = [
             f"^{_path_pattern(job, measure.name)}$"
             for job in config.jobs.values()
@@ -80,7 +81,7 @@ def _aggregations(config: Config) -> Iterator[Stanza]:
             if measure.kind is kind
         ]
         if paths:
-            yield _aggregation(f"shipper-{kind}", "|".join(paths), kind)
+            yield _aggregation(f"shipper-{kind}", "|".join(paths), kind.aggregation)
 
 
 def _aggregation(name: str, pattern: str, method: str) -> Stanza:

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import FULL
-from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Kind, Measure, Observation, Query, Row, Span, Window
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, Row, Span, Window
 from shipper.source.catalog import is_unique, plain_engine
 from shipper.source.connect import Access, engine, server_of, translated
 from shipper.source.grants import transactional

@@ -11,9 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused
-from shipper.core.model import Group, Kind, Query, RejectedValue, Row, Value
+from shipper.core.measures import Kind, Value, exact
+from shipper.core.model import Group, Query, RejectedValue, Row
 from shipper.core.paths import brief
-from shipper.core.rows.totals import MOST, exact
+from shipper.core.rows.totals import MOST
 from shipper.source.dialects.expressions import Fit, Unfit
 
 PLACES = 400  # behind the point: more than any double has, and few enough to add up exactly

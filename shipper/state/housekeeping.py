@@ -4,8 +4,8 @@ import json
 import sqlite3
 from itertools import groupby
 
-from shipper.core.model import Job, Kind, definition_digest
-from shipper.core.rows.totals import total
+from shipper.core.measures import Kind, combined
+from shipper.core.model import Job, definition_digest
 from shipper.state.recording import loaded, stored
 
 _FINER = """
@@ -82,7 +82,7 @@ def merge(
     finer = connection.execute(_FINER, where).fetchall()
     connection.execute(_DELETE, where | {"series": json.dumps([row[0] for row in finer])})
     for (series, kind), rows in groupby(finer, key=lambda row: (row[0], row[2])):
-        value = total(Kind(kind), [loaded(row[3]) for row in rows])
+        value = combined(Kind(kind), [loaded(row[3]) for row in rows])
         connection.execute(_PUT, (start, coarse, series, stored(value), revision))
     for job in {row[1] for row in finer}:
         connection.execute(_SLOT, where | {"job": job})

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from shipper.core.ledger import JobSnapshot, Name
-from shipper.core.model import JobStanding, Kind, Measure, Offsets, Progress, Span
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import JobStanding, Offsets, Progress, Span
 from shipper.state.positions import late_ids, slots
 from shipper.state.schema import reader
 

@@ -9,14 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 from shipper.core.ledger import Name, RecordUpdate, Total
-from shipper.core.model import Group, Key, Kind, RejectReason, Span, Value, Window
+from shipper.core.measures import Kind, Value
+from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
 from shipper.state import positions
 from shipper.state.positions import reject, take_shown
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
 
-_SUMS = f"('{Kind.COUNT}', '{Kind.SUM}')"
+_SUMS = "(" + ", ".join(f"'{kind}'" for kind in Kind if kind.is_additive) + ")"
 
 # A job with nothing waiting has nothing to send: its watermark follows captured at once.
 _CAPTURED = f"""

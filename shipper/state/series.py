@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from shipper.core.errors import ConfigError
 from shipper.core.ledger import Name
-from shipper.core.model import Group, Kind
+from shipper.core.measures import Kind
+from shipper.core.model import Group
 
 KEPT = 50_000  # series, and groups as text, are remembered from one recording to the next: 20 MB at most
 
@@ -103,7 +104,7 @@ class Registry:
         """Return those of the paths that are counts and sums of the job: see Recording."""
         self._look_up(paths)
         known = {path: self._known[path] for path in paths if path in self._known}
-        return {path for path, one in known.items() if one.job == job and one.kind in {Kind.COUNT, Kind.SUM}}
+        return {path for path, one in known.items() if one.job == job and Kind(one.kind).is_additive}
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return those of the groups that have series."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from shipper.core.model import Group, Value
+from shipper.core.measures import Value
+from shipper.core.model import Group
 from shipper.state.recording import loaded
 from shipper.state.schema import reader
 from shipper.state.store import State

@@ -28,7 +28,8 @@ from table import JOB, NOW, Case, epoch
 from shipper.config.load import Config, load
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
-from shipper.core.model import Kind, Observation, Span
+from shipper.core.measures import Kind
+from shipper.core.model import Observation, Span
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.core.verify.reconcile import compared
 from shipper.state.queries import read_snapshot

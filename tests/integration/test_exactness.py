@@ -16,7 +16,8 @@ from looks import Looks, brief, wanted
 from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceReset
-from shipper.core.model import COUNT, Condition, Kind, Measure
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Condition
 from shipper.core.repair.reset import After
 
 LATE = 6 * 3600

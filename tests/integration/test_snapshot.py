@@ -15,7 +15,8 @@ from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
-from shipper.core.model import Kind, Measure, Window
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Window
 from shipper.source import connect
 from shipper.source.connect import Access
 from shipper.source.database import Source

@@ -18,7 +18,8 @@ from tables import Table, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
-from shipper.core.model import ALWAYS, COUNT, MAX_ID, Condition, Kind, Measure, RejectedValue, Row, Window
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import ALWAYS, MAX_ID, Condition, RejectedValue, Row, Window
 from shipper.core.rows.table import scan
 from shipper.core.rows.totals import Folded, fold
 from shipper.source.connect import Access

@@ -13,7 +13,7 @@ from servers import MariaDB, PostgreSQL
 from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable
-from shipper.core.model import COUNT, Kind, Measure
+from shipper.core.measures import COUNT, Kind, Measure
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker

@@ -9,28 +9,14 @@ Strategy: Carbon keeps only the last write of a slot, so a slot's running total 
 Values are exact: integers, or decimals with as many digits as it takes.
 """
 
-import decimal
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shipper.core.ledger import Ledger, Recording, RecordResult, RecordUpdate, Total
-from shipper.core.model import (
-    Group,
-    Job,
-    Key,
-    Kind,
-    Now,
-    Progress,
-    RejectedValue,
-    Rejection,
-    RejectReason,
-    Row,
-    Span,
-    Value,
-    Window,
-)
+from shipper.core.measures import Kind, Value, combined
+from shipper.core.model import Group, Job, Key, Now, Progress, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.paths import brief, named
 from shipper.core.retention import floor, is_due, oldest_shown, placed
 
@@ -42,8 +28,6 @@ MOST = 10**300
 
 YEAR_SECONDS = 366 * 86_400
 """What is further ahead is a mistake, and there may be any number of such times."""
-
-_EXACT = decimal.Context(prec=5000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
 
 class Cell(NamedTuple):
@@ -84,38 +68,9 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
         before = folded.cells.get((group, bucket))
         if before is not None:
             rows_in += before.rows  # noqa: PLW2901 - the cell's, from here on
-            values = tuple(map(together, kinds, before.values, values))  # noqa: PLW2901
+            values = tuple(map(Kind.combine, kinds, before.values, values))  # noqa: PLW2901
         folded.cells[group, bucket] = Cell(rows_in, values)
     return folded
-
-
-def together(kind: Kind, one: Value | None, other: Value | None) -> Value | None:
-    """Put two values of a measure together; None is none."""
-    if one is None or other is None:
-        return other if one is None else one
-    match kind:
-        case Kind.MAX:
-            return max(one, other)
-        case Kind.MIN:
-            return min(one, other)
-        case _ if isinstance(one, int) and isinstance(other, int):
-            return one + other
-        case _:
-            return exact(_EXACT.add(one, other))
-
-
-def total(kind: Kind, values: Iterable[Value]) -> Value:
-    """Put values of a measure together, of which there is at least one."""
-    found: Value | None = None
-    for value in values:
-        found = together(kind, found, value)
-    assert found is not None
-    return found
-
-
-def exact(value: decimal.Decimal) -> Value:
-    """Return an int where the value is whole."""
-    return int(value) if value == value.to_integral_value() else value
 
 
 def _reason(bucket: int | None, span: Span) -> Rejection:
@@ -300,13 +255,13 @@ def _totals(found: Found, before: Mapping[Key, list[Value]], tally: RecordResult
     totals = {}
     for key, (kind, values) in found.items():
         there = before.get(key, [])
-        value = total(kind, [*there, *values])
+        value = combined(kind, [*there, *values])
         if -MOST <= value <= MOST:
             totals[key] = value
             continue
         tally.rejected_values.append(RejectedValue(key.path, len(values), brief(value)))
         if there:
-            totals[key] = total(kind, there)
+            totals[key] = combined(kind, there)
     return totals
 
 

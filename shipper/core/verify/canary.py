@@ -18,13 +18,14 @@ SLOTS = 4  # of the second archive, from the newest on, in which points may be
 ENOUGH = 100  # slots of an answer, so that a wrong step shows itself
 SINGLE, FIRST, SECOND, OTHER = 3, 4, 1, 2  # so that sum, mean, extremes and last of all points differ
 
-_METHODS: dict[str, Callable[[list[float]], float]] = {
+AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": sum,
     "average": fmean,
     "max": max,
     "min": min,
     "last": lambda values: values[-1],
 }
+"""Whisper's aggregation methods."""
 
 
 class Question(NamedTuple):
@@ -118,7 +119,7 @@ def summed(finer: SeriesData, coarser: SeriesData) -> Sums:
             parts.setdefault(whole, []).append(value)
     held = dict(coarser.items())
     pairs = [(values, held[slot]) for slot, values in parts.items() if slot in held]
-    fitting = [name for name, add in _METHODS.items() if all(math.isclose(add(values), one) for values, one in pairs)]
+    fitting = [name for name, of in AGGREGATIONS.items() if all(math.isclose(of(part), one) for part, one in pairs)]
     is_telling = any(len(values) > 1 for values, _ in pairs)
     method = fitting[0] if fitting and is_telling else None
     return Sums(finer.step, coarser.step, method, parts.keys() <= held.keys() if parts else None)

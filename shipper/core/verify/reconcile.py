@@ -15,24 +15,19 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from shipper.core.ledger import JobSnapshot, Name
-from shipper.core.model import ALWAYS, Group, Job, Kind, Progress, Row, SeriesData, Span, Value
+from shipper.core.measures import Kind, Value, combined
+from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.repair.recount import rows_by_ids
 from shipper.core.retention import Part, ceil, coalesced, floor, oldest_shown, parts, without
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
-from shipper.core.rows.totals import Folded, fold, total
+from shipper.core.rows.totals import Folded, fold
+from shipper.core.verify.canary import AGGREGATIONS
 
 EXACT = 2**53  # up to it each integer is a double of its own
 NEAR = 1e-9  # doubles that were added up in another order differ by less
 
 Number = TypeVar("Number", Value, float)
-
-_TOGETHER: dict[Kind, Callable[[Iterable[float]], float]] = {
-    Kind.COUNT: sum,
-    Kind.SUM: sum,
-    Kind.MAX: max,
-    Kind.MIN: min,
-}
 
 
 class Counted(NamedTuple):
@@ -93,8 +88,8 @@ def compare(
     """
     kept = kept or SeriesData(0, part.step, ())
     kind, unit = counted.kind, max(part.step, kept.step)
-    source = _slots(counted.values.items(), unit, partial(total, kind))
-    graphite = _slots(kept.items(), unit, _TOGETHER[kind])
+    source = _slots(counted.values.items(), unit, partial(combined, kind))
+    graphite = _slots(kept.items(), unit, AGGREGATIONS[kind.aggregation])
     whole = Span(ceil(part.span.start, unit), floor(part.span.end, unit))
     for slot in sorted(slot for slot in source.keys() | graphite.keys() if slot in whole):
         ours, theirs = source.get(slot), graphite.get(slot)
@@ -108,19 +103,19 @@ def compare(
 
 
 def _slots(
-    values: Iterable[tuple[int, Number]], unit: int, together: Callable[[Iterable[Number]], Number]
+    values: Iterable[tuple[int, Number]], unit: int, combine: Callable[[list[Number]], Number]
 ) -> dict[int, Number]:
     """Put values together by slots of that length."""
     found: dict[int, list[Number]] = {}
     for time, value in values:
         found.setdefault(floor(time, unit), []).append(value)
-    return {slot: together(values) for slot, values in found.items()}
+    return {slot: combine(values) for slot, values in found.items()}
 
 
 def _is_equal(kind: Kind, ours: Value | None, theirs: float | None) -> bool:
     """Are they the same to Whisper, which keeps doubles? Nothing is as good as 0 where values are added up."""
     if ours is None or theirs is None:
-        return kind in {Kind.COUNT, Kind.SUM} and not ours and not theirs
+        return kind.is_additive and not ours and not theirs
     if isinstance(ours, int) and abs(ours) <= EXACT:
         return ours == theirs
     return math.isclose(float(ours), theirs, rel_tol=NEAR)
@@ -268,5 +263,5 @@ def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Cou
         for path, measure, value in zip(paths[group], job.query.measures, cell.values, strict=False):
             if value is not None:  # groups beyond the limit share their paths
                 _, cells = found.setdefault(path, Counted(measure.kind, {}))
-                cells[bucket] = total(measure.kind, [value, *([cells[bucket]] if bucket in cells else [])])
+                cells[bucket] = combined(measure.kind, [value, *([cells[bucket]] if bucket in cells else [])])
     return found

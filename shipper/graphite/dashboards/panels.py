@@ -7,7 +7,8 @@ Counts and sums are added up, so that the bars of any picture together are the c
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.core.model import Job, Kind, Measure
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Job
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, PLACEHOLDER, path
 
 _ANY = Measure("*", Kind.SUM)
@@ -78,7 +79,7 @@ def panels_of(job: Job, step: int) -> Iterator[Panel]:
         title += f" ({job.source})"
     for measure in measures:
         series, nodes = _series(job, measure)
-        how = _consolidation(measure.kind)
+        how = measure.kind.aggregation
         if job.query.bucket > step:  # else it would be a thin line at the bucket's start
             series = f"summarize({series},'{job.query.bucket}s','{how}')"
         yield Panel(
@@ -108,10 +109,6 @@ def own_panels(prefix: str | None) -> list[Panel]:
 def _own_consolidation(name: str) -> str:
     assert name in (*GAUGES, *COUNTS)
     return "min" if name == "up" else "sum" if name in COUNTS else "max"
-
-
-def _consolidation(kind: Kind) -> str:
-    return kind.value if kind in {Kind.MAX, Kind.MIN} else "sum"
 
 
 def _series(job: Job, measure: Measure) -> tuple[str, list[int | str]]:

@@ -11,21 +11,8 @@ from fakes import FakeSource
 from shipper.core.capture import capture
 from shipper.core.errors import ConfigError, Overflow, SourceReset
 from shipper.core.id_set import words_of
-from shipper.core.model import (
-    ALWAYS,
-    COUNT,
-    Job,
-    Key,
-    Kind,
-    Measure,
-    Now,
-    RejectedValue,
-    Rejection,
-    RejectReason,
-    Row,
-    Span,
-    Window,
-)
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import ALWAYS, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.core.rows.totals import add, fold
 from shipper.core.rows.totals import replace as recounted

@@ -15,7 +15,8 @@ from life import Life, wanted
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
-from shipper.core.model import COUNT, Archive, Condition, Ids, Job, Kind, Measure, Query, RejectReason, Span, Window
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Archive, Condition, Ids, Job, Query, RejectReason, Span, Window
 from shipper.core.rows.table import Event
 from shipper.state.store import State
 

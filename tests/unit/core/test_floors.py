@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shipper.core.capture import capture
 from shipper.core.id_set import words_of
-from shipper.core.model import COUNT, Condition, Job, Kind, Measure
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Condition, Job
 from shipper.core.rows.look import TableLook
 from shipper.state.store import State
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.core.ledger import Name, RecordResult
-from shipper.core.model import COUNT, Group, Job, Kind, Measure
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Group, Job
 from shipper.core.paths import named
 from shipper.state.store import State
 

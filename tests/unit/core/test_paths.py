@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shipper.config.rules import Templates
 from shipper.core.errors import BadMetric
-from shipper.core.model import Value
+from shipper.core.measures import Value
 from shipper.core.paths import brief, is_template, line, paths_of, placeholders
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from builders import job
 
-from shipper.core.model import COUNT, Job, Kind, Measure
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Job
 from shipper.core.paths import COUNTS, GAUGES
 from shipper.graphite.dashboards import grafana
 from shipper.graphite.dashboards import graphite_web as graphite

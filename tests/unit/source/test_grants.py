@@ -3,7 +3,8 @@
 from builders import query
 from sqlalchemy import make_url
 
-from shipper.core.model import Condition, Kind, Measure
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Condition
 from shipper.source.connect import Access
 from shipper.source.grants import grants
 

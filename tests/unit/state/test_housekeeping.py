@@ -9,7 +9,8 @@ import pytest
 from builders import NOW, begin, done, job
 
 from shipper.core.ledger import Name, Total
-from shipper.core.model import COUNT, Key, Replay, Span, Window
+from shipper.core.measures import COUNT
+from shipper.core.model import Key, Replay, Span, Window
 from shipper.state.store import State
 
 HOUR = 3600

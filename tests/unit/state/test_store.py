@@ -17,19 +17,8 @@ from builders import begin as begin_job
 
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.ledger import Name, Total
-from shipper.core.model import (
-    COUNT,
-    MAX_ID,
-    JobStanding,
-    Key,
-    Offsets,
-    Pending,
-    Rejection,
-    RejectReason,
-    Replay,
-    Value,
-    Window,
-)
+from shipper.core.measures import COUNT, Value
+from shipper.core.model import MAX_ID, JobStanding, Key, Offsets, Pending, Rejection, RejectReason, Replay, Window
 from shipper.state.database import GATHER_SECONDS, holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.queries import Commit, StoredSlot, commits, standings, stored_slots

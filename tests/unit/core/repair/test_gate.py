@@ -14,7 +14,8 @@ from life import UNIT, Life, wanted
 
 from shipper.core.capture import capture
 from shipper.core.ledger import Settled
-from shipper.core.model import COUNT, Archive, Condition, Job, Kind, Measure, Span
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Archive, Condition, Job, Span
 from shipper.core.rows.table import Event
 
 HOUR = 3600

@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 from shipper.core.capture import capture
 from shipper.core.errors import ShipperError, StateBusy
 from shipper.core.ledger import Slot
-from shipper.core.model import Archive, Condition, Fingerprint, Job, Kind, Measure, Observation, Query, Span
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Archive, Condition, Fingerprint, Job, Observation, Query, Span
 from shipper.core.repair.recount import first_whole
 from shipper.core.repair.reset import After, Outlook, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook

@@ -7,9 +7,10 @@ from builders import NOW, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.core.model import Archive, Kind, RejectedValue, Rejection, RejectReason, Row, Span, Value
+from shipper.core.measures import Kind, Value, combined
+from shipper.core.model import Archive, RejectedValue, Rejection, RejectReason, Row, Span
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
-from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown_span, together, total
+from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown_span
 
 SPAN = Span(600, 6001)
 KINDS = (Kind.COUNT, Kind.SUM, Kind.MAX)
@@ -88,14 +89,14 @@ def test_fold_in_parts(rows: list[Row], cut: int) -> None:
 )
 def test_total_exact(kind: Kind, values: list[Value], expected: Value) -> None:
     """Values are put together exactly, however long they are. Mutant: Python's default context of 28 digits."""
-    assert total(kind, values) == expected
+    assert combined(kind, values) == expected
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_together_with_none(kind: Kind) -> None:
     """None adds nothing, and is never a 0."""
-    assert together(kind, None, 7) == together(kind, 7, None) == 7
-    assert together(kind, None, None) is None
+    assert kind.combine(None, 7) == kind.combine(7, None) == 7
+    assert kind.combine(None, None) is None
 
 
 def test_shown_span() -> None:

@@ -9,7 +9,8 @@ from builders import NOW, job, progress
 from fakes import FakeSource
 
 from shipper.core.ledger import JobSnapshot, Name, Slot
-from shipper.core.model import ALWAYS, COUNT, Archive, Job, Kind, Offsets, Progress, SeriesData, Span
+from shipper.core.measures import COUNT, Kind
+from shipper.core.model import ALWAYS, Archive, Job, Offsets, Progress, SeriesData, Span
 from shipper.core.retention import Part
 from shipper.core.verify.reconcile import Comparison, Counted, asked, compare, compared
 

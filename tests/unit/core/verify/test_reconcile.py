@@ -9,7 +9,8 @@ from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.ledger import Name
-from shipper.core.model import COUNT, Condition, Job, Kind, Measure, SeriesData, Span, Value
+from shipper.core.measures import COUNT, Kind, Measure, Value
+from shipper.core.model import Condition, Job, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
 from shipper.core.rows.start import by_end, passed
