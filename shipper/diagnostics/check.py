@@ -15,7 +15,7 @@ from pathlib import Path
 from shipper.config.load import Config
 from shipper.core.model import Job, JobStanding
 from shipper.diagnostics.check_source import Finding, attempted, looks_at_source
-from shipper.runtime.pipeline import evidence_of, open_carbon, open_readback
+from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback
 from shipper.runtime.worker import check_identity
 from shipper.state.database import holder
 from shipper.state.queries import standings
@@ -77,7 +77,7 @@ def _identity(job: Job, standing: JobStanding) -> Iterator[Finding]:
 def looks_at_carbon(config: Config) -> Iterator[Finding]:
     """Send it nothing, and see whether it reads that to the end."""
     with closing(open_carbon(config)) as carbon:
-        carbon.deliver(b"")
+        carbon.deliver(())
         yield Finding(True, f"carbon {carbon}", "reads what it is sent")
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
-from shipper.core.model import SeriesData
-from shipper.core.paths import line, node, path
+from shipper.core.model import Datapoint, SeriesData
+from shipper.core.paths import node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.render_api import Readback
-from shipper.runtime.pipeline import open_carbon, open_readback
+from shipper.runtime.endpoints import open_carbon, open_readback
 
 NAME = "_doctor"  # in the place of a job's
 LOOK_SECONDS = 0.5
@@ -104,7 +104,7 @@ class _Look:
 
     def _send(self, carbon: Carbon) -> None:
         try:
-            carbon.deliver(b"".join(line(self._series, value, slot) for slot, value in self._canary.points))
+            carbon.deliver(Datapoint(self._series, value, slot) for slot, value in self._canary.points)
         finally:
             carbon.close()
 

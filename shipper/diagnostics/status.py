@@ -14,7 +14,7 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
-from shipper.runtime.pipeline import evidence_of, open_carbon, open_readback, open_source
+from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
 from shipper.state.database import holder
@@ -118,7 +118,7 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
 def _carbon(config: Config) -> EndpointReport:
     carbon = open_carbon(config)
     try:
-        carbon.deliver(b"")
+        carbon.deliver(())
     except ShipperError as error:
         return EndpointReport("carbon", str(carbon), trouble=_trouble(error))
     finally:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
 from shipper.core.delivery.courier import Courier
@@ -14,15 +13,11 @@ from shipper.core.model import Job, Replay
 from shipper.graphite.carbon import Carbon
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Clocks
+from shipper.runtime.endpoints import open_carbon, open_readback, open_source
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
-from shipper.status.report import evidence
-
-if TYPE_CHECKING:
-    from shipper.graphite.render_api import Readback
-
 
 SAMPLE_TIMEOUT = 5.0
 """Seconds: deliveries wait while a sample is read, so a Graphite that hangs must not hold them up for long."""
@@ -209,40 +204,6 @@ def keep_replays(pipeline: Pipeline) -> None:
 def shifted(sent: Iterable[Replay], seconds: float) -> list[Replay]:
     """Move the times of what was sent, from one clock to another."""
     return [replace(one, confirmed=one.confirmed + seconds, due=one.due + seconds) for one in sent]
-
-
-def open_source(config: Config, name: str) -> Source:
-    """Make a configured source, connecting nowhere yet."""
-    return Source(name, config.access(name), threads=config.sources[name].connections)
-
-
-def open_carbon(config: Config) -> Carbon:
-    """Make the configured Carbon, connecting nowhere yet."""
-    graphite = config.graphite
-    return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
-
-
-def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":
-    """Make what reads back from the configured Graphite, None where nothing is to be read back.
-
-    Each step of a request takes so many seconds at most, and no more than [graphite] timeout.
-    """
-    graphite = config.graphite
-    if graphite.render_url is None:
-        return None
-    from shipper.graphite.render_api import Readback  # noqa: PLC0415 - an HTTP client is long to import, and mostly not used
-
-    return Readback(graphite.render_url, timeout=min(graphite.timeout, seconds))
-
-
-def evidence_of(config: Config) -> str:
-    """Say what this configuration proves, and what it believes."""
-    graphite = config.graphite
-    return evidence(
-        len(graphite.replay),
-        reads_all=graphite.proof == "readback",
-        reads_samples=graphite.render_url is not None,
-    )
 
 
 def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, clocks: Clocks) -> Worker:

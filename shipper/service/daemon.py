@@ -22,7 +22,8 @@ from shipper.config.load import Config
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.delivery import Delivery, drain
-from shipper.runtime.pipeline import Exchange, Pipeline, composed, open_carbon
+from shipper.runtime.endpoints import open_carbon
+from shipper.runtime.pipeline import Exchange, Pipeline, composed
 from shipper.service import systemd
 from shipper.service.control import Command, Control
 from shipper.service.executor import Operator

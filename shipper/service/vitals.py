@@ -12,7 +12,8 @@ from shipper.core.errors import SourceReset, SourceUnavailable
 from shipper.core.model import Job, JobStanding
 from shipper.log import RepeatedFailure
 from shipper.runtime.delivery import Delivery
-from shipper.runtime.pipeline import Pipeline, evidence_of, open_readback
+from shipper.runtime.endpoints import evidence_of, open_readback
+from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
 from shipper.state.queries import instant, standings, totals
 from shipper.status.own_metrics import Totals

@@ -1,0 +1,46 @@
+"""Opening what a configuration names: its sources, Carbon and Graphite; nothing connects before it is used."""
+
+import math
+from typing import TYPE_CHECKING
+
+from shipper.config.load import Config
+from shipper.graphite.carbon import Carbon
+from shipper.source.database import Source
+from shipper.status.report import evidence
+
+if TYPE_CHECKING:
+    from shipper.graphite.render_api import Readback
+
+
+def open_source(config: Config, name: str) -> Source:
+    """Return a configured source."""
+    return Source(name, config.access(name), threads=config.sources[name].connections)
+
+
+def open_carbon(config: Config) -> Carbon:
+    """Return the configured Carbon."""
+    graphite = config.graphite
+    return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
+
+
+def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":
+    """Return the reader of the configured Graphite, None without a render_url.
+
+    Each step of a request takes at most `seconds`, and never longer than [graphite] timeout.
+    """
+    graphite = config.graphite
+    if graphite.render_url is None:
+        return None
+    from shipper.graphite.render_api import Readback  # noqa: PLC0415 - an HTTP client is slow to import and rarely used
+
+    return Readback(graphite.render_url, timeout=min(graphite.timeout, seconds))
+
+
+def evidence_of(config: Config) -> str:
+    """Describe how this configuration proves deliveries."""
+    graphite = config.graphite
+    return evidence(
+        len(graphite.replay),
+        reads_all=graphite.proof == "readback",
+        reads_samples=graphite.render_url is not None,
+    )
