@@ -265,7 +265,7 @@ def _query(job: JobSection) -> Query:
         by=tuple(job.by),
         measures=tuple(Measure(name, kind, column) for name, (kind, column) in job.measure.items()),
         sql=None if job.sql is None else job.sql.strip().removesuffix(";"),
-        zone=job.time_zone,
+        time_zone=job.time_zone,
     )
 
 

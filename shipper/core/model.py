@@ -4,7 +4,7 @@ What a job counts and under which names, as digests: has the configuration chang
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -44,6 +44,14 @@ class Key(NamedTuple):
     path: str
     slot: int
     step: int
+
+
+class Datapoint(NamedTuple):
+    """What is sent to Graphite: the value of one slot of one path."""
+
+    path: str
+    value: Value
+    slot: int
 
 
 class RejectedValue(NamedTuple):
@@ -176,7 +184,7 @@ class Query:
     measures: tuple[Measure, ...] = (COUNT,)
     sql: str | None = None
     """A statement of one's own instead of the conditions; it has :after and :upto."""
-    zone: str = "UTC"
+    time_zone: str = "UTC"
     """Whose clock a column without a zone was written by: a name of the tz database."""
 
     @property
@@ -357,29 +365,32 @@ class JobStanding(NamedTuple):
     """How many of the unproven totals Carbon has not confirmed, as far as the state knows."""
 
 
-JOBS = 10_000  # are remembered
+NO_MEANING = frozenset(
+    ("name", "source", "table", "id", "archives", "every", "cron", "cron_zone", "start", "chunk", "title")
+    + ("zeros", "groups", "max_age", "max_groups", "keep", "late")
+)
+"""Fields of Job and Query that do not change what its totals mean. Source, table and id are compared by themselves."""
+SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
+"""Fields that change what a total means, but neither the path that a row adds to nor the row's time."""
+_MOST_JOBS = 10_000  # whose digests are remembered
 
 
-@lru_cache(JOBS)
+@lru_cache(_MOST_JOBS)
 def definition_digest(job: Job) -> str:
-    """Return a digest of everything that decides what a total is the total of."""
-    query = job.query
-    measures = query.measures if query.sql is None else ()  # of a statement they are known once it was explained
-    asked = (query.bucket, query.where, query.where_sql, measures, job.lookback)
-    return _digest((*asked, *_places(job)))
+    """Return a digest of all fields that decide what a total means."""
+    return _digest(job, NO_MEANING)
 
 
-@lru_cache(JOBS)
+@lru_cache(_MOST_JOBS)
 def path_digest(job: Job) -> str:
-    """Return a digest of everything that decides which path a row adds to, and at which time."""
-    return _digest(_places(job))
+    """Return a digest of all fields that decide which path a row adds to, and at which time."""
+    return _digest(job, NO_MEANING | SAME_PATHS)
 
 
-def _places(job: Job) -> tuple[object, ...]:
-    query = job.query
-    return job.template, query.by, job.null_as, job.empty_as, query.time, query.zone, query.sql
-
-
-def _digest(value: object) -> str:
+def _digest(job: Job, left_out: frozenset[str]) -> str:
+    values = {field.name: getattr(part, field.name) for part in (job, job.query) for field in fields(part)}
+    if job.query.sql is not None:
+        del values["measures"]  # unknown before the database has explained the statement
+    meaning = [(name, value) for name, value in values.items() if name not in {"query", *left_out}]
     # repr: plain strings, numbers and tuples, the same in every process
-    return sha256(repr(value).encode()).hexdigest()
+    return sha256(repr(meaning).encode()).hexdigest()

@@ -196,7 +196,7 @@ class _TableLook:
         if query.time is None or query.sql is not None:
             return None
         column = table.columns.get(query.time)
-        if column is not None and column.is_moment and query.zone != "UTC":
+        if column is not None and column.is_moment and query.time_zone != "UTC":
             remedy = "Leave `time_zone` out: the database gives such a column in UTC."
             return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no zone", remedy)
         newest, time = self.source.newest(query, observation.id)

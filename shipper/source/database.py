@@ -135,7 +135,7 @@ class Source:
             row = connection.execute(newest(query, 1), {"upto": upto}).one_or_none()
         if row is None:
             return 0, None
-        return row[0], None if row[1] is None else utc(int(row[1]), query.zone)
+        return row[0], None if row[1] is None else utc(int(row[1]), query.time_zone)
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Find the smallest id of a row in a span of time: see Source."""
@@ -156,8 +156,8 @@ class Source:
         if first is None:
             return None
         # a zone's clock goes back once a year: the extremes are its own to the day only
-        margin = 0 if query.zone == "UTC" else DAY_SECONDS
-        return Span(utc(int(first), query.zone) - margin, utc(int(last), query.zone) + 1 + margin)
+        margin = 0 if query.time_zone == "UTC" else DAY_SECONDS
+        return Span(utc(int(first), query.time_zone) - margin, utc(int(last), query.time_zone) + 1 + margin)
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Count rows by bucket and group: see Source."""

@@ -50,7 +50,7 @@ def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, A
     if span == ALWAYS:
         return ids
     # with a zone it is decided to the day; `rows_of` knows better
-    margin = 0 if query.zone == "UTC" else DAY_SECONDS + query.bucket
+    margin = 0 if query.time_zone == "UTC" else DAY_SECONDS + query.bucket
     # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
     start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
     return ids | {"since": start - margin, "before": end + margin}
@@ -326,14 +326,14 @@ def _bound(value: Scalar) -> sa.BindParameter[Any]:
 
 def _grain(query: Query) -> int:
     """Return what to group times by: buckets, or what buckets of UTC can be put together from."""
-    return query.bucket if query.zone == "UTC" else math.gcd(query.bucket, QUARTER_SECONDS)
+    return query.bucket if query.time_zone == "UTC" else math.gcd(query.bucket, QUARTER_SECONDS)
 
 
 def utc_bucket(epoch: int, query: Query) -> int:
     """Return the bucket of a time in the grain that `counted` and `present` group by."""
-    if query.zone == "UTC":
+    if query.time_zone == "UTC":
         return epoch - epoch % query.bucket
-    moment = utc(epoch, query.zone)
+    moment = utc(epoch, query.time_zone)
     return moment - moment % query.bucket
 
 

@@ -131,7 +131,7 @@ def test_recount_over_what_is_pruned(life: Life) -> None:
 )
 def test_time_changes(life: Life, before: str | None, after: str | None) -> None:
     """Where rows would move to other times, those counted stay where they are. Mutant: count the slots again."""
-    first, second = (wanted(time=None) if zone is None else wanted(zone=zone) for zone in (before, after))
+    first, second = (wanted(time=None) if zone is None else wanted(time_zone=zone) for zone in (before, after))
     life.ship(first)
     life.insert((0, "login", "ok"), (86400, "login", "ok"))
     life.now += 30

@@ -225,7 +225,7 @@ class Floors(RuleBasedStateMachine):
             case "where":
                 query = replace(query, where=() if query.where else (Condition("outcome", "in", ("ok",)),))
             case _:
-                query = replace(query, zone="UTC" if query.zone != "UTC" else "America/Bogota")
+                query = replace(query, time_zone="UTC" if query.time_zone != "UTC" else "America/Bogota")
         self.jobs[name] = replace(self.jobs[name], query=query)
 
     @rule()

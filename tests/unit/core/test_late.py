@@ -642,7 +642,7 @@ def test_other_time_column_is_no_reset(life: Life) -> None:
     """A row whose time is another because another column or zone is asked for is the same row."""
     life.ship(wanted())
     life.insert((0, "login", "ok"))
-    life.ship(wanted(zone="Asia/Kolkata", template="moved.{action}.{measure}"))
+    life.ship(wanted(time_zone="Asia/Kolkata", template="moved.{action}.{measure}"))
 
     assert life.events() == []
 
