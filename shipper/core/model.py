@@ -365,11 +365,10 @@ class JobStanding(NamedTuple):
     """How many of the unproven totals Carbon has not confirmed, as far as the state knows."""
 
 
-NO_MEANING = frozenset(
-    ("name", "source", "table", "id", "archives", "every", "cron", "cron_zone", "start", "chunk", "title")
-    + ("zeros", "groups", "max_age", "max_groups", "keep", "late")
-)
-"""Fields of Job and Query that do not change what its totals mean. Source, table and id are compared by themselves."""
+_IDENTITY = frozenset({"name", "source", "table", "id"})  # compared by themselves
+_SCHEDULE = frozenset({"every", "cron", "cron_zone", "start", "chunk"})
+NO_MEANING = _IDENTITY | _SCHEDULE | {"title", "archives", "zeros", "groups", "max_age", "max_groups", "keep", "late"}
+"""Fields of Job and Query that do not change what its totals mean."""
 SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
 """Fields that change what a total means, but neither the path that a row adds to nor the row's time."""
 _MOST_JOBS = 10_000  # whose digests are remembered
