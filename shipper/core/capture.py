@@ -59,7 +59,7 @@ def capture(
     if progress is None:
         progress, position = begin_job(job, horizon, source, moment.now)
         ledger.begin(job, progress, position)
-        yield Event("job.started", {"start": job.start, "captured": progress.captured})
+        yield Event("job.started", {"start": job.start, "captured": progress.captured}, "info")
     yield from check(job, progress, ledger.position(job.name), look=look, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
@@ -104,7 +104,7 @@ class _Look:
         elif position != before:
             self._ledger.note_look(job.name, position)
         if (bounded := position.bounded()) is not position:
-            yield Event("late.shortened", {"late": bounded.age_of(bounded.counted.floor + 1)})
+            yield Event("late.shortened", {"late": bounded.age_of(bounded.counted.floor + 1)}, "warning")
             self._ledger.note_look(job.name, bounded)
 
         # rows above captured
@@ -203,7 +203,7 @@ def _redefined(
     window, because a row could move into a slot that is not counted again, or out of it.
     """
     length, since = job.query.bucket, None
-    yield Event("job.changed", {"captured": progress.captured})
+    yield Event("job.changed", {"captured": progress.captured}, "info")
     if job.query.time is not None and progress.path_digest == path_digest(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         # what is older was not whole before: passed, or counted by another definition

@@ -97,7 +97,7 @@ def preview(config: Config, job: Job) -> Preview:
     ):
         noticed: list[Event] = []
         if before := state.rename(job, config.jobs):
-            noticed.append(Event("job.renamed", {"before": before}))
+            noticed.append(Event("job.renamed", {"before": before}, "info"))
         check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
         horizon, is_trusted = _observed(job, source, section, noticed)
@@ -121,7 +121,7 @@ def _observed(job: Job, source: Examination, section: SourceSection, noticed: li
     try:
         clocks.observed(job.source, observation.time, max_skew=section.max_skew)
     except TransientError as error:
-        noticed.append(Event("clock.failed", {"error": str(error)}))
+        noticed.append(Event("clock.failed", {"error": str(error)}, "warning"))
     return replace(observation, time=observation.time - math.ceil(lag)), clocks.agrees(job.source)
 
 

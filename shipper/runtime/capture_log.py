@@ -9,13 +9,11 @@ from shipper.core.paths import brief, is_safe
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.log import logger
 
-_HARMLESS = {"job.started", "job.changed"}
 
-
-def log_events(job: Job, noticed: Event) -> None:
-    """Say what a capture came across."""
-    level = logger().info if noticed.event in _HARMLESS else logger().warning
-    level(noticed.event, job=job.name, **noticed.details)
+def log_event(job: Job, event: Event) -> None:
+    """Log an event that a capture raised."""
+    log = logger().info if event.level == "info" else logger().warning
+    log(event.event, job=job.name, **event.details)
 
 
 def log_steps(

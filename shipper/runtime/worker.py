@@ -18,7 +18,7 @@ from shipper.core.model import Job, Now, Observation, Offsets
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.log import RepeatedFailure, logger
-from shipper.runtime.capture_log import log_events, log_steps
+from shipper.runtime.capture_log import log_event, log_steps
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -249,7 +249,7 @@ class Worker:
         ):
             self._calls.advance("capture")
             if isinstance(captured, Event):
-                log_events(self.job, captured)
+                log_event(self.job, captured)
             elif captured is not None:
                 steps.append(captured)
             # the next chapter has a new look at the clock, which decides what is too old

@@ -47,10 +47,10 @@ def recount(
     start = first_whole(progress, place)
     span = Span(start, max(start, end))
     if span.start != place.start:
-        yield Event("recount.limited", {"start": place.start, "end": place.end, "slots": 1})
+        yield Event("recount.limited", {"start": place.start, "end": place.end, "slots": 1}, "warning")
     if ahead:
         slots = len(ledger.slots(job.name, span=ahead))
-        yield Event("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots})
+        yield Event("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots}, "warning")
     known = ledger.lowest(job.name, span)
     # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
@@ -64,7 +64,7 @@ def recount(
             job, Span(span.start, until), position, bucket=progress.bucket, source=source, ledger=ledger
         )
         if left is not None:
-            yield Event("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots})
+            yield Event("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots}, "warning")
             span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break

@@ -46,7 +46,7 @@ def check(
                 yield from _rotated(job, progress, known, found, look)
                 return
             case "changed":
-                yield Event("source.changed", {"rows": len(known.rows), "server": found.server or "-"})
+                yield Event("source.changed", {"rows": len(known.rows), "server": found.server or "-"}, "warning")
                 return
         reason = f"its rows up to id {progress.captured} are not those that were captured"
     ledger.distrust(job.name)
@@ -135,7 +135,7 @@ def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprin
         return
     first = look.source.first_id(job.query, progress.captured, look.horizon.id)
     if first > progress.captured + 1:
-        yield Event("source.rotated", {"captured": progress.captured, "first": first})
+        yield Event("source.rotated", {"captured": progress.captured, "first": first}, "warning")
 
 
 def _lacks_newest_only(known: Fingerprint, found: Mapping[int, int | None]) -> bool:

@@ -10,7 +10,7 @@ the chunks that reach into it.
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from shipper.core.errors import Overflow
 from shipper.core.ledger import RecordResult
@@ -87,10 +87,11 @@ class Source(Protocol):
 
 
 class Event(NamedTuple):
-    """Something that an operator is to know: an event of the log, and what belongs to it."""
+    """An event of the log that a capture raises."""
 
     event: str
     details: Mapping[str, int | str]
+    level: Literal["info", "warning"]
 
 
 class CaptureStep(NamedTuple):

@@ -84,7 +84,7 @@ def test_start(state: State, start: str | int, minutes: dict[int, int]) -> None:
 def test_first_slot_survives_a_crash(source: FakeSource, state: State) -> None:
     """A first slot that was not counted whole before a crash is counted after it. Mutant: only when the job begins."""
     steps = capture(job(start="now"), horizon(10, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
-    assert next(steps) == Event("job.started", {"start": "now", "captured": 10})
+    assert next(steps) == Event("job.started", {"start": "now", "captured": 10}, "info")
     assert next(steps) is None
     steps.close()
     assert totals(state) == {}
@@ -162,7 +162,7 @@ def test_nothing_up_to_the_horizon(state: State) -> None:
 def test_stopped_between_windows(source: FakeSource, state: State) -> None:
     """Whoever iterates may stop; the next capture goes on where it ended, and is complete only at the horizon."""
     steps = capture(job(chunk=4), horizon(10, time=NOW), source=source, ledger=state, now=NOW)
-    assert next(steps) == Event("job.started", {"start": "beginning", "captured": 0})
+    assert next(steps) == Event("job.started", {"start": "beginning", "captured": 0}, "info")
     next(steps)
     steps.close()
     position = state.offsets("events")
@@ -266,7 +266,7 @@ def test_set_that_grows_too_large(state: State, monkeypatch: pytest.MonkeyPatch)
     seen = horizon(2000 * step, time=NOW + 90)
     steps = list(capture(job(), seen, source=source, ledger=state, now=NOW + 15))
 
-    assert Event("late.shortened", {"late": 75}) in steps
+    assert Event("late.shortened", {"late": 75}, "warning") in steps
     assert state.position("events").counted.words == 976
     source.insert(1000 * step + 1, CREATED, "late")
     source.insert(1500 * step + 1, CREATED, "late")

@@ -67,7 +67,7 @@ def test_recount_survives_a_crash(life: Life) -> None:
     life.ship(wanted())
     changed = wanted(where=FAILURES)
     steps = capture(changed, horizon(5, time=life.now), source=life.source, ledger=life.state, now=life.now)
-    assert next(steps) == Event("job.changed", {"captured": 5})
+    assert next(steps) == Event("job.changed", {"captured": 5}, "info")
     assert next(steps) is None
     steps.close()
     life.ship(changed)
@@ -227,7 +227,7 @@ def test_shorter_buckets_after_a_purge(tmp_path: Path, times: int) -> None:
     changed = wanted(bucket=60)
     if times == 2:  # the first change is not recounted
         steps = capture(changed, horizon(2, time=life.now), source=life.source, ledger=life.state, now=life.now)
-        assert next(steps) == Event("job.changed", {"captured": 2})
+        assert next(steps) == Event("job.changed", {"captured": 2}, "info")
         steps.close()
         changed = wanted(bucket=60, where=(rows,))
     life.now += 60
@@ -256,7 +256,7 @@ def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
         420: {"start": NOW, "end": NOW + 60, "slots": 1},
         3600: {"start": NOW - 420, "end": NOW + 60, "slots": 4},
     }
-    assert Event("recount.limited", limited[back]) in life.noticed
+    assert Event("recount.limited", limited[back], "warning") in life.noticed
     assert life.minutes("events.login.count") == {420: 1, 120: 2, 60: 1}
     assert life.minutes("events.totp.count") == {60: 1, 0: 1}
     assert life.rejected() == {}
@@ -327,7 +327,7 @@ def test_measure_after_a_purge(tmp_path: Path, settled: int) -> None:
     else:
         assert life.sums()["events.login.ids"] == sum(range(301, 601))
         limited = {"start": NOW - 600, "end": NOW - 300, "slots": 5}
-    assert Event("recount.limited", limited) in life.noticed
+    assert Event("recount.limited", limited, "warning") in life.noticed
     progress = life.state.progress("events")
     assert progress is not None
     assert progress.since == limited["end"]
@@ -345,7 +345,7 @@ def test_single_rows_purged(tmp_path: Path) -> None:
     life.ship(wanted(where=(Condition("outcome", "in", ("ok",)),)))
 
     assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
-    assert Event("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}) in life.noticed
+    assert Event("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}, "warning") in life.noticed
     life.state.close()
 
 

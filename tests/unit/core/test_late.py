@@ -482,7 +482,7 @@ def test_rotated(empty: Life) -> None:
     empty.insert((0, "new", "ok"))
     empty.ship(wanted())
 
-    assert empty.noticed[-1] == Event("source.rotated", {"captured": 15, "first": 21})
+    assert empty.noticed[-1] == Event("source.rotated", {"captured": 15, "first": 21}, "warning")
     assert empty.sums() == {"events.login.count": 15, "events.new.count": 1}
     empty.events()
     empty.source.rows.clear()
@@ -550,6 +550,7 @@ def test_newest_row_deleted(life: Life) -> None:
     life.insert((0, "login", "ok"))
     life.ship(wanted())
 
+    assert [event.level for event in life.noticed if event.event == "source.changed"] == ["warning"]
     assert life.events() == ["source.changed"]
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 

@@ -603,7 +603,7 @@ def test_recount_that_was_due(office: Office, what: str) -> None:
     where = (Condition("outcome", "in", ("ok",)),)
     office.configure(job("events", archives=ARCHIVES, where=where))
     steps = capture(office.workers["events"].job, office.observe(EVENTS.query), **office.ends())
-    assert [next(steps), next(steps)] == [Event("job.changed", {"captured": 10}), None]
+    assert [next(steps), next(steps)] == [Event("job.changed", {"captured": 10}, "info"), None]
     steps.close()
     begun = office.state.progress("events")
     assert begun is not None
