@@ -4,20 +4,37 @@ from typing import Any
 
 from shipper.core.id_set import IdSet
 from shipper.core.ledger import RecordUpdate
-from shipper.core.model import Archive, Job, Observation, Progress, Query, Window, definition_digest, path_digest
+from shipper.core.model import (
+    Archive,
+    Datapoint,
+    Job,
+    Observation,
+    Progress,
+    Query,
+    Window,
+    definition_digest,
+    path_digest,
+)
 from shipper.core.position import Position
 from shipper.state.store import State
 
 NOW = 1_790_000_040
 """A wall clock in tests, epoch seconds; a whole minute."""
 ARCHIVE = Archive(step=60, duration=30 * 86400)
-QUERY = ("time", "bucket", "by", "where", "table", "id", "measures", "sql", "zone")
+QUERY = ("time", "bucket", "by", "where", "table", "id", "measures", "sql", "time_zone")
 
 
 def query(**changed: Any) -> Query:
     """Build the query of the example table: all rows by minute and action."""
     given: dict[str, Any] = {"table": "audit_trail", "id": "id", "time": "created_at", "bucket": 60, "by": ("action",)}
     return Query(**(given | changed))
+
+
+def points(lines: bytes | str) -> list[Datapoint]:
+    """Return the datapoints of lines as Carbon reads them."""
+    text = lines if isinstance(lines, str) else lines.decode("ascii")
+    fields = (line.split() for line in text.splitlines())
+    return [Datapoint(path, int(value), int(slot)) for path, value, slot in fields]
 
 
 def job(name: str = "events", **changed: Any) -> Job:

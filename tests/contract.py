@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import pytest
-from builders import query
+from builders import points, query
 from harness import wait_for
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
 from shipper.core.id_set import Words, ids_of
 from shipper.core.measures import COUNT, Kind, Measure
-from shipper.core.model import Condition, Observation, Query, Row, SeriesData, Span, Window
+from shipper.core.model import Condition, Datapoint, Observation, Query, Row, SeriesData, Span, Window
 from shipper.core.rows.table import Source
 from shipper.core.verify.reconcile import Graphite
 
@@ -229,7 +229,7 @@ class SourceContract:
         assert table.times(asked, Window(0, 9)) == Span(NOVEMBER + 7, NOVEMBER + 61)
         assert table.times(asked, Window(2, 3)) == Span(NOVEMBER + 60, NOVEMBER + 61)
         assert table.times(asked, Window(3, 9)) is None
-        there = table.times(query(zone="Europe/Berlin"), Window(0, 9))
+        there = table.times(query(time_zone="Europe/Berlin"), Window(0, 9))
         assert there is not None
         assert there.start <= NOVEMBER + 7 - 3600
         assert there.end >= NOVEMBER + 61 - 3600
@@ -291,7 +291,7 @@ class SourceContract:
         times = ("2026-11-01 00:30:00", "2026-10-25 01:59:00", "2026-10-25 02:30:00", "2026-10-25 03:10:00")
         for number, created in enumerate(times, start=1):
             table.insert(number, created, "login")
-        asked = query(zone="Europe/Berlin", bucket=3600)
+        asked = query(time_zone="Europe/Berlin", bucket=3600)
 
         found = ids_by(table.words_by(asked, FAR))
         assert found == {NOVEMBER - 3600: [1], 1792882800: [2], 1792886400: [3], 1792893600: [4]}
@@ -479,7 +479,7 @@ class SourceContract:
 class Carbon(Protocol):
     """A Carbon somewhere, seen from both sides."""
 
-    def deliver(self, lines: bytes) -> None:
+    def deliver(self, datapoints: Sequence[Datapoint]) -> None:
         """See shipper.core.delivery.courier.Sink."""
 
     def has_died(self) -> bool:
@@ -498,15 +498,15 @@ class CarrierContract:
     def test_deliver_stores(self, carbon: Carbon, stored: Callable[[str, int], float | None]) -> None:
         """What was confirmed can be read; of several values of a slot the last."""
         slot = int(time.time()) // 60 * 60
-        carbon.deliver(b"a.b.count 5 %d\na.b.count 7 %d\nc.count 1 %d\n" % (slot, slot, slot))
-        carbon.deliver(b"c.count 2 %d\n" % slot)
+        carbon.deliver(points(b"a.b.count 5 %d\na.b.count 7 %d\nc.count 1 %d\n" % (slot, slot, slot)))
+        carbon.deliver(points(b"c.count 2 %d\n" % slot))
 
         assert stored("a.b.count", slot) == 7
         assert stored("c.count", slot) == 2
 
     def test_deliver_nothing(self, carbon: Carbon) -> None:
         """An empty batch is a question whether Carbon reads at all."""
-        carbon.deliver(b"")
+        carbon.deliver([])
 
         assert not carbon.has_died()
 
@@ -514,10 +514,10 @@ class CarrierContract:
         """A Carbon that is down confirms nothing, and is delivered to again once it is up."""
         carbon.kill()
         with pytest.raises(DeliveryFailed):
-            carbon.deliver(b"a.count 1 1790000040\n")
+            carbon.deliver(points(b"a.count 1 1790000040\n"))
         carbon.start()
 
-        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.deliver(points(b"a.count 1 1790000040\n"))
 
     def test_has_died_before_any_delivery(self, carbon: Carbon) -> None:
         """A Carbon that has confirmed nothing yet has not died, whether it is there or not."""
@@ -528,13 +528,13 @@ class CarrierContract:
 
     def test_has_died_once(self, carbon: Carbon) -> None:
         """A Carbon that was killed since is told once, and then not again until another has confirmed and died."""
-        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.deliver(points(b"a.count 1 1790000040\n"))
         assert not carbon.has_died()
         carbon.kill()
         assert [carbon.has_died(), carbon.has_died()] == [True, False]
         carbon.start()
         assert not carbon.has_died()
-        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.deliver(points(b"a.count 1 1790000040\n"))
         assert not carbon.has_died()
         carbon.kill()
 
@@ -542,16 +542,16 @@ class CarrierContract:
 
     def test_has_died_after_failed_delivery(self, carbon: Carbon) -> None:
         """A failed delivery says it already."""
-        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.deliver(points(b"a.count 1 1790000040\n"))
         carbon.kill()
         with pytest.raises(DeliveryFailed):
-            carbon.deliver(b"a.count 1 1790000040\n")
+            carbon.deliver(points(b"a.count 1 1790000040\n"))
 
         assert not carbon.has_died()
 
     def test_restart_while_nobody_looks(self, carbon: Carbon) -> None:
         """A Carbon that was restarted between two looks is not told from one that closes idle connections."""
-        carbon.deliver(b"a.count 1 1790000040\n")
+        carbon.deliver(points(b"a.count 1 1790000040\n"))
         carbon.kill()
         carbon.start()
         assert not carbon.has_died()

@@ -9,7 +9,7 @@ from fakes import FakeCarbon
 
 from shipper.core.delivery.courier import Courier, Delivered
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Now, Replay, Window
+from shipper.core.model import Archive, Datapoint, Now, Replay, Window
 from shipper.core.rows.totals import Cell, Folded, add
 from shipper.state.store import State
 
@@ -68,10 +68,10 @@ class Desk:
             sampled_by=self.graphite if samples else None,
         )
 
-    def deliver(self, lines: bytes) -> None:
+    def deliver(self, datapoints: Sequence[Datapoint]) -> None:
         """Pending the batch, and pass it on."""
-        self.carbon.deliver(lines)
-        self.batches.append(lines.decode().splitlines())
+        self.carbon.deliver(datapoints)
+        self.batches.append([f"{path} {value} {slot}" for path, value, slot in datapoints])
         self.meanwhile()
 
     def has_died(self) -> bool:

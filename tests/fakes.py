@@ -3,12 +3,13 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ from shipper.core.measures import Kind, Measure
 from shipper.core.model import (
     ALWAYS,
     Archive,
+    Datapoint,
     Fingerprint,
     Group,
     Ids,
@@ -135,7 +137,7 @@ class FakeSource:
         if not rows:
             return 0, None
         row = max(rows, key=lambda row: int(row["id"]))
-        return row["id"], _epoch(row[query.time], query.zone) if query.time else None
+        return row["id"], _epoch(row[query.time], query.time_zone) if query.time else None
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Find the smallest id in a span of time, as shipper.core.rows.table.Source.first_in."""
@@ -145,7 +147,7 @@ class FakeSource:
     def times(self, query: Query, window: Window) -> Span | None:
         """Find between which times rows are, as shipper.core.rows.table.Source.times."""
         assert query.time is not None
-        found = [_epoch(row[query.time], query.zone) for row in self._in(window)]
+        found = [_epoch(row[query.time], query.time_zone) for row in self._in(window)]
         times = [time for time in found if time is not None]
         return Span(min(times), max(times) + 1) if times else None
 
@@ -207,7 +209,7 @@ class FakeSource:
         return [row for row in self.visible if row["id"] in listed]
 
     def _bucket(self, query: Query, row: dict[str, Any]) -> int | None:
-        epoch = _epoch(row[query.time], query.zone) if query.time else None
+        epoch = _epoch(row[query.time], query.time_zone) if query.time else None
         return None if epoch is None else epoch - epoch % query.bucket
 
 
@@ -225,16 +227,15 @@ class FakeCarbon:
         self.is_full = False
         """Confirm all, and store nothing, as with a full disk."""
 
-    def deliver(self, lines: bytes) -> None:
-        """Store lines, as Carbon does: the last write of a slot wins."""
+    def deliver(self, datapoints: Iterable[Datapoint]) -> None:
+        """Store datapoints, as Carbon does: the last write of a slot wins."""
         if not self.is_up:
             self.has_witness = None
             raise DeliveryFailed("deliver: refused")
-        for line in lines.decode("ascii").splitlines()[: self.breaks_after]:
+        for path, value, slot in islice(datapoints, self.breaks_after):
             if self.is_full:
                 break
-            path, value, timestamp = line.split()
-            self.cache.setdefault(path, {})[int(float(timestamp))] = float(value)
+            self.cache.setdefault(path, {})[slot] = float(value)
         if self.breaks_after is not None:
             self.breaks_after, self.has_witness = None, None
             raise DeliveryFailed("deliver: reset")

@@ -21,7 +21,6 @@ from hashlib import sha256
 
 from shipper.core.errors import BadMetric
 from shipper.core.ledger import Name, Recording, RecordResult
-from shipper.core.measures import Value
 from shipper.core.model import Group, Job
 
 MEASURE = "measure"
@@ -29,8 +28,6 @@ MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and get
 MAX_TEMPLATE = 200  # leaves room for seven long values in a line
 MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
-MAX_FLOAT = 17 * 10**307
-MAX_INTEGER = 2**63  # a longer one would take long lines; Whisper keeps doubles anyhow
 MAX_BRIEF = 60  # characters of a value in the log
 HASH_DIGITS = (0, 6, 16, 64)
 
@@ -81,23 +78,8 @@ def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
     for measure in job.query.measures:
         values[MEASURE] = measure.name
         paths.append(job.template.format_map(values))
-        _check(paths[-1])
+        check_path(paths[-1])
     return paths
-
-
-def line(path: str, value: Value, slot: int) -> bytes:
-    r"""Render one datapoint as Carbon's line protocol: `path value timestamp\n`.
-
-    Raises:
-        BadMetric: Carbon would misread it.
-    """
-    _check(path)
-    if not -MAX_FLOAT < value < MAX_FLOAT:  # carbon would store infinity, which poisons every sum
-        raise BadMetric(f"render {path}: value out of range")
-    shown = f"{value}" if isinstance(value, int) and -MAX_INTEGER < value < MAX_INTEGER else repr(float(value))
-    if slot <= 0:  # carbon drops 0 and takes -1 for now
-        raise BadMetric(f"render {path}: timestamp {slot} out of range")
-    return f"{path} {shown} {slot}\n".encode("ascii")
 
 
 def _clean(value: str | None, job: Job) -> str:
@@ -117,7 +99,8 @@ def _digest(group: Group) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _check(path: str) -> None:
+def check_path(path: str) -> None:
+    """Raise BadMetric for a path that Carbon would misread."""
     if not _PATH.fullmatch(path):
         raise BadMetric(f"render: {path!r} is not a metric path")
     # 48: the value, the timestamp, two blanks and the line's end

@@ -13,8 +13,9 @@ from shipper.config.sections import SourceSection
 from shipper.core.capture import capture
 from shipper.core.errors import TransientError
 from shipper.core.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window
-from shipper.core.paths import is_safe, line
+from shipper.core.paths import is_safe
 from shipper.core.rows.table import CaptureStep, Event
+from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.worker import check_identity
 from shipper.source.inspection import Examination
@@ -22,7 +23,7 @@ from shipper.source.plan import Plan
 from shipper.state.snapshot import Change, ScratchState, scratch_state
 
 
-class Datapoint(NamedTuple):
+class DatapointLine(NamedTuple):
     """A line as Carbon would get it, and the slot in it."""
 
     line: str
@@ -50,7 +51,7 @@ class Preview(NamedTuple):
     """What the log would tell."""
     sql: str
     plan: Plan
-    datapoints: list[Datapoint]
+    datapoints: list[DatapointLine]
     sanitized: list[Sanitized]
     deferred: int
     """Totals that wait until their archive may receive them."""
@@ -161,5 +162,5 @@ def _told(
     )
 
 
-def _datapoint(change: Change) -> Datapoint:
-    return Datapoint(line(change.path, change.value, change.slot).decode().rstrip(), change.slot)
+def _datapoint(change: Change) -> DatapointLine:
+    return DatapointLine(line(change.path, change.value, change.slot).decode().rstrip(), change.slot)

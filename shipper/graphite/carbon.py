@@ -12,11 +12,14 @@ and it is the new witness; who refuses it, or accepts and drops it, is dead.
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import graphyte
 
 from shipper.core.errors import DeliveryFailed
+from shipper.core.model import Datapoint
+from shipper.graphite.line_protocol import line
 
 KEEPALIVE_SECONDS = 60
 DROPPED_SECONDS = 0.5
@@ -60,12 +63,13 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def deliver(self, lines: bytes) -> None:
-        """Send lines on one connection and return when Carbon has read them all.
+    def deliver(self, datapoints: Iterable[Datapoint]) -> None:
+        """Send datapoints on one connection and return when Carbon has read them all.
 
         Raises:
-            DeliveryFailed: Carbon did not confirm; some, all or none of the lines may have arrived.
+            DeliveryFailed: Carbon did not confirm; some, all or none of them may have arrived.
         """
+        lines = b"".join(line(*datapoint) for datapoint in datapoints)
         try:
             # before the lines: it must be the process that confirms them, not one that has just replaced it
             if self._witness is None:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from shipper.core.paths import COUNTS, GAUGES, line, node, path
+from shipper.core.model import Datapoint
+from shipper.core.paths import COUNTS, GAUGES, node, path
 from shipper.graphite.carbon import Carbon
 from shipper.status.report import JobReport, JobState, Report
 
@@ -67,15 +68,15 @@ class SelfMetrics:
         slot = int(now) // self._step * self._step
         self._due = (int(now) // self._every + 1) * self._every
         try:
-            self._carbon.deliver(b"".join(self._lines(report, counts, series, slot)))
+            self._carbon.deliver(self._datapoints(report, counts, series, slot))
         finally:
             self._carbon.close()
         self.told = counts
         return self._due - time.time()
 
-    def _lines(
+    def _datapoints(
         self, report: Report, counts: Mapping[str, Counts], series: Mapping[str, int], slot: int
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Datapoint]:
         for job in report.jobs:
             values: dict[str, int | None] = _gauges(job, report.now) | {"series": series.get(job.job, 0)}
             if job.job in counts:
@@ -84,7 +85,7 @@ class SelfMetrics:
                 values |= {name: value - told.get(name, 0) for name, value in counts[job.job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
-                    yield line(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
+                    yield Datapoint(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
 
 
 def _gauges(job: JobReport, now: float) -> dict[str, int | None]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from builders import points
 from ground import Ground
 from measured import Measured
 from processes import cpu_of
@@ -43,7 +44,7 @@ def delivery(ground: Ground) -> list[Measured]:
 def _ours(port: int, lines: list[bytes]) -> None:
     carbon = Carbon("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     for first in range(0, len(lines), BATCH):
-        carbon.deliver(b"".join(lines[first : first + BATCH]))
+        carbon.deliver(points(b"".join(lines[first : first + BATCH])))
     carbon.close()
 
 

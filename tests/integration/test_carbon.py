@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 import pytest
+from builders import points
 from contract import CarrierContract
 
 from shipper.core.errors import DeliveryFailed
@@ -64,7 +65,7 @@ class TestCarbonCache(CarrierContract):
         """A batch larger than all socket buffers arrives whole; of each slot the last value stays."""
         slot = int(time.time()) // 60 * 60
         lines = (b"wide.s%d.count %d %d\n" % (n % 1000, n, slot) for n in range(100_000))
-        carbon.deliver(b"".join(lines))
+        carbon.deliver(points(b"".join(lines)))
         expected = {f"wide.s{n}.count": {slot: 99_000.0 + n} for n in range(1000)}
         deadline = time.monotonic() + PATIENCE_SECONDS
         while carbon.server.sums() != expected and time.monotonic() < deadline:
@@ -78,7 +79,7 @@ class TestCarbonCache(CarrierContract):
         carbon.server.send_signal(signal.SIGSTOP)
         try:
             with closing(edge), pytest.raises(DeliveryFailed, match="timed out"):
-                edge.deliver(b"a.count 1 1790000040\n")
+                edge.deliver(points(b"a.count 1 1790000040\n"))
         finally:
             carbon.server.send_signal(signal.SIGCONT)
 
@@ -124,7 +125,7 @@ def test_deliver_exact_bytes(peer: Peer) -> None:
 
     serve(read_all)
     with closing(Carbon("127.0.0.1", port, timeout=5)) as edge:
-        edge.deliver(b"a.count 1 1790000040\nb.count 2 1790000040\n")
+        edge.deliver(points(b"a.count 1 1790000040\nb.count 2 1790000040\n"))
 
     assert received == [b"(open)", b"a.count 1 1790000040\nb.count 2 1790000040\n"]
 
@@ -145,7 +146,7 @@ def test_deliver_to_something_that_answers(peer: Peer, answer: bytes) -> None:
 
     serve(reply)
     with closing(Carbon("127.0.0.1", port, timeout=5)) as edge, pytest.raises(DeliveryFailed, match="not a Carbon"):
-        edge.deliver(b"a.count 1 1790000040\n")
+        edge.deliver(points(b"a.count 1 1790000040\n"))
 
 
 def test_deliver_to_something_that_resets(peer: Peer) -> None:
@@ -162,7 +163,7 @@ def test_deliver_to_something_that_resets(peer: Peer) -> None:
 
     serve(reset)
     with closing(Carbon("127.0.0.1", port, timeout=5)) as edge, pytest.raises(DeliveryFailed, match="reset"):
-        edge.deliver(b"a.count 1 1790000040\n" * 100_000)
+        edge.deliver(points(b"a.count 1 1790000040\n" * 100_000))
 
 
 def test_deliver_nobody_listens() -> None:
@@ -172,7 +173,7 @@ def test_deliver_nobody_listens() -> None:
         edge = Carbon("127.0.0.1", chosen.getsockname()[1], timeout=5)
 
         with pytest.raises(DeliveryFailed, match="refused") as caught:
-            edge.deliver(b"a.count 1 1790000040\n")
+            edge.deliver(points(b"a.count 1 1790000040\n"))
 
     assert "port" in str(caught.value.hint)
 
@@ -225,7 +226,7 @@ def test_idle_connections_are_closed() -> None:
     """
     idle = Idle(1.2)
     with closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
-        edge.deliver(b"a.count 1 1790000040\n")
+        edge.deliver(points(b"a.count 1 1790000040\n"))
         assert watch(edge, 4) == 0
         assert 5 <= idle.accepted <= 6  # a delivery, its witness, and one after the other
         idle.close()
@@ -237,7 +238,7 @@ def test_idle_connections_are_closed_at_once() -> None:
     """A receiver that closes them at once is asked less and less often. Mutant: connect again each time."""
     idle = Idle(0.05)
     with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
-        edge.deliver(b"a.count 1 1790000040\n")
+        edge.deliver(points(b"a.count 1 1790000040\n"))
         assert watch(edge, 5) == 0
 
         assert 5 <= idle.accepted <= 7  # a delivery, its witness, two at once, then after 1 s and 2 s
@@ -250,7 +251,7 @@ def test_accepted_and_dropped() -> None:
     """
     idle = Idle(1.2)
     with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
-        edge.deliver(b"a.count 1 1790000040\n")
+        edge.deliver(points(b"a.count 1 1790000040\n"))
         idle._seconds = 0.05
 
         assert watch(edge, 3) == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import whisper
+from builders import points
 from harness import Shipper, wait_for
 from servers import SCHEMAS
 
@@ -102,7 +103,7 @@ def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
     own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
     with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
-        sender.deliver("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode())
+        sender.deliver(points("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode()))
     assert app.call("once").returncode == 0
     storage = tmp_path / "carbon/storage/whisper"
     wait_for(lambda: len(list(storage.rglob("*.wsp"))) == len(own) + 5, "all files")

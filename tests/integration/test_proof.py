@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import points
 from graphite_web import GraphiteWeb
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
@@ -56,7 +57,7 @@ class Ends:
 
     def send(self, series: str, value: float, slot: int) -> None:
         """Send Carbon what no shipper has counted."""
-        self._carbon.deliver(f"{self.prefix}.{series} {value} {slot}\n".encode())
+        self._carbon.deliver(points(f"{self.prefix}.{series} {value} {slot}\n".encode()))
         self._carbon.close()
 
     def once(self) -> None:
@@ -275,7 +276,7 @@ def test_doctor_of_a_series_that_is_not_made(
     conf.write_text(conf.read_text().replace("MAX_CREATES_PER_MINUTE = inf", "MAX_CREATES_PER_MINUTE = 1"))
     reluctant.start()
     other = Carbon("127.0.0.1", reluctant.port, timeout=10)
-    other.deliver(f"other.count 1 {ends.minute}\n".encode())
+    other.deliver(points(f"other.count 1 {ends.minute}\n".encode()))
     other.close()
     wait_for(lambda: "other.count" in reluctant.sums(), "the one series of this minute")
     ends.configure("port = ", f"port = {reluctant.port} # ")

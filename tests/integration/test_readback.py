@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from builders import points
 from contract import GraphiteContract
 from graphite_web import GraphiteWeb
 from harness import Shipper, wait_for
@@ -35,7 +36,7 @@ class TestReadback:
 
     def send(self, path: str, value: float, slot: int | None = None) -> None:
         """Send a datapoint, confirmed."""
-        self.carbon.deliver(f"{path} {value} {slot or self.slot}\n".encode())
+        self.carbon.deliver(points(f"{path} {value} {slot or self.slot}\n".encode()))
 
     def test_value(self) -> None:
         """The newest value of a slot is read back, of that slot alone; what is not there is none.
@@ -61,7 +62,7 @@ class TestReadback:
     def test_many(self) -> None:
         """More paths than one request may ask for. Mutant: ask for all at once."""
         paths = [f"many.s{n}.count" for n in range(1100)]
-        self.carbon.deliver("".join(f"{path} 1 {self.slot}\n" for path in paths).encode())
+        self.carbon.deliver(points("".join(f"{path} 1 {self.slot}\n" for path in paths).encode()))
 
         def are_there() -> bool:
             with suppress(ReadbackFailed):  # a file is just being made
@@ -102,7 +103,7 @@ class TestHeld(GraphiteContract):
     def send(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Iterator[Callable[[str, float, int], None]]:
         """Send a datapoint, confirmed."""
         carbon = Carbon("127.0.0.1", graphite[0].port, timeout=10)
-        yield lambda path, value, slot: carbon.deliver(f"{path} {value} {slot}\n".encode())
+        yield lambda path, value, slot: carbon.deliver(points(f"{path} {value} {slot}\n".encode()))
         carbon.close()
 
 

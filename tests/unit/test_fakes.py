@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders import points
 from contract import CarrierContract, GraphiteContract, SourceContract
 from fakes import FakeCarbon, FakeSource, FakeWeb, WhisperCarbon
 
@@ -52,7 +53,7 @@ class TestFakeWeb(GraphiteContract):
         """Write a value to it."""
 
         def send(path: str, value: float, slot: int) -> None:
-            carbon.deliver(f"{path} {value} {slot}\n".encode())
+            carbon.deliver(points(f"{path} {value} {slot}\n".encode()))
             carbon.flush()
 
         return send

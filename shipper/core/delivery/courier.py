@@ -18,8 +18,7 @@ from shipper.core.delivery.outbox import Outbox
 from shipper.core.delivery.readings import READ_MOST, Look, Reader, Sampler, compared
 from shipper.core.delivery.rounds import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Pending, Replay
-from shipper.core.paths import line
+from shipper.core.model import Archive, Datapoint, Pending, Replay
 from shipper.core.retention import due, has_left, merged
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
@@ -30,8 +29,8 @@ RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by no
 class Sink(Protocol):
     """What the courier needs of Carbon."""
 
-    def deliver(self, lines: bytes) -> None:
-        """Return when Carbon has read all lines.
+    def deliver(self, datapoints: Sequence[Datapoint]) -> None:
+        """Return when Carbon has read all datapoints.
 
         Raises:
             DeliveryFailed: it is unknown whether Carbon has read them.
@@ -117,7 +116,7 @@ class Courier:
         batch, jobs, left = self._load(current, now)
         if batch:
             try:
-                self._sink.deliver(b"".join(batch))
+                self._sink.deliver(batch)
             except DeliveryFailed:
                 self._doubt(clock)
                 raise
@@ -246,25 +245,25 @@ class Courier:
                 self._rounds.append(Round(replay.after, replay.upto, cursors_of(note), replays=replay, slots=slots))
                 return
 
-    def _load(self, current: Round, now: int) -> tuple[list[bytes], Counter[str], deque[Cursor]]:
-        """Return the lines of the next batch, how many each job has in it, and the places left after it."""
-        lines: list[bytes] = []
+    def _load(self, current: Round, now: int) -> tuple[list[Datapoint], Counter[str], deque[Cursor]]:
+        """Return the next batch, how many each job has in it, and the places left after it."""
+        batch: list[Datapoint] = []
         jobs = Counter[str]()
         left = deque(current.places)
-        while left and len(lines) < self._batch:
+        while left and len(batch) < self._batch:
             place = left.popleft()
             if not self._can_send(place, now):  # it has grown too old while it waited
                 self._put_aside(place)
                 continue
-            room = self._batch - len(lines)
+            room = self._batch - len(batch)
             changed = self._outbox.changed(
                 place.slot, place.step, after=current.after, upto=current.upto, beyond=place.beyond, limit=room
             )
-            lines += (line(total.path, total.value, place.slot) for total in changed)
+            batch += (Datapoint(total.path, total.value, place.slot) for total in changed)
             jobs.update(total.job for total in changed)
             if len(changed) == room:
                 left.appendleft(place._replace(beyond=changed[-1].series))
-        return lines, jobs, left
+        return batch, jobs, left
 
     def _completed(self, current: Round, jobs: Counter[str]) -> dict[str, int]:
         """Return the watermarks of jobs whose last waiting total has just been confirmed."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from builders import NOW, horizon, job
+from builders import NOW, horizon, job, points
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.errors import DeliveryFailed, StateCorrupt
@@ -238,7 +238,7 @@ def test_wrong_bars_become_zero(life: Life) -> None:
     life.now += 600
     life.ship(quiet)
     closed = life.state.progress("events").zero_filled_until  # type: ignore[union-attr] # it has begun
-    life.carbon.deliver(b"events.login.count 7 %d\n" % (NOW + 120))
+    life.carbon.deliver(points(b"events.login.count 7 %d\n" % (NOW + 120)))
     life.carbon.flush()
     life.backfill(quiet, Span(NOW + 60, NOW + 180))
     life.deliver()
@@ -361,7 +361,7 @@ def test_cleared_bars(life: Life) -> None:
     life.ship(wanted())
     hour = (NOW - 8 * DAY) // HOUR * HOUR
     for path, slot in ((b"events.login.count", NOW - 600), (b"events.login.count", hour), (b"other.count", NOW - 600)):
-        life.carbon.deliver(b"%s 7 %d\n" % (path, slot))
+        life.carbon.deliver(points(b"%s 7 %d\n" % (path, slot)))
     life.carbon.flush()
     cleared = [
         Key(path, slot, step) for slot, step in ((NOW - 600, 60), (hour, HOUR)) for path in (*_PATHS, "other.count")
@@ -388,7 +388,7 @@ def test_cleared_bars_outside(life: Life, recount_windows: Span, left: dict[int,
     """
     life.ship(wanted())
     for ago in (600, 540, 480):
-        life.carbon.deliver(b"events.login.count 7 %d\n" % (NOW - ago))
+        life.carbon.deliver(points(b"events.login.count 7 %d\n" % (NOW - ago)))
     life.carbon.flush()
     cleared = [Key("events.login.count", NOW - ago, 60) for ago in (600, 540, 480, 60)]
     life.backfill(wanted(), recount_windows, cleared=cleared)

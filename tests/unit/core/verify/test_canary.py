@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from builders import NOW
+from builders import NOW, points
 from fakes import FakeWeb, WhisperCarbon
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ class Ground:
     def fly(self, archives: Sequence[Archive]) -> tuple[Canary, list[SeriesData | None]]:
         """Send a canary of these archives, and ask."""
         canary = Canary(archives, self.now)
-        self.carbon.deliver("".join(f"a.count {value} {slot}\n" for slot, value in canary.points).encode())
+        self.carbon.deliver(points("".join(f"a.count {value} {slot}\n" for slot, value in canary.points).encode()))
         self.carbon.flush()
         return canary, [
             next((kept for _, kept in self.web.held(["a.count"], span, step)), None) for span, step in canary.questions

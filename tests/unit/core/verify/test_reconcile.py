@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import NOW, horizon
+from builders import NOW, horizon, points
 from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
@@ -55,7 +55,7 @@ def test_equal(shipped: Life) -> None:
 
 def test_more_and_less_in_graphite(shipped: Life) -> None:
     """A slot of which Graphite has more, less, or what nobody counted, differs; adjoining ones are one span."""
-    shipped.carbon.deliver(f"{LOGIN} 9 {NOW - 60}\n{TOTP} 0 {NOW}\n{TOTP} 4 {NOW - 120}\n".encode())
+    shipped.carbon.deliver(points(f"{LOGIN} 9 {NOW - 60}\n{TOTP} 0 {NOW}\n{TOTP} 4 {NOW - 120}\n".encode()))
     shipped.carbon.flush()
     found = look(shipped, wanted())
 
@@ -226,7 +226,7 @@ def test_coarse_archive(life: Life) -> None:
     assert HOUR <= fine.span.start - coarse.span.end <= 2 * HOUR
     assert found.left_out["cut"] * 60 >= fine.span.start - coarse.span.end
     assert found.equal > 4
-    life.carbon.deliver(f"{LOGIN} 7 {coarse.span.end - 3600}\n".encode())
+    life.carbon.deliver(points(f"{LOGIN} 7 {coarse.span.end - 3600}\n".encode()))
     life.carbon.flush()
     assert [(one.step, one.graphite) for one in look(life, job, ago=week + DAY).differences] == [(3600, 7.0)]
 
