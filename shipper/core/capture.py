@@ -24,10 +24,11 @@ from shipper.core.model import (
 )
 from shipper.core.position import Position
 from shipper.core.repair.lookback import lookback
-from shipper.core.repair.recount import recount, rows_to_read
+from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
 from shipper.core.rows.look import EVERY_SECONDS, Found, TableLook
+from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
 from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, add, fold, shown_span, zero_fill_due

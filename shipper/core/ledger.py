@@ -1,7 +1,7 @@
 """What captures and recounts need of the state, and what they tell it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -176,15 +176,6 @@ class LateIds(NamedTuple):
 
     slot: int
     words: Words
-
-
-def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
-    """Yield the slots that are not part of one of a coarser archive, which has their rows, too."""
-    places = {(slot.slot, slot.step) for slot in slots}
-    steps = {slot.step for slot in slots}
-    for slot in slots:
-        if not any((slot.slot - slot.slot % step, step) in places for step in steps if step > slot.step):
-            yield slot
 
 
 class JobSnapshot(NamedTuple):

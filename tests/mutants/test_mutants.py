@@ -151,7 +151,7 @@ MUTANTS = {
         "core/capture.py", "done = done._replace(late=LateIds(self._bucket, words))", "pass"
     ),
     "read late rows where their ids are": Mutant(
-        "core/repair/recount.py", "for one in (*elsewhere, *new) if", "for one in new if"
+        "core/rows/slots.py", "for one in (*elsewhere, *new) if", "for one in new if"
     ),
     "leave what a recount found new": Mutant(
         "core/repair/recount.py", "        position.with_ids(again.new),", "        position,"

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from shipper.core.ledger import Ledger, RecordUpdate
 from shipper.core.model import Job, Key, Now, Observation, Progress, RejectReason, Span, Window
-from shipper.core.repair.recount import Recounted, recount_windows, rows_of_slots
+from shipper.core.repair.recount import Recounted, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
+from shipper.core.rows.slots import rows_of_slots
 from shipper.core.rows.table import CaptureStep, Source
 from shipper.core.rows.totals import fold, replace, shown_span
 

@@ -9,16 +9,16 @@ in which range; a slot whose rows are among ids of which some are gone stays as 
 is told.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
-from shipper.core.ledger import LateIds, Ledger, RecordUpdate, Slot, outermost
-from shipper.core.model import ALWAYS, Ids, Job, Now, Observation, Progress, RejectReason, Row, Span, Window
+from shipper.core.ledger import Ledger, RecordUpdate
+from shipper.core.model import ALWAYS, Job, Now, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, placed
+from shipper.core.rows.slots import outermost
 from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
 from shipper.core.rows.totals import replace as replace_totals
@@ -173,76 +173,6 @@ def _lacking(
         yield
     lack = [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
     return _Left(max(slot.slot + max(slot.step, bucket) for slot in lack), len(lack)) if lack else None
-
-
-def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    """Read the rows of a job without a time column: each of its slots is a range of ids, without and with late ones."""
-    position = ledger.position(job.name)
-    slots, late = ledger.slots(job.name, span=span), ledger.late_ids(job.name)
-    yield from rows_by_ids(job, slots, late, span, source=source, position=position)
-
-
-def rows_by_ids(
-    job: Job,
-    slots: Sequence[Slot],
-    late: Sequence[LateIds],
-    span: Span,
-    *,
-    source: Source,
-    position: Position | None = None,
-) -> Iterator[list[Row]]:
-    """Read the rows of slots that begin in a span; ids that came late belong to the slot in which they were counted.
-
-    With a position, rows that it has not counted yet are left out.
-    """
-    elsewhere = [one for each in late for one in ids_of(each.words)]
-
-    def read(window: Window) -> tuple[list[Row], int]:
-        found: list[Row] = []
-        with source.snapshot(job.query):
-            new = [] if position is None else _uncounted(job, window, position, source)
-            after = window.after
-            for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
-                if after < one - 1:
-                    found += source.read(job.query, Window(after, one - 1))
-                after = one
-        return found, sum(row.rows for row in found)
-
-    for slot in outermost(slots):
-        if slot.slot not in span or slot.after >= slot.upto:
-            continue
-        for _, rows in each_window(job, slot.after, slot.upto, read, source=source):
-            yield [row._replace(bucket=slot.slot) for row in rows]
-    for each in late:
-        if each.slot in span:
-            for part in rows_to_read(job, each.words):
-                yield [row._replace(bucket=each.slot) for row in source.read(job.query, part)]
-
-
-def _uncounted(job: Job, window: Window, position: Position, source: Source) -> list[int]:
-    """Find ids of rows that appeared in a window and are to be counted as late ones."""
-    if not position.has_gaps or window.upto <= position.counted.floor:
-        return []
-    return ids_of(position.counted.missing(source.words(job.query, window)))
-
-
-def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:
-    """Say how to read some ids: by name; or, by a statement of one's own, in runs without an id that is counted.
-
-    Without a position each by itself.
-    """
-    ids = ids_of(words)
-    if job.query.sql is None:
-        return [tuple(ids)] if ids else []
-    runs: list[Window | Ids] = []
-    first = None
-    for one, following in pairwise([*ids, None]):
-        assert one is not None
-        first = one if first is None else first
-        if following is None or position is None or position.counted.within(one, following - 1):
-            runs.append(Window(first - 1, one))
-            first = None
-    return runs
 
 
 def lookback_from(job: Job, progress: Progress) -> int:

@@ -18,8 +18,8 @@ from shipper.core.ledger import JobSnapshot, Name
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span
 from shipper.core.paths import Directory
-from shipper.core.repair.recount import rows_by_ids
 from shipper.core.retention import Part, ceil, coalesced, floor, oldest_shown, parts, without
+from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
 from shipper.core.verify.canary import AGGREGATIONS
