@@ -11,8 +11,8 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from shipper.core.errors import ShipperError, TransientError
+from shipper.core.retry import LOG_SECONDS
 
-REPEAT_SECONDS = 60.0
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
@@ -73,7 +73,7 @@ class RepeatedFailure:
             self.since = time.time()
         self.error = error
         self.failures += 1
-        if self.failures > 1 and clock - self._said < REPEAT_SECONDS:
+        if self.failures > 1 and clock - self._said < LOG_SECONDS:
             return
         self._said = clock
         say = logger().warning if isinstance(error, TransientError) else logger().error

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 
-from shipper.core.delivery.courier import Delivered, backoff
+from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import ShipperError, Unproven
 from shipper.core.model import RejectReason
+from shipper.core.retry import backoff
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.pipeline import Pipeline
 

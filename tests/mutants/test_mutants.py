@@ -208,7 +208,7 @@ MUTANTS = {
         "core/repair/backfill.py", "        start = floor(start, unit)\n", "        pass\n"
     ),
     "give up a series that is not made": Mutant(
-        "core/delivery/rounds.py", "math.ceil(new_series / CREATES_PER_MINUTE) - 1", "0 * new_series"
+        "core/delivery/rounds.py", "minutes_to_create(new_series) - 1", "0 * new_series"
     ),
     "compare what is not complete": Mutant(
         "core/verify/reconcile.py", "last = min(max(first, latest), end)", "last = max(first, end)"

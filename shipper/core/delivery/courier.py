@@ -21,8 +21,6 @@ from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Pending, Replay
 from shipper.core.retention import due, has_left, merged
 
-BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # seconds; the first delivery follows Carbon's return within 5 s
-
 RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
 
 
@@ -331,9 +329,3 @@ class Courier:
             self._sampler.drop()
         for current in self._rounds:
             current.in_doubt = True
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """Return how many seconds to wait after so many failures in a row; 0 <= jitter < 1 spreads the callers."""
-    longest = min(BACKOFF_MOST, BACKOFF_FIRST * float(2 ** min(failures - 1, 10)))
-    return longest * (0.5 + jitter / 2)

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
-from shipper.core.delivery.rounds import CREATES_PER_MINUTE, MINUTE, READ_SECONDS, TRIES, Difference, Round
+from shipper.core.delivery.rounds import Difference, Round
 from shipper.core.errors import ReadbackFailed
 from shipper.core.model import Archive, Changed
 from shipper.core.retention import has_left
+from shipper.core.retry import SAMPLE_DELAYS, sample_delay, sample_patience, sample_pause
 
 READ_MOST = 900  # targets of one request: Django refuses more than 1,000 fields
 SAMPLE_MOST = 20  # values; graphite-web needs about a millisecond for each
 SAMPLE_SECONDS = 10.0  # between two samples
-LOOKS = (READ_SECONDS, 10.0, 45.0)  # from the confirmation to the first look, and on to the second and to the third
 GOLDEN = (math.sqrt(5) - 1) / 2
-FAILED_FIRST, FAILED_MOST = 60.0, 600.0  # seconds without samples, while Graphite does not answer
 
 
 class Reader(Protocol):
@@ -94,8 +93,8 @@ class Sampler:
             return
         self._turn += 1
         slot = current.slots[self._turn % len(current.slots)]  # each job has its turn
-        patience = MINUTE * (math.ceil(new_series / CREATES_PER_MINUTE) + TRIES)
-        self._sample = _Sample(slot, (current.after, current.upto), clock, clock + LOOKS[0], patience)
+        due = clock + sample_delay(0)
+        self._sample = _Sample(slot, (current.after, current.upto), clock, due, sample_patience(new_series))
         self._next = clock + SAMPLE_SECONDS
 
     def look(self, *, upto: int, now: int, clock: float) -> Look | None:
@@ -114,7 +113,7 @@ class Sampler:
             same, differing = compared(self._reader, sample.slot, totals)
         except ReadbackFailed as error:
             self._sample = None
-            self._next = clock + min(FAILED_FIRST * 2.0**self._failures, FAILED_MOST)
+            self._next = clock + sample_pause(self._failures)
             self._failures = min(self._failures + 1, 10)
             return Look(failure=error)
         self._failures = 0
@@ -126,12 +125,12 @@ class Sampler:
         """Plan the next look, or end the sample."""
         sample.looks += 1
         patience = 0.0 if sample.is_made else sample.patience
-        is_told = sample.looks >= len(LOOKS) and clock - sample.began >= patience
+        is_told = sample.looks >= len(SAMPLE_DELAYS) and clock - sample.began >= patience
         if not differing or is_told:
             self._sample = None
             return Look(differing, is_told=bool(differing))
-        sample.due = clock + (LOOKS[sample.looks] if sample.looks < len(LOOKS) else MINUTE)
-        return Look(differing, resends=sample.revisions if sample.looks == len(LOOKS) - 1 else None)
+        sample.due = clock + sample_delay(sample.looks)
+        return Look(differing, resends=sample.revisions if sample.looks == len(SAMPLE_DELAYS) - 1 else None)
 
     def _totals(self, sample: _Sample, upto: int, now: int) -> list[Changed]:
         """Return what the sample is of: as chosen now, or of what was chosen all that differed at the last look."""

@@ -7,13 +7,13 @@ is an *alarm*: whatever is not proven must be read back, until nothing is lackin
 What the courier has on its way: a round, and the places that it still has to visit.
 """
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shipper.core.model import INVALIDATED, Pending, Replay
+from shipper.core.retry import MINUTE, READ_SECONDS, TRIES, minutes_to_create, reread_delay
 
 
 class Difference(NamedTuple):
@@ -77,13 +77,7 @@ def cursors_of(note: Pending) -> deque[Cursor]:
     return deque(dict.fromkeys(Cursor(waiting.slot, waiting.step) for waiting in note.waiting))
 
 
-CREATES_PER_MINUTE = 50
-"""Carbon's usual MAX_CREATES_PER_MINUTE: the points of more new series are dropped, without a word."""
-MINUTE = 60.0
 NEIGHBOUR_SECONDS = 5.0  # rounds confirmed within the same such span are replayed as one: memory stays small
-READ_SECONDS = 5.0  # Carbon has made a new series' file by then, mostly
-TRIES = 5  # to read back; then the totals are reported, and tried again hourly
-HOUR = 3600.0
 
 
 class Proofs:
@@ -128,7 +122,7 @@ class Proofs:
         else:
             repeats = before.repeats - 1 if before else 0
             if is_first:
-                repeats = math.ceil(new_series / CREATES_PER_MINUTE) - 1
+                repeats = minutes_to_create(new_series) - 1
             return self._replayed(current, stage, clock, is_first=is_first, repeats=repeats)
         return False
 
@@ -141,8 +135,7 @@ class Proofs:
         elif current.differing:
             # never 0 again: as long as something was found to be lacking, the alarm goes on
             stage = max(1, sent.stage if current.proven else sent.stage + 1)
-            delay = MINUTE if stage < TRIES else HOUR
-            self._plan(Replay(current.after, current.upto, stage, clock, clock + delay))
+            self._plan(Replay(current.after, current.upto, stage, clock, clock + reread_delay(stage)))
             is_told = stage == TRIES and not current.proven
             self.is_alarmed |= is_told
             return is_told

@@ -7,7 +7,7 @@ import pytest
 from builders import ARCHIVE
 from dispatch import MINUTE, REPLAY, Desk
 
-from shipper.core.delivery.courier import Delivered, backoff
+from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import DeliveryFailed, StateBusy
 from shipper.core.model import Archive, Pending
 from shipper.state.store import State
@@ -469,13 +469,6 @@ def test_next_process_goes_on_proving(state: State) -> None:
         second.run()
 
     assert second.unproven() == 0
-
-
-@pytest.mark.parametrize(("failures", "shortest", "longest"), [(1, 0.125, 0.25), (3, 0.5, 1), (5, 2, 4), (1000, 2, 4)])
-def test_backoff(failures: int, shortest: float, longest: float) -> None:
-    """The pause doubles up to 4 s, so that the first delivery follows Carbon's return within 5 s."""
-    assert backoff(failures, 0.0) == shortest
-    assert backoff(failures, 1.0) == longest
 
 
 def test_new_series_are_sent_until_they_are_made(state: State) -> None:
