@@ -1,178 +1,192 @@
-"""What a configuration file may hold: its sections and keys, with their defaults.
+"""Sections and keys of a configuration file, with their defaults.
 
-A value that a model accepts is valid by itself (values.py); what must fit together is checked in related.py.
+A value that a section accepts is valid by itself; rules.py checks which values fit together. The text below a key
+describes it to editors.
 """
 
 import os
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from shipper.config import values
-from shipper.core.measures import Kind
-from shipper.core.model import Archive, Scalar
+from shipper.config.job_values import (
+    Cron,
+    Groups,
+    Identifier,
+    Measure,
+    Sources,
+    Start,
+    Table,
+    Tags,
+    Template,
+    Tests,
+    WhereSql,
+)
+from shipper.config.values import (
+    Host,
+    Listen,
+    Node,
+    Path,
+    Prefix,
+    RenderUrl,
+    Retentions,
+    Seconds,
+    SecondsOrFalse,
+    Url,
+    Zone,
+)
 
-Seconds = Annotated[int, BeforeValidator(values.duration)]
-SecondsOrFalse = Annotated[int | None, BeforeValidator(values.duration_or_false)]
-Identifier = Annotated[str, AfterValidator(values.identifier)]
-Node = Annotated[str, AfterValidator(values.node)]
-Path = Annotated[str, AfterValidator(values.path)]
-Host = Annotated[str, AfterValidator(values.host)]
-Zone = Annotated[str, AfterValidator(values.zone)]
-Tags = dict[Annotated[str, AfterValidator(values.tag_name)], Annotated[str, AfterValidator(values.tag)]]
-Tests = Annotated[tuple[tuple[str, tuple[Scalar, ...]], ...], BeforeValidator(values.conditions)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A table of the file: no unknown keys, no silent conversions."""
+    """A table of the file, without unknown keys and silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class StateSection(Section):
-    """Where the state lives, and for how long it keeps what is delivered."""
+    """File of the state, and how long it keeps totals that are delivered."""
 
     path: Path = Field(default_factory=lambda: f"{os.environ.get('STATE_DIRECTORY', '/var/lib/shipper')}/shipper.db")
-    """The SQLite file, absolute; under systemd $STATE_DIRECTORY/shipper.db."""
-    keep: Seconds = Field(172_800, ge=86_400)
-    """How long totals are kept after their last change; at least a day."""
+    """Absolute path of the SQLite file; under systemd $STATE_DIRECTORY/shipper.db."""
+    keep: Seconds = Field("2d", validate_default=True, ge=86_400)
+    """Time for which a total is kept after its last change; at least a day."""
 
 
 class GraphiteSection(Section):
-    """Where the metrics go, and what carbon keeps of them."""
+    """Address of Carbon, and how it stores the metrics."""
 
     host: Host = "127.0.0.1"
-    """Where carbon's line receiver is."""
+    """Host of carbon's line receiver."""
     port: int = Field(2003, ge=1, le=65535)
-    """Its port, plaintext."""
-    prefix: Annotated[str, AfterValidator(values.prefix)] | None = None
-    """What stands before every name."""
+    """Port of carbon's line receiver (plaintext)."""
+    prefix: Prefix | None = None
+    """First nodes of every metric path."""
     tags: Tags = {}
     """Tags of every series."""
-    retentions: Annotated[tuple[Archive, ...], BeforeValidator(values.retentions)]
-    """What carbon keeps of these series, finest first."""
-    timeout: Seconds = Field(10, le=3600)
-    """For each step of a delivery."""
+    retentions: Retentions
+    """Archives that carbon keeps of these series, finest first."""
+    timeout: Seconds = Field("10s", validate_default=True, le=3600)
+    """Time limit of each step of a delivery."""
     batch: int = Field(2500, ge=1, le=10000)  # relays queue 10,000
-    """Datapoints a connection; relays queue no more than 10,000."""
+    """Datapoints for each connection; relays queue no more than 10,000."""
     proof: Literal["replay", "readback"] = "replay"
-    """What shows that Graphite holds what was sent."""
-    replay: list[Seconds] = Field([60, 600, 3600], min_length=1)
-    """When all is sent again, after its first confirmation."""
-    render_url: Annotated[str, AfterValidator(values.render_url)] | None = None
-    """Where graphite-web is, to be read back."""
+    """Evidence that Graphite holds a value: it was sent again, or graphite-web was asked."""
+    replay: list[Seconds] = Field(["1m", "10m", "1h"], validate_default=True, min_length=1)
+    """Times after the first confirmation at which values are sent again."""
+    render_url: RenderUrl | None = None
+    """Address of graphite-web, for reading values back."""
 
 
 class StatusSection(Section):
-    """Where the service tells how it does, over HTTP."""
+    """Address of the status page."""
 
-    listen: Annotated[str, AfterValidator(values.listen)] | None = None
-    """127.0.0.1:PORT, unix:/PATH, or off."""
+    listen: Listen | None = None
+    """Address of the status page: 127.0.0.1:PORT, unix:/PATH, or off."""
 
 
 class LimitsSection(Section):
-    """What a mistake in a job must not grow beyond."""
+    """Limits that keep a mistake in a job small."""
 
     series: int = Field(10_000, ge=1)
-    """Groups of one job; all further ones are counted together as _other."""
+    """Most groups of one job; all further ones are counted together as _other."""
 
 
 class SourceSection(Section):
-    """A database to count in."""
+    """A database that has tables to count."""
 
-    url: Annotated[str, AfterValidator(values.url)] | None = Field(None, repr=False)  # a reference may hold a password
-    """DIALECT://HOST/DATABASE, without user and password."""
+    url: Url | None = Field(None, repr=False)  # a reference may hold a password
+    """URL of the database, DIALECT://HOST/DATABASE, without user and password."""
     kind: Literal["mysql", "mariadb", "postgresql"] = "mysql"
-    """Instead of a url: the kind of database."""
+    """Kind of the database, instead of a url."""
     host: Host | None = None
-    """Instead of a url: its host."""
+    """Host of the database, instead of a url."""
     port: int | None = Field(None, ge=1, le=65535)
-    """Instead of a url: its port."""
+    """Port of the database, instead of a url."""
     socket: Path | None = None
-    """Instead of a url: its socket; of PostgreSQL the directory."""
-    database: str | None = Field(None, min_length=1)
-    """Instead of a url: the database."""
+    """Unix socket of the database, instead of a url; its directory for PostgreSQL."""
+    database: Name | None = None
+    """Name of the database, instead of a url."""
     user: str | None = None
-    """Who connects, where `credentials` does not say so."""
+    """User that connects, unless `credentials` names one."""
     password: str | None = Field(None, repr=False)
-    """Always a reference."""
+    """Password of that user, always as a reference."""
     credentials: str | None = None
-    """A MySQL option file with user and password: a systemd credential, a file beside this one, or a path."""
+    """MySQL option file with user and password: a systemd credential, a file beside this one, or a path."""
     tls: Literal["verify-identity", "verify-ca", "off"] | None = None
-    """What is verified of the server; of one that is not local its identity."""
+    """Check of the server's certificate; by default verify-identity for a host that is not local."""
     tls_ca: Path | None = None
-    """The authority of its certificate; else those of the system."""
-    timeout: Seconds = Field(30, le=3600)
-    """What a statement may take."""
+    """File with the authority of the server's certificate; by default the system's authorities."""
+    timeout: Seconds = Field("30s", validate_default=True, le=3600)
+    """Time limit of a statement."""
     connections: int = Field(4, ge=1, le=100)
-    """At most so many statements at once."""
-    late: Seconds = 21_600
-    """So long after its id was given out a row may appear, and is counted."""
-    lag_query: str | None = Field(None, min_length=1)
-    """Of a replica: gives how many seconds it is behind, or NULL."""
-    max_skew: Seconds = 300
-    """How far our clock and the database's may differ."""
+    """Most statements that run at once."""
+    late: Seconds = Field("6h", validate_default=True)
+    """Longest time between a row's id and its commit; later rows are not counted."""
+    lag_query: Name | None = None
+    """Statement that returns how many seconds a replica is behind, or NULL."""
+    max_skew: Seconds = Field("5m", validate_default=True)
+    """Largest accepted difference between the clocks of the database and of this machine."""
 
 
 class JobSection(Section):
-    """What to count, where, how often, under which names."""
+    """A count of rows: of which table, how often, under which names."""
 
     title: str = ""
-    """What people call it."""
-    source: Annotated[tuple[str, ...], BeforeValidator(values.sources)] = ()
-    """A source, or several: a job on each."""
-    table: Annotated[str, AfterValidator(values.table)]
-    """The table, or SCHEMA.TABLE."""
+    """Title for dashboards and the status page."""
+    source: Sources = ()
+    """Source, or list of sources: one job is made for each."""
+    table: Table
+    """Table, or SCHEMA.TABLE."""
     id: Identifier
-    """Its ever-growing integer key."""
+    """Growing integer key of the table."""
     time: Identifier | None = None
-    """The column of each row's own time."""
+    """Column of each row's event time."""
     time_zone: Zone = "UTC"
-    """Whose clock a column without a zone was written by."""
+    """Time zone of a time column that has none."""
     where: dict[Identifier, Tests] = {}
-    """What columns must hold: a value, any of several, or tests."""
-    where_sql: Annotated[str, AfterValidator(values.where_sql)] | None = Field(None, min_length=1)
-    """A condition in SQL."""
-    sql: str | None = Field(None, min_length=1)
-    """A statement of one's own, over the ids above :after up to :upto."""
+    """Conditions on columns: a value, a list of values, or tests."""
+    where_sql: WhereSql | None = None
+    """Condition in SQL."""
+    sql: Name | None = None
+    """Custom SQL statement over the ids above :after up to :upto."""
     by: list[Identifier] = []
-    """One series for each value of these columns."""
-    measure: dict[Node, Annotated[tuple[Kind, str | None], BeforeValidator(values.measure)]] = Field(
-        {"count": (Kind.COUNT, None)}, min_length=1
-    )
-    """What is measured, by its name in the path: count, or sum, max, min of a column."""
-    name: Annotated[str, AfterValidator(values.template)]
-    """The path of its metrics, with {column} and {measure}."""
+    """Columns by which rows are grouped: one series for each value."""
+    measure: dict[Node, Measure] = Field({"count": "count"}, validate_default=True, min_length=1)
+    """Measures by their name in the path: count, or sum, max, min of a column."""
+    name: Template
+    """Metric path, with {column} and {measure}."""
     tags: Tags = {}
-    """Tags of its series."""
-    every: Seconds = 60
-    """How often to look."""
-    cron: Annotated[str, AfterValidator(values.cron)] | None = None
-    """When to look: minute, hour, day, month, weekday."""
+    """Tags of this job's series."""
+    every: Seconds = Field("1m", validate_default=True)
+    """Time between two ticks."""
+    cron: Cron | None = None
+    """Schedule instead of `every`: minute, hour, day of the month, month, weekday."""
     cron_zone: Zone = "UTC"
-    """By whose clock that is."""
-    bucket: Seconds = 60
-    """The span of time of a datapoint: a multiple of carbon's finest step."""
-    start: Annotated[Literal["now", "beginning"] | int, BeforeValidator(values.start)] = "now"
-    """Where a new job begins: now, the beginning, or behind an id."""
+    """Time zone of `cron`."""
+    bucket: Seconds = Field("1m", validate_default=True)
+    """Span of time of one datapoint: a multiple of carbon's finest step."""
+    start: Start = "now"
+    """Row at which a new job begins: now, the beginning, or after an id."""
     lookback: Seconds | None = None
-    """Rows are completed so long after their time."""
-    max_age: Seconds = 86_400
-    """How long a row that is not completed is waited for."""
-    zeros: SecondsOrFalse = 604_800
-    """Groups that were seen within so long have zeros, or none has."""
-    groups: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(values.groups)] = ()
-    """Groups that count as seen always."""
+    """Time for which rows change after their event time; that span is recounted at every tick."""
+    max_age: Seconds = Field("1d", validate_default=True)
+    """Longest time that the job waits for the event time of a row in which it is NULL."""
+    zeros: SecondsOrFalse = Field("7d", validate_default=True)
+    """Time for which a group without rows still gets zeros; false for never."""
+    groups: Groups = ()
+    """Groups that always get zeros."""
     chunk: int = Field(100_000, ge=1, le=10_000_000)
-    """Ids that one statement reads."""
+    """Most ids that one statement reads."""
     null_as: Node = "none"
-    """The node for NULL."""
+    """Node of the path for the value NULL."""
     empty_as: Node = "empty"
-    """The node for an empty value."""
+    """Node of the path for an empty value."""
 
 
 class File(Section):
-    """The whole file."""
+    """All sections of a file."""
 
     defaults: dict[str, object] = {}
     state: StateSection = Field(default_factory=StateSection)

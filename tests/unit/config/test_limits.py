@@ -61,7 +61,7 @@ PREFIX = 'prefix = "audit"'
         (WRITES, '"1m:133m"', '"1m:132m"', "too short for job"),
         # two: what makes an hour together, and the same
         (WRITES, '"1m:73m,1h:5y"', '"1m:72m,1h:5y"', "too short for job"),
-        (WRITES, '"1m:30d,1h:31d"', '"1m:30d,1h:30d"', "would be refused by carbon"),
+        (WRITES, '"1m:30d,1h:31d"', '"1m:30d,1h:30d"', "carbon would reject"),
         # a maximum that was sent cannot be taken back, nor can a minimum
         *(
             (

@@ -1,0 +1,217 @@
+"""Kinds of values of jobs alone: columns, names of series, schedules, measures, conditions.
+
+Each has the function that reads it, which raises an error with a remedy, and the pattern that editors check.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import date, datetime, time
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from shipper.config.cron import trigger_of
+from shipper.config.values import NODE, matches, node, toml, wrong
+from shipper.core.measures import Kind
+from shipper.core.model import MAX_ID, Condition, Scalar
+from shipper.core.paths import MAX_TEMPLATE, is_template
+
+IDENTIFIER = "[A-Za-z_][A-Za-z0-9_$]{0,63}"
+_NODES = r"([A-Za-z0-9_-]|\{[^{}]*\})+"
+_OPERATORS = [operator for operator in get_args(Condition.__annotations__["operator"]) if operator != "in"]
+_SCALAR = {"type": ["string", "number", "boolean"]}
+_SCALARS = {"type": "array", "items": _SCALAR, "minItems": 1}
+_TEST: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "not": {"anyOf": [_SCALAR, _SCALARS]},
+        "like": {"type": "string"},
+        **dict.fromkeys(("ge", "gt", "le", "lt"), _SCALAR),
+        "null": {"type": "boolean"},
+    },
+    "minProperties": 1,
+    "additionalProperties": False,
+}
+
+
+def identifier(value: str) -> str:
+    """Accept a plain name of a table or column."""
+    if not re.fullmatch(IDENTIFIER, value):
+        raise wrong(f'"{value}" is not a name in a database', "Write a plain table or column name.")
+    return value
+
+
+def table(value: str) -> str:
+    """Accept the name of a table, or SCHEMA.TABLE."""
+    schema, dot, name = value.rpartition(".")
+    return (identifier(schema) + dot if dot else "") + identifier(name)
+
+
+Identifier = Annotated[str, AfterValidator(identifier), matches(IDENTIFIER)]
+Table = Annotated[str, AfterValidator(table), matches(rf"({IDENTIFIER}\.)?{IDENTIFIER}")]
+
+
+def sources(value: object) -> tuple[str, ...]:
+    """Read the name of a source, or a list of names."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise wrong(f"source = {toml(value)} is not a source", 'Write the name of one, or a list: ["app", "other"].')
+    if len(set(names)) < len(names):
+        raise wrong(f"source = {toml(value)} names one twice", "Name each source once.")
+    return tuple(names)
+
+
+_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+Sources = Annotated[tuple[str, ...], BeforeValidator(sources), WithJsonSchema({"anyOf": [{"type": "string"}, _NAMES]})]
+
+
+def template(value: str) -> str:
+    """Accept a metric path with placeholders."""
+    if ";" in value or not is_template(value) or len(value) > MAX_TEMPLATE:
+        raise wrong(f'name = "{value}" does not give metric paths', 'Write nodes as in "logins.{action}.{measure}".')
+    return value
+
+
+def tag(value: str) -> str:
+    """Accept the value of a tag, with or without placeholders; carbon rejects an empty one and a leading ~."""
+    if not is_template(f"x;x={value}"):
+        raise wrong(f'"{value}" cannot be the value of a tag', "Use letters, digits, _ - . and {column}.")
+    return value
+
+
+def tag_name(value: str) -> str:
+    """Accept the name of a tag; carbon uses the tag `name` for the path."""
+    if value == "name":
+        raise wrong('"name" cannot be a tag', "Choose another: carbon uses it for the path itself.")
+    return node(value)
+
+
+Template = Annotated[str, AfterValidator(template), matches(rf"{_NODES}(\.{_NODES})*")]
+Tags = dict[
+    Annotated[str, AfterValidator(tag_name), matches(NODE)],
+    Annotated[str, AfterValidator(tag), matches(r"([A-Za-z0-9_.-]|\{[^{}]*\})+")],
+]
+
+
+def start(value: object) -> object:
+    """Accept where a job begins."""
+    if value in ("now", "beginning") or (type(value) is int and 0 <= value <= MAX_ID):
+        return value
+    raise wrong(f"start = {toml(value)} is not a start", 'Write "now", "beginning", or the last id not to count.')
+
+
+def cron(value: str) -> str:
+    """Accept a line of cron."""
+    try:
+        trigger_of(value, "UTC")
+    except ValueError as error:
+        remedy = f'{error}. Write, for example, "*/5 6-20 * * mon-fri".'
+        raise wrong(f'cron = "{value}" is not a schedule', remedy[0].upper() + remedy[1:]) from None
+    return value
+
+
+Start = Annotated[
+    Literal["now", "beginning"] | int,
+    BeforeValidator(start),
+    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "integer", "minimum": 0}]}),
+]
+Cron = Annotated[str, AfterValidator(cron), matches(r"(@[a-z]+|\s*\S+(\s+\S+){4}\s*)")]
+
+
+def measure(value: object) -> tuple[Kind, str | None]:
+    """Read `count`, or an aggregate of a column."""
+    kind, _, column = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == Kind.COUNT and not column:
+        return Kind.COUNT, None
+    if kind in {Kind.SUM, Kind.MAX, Kind.MIN} and column:
+        return Kind(kind), identifier(column)
+    remedy = (
+        'Write "count", "sum:column", "max:column" or "min:column"; a mean is divideSeries(sum, count) in Graphite.'
+    )
+    raise wrong(f"{toml(value)} is not a measure", remedy)
+
+
+def groups(value: object) -> tuple[tuple[str, ...], ...]:
+    """Read declared groups: values of one column, or lists of values of several."""
+    if not isinstance(value, list):
+        raise wrong(f"{toml(value)} are not groups", 'Write a list of values, or of lists: [["login", "ok"]].')
+    rows = [group if isinstance(group, list) else [group] for group in value]
+    if not all(isinstance(part, str) for row in rows for part in row):
+        raise wrong(f"{toml(value)} are not groups", "Write their values as strings.")
+    return tuple(tuple(row) for row in rows)
+
+
+Measure = Annotated[tuple[Kind, str | None], BeforeValidator(measure), matches(f"(count|(sum|max|min):{IDENTIFIER})")]
+_GROUP = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+Groups = Annotated[
+    tuple[tuple[str, ...], ...], BeforeValidator(groups), WithJsonSchema({"type": "array", "items": _GROUP})
+]
+
+
+def conditions(value: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+    """Read the tests of one column: a value, any of several, or tests such as { ge = 1, lt = 10 }."""
+    if not isinstance(value, dict):
+        return (("in", _values(value)),)
+    if unknown := [key for key in value if key not in _OPERATORS]:
+        raise wrong(f'"{unknown[0]}" is not a test', f"Use one of: {', '.join(_OPERATORS)}.")
+    if not value:
+        raise wrong("{} is not a value to compare with", "Write a value, a list, or a test as in { ge = 1 }.")
+    return tuple(_test(operator, operand) for operator, operand in value.items())
+
+
+def where_sql(value: str) -> str:
+    """Accept a condition that cannot leave the parentheses in which the statement has it."""
+    depth = 0
+    for parenthesis in re.findall(r"[()]", re.sub(r"'[^']*'|\"[^\"]*\"|--[^\n]*", "", value)):
+        depth += 1 if parenthesis == "(" else -1
+        if depth < 0:
+            break
+    if depth != 0:
+        remedy = "Close each one that you open: the condition is combined with all others by AND."
+        raise wrong("where_sql has parentheses that do not match", remedy)
+    return value
+
+
+Tests = Annotated[
+    tuple[tuple[str, tuple[Scalar, ...]], ...],
+    BeforeValidator(conditions),
+    WithJsonSchema({"anyOf": [_SCALAR, _SCALARS, _TEST]}),
+]
+WhereSql = Annotated[str, AfterValidator(where_sql), Field(min_length=1)]
+
+
+def _test(operator: str, operand: object) -> tuple[str, tuple[Scalar, ...]]:
+    if operator == "null":
+        if not isinstance(operand, bool):
+            raise wrong(f"null = {toml(operand)} is not a test", "Write { null = true } or { null = false }.")
+        return operator, (operand,)
+    values = _values(operand)
+    if len(values) > 1 and operator != "not":
+        raise wrong(f"{operator} = {toml(operand)} is not a test", "Give a list to `not` only.")
+    if operator == "like" and not isinstance(values[0], str):
+        raise wrong(f"like = {toml(operand)} is not a test", 'Write a pattern, as in { like = "login_%" }.')
+    return operator, values
+
+
+def _values(value: object) -> tuple[Scalar, ...]:
+    """Accept one value or several, of one kind that a column can be compared with."""
+    values = [_scalar(item) for item in (value if isinstance(value, list) else [value])]
+    if not values or None in values or not _are_alike(values):
+        raise wrong(f"{toml(value)} is not a value to compare with", "Write a string, a number, or a list of one kind.")
+    return tuple(item for item in values if item is not None)
+
+
+def _are_alike(values: Iterable[object]) -> bool:
+    return len({type(value) for value in values}) == 1
+
+
+def _scalar(value: object) -> Scalar | None:
+    """Return the value that a database compares with; TOML's times as text; None for a value that it cannot compare."""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) else None
