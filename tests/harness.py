@@ -68,7 +68,7 @@ class Shipper:
 
     def call(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        return shipper(command, "--config", str(self.config), *arguments)
+        return shipper(*command.split(), "--config", str(self.config), *arguments)
 
     def start(self) -> None:
         """Start the daemon, and return once it says that it has started."""

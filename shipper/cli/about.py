@@ -48,7 +48,7 @@ def version(output: str) -> None:
 def completion(shell: str) -> None:
     """Print what lets a shell complete commands, options and jobs.
 
-    bash: source <(shipper completion bash); where shipper is installed as a service it is there already.
+    bash: source <(shipper admin completion bash); where shipper is installed as a service it is there already.
     """
     from click.shell_completion import get_completion_class
 

@@ -46,7 +46,7 @@ def check(file: str, output: str, *, offline: bool) -> None:
     bad = sum(not finding.is_good for finding in found)
     if output == "json":
         show_json({"is_good": not bad, "findings": [finding._asdict() for finding in found]})
-    click.echo(f"✗: {bad}" if bad else "What carbon must be configured with: shipper carbon-conf", err=True)
+    click.echo(f"✗: {bad}" if bad else "What carbon must be configured with: shipper admin carbon-conf", err=True)
     sys.exit(1 if bad else 0)
 
 

@@ -1,4 +1,4 @@
-"""`shipper doctor`: a canary is sent to Carbon, and graphite-web asked what became of it.
+"""`shipper admin doctor`: a canary is sent to Carbon, and graphite-web asked what became of it.
 
 Carbon's cache shows through graphite-web, put together by that one's rules: what an answer says counts once it stays.
 """

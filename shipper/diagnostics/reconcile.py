@@ -114,5 +114,5 @@ def _check(job: Job, known: JobSnapshot) -> None:
     if known.progress.definition_digest != definition_digest(job):
         raise ConfigError(
             f"reconcile job {job.name}: it has captured nothing yet as it is configured now",
-            hint="`shipper reload`, and ask again after its next tick; where it does not run, after `shipper once`.",
+            hint="`shipper admin reload`, and ask again after its next tick; where it does not run, after `shipper once`.",
         )

@@ -33,7 +33,7 @@ _OVERFLOWS = ("integer overflow", "22003")  # SQLite's words, PostgreSQL's numer
 
 Tls = Literal["verify-identity", "verify-ca", "off"]
 
-_NAMES = "Check the names in the job against the table, and the grants of the source's user: `shipper grants`."
+_NAMES = "Check the names in the job against the table, and the grants of the source's user: `shipper admin grants`."
 _DATABASE = "Check the database in `url`, and the grants of the source's user."
 _LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
 _SERVER = "Is the database up, and does `url` name its host and port?"

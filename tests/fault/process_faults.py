@@ -83,7 +83,7 @@ def reloaded(stage: Stage) -> list[Score]:
     for number in range(RELOADS):
         turn, which = divmod(number, len(RELOADED))
         stage.configure(RELOADED[which][turn % 2], RELOADED[which][(turn + 1) % 2])
-        ended = stage.app.call("reload")
+        ended = stage.app.call("admin reload")
         assert ended.returncode == 0, ended.stderr
         time.sleep(dice.uniform(0, 0.5))
     assert stage.app.events().count("config.reloaded") == RELOADS
@@ -138,8 +138,12 @@ def operated(stage: Stage) -> list[Score]:
             stage.wait("capture.finished")
             start = dice.randint(4, 6 + number)
             span = ("--from", f"{start}s", "--until", f"{start - dice.randint(1, 3)}s")
-            back, pass_, fix = ("--back", f"{start}s"), ("--to", "end"), ("--from", "1h", "--fix")
-            commands = ("backfill", "events", *span), ("seek", "events", *back), ("seek", "events", *pass_)
+            newest, fix = ("--from", f"{start}s", "--until", "now"), ("--from", "1h", "--fix")
+            commands = (
+                ("backfill", "events", *span),
+                ("backfill", "events", *newest),
+                ("admin seek", "events", "--to", "end"),
+            )
             done += _operates(stage, *dice.choice((*commands, ("reconcile", "events", *fix))))
             if number % RESTARTED == 0:
                 stage.app.stop()

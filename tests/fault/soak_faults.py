@@ -104,7 +104,7 @@ def _faults(stage: Stage, dice: random.Random) -> list[Callable[[], None]]:
     def change_definition() -> None:
         before, after = DEFINITIONS if DEFINITIONS[1] not in stage.app.config.read_text() else DEFINITIONS[::-1]
         stage.configure(before, after)
-        ended = stage.app.call("reload")
+        ended = stage.app.call("admin reload")
         assert ended.returncode == 0, ended.stderr
 
     def rewrite() -> None:

@@ -88,7 +88,7 @@ def read_by_carbon(folder: Path, paths: Sequence[str]) -> dict[str, list[list[st
 
 def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
     """Return what is said of files."""
-    done = app.call("carbon-conf", "-o", "json", *(word for file in files for word in ("--diff", file)))
+    done = app.call("admin carbon-conf", "-o", "json", *(word for file in files for word in ("--diff", file)))
     found: list[dict[str, Any]] = json.loads(done.stdout)
     assert done.returncode == (0 if all(one["is_good"] for one in found) else 1)
     return found
@@ -98,7 +98,7 @@ def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
 def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     """A real carbon with what is printed makes the wished archives, with the method of each measure."""
     carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
-    paste(tmp_path / "carbon/conf", app.call("carbon-conf").stdout.partition("\n# carbon.conf")[0])
+    paste(tmp_path / "carbon/conf", app.call("admin carbon-conf").stdout.partition("\n# carbon.conf")[0])
     carbon.start()
     app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
     own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
@@ -137,7 +137,7 @@ def test_diff_reads_as_carbon(app: Shipper, tmp_path: Path) -> None:
         folder.mkdir()
         for name in names:
             (folder / name).write_text((EXAMPLES / f"{name}.example").read_text())
-    paste(tmp_path / "ours", app.call("carbon-conf").stdout, last)
+    paste(tmp_path / "ours", app.call("admin carbon-conf").stdout, last)
     for folder in (tmp_path / "ours", tmp_path / "theirs"):
         expected = read_by_carbon(folder, list(real.values()))
         for column, found in enumerate(diffs(app, *(str(folder / name) for name in names))):
@@ -151,7 +151,7 @@ def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
     sample = EXAMPLES / "storage-aggregation.conf.example"
     file = tmp_path / "here.conf"
     file.write_text("[shipper]\npattern = ^nothing\nxFilesFactor = 0\naggregationMethod = sum\n" + sample.read_text())
-    shown = app.call("carbon-conf", "--diff", str(file))
+    shown = app.call("admin carbon-conf", "--diff", str(file))
     (found,) = diffs(app, str(file))
     where, stanzas = found["write"].split(":\n", 1)
     file.write_text(stanzas + sample.read_text())
@@ -160,7 +160,7 @@ def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
     assert re.search(r"^✗ +\S*logins\.\{action\}\.count +sum +max, 0 +sum, 0$", shown.stdout, re.MULTILINE)
     assert shown.stdout.endswith(f"\n\n{found['write']}\n")
     assert where == "# take out [shipper], and\n# put this before [sum]"
-    assert app.call("carbon-conf", "--diff", str(file)).returncode == 0
+    assert app.call("admin carbon-conf", "--diff", str(file)).returncode == 0
 
 
 def test_creates(app: Shipper, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, 
     """What carbon could not read either is told with its name, and is no traceback."""
     if text is not None:
         (tmp_path / name).write_text(text)
-    ended = app.call("carbon-conf", "--diff", str(tmp_path / name))
+    ended = app.call("admin carbon-conf", "--diff", str(tmp_path / name))
 
     assert ended.returncode == 78
     assert f"read {tmp_path}/{name}: " in ended.stderr

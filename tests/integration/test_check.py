@@ -84,7 +84,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: reads what it is sent"
     assert proof == "✓ proof: nothing is proven, for want of render_url; all is believed once it was sent 4 times"
-    assert "shipper carbon-conf" in checked.stderr
+    assert "shipper admin carbon-conf" in checked.stderr
 
 
 def test_privileges(reader: Shipper, mariadb: MariaDB) -> None:

@@ -38,20 +38,16 @@ def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> 
 
 
 def test_help_names_the_commands() -> None:
-    """`--help` says what it is for and which commands there are."""
-    shown = shipper("--help")
+    """`--help` shows the purpose and the daily commands, `admin --help` the others."""
+    shown, admin = shipper("--help"), shipper("admin", "--help")
+    listed = [re.findall(r"^  (\w[\w-]+)  ", one.stdout, re.MULTILINE) for one in (shown, admin)]
 
-    assert shown.returncode == 0
+    assert (shown.returncode, admin.returncode) == (0, 0)
     assert "Usage: shipper " in shown.stdout
     assert "Ship counts of an audit trail to Graphite" in shown.stdout
-    assert set(re.findall(r"^  (\w+) ", shown.stdout, re.MULTILINE)) >= {
-        "run",
-        "once",
-        "check",
-        "grants",
-        "status",
-        "demo",
-    }
+    daily = {"run", "once", "check", "preview", "status", "history", "reconcile", "backfill", "reset", "version"}
+    assert daily | {"admin"} == set(listed[0])
+    assert {"reload", "doctor", "seek", "grants", "carbon-conf", "demo"} < set(listed[1])
 
 
 def test_version() -> None:
@@ -78,7 +74,7 @@ def test_completion(tmp_path: Path) -> None:
     ]
 
     def completed() -> list[str]:
-        script = f'export PATH="{tmp_path}:$PATH"\nsource <(shipper completion bash)\n' + "".join(
+        script = f'export PATH="{tmp_path}:$PATH"\nsource <(shipper admin completion bash)\n' + "".join(
             f"COMP_WORDS=(shipper {' '.join(typed)}); COMP_CWORD={len(typed)}; COMPREPLY=()\n"
             '_shipper_completion shipper; echo "${COMPREPLY[@]}"\n'
             for typed in words
@@ -92,7 +88,7 @@ def test_completion(tmp_path: Path) -> None:
     config.write_text("[job.other\n")
     assert completed() == ["history", "--config", *["orders orders@a orders@b"] * 2]
     for shell in ("zsh", "fish"):
-        assert "_SHIPPER_COMPLETE" in shipper("completion", shell).stdout
+        assert "_SHIPPER_COMPLETE" in shipper("admin", "completion", shell).stdout
 
 
 @pytest.mark.parametrize("command", ["run", "once", "check", "status"])
@@ -434,7 +430,7 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
     app.config.write_text(
         app.config.read_text().replace('timeout = "10s"', 'timeout = "10s"\ncredentials = "mysql.cnf"')
     )
-    comment, *granted = app.call("grants").stdout.splitlines()
+    comment, *granted = app.call("admin grants").stdout.splitlines()
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 's€säme#42'")
         for statement in granted:
@@ -460,7 +456,7 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
             "CREATE SCHEMA own",
             "ALTER TABLE audit_trail SET SCHEMA own",
             "INSERT INTO own.audit_trail (created_at, action) VALUES (clock_timestamp(), 'login')",
-            *app.call("grants").stdout.splitlines(),
+            *app.call("admin grants").stdout.splitlines(),
         ):
             connection.execute(statement.encode())
     ended, checked = app.call("once"), app.call("check")
@@ -486,7 +482,7 @@ def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: Car
 
 def test_demo() -> None:
     """The demo needs no server, survives its own kill, and ends with the line that matters."""
-    shown = shipper("demo", "--seconds", "6", NO_COLOR="1")
+    shown = shipper("admin", "demo", "--seconds", "6", NO_COLOR="1")
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "kill -9" in shown.stdout
@@ -505,7 +501,7 @@ def test_demo_without_carbon(tmp_path: Path) -> None:
         "import importlib.util as util\nfind = util.find_spec\n"
         "util.find_spec = lambda name, *rest: None if name == 'carbon' else find(name, *rest)\n"
     )
-    shown = shipper("demo", PATH=os.fspath(tmp_path), PYTHONPATH=str(hidden))
+    shown = shipper("admin", "demo", PATH=os.fspath(tmp_path), PYTHONPATH=str(hidden))
 
     assert shown.returncode == 78
     assert "apt-get install graphite-carbon" in shown.stderr

@@ -109,7 +109,7 @@ class Stage:
 
     def dashboard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
-        return self.app.call("dashboard", *arguments)
+        return self.app.call("admin dashboard", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -27,20 +27,20 @@ ROW = """
     VALUES (UTC_TIMESTAMP() - INTERVAL %s SECOND, 'login', 'ok')"""
 
 REFUSED: list[tuple[list[str], int, str]] = [
-    (["seek", "events", "--to", "end"], 2, "no terminal to ask: say --yes"),
-    (["seek", "events"], 2, "say --to ID|TIME|end, or --back DURATION"),
-    (["seek", "events", "--to", "soon", "--yes"], 2, "'soon' is not a time: write 06:15"),
-    (["seek", "events", "--back", "2", "--yes"], 2, "'2' is not a duration: write 90s"),
-    (["seek", "evnts", "--to", "end", "--yes"], 78, "There are: events."),
-    (["seek", "events", "--to", "99", "--yes"], 1, "99 is beyond the largest id of audit_trail, 10"),
-    (["seek", "events", "--to", "2h", "--yes"], 1, "rows of then are counted already"),
+    (["admin seek", "events", "--to", "end"], 2, "no terminal to ask: say --yes"),
+    (["admin seek", "events"], 2, "say --to ID|TIME|end, or --back DURATION"),
+    (["admin seek", "events", "--to", "soon", "--yes"], 2, "'soon' is not a time: write 06:15"),
+    (["admin seek", "events", "--back", "2", "--yes"], 2, "'2' is not a duration: write 90s"),
+    (["admin seek", "evnts", "--to", "end", "--yes"], 78, "There are: events."),
+    (["admin seek", "events", "--to", "99", "--yes"], 1, "99 is beyond the largest id of audit_trail, 10"),
+    (["admin seek", "events", "--to", "2h", "--yes"], 1, "rows of then are counted already"),
     (["backfill", "events", "--from", "1h", "--until", "2h", "--yes"], 2, "is not before --until"),
     (["backfill", "events", "--from", "9d", "--until", "8d", "--yes"], 1, "nothing of that time can be"),
-    (["forget", "events", "--yes"], 1, "it is in the configuration"),
-    (["forget", "evnts", "--yes"], 78, "It knows: events."),
-    (["rename", "events", "logins", "--yes"], 1, "it is in the configuration"),
-    (["rename", "evnts", "logins", "--yes"], 78, "It knows: events."),
-    (["import", "nowhere.db", "--yes"], 78, "unable to open database file"),
+    (["admin forget", "events", "--yes"], 1, "it is in the configuration"),
+    (["admin forget", "evnts", "--yes"], 78, "It knows: events."),
+    (["admin rename", "events", "logins", "--yes"], 1, "it is in the configuration"),
+    (["admin rename", "evnts", "logins", "--yes"], 78, "It knows: events."),
+    (["admin import", "nowhere.db", "--yes"], 78, "unable to open database file"),
 ]
 
 
@@ -104,7 +104,7 @@ def configure(app: Shipper, before: str, after: str) -> None:
 def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """What waits is passed, but for the slot of now, and the plan says so before."""
     insert(mariadb, 3, ago=300)
-    moved = begun.call("seek", "events", "--to", "end", "--yes", "--utc")
+    moved = begun.call("admin seek", "events", "--to", "end", "--yes", "--utc")
 
     assert moved.returncode == 0, moved.stderr
     assert "events: goes on behind id 13; it stands at 5\n  8 ids are passed" in moved.stdout
@@ -113,7 +113,7 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
     assert captured(begun) == {"events": 13}
     assert begun.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) in {5, 10}, "no row of five minutes ago in Graphite")
-    again = begun.call("seek", "events", "--to", "13", "--yes")
+    again = begun.call("admin seek", "events", "--to", "13", "--yes")
     assert (again.returncode, "rows up to 13 are counted already" in again.stderr) == (1, True)
 
 
@@ -122,7 +122,7 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
     configure(begun, 'every = "1s"', 'cron = "0 0 1 1 *"')
     begun.start()
     insert(mariadb, 2, ago=120)
-    moved = begun.call("seek", "events", "--to", "9", "-o", "json", "--yes")
+    moved = begun.call("admin seek", "events", "--to", "9", "-o", "json", "--yes")
 
     assert moved.returncode == 0, moved.stderr
     told = json.loads(moved.stdout)
@@ -139,7 +139,7 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     before = captured(either)
     lose(carbon_cache)
     for _ in range(2):
-        back = either.call("seek", "events", "--back", "1h", "--yes")
+        back = either.call("admin seek", "events", "--back", "1h", "--yes")
         assert back.returncode == 0, back.stderr
         assert re.search(r"events: (5|10) rows, \d+ datapoints in [\d.]+ s\n", back.stdout)
     assert captured(either) == before
@@ -210,7 +210,18 @@ def test_refused(begun: Shipper) -> None:
 def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     """In a terminal it shows its plan, and does it for a yes only."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "shipper.cli", "seek", "--config", str(begun.config), "events", "--to", "end"]
+    command = [
+        sys.executable,
+        "-m",
+        "shipper.cli",
+        "admin",
+        "seek",
+        "--config",
+        str(begun.config),
+        "events",
+        "--to",
+        "end",
+    ]
     process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.write(ours, f"{answer}\n".encode())
     shown, talk = process.communicate(timeout=60)
@@ -229,7 +240,7 @@ def test_names(either: Shipper, carbon_cache: CarbonCache) -> None:
     configure(either, 'start = "beginning"', 'start = "now"')
     configure(either, 'by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')
     name(either, "[job.events]", "[job.logins]")
-    renamed = either.call("rename", "events", "logins", "--yes", "-o", "json")
+    renamed = either.call("admin rename", "events", "logins", "--yes", "-o", "json")
     assert renamed.returncode == 0, renamed.stderr
     told = json.loads(renamed.stdout)
     assert (told["plan"]["captured"], told["plan"]["is_configured"]) == (10 if runs else 5, True)
@@ -241,7 +252,7 @@ def test_names(either: Shipper, carbon_cache: CarbonCache) -> None:
     configure(either, "events.{action}", "others.{action}")
     configure(either, 'outcome = "ok"', 'outcome = "failure"')
     name(either, "[job.logins]", "[job.others]")
-    forgotten = either.call("forget", "logins", "--yes")
+    forgotten = either.call("admin forget", "logins", "--yes")
     assert forgotten.returncode == 0, forgotten.stderr
     assert "  watermark 10, captured 10 of app audit_trail" in forgotten.stdout
     assert "logins: forgotten\n" in forgotten.stdout
@@ -253,7 +264,7 @@ def name(app: Shipper, before: str, after: str) -> None:
     """Give the job, which has another shape by now, another name, and let a service take it over."""
     configure(app, before, after)
     if (app.folder / "control.sock").exists():
-        assert app.call("reload").returncode == 0
+        assert app.call("admin reload").returncode == 0
 
 
 def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path) -> None:
@@ -267,7 +278,7 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
         rows = [("events", "audit_trail", "id", 5), ("cron.py", "audit_trail", "id", "4"), ("x", "users", "id", 1)]
         connection.executemany("INSERT INTO persist VALUES (?, ?, ?, ?)", rows)
         connection.commit()
-    command = ["import", str(old), "--job", "cron.py=others", "--yes"]
+    command = ["admin import", str(old), "--job", "cron.py=others", "--yes"]
     imported = shipper_app.call(*command)
 
     assert imported.returncode == 0, imported.stderr

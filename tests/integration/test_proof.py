@@ -210,7 +210,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     assert (unknown.returncode, "There are: events, others." in unknown.stderr) == (78, True)
 
     ends.configure("port = ", "port = 1 # ")
-    refused = ends.app.call("doctor")
+    refused = ends.app.call("admin doctor")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "deliver to 127.0.0.1:1: " in refused.stderr
     ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
@@ -221,7 +221,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
 
     ends.configure('time = "created_at"', 'time = "end_date"')
     changed = ends.app.call("reconcile", "events")
-    assert (changed.returncode, "shipper reload" in changed.stderr) == (78, True)
+    assert (changed.returncode, "shipper admin reload" in changed.stderr) == (78, True)
     ends.configure("render_url", "# render_url")
     for command in ("reconcile", "doctor"):
         nobody = ends.app.call(command)
@@ -231,7 +231,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
 
 def test_doctor(ends: Ends) -> None:
     """A Graphite that keeps counts right is told so, also the second time; its canary is where it says."""
-    shown = ends.app.call("doctor")
+    shown = ends.app.call("admin doctor")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
         "✓ what is sent is there",
@@ -239,7 +239,7 @@ def test_doctor(ends: Ends) -> None:
         "✓ a value each 1h is kept for 30d",
         "✓ in slots of 1h values of 1m come to their sum, single ones too",
     ]
-    again = json.loads(ends.app.call("doctor", "-o", "json").stdout)
+    again = json.loads(ends.app.call("admin doctor", "-o", "json").stdout)
 
     assert again["is_right"]
     assert again["sums"] == [{"step": 60, "into": 3600, "method": "sum", "keeps_single": True}]
@@ -251,7 +251,7 @@ def test_doctor_of_averages(ends: Ends) -> None:
     """A Graphite that keeps means, and for less time, is told what it does, with the remedy."""
     ends.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
     ends.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
-    ended = ends.app.call("doctor", "-o", "json")
+    ended = ends.app.call("admin doctor", "-o", "json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
     assert (found["is_right"], found["sums"][0]["method"], found["sums"][0]["keeps_single"]) == (
@@ -264,7 +264,7 @@ def test_doctor_of_averages(ends: Ends) -> None:
         "what is 59d old is not kept any more",
         "in slots of 1h values of 1m are dropped where they are few: xFilesFactor is not 0",
     ]
-    assert all("shipper carbon-conf" in remedy for remedy in bad.values())
+    assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())
 
 
 def test_doctor_of_a_series_that_is_not_made(
@@ -281,7 +281,7 @@ def test_doctor_of_a_series_that_is_not_made(
     wait_for(lambda: "other.count" in reluctant.sums(), "the one series of this minute")
     ends.configure("port = ", f"port = {reluctant.port} # ")
     began = time.monotonic()
-    ended = ends.app.call("doctor", "--wait", "2s")
+    ended = ends.app.call("admin doctor", "--wait", "2s")
     reluctant.close()
 
     assert ended.returncode == 1

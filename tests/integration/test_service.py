@@ -113,14 +113,14 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     # good: the old job goes on where it was
     second = EVENTS.replace("job.events", "job.second").replace("events.{", "second.{")
     shipper_app.config.write_text(config + second)
-    taken = shipper_app.call("reload")
+    taken = shipper_app.call("admin reload")
     assert (taken.returncode, taken.stdout) == (0, f"{shipper_app.config}: 2 jobs are on schedule\n"), taken.stderr
     wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 3, "the rows of the second job")
     assert jobs_of(shipper_app)["events"]["watermark"] == before["watermark"]
 
     # broken: told with its line, here and in the log
     shipper_app.config.write_text(config + second + "\n[job.third]\nnonsense = 1\n")
-    refused = shipper_app.call("reload")
+    refused = shipper_app.call("admin reload")
     line = shipper_app.config.read_text().splitlines().index("nonsense = 1") + 1
     assert refused.returncode == 78
     assert f"{shipper_app.config}:{line}: " in refused.stderr
@@ -147,7 +147,7 @@ def test_reload_to_another_carbon(
     second.start()
     config = shipper_app.config.read_text()
     shipper_app.config.write_text(config.replace(f"port = {carbon_cache.port}", f"port = {second.port}"))
-    taken = shipper_app.call("reload")
+    taken = shipper_app.call("admin reload")
     insert(mariadb, 4)
 
     assert taken.returncode == 0, taken.stderr
@@ -161,7 +161,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
     shipper_app.start()
     shipper_app.config.write_text(shipper_app.config.read_text().replace("shipper.db", "elsewhere.db"))
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
-    refused = shipper_app.call("reload")
+    refused = shipper_app.call("admin reload")
 
     assert refused.returncode == 78
     assert "[state] path is another" in refused.stderr
@@ -170,7 +170,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
 
 def test_reload_without_a_service(shipper_app: Shipper) -> None:
     """Where none runs there is nothing to reload: 3, and how to start it."""
-    refused = shipper_app.call("reload")
+    refused = shipper_app.call("admin reload")
 
     assert refused.returncode == 3
     assert "systemctl start shipper" in refused.stderr

@@ -278,7 +278,7 @@ def test_rewritten(postgresql: PostgreSQL) -> None:
 
 
 def test_grants_on_columns(postgresql: PostgreSQL) -> None:
-    """A snapshot needs no more than `shipper grants` gives: SELECT on some columns. Mutant: LOCK TABLE or nothing."""
+    """A snapshot needs no more than `shipper admin grants` gives: SELECT on some columns. Mutant: LOCK TABLE or nothing."""
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.execute("DROP ROLE IF EXISTS reader")

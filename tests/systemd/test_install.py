@@ -84,7 +84,7 @@ def install_and_check(machine: Machine) -> None:
     assert output(machine, "stat --format='%a %U' /etc/shipper/mysql.cnf") == "600 root"
     assert "jobs: 1" in output(machine, "shipper check --offline")
     assert "complete -o nosort -F _shipper_completion shipper" in output(machine, f"cat {COMPLETION}")
-    assert output(machine, "shipper schema | cmp - /etc/shipper/shipper.schema.json") == ""
+    assert output(machine, "shipper admin schema | cmp - /etc/shipper/shipper.schema.json") == ""
     machine.write(FILE, CONFIG)
     output(machine, f"chmod 600 {FILE}")
     assert f"✗ {FILE}: only root can read it" in machine.run("shipper", "check").stdout

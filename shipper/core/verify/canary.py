@@ -102,7 +102,7 @@ class Canary:
     def _kept(self, archive: Archive, question: Question, kept: SeriesData | None) -> Verdict:
         """Say whether an archive answers as it should."""
         age = written(self._now - question.span.start)
-        remedy = "Its retentions must be those of [graphite], which `shipper carbon-conf` prints."
+        remedy = "Its retentions must be those of [graphite], which `shipper admin carbon-conf` prints."
         if kept is None or not kept.values or kept.start > question.span.start + kept.step:
             return Verdict(False, f"what is {age} old is not kept any more", remedy)
         if kept.step != archive.step:
@@ -142,7 +142,7 @@ def _judged(sums: Sums) -> Verdict:
         text, remedy = f"{what} come to their {sums.method}, not to their sum", "aggregationMethod must be sum."
     else:
         return Verdict(True, f"{what} {'come to their sum' if sums.method else 'are kept'}, single ones too")
-    return Verdict(False, text, f"{remedy} `shipper carbon-conf` prints how it must be.")
+    return Verdict(False, text, f"{remedy} `shipper admin carbon-conf` prints how it must be.")
 
 
 def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:

@@ -115,12 +115,12 @@ def written(folder: Path, before: str, added: str) -> Path:
 
 
 def test_schema_is_up_to_date() -> None:
-    """The file that is shipped is what `shipper schema` prints, and what the models say now."""
+    """The file that is shipped is what `shipper admin schema` prints, and what the models say now."""
     printed = subprocess.run(
-        [sys.executable, "-m", "shipper.cli", "schema"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "shipper.cli", "admin", "schema"], capture_output=True, text=True, check=True
     )
 
-    assert printed.stdout == SCHEMA.read_text(), "shipper schema >config/shipper.schema.json"
+    assert printed.stdout == SCHEMA.read_text(), "shipper admin schema >config/shipper.schema.json"
     assert json.loads(printed.stdout) == schema()
 
 
