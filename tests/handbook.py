@@ -1,4 +1,4 @@
-"""The operators' handbook, whose commands tests run as they stand."""
+"""The operators' handbook, whose commands tests run as they are printed."""
 
 import os
 import pty
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from harness import PATIENCE_SECONDS
 
-HANDBOOK = Path(__file__).parents[1] / "deploy/README.md"
+FOLDER = Path(__file__).parents[1] / "deploy"
 
 
-def handbook(section: str) -> list[str]:
-    """Return the commands that a section of the handbook shows."""
-    text = HANDBOOK.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+def handbook(page: str, section: str) -> list[str]:
+    """Return the indented blocks of commands in a section of a page."""
+    text = (FOLDER / page).read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     return [
         re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     ]
 
 
 def walk(config: Path, line: str, **environment: str) -> tuple[int, str]:
-    """Do as a line of the handbook says, with a terminal to answer yes at; return the exit code and all it says."""
+    """Run a command of the handbook with a terminal that answers yes; return the exit code and its output."""
     ours, theirs = pty.openpty()
     os.write(ours, b"y\n")
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""A night at the handbook: its walk from a hole in a dashboard to a graph that is right, as it stands there."""
+"""A night with the handbook: its commands from a hole in a dashboard to a correct graph, as they are printed."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ FAILED = EVENTS.replace("events", "failed_logins")
 
 
 class Night:
-    """It is seven in the morning here, and two logins have failed each minute."""
+    """A service at seven in the morning, local time, after a night with two failed logins a minute."""
 
     def __init__(
         self, folder: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB
@@ -28,7 +28,7 @@ class Night:
         cache, web = graphite
         now = int(time.time())
         self.midnight = now // MINUTE * MINUTE - 7 * HOUR
-        ahead = -self.midnight % (24 * HOUR) // MINUTE  # of UTC, whatever country that is
+        ahead = -self.midnight % (24 * HOUR) // MINUTE  # east of UTC, which may be no real zone
         self.zone = f"<HERE>-{ahead // 60}:{ahead % 60:02}"
         prefix = f"night{time.monotonic_ns()}"
         self.app = Shipper(folder, url=database, port=cache.port, jobs=FAILED)
@@ -41,19 +41,19 @@ class Night:
             cursor.executemany("INSERT INTO audit_trail (created_at, action) VALUES (FROM_UNIXTIME(%s), 'login')", rows)
 
     def start(self) -> None:
-        """Let the service run, until all is in Graphite's file."""
+        """Start the service, and wait until Graphite's file has all minutes."""
         self.app.start()
         wait_for(lambda: self._file.exists() and len(self.bars()) == len(NIGHT), "the night's bars")
 
     def bars(self) -> dict[int, float]:
-        """Return the night's minutes as Graphite's file has them, by seconds since midnight."""
+        """Return the night's minutes in Graphite's file, keyed by seconds since midnight."""
         begin, end = self.midnight + NIGHT.start - MINUTE, self.midnight + NIGHT.stop - MINUTE
         (start, stop, step), values = whisper.fetch(str(self._file), begin, end, archiveToSelect=MINUTE)
         found = zip(range(start, stop, step), values, strict=True)
         return {slot - self.midnight: value for slot, value in found if value is not None}
 
     def lose(self) -> None:
-        """Take some minutes away, as a backup would that was restored."""
+        """Remove some minutes from the file, as the restore of an old backup does."""
         left = {slot: value for slot, value in self.bars().items() if slot not in HOLE}
         other = self._file.with_suffix(".restored")
         whisper.create(str(other), [(MINUTE, 24 * 60), (HOUR, 30 * 24)], xFilesFactor=0, aggregationMethod="sum")
@@ -61,7 +61,7 @@ class Night:
         other.rename(self._file)
 
     def walk(self, line: str) -> tuple[int, str]:
-        """Do as the handbook says, where it is seven in the morning."""
+        """Run a command of the handbook in a time zone where it is seven in the morning."""
         return walk(self.app.config, line, TZ=self.zone)
 
 
@@ -78,7 +78,7 @@ def night(
 
 def test_hole_at_a_quarter_past_six(night: Night) -> None:
     """Status, history, reconcile, reconcile --fix, reconcile: each leads to the next, and then all is equal."""
-    status, history, compare, fix, again = handbook("Your dashboard shows a hole at 06:15")
+    status, history, compare, fix, again = handbook("troubleshoot.md", "A hole in a dashboard")
     night.lose()
     assert set(NIGHT) - set(night.bars()) == set(HOLE)
 

@@ -1,4 +1,4 @@
-"""A table that went back: the handbook's section about it, as it stands there, on a real MariaDB."""
+"""Table reset: the commands of the handbook's section, as they are printed, on a real MariaDB."""
 
 import subprocess
 import time
@@ -17,24 +17,25 @@ ROW = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (FROM_UNIXTI
 
 
 class Walk:
-    """A service that has shipped six logins of a while ago, and somebody who works on the table."""
+    """A service that has shipped six logins of a while ago, and an operator who works on the table."""
 
     def __init__(self, app: Shipper, mariadb: MariaDB, carbon: CarbonCache) -> None:
         self.app, self._mariadb, self._carbon = app, mariadb, carbon
         self.minute = int(time.time()) // MINUTE * MINUTE
-        self.look, self.emptied, self.restored, self.replaced, self.status, self.backfill = handbook("Table reset")
+        commands = handbook("repair.md", "Table reset")
+        self.look, self.emptied, self.restored, self.replaced, self.status, self.backfill = commands
         self.log_in(15, 4)
         self.log_in(12, 2)
         app.start()
         self.shows({15: 4, 12: 2})
 
     def log_in(self, ago: int, times: int) -> None:
-        """Let rows come, of some minutes ago."""
+        """Insert rows whose time is some minutes ago."""
         with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
             cursor.executemany(ROW, [(self.minute - ago * MINUTE,)] * times)
 
     def work(self, *statements: str) -> None:
-        """Do something to the table."""
+        """Run statements on the table."""
         with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
@@ -45,7 +46,7 @@ class Walk:
             subprocess.run([*self._client("mariadb-dump"), "app", "audit_trail"], stdout=dump, check=True)
 
     def restore(self, file: Path) -> None:
-        """Take the table back to a dump."""
+        """Restore the table from a dump."""
         with file.open("rb") as dump:
             subprocess.run([*self._client("mariadb"), "app"], stdin=dump, check=True)
 
@@ -53,16 +54,16 @@ class Walk:
         return [program, "--no-defaults", "--host=127.0.0.1", f"--port={self._mariadb.port}", "--user=root"]
 
     def bars(self) -> dict[int, float]:
-        """Return the minutes above 0 as Graphite's file has them, by how many minutes ago they were at first."""
+        """Return the minutes above 0 in Graphite's file, keyed by their age when the test began, in minutes."""
         found = self._carbon.sums().get("audit.events.login.count", {})
         return {(self.minute - slot) // MINUTE: value for slot, value in found.items() if value}
 
     def shows(self, expected: dict[int, float]) -> None:
-        """Wait until Graphite has it."""
+        """Wait until Graphite has these values."""
         wait_for(lambda: self.bars() == expected, f"{expected} in Graphite")
 
     def held(self) -> str:
-        """Wait until the job is held, and return what the handbook's first command shows."""
+        """Wait until the job is held, and return the output of the handbook's first command."""
         wait_for(lambda: "capture.failed" in self.app.events(), "the job is held")
         code, _ = walk(self.app.config, self.status)
         assert code == 1
@@ -71,32 +72,32 @@ class Walk:
         return shown
 
     def answer(self, command: str) -> str:
-        """Say what has happened, and see what the handbook says of afterwards."""
+        """Give an answer, check the result that the handbook describes, and return the output."""
         code, shown = walk(self.app.config, command)
         assert code == 0, shown
         assert "Do it? [y/N]" in shown
         assert "source.reset" in self.app.events()
-        wait_for(lambda: walk(self.app.config, self.status)[0] == 0, "status says that all is well")
+        wait_for(lambda: walk(self.app.config, self.status)[0] == 0, "a healthy status")
         return shown
 
     def count_again(self) -> None:
-        """Have Graphite show the table as it is now."""
+        """Run the handbook's backfill."""
         code, shown = walk(self.app.config, self.backfill)
         assert code == 0, shown
 
 
 @pytest.fixture
 def way(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> Iterator[Walk]:
-    """Give the way, and see that nothing broke on it."""
+    """Give the walk, and check afterwards that the service ended without errors."""
     yield Walk(shipper_app, mariadb, carbon_cache)
     assert shipper_app.stop() == 0
     assert "Traceback" not in shipper_app.text()
 
 
 def test_truncate(way: Walk) -> None:
-    """Its bars stay, and all that comes is added; a backfill shows the table as it is.
+    """Its bars stay, and new rows are added; a backfill shows the table as it is.
 
-    Mutants: count the slots still in the state again; pass what the table holds.
+    Mutants: recount the slots still in the state; skip the rows of the table.
     """
     way.work("TRUNCATE audit_trail")
     way.log_in(12, 1)
@@ -115,9 +116,9 @@ def test_truncate(way: Walk) -> None:
 
 
 def test_older_dump(way: Walk, tmp_path: Path) -> None:
-    """Its bars stay, those of rows that are gone, too, and what comes is added; a backfill shows the table as it is.
+    """Its bars stay, also those of lost rows, and new rows are added; a backfill shows the table as it is.
 
-    Mutants: count what the dump holds; go on behind what was captured.
+    Mutants: count the rows of the dump; continue after captured.
     """
     way.dump(tmp_path / "dump.sql")
     way.log_in(10, 3)
@@ -137,9 +138,9 @@ def test_older_dump(way: Walk, tmp_path: Path) -> None:
 
 
 def test_rename(way: Walk) -> None:
-    """A new table whose ids begin anew is counted from its first row on, and the bars of the old one stay.
+    """A new table whose ids restart is counted from its first row on, and the bars of the old one stay.
 
-    Mutant: take its rows for counted.
+    Mutant: assume that its rows are counted.
     """
     way.work(
         "CREATE TABLE next LIKE audit_trail",
@@ -156,7 +157,7 @@ def test_rename(way: Walk) -> None:
 
 
 def test_rename_with_ids_that_go_on(way: Walk) -> None:
-    """The job goes on by itself, and says how many ids nobody can account for. Mutant: hold it."""
+    """The job continues by itself, and logs how many ids may not be counted. Mutant: hold it."""
     way.work(
         "CREATE TABLE next LIKE audit_trail",
         "ALTER TABLE next AUTO_INCREMENT = 11",

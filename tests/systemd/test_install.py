@@ -69,7 +69,7 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
     releases = [release(machine), upgrade_running(machine)]
     releases.append(upgrade_stopped(machine))
     # the one before serves again as the handbook says
-    output(machine, handbook("Upgrade and remove")[0])
+    output(machine, handbook("install.md", "Upgrade and remove")[0])
     assert captured(machine)
     assert release(machine) == releases[1]
     refuse(machine, releases)

@@ -196,7 +196,7 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
 
 def test_encrypted_credentials(service: Machine) -> None:
     """What the handbook says of encrypting them, as it stands there."""
-    encrypt, by_hand = handbook("Credentials")[1:3]
+    encrypt, by_hand = handbook("install.md", "Credentials")[1:3]
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
     assert done.returncode == 0, done.stderr
@@ -217,7 +217,7 @@ def test_encrypted_credentials(service: Machine) -> None:
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
     """What the handbook says of them, as it stands there: the service goes on from the copy, and all is counted."""
-    backup, restore = handbook("Backup and restore")
+    backup, restore = handbook("install.md", "Backup and restore")
     carbon_cache.start()
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
