@@ -1,8 +1,8 @@
-"""The first sentence: read what is new, add it to the totals, record it.
+"""Capture: read new rows, add them to the totals, record both.
 
-Strategy: a row is new if it can be seen and its id is not among those that are counted (position.py), so nothing has to
-be waited for. Rows, totals and the set of counted ids become durable in one transaction (record.py), so whatever ends
-a capture, the next one goes on behind the last window recorded.
+Strategy: a row is new if it is visible and its id is not counted yet (position.py), so a capture waits for nothing.
+Totals and the set of counted ids change in one transaction (rows/totals.py): whatever ends a capture, the next one
+continues behind the last recorded window.
 """
 
 from collections.abc import Generator, Iterator
@@ -27,7 +27,7 @@ from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
-from shipper.core.rows.look import EVERY_SECONDS, Found, TableLook
+from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
 from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
@@ -44,17 +44,17 @@ def capture(
     is_trusted: bool = True,
     look: TableLook | None = None,
 ) -> Generator[CaptureStep | Event | None, None, None]:
-    """Capture what the table holds up to the horizon; yield after each transaction, and None after other reading.
+    """Capture the rows of a table up to the horizon; yield after each transaction, and None after other reading.
 
-    Whoever iterates may stop after any step. now is our wall clock, epoch seconds; while clocks are not to be trusted,
-    nothing is closed, and a job without a time column leaves its rows for later. look is shared by jobs of one table
-    that have the same horizon.
+    The caller may stop after any step. `now` is our wall clock, in epoch seconds. While clocks are not trusted, nothing
+    is zero-filled, and a job without a time column leaves its rows for later. Jobs of one table with the same horizon
+    share a look.
 
     Raises:
-        SourceReset: the table has gone back below what was captured.
+        SourceReset: the table is not the one that was captured, or went back.
     """
     look = look or TableLook(source, horizon)
-    # while the clocks differ, the source's decides where rows belong: what is ours to decide waits
+    # while the clocks differ, the source's clock decides where rows belong
     moment = Now(now if is_trusted else horizon.time, is_trusted)
     progress = ledger.progress(job.name)
     if progress is None:
@@ -68,7 +68,7 @@ def capture(
         progress = yield from _redefined(job, horizon, progress, source=source, ledger=ledger)
     zero_fill = zero_fill_due(job, progress, horizon.time, moment.now) if is_trusted else None
 
-    # what was there before, and belongs to the slots that the new rows fall in
+    # recount older rows in the slots that new rows fall in
     if progress.recount_from is not None:
         yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
         progress = ledger.progress(job.name) or progress  # slots may have been left
@@ -79,7 +79,7 @@ def capture(
 
 
 class _Look:
-    """One look at a table for one job: what has appeared below captured, then what is above."""
+    """One look at a table for one job: late rows below captured, then rows above it."""
 
     def __init__(
         self, job: Job, progress: Progress, look: TableLook, *, ledger: Ledger, moment: Now, zero_fill: Span | None
@@ -91,13 +91,13 @@ class _Look:
         self._bucket = _bucket(job, self._horizon, progress)
 
     def steps(self) -> Iterator[CaptureStep | Event]:
-        """Count what is new, a transaction a window; and once a minute that nothing is."""
+        """Count new rows, one transaction a window; record once a minute that there are none."""
         job, before = self._job, self._ledger.position(self._job.name)
         position = before.at_look(self._horizon, every=job.every, late=job.late)
 
-        # rows below captured that were not there at the look before: each is added once
-        words, rows = find_appeared(job, position, before, self._look)
-        position = position.asked(job.late)
+        # late rows: below captured, and not there at the look before; each is added once
+        words, rows = read_late_rows(job, position, before, self._look)
+        position = position.give_up_old_gaps(job.late)
         if words:
             yield from check(job, self._progress, before, look=self._look, ledger=self._ledger, adds=True)
             yield self._late(position, words, rows)
@@ -110,25 +110,24 @@ class _Look:
 
         # rows above captured
         captured, upto = self._progress.captured, self._horizon.id
-        for window, found in each_window(job, captured, upto, self._read, source=self._look.source):
-            yield self._window(window, found)
+        for window, content in each_window(job, captured, upto, self._read, source=self._look.source):
+            yield self._window(window, content)
 
-        # nothing new: that is worth a record when a bucket zero_fill, and once a minute
+        # no new rows: record that when buckets are to be zero-filled, and once a minute
         is_due = self._horizon.time >= self._progress.complete_until + EVERY_SECONDS
         if upto == captured and (self._zero_fill or is_due):
             done = self._completed(RecordUpdate(self._ledger.position(job.name)))
             yield CaptureStep(None, 0, self._added(None, Folded(), done, self._zero_fill))
 
-    def _read(self, window: Window) -> tuple[Found, int]:
-        found = self._look.read(self._job.query, window)
-        return found, window.upto - window.after if found.words is None else size_of(found.words)
+    def _read(self, window: Window) -> tuple[Content, int]:
+        content = self._look.read(self._job.query, window)
+        return content, window.upto - window.after if content.words is None else size_of(content.words)
 
-    def _window(self, window: Window, found: Found) -> CaptureStep:
+    def _window(self, window: Window, content: Content) -> CaptureStep:
         """Record a window above captured."""
-        folded = fold(self._timed(found.rows), self._shown, self._job.kinds)
-        done = RecordUpdate(
-            self._ledger.position(self._job.name).with_window(window, found.words), not_before=self._bucket
-        )
+        folded = fold(self._timed(content.rows), self._shown, self._job.kinds)
+        position = self._ledger.position(self._job.name).with_window(window, content.words)
+        done = RecordUpdate(position, not_before=self._bucket)
         zero_fill = None
         if window.upto == self._horizon.id:
             fingerprint = self._look.fingerprint(self._job, window.upto)
@@ -136,7 +135,7 @@ class _Look:
         return CaptureStep(window, folded.rows, self._added(window, folded, done, zero_fill))
 
     def _late(self, position: Position, words: Words, rows: list[Row]) -> CaptureStep:
-        """Record rows that appeared below captured."""
+        """Record late rows."""
         folded = fold(self._timed(rows), self._shown, self._job.kinds)
         done = RecordUpdate(position.with_ids(words), not_before=self._bucket, late_rows=size_of(words))
         if self._bucket is not None:
@@ -147,7 +146,7 @@ class _Look:
         return CaptureStep(None, folded.rows, self._added(None, folded, done, None), late_rows=done.late_rows)
 
     def _completed(self, done: RecordUpdate) -> RecordUpdate:
-        """Pending that all up to the horizon is captured, and how many rows never will be."""
+        """Add that all rows up to the horizon are captured, and how many rows have no id."""
         without_id = self._look.without_id(self._job.query, self._progress)
         return done._replace(complete_until=self._horizon.time, without_id=without_id)
 
@@ -161,35 +160,35 @@ class _Look:
         return rows if self._bucket is None else [row._replace(bucket=self._bucket) for row in rows]
 
 
-def find_appeared(
+def read_late_rows(
     job: Job, position: Position, before: Position, look: TableLook, *, is_split: bool = False
 ) -> tuple[Words, list[Row]]:
-    """Ask for the gaps that are due: return which ids have appeared, and their rows."""
+    """Ask for the gaps that are due: return the ids that have rows now, and these rows."""
     asks, source, query = position.gaps_due(before, job.late), look.source, job.query
     if not asks.ranges and not asks.ids:
         return {}, []
     try:
         with source.snapshot(query, since=look.horizon.clock):
             words = look.appeared(query, position, asks)
-            if query.sql is not None:  # a run may hold more of them, that are not due yet
+            if query.sql is not None:  # a run of ids may contain more late rows, which are not due yet
                 for run in rows_to_read(job, words, position):
                     words = union_of(words, position.counted.missing(source.words(query, run)))
             parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
     except Overflow:
-        if is_split:  # one row alone does: an expression of the job's own
+        if is_split:  # a single row overflows: an expression in the job's configuration
             raise
-        return find_appeared(job, position, before, look, is_split=True)
+        return read_late_rows(job, position, before, look, is_split=True)
     return words, rows
 
 
 def _parts(words: Words, is_split: bool) -> Iterator[Words]:  # noqa: FBT001 - a flag that is handed on
-    """Return ids in one part, or each by itself: a sum of them all may have no room."""
+    """Return ids in one part, or each in a part of its own: the sum of all of them may overflow."""
     return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
 
 
 def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
-    """Return the bucket that all rows of a job without a time column are in: that of the look, and never back."""
+    """Return the bucket for all rows of a job without a time column: that of the look, but never an earlier one."""
     if job.query.time is not None:
         return None
     return max(progress.not_before, floor(horizon.time, job.query.bucket))
@@ -198,20 +197,20 @@ def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
 def _redefined(
     job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger
 ) -> Generator[Event, None, Progress]:
-    """Let a job go on that counts something else now, or elsewhere.
+    """Continue a job with a changed definition.
 
-    Where names and times stay, the slots still in state are counted again; else the new ones begin behind the last
-    window, because a row could move into a slot that is not counted again, or out of it.
+    If series names and times are unchanged, the slots still in the state are recounted. Otherwise the new definition
+    starts behind captured, because a row could move into a slot that is not recounted, or out of it.
     """
     length, since = job.query.bucket, None
     yield Event("job.changed", {"captured": progress.captured}, "info")
     if job.query.time is not None and progress.path_digest == path_digest(job):
         oldest = ledger.lowest(job.name, ALWAYS)
-        # what is older was not whole before: passed, or counted by another definition
+        # older slots were incomplete: skipped, or counted by an earlier definition
         since = ceil(max(oldest[0], progress.since), length) if oldest else None
     whole = after(horizon.time, length) if since is None else since
     low = progress.low
-    if job.lookback is not None:  # rows of slots that it has not looked back at for long
+    if job.lookback is not None:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
         not_before=after(horizon.time, length),

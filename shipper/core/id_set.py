@@ -1,9 +1,8 @@
-"""Sets of ids: exact, small, and as cheap to add to as to ask.
+"""Exact, compressed sets of ids.
 
-Strategy: a set is kept as *words* of 64 ids each, because that is how a database tells which ids a range holds: at
-most one row for 64 of them. Words are packed into segments, which never change: a set that grows shares all segments
-but the last one with the set before, so only what changed is stored. Where no id is missing there is nothing to keep
-but a number.
+Strategy: a set consists of *words* of 64 ids each, because a database can return the ids of a range in this form with
+at most one row for 64 ids. Words are packed into immutable segments: a set that grows shares all segments but the last
+one with the set before, and only changed segments are stored. Where no id is missing, the set is two numbers.
 """
 
 import struct
@@ -20,17 +19,17 @@ from shipper.core.model import MAX_ID
 BITS = 64
 FULL = 2**BITS - 1
 SEGMENT_WORDS = 1024
-"""A record writes only the segments that changed; so many words are at most 16 KB, packed 2 KB mostly."""
-DECODED = 256  # segments are kept as they are worked with: 25 MB at most
+"""Words of one segment: at most 16 KB, about 2 KB packed. A record writes only changed segments."""
+DECODED = 256  # unpacked segments that are cached: at most 25 MB
 ROWS_PER_GAP = 4
-"""To look at that many rows costs as much as to look for one id that may not be there: measured, exactness by words."""
+"""Reading this number of rows costs as much as looking up one id that may not be there (measured)."""
 
 Words = Mapping[int, int]
-"""Ids by id // 64: a bit for each id in it."""
+"""Ids as {id // 64: bitmap of the 64 ids}."""
 
 
 def words_of(ids: Iterable[int]) -> dict[int, int]:
-    """Return ids as words."""
+    """Return the words of ids."""
     words: dict[int, int] = {}
     for identity in ids:
         key = identity // BITS
@@ -44,20 +43,20 @@ def ids_of(words: Words) -> list[int]:
 
 
 def size_of(words: Words) -> int:
-    """Count the ids of words."""
+    """Return the number of ids in words."""
     return sum(map(int.bit_count, words.values()))
 
 
 def union_of(one: Words, other: Words) -> dict[int, int]:
-    """Return the ids of both."""
-    found = dict(one)
+    """Return the ids that are in either."""
+    union = dict(one)
     for key, bits in other.items():
-        found[key] = found.get(key, 0) | bits
-    return found
+        union[key] = union.get(key, 0) | bits
+    return union
 
 
 def all_of(after: int, upto: int) -> dict[int, int]:
-    """Return all ids of (after, upto] as words."""
+    """Return the words of all ids in (after, upto]."""
     first, last = (after + 1) // BITS, upto // BITS
     return clipped(dict.fromkeys(range(first, last + 1), FULL), after, upto)
 
@@ -65,16 +64,16 @@ def all_of(after: int, upto: int) -> dict[int, int]:
 def clipped(words: Words, after: int, upto: int) -> dict[int, int]:
     """Return the ids of words that are in (after, upto]."""
     first, last = (after + 1) // BITS, upto // BITS
-    found = {key: bits for key, bits in words.items() if first <= key <= last}
-    if first in found:
-        found[first] &= FULL << (after + 1) % BITS & FULL
-    if last in found:
-        found[last] &= (2 << upto % BITS) - 1
-    return {key: found[key] for key in found if found[key]}
+    inside = {key: bits for key, bits in words.items() if first <= key <= last}
+    if first in inside:
+        inside[first] &= FULL << (after + 1) % BITS & FULL
+    if last in inside:
+        inside[last] &= (2 << upto % BITS) - 1
+    return {key: inside[key] for key in inside if inside[key]}
 
 
 class Segment(NamedTuple):
-    """Some words of a set, packed: those from the word start on, up to where the next segment begins."""
+    """Packed words of a set, from the word `start` up to the start of the next segment."""
 
     start: int
     words: int
@@ -83,12 +82,12 @@ class Segment(NamedTuple):
 
     @property
     def unpacked(self) -> Words:
-        """Return its words."""
+        """Words of the segment."""
         return unpack(self.packed)
 
 
 class Gaps(NamedTuple):
-    """Where ids may have appeared: ranges that are best read whole, and ids that are best looked up."""
+    """Ids that are not counted yet: as ranges to scan, and as single ids to look up, whichever is cheaper."""
 
     ranges: list[tuple[int, int]]
     """Each (after, upto]."""
@@ -97,24 +96,24 @@ class Gaps(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IdSet:
-    """Ids above a floor. Of those at or below it nothing is known, and nobody asks."""
+    """Set of ids above a floor. It knows nothing about ids at or below the floor."""
 
     floor: int
     solid: int
-    """All ids in (floor, solid] are in it."""
+    """All ids in (floor, solid] are in the set."""
     segments: tuple[Segment, ...] = ()
-    """Its ids above solid."""
+    """Ids above solid."""
 
     def missing(self, words: Words) -> dict[int, int]:
-        """Return those of the ids above the floor that are not in it."""
-        found: dict[int, int] = {}
+        """Return the ids above the floor that are in words but not in the set."""
+        missing: dict[int, int] = {}
         for segment, part in self._shares(clipped(words, self.solid, max(words, default=0) * BITS + BITS - 1)):
             known = segment.unpacked if segment is not None else {}
-            found |= {key: rest for key, bits in part.items() if (rest := bits & ~known.get(key, 0))}
-        return found
+            missing |= {key: rest for key, bits in part.items() if (rest := bits & ~known.get(key, 0))}
+        return missing
 
     def added(self, words: Words) -> "IdSet":
-        """Return it with more ids; those at or below the floor are left out."""
+        """Return the set with more ids; ids at or below the floor are ignored."""
         words = clipped(words, self.solid, max(words, default=0) * BITS + BITS - 1)
         if not words:
             return self
@@ -126,13 +125,13 @@ class IdSet:
         return replace(self, segments=tuple(sorted(segments)))
 
     def extended(self, after: int, upto: int) -> "IdSet":
-        """Return it with all ids of (after, upto], of which none was in it and none is above."""
+        """Return the set with all ids of (after, upto]; it has none above `after` yet."""
         if self.solid == after and not self.segments:
             return replace(self, solid=upto)
         return self.added(all_of(after, upto))
 
     def raised(self, floor: int) -> "IdSet":
-        """Return it without what is at or below a floor."""
+        """Return the set without the ids at or below a new floor."""
         if floor <= self.floor:
             return self
         if floor <= self.solid:
@@ -146,39 +145,39 @@ class IdSet:
         return IdSet(floor, floor, tuple(kept))
 
     def collapsed(self, upto: int) -> "IdSet":
-        """Return it in its shortest form, where no id up to its largest is missing."""
+        """Return the set as two numbers if no id up to `upto`, its largest, is missing."""
         return IdSet(self.floor, upto) if self.segments and self.size == upto - self.solid else self
 
     @property
     def size(self) -> int:
-        """Count its ids above solid."""
+        """Number of ids above solid."""
         return sum(segment.ids for segment in self.segments)
 
     @property
     def words(self) -> int:
-        """How many words it takes."""
+        """Number of words in its segments."""
         return sum(segment.words for segment in self.segments)
 
     def within(self, after: int, upto: int) -> dict[int, int]:
-        """Return its ids in (after, upto]."""
-        found = all_of(max(after, self.floor), min(upto, self.solid)) if upto > self.floor < self.solid else {}
+        """Return the ids of the set in (after, upto]."""
+        words = all_of(max(after, self.floor), min(upto, self.solid)) if upto > self.floor < self.solid else {}
         for segment, end in self._ends():
             if segment.start * BITS <= upto and end > after:
-                found = union_of(found, clipped(segment.unpacked, after, upto))
-        return found
+                words = union_of(words, clipped(segment.unpacked, after, upto))
+        return words
 
     def count(self, after: int, upto: int) -> int:
-        """Count its ids in (after, upto]."""
-        found = max(0, min(upto, self.solid) - max(after, self.floor))
+        """Return the number of its ids in (after, upto]."""
+        ids = max(0, min(upto, self.solid) - max(after, self.floor))
         for segment, end in self._ends():
             if after < segment.start * BITS and end <= upto:
-                found += segment.ids
+                ids += segment.ids
             elif segment.start * BITS <= upto and end > after:
-                found += size_of(clipped(segment.unpacked, after, upto))
-        return found
+                ids += size_of(clipped(segment.unpacked, after, upto))
+        return ids
 
     def gaps(self, after: int, upto: int) -> Gaps:
-        """Say where in (after, upto] ids may have appeared that are not in it."""
+        """Return the ids in (after, upto] that are not in the set, in the form that is cheapest to ask for."""
         ranges: list[tuple[int, int]] = []
         ids: list[int] = []
         begins = max(after, self.solid)
@@ -198,12 +197,12 @@ class IdSet:
         return Gaps(ranges, ids)
 
     def _ends(self) -> Iterator[tuple[Segment, int]]:
-        """Yield the segments, each with the last id before the next one begins."""
+        """Yield each segment with the last id before the next segment."""
         starts = [segment.start * BITS for segment in self.segments[1:]]
         yield from zip(self.segments, [*(start - 1 for start in starts), MAX_ID], strict=False)
 
     def _shares(self, words: Words) -> Iterator[tuple[Segment | None, dict[int, int]]]:
-        """Divide words by the segments that they belong to; None where there is none yet."""
+        """Divide words by the segments that they belong to; None while there is no segment."""
         starts = [segment.start for segment in self.segments]
         shares: dict[int, dict[int, int]] = {}
         for key, bits in words.items():
@@ -213,18 +212,18 @@ class IdSet:
 
 
 def _packed(words: Words, start: int) -> list[Segment]:
-    """Pack words, in so many segments as it takes; the first begins at start, or at the first word before."""
+    """Pack words into segments; the first one begins at start, or at the first word if that is lower."""
     keys = sorted(words)
-    found = []
+    segments = []
     for number in range(0, len(keys), SEGMENT_WORDS):
         part = keys[number : number + SEGMENT_WORDS]
         first = part[0] if number else min(start, part[0])
         chosen = tuple((key, words[key]) for key in part)
-        found.append(Segment(first, len(part), sum(bits.bit_count() for _, bits in chosen), _pack(chosen)))
-    return found
+        segments.append(Segment(first, len(part), sum(bits.bit_count() for _, bits in chosen), _pack(chosen)))
+    return segments
 
 
-@lru_cache(DECODED)  # jobs on one table have the same sets, mostly
+@lru_cache(DECODED)  # jobs on one table mostly have equal sets
 def _pack(words: tuple[tuple[int, int], ...]) -> bytes:
     keys = [key for key, _ in words]
     steps = [keys[0], *(key - before for before, key in pairwise(keys))]
@@ -233,7 +232,7 @@ def _pack(words: tuple[tuple[int, int], ...]) -> bytes:
 
 @lru_cache(DECODED)
 def unpack(packed: bytes) -> Words:
-    """Return the words of a segment; nobody changes them."""
+    """Return the words of a segment; callers must not change them."""
     raw = zlib.decompress(packed)
     numbers = struct.unpack(f"<{len(raw) // 8}Q", raw)
     half, key = len(numbers) // 2, 0
@@ -245,7 +244,7 @@ def unpack(packed: bytes) -> Words:
 
 
 def segment_of(start: int, packed: bytes) -> Segment:
-    """Return a segment as it was stored."""
+    """Return the segment of stored bytes."""
     words = unpack(packed)
     return Segment(start, len(words), size_of(words), packed)
 

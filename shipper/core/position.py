@@ -1,11 +1,11 @@
-"""What a job has counted: the exact set of ids, back to those that can hardly appear any more.
+"""The position of a job: the highest id that it has looked at, and the exact set of ids that it has counted.
 
-Strategy: a row is new if it can be seen and is not in the set, whatever its id and whenever it was committed. An id at
-or below captured that is not in the set is a *gap*: it may still come. Gaps are asked for at each look while they are
-young, then at growing distances, and given up when they are `late` old: then they are at or below the set's floor.
-
-A gap's age is the time for which looks have been taken since its id was first seen to be given out. So neither
-downtime nor a clock makes ids old.
+Strategy: a row is new if it is visible and its id is not in the set, whatever the id is and whenever the row was
+committed. An id at or below captured that is not in the set is a *gap*: its row may still be committed. A job asks for
+young gaps at each look, for older ones at growing intervals, and gives a gap up once it is `late` old: then it is below
+the floor of the set.
+The age of a gap counts only the time in which looks were taken since a look first saw an id as high as the gap.
+Neither downtime nor a changed clock makes ids older.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ from shipper.core.id_set import Gaps, IdSet, Words, clipped, size_of
 from shipper.core.model import Observation, Window
 
 EAGER_SECONDS = 60
-"""While an id is so young it is asked for at each look, and once more."""
+"""Age up to which a gap is asked for at each look, and once more afterwards."""
 GROWTH = 4
-"""Then at so many times that age, and so on: seldom enough to cost little, measured by tests/bench/gaps.py."""
-TICKS = 2  # a look makes ids older by so many ticks at most
-CRON_LOOKS = 4  # of a job of cron, which may look once a day: so many looks at least before an id is given up
-MARKS = 100  # are kept; when there are more, those are left out that stand close together for their age
+"""Factor between the ages at which an older gap is asked for. Costs: tests/bench/gaps.py."""
+TICKS = 2  # most ticks by which one look makes ids older
+CRON_LOOKS = 4  # least number of looks before a gap is given up, for jobs with cron, which may look once a day
+MARKS = 100  # most marks of a position; above that, marks that are close together for their age are dropped
 CLOSE = 8  # closer than an eighth of their age
 MOST_WORDS = 2_000_000
-"""A set is not larger: 32 MB unpacked, 130 million ids in sequence, or two million scattered ones."""
+"""Largest set: 32 MB unpacked; 130 million ids in sequence, or two million scattered ones."""
 ROOM = 8
-"""When it would be, an eighth of it is made free."""
+"""Share of a full set that is freed: an eighth, at the cost of the oldest gaps."""
 
 
 class Mark(NamedTuple):
-    """The largest id that a look saw, and how old the job was then, in seconds of looking."""
+    """Largest id that a look saw, and the job's age at that look, in seconds of looking."""
 
     age: int
     id: int
@@ -38,22 +38,22 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The highest id that a job has looked at, and exactly which ids up to it are counted, or rejected by cause."""
+    """Highest id that a job has looked at, and the ids up to it that are counted or rejected."""
 
     captured: int
     counted: IdSet
     version: int = 0
-    """Raised by each record: one that began with an older position is refused."""
+    """Raised by each record. The state refuses a record that began with an older version."""
     age: int = 0
-    """For how long the job was looked at, seconds."""
+    """Time in which looks were taken, in seconds."""
     looked: int = 0
-    """When that was last, by the source's clock, epoch seconds; 0 before the first look."""
+    """Time of the last look by the source's clock, in epoch seconds; 0 before the first."""
     marks: tuple[Mark, ...] = ()
     settled: int = 0
-    """How many counted ids the floor has passed since the last record."""
+    """Number of counted ids that the floor has passed since the last record."""
 
     def at_look(self, horizon: Observation, *, every: int | None, late: int) -> "Position":
-        """Return it at the beginning of a look: older, and with the ids that were given out by now marked."""
+        """Return the position at the beginning of a look: older, and with a mark for the largest id."""
         most = late // CRON_LOOKS if every is None else TICKS * every
         gone = min(max(0, horizon.time - self.looked), most) if self.looked and horizon.makes_old else 0
         age = self.age + gone
@@ -61,51 +61,51 @@ class Position:
         return replace(self, age=age, looked=horizon.time, marks=_thinned(marks, age, self.counted.floor))
 
     def gaps_due(self, before: "Position", late: int, *, most: int | None = None) -> Gaps:
-        """Say where gaps are due for a look, given the position before it; up to the id most only."""
+        """Return the gaps that a look must ask for, up to the id `most`; `before` is the position before it."""
         captured, passed, age = self.captured if most is None else most, self.age - before.age, GROWTH * EAGER_SECONDS
-        # what was young at the look before is due, however long ago that was: so each is asked for once more at least
+        # gaps that were young at the look before are due, however long ago that was: each is asked for once more
         spans = [(self.id_at(EAGER_SECONDS + passed), self.captured)]
         while age < late:
             spans.append((self.id_at(age + passed), self.id_at(age)))
             age *= GROWTH
         spans.append((self.counted.floor, self.id_at(late)))
-        # an id may be due for more than one reason, and is asked for once
+        # an id that is due for more than one reason is asked for once
         due: list[tuple[int, int]] = []
         for after, upto in sorted((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)):
-            begins = due.pop() if due and after <= due[-1][1] else (after, upto)
-            due.append((begins[0], max(begins[1], upto)))
-        found = [self.counted.gaps(after, upto) for after, upto in due]
-        return Gaps([one for asks in found for one in asks.ranges], [one for asks in found for one in asks.ids])
+            first = due.pop() if due and after <= due[-1][1] else (after, upto)
+            due.append((first[0], max(first[1], upto)))
+        parts = [self.counted.gaps(after, upto) for after, upto in due]
+        return Gaps([one for gaps in parts for one in gaps.ranges], [one for gaps in parts for one in gaps.ids])
 
     def id_at(self, age: int) -> int:
-        """Return the largest id known to be as old as that, seconds; the floor where none is."""
+        """Return the largest id that is known to be at least that old, in seconds; the floor if there is none."""
         ids = (mark.id for mark in reversed(self.marks) if self.age - mark.age >= age)
         return max(next(ids, 0), self.counted.floor)
 
-    def asked(self, late: int, *, most: int | None = None) -> "Position":
-        """Return it without the gaps that are too old, all of which were just asked for; up to the id most only."""
+    def give_up_old_gaps(self, late: int, *, most: int | None = None) -> "Position":
+        """Return the position without gaps that are `late` old: a look has asked for them; up to the id `most`."""
         floor = min(self.id_at(late), self.captured if most is None else most)
         return self._raised(floor) if floor > self.counted.floor else self
 
     def with_window(self, window: Window, words: Words | None) -> "Position":
-        """Return it behind a window, with the ids that this has; None for all of them."""
+        """Return the position behind a window, with the ids of its rows; None means all ids of the window."""
         after, upto = window.after, window.upto
         counted = self.counted.extended(after, upto) if words is None else self.counted.added(words)
         return replace(self, captured=upto, counted=counted.collapsed(upto))
 
     def with_ids(self, words: Words) -> "Position":
-        """Return it with more ids at or below captured; those at or below the floor are given up in the same breath."""
+        """Return the position with more counted ids at or below captured; below the floor only their number."""
         settled = size_of(clipped(words, 0, self.counted.floor)) if words and self.counted.floor else 0
         counted = self.counted.added(words).collapsed(self.captured)
         return replace(self, counted=counted, settled=self.settled + settled)
 
     @property
     def has_gaps(self) -> bool:
-        """Whether an id may still appear at or below captured."""
+        """Whether a row may still appear at or below captured."""
         return self.counted.solid < self.captured
 
     def bounded(self) -> "Position":
-        """Return it with a higher floor, where it would be too large: with some room, so that this is rare."""
+        """Return the position with a higher floor if its set is too large; it makes room, so that this is rare."""
         counted, floor = self.counted, self.counted.floor
         left = counted.words
         if left <= MOST_WORDS:
@@ -117,7 +117,7 @@ class Position:
         return self._raised(floor)
 
     def age_of(self, identity: int) -> int:
-        """Return for how long an id is known to have been given out, seconds of looking."""
+        """Return for how long the id is known to be given out, in seconds of looking."""
         return next((self.age - mark.age for mark in self.marks if mark.id >= identity), 0)
 
     def _raised(self, floor: int) -> "Position":
@@ -130,7 +130,7 @@ class Position:
 
 
 def new_position(captured: int, floor: int, words: Iterable[Words]) -> Position:
-    """Return the position of a job that begins behind captured; words are ids above the floor that are not its own."""
+    """Return the position of a job that starts behind captured; words are ids that are there, so not its rows."""
     counted = IdSet(floor, floor)
     for one in words:
         counted = counted.added(one)
@@ -138,9 +138,9 @@ def new_position(captured: int, floor: int, words: Iterable[Words]) -> Position:
 
 
 def _thinned(marks: Sequence[Mark], age: int, floor: int) -> tuple[Mark, ...]:
-    """Leave out marks that nobody needs: at or below the floor but for the newest, or close together for their age.
+    """Drop marks that are not needed: below the floor except the newest, or close together for their age.
 
-    Without a mark ids count as younger than they are, and so are kept a little longer.
+    Without a mark, ids count as younger than they are, and are kept a little longer.
     """
     if len(marks) <= MARKS:
         return tuple(marks)

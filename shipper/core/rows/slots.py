@@ -11,7 +11,7 @@ from shipper.core.rows.table import Source, each_window
 
 
 def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
-    """Yield the slots that are not part of one of a coarser archive, which has their rows, too."""
+    """Yield the slots that are not part of a slot of a coarser archive, which contains their rows."""
     places = {(slot.slot, slot.step) for slot in slots}
     steps = {slot.step for slot in slots}
     for slot in slots:
@@ -20,7 +20,7 @@ def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
 
 
 def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    """Read the rows of a job without a time column: each of its slots is a range of ids, without and with late ones."""
+    """Read the rows of the slots of a job without a time column; each slot is a range of ids and some late ids."""
     position = ledger.position(job.name)
     slots, late = ledger.slots(job.name, span=span), ledger.late_ids(job.name)
     yield from rows_by_ids(job, slots, late, span, source=source, position=position)
@@ -35,22 +35,25 @@ def rows_by_ids(
     source: Source,
     position: Position | None = None,
 ) -> Iterator[list[Row]]:
-    """Read the rows of slots that begin in a span; ids that came late belong to the slot in which they were counted.
+    """Read the rows of slots that begin in a span; a late id belongs to the slot in which it was counted.
 
-    With a position, rows that it has not counted yet are left out.
+    With a position, rows that are not counted yet are left out.
     """
     elsewhere = [one for each in late for one in ids_of(each.words)]
 
     def read(window: Window) -> tuple[list[Row], int]:
-        found: list[Row] = []
+        rows: list[Row] = []
         with source.snapshot(job.query):
             new = [] if position is None else _uncounted(job, window, position, source)
+            # between the ids that belong elsewhere
             after = window.after
             for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
                 if after < one - 1:
-                    found += source.read(job.query, Window(after, one - 1))
+                    rows += source.read(job.query, Window(after, one - 1))
                 after = one
-        return found, sum(row.rows for row in found)
+        return rows, sum(row.rows for row in rows)
+
+    # the range of each slot, then the late ids
 
     for slot in outermost(slots):
         if slot.slot not in span or slot.after >= slot.upto:
@@ -64,16 +67,16 @@ def rows_by_ids(
 
 
 def _uncounted(job: Job, window: Window, position: Position, source: Source) -> list[int]:
-    """Find ids of rows that appeared in a window and are to be counted as late ones."""
+    """Return the ids of late rows in a window that are not counted yet."""
     if not position.has_gaps or window.upto <= position.counted.floor:
         return []
     return ids_of(position.counted.missing(source.words(job.query, window)))
 
 
 def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:
-    """Say how to read some ids: by name; or, by a statement of one's own, in runs without an id that is counted.
+    """Return how to read some ids: as a list; with custom sql as windows that contain no id that is counted already.
 
-    Without a position each by itself.
+    Without a position, each id is a window.
     """
     ids = ids_of(words)
     if job.query.sql is None:

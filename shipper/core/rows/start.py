@@ -1,14 +1,11 @@
-"""Where a new job begins, and which ids it does not wait for there.
+"""Start of a new job, and of a job that skips rows (seek): its first id and slot, and the ids that it must not count.
 
-Strategy: the first slot must be whole, else it would overwrite what stands there. So with a time column the rows of the
-slot that are already in the table are counted, too; without one all rows up to the first whole bucket fall into that.
-Ids of rows in flight are gaps from the beginning, and are counted when they appear.
+Strategy: the first slot must be complete, because its total overwrites the value in Graphite. Therefore a job with a
+time column also counts the rows of that slot that are already in the table; a job without one puts all rows up to its
+first full bucket into that bucket. Rows in flight at the start are gaps, and are counted when they appear.
 
-Where a job goes on that is to leave rows out: forward only, and with whole slots.
-
-Strategy: as a new job begins. The slot in which it goes on is counted whole, rows that it passes included, for what it
-sends takes the place of what stands there; a job without a time column puts the rows until its next whole bucket into
-that. Slots between stay as they are: no zeros say that somebody has looked.
+A seek goes forward only, and starts like a new job. Slots between stay as they are: they are not zero-filled, because
+nothing has looked at them.
 """
 
 from collections.abc import Iterator
@@ -22,11 +19,11 @@ from shipper.core.retention import ceil, floor, placed
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
 
 ROWS_BEFORE = 1_000_000
-"""Among so many of the newest rows an id that is missing may be that of a row in flight: half a second's work."""
+"""Number of newest rows among which a missing id may be a row in flight: half a second's work."""
 
 
 def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
-    """Say where a new job begins."""
+    """Return the progress and the position of a new job."""
     captured, begins = _start(job, horizon, source)
     length = job.query.bucket
     not_before = ceil(horizon.time, length)
@@ -50,14 +47,15 @@ def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple
         begins=since if job.query.time else 0,
         bucket=length,
     )
-    return progress, passed(job, captured, source=source, is_floor=job.start != "now")
+    return progress, position_behind(job, captured, source=source, is_floor=job.start != "now")
 
 
-def passed(job: Job, upto: int, *, source: Source, before: Position | None = None, is_floor: bool = False) -> Position:
-    """Return the position of a job that goes on behind an id: rows that are there by now are not its own.
+def position_behind(
+    job: Job, upto: int, *, source: Source, before: Position | None = None, is_floor: bool = False
+) -> Position:
+    """Return the position of a job that starts behind an id: it does not count rows that are there already.
 
-    Those that appear later are, unless the id is to be a floor, below which nothing is. What the job has counted up to
-    where it stood before stays so.
+    It counts rows that appear later, unless the id is to be a floor. Ids that it counted before stay counted.
     """
     if before is not None:
         position = before
@@ -72,7 +70,7 @@ def passed(job: Job, upto: int, *, source: Source, before: Position | None = Non
 
 
 def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tuple[Window, Words]]:
-    """Yield which ids there are; rows of a job with `lookback` that are not complete are still to be counted."""
+    """Yield windows with the ids of their rows; of a job with `lookback` only rows that have their time."""
 
     def read(window: Window) -> tuple[Words, int]:
         words = source.words(job.query, window, None if job.lookback is None else ALWAYS)
@@ -82,7 +80,7 @@ def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tup
 
 
 def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | None]:
-    """Return the last id that is not to be counted, and the time from which slots are to be whole."""
+    """Return the last id that is not counted, and the time from which slots must be complete."""
     match job.start:
         case "now":
             return horizon.id, horizon.time
@@ -90,45 +88,45 @@ def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | N
             return 0, 0 if job.lookback is not None else None
         case start if start > horizon.id:
             raise ConfigError(
-                f"begin job {job.name}: start = {start} is beyond the largest id of {job.query.table}, {horizon.id}",
-                hint='Write the last id that is not to be counted, "now" or "beginning".',
+                f"start job {job.name}: start = {start} is above the largest id of {job.query.table}, {horizon.id}",
+                hint='Set `start` to the last id that is not counted, to "now" or to "beginning".',
             )
         case start:
             begins = time_at(job, start, source=source)
             return start, None if begins is None else min(begins, horizon.time)
 
 
-_BACK = "What was counted stays: `--back DURATION` and `shipper backfill` count it again."
+_BACK = "Rows that were counted stay counted; `shipper backfill` recounts them."
 
 
 class Target(NamedTuple):
-    """Where a job is to go on."""
+    """Place from which a job continues."""
 
     captured: int
     slot: int | None
-    """The first slot that is counted again, whole, and so are all after it; None for a job without a time column."""
+    """First slot that is recounted, with all later ones; None for a job without a time column."""
     not_before: int
-    """The first bucket of a job without a time column."""
+    """First bucket of a job without a time column."""
 
 
 def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
-    """Go on behind an id: its rows up to that are passed.
+    """Return the target behind an id: rows up to it are skipped.
 
     Raises:
-        ShipperError: the job cannot go there.
+        ShipperError: the job cannot continue there.
     """
     if job.lookback is not None:
         raise ShipperError(
-            f"move job {job.name}: an id says nothing of rows that are completed later",
+            f"skip rows of job {job.name}: with lookback, rows below an id may still be completed",
             hint="Give a time, or `end`.",
         )
     if upto > horizon.id:
         raise ShipperError(
-            f"move job {job.name}: {upto} is beyond the largest id of {job.query.table}, {horizon.id}",
-            hint="Give an id that the table holds, a time, or `end`.",
+            f"skip rows of job {job.name}: {upto} is above the largest id of {job.query.table}, {horizon.id}",
+            hint="Give an id of the table, a time, or `end`.",
         )
     if upto <= progress.captured:
-        raise ShipperError(f"move job {job.name}: rows up to {progress.captured} are counted already", hint=_BACK)
+        raise ShipperError(f"skip rows of job {job.name}: rows up to {progress.captured} are counted", hint=_BACK)
     if job.query.time is None:
         return _timeless(job, upto, horizon)
     begins = time_at(job, upto, source=source)
@@ -136,28 +134,26 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
 
 
 def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
-    """Go on with the slot that holds a time: rows that have come, but for those of it and later, are passed.
+    """Return the target at the slot of a time: rows before that slot are skipped.
 
     Raises:
-        ShipperError: the job cannot go there.
+        ShipperError: the job cannot continue there.
     """
     if time > horizon.time:
-        raise ShipperError(f"move job {job.name}: that is in the future of its source", hint="Give `end`.")
+        raise ShipperError(f"skip rows of job {job.name}: the time is in the future of its source", hint="Give `end`.")
     if job.query.time is None or job.query.sql is not None:
-        raise ShipperError(
-            f"move job {job.name}: times of single rows are not known of it", hint="Give an id, or `end`."
-        )
+        raise ShipperError(f"skip rows of job {job.name}: it has no `time` column", hint="Give an id, or `end`.")
     if time < progress.complete_until - (job.lookback or 0):
-        raise ShipperError(f"move job {job.name}: rows of then are counted already", hint=_BACK)
+        raise ShipperError(f"skip rows of job {job.name}: rows of that time are counted", hint=_BACK)
     target = _timed(job, progress.captured, time, now)
-    if job.lookback is not None:  # the time is its guide: it looks at no row of before
+    if job.lookback is not None:  # it reads by time, and no row from before
         return target
     span = Span(time if target.slot is None else target.slot, ALWAYS.end)
     return target._replace(captured=_before(job, span, progress.captured, horizon.id, source))
 
 
 def by_end(job: Job, progress: Progress, horizon: Observation, *, now: int) -> Target:
-    """Go on with what comes from now on; rows in flight come from now on, too."""
+    """Return the target behind all rows; rows in flight are still counted."""
     if job.query.time is not None and job.lookback is not None:
         return _timed(job, progress.captured, horizon.time, now)
     if job.query.time is None:
@@ -175,13 +171,13 @@ def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
 
 
 def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:
-    """Return the id below the first row of a span; upto where there is none."""
+    """Return the id below the first row of a span; upto if there is none."""
 
     def read(window: Window) -> tuple[int | None, int]:
-        found = source.first_in(job.query, window, span)
-        return found, 0 if found is None else 1
+        first_id = source.first_in(job.query, window, span)
+        return first_id, 0 if first_id is None else 1
 
-    for _, found in each_window(job, after, upto, read, source=source):
-        if found is not None:
-            return found - 1
+    for _, first_id in each_window(job, after, upto, read, source=source):
+        if first_id is not None:
+            return first_id - 1
     return upto

@@ -1,10 +1,8 @@
-"""Reading a table by ids: forwards over windows that tile, backwards to where a time began.
+"""Reading a table by ids, window by window, and finding the ids whose rows lie in a span of time.
 
-Where in a table a span of time is.
-
-Strategy: ids and times grow together by and large only, and a recount that misses a row takes it away. So each chunk
-of ids is asked between which times its rows are, which is a good deal cheaper than to count them; what a span needs are
-the chunks that reach into it.
+Strategy of the search: ids and times grow together only roughly, and a recount that misses a row would remove it from
+its total. Therefore each chunk of ids is asked for its oldest and newest time, which is much cheaper than counting it;
+a span needs the chunks that reach into it.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -16,74 +14,73 @@ from shipper.core.errors import Overflow
 from shipper.core.ledger import RecordResult
 from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Query, Row, Span, Window
 
-SPARSE = 8  # a window that lacks seven ids in eight: the next one is measured in rows
+SPARSE = 8  # if a window lacks seven ids in eight, the next one is measured in rows
 
-Found = TypeVar("Found")
+Content = TypeVar("Content")
 
 
 class Source(Protocol):
-    """What captures need of a database; each call may raise SourceUnavailable or QueryRefused."""
+    """The database, as the core needs it; each call may raise SourceUnavailable or QueryRefused."""
 
     @property
     def connection_number(self) -> int:
-        """Return a number that differs when the calls of this thread go to another connection."""
+        """Number of the connection that this thread uses; it changes with the connection."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Let all calls of this thread within have one connection."""
+        """Keep one connection for all calls of this thread in the block."""
 
     def snapshot(self, query: Query, *, since: float = ...) -> AbstractContextManager[None]:
-        """Let all calls of this thread within see the table as it is at one moment, which is after since.
+        """Let all calls of this thread in the block see the table as of one moment, taken after `since`.
 
-        That is a reading of the monotonic clock. Nothing is sent within, and it lasts a moment only.
+        `since` is a reading of the monotonic clock. The block must be short and must not send anything.
         """
 
     def is_unique(self, query: Query) -> bool:
-        """Say whether the catalogue proves that no two rows have the same id."""
+        """Return whether the catalogue proves that no two rows have the same id."""
 
     def uncountable(self, query: Query) -> int:
-        """Return how many rows have an id that is NULL or below 1, so that no window holds them."""
+        """Return the number of rows whose id is NULL or below 1: no window contains them."""
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Return the smallest id in (after, upto] that the table holds, upto if it holds none."""
+        """Return the smallest id of the table in (after, upto], upto if there is none."""
 
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
-        """Return the id of the row in a window that is the so-many-th; backward from its end. None with fewer rows."""
+        """Return the id of the n-th row of a window, from its end if backward; None if it has fewer rows."""
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        """Return the largest id up to one that the table holds, and that row's time; 0 when it holds none."""
+        """Return the largest id of the table up to `upto`, and the time of its row; id 0 if there is none."""
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
-        """Return the smallest id of a row in the window with a bucket in the span, whatever the conditions.
-
-        None when there is none.
-        """
+        """Return the smallest id in the window whose row has a bucket in the span, conditions ignored; None if none."""
 
     def times(self, query: Query, window: Window) -> Span | None:
-        """Return a span that all times of the window's rows are in, whatever the conditions; None without any."""
+        """Return a span that contains all times of the window's rows, conditions ignored; None if there are none."""
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        """Count rows whose bucket is in the span, or that have no time, by bucket and group; of a statement a window.
+        """Count rows by bucket and group: those with a bucket in the span, and those without a time.
+
+        Custom sql reads windows only, not ids.
 
         Raises:
             SourceUnavailable: no answer, or not in time.
-            QueryRefused: the database will not run it; Overflow: it may count fewer rows.
+            QueryRefused: the database rejects the statement; Overflow: fewer rows at once may work.
         """
 
     def count(self, query: Query, window: Window) -> int:
-        """Return how many rows the window has, whatever the conditions."""
+        """Return the number of rows in the window, conditions ignored."""
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> Mapping[int, int]:
-        """Return which ids are there, as words; only those of rows with a bucket in the span, where there is one.
+        """Return the ids that have rows, as words; with a span, only those with a bucket in it.
 
         Raises:
             QueryRefused: two rows have the same id.
         """
 
     def words_by(self, query: Query, rows: Window | Ids) -> Mapping[int | None, Mapping[int, int]]:
-        """Return which ids are there, as words, by bucket; those of rows without a time under None."""
+        """Return the ids that have rows, as words, by bucket; rows without a time are under None."""
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
-        """Return by what the table is known again: its server, and the newest rows up to an id."""
+        """Return what identifies the table: its server, and its newest rows up to an id."""
 
 
 class Event(NamedTuple):
@@ -102,53 +99,53 @@ class CaptureStep(NamedTuple):
     rows: int
     tally: RecordResult
     is_rest: bool = True
-    """May the capture end here? What follows does not begin again what came before."""
+    """Whether it is safe to stop after this step: the next capture does not repeat it."""
     late_rows: int = 0
-    """How many rows of the table appeared below captured."""
+    """Number of rows that appeared below captured."""
 
 
 def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
-    """Yield windows that tile (after, upto], of at most `chunk` ids, or rows where most ids are missing.
+    """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
 
-    It is told which part of each was read, and how many rows that had.
+    The caller sends back which part of each window it has read, and the number of rows in it.
     """
     size, is_sparse = job.chunk, False
     while after < upto:
         end = min(after + size, upto)
-        if is_sparse and end < upto:  # purged rows, or a jump of the ids by 10^12; and ids that are no sequence
+        if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
             end = source.nth_id(job.query, Window(after, upto), size) or upto
-        told = yield Window(after, end)
-        assert told is not None
-        part, rows = told
+        answer = yield Window(after, end)
+        assert answer is not None
+        part, rows = answer
         after, is_sparse = part.upto, rows * SPARSE < part.upto - part.after
 
 
 def each_window(
-    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Found, int]], *, source: Source
-) -> Iterator[tuple[Window, Found]]:
-    """Read all of (after, upto] in order, window by window; read returns how many rows there were, too."""
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, int]], *, source: Source
+) -> Iterator[tuple[Window, Content]]:
+    """Read all of (after, upto] in order, window by window; `read` also returns the number of rows."""
     planned = windows(job, after, upto, source=source)
     window = next(planned, None)
     while window is not None:
-        part, (found, rows) = shrinking(window, read)
-        yield part, found
+        part, (content, rows) = shrinking(window, read)
+        yield part, content
         try:
             window = planned.send((part, rows))
         except StopIteration:
             return
 
 
-def shrinking(window: Window, read: Callable[[Window], Found]) -> tuple[Window, Found]:
-    """Read a window, or as much of its beginning as has sums that fit; return which part that was.
+def shrinking(window: Window, read: Callable[[Window], Content]) -> tuple[Window, Content]:
+    """Read a window, or the longest halved beginning of it whose sums fit; return that part with its content.
 
     Raises:
-        Overflow: the sum of one row alone does not.
+        Overflow: the value of a single row does not fit.
     """
     while True:
         try:
             return window, read(window)
         except Overflow:
-            if window.upto - window.after == 1:  # an expression of the job's own
+            if window.upto - window.after == 1:  # an expression in the job's configuration
                 raise
             window = Window(window.after, (window.after + window.upto) // 2)
 
@@ -164,48 +161,48 @@ def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS
 
 
 def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
-    """Return an id at or below upto above which the rows of a span are.
+    """Return an id at or below upto; the rows of the span are above it.
 
-    Ids and times grow together by and large: the first chunk without such a row ends the search.
+    Ids and times grow together roughly: the first chunk without a row of the span ends the search.
     """
     low = upto
     while upto > 0:
-        # in rows: a clock's ids are far apart
+        # measured in rows: snowflake ids are far apart
         oldest = source.nth_id(job.query, Window(0, upto), job.chunk, is_backward=True)
         window = Window(0 if oldest is None else oldest - 1, upto)
-        found = source.first_in(job.query, window, span)
-        if found is None:
+        first_id = source.first_in(job.query, window, span)
+        if first_id is None:
             break
-        low, upto = found - 1, window.after
+        low, upto = first_id - 1, window.after
     return low
 
 
 def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
-    """Return by what the table is known again; a time that is set later is none to go by."""
-    found = source.fingerprint(job.query, upto)
-    return found if job.lookback is None else timeless(found)
+    """Return what identifies the table; of jobs with `lookback` without times, which may be set later."""
+    fingerprint = source.fingerprint(job.query, upto)
+    return fingerprint if job.lookback is None else timeless(fingerprint)
 
 
-def timeless(found: Fingerprint) -> Fingerprint:
-    """Return a fingerprint by ids alone."""
-    return found._replace(rows=tuple((identity, None) for identity, _ in found.rows))
+def timeless(fingerprint: Fingerprint) -> Fingerprint:
+    """Return a fingerprint of ids alone."""
+    return fingerprint._replace(rows=tuple((identity, None) for identity, _ in fingerprint.rows))
 
 
 FEW = 8
-"""By so many first rows it is known from when on the table has all."""
+"""Number of first rows that show from when on the table has all its rows."""
 LATE_SECONDS = 3600
 NARROW = 1000  # ids; where the first rows have no time
 
 
 class Chunk(NamedTuple):
-    """Ids, and a span that the times of their rows are in."""
+    """Window of ids, and a span that contains the times of its rows."""
 
     window: Window
     times: Span
 
 
 def chunks(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Chunk | None]:
-    """Yield the chunks of (after, upto] with rows that have a time, in order; None for one without."""
+    """Yield the chunks of (after, upto] in order; None for a chunk without rows that have a time."""
 
     def read(window: Window) -> tuple[Span | None, int]:
         times = source.times(job.query, window)
@@ -215,10 +212,10 @@ def chunks(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Chunk
         yield Chunk(window, times) if times is not None else None
 
 
-def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:
-    """Return the ids of chunks that reach into a span; those that adjoin as one window."""
+def windows_in(parts: Iterable[Chunk], span: Span) -> list[Window]:
+    """Return the windows of chunks that reach into a span; adjoining ones as one window."""
     windows: list[Window] = []
-    for window, times in found:
+    for window, times in parts:
         if times.start >= span.end or span.start >= times.end:
             continue
         begins = windows.pop().after if windows and windows[-1].upto == window.after else window.after
@@ -227,12 +224,12 @@ def windows_in(found: Iterable[Chunk], span: Span) -> list[Window]:
 
 
 def late_seconds(job: Job) -> int:
-    """Return how long after others of its time a row may have come, whose id is lower than theirs all the same."""
+    """Return how much later than others of the same time a row with a lower id may have been written, in seconds."""
     return LATE_SECONDS if job.lookback is None else job.max_age
 
 
 def purged_below(job: Job, upto: int, *, source: Source) -> int:
-    """Return the id below which the table may lack rows that it had, 0 where its first ids are all there."""
+    """Return the id below which rows of the table may have been purged, 0 if its first ids are complete."""
     first = _first_ids(job, upto, source)
     if not first:
         return upto + 1
@@ -240,23 +237,23 @@ def purged_below(job: Job, upto: int, *, source: Source) -> int:
 
 
 def purged_until(job: Job, upto: int, *, source: Source) -> int:
-    """Return the time up to which the table may lack rows that it had, -1 where its first ids are all there.
+    """Return the time up to which rows of the table may have been purged, -1 if its first ids are complete.
 
-    Rows are purged in the order of ids or of times, and the first that are left tell how far that went; one of them
-    alone may be kept for a reason of its own, or have no time.
+    Rows are purged in the order of ids or of times, and the first remaining rows show how far that went. One row alone
+    does not: it may be kept for a special reason, or have no time.
     """
     first = _first_ids(job, upto, source)
     if first == list(range(1, len(first) + 1)):
         return -1 if first else ALWAYS.end
-    found = [source.times(job.query, Window(one - 1, one)) for one in first]
-    if times := [one.end for one in found if one is not None]:
-        return max(times) - 1
+    spans = [source.times(job.query, Window(one - 1, one)) for one in first]
+    if ends := [span.end for span in spans if span is not None]:
+        return max(ends) - 1
     rest = chunks(replace(job, chunk=min(NARROW, job.chunk)), first[-1], upto, source=source)
     return next((one.times.end - 1 for one in rest if one is not None), ALWAYS.end)
 
 
 def time_at(job: Job, upto: int, *, source: Source) -> int | None:
-    """Return the time of the row that stands at an id, or of the newest before it, None where none is near."""
+    """Return the time of the row with an id, or of the newest row before it; None if none is near."""
     time = source.newest(job.query, upto)[1]
     if time is None and upto > 0:
         times = source.times(job.query, Window(max(0, upto - job.chunk), upto))
@@ -265,9 +262,9 @@ def time_at(job: Job, upto: int, *, source: Source) -> int | None:
 
 
 def _first_ids(job: Job, upto: int, source: Source) -> list[int]:
-    """Return the first few ids that the table holds."""
-    found: list[int] = []
+    """Return the first few ids of the table."""
+    ids: list[int] = []
     last, _ = source.newest(job.query, upto)
-    while len(found) < FEW and (found[-1] if found else 0) < last:
-        found.append(source.first_id(job.query, found[-1] if found else 0, last))
-    return found
+    while len(ids) < FEW and (ids[-1] if ids else 0) < last:
+        ids.append(source.first_id(job.query, ids[-1] if ids else 0, last))
+    return ids

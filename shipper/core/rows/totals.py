@@ -1,12 +1,8 @@
-"""How counts become totals: added by a capture, replaced by a recount.
+"""Totals: rows are folded by group and bucket; a capture adds them to totals, a recount replaces totals.
 
-Strategy: each of these is one transaction that begins where the job's `captured` stands, so a process killed at any
-instruction has either counted a window or not. Nothing else changes what a total comes to.
-
-Rows: which bucket and group they add to, and what cannot be shown.
-
-Strategy: Carbon keeps only the last write of a slot, so a slot's running total is kept and always sent whole.
-Values are exact: integers, or decimals with as many digits as it takes.
+Strategy: Carbon keeps only the last write of a slot, so the state keeps the running total of each slot, and always sends
+all of it. Each change of totals is one transaction that requires the job's position to be where the look began: a
+process that is killed at any instruction has either counted a window or not. Nothing else changes a total.
 """
 
 from collections import Counter
@@ -21,17 +17,17 @@ from shipper.core.paths import brief, named
 from shipper.core.retention import floor, is_due, oldest_shown, placed
 
 MAX_SKEW_SECONDS = 300
-"""How far a row's time may be ahead of its source's clock, beyond its own bucket."""
+"""Seconds by which the time of a row may be ahead of its source's clock, beyond its own bucket."""
 
 MOST = 10**300
-"""No value and no total is beyond it, so that Whisper can add those of a coarser slot and stay below infinity."""
+"""Largest value and total: Whisper can add those of a coarser slot without reaching infinity."""
 
 YEAR_SECONDS = 366 * 86_400
-"""What is further ahead is a mistake, and there may be any number of such times."""
+"""Times further ahead are mistakes, and counted without their bucket, of which there may be any number."""
 
 
 class Cell(NamedTuple):
-    """What one group has in one bucket."""
+    """Rows and values of one group in one bucket."""
 
     rows: int
     values: tuple[Value | None, ...]
@@ -39,7 +35,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Rows added up by group and bucket, those that cannot be shown, by reason, and values that were left out."""
+    """Rows added up by group and bucket, rejected rows by reason, and values that were left out."""
 
     cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
     rejected: Counter[Rejection] = field(default_factory=Counter)
@@ -47,12 +43,12 @@ class Folded:
 
     @property
     def rows(self) -> int:
-        """How many rows were folded, shown or not."""
+        """Number of rows that were folded, rejected ones included."""
         return sum(cell.rows for cell in self.cells.values()) + self.rejected.total()
 
 
 def shown_span(job: Job, *, now: int, source_time: int) -> Span:
-    """Return the buckets that can be shown; the new end lets clocks differ a little."""
+    """Return the span of buckets that Graphite can show; its end lets clocks differ a little."""
     oldest = max(job.query.bucket, oldest_shown(job.archives, now))  # Carbon drops a timestamp of 0
     return Span(oldest, source_time + job.query.bucket + MAX_SKEW_SECONDS + 1)
 
@@ -92,7 +88,7 @@ def add(
     zero_fill: Span | None = None,
     bucket: int | None = None,
 ) -> RecordResult:
-    """Add a window to the totals, or rows that came late, in one transaction.
+    """Add the rows of a window, or late rows, to the totals, in one transaction.
 
     Without a time column all of them are in one bucket.
     """
@@ -100,9 +96,9 @@ def add(
         tally = RecordResult(folded.rejected.copy(), rejected_values=folded.rejected_values.copy())
         if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
             recording.mark(*place)
-        found = _keyed(job, folded, recording, tally, moment.now)
-        before = recording.take(found.keys())
-        _put(job, recording, _totals(found, before, tally), moment)
+        parts = _keyed(job, folded, recording, tally, moment.now)
+        before = recording.take(parts.keys())
+        _put(job, recording, _totals(parts, before, tally), moment)
         _zero_fill(job, recording, zero_fill, moment.now)
         _count_without_id(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill else None
@@ -125,27 +121,30 @@ def replace(
     is_asked: bool = False,
     cleared: Collection[Key] = (),
 ) -> RecordResult:
-    """Set the totals of all slots of a span, in one transaction; one that nothing was found for becomes 0.
+    """Replace the totals of all slots of a span, in one transaction; a total without rows becomes 0.
 
-    If somebody has asked for it, also those that were pruned; and all are sent again, because Graphite may lack them.
-    ids are those among which the rows of a bucket are; beside is what is added to slots outside of the span; cleared
-    are places of which Graphite is known to hold something.
+    If an operator asked for it (`is_asked`), pruned slots are replaced, too, and all totals are sent again, because
+    Graphite may lack them. `ids` are windows that contain the rows of a bucket; `beside` is added to slots outside of
+    the span; `cleared` are places for which Graphite is known to hold a value.
     """
     with ledger.recording(job.name, window) as recording:
+        # slots that count from here on
         if is_asked:
             recording.revive(span)
         else:
             recording.begin_at(span.start)
+        # new totals instead of those in the state; 0 for those without rows
         tally = RecordResult(Counter(done.rejected), rejected_values=folded.rejected_values.copy())
-        found = _keyed(job, folded, recording, tally, moment.now)
-        recording.take(found.keys())
-        totals = _totals(found, {}, tally)
-        gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - found.keys()
-        gone |= _cleared(job, cleared, recording, moment.now) - found.keys()
+        parts = _keyed(job, folded, recording, tally, moment.now)
+        recording.take(parts.keys())
+        totals = _totals(parts, {}, tally)
+        gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - parts.keys()
+        gone |= _cleared(job, cleared, recording, moment.now) - parts.keys()
         totals |= dict.fromkeys(gone, 0)
         tally.totals = len(totals)
-        if not done.replaces:  # what cannot be shown was counted when it was captured
+        if not done.replaces:  # rejected rows were counted when they were captured
             tally.rejected = Counter(done.rejected)
+        # rows of other slots are added
         if beside is not None:
             added = _keyed(job, beside, recording, tally, moment.now)
             totals |= _totals(added, recording.take(added.keys()), tally)
@@ -161,13 +160,13 @@ def replace(
 
 
 def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int) -> set[Key]:
-    """Return the places that are the job's own, and where it may put something."""
+    """Return the places that belong to the job and can still be written."""
     own = recording.own({key.path for key in cleared}) if cleared else set()
     return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
 
 
 def zero_fill_due(job: Job, progress: Progress, until: int, now: int) -> Span | None:
-    """Return the buckets that close when everything up to a time of the source is captured; None if none do."""
+    """Return the buckets to zero-fill once all rows up to a time of the source are captured; None if there are none."""
     if job.zeros is None:
         return None
     length = job.query.bucket
@@ -177,12 +176,12 @@ def zero_fill_due(job: Job, progress: Progress, until: int, now: int) -> Span | 
 
 
 def _zero_fill(job: Job, recording: Recording, zero_fill: Span | None, now: int) -> None:
-    """Store the zeros of buckets that close; an archive that is not the finest gets none."""
+    """Store zeros for finished buckets; coarser archives get none."""
     if zero_fill is None or job.zeros is None:
         return
     names = named(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
     declared = [path for paths in names.values() for path in paths or []]
-    # up to its first rows a job has no zeros, but for the groups that it declares: those may be days, and many series
+    # before its first rows a job has no zeros, except for declared groups: days of many series would cost too much
     first = zero_fill.start - 1 if declared else recording.first_seen()
     for bucket in range(zero_fill.start, zero_fill.end, job.query.bucket):
         if first is None or bucket <= first:
@@ -193,19 +192,19 @@ def _zero_fill(job: Job, recording: Recording, zero_fill: Span | None, now: int)
 
 
 def _count_without_id(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
-    """Count rows without an id that are new since they were counted last, or gone."""
+    """Count rows without an id: the difference to the last count, up or down."""
     more = 0 if done.without_id is None else done.without_id - recording.rejected(RejectReason.NO_ID)
     if more:
         tally.rejected[Rejection(RejectReason.NO_ID)] = more
 
 
-Found = dict[Key, tuple[Kind, list[Value]]]
-"""What was found for each total, and how it is put together."""
+Parts = dict[Key, tuple[Kind, list[Value]]]
+"""Values to combine for each total."""
 
 
-def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, now: int) -> Found:
-    """Find the totals that cells belong to; count what has none."""
-    # where buckets go, and which cells go nowhere
+def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, now: int) -> Parts:
+    """Return the values of cells by total; count the rows of cells that belong to none as rejected."""
+    # the slot of each bucket, and cells without one
     places = {bucket: _open_place(job, bucket, recording, now) for bucket in {bucket for _, bucket in folded.cells}}
     groups: dict[Group, int] = {}
     for (group, bucket), cell in folded.cells.items():
@@ -214,8 +213,8 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, 
         else:
             groups[group] = groups.get(group, 0) + cell.rows
 
-    # what the groups are called, and what they have there
-    paths, found = named(job, groups, recording, tally), Found()
+    # paths of groups, and the values of each
+    paths, parts = named(job, groups, recording, tally), Parts()
     seen: dict[int, list[str]] = {}
     for (group, bucket), cell in folded.cells.items():
         place = places[bucket]
@@ -226,15 +225,15 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, 
             continue
         for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
             if value is not None:
-                found.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
+                parts.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
         seen.setdefault(bucket, []).extend(own)
     for bucket, seen_paths in seen.items():
         recording.see(bucket, seen_paths)
-    return found
+    return parts
 
 
 def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | RejectReason:
-    """Return the slot and step of a bucket, or why there is none."""
+    """Return the slot and step of a bucket, or the reason why there is none."""
     place = _place(job, bucket, recording, now)
     if place is None:
         return RejectReason.TOO_OLD
@@ -242,7 +241,7 @@ def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[
 
 
 def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | None:
-    """Return the slot and step of a bucket; what has gone to a coarser archive once stays there."""
+    """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
     for archive in reversed(job.archives[1:]):
         slot = floor(bucket, archive.step)
         if recording.has_gone(slot, archive.step):
@@ -250,10 +249,10 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
     return placed(job.archives, bucket, now)
 
 
-def _totals(found: Found, before: Mapping[Key, list[Value]], tally: RecordResult) -> dict[Key, Value]:
-    """Put values together with what was there; without them, and told, where Carbon could not hold that."""
+def _totals(parts: Parts, before: Mapping[Key, list[Value]], tally: RecordResult) -> dict[Key, Value]:
+    """Combine values with the totals before; values whose total Carbon could not store are left out and reported."""
     totals = {}
-    for key, (kind, values) in found.items():
+    for key, (kind, values) in parts.items():
         there = before.get(key, [])
         value = combined(kind, [*there, *values])
         if -MOST <= value <= MOST:
@@ -266,9 +265,8 @@ def _totals(found: Found, before: Mapping[Key, list[Value]], tally: RecordResult
 
 
 def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Now, *, resends: bool = False) -> None:
-    # by a clock that may be wrong no slot has left an archive for certain
+    # while the clock may be wrong, no slot has left an archive for certain
     now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
     places = {(slot, step) for _, slot, step in totals}
     due = {place: is_due(job.archives, *place, bucket=bucket, now=now) for place in places}
-    made = (Total(key, value, due[key.slot, key.step]) for key, value in totals.items())
-    recording.put(made, resends=resends)
+    recording.put((Total(key, value, due[key.slot, key.step]) for key, value in totals.items()), resends=resends)

@@ -40,7 +40,7 @@ class Looks:
         before, seen = self.position, replace(horizon(largest, time=self.now), makes_old=makes_old)
         at = before.at_look(seen, every=self.every, late=self.late)
         asks = at.gaps_due(before, self.late)
-        self.position = at.asked(self.late)
+        self.position = at.give_up_old_gaps(self.late)
         if largest > self.position.captured:
             after = self.position.captured
             words = words_of(one for one in range(after + 1, largest + 1) if one not in missing)
@@ -126,8 +126,8 @@ def test_only_what_was_asked_for_is_given_up() -> None:
 
     assert (looks.position.age_of(5), looks.position.counted.floor) == (LATE, 0)
     assert looks.position.gaps_due(before, LATE, most=7).ranges == [(0, 7)]
-    assert looks.position.asked(LATE, most=7).counted.floor == 7
-    assert looks.position.asked(LATE).counted.floor == 10
+    assert looks.position.give_up_old_gaps(LATE, most=7).counted.floor == 7
+    assert looks.position.give_up_old_gaps(LATE).counted.floor == 10
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_gap_that_is_filled() -> None:
     assert found.with_ids(words_of([5, 10])).counted == IdSet(0, 10)
     last = replace(found, counted=found.counted.added(words_of([10])), marks=(Mark(0, 6),), age=LATE)
 
-    assert last.asked(LATE).counted == IdSet(6, 10)
-    assert not last.asked(LATE).has_gaps
+    assert last.give_up_old_gaps(LATE).counted == IdSet(6, 10)
+    assert not last.give_up_old_gaps(LATE).has_gaps
 
 
 def test_settled_ids_are_counted() -> None:
@@ -277,7 +277,7 @@ def test_settled_ids_are_counted() -> None:
 
     Mutants: ids for rows; forget those that came with the last question.
     """
-    found = Position(10, IdSet(0, 2).added(words_of([4, 6, 9])), marks=(Mark(0, 7),), age=LATE).asked(LATE)
+    found = Position(10, IdSet(0, 2).added(words_of([4, 6, 9])), marks=(Mark(0, 7),), age=LATE).give_up_old_gaps(LATE)
     assert (found.counted.floor, found.settled) == (7, 4)
     late = found.with_ids(words_of([3, 5, 8]))
 
@@ -358,7 +358,7 @@ def test_position_outlives_the_process(state: State) -> None:
     state._forget_cached()
     recorded = state.position("events")
     assert ids_of(recorded.counted.missing(words_of([11, 12, 13, 14]))) == [14]
-    second = replace(recorded, marks=(*marks, Mark(LATE, 2**64 - 1)), age=LATE + 60).asked(LATE)
+    second = replace(recorded, marks=(*marks, Mark(LATE, 2**64 - 1)), age=LATE + 60).give_up_old_gaps(LATE)
     record(state, second)
     state._forget_cached()
 

@@ -12,7 +12,7 @@ from fakes import FakeSource
 from shipper.core.errors import QueryRefused
 from shipper.core.id_set import Gaps, words_of
 from shipper.core.model import Condition, Query, Window
-from shipper.core.rows.look import Found, TableLook
+from shipper.core.rows.look import Content, TableLook
 
 FAILURES = query(where=(Condition("outcome", "in", ("bad",)),))
 CREATED = "2026-11-01 00:00:00"
@@ -53,7 +53,7 @@ def source() -> Counting:
     return source
 
 
-def rows_of(found: Found) -> int:
+def rows_of(found: Content) -> int:
     """Count rows."""
     return sum(row.rows for row in found.rows)
 
@@ -76,7 +76,7 @@ def test_whole_window_of_some(source: Counting) -> None:
     """
     look = TableLook(source, horizon(5))
     for _ in range(2):
-        assert look.read(FAILURES, Window(0, 2)) == Found([], None)
+        assert look.read(FAILURES, Window(0, 2)) == Content([], None)
     assert source.asked == {"count": 1, "read": 2}
 
     assert look.read(FAILURES, Window(0, 4)).words == words_of([1, 2, 4])

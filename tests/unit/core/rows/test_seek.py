@@ -8,7 +8,7 @@ from life import ARCHIVES, Life, wanted
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
-from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
 
 HOUR, DAY = 3600, 86400
 QUIET = wanted(zeros=DAY)
@@ -31,7 +31,7 @@ def target(life: Life, job: Job, to: int | str) -> Target:
 def seek(life: Life, job: Job, to: int | str) -> None:
     """Let a job go on elsewhere."""
     found = target(life, job, to)
-    life.state.seek(job.name, found, passed(job, found.captured, source=life.source))
+    life.state.seek(job.name, found, position_behind(job, found.captured, source=life.source))
 
 
 def move(life: Life, job: Job, to: int | str) -> None:
