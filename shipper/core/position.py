@@ -3,9 +3,8 @@
 Strategy: a row is new if it is visible and its id is not in the set, whatever the id is and whenever the row was
 committed. An id at or below captured that is not in the set is a *gap*: its row may still be committed. A job asks for
 young gaps at each look, for older ones at growing intervals, and gives a gap up once it is `late` old: then it is below
-the floor of the set.
-The age of a gap counts only the time in which looks were taken since a look first saw an id as high as the gap.
-Neither downtime nor a changed clock makes ids older.
+the floor of the set. The age of a gap counts only the time in which looks were taken since a look first saw an id as
+high as the gap. Neither downtime nor a changed clock makes ids older.
 """
 
 from collections.abc import Iterable, Sequence

@@ -38,12 +38,12 @@ MUTANTS = {
         "        self._outbox.commit(current.captured)\n        if batch:\n            try:\n",
     ),
     "forget what a total was": Mutant(
-        "core/rows/totals.py", "_totals(found, before, tally)", "_totals(found, {}, tally)"
+        "core/rows/totals.py", "_totals(parts, before, tally)", "_totals(parts, {}, tally)"
     ),
     "add instead of replace": Mutant(
         "core/rows/totals.py",
-        "recording.take(found.keys())\n        totals = _totals(found, {}, tally)",
-        "totals = _totals(found, recording.take(found.keys()), tally)",
+        "recording.take(parts.keys())\n        totals = _totals(parts, {}, tally)",
+        "totals = _totals(found, recording.take(parts.keys()), tally)",
     ),
     "zero for unread time": Mutant(
         "core/rows/totals.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"
@@ -163,8 +163,8 @@ MUTANTS = {
     ),
     "recount outside of a snapshot": Mutant(
         "core/repair/recount.py",
-        "        with source.snapshot(query):\n            asks = ",
-        "        if True:\n            asks = ",
+        "        with source.snapshot(query):\n            may_have_new = ",
+        "        if True:\n            may_have_new = ",
     ),
     "lower what is ahead of a clock": Mutant(
         "core/repair/recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"

@@ -1,8 +1,9 @@
-"""A recount that somebody asks for: whole slots of any time that Graphite can show, pruned or never counted.
+"""Backfill: a recount that an operator asks for, of any time that Graphite can show, pruned or never counted.
 
-Strategy: what is counted again must be whole, for the total takes the place of what stands there. So the span grows to
-whole slots of the archive that receives them; where it cuts what was pruned together, to all of that, since it may be
-merged into one slot of a coarser archive; and it leaves alone whatever the table may not hold any more.
+Strategy: recounted slots must be complete, because their totals overwrite the values in Graphite. Therefore the span is
+rounded out to complete slots of the archive that receives them; if it cuts a group of slots that were pruned together,
+to all of that group, which may be merged into one slot of a coarser archive. Times whose rows may have been purged are
+left out.
 """
 
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -18,19 +19,19 @@ from shipper.core.rows.totals import fold, replace, shown_span
 
 
 class Limits(NamedTuple):
-    """What can be counted again of a job."""
+    """Limits of what can be recounted of a job."""
 
     shows: Span
     """The buckets that Graphite can show."""
     pruned: Sequence[Span]
     unit: int
-    """How much is pruned together, seconds."""
+    """Length of the groups of slots that are pruned together, in seconds."""
     purged_until: int
-    """Up to this time the table may lack rows that it had; -1 where it has all."""
+    """Time up to which rows of the table may have been purged; -1 if none were."""
 
 
 def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
-    """Return the whole slots that hold a span, None where none of it can be counted again."""
+    """Return the complete slots that contain a span, None if none of it can be recounted."""
     bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
     start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
     if start >= end:
@@ -40,7 +41,7 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
         start = floor(start, unit)
     if any(one.start < end < one.end for one in pruned):
         end = ceil(end, unit)
-    # what can be shown ends somewhere, and so do the rows of the table: slots that are not whole stay as they are
+    # incomplete slots at the oldest time of Graphite, and of the table, stay as they are
     if start < shows.start:
         start = ceil(shows.start, unit)
     if start <= purged_until:
@@ -50,7 +51,7 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
 
 
 def pieces(span: Span, unit: int) -> Iterator[Span]:
-    """Divide a span into what is counted in one transaction: an hour, or a unit where that is longer."""
+    """Divide a span into parts of one transaction each: an hour, or a unit if that is longer."""
     length = max(unit, 3600 // unit * unit)
     start = span.start
     while start < span.end:
@@ -71,9 +72,9 @@ def backfill(
     moment: Now,
     cleared: Collection[Key] = (),
 ) -> Generator[CaptureStep | None, None, None]:
-    """Count whole slots again, whose rows are in these windows up to captured; yield None while reading.
+    """Recount complete slots whose rows are in these windows, up to captured; yield None while reading.
 
-    cleared are places of which Graphite is known to hold something: 0 from now on, where no row is for them.
+    `cleared` are places for which Graphite is known to hold a value: they become 0 if they have no rows.
     """
     places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
     again = Recounted()
@@ -104,5 +105,5 @@ def backfill(
 
 
 def _end(job: Job, bucket: int, now: int) -> int:
-    """Return where the slot ends that a bucket is in, or the bucket, where that is longer."""
+    """Return the end of the slot that contains a bucket, or of the bucket, whichever is later."""
     return max(bucket + job.query.bucket, enclosing(job.archives, bucket, now).end)

@@ -1,11 +1,11 @@
-"""Rows that are completed later: inserted at the start of something, their time set at its end.
+"""Lookback: rows that are inserted at the start of something, and completed (their time is set) at its end.
 
-Strategy: a row without its time is a gap like any other, and counted when it is completed, wherever its time lies. Rows
-that are complete may still change: each look recounts every bucket since `lookback` before the last one that succeeded.
-So a row that is completed within that span is only replaced, and one outside is only added, never both.
+Strategy: a row without its time is a gap like any other, and is counted when it is completed, wherever its time lies.
+Completed rows may still change: each look recounts every bucket since `lookback` before the last successful look. A row
+that is completed within that span is only recounted, one outside of it is only added, never both.
 
-Ids make the SQL faster: `low` is the id below all rows that may still be in the span or be completed. Rows without a
-time that it passes when they are older than `max_age` are `never_completed`.
+`low` makes the SQL faster: all rows that may still change or be completed are above it. Rows without a time that are
+older than `max_age` when `low` moves above them are rejected as `never_completed`.
 """
 
 from collections import Counter
@@ -27,36 +27,34 @@ _OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectRea
 
 @dataclass(slots=True)
 class _Cycle:
-    """What a look finds: rows of the span, rows before it that are new, and which ids they have."""
+    """Rows that a look has read: those of the span, and new ones before it, with their ids."""
 
     span: Folded = field(default_factory=Folded)
     before: Folded = field(default_factory=Folded)
     in_span: Words = field(default_factory=dict)
     new_before: Words = field(default_factory=dict)
     open: Words = field(default_factory=dict)
-    """Ids of rows that may still be completed."""
+    """Ids of rows that may be completed later."""
 
 
 def lookback(
     job: Job, progress: Progress, *, look: TableLook, ledger: Ledger, moment: Now, zero_fill: Span | None
 ) -> Iterator[CaptureStep | None]:
-    """Recount the buckets that may have changed, and add what was completed before them; yield None while reading."""
+    """Recount the buckets of the span, and add rows that were completed before it; yield None while reading."""
     horizon, captured = look.horizon, progress.captured
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
-    span, places = (
-        Span(_since(job, progress, moment), ALWAYS.end),
-        shown_span(job, now=moment.now, source_time=horizon.time),
-    )
+    span = Span(_since(job, progress, moment), ALWAYS.end)
+    places = shown_span(job, now=moment.now, source_time=horizon.time)
 
-    # all rows above low; that is lower where a row has appeared below
+    # read all rows above low, or above the lowest late row
     appeared = _appeared(job, position, before, look, low=progress.low, late=late)
     low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
     if low < horizon.id:
         yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
-    # rows that are not complete are waited for until low has passed them, when they are old
+    # move low up to the first row that is in the span, or that is incomplete and young
     oldest = position.id_at(job.max_age)
     young = [one for one in ids_of(cycle.open) if one > oldest][:1]
     passed = min([horizon.id + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
@@ -65,7 +63,7 @@ def lookback(
     window = Window(captured, horizon.id) if horizon.id > captured else None
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = RecordUpdate(
-        position.asked(late, most=passed),
+        position.give_up_old_gaps(late, most=passed),
         _rejected(cycle, size_of(never)),
         horizon.time,
         low=passed,
@@ -87,25 +85,25 @@ def lookback(
         beside=cycle.before,
         zero_fill=zero_fill,
     )
-    # it is one step, and leaves nothing
+    # one step, after which nothing is left to do
     yield CaptureStep(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
 
 
 def _since(job: Job, progress: Progress, moment: Now) -> int:
-    """Return where the span begins that is counted again."""
-    # rows of slots that are not whole, as of the table before a reset, cannot be counted again
+    """Return the start of the span that is recounted."""
+    # slots that are incomplete, as those of the table before a reset, cannot be recounted
     bucket = max(progress.since, lookback_from(job, progress))
     place = placed(job.archives, bucket, moment.now)
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 
 
 def _appeared(job: Job, position: Position, before: Position, look: TableLook, *, low: int, late: int) -> Words:
-    """Ask for the gaps that are due below low; those above are looked at anyway."""
-    asks = position.gaps_due(before, late, most=low)
-    if not asks.ranges and not asks.ids:
+    """Ask for the gaps below low that are due; rows above it are read anyway."""
+    gaps = position.gaps_due(before, late, most=low)
+    if not gaps.ranges and not gaps.ids:
         return {}
     with look.source.snapshot(job.query, since=look.horizon.clock):
-        return look.appeared(job.query, position, asks)
+        return look.appeared(job.query, position, gaps)
 
 
 def _read(
@@ -137,7 +135,7 @@ def _read(
 
 
 def _rejected(cycle: _Cycle, never: int) -> Counter[Rejection]:
-    """Return what cannot be shown: of the span all of it, of rows before it what is new."""
+    """Return the rejected rows: all of the span, and the new ones before it."""
     rejected = cycle.span.rejected.copy()
     rejected.pop(Rejection(RejectReason.NO_TIME), None)
     rejected[Rejection(RejectReason.NEVER_COMPLETED)] = never

@@ -1,12 +1,12 @@
-"""Whole slots counted again from the source, and their totals replaced.
+"""Recount: complete slots are counted from the source, and their totals replaced.
 
-Strategy: a recount is for what changes instead of appearing: the first slot of a new job, another definition, rows that
-are completed later, and what an operator asks for. It reads ids at or below captured, and what it finds in its slots is
-counted from then on: in the same transaction these ids join those that are, so a row that appears later is added once.
+Strategy: a recount is for totals that change, while new rows are added: the first slot of a new job, a changed
+definition, rows that are completed later, and requests of an operator. It reads ids at or below captured. The ids of
+its rows join the counted ids in the same transaction, so a row that appears later is still added only once.
 
-Nothing automatic ever lowers a total because rows are gone. Which ids were counted is known, or, of old ones, how many
-in which range; a slot whose rows are among ids of which some are gone stays as it is, and so do those before it; that
-is told.
+Gate: nothing automatic ever lowers a total because rows are gone. The position knows which ids were counted, or, of old
+ids, how many in which range. A slot whose ids include some that are gone keeps its total, and so do all slots before
+it; the event recount.limited reports them.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -26,22 +26,25 @@ from shipper.core.rows.totals import replace as replace_totals
 
 @dataclass(slots=True)
 class Recounted:
-    """What is counted again: by bucket and group, where its rows are, and which ids were not counted before."""
+    """Result of reading windows again."""
 
     folded: Folded = field(default_factory=Folded)
     ids: dict[int, Window] = field(default_factory=dict)
-    """Among which ids the rows of each bucket are."""
+    """Window that contains the rows of each bucket."""
     new: dict[int, int] = field(default_factory=dict)
+    """Words of ids that were not counted before."""
 
 
 def recount(
     job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Now
 ) -> Iterator[CaptureStep | Event | None]:
-    """Count all slots from progress.recount_from on, over the ids that are captured; yield None while reading."""
+    """Recount all slots from progress.recount_from on, over the captured ids; yield None while reading."""
     assert progress.recount_from is not None
     captured, position = progress.captured, ledger.position(job.name)
-    place = _received(job, progress.recount_from, ledger, moment.now)
     places, again = shown_span(job, now=moment.now, source_time=horizon.time), None
+
+    # the span: complete slots, and none that is ahead of a clock that was set back
+    place = _received(job, progress.recount_from, ledger, moment.now)
     ahead = _ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     start = first_whole(progress, place)
@@ -51,13 +54,13 @@ def recount(
     if ahead:
         slots = len(ledger.slots(job.name, span=ahead))
         yield Event("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots}, "warning")
+    # the ids: rows that did not belong to the job earlier may be below those of its oldest slot
     known = ledger.lowest(job.name, span)
-    # rows that were no rows of the job when it saw those of the oldest slot may be below
     low = walk_back(job, known[1] if known else captured, span, source=source)
-    # what each look counts again may be lowered
+    # totals within the lookback are recounted at each look, and may fall
     until = end if job.lookback is None else min(end, lookback_from(job, progress))
 
-    # slots that rows are gone of, and all before them, stay as they are; rows may go meanwhile, too
+    # the gate, before and after reading, because rows may be deleted meanwhile
     windows = [Window(low, captured)] if low < captured else []
     while True:
         left = yield from _lacking(
@@ -82,9 +85,9 @@ def recount(
 
 
 def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
-    """Return the slots with buckets from an end on: since clocks were set back none of these can be shown.
+    """Return the slots with buckets from `end` on, which Graphite cannot show since clocks were set back.
 
-    Neither a slot nor a bucket is cut.
+    The span cuts neither a slot nor a bucket.
     """
     length = job.query.bucket
     slots = [(slot.slot, max(slot.step, bucket)) for slot in ledger.slots(job.name, span=Span(start, ALWAYS.end))]
@@ -100,14 +103,14 @@ def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span 
 def recount_windows(
     job: Job, windows: Iterable[Window], span: Span, places: Span, position: Position, *, source: Source
 ) -> Generator[None, None, Recounted]:
-    """Count the rows of a span among the ids of windows; yield while reading."""
+    """Count the rows of a span in some windows; yield while reading."""
     again, query = Recounted(), job.query
-    counted = Span(max(span.start, places.start), min(span.end, places.end))  # what is ahead may be counted one day
+    counted = Span(max(span.start, places.start), min(span.end, places.end))  # rows ahead may be counted one day
 
     def read(window: Window) -> tuple[tuple[list[Row], Words], int]:
         with source.snapshot(query):
-            asks = position.has_gaps and window.upto > position.counted.floor
-            new: Words = _new_in(job, window, counted, position, source) if asks else {}
+            may_have_new = position.has_gaps and window.upto > position.counted.floor
+            new: Words = _new_in(job, window, counted, position, source) if may_have_new else {}
             rows = source.read(query, window, span)
         return (rows, new), sum(row.rows for row in rows)
 
@@ -123,11 +126,11 @@ def recount_windows(
 
 
 def _new_in(job: Job, window: Window, span: Span, position: Position, source: Source) -> dict[int, int]:
-    """Find ids of rows in a span that are not counted yet."""
+    """Return the ids of rows in a span that are not counted yet."""
     query = job.query
     if query.sql is None:
         return position.counted.missing(source.words(query, window, span))
-    new = position.counted.missing(source.words(query, window))  # only the statement knows which are in the span
+    new = position.counted.missing(source.words(query, window))  # only the custom sql knows which are in the span
     of_span = (one for one in ids_of(new) if any(row.bucket is not None for row in _one(job, one, span, source)))
     return words_of(of_span)
 
@@ -137,38 +140,43 @@ def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
 
 
 class _Left(NamedTuple):
-    """What a recount leaves as it is: everything up to an end, of which so many slots lack rows."""
+    """Slots that a recount leaves as they are."""
 
     end: int
+    """All slots before it stay."""
     slots: int
+    """Number of slots that lack rows."""
 
 
 def _lacking(
     job: Job, span: Span, position: Position, *, bucket: int, source: Source, ledger: Ledger
 ) -> Generator[None, None, _Left | None]:
-    """Look for slots whose rows are not all there any more; None where there are none.
+    """Find slots that lack counted rows; None if there are none.
 
-    Each has one bucket of that length at least, which may be longer than those of now.
+    `bucket` is the longest bucket that the slots were counted with; it may be longer than the job's bucket.
     """
     slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.slot >= span.start]
     slots = [slot for slot in slots if slot.after < slot.upto]
     if not slots:
         return None
     low, counted, settled = min(slot.after for slot in slots), position.counted, ledger.settled(job.name)
+
+    # ids that no record covers count as gone; of settled ids the number of rows is known
     known_from = settled[0].after if settled else counted.floor
-    gone = [Window(0, known_from)] if low < known_from else []  # of ids that it has never seen nobody knows
+    gone = [Window(0, known_from)] if low < known_from else []
     for after, upto, rows in settled:
         if upto > low and source.count(job.query, Window(after, upto)) < rows:
             gone.append(Window(after, upto))
         yield
 
     def read(window: Window) -> tuple[Words, int]:
-        there = source.words(job.query, window)
-        return there, size_of(there)
+        words = source.words(job.query, window)
+        return words, size_of(words)
 
-    for window, there in each_window(job, max(low, counted.floor), position.captured, read, source=source):
+    # above the floor each counted id is known
+    for window, words in each_window(job, max(low, counted.floor), position.captured, read, source=source):
         known = counted.within(window.after, window.upto)
-        lost = ids_of({key: bits & ~there.get(key, 0) for key, bits in known.items()})
+        lost = ids_of({key: bits & ~words.get(key, 0) for key, bits in known.items()})
         gone += [Window(lost[0] - 1, lost[-1])] if lost else []
         yield
     lack = [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
@@ -176,21 +184,21 @@ def _lacking(
 
 
 def lookback_from(job: Job, progress: Progress) -> int:
-    """Return from where on each look counts all again, and may lower it."""
+    """Return the start of the span that each look recounts, and whose totals may fall."""
     return floor(progress.complete_until - (job.lookback or 0), job.query.bucket)
 
 
 def first_whole(progress: Progress, place: Span) -> int:
-    """Return where a slot begins; where it ends if it has rows of before `since` that cannot be counted again.
+    """Return the start of a slot, or its end if it has rows from before `since`, which cannot be recounted.
 
-    Those are of another table, or were left: its total would be lowered. A new job has none.
+    Such rows belong to another table, or were skipped by a recount: its total would fall. A new job has none.
     """
     is_whole = progress.since <= progress.begins or not place.start < progress.since < place.end
     return place.start if is_whole else place.end
 
 
 def _whole_from(job: Job, start: int, now: int) -> int:
-    """Return from where slots are whole that are counted again from a time on: no archive's slot is cut."""
+    """Return the first time at or after `start` at which no slot of any archive is cut."""
     start = ceil(start, job.query.bucket)
     while (place := placed(job.archives, start, now)) is not None and place[0] < start:
         start = ceil(place[0] + place[1], job.query.bucket)
@@ -198,10 +206,10 @@ def _whole_from(job: Job, start: int, now: int) -> int:
 
 
 def _received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
-    """Return the slot that receives this one by now: whole, it may take the place of finer ones."""
+    """Return the slot that receives a slot now: a coarser one may have taken its place."""
     place = placed(job.archives, slot, now)
-    there = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
+    stored = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
     spans = [
-        Span(start, start + step) for start, step in [(slot, job.query.bucket), *there, *([place] if place else [])]
+        Span(start, start + step) for start, step in [(slot, job.query.bucket), *stored, *([place] if place else [])]
     ]
     return Span(min(span.start for span in spans), max(span.end for span in spans))

@@ -1,37 +1,53 @@
-"""Is the table still the one that was captured?
+"""Table identity: is the table still the one that was captured, and how does a job continue after a reset?
 
-Strategy: ids mean something only as long as none is given twice. With `captured` we keep the newest rows up to it, and
-the server's name for itself. A largest id below `captured`, or another row under a known id, is a table that went
-back: emptied, restored, or taken over by a server that had not seen all. That holds the job, until a known row shows
-that it is the same table after all, or an operator says what has happened (`shipper reset`). Rows that are gone may
-have been deleted, and another server alone is a failover that worked. Where all known rows are gone and ids are missing
-behind captured, the table may be another one in its place, and that is told.
+Strategy: ids have a meaning only as long as none is used twice. With `captured` the state keeps the newest rows up to
+it and the name of the server. A largest id below `captured`, or a different row under a known id, means that the table
+went back: it was emptied, restored, or taken over by a server that lacked rows. The job is then held until a known row
+proves that it is the same table, or an operator says what happened (`shipper reset`). Missing rows alone may have been
+deleted, and a different server alone is a successful failover. If all known rows are gone and ids behind captured are
+missing, the table may have been rotated; the event source.rotated reports it.
 """
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from shipper.core.errors import SourceReset
+from shipper.core.errors import ConfigError, SourceReset
 from shipper.core.id_set import size_of, words_of
 from shipper.core.ledger import Ledger
-from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Progress, Span, path_digest
+from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Offsets, Progress, Span, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after
 from shipper.core.rows.look import TableLook
-from shipper.core.rows.start import passed
+from shipper.core.rows.start import position_behind
 from shipper.core.rows.table import Event, Source, fingerprint_of, timeless, walk_back
+
+
+def check_identity(job: Job, offsets: Offsets | None) -> None:
+    """Check that a job still reads the table whose ids it has counted.
+
+    Raises:
+        ConfigError: the configuration names another source, table or column.
+    """
+    configured = (job.source, job.query.table, job.query.id)
+    if offsets is not None and offsets[:3] != configured:
+        source, table, column = configured
+        raise ConfigError(
+            f"begin job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
+            f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
+            hint="Correct the table; or choose a new job name and a new `name` for its series, to count another table.",
+        )
 
 
 def check(
     job: Job, progress: Progress, position: Position, *, look: TableLook, ledger: Ledger, adds: bool = False
 ) -> Iterator[Event]:
-    """Compare the table with what was captured, before anything new of it is counted.
+    """Compare the table with the rows that were captured, before new rows are counted.
 
-    Where its largest id is captured that is known, unless a row is to be added below.
+    If the largest id is captured, nothing needs to be compared, unless a late row is to be added (`adds`).
 
     Raises:
-        SourceReset: the table went back, and nobody has said how to go on.
+        SourceReset: the table went back; an operator must say how to continue.
     """
     horizon = look.horizon
     reason = f"its largest id is {horizon.id}, but {progress.captured} was captured"
@@ -39,60 +55,60 @@ def check(
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
             return
-        found = look.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
-        is_comparable = progress.path_digest == path_digest(job)  # else by another column, or in another zone
-        match _verdict(known, found if is_comparable else timeless(found), position):
+        present = look.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
+        is_comparable = progress.path_digest == path_digest(job)  # else times are of another column or zone
+        match _verdict(known, present if is_comparable else timeless(present), position):
             case "same":
-                yield from _rotated(job, progress, known, found, look)
+                yield from _rotated(job, progress, known, present, look)
                 return
             case "changed":
-                yield Event("source.changed", {"rows": len(known.rows), "server": found.server or "-"}, "warning")
+                yield Event("source.changed", {"rows": len(known.rows), "server": present.server or "-"}, "warning")
                 return
         reason = f"its rows up to id {progress.captured} are not those that were captured"
     ledger.distrust(job.name)
     raise SourceReset(
-        f"observe {job.query.table}: {reason}",
-        hint=f"Was the table emptied, restored or replaced? Say so: `shipper reset {job.name}` shows what each means.",
+        f"check {job.query.table}: {reason}",
+        hint=f"Find out whether the table was emptied, restored or replaced, then run `shipper reset {job.name}`.",
     )
 
 
 class After(StrEnum):
-    """What has happened to a table."""
+    """Event that made a table go back."""
 
     EMPTIED = "emptied"
-    """Its rows are gone, and ids began anew: all that it holds is counted."""
+    """Its rows are gone, and ids started again: all its rows are counted."""
     RESTORED = "restored"
-    """It was taken back, or another server took over: all that it holds is counted already."""
+    """It was restored, or another server took over: all its rows count as counted already."""
     REPLACED = "replaced"
-    """It is another table of that name: all that it holds is counted, and its ids may go on."""
+    """Another table has its name: all its rows are counted, and its ids may continue."""
 
 
 class Restart(NamedTuple):
-    """Where a job goes on after a reset. What was delivered stays as it is."""
+    """Start of a job after a reset. Delivered values stay as they are."""
 
     position: Position
     low: int
     since: int
-    """Slots from here on are whole."""
+    """Slots from here on are complete."""
     known: Fingerprint
-    """By what the table is known from here on."""
+    """Identifies the table from here on."""
 
 
 class Outlook(NamedTuple):
-    """What a reset comes to, in numbers."""
+    """Effect of a reset, in numbers."""
 
     captured: int
-    """The job goes on behind this id."""
+    """The job continues behind this id."""
     ids: int
-    """So many ids at most, of those that the table holds, are counted."""
+    """Most ids of the table that will be counted."""
     passed: int
-    """So many ids at most, above those that were captured, are not."""
+    """Most ids above captured that will be skipped."""
     unaccounted: int
-    """So many ids were given out in the other table since the last look; of these nobody knows."""
+    """Number of ids that the replaced table used after the last look; their rows are lost."""
 
 
 def outlook(what: After, captured: int, first: int, largest: int) -> Outlook:
-    """Say what a reset comes to, for a table that holds ids from first to largest; 0 and 0 where it is empty."""
+    """Return the effect of a reset on a table with ids from first to largest; both are 0 if it is empty."""
     if what is After.RESTORED:
         return Outlook(largest, 0, max(0, largest - captured), 0)
     held = largest - first + 1 if first else 0
@@ -102,62 +118,65 @@ def outlook(what: After, captured: int, first: int, largest: int) -> Outlook:
 
 
 def would_double(what: After, captured: int, first: int, *, is_held: bool) -> bool:
-    """Say whether a reset would count rows that are counted: those of a table that never went back."""
+    """Return whether a reset would count rows twice: those of a table that never went back."""
     return what is not After.RESTORED and not is_held and 0 < first <= captured
 
 
-def known_again(known: Fingerprint, found: Fingerprint) -> tuple[int, int]:
-    """Return how many of the rows that a table is known by it still holds, and how many they are: those with times."""
+def known_again(known: Fingerprint, present: Fingerprint) -> tuple[int, int]:
+    """Return the number of known rows that the table still has, and of all known rows; only rows with a time."""
     timed = {row for row in known.rows if row[1] is not None}
-    return len(timed & set(found.rows)), len(timed)
+    return len(timed & set(present.rows)), len(timed)
 
 
 def restarted(
     job: Job, what: After, progress: Progress, position: Position, horizon: Observation, *, source: Source
 ) -> Restart:
-    """Say where a job goes on, according to what has happened to its table."""
+    """Return where a job continues, by what happened to its table."""
     first = source.first_id(job.query, 0, horizon.id) if horizon.id else 0
     begins, low = new_position(0, 0, ()), 0
     if what is After.RESTORED:
-        begins, low = passed(job, horizon.id, source=source), horizon.id
+        begins, low = position_behind(job, horizon.id, source=source), horizon.id
         if job.lookback is not None:
             span = Span(progress.complete_until - job.lookback, ALWAYS.end)
             low = walk_back(job, horizon.id, span, source=source)
-    elif what is After.REPLACED and first > progress.captured:  # its ids go on: those between are in the other table
+    elif what is After.REPLACED and first > progress.captured:  # its ids continue: those between are in the old table
         begins, low = position, progress.captured
     known = fingerprint_of(job, source, begins.captured)
     return Restart(begins, low, after(horizon.time, job.query.bucket), known)
 
 
-def _rotated(job: Job, progress: Progress, known: Fingerprint, found: Fingerprint, look: TableLook) -> Iterator[Event]:
-    """Tell how many ids nobody can account for, if all that was known is gone and the table goes on further up."""
-    if not known.rows or found.rows or look.horizon.id <= progress.captured:
+def _rotated(
+    job: Job, progress: Progress, known: Fingerprint, present: Fingerprint, look: TableLook
+) -> Iterator[Event]:
+    """Report a rotation, with the ids that were lost in it: all known rows are gone, and ids continue further up."""
+    if not known.rows or present.rows or look.horizon.id <= progress.captured:
         return
     first = look.source.first_id(job.query, progress.captured, look.horizon.id)
     if first > progress.captured + 1:
         yield Event("source.rotated", {"captured": progress.captured, "first": first}, "warning")
 
 
-def _lacks_newest_only(known: Fingerprint, found: Mapping[int, int | None]) -> bool:
-    """Say whether the newest known rows were deleted, and no others: a table that was filled again would have them."""
+def _lacks_newest_only(known: Fingerprint, times: Mapping[int, int | None]) -> bool:
+    """Return whether only the newest known rows were deleted: a table that was filled again would have their ids."""
     ids = [identity for identity, _ in known.rows]
-    there = [identity in found for identity in ids]
-    return there == sorted(there) and not there[0] and there[-1] if there else False
+    present = [identity in times for identity in ids]
+    return present == sorted(present) and not present[0] and present[-1] if present else False
 
 
-def _verdict(known: Fingerprint, found: Fingerprint, position: Position) -> Literal["same", "changed", "reset"]:
-    """Compare what is known of a table with what it holds now, up to the newest known row."""
-    times = dict(found.rows)
+def _verdict(known: Fingerprint, present: Fingerprint, position: Position) -> Literal["same", "changed", "reset"]:
+    """Compare the known rows of a table with its present rows, up to the newest known row."""
+    times = dict(present.rows)
     pairs = ((time, times.get(identity)) for identity, time in known.rows)
-    newest = next((pair for pair in pairs if None not in pair), None)  # older ones may have been corrected since
-    is_other_server = None not in {known.server, found.server} and known.server != found.server
+    newest = next((pair for pair in pairs if None not in pair), None)  # times of older rows may have been corrected
+    is_other_server = None not in {known.server, present.server} and known.server != present.server
+    # a known id with another time; a server that lacks the newest row; known rows that did not come back
     if newest is not None and newest[0] != newest[1]:
         return "reset"
-    if is_other_server and found.rows and known.rows and known.rows[0][0] not in times:
+    if is_other_server and present.rows and known.rows and known.rows[0][0] not in times:
         return "reset"
     if known.went_back and newest is None and not _lacks_newest_only(known, times):
         return "reset"
-    if not known.rows:  # there was nothing below captured, so what is there now came late, or else again
-        is_late = position.counted.missing(words_of(identity for identity, _ in found.rows))
-        return "same" if size_of(is_late) == len(found.rows) else "reset"
-    return "changed" if is_other_server or (found.rows and known.rows[0][0] not in times) else "same"
+    if not known.rows:  # nothing was below captured: rows that are there now are late ones, or ids are used again
+        late = position.counted.missing(words_of(identity for identity, _ in present.rows))
+        return "same" if size_of(late) == len(present.rows) else "reset"
+    return "changed" if is_other_server or (present.rows and known.rows[0][0] not in times) else "same"

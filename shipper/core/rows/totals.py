@@ -1,7 +1,7 @@
 """Totals: rows are folded by group and bucket; a capture adds them to totals, a recount replaces totals.
 
-Strategy: Carbon keeps only the last write of a slot, so the state keeps the running total of each slot, and always sends
-all of it. Each change of totals is one transaction that requires the job's position to be where the look began: a
+Strategy: Carbon keeps only the last write of a slot, so the state keeps the running total of each slot, and always
+sends all of it. Each change of totals is one transaction that requires the job's position to be where the look began: a
 process that is killed at any instruction has either counted a window or not. Nothing else changes a total.
 """
 

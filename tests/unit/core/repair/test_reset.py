@@ -77,7 +77,7 @@ class Office:
         seen = self.observe(worker.job.query)
         self.clocks.observed("app", int(time.time()), max_skew=300)
         worker.capture(seen, TableLook(worker.source, seen))
-        return str(worker.trouble.error) if worker.trouble else None
+        return str(worker.failure.error) if worker.failure else None
 
     def observe(self, query: Query) -> Observation:
         """Look at the table."""
