@@ -1,7 +1,4 @@
-"""The nouns; a value that exists is valid.
-
-What a job counts and under which names, as digests: has the configuration changed its meaning?
-"""
+"""The nouns of the core, valid once they exist; and digests that show whether a job's definition has changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,11 +13,11 @@ MAX_ID = 2**64 - 1  # BIGINT UNSIGNED
 
 Scalar = str | int | float | bool
 Group = tuple[str | None, ...]
-"""One combination of values of the `by` columns, in their order; None is NULL."""
+"""Values of the `by` columns, in their order; None is NULL."""
 
 
 class RejectReason(StrEnum):
-    """Why rows cannot be shown in Graphite; they are counted under it."""
+    """Reason why Graphite cannot show rows; they are counted under it."""
 
     NO_TIME = "no_time"
     TOO_OLD = "too_old"
@@ -32,14 +29,14 @@ class RejectReason(StrEnum):
 
 
 class Rejection(NamedTuple):
-    """Why rows cannot be shown, and the bucket that they would be in, where it may be counted again one day."""
+    """Reason of rejected rows, and their bucket if it may be recounted later."""
 
     reason: RejectReason
     bucket: int | None = None
 
 
 class Key(NamedTuple):
-    """What a total is the total of: one slot of one path, in the archive with that step."""
+    """Key of a total: one slot of one path, in the archive with that step."""
 
     path: str
     slot: int
@@ -47,7 +44,7 @@ class Key(NamedTuple):
 
 
 class Datapoint(NamedTuple):
-    """What is sent to Graphite: the value of one slot of one path."""
+    """Value of one slot of one path, as it is sent to Graphite."""
 
     path: str
     value: Value
@@ -55,31 +52,31 @@ class Datapoint(NamedTuple):
 
 
 class RejectedValue(NamedTuple):
-    """Values that Carbon could not hold, left out of a measure; an operator is told of the first."""
+    """Values that Carbon cannot store, left out of a measure; the log shows the first one."""
 
     column: str
-    """A column of the table or of a statement's result; a path, where the sum of good values was too large."""
+    """Column of the table or of custom sql; a path, if the sum of good values was too large."""
     rows: int
     value: str | None = None
-    """The first one, as a log shows it; None when it is not known."""
+    """First value, as the log shows it; None if unknown."""
     id: int | None = None
-    """The row that holds it; None where it is what a group comes to."""
+    """Row of the value; None if it is the result of a group."""
     group: Group | None = None
 
 
 class Row(NamedTuple):
-    """What a window holds of one group in one bucket; bucket is None without a time."""
+    """Rows of one group in one bucket of a window; bucket is None without a time."""
 
     bucket: int | None
     group: Group
     rows: int
     values: tuple[Value | None, ...]
-    """Of each measure, in the order of the query; None where the database knows none, or Carbon could not hold it."""
+    """Value of each measure, in the order of the query; None if there is none, or Carbon cannot store it."""
     rejected_values: tuple[RejectedValue, ...] = ()
 
 
 class Condition(NamedTuple):
-    """What a column must hold: any of the values, none of them, more than the one, ..."""
+    """Condition on a column: any of the values, none of them, more than the one, ..."""
 
     column: str
     operator: Literal["in", "not", "like", "ge", "gt", "le", "lt", "null"]
@@ -88,7 +85,7 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The ids above after, up to and including upto."""
+    """Range of ids: above after, up to and including upto."""
 
     after: int
     upto: int
@@ -105,12 +102,12 @@ class Window:
 
 
 Ids = tuple[int, ...]
-"""Some ids, in order."""
+"""Single ids, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of time, half-open: start <= time < end, epoch seconds."""
+    """Range of time, half-open: start <= time < end, in epoch seconds."""
 
     start: int
     end: int
@@ -120,21 +117,21 @@ class Span:
 
 
 class Fingerprint(NamedTuple):
-    """By which rows, on which server, a table is known again."""
+    """Identity of a table: its server, and some of its rows."""
 
     server: str | None
-    """None where the database does not tell."""
+    """Name of the server; None if the database has none."""
     rows: tuple[tuple[int, int | None], ...]
-    """The newest up to captured, the newest first: id and time, epoch seconds; None where that may change."""
+    """Newest rows up to captured, newest first: id and time in epoch seconds; None if the time may change."""
     went_back: bool = False
-    """Was it found to be another table, or an older one?"""
+    """Whether the table was found to be a different or an older one."""
 
 
 ALWAYS = Span(-(2**62), 2**62)
 
 
 class Now(NamedTuple):
-    """What time it is, epoch seconds, and whether the clocks agree on it."""
+    """Current time in epoch seconds, and whether the clocks agree on it."""
 
     now: int
     is_trusted: bool = True
@@ -142,14 +139,14 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The largest id of a table (0 when it is empty) and the source's time, as one answer told them."""
+    """Largest id of a table (0 if it is empty) and time of the source, from one answer."""
 
     id: int
     time: int
     clock: float
-    """Our monotonic clock when the answer had arrived, seconds."""
+    """Our monotonic clock when the answer arrived, in seconds."""
     makes_old: bool = True
-    """Whether time that passes until a look makes gaps older: not while a replica falls behind."""
+    """Whether this look makes gaps older: not while a replica falls behind."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id <= MAX_ID:
@@ -158,7 +155,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One of Whisper's archives: a slot every step seconds, kept for duration seconds."""
+    """Archive of Whisper: a slot every `step` seconds, kept for `duration` seconds."""
 
     step: int
     duration: int
@@ -170,111 +167,108 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to count: rows of a table by time bucket and group, under conditions."""
+    """Query of a job: rows of a table by time bucket and group, under conditions."""
 
     table: str
-    """A table's name, or `schema.table`."""
+    """Name of the table, or `schema.table`."""
     id: str
     time: str | None
-    """The column of the event time; of a statement of one's own the result's column."""
+    """Column of the event time; with custom sql a column of its result."""
     bucket: int
     where: tuple[Condition, ...] = ()
     where_sql: str | None = None
     by: tuple[str, ...] = ()
     measures: tuple[Measure, ...] = (COUNT,)
     sql: str | None = None
-    """A statement of one's own instead of the conditions; it has :after and :upto."""
+    """Custom sql instead of the conditions; it contains :after and :upto."""
     time_zone: str = "UTC"
-    """Whose clock a column without a zone was written by: a name of the tz database."""
+    """Zone of times in a column without a zone: a name of the tz database."""
 
     @property
     def is_whole(self) -> bool:
-        """Does it count all rows of the table?"""
+        """Whether it counts all rows of the table."""
         return not self.where and self.where_sql is None and self.sql is None
 
     @property
     def bare(self) -> "Query":
-        """Return the query of all rows of the table, by time only."""
+        """Same query for all rows of the table, by time only."""
         return replace(self, by=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
 
     @property
     def ids_only(self) -> "Query":
-        """Return the query of nothing but the table's ids."""
+        """Same query for the ids of the table only."""
         return replace(self, by=(), where=(), where_sql=None, measures=(), sql=None, time=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One configured query on one source."""
+    """Configured query on one source."""
 
     name: str
     source: str
     query: Query
     every: int | None
-    """Seconds; None where cron says when."""
+    """Interval in seconds; None with cron."""
     start: int | Literal["now", "beginning"]
     chunk: int
     template: str
-    """The metric path with `{column}` and `{measure}` in it, prefix and tags included."""
+    """Metric path with `{column}` and `{measure}` in it, prefix and tags included."""
     archives: tuple[Archive, ...]
-    """What Carbon keeps of its series, finest first."""
+    """Carbon's archives of its series, finest first."""
     null_as: str = "none"
     empty_as: str = "empty"
     cron: str | None = None
     cron_zone: str = "UTC"
     zeros: int | None = None
-    """For how long after a group was seen its empty buckets are 0, seconds; None is never."""
+    """How long the empty buckets of a group are 0 after its last row, in seconds; None is never."""
     groups: tuple[Group, ...] = ()
-    """Groups that count as seen always."""
+    """Groups that are always zero-filled."""
     lookback: int | None = None
-    """How long after their time rows may still be completed, seconds; None where rows appear complete."""
+    """How long after their time rows may still change, in seconds; None if they never do."""
     max_age: int = 86400
-    """How long a row that is not complete is waited for, seconds."""
+    """How long an incomplete row may wait for its time, in seconds."""
     max_groups: int = 10_000
     title: str = ""
     keep: int = 172_800
-    """How long totals are kept after their last change, seconds."""
+    """How long totals are kept after their last change, in seconds."""
     late: int = 21_600
-    """How long after its id was given out a row may appear and is counted all the same, seconds."""
+    """How long gaps are asked for after their ids were given out, in seconds."""
 
     def __hash__(self) -> int:
-        return hash(self.name)  # what is known of a job is looked up often: by all its fields that would take long
+        return hash(self.name)  # jobs are looked up often: hashing all fields would be slow
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """How the values of each measure are put together."""
+        """Kind of each measure."""
         return tuple(measure.kind for measure in self.query.measures)
 
 
 class Progress(NamedTuple):
-    """What a job goes on from."""
+    """Progress of a job, beside its position."""
 
     captured: int
     complete_until: int
-    """The source's time up to which everything is captured, epoch seconds; 0 before there was one."""
+    """Source time up to which all rows are counted, in epoch seconds; 0 at the start."""
     zero_filled_until: int
-    """Buckets that end by then have their zeros."""
+    """Buckets that end by then are zero-filled."""
     not_before: int
-    """The first bucket of a job without a time column."""
+    """First bucket of a job without a time column."""
     recount_from: int | None
-    """Slots from here on are to be counted again before anything else."""
+    """Slots from here on must be recounted before anything else."""
     low: int
-    """Of rows that may be completed later: everything up to this id is."""
+    """With lookback: rows up to this id change no more."""
     definition_digest: str
     path_digest: str
     since: int = 0
-    """Slots from here on hold all their rows, by the job's present definition; 0 where all do."""
+    """Slots from here on contain all their rows, by the present definition; 0 if all slots do."""
     begins: int = 0
-    """Rows for slots before it are not the job's: they are too late; 0 where all are."""
+    """Rows for slots before it are too late; 0 if there is no limit."""
     bucket: int = 0
-    """How long the buckets are that its slots begin with, seconds: those of another definition may be longer.
-
-    At most, and until they have been counted again.
-    """
+    """Longest bucket that stored slots were counted with, in seconds; a former definition may have longer ones."""
 
 
 class Offsets(NamedTuple):
-    """How far a job has come, and on what."""
+    """Committed offset of a job, and the table that it belongs to."""
 
     source: str
     table: str
@@ -286,20 +280,20 @@ class Offsets(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What the courier finds waiting when it begins a round."""
+    """Pending totals when the courier begins a round."""
 
     upto: int
-    """The newest revision; the round is about the changed totals up to it."""
+    """Newest revision: the round sends the changed totals up to it."""
     captured: Mapping[str, int]
-    """Of each job whose watermark is behind: captured as it stands."""
+    """Captured id of each job whose watermark is behind."""
     waiting: list["Waiting"]
     """Newest slot first."""
     deferred: frozenset[str] = frozenset()
-    """Jobs with totals that wait until their archive may receive them."""
+    """Jobs with totals that are deferred until their archive receives them."""
 
 
 class Waiting(NamedTuple):
-    """How many changed totals a job has in one slot."""
+    """Number of changed totals of a job in one slot."""
 
     job: str
     slot: int
@@ -309,60 +303,60 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class Replay:
-    """Revisions (after, upto] that were confirmed, and when they are sent again."""
+    """Confirmed revisions (after, upto], and when they are sent or read again."""
 
     after: int
     upto: int
     stage: int
-    """How many replays lie behind it; INVALIDATED: none, and it is sent again at once."""
+    """Number of replays so far; INVALIDATED: none count, and it is sent again at once."""
     confirmed: float
     due: float
     repeats: int = 0
-    """How often it is sent each minute before its replays count: Carbon may not have made its series yet."""
+    """How often it is sent, once a minute, before its replays count: Carbon may not have created its series yet."""
     reads: bool = False
-    """Is it to be read back, instead of sent?"""
+    """Whether it is read back instead of sent."""
 
 
 INVALIDATED = -1
 
 
 class Changed(NamedTuple):
-    """A total that is not proven yet."""
+    """Total that is not proven yet."""
 
     series: int
     job: str
     path: str
     value: Value
     is_made: bool
-    """Whether a total of this series was proven before, so that Carbon has made its file."""
+    """Whether a total of this series was proven before, so Carbon has created its file."""
 
 
 class SeriesData(NamedTuple):
-    """What Graphite holds of a series: a value for each step from start on, None where it holds nothing."""
+    """Values of a series in Graphite, one for each step from start on; None is no value."""
 
     start: int
     step: int
     values: Sequence[float | None]
 
     def items(self) -> Iterator[tuple[int, float]]:
-        """Yield the slots that hold something, with their values."""
+        """Yield the slots that have a value, with it."""
         for number, value in enumerate(self.values):
             if value is not None:
                 yield self.start + number * self.step, value
 
 
 class JobStanding(NamedTuple):
-    """How far a job has come, for people."""
+    """State of a job, for reports."""
 
     offsets: Offsets
     unproven: int
     rejected: Mapping[str, int]
     late_rows: int = 0
-    """How many rows came below captured, and were added."""
+    """Number of late rows that were added."""
     delivered_at: int | None = None
-    """When the watermark moved last by a delivery, epoch seconds; None where that is long ago or never was."""
+    """When a delivery last moved the watermark, in epoch seconds; None if never, or long ago."""
     waiting: int = 0
-    """How many of the unproven totals Carbon has not confirmed, as far as the state knows."""
+    """Number of unproven totals that Carbon has not confirmed, as far as the state knows."""
 
 
 _IDENTITY = frozenset({"name", "source", "table", "id"})  # compared by themselves
@@ -371,7 +365,7 @@ NO_MEANING = _IDENTITY | _SCHEDULE | {"title", "archives", "zeros", "groups", "m
 """Fields of Job and Query that do not change what its totals mean."""
 SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
 """Fields that change what a total means, but neither the path that a row adds to nor the row's time."""
-_MOST_JOBS = 10_000  # whose digests are remembered
+_MOST_JOBS = 10_000  # digests in the cache
 
 
 @lru_cache(_MOST_JOBS)
@@ -389,7 +383,7 @@ def path_digest(job: Job) -> str:
 def _digest(job: Job, left_out: frozenset[str]) -> str:
     values = {field.name: getattr(part, field.name) for part in (job, job.query) for field in fields(part)}
     if job.query.sql is not None:
-        del values["measures"]  # unknown before the database has explained the statement
+        del values["measures"]  # unknown before the database has explained the custom sql
     meaning = [(name, value) for name, value in values.items() if name not in {"query", *left_out}]
     # repr: plain strings, numbers and tuples, the same in every process
     return sha256(repr(meaning).encode()).hexdigest()
