@@ -58,7 +58,7 @@ def test_reloading_says_when(listener: socket.socket) -> None:
     [
         ("60000000", None, 30.0),
         ("60000000", "me", 30.0),
-        ("60000000", "1", None),
+        ("60000000", "another", None),
         (None, None, None),
         ("x", None, None),
     ],
@@ -67,10 +67,11 @@ def test_watchdog_seconds(
     microseconds: str | None, process: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is fed at half its time, where it watches this very process."""
-    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", process)):
+    processes = {"me": str(os.getpid()), "another": str(os.getpid() + 1)}
+    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", process and processes[process])):
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
-            monkeypatch.setenv(name, str(os.getpid()) if value == "me" else value)
+            monkeypatch.setenv(name, value)
 
     assert systemd.watchdog_seconds() == seconds
