@@ -20,7 +20,7 @@ def hang(part: str) -> None:
     """Let it hang from the start."""
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
-        "job": {(worker.Worker, "_capture"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
+        "job": {(worker.Worker, "_steps"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
         "tick": {(polling_group.PollingGroup, "_observe"): _hang, (polling_group, "DEADLINE_STATEMENTS"): 1},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }

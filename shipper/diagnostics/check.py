@@ -16,7 +16,7 @@ from shipper.config.load import Config
 from shipper.core.model import Job, JobStanding
 from shipper.diagnostics.check_source import Finding, attempted, looks_at_source
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback
-from shipper.runtime.worker import check_identity
+from shipper.core.repair.reset import check_identity
 from shipper.state.database import holder
 from shipper.state.queries import standings
 

@@ -17,7 +17,7 @@ from shipper.core.paths import is_safe
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
-from shipper.runtime.worker import check_identity
+from shipper.core.repair.reset import check_identity
 from shipper.source.inspection import Examination
 from shipper.source.plan import Plan
 from shipper.state.snapshot import Change, ScratchState, scratch_state

@@ -15,7 +15,7 @@ from shipper.core.model import Job, Span, definition_digest
 from shipper.core.verify.reconcile import Comparison, asked, compared
 from shipper.graphite.render_api import Readback
 from shipper.runtime.endpoints import open_readback, open_source
-from shipper.runtime.worker import check_identity
+from shipper.core.repair.reset import check_identity
 from shipper.source.database import Source
 from shipper.state.database import holder
 from shipper.state.queries import read_snapshot

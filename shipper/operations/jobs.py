@@ -7,7 +7,7 @@ from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import JobStanding
 from shipper.log import logger
 from shipper.operations.context import OperationContext, Plan
-from shipper.runtime.worker import check_identity
+from shipper.core.repair.reset import check_identity
 from shipper.state.queries import standings
 
 

@@ -187,7 +187,7 @@ def step(pipeline: Pipeline, *, notes: bool = True) -> Delivered | None:
     began, restarts = time.monotonic(), courier.restarts
     try:
         is_trusted = pipeline.clocks.are_trusted()
-        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, notes=notes)
+        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, opens_round=notes)
     finally:  # also when the batch failed
         if courier.restarts > restarts:
             logger().info("carbon.disconnected")

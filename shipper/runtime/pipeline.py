@@ -198,7 +198,7 @@ class Exchange:
 
 def keep_replays(pipeline: Pipeline) -> None:
     """At the courier's orderly end: the next one need not send again what is delivered."""
-    pipeline.state.keep_replays(shifted(pipeline.courier.sent(), time.time() - time.monotonic()))
+    pipeline.state.outbox.keep_replays(shifted(pipeline.courier.schedule(), time.time() - time.monotonic()))
 
 
 def shifted(sent: Iterable[Replay], seconds: float) -> list[Replay]:
@@ -220,14 +220,14 @@ def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, 
 
 def _rename(state: State, jobs: Iterable[Job], config: Config) -> bool:
     """Give new jobs what belongs to their twins that left; return whether there were any."""
-    renamed = {job.name: before for job in jobs if (before := state.rename(job, config.jobs))}
+    renamed = {job.name: before for job in jobs if (before := state.housekeeping.rename(job, config.jobs))}
     for name, before in renamed.items():
         logger().info("job.renamed", job=name, before=before)
     return bool(renamed)
 
 
 def _retarget(state: State, carbon: Carbon) -> None:
-    if state.retarget(str(carbon)):
+    if state.outbox.retarget(str(carbon)):
         logger().info("carbon.changed", carbon=str(carbon))
 
 
@@ -239,7 +239,7 @@ def _close(pipeline: Pipeline) -> None:
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
     graphite = config.graphite
-    sent = shifted(state.take_replays(), time.monotonic() - time.time())
+    sent = shifted(state.outbox.take_replays(), time.monotonic() - time.time())
     reads_all = graphite.proof == "readback"
     reader = open_readback(config, seconds=math.inf if reads_all else SAMPLE_TIMEOUT)
     # a wall clock that was set back meanwhile must not put a replay off
@@ -249,12 +249,12 @@ def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
         sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent]
     sent = [replace(one, due=min(one.due, latest)) for one in sent]
     return Courier(
-        state,
+        state.outbox,
         carbon,
         archives=graphite.retentions,
         batch=graphite.batch,
         replay=graphite.replay,
-        sent=sent,
+        schedule=sent,
         reader=reader if reads_all else None,
         sampled_by=None if reads_all else reader,
     )

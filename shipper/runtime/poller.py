@@ -1,7 +1,7 @@
-"""The jobs of one table that tick together: one look at the table is for all of them.
+"""The jobs of one table that tick together: one look at the table serves all of them.
 
-Strategy: a tick never waits. It observes, and plans a round of captures up to that; while one is planned, no other is.
-So a slow database delays its jobs, and never piles up threads.
+Strategy: a tick never waits. It observes the table, and schedules one round of captures up to the observation; while
+a round is scheduled, no other is. A slow database delays its own jobs, and never piles up threads.
 """
 
 import math
@@ -23,7 +23,7 @@ from shipper.state.store import State
 
 
 class GroupKey(NamedTuple):
-    """What the jobs of a polling_group have in common: their table, and when they tick."""
+    """The table and the schedule that the jobs of a polling group share."""
 
     source: str
     table: str
@@ -38,17 +38,17 @@ class GroupKey(NamedTuple):
 
 
 def group_key(job: Job) -> GroupKey:
-    """Return what decides which polling_group a job is in."""
+    """Return the key of a job's polling group."""
     return GroupKey(job.source, job.query.table, job.query.id, job.every, job.cron, job.cron_zone)
 
 
 class PollingGroup:
-    """The ticks of some jobs, and their captures in turn."""
+    """The ticks of the jobs of one table, and the queue of their captures."""
 
     def __init__(
         self, key: GroupKey, source: Source, state: State, clocks: Clocks, *, max_skew: int, timeout: int
     ) -> None:
-        """Nobody is in it yet. Timeout is what a statement may take, seconds."""
+        """Start empty; max_skew and the statement timeout are in seconds."""
         self.key = key
         self.source = source
         self.workers: tuple[Worker, ...] = ()
@@ -57,114 +57,118 @@ class PollingGroup:
         self._deadline = DEADLINE_STATEMENTS * timeout
         self._lag = -math.inf  # unknown
         self._observed: Observation | None = None
-        """What nobody has had a turn for yet."""
-        self._seen: TableLook | None = None
+        """The newest observation, until a round of captures takes it."""
+        self._look: TableLook | None = None
         self._mutex = threading.Lock()
-        self._is_planned = False
+        self._is_scheduled = False
         self._calls = Calls()
-        self._shared = SharedFailures.of(key.source, key.table)
-        self._turns = RunQueue(source, state, self._shared.committing)
+        self._failures = SharedFailures.of(key.source, key.table)
+        self._queue = RunQueue(source, state, self._failures.committing)
 
     def __str__(self) -> str:
         return f"ticks of {self.key}"
 
     def join(self, workers: Iterable[Worker]) -> None:
-        """Have these workers in it from now on, and no others."""
-        coalesced = tuple(workers)
-        for worker in coalesced:
-            worker.shared = self._shared
-        self.workers = coalesced
-        self._turns.keep(coalesced)
+        """Replace the members."""
+        self.workers = tuple(workers)
+        for worker in self.workers:
+            worker.join(self._failures)
+        self._queue.keep(self.workers)
 
     def tick(self, later: Later) -> None:
-        """Observe, and see to it that captures follow; never raises."""
-        self._tell_overdue()
+        """Observe the table and schedule captures; never raise."""
+        self._log_overdue()
         if self.observe():
-            self._plan(later)
+            self._schedule(later)
 
     def overdue(self) -> None:
-        """Say that a tick is due while the one before still runs, or waits for a thread."""
+        """Log that a tick is due while the previous one still runs, or waits for a thread."""
         seconds = self._calls.still_seconds
-        self._late(f"the tick before still {f'runs, after {seconds:.0f} s' if seconds else 'waits for a thread'}")
+        state = f"still running, after {seconds:.0f} s" if seconds else "still waiting for a thread"
+        self._log_late(f"previous tick {state}")
 
     @property
     def is_idle(self) -> bool:
-        """Does it not look at its table now? Of captures its workers know."""
+        """Whether it does not look at its table now; its workers know about their captures."""
         return self._calls.are_idle
 
     @property
     def is_stuck(self) -> bool:
-        """Has a look at the table taken so long that it will never end by itself?"""
+        """Whether a look at the table has run for so long that it will never end by itself."""
         return self._calls.still_seconds > self._deadline
 
     def observe(self) -> bool:
-        """Observe the table; return whether that succeeded, having told why if it did not."""
+        """Observe the table; log a failure, and return whether there was none."""
         if all(worker.is_stopped for worker in self.workers) or not self._attempt("tick", self._observe):
             return False
-        self._shared.observing.recovered()
+        self._failures.observing.recovered()
         return True
 
     def capture(self) -> bool:
-        """Let all capture, in line, up to the newest observation; return whether none failed."""
-        if not self._attempt("turns", self._give_turns):
+        """Run the captures of all jobs, one after the other, up to the newest observation; return whether all worked."""
+        if not self._attempt("queue", self._enqueue):
             return False
-        while self._turns.are_waiting:
-            if not self._turns.take():
+        while self._queue.are_waiting:
+            if not self._queue.run():
                 return False
         return True
 
     def _observe(self) -> None:
+        # until it is known, the lag of a replica counts as growing
         before, self._lag = self._lag, -math.inf
         lag = self.source.lag()
         observation = self.source.observe(self.workers[0].job.query)
-        seen_at = time.time()
+        observed_at = time.time()
         for worker in self.workers:
-            worker.stats.seen, worker.stats.seen_at = observation, seen_at
-        # what a replica has is what its primary had then; while it falls behind, or may have, no id grows old
+            worker.observed(observation, observed_at)
+
+        # a replica shows its primary as it was `lag` seconds ago; while it falls behind, or may have, no id grows old
         behind = replace(observation, time=observation.time - math.ceil(lag), makes_old=not lag or lag <= before)
         self._lag = lag
         with self._mutex:
             self._observed = behind
+
+        # a clock that differs delays what depends on it, not the captures
         try:
             self._clocks.observed(self.key.source, observation.time, max_skew=self._max_skew)
         except TransientError as error:
-            self._shared.comparing.failed(error, clock=observation.clock)
+            self._failures.comparing.failed(error, clock=observation.clock)
         else:
-            self._shared.comparing.recovered()
+            self._failures.comparing.recovered()
 
-    def _plan(self, later: Later) -> None:
-        """See to it that a round follows."""
+    def _schedule(self, later: Later) -> None:
+        """Schedule a round of captures, unless one is scheduled."""
         with self._mutex:
-            if self._is_planned or self._observed is None:
+            if self._is_scheduled or self._observed is None:
                 return
-            self._is_planned = True
-        later(0.0, partial(self._begin, later))
+            self._is_scheduled = True
+        later(0.0, partial(self._run_round, later))
 
-    def _begin(self, later: Later) -> None:
-        """Begin a round; the next one may be planned from now on, because this one may take long."""
-        self._attempt("turns", self._give_turns)
+    def _run_round(self, later: Later) -> None:
+        """Run a round of captures; from its start, the next one may be scheduled, because this one may take long."""
+        self._attempt("queue", self._enqueue)
         with self._mutex:
-            self._is_planned = False
-        self._turns.take(later)
+            self._is_scheduled = False
+        self._queue.run(later)
 
-    def _give_turns(self) -> None:
-        """Let all who may capture have a turn, up to what was observed last."""
+    def _enqueue(self) -> None:
+        """Put all jobs into the queue, up to the newest observation."""
         with self._mutex:
             observed, self._observed = self._observed, None
         if observed is not None:
-            has_gaps = self._seen is not None and self._seen.has_gaps
-            self._seen = TableLook(self.source, observed, has_gaps=has_gaps)
-            self._turns.give(self.workers, observed, self._seen)
+            has_gaps = self._look is not None and self._look.has_gaps
+            self._look = TableLook(self.source, observed, has_gaps=has_gaps)
+            self._queue.add(self.workers, observed, self._look)
 
     def _attempt(self, name: str, call: Callable[[], None]) -> bool:
-        """Call, and tell what fails; return whether it succeeded. A bug stops all these jobs, and no other."""
+        """Call, log a failure, and return whether there was none. A bug stops all jobs of this group, and no others."""
         try:
             with self._calls.running(name):
                 call()
         except ShipperError as error:
             for worker in self.workers:
-                worker.stats.failures += 1
-            self._shared.observing.failed(error, clock=time.monotonic())
+                worker.count_failure()
+            self._failures.observing.failed(error, clock=time.monotonic())
             return False
         except Exception:  # noqa: BLE001 - as in Worker.capture
             for worker in self.workers:
@@ -172,16 +176,16 @@ class PollingGroup:
             return False
         return True
 
-    def _tell_overdue(self) -> None:
-        """Say which captures should have ended before this tick."""
+    def _log_overdue(self) -> None:
+        """Log which captures should have ended before this tick."""
         for worker in self.workers:
             worker.log_overdue()
-        waiting = self._turns.late(period(self.workers[0].job))
+        waiting = self._queue.late(period(self.workers[0].job))
         if waiting:
-            self._late(f"{waiting} of {len(self.workers)} jobs still wait for their turn")
+            self._log_late(f"{waiting} of {len(self.workers)} jobs still waiting in the queue")
         else:
-            self._shared.waiting.recovered()
+            self._failures.waiting.recovered()
 
-    def _late(self, what: str) -> None:
-        hint = "Does a statement wait for a lock (SHOW PROCESSLIST)? Or has the source too few `connections`?"
-        self._shared.waiting.failed(SourceUnavailable(f"tick: {what}", hint=hint), clock=time.monotonic())
+    def _log_late(self, problem: str) -> None:
+        hint = "Find out whether a statement waits for a lock (SHOW PROCESSLIST), or raise `connections` of the source."
+        self._failures.waiting.failed(SourceUnavailable(f"tick: {problem}", hint=hint), clock=time.monotonic())

@@ -1,6 +1,6 @@
-"""One job at work: its captures, and what fails of them, is told.
+"""One job at work: its captures, their results and failures in the log.
 
-What it shares with the other jobs of its table, and when it is its turn, is the business of its polling_group.
+Its polling group (poller.py) decides when it captures, and what it shares with the other jobs of its table.
 """
 
 import math
@@ -13,8 +13,9 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from shipper.core.capture import capture
-from shipper.core.errors import ConfigError, ShipperError, SourceUnavailable
-from shipper.core.model import Job, Now, Observation, Offsets
+from shipper.core.errors import ShipperError, SourceUnavailable
+from shipper.core.model import Job, Now, Observation
+from shipper.core.repair.reset import check_identity
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.log import RepeatedFailure, logger
@@ -23,9 +24,9 @@ from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
 
-CHAPTER_SECONDS = 10.0  # of a long capture: then others have the thread, and its progress is logged
-DEADLINE_STATEMENTS = 10  # a call that has made no progress for so many of a statement's time-outs never will
-CRON_SECONDS = 60.0  # a job of cron is overdue after so long: its ticks are hardly ever closer
+CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread
+DEADLINE_STATEMENTS = 10  # a call without progress for this many statement timeouts never ends by itself
+CRON_SECONDS = 60.0  # a cron job is overdue after this time: its ticks are hardly ever closer
 
 
 class Ended(Enum):
@@ -33,26 +34,26 @@ class Ended(Enum):
 
     DONE = auto()
     LEFT = auto()
-    """Something of it is left: it gave its thread up."""
+    """It gave its thread up, and a rest is left."""
     FAILED = auto()
-    """What was recorded before stays."""
+    """The totals recorded before the failure stay."""
 
 
 @dataclass(slots=True)
 class WorkerStats:
-    """What a worker has done so far."""
+    """Statistics of a worker since it was made."""
 
     seen: Observation | None = None
     """The last observation."""
     seen_at: float | None = None
-    """When that was, epoch seconds."""
+    """Time of the last observation, in epoch seconds."""
     rows: int = 0
     capture_seconds: float = 0.0
     failures: int = 0
 
 
 class SharedFailures(NamedTuple):
-    """What may fail for all jobs of a polling_group."""
+    """What may fail for all jobs of a polling group."""
 
     observing: RepeatedFailure
     committing: RepeatedFailure
@@ -61,7 +62,7 @@ class SharedFailures(NamedTuple):
 
     @classmethod
     def of(cls, source: str, table: str) -> "SharedFailures":
-        """Name them for a table; nothing fails yet."""
+        """Return the failures of a table, none of which has happened yet."""
         fields = {"source": source, "table": table}
         return cls(
             RepeatedFailure("observation.failed", "observation.recovered", fields),
@@ -75,18 +76,17 @@ class Worker:
     """The captures of one job."""
 
     def __init__(self, job: Job, source: Source, state: State, clocks: Clocks, *, unit: int, timeout: int) -> None:
-        """Unit is the step of Carbon's last archive, timeout what a statement may take, seconds.
+        """Make a worker from the step of Carbon's last archive and the statement timeout, in seconds.
 
         Raises:
-            ConfigError: the state knows this job on another source, table or id column.
+            ConfigError: the state knows this job with another source, table or id column.
         """
         self.job = job
         self.is_broken = False
         self.stats = WorkerStats()
-        self.shared: SharedFailures | None = None
         self.source = source
         self.unit = math.lcm(unit, job.query.bucket)
-        """So much of its time is pruned together, seconds."""
+        """Length of the unit in which slots are pruned, in seconds."""
         self._state = state
         self._clocks = clocks
         self._deadline = DEADLINE_STATEMENTS * timeout
@@ -94,6 +94,7 @@ class Worker:
         self._calls = Calls()
         self._capturing = RepeatedFailure("capture.failed", "capture.recovered", {"job": job.name})
         self._waiting = RepeatedFailure("job.overdue", "job.resumed", {"job": job.name})
+        self._shared: SharedFailures | None = None
         self._is_prepared = False
         self._moved = 0.0
         check_identity(job, state.offsets(job.name))
@@ -101,54 +102,58 @@ class Worker:
     def __str__(self) -> str:
         return f"job {self.job.name}"
 
+    def join(self, shared: SharedFailures) -> None:
+        """Belong to a polling group, whose failures are this job's failures, too."""
+        self._shared = shared
+
     @property
     def is_idle(self) -> bool:
-        """Does nothing run?"""
+        """Whether none of its calls runs."""
         return self._calls.are_idle
 
     @property
     def is_stopped(self) -> bool:
-        """Does it begin nothing more?"""
+        """Whether it starts no more captures."""
         return self.is_broken or self._stopping.is_set()
 
     @property
-    def is_willing(self) -> bool:
-        """May it capture: does nothing of it run, and has nobody stopped it?"""
+    def is_ready(self) -> bool:
+        """Whether a capture may start: none runs, and the worker is not stopped."""
         return not self.is_stopped and self._calls.are_idle
 
     @property
     def is_overdue(self) -> bool:
-        """Does what it does now take longer than the time between its ticks?"""
-        is_told = self._waiting.error is not None or (self.shared is not None and self.shared.waiting.error is not None)
-        return is_told or self._calls.still_seconds > period(self.job)
+        """Whether a capture, or the wait for one, takes longer than the time between two ticks."""
+        waits = (self._waiting, *((self._shared.waiting,) if self._shared else ()))
+        return any(wait.error for wait in waits) or self._calls.still_seconds > period(self.job)
 
     @property
     def is_stuck(self) -> bool:
-        """Has a capture run for so long that it will never end by itself?"""
+        """Whether a capture has run for so long that it will never end by itself."""
         return self._calls.still_seconds > self._deadline
 
     @property
-    def trouble(self) -> RepeatedFailure | None:
-        """Return what fails, the worst of it."""
-        troubles = (self._capturing, *(self.shared or ()), self._waiting)
-        return next((trouble for trouble in troubles if trouble.error), None)
+    def failure(self) -> RepeatedFailure | None:
+        """Return the worst of its failures that last, None without any."""
+        failures = (self._capturing, *(self._shared or ()), self._waiting)
+        return next((failure for failure in failures if failure.error), None)
 
     @property
     def moment(self) -> Now:
-        """Return what time it is, and whether the source's clock agrees."""
+        """Return the current time, and whether the source's clock agrees."""
         return Now(int(time.time()), self._clocks.agrees(self.job.source))
 
     def stop(self) -> None:
-        """Begin nothing more, and end a capture after the window at hand."""
+        """Start no more captures, and end a running one after its current window."""
         self._stopping.set()
 
     def resume(self) -> None:
-        """Go on after all."""
+        """Allow captures after `stop`."""
         self._stopping.clear()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let it capture nothing within.
+        """Start no captures during a block, which begins once none runs.
 
         Raises:
             StateBusy: a capture does not end in time.
@@ -161,11 +166,11 @@ class Worker:
             self.resume()
 
     def moved(self) -> None:
-        """Hold what was observed until now for no horizon: its job stands elsewhere."""
+        """Discard the observations made before the job was moved."""
         self._moved = time.monotonic()
 
     def prepare(self) -> None:
-        """Have a statement of the job's own explained, once, and take its measures from it.
+        """Have the job's custom sql explained, once, and take its measures from the answer.
 
         Raises:
             QueryRefused: it cannot be run.
@@ -174,29 +179,51 @@ class Worker:
             self.job = replace(self.job, query=self.source.prepared(self.job.query))
             self._is_prepared = True
 
+    def observed(self, observation: Observation, at: float) -> None:
+        """Remember an observation of the table, and when it was made, in epoch seconds."""
+        self.stats.seen, self.stats.seen_at = observation, at
+
+    def count_failure(self) -> None:
+        """Count a failed capture, or a failed tick of the polling group."""
+        self.stats.failures += 1
+
     def log_overdue(self) -> None:
-        """Say if a tick is due while a capture has not come forward since the one before."""
+        """Log that a tick is due while a capture has made no progress since the tick before."""
         seconds = self._calls.still_seconds
         if seconds <= period(self.job):
             return
         self._waiting.failed(
             SourceUnavailable(
-                f"tick: the capture before still runs, after {seconds:.0f} s",
-                hint="Does a statement wait for a lock (SHOW PROCESSLIST)? `timeout` ends it.",
+                f"tick: previous capture still running, after {seconds:.0f} s",
+                hint="Find out whether a statement waits for a lock (SHOW PROCESSLIST); `timeout` ends it.",
             ),
             clock=time.monotonic(),
         )
 
     def capture(self, horizon: Observation, look: TableLook) -> Ended:
-        """Capture up to a horizon, and log what that brought; what fails is told."""
+        """Capture up to a horizon, for one chapter at most; log the result or the failure."""
+        ended = Ended.DONE
         try:
             with self._calls.running("capture"):
-                # asked only now: whoever stops us waits until we are idle
+                # within the call, because the thread that stops this worker waits until no call runs
                 if self.is_stopped:
                     return Ended.DONE
-                is_finished = self._capture(horizon, look)
+                self.prepare()
+                with self._logged() as steps:
+                    began = time.monotonic()
+                    for step in self._steps(horizon, look):
+                        self._calls.advance("capture")
+                        if isinstance(step, Event):
+                            log_event(self.job, step)
+                        elif step is not None:
+                            steps.append(step)
+                        # the next chapter reads the clock again, which decides which rows are too old
+                        may_end = isinstance(step, CaptureStep) and step.is_rest
+                        if self._stopping.is_set() or (may_end and time.monotonic() - began > CHAPTER_SECONDS):
+                            ended = Ended.LEFT
+                            break
         except ShipperError as error:
-            self.stats.failures += 1
+            self.count_failure()
             self._capturing.failed(error, clock=time.monotonic())
             return Ended.FAILED
         except Exception:  # noqa: BLE001 - the one place where a bug is contained
@@ -205,40 +232,27 @@ class Worker:
         finally:
             self._waiting.recovered()
         self._capturing.recovered()
-        return Ended.DONE if is_finished else Ended.LEFT
+        return ended
 
     def break_down(self) -> None:
-        """A bug, which is being handled, stops this job and no other."""
+        """Stop this job after an unexpected exception; others continue."""
         self.is_broken = True
         logger().critical("job.stopped", job=self.job.name, exc_info=True)
 
     def prune(self, now: int) -> None:
-        """Forget slots that are delivered and long unchanged, unless there is much to catch up with."""
+        """Delete slots that are delivered and long unchanged, unless the job is too far behind."""
         progress = self._state.progress(self.job.name)
         keep = max(self.job.keep, self.job.lookback or 0)
         if progress is not None and progress.complete_until > now - keep and self._clocks.agrees(self.job.source):
-            while self._state.prune(self.job.name, unit=self.unit, before=now - keep):
+            while self._state.housekeeping.prune(self.job.name, unit=self.unit, before=now - keep):
                 pass
 
-    def _capture(self, horizon: Observation, look: TableLook) -> bool:
-        """Capture a chapter and log it; return whether all up to horizon is captured."""
-        self.prepare()
-        steps: list[CaptureStep] = []
-        began = time.monotonic()
-        try:
-            return self._captured(horizon, look, steps)
-        finally:
-            seconds = time.monotonic() - began
-            self.stats.rows += sum(step.rows for step in steps)
-            self.stats.capture_seconds += seconds
-            log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
-
-    def _captured(self, horizon: Observation, look: TableLook, steps: list[CaptureStep]) -> bool:
-        """Capture a chapter, adding its steps; return whether all up to horizon is captured."""
+    def _steps(self, horizon: Observation, look: TableLook) -> Iterator[CaptureStep | Event | None]:
+        """Return the steps of a capture up to a horizon; none if the job was moved since."""
         if horizon.clock < self._moved:
-            return True
-        began, moment = time.monotonic(), self.moment
-        for captured in capture(
+            return iter(())
+        moment = self.moment
+        return capture(
             self.job,
             horizon,
             source=self.source,
@@ -246,35 +260,22 @@ class Worker:
             now=moment.now,
             is_trusted=moment.is_trusted,
             look=look,
-        ):
-            self._calls.advance("capture")
-            if isinstance(captured, Event):
-                log_event(self.job, captured)
-            elif captured is not None:
-                steps.append(captured)
-            # the next chapter has a new look at the clock, which decides what is too old
-            is_rest = isinstance(captured, CaptureStep) and captured.is_rest
-            if self._stopping.is_set() or (is_rest and time.monotonic() - began > CHAPTER_SECONDS):
-                return False
-        return True
+        )
+
+    @contextmanager
+    def _logged(self) -> Iterator[list[CaptureStep]]:
+        """Yield a list for the steps of a block; log and count them, and the block's time, even if it fails."""
+        steps: list[CaptureStep] = []
+        began = time.monotonic()
+        try:
+            yield steps
+        finally:
+            seconds = time.monotonic() - began
+            self.stats.rows += sum(step.rows for step in steps)
+            self.stats.capture_seconds += seconds
+            log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
 
 def period(job: Job) -> float:
     """Return the seconds between a job's ticks."""
     return CRON_SECONDS if job.every is None else job.every
-
-
-def check_identity(job: Job, offsets: Offsets | None) -> None:
-    """Refuse to go on with the ids of another table.
-
-    Raises:
-        ConfigError: the job stands on another source, table or id column.
-    """
-    expected = (job.source, job.query.table, job.query.id)
-    if offsets is not None and offsets[:3] != expected:
-        source, table, identity = expected
-        raise ConfigError(
-            f"begin job {job.name}: its watermark {offsets.watermark} is an id of {offsets.table}.{offsets.id} "
-            f"in source {offsets.source}, not of {table}.{identity} in source {source}",
-            hint="Ids of another table mean nothing here: give the job another name, and its `name` another beginning.",
-        )

@@ -87,7 +87,7 @@ class Vitals:
         return replace(report, state=self._state(worker, report), trouble=self._trouble(worker, report))
 
     def _state(self, worker: Worker, report: JobReport) -> JobState:
-        trouble = worker.trouble
+        trouble = worker.failure
         if worker.is_broken:
             return JobState.STOPPED
         if trouble and isinstance(trouble.error, SourceReset):
@@ -101,8 +101,8 @@ class Vitals:
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
     def _trouble(self, worker: Worker, report: JobReport) -> Failure | None:
-        if worker.trouble is not None:
-            return _failure(worker.trouble)
+        if worker.failure is not None:
+            return _failure(worker.failure)
         return _failure(self._delivery.trouble) if self._waits_for_carbon(report) else None
 
     def _waits_for_carbon(self, report: JobReport) -> bool:
@@ -116,7 +116,7 @@ class Vitals:
     def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
         reached = max((worker.stats.seen_at or 0.0 for worker in workers), default=0.0)
-        found = (worker.trouble for worker in workers)
+        found = (worker.failure for worker in workers)
         down = next((one for one in found if one and isinstance(one.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
         return EndpointReport(f"source {name}", address, reached or None, _failure(down) if down else None)

@@ -161,9 +161,9 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
     assert ended.returncode == 1
     assert "event=job.held job=events" in ended.stderr
-    assert "its watermark 3 is an id of audit_trail.id" in ended.stderr
-    assert "another name" in ended.stderr
-    assert "its watermark 3 is an id of audit_trail.id" in shipper_app.call("check").stdout
+    assert "it counted audit_trail.id of source app up to id 3" in ended.stderr
+    assert "to count another table" in ended.stderr
+    assert "it counted audit_trail.id of source app up to id 3" in shipper_app.call("check").stdout
 
 
 def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:

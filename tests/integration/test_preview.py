@@ -250,7 +250,7 @@ def test_failures(app: Shipper, mariadb: MariaDB) -> None:
     assert "Unknown column 'audit_trail.crated_at'" in refused.stderr
     assert "hint: " in refused.stderr
     assert held.returncode == 78
-    assert "is an id of audit_trail.id" in held.stderr
+    assert "it counted audit_trail.id" in held.stderr
     assert corrupt.returncode == 1
     assert "file is not a database" in corrupt.stderr
     assert "Traceback" not in refused.stderr + held.stderr + corrupt.stderr

@@ -97,7 +97,7 @@ class Office:
 
     def trouble(self) -> ShipperError | None:
         """Return what fails of the job."""
-        return self.worker.trouble.error if self.worker.trouble else None
+        return self.worker.failure.error if self.worker.failure else None
 
 
 @pytest.fixture

@@ -213,9 +213,9 @@ def test_recovered_by_a_commit_alone(state: State) -> None:
     Mutant: hold every turn that ends well for recovered.
     """
     desk = Desk(state, job())
-    committing = desk.polling_group._shared.committing
+    committing = desk.polling_group._failures.committing
     committing.failed(StateBusy("commit: disk I/O error"), clock=0.0)
-    desk.polling_group._turns.take()
+    desk.polling_group._queue.run()
     assert committing.error is not None
     desk.tick()
     desk.run_planned()
@@ -353,16 +353,16 @@ def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
         desk.tick()
         desk.run_planned()
         told = [(log["event"], log["error"]) for log in logs if log["event"] == "job.overdue"]
-        assert all(worker.trouble for worker in desk.workers)
+        assert all(worker.failure for worker in desk.workers)
         desk.run_planned()
         desk.tick()
 
     assert told == [
-        ("job.overdue", "tick: the capture before still runs, after 61 s"),
-        ("job.overdue", "tick: 2 of 3 jobs still wait for their turn"),
+        ("job.overdue", "tick: previous capture still running, after 61 s"),
+        ("job.overdue", "tick: 2 of 3 jobs still waiting in the queue"),
     ]
     assert [log["event"] for log in logs if log["event"] == "job.resumed"] == ["job.resumed"] * 2
-    assert not any(worker.trouble for worker in desk.workers)
+    assert not any(worker.failure for worker in desk.workers)
 
 
 def test_skipped_tick_told(state: State) -> None:
@@ -372,7 +372,7 @@ def test_skipped_tick_told(state: State) -> None:
         desk.polling_group.overdue()
 
     assert [(log["event"], log["table"], log["error"]) for log in logs] == [
-        ("job.overdue", "audit_trail", "tick: the tick before still waits for a thread")
+        ("job.overdue", "audit_trail", "tick: previous tick still waiting for a thread")
     ]
 
 

@@ -83,7 +83,7 @@ def test_bug_stops_this_job(state: State) -> None:
 def test_another_table(state: State) -> None:
     """The ids of another table are not taken for this job's."""
     begin(state, job(table="orders"), 5)
-    with pytest.raises(ConfigError, match=r"its watermark 5 is an id of orders\.id"):
+    with pytest.raises(ConfigError, match=r"it counted orders\.id of source app up to id 5"):
         Desk(state)
 
 
@@ -268,12 +268,12 @@ def test_lived(state: State) -> None:
 
     assert (lived.rows, lived.failures, lived.seen and lived.seen.id) == (1, 1, 1)
     assert lived.capture_seconds > 0
-    assert desk.worker.trouble is not None
-    assert desk.worker.trouble.error is desk.source.fault
+    assert desk.worker.failure is not None
+    assert desk.worker.failure.error is desk.source.fault
 
 
 def test_stop_ends_a_capture(state: State) -> None:
-    """Messages to stop, a capture ends after the window at hand, and what is left of it is waiting."""
+    """Asked to stop, a capture ends after the window at hand, and what is left of it is waiting."""
     desk = Desk(state)
     desk.worker.job = job(chunk=1)
     for number in (1, 2, 3):
