@@ -1,13 +1,13 @@
 """TOML to a frozen Config, or every problem at once with its line and a remedy.
 
-Three stages: the files become one table with its references resolved; the models of sections.py say what it may hold;
-related.py what must fit together.
+Three stages: the files become one table with its references resolved; sections.py checks each value by itself; rules.py
+checks which values fit together.
 """
 
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "postgresql"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration that can be run."""
+    """A valid configuration."""
 
     file: str
     state: StateSection
@@ -43,22 +43,22 @@ class Config:
     jobs: Mapping[str, Job]
 
     def named(self, name: str) -> list[Job]:
-        """Return the job of a name, or those that it is on several sources.
+        """Return the job of a name; of one that is configured on several sources, the job of each.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: no job has this name.
         """
-        found = [job for job in self.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
-        if not found:
+        jobs = [job for job in self.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
+        if not jobs:
             hint = f"There are: {', '.join(self.jobs)}."
-            raise ConfigError(f"choose jobs: there is no {name!r} in {self.file}", hint=hint)
-        return found
+            raise ConfigError(f"choose jobs: no job {name!r} in {self.file}", hint=hint)
+        return jobs
 
     def access(self, name: str) -> Access:
-        """Say how a source is reached.
+        """Return how to connect to a source.
 
         Raises:
-            ConfigError: its credentials are not where they should be.
+            ConfigError: its credentials cannot be read.
         """
         section = self.sources[name]
         file = section.credentials and option_file(section.credentials, name, Path(self.file).parent)
@@ -73,27 +73,31 @@ class Config:
 
 
 def load(file: str, *, with_credentials: bool = True) -> Config:
-    """Read a configuration, and the files of conf.d beside it; who connects nowhere needs no credentials.
+    """Read a configuration, and the files of conf.d beside it; a command that connects nowhere needs no credentials.
 
     Raises:
-        ConfigError: with a line `FILE:LINE: what is wrong` and a remedy for every problem found.
+        ConfigError: with a line `FILE:LINE: PROBLEM` and a remedy for every problem.
     """
+    # one table of all files
     folder = Path(file).parent
     documents = [_read(path) for path in (file, *sorted(map(str, folder.glob("conf.d/*.toml"))))]
     references = References(folder, with_credentials=with_credentials)
     raw, problems, secrets = references.resolved(_joined(documents)), references.problems, references.secrets
     problems += [*_job_files(documents), *_passwords(documents[0]), *_default_problems(raw)]
+    # each value by itself; a problem that is known already is not reported twice
     try:
         parsed = File.model_validate(_with_defaults(raw))
     except ValidationError as error:
         places = {problem.place for problem in problems}
-        problems += [explained(one, one["loc"]) for one in error.errors() if one["loc"] not in places]
+        problems += [explained(detail, detail["loc"]) for detail in error.errors() if detail["loc"] not in places]
         raise report(documents, problems, secrets) from None
-    made = {name: _jobs(name, job, parsed) for name, job in parsed.job.items()}
-    problems += related(parsed, [(name, path) for name, jobs in made.items() for job in jobs for path in _paths(job)])
+    # values together
+    by_section = {name: _jobs(name, job, parsed) for name, job in parsed.job.items()}
+    templates = [(name, path) for name, jobs in by_section.items() for job in jobs for path in _paths(job)]
+    problems += related(parsed, templates)
     if problems:
         raise report(documents, problems, secrets)
-    jobs = {job.name: job for jobs in made.values() for job in jobs}
+    jobs = {job.name: job for jobs in by_section.values() for job in jobs}
     return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs)
 
 
@@ -106,12 +110,12 @@ def _read(file: str) -> Document:
             hint=f"Name it with --config FILE, or put it at {DEFAULT_PATH}.",
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"read configuration {file}: not UTF-8", hint="TOML files are UTF-8 text.") from error
+        raise ConfigError(f"read configuration {file}: not UTF-8", hint="Save the file as UTF-8 text.") from error
     try:
         return Document(file, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at line (\d+)", str(error))
-        raise not_toml(file, text, error, where and where[1]) from error
+        line = re.search(r"\(at line (\d+)", str(error))
+        raise not_toml(file, text, error, line and line[1]) from error
 
 
 def _joined(documents: list[Document]) -> dict[str, Any]:
@@ -127,13 +131,13 @@ def _joined(documents: list[Document]) -> dict[str, Any]:
 
 
 def _job_files(documents: list[Document]) -> Iterator[Problem]:
-    """Refuse in further files what is not a job, and jobs that stand in two."""
+    """Reject sections of further files that are no jobs, and jobs that two files define."""
     owner: dict[str, Document] = {}
+    main = documents[0]
     for document in documents:
-        main = documents[0]
         if document is not main:
             for key in document.raw.keys() - {"job"}:
-                remedy = f"Further files add jobs only: put it into {main.file}."
+                remedy = f"Move it to {main.file}: further files contain jobs only."
                 yield Problem((key,), f'"{key}" is not a job', remedy, document.file)
         jobs = document.raw.get("job", {})
         if document is not main and not isinstance(jobs, dict):
@@ -141,12 +145,12 @@ def _job_files(documents: list[Document]) -> Iterator[Problem]:
         for name in jobs if isinstance(jobs, dict) else ():
             if name in owner:
                 message = f'job "{name}" is defined in {owner[name].file} and in {document.file}'
-                yield Problem(("job", name), message, "Rename one, or take it out.", document.file)
+                yield Problem(("job", name), message, "Rename or remove one of them.", document.file)
             owner.setdefault(name, document)
 
 
 def _passwords(main: Document) -> Iterator[Problem]:
-    """Refuse secrets that stand in the file itself, where a reference would do."""
+    """Reject passwords in the file itself: a reference keeps them out of it."""
     sources = main.raw.get("source")
     for name, source in sources.items() if isinstance(sources, dict) else ():
         if not isinstance(source, dict):
@@ -154,25 +158,25 @@ def _passwords(main: Document) -> Iterator[Problem]:
         password = source.get("password")
         if password is not None and not (isinstance(password, dict) and password.keys() <= set(KINDS)):
             remedy = 'Write password = { credential = "NAME" }, { file = "PATH" } or { env = "NAME" }.'
-            yield Problem(("source", name, "password"), "a password stands in the file", remedy)
+            yield Problem(("source", name, "password"), "the file contains a password", remedy)
         url = source.get("url")
         if isinstance(url, str) and _may_hold_password(url):
             remedy = (
                 'Put user and password into a MySQL option file ([client]), and name it with `credentials = "FILE"`; '
                 'or write user = "NAME" and password = { credential = "NAME" }.'
             )
-            yield Problem(("source", name, "url"), "url holds a password", remedy)
+            yield Problem(("source", name, "url"), "url contains a password", remedy)
 
 
 def _may_hold_password(url: str) -> bool:
     try:
         return holds_password(url)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, the models tell
+    except Exception:  # noqa: BLE001 - the section reports all that is wrong with it
         return False
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
-    """Give each job what [defaults] says and it does not say itself."""
+    """Give each job the keys of [defaults] that it does not have."""
     defaults, jobs = raw.get("defaults", {}), raw.get("job")
     if not isinstance(defaults, dict) or not isinstance(jobs, dict):
         return raw
@@ -181,21 +185,21 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over(defaults: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Put a job over the defaults; its own `every` or `cron` takes the place of either."""
+    """Put a job over the defaults; its `every` or `cron` replaces both."""
     if job.keys() & _SCHEDULE:
         defaults = {key: value for key, value in defaults.items() if key not in _SCHEDULE}
     return defaults | job
 
 
 def _default_problems(raw: dict[str, Any]) -> list[Problem]:
-    """Look at [defaults] by itself: a job that says otherwise would hide what is wrong there."""
+    """Check [defaults] by itself: jobs that override a key would hide a problem in it."""
     defaults = raw.get("defaults")
     if not isinstance(defaults, dict):
         return []
     try:
         JobSection.model_validate({"table": "any", "id": "any", "name": "any"} | defaults)
     except ValidationError as error:
-        return [explained(one, ("defaults", *one["loc"])) for one in error.errors()]
+        return [explained(detail, ("defaults", *detail["loc"])) for detail in error.errors()]
     return []
 
 
@@ -212,65 +216,56 @@ def _url(section: SourceSection) -> URL:
     return url.set(username=section.user or url.username, password=section.password or url.password)
 
 
-def _jobs(name: str, job: JobSection, parsed: File) -> list[Job]:
-    """Make a job for each of its sources."""
-    sources = sources_of(job, parsed)
-    return [_job(name if len(sources) == 1 else f"{name}@{source}", job, source, parsed) for source in sources]
+def _jobs(name: str, section: JobSection, parsed: File) -> list[Job]:
+    """Return a job for each source of a section."""
+    sources = sources_of(section, parsed)
+    return [_job(name if len(sources) == 1 else f"{name}@{source}", section, source, parsed) for source in sources]
 
 
-def _job(name: str, job: JobSection, source: str, parsed: File) -> Job:
-    return Job(
-        name=name,
-        source=source,
-        query=_query(job),
-        every=None if job.cron else job.every,
-        cron=job.cron,
-        cron_zone=job.cron_zone,
-        start=job.start,
-        chunk=job.chunk,
-        template=_template(job, source, parsed.graphite),
-        archives=parsed.graphite.retentions,
-        null_as=job.null_as,
-        empty_as=job.empty_as,
-        zeros=job.zeros,
-        groups=job.groups,
-        lookback=job.lookback,
-        max_age=job.max_age,
-        max_groups=parsed.limits.series,
-        title=job.title,
-        keep=parsed.state.keep,
-        late=parsed.source.get(source, SourceSection()).late,  # one that is not there is told by related.py
-    )
+def _job(name: str, section: JobSection, source: str, parsed: File) -> Job:
+    own = {
+        "name": name,
+        "source": source,
+        "query": _query(section),
+        "every": None if section.cron else section.every,
+        "template": _template(section, source, parsed.graphite),
+        "archives": parsed.graphite.retentions,
+        "max_groups": parsed.limits.series,
+        "keep": parsed.state.keep,
+        "late": parsed.source.get(source, SourceSection()).late,  # rules.py reports a source that is missing
+    }
+    return Job(**_copied(section, Job) | own)
+
+
+def _query(section: JobSection) -> Query:
+    own = {
+        "time": BUCKET if section.sql is not None and has_time(section) else section.time,
+        "where": tuple(
+            Condition(column, operator, values)  # type: ignore[arg-type] # Tests accepts no other
+            for column, tests in section.where.items()
+            for operator, values in tests
+        ),
+        "by": tuple(section.by),
+        "measures": tuple(Measure(name, kind, column) for name, (kind, column) in section.measure.items()),
+        "sql": None if section.sql is None else section.sql.strip().removesuffix(";"),
+    }
+    return Query(**_copied(section, Query) | own)
+
+
+def _copied(section: JobSection, kind: type[Job | Query]) -> dict[str, Any]:
+    """Return the keys of a section that are fields of a Job or Query under the same name."""
+    names = {field.name for field in fields(kind)} & JobSection.model_fields.keys()
+    return {name: getattr(section, name) for name in names}
 
 
 def _paths(job: Job) -> set[str]:
-    """Return the template of each measure; those of a statement of one's own are not known yet."""
+    """Return the template of each measure; the measures of custom sql are not known yet."""
     measures = [] if job.query.sql else job.query.measures
     return {job.template.replace(f"{{{MEASURE}}}", measure.name) for measure in measures} or {job.template}
 
 
-def _query(job: JobSection) -> Query:
-    is_timed_sql = job.sql is not None and has_time(job)
-    return Query(
-        table=job.table,
-        id=job.id,
-        time=BUCKET if is_timed_sql else job.time,
-        bucket=job.bucket,
-        where=tuple(
-            Condition(column, operator, values)  # type: ignore[arg-type] # values.conditions accepts no other
-            for column, tests in job.where.items()
-            for operator, values in tests
-        ),
-        where_sql=job.where_sql,
-        by=tuple(job.by),
-        measures=tuple(Measure(name, kind, column) for name, (kind, column) in job.measure.items()),
-        sql=None if job.sql is None else job.sql.strip().removesuffix(";"),
-        time_zone=job.time_zone,
-    )
-
-
-def _template(job: JobSection, source: str, graphite: GraphiteSection) -> str:
-    """Put prefix, name and tags together; carbon keeps tags in the order of their names."""
-    name = f"{graphite.prefix}.{job.name}" if graphite.prefix else job.name
-    tags = "".join(f";{key}={value}" for key, value in sorted((graphite.tags | job.tags).items()))
+def _template(section: JobSection, source: str, graphite: GraphiteSection) -> str:
+    """Return prefix, name and tags as one template; carbon sorts tags by their names."""
+    name = f"{graphite.prefix}.{section.name}" if graphite.prefix else section.name
+    tags = "".join(f";{key}={value}" for key, value in sorted((graphite.tags | section.tags).items()))
     return (name + tags).replace(f"{{{SOURCE}}}", source)
