@@ -5,11 +5,12 @@ from contextlib import suppress
 
 from builders import ARCHIVE, NOW, begin, job
 from builders import done as counted
-from fakes import FakeCarbon
+from fakes import FakeCarbon, FakeSource
 
 from shipper.core.delivery.courier import Courier, Delivered
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Now, Replay, Window
+from shipper.core.rows.table import Context
 from shipper.core.rows.totals import Cell, Folded, add
 from shipper.state.store import State
 
@@ -44,7 +45,7 @@ class Desk:
         *,
         batch: int = 100,
         replay: tuple[int, ...] = REPLAY,
-        sent: Sequence[Replay] = (),
+        schedule: Sequence[Replay] = (),
         archives: tuple[Archive, ...] = (ARCHIVE,),
         reads: bool = False,
         samples: bool = False,
@@ -58,18 +59,18 @@ class Desk:
         self.meanwhile: Callable[[], object] = lambda: None
         self.graphite = Graphite(self.carbon)
         self.courier = Courier(
-            state,
+            state.outbox,
             self,
             archives=archives,
             batch=batch,
             replay=replay,
-            sent=sent,
+            schedule=schedule,
             reader=self.graphite if reads else None,
             sampled_by=self.graphite if samples else None,
         )
 
     def deliver(self, datapoints: Sequence[Datapoint]) -> None:
-        """Pending the batch, and pass it on."""
+        """Log the batch, and deliver it."""
         self.carbon.deliver(datapoints)
         self.batches.append([f"{path} {value} {slot}" for path, value, slot in datapoints])
         self.meanwhile()
@@ -92,7 +93,8 @@ class Desk:
             begin(self.state, wanted, after)
         folded = Folded({((action,), slot): Cell(rows, (rows,)) for (action, slot), rows in counts.items()})
         window = Window(after, upto)
-        add(wanted, window, folded, counted(self.state, window, name), ledger=self.state, moment=Now(now))
+        context = Context(wanted, FakeSource(), self.state, Now(now))
+        add(context, window, folded, counted(self.state, window, name))
 
     def step(self, *, now: int = NOW, is_trusted: bool = True) -> Delivered | None:
         """Take one step."""

@@ -108,8 +108,8 @@ class Shipping(RuleBasedStateMachine):
     def open(self) -> None:
         """Start as after any end."""
         self.state = State(f"{self.folder.name}/shipper.db")
-        sent = self.state.take_replays()
-        self.courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=2, replay=REPLAY, sent=sent)
+        sent = self.state.outbox.take_replays()
+        self.courier = Courier(self.state.outbox, self.carbon, archives=ARCHIVES, batch=2, replay=REPLAY, schedule=sent)
 
     @property
     def largest(self) -> int:
@@ -126,7 +126,7 @@ class Shipping(RuleBasedStateMachine):
         steps.close()
 
     def remember(self) -> None:
-        """Pending every total that was ever recorded."""
+        """Note every total that was ever recorded."""
         for path, slot, value in self.state._connection.execute(TOTALS):
             self.recorded.setdefault((path, slot), set()).add(value)
 
@@ -269,7 +269,7 @@ class Shipping(RuleBasedStateMachine):
         """What is delivered and was not changed for two days is forgotten."""
         for wanted in (EVENTS, TICKS):
             before = self.in_state(wanted)
-            self.state.prune(wanted.name, unit=3600, before=self.now - wanted.keep)
+            self.state.housekeeping.prune(wanted.name, unit=3600, before=self.now - wanted.keep)
             self.pruned[wanted.name] += before - self.in_state(wanted)
 
     @rule()
@@ -319,7 +319,7 @@ class Shipping(RuleBasedStateMachine):
     @rule()
     def end(self) -> None:
         """The process ends in order, and leaves what it sent to the next."""
-        self.state.keep_replays(self.courier.sent())
+        self.state.outbox.keep_replays(self.courier.schedule())
         self.crash()
 
     @rule(wanted=JOBS, fuse=st.integers(1, 25), is_late=st.booleans())

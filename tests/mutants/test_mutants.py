@@ -35,7 +35,7 @@ MUTANTS = {
     "commit before deliver": Mutant(
         "core/delivery/courier.py",
         "        if batch:\n            try:\n",
-        "        self._outbox.commit(current.captured)\n        if batch:\n            try:\n",
+        "        self._outbox.commit(current.captured, {})\n        if batch:\n            try:\n",
     ),
     "forget what a total was": Mutant(
         "core/rows/totals.py", "_totals(parts, before, tally)", "_totals(parts, {}, tally)"
@@ -57,7 +57,7 @@ MUTANTS = {
     "believe a confirmation": Mutant("core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"),
     "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._sink.has_died():", "if False:"),
     "let replays prove what is not stored": Mutant(
-        "core/delivery/rounds.py", "return not self.is_held or sent.stage == INVALIDATED", "return True"
+        "core/delivery/rounds.py", "return not self.is_held or replay.stage == INVALIDATED", "return True"
     ),
     "read back what differs only": Mutant(
         "core/delivery/courier.py", "            self._proofs.alarm(clock)", "            pass"

@@ -1,13 +1,13 @@
-"""The second sentence: send the totals that changed, commit, and send again until they are proven.
+"""The courier: sends changed totals, commits watermarks, and sends again until Graphite is proven to hold the totals.
 
-Strategy: every record gives its totals a new *revision*. A round is about the changed totals with a revision in
-(after, upto]; one that changes meanwhile has moved to a later revision and so to a later round. So all that has
-to be remembered of what was sent is a few ranges of revisions, in memory only: after a restart every total that
-is not proven is simply sent again.
+Strategy: every record gives its totals a new *revision*. A round sends the changed totals with a revision in
+(after, upto]; a total that changes meanwhile gets a later revision, so a later round sends it. A few ranges of
+revisions, in memory only, are therefore all that the courier remembers of what it sent. After a crash it sends every
+total again that is not proven.
 
-Rounds form a stack, the newest on top, and each sends its newest slots first: a catch-up never delays another
-job's current minute. A job's watermark moves once all its totals of a round are confirmed and no older round
-still holds one.
+Rounds form a stack, the newest on top, and each round sends its newest slots first, so a catch-up never delays the
+current minute of another job. A job's watermark moves once all its totals of a round are confirmed and no older round
+has any of them left.
 """
 
 from collections import Counter, deque
@@ -15,17 +15,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
-from shipper.core.delivery.readings import READ_MOST, Look, Reader, Sampler, compared
+from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
 from shipper.core.delivery.rounds import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Pending, Replay
 from shipper.core.retention import due, has_left, merged
 
-RELEASE_SECONDS = 30.0  # how often to look whether an archive may receive by now what waits for it
+RELEASE_SECONDS = 30.0
+"""Interval of releasing deferred totals whose archive may receive them now."""
 
 
 class Sink(Protocol):
-    """What the courier needs of Carbon."""
+    """The courier's view of Carbon."""
 
     def deliver(self, datapoints: Sequence[Datapoint]) -> None:
         """Return when Carbon has read all datapoints.
@@ -35,24 +36,25 @@ class Sink(Protocol):
         """
 
     def has_died(self) -> bool:
-        """Whether the Carbon that confirmed is found to be gone; once for each death."""
+        """Whether the Carbon that confirmed datapoints has exited; True once for each death."""
 
 
 class Delivered(NamedTuple):
-    """What one step brought."""
+    """Result of one step."""
 
     datapoints: Mapping[str, int]
-    """How many were sent, by job."""
+    """Number of datapoints sent, by job."""
     watermarks: Mapping[str, int]
+    """Watermarks committed, by job."""
     is_replay: bool
     is_reading: bool = False
     unproven: Sequence[Difference] = ()
-    """Values that were sent several times, and cannot be read back."""
+    """Values that were sent several times and still cannot be read back."""
     failure: ReadbackFailed | None = None
 
 
 class Courier:
-    """Delivers for all jobs, one batch a step. Not for several threads."""
+    """Delivers the totals of all jobs, one batch a step. Not thread-safe, except where a method says so."""
 
     def __init__(
         self,
@@ -62,270 +64,317 @@ class Courier:
         archives: Sequence[Archive],
         batch: int,
         replay: Sequence[float],
-        sent: Sequence[Replay] = (),
+        schedule: Sequence[Replay] = (),
         reader: Reader | None = None,
         sampled_by: Reader | None = None,
     ) -> None:
-        """Replay is how long after the first confirmation to send again, seconds.
+        """Set up a courier; replay is the delays from the first confirmation to each replay, in seconds.
 
-        With a reader what was confirmed is read back instead; sampled_by reads samples of it beside the replays.
-        sent is what an earlier courier had delivered up to its end; without it all that is not proven goes again.
+        With a reader the courier reads totals back instead of replaying them; with sampled_by it replays them and reads
+        samples. schedule is that of the courier before, at its end; without it all unproven totals are sent again.
         """
         self.restarts = 0
-        """How often the Carbon that had confirmed was found to be gone."""
+        """Number of times that the Carbon which had confirmed datapoints was found to have exited."""
         self.given_up = Counter[str]()
-        """Of each job the rows that have grown too old for all archives before they could be delivered."""
+        """Number of rows, by job, that grew too old for all archives before they could be delivered."""
         self._outbox = outbox
         self._sink = sink
         self._archives = archives
         self._batch = batch
         self._reader = reader or sampled_by
         self._sampler = Sampler(outbox, sampled_by, archives) if sampled_by is not None else None
-        self._proofs = Proofs(replay, reads_back=reader is not None, sent=sent)
-        self._noted = self._proofs.upto  # the newest revision that belongs to a round
+        self._proofs = Proofs(replay, reads_back=reader is not None, schedule=schedule)
+        self._upto = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
         self._sent = Counter[str]()
-        """Datapoints of each job since its watermark moved."""
-        self._parked: frozenset[str] = frozenset()
+        """Number of datapoints sent, by job, since the job's watermark moved."""
+        self._deferred: frozenset[str] = frozenset()
+        """Jobs with deferred totals."""
         self._release_at = float("-inf")
         self._is_trusted = True
 
-    def step(self, *, now: int, clock: float, is_trusted: bool = True, notes: bool = True) -> Delivered | None:
-        """Deliver one batch and commit what it completes; None when nothing is waiting.
+    def step(self, *, now: int, clock: float, is_trusted: bool = True, opens_round: bool = True) -> Delivered | None:
+        """Deliver one batch and commit the watermarks that it completes; None when nothing is waiting.
 
-        Unless it notes, what has changed since it last did is left for later. While the clocks are not to be trusted,
-        nothing is merged, and nothing sent that is for a coarser archive.
+        Without opens_round, totals that changed since the last round was opened wait for a later step. While the clocks
+        are not trusted, the courier merges nothing and sends nothing that belongs to a coarser archive.
 
         Raises:
             DeliveryFailed: Carbon did not confirm; the next step sends the batch again, with newer values.
         """
+        # learn about Carbon and time: what was confirmed may be lost, deferred totals may be due
         self._is_trusted = is_trusted
-        self._look_around(now, clock)
-        watermarks = self._note(now) if notes else {}
-        if not self._rounds and (done := self._rest(watermarks, now, clock)) is not None:
-            return done
+        self._check_carbon(clock)
+        self._release(now, clock)
+
+        # changed totals form a round; without any, proofs have their turn
+        watermarks = self._open_round(now) if opens_round else {}
+        if not self._rounds and (result := self._rest(watermarks, now, clock)) is not None:
+            return result
         if not self._rounds:
             return None
 
-        # one batch of the newest round
+        # send, or read back, one batch of the newest round
         current = self._rounds[-1]
         if current.reads:
-            return self._read(current, now, clock)
+            return self._read_back(current, now, clock)
         batch, jobs, left = self._load(current, now)
         if batch:
             try:
                 self._sink.deliver(batch)
             except DeliveryFailed:
-                self._doubt(clock)
+                # Carbon confirms only once it has read all; this failure may be its death, which loses its cache
+                self._invalidate(clock)
                 raise
             current.is_begun = True
 
-        # confirmed: go on behind it, and commit what it completes
-        current.places = left
+        # the batch is confirmed: the cursors move past it, and a watermark is committed here and nowhere earlier
+        current.cursors = left
         self._sent.update(jobs)
-        watermarks |= self._completed(current, jobs)
+        watermarks |= self._completed_by(current, jobs)
         if watermarks:
             self._commit(watermarks)
-        if not current.places:
+        if not current.cursors:
             self._finish(current, clock)
-        return Delivered(jobs, watermarks, is_replay=current.replays is not None)
+        return Delivered(jobs, watermarks, is_replay=current.replay is not None)
 
     def delay(self, clock: float) -> float | None:
-        """Return the seconds until something is to be sent again, or read, None when nothing is."""
+        """Return the delay until the next replay or reading, in seconds; None when none is scheduled."""
         delays = (self._proofs.delay(clock), self._sampler.delay(clock) if self._sampler is not None else None)
         return min((delay for delay in delays if delay is not None), default=None)
 
     @property
     def is_alarmed(self) -> bool:
-        """Whether Graphite is known to lack what was sent."""
+        """Whether Graphite is known to lack values that were sent."""
         return self._proofs.is_alarmed
 
     def has_delivered(self, revision: int) -> bool:
-        """Was everything confirmed that was recorded up to a revision, and may be sent? For any thread."""
-        return self._noted >= revision and all(one.replays is not None for one in list(self._rounds))
+        """Whether all totals up to a revision are confirmed, but for deferred ones. Thread-safe."""
+        return self._upto >= revision and all(one.replay is not None for one in list(self._rounds))
 
-    def sent(self) -> list[Replay]:
-        """Return what was delivered and is to be sent again; nothing while something waits, or Graphite lacks some."""
-        return [] if self._rounds or self.is_alarmed else list(self._proofs.sent)
+    def schedule(self) -> list[Replay]:
+        """Return the replays that are scheduled; none while a round is open or Graphite lacks values."""
+        return [] if self._rounds or self.is_alarmed else list(self._proofs.schedule)
 
     def waiting(self) -> Counter[str]:
-        """Count the totals of each job that Carbon has not confirmed yet. This one is for other threads, too."""
-        found = Counter[str]()
+        """Count the totals, by job, that Carbon has not confirmed yet. Thread-safe."""
+        waiting = Counter[str]()
         for one in list(self._rounds):
-            found.update(dict(one.remaining))
-        return found
+            waiting.update(dict(one.remaining))
+        return waiting
 
-    def _rest(self, watermarks: Mapping[str, int], now: int, clock: float) -> Delivered | None:
-        """Do what is due while nothing waits for the first time: commit, look at a sample, or begin to send again."""
-        if watermarks:
-            self._commit(watermarks)
-            return Delivered({}, watermarks, is_replay=False)
-        look = self._look_at_sample(now, clock)
-        if look is not None:
-            told = look.differing if look.is_told else ()
-            return Delivered({}, {}, is_replay=True, is_reading=True, unproven=told, failure=look.failure)
-        self._resume(now, clock)
-        return None
-
-    def _look_around(self, now: int, clock: float) -> None:
-        """See whether Carbon has died, and from time to time what its archives may receive by now."""
+    def _check_carbon(self, clock: float) -> None:
+        """Invalidate all confirmations if the Carbon that gave them has exited."""
         if self._sink.has_died():
             self.restarts += 1
-            self._doubt(clock)
+            self._invalidate(clock)
+
+    def _release(self, now: int, clock: float) -> None:
+        """Release deferred totals that are due, now and then; only a trusted clock can say which are."""
         if self._is_trusted and clock >= self._release_at:
             self._outbox.release(due(self._archives, now))
             self._release_at = clock + RELEASE_SECONDS
 
-    def _note(self, now: int) -> dict[str, int]:
-        """Open a round for what changed; return the watermarks that need nothing sent."""
-        after, in_doubt = self._noted, False
-        note = self._outbox.note(after)
-        # a round that waits for Carbon grows; only one that is under way gets another on top of it
+    def _open_round(self, now: int) -> dict[str, int]:
+        """Open a round for the totals that changed; return the watermarks that need nothing sent."""
+        after, is_invalidated = self._upto, False
+        pending = self._outbox.note(after)
+
+        # A round that waits for Carbon grows instead of getting another on top of it: in an outage one round waits,
+        # however long it takes, and sends each total once. A round that has begun does not grow: its cursors have
+        # passed the newest slots, which the new round sends first.
         top = self._rounds[-1] if self._rounds else None
-        grows = top is not None and not top.is_begun and top.replays is None and bool(note.waiting)
+        grows = top is not None and not top.is_begun and top.replay is None and bool(pending.waiting)
         if top is not None and grows:
-            after, in_doubt = top.after, top.in_doubt
-            note = self._outbox.note(after)
-        if self._set_aside(note, now):
-            note = self._outbox.note(after)
+            after, is_invalidated = top.after, top.is_invalidated
+            pending = self._outbox.note(after)
+
+        # totals whose slot has left its archive are merged or deferred: the rest is what the round is about
+        if self._set_aside(pending, now):
+            pending = self._outbox.note(after)
+
+        # nothing above changed the stack: where the state failed, the round that waits is still on it
         if grows:
             self._rounds.pop()
-        if note.waiting:
+        if pending.waiting:
             remaining = Counter[str]()
-            for one in note.waiting:
+            for one in pending.waiting:
                 remaining[one.job] += one.totals
             self._rounds.append(
                 Round(
                     after,
-                    note.upto,
-                    cursors_of(note),
-                    captured=note.captured,
+                    pending.upto,
+                    cursors_of(pending),
+                    captured=pending.captured,
                     remaining=remaining,
-                    in_doubt=in_doubt,
-                    slots=newest_of(note, self._archives[0].step),
+                    is_invalidated=is_invalidated,
+                    slots=newest_of(pending, self._archives[0].step),
                 )
             )
-        self._noted, self._parked = note.upto, note.deferred
-        return {job: captured for job, captured in note.captured.items() if not self._is_busy(job)}
 
-    def _set_aside(self, note: Pending, now: int) -> bool:
-        """Merge, park or give up what cannot be sent as it is; return whether there was any."""
-        places = {Cursor(waiting.slot, waiting.step) for waiting in note.waiting}
-        aside = [place for place in places if not self._can_send(place, now)]
-        for place in aside:
-            self._put_aside(place)
-        return bool(aside)
+        # jobs whose totals are all confirmed need no batch: their watermark moves now
+        self._upto, self._deferred = pending.upto, pending.deferred
+        return {job: captured for job, captured in pending.captured.items() if not self._is_busy(job)}
 
-    def _put_aside(self, place: Cursor) -> None:
-        slot, step, _ = place
+    def _rest(self, watermarks: Mapping[str, int], now: int, clock: float) -> Delivered | None:
+        """Do what is due while no round is open: commit watermarks, read a sample, or open a round for a replay."""
+        if watermarks:
+            self._commit(watermarks)
+            return Delivered({}, watermarks, is_replay=False)
+        reading = self._read_sample(now, clock)
+        if reading is not None:
+            unproven = reading.differing if reading.is_reported else ()
+            return Delivered({}, {}, is_replay=True, is_reading=True, unproven=unproven, failure=reading.failure)
+        self._open_replay(now, clock)
+        return None
+
+    def _open_replay(self, now: int, clock: float) -> None:
+        """Open a round for the first replay or reading that is due."""
+        for replay in self._proofs.due(clock):
+            pending = self._outbox.note(replay.after, replay.upto)
+            if self._set_aside(pending, now):
+                pending = self._outbox.note(replay.after, replay.upto)
+            # removed only now: where the state failed above, the replay is still due
+            self._proofs.schedule.remove(replay)
+            # without waiting totals all of them have changed since, and belong to later rounds
+            if pending.waiting:
+                slots = newest_of(pending, self._archives[0].step)
+                self._rounds.append(Round(replay.after, replay.upto, cursors_of(pending), replay=replay, slots=slots))
+                return
+
+    def _set_aside(self, pending: Pending, now: int) -> bool:
+        """Merge, defer or give up totals that cannot be sent as they are; return whether there were any."""
+        cursors = {Cursor(waiting.slot, waiting.step) for waiting in pending.waiting}
+        unsendable = [cursor for cursor in cursors if not self._can_send(cursor, now)]
+        for cursor in unsendable:
+            self._merge_or_defer(cursor)
+        return bool(unsendable)
+
+    def _merge_or_defer(self, cursor: Cursor) -> None:
+        """Merge the totals of a slot into the next archive; without trusted clocks, defer them."""
+        slot, step, _ = cursor
         if self._is_trusted:
             self.given_up.update(self._outbox.merge(slot, step, merged(self._archives, slot, step)))
         else:
             self._outbox.defer(slot, step)
 
-    def _can_send(self, place: Cursor, now: int) -> bool:
-        slot, step, _ = place
+    def _can_send(self, cursor: Cursor, now: int) -> bool:
+        """Whether Carbon stores the totals of a slot in the archive that they belong to."""
+        slot, step, _ = cursor
         finest = self._archives[0]
+        # By our clock the slot has left the finest archive, by Carbon's perhaps not: Carbon would then store the sum of
+        # an hour as the count of its first minute.
         if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
             return False
         return not has_left(self._archives, slot, step, now)
 
-    def _resume(self, now: int, clock: float) -> None:
-        """Open a round for what is due to be sent or read again."""
-        for replay in self._proofs.due(clock):
-            note = self._outbox.note(replay.after, replay.upto)
-            if self._set_aside(note, now):
-                note = self._outbox.note(replay.after, replay.upto)
-            self._proofs.sent.remove(replay)
-            # without places all of it has changed since, and belongs to later rounds
-            if note.waiting:
-                slots = newest_of(note, self._archives[0].step)
-                self._rounds.append(Round(replay.after, replay.upto, cursors_of(note), replays=replay, slots=slots))
-                return
-
     def _load(self, current: Round, now: int) -> tuple[list[Datapoint], Counter[str], deque[Cursor]]:
-        """Return the next batch, how many each job has in it, and the places left after it."""
+        """Return the next batch, the number of its datapoints by job, and the cursors left after it.
+
+        The round keeps its cursors until Carbon confirms: a batch that failed is loaded again, with newer values.
+        """
         batch: list[Datapoint] = []
         jobs = Counter[str]()
-        left = deque(current.places)
+        left = deque(current.cursors)
         while left and len(batch) < self._batch:
-            place = left.popleft()
-            if not self._can_send(place, now):  # it has grown too old while it waited
-                self._put_aside(place)
+            # age is checked again: the slot may have left its archive while it waited for Carbon
+            cursor = left.popleft()
+            if not self._can_send(cursor, now):
+                self._merge_or_defer(cursor)
                 continue
+
+            # values are read here, not when the round was opened: a total that changed since is in a later round
             room = self._batch - len(batch)
             changed = self._outbox.changed(
-                place.slot, place.step, after=current.after, upto=current.upto, beyond=place.beyond, limit=room
+                cursor.slot, cursor.step, after=current.after, upto=current.upto, beyond=cursor.beyond, limit=room
             )
-            batch += (Datapoint(total.path, total.value, place.slot) for total in changed)
+            batch += (Datapoint(total.path, total.value, cursor.slot) for total in changed)
             jobs.update(total.job for total in changed)
+
+            # a full batch may have cut the slot: the next one continues behind the last series
             if len(changed) == room:
-                left.appendleft(place._replace(beyond=changed[-1].series))
+                left.appendleft(cursor._replace(beyond=changed[-1].series))
         return batch, jobs, left
 
-    def _completed(self, current: Round, jobs: Counter[str]) -> dict[str, int]:
-        """Return the watermarks of jobs whose last waiting total has just been confirmed."""
+    def _completed_by(self, current: Round, jobs: Counter[str]) -> dict[str, int]:
+        """Return the watermarks of jobs whose last waiting total is in the batch just confirmed.
+
+        A watermark is the job's captured id when the round was opened: rows captured since then are in later rounds.
+        """
         current.remaining -= jobs  # keeps what is above 0
         return {job: current.captured[job] for job in jobs if job in current.captured and not self._is_busy(job)}
+
+    def _is_busy(self, job: str) -> bool:
+        """Whether the job has totals that Carbon has not confirmed: in a round, or deferred."""
+        return job in self._deferred or any(job in waiting.remaining for waiting in self._rounds)
 
     def _commit(self, watermarks: Mapping[str, int]) -> None:
         self._outbox.commit(watermarks, {job: self._sent.pop(job, 0) for job in watermarks})
 
-    def _is_busy(self, job: str) -> bool:
-        return job in self._parked or any(job in waiting.remaining for waiting in self._rounds)
-
     def _finish(self, current: Round, clock: float) -> None:
-        """Take a round off the stack, and plan what proves it."""
+        """Take a confirmed round off the stack, and schedule what proves it."""
         new_series = self._outbox.count_new(current.after, current.upto)
-        if self._proofs.confirmed(current, clock, new_series=new_series):
+        if self._proofs.confirm(current, clock, new_series=new_series):
             self._outbox.prove(after=current.after, upto=current.upto)
         elif self._sampler is not None and not self.is_alarmed:
             self._sampler.take(current, clock, new_series=new_series)
         self._rounds.remove(current)
 
-    def _look_at_sample(self, now: int, clock: float) -> Look | None:
-        """Look whether Graphite holds what was confirmed, at a sample of it."""
+    def _read_sample(self, now: int, clock: float) -> Reading | None:
+        """Read a sample of the confirmed values, if one is due; None when nothing was read."""
         if self._sampler is None:
             return None
         if not self._is_trusted:  # which archive answers is not known
             self._sampler.drop()
-        look = self._sampler.look(upto=self._noted, now=now, clock=clock)
-        self._proofs.is_held = self._sampler.is_suspicious
-        if look is not None and look.resends is not None:
-            self._proofs.resend(*look.resends, clock)
-        if look is not None and look.is_told:
-            self._proofs.alarm(clock)
-        return look
+        reading = self._sampler.read(upto=self._upto, now=now, clock=clock)
 
-    def _read(self, current: Round, now: int, clock: float) -> Delivered:
-        """Read some totals back, and prove those that are as they were sent."""
+        # while a sample differs, replays prove nothing: they prove that Carbon reads, not that it stores
+        self._proofs.is_held = self._sampler.is_suspicious
+        if reading is not None and reading.resends is not None:
+            self._proofs.resend(*reading.resends, clock)
+        if reading is not None and reading.is_reported:
+            self._proofs.alarm(clock)
+        return reading
+
+    def _read_back(self, current: Round, now: int, clock: float) -> Delivered:
+        """Read some totals of a round back, and prove those that Graphite holds as they were sent."""
         assert self._reader is not None
-        place = current.places.popleft()
+        cursor = current.cursors.popleft()
         step = Delivered({}, {}, is_replay=True, is_reading=True)
-        if self._can_send(place, now):
-            slot, after, upto = place.slot, current.after, current.upto
-            sent = self._outbox.changed(slot, place.step, after=after, upto=upto, beyond=place.beyond, limit=READ_MOST)
+        if self._can_send(cursor, now):
+            # compare one page of a slot with Graphite
+            slot, after, upto = cursor.slot, current.after, current.upto
+            totals = self._outbox.changed(
+                slot, cursor.step, after=after, upto=upto, beyond=cursor.beyond, limit=READ_MOST
+            )
             try:
-                same, differing = compared(self._reader, slot, sent)
+                equal, differing = compare(self._reader, slot, totals)
             except ReadbackFailed as error:
                 self._rounds.remove(current)
                 self._proofs.postpone(current, clock)
                 return step._replace(failure=error)
-            self._outbox.prove_series(slot, place.step, sorted(same), after=after, upto=upto)
-            current.proven += len(same)
-            current.differing += differing
-            if len(sent) == READ_MOST:
-                current.places.appendleft(place._replace(beyond=sent[-1].series))
-        if current.places:
-            return step
-        self._rounds.remove(current)
-        is_told = self._proofs.was_read(current, clock)
-        return step._replace(unproven=current.differing if is_told else ())
 
-    def _doubt(self, clock: float) -> None:
-        """Send again, before anything else counts, what was confirmed and is not proven."""
+            # the state proves only totals whose revision is still in the range: a newer value was not read
+            self._outbox.prove_series(slot, cursor.step, sorted(equal), after=after, upto=upto)
+            current.proven += len(equal)
+            current.differing += differing
+            if len(totals) == READ_MOST:
+                current.cursors.appendleft(cursor._replace(beyond=totals[-1].series))
+        if current.cursors:
+            return step
+
+        # the round is read: schedule its rest, and report it after the last try
+        self._rounds.remove(current)
+        is_reported = self._proofs.finish_reading(current, clock)
+        return step._replace(unproven=current.differing if is_reported else ())
+
+    def _invalidate(self, clock: float) -> None:
+        """Send again, before anything else counts as proof, what was confirmed and is not proven.
+
+        That includes batches of rounds that are still open: these are sent again once their round is finished.
+        """
         self._proofs.invalidate(clock)
         if self._sampler is not None:
             self._sampler.drop()
         for current in self._rounds:
-            current.in_doubt = True
+            current.is_invalidated = True

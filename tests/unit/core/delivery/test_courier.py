@@ -1,4 +1,4 @@
-"""The second sentence: rounds, commits, replays and doubt."""
+"""Rounds of the courier: commits, replays, and what it does when Carbon dies."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,12 @@ from dispatch import MINUTE, REPLAY, Desk
 from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import DeliveryFailed, StateBusy
 from shipper.core.model import Archive, Pending
+from shipper.state.outbox import StateOutbox
 from shipper.state.store import State
 
 
-class Forgetful(State):
-    """A state whose n-th note fails, as on a full disk."""
+class FailingOutbox(StateOutbox):
+    """An outbox whose n-th look for pending totals fails, as on a full disk."""
 
     fuse = 0
 
@@ -28,13 +29,13 @@ class Forgetful(State):
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
+    """Provide an empty state."""
     with State(str(tmp_path / "shipper.db")) as state:
         yield state
 
 
 def test_nothing_to_do(state: State) -> None:
-    """Without a change nothing is sent and nothing is due."""
+    """Without changed totals the courier sends nothing, and nothing is due."""
     desk = Desk(state)
 
     assert desk.step() is None
@@ -42,7 +43,7 @@ def test_nothing_to_do(state: State) -> None:
 
 
 def test_newest_slots_first_across_jobs(state: State) -> None:
-    """The current minute of every job goes before the past of any."""
+    """The current minute of every job is sent before older minutes of any job."""
     desk = Desk(state, batch=2)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", MINUTE - 60): 2, ("x", MINUTE - 120): 3})
     desk.record("b", 0, 5, {("y", MINUTE): 4})
@@ -54,7 +55,7 @@ def test_newest_slots_first_across_jobs(state: State) -> None:
 
 
 def test_newest_round_first(state: State) -> None:
-    """What is recorded while an older round goes out is sent before the rest of that round."""
+    """Totals recorded while an older round is being sent go before the rest of that round."""
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE - 60 * n): n + 1 for n in range(3)})
     desk.step()
@@ -76,7 +77,7 @@ def test_watermark_moves_with_last_batch(state: State) -> None:
 
 
 def test_watermark_waits_for_older_round(state: State) -> None:
-    """A newer round that is through does not move the watermark past what an older one still holds."""
+    """A finished newer round does not move the watermark past totals that an older round still has."""
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
     desk.step()
@@ -88,8 +89,8 @@ def test_watermark_waits_for_older_round(state: State) -> None:
     assert desk.watermark("a") == 9
 
 
-def test_watermark_as_noted(state: State) -> None:
-    """What is captured while a batch is on its way is not covered by its commit. Mutant: commit captured as it is."""
+def test_watermark_of_the_round(state: State) -> None:
+    """A commit does not cover rows captured while the batch was on its way. Mutant: commit captured as it is now."""
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.meanwhile = lambda: desk.record("a", 5, 9, {("y", MINUTE): 1})
@@ -102,7 +103,7 @@ def test_watermark_as_noted(state: State) -> None:
 
 
 def test_watermark_of_moved_total(state: State) -> None:
-    """A total that changes while it waits is sent once, with its newest value, and then counts as delivered."""
+    """A total that changes while it waits is sent once, with its newest value, and is then delivered."""
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
     desk.step()
@@ -113,7 +114,7 @@ def test_watermark_of_moved_total(state: State) -> None:
 
 
 def test_watermark_without_totals(state: State) -> None:
-    """A window that brought nothing needs nothing sent, also when it follows one that waits."""
+    """A window without rows needs no delivery, also when it follows a window that waits."""
     desk = Desk(state)
     desk.record("a", 0, 5, {})
     assert desk.watermark("a") == 5
@@ -126,7 +127,7 @@ def test_watermark_without_totals(state: State) -> None:
 
 
 def test_slot_larger_than_batch(state: State) -> None:
-    """A slot of many series goes out in several batches, each series once."""
+    """A slot of many series is sent in several batches, each series once."""
     desk = Desk(state, batch=3)
     desk.record("a", 0, 9, {(f"s{n}", MINUTE): n + 1 for n in range(8)})
 
@@ -137,7 +138,7 @@ def test_slot_larger_than_batch(state: State) -> None:
 
 
 def test_waiting_is_what_carbon_has_not_confirmed(state: State) -> None:
-    """Until it is confirmed for the first time; what is sent again to be proven no longer waits."""
+    """A total waits until its first confirmation; a replay does not make it wait again."""
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE - 60 * n): n + 1 for n in range(3)})
     desk.carbon.is_up = False
@@ -156,7 +157,7 @@ def test_waiting_is_what_carbon_has_not_confirmed(state: State) -> None:
 
 
 def test_failed_batch_goes_again(state: State) -> None:
-    """After a failure the same totals go again, with the values they have then."""
+    """After a failure the same totals are sent again, with their values at that time."""
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.carbon.kill()
@@ -166,13 +167,13 @@ def test_failed_batch_goes_again(state: State) -> None:
     desk.carbon.start()
     assert desk.watermark("a") == 0
 
-    # twice: the batch whose outcome is unknown may still arrive between
+    # twice: the batch whose outcome is unknown may arrive between the two
     assert desk.run() == [[f"a.x.count 2 {MINUTE}"]] * 2
     assert desk.watermark("a") == 6
 
 
 def test_replays_then_proven(state: State) -> None:
-    """A total goes again 1 min, 10 min and 1 h after its first confirmation, and is proven after the last.
+    """A total is sent again 1 min, 10 min and 1 h after its first confirmation, and is proven after the last.
 
     Mutant: prove at once.
     """
@@ -191,7 +192,7 @@ def test_replays_then_proven(state: State) -> None:
 
 
 def test_replay_sends_current_value_once(state: State) -> None:
-    """A total that has changed since is not replayed for its old value."""
+    """A total that has changed since is not replayed for its old round."""
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
     desk.run()
@@ -204,20 +205,20 @@ def test_replay_sends_current_value_once(state: State) -> None:
 
 
 def test_neighbours_replayed_together(state: State) -> None:
-    """Rounds that follow each other closely are remembered, and replayed, as one; nothing of them is left out."""
+    """Rounds that follow each other closely share one replay, with all of their totals."""
     desk = Desk(state)
     for n in range(50):
         desk.record("a", n, n + 1, {(f"s{n}", MINUTE): 1})
         desk.run()
         desk.clock += 0.05
-    assert len(desk.courier._proofs.sent) == 1
+    assert len(desk.courier._proofs.schedule) == 1
     desk.clock += 60
 
     assert [len(batch) for batch in desk.run()] == [50]
 
 
 def test_killed_carbon_gets_all_again(state: State) -> None:
-    """When Carbon dies, what was confirmed and is not proven goes again as soon as there is another.
+    """When Carbon dies, confirmed totals that are not proven are sent again as soon as a new Carbon runs.
 
     Mutant: do not look at the witness.
     """
@@ -226,12 +227,12 @@ def test_killed_carbon_gets_all_again(state: State) -> None:
     desk.run()
     desk.restart_carbon()
 
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may still arrive between
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may arrive between the two
     assert desk.courier.restarts == 1
 
 
 def test_idle_connections_are_closed(state: State) -> None:
-    """A receiver that closes idle connections has nothing sent again for it, and all proven in its time.
+    """A receiver that closes idle connections causes no replays, and all totals are proven on time.
 
     Mutant: take the end of a connection for the end of Carbon.
     """
@@ -249,9 +250,9 @@ def test_idle_connections_are_closed(state: State) -> None:
 
 
 def test_kill_after_each_replay(state: State) -> None:
-    """Only replays to a Carbon that has lived since the first confirmation prove anything.
+    """Only replays to a Carbon that has stayed alive since the first confirmation prove totals.
 
-    Mutants: keep the stage when in doubt; keep the first confirmation's time.
+    Mutants: keep the stage of an invalidated replay; keep the time of the first confirmation.
     """
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
@@ -274,9 +275,9 @@ def test_kill_after_each_replay(state: State) -> None:
 
 
 def test_failure_in_midst_of_round(state: State) -> None:
-    """A failure casts doubt on what the same round had confirmed before: it goes again once the round is through.
+    """A failure invalidates earlier batches of the same round: they are sent again once the round is finished.
 
-    Mutant: doubt only finished rounds.
+    Mutant: invalidate finished rounds only.
     """
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
@@ -291,7 +292,7 @@ def test_failure_in_midst_of_round(state: State) -> None:
 
 
 def test_restart_sends_unproven(state: State) -> None:
-    """A new courier knows nothing of what was sent, and sends all that is not proven."""
+    """A new courier without a schedule sends all totals that are not proven."""
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.run()
@@ -300,7 +301,7 @@ def test_restart_sends_unproven(state: State) -> None:
 
 
 def test_steady_traffic_is_replayed(state: State) -> None:
-    """A round every second puts nobody's replay off. Mutant: merge neighbours without an end."""
+    """A round every second delays no replay. Mutant: merge neighbours without an end."""
     desk = Desk(state, replay=(60,))
     for n in range(200):
         desk.record("a", n, n + 1, {("x", MINUTE - 60 * n): 1})
@@ -308,11 +309,11 @@ def test_steady_traffic_is_replayed(state: State) -> None:
         desk.clock += 1
 
     assert desk.unproven() <= 60 + 5  # a replay is late by the neighbours it waits for
-    assert len(desk.courier._proofs.sent) <= 60 / 5 + 1
+    assert len(desk.courier._proofs.schedule) <= 60 / 5 + 1
 
 
 def test_outage_keeps_one_round(state: State) -> None:
-    """However long Carbon is down and whatever is captured meanwhile, one round waits, and goes out once for all."""
+    """However long Carbon is down, one round waits, and sends each total that was captured meanwhile once."""
     desk = Desk(state)
     desk.carbon.kill()
     for n in range(50):
@@ -327,12 +328,12 @@ def test_outage_keeps_one_round(state: State) -> None:
 
 
 def rejected(state: State) -> dict[str, int]:
-    """Read the counters."""
+    """Read the counters of rejected rows."""
     return dict(state._connection.execute("SELECT reason, rows FROM rejected").fetchall())
 
 
 def test_too_old_for_all_archives(state: State) -> None:
-    """A total that no archive would hold any more is given up and counted. Mutant: send it all the same."""
+    """A total that is too old for all archives is given up and counted as rejected. Mutant: send it anyway."""
     desk = Desk(state)
     later = MINUTE + ARCHIVE.duration
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("x", later): 2})
@@ -346,7 +347,7 @@ def test_too_old_for_all_archives(state: State) -> None:
 
 
 def test_grown_too_old_while_it_waited(state: State) -> None:
-    """Age is looked at when a batch goes, not when its round was noted. Mutant: look when it is noted."""
+    """Age is checked when a batch is sent, not only when its round was opened. Mutant: check it at the opening only."""
     desk = Desk(state)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.carbon.kill()
@@ -366,7 +367,7 @@ HOUR = MINUTE - MINUTE % 3600
 
 
 def test_merged_at_the_edge(state: State) -> None:
-    """Minutes that leave the finest archive before they were sent go out as one sum, once all of the hour has left.
+    """Minutes that leave the finest archive before they were sent become one sum, sent once the entire hour has left.
 
     Mutants: send them as they are; release at the edge itself; forget the proven minutes of the hour.
     """
@@ -390,7 +391,7 @@ def test_merged_at_the_edge(state: State) -> None:
 
 
 def test_late_row_joins_the_coarse_slot(state: State) -> None:
-    """A row for an hour that has left, minutes long proven, becomes the hour's whole sum.
+    """A row for an hour that has left the finest archive is added to the sum of the hour's proven minutes.
 
     Mutant: its own count only.
     """
@@ -407,7 +408,7 @@ def test_late_row_joins_the_coarse_slot(state: State) -> None:
 
 
 def test_untrusted_clock_holds_back(state: State) -> None:
-    """While the clocks are not trusted nothing is merged, given up or sent coarse; afterwards all of it goes out."""
+    """While the clocks are not trusted, totals are not merged, given up or sent coarse; afterwards all are sent."""
     desk = Desk(state, archives=TWO, replay=(0,))
     desk.record("a", 0, 5, {("x", HOUR + 60): 1, ("x", HOUR + 7200): 2}, now=HOUR + 7260)
     for _ in range(3):
@@ -423,13 +424,14 @@ def test_untrusted_clock_holds_back(state: State) -> None:
 
 
 def test_replay_fails_to_begin(tmp_path: Path) -> None:
-    """A replay whose note fails is still due afterwards. Mutant: forget it first."""
-    with Forgetful(str(tmp_path / "shipper.db")) as state:
+    """A replay is still due after the state failed when it was to begin. Mutant: remove it first."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        state.outbox = outbox = FailingOutbox(state)
         desk = Desk(state)
         desk.record("a", 0, 5, {("x", MINUTE): 1})
         desk.run()
         desk.clock += 60
-        state.fuse = 2
+        outbox.fuse = 2
         with pytest.raises(StateBusy):
             desk.step()
 
@@ -437,8 +439,9 @@ def test_replay_fails_to_begin(tmp_path: Path) -> None:
 
 
 def test_round_fails_to_grow(tmp_path: Path) -> None:
-    """A waiting round whose second note fails still waits afterwards. Mutant: take it off the stack first."""
-    with Forgetful(str(tmp_path / "shipper.db")) as state:
+    """A waiting round still waits after the state failed when it was to grow. Mutant: take it off the stack first."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        state.outbox = outbox = FailingOutbox(state)
         desk = Desk(state)
         desk.record("a", 0, 5, {("x", MINUTE): 1})
         desk.carbon.kill()
@@ -446,19 +449,19 @@ def test_round_fails_to_grow(tmp_path: Path) -> None:
             desk.step()
         desk.carbon.start()
         desk.record("a", 5, 6, {("y", MINUTE): 1})
-        state.fuse = 2
+        outbox.fuse = 2
         with pytest.raises(StateBusy):
             desk.step()
 
         assert [f"a.x.count 1 {MINUTE}", f"a.y.count 1 {MINUTE}"] == desk.run()[0]
 
 
-def test_next_process_goes_on_proving(state: State) -> None:
-    """After an orderly end the next courier sends nothing again before it is due, and proves it in the end."""
+def test_next_process_continues_the_proofs(state: State) -> None:
+    """After an orderly end the next courier sends nothing again before it is due, and finishes the proofs."""
     first = Desk(state)
     first.record("a", 0, 5, {("x", MINUTE): 1})
     first.run()
-    second = Desk(state, sent=first.courier.sent())
+    second = Desk(state, schedule=first.courier.schedule())
     assert second.run() == []
     second.record("a", 5, 6, {("x", MINUTE + 60): 1})
     assert second.run() == [[f"a.x.count 1 {MINUTE + 60}"]]
@@ -471,10 +474,10 @@ def test_next_process_goes_on_proving(state: State) -> None:
     assert second.unproven() == 0
 
 
-def test_new_series_are_sent_until_they_are_made(state: State) -> None:
-    """Carbon makes 50 series a minute: 300 new ones are sent each minute until all can be, then replayed as others.
+def test_new_series_are_sent_until_they_are_created(state: State) -> None:
+    """Carbon creates 50 series a minute: 300 new ones are sent each minute until all can be there, then replayed.
 
-    Mutants: replay three times only; send those again that were made long ago.
+    Mutants: replay three times only; repeat series that were created long ago.
     """
     desk = Desk(state, batch=1000)
     desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(300)})
@@ -491,31 +494,31 @@ def test_new_series_are_sent_until_they_are_made(state: State) -> None:
     assert (len(made), desk.unproven()) == (300, 0)
     desk.record("a", 5, 6, {(f"s{n}", MINUTE + 60): 1 for n in range(300)})
     desk.run()
-    assert [sent.repeats for sent in desk.courier._proofs.sent] == [0]
+    assert [replay.repeats for replay in desk.courier._proofs.schedule] == [0]
 
 
-def test_nothing_is_kept_while_a_round_waits(state: State) -> None:
-    """An end while something waits for Carbon leaves nothing to the next process, which sends all that is not proven.
+def test_no_schedule_while_a_round_waits(state: State) -> None:
+    """An end while a round waits leaves no schedule: the next process sends all totals that are not proven.
 
-    Mutant: keep what was delivered, so that the next begins behind what waits.
+    Mutant: keep the schedule, so that the next process begins behind the totals that wait.
     """
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.run()
-    assert len(desk.courier.sent()) == 1
+    assert len(desk.courier.schedule()) == 1
     desk.record("a", 5, 9, {("y", MINUTE): 1, ("z", MINUTE): 1})
     desk.step()
-    assert desk.courier.sent() == []
-    second = Desk(state, sent=desk.courier.sent())
+    assert desk.courier.schedule() == []
+    second = Desk(state, schedule=desk.courier.schedule())
 
     assert [len(batch) for batch in second.run()] == [3]
 
 
 def test_has_delivered(state: State) -> None:
-    """What was recorded is delivered once Carbon has confirmed all of it, not when it is noted."""
+    """Totals are delivered once Carbon has confirmed all of them, not when their round is opened."""
     desk = Desk(state, batch=1)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
-    revision = state._revision
+    revision = state.revision
     assert not desk.courier.has_delivered(revision)
     desk.step()
     assert not desk.courier.has_delivered(revision)
@@ -527,11 +530,11 @@ def test_has_delivered(state: State) -> None:
     desk.record("a", 5, 6, {("x", MINUTE): 1})
 
     assert desk.courier.has_delivered(revision)
-    assert not desk.courier.has_delivered(state._revision)
+    assert not desk.courier.has_delivered(state.revision)
 
 
 def test_history_has_the_datapoints(state: State) -> None:
-    """A commit is noted with the datapoints of its job since the one before, of all its batches."""
+    """The history has each commit with the datapoints of its job since the commit before, of all batches."""
     desk = Desk(state, batch=2)
     desk.record("a", 0, 5, {("x", MINUTE - 60 * n): 1 for n in range(3)})
     desk.record("b", 0, 7, {("y", MINUTE): 1})
@@ -544,7 +547,7 @@ def test_history_has_the_datapoints(state: State) -> None:
 
 
 def test_untrusted_clock_releases_nothing(state: State) -> None:
-    """What waits until its archive may receive it waits for a clock that is trusted, too.
+    """Deferred totals are released only while the clocks are trusted.
 
     Mutant: release by any clock.
     """
@@ -552,14 +555,14 @@ def test_untrusted_clock_releases_nothing(state: State) -> None:
     desk.record("a", 0, 5, {("x", HOUR + 60): 1}, now=HOUR + 86400)
     late = HOUR + 86400 + 3600 + 600
     for is_trusted, batches in ((False, []), (True, [[f"a.x.count 1 {HOUR}"]])):
-        desk.clock += 1  # and then it is released at once
+        desk.clock += 1  # then the total is released at once
         for _ in range(3):
             desk.step(now=late, is_trusted=is_trusted)
         assert desk.batches == batches
 
 
 def test_untrusted_clock_sends_nothing_coarse(state: State) -> None:
-    """What is for a coarser archive waits while the clocks are not trusted: Carbon may not agree that it is so old.
+    """Totals of a coarser archive wait while the clocks are not trusted: by Carbon's clock they may be younger.
 
     Mutant: send it.
     """

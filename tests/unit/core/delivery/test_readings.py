@@ -205,8 +205,8 @@ def sampling(state: State, **options: object) -> Desk:
     desk.record("a", 0, 2, {("x", MINUTE - 600): 1, ("y", MINUTE - 600): 2})
     desk.run()
     make_series(state)
-    desk.courier._proofs.sent.clear()
-    state.prove(after=0, upto=10**9)
+    desk.courier._proofs.schedule.clear()
+    state.outbox.prove(after=0, upto=10**9)
     desk.clock += 5
     desk.run()
     assert desk.graphite.asked == []  # there is nothing left that could be read
@@ -275,7 +275,7 @@ def test_all_arrives_once_it_is_stored_again(state: State) -> None:
         live(desk, 60)
     assert desk.unproven() == 120
     assert desk.courier.is_alarmed
-    assert desk.courier.sent() == []  # the next process sends all of it again
+    assert desk.courier.schedule() == []  # the next process sends all of it again
     desk.carbon.is_full = False
     live(desk, 2 * 3600)
 
@@ -384,7 +384,7 @@ def test_changed_value_is_not_delivered_yet(state: State) -> None:
     desk.run()
     desk.clock += 5
     desk.record("a", 3, 4, {("x", MINUTE): 1})
-    found = desk.courier.step(now=MINUTE, clock=desk.clock, notes=False)
+    found = desk.courier.step(now=MINUTE, clock=desk.clock, opens_round=False)
 
     assert found is not None
     assert found.is_reading
@@ -468,7 +468,7 @@ def test_series_take_turns(series: int) -> None:
     sampler = Sampler(Slot(series), graphite, (ARCHIVE,))  # type: ignore[arg-type] # it is asked for totals only
     for n in range(400):
         sampler.take(Round(0, 9, deque(), slots=[MINUTE]), 10.0 * n, new_series=0)
-        sampler.look(upto=9, now=MINUTE, clock=10.0 * n + 5)
+        sampler.read(upto=9, now=MINUTE, clock=10.0 * n + 5)
     seen = {path for paths, _ in graphite.asked for path in paths}
 
     assert max(len(paths) for paths, _ in graphite.asked) <= 20
@@ -544,7 +544,7 @@ def test_differing_value_has_changed(state: State) -> None:
     assert desk.courier._proofs.is_held
     desk.clock += 10
     desk.record("a", 3, 4, {("x", MINUTE): 1})
-    desk.courier.step(now=MINUTE, clock=desk.clock, notes=False)
+    desk.courier.step(now=MINUTE, clock=desk.clock, opens_round=False)
 
     assert len(desk.graphite.asked) == 1
     assert not desk.courier._proofs.is_held
