@@ -12,7 +12,7 @@ from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
 from shipper.core.model import Archive, Job, Key, Now, Span
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
-from shipper.core.rows.table import CaptureStep, Event, chunks, windows_in
+from shipper.core.rows.table import CaptureStep, Context, Event, chunks, windows_in
 from shipper.core.rows.totals import shown_span
 from shipper.state.store import State
 
@@ -57,7 +57,7 @@ class Life:
 
     def deliver(self) -> None:
         """Deliver all there is, until it is proven."""
-        courier = Courier(self.state, self.carbon, archives=ARCHIVES, batch=100, replay=(0,))
+        courier = Courier(self.state.outbox, self.carbon, archives=ARCHIVES, batch=100, replay=(0,))
         while courier.step(now=self.now, clock=0.0):
             pass
         self.carbon.flush()
@@ -103,6 +103,5 @@ def count_again(
     whole = aligned(wanted, span, limits, now=now)
     for piece in pieces(whole, UNIT) if whole else ():
         windows, seen = windows_in(found, piece), horizon(upto, time=now)
-        yield from backfill(
-            wanted, piece, windows, seen, progress, source=source, ledger=ledger, moment=Now(now), cleared=cleared
-        )
+        context = Context(wanted, source, ledger, Now(now))
+        yield from backfill(context, piece, windows, seen, progress, cleared=cleared)

@@ -30,7 +30,7 @@ from shipper.core.retention import after, ceil, floor
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
-from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, add, fold, shown_span, zero_fill_due
 
 
@@ -56,6 +56,7 @@ def capture(
     look = look or TableLook(source, horizon)
     # while the clocks differ, the source's clock decides where rows belong
     moment = Now(now if is_trusted else horizon.time, is_trusted)
+    context = Context(job, source, ledger, moment)
     progress = ledger.progress(job.name)
     if progress is None:
         progress, position = begin_job(job, horizon, source, moment.now)
@@ -65,28 +66,26 @@ def capture(
     if not is_trusted and job.query.time is None:
         return
     if progress.definition_digest != definition_digest(job):
-        progress = yield from _redefined(job, horizon, progress, source=source, ledger=ledger)
+        progress = yield from _redefined(context, horizon, progress)
     zero_fill = zero_fill_due(job, progress, horizon.time, moment.now) if is_trusted else None
 
     # recount older rows in the slots that new rows fall in
     if progress.recount_from is not None:
-        yield from recount(job, horizon, progress, source=source, ledger=ledger, moment=moment)
+        yield from recount(context, horizon, progress)
         progress = ledger.progress(job.name) or progress  # slots may have been left
     if job.lookback is not None:
-        yield from lookback(job, progress, look=look, ledger=ledger, moment=moment, zero_fill=zero_fill)
+        yield from lookback(context, progress, look=look, zero_fill=zero_fill)
         return
-    yield from _Look(job, progress, look, ledger=ledger, moment=moment, zero_fill=zero_fill).steps()
+    yield from _Look(context, progress, look, zero_fill=zero_fill).steps()
 
 
 class _Look:
     """One look at a table for one job: late rows below captured, then rows above it."""
 
-    def __init__(
-        self, job: Job, progress: Progress, look: TableLook, *, ledger: Ledger, moment: Now, zero_fill: Span | None
-    ) -> None:
-        self._job, self._progress, self._look, self._ledger = job, progress, look, ledger
-        self._moment, self._zero_fill = moment, zero_fill
-        self._horizon = look.horizon
+    def __init__(self, context: Context, progress: Progress, look: TableLook, *, zero_fill: Span | None) -> None:
+        self._context, self._progress, self._look, self._zero_fill = context, progress, look, zero_fill
+        self._job, self._ledger, self._horizon = context.job, context.ledger, look.horizon
+        job, moment = context.job, context.moment
         self._shown = shown_span(job, now=moment.now, source_time=self._horizon.time)
         self._bucket = _bucket(job, self._horizon, progress)
 
@@ -151,10 +150,7 @@ class _Look:
         return done._replace(complete_until=self._horizon.time, without_id=without_id)
 
     def _added(self, window: Window | None, folded: Folded, done: RecordUpdate, zero_fill: Span | None) -> RecordResult:
-        ledger, moment = self._ledger, self._moment
-        return add(
-            self._job, window, folded, done, ledger=ledger, moment=moment, zero_fill=zero_fill, bucket=self._bucket
-        )
+        return add(self._context, window, folded, done, zero_fill=zero_fill, bucket=self._bucket)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         return rows if self._bucket is None else [row._replace(bucket=self._bucket) for row in rows]
@@ -194,14 +190,13 @@ def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
     return max(progress.not_before, floor(horizon.time, job.query.bucket))
 
 
-def _redefined(
-    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger
-) -> Generator[Event, None, Progress]:
+def _redefined(context: Context, horizon: Observation, progress: Progress) -> Generator[Event, None, Progress]:
     """Continue a job with a changed definition.
 
     If series names and times are unchanged, the slots still in the state are recounted. Otherwise the new definition
     starts behind captured, because a row could move into a slot that is not recounted, or out of it.
     """
+    job, source, ledger, _ = context
     length, since = job.query.bucket, None
     yield Event("job.changed", {"captured": progress.captured}, "info")
     if job.query.time is not None and progress.path_digest == path_digest(job):

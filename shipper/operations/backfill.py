@@ -13,7 +13,7 @@ from shipper.core.errors import ShipperError, StateBusy
 from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_digest
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.retention import coalesced
-from shipper.core.rows.table import Chunk, chunks, late_seconds, purged_below, purged_until, walk_back, windows_in
+from shipper.core.rows.table import Context, Chunk, chunks, late_seconds, purged_below, purged_until, walk_back, windows_in
 from shipper.core.rows.totals import shown_span
 from shipper.log import logger
 from shipper.operations.context import JobContext, OperationContext, Plan, standpoint, written
@@ -84,7 +84,7 @@ RESUME_SECONDS = 3600
 
 
 def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
-    """Find the whole slots of a job's `spans`, or of the time since so many seconds `back` before it is complete.
+    """Find the whole slots of a job's `spans`.
 
     Raises:
         ShipperError: none of it can be counted again; StateBusy, SourceUnavailable: not now.
@@ -92,12 +92,7 @@ def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     name = arguments["job"]
     with doing.locked(name) as worker:
         stands = standpoint(doing, worker)
-        complete_until = stands.progress.complete_until
-        asked = [Span(*one) for one in arguments.get("spans", ())]
-        if "back" in arguments:
-            if not complete_until:
-                raise StateBusy(f"backfill {name}: it has not caught up yet", hint="Give a span: `shipper backfill`.")
-            asked = [Span(complete_until - arguments["back"], complete_until)]
+        asked = [Span(*one) for one in arguments["spans"]]
         spans = align_spans(doing, stands, asked)
         is_timed = worker.job.query.time is not None
         low = low_of(doing.pipeline.state, worker, spans) if is_timed else 0
@@ -196,16 +191,10 @@ class Work:
                 f"backfill {job.name}: the job, its table or what can be counted is another by now",
                 hint="Give the command again.",
             )
+        context = Context(job, worker.source, self._state, stands.moment)
+        windows = windows_in(self._look(worker, stands.progress), piece)
         for step in backfill(
-            job,
-            piece,
-            windows_in(self._look(worker, stands.progress), piece),
-            stands.horizon,
-            stands.progress,
-            source=worker.source,
-            ledger=self._state,
-            moment=stands.moment,
-            cleared=self._cleared,
+            context, piece, windows, stands.horizon, stands.progress, cleared=self._cleared
         ):
             self._doing.pause(0)
             if step is not None:

@@ -9,12 +9,12 @@ left out.
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.core.ledger import Ledger, RecordUpdate
-from shipper.core.model import Job, Key, Now, Observation, Progress, RejectReason, Span, Window
+from shipper.core.ledger import RecordUpdate
+from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
 from shipper.core.repair.recount import Recounted, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
 from shipper.core.rows.slots import rows_of_slots
-from shipper.core.rows.table import CaptureStep, Source
+from shipper.core.rows.table import CaptureStep, Context
 from shipper.core.rows.totals import fold, replace, shown_span
 
 
@@ -61,21 +61,19 @@ def pieces(span: Span, unit: int) -> Iterator[Span]:
 
 
 def backfill(
-    job: Job,
+    context: Context,
     span: Span,
     windows: Sequence[Window],
     horizon: Observation,
     progress: Progress,
     *,
-    source: Source,
-    ledger: Ledger,
-    moment: Now,
     cleared: Collection[Key] = (),
 ) -> Generator[CaptureStep | None, None, None]:
     """Recount complete slots whose rows are in these windows, up to captured; yield None while reading.
 
     `cleared` are places for which Graphite is known to hold a value: they become 0 if they have no rows.
     """
+    job, source, ledger, moment = context
     places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
     again = Recounted()
     if job.query.time is None:
@@ -84,19 +82,16 @@ def backfill(
             yield None
     else:
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
-        again = yield from recount_windows(job, captured, span, places, position, source=source)
+        again = yield from recount_windows(context, captured, span, places, position)
 
     shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end)), RejectReason.TOO_LATE: span}
     zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     tally = replace(
-        job,
+        context,
         span,
         again.folded,
         RecordUpdate(position.with_ids(again.new), shows=shows),
-        window=None,
         ids=again.ids,
-        ledger=ledger,
-        moment=moment,
         zero_fill=zero_fill,
         is_asked=True,
         cleared=[key for key in cleared if key.slot in span],

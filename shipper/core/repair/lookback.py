@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shipper.core.id_set import IdSet, Words, clipped, ids_of, size_of, union_of
-from shipper.core.ledger import Ledger, RecordUpdate
+from shipper.core.ledger import RecordUpdate
 from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.repair.recount import first_whole, lookback_from
 from shipper.core.retention import placed
 from shipper.core.rows.look import TableLook
-from shipper.core.rows.table import CaptureStep, each_window
+from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
 
 _OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
@@ -38,9 +38,10 @@ class _Cycle:
 
 
 def lookback(
-    job: Job, progress: Progress, *, look: TableLook, ledger: Ledger, moment: Now, zero_fill: Span | None
+    context: Context, progress: Progress, *, look: TableLook, zero_fill: Span | None
 ) -> Iterator[CaptureStep | None]:
     """Recount the buckets of the span, and add rows that were completed before it; yield None while reading."""
+    job, _, ledger, moment = context
     horizon, captured = look.horizon, progress.captured
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
@@ -74,17 +75,7 @@ def lookback(
         late_rows=size_of(appeared),
         without_id=look.without_id(job.query, progress),
     )
-    tally = replace(
-        job,
-        span,
-        cycle.span,
-        done,
-        window=window,
-        ledger=ledger,
-        moment=moment,
-        beside=cycle.before,
-        zero_fill=zero_fill,
-    )
+    tally = replace(context, span, cycle.span, done, window=window, beside=cycle.before, zero_fill=zero_fill)
     # one step, after which nothing is left to do
     yield CaptureStep(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
 

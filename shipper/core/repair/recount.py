@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
 from shipper.core.ledger import Ledger, RecordUpdate
-from shipper.core.model import ALWAYS, Job, Now, Observation, Progress, RejectReason, Row, Span, Window
+from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, placed
 from shipper.core.rows.slots import outermost
-from shipper.core.rows.table import CaptureStep, Event, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
 from shipper.core.rows.totals import replace as replace_totals
 
@@ -35,11 +35,10 @@ class Recounted:
     """Words of ids that were not counted before."""
 
 
-def recount(
-    job: Job, horizon: Observation, progress: Progress, *, source: Source, ledger: Ledger, moment: Now
-) -> Iterator[CaptureStep | Event | None]:
+def recount(context: Context, horizon: Observation, progress: Progress) -> Iterator[CaptureStep | Event | None]:
     """Recount all slots from progress.recount_from on, over the captured ids; yield None while reading."""
     assert progress.recount_from is not None
+    job, source, ledger, moment = context
     captured, position = progress.captured, ledger.position(job.name)
     places, again = shown_span(job, now=moment.now, source_time=horizon.time), None
 
@@ -63,15 +62,13 @@ def recount(
     # the gate, before and after reading, because rows may be deleted meanwhile
     windows = [Window(low, captured)] if low < captured else []
     while True:
-        left = yield from _lacking(
-            job, Span(span.start, until), position, bucket=progress.bucket, source=source, ledger=ledger
-        )
+        left = yield from _lacking(context, Span(span.start, until), position, bucket=progress.bucket)
         if left is not None:
             yield Event("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots}, "warning")
             span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break
-        again = yield from recount_windows(job, windows, span, places, position, source=source)
+        again = yield from recount_windows(context, windows, span, places, position)
 
     done = RecordUpdate(
         position.with_ids(again.new),
@@ -80,7 +77,7 @@ def recount(
         bucket=job.query.bucket,
         shows={RejectReason.FUTURE: Span(span.start, min(end, places.end))},
     )
-    tally = replace_totals(job, span, again.folded, done, window=None, ids=again.ids, ledger=ledger, moment=moment)
+    tally = replace_totals(context, span, again.folded, done, ids=again.ids)
     yield CaptureStep(None, 0, tally)
 
 
@@ -101,9 +98,10 @@ def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span 
 
 
 def recount_windows(
-    job: Job, windows: Iterable[Window], span: Span, places: Span, position: Position, *, source: Source
+    context: Context, windows: Iterable[Window], span: Span, places: Span, position: Position
 ) -> Generator[None, None, Recounted]:
     """Count the rows of a span in some windows; yield while reading."""
+    job, source, *_ = context
     again, query = Recounted(), job.query
     counted = Span(max(span.start, places.start), min(span.end, places.end))  # rows ahead may be counted one day
 
@@ -148,13 +146,12 @@ class _Left(NamedTuple):
     """Number of slots that lack rows."""
 
 
-def _lacking(
-    job: Job, span: Span, position: Position, *, bucket: int, source: Source, ledger: Ledger
-) -> Generator[None, None, _Left | None]:
+def _lacking(context: Context, span: Span, position: Position, *, bucket: int) -> Generator[None, None, _Left | None]:
     """Find slots that lack counted rows; None if there are none.
 
     `bucket` is the longest bucket that the slots were counted with; it may be longer than the job's bucket.
     """
+    job, source, ledger, _ = context
     slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.slot >= span.start]
     slots = [slot for slot in slots if slot.after < slot.upto]
     if not slots:

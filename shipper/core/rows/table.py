@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from shipper.core.errors import Overflow
-from shipper.core.ledger import RecordResult
-from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Query, Row, Span, Window
+from shipper.core.ledger import Ledger, RecordResult
+from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window
 
 SPARSE = 8  # if a window lacks seven ids in eight, the next one is measured in rows
 
@@ -81,6 +81,15 @@ class Source(Protocol):
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
         """Return what identifies the table: its server, and its newest rows up to an id."""
+
+
+class Context(NamedTuple):
+    """Job of a capture or a recount, with what it reads and writes."""
+
+    job: Job
+    source: Source
+    ledger: Ledger
+    moment: Now
 
 
 class Event(NamedTuple):

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.core.ledger import Ledger, Recording, RecordResult, RecordUpdate, Total
+from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import Group, Job, Key, Now, Progress, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.paths import brief, named
 from shipper.core.retention import floor, is_due, oldest_shown, placed
+from shipper.core.rows.table import Context
 
 MAX_SKEW_SECONDS = 300
 """Seconds by which the time of a row may be ahead of its source's clock, beyond its own bucket."""
@@ -78,13 +79,11 @@ def _reason(bucket: int | None, span: Span) -> Rejection:
 
 
 def add(
-    job: Job,
+    context: Context,
     window: Window | None,
     folded: Folded,
     done: RecordUpdate,
     *,
-    ledger: Ledger,
-    moment: Now,
     zero_fill: Span | None = None,
     bucket: int | None = None,
 ) -> RecordResult:
@@ -92,6 +91,7 @@ def add(
 
     Without a time column all of them are in one bucket.
     """
+    job, _, ledger, moment = context
     with ledger.recording(job.name, window) as recording:
         tally = RecordResult(folded.rejected.copy(), rejected_values=folded.rejected_values.copy())
         if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
@@ -107,14 +107,12 @@ def add(
 
 
 def replace(
-    job: Job,
+    context: Context,
     span: Span,
     folded: Folded,
     done: RecordUpdate,
     *,
-    window: Window | None,
-    ledger: Ledger,
-    moment: Now,
+    window: Window | None = None,
     ids: Mapping[int, Window] = {},
     beside: Folded | None = None,
     zero_fill: Span | None = None,
@@ -127,6 +125,7 @@ def replace(
     Graphite may lack them. `ids` are windows that contain the rows of a bucket; `beside` is added to slots outside of
     the span; `cleared` are places for which Graphite is known to hold a value.
     """
+    job, _, ledger, moment = context
     with ledger.recording(job.name, window) as recording:
         # slots that count from here on
         if is_asked:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
+from shipper.core import durations
 from shipper.core.model import Archive, SeriesData, Span
 from shipper.core.retention import EDGE_SECONDS, after, floor
 
@@ -101,14 +102,16 @@ class Canary:
 
     def _kept(self, archive: Archive, question: Question, kept: SeriesData | None) -> Verdict:
         """Say whether an archive answers as it should."""
-        age = written(self._now - question.span.start)
+        age = durations.show(self._now - question.span.start)
         remedy = "Its retentions must be those of [graphite], which `shipper admin carbon-conf` prints."
         if kept is None or not kept.values or kept.start > question.span.start + kept.step:
             return Verdict(False, f"what is {age} old is not kept any more", remedy)
         if kept.step != archive.step:
-            text = f"what is {age} old has a value each {written(kept.step)}, not each {written(archive.step)}"
-            return Verdict(False, text, remedy)
-        return Verdict(True, f"a value each {written(archive.step)} is kept for {written(archive.duration)}")
+            steps = f"each {durations.show(kept.step)}, not each {durations.show(archive.step)}"
+            return Verdict(False, f"what is {age} old has a value {steps}", remedy)
+        return Verdict(
+            True, f"a value each {durations.show(archive.step)} is kept for {durations.show(archive.duration)}"
+        )
 
 
 def summed(finer: SeriesData, coarser: SeriesData) -> Sums:
@@ -125,17 +128,9 @@ def summed(finer: SeriesData, coarser: SeriesData) -> Sums:
     return Sums(finer.step, coarser.step, method, parts.keys() <= held.keys() if parts else None)
 
 
-def written(seconds: int) -> str:
-    """Write a length of time in the largest unit that says it, or nearly."""
-    for unit, letter in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= unit and (seconds % unit == 0 or seconds > 10 * unit):
-            return f"{seconds // unit}{letter}"
-    return f"{seconds}s"
-
-
 def _judged(sums: Sums) -> Verdict:
     """Say whether a coarser archive will hold the sums of a finer one."""
-    what = f"in slots of {written(sums.into)} values of {written(sums.step)}"
+    what = f"in slots of {durations.show(sums.into)} values of {durations.show(sums.step)}"
     if sums.keeps_single is False:
         text, remedy = f"{what} are dropped where they are few: xFilesFactor is not 0", "Most minutes have no rows."
     elif sums.method not in {"sum", None}:

@@ -13,7 +13,7 @@ from shipper.core.errors import ConfigError, Overflow, SourceReset
 from shipper.core.id_set import words_of
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import ALWAYS, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
-from shipper.core.rows.table import CaptureStep, Event
+from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.core.rows.totals import add, fold
 from shipper.core.rows.totals import replace as recounted
 from shipper.state.store import State
@@ -210,7 +210,7 @@ def test_late_row_is_kept_with_its_total(source: FakeSource, state: State) -> No
     steps = capture(job(chunk=1), horizon(12, time=NOW + 15), source=source, ledger=state, now=NOW + 15)
     next(steps)
     steps.close()
-    state._forget_cached()
+    state.forget_cached()
 
     assert totals(state) == {Key("events.login.count", NOW, 60): 10}
     assert captured(state) == 10
@@ -358,7 +358,7 @@ class TestTooMuch:
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
         begin(state, self.wanted)
         window = Window(0, 2)
-        told = add(self.wanted, window, folded, done(state, window), ledger=state, moment=Now(NOW))
+        told = add(Context(self.wanted, source, state, Now(NOW)), window, folded, done(state, window))
 
         assert told.rejected_values == [RejectedValue(self.path, 1, "1.8e+300")]
         assert {key.path: value for key, value in totals(state).items()} == {
@@ -372,7 +372,7 @@ class TestTooMuch:
         rows = [Row(NOW, ("login",), 3, (3, 11 * 10**299, 1))]
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
         told = recounted(
-            self.wanted, Span(NOW, NOW + 60), folded, done(state, None), window=None, ledger=state, moment=Now(NOW)
+            Context(self.wanted, source, state, Now(NOW)), Span(NOW, NOW + 60), folded, done(state, None)
         )
 
         assert told.rejected_values == [RejectedValue(self.path, 1, "1.1e+300")]

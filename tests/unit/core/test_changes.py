@@ -108,7 +108,7 @@ def test_bucket_changes_over_what_is_pruned(life: Life) -> None:
     life.insert((3600, "login", "ok"))
     life.ship(wanted())
     life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (NOW - 3 * 86400, NOW - 3600))
-    assert life.state.prune("events", unit=3600, before=NOW - 600) == 1
+    assert life.state.housekeeping.prune("events", unit=3600, before=NOW - 600) == 1
     life.ship(wanted(bucket=3 * 3600))
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
@@ -119,7 +119,7 @@ def test_recount_over_what_is_pruned(life: Life) -> None:
     life.insert((7200, "login", "ok"), (3600, "login", "ok"))
     life.ship(wanted())
     life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (NOW - 3 * 86400, NOW - 3600))
-    assert life.state.prune("events", unit=3600, before=NOW - 600) == 1
+    assert life.state.housekeeping.prune("events", unit=3600, before=NOW - 600) == 1
     life.ship(wanted(where=(Condition("outcome", "not", ("failure",)),)))
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
@@ -413,7 +413,7 @@ def test_job_is_renamed(life: Life) -> None:
     life.ship(wanted())
     life.insert((0, "login", "ok"))
     renamed = replace(wanted(), name="logins", start="now")
-    assert life.state.rename(renamed, ["logins"]) == "events"
+    assert life.state.housekeeping.rename(renamed, ["logins"]) == "events"
     life.ship(renamed)
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
@@ -433,7 +433,7 @@ def test_job_is_not_renamed(life: Life, other: Job) -> None:
     """Only a job that is the same but for its name is taken for a renamed one."""
     life.ship(wanted())
 
-    assert life.state.rename(other, [other.name]) is None
+    assert life.state.housekeeping.rename(other, [other.name]) is None
     assert captured(life.state) == 5
 
 
@@ -441,7 +441,7 @@ def test_configured_twin_is_not_renamed(life: Life) -> None:
     """A job that is still configured keeps what it has."""
     life.ship(wanted())
 
-    assert life.state.rename(replace(wanted(), name="logins"), ["logins", "events"]) is None
+    assert life.state.housekeeping.rename(replace(wanted(), name="logins"), ["logins", "events"]) is None
 
 
 def test_job_is_removed(life: Life) -> None:
@@ -460,13 +460,13 @@ def test_job_is_removed(life: Life) -> None:
 
 def test_carbon_is_another(life: Life) -> None:
     """Another Carbon is given every total in the state. Mutant: only what changes from now on."""
-    assert not life.state.retarget("one:2003")
+    assert not life.state.outbox.retarget("one:2003")
     life.ship(wanted())
     life.carbon = life.new_carbon("two")
-    assert not life.state.retarget("one:2003")
+    assert not life.state.outbox.retarget("one:2003")
     life.ship(wanted())
     assert life.sums() == {}
-    assert life.state.retarget("two:2003")
+    assert life.state.outbox.retarget("two:2003")
     life.ship(wanted())
 
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
@@ -484,7 +484,7 @@ def test_prune_forgets_what_is_proven(life: Life) -> None:
     life.ship(wanted())
     _touched(life, 3 * 86400)
     life.now += 3 * 86400
-    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) > 0
+    assert life.state.housekeeping.prune("events", unit=3600, before=life.now - 2 * 86400) > 0
     life.insert((3 * 86400, "login", "ok"), (0, "login", "ok"))
     life.ship(wanted())
 
@@ -501,7 +501,7 @@ def test_prune_leaves_what_is_not_proven(life: Life) -> None:
     life.now += 3 * 86400
     life.carbon.start()
 
-    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
+    assert life.state.housekeeping.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
     life.ship(wanted())
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
 
@@ -512,7 +512,7 @@ def test_prune_whole_units(life: Life) -> None:
     life.state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (life.now - 3 * 86400, NOW))
     life.now += 3 * 86400
 
-    assert life.state.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
+    assert life.state.housekeeping.prune("events", unit=3600, before=life.now - 2 * 86400) == 0
 
 
 def test_pruned_ranges_are_one(life: Life) -> None:
@@ -522,7 +522,7 @@ def test_pruned_ranges_are_one(life: Life) -> None:
     life.ship(wanted())
     _touched(life, 3 * 86400)
     life.now += 3 * 86400
-    life.state.prune("events", unit=3600, before=life.now - 2 * 86400)
+    life.state.housekeeping.prune("events", unit=3600, before=life.now - 2 * 86400)
 
     assert life.state._connection.execute("SELECT COUNT(*), MAX(end) - MIN(start) FROM pruned").fetchone() == (1, 18000)
 
@@ -620,7 +620,7 @@ def test_outage_longer_than_an_archive(tmp_path: Path, behind: int, queue: int) 
     events, life = job(archives=archives), Life(tmp_path)
     (tmp_path / "far").mkdir()
     life.carbon = WhisperCarbon(tmp_path / "far", archives, lambda: life.now - behind)
-    courier = Courier(life.state, life.carbon, archives=archives, batch=1000, replay=(60,))
+    courier = Courier(life.state.outbox, life.carbon, archives=archives, batch=1000, replay=(60,))
     back = (NOW // 3600 + 10) * 3600 - 120  # an hour begins just within the finest archive, by our clock
     for minute in range(14 * 60):
         life.insert((0, "login", "ok"))

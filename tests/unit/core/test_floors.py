@@ -181,7 +181,7 @@ class Floors(RuleBasedStateMachine):
             taken.close()
 
     def note(self, name: str, *, makes_old: bool, is_whole: bool) -> None:
-        """Pending for how long a job was looked at, at most two ticks a look."""
+        """Note for how long a job was looked at, at most two ticks a look."""
         if name not in self.jobs:
             self.last = dict.fromkeys(self.last, 0)  # what was only noted is forgotten, as after a crash
             self.jobs[name] = JOBS[name]

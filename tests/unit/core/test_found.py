@@ -163,14 +163,14 @@ def test_late_ids_as_long_as_a_slot_needs_them(life: Life) -> None:
     life.deliver()
     changed = "UPDATE slot SET changed = CASE slot WHEN ? THEN 2 ELSE 1 END * ?"
     life.state._connection.execute(changed, (NOW, 2**40))
-    while life.state.prune("ticks", unit=UNIT, before=2**40 + 1):
+    while life.state.housekeeping.prune("ticks", unit=UNIT, before=2**40 + 1):
         pass
     assert is_late(life) == {2 * HOUR: [5]}
     life.backfill(TICKS, Span(NOW, NOW + 60))
     assert stored(life, "ticks") == {0: 7}
 
     life.deliver()
-    while life.state.prune("ticks", unit=UNIT, before=2**50):
+    while life.state.housekeeping.prune("ticks", unit=UNIT, before=2**50):
         pass
     assert (stored(life, "ticks"), is_late(life)) == ({}, {})
 

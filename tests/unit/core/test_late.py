@@ -295,7 +295,7 @@ def test_late_rows_without_a_time(empty: Life) -> None:
     assert empty.minutes("ticks.late.count") == {-240: 2}
     assert [(one.slot, ids_of(one.words)) for one in empty.state.late_ids("ticks")] == [(NOW + 240, [2, 3])]
     empty.state._connection.execute("UPDATE slot SET changed = 0")
-    assert empty.state.prune("ticks", unit=HOUR, before=empty.now + DAY) > 0
+    assert empty.state.housekeeping.prune("ticks", unit=HOUR, before=empty.now + DAY) > 0
     assert empty.state.late_ids("ticks") == []
 
 
@@ -335,7 +335,7 @@ def test_late_row_for_a_pruned_slot(life: Life) -> None:
     """A late row whose slot is forgotten is too late, and said to be. Mutant: take it for the first of its slot."""
     life.ship(wanted())
     life.state._connection.execute("UPDATE slot SET changed = 0")
-    assert life.state.prune("events", unit=HOUR, before=NOW + 2 * DAY)
+    assert life.state.housekeeping.prune("events", unit=HOUR, before=NOW + 2 * DAY)
     life.now += 3 * DAY
     life.given = 6
     life.insert((0, "login", "ok"))
@@ -362,7 +362,7 @@ def test_cut_off_anywhere(life: Life) -> None:
         for _ in range(cut):
             next(steps, None)
         steps.close()
-        life.state._forget_cached()
+        life.state.forget_cached()
     life.ship(wanted())
 
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}

@@ -15,7 +15,7 @@ from shipping import EVENTS, JOBS, TICKS, Crash, Fragile, Shipping
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job, Span
-from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
 
 DAY = 86400
 AGES = st.integers(0, 37 * 3600)
@@ -76,7 +76,7 @@ class Mending(Shipping):
 
     def pass_rows(self, wanted: Job, captured: int, target: Target) -> None:
         """Let a job go on elsewhere; rows that are in flight are not passed."""
-        position = passed(wanted, target.captured, source=self.source)
+        position = position_behind(wanted, target.captured, source=self.source)
         self.state.seek(wanted.name, target, position)
         ids = range(captured + 1, target.captured + 1)
         there = [int(row["id"]) for row in self.source.rows if int(row["id"]) in ids]
@@ -87,7 +87,7 @@ class Mending(Shipping):
     def prune_early(self) -> None:
         """Slots are forgotten that are not two days old, so that rows come too late for them."""
         if self.is_settled(EVENTS):
-            self.lacks_rows |= self.state.prune(EVENTS.name, unit=3600, before=10**10) > 0
+            self.lacks_rows |= self.state.housekeeping.prune(EVENTS.name, unit=3600, before=10**10) > 0
 
     def is_settled(self, wanted: Job) -> bool:
         """Has the job nothing to count again by itself first?"""

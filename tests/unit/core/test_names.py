@@ -117,7 +117,7 @@ def test_limit(state: State) -> None:
     [(0, [], ("a b",)), (1, ["a b"], ("c/d",)), (2, ["a b", "c/d"], ("plain",)), (4, ["a b", "c/d", "e f"], None)],
 )
 def test_cleaned_within_the_limit(state: State, room: int, sanitized: list[str], other: Group | None) -> None:
-    """Messages to be sanitized are the groups that have got a path of their own, not those that share OTHER's.
+    """Reported as sanitized are the groups that have got a path of their own, not those that share OTHER's.
 
     Mutant: all new ones.
     """

@@ -334,7 +334,7 @@ def test_older_position_is_refused(state: State) -> None:
     """
     before = state.position("events")
     record(state, before.with_ids({}))
-    with pytest.raises(StateCorrupt, match="captured is elsewhere now"):
+    with pytest.raises(StateCorrupt, match="captured has changed meanwhile"):
         record(state, before.with_ids({}))
 
     assert state.position("events") == replace(before, version=before.version + 1)
@@ -352,15 +352,15 @@ def test_position_outlives_the_process(state: State) -> None:
     recorded = state.position("events")
     state.note_look("events", replace(recorded, age=61))
     assert state.position("events").age == 61
-    state._forget_cached()
+    state.forget_cached()
     assert state.position("events") == recorded
     record(state, recorded.with_ids(words_of([12])))
-    state._forget_cached()
+    state.forget_cached()
     recorded = state.position("events")
     assert ids_of(recorded.counted.missing(words_of([11, 12, 13, 14]))) == [14]
     second = replace(recorded, marks=(*marks, Mark(LATE, 2**64 - 1)), age=LATE + 60).give_up_old_gaps(LATE)
     record(state, second)
-    state._forget_cached()
+    state.forget_cached()
 
     assert state.position("events") == replace(second, version=recorded.version + 1, settled=0)
     assert [(one.after, one.upto, one.rows) for one in state.settled("events")] == [(0, 10**6, 10 + 104)]

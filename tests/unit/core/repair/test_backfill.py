@@ -13,7 +13,7 @@ from shipper.core.id_set import words_of
 from shipper.core.ledger import RecordUpdate
 from shipper.core.model import Archive, Job, Key, Now, Span, Window
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
-from shipper.core.rows.table import Chunk, chunks, windows_in
+from shipper.core.rows.table import Chunk, Context, chunks, windows_in
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, zeros=DAY, template="ticks.{action}.{measure}"), name="ticks")
@@ -199,7 +199,7 @@ def test_what_was_pruned_is_counted_again(life: Life) -> None:
     Mutants: leave what is pruned alone; add to the totals; keep counting them as rejected.
     """
     life.ship(wanted())
-    life.state.prune("events", unit=HOUR, before=10**10)
+    life.state.housekeeping.prune("events", unit=HOUR, before=10**10)
     life.now += 3 * DAY
     life.insert((3 * DAY + 60, "login", "ok"), (0, "totp", "ok"))
     life.ship(wanted())
@@ -316,7 +316,7 @@ def test_backfill_beside_an_older_position(life: Life) -> None:
     life.source.insert(6, life.created(60), "late")
     life.backfill(wanted(), span(600, -600))
     with (
-        pytest.raises(StateCorrupt, match="captured is elsewhere now"),
+        pytest.raises(StateCorrupt, match="captured has changed meanwhile"),
         life.state.recording("events", None) as recording,
     ):
         recording.write(RecordUpdate(before.with_ids(words_of([6]))))
@@ -432,7 +432,7 @@ def _count_again(life: Life, one: Job, span: Span, windows: list[Window], *, zer
     assert progress is not None
     seen, moment = horizon(progress.captured, time=life.now), Now(life.now)
     progress = progress._replace(zero_filled_until=zero_filled_until or progress.zero_filled_until)
-    list(backfill(one, span, windows, seen, progress, source=life.source, ledger=life.state, moment=moment))
+    list(backfill(Context(one, life.source, life.state, moment), span, windows, seen, progress))
     life.deliver()
 
 

@@ -175,7 +175,7 @@ def test_settled_as_long_as_its_slots(life: Life, purged: int) -> None:
     before = {0: 100} | {60 * minutes: 1 for minutes in range(1, 71)}
     settled = [Settled(0, 110, 110)]
     assert (stored(life), life.state.settled("events")) == (before, settled)
-    assert not life.state.prune("events", unit=UNIT, before=2**40)  # nothing was delivered
+    assert not life.state.housekeeping.prune("events", unit=UNIT, before=2**40)  # nothing was delivered
     assert life.state.settled("events") == settled
     purge(life, purged)
     life.now += 60
@@ -184,7 +184,7 @@ def test_settled_as_long_as_its_slots(life: Life, purged: int) -> None:
     assert stored(life) == before
     assert limited(life) == ([{"start": NOW, "end": NOW + 660, "slots": 11}] if purged else [])
     life.deliver()
-    while life.state.prune("events", unit=UNIT, before=2**40):
+    while life.state.housekeeping.prune("events", unit=UNIT, before=2**40):
         pass
     assert (stored(life), life.state.settled("events")) == ({}, [])
 

@@ -13,7 +13,7 @@ from shipper.core.measures import COUNT, Kind, Measure, Value
 from shipper.core.model import Condition, Job, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
-from shipper.core.rows.start import by_end, passed
+from shipper.core.rows.start import by_end, position_behind
 from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare, compared
 from shipper.state.queries import read_snapshot
 
@@ -194,7 +194,7 @@ def test_passed_rows(shipped: Life) -> None:
     progress = shipped.state.progress("events")
     assert progress is not None
     target = by_end(job, progress, horizon(7, time=shipped.now), now=shipped.now)
-    shipped.state.seek("events", target, passed(job, target.captured, source=shipped.source))
+    shipped.state.seek("events", target, position_behind(job, target.captured, source=shipped.source))
     shipped.ship(job)
     shipped.now += 60
     shipped.ship(job)
