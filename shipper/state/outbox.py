@@ -1,12 +1,16 @@
-"""The outbox: which totals are to be sent, and what was sent of them."""
+"""The outbox in the state file: totals to send, totals that wait for their archive, what was sent, commits."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
+from typing_extensions import override
+
+from shipper.core.delivery.outbox import Outbox
+from shipper.core.measures import Kind, combined
 from shipper.core.model import Changed, Pending, Replay, Waiting
 from shipper.state.database import StateFile
-from shipper.state.housekeeping import merge
-from shipper.state.recording import loaded
+from shipper.state.recording import loaded, stored
 from shipper.state.schema import NOW
 
 HISTORY_ROWS = 10_000  # a week of a commit a minute; a few hundred KB
@@ -22,44 +26,80 @@ _CHANGED = """
     WHERE total.slot = :slot AND total.step = :step AND total.series > :beyond
         AND total.changed = 1 AND total.revision > :after AND total.revision <= :upto
     ORDER BY total.series LIMIT :limit"""
+_JOBS_WITH_DEFERRED = """
+    SELECT DISTINCT series.job FROM total INDEXED BY total_deferred JOIN series ON series.id = total.series
+    WHERE total.changed = 2"""
+
+# A watermark moves neither back nor beyond captured.
 _COMMIT = f"""
     UPDATE watermark SET value = :value, updated = {NOW}
     WHERE job = :job AND (length(:value), :value) > (length(value), value)
         AND (length(:value), :value) <= (length(captured), captured)"""
-_HISTORY = f"INSERT INTO history (job, value, datapoints, committed) VALUES (?, ?, ?, {NOW})"
-_FORGET_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
+_ADD_HISTORY = f"INSERT INTO history (job, value, datapoints, committed) VALUES (?, ?, ?, {NOW})"
+_TRIM_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
+_KEEP_REPLAY = "INSERT INTO replay (after, upto, stage, confirmed, due, repeats, reads) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
 _PROVE = "UPDATE total SET changed = 0 WHERE changed = 1 AND revision > ? AND revision <= ?"
-_RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND step = ? AND slot <= ?"
-_RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
-_PARK = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
-_PARKED = """
-    SELECT DISTINCT series.job FROM total INDEXED BY total_deferred JOIN series ON series.id = total.series
-    WHERE total.changed = 2"""
-_MADE = """
-    UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (
-        SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?)"""
-_NEW = """
-    SELECT COUNT(*) FROM series WHERE is_made = 0 AND EXISTS (
-        SELECT 1 FROM series WHERE is_made = 0 AND id IN (
-            SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?))"""
 _PROVE_SERIES = """
     UPDATE total SET changed = 0 WHERE slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))
         AND changed = 1 AND revision > ? AND revision <= ?"""
+_MADE = """
+    UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (
+        SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?)"""
 _MADE_SERIES = "UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (SELECT value FROM json_each(?))"
-_KEEP = "INSERT INTO sent (after, upto, stage, confirmed, due, repeats, reads) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COUNT_NEW = """
+    SELECT COUNT(*) FROM series WHERE is_made = 0 AND EXISTS (
+        SELECT 1 FROM series WHERE is_made = 0 AND id IN (
+            SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?))"""
+
+_DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
+_RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND step = ? AND slot <= ?"
+_RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
+
+# Totals to merge: those of the changed series in the coarse slot, in it and in all finer slots.
+_FINER = """
+    SELECT series.id, series.job, series.kind, total.value FROM total JOIN series ON series.id = total.series
+    WHERE total.slot >= :start AND total.slot < :end
+        AND (total.step <= :step OR (total.slot = :start AND total.step = :into))
+        AND total.series IN (SELECT series FROM total WHERE slot = :slot AND step = :step AND changed = 1)
+    ORDER BY series.id"""
+_DELETE_FINER = """
+    DELETE FROM total WHERE slot >= :start AND slot < :end AND step < :into
+        AND series IN (SELECT value FROM json_each(:series))"""
+_PUT_DEFERRED = """
+    INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, 2)
+    ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = 2"""
+# The coarse slot has the rows of all finer ones: the smallest `after`, the largest `upto`, the latest change.
+_COARSE_SLOT = """
+    INSERT OR IGNORE INTO slot (job, slot, step, after, upto, changed)
+    SELECT job, :start, :into, MIN(after), MAX(upto), MAX(changed) FROM (
+        SELECT job, changed,
+            FIRST_VALUE(after) OVER (ORDER BY length(after), after) AS after,
+            FIRST_VALUE(upto) OVER (ORDER BY length(upto) DESC, upto DESC) AS upto
+        FROM slot WHERE job = :job AND slot >= :start AND slot < :end)"""
+_ROWS_TOO_OLD = """
+    SELECT series.job, SUM(CASE WHEN kind = 'count' THEN total.value ELSE 0 END)
+    FROM total JOIN series ON series.id = total.series
+    WHERE total.slot = ? AND total.step = ? AND total.changed = 1 GROUP BY series.job"""
+_REJECT_TOO_OLD = """
+    INSERT INTO rejected (job, reason, rows) VALUES (?, 'too_old', ?)
+    ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
 
 
-class Outbox(StateFile):
-    """What the courier needs of the state: see Outbox."""
+class StateOutbox(Outbox):
+    """The totals of the state file that are not proven yet, and what was sent of them."""
 
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
+
+    @override
     def note(self, after: int, upto: int | None = None) -> Pending:
-        """Pending what changed: see Outbox."""
-        with self._reading("note what changed") as connection:
-            self._commit()  # what is not durable is not delivered
-            upto = self._revision if upto is None else upto
+        with self._file.reading("note what changed") as connection:
+            self._file.make_durable()  # a total is not delivered before it is durable
+            upto = self._file.revision if upto is None else upto
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
             behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()
-            deferred = connection.execute(_PARKED).fetchall() if behind else []
+            deferred = connection.execute(_JOBS_WITH_DEFERRED).fetchall() if behind else []
         return Pending(
             upto,
             {job: int(captured) for job, captured in behind},
@@ -67,88 +107,101 @@ class Outbox(StateFile):
             frozenset(job for (job,) in deferred),
         )
 
+    @override
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
-        """Return, by series, the changed totals of one slot with a revision in (after, upto], series > beyond."""
-        what = {"slot": slot, "step": step, "after": after, "upto": upto, "beyond": beyond, "limit": limit}
-        with self._reading("read what changed") as connection:
-            rows = connection.execute(_CHANGED, what).fetchall()
+        place = {"slot": slot, "step": step, "after": after, "upto": upto, "beyond": beyond, "limit": limit}
+        with self._file.reading("read what changed") as connection:
+            rows = connection.execute(_CHANGED, place).fetchall()
         return [Changed(series, job, path, loaded(value), bool(made)) for series, job, path, value, made in rows]
 
+    @override
     def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
-        """Store watermarks durably, and how many datapoints led to each; none moves back."""
-        with self._writing("commit watermarks") as connection:
+        with self._file.writing("commit watermarks") as connection:
             for job, value in watermarks.items():
                 if connection.execute(_COMMIT, {"job": job, "value": str(value)}).rowcount:
-                    connection.execute(_HISTORY, (job, str(value), datapoints.get(job, 0)))
-            connection.execute(_FORGET_HISTORY, (HISTORY_ROWS,))
+                    connection.execute(_ADD_HISTORY, (job, str(value), datapoints.get(job, 0)))
+            connection.execute(_TRIM_HISTORY, (HISTORY_ROWS,))
 
-    def keep_replays(self, sent: Iterable[Replay]) -> None:
-        """Keep what was delivered and is to be sent again; its times are wall-clock, epoch seconds."""
-        with self._writing("keep what was sent") as connection:
-            connection.executemany(
-                _KEEP,
-                (
-                    (one.after, one.upto, one.stage, int(one.confirmed), int(one.due), one.repeats, int(one.reads))
-                    for one in sent
-                ),
-            )
-
-    def take_replays(self) -> list[Replay]:
-        """Return what was kept, and forget it: if this process is killed, all that is not proven is sent again."""
-        with self._writing("take what was sent") as connection:
-            rows = connection.execute("SELECT after, upto, stage, confirmed, due, repeats, reads FROM sent").fetchall()
-            connection.execute("DELETE FROM sent")
-        sent = [
-            Replay(after, upto, stage, confirmed, due, repeats, bool(reads))
-            for after, upto, stage, confirmed, due, repeats, reads in rows
-        ]
-        self._revision = max([self._revision, *(one.upto for one in sent)])
-        return sent
-
+    @override
     def prove(self, *, after: int, upto: int) -> None:
-        """Hold what still has a revision in (after, upto] for delivered for good."""
-        with self._writing("prove totals") as connection:
+        with self._file.writing("prove totals") as connection:
             connection.execute(_MADE, (after, upto))
             connection.execute(_PROVE, (after, upto))
 
+    @override
     def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
-        """Hold some totals of a slot for delivered for good: see Outbox."""
-        with self._writing("prove totals") as connection:
+        with self._file.writing("prove totals") as connection:
             connection.execute(_PROVE_SERIES, (slot, step, json.dumps(series), after, upto))
             connection.execute(_MADE_SERIES, (json.dumps(series),))
 
+    @override
     def count_new(self, after: int, upto: int) -> int:
-        """Return how many series were never proven, if a range of revisions has any: see Outbox."""
-        with self._reading("count new series") as connection:
-            count: int = connection.execute(_NEW, (after, upto)).fetchone()[0]
+        with self._file.reading("count new series") as connection:
+            count: int = connection.execute(_COUNT_NEW, (after, upto)).fetchone()[0]
         return count
 
-    def release(self, due: Iterable[tuple[int, int]]) -> None:
-        """Let deferred totals go out, as changed just now: of each step up to a slot."""
-        with self._changing("release totals") as connection:
-            connection.executemany(_RELEASE, ((self._revision + 1, step, slot) for step, slot in due))
-
-    def defer(self, slot: int, step: int) -> None:
-        """Keep the changed totals of a slot back, until they are released."""
-        with self._writing("park totals") as connection:
-            connection.execute(_PARK, (slot, step))
-
+    @override
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> dict[str, int]:
-        """Merge a slot's changed totals, and all finer ones, into a slot of a coarser archive, deferred.
+        with self._file.changing("merge totals") as connection:
+            if into is None:
+                rows_too_old = dict(connection.execute(_ROWS_TOO_OLD, (slot, step)).fetchall())
+                connection.executemany(_REJECT_TOO_OLD, rows_too_old.items())
+                connection.execute("DELETE FROM total WHERE slot = ? AND step = ? AND changed = 1", (slot, step))
+                return rows_too_old
+            # read the finer totals and those of the coarse slot, and delete the finer ones
+            start, coarse = into
+            place = {"slot": slot, "step": step, "start": start, "end": start + coarse, "into": coarse}
+            totals = connection.execute(_FINER, place).fetchall()
+            connection.execute(_DELETE_FINER, place | {"series": json.dumps([row[0] for row in totals])})
+            # store one total for each series
+            for (series, kind), rows in groupby(totals, key=lambda row: (row[0], row[2])):
+                value = combined(Kind(kind), [loaded(row[3]) for row in rows])
+                connection.execute(_PUT_DEFERRED, (start, coarse, series, stored(value), self._file.revision + 1))
+            # remember which rows the coarse slot holds
+            for job in {row[1] for row in totals}:
+                connection.execute(_COARSE_SLOT, place | {"job": job})
+            return {}
 
-        Into None they are given up: no archive would hold them. Return how many rows that were, by job.
-        """
-        with self._changing("merge totals") as connection:
-            return merge(connection, slot, step, into, self._revision + 1)
+    @override
+    def defer(self, slot: int, step: int) -> None:
+        with self._file.writing("defer totals") as connection:
+            connection.execute(_DEFER, (slot, step))
+
+    @override
+    def release(self, due: Iterable[tuple[int, int]]) -> None:
+        with self._file.changing("release totals") as connection:
+            connection.executemany(_RELEASE, ((self._file.revision + 1, step, slot) for step, slot in due))
+
+    def keep_replays(self, replays: Iterable[Replay]) -> None:
+        """Keep which replays are to come; their times are wall-clock, in epoch seconds."""
+        rows = [
+            (one.after, one.upto, one.stage, int(one.confirmed), int(one.due), one.repeats, int(one.reads))
+            for one in replays
+        ]
+        with self._file.writing("keep replays") as connection:
+            connection.executemany(_KEEP_REPLAY, rows)
+
+    def take_replays(self) -> list[Replay]:
+        """Return the kept replays and delete them: after a kill all totals that are not proven are sent again."""
+        with self._file.writing("take replays") as connection:
+            statement = "SELECT after, upto, stage, confirmed, due, repeats, reads FROM replay"
+            rows = connection.execute(statement).fetchall()
+            connection.execute("DELETE FROM replay")
+        replays = [
+            Replay(after, upto, stage, confirmed, due, repeats, bool(reads))
+            for after, upto, stage, confirmed, due, repeats, reads in rows
+        ]
+        self._file.revision = max([self._file.revision, *(one.upto for one in replays)])
+        return replays
 
     def retarget(self, carbon: str) -> bool:
-        """Hold every total for changed if Carbon is another than before; return whether it is."""
-        with self._changing("look at the target") as connection:
+        """Mark every total as changed if Carbon's address has changed; return whether it has."""
+        with self._file.changing("compare Carbon's address") as connection:
             row = connection.execute("SELECT value FROM setting WHERE name = 'carbon'").fetchone()
             connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('carbon', ?)", (carbon,))
-            is_other = row is not None and row[0] != carbon
-            if is_other:
-                connection.execute(_RETARGET, (self._revision + 1,))
+            has_changed = row is not None and row[0] != carbon
+            if has_changed:
+                connection.execute(_RETARGET, (self._file.revision + 1,))
                 connection.execute("UPDATE series SET is_made = 0")
-                connection.execute("DELETE FROM sent")
-        return is_other
+                connection.execute("DELETE FROM replay")
+        return has_changed

@@ -1,6 +1,6 @@
-"""Which ids each job has counted, segment by segment; and by which rows it knows its table again.
+"""Position of each job: which ids it has counted; and the facts that a recording stores beside totals.
 
-What is known of a job's slots beside their totals: whose rows they hold, and which rows none holds.
+These are the table's identity, ids that came late, and rejected rows by bucket.
 """
 
 import json
@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from shipper.core.errors import StateCorrupt
-from shipper.core.id_set import IdSet, Segment, segment_of, unpack
-from shipper.core.ledger import LateIds, Settled, Slot
+from shipper.core.id_set import IdSet, Segment, segment_of
+from shipper.core.ledger import LateIds
 from shipper.core.model import Fingerprint, Rejection, RejectReason, Span
 from shipper.core.position import Mark, Position
 from shipper.state.schema import ID_ORDER
 
 TOGETHER_SECONDS = 1800
-"""What the floor passes within that is one range: so much is not counted again together when rows of it are gone."""
+"""Length of the time whose ids become one range of `settled`, in seconds.
+
+If rows of a range were purged, none of its slots can be recounted: ranges stay short.
+"""
 
 _READ = """
     SELECT captured, floor, solid, version, age, looked, marks FROM position JOIN watermark USING (job) WHERE job = ?"""
@@ -35,14 +38,11 @@ _SETTLE = """
     ON CONFLICT DO UPDATE SET upto = excluded.upto, rows = rows + excluded.rows"""
 _LAST_SETTLED = f"""
     SELECT after FROM settled WHERE job = :job AND upto = :after AND at > unixepoch() - {TOGETHER_SECONDS}"""
-_IDENTITY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
-_DISTRUST = """
-    INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
-    ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
+_IDENTIFY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
 
 
 def read(connection: sqlite3.Connection, job: str) -> Position:
-    """Read the position of a job that has begun."""
+    """Return the position of a job that has begun."""
     row = connection.execute(_READ, (job,)).fetchone()
     if row is None:
         raise StateCorrupt(f"read the position of job {job}: there is none", hint="Restore the state from a backup.")
@@ -53,9 +53,9 @@ def read(connection: sqlite3.Connection, job: str) -> Position:
 
 
 def begin(connection: sqlite3.Connection, job: str, position: Position) -> None:
-    """Store a position that does not follow from another."""
+    """Store the first position of a job, or of one that was moved."""
     counted = position.counted
-    numbers = (str(counted.floor), str(counted.solid), position.age, position.looked, _dumped_marks(position.marks))
+    numbers = (str(counted.floor), str(counted.solid), position.age, position.looked, _marks_json(position.marks))
     connection.execute(_BEGIN, (job, position.version, *numbers))
     connection.execute("DELETE FROM counted WHERE job = ?", (job,))
     connection.execute("DELETE FROM settled WHERE job = ?", (job,))
@@ -63,17 +63,19 @@ def begin(connection: sqlite3.Connection, job: str, position: Position) -> None:
 
 
 def write(connection: sqlite3.Connection, job: str, before: Position, after: Position, late_rows: int) -> bool:
-    """Store what a record has added to a position; return whether it still was what the look began with."""
+    """Store a position that follows from another; return whether no other record has changed it meanwhile."""
+    # the version of after is that with which the look began
     counted = after.counted
-    numbers = (str(counted.floor), str(counted.solid), after.age, after.looked, _dumped_marks(after.marks))
+    numbers = (str(counted.floor), str(counted.solid), after.age, after.looked, _marks_json(after.marks))
     if connection.execute(_WRITE, (*numbers, late_rows, job, after.version)).rowcount == 0:
         return False
     _settle(connection, job, before.counted.floor, after)
+    # write only those segments that differ
     kept = {(one.start, one.packed) for one in before.counted.segments}
     starts = {one.start for one in counted.segments}
-    gone = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
-    if gone:
-        connection.executemany("DELETE FROM counted WHERE job = ? AND start = ?", gone)
+    obsolete = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
+    if obsolete:
+        connection.executemany("DELETE FROM counted WHERE job = ? AND start = ?", obsolete)
     _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in kept))
     return True
 
@@ -84,68 +86,45 @@ def _store(connection: sqlite3.Connection, job: str, segments: Iterable[Segment]
 
 
 def _settle(connection: sqlite3.Connection, job: str, floor: int, after: Position) -> None:
-    """Keep how many ids were counted of those that the floor has passed."""
+    """Store how many ids were counted of those that the floor has passed, in the newest range if it is young."""
     if after.counted.floor == floor and not after.settled:
         return
-    passed = {"job": job, "after": str(floor), "upto": str(after.counted.floor), "rows": after.settled}
-    if last := connection.execute(_LAST_SETTLED, passed).fetchone():
-        passed["after"] = last[0]
-    connection.execute(_SETTLE, passed)
-
-
-def settled(connection: sqlite3.Connection, job: str) -> list[Settled]:
-    """Return how many ids were counted at or below the floor: see Ledger."""
-    rows = connection.execute(f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}", (job,))
-    return [Settled(int(after), int(upto), count) for after, upto, count in rows]
-
-
-def late_ids(connection: sqlite3.Connection, job: str) -> list[LateIds]:
-    """Return which ids of a job without a time column came late: see Ledger."""
-    rows = connection.execute("SELECT slot, words FROM late WHERE job = ? ORDER BY slot, number", (job,))
-    return [LateIds(slot, unpack(words)) for slot, words in rows]
+    newest = {"job": job, "after": str(floor), "upto": str(after.counted.floor), "rows": after.settled}
+    if last := connection.execute(_LAST_SETTLED, newest).fetchone():
+        newest["after"] = last[0]
+    connection.execute(_SETTLE, newest)
 
 
 def add_late(connection: sqlite3.Connection, job: str, late: LateIds) -> None:
-    """Remember in which slot ids were counted that came late."""
-    packed = IdSet(0, 0).added(late.words).segments
-    rows = [(job, late.slot, one.packed) for one in packed]
+    """Store in which slot late ids were counted."""
+    rows = [(job, late.slot, one.packed) for one in IdSet(0, 0).added(late.words).segments]
     connection.executemany("INSERT INTO late (job, slot, words) VALUES (?, ?, ?)", rows)
 
 
-def fingerprint(connection: sqlite3.Connection, job: str) -> Fingerprint | None:
-    """Return by what the table was known when the job last captured."""
-    row = connection.execute("SELECT server, rows, went_back FROM identity WHERE job = ?", (job,)).fetchone()
-    return None if row is None else Fingerprint(row[0], _loaded(row[1]), bool(row[2]))
-
-
 def identify(connection: sqlite3.Connection, job: str, known: Fingerprint) -> None:
-    """Remember by what the table is known."""
-    connection.execute(_IDENTITY, (job, known.server, _dumped(known.rows)))
+    """Store the fingerprint of a job's table."""
+    connection.execute(_IDENTIFY, (job, known.server, _identity_json(known.rows)))
 
 
 def outdate(connection: sqlite3.Connection, job: str) -> None:
-    """Forget that the table held nothing up to captured: by now it may."""
+    """Delete the fingerprint of a table without rows up to captured, because it may have some now."""
     connection.execute("DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0", (job,))
 
 
-def distrust(connection: sqlite3.Connection, job: str) -> None:
-    """Remember that the table went back: see Ledger."""
-    connection.execute(_DISTRUST, (job,))
-
-
-# jobs on one table know it by the same rows, mostly, and have looked at it at the same times
+# cached: most jobs on one table have the same fingerprint and the same marks
 @lru_cache(100)
-def _dumped(rows: tuple[tuple[int, int | None], ...]) -> str:
+def _identity_json(rows: tuple[tuple[int, int | None], ...]) -> str:
     return json.dumps(rows)
 
 
 @lru_cache(100)
-def _loaded(text: str) -> tuple[tuple[int, int | None], ...]:
+def identity_rows(text: str) -> tuple[tuple[int, int | None], ...]:
+    """Return the rows of a fingerprint from their JSON."""
     return tuple((identity, time) for identity, time in json.loads(text))
 
 
 @lru_cache(100)
-def _dumped_marks(marks: tuple[Mark, ...]) -> str:
+def _marks_json(marks: tuple[Mark, ...]) -> str:
     return json.dumps(marks)
 
 
@@ -154,26 +133,17 @@ def _marks(text: str) -> tuple[Mark, ...]:
     return tuple(Mark(age, identity) for age, identity in json.loads(text))
 
 
-_SLOTS = """
-    SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
-    ORDER BY slot, step"""
 _REJECT = """
     INSERT INTO rejected_in (job, reason, bucket, after, rows) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END"""
-_SHOWN = """
+_TAKE_SHOWN = """
     DELETE FROM rejected_in WHERE job = ? AND reason = ? AND bucket >= ? AND bucket < ? RETURNING rows"""
 
 
-def slots(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
-    """Return the slots that overlap a span: see Ledger."""
-    rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
-    return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
-
-
 def reject(connection: sqlite3.Connection, job: str, rejected: Mapping[Rejection, int], after: int) -> None:
-    """Remember in which buckets rows above an id would be that cannot be shown: they may be, one day."""
+    """Store the buckets of rejected rows above an id: a later recount may show them."""
     rows = [
         (job, reason.value, bucket, str(after), count)
         for (reason, bucket), count in rejected.items()
@@ -183,9 +153,9 @@ def reject(connection: sqlite3.Connection, job: str, rejected: Mapping[Rejection
 
 
 def take_shown(connection: sqlite3.Connection, job: str, shows: Mapping[RejectReason, Span]) -> dict[RejectReason, int]:
-    """Forget rows that were counted as rejected and are shown now; return how many they are."""
-    found = {}
+    """Delete the buckets of rejected rows that are shown now; return how many rows these are."""
+    rows = {}
     for reason, span in shows.items():
-        rows = connection.execute(_SHOWN, (job, reason.value, span.start, span.end)).fetchall()
-        found[reason] = sum(row[0] for row in rows)
-    return found
+        buckets = connection.execute(_TAKE_SHOWN, (job, reason.value, span.start, span.end)).fetchall()
+        rows[reason] = sum(bucket[0] for bucket in buckets)
+    return rows

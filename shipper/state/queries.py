@@ -1,19 +1,15 @@
-"""How far each job has come, as the state file tells whoever asks.
-
-What a job has counted, as the state file tells whoever compares it: without totals, which are in question.
-
-How a job came to where it is, as the state file tells whoever asks: commits of its watermark, and slots.
-"""
+"""Read-only queries of the state, also beside the process that holds it: offsets, snapshots, history."""
 
 import json
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from shipper.core.ledger import JobSnapshot, Name
+from shipper.core.id_set import unpack
+from shipper.core.ledger import JobSnapshot, LateIds, Name, Slot
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import JobStanding, Offsets, Progress, Span
-from shipper.state.positions import late_ids, slots
 from shipper.state.schema import reader
 
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
@@ -22,8 +18,8 @@ PROGRESS = """
         definition_digest, path_digest, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 _STANDING = """
-    WITH unproven (job, totals, waiting) AS (
-        SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM sent)) FROM (
+    WITH unproven (job, totals, waiting) AS ( -- waiting: newer than all that Carbon has confirmed
+        SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM replay)) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
             UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
@@ -41,11 +37,11 @@ _TOTALS = """
 
 
 def standings(path: str) -> dict[str, JobStanding]:
-    """Read how far each job has come, by job, without disturbing the process that holds the state.
+    """Return the standing of each job, without disturbing the process that holds the state.
 
     Raises:
         StateCorrupt: it is damaged, foreign or newer.
-        ConfigError: there is no such file, or it may not be read.
+        ConfigError: there is no such file, or this user may not read it.
     """
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
@@ -56,51 +52,64 @@ def standings(path: str) -> dict[str, JobStanding]:
 
 
 def series_counts(path: str) -> dict[str, int]:
-    """Count the series of each job; raises as `standings` does."""
+    """Return the number of series of each job; raises as `standings` does."""
     with reader(path) as connection:
         return dict(connection.execute("SELECT job, COUNT(*) FROM series GROUP BY job"))
 
 
 def totals(path: str, *, since: int, step: int) -> dict[str, dict[int, int]]:
-    """Add up the counts of each job from an instant on, by slots of step seconds; raises as `standings` does."""
-    found: dict[str, dict[int, int]] = {}
+    """Return the sum of the counts of each job since a time, by slots of step seconds; raises as `standings` does."""
+    sums: dict[str, dict[int, int]] = {}
     with reader(path) as connection:
         for job, slot, rows in connection.execute(_TOTALS, {"since": since, "step": step}):
-            found.setdefault(job, {})[slot] = rows
-    return found
+            sums.setdefault(job, {})[slot] = rows
+    return sums
 
 
 def instant(text: str) -> int:
-    """Read a time as the state writes it, epoch seconds."""
+    """Return a time that the state stores as text, in epoch seconds."""
     return int(datetime.fromisoformat(text).timestamp())
 
 
 def offsets_of(row: Sequence[Any]) -> Offsets:
-    """Read a row of OFFSETS."""
+    """Return a row of OFFSETS as a value."""
     source, table, identity, value, captured, complete_until, updated = row
     return Offsets(source, table, identity, int(value), int(captured), complete_until, updated)
 
 
 def progress_of(row: Sequence[Any]) -> Progress:
-    """Read a row of PROGRESS."""
+    """Return a row of PROGRESS as a value."""
     captured, complete_until, zero_filled_until, not_before, recount_from, low, *others = row
     return Progress(int(captured), complete_until, zero_filled_until, not_before, recount_from, int(low), *others)
 
 
+_SLOTS = """
+    SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
+    ORDER BY slot, step"""
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"
 
 
-def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
-    """Read it, with the slots of a span, beside the process that holds the state; None for a job that has not begun.
+def slots_of(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
+    """Return a job's slots that overlap a span, in order."""
+    rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
+    return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 
-    Raises:
-        StateCorrupt: it is damaged, foreign or newer.
-        ConfigError: there is no such file, or it may not be read.
+
+def late_ids_of(connection: sqlite3.Connection, job: str) -> list[LateIds]:
+    """Return which ids of a job without a time column came late, by slot."""
+    rows = connection.execute("SELECT slot, words FROM late WHERE job = ? ORDER BY slot, number", (job,))
+    return [LateIds(slot, unpack(words)) for slot, words in rows]
+
+
+def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
+    """Return a job's data without totals, with the slots of a span; None if the job has not begun.
+
+    Raises as `standings` does.
     """
     with reader(path) as connection:
-        connection.execute("BEGIN")  # all of it as it is at one moment
-        position = connection.execute(f"{OFFSETS} WHERE job = ?", (job,)).fetchone()
+        connection.execute("BEGIN")  # one snapshot for all statements
+        offsets = connection.execute(f"{OFFSETS} WHERE job = ?", (job,)).fetchone()
         progress = connection.execute(PROGRESS, (job,)).fetchone()
         if progress is None:
             return None
@@ -109,8 +118,8 @@ def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
             for path, group, measure, kind in connection.execute(_NAMES, (job,))
         ]
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
-        held, late = slots(connection, job, span), late_ids(connection, job)
-    return JobSnapshot(offsets_of(position), progress_of(progress), names, held, pruned, late)
+        slots, late = slots_of(connection, job, span), late_ids_of(connection, job)
+    return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late)
 
 
 _COMMITS = """
@@ -121,7 +130,7 @@ _COMMITS = """
         SELECT * FROM (SELECT * FROM step WHERE committed <= :at ORDER BY id DESC LIMIT :until)
         UNION ALL SELECT * FROM (SELECT * FROM step WHERE committed > :at ORDER BY id LIMIT :beyond))
     ORDER BY id"""
-_SLOTS = """
+_STORED_SLOTS = """
     SELECT total.slot, total.step, COUNT(*), SUM(CASE series.kind WHEN 'count' THEN total.value END),
         SUM(total.changed <> 0), slot.changed
     FROM total JOIN series ON series.id = total.series
@@ -132,36 +141,34 @@ _SLOTS = """
 
 
 class Commit(NamedTuple):
-    """A watermark, and what led to it."""
+    """A watermark that was committed."""
 
     committed: int
-    """Epoch seconds."""
+    """Time, in epoch seconds."""
     watermark: int
     ids: int | None
-    """How far that is from the watermark before; None where that one is forgotten."""
+    """Distance to the previous watermark; None if that one is forgotten."""
     datapoints: int
-    """How many were delivered for it."""
+    """Number delivered since the previous commit."""
 
 
 class StoredSlot(NamedTuple):
-    """What the state holds of a job for one slot."""
+    """Summary of a job's totals in one slot."""
 
     slot: int
     step: int
     series: int
     rows: int | None
-    """None where the job counts none."""
+    """None if the job has no count."""
     unproven: int
     changed: int | None
-    """When a record changed it last, epoch seconds."""
+    """Time of the last change, in epoch seconds."""
 
 
 def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Commit]:
-    """Return the newest so many commits of a job up to a time and the oldest so many beyond it, the newest last.
+    """Return a job's newest commits up to a time (until of them) and the oldest after it (beyond of them), in order.
 
-    Raises:
-        StateCorrupt: the state is damaged, foreign or newer.
-        ConfigError: there is no such file, or it may not be read.
+    Raises as `standings` does.
     """
     with reader(path) as connection:
         rows = connection.execute(_COMMITS, {"job": job, "at": at, "until": until, "beyond": beyond}).fetchall()
@@ -172,10 +179,11 @@ def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Co
 
 
 def stored_slots(path: str, job: str, *, start: int, end: int, longest: int) -> list[StoredSlot]:
-    """Return what the state holds of a job for the slots that touch a span; none is longer than longest seconds.
+    """Return a job's slots that touch a span, in order; no slot is longer than longest, in seconds.
 
-    Raises as `commits` does.
+    Raises as `standings` does.
     """
+    values = {"job": job, "start": start, "end": end, "longest": longest}
     with reader(path) as connection:
-        rows = connection.execute(_SLOTS, {"job": job, "start": start, "end": end, "longest": longest}).fetchall()
+        rows = connection.execute(_STORED_SLOTS, values).fetchall()
     return [StoredSlot(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""The one transaction of a capture or a recount: totals, what they stand for, how far the job has come."""
+"""The transaction of a capture or a recount: totals, the ids of their slots, the job's progress."""
 
 import json
 import sqlite3
@@ -8,7 +8,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from shipper.core.ledger import Name, RecordUpdate, Total
+from typing_extensions import override
+
+from shipper.core.ledger import Name, Recording, RecordUpdate, Total
 from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
@@ -19,7 +21,7 @@ from shipper.state.series import COLUMNS, Registry, Series
 
 _SUMS = "(" + ", ".join(f"'{kind}'" for kind in Kind if kind.is_additive) + ")"
 
-# A job with nothing waiting has nothing to send: its watermark follows captured at once.
+# If the window changed no totals and none is waiting, the watermark follows captured at once.
 _CAPTURED = f"""
     UPDATE watermark SET
         value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END, captured = :upto, updated = {NOW},
@@ -43,13 +45,13 @@ _DECLARED = f"""
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {_SUMS}"""
 _FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? AND step < ?"
-_THERE = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
-_LOOK = f"SELECT series, value FROM total WHERE {_THERE}"
-_TAKE = f"DELETE FROM total WHERE {_THERE} RETURNING series, value"
+_OF_SERIES = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
+_READ = f"SELECT series, value FROM total WHERE {_OF_SERIES}"
+_TAKE = f"DELETE FROM total WHERE {_OF_SERIES} RETURNING series, value"
 _STORED = f"""
     SELECT slot, step, {COLUMNS} FROM series JOIN total ON total.series = series.id
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
-# ids as text: the longer is the larger
+# A slot keeps the smallest `after` and the largest `upto`; of two ids as text the longer is the larger.
 _WIDER = """
     ON CONFLICT DO UPDATE SET changed = excluded.changed,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
@@ -60,13 +62,13 @@ _SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?,
 _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, changed)
     SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
-_UNSHOWN = """
+_REJECTED = """
     INSERT INTO rejected (job, reason, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
 
 
-class Recording:
-    """One open transaction of State.recording: see Recording."""
+class StateRecording(Recording):
+    """The open transaction of `State.recording`."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Recording:
         revision: int,
     ) -> None:
         self.after: Position | None = None
-        """The position that is stored now; None where nothing is."""
+        """The position that `write` has stored; None before, or if captured or the position has changed meanwhile."""
         self._before = before
         self._connection = connection
         self._registry = registry
@@ -90,94 +92,100 @@ class Recording:
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
-        self._held: dict[tuple[int, int], Window] = {}
-        self._closed: set[tuple[int, int]] = set()
-        self._gone: dict[tuple[int, int], bool] = {}
+        self._ids: dict[tuple[int, int], Window] = {}
+        self._zero_filled: set[tuple[int, int]] = set()
+        self._has_slot: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
         self._begins: int = self._one("SELECT begins FROM job WHERE job = ?", job)[0]
 
     def _pruned_ranges(self) -> list[tuple[int, int]]:
         return self._connection.execute("SELECT start, end FROM pruned WHERE job = ?", (self._job,)).fetchall()
 
+    @override
     def is_pruned(self, time: int) -> bool:
-        """Was the slot that holds time pruned, or is it from before the job began?"""
         return time < self._begins or any(start <= time < end for start, end in self._pruned)
 
+    @override
     def has_gone(self, slot: int, step: int) -> bool:
-        """Does the job have a total in this slot of a coarser archive?"""
-        if (slot, step) not in self._gone:
+        if (slot, step) not in self._has_slot:
             row = self._one("SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ?", self._job, slot, step)
-            self._gone[slot, step] = row is not None
-        return self._gone[slot, step]
+            self._has_slot[slot, step] = row is not None
+        return self._has_slot[slot, step]
 
+    @override
     def adopt(self, names: Collection[Name]) -> set[Name]:
-        """Return the names that are theirs already: see Recording."""
         return self._registry.adopt(self._job, names)
 
+    @override
     def known(self, groups: Collection[Group]) -> set[Group]:
-        """Return those of the groups that have series."""
         return self._registry.groups(self._job, groups)
 
+    @override
     def count_groups(self) -> int:
-        """Return how many groups have series."""
         return self._registry.count_groups(self._job)
 
+    @override
     def claim(self, names: Sequence[Name]) -> set[Name]:
-        """Claim paths: see Recording."""
         return self._registry.claim(self._job, names)
 
+    @override
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
-        """Return totals, and take away those of finer slots within them: see Recording."""
         self._registry.save()
+        # group the keys by slot
         places: dict[tuple[int, int], dict[int, Key]] = {}
         for key in keys:
             places.setdefault(key[1:], {})[self._registry.id_of(key.path)] = key
-        found: dict[Key, list[Value]] = {}
+        # read the totals of each slot, and remove those of finer slots within it
+        totals: dict[Key, list[Value]] = {}
         for place, of_series in places.items():
             series = json.dumps(list(of_series))
-            rows = self._connection.execute(_LOOK, (*place, series)).fetchall()
+            rows = self._connection.execute(_READ, (*place, series)).fetchall()
             for finer in self._finer_places(*place):
                 rows += self._connection.execute(_TAKE, (*finer, series)).fetchall()
             for number, value in rows:
-                found.setdefault(of_series[number], []).append(loaded(value))
-        return found
+                totals.setdefault(of_series[number], []).append(loaded(value))
+        return totals
 
+    @override
     def revive(self, span: Span) -> None:
-        """Take notice of slots again that were pruned: see Recording."""
+        # cut the span out of the pruned ranges
         for start, end in self._pruned:
             if start < span.end and span.start < end:
                 self._connection.execute("DELETE FROM pruned WHERE job = ? AND start = ?", (self._job, start))
-                left = [(start, min(end, span.start)), (max(start, span.end), end)]
-                kept = [(self._job, *one) for one in left if one[0] < one[1]]
-                self._connection.executemany("INSERT INTO pruned (job, start, end) VALUES (?, ?, ?)", kept)
-        if span.start < self._begins:  # what is between stays as it is
-            if span.end < self._begins:
-                between = (self._job, span.end, self._begins)
-                self._connection.execute("INSERT OR REPLACE INTO pruned (job, start, end) VALUES (?, ?, ?)", between)
+                self._prune(start, min(end, span.start))
+                self._prune(max(start, span.end), end)
+        # let the job begin earlier; the time between the span and its old beginning stays unknown
+        if span.start < self._begins:
+            self._prune(span.end, self._begins)
             self.begin_at(span.start)
         self._pruned = self._pruned_ranges()
 
+    def _prune(self, start: int, end: int) -> None:
+        if start < end:
+            pruned = (self._job, start, end)
+            self._connection.execute("INSERT OR REPLACE INTO pruned (job, start, end) VALUES (?, ?, ?)", pruned)
+
+    @override
     def begin_at(self, slot: int) -> None:
-        """Hold slots from this one on for the job's own: they are whole."""
         if slot < self._begins:
             self._connection.execute("UPDATE job SET begins = ? WHERE job = ?", (slot, self._job))
             self._begins = slot
 
+    @override
     def own(self, paths: Collection[str]) -> set[str]:
-        """Return those of the paths that are the job's: see Recording."""
         return self._registry.own(self._job, paths)
 
+    @override
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
         keys = []
-        asked = (span.start, span.end, self._job, json.dumps(list(measures)))
-        for slot, step, *series in self._connection.execute(_STORED, asked):
+        values = (span.start, span.end, self._job, json.dumps(list(measures)))
+        for slot, step, *series in self._connection.execute(_STORED, values):
             self._registry.learn(Series(*series))
             keys.append(Key(series[0], slot, step))
         return keys
 
+    @override
     def put(self, totals: Iterable[Total], *, resends: bool = False) -> None:
-        """Store totals: see Recording."""
         self._registry.save()
         rows = [
             (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_due else 2)
@@ -187,83 +195,88 @@ class Recording:
         self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
         self._slots.update((row[0], row[1]) for row in rows)
 
+    @override
     def see(self, bucket: int, paths: Iterable[str]) -> None:
-        """Remember that the series had rows in a bucket."""
         self._registry.see(bucket, paths)
 
+    @override
     def mark(self, slot: int, step: int) -> None:
-        """Remember that the slot holds this window's rows, though there may be none."""
         self._slots.add((slot, step))
 
+    @override
     def rejected(self, reason: RejectReason) -> int:
-        """Return how many rows are counted as rejected: see Recording."""
         row = self._one("SELECT rows FROM rejected WHERE job = ? AND reason = ?", self._job, reason.value)
         return row[0] if row else 0
 
+    @override
     def hold(self, slot: int, step: int, window: Window) -> None:
-        """Remember that the slot's rows are among these ids: see Recording."""
-        known = self._held.get((slot, step), window)
-        self._held[slot, step] = Window(min(known.after, window.after), max(known.upto, window.upto))
+        known = self._ids.get((slot, step), window)
+        self._ids[slot, step] = Window(min(known.after, window.after), max(known.upto, window.upto))
 
+    @override
     def first_seen(self) -> int | None:
-        """Return the oldest bucket in which a series of the job had rows."""
         first: int | None = self._one("SELECT MIN(first_slot) FROM series WHERE job = ?", self._job)[0]
         return first
 
+    @override
     def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
-        """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
         self._registry.save()
-        what = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
-        puts = self._connection.execute(_ZERO, what).rowcount
+        values = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
+        puts = self._connection.execute(_ZERO, values).rowcount
         for path in declared:
             puts += self._connection.execute(
                 _DECLARED, (slot, step, self._revision, self._registry.id_of(path))
             ).rowcount
         if puts:
             self._puts += puts
-            self._closed.add((slot, step))
+            self._zero_filled.add((slot, step))
 
-    def write(self, done: RecordUpdate) -> None:
-        """Store how far the job has come. The last call."""
+    @override
+    def write(self, update: RecordUpdate) -> None:
         self._registry.save()
-        progress: dict[str, Any] = {
+        values: dict[str, Any] = {
             "job": self._job,
             "after": str(self._after),
             "upto": str(self._upto),
             "totals": self._puts,
-            "complete_until": done.complete_until,
-            "zero_filled_until": done.zero_filled_until,
-            "low": None if done.low is None else str(done.low),
-            "since": done.since,
-            "not_before": done.not_before,
-            "is_recounted": done.is_recounted,
-            "bucket": done.bucket,
+            "complete_until": update.complete_until,
+            "zero_filled_until": update.zero_filled_until,
+            "low": None if update.low is None else str(update.low),
+            "since": update.since,
+            "not_before": update.not_before,
+            "is_recounted": update.is_recounted,
+            "bucket": update.bucket,
         }
-        is_captured = self._connection.execute(_CAPTURED, progress).rowcount == 1
-        is_written = positions.write(self._connection, self._job, self._before, done.position, done.late_rows)
+        # captured and the position: both must be what this recording began with
+        is_captured = self._connection.execute(_CAPTURED, values).rowcount == 1
+        is_written = positions.write(self._connection, self._job, self._before, update.position, update.late_rows)
         if is_captured and is_written:
-            self.after = replace(done.position, version=done.position.version + 1, settled=0)
-        self._connection.execute(_PROGRESS, progress)
-        self._write_slots(done.ids_within)
-        self._count(done)
-        reject(self._connection, self._job, done.rejected, done.ids_within.after if done.ids_within else self._after)
-        if done.late is not None:
-            positions.add_late(self._connection, self._job, done.late)
-        if done.fingerprint is not None:
-            positions.identify(self._connection, self._job, done.fingerprint)
+            self.after = replace(update.position, version=update.position.version + 1, settled=0)
+        # progress, the ids of the slots, rejected and late rows
+        self._connection.execute(_PROGRESS, values)
+        self._write_slots(update.ids_within)
+        self._count(update)
+        reject(
+            self._connection, self._job, update.rejected, update.ids_within.after if update.ids_within else self._after
+        )
+        if update.late is not None:
+            positions.add_late(self._connection, self._job, update.late)
+        # the table's identity
+        if update.fingerprint is not None:
+            positions.identify(self._connection, self._job, update.fingerprint)
         elif self._has_window:
             positions.outdate(self._connection, self._job)
 
-    def _write_slots(self, seen: Window | None) -> None:
-        """Store whose rows the slots hold that something was put into; a slot without new rows gets no ids."""
+    def _write_slots(self, ids_within: Window | None) -> None:
+        """Store the ids of the slots that were changed; zero-filled slots get none."""
         none = (str(self._upto), "0")
-        ids = (str(self._after), str(self._upto)) if self._has_window else none
-        ids = ids if seen is None else (str(seen.after), str(seen.upto))
-        held = {place: (str(one.after), str(one.upto)) for place, one in self._held.items()}
-        slots = dict.fromkeys(self._closed, none) | {place: held.get(place, ids) for place in self._slots}
-        for place, found in slots.items():
-            self._connection.execute(_SLOT, (self._job, *place, *found))
-            for finer in self._finer_places(*place):  # whose rows it has, too
+        default = (str(self._after), str(self._upto)) if self._has_window else none
+        default = default if ids_within is None else (str(ids_within.after), str(ids_within.upto))
+        ids = {place: (str(one.after), str(one.upto)) for place, one in self._ids.items()}
+        slots = dict.fromkeys(self._zero_filled, none) | {place: ids.get(place, default) for place in self._slots}
+        for place, (after, upto) in slots.items():
+            self._connection.execute(_SLOT, (self._job, *place, after, upto))
+            for finer in self._finer_places(*place):  # the slot has the rows of its finer slots, too
                 self._connection.execute(_FINER_IDS, (*place, self._job, *finer))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
@@ -273,26 +286,26 @@ class Recording:
             self._finer[slot, step] = self._connection.execute(_FINER, span).fetchall()
         return self._finer[slot, step]
 
-    def _count(self, done: RecordUpdate) -> None:
-        """Add to the counters of what cannot be shown, or set them."""
+    def _count(self, update: RecordUpdate) -> None:
+        """Add to the counters of rejected rows, or set them."""
         counts = Counter[RejectReason]()
-        for rejection, rows in done.rejected.items():
+        for rejection, rows in update.rejected.items():
             counts[rejection.reason] += rows
-        counts.subtract(take_shown(self._connection, self._job, done.shows))
-        for reason, rows in (dict.fromkeys(done.replaces, 0) | counts).items():
-            self._connection.execute(_UNSHOWN, (self._job, reason.value, rows, reason in done.replaces))
+        counts.subtract(take_shown(self._connection, self._job, update.shows))
+        for reason, rows in (dict.fromkeys(update.replaces, 0) | counts).items():
+            self._connection.execute(_REJECTED, (self._job, reason.value, rows, reason in update.replaces))
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()
 
 
 def stored(value: Value) -> int | str:
-    """Return a value as the state keeps it: SQLite's integers end at 2^63 - 1."""
+    """Return a value as the file stores it: as text beyond SQLite's integers, which end at 2^63 - 1."""
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else str(value)
 
 
 def loaded(value: int | str) -> Value:
-    """Return a value that the state has kept."""
+    """Return a value that the file has stored."""
     if isinstance(value, int):
         return value
     number = Decimal(value)

@@ -149,7 +149,7 @@ SCHEMA: Statements = (
         went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- was it found to be another table, or an older one?
     ) STRICT, WITHOUT ROWID""",
     """
-    CREATE TABLE sent ( -- at an orderly end: what was delivered, and when it is due to be sent again
+    CREATE TABLE replay ( -- at an orderly end: what was delivered, and when it is due to be sent again
         after INTEGER NOT NULL,
         upto INTEGER NOT NULL,
         stage INTEGER NOT NULL,

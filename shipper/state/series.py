@@ -1,6 +1,6 @@
-"""The series: each path has one owner, a group's measure of a job.
+"""Series: each metric path has one owner, a measure of a group of a job.
 
-Strategy: nobody else writes them, so what was looked up is remembered, until a transaction is undone.
+Strategy: only this process writes them, so that rows are cached until a transaction is rolled back.
 """
 
 import json
@@ -15,12 +15,12 @@ from shipper.core.ledger import Name
 from shipper.core.measures import Kind
 from shipper.core.model import Group
 
-KEPT = 50_000  # series, and groups as text, are remembered from one recording to the next: 20 MB at most
+CACHE_SIZE = 50_000  # series, and groups as JSON, from one recording to the next: at most 20 MB
 
 COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
 _OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_each(?))"
 _GROUPS = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
-_MAKE = """
+_INSERT = """
     INSERT INTO series (path, id, job, "group", measure, kind, first_slot, last_slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _KIND = "UPDATE series SET kind = ? WHERE id = ?"
 _SEEN = """
@@ -29,7 +29,7 @@ _SEEN = """
 
 
 class Series(NamedTuple):
-    """A row of the table."""
+    """Row of the table `series`."""
 
     path: str
     id: int
@@ -39,11 +39,12 @@ class Series(NamedTuple):
     measure: str
     kind: str
     first_slot: int | None = None
-    """The oldest and the newest bucket in which it had rows."""
+    """Oldest bucket with rows."""
     last_slot: int | None = None
+    """Newest bucket with rows."""
 
     def seen(self, bucket: int) -> "Series":
-        """Return it with rows in a bucket, too; itself, where that is nothing new."""
+        """Return the series with a bucket added; the same object if that changes nothing."""
         first, last = self.first_slot, self.last_slot
         if first is None or last is None:
             return self._replace(first_slot=bucket, last_slot=bucket)
@@ -53,39 +54,39 @@ class Series(NamedTuple):
 
 
 class Registry:
-    """Whose paths are whose. What it writes is part of the transaction that is open."""
+    """Cache of series, and writes to them as part of the open transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, Series] = {}
         self._new: dict[str, Series] = {}
-        """Rows that are not written yet."""
+        """Claimed rows that are not written yet."""
 
     def forget(self) -> None:
-        """Forget what was looked up: it may not be so any more."""
+        """Drop the cache."""
         self._known.clear()
         self._new.clear()
 
     def trim(self) -> None:
-        """Forget it if it is too much."""
-        if len(self._known) > KEPT:
+        """Drop the cache if it is too large."""
+        if len(self._known) > CACHE_SIZE:
             self.forget()
 
     def learn(self, series: Series) -> None:
-        """Take notice of a row."""
+        """Add a row to the cache."""
         self._known[series.path] = series
 
     def id_of(self, path: str) -> int:
-        """Return the id of a path that was looked up."""
+        """Return the id of a path that is in the cache."""
         return self._known[path].id
 
     def adopt(self, job: str, names: Collection[Name]) -> set[Name]:
-        """Return the names that are theirs already: see Recording."""
+        """Return the names that own their path, and claim these paths: `Recording.adopt`."""
         self._look_up(name.path for name in names)
         return {name for name in names if self._is_own(job, name)}
 
     def claim(self, job: str, names: Sequence[Name]) -> set[Name]:
-        """Claim paths: see Recording."""
+        """Claim unowned paths, and return all names that own their path: `Recording.claim`."""
         self._look_up(name.path for name in names)
         new: dict[str, Name] = {}
         for name in names:
@@ -95,22 +96,22 @@ class Registry:
             elif owner.job != job:
                 raise ConfigError(
                     f"name {name.path}: it belongs to job {owner.job}",
-                    hint="Give one of them another `name`: two jobs must not write the same series.",
+                    hint="Give one of the jobs another `name`: two jobs must not write the same series.",
                 )
         self._make(job, new.values())
         return {*new.values(), *(name for name in names if name.path not in new and self._is_own(job, name))}
 
     def own(self, job: str, paths: Collection[str]) -> set[str]:
-        """Return those of the paths that are counts and sums of the job: see Recording."""
+        """Return which of the paths are counts or sums of the job: `Recording.own`."""
         self._look_up(paths)
         known = {path: self._known[path] for path in paths if path in self._known}
         return {path for path, one in known.items() if one.job == job and Kind(one.kind).is_additive}
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
-        """Return those of the groups that have series."""
+        """Return which of the groups have series."""
         self.save()
         raw = {raw_group(group): group for group in groups}
-        return {raw[found] for (found,) in self._connection.execute(_GROUPS, (job, json.dumps(list(raw))))}
+        return {raw[text] for (text,) in self._connection.execute(_GROUPS, (job, json.dumps(list(raw))))}
 
     def count_groups(self, job: str) -> int:
         """Return how many groups have series."""
@@ -120,8 +121,8 @@ class Registry:
         return count
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
-        """Remember that the series had rows in a bucket."""
-        unseen = []
+        """Store that series had rows in a bucket."""
+        changed = []
         for path in paths:
             known = self._known[path]
             seen = known.seen(bucket)
@@ -131,14 +132,14 @@ class Registry:
             if path in self._new:
                 self._new[path] = seen
             else:
-                unseen.append(known.id)
-        if unseen:
-            self._connection.execute(_SEEN, (bucket, json.dumps(unseen)))
+                changed.append(known.id)
+        if changed:
+            self._connection.execute(_SEEN, (bucket, json.dumps(changed)))
 
     def save(self) -> None:
-        """Write the rows of paths that were claimed."""
+        """Write the claimed rows."""
         if self._new:
-            self._connection.executemany(_MAKE, self._new.values())
+            self._connection.executemany(_INSERT, self._new.values())
             self._new.clear()
 
     def _look_up(self, paths: Iterable[str]) -> None:
@@ -147,7 +148,7 @@ class Registry:
                 self.learn(Series(*row))
 
     def _make(self, job: str, names: Collection[Name]) -> None:
-        """Give each name's path a row of its own, to be saved."""
+        """Make a row for each name, which `save` writes."""
         if not names:
             return
         self.save()
@@ -159,7 +160,7 @@ class Registry:
         self._known |= self._new
 
     def _is_own(self, job: str, name: Name) -> bool:
-        """Is the path the name's? From now on its measure is put together as the name says."""
+        """Whether the name owns its path; its kind of measure becomes that of the name."""
         path, group, measure = name
         owner = self._known.get(path)
         if owner is None or owner.job != job or owner.measure != measure.name or owner.group != raw_group(group):
@@ -170,7 +171,7 @@ class Registry:
         return True
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHE_SIZE)
 def raw_group(group: Group) -> str:
-    """Return a group as the state keeps it: a JSON array, as json.dumps writes it, in a third of its time."""
+    """Return a group as a JSON array, the same text as json.dumps writes, in a third of the time."""
     return f"[{', '.join(['null' if value is None else encode_basestring_ascii(value) for value in group])}]"

@@ -1,4 +1,4 @@
-"""A copy of the state, to see what would become of it."""
+"""A scratch copy of the state, for a preview."""
 
 import json
 import sqlite3
@@ -21,43 +21,43 @@ _CHANGES = """
 
 
 class Change(NamedTuple):
-    """A total that is to be sent."""
+    """A total to send."""
 
     path: str
     group: Group
     value: Value
     slot: int
-    is_parked: bool
-    """Does it wait until its archive may receive it?"""
+    is_deferred: bool
+    """Whether it waits until its archive may receive it."""
 
 
 class ScratchState(State):
-    """A state whose end nobody sees."""
+    """A state of which only the changes are read."""
 
     def __init__(self, path: str) -> None:
         """Open the copy."""
         super().__init__(path)
-        with self._reading("read revisions") as connection:  # of what is deferred or proven, too
-            (self._revision,) = connection.execute(_NEWEST).fetchone()
-        self._began = self._revision
+        with self.reading("read revisions") as connection:  # deferred and proven totals have them, too
+            (self.revision,) = connection.execute(_NEWEST).fetchone()
+        self._began = self.revision
 
     def changes(self, job: str) -> list[Change]:
-        """Return which totals of a job have changed since it was opened, the newest slot first."""
-        with self._reading("read what changed") as connection:
+        """Return a job's totals that have changed since the copy was opened, newest slot first."""
+        with self.reading("read what changed") as connection:
             rows = connection.execute(_CHANGES, (job, self._began)).fetchall()
         return [
-            Change(path, tuple(json.loads(group)), loaded(value), slot, bool(is_parked))
-            for path, group, value, slot, is_parked in rows
+            Change(path, tuple(json.loads(group)), loaded(value), slot, bool(is_deferred))
+            for path, group, value, slot, is_deferred in rows
         ]
 
 
 @contextmanager
 def scratch_state(path: str) -> Iterator[ScratchState]:
-    """Give a copy of the state, or an empty one where none is; it is gone at the end.
+    """Yield a copy of the state, or an empty one if there is none; it is deleted at the end.
 
     Raises:
         StateCorrupt: the state is damaged, foreign or newer.
-        ConfigError: it may not be read.
+        ConfigError: this user may not read it.
     """
     with TemporaryDirectory(prefix="shipper-") as folder:
         copy = f"{folder}/copy.db"
@@ -72,4 +72,4 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except PermissionError:
-        return True  # who reads it says so
+        return True  # `reader` reports the error

@@ -1,30 +1,31 @@
-"""SQLite: watermarks, totals (which are the outbox), the owners of paths; what survives a crash.
+"""The state: one SQLite file with watermarks, totals (which are the outbox) and the owners of paths.
 
-Strategy: one writer, one connection, explicit BEGIN IMMEDIATE, WAL with synchronous=FULL, so that whatever a
-`with` block has left is on disk whole, and whatever it has not left never happened. Another process is kept out
-by a lock on a file beside the state, which the kernel releases however we end.
+Strategy: one process, one connection, explicit BEGIN IMMEDIATE, WAL with synchronous=FULL: at the end of a `with` block
+all of it is on disk, and after an error or a kill inside of it none is. A lock on a file beside the state keeps other
+processes out; the kernel releases it however the process ends.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from typing_extensions import override
+
 from shipper.core.errors import StateCorrupt
-from shipper.core.ledger import LateIds, Settled, Slot
+from shipper.core.ledger import LateIds, Ledger, Settled, Slot
 from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
-from shipper.state import positions
-from shipper.state.housekeeping import forget, move, prune, rename
-from shipper.state.outbox import Outbox
-from shipper.state.positions import slots
-from shipper.state.queries import OFFSETS, PROGRESS, offsets_of, progress_of
-from shipper.state.recording import Recording
-from shipper.state.schema import NOW
+from shipper.state import positions, queries
+from shipper.state.database import StateFile
+from shipper.state.housekeeping import Housekeeping
+from shipper.state.outbox import StateOutbox
+from shipper.state.recording import StateRecording
+from shipper.state.schema import ID_ORDER, NOW
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
     VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
-_REDEFINE = """
+_DEFINE = """
     INSERT OR REPLACE INTO job (
         job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -38,9 +39,13 @@ _LOWEST = """
             SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
+_SETTLED = f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}"
+_DISTRUST = """
+    INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
+    ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
 
 _SEEK = (
-    # the courier commits it once all that is in the totals is delivered
+    # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
     """
     UPDATE job SET recount_from = :slot, not_before = MAX(not_before, :not_before),
@@ -51,202 +56,176 @@ _SEEK = (
 _RESET = (
     "DELETE FROM late WHERE job = :job",
     "DELETE FROM rejected_in WHERE job = :job",
-    "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of before mean nothing any more
-    # the courier commits it once all that is in the totals is delivered
+    "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of the old table mean nothing now
+    # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET value = '0', captured = :captured, updated = {NOW} WHERE job = :job",
     """
     UPDATE job SET low = :low, since = MAX(since, :since),
-        not_before = MAX(not_before, :since), -- a bucket with rows of both tables could not be counted again
-        recount_from = NULL -- nor can slots of before
+        not_before = MAX(not_before, :since), -- a bucket with rows of both tables could not be recounted
+        recount_from = NULL -- nor could slots of the old table
     WHERE job = :job""",
 )
 
 
-class State(Outbox):
-    """The state file, held by this process alone: what captures need of it, and the outbox."""
+class State(StateFile, Ledger):
+    """The state file with the parts that use it: the ledger itself, the outbox, housekeeping."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file; create it if there is none. Raises as `StateFile` does."""
+        super().__init__(path)
+        self.outbox = StateOutbox(self)
+        self.housekeeping = Housekeeping(self)
 
     def offsets(self, job: str) -> Offsets | None:
-        """Return how far a job has come; None when it is new."""
-        with self._reading("read offsets") as connection:
-            row = connection.execute(f"{OFFSETS} WHERE job = ?", (job,)).fetchone()
-        return offsets_of(row) if row else None
+        """Return watermark and captured of a job; None if it is new."""
+        with self.reading("read offsets") as connection:
+            row = connection.execute(f"{queries.OFFSETS} WHERE job = ?", (job,)).fetchone()
+        return queries.offsets_of(row) if row else None
 
+    @override
     def progress(self, job: str) -> Progress | None:
-        """Return what the job goes on from: see Ledger."""
-        with self._reading("read progress") as connection:
-            row = connection.execute(PROGRESS, (job,)).fetchone()
-        return progress_of(row) if row else None
+        with self.reading("read progress") as connection:
+            row = connection.execute(queries.PROGRESS, (job,)).fetchone()
+        return queries.progress_of(row) if row else None
 
-    def begin(self, job: Job, progress: Progress, position: Position) -> None:
-        """Store a new job that stands at captured, delivered."""
-        captured = str(progress.captured)
-        with self._writing(f"begin job {job.name}", may_wait=True) as connection:
-            connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.id, captured, captured))
-            connection.execute(_REDEFINE, _definition(job.name, progress))
-            self._forget_cached()
-            positions.begin(connection, job.name, position)
-
-    def redefine(self, job: str, progress: Progress) -> None:
-        """Store a changed definition, and what follows from it."""
-        with self._writing(f"redefine job {job}", may_wait=True) as connection:
-            connection.execute(_REDEFINE, _definition(job, progress))
-
-    def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
-        """Return the oldest slot that has totals, and the id above which their rows are: see Ledger."""
-        with self._reading("read slots") as connection:
-            slot, after = connection.execute(_LOWEST, {"job": job, "start": span.start, "end": span.end}).fetchone()
-        return None if slot is None else (slot, int(after))
-
+    @override
     def position(self, job: str) -> Position:
-        """Return which ids a job that has begun has counted."""
-        with self._reading("read the position") as connection:
+        with self.reading("read the position") as connection:
             if job not in self._positions:
                 self._positions[job] = self._stored[job] = positions.read(connection, job)
             return self._positions[job]
 
+    @override
     def note_look(self, job: str, position: Position) -> None:
-        """Remember that a look found nothing: see Ledger."""
         with self._mutex:
             self._positions[job] = position
 
+    @override
+    def begin(self, job: Job, progress: Progress, position: Position) -> None:
+        captured = str(progress.captured)
+        with self.writing(f"begin job {job.name}", may_wait=True) as connection:
+            connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.id, captured, captured))
+            connection.execute(_DEFINE, _definition(job.name, progress))
+            self.forget_cached()
+            positions.begin(connection, job.name, position)
+
+    @override
+    def redefine(self, job: str, progress: Progress) -> None:
+        with self.writing(f"redefine job {job}", may_wait=True) as connection:
+            connection.execute(_DEFINE, _definition(job, progress))
+
+    @override
+    def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
+        with self.reading("read slots") as connection:
+            slot, after = connection.execute(_LOWEST, {"job": job, "start": span.start, "end": span.end}).fetchone()
+        return None if slot is None else (slot, int(after))
+
+    @override
     def slots(self, job: str, *, span: Span = ALWAYS) -> list[Slot]:
-        """Return the slots of a span: see Ledger."""
-        with self._reading("read slots") as connection:
-            return slots(connection, job, span)
+        with self.reading("read slots") as connection:
+            return queries.slots_of(connection, job, span)
 
+    @override
     def settled(self, job: str) -> list[Settled]:
-        """Return how many ids were counted at or below the floor: see Ledger."""
-        with self._reading("read what is settled") as connection:
-            return positions.settled(connection, job)
+        with self.reading("read counts below the floor") as connection:
+            rows = connection.execute(_SETTLED, (job,)).fetchall()
+        return [Settled(int(after), int(upto), count) for after, upto, count in rows]
 
+    @override
     def late_ids(self, job: str) -> list[LateIds]:
-        """Return which ids came late: see Ledger."""
-        with self._reading("read late rows") as connection:
-            return positions.late_ids(connection, job)
-
-    def fingerprint(self, job: str) -> Fingerprint | None:
-        """Return by what the table was known when the job last captured."""
-        with self._reading("read identity") as connection:
-            return positions.fingerprint(connection, job)
-
-    def distrust(self, job: str) -> None:
-        """Remember that the table went back: see Ledger."""
-        with self._writing(f"distrust the table of job {job}", may_wait=True) as connection:
-            positions.distrust(connection, job)
-
-    def seek(self, job: str, target: Target, position: Position) -> None:
-        """Let a job go on elsewhere."""
-        where = {"job": job, "captured": str(target.captured), "slot": target.slot, "not_before": target.not_before}
-        with self._writing(f"move job {job}") as connection:
-            for statement in _SEEK:
-                connection.execute(statement, where)
-            self._forget_cached()
-            positions.begin(connection, job, position)
-        self.recorded()
-
-    def reset(self, job: str, position: Position, *, low: int, since: int, known: Fingerprint) -> None:
-        """Let a job go on with a table whose ids mean other rows than before; slots are whole from since on.
-
-        known says by what that is known.
-        """
-        where = {"job": job, "captured": str(position.captured), "low": str(low), "since": since}
-        with self._writing(f"reset job {job}") as connection:
-            for statement in _RESET:
-                connection.execute(statement, where)
-            self._forget_cached()
-            positions.begin(connection, job, position)
-            positions.identify(connection, job, known)
-        self.recorded()
-
-    def include(self, job: str, span: Span) -> None:
-        """Remember that the slots of a span are whole, too, where it reaches to those that are."""
-        statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
-        with self._writing(f"note what is whole of job {job}") as connection:
-            connection.execute(statement, (span.start, job, span.end))
+        with self.reading("read late rows") as connection:
+            return queries.late_ids_of(connection, job)
 
     def late_rows(self, job: str) -> int:
         """Return how many rows came late so far."""
-        with self._reading("read late rows") as connection:
+        with self.reading("read late rows") as connection:
             row = connection.execute("SELECT late_rows FROM position WHERE job = ?", (job,)).fetchone()
         return row[0] if row else 0
 
     def pruned(self, job: str) -> list[Span]:
         """Return the times whose slots were pruned, in order."""
-        with self._reading("read what was pruned") as connection:
+        with self.reading("read pruned times") as connection:
             rows = connection.execute("SELECT start, end FROM pruned WHERE job = ? ORDER BY start", (job,)).fetchall()
         return [Span(*row) for row in rows]
 
+    @override
+    def fingerprint(self, job: str) -> Fingerprint | None:
+        with self.reading("read table identity") as connection:
+            row = connection.execute("SELECT server, rows, went_back FROM identity WHERE job = ?", (job,)).fetchone()
+        return None if row is None else Fingerprint(row[0], positions.identity_rows(row[1]), bool(row[2]))
+
+    @override
+    def distrust(self, job: str) -> None:
+        with self.writing(f"distrust the table of job {job}", may_wait=True) as connection:
+            connection.execute(_DISTRUST, (job,))
+
+    def seek(self, job: str, target: Target, position: Position) -> None:
+        """Let a job continue at another id."""
+        values = {"job": job, "captured": str(target.captured), "slot": target.slot, "not_before": target.not_before}
+        with self.writing(f"move job {job}") as connection:
+            for statement in _SEEK:
+                connection.execute(statement, values)
+            self.forget_cached()
+            positions.begin(connection, job, position)
+        self.recorded()
+
+    def reset(self, job: str, position: Position, *, low: int, since: int, known: Fingerprint) -> None:
+        """Let a job continue with another table, whose ids mean other rows; slots are complete from since on.
+
+        known is the fingerprint of the new table.
+        """
+        values = {"job": job, "captured": str(position.captured), "low": str(low), "since": since}
+        with self.writing(f"reset job {job}") as connection:
+            for statement in _RESET:
+                connection.execute(statement, values)
+            self.forget_cached()
+            positions.begin(connection, job, position)
+            positions.identify(connection, job, known)
+        self.recorded()
+
+    def include(self, job: str, span: Span) -> None:
+        """Mark the slots of a span as complete, if they touch those that are."""
+        statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
+        with self.writing(f"mark slots of job {job} as complete") as connection:
+            connection.execute(statement, (span.start, job, span.end))
+
     def remember(self, name: str, value: str | None) -> None:
-        """Keep a word for later, or forget it."""
-        with self._writing("keep a setting") as connection:
+        """Keep a setting; None deletes it."""
+        with self.writing("keep a setting") as connection:
             connection.execute("DELETE FROM setting WHERE name = ?", (name,))
             if value is not None:
                 connection.execute("INSERT INTO setting (name, value) VALUES (?, ?)", (name, value))
 
     def recall(self, name: str) -> str | None:
-        """Return what is kept under a name."""
-        with self._reading("read a setting") as connection:
+        """Return a setting."""
+        with self.reading("read a setting") as connection:
             row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
+    @override
     @contextmanager
-    def recording(self, job: str, window: Window | None) -> Iterator[Recording]:
-        """Open the transaction that records a window, or none: see Ledger."""
-        with self._mutex:  # until the revision is counted: a note between would see captured, but not its totals
+    def recording(self, job: str, window: Window | None) -> Iterator[StateRecording]:
+        # the mutex is kept until the revision is counted: a note between the two would see captured without its totals
+        with self._mutex:
             step = f"record {job} {window or ''}".rstrip()
-            with self._writing(step, may_wait=True) as connection:
+            with self.writing(step, may_wait=True) as connection:
                 self._registry.trim()
-                before = self._stored_position(job)
-                recording = Recording(
-                    connection, self._registry, job, window, before=before, revision=self._revision + 1
+                before = self._stored.get(job) or positions.read(connection, job)
+                recording = StateRecording(
+                    connection, self._registry, job, window, before=before, revision=self.revision + 1
                 )
                 yield recording
                 if recording.after is None:
                     raise StateCorrupt(
-                        f"{step}: captured is elsewhere now",
-                        hint="Something else has written to the state file; is it shared with another shipper?",
+                        f"{step}: captured has changed meanwhile",
+                        hint="Make sure that no other shipper uses this state file.",
                     )
                 self._stored[job] = self._positions[job] = recording.after
-            self._revision += 1
+            self.revision += 1
         self.recorded()
-
-    def _stored_position(self, job: str) -> Position:
-        if job not in self._stored:
-            self._stored[job] = positions.read(self._connection, job)
-        return self._stored[job]
-
-    def prune(self, job: str, *, unit: int, before: int) -> int:
-        """Forget a job's slots that were last changed before a time, in whole units of that length, seconds.
-
-        What is not proven stays. Return how many units were forgotten: not many at once, since others wait meanwhile.
-        """
-        with self._writing(f"prune job {job}") as connection:
-            return prune(connection, job, unit, before)
-
-    def rename(self, job: Job, configured: Iterable[str]) -> str | None:
-        """Give a new job all that belongs to one that left the configuration, if both count and name the same.
-
-        Return the name of that one, None if there is none.
-        """
-        with self._writing(f"rename to {job.name}") as connection:
-            self._forget_cached()
-            return rename(connection, job, set(configured))
-
-    def move(self, before: str, after: str) -> None:
-        """Give all that belongs to a job to another name, which loses what it had."""
-        with self._writing(f"rename job {before} to {after}") as connection:
-            self._forget_cached()
-            forget(connection, after)
-            move(connection, before, after)
-
-    def forget(self, job: str) -> None:
-        """Drop all that belongs to a job."""
-        with self._writing(f"forget job {job}") as connection:
-            self._forget_cached()
-            forget(connection, job)
 
 
 def _definition(job: str, progress: Progress) -> tuple[object, ...]:
     digests = (progress.definition_digest, progress.path_digest)
-    instants = (progress.zero_filled_until, progress.not_before, progress.recount_from)
-    return (job, *digests, *instants, str(progress.low), progress.since, progress.begins, progress.bucket)
+    times = (progress.zero_filled_until, progress.not_before, progress.recount_from)
+    return (job, *digests, *times, str(progress.low), progress.since, progress.begins, progress.bucket)

@@ -196,9 +196,11 @@ MUTANTS = {
         "core/rows/look.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
     ),
     "remember what was undone": Mutant("state/database.py", "        self._positions.clear()\n", ""),
-    "rename without what is counted": Mutant("state/housekeeping.py", '    "counted",\n', ""),
+    "rename without what is counted": Mutant(
+        "state/housekeeping.py", "AND columns.name = 'job'", "AND columns.name = 'job' AND tables.name <> 'counted'"
+    ),
     "count rows without an id never": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
-    "deliver what is not durable": Mutant("state/outbox.py", "self._commit()  #", "pass  #"),
+    "deliver what is not durable": Mutant("state/outbox.py", "self._file.make_durable()  #", "pass  #"),
     "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.revive(span)", "pass"),
     "go on within a slot": Mutant("core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(

@@ -43,7 +43,7 @@ def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_due: boo
 
 def prove(state: State) -> None:
     """Take what is changed for proven."""
-    state.prove(after=0, upto=state.revision)
+    state.outbox.prove(after=0, upto=state.revision)
 
 
 def totals(state: State, path: str = PATH) -> dict[int, int]:
@@ -74,7 +74,7 @@ def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) 
     prove(state)
     state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (before + changed, START))
 
-    assert state.prune("events", unit=HOUR, before=before) == pruned
+    assert state.housekeeping.prune("events", unit=HOUR, before=before) == pruned
     assert len(totals(state)) == (0 if pruned else 2)
     assert state.pruned("events") == ([Span(START, START + HOUR)] if pruned else [])
 
@@ -103,7 +103,7 @@ def test_prune_what_waits(state: State, slot: int, is_due: bool, path: str, prun
     state._connection.execute("UPDATE slot SET changed = ? WHERE slot = ?", (START + 9 * HOUR, slot))
     state._connection.execute("UPDATE slot SET changed = 0 WHERE slot BETWEEN ? AND ?", (START, START + HOUR - 1))
 
-    assert state.prune("events", unit=HOUR, before=START + 9 * HOUR) == pruned
+    assert state.housekeeping.prune("events", unit=HOUR, before=START + 9 * HOUR) == pruned
     assert (START + 120 in totals(state)) is (pruned == 0)
     assert totals(state, path)[slot] == (1 if is_due else 2)
 
@@ -114,7 +114,7 @@ def test_prune_one_job(state: State) -> None:
     put(state, START, START + HOUR, path=OTHER)
     prove(state)
 
-    assert state.prune("events", unit=HOUR, before=START + HOUR) == 1
+    assert state.housekeeping.prune("events", unit=HOUR, before=START + HOUR) == 1
     assert (list(totals(state)), list(totals(state, OTHER))) == ([START + HOUR], [START, START + HOUR])
     assert [slot.slot for slot in state.slots("events")] == [START + HOUR]
     assert [slot.slot for slot in state.slots("others")] == [START, START + HOUR]
@@ -164,15 +164,15 @@ def test_rename_with_work_that_waits(state: State, is_twin: bool) -> None:  # no
     assert all(before.values()), "each table that knows jobs has something of it"
     if is_twin:
         named = job("logins", template=job().template)
-        assert state.rename(named, ["logins", "others"]) == "events"
+        assert state.housekeeping.rename(named, ["logins", "others"]) == "events"
     else:
-        state.move("events", "logins")
+        state.housekeeping.move("events", "logins")
 
     assert rows_of(state._connection, "logins") == before
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT changed FROM total ORDER BY changed").fetchall() == [(0,), (1,), (2,)]
-    assert {waiting.job for waiting in state.note(0).waiting} == {"logins"}
-    assert state.note(0).deferred == {"logins"}
+    assert {waiting.job for waiting in state.outbox.note(0).waiting} == {"logins"}
+    assert state.outbox.note(0).deferred == {"logins"}
 
 
 def test_move_takes_the_place(state: State) -> None:
@@ -182,7 +182,7 @@ def test_move_takes_the_place(state: State) -> None:
     before = rows_of(state._connection, "events")
     for name in ("backfill events", "backfill others", "backfill eventsource"):
         state.remember(name, "far")
-    state.move("events", "others")
+    state.housekeeping.move("events", "others")
 
     assert rows_of(state._connection, "others") == before
     assert totals(state, OTHER) == {}
@@ -194,12 +194,15 @@ def test_forget_with_work_that_waits(state: State) -> None:
     work(state)
     put(state, START, path=OTHER)
     others = rows_of(state._connection, "others")
-    state.forget("events")
+    state.housekeeping.forget("events")
 
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT COUNT(*) FROM total").fetchone() == (1,)
     assert rows_of(state._connection, "others") == others
-    assert (state.note(0).deferred, [waiting.job for waiting in state.note(0).waiting]) == (frozenset(), ["others"])
+    assert (state.outbox.note(0).deferred, [waiting.job for waiting in state.outbox.note(0).waiting]) == (
+        frozenset(),
+        ["others"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,24 +223,24 @@ def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[in
     prove(state)
     put(state, START + 60)
     put(state, START + 120, is_due=False)
-    state.keep_replays([Replay(0, 9, 0, 1000, 1060)])
+    state.outbox.keep_replays([Replay(0, 9, 0, 1000, 1060)])
     first, *others = carbons
-    assert not state.retarget(first)
-    found = [state.retarget(carbon) for carbon in others]
+    assert not state.outbox.retarget(first)
+    found = [state.outbox.retarget(carbon) for carbon in others]
 
     assert found == [carbon != before for before, carbon in zip(carbons, others, strict=False)]
     assert totals(state) == changed
-    assert state.count_new(0, state.revision) == new
-    assert len(state.take_replays()) == sent
+    assert state.outbox.count_new(0, state.revision) == new
+    assert len(state.outbox.take_replays()) == sent
 
 
 def test_parked_totals_of_another_carbon(state: State) -> None:
     """What was deferred goes out when its archive may receive it, to the new Carbon, once."""
     put(state, START, is_due=False)
-    state.retarget("one")
-    state.retarget("two")
-    assert state.note(0).waiting == []
-    state.release([(60, START)])
+    state.outbox.retarget("one")
+    state.outbox.retarget("two")
+    assert state.outbox.note(0).waiting == []
+    state.outbox.release([(60, START)])
 
-    assert [(one.slot, one.totals) for one in state.note(0).waiting] == [(START, 1)]
-    assert state.note(0).deferred == frozenset()
+    assert [(one.slot, one.totals) for one in state.outbox.note(0).waiting] == [(START, 1)]
+    assert state.outbox.note(0).deferred == frozenset()

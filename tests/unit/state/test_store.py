@@ -134,7 +134,7 @@ def test_record_elsewhere_refused(state: State) -> None:
     """
     begin(state, 0)
     record(state, 0, 5, 1)
-    with pytest.raises(StateCorrupt, match="captured is elsewhere"):
+    with pytest.raises(StateCorrupt, match="captured has changed meanwhile"):
         record(state, 4, 8, 99)
 
     assert captured(state) == 5
@@ -158,8 +158,8 @@ def test_ids_beyond_signed_integers(state: State) -> None:
     """Ids are compared as numbers, up to 2^64 - 1, though they are kept as text."""
     begin(state, 9)
     record(state, 9, MAX_ID, 1)
-    state.commit({"events": 10}, {})
-    state.commit({"events": MAX_ID}, {})
+    state.outbox.commit({"events": 10}, {})
+    state.outbox.commit({"events": MAX_ID}, {})
     position = state.offsets("events")
 
     assert position is not None
@@ -170,8 +170,8 @@ def test_watermark_never_moves_back(state: State) -> None:
     """A commit of a lower id changes nothing. Mutant: compare as plain text."""
     begin(state, 0)
     record(state, 0, 100, 1)
-    state.commit({"events": 10}, {})
-    state.commit({"events": 9}, {})
+    state.outbox.commit({"events": 10}, {})
+    state.outbox.commit({"events": 9}, {})
     position = state.offsets("events")
 
     assert position is not None
@@ -181,7 +181,7 @@ def test_watermark_never_moves_back(state: State) -> None:
 def test_watermark_never_passes_captured(state: State) -> None:
     """A watermark is not moved beyond captured, which a reset may have set back; the table itself refuses it, too."""
     begin(state, 5)
-    state.commit({"events": 6}, {})
+    state.outbox.commit({"events": 6}, {})
 
     assert state._connection.execute("SELECT value FROM watermark").fetchone() == ("5",)
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
@@ -201,11 +201,11 @@ def test_prove_leaves_newer_changes(state: State) -> None:
     """A total that has changed since is not proven with its older revision. Mutant: no upper bound."""
     begin(state, 0)
     record(state, 0, 5, 1)
-    upto = state.note(0).upto
+    upto = state.outbox.note(0).upto
     record(state, 5, 9, 2)
-    state.prove(after=0, upto=upto)
+    state.outbox.prove(after=0, upto=upto)
 
-    assert [waiting.totals for waiting in state.note(0).waiting] == [1]
+    assert [waiting.totals for waiting in state.outbox.note(0).waiting] == [1]
 
 
 def test_path_has_one_owner(state: State) -> None:
@@ -290,10 +290,10 @@ def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None
         begin(state, 0)
         record(state, 0, 5, 1)
         assert standings(path) == {}
-        state.note(0)
+        state.outbox.note(0)
         assert standings(path)["events"].offsets.captured == 5
         record(state, 5, 6, 2)
-        state.commit({}, {})
+        state.outbox.commit({}, {})
 
         assert standings(path)["events"].offsets.captured == 6
 
@@ -327,12 +327,12 @@ def test_gathered_cannot_be_committed(state: State) -> None:
 def test_gathered_is_undone_by_others(state: State) -> None:
     """Whoever gathers is told, too, when the commit of somebody else took it away. Mutant: hold it for committed."""
     begin(state, 0)
-    with pytest.raises(StateBusy, match="a commit of it failed meanwhile"), state.gathering():
+    with pytest.raises(StateBusy, match="a commit of another thread failed"), state.gathering():
         record(state, 0, 5, 1)
         state._connection.execute("PRAGMA defer_foreign_keys = ON")
         state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
         with pytest.raises(StateCorrupt):
-            state.note(0)
+            state.outbox.note(0)
 
     assert captured(state) == 0
 
@@ -343,7 +343,7 @@ class Slow(State):
     between: threading.Thread | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "_revision" and self.between is not None:
+        if name == "revision" and self.between is not None:
             self.between.start()
             self.between.join(0.3)
         super().__setattr__(name, value)
@@ -357,7 +357,7 @@ def test_note_never_sees_half_a_record(path: str) -> None:
     notes: list[Pending] = []
     with Slow(path) as state:
         begin(state, 0)
-        state.between = threading.Thread(target=lambda: notes.append(state.note(0)))
+        state.between = threading.Thread(target=lambda: notes.append(state.outbox.note(0)))
         record(state, 0, 5, 1)
         state.between.join()
 
@@ -370,13 +370,13 @@ def test_sent_is_kept_once(state: State, path: str) -> None:
     begin(state, 0)
     record(state, 0, 5, 1)
     kept = [Replay(0, 1, 0, 1000, 1060), Replay(1, 7, -1, 1000, 1000)]
-    state.keep_replays(kept)
+    state.outbox.keep_replays(kept)
     state.close()
     with State(path) as again:
-        assert again.take_replays() == kept
-        assert again.take_replays() == []
+        assert again.outbox.take_replays() == kept
+        assert again.outbox.take_replays() == []
         record(again, 5, 6, 2)
-        assert again.note(7).upto == 8
+        assert again.outbox.note(7).upto == 8
 
 
 def test_history_is_bounded(state: State) -> None:
@@ -388,7 +388,7 @@ def test_history_is_bounded(state: State) -> None:
         " INSERT INTO history (id, job, value, committed, datapoints) SELECT i, 'events', '1', '', 0 FROM n",
         (HISTORY_ROWS + 50,),
     )
-    state.commit({"events": 20}, {"events": 7})
+    state.outbox.commit({"events": 20}, {"events": 7})
 
     assert state._connection.execute("SELECT COUNT(*), MAX(value), SUM(datapoints) FROM history").fetchone() == (
         HISTORY_ROWS,
@@ -406,7 +406,9 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     expected = JobStanding(position, 1, {"future": 2}, waiting=1)
 
     assert standings(path) == {"events": expected}
-    state.keep_replays([Replay(0, state.note(0).upto, 0, NOW, NOW)])  # at an orderly end: all of it was confirmed
+    state.outbox.keep_replays(
+        [Replay(0, state.outbox.note(0).upto, 0, NOW, NOW)]
+    )  # at an orderly end: all of it was confirmed
     assert standings(path) == {"events": expected._replace(waiting=0)}
     state.close()
     assert standings(path) == {"events": expected._replace(waiting=0)}
@@ -418,7 +420,7 @@ def test_history_beside_the_writer(state: State, path: str) -> None:
     begin(state, 1, "others")
     record(state, MAX_ID - 9, MAX_ID, 3)
     for after, datapoints in ((9, 0), (6, 2), (2, 1)):
-        state.commit({"events": MAX_ID - after + 1, "others": 1}, {"events": datapoints})
+        state.outbox.commit({"events": MAX_ID - after + 1, "others": 1}, {"events": datapoints})
     newest, *_ = reversed(commits(path, "events", at=2**62, until=2, beyond=0))
     times = "UPDATE history SET committed = strftime('%Y-%m-%dT%H:%M:%SZ', 1790000000 + id * 100, 'unixepoch')"
     state._connection.execute(times)
@@ -513,7 +515,7 @@ def test_merge_adds_to_what_stands_there(state: State) -> None:
         recording.claim([Name(path, (path,), COUNT) for path in ("a", "b")])
         recording.put(Total(key, number, is_due=key.path == "a") for number, key in enumerate(keys, start=1))
         recording.write(done(state, Window(0, 5)))
-    state.merge(NOW, 60, (NOW, 3600))
+    state.outbox.merge(NOW, 60, (NOW, 3600))
 
     query = "SELECT path, slot, step, value FROM total JOIN series ON id = series ORDER BY path"
     assert state._connection.execute(query).fetchall() == [("a", NOW, 3600, 6), ("b", NOW, 60, 4)]
@@ -529,7 +531,7 @@ def test_values_are_exact(state: State, value: Value) -> None:
         recording.claim([NAME])
         recording.put([Total(KEY, value)])
         recording.write(done(state, Window(0, 5)))
-    (changed,) = state.changed(KEY.slot, KEY.step, after=0, upto=1, beyond=0, limit=9)
+    (changed,) = state.outbox.changed(KEY.slot, KEY.step, after=0, upto=1, beyond=0, limit=9)
 
     assert changed.value == value
     assert type(changed.value) is type(value)
@@ -604,7 +606,7 @@ def test_files_made_by_root_belong_to_the_service(tmp_path: Path) -> None:
     """What an administrator's `shipper once` makes, the service can go on with. Mutant: leave them root's."""
     os.chown(tmp_path, 12345, 12345)
     with State(str(tmp_path / "shipper.db")) as state:
-        state.retarget("127.0.0.1:2003")
+        state.outbox.retarget("127.0.0.1:2003")
         owners = {file.name: file.stat().st_uid for file in tmp_path.iterdir()}
 
     assert set(owners) >= {"shipper.db", "shipper.db.lock", "shipper.db-wal"}
