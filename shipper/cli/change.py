@@ -12,28 +12,23 @@ import click
 
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, Messages, act, look
-from shipper.cli.options import duration, format_time, instant
+from shipper.cli.options import format_time, instant
 
 
-@click.command(short_help="Let a job leave rows out, or count the newest again.")
+@click.command(short_help="Skip rows that a job has not counted yet.")
 @options.configured
 @options.output
 @options.utc
 @options.yes
 @options.job
-@click.option("--to", metavar="ID|TIME|end", help="Go on behind this id, with the slot of this time, or at the end.")
-@click.option("--back", type=duration, metavar="DURATION", help="Count again what it counted in this time.")
-def seek(file: str, output: str, job: str, to: str | None, back: int | None, *, is_sure: bool) -> None:
-    """Let a job pass rows that it has not counted yet: they never will be; or count again what it has counted.
+@click.option(
+    "--to", required=True, metavar="ID|TIME|end", help="Continue after this id, with this time's slot, or at the end."
+)
+def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
+    """Skip rows that a job has not counted yet: it never counts them.
 
-    With --to it goes forward only, and the slot in which it goes on is counted whole. With --back it stays where it is:
-    nothing can double.
+    The slot in which the job continues is counted completely. It moves forward only; `shipper backfill` recounts.
     """
-    if (to is None) == (back is None):
-        raise click.UsageError("say --to ID|TIME|end, or --back DURATION.")
-    if to is None:
-        act(file, "backfill", {"job": job, "back": back}, BACKFILL, output=output, is_sure=is_sure)
-        return
     arguments: dict[str, Any] = {"job": job}
     if to.isdecimal():
         arguments["id"] = int(to)

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import click
 
+from shipper.core import durations
+
 
 def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the configured jobs that a word may become: quickly, and whatever is wrong with the files."""
@@ -71,7 +73,6 @@ job: Decorator = click.argument("job", shell_complete=_jobs)
 jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=_jobs)
 
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
 
 
@@ -82,22 +83,11 @@ def zone() -> tzinfo | None:
 
 
 def duration(text: str) -> int:
-    """Read a duration as the configuration has it, 90s or 1h30m; seconds. The type of an option."""
-    seconds = _seconds(text)
-    if not seconds:
+    """Return a duration in seconds. The type of an option."""
+    seconds = durations.parse(text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is not a duration: write 90s, 15m, 2h, 1d or 1h30m.")
     return seconds
-
-
-def lasting(seconds: float) -> str:
-    """Show a duration as it is read, in its two largest units: 5m40s; one that a clock put below zero is none."""
-    left = max(0, round(seconds))
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        amount, left = divmod(left, length)
-        if amount or parts:
-            parts.append(f"{amount}{unit}" if amount else "")
-    return "".join(parts[:2]) or "0s"
 
 
 def instant(text: str) -> int:
@@ -108,7 +98,7 @@ def instant(text: str) -> int:
     now = time.time()
     if text == "now":
         return int(now)
-    if ago := _seconds(text):
+    if ago := durations.parse(text):
         if ago > now:
             raise click.BadParameter(f"{text!r} is longer ago than times are known.")
         return int(now) - ago
@@ -122,12 +112,6 @@ def instant(text: str) -> int:
     except (ValueError, OverflowError) as error:
         expected = "write 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
         raise click.BadParameter(f"{text!r} is not a time: {expected}") from error
-
-
-def _seconds(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def format_time(at: float | None) -> str:

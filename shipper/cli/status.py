@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shipper.cli import options
-from shipper.cli.options import format_time, instant, lasting
+from shipper.cli.options import format_time, instant
 from shipper.cli.output import in_json, show_json, show_table, table
+from shipper.core import durations
 from shipper.diagnostics.status import complaints
 
 _COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
@@ -41,7 +42,7 @@ def _service(document: Mapping[str, Any]) -> str:
     if not document["is_running"]:
         return f"{who}: not running; this is what its state and its ends tell"
     started, loaded = document["started_at"], document["loaded_at"]
-    since = f" for {lasting(document['now'] - started)}" if started else ""
+    since = f" for {durations.show(document['now'] - started)}" if started else ""
     return f"{who}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
 
 
@@ -65,7 +66,7 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
         state,
         str(job["watermark"]),
         "?" if job["behind"] is None else str(job["behind"]),
-        "-" if age is None else lasting(age),
+        "-" if age is None else durations.show(age),
         str(job["waiting"]),
         str(job["unproven"]),
         _ago(job["delivered_at"], now),
@@ -105,11 +106,11 @@ def _verdict(document: Mapping[str, Any]) -> str:
 
 
 def _ago(when: float | None, now: float) -> str:
-    return "-" if when is None else f"{lasting(now - when)} ago"
+    return "-" if when is None else f"{durations.show(now - when)} ago"
 
 
 def _ahead(when: float | None, now: float) -> str:
-    return "-" if when is None else f"in {lasting(when - now)}"
+    return "-" if when is None else f"in {durations.show(when - now)}"
 
 
 NOT_RUNNING = 3
@@ -180,7 +181,7 @@ def _commit(commit: Mapping[str, int | None]) -> tuple[str, ...]:
 
 def _slot(slot: Mapping[str, int | None]) -> tuple[str, ...]:
     numbers = (_number(slot[name]) for name in ("series", "rows", "unproven"))
-    return format_time(slot["slot"]), lasting(slot["step"] or 0), *numbers, format_time(slot["changed"])
+    return format_time(slot["slot"]), durations.show(slot["step"] or 0), *numbers, format_time(slot["changed"])
 
 
 def _number(value: int | None) -> str:

@@ -15,15 +15,13 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from shipper.core import durations
 from shipper.core.model import Archive
 
 DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite")
-DURATION = r"[1-9][0-9]{0,9}[smhdwy]"
 NODE = r"[A-Za-z0-9_-]{1,100}"
-_ARCHIVE = rf"\s*{DURATION}:{DURATION}\s*"
+_ARCHIVE = rf"\s*{durations.SINGLE}:{durations.SINGLE}\s*"
 _MAX_PORT = 65535
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
-_LONGEST = 100 * 31536000  # a century; beyond it time-outs and timestamps overflow
 
 
 def wrong(message: str, remedy: str) -> PydanticCustomError:
@@ -42,19 +40,18 @@ def matches(pattern: str) -> WithJsonSchema:
 
 
 def duration(value: object) -> int:
-    """Read a whole number and a unit as seconds."""
-    seconds = 0
-    if isinstance(value, str) and re.fullmatch(DURATION, value):
-        seconds = int(value[:-1]) * _UNITS[value[-1]]
-    if not 0 < seconds <= _LONGEST:
-        raise wrong(f"{toml(value)} is not a duration", 'Write a whole number and a unit, as in "90s" (s m h d w y).')
+    """Return a duration in seconds."""
+    seconds = durations.parse(value) if isinstance(value, str) else None
+    if seconds is None:
+        raise wrong(f"{toml(value)} is not a duration", 'Write it as in "90s" or "1h30m" (units s m h d w y).')
     return seconds
 
 
-def as_duration(seconds: int) -> str:
-    """Write seconds as the file would, in days at most."""
-    unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
+def single_duration(value: str) -> int:
+    """Return a duration in one unit, as Carbon reads it, in seconds."""
+    if not re.fullmatch(durations.SINGLE, value):
+        raise wrong(f"{toml(value)} is not a duration", 'Write a whole number and a unit, as in "90s" (s m h d w y).')
+    return duration(value)
 
 
 def duration_or_false(value: object) -> int | None:
@@ -62,11 +59,11 @@ def duration_or_false(value: object) -> int | None:
     return None if value is False else duration(value)
 
 
-Seconds = Annotated[int, BeforeValidator(duration), matches(DURATION)]
+Seconds = Annotated[int, BeforeValidator(duration), matches(durations.PATTERN)]
 SecondsOrFalse = Annotated[
     int | None,
     BeforeValidator(duration_or_false),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{DURATION}$"}, {"const": False}]}),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{durations.PATTERN}$"}, {"const": False}]}),
 ]
 
 
@@ -110,7 +107,7 @@ def retentions(value: object) -> tuple[Archive, ...]:
     for part in value.split(","):
         step, _, length = part.strip().partition(":")
         try:
-            archives.append(Archive(duration(step), duration(length)))
+            archives.append(Archive(single_duration(step), single_duration(length)))
         except (ValueError, PydanticCustomError):
             raise wrong(f'"{part.strip()}" is not an archive', remedy) from None
     for fine, coarse in pairwise(archives):

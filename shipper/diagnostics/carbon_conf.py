@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic_core import PydanticCustomError
 
 from shipper.config.load import Config
-from shipper.config.values import duration
+from shipper.config.values import single_duration
 from shipper.core.errors import ConfigError
 from shipper.core.measures import Kind
 from shipper.core.model import Job
@@ -211,8 +211,8 @@ def _said(kind: str, settings: Mapping[str, str]) -> str:
 def _archive(text: str) -> str:
     """Read an archive as carbon does (carbon/util.py parseRetentionDef): seconds and points have no unit."""
     step, _, kept = text.strip().partition(":")
-    length = int(step) if step.isdigit() else duration(step)
-    points = int(kept) if kept.isdigit() else duration(kept) // length
+    length = int(step) if step.isdigit() else single_duration(step)
+    points = int(kept) if kept.isdigit() else single_duration(kept) // length
     return f"{length}s:{points * length}s"
 
 

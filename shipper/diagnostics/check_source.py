@@ -14,7 +14,7 @@ from typing import NamedTuple
 from shipper.config.load import Config
 from shipper.config.problems import suggest
 from shipper.config.sections import SourceSection
-from shipper.config.values import as_duration
+from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
 from shipper.source.catalog import Table
@@ -114,7 +114,7 @@ class _TableLook:
             yield bad
             return
         observation = self.source.observe(query)
-        late = as_duration(self.section.late)
+        late = durations.show(self.section.late)
         text = f"ids up to {observation.id}; rows are counted if they appear within {late} after their id was given out"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)

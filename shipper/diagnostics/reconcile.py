@@ -12,10 +12,10 @@ from shipper.config.load import Config
 from shipper.core.errors import ConfigError
 from shipper.core.ledger import JobSnapshot
 from shipper.core.model import Job, Span, definition_digest
+from shipper.core.repair.reset import check_identity
 from shipper.core.verify.reconcile import Comparison, asked, compared
 from shipper.graphite.render_api import Readback
 from shipper.runtime.endpoints import open_readback, open_source
-from shipper.core.repair.reset import check_identity
 from shipper.source.database import Source
 from shipper.state.database import holder
 from shipper.state.queries import read_snapshot
@@ -114,5 +114,5 @@ def _check(job: Job, known: JobSnapshot) -> None:
     if known.progress.definition_digest != definition_digest(job):
         raise ConfigError(
             f"reconcile job {job.name}: it has captured nothing yet as it is configured now",
-            hint="`shipper admin reload`, and ask again after its next tick; where it does not run, after `shipper once`.",
+            hint="Run `shipper admin reload` and wait for its next tick, or `shipper once` where no service runs.",
         )

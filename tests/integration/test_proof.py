@@ -100,7 +100,7 @@ def test_reconcile(ends: Ends) -> None:
     assert (job["different"], [part["step"] for part in job["parts"]]) == (0, [3600, 60])
     assert job["equal"] >= 4  # and zeros
     with closing(sqlite3.connect(ends.app.folder / "shipper.db")) as connection:
-        assert {reads for (reads,) in connection.execute("SELECT reads FROM sent")} == {0}
+        assert {reads for (reads,) in connection.execute("SELECT reads FROM replay")} == {0}
 
     # a row that nobody saw come, a value that somebody else has sent, and one in an hour of last week
     moved = "UPDATE audit_trail SET created_at = FROM_UNIXTIME(%s), action = 'sso' WHERE action = 'a b'"
@@ -261,7 +261,7 @@ def test_doctor_of_averages(ends: Ends) -> None:
     )
     bad = {one["text"]: one["remedy"] for one in found["verdicts"] if not one["is_good"]}
     assert list(bad) == [
-        "what is 59d old is not kept any more",
+        "what is 59d23h old is not kept any more",
         "in slots of 1h values of 1m are dropped where they are few: xFilesFactor is not 0",
     ]
     assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())

@@ -8,12 +8,12 @@ The tiles above the jobs: each end, how far behind, the state.
 from collections import Counter
 from collections.abc import Iterable
 
+from shipper.core import durations
 from shipper.status.page.markup import (
     Markup,
     ago,
     ahead,
     counted,
-    duration,
     join,
     muted,
     number,
@@ -111,7 +111,7 @@ def _job(job: JobReport, now: float) -> Markup:
 def _behind(job: JobReport, now: float) -> Iterable[Markup]:
     yield muted("unknown") if job.behind is None else counted(job.behind, "id")
     if job.behind and job.complete_until is not None:
-        yield muted(duration(now - job.complete_until))
+        yield muted(durations.show(now - job.complete_until))
     if job.waiting:
         yield muted(f"{plural(job.waiting, 'datapoint')} wait")
 
@@ -128,7 +128,7 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
 
 
 def _trouble(trouble: Failure, now: float, kind: str) -> Markup:
-    since = tag("time", duration(now - trouble.since), title=utc(trouble.since))
+    since = tag("time", durations.show(now - trouble.since), title=utc(trouble.since))
     times = join("for ", since, f", {plural(trouble.failures, 'time')}")
     hint = tag("p", trouble.hint) if trouble.hint else ""
     return tag(
@@ -194,7 +194,7 @@ def _overall(report: Report) -> tuple[str, str]:
 
 
 def _header(report: Report) -> Markup:
-    up = "does not run" if report.started_at is None else f"up {duration(report.now - report.started_at)}"
+    up = "does not run" if report.started_at is None else f"up {durations.show(report.now - report.started_at)}"
     return tag("header", tag("h1", "shipper"), tag("span", f"{report.host} · {report.version} · {up}", class_="muted"))
 
 

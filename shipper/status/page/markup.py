@@ -9,6 +9,8 @@ import html
 import re
 from datetime import UTC, datetime
 
+from shipper.core import durations
+
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
 _VOID = {"meta", "link", "col"}
 
@@ -40,7 +42,6 @@ def tag(name: str, /, *children: str, **attributes: str | None) -> Markup:
 
 
 UNKNOWN = "unknown"
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _KIB = 1024
 
 
@@ -60,17 +61,6 @@ def counted(value: int, noun: str) -> Markup:
 def plural(value: int, noun: str) -> str:
     """Return so many of something, as plain text."""
     return f"{value} {noun}" if value == 1 else f"{value} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units; one that a clock put below zero is none."""
-    left = max(0, round(seconds))
-    parts: list[tuple[int, str]] = []
-    for unit, length in _UNITS:
-        amount, left = divmod(left, length)
-        if amount or parts:
-            parts.append((amount, unit))
-    return " ".join(f"{amount} {unit}" for amount, unit in parts[:2] if amount) or "0 s"
 
 
 def size(size_bytes: int) -> str:
@@ -93,14 +83,14 @@ def utc(when: float) -> str:
 
 def ago(when: float | None, now: float, *, never: str = "never") -> Markup:
     """Return how long ago something was, its moment on pointing at it."""
-    return muted(never) if when is None else _moment(f"{duration(now - when)} ago", when)
+    return muted(never) if when is None else _moment(f"{durations.show(now - when)} ago", when)
 
 
 def ahead(when: float | None, now: float) -> Markup:
     """Return in how long something will be."""
     if when is None:
         return muted("not planned")
-    return _moment(f"in {duration(when - now)}" if when > now else "now", when)
+    return _moment(f"in {durations.show(when - now)}" if when > now else "now", when)
 
 
 def muted(what: str) -> Markup:

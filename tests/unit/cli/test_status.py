@@ -6,7 +6,6 @@ import click
 import pytest
 from reports import NOW, TROUBLE, job, report, troubled
 
-from shipper.cli.options import lasting
 from shipper.cli.status import status_text
 from shipper.core.errors import ConfigError
 from shipper.diagnostics.status import _narrowed, complaints
@@ -116,21 +115,3 @@ def test_narrowed() -> None:
     with pytest.raises(ConfigError, match="no 'ordrs'") as caught:
         _narrowed(told, ["ordrs"])
     assert caught.value.hint == "There are: logins@a, logins@b, orders, left."
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (-5, "0s"),
-        (0.4, "0s"),
-        (59.7, "1m"),
-        (340, "5m40s"),
-        (3600, "1h"),
-        (3601, "1h"),
-        (90_061, "1d1h"),
-        (86_460, "1d"),
-    ],
-)
-def test_lasting(seconds: float, shown: str) -> None:
-    """A duration in its two largest units, as one writes it in the configuration."""
-    assert lasting(seconds) == shown

@@ -33,7 +33,7 @@ class Outline(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Pending it."""
+        """Note it."""
         self.tags.append(tag)
         if tag not in {"meta", "link", "col"}:
             self._open.append(tag)
@@ -122,7 +122,7 @@ def test_page_shows_worst_first() -> None:
 
     assert shown.index("■ stopped") < shown.index("✕ failing") < shown.index("▲ late") < shown.index("● ok")
     assert "Does the job name a column that the table has not?" in shown
-    assert "5 min 40 s" in shown
+    assert "5m40s" in shown
     assert "7 times" in shown
     assert "no time 4, too late 2" in shown
     assert "18 datapoints wait" in shown

@@ -89,13 +89,13 @@ def test_wrong_at_any_time(pauses: list[int], archives: tuple[Archive, ...], how
 @pytest.mark.parametrize(
     ("archives", "expected"),
     [
-        ([Archive(60, DAY)], ["what is 29d old is not kept any more", "what is 25h old is not kept any more"]),
-        ([Archive(60, DAY), Archive(3600, 7 * DAY)], ["what is 29d old is not kept any more"]),
-        ([Archive(60, 7 * DAY), Archive(3600, 30 * DAY)], ["what is 25h old has a value each 1m, not each 1h"]),
-        ([Archive(60, DAY // 2), Archive(3600, 30 * DAY)], ["what is 23h old has a value each 1h, not each 1m"]),
-        ([Archive(60, DAY), Archive(7200, 30 * DAY)], ["what is 29d old has a value each 2h, not each 1h"]),
-        ([Archive(300, DAY), Archive(3600, 30 * DAY)], ["what is 23h old has a value each 5m, not each 1m"]),
-        ([Archive(10, DAY), Archive(3600, 30 * DAY)], ["what is 23h old has a value each 10s, not each 1m"]),
+        ([Archive(60, DAY)], ["what is 29d23h49m old is not kept any more", "what is 1d1h old is not kept any more"]),
+        ([Archive(60, DAY), Archive(3600, 7 * DAY)], ["what is 29d23h49m old is not kept any more"]),
+        ([Archive(60, 7 * DAY), Archive(3600, 30 * DAY)], ["what is 1d1h old has a value each 1m, not each 1h"]),
+        ([Archive(60, DAY // 2), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 1h, not each 1m"]),
+        ([Archive(60, DAY), Archive(7200, 30 * DAY)], ["what is 29d23h49m old has a value each 2h, not each 1h"]),
+        ([Archive(300, DAY), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 5m, not each 1m"]),
+        ([Archive(10, DAY), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 10s, not each 1m"]),
     ],
 )
 def test_other_retentions(tmp_path: Path, archives: list[Archive], expected: list[str]) -> None:
