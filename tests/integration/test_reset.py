@@ -106,7 +106,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     insert(mariadb, 1)
     if runs:
         wait_for(lambda: "capture.failed" in either.events(), "the job is held")
-        assert "Say so: `shipper reset events`" in either.text()
+        assert "run `shipper reset events`" in either.text()
     before = state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3")
     shown = either.call("reset", "events", "--utc")
     assert shown.returncode == 2

@@ -33,7 +33,7 @@ def check_identity(job: Job, offsets: Offsets | None) -> None:
     if offsets is not None and offsets[:3] != configured:
         source, table, column = configured
         raise ConfigError(
-            f"begin job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
+            f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
             f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
             hint="Correct the table; or choose a new job name and a new `name` for its series, to count another table.",
         )

@@ -124,7 +124,7 @@ def test_rows_of_before_the_job(source: FakeSource, state: State, begins: str | 
 
 def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
     """A start that no row has reached yet is a mistake, told before anything is stored."""
-    with pytest.raises(ConfigError, match=r"start = 11 is beyond the largest id of audit_trail, 10"):
+    with pytest.raises(ConfigError, match=r"start = 11 is above the largest id of audit_trail, 10"):
         run(job(start=11), source, state)
 
     assert captured(state) is None

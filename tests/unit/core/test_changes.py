@@ -142,7 +142,7 @@ def test_time_changes(life: Life, before: str | None, after: str | None) -> None
 
 
 @pytest.mark.parametrize(
-    "changed", [{"zone": "Asia/Kolkata"}, {"bucket": 3600}, {"bucket": 300}, {"time": None}, {"where": ()}, {}]
+    "changed", [{"time_zone": "Asia/Kolkata"}, {"bucket": 3600}, {"bucket": 300}, {"time": None}, {"where": ()}, {}]
 )
 def test_late_row_after_a_change(tmp_path: Path, changed: dict[str, Any]) -> None:
     """A row that was counted by another definition is not counted by this one; a late one is, once.

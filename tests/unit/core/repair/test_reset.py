@@ -629,7 +629,7 @@ def test_emptied_right_after(office: Office) -> None:
     office.truncate()
     office.insert(9, ago=MINUTE)
 
-    assert office.tick() == "observe audit_trail: its rows up to id 7 are not those that were captured"
+    assert office.tick() == "check audit_trail: its rows up to id 7 are not those that were captured"
 
 
 @pytest.mark.parametrize("what", ["emptied", "restored", "replaced"])

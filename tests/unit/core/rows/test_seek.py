@@ -139,7 +139,7 @@ def test_lookback_rows(life: Life) -> None:
     life.ship(LOOKBACK)
     life.now += 2 * HOUR
     life.insert((HOUR, "login", "ok"), (60, "login", "ok"))
-    with pytest.raises(ShipperError, match="says nothing of rows that are completed later"):
+    with pytest.raises(ShipperError, match="rows below an id may still be completed"):
         target(life, LOOKBACK, 6)
     move(life, LOOKBACK, "-120")
 
@@ -149,11 +149,11 @@ def test_lookback_rows(life: Life) -> None:
 @pytest.mark.parametrize(
     ("job", "to", "expected"),
     [
-        (QUIET, 5, "rows up to 5 are counted already"),
-        (QUIET, 10, "10 is beyond the largest id of audit_trail, 9"),
-        (QUIET, f"-{3 * HOUR}", "rows of then are counted already"),
+        (QUIET, 5, "rows up to 5 are counted"),
+        (QUIET, 10, "10 is above the largest id of audit_trail, 9"),
+        (QUIET, f"-{3 * HOUR}", "rows of that time are counted"),
         (QUIET, "60", "in the future"),
-        (TICKS, "-60", "times of single rows are not known"),
+        (TICKS, "-60", "it has no `time` column"),
     ],
 )
 def test_refused(behind: Life, job: Job, to: int | str, expected: str) -> None:
