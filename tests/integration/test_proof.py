@@ -235,9 +235,9 @@ def test_doctor(ends: Ends) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
         "✓ what is sent is there",
-        "✓ a value each 1m is kept for 1d",
-        "✓ a value each 1h is kept for 30d",
-        "✓ in slots of 1h values of 1m come to their sum, single ones too",
+        "✓ a value every 1m is kept for 1d",
+        "✓ a value every 1h is kept for 30d",
+        "✓ 1h values are the sum of 1m values (also with gaps)",
     ]
     again = json.loads(ends.app.call("admin doctor", "-o", "json").stdout)
 
@@ -261,8 +261,8 @@ def test_doctor_of_averages(ends: Ends) -> None:
     )
     bad = {one["text"]: one["remedy"] for one in found["verdicts"] if not one["is_good"]}
     assert list(bad) == [
-        "what is 59d23h old is not kept any more",
-        "in slots of 1h values of 1m are dropped where they are few: xFilesFactor is not 0",
+        "what is 59d22h old is not kept any more",
+        "1h values are missing where there are few 1m values: xFilesFactor is not 0",
     ]
     assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())
 

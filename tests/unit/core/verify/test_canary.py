@@ -1,4 +1,4 @@
-"""What a canary tells of a Graphite: on Whisper's own files."""
+"""Judgement of Carbon's settings by a canary, on real Whisper files."""
 
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shipper.core.model import Archive, SeriesData
-from shipper.core.verify.canary import Canary, summed
+from shipper.core.verify.canary import Canary, sums_of
 
 DAY = 86_400
 TWO = (Archive(60, DAY), Archive(3600, 30 * DAY))
@@ -21,7 +21,7 @@ SOME = st.sampled_from([TWO, THREE, WIDE, (Archive(60, DAY),)])
 
 
 class Ground:
-    """A Carbon of its own, and a time."""
+    """A Carbon, and the time."""
 
     def __init__(self, folder: Path, archives: Sequence[Archive], *, kind: str = "sum", enough: float = 0.0) -> None:
         self.now = NOW
@@ -31,17 +31,17 @@ class Ground:
         self.web = FakeWeb(self.carbon)
 
     def fly(self, archives: Sequence[Archive]) -> tuple[Canary, list[SeriesData | None]]:
-        """Send a canary of these archives, and ask."""
+        """Send a canary for these archives; return it with the answers."""
         canary = Canary(archives, self.now)
         self.carbon.deliver(points("".join(f"a.count {value} {slot}\n" for slot, value in canary.points).encode()))
         self.carbon.flush()
         return canary, [
-            next((kept for _, kept in self.web.held(["a.count"], span, step)), None) for span, step in canary.questions
+            next((data for _, data in self.web.held(["a.count"], span, step)), None) for span, step in canary.questions
         ]
 
 
 def bad(canary: Canary, answers: Sequence[SeriesData | None]) -> list[str]:
-    """Return what is wrong."""
+    """Return the texts of bad verdicts."""
     return [verdict.text for verdict in canary.verdicts(answers) if not verdict.is_good]
 
 
@@ -49,9 +49,9 @@ def bad(canary: Canary, answers: Sequence[SeriesData | None]) -> list[str]:
 @example(archives=THREE, pauses=[DAY // 4 + 600 - 120 + 60 * n for n in (1, 0, 0, 0)])
 @given(archives=SOME, pauses=st.lists(st.integers(0, 3 * DAY) | st.integers(0, 7200), max_size=6))
 def test_right_at_any_time(archives: tuple[Archive, ...], pauses: list[int]) -> None:
-    """A Graphite that keeps counts right is told so, whenever it is asked, and how often it was asked before.
+    """A correct Graphite gets good verdicts, at any time, and however often it was tested before.
 
-    Mutants: send points that are too old for the finest archive; judge slots of which it shows a part only.
+    Mutants: send points that are too old for the finest archive; judge slots of which it shows only a part.
     """
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), archives)
@@ -72,7 +72,7 @@ def test_right_at_any_time(archives: tuple[Archive, ...], pauses: list[int]) -> 
     how=st.sampled_from([("average", 0.0), ("sum", 0.5), ("last", 0.0), ("max", 0.0), ("min", 0.0), ("average", 0.5)]),
 )
 def test_wrong_at_any_time(pauses: list[int], archives: tuple[Archive, ...], how: tuple[str, float]) -> None:
-    """One that does not is told what it does instead. Mutants: send equal values; choose slots by their age."""
+    """A wrong aggregation is reported by its method. Mutants: send equal values; choose slots by their age."""
     kind, enough = how
     with tempfile.TemporaryDirectory() as folder:
         ground = Ground(Path(folder), archives, kind=kind, enough=enough)
@@ -89,17 +89,17 @@ def test_wrong_at_any_time(pauses: list[int], archives: tuple[Archive, ...], how
 @pytest.mark.parametrize(
     ("archives", "expected"),
     [
-        ([Archive(60, DAY)], ["what is 29d23h49m old is not kept any more", "what is 1d1h old is not kept any more"]),
-        ([Archive(60, DAY), Archive(3600, 7 * DAY)], ["what is 29d23h49m old is not kept any more"]),
-        ([Archive(60, 7 * DAY), Archive(3600, 30 * DAY)], ["what is 1d1h old has a value each 1m, not each 1h"]),
-        ([Archive(60, DAY // 2), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 1h, not each 1m"]),
-        ([Archive(60, DAY), Archive(7200, 30 * DAY)], ["what is 29d23h49m old has a value each 2h, not each 1h"]),
-        ([Archive(300, DAY), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 5m, not each 1m"]),
-        ([Archive(10, DAY), Archive(3600, 30 * DAY)], ["what is 23h49m old has a value each 10s, not each 1m"]),
+        ([Archive(60, DAY)], ["values 29d23h old are not kept", "values 1d1h old are not kept"]),
+        ([Archive(60, DAY), Archive(3600, 7 * DAY)], ["values 29d23h old are not kept"]),
+        ([Archive(60, 7 * DAY), Archive(3600, 30 * DAY)], ["values 1d1h old have a step of 1m, not 1h"]),
+        ([Archive(60, DAY // 2), Archive(3600, 30 * DAY)], ["values 23h49m old have a step of 1h, not 1m"]),
+        ([Archive(60, DAY), Archive(7200, 30 * DAY)], ["values 29d23h old have a step of 2h, not 1h"]),
+        ([Archive(300, DAY), Archive(3600, 30 * DAY)], ["values 23h49m old have a step of 5m, not 1m"]),
+        ([Archive(10, DAY), Archive(3600, 30 * DAY)], ["values 23h49m old have a step of 10s, not 1m"]),
     ],
 )
 def test_other_retentions(tmp_path: Path, archives: list[Archive], expected: list[str]) -> None:
-    """Archives that are not what they should be are told, by what answers for times that are theirs."""
+    """Wrong retentions are reported, by the archive that answers for their times."""
     ground = Ground(tmp_path, archives)
     canary, answers = ground.fly(TWO)
 
@@ -107,15 +107,15 @@ def test_other_retentions(tmp_path: Path, archives: list[Archive], expected: lis
     assert canary.has_arrived(answers)
 
 
-def test_what_does_not_show() -> None:
-    """A single value says nothing of the method, and nothing at all says nothing. Mutant: take it for a sum."""
-    assert summed(SeriesData(0, 60, [3.0]), SeriesData(0, 3600, [3.0]))[2:] == (None, True)
-    assert summed(SeriesData(0, 60, [3.0, 4.0]), SeriesData(0, 3600, [None]))[2:] == (None, False)
-    assert summed(SeriesData(0, 60, [None]), SeriesData(0, 3600, [None]))[2:] == (None, None)
+def test_inconclusive_values() -> None:
+    """A single value does not show the method, no value shows nothing. Mutant: take it for a sum."""
+    assert sums_of(SeriesData(0, 60, [3.0]), SeriesData(0, 3600, [3.0]))[2:] == (None, True)
+    assert sums_of(SeriesData(0, 60, [3.0, 4.0]), SeriesData(0, 3600, [None]))[2:] == (None, False)
+    assert sums_of(SeriesData(0, 60, [None]), SeriesData(0, 3600, [None]))[2:] == (None, None)
 
 
 def test_not_there(tmp_path: Path) -> None:
-    """A canary of another time is not taken for the one that was sent. Mutant: send the same values always."""
+    """Points of an earlier canary are not taken for those that were sent. Mutant: always send the same values."""
     ground = Ground(tmp_path, TWO)
     _, answers = ground.fly(TWO)
 
