@@ -261,7 +261,7 @@ def test_doctor_of_averages(ends: Ends) -> None:
     )
     bad = {one["text"]: one["remedy"] for one in found["verdicts"] if not one["is_good"]}
     assert list(bad) == [
-        "what is 59d22h old is not kept any more",
+        "values 59d22h old are not kept",
         "1h values are missing where there are few 1m values: xFilesFactor is not 0",
     ]
     assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())

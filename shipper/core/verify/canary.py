@@ -1,8 +1,8 @@
-"""A canary: a few points of the past, by which Graphite shows how it keeps series like ours.
+"""A canary: a test series whose values show how Carbon stores and aggregates series like those of shipper.
 
-Strategy: one slot of the second archive gets all its points, and another a single one. What they come to tells how
-Carbon adds up, and how much it takes for enough. What answers for times as old as an archive may be tells how long that
-is kept. Which slots get what does not depend on when it is asked, so what an earlier canary left is evidence, too.
+Strategy: one slot of the second archive gets all its points, another slot a single point. Their values in the second
+archive show the aggregation method and xFilesFactor; the archive that answers for an age shows the retentions. Which
+slots get points does not depend on the time of the test, so points of earlier canaries do not disturb it.
 """
 
 import math
@@ -15,9 +15,9 @@ from shipper.core import durations
 from shipper.core.model import Archive, SeriesData, Span
 from shipper.core.retention import EDGE_SECONDS, after, floor
 
-SLOTS = 4  # of the second archive, from the newest on, in which points may be
-ENOUGH = 100  # slots of an answer, so that a wrong step shows itself
-SINGLE, FIRST, SECOND, OTHER = 3, 4, 1, 2  # so that sum, mean, extremes and last of all points differ
+SLOTS = 4  # the newest slots of the second archive, in which points may be
+ENOUGH = 100  # slots of an answer, so that a wrong step shows
+SINGLE, FIRST, SECOND, OTHER = 3, 4, 1, 2  # values whose sum, mean, extremes and last all differ
 
 AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": sum,
@@ -30,14 +30,14 @@ AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
 
 
 class Question(NamedTuple):
-    """What Graphite is asked: what it holds in a span, and in slots of which step it should answer."""
+    """A request to Graphite: a span, and the step that the answer should have."""
 
     span: Span
     step: int
 
 
 class Verdict(NamedTuple):
-    """One thing that was learned; remedy is empty where nothing is wrong."""
+    """Judgement of one setting of Carbon; without a remedy where it is right."""
 
     is_good: bool
     text: str
@@ -45,52 +45,54 @@ class Verdict(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the values of an archive come to in the next; None where that does not show."""
+    """Aggregation of the values of one archive in the next coarser one; None where the answers do not show it."""
 
     step: int
     into: int
     method: str | None
     keeps_single: bool | None
+    """Whether a slot has a value although most of its finer slots have none."""
 
 
 class Canary:
-    """What is sent, what is asked, and what the answers mean."""
+    """The points to send, the questions to ask, and the judgement of the answers."""
 
     def __init__(self, archives: Sequence[Archive], now: int) -> None:
-        """Archives are those that Carbon should have."""
+        """Set up a canary for the archives that Carbon should have."""
         self._archives = archives
         self._now = now
         self.points = _points(archives, now)
-        """Slots and values, the single one first: once the series is there, that is written."""
+        """Slots and values, the single point first: once the series is there, that point is written."""
         self._ends = [self._end(archive) for archive in archives]
         self._views = [self._view(number) for number in range(len(archives))]
         self.questions = [*self._ends, *self._views]
 
     def has_arrived(self, answers: Sequence[SeriesData | None]) -> bool:
-        """Does Graphite hold the last point?"""
-        kept, (slot, value) = answers[len(self._archives)], self.points[-1]
-        return kept is not None and dict(kept.items()).get(floor(slot, kept.step)) == value
+        """Whether Graphite holds the last point."""
+        data, (slot, value) = answers[len(self._archives)], self.points[-1]
+        return data is not None and dict(data.items()).get(floor(slot, data.step)) == value
 
     def sums(self, answers: Sequence[SeriesData | None]) -> list["Sums"]:
-        """Say how each archive becomes the next."""
+        """Return how each archive is aggregated in the next one."""
         views = pairwise(answers[len(self._archives) :])
-        return [summed(finer, coarser) for finer, coarser in views if finer and coarser and finer.step < coarser.step]
+        return [sums_of(finer, coarser) for finer, coarser in views if finer and coarser and finer.step < coarser.step]
 
     def verdicts(self, answers: Sequence[SeriesData | None]) -> list[Verdict]:
-        """Say what is right and what is not."""
-        kept = list(map(self._kept, self._archives, self._ends, answers))
+        """Judge the retentions and the aggregation of Carbon."""
+        # each archive must answer for values that are nearly as old as its retention
+        verdicts = list(map(self._judge_archive, self._archives, self._ends, answers))
         # a finer archive that is kept for longer than it should be answers for the next
-        views = map(self._kept, self._archives, self._views, answers[len(self._archives) :])
-        kept += [verdict for verdict in views if not verdict.is_good]
-        return kept + [_judged(sums) for sums in self.sums(answers)]
+        views = map(self._judge_archive, self._archives, self._views, answers[len(self._archives) :])
+        verdicts += [verdict for verdict in views if not verdict.is_good]
+        return verdicts + [_judge_sums(sums) for sums in self.sums(answers)]
 
     def _end(self, archive: Archive) -> Question:
-        """Ask for what is nearly as old as it is kept."""
+        """Ask for values that are nearly as old as the archive keeps them."""
         start = after(self._now - archive.duration + EDGE_SECONDS, archive.step)
         return Question(Span(start, start + ENOUGH * archive.step), archive.step)
 
     def _view(self, number: int) -> Question:
-        """Ask what an archive holds of the points: one answers that begins before the end of the finer one."""
+        """Ask an archive for the points; the span begins before the end of the finer archive, which cannot answer."""
         archive, (first, last) = self._archives[number], (find(slot for slot, _ in self.points) for find in (min, max))
         step = archive.step
         if number:
@@ -100,48 +102,50 @@ class Canary:
             start = max(floor(first, step), self._ends[0].span.start)
         return Question(Span(start, floor(last, step) + step), archive.step)
 
-    def _kept(self, archive: Archive, question: Question, kept: SeriesData | None) -> Verdict:
-        """Say whether an archive answers as it should."""
-        age = durations.show(self._now - question.span.start)
-        remedy = "Its retentions must be those of [graphite], which `shipper admin carbon-conf` prints."
-        if kept is None or not kept.values or kept.start > question.span.start + kept.step:
-            return Verdict(False, f"what is {age} old is not kept any more", remedy)
-        if kept.step != archive.step:
-            steps = f"each {durations.show(kept.step)}, not each {durations.show(archive.step)}"
-            return Verdict(False, f"what is {age} old has a value {steps}", remedy)
-        return Verdict(
-            True, f"a value each {durations.show(archive.step)} is kept for {durations.show(archive.duration)}"
-        )
+    def _judge_archive(self, archive: Archive, question: Question, data: SeriesData | None) -> Verdict:
+        """Judge whether an archive answers for an age, with its step."""
+        age, step = durations.show(self._now - question.span.start), durations.show(archive.step)
+        remedy = "Give Carbon the retentions of [graphite], which `shipper admin carbon-conf` prints."
+        if data is None or not data.values or data.start > question.span.start + data.step:
+            return Verdict(False, f"values {age} old are not kept", remedy)
+        if data.step != archive.step:
+            return Verdict(False, f"values {age} old have a step of {durations.show(data.step)}, not {step}", remedy)
+        return Verdict(True, f"a value every {step} is kept for {durations.show(archive.duration)}")
 
 
-def summed(finer: SeriesData, coarser: SeriesData) -> Sums:
-    """Say how the values of an archive become those of the next."""
+def sums_of(finer: SeriesData, coarser: SeriesData) -> Sums:
+    """Return how the values of an archive are aggregated in the next one."""
+    # the values of each coarser slot that the finer archive shows completely
     parts: dict[int, list[float]] = {}
     for slot, value in finer.items():
-        if (whole := floor(slot, coarser.step)) >= finer.start:
-            parts.setdefault(whole, []).append(value)
-    held = dict(coarser.items())
-    pairs = [(values, held[slot]) for slot, values in parts.items() if slot in held]
+        if (into := floor(slot, coarser.step)) >= finer.start:
+            parts.setdefault(into, []).append(value)
+
+    # the first method that explains all of them; slots of a single value fit any method
+    values_of = dict(coarser.items())
+    pairs = [(values, values_of[slot]) for slot, values in parts.items() if slot in values_of]
     fitting = [name for name, of in AGGREGATIONS.items() if all(math.isclose(of(part), one) for part, one in pairs)]
-    is_telling = any(len(values) > 1 for values, _ in pairs)
-    method = fitting[0] if fitting and is_telling else None
-    return Sums(finer.step, coarser.step, method, parts.keys() <= held.keys() if parts else None)
+    is_conclusive = any(len(values) > 1 for values, _ in pairs)
+    method = fitting[0] if fitting and is_conclusive else None
+    return Sums(finer.step, coarser.step, method, parts.keys() <= values_of.keys() if parts else None)
 
 
-def _judged(sums: Sums) -> Verdict:
-    """Say whether a coarser archive will hold the sums of a finer one."""
-    what = f"in slots of {durations.show(sums.into)} values of {durations.show(sums.step)}"
+def _judge_sums(sums: Sums) -> Verdict:
+    """Judge whether a coarser archive holds the sums of a finer one."""
+    coarse, fine = f"{durations.show(sums.into)} values", f"{durations.show(sums.step)} values"
+    setting = "as `shipper admin carbon-conf` prints"
     if sums.keeps_single is False:
-        text, remedy = f"{what} are dropped where they are few: xFilesFactor is not 0", "Most minutes have no rows."
-    elif sums.method not in {"sum", None}:
-        text, remedy = f"{what} come to their {sums.method}, not to their sum", "aggregationMethod must be sum."
-    else:
-        return Verdict(True, f"{what} {'come to their sum' if sums.method else 'are kept'}, single ones too")
-    return Verdict(False, text, f"{remedy} `shipper admin carbon-conf` prints how it must be.")
+        text = f"{coarse} are missing where there are few {fine}: xFilesFactor is not 0"
+        return Verdict(False, text, f"Set xFilesFactor to 0, {setting}: most minutes have no rows.")
+    if sums.method not in {"sum", None}:
+        text = f"{coarse} are the {sums.method} of {fine}, not the sum"
+        return Verdict(False, text, f"Set aggregationMethod to sum, {setting}.")
+    return Verdict(True, f"{coarse} {f'are the sum of {fine}' if sums.method else 'are kept'} (also with gaps)")
 
 
 def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:
-    factor = 1 + now % 997  # so that it is not taken for another canary's
+    """Return slots and values of the points: a single one in one slot of the second archive, all in another."""
+    factor = 1 + now % 997  # values of another canary differ
     step = archives[0].step
     oldest, newest = after(now - archives[0].duration + EDGE_SECONDS, step), floor(now, step) - step
     if len(archives) == 1:
@@ -154,7 +158,11 @@ def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:
 
 
 def _slots_of(parity: int, oldest: int, newest: int, *, step: int, length: int) -> range:
-    """Return the slots of the finest archive in the newest whole one of the next: odd ones are for single points."""
+    """Return the slots of the finest archive in the newest complete slot of the next; odd ones are for single points.
+
+    The parity keeps a single point alone: another canary never sends all points to the same slot.
+    """
     begins = range(floor(newest, length), floor(newest, length) - SLOTS * length, -length)
-    found = [range(one, min(one + length, newest + step), step) for one in begins if one // length % 2 == parity]
-    return max((slots for slots in found if slots.start >= oldest), key=len, default=range(oldest, newest + step, step))
+    ranges = [range(one, min(one + length, newest + step), step) for one in begins if one // length % 2 == parity]
+    shown = (slots for slots in ranges if slots.start >= oldest)
+    return max(shown, key=len, default=range(oldest, newest + step, step))
