@@ -1,1 +1,1 @@
-"""Carbon and graphite-web."""
+"""Clients of Carbon and graphite-web, and dashboards."""

@@ -1,12 +1,12 @@
-"""graphyte: lines to Carbon, and the only sign that Carbon has read them.
+"""Carbon, over graphyte: sends lines, and confirms that Carbon has read them.
 
-Carbon never acknowledges. But when we close our half of the connection it reads to the end, closes its own half
-and we receive the end of the stream; a Carbon that is dead, hung or refusing does not. That is *confirmed*:
-necessary, not sufficient, which is why totals are sent again before they count as proven.
+Carbon never acknowledges. But when we close our half of the connection, it reads to the end and closes its half, and we
+receive the end of the stream; a Carbon that is dead, hung or refusing does not. That is *confirmed*: necessary, not
+sufficient, which is why totals are sent again before they count as proven.
 
 Strategy: an idle connection, the *witness*, ends with the process that confirmed. Its end alone proves nothing, because
-some receivers close idle connections. So its end is followed by another connection, at once: who accepts that lives,
-and it is the new witness; who refuses it, or accepts and drops it, is dead.
+some receivers close idle connections. Therefore we connect again at once: a process that accepts is alive, and the
+connection is the new witness; one that refuses, or accepts and drops the connection, is dead.
 """
 
 import socket
@@ -23,9 +23,9 @@ from shipper.graphite.line_protocol import line
 
 KEEPALIVE_SECONDS = 60
 DROPPED_SECONDS = 0.5
-"""A new witness that ends within is no sign of life: a dying process, or a proxy without a Carbon, had accepted it."""
-PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, where a receiver closes each of them at once
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, so that nothing of ours is still read
+"""Least life of a new witness, in seconds: a dying process, or a proxy without a Carbon, also accepts it."""
+PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, if a receiver closes each of them at once
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, and Carbon reads nothing more of ours
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class _Witness:
     connection: socket.socket
     made: float
     predecessor_seconds: float | None
-    """How long the witness before lasted that this one replaces; None if a delivery has made it."""
+    """Life of the witness that this one replaces, in seconds; None if a delivery opened this one."""
 
     def has_ended(self) -> bool:
         """Whether the other side has closed it."""
@@ -48,16 +48,16 @@ class _Witness:
 
 
 class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
-    """One Carbon's line port."""
+    """Line receiver of one Carbon."""
 
     def __init__(self, host: str, port: int, *, timeout: float) -> None:
-        """Connect nowhere yet. timeout bounds each step of a delivery, seconds."""
+        """Connect nowhere yet; timeout bounds each step of a delivery, in seconds."""
         super().__init__(host, port=port, timeout=timeout, raise_send_errors=True)
         self._witness: _Witness | None = None
         self._ended_seconds = 0.0
-        """How long the last witness lasted that has ended."""
+        """Life of the last witness that has ended, in seconds."""
         self._renew_at: float | None = None
-        """When to connect again after a witness has ended, None if that need not be."""
+        """Time to connect again after a witness has ended; None if that is not needed."""
         self._pause = 0.0
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         """
         lines = b"".join(line(*datapoint) for datapoint in datapoints)
         try:
-            # before the lines: it must be the process that confirms them, not one that has just replaced it
+            # open the witness first: it must belong to the process that confirms, not to one that has just replaced it
             if self._witness is None:
                 self._watch(None)
             self.send_socket(lines)
@@ -80,18 +80,18 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise DeliveryFailed(
                 f"deliver to {self}: {reason}",
-                hint="Is carbon-cache up, and do [graphite] host and port name its line receiver?",
+                hint="Check that carbon-cache runs, and that host and port in [graphite] are its line receiver.",
             ) from error
 
     @property
     def watched(self) -> socket.socket | None:
-        """Return the connection whose end is a reason to ask `has_died`; None while there is none."""
+        """Connection whose end is a reason to call `has_died`; None while there is none."""
         return None if self._witness is None else self._witness.connection
 
     def has_died(self) -> bool:
-        """Whether the Carbon that confirmed is found to be gone; once for each death.
+        """Whether the Carbon that confirmed is gone; once for each death.
 
-        False as long as nothing says so. After the end of a witness this connects, for at most the time-out.
+        False without evidence. After the end of a witness this connects, for at most the time-out.
         """
         witness, now = self._witness, time.monotonic()
         if witness is not None:
@@ -110,12 +110,12 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         return False
 
     def close(self) -> None:
-        """Let the witness go."""
+        """Close the witness."""
         self._dismiss_witness()
         self._renew_at = None
 
     def send_message(self, message: bytes) -> None:
-        """Override graphyte's hook: send, close our half, and wait for Carbon to close its own."""
+        """Override graphyte's hook: send, close our half, and wait until Carbon closes its half."""
         connection = self._connect()
         try:
             connection.sendall(message)
@@ -127,7 +127,7 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         finally:
             connection.close()
         if answer:
-            raise ConnectionError("it answered, so it is not a Carbon line receiver")
+            raise ConnectionError("not a Carbon line receiver: it sent an answer")
 
     def _connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), self.timeout)
@@ -135,7 +135,7 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
     def _watch(self, predecessor_seconds: float | None) -> None:
         """Open a witness."""
         connection = self._connect()
-        # a host that vanished without a word ends it, too
+        # keep-alive also ends it when the host vanishes silently
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
         connection.setblocking(False)
@@ -143,10 +143,10 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         self._renew_at = None
 
     def _was_dropped(self, witness: _Witness, now: float) -> bool:
-        """Whether a witness that has ended was never a real one; if it was, plan the next."""
+        """Whether a dead Carbon had accepted the witness that has ended; if not, plan the next witness."""
         before, lasted = witness.predecessor_seconds, now - witness.made
         self._ended_seconds = lasted
-        # a receiver that closes each idle connection so soon has done so with the one before
+        # a receiver that closes idle connections this early would have closed the one before as early
         if before is not None and lasted < DROPPED_SECONDS and before >= 2 * DROPPED_SECONDS:
             return True
         is_short = before is not None and lasted < max(self._pause, PAUSE_FIRST)

@@ -205,7 +205,7 @@ def test_own_dashboard(stage: Stage) -> None:
     state = json.loads(stage.dashboard("graphite").stdout)["shipper-audit-self"]
     panels = {graph[1]["title"]: graph[1]["target"] for graph in state["graphs"]}
     zoom = {"from": "-27h", "maxDataPoints": 10}
-    (rows,), (lag,) = panels["Rows captured"], panels["Ids that are not delivered yet"]
+    (rows,), (lag,) = panels["Rows captured"], panels["Backlog (ids)"]
     values = stage.values
 
     counts = [sum(values[f"shipper.web1.{job}.rows"].values()) for job in ("logins", "orders")]
@@ -306,7 +306,7 @@ def test_push_leaves_what_somebody_made(stage: Stage) -> None:
     ("answer", "reason"),
     [
         (b"HTTP/1.0 500 Oops\r\n\r\n", "HTTP 500 Oops"),
-        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "its answer is no JSON"),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "the answer is not JSON"),
         (b"HTTP/1.0 200 OK\r\n\r\n[1]", "not one of graphite-web"),
         (b'HTTP/1.0 200 OK\r\n\r\n{"error": "Must be logged in"}', "Must be logged in"),
         (b'HTTP/1.0 200 OK\r\n\r\n{"error": "does not exist, but who are you?"}', "who are you?"),  # load, then save

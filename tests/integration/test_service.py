@@ -164,7 +164,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
     refused = shipper_app.call("admin reload")
 
     assert refused.returncode == 78
-    assert "[state] path is another" in refused.stderr
+    assert "[state] path has changed" in refused.stderr
     assert shipper_app.stop() == 0
 
 
@@ -253,7 +253,7 @@ def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, car
     shown = shipper_app.call("status")
 
     assert shown.returncode == 1
-    assert "Is carbon-cache up" in shown.stdout
+    assert "Check that carbon-cache runs" in shown.stdout
     assert f"process {shipper_app.pid}; configuration loaded " in shown.stdout
     assert shown.stdout.endswith("\nnot well: carbon does not answer; failing: events\n")
     assert jobs_of(shipper_app)["events"]["waiting"] != 0

@@ -1,1 +1,1 @@
-"""Dashboards derived from the jobs."""
+"""Dashboards generated from the jobs."""

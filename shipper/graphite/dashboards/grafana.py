@@ -1,4 +1,4 @@
-"""A dashboard as Grafana reads it from a file, and how Grafana is told to."""
+"""Dashboards and provisioning as files that Grafana reads."""
 
 import json
 from hashlib import sha256
@@ -6,21 +6,21 @@ from typing import Any
 
 from shipper.graphite.dashboards.panels import Dashboard, Panel
 
-SCHEMA_VERSION = 39  # of Grafana 10.3; newer ones bring it up to theirs when they load it
+SCHEMA_VERSION = 39  # of Grafana 10.3; newer versions migrate it when they load it
 MOST_UID = 40
 _COLUMNS, _WIDTH, _HEIGHT = 24, 12, 8
 _DATASOURCE = {"type": "graphite", "uid": "${datasource}"}
 
 
 def document(dashboard: Dashboard) -> dict[str, Any]:
-    """Return the last 24 hours, looked at again each minute; which Graphite is chosen on the page."""
+    """Return a dashboard of the last 24 hours, refreshed each minute; users choose the Graphite on the page."""
     return {
         "uid": _uid(dashboard.name),
         "title": dashboard.title,
         "tags": ["shipper"],
         "schemaVersion": SCHEMA_VERSION,
         "editable": True,
-        "graphTooltip": 1,  # one cross-hair through all panels
+        "graphTooltip": 1,  # one cross-hair for all panels
         "timezone": "browser",
         "refresh": "1m",
         "time": {"from": "now-24h", "to": "now"},
@@ -33,7 +33,7 @@ def document(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def provisioning(folder: str) -> str:
-    """Return what Grafana needs below provisioning/dashboards to read the files of a folder."""
+    """Return a file for provisioning/dashboards, by which Grafana reads the dashboards of a folder."""
     return (
         "apiVersion: 1\n"
         "providers:\n"

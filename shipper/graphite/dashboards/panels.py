@@ -1,7 +1,7 @@
-"""What a dashboard shows: a panel for each measure of each job, whose sum stays right however it is zoomed.
+"""Panels of dashboards: one for each measure of each job, with sums that stay right at every zoom.
 
 Strategy: Graphite draws averages where there are more datapoints than pixels, unless `consolidateBy` says otherwise.
-Counts and sums are added up, so that the bars of any picture together are the count; of extremes the worst stays.
+Counts and sums are added, which makes the bars of any picture add up to the count; of extremes the worst remains.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,39 +12,39 @@ from shipper.core.model import Job
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, PLACEHOLDER, path
 
 _ANY = Measure("*", Kind.SUM)
-"""Of a statement of one's own: its measures are not known before the database is asked, and are sums."""
+"""Measures of custom sql: unknown before the database has explained it, and all sums."""
 _UNITS = (("_ms", "ms"), ("_seconds", "s"), ("_bytes", "bytes"))
-"""What the name of a column tells of its values."""
+"""Ends of column names, and the units of their values."""
 _OWN = (
-    ("For how long nothing more is captured", "s", ("complete_until_age",)),
-    ("Ids that are not delivered yet", "", ("lag_rows",)),
+    ("Capture lag", "s", ("complete_until_age",)),
+    ("Backlog (ids)", "", ("lag_rows",)),
     ("Rows captured", "", ("rows",)),
     ("Datapoints delivered", "", ("datapoints",)),
     ("Failed ticks and captures", "", ("failures",)),
-    ("Rows that came late, or too late", "", ("late_rows", "too_late")),
-    ("Time for captures", "ms", ("capture_ms",)),
-    ("Time for deliveries", "ms", ("deliver_ms",)),
-    ("Totals that are not proven yet", "", ("unproven",)),
+    ("Late rows, and rows too late", "", ("late_rows", "too_late")),
+    ("Capture time", "ms", ("capture_ms",)),
+    ("Delivery time", "ms", ("deliver_ms",)),
+    ("Unproven totals", "", ("unproven",)),
     ("Series", "", ("series",)),
     ("Overdue jobs", "", ("overdue",)),
-    ("Jobs that run", "", ("up",)),
+    ("Running jobs", "", ("up",)),
 )
 
 
 class Target(NamedTuple):
-    """What Graphite's render API is asked for."""
+    """Expression for Graphite's render API."""
 
     series: str
     nodes: Sequence[int | str]
-    """By which nodes and tags the series differ."""
+    """Nodes and tags by which the series differ."""
     name: str
-    """What it is called where there is only one."""
+    """Name in the legend, if there is only one series."""
 
     def __str__(self) -> str:
         return self.named(self.series)
 
     def named(self, series: str) -> str:
-        """Call what an expression gives as people call it."""
+        """Return an expression that names its series in the legend."""
         if not self.nodes:
             return f"alias({series},'{self.name}')"
         return f"aliasByNode({series},{','.join(map(repr, self.nodes))})"
@@ -56,15 +56,15 @@ class Panel(NamedTuple):
     title: str
     targets: Sequence[Target]
     about: str
-    """What the numbers are; empty for counts."""
+    """Meaning of the numbers; empty for counts."""
     unit: str
     """ms, s, bytes; empty for plain numbers."""
     adds_up: bool
-    """Stacked bars, or else lines."""
+    """Whether it has stacked bars, not lines."""
 
 
 class Dashboard(NamedTuple):
-    """Some of them, and how they are called."""
+    """A named set of panels."""
 
     name: str
     title: str
@@ -72,38 +72,38 @@ class Dashboard(NamedTuple):
 
 
 def panels_of(job: Job, step: int) -> Iterator[Panel]:
-    """Yield a panel for each measure of a job; step is that of Carbon's finest archive."""
+    """Yield a panel for each measure of a job; step is that of Carbon's finest archive, in seconds."""
     measures = (_ANY,) if job.query.sql else job.query.measures
     title = job.title or ", by ".join(filter(None, (job.name.partition("@")[0], ", ".join(job.query.by))))
     if "@" in job.name:
         title += f" ({job.source})"
     for measure in measures:
         series, nodes = _series(job, measure)
-        how = measure.kind.aggregation
-        if job.query.bucket > step:  # else it would be a thin line at the bucket's start
-            series = f"summarize({series},'{job.query.bucket}s','{how}')"
+        method = measure.kind.aggregation
+        if job.query.bucket > step:  # one datapoint per bucket would be a thin line at its start
+            series = f"summarize({series},'{job.query.bucket}s','{method}')"
         yield Panel(
             title if len(measures) == 1 else f"{title}: {measure.name}",
-            [Target(f"consolidateBy({series},'{how}')", nodes, measure.name)],
+            [Target(f"consolidateBy({series},'{method}')", nodes, measure.name)],
             f"{measure.kind} of {measure.column}" if measure.column else "",
             next((unit for end, unit in _UNITS if (measure.column or "").endswith(end)), ""),
-            how == "sum",
+            method == "sum",
         )
 
 
 def own_panels(prefix: str | None) -> list[Panel]:
-    """Return the panels of the service's own metrics, of all hosts."""
+    """Return the panels of shipper's own metrics, for all hosts."""
     begin = f"{prefix}." if prefix else ""
     host = begin.count(".") + 1
-    made = []
+    panels = []
     for title, unit, names in _OWN:
         nodes = [host + 1, host] + [host + 2] * (len(names) > 1)
         targets = [
             Target(f"consolidateBy({begin}{path('*', '*', name)},'{_own_consolidation(name)}')", nodes, name)
             for name in names
         ]
-        made.append(Panel(title, targets, unit, unit, adds_up=names[0] in COUNTS))
-    return made
+        panels.append(Panel(title, targets, unit, unit, adds_up=names[0] in COUNTS))
+    return panels
 
 
 def _own_consolidation(name: str) -> str:
@@ -112,7 +112,7 @@ def _own_consolidation(name: str) -> str:
 
 
 def _series(job: Job, measure: Measure) -> tuple[str, list[int | str]]:
-    """Return the expression for all series of a measure, and by which of their nodes and tags they differ."""
+    """Return the expression for all series of a measure, and the nodes and tags by which they differ."""
     named = job.template if measure is _ANY else job.template.replace(f"{{{MEASURE}}}", measure.name)
     name, *tags = named.split(";")
     nodes: list[int | str] = [index for index, node in enumerate(name.split(".")) if PLACEHOLDER.search(node)]
@@ -125,7 +125,7 @@ def _series(job: Job, measure: Measure) -> tuple[str, list[int | str]]:
 
 
 def _condition(tag: str, template: str) -> str:
-    """Return what a tag must be; a group's value is one node of it."""
+    """Return the condition on a tag; a group's value is one node of it."""
     if not PLACEHOLDER.search(template):
         return f"{tag}={template}"
     return f"{tag}=~^{PLACEHOLDER.sub('[^.]+', template.replace('.', '[.]'))}$"
