@@ -26,7 +26,7 @@ from shipper.core.id_set import words_of
 from shipper.core.model import Archive, Condition, Job, Span
 from shipper.core.repair.reset import After, restarted
 from shipper.core.rows.look import TableLook
-from shipper.core.verify.reconcile import compared
+from shipper.core.verify.reconcile import compare_job
 from shipper.state.queries import read_snapshot
 from shipper.state.store import State
 
@@ -471,7 +471,7 @@ class Shipping(RuleBasedStateMachine):
             known = read_snapshot(self.state.path, wanted.name, Span(0, self.now))
             assert known is not None
             graphite, start = FakeWeb(self.carbon), known.progress.since
-            found = compared(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
+            found = compare_job(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
             assert self.has_deleted or found.differences == []
             assert all((one.graphite or 0) > (one.source or 0) for one in found.differences)
 

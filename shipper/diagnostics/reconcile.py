@@ -13,7 +13,7 @@ from shipper.core.errors import ConfigError
 from shipper.core.ledger import JobSnapshot
 from shipper.core.model import Job, Span, definition_digest
 from shipper.core.repair.reset import check_identity
-from shipper.core.verify.reconcile import Comparison, asked, compared
+from shipper.core.verify.reconcile import Comparison, compare_job, requested_span
 from shipper.graphite.render_api import Readback
 from shipper.runtime.endpoints import open_readback, open_source
 from shipper.source.database import Source
@@ -48,7 +48,7 @@ class Reconciled:
 def reconcile(
     config: Config, names: Iterable[str], start: int | None, end: int | None, *, waits: bool = False
 ) -> Iterator[Reconciled]:
-    """Compare jobs, or all of them, in a span of time; where it is open, as shipper.core.verify.reconcile.asked says.
+    """Compare jobs, or all of them, in a span of time, with the defaults of `requested_span`.
 
     Beside a service, or if it waits, what differs may be on its way, and is compared again.
 
@@ -97,14 +97,14 @@ class _Look:
         """Compare as things are now."""
         job, now = self._job, int(time.time())
         known = read_snapshot(self._state, job.name, Span(now, now))  # how far it has come
-        span = asked(job, known and known.progress, start, end)
+        span = requested_span(job, known and known.progress, start, end)
         known = known and read_snapshot(self._state, job.name, span)
         if known is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), asked=slots), has_begun=False)
         _check(job, known)
         job = replace(job, query=self._source.prepared(job.query))
-        found = compared(job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now)
+        found = compare_job(job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now)
         return Reconciled(job.name, found, undelivered=known.offsets.captured - known.offsets.watermark)
 
 

@@ -31,7 +31,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.measures import Kind
 from shipper.core.model import Observation, Span
 from shipper.core.rows.table import CaptureStep, Event
-from shipper.core.verify.reconcile import compared
+from shipper.core.verify.reconcile import compare_job
 from shipper.state.queries import read_snapshot
 from shipper.state.store import State
 
@@ -68,7 +68,7 @@ class Run:
         """Start as after a crash."""
         self.state = State(str(self.folder / "shipper.db"))
         archives = self.config.graphite.retentions
-        self.courier = Courier(self.state, self.carbon, archives=archives, batch=2, replay=REPLAY)
+        self.courier = Courier(self.state.outbox, self.carbon, archives=archives, batch=2, replay=REPLAY)
 
     def close(self) -> None:
         """End in order."""
@@ -298,7 +298,7 @@ def _assert_reconciled(run: Run) -> None:
     known = read_snapshot(run.state.path, run.job.name, Span(0, now))
     assert known is not None
     graphite, start = FakeWeb(run.carbon), known.progress.since
-    found = compared(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)
+    found = compare_job(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)
     assert found.differences == []
 
 

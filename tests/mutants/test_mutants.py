@@ -216,13 +216,13 @@ MUTANTS = {
         "core/verify/reconcile.py", "last = min(max(first, latest), end)", "last = max(first, end)"
     ),
     "take what is cut for compared": Mutant(
-        "core/verify/reconcile.py", "least = min(least, compare(", "least = max(least, compare("
+        "core/verify/reconcile.py", "least = min(least, length)", "least = max(least, length)"
     ),
     "leave out the half": Mutant(
         "core/verify/reconcile.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
     ),
     "compare the slot of the oldest row": Mutant(
-        "core/verify/reconcile.py", "slot <= whole_after", "slot < whole_after"
+        "core/verify/reconcile.py", "slot <= purged_upto", "slot < purged_upto"
     ),
     "count the slot of the oldest row again": Mutant(
         "core/repair/backfill.py", "start <= purged_until:", "start < purged_until:"

@@ -12,7 +12,7 @@ from shipper.core.ledger import JobSnapshot, Name, Slot
 from shipper.core.measures import COUNT, Kind
 from shipper.core.model import ALWAYS, Archive, Job, Offsets, Progress, SeriesData, Span
 from shipper.core.retention import Part
-from shipper.core.verify.reconcile import Comparison, Counted, asked, compare, compared
+from shipper.core.verify.reconcile import Comparison, Counted, compare_job, compare_series, requested_span
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 ARCHIVES = (Archive(MINUTE, 7 * DAY), Archive(HOUR, 365 * DAY))
@@ -104,7 +104,7 @@ def test_asked(start: int | None, end: int | None, stands: dict[str, int], expec
     one = job(archives=ARCHIVES, bucket=stands.pop("bucket", 60))
     ends = (None if start is None else NOW - start, None if end is None else NOW - end)
 
-    assert before_now(asked(one, progress(one, **stands), *ends)) == expected
+    assert before_now(requested_span(one, progress(one, **stands), *ends)) == expected
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_asked(start: int | None, end: int | None, stands: dict[str, int], expec
 )
 def test_asked_of_a_job_that_has_not_begun(start: int | None, end: int | None, slots: int) -> None:
     """There is nothing of it, so nothing is asked for, unless somebody names a time."""
-    span = asked(job(archives=ARCHIVES), None, start, end)
+    span = requested_span(job(archives=ARCHIVES), None, start, end)
 
     assert (span.end - span.start) // MINUTE == slots
 
@@ -160,7 +160,7 @@ def test_reach(
     """
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, **({"complete_until": NOW} | stands)))
-    found = compared(one, known, NOW - start, NOW - end, source=FakeSource(), graphite=Web(paths=()), now=NOW)
+    found = compare_job(one, known, NOW - start, NOW - end, source=FakeSource(), graphite=Web(paths=()), now=NOW)
 
     assert [(*before_now(part.span), part.step) for part in found.parts] == expected
     assert found.left_out == left_out
@@ -191,7 +191,7 @@ def test_edge_of_the_finest_archive(
     now = NOW - NOW % HOUR + second
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, complete_until=now))
-    found = compared(one, known, span.start, span.end, source=FakeSource(), graphite=Web(paths=()), now=now)
+    found = compare_job(one, known, span.start, span.end, source=FakeSource(), graphite=Web(paths=()), now=now)
     hours = [
         ((part.span.start - WEEK_AGO) // HOUR, (part.span.end - WEEK_AGO) // HOUR, part.step) for part in found.parts
     ]
@@ -214,7 +214,7 @@ def test_end_of_the_last_archive(second: int, first: int, left_out: dict[str, in
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, complete_until=now))
     asks = (YEAR_AGO, YEAR_AGO + 5 * HOUR)
-    found = compared(one, known, *asks, source=FakeSource(), graphite=Web(paths=()), now=now)
+    found = compare_job(one, known, *asks, source=FakeSource(), graphite=Web(paths=()), now=now)
 
     assert [part.span for part in found.parts] == [Span(YEAR_AGO + first * HOUR, YEAR_AGO + 5 * HOUR)]
     assert found.left_out == left_out
@@ -238,7 +238,7 @@ def test_pruned(pruned: tuple[int, int], expected: list[tuple[int, int]]) -> Non
 
 def _ten_minutes(one: Job, known: JobSnapshot, web: Web | None = None, source: FakeSource | None = None) -> Comparison:
     asks = (NOW - 600, NOW)
-    return compared(one, known, *asks, source=source or FakeSource(), graphite=web or Web(paths=()), now=NOW)
+    return compare_job(one, known, *asks, source=source or FakeSource(), graphite=web or Web(paths=()), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -267,13 +267,15 @@ def test_less_than_half(asked_for: int, left_out: int, is_less: bool) -> None:  
 
 
 @pytest.mark.parametrize(
-    ("slot", "whole_after", "is_purged"),
+    ("slot", "purged_upto", "is_purged"),
     [(0, -1, False), (0, 0, True), (60, 59, False), (60, 60, True), (60, 61, True), (120, ALWAYS.end, True)],
 )
-def test_slot_of_the_oldest_row(slot: int, whole_after: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
+def test_slot_of_the_oldest_row(slot: int, purged_upto: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
     """A slot that begins by the time up to which rows are gone may lack some. Mutant: only those before it."""
     found, part = Comparison([], Counter()), Part(Span(slot, slot + 60), 60)
-    compare(part, "a", Counted(Kind.COUNT, {slot: 1}), SeriesData(slot, 60, [2.0]), into=found, whole_after=whole_after)
+    compare_series(
+        part, "a", Counted(Kind.COUNT, {slot: 1}), SeriesData(slot, 60, [2.0]), into=found, purged_upto=purged_upto
+    )
 
     assert (found.purged, len(found.differences)) == ((1, 0) if is_purged else (0, 1))
 

@@ -14,7 +14,7 @@ from shipper.core.model import Condition, Job, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
 from shipper.core.rows.start import by_end, position_behind
-from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare, compared
+from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare_job, compare_series
 from shipper.state.queries import read_snapshot
 
 DAY = 86_400
@@ -29,7 +29,7 @@ def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> C
     known = read_snapshot(life.state.path, job.name, Span(start, life.now))
     assert known is not None
     start = max(start, known.progress.since) if ago == DAY else start
-    return compared(job, known, start, end, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
+    return compare_job(job, known, start, end, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
 
 
 def differences(comparison: Comparison) -> list[tuple[int, str, object, object]]:
@@ -100,7 +100,7 @@ def test_zero_and_nothing(shipped: Life) -> None:
         (Kind.MIN, 0, None),
     ]:
         counted: dict[int, Value] = {} if ours is None else {0: ours}
-        compare(part, kind, Counted(kind, counted), SeriesData(0, 60, [theirs]), into=found, whole_after=-1)
+        compare_series(part, kind, Counted(kind, counted), SeriesData(0, 60, [theirs]), into=found, purged_upto=-1)
 
     assert found.equal == 2
     assert [one.path for one in found.differences] == ["max", "min"]
@@ -120,7 +120,7 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
     """Integers are compared exactly as far as doubles go."""
     found = Comparison([], Counter())
     counted = Counted(Kind.SUM, {0: ours})
-    compare(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=found, whole_after=-1)
+    compare_series(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=found, purged_upto=-1)
 
     assert (found.equal == 1) == is_equal
 
@@ -143,7 +143,7 @@ def test_other_steps(kind: Kind, kept: SeriesData, expected: list[Difference]) -
     """
     found = Comparison([], Counter())
     counted = Counted(kind, {minute * 60: minute + 1 for minute in range(5)})
-    compare(Part(Span(0, 300), 60), "a", counted, kept, into=found, whole_after=-1)
+    compare_series(Part(Span(0, 300), 60), "a", counted, kept, into=found, purged_upto=-1)
 
     assert found.differences == expected
 
