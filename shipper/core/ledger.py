@@ -1,4 +1,4 @@
-"""What captures and recounts need of the state, and what they tell it."""
+"""Ledger: what captures and recounts store in the state and read from it."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,120 +26,123 @@ from shipper.core.position import Position
 
 
 class Recording(Protocol):
-    """One open transaction on a job; all of it becomes durable, or nothing."""
+    """Open transaction on a job: at its end all of it becomes durable, after an error nothing."""
 
     def is_pruned(self, time: int) -> bool:
-        """Was the slot that holds time pruned, or is it from before the job began?"""
+        """Return whether the slot that holds a time was pruned, or lies before the job began."""
 
     def has_gone(self, slot: int, step: int) -> bool:
-        """Does the job have a total in this slot of a coarser archive?"""
+        """Return whether the job has totals in this slot of a coarser archive."""
 
     def adopt(self, names: Collection["Name"]) -> set["Name"]:
-        """Return the names whose path is their group's measure's already; it counts as claimed from here on."""
+        """Return the names that own their path already; these paths count as claimed."""
 
     def known(self, groups: Collection[Group]) -> set[Group]:
-        """Return those of the groups that have series."""
+        """Return which of the groups have series."""
 
     def count_groups(self) -> int:
         """Return how many groups have series."""
 
     def claim(self, names: Sequence["Name"]) -> set["Name"]:
-        """Claim paths: those of nobody, the first name of each, and those that are theirs already; return these names.
+        """Claim unowned paths, of two names for one path for the first, and return all names that own their path now.
 
         Raises:
-            ConfigError: one belongs to another job.
+            ConfigError: a path belongs to another job.
         """
 
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
-        """Return the totals of keys, whose paths are claimed, and take away those of finer slots within them."""
+        """Return the totals of keys with claimed paths, and remove those of finer slots within them."""
 
     def revive(self, span: Span) -> None:
-        """Take notice of slots again that were pruned."""
+        """Unmark the pruned slots of a span."""
 
     def begin_at(self, slot: int) -> None:
-        """Hold slots from this one on for the job's own: they are whole."""
+        """Mark slots from this one on as complete, and as part of the job."""
 
     def own(self, paths: Collection[str]) -> set[str]:
-        """Return those of the paths that are counts and sums of the job, and claim them."""
+        """Return which of the paths are counts or sums of the job, and claim them."""
 
     def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of counts and sums of the job's measures in the slots of a span, and claim their paths."""
+        """Return the keys of stored counts and sums of these measures in the slots of a span, and claim their paths."""
 
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
-        """Store totals whose paths are claimed. An equal one changes nothing, or is sent again all the same."""
+        """Store totals with claimed paths; an equal total changes nothing, unless resends is set."""
 
     def mark(self, slot: int, step: int) -> None:
-        """Remember that the slot holds this window's rows, though there may be none."""
+        """Mark a slot as one that holds rows of this window, even without a total."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
-        """Remember that the series had rows in a bucket."""
+        """Store that series had rows in a bucket."""
 
     def rejected(self, reason: RejectReason) -> int:
-        """Return how many rows are counted as rejected for that cause."""
+        """Return how many rows were rejected for a reason."""
 
     def hold(self, slot: int, step: int, window: Window) -> None:
-        """Remember that the slot's rows are among these ids, closer than `ids_within`."""
+        """Store that the rows of a slot are among these ids; closer than `ids_within`."""
 
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
 
     def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
-        """Store a 0 for counts and sums without a total there: those seen since then and before it, or declared."""
+        """Store 0 for counts and sums without a total in a slot.
 
-    def write(self, done: "RecordUpdate") -> None:
-        """Store how far the job has come. The last call."""
+        These are series with rows before the slot that were seen since then, and the declared paths.
+        """
+
+    def write(self, update: "RecordUpdate") -> None:
+        """Store the progress of the job. The last call."""
 
 
 class Ledger(Protocol):
-    """What captures need of the state."""
+    """State of jobs, as captures use it."""
 
     def progress(self, job: str) -> Progress | None:
-        """Return what the job goes on from; None when it is new."""
+        """Return from where a job continues; None if it is new."""
 
     def position(self, job: str) -> Position:
         """Return which ids a job that has begun has counted."""
 
     def note_look(self, job: str, position: Position) -> None:
-        """Remember, for the next look and record only, that a look found nothing."""
+        """Remember the position after a look without new rows, in memory only: the next look starts from it."""
 
     def begin(self, job: Job, progress: Progress, position: Position) -> None:
-        """Store a new job that stands at captured, delivered."""
+        """Store a new job, with all ids up to captured delivered."""
 
     def redefine(self, job: str, progress: Progress) -> None:
-        """Store a changed definition, and what follows from it."""
+        """Store a changed definition and its consequences."""
 
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
-        """Return the oldest slot of the span that has totals, and the id above which the rows of all are.
+        """Return the oldest slot of a span with totals, and the id above which all rows of the span are.
 
-        So are those that are counted as rejected, and may be shown there one day; without a slot their oldest bucket.
+        Rejected rows that a recount may show are part of it; without a slot their oldest bucket is returned.
         """
 
     def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
         """Return the job's slots that overlap a span, in order."""
 
     def settled(self, job: str) -> list["Settled"]:
-        """Return how many ids were counted at or below the floor of the job's position, by ranges, in order."""
+        """Return how many ids at or below the floor of the position were counted, by ranges, in order."""
 
     def late_ids(self, job: str) -> list["LateIds"]:
-        """Return which ids of a job without a time column came late, by the slot in which they were counted."""
+        """Return the late ids of a job without a time column, by the slot in which they were counted."""
 
     def recording(self, job: str, window: Window | None) -> AbstractContextManager[Recording]:
-        """Open the transaction that records a window, or none; it commits at the end of the block.
+        """Open the transaction that records a window (None: no new ids); it commits at the end of the block.
 
         Raises:
-            StateCorrupt: captured is not where the window begins, or the position is another by now.
+            StateCorrupt: captured or the position has changed meanwhile.
             StateBusy: the state cannot be written now.
         """
 
     def fingerprint(self, job: str) -> Fingerprint | None:
-        """Return by what the table was known when the job last captured."""
+        """Return the fingerprint of the table when the job last captured."""
 
     def distrust(self, job: str) -> None:
         """Remember that the table went back, until the job captures again or is reset."""
 
 
 class Name(NamedTuple):
-    """A path, and whose it is or shall be."""
+    """Path, and the measure of a group that owns it or is to own it."""
 
     path: str
     group: Group
@@ -147,7 +150,7 @@ class Name(NamedTuple):
 
 
 class Total(NamedTuple):
-    """What a key's total is now; one that is not due is not sent yet."""
+    """Value of a key; it is deferred if it is not due yet."""
 
     key: Key
     value: Value
@@ -155,7 +158,7 @@ class Total(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """A slot of a job, and the ids that its rows are among: above after, up to upto."""
+    """Slot of a job; the ids of its rows are in (after, upto]."""
 
     slot: int
     step: int
@@ -164,7 +167,7 @@ class Slot(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How many ids above after, up to upto, were counted: all that is known of them since they are old."""
+    """Number of counted ids in (after, upto], a range below the floor: single ids are no longer known there."""
 
     after: int
     upto: int
@@ -172,77 +175,77 @@ class Settled(NamedTuple):
 
 
 class LateIds(NamedTuple):
-    """Ids at or below captured that were counted in a slot; of a job without a time column."""
+    """Late ids that were counted in a slot, of a job without a time column."""
 
     slot: int
     words: Words
 
 
 class JobSnapshot(NamedTuple):
-    """What is known of a job without its totals, all of one moment."""
+    """Data of a job without its totals, at one moment."""
 
     offsets: Offsets
     progress: Progress
     names: list[Name]
-    """Of all series that it ever had."""
+    """Names of all series that it ever had."""
     slots: list[Slot]
-    """Those in a span of time, in order."""
+    """Slots of a span of time, in order."""
     pruned: list[Span]
-    """What of that is no longer known."""
+    """Parts of that span whose slots were pruned."""
     late: Sequence[LateIds] = ()
-    """Of a job without a time column."""
+    """Late ids, of a job without a time column."""
 
 
 class RecordUpdate(NamedTuple):
-    """How far a transaction takes its job; None leaves a thing as it is."""
+    """Progress to store with a transaction; None leaves a field unchanged."""
 
     position: Position
-    """Of which ids all is in the totals now, or counted by cause; its version is that with which the look began."""
+    """Ids that are counted or rejected now; its version is that with which the look began."""
     rejected: Mapping[Rejection, int] = {}
     complete_until: int | None = None
     zero_filled_until: int | None = None
     low: int | None = None
     ids_within: Window | None = None
-    """Among which ids the rows of the slots are that were put; None for those of the window, if there is one."""
+    """Window of the ids of the stored slots; None: the recorded window, if there is one."""
     since: int | None = None
-    """Slots from here on are whole, by the job's present definition."""
+    """First slot that is complete, by the job's present definition."""
     not_before: int | None = None
-    """Of a job without a time column: its rows go to no earlier bucket any more."""
+    """First bucket to which rows of a job without a time column still go."""
     is_recounted: bool = False
     bucket: int | None = None
-    """How long the buckets are that its slots begin with."""
+    """Longest bucket of the job's slots, in seconds."""
     replaces: frozenset[RejectReason] = frozenset()
-    """The counters of these causes are set instead of added to."""
+    """Reasons whose counters are set instead of added to."""
     fingerprint: Fingerprint | None = None
     late_rows: int = 0
-    """How many rows came below captured."""
+    """Number of rows that came at or below captured."""
     late: LateIds | None = None
-    """Which they are; of a job without a time column."""
+    """Ids of these rows, of a job without a time column."""
     shows: Mapping[RejectReason, Span] = {}
-    """Rows of these causes with buckets in these spans are shown now: they are counted as rejected no more."""
+    """Spans whose rejected rows, by reason, are shown now and leave the counters."""
     without_id: int | None = None
-    """How many rows of the table no window holds, because their id is none."""
+    """Number of rows of the table that no window holds, because their id is NULL or no id."""
 
 
 @dataclass(slots=True)
 class RecordResult:
-    """What a transaction found out."""
+    """Result of a transaction."""
 
     rejected: Counter[Rejection] = field(default_factory=Counter)
     other_rows: int = 0
     """Rows that went to OTHER."""
     other: Group | None = None
-    """The first group that they were of."""
+    """First group of these rows."""
     sanitized: list[tuple[str, Group]] = field(default_factory=list)
-    """New paths that do not show their group as it is."""
+    """New paths that differ from their group's values."""
     nameless: Group | None = None
-    """The first group whose path Carbon could not hold."""
+    """First group whose path Carbon could not hold."""
     rejected_values: list[RejectedValue] = field(default_factory=list)
     """Values that Carbon could not hold."""
     totals: int = 0
-    """How many totals took the place of others."""
+    """Number of totals that replaced others."""
 
     @property
     def is_plain(self) -> bool:
-        """Is there nothing to be told?"""
+        """Whether there is nothing to log."""
         return not (self.rejected or self.other_rows or self.sanitized or self.rejected_values)

@@ -1,4 +1,4 @@
-"""What the courier needs of the state: the totals that are not proven yet."""
+"""Outbox: the totals that are not proven yet, as the courier uses them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -7,37 +7,37 @@ from shipper.core.model import Changed, Pending
 
 
 class Outbox(Protocol):
-    """What the courier needs of the state."""
+    """Totals that are not proven yet: changed (to send) or deferred."""
 
     def note(self, after: int, upto: int | None = None) -> Pending:
-        """Pending, in one look, what changed with a revision in (after, upto], and which watermarks are behind.
+        """Return which totals changed with a revision in (after, upto], and which watermarks are behind, in one look.
 
         Without upto, up to the newest revision.
         """
 
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
-        """Return, by series, the changed totals of one slot with a revision in (after, upto], series > beyond."""
+        """Return at most limit changed totals of a slot: revision in (after, upto], series > beyond, by series."""
 
     def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
-        """Store watermarks durably, and how many datapoints led to each; none moves back."""
+        """Store watermarks durably, with the number of datapoints delivered for each; none moves back."""
 
     def prove(self, *, after: int, upto: int) -> None:
-        """Hold what still has a revision in (after, upto] for delivered for good."""
+        """Mark totals whose revision is still in (after, upto] as proven."""
 
     def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
-        """Hold those totals of a slot for delivered for good that still have a revision in (after, upto]."""
+        """Mark those of these totals of a slot as proven whose revision is still in (after, upto]."""
 
     def count_new(self, after: int, upto: int) -> int:
-        """Return how many series were never proven, 0 if none of them has a total in (after, upto]."""
+        """Return how many series were never proven; 0 if none of them has a total in (after, upto]."""
 
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
-        """Merge a slot's changed totals into a slot of a coarser archive, where they are deferred.
+        """Merge a slot's changed totals, and all finer ones, into a deferred slot of a coarser archive.
 
-        Into None they are given up: no archive would hold them. Return how many rows that were, by job.
+        If into is None, no archive would hold them: they are rejected. Return how many rows were rejected, by job.
         """
 
     def defer(self, slot: int, step: int) -> None:
-        """Keep the changed totals of a slot back, until they are released."""
+        """Keep back the changed totals of a slot until they are released."""
 
     def release(self, due: Iterable[tuple[int, int]]) -> None:
-        """Let deferred totals go out, as changed just now: of each step up to a slot."""
+        """Release deferred totals of each step up to a slot, as changed now."""
