@@ -345,7 +345,7 @@ class SeriesData(NamedTuple):
                 yield self.start + number * self.step, value
 
 
-class JobStanding(NamedTuple):
+class JobStatus(NamedTuple):
     """State of a job, for reports."""
 
     offsets: Offsets

@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 
 from shipper.config.load import Config
-from shipper.core.model import Job, JobStanding
+from shipper.core.model import Job, JobStatus
 from shipper.diagnostics.check_source import Finding, attempted, looks_at_source
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback
 from shipper.core.repair.reset import check_identity
 from shipper.state.database import holder
-from shipper.state.queries import standings
+from shipper.state.queries import job_statuses
 
 __all__ = ["Finding", "findings"]
 
@@ -61,7 +61,7 @@ def looks_at_state(config: Config) -> Iterator[Finding]:
     elif not exists:
         yield Finding(True, subject, "not there yet; can be made")
     else:
-        standing = standings(str(path))
+        standing = job_statuses(str(path))
         held = holder(str(path))
         running = f"; process {held.process} has it" if held else ""
         yield Finding(True, subject, f"jobs that have begun: {len(standing)}{running}")
@@ -69,7 +69,7 @@ def looks_at_state(config: Config) -> Iterator[Finding]:
             yield from attempted(f"job {name}", _identity(config.jobs[name], standing[name]))
 
 
-def _identity(job: Job, standing: JobStanding) -> Iterator[Finding]:
+def _identity(job: Job, standing: JobStatus) -> Iterator[Finding]:
     check_identity(job, standing.offsets)
     yield from ()
 

@@ -18,7 +18,7 @@ from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, o
 from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
 from shipper.state.database import holder
-from shipper.state.queries import commits, standings, stored_slots
+from shipper.state.queries import commits, job_statuses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 ASK_SECONDS = 30.0
@@ -77,7 +77,7 @@ def _narrowed(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _read(config: Config, process: int | None) -> Report:
     """Make the report of a service that cannot be asked."""
     path = str(config.state.path)
-    standing = standings(path) if Path(path).exists() else {}
+    standing = job_statuses(path) if Path(path).exists() else {}
     jobs = {name: job_report(job, standing.get(name)) for name, job in config.jobs.items()}
     ends = [_source(config, name, jobs) for name in config.sources]
     return Report(
@@ -154,7 +154,7 @@ def story(config: Config, name: str, *, limit: int, at: int | None) -> dict[str,
         ConfigError: there is no such job, or this user may not read the state.
     """
     path, job, retentions = str(config.state.path), config.jobs.get(name), config.graphite.retentions
-    known = {**dict.fromkeys(config.jobs), **dict.fromkeys(standings(path))}
+    known = {**dict.fromkeys(config.jobs), **dict.fromkeys(job_statuses(path))}
     if name not in known:
         raise ConfigError(f"choose a job: there is no {name!r}", hint=f"There are: {', '.join(known)}.")
     if at is None:

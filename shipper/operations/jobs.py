@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from shipper.core.errors import ConfigError, ShipperError
-from shipper.core.model import JobStanding
+from shipper.core.model import JobStatus
 from shipper.log import logger
 from shipper.operations.context import OperationContext, Plan
 from shipper.core.repair.reset import check_identity
-from shipper.state.queries import standings
+from shipper.state.queries import job_statuses
 
 
 def plan_forget(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
@@ -71,18 +71,18 @@ def rename(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str
     return {"before": before, "job": name}
 
 
-def _standings(doing: OperationContext) -> Mapping[str, JobStanding]:
-    return standings(doing.pipeline.state.path)
+def _standings(doing: OperationContext) -> Mapping[str, JobStatus]:
+    return job_statuses(doing.pipeline.state.path)
 
 
-def _standing(doing: OperationContext, name: str) -> JobStanding:
+def _standing(doing: OperationContext, name: str) -> JobStatus:
     known = _standings(doing)
     if name not in known:
         raise ConfigError(f"choose a job: the state knows no {name!r}", hint=f"It knows: {', '.join(known) or 'none'}.")
     return known[name]
 
 
-def _facts(standing: JobStanding) -> dict[str, Any]:
+def _facts(standing: JobStatus) -> dict[str, Any]:
     where = standing.offsets
     return {
         "source": where.source,

@@ -9,13 +9,13 @@ from importlib.metadata import version
 
 from shipper.config.load import Config
 from shipper.core.errors import SourceReset, SourceUnavailable
-from shipper.core.model import Job, JobStanding
+from shipper.core.model import Job, JobStatus
 from shipper.log import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
-from shipper.state.queries import instant, standings, totals
+from shipper.state.queries import instant, job_statuses, totals
 from shipper.status.own_metrics import Totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
 
@@ -43,7 +43,7 @@ class Vitals:
         """
         config = self._pipeline.config
         waiting = self._pipeline.courier.waiting()
-        standing = {name: one._replace(waiting=waiting[name]) for name, one in standings(config.state.path).items()}
+        standing = {name: one._replace(waiting=waiting[name]) for name, one in job_statuses(config.state.path).items()}
         minutes = _minutes(config) if with_totals else {}
         jobs = [self._job(job, standing.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
         return Report(
@@ -76,7 +76,7 @@ class Vitals:
             for name, worker in self._pipeline.workers.items()
         }
 
-    def _job(self, job: Job, standing: JobStanding | None, minutes: tuple[int, ...]) -> JobReport:
+    def _job(self, job: Job, standing: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
         report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
         if worker is None:
@@ -140,7 +140,7 @@ class Vitals:
 
 
 def job_report(
-    job: Job, standing: JobStanding | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
+    job: Job, standing: JobStatus | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
 ) -> JobReport:
     """Return what configuration and state tell of a job."""
     report = JobReport(
@@ -156,7 +156,7 @@ def job_report(
     return _standing(report, standing) if standing else report
 
 
-def _standing(report: JobReport, standing: JobStanding) -> JobReport:
+def _standing(report: JobReport, standing: JobStatus) -> JobReport:
     position = standing.offsets
     return replace(
         report,
@@ -171,7 +171,7 @@ def _standing(report: JobReport, standing: JobStanding) -> JobReport:
     )
 
 
-def gone(standing: Mapping[str, JobStanding], jobs: Mapping[str, Job]) -> list[JobReport]:
+def gone(standing: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:
     """Return the jobs that left the configuration: they are delivered to the end all the same."""
     left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
     made = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from shipper.core.id_set import unpack
 from shipper.core.ledger import JobSnapshot, LateIds, Name, Slot
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import JobStanding, Offsets, Progress, Span
+from shipper.core.model import JobStatus, Offsets, Progress, Span
 from shipper.state.schema import reader
 
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
@@ -36,7 +36,7 @@ _TOTALS = """
     GROUP BY series.job, total.slot / :step"""
 
 
-def standings(path: str) -> dict[str, JobStanding]:
+def job_statuses(path: str) -> dict[str, JobStatus]:
     """Return the standing of each job, without disturbing the process that holds the state.
 
     Raises:
@@ -46,19 +46,19 @@ def standings(path: str) -> dict[str, JobStanding]:
     with reader(path) as connection:
         rows = connection.execute(_STANDING).fetchall()
     return {
-        job: JobStanding(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
+        job: JobStatus(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
         for job, unproven, rejected, late_rows, delivered_at, waiting, *position in rows
     }
 
 
 def series_counts(path: str) -> dict[str, int]:
-    """Return the number of series of each job; raises as `standings` does."""
+    """Return the number of series of each job; raises as `job_statuses` does."""
     with reader(path) as connection:
         return dict(connection.execute("SELECT job, COUNT(*) FROM series GROUP BY job"))
 
 
 def totals(path: str, *, since: int, step: int) -> dict[str, dict[int, int]]:
-    """Return the sum of the counts of each job since a time, by slots of step seconds; raises as `standings` does."""
+    """Return the sum of the counts of each job since a time, by slots of step seconds; raises as `job_statuses` does."""
     sums: dict[str, dict[int, int]] = {}
     with reader(path) as connection:
         for job, slot, rows in connection.execute(_TOTALS, {"since": since, "step": step}):
@@ -105,7 +105,7 @@ def late_ids_of(connection: sqlite3.Connection, job: str) -> list[LateIds]:
 def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
     """Return a job's data without totals, with the slots of a span; None if the job has not begun.
 
-    Raises as `standings` does.
+    Raises as `job_statuses` does.
     """
     with reader(path) as connection:
         connection.execute("BEGIN")  # one snapshot for all statements
@@ -168,7 +168,7 @@ class StoredSlot(NamedTuple):
 def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Commit]:
     """Return a job's newest commits up to a time (until of them) and the oldest after it (beyond of them), in order.
 
-    Raises as `standings` does.
+    Raises as `job_statuses` does.
     """
     with reader(path) as connection:
         rows = connection.execute(_COMMITS, {"job": job, "at": at, "until": until, "beyond": beyond}).fetchall()
@@ -181,7 +181,7 @@ def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Co
 def stored_slots(path: str, job: str, *, start: int, end: int, longest: int) -> list[StoredSlot]:
     """Return a job's slots that touch a span, in order; no slot is longer than longest, in seconds.
 
-    Raises as `standings` does.
+    Raises as `job_statuses` does.
     """
     values = {"job": job, "start": start, "end": end, "longest": longest}
     with reader(path) as connection:

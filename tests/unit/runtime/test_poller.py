@@ -14,7 +14,7 @@ from desk import CREATED, Desk
 from shipper.core.errors import QueryRefused, SourceUnavailable, StateBusy
 from shipper.core.model import Job
 from shipper.runtime.poller import group_key
-from shipper.state.queries import standings
+from shipper.state.queries import job_statuses
 from shipper.state.store import State
 
 NAMES = ("events", "others", "third")
@@ -199,12 +199,12 @@ def test_one_commit_for_all(state: State) -> None:
     """A round is committed once. Mutant: without gathering."""
     desk, seen = Desk(state, *jobs()), []
     desk.source.insert(1, CREATED, "login")
-    desk.source.before_read = lambda: seen.append(len(standings(state.path)))
+    desk.source.before_read = lambda: seen.append(len(job_statuses(state.path)))
     desk.tick()
     desk.run_planned()
 
     assert seen == [0, 0, 0]
-    assert set(standings(state.path)) == set(NAMES)
+    assert set(job_statuses(state.path)) == set(NAMES)
 
 
 def test_recovered_by_a_commit_alone(state: State) -> None:

@@ -18,10 +18,10 @@ from builders import begin as begin_job
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.ledger import Name, Total
 from shipper.core.measures import COUNT, Value
-from shipper.core.model import MAX_ID, JobStanding, Key, Offsets, Pending, Rejection, RejectReason, Replay, Window
+from shipper.core.model import MAX_ID, JobStatus, Key, Offsets, Pending, Rejection, RejectReason, Replay, Window
 from shipper.state.database import GATHER_SECONDS, holder
 from shipper.state.outbox import HISTORY_ROWS
-from shipper.state.queries import Commit, StoredSlot, commits, standings, stored_slots
+from shipper.state.queries import Commit, StoredSlot, commits, job_statuses, stored_slots
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
 from shipper.state.store import State
 
@@ -269,8 +269,8 @@ def test_gathered_is_one_commit(state: State, path: str) -> None:
     with closing(State(f"{path}.other")) as other:
         with other.gathering():
             assert begun_and_recorded(other) == []
-            assert standings(other.path) == {}
-        assert set(standings(other.path)) == {"events", "others"}
+            assert job_statuses(other.path) == {}
+        assert set(job_statuses(other.path)) == {"events", "others"}
 
 
 def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(time, "monotonic", lambda: real() + GATHER_SECONDS)
         record(state, 0, 5, 1)
 
-        assert standings(state.path)["events"].offsets.captured == 5
+        assert job_statuses(state.path)["events"].offsets.captured == 5
 
 
 def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None:
@@ -289,13 +289,13 @@ def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None
     with state.gathering():
         begin(state, 0)
         record(state, 0, 5, 1)
-        assert standings(path) == {}
+        assert job_statuses(path) == {}
         state.outbox.note(0)
-        assert standings(path)["events"].offsets.captured == 5
+        assert job_statuses(path)["events"].offsets.captured == 5
         record(state, 5, 6, 2)
         state.outbox.commit({}, {})
 
-        assert standings(path)["events"].offsets.captured == 6
+        assert job_statuses(path)["events"].offsets.captured == 6
 
 
 def test_gathered_fails_alone(state: State, path: str) -> None:
@@ -308,7 +308,7 @@ def test_gathered_fails_alone(state: State, path: str) -> None:
         with pytest.raises(RuntimeError), state.recording("events", Window(5, 6)):
             raise RuntimeError
 
-    assert standings(path)["events"].offsets.captured == 5
+    assert job_statuses(path)["events"].offsets.captured == 5
 
 
 def test_gathered_cannot_be_committed(state: State) -> None:
@@ -401,17 +401,17 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
     """The state is read while another process holds it, and after."""
     begin(state, 0)
     record(state, 0, 5, 1, future=2)
-    updated = standings(path)["events"].offsets.updated
+    updated = job_statuses(path)["events"].offsets.updated
     position = Offsets("app", "audit_trail", "id", 0, 5, "2026-09-21T14:14:00Z", updated)
-    expected = JobStanding(position, 1, {"future": 2}, waiting=1)
+    expected = JobStatus(position, 1, {"future": 2}, waiting=1)
 
-    assert standings(path) == {"events": expected}
+    assert job_statuses(path) == {"events": expected}
     state.outbox.keep_replays(
         [Replay(0, state.outbox.note(0).upto, 0, NOW, NOW)]
     )  # at an orderly end: all of it was confirmed
-    assert standings(path) == {"events": expected._replace(waiting=0)}
+    assert job_statuses(path) == {"events": expected._replace(waiting=0)}
     state.close()
-    assert standings(path) == {"events": expected._replace(waiting=0)}
+    assert job_statuses(path) == {"events": expected._replace(waiting=0)}
 
 
 def test_history_beside_the_writer(state: State, path: str) -> None:
@@ -475,7 +475,7 @@ def test_unusable_file_refused(path: str, spoil: Callable[[str], None], says: st
     """A file that is not ours, newer or damaged is refused with a hint, for the writer and for readers, and stays."""
     spoil(path)
     before = Path(path).read_bytes()
-    for call in (State, standings):
+    for call in (State, job_statuses):
         with pytest.raises(StateCorrupt, match=says) as caught:
             call(path)
         assert caught.value.hint
@@ -489,7 +489,7 @@ def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         State(str(tmp_path / "missing/shipper.db"))
     with pytest.raises(ConfigError, match="no such file"):
-        standings(str(tmp_path / "shipper.db"))
+        job_statuses(str(tmp_path / "shipper.db"))
 
 
 def test_full_disk(state: State) -> None:

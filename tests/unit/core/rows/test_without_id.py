@@ -13,7 +13,7 @@ from shipper.core.ledger import RecordResult
 from shipper.core.model import Job, Observation, Query, Rejection, RejectReason
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep
-from shipper.state.queries import standings
+from shipper.state.queries import job_statuses
 from shipper.state.store import State
 
 NO_ID = Rejection(RejectReason.NO_ID)
@@ -51,7 +51,7 @@ def look(source: Asked, state: State, *jobs: Job, later: int = 0) -> list[Record
 
 def counted(folder: Path) -> int:
     """Return what an operator is shown of it."""
-    return standings(str(folder / "shipper.db"))["events"].rejected.get("no_id", 0)
+    return job_statuses(str(folder / "shipper.db"))["events"].rejected.get("no_id", 0)
 
 
 @pytest.mark.parametrize("changed", [{}, {"lookback": 600}, {"time": None}])
