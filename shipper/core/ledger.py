@@ -31,7 +31,7 @@ class Recording(Protocol):
     def is_pruned(self, time: int) -> bool:
         """Return whether the slot that holds a time was pruned, or lies before the job began."""
 
-    def has_gone(self, slot: int, step: int) -> bool:
+    def has_slot(self, slot: int, step: int) -> bool:
         """Return whether the job has totals in this slot of a coarser archive."""
 
     def adopt(self, names: Collection["Name"]) -> set["Name"]:
@@ -53,7 +53,7 @@ class Recording(Protocol):
     def take(self, keys: Collection[Key]) -> dict[Key, list[Value]]:
         """Return the totals of keys with claimed paths, and remove those of finer slots within them."""
 
-    def revive(self, span: Span) -> None:
+    def unprune(self, span: Span) -> None:
         """Unmark the pruned slots of a span."""
 
     def begin_at(self, slot: int) -> None:
@@ -62,7 +62,7 @@ class Recording(Protocol):
     def own(self, paths: Collection[str]) -> set[str]:
         """Return which of the paths are counts or sums of the job, and claim them."""
 
-    def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
+    def stored_keys(self, span: Span, measures: Iterable[str]) -> list[Key]:
         """Return the keys of stored counts and sums of these measures in the slots of a span, and claim their paths."""
 
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
@@ -77,7 +77,7 @@ class Recording(Protocol):
     def rejected(self, reason: RejectReason) -> int:
         """Return how many rows were rejected for a reason."""
 
-    def hold(self, slot: int, step: int, window: Window) -> None:
+    def limit_ids(self, slot: int, step: int, window: Window) -> None:
         """Store that the rows of a slot are among these ids; closer than `ids_within`."""
 
     def first_seen(self) -> int | None:

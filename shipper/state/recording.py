@@ -106,7 +106,7 @@ class StateRecording(Recording):
         return time < self._begins or any(start <= time < end for start, end in self._pruned)
 
     @override
-    def has_gone(self, slot: int, step: int) -> bool:
+    def has_slot(self, slot: int, step: int) -> bool:
         if (slot, step) not in self._has_slot:
             row = self._one("SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ?", self._job, slot, step)
             self._has_slot[slot, step] = row is not None
@@ -147,7 +147,7 @@ class StateRecording(Recording):
         return totals
 
     @override
-    def revive(self, span: Span) -> None:
+    def unprune(self, span: Span) -> None:
         # cut the span out of the pruned ranges
         for start, end in self._pruned:
             if start < span.end and span.start < end:
@@ -176,7 +176,7 @@ class StateRecording(Recording):
         return self._registry.own(self._job, paths)
 
     @override
-    def stored(self, span: Span, measures: Iterable[str]) -> list[Key]:
+    def stored_keys(self, span: Span, measures: Iterable[str]) -> list[Key]:
         keys = []
         values = (span.start, span.end, self._job, json.dumps(list(measures)))
         for slot, step, *series in self._connection.execute(_STORED, values):
@@ -209,7 +209,7 @@ class StateRecording(Recording):
         return row[0] if row else 0
 
     @override
-    def hold(self, slot: int, step: int, window: Window) -> None:
+    def limit_ids(self, slot: int, step: int, window: Window) -> None:
         known = self._ids.get((slot, step), window)
         self._ids[slot, step] = Window(min(known.after, window.after), max(known.upto, window.upto))
 

@@ -201,7 +201,7 @@ MUTANTS = {
     ),
     "count rows without an id never": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
     "deliver what is not durable": Mutant("state/outbox.py", "self._file.make_durable()  #", "pass  #"),
-    "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.revive(span)", "pass"),
+    "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.unprune(span)", "pass"),
     "go on within a slot": Mutant("core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
     "zeros for what was passed": Mutant(
         "state/store.py", "zero_filled_until = MAX(zero_filled_until, :not_before, COALESCE(:slot, 0)),", "\n"

@@ -129,7 +129,7 @@ def replace(
     with ledger.recording(job.name, window) as recording:
         # slots that count from here on
         if is_asked:
-            recording.revive(span)
+            recording.unprune(span)
         else:
             recording.begin_at(span.start)
         # new totals instead of those in the state; 0 for those without rows
@@ -137,7 +137,7 @@ def replace(
         parts = _keyed(job, folded, recording, tally, moment.now)
         recording.take(parts.keys())
         totals = _totals(parts, {}, tally)
-        gone = set(recording.stored(span, [measure.name for measure in job.query.measures])) - parts.keys()
+        gone = set(recording.stored_keys(span, [measure.name for measure in job.query.measures])) - parts.keys()
         gone |= _cleared(job, cleared, recording, moment.now) - parts.keys()
         totals |= dict.fromkeys(gone, 0)
         tally.totals = len(totals)
@@ -150,7 +150,7 @@ def replace(
         _put(job, recording, totals, moment, resends=is_asked)
         for bucket, one in ids.items():
             if (place := _place(job, bucket, recording, moment.now)) is not None:
-                recording.hold(*place, one)
+                recording.limit_ids(*place, one)
         _zero_fill(job, recording, zero_fill, moment.now)
         _count_without_id(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
@@ -243,7 +243,7 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
     """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
     for archive in reversed(job.archives[1:]):
         slot = floor(bucket, archive.step)
-        if recording.has_gone(slot, archive.step):
+        if recording.has_slot(slot, archive.step):
             return slot, archive.step
     return placed(job.archives, bucket, now)
 
