@@ -16,7 +16,6 @@ from shipper.cli import options
 from shipper.cli.options import format_time, instant
 from shipper.cli.output import in_json, show_json, show_table, table
 from shipper.core import durations
-from shipper.diagnostics.status import complaints
 
 _COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
 _ENDS = ("END", "ADDRESS", "STATE", "REACHED")
@@ -99,10 +98,9 @@ def _troubles(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _verdict(document: Mapping[str, Any]) -> str:
-    wrong = complaints(document)
-    if wrong:
-        return click.style(f"not well: {'; '.join(wrong)}", fg="red")
-    return click.style("all is well", fg="green") if document["is_running"] else ""
+    if document["complaints"]:
+        return click.style(f"unhealthy: {'; '.join(document['complaints'])}", fg="red")
+    return click.style("healthy", fg="green") if document["is_running"] else ""
 
 
 def _ago(when: float | None, now: float) -> str:
@@ -127,13 +125,13 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
     """Show what runs, how far each job is, and what fails: 0 when all is well, 1 when not, 3 when it does not run."""
     from shipper.cli.status import status_text
     from shipper.config.load import load
-    from shipper.diagnostics.status import complaints, document
+    from shipper.diagnostics.status import document
 
     config = load(file, with_credentials=False)
 
     def look() -> tuple[str, int]:
         told = document(config, jobs)
-        code = NOT_RUNNING if not told["is_running"] else 1 if complaints(told) else 0
+        code = NOT_RUNNING if not told["is_running"] else 1 if told["complaints"] else 0
         return in_json(told) if output == "json" else status_text(told), code
 
     text, code = look()
@@ -235,7 +233,7 @@ def preview(file: str, output: str, limit: int, job: str) -> None:
 def _show(found: "Preview", limit: int | None) -> None:
     """Show it in the order in which it came about."""
     told = [("job", f"{found.job} on {found.source}"), ("window", _window(found))]
-    told += [("noticed", _noticed(event, details)) for event, details in found.noticed]
+    told += [("noticed", _noticed(event, details)) for event, details, _ in found.noticed]
     told += [("sql", found.sql), ("plan", str(found.plan))]
     told += [("rejected", f"{reason}: rows: {rows}") for reason, rows in found.rejected.items()]
     told += [("name", f"{_raw(one.values)} is {one.path}") for one in found.sanitized]

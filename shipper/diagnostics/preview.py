@@ -14,10 +14,10 @@ from shipper.core.capture import capture
 from shipper.core.errors import TransientError
 from shipper.core.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window
 from shipper.core.paths import is_safe
+from shipper.core.repair.reset import check_identity
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
-from shipper.core.repair.reset import check_identity
 from shipper.source.inspection import Examination
 from shipper.source.plan import Plan
 from shipper.state.snapshot import Change, ScratchState, scratch_state
@@ -65,7 +65,7 @@ class Preview(NamedTuple):
         return {
             **self._asdict(),
             "window": window,
-            "noticed": [{"event": event, **details} for event, details in self.noticed],
+            "noticed": [{"event": event, **details} for event, details, _ in self.noticed],
             "plan": self.plan._asdict(),
             "datapoints": len(self.datapoints),
             "lines": [one.line for one in self.datapoints[:limit]],
@@ -97,7 +97,7 @@ def preview(config: Config, job: Job) -> Preview:
         scratch_state(str(config.state.path)) as state,
     ):
         noticed: list[Event] = []
-        if before := state.rename(job, config.jobs):
+        if before := state.housekeeping.rename(job, config.jobs):
             noticed.append(Event("job.renamed", {"before": before}, "info"))
         check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
@@ -154,9 +154,9 @@ def _told(
         noticed=[one for one in found if isinstance(one, Event)],
         sql=source.sql(query, window, span),
         plan=source.plan(query, window),
-        datapoints=[_datapoint(one) for one in changes if not one.is_parked],
+        datapoints=[_datapoint(one) for one in changes if not one.is_deferred],
         sanitized=[Sanitized(path, group) for group, path in paths.items()],
-        deferred=sum(one.is_parked for one in changes),
+        deferred=sum(one.is_deferred for one in changes),
         rejected=dict(+rejected),
         watermark=position.captured if position else 0,
     )

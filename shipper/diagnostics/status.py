@@ -6,7 +6,8 @@ What became of a job lately: commits of its watermark, and the slots around a ti
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +24,6 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 
 ASK_SECONDS = 30.0
 NO_SERIES = "shipper.status"  # what graphite-web is asked for, to see whether it answers
-MOST_NAMED = 5  # jobs in a line
-FINE = {state.value for state in (JobState.OK, JobState.NEW, JobState.GONE)}
 
 
 def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -36,42 +35,10 @@ def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
     """
     held = holder(str(config.state.path))
     if held is not None and held.address is not None:
-        try:
-            answer: dict[str, Any] = ask(held.address, "status", timeout=ASK_SECONDS)
-        except NotRunning:
-            pass  # it has ended just now, or only just begins
-        else:
-            return _narrowed(answer, names)
-    return _narrowed(_read(config, held.process if held else None).document(), names)
-
-
-def complaints(document: Mapping[str, Any]) -> list[str]:
-    """Say, in a few words each, what is not as it should be."""
-    found = [f"no progress: {part}" for part in document["stuck"]]
-    found += [f"{end['name']} {end['complaint']}" for end in document["ends"] if end["trouble"]]
-    states: dict[str, list[str]] = {}
-    for job in document["jobs"]:
-        if job["state"] not in FINE:
-            states.setdefault(job["state"], []).append(job["job"])
-    for state, jobs in states.items():
-        more = [f"{len(jobs) - MOST_NAMED} more"] if len(jobs) > MOST_NAMED else []
-        found.append(f"{state}: {', '.join([*jobs[:MOST_NAMED], *more])}")
-    return found
-
-
-def _narrowed(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Leave out all other jobs, and the sources that none of these is on."""
-    jobs: dict[str, Any] = {}
-    for name in names:
-        found = {job["job"]: job for job in document["jobs"] if name in {job["job"], job["job"].partition("@")[0]}}
-        if not found:
-            known = ", ".join(job["job"] for job in document["jobs"])
-            raise ConfigError(f"choose jobs: there is no {name!r}", hint=f"There are: {known}.")
-        jobs |= found
-    if not jobs:
-        return document
-    ends = {"carbon", "graphite", *(f"source {job['source']}" for job in jobs.values())}
-    return document | {"jobs": [*jobs.values()], "ends": [end for end in document["ends"] if end["name"] in ends]}
+        with suppress(NotRunning):  # it has ended just now, or is about to start
+            answer: dict[str, Any] = ask(held.address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
+            return answer
+    return _read(config, held.process if held else None).only(names).document()
 
 
 def _read(config: Config, process: int | None) -> Report:

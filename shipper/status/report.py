@@ -3,11 +3,12 @@
 Times are epoch seconds; None is unknown, or not yet.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Self
+
+from shipper.core.errors import ConfigError
 
 MINUTES = 60  # of a job's newest totals
 
@@ -30,6 +31,12 @@ class JobState(Enum):
     """It left the configuration: what it had captured is delivered."""
     STOPPED = "stopped"
     """A bug stopped it: see the log."""
+
+
+HEALTHY = {JobState.OK, JobState.NEW, JobState.GONE}
+NOT_READY = {JobState.HELD, JobState.STOPPED}
+"""States that last until an operator acts."""
+MOST_NAMED = 5  # jobs in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,30 +134,66 @@ class Report:
         """Return the job that is furthest behind, None where none is."""
         return max((job for job in self.jobs if job.behind), key=lambda job: job.behind or 0, default=None)
 
+    def complaints(self) -> list[str]:
+        """Return what is unhealthy, in a few words each; nothing for a healthy service.
+
+        Page, `shipper status`, systemd's status line and readiness all judge by this.
+        """
+        found = [f"no progress: {part}" for part in self.stuck]
+        found += [f"{end.name} {end.complaint}" for end in self.ends if end.trouble]
+        states: dict[JobState, list[str]] = {}
+        for job in self.jobs:
+            if job.state not in HEALTHY:
+                states.setdefault(job.state, []).append(job.job)
+        for state, names in states.items():
+            more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+            found.append(f"{state.value}: {', '.join([*names[:MOST_NAMED], *more])}")
+        return found
+
     def summary(self) -> str:
-        """Say in one line how it does, for `systemctl status`."""
+        """Return the service's health in one line, for `systemctl status`."""
         number = sum(job.state is not JobState.GONE for job in self.jobs)
-        jobs = f"{number} {'job' if number == 1 else 'jobs'}"
-        failing = [(end, end.trouble.error) for end in self.ends if end.trouble]
-        waiting = [f"{'waiting for ' if end.is_needed else ''}{end.name}: {error}" for end, error in failing]
-        states = Counter(job.state for job in self.jobs if job.state not in {JobState.OK, JobState.GONE})
-        others = [f"{count} {state.value}" for state, count in states.items()]
-        if self.worst is not None:
-            others.append(f"{self.worst.job} {self.worst.behind} ids behind")
-        troubles = [f"{job.job}: {job.trouble.error}" for job in self.jobs if job.trouble]
-        return "; ".join([jobs, *others, *(waiting or troubles[:1])]) if others or waiting else f"{jobs}, up to date"
+        jobs, complaints = f"{number} {'job' if number == 1 else 'jobs'}", self.complaints()
+        lag = [f"{self.worst.job} {self.worst.behind} ids behind"] if self.worst else []
+        errors = [f"{end.name}: {end.trouble.error}" for end in self.ends if end.trouble]
+        errors = errors or [f"{job.job}: {job.trouble.error}" for job in self.jobs if job.trouble][:1]
+        health = f"unhealthy: {'; '.join(complaints)}" if complaints else "healthy"
+        return "; ".join([f"{jobs}, {health}", *lag, *errors])
 
     def checks(self) -> list[tuple[str, str | None]]:
-        """Return what readiness asks, each with the reason why it is not given."""
+        """Return the conditions of readiness, each with the reason why it is not met.
+
+        These are complaints that do not pass by themselves, and endpoints that have not answered yet.
+        """
         found: list[tuple[str, str | None]] = [("alive", ", ".join(self.stuck) or None)]
         for end in (one for one in self.ends if one.is_needed):
             reason = end.trouble.error if end.trouble else None if end.reached_at else "not reached yet"
             found.append((end.name, reason))
-        bad = {JobState.HELD, JobState.STOPPED}
         for job in self.jobs:
             reason = job.trouble.error if job.trouble else job.state.value
-            found.append((f"job {job.job}", reason if job.state in bad else None))
+            found.append((f"job {job.job}", reason if job.state in NOT_READY else None))
         return found
+
+    def only(self, names: Iterable[str]) -> Self:
+        """Return the report of some jobs, with the endpoints that they need; of all jobs where there are no names.
+
+        A name is that of a job, or of a job on several sources.
+
+        Raises:
+            ConfigError: there is no such job.
+        """
+        jobs: dict[str, JobReport] = {}
+        for name in names:
+            found = {job.job: job for job in self.jobs if name in {job.job, job.job.partition("@")[0]}}
+            if not found:
+                known = ", ".join(job.job for job in self.jobs)
+                raise ConfigError(f"choose jobs: no job {name!r}", hint=f"The jobs are: {known}.")
+            jobs |= found
+        if not jobs:
+            return self
+        needed = {"carbon", "graphite", *(f"source {job.source}" for job in jobs.values())}
+        ends = tuple(end for end in self.ends if end.name in needed)
+        return replace(self, jobs=tuple(jobs.values()), ends=ends)
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON holds it."""
@@ -158,7 +201,12 @@ class Report:
         for job, raw in zip(self.jobs, document["jobs"], strict=True):
             age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
             raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, rejected=dict(job.rejected))
-        return {**document, "is_running": self.pid is not None, "is_ready": self.is_ready}
+        return {
+            **document,
+            "is_running": self.pid is not None,
+            "is_ready": self.is_ready,
+            "complaints": self.complaints(),
+        }
 
     @property
     def is_ready(self) -> bool:

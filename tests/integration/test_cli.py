@@ -121,7 +121,7 @@ def test_once_unknown_job(shipper_app: Shipper) -> None:
     ended = shipper_app.call("once", "evnts")
 
     assert ended.returncode == 78
-    assert "there is no 'evnts' in" in ended.stderr
+    assert "no job 'evnts'" in ended.stderr
     assert "There are: events." in ended.stderr
 
 
@@ -187,7 +187,7 @@ def test_run_interrupted(shipper_app: Shipper) -> None:
 
 
 def test_run_stops_amid_queries(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """Messages to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
+    """Told to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW slow AS SELECT SLEEP(0.5) + id AS id, created_at, action FROM audit_trail")
     insert(mariadb, 1)
@@ -345,7 +345,7 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert re.search(r"^source app  mysql 127.0.0.1:\d+/app +answers +\d+s ago$", shown.stdout, re.MULTILINE)
     assert re.search(r"^events  ok +4 +0 +\d+s +0 +[1-9] +\d+s ago +in \ds$", shown.stdout, re.MULTILINE)
     assert "\nproof: nothing is proven, for want of render_url; " in shown.stdout
-    assert shown.stdout.endswith("\nall is well\n")
+    assert shown.stdout.endswith("\nhealthy\n")
     assert max(map(len, shown.stdout.splitlines())) <= 100
     told = json.loads(shipper_app.call("status", "events", "-o", "json").stdout)
     assert (told["jobs"][0]["behind"], told["jobs"][0]["waiting"], told["is_ready"]) == (0, 0, True)

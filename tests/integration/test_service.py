@@ -88,13 +88,13 @@ def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
     mariadb.stop()
     app.start()
     wait_for(lambda: listener.said("READY=1"), "READY")
-    wait_for(lambda: listener.said("waiting for source app: observe"), "STATUS")
-    wait_for(lambda: listener.said("waiting for carbon: deliver"), "STATUS")
+    wait_for(lambda: listener.said("; source app: observe"), "STATUS")
+    wait_for(lambda: listener.said("; carbon: deliver"), "STATUS")
 
     mariadb.start()
     carbon.start()
     wait_for(lambda: total(carbon, "audit.events.login.count") == 7, "all rows")
-    wait_for(lambda: listener.said("STATUS=1 job, up to date"), "STATUS")
+    wait_for(lambda: listener.said("STATUS=1 job, healthy"), "STATUS")
     assert listener.said("WATCHDOG=1")
     assert app.stop() == 0
     assert listener.said("STOPPING=1")
@@ -255,9 +255,9 @@ def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, car
     assert shown.returncode == 1
     assert "Check that carbon-cache runs" in shown.stdout
     assert f"process {shipper_app.pid}; configuration loaded " in shown.stdout
-    assert shown.stdout.endswith("\nnot well: carbon does not answer; failing: events\n")
+    assert shown.stdout.endswith("\nunhealthy: carbon does not answer; failing: events\n")
     assert jobs_of(shipper_app)["events"]["waiting"] != 0
     carbon_cache.start()
-    wait_for(lambda: shipper_app.call("status").returncode == 0, "all is well")
+    wait_for(lambda: shipper_app.call("status").returncode == 0, "healthy")
     assert jobs_of(shipper_app)["events"]["waiting"] == 0
     shipper_app.stop()

@@ -119,12 +119,12 @@ def test_start_and_status(service: Machine, carbon_cache: CarbonCache) -> None:
     started = service.run("systemctl", "start", "shipper")
     assert started.returncode == 0, started.stderr + journal(service)
     assert service.run("systemctl", "is-active", "shipper").stdout == "active\n"
-    wait_for(lambda: "waiting for carbon" in shown(service, "StatusText"), "what it waits for")
+    wait_for(lambda: "carbon does not answer" in shown(service, "StatusText"), "what it waits for")
     insert(service, 5)
 
     carbon_cache.start()
     wait_for(lambda: total(carbon_cache) == 5, "all rows")
-    wait_for(lambda: shown(service, "StatusText") == "1 job, up to date", "up to date")
+    wait_for(lambda: shown(service, "StatusText") == "1 job, healthy", "healthy")
 
 
 def test_starved_watchdog(service: Machine, carbon_cache: CarbonCache) -> None:

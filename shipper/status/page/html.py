@@ -5,7 +5,6 @@ The table of jobs: those that need somebody first, each with what is wrong and w
 The tiles above the jobs: each end, how far behind, the state.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 
 from shipper.core import durations
@@ -160,7 +159,6 @@ def _sparkline(job: JobReport) -> Iterable[Markup]:
 
 
 REFRESH_SECONDS = 10
-_FINE = {JobState.OK, JobState.GONE}
 
 
 def page(report: Report) -> str:
@@ -180,17 +178,11 @@ def page(report: Report) -> str:
 
 
 def _overall(report: Report) -> tuple[str, str]:
-    """Say how it does, in a word for the style and in a sentence."""
-    if report.stuck:
-        return "bad", f"✕ no progress: {', '.join(report.stuck)}"
-    down = [end.name for end in report.ends if end.trouble]
-    states = Counter(job.state for job in report.jobs if job.state not in _FINE)
-    others = ", ".join(f"{count} {state.value}" for state, count in states.items())
-    if down:
-        return "bad", f"✕ waiting for {' and '.join(down)}" + (f"; {others}" if others else "")
-    if states:
-        return ("warn" if states.keys() <= {JobState.NEW, JobState.LATE} else "bad"), f"▲ jobs: {others}"
-    return "good", "● all is well"
+    """Return the service's health, as a word for the style and as a sentence."""
+    if complaints := report.complaints():
+        is_late = all(one.startswith(JobState.LATE.value) for one in complaints)
+        return "warn" if is_late else "bad", f"✕ unhealthy: {'; '.join(complaints)}"
+    return "good", "● healthy"
 
 
 def _header(report: Report) -> Markup:

@@ -8,8 +8,8 @@ from reports import NOW, TROUBLE, job, report, troubled
 
 from shipper.cli.status import status_text
 from shipper.core.errors import ConfigError
-from shipper.diagnostics.status import _narrowed, complaints
-from shipper.status.report import EndpointReport, JobState, Report, evidence
+from shipper.status.page.html import page
+from shipper.status.report import EndpointReport, Failure, JobState, Report, evidence
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
 
@@ -38,7 +38,7 @@ def plain(of: Report) -> str:
 )
 def test_complaints(of: Report, said: list[str]) -> None:
     """What decides about the exit code is said, and nothing that will pass by itself."""
-    assert complaints(of.document()) == said
+    assert of.complaints() == of.document()["complaints"] == said
 
 
 def test_text_of_a_good_service() -> None:
@@ -52,7 +52,7 @@ def test_text_of_a_good_service() -> None:
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
     assert rows["failed_logins"].split() == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s".split()  # noqa: SIM905
     assert rows["new"].split() == ["new", "new", *"------", "in", "34s"]
-    assert shown.splitlines()[-1] == "all is well"
+    assert shown.splitlines()[-1] == "healthy"
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -65,7 +65,7 @@ def test_text_of_what_is_wrong() -> None:
     assert f"\n    {TROUBLE.hint}\n" in shown
     assert "rows that Graphite cannot show: no_time 4, too_late 2\n" in shown
     assert "rows of audit_trail that came late, and are counted: 3\n" in shown
-    assert shown.splitlines()[-1].startswith("not well: carbon does not answer; late: late; failing: failing, a_very")
+    assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; late: late; failing: failing, a_very")
 
 
 def test_text_of_a_graphite_that_lacks_something() -> None:
@@ -76,8 +76,10 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
     assert "\ngraphite  web      does not hold what was sent  3s ago\n" in shown
     assert "\nproof: samples are proven\n" in shown
     assert f"\ngraphite: {TROUBLE.error}\n" in shown
-    assert shown.endswith("\nnot well: graphite does not hold what was sent")
-    assert of.summary().startswith(f"1 job; graphite: {TROUBLE.error[:20]}")
+    assert shown.endswith("\nunhealthy: graphite does not hold what was sent")
+    assert of.summary().startswith(
+        f"1 job, unhealthy: graphite does not hold what was sent; graphite: {TROUBLE.error[:20]}"
+    )
     assert "\nproof" not in plain(report())
 
 
@@ -101,17 +103,32 @@ def test_text_of_a_service_that_does_not_run() -> None:
 
     assert "on web1: not running; " in shown
     assert "\na    -      8412556 " in shown
-    assert "well" not in shown
+    assert "healthy" not in shown
 
 
-def test_narrowed() -> None:
-    """By a job's name, or by that of the job on several sources; with the ends that it needs."""
-    told = SHARDS.document() | {"ends": [{"name": name} for name in ("source app", "source other", "carbon")]}
+def test_only() -> None:
+    """Jobs are chosen by name, or by that of the job on several sources; with the endpoints that they need."""
+    ends = tuple(EndpointReport(name, "", None, TROUBLE) for name in ("source app", "source other", "carbon"))
+    of = replace(SHARDS, ends=ends)
 
-    assert [one["job"] for one in _narrowed(told, ["logins"])["jobs"]] == ["logins@a", "logins@b"]
-    assert [one["job"] for one in _narrowed(told, ["left", "logins@b", "left"])["jobs"]] == ["left", "logins@b"]
-    assert [one["name"] for one in _narrowed(told, ["orders"])["ends"]] == ["source app", "carbon"]
-    assert _narrowed(told, []) == told
-    with pytest.raises(ConfigError, match="no 'ordrs'") as caught:
-        _narrowed(told, ["ordrs"])
-    assert caught.value.hint == "There are: logins@a, logins@b, orders, left."
+    assert [one.job for one in of.only(["logins"]).jobs] == ["logins@a", "logins@b"]
+    assert [one.job for one in of.only(["left", "logins@b", "left"]).jobs] == ["left", "logins@b"]
+    assert [one.name for one in of.only(["orders"]).ends] == ["source app", "carbon"]
+    assert of.only(["logins@a"]).complaints() == ["source app does not answer", "carbon does not answer"]
+    assert of.only([]) == of
+    with pytest.raises(ConfigError, match="no job 'ordrs'") as caught:
+        of.only(["ordrs"])
+    assert caught.value.hint == "The jobs are: logins@a, logins@b, orders, left."
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("trouble", [None, TROUBLE])
+def test_judges_agree(state: JobState, trouble: Failure | None) -> None:
+    """Page, command, systemd and readiness never disagree. Mutant: a second list of healthy states."""
+    of = report(job("a", state), ends=(EndpointReport("carbon", "x", NOW, trouble),))
+    is_healthy = not of.complaints()
+
+    assert plain(of).endswith("\nhealthy") is is_healthy
+    assert ("<title>● healthy" in page(of)) is is_healthy
+    assert of.summary().startswith("1 job, healthy" if state is not JobState.GONE else "0 jobs, healthy") is is_healthy
+    assert of.is_ready or not is_healthy

@@ -131,10 +131,11 @@ def test_page_shows_worst_first() -> None:
 @pytest.mark.parametrize(
     ("of", "words"),
     [
-        (report(), "● all is well"),
-        (report(job("a", JobState.NEW)), "▲ jobs: 1 new"),
-        (report(ends=ENDS), "✕ waiting for carbon"),
-        (report(stuck=("courier",)), "✕ no progress: courier"),
+        (report(), "● healthy"),
+        (report(job("a", JobState.NEW)), "● healthy"),
+        (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
+        (report(ends=ENDS), "✕ unhealthy: carbon does not answer"),
+        (report(stuck=("courier",)), "✕ unhealthy: no progress: courier"),
     ],
 )
 def test_page_says_how_it_does(of: Report, words: str) -> None:
@@ -162,9 +163,13 @@ def test_unknown_path_and_busy_state() -> None:
 
 
 def test_summary() -> None:
-    """`systemctl status` has one line: how many jobs, what is wrong, what it waits for."""
+    """`systemctl status` has one line: how many jobs, complaints, lag and errors."""
     behind = job("slow", JobState.LATE, source_max=8_412_600)
 
-    assert report().summary() == "1 job, up to date"
-    assert report(job("a"), behind).summary() == "2 jobs; 1 late; slow 44 ids behind"
-    assert replace(report(), ends=ENDS).summary().startswith("1 job; waiting for carbon: read window")
+    assert report().summary() == "1 job, healthy"
+    assert report(job("a"), behind).summary() == "2 jobs, unhealthy: late: slow; slow 44 ids behind"
+    assert (
+        replace(report(), ends=ENDS)
+        .summary()
+        .startswith("1 job, unhealthy: carbon does not answer; carbon: read window")
+    )
