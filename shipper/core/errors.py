@@ -1,30 +1,30 @@
-"""What can go wrong, and who can do something about it.
+"""Errors, by who can fix them.
 
 ```
 ShipperError            lower-case message, the step first; .hint is one sentence with the remedy
-├─ ConfigError          the operator must act; the process exits with 78 (EX_CONFIG)
+├─ ConfigError          the operator must act; the process exits with status 78 (EX_CONFIG)
 ├─ TransientError       the watermark stays; the next tick tries again
 │  ├─ SourceUnavailable     the database does not answer, or not in time
 │  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
 │  ├─ ReadbackFailed        Graphite's render API does not answer
 │  └─ StateBusy             the state cannot be used now: another process has it, the disk is full or read-only
-├─ NotRunning           no daemon runs that could be asked
-└─ PermanentError       trying again cannot help until somebody acts
-   ├─ QueryRefused          the database understood the query and refused it
-   │  └─ Overflow              a sum of so many rows has no room in its type
+├─ NotRunning           no service runs that could be asked
+└─ PermanentError       a retry cannot help until an operator acts
+   ├─ QueryRefused          the database understood the query and rejected it
+   │  └─ Overflow              a sum does not fit into its type
    ├─ BadMetric             a path or a value that Carbon would misread
-   ├─ Unproven              Graphite does not hold what was sent to it
-   ├─ StateCorrupt          the state file is damaged, foreign, newer, or moved under our feet
-   └─ SourceReset           the table went back below what was captured
+   ├─ Unproven              Graphite does not hold values that Carbon has confirmed
+   ├─ StateCorrupt          the state file is damaged, foreign, newer, or was changed by another program
+   └─ SourceReset           the largest id of the table went back below captured
 ```
 
-Edges translate their drivers' errors once, `raise ... from error`; the tick and the courier's loop turn them
-into a report. Anything that is not a ShipperError is a bug.
+Edges translate the errors of their drivers once, `raise ... from error`; the capture thread and the delivery thread
+report them. Any other exception is a bug.
 """
 
 
 class ShipperError(Exception):
-    """A failure that we know, with a remedy where there is one."""
+    """An expected failure, with a hint where there is a remedy."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -32,11 +32,11 @@ class ShipperError(Exception):
 
 
 class ConfigError(ShipperError):
-    """The configuration or the command line cannot be run as it stands."""
+    """The configuration or the command line is invalid."""
 
 
 class TransientError(ShipperError):
-    """Trying again later may help, and the next tick does."""
+    """A later retry may help; the next tick does one."""
 
 
 class SourceUnavailable(TransientError):
@@ -44,11 +44,11 @@ class SourceUnavailable(TransientError):
 
 
 class DeliveryFailed(TransientError):
-    """Carbon did not confirm a batch; whether it arrived is unknown."""
+    """Carbon did not confirm a batch; it is unknown whether it arrived."""
 
 
 class ReadbackFailed(TransientError):
-    """Graphite's render API does not answer, or nothing that can be understood."""
+    """Graphite's render API does not answer, or its answer cannot be understood."""
 
 
 class StateBusy(TransientError):
@@ -56,19 +56,19 @@ class StateBusy(TransientError):
 
 
 class NotRunning(ShipperError):
-    """No daemon runs that could be asked."""
+    """No service runs that could be asked."""
 
 
 class PermanentError(ShipperError):
-    """Trying again cannot help until somebody acts."""
+    """A retry cannot help until an operator acts."""
 
 
 class QueryRefused(PermanentError):
-    """The source understood the query and refused it."""
+    """The source understood the query and rejected it."""
 
 
 class Overflow(QueryRefused):
-    """A sum goes beyond what the type of its column has room for: that of fewer rows may not."""
+    """A sum does not fit into the type of its column; that of fewer rows may."""
 
 
 class BadMetric(PermanentError):
@@ -76,12 +76,12 @@ class BadMetric(PermanentError):
 
 
 class Unproven(PermanentError):
-    """Graphite does not hold what Carbon has confirmed, several times."""
+    """Graphite does not hold values that Carbon has confirmed several times."""
 
 
 class StateCorrupt(PermanentError):
-    """The state file is damaged, foreign, newer than this program, or was changed by somebody else."""
+    """The state file is damaged, foreign, newer than this program, or was changed by another program."""
 
 
 class SourceReset(PermanentError):
-    """The table's largest id went back below what was captured."""
+    """The largest id of the table went back below captured."""

@@ -1,15 +1,11 @@
-"""Names and lines: group values become paths, totals become bytes that Carbon cannot misread.
+"""Metric paths: templates, group values as path nodes, the owner of each path, the paths of shipper's own metrics.
 
-Strategy: Carbon never says no. It stores `a..b` as a file `a/b`, splits at a non-breaking space, drops the
-connection at a byte that is not UTF-8 and closes it as if all were well. So whatever could be misread is made
-impossible before it is stored, and refused once more before it is sent.
+Strategy: Carbon never rejects anything. It stores `a..b` as a file `a/b`, splits lines at a non-breaking space, and
+drops the connection at a byte that is not UTF-8, as if it had read all. Values are therefore sanitized before a path is
+stored, and each path is checked once more before it is sent.
 
-How the service's own numbers are called in Graphite: the configuration keeps the data's names off them.
-
-Which paths a group's measures have: claimed in the state, so that no two groups ever share one.
-
-Strategy: nearly always they are known, and one look says so for all groups together. Of the others, the first that
-cleans to a path has it; a later, different one gets a hash of its raw value behind it.
+Two values may become the same node. Paths are therefore claimed in the state: the first group keeps the path, a later
+one gets a hash of its raw value behind it. Nearly always all groups have paths, and one query confirms that.
 """
 
 import json
@@ -24,14 +20,15 @@ from shipper.core.ledger import Name, Recording, RecordResult
 from shipper.core.model import Group, Job
 
 MEASURE = "measure"
-MAX_VALUE = 100  # bytes of a group value in a path; a longer one is cut and gets a hash: half a node, room for more
-MAX_TEMPLATE = 200  # leaves room for seven long values in a line
-MAX_NODE = 251  # Whisper's file name is the node and ".wsp", at most 255 bytes
+MAX_VALUE = 100  # bytes of a group value in a path, half a node; a longer value is cut and gets a hash
+MAX_TEMPLATE = 200  # bytes; leaves room for seven long values in a line
+MAX_NODE = 251  # bytes; Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
 MAX_BRIEF = 60  # characters of a value in the log
 HASH_DIGITS = (0, 6, 16, 64)
+"""Digits of a hash that are tried, one after the other, until a path is free."""
 
-_SHORT = Context(prec=17, traps=[])  # as many digits as tell doubles apart
+_SHORT = Context(prec=17, traps=[])  # 17 digits distinguish all doubles
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
@@ -43,35 +40,35 @@ def placeholders(template: str) -> list[str]:
 
 
 def is_template(template: str) -> bool:
-    """Is this a metric path, perhaps with tags, once its placeholders are filled?"""
+    """Whether a text is a metric path, with or without tags, once its placeholders are filled."""
     return bool(_PATH.fullmatch(PLACEHOLDER.sub("x", template)))
 
 
 def node(text: str) -> str:
-    """Make one node of a path of any name."""
+    """Sanitize a name to one node of a path."""
     return _UNSAFE.sub("_", text)[:MAX_VALUE] or "_"
 
 
 def is_safe(group: Group) -> bool:
-    """Does a path show these values as they are?"""
+    """Whether a path shows the values of a group unchanged."""
     return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)
 
 
 def brief(value: object) -> str:
-    """Show any value in one short line of a log, whatever characters or digits it has."""
+    """Show any value in one short line of a log."""
     if isinstance(value, int | Decimal):
         return f"{Decimal(value).normalize(_SHORT):g}"
-    shown = repr(value)  # escapes all that could end a line
-    return shown if len(shown) <= MAX_BRIEF else f"{shown[: MAX_BRIEF - 3]}..."
+    text = repr(value)  # escapes all characters that could end a line
+    return text if len(text) <= MAX_BRIEF else f"{text[: MAX_BRIEF - 3]}..."
 
 
 def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
-    """Fill a job's template for each measure; digits > 0 puts so many of the group's hash behind its last value.
+    """Fill a job's template for each measure; with digits, that many of the group's hash follow its last value.
 
     Raises:
         BadMetric: a path would be too long for Carbon.
     """
-    values = {column: _clean(value, job) for column, value in zip(job.query.by, group, strict=True)}
+    values = {column: _sanitize(value, job) for column, value in zip(job.query.by, group, strict=True)}
     if digits and group:
         values[job.query.by[-1]] += "-" + _digest(group)[:digits]
     paths = []
@@ -82,19 +79,19 @@ def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
     return paths
 
 
-def _clean(value: str | None, job: Job) -> str:
+def _sanitize(value: str | None, job: Job) -> str:
     if value is None:
         return job.null_as
     if not value:
         return job.empty_as
-    clean = _UNSAFE.sub("_", value)
-    if len(clean) > MAX_VALUE:
-        clean = clean[: MAX_VALUE - 7] + "-" + _digest((value,))[:6]
-    return clean
+    text = _UNSAFE.sub("_", value)
+    if len(text) > MAX_VALUE:
+        text = text[: MAX_VALUE - 7] + "-" + _digest((value,))[:6]
+    return text
 
 
 def _digest(group: Group) -> str:
-    """Hash what an operator has at hand: the one value as it stands, else the group as the state keeps it."""
+    """Hash a group in a form that operators can hash, too: a single value as it is, else the JSON of the state."""
     text = group[0] if len(group) == 1 and group[0] is not None else json.dumps(group)
     return sha256(text.encode()).hexdigest()
 
@@ -103,46 +100,51 @@ def check_path(path: str) -> None:
     """Raise BadMetric for a path that Carbon would misread."""
     if not _PATH.fullmatch(path):
         raise BadMetric(f"render: {path!r} is not a metric path")
-    # 48: the value, the timestamp, two blanks and the line's end
+    # 48 bytes: the value, the timestamp, two blanks and the end of the line
     nodes = path.partition(";")[0].split(".") if len(path) > MAX_NODE else []
     if len(path) > MAX_LINE - 48 or any(len(node) > MAX_NODE for node in nodes):
         raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")
 
 
 NODE = "shipper"
+"""First node of the paths of shipper's own metrics; the configuration keeps it free of jobs."""
 GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "up")
-"""As they stand, of which a coarser archive keeps the worst: the largest, of `up` the smallest."""
+"""Own metrics that are a state; a coarser archive keeps the worst value: the largest, of `up` the smallest."""
 COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_ms", "failures")
-"""What came within a minute, which add up."""
+"""Own metrics that count within a minute; a coarser archive keeps the sum."""
 
 
 def path(host: str, job: str, name: str) -> str:
-    """Return the path of one number, behind the prefix."""
+    """Return the path of one of shipper's own metrics, without the prefix."""
     return f"{NODE}.{host}.{job}.{name}"
 
 
-GROUPS = 50_000  # whose names are remembered: 15 MB at most
+GROUPS = 50_000
+"""Maximum number of groups whose names are cached: 15 MB at most."""
 OTHER = "_other"
-"""The group of all groups beyond `limits.series`."""
+"""Value of the group that all groups beyond `limits.series` share."""
 
 Paths = dict[Group, list[str] | None]
-"""The path of each measure, in their order, by group; None where Carbon could not hold one."""
+"""The path of each measure, in their order, by group; None where Carbon could not store one."""
 
 
-def named(job: Job, groups: Mapping[Group, int], recording: Recording, tally: RecordResult) -> Paths:
-    """Return the paths of groups, which are given with their rows; one beyond the job's limit has those of OTHER."""
+def claim_paths(job: Job, groups: Mapping[Group, int], recording: Recording, tally: RecordResult) -> Paths:
+    """Claim and return the paths of groups, given with their numbers of rows; groups beyond the limit share OTHER's."""
+    # nearly always each group owns its paths already: one query confirms that
     wanted = {group: _names(job, group) for group in groups}
-    theirs = recording.adopt([name for names in wanted.values() for name in names])
+    owned = recording.adopt([name for names in wanted.values() for name in names])
     paths: Paths = {group: [name.path for name in names] or None for group, names in wanted.items()}
-    if strange := {group: names for group, names in wanted.items() if not theirs.issuperset(names)}:
-        paths |= _named_anew(job, strange, groups, recording, tally)
+
+    # all other groups claim paths
+    if unowned := {group: names for group, names in wanted.items() if not owned.issuperset(names)}:
+        paths |= _claim_within_limit(job, unowned, groups, recording, tally)
     if tally.nameless is None:
         tally.nameless = next((group for group in groups if paths[group] is None), None)
     return paths
 
 
 class Directory:
-    """The names of a job's series, to look up: it claims none."""
+    """Read-only lookup of the paths of a job's groups."""
 
     def __init__(self, job: Job, names: Iterable[Name]) -> None:
         self._job = job
@@ -150,51 +152,62 @@ class Directory:
         self._groups = {group for group, _ in self._owners.values()}
 
     def paths(self, group: Group) -> list[str]:
-        """Return the path of each measure of a group: its own, or what it would have; none where Carbon could not."""
+        """Return the path of each measure of a group, its own or the one it would get; [] if Carbon cannot store one."""
+        # without series, a group may be one of those that share OTHER's
         other = (OTHER,) * len(self._job.query.by)
         if group not in self._groups and other in self._groups:
             group = other
-        found: dict[str, str] = {}
+
+        # the first path that is the group's own or free, as a claim would find it
+        own: dict[str, str] = {}
         for digits in HASH_DIGITS:
             for path, _, measure in _names(self._job, group, digits):
                 if self._owners.get(path, (group, measure.name)) == (group, measure.name):
-                    found.setdefault(measure.name, path)
+                    own.setdefault(measure.name, path)
         measures = [measure.name for measure in self._job.query.measures]
-        return [found[name] for name in measures] if len(found) == len(measures) else []
+        return [own[name] for name in measures] if len(own) == len(measures) else []
 
 
-def _named_anew(
+def _claim_within_limit(
     job: Job,
     wanted: Mapping[Group, tuple[Name, ...]],
     rows: Mapping[Group, int],
     recording: Recording,
     tally: RecordResult,
 ) -> Paths:
-    """Name groups that lack a path: as many new ones as there is room for."""
+    """Claim paths for groups that lack some; new groups beyond the job's limit get those of OTHER."""
+    # groups that have series keep them, whatever the limit is
     count = recording.count_groups()
     known = recording.known(wanted) if count else ()
     new = [group for group in wanted if group not in known]
     room = max(0, job.max_groups - count)
     beyond = frozenset(new[room:])
-    paths = _claimed(job, {group: names for group, names in wanted.items() if group not in beyond}, recording)
+    paths = _claim(job, {group: names for group, names in wanted.items() if group not in beyond}, recording)
+
+    # groups beyond the limit share a path, so that no row is lost
     if beyond:
         other = (OTHER,) * len(job.query.by)
-        paths |= dict.fromkeys(beyond, _claimed(job, {other: _names(job, other)}, recording)[other])
+        paths |= dict.fromkeys(beyond, _claim(job, {other: _names(job, other)}, recording)[other])
         tally.other_rows += sum(rows[group] for group in beyond)
         tally.other = new[room] if tally.other is None else tally.other
+
+    # report new paths that do not show their values
     tally.sanitized += [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_safe(group)]
     return paths
 
 
-def _claimed(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Recording) -> Paths:
-    """Make paths the groups' own: those that are wanted, else ones with as many digits of a hash as it takes."""
+def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Recording) -> Paths:
+    """Claim the wanted paths, or paths with more and more digits of a hash where another group owns them."""
     own: dict[Group, dict[str, str]] = {group: {} for group in wanted}
     for digits in HASH_DIGITS:
+        # each measure that lacks a path claims one
         if digits:
             wanted = {group: _names(job, group, digits) for group in wanted}
         lacking = [name for group, names in wanted.items() for name in names if name.measure.name not in own[group]]
         for name in recording.claim(lacking):
             own[name.group][name.measure.name] = name.path
+
+        # groups that still lack some try again, with a longer hash
         wanted = {group: names for group, names in wanted.items() if len(own[group]) < len(job.query.measures)}
         if not wanted:
             break
@@ -206,7 +219,7 @@ def _claimed(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Reco
 
 @lru_cache(GROUPS)
 def _names(job: Job, group: Group, digits: int = 0) -> tuple[Name, ...]:
-    """Return the names that a group would have; none, where Carbon could not hold one."""
+    """Return the names that a group would have; none where Carbon could not store one."""
     try:
         paths = paths_of(job, group, digits=digits)
     except BadMetric:

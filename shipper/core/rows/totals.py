@@ -13,7 +13,7 @@ from typing import NamedTuple
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import Group, Job, Key, Now, Progress, RejectedValue, Rejection, RejectReason, Row, Span, Window
-from shipper.core.paths import brief, named
+from shipper.core.paths import brief, claim_paths
 from shipper.core.retention import floor, is_due, oldest_shown, placed
 from shipper.core.rows.table import Context
 
@@ -178,7 +178,7 @@ def _zero_fill(job: Job, recording: Recording, zero_fill: Span | None, now: int)
     """Store zeros for finished buckets; coarser archives get none."""
     if zero_fill is None or job.zeros is None:
         return
-    names = named(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
+    names = claim_paths(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
     declared = [path for paths in names.values() for path in paths or []]
     # before its first rows a job has no zeros, except for declared groups: days of many series would cost too much
     first = zero_fill.start - 1 if declared else recording.first_seen()
@@ -213,7 +213,7 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, 
             groups[group] = groups.get(group, 0) + cell.rows
 
     # paths of groups, and the values of each
-    paths, parts = named(job, groups, recording, tally), Parts()
+    paths, parts = claim_paths(job, groups, recording, tally), Parts()
     seen: dict[int, list[str]] = {}
     for (group, bucket), cell in folded.cells.items():
         place = places[bucket]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shipper.core.ledger import Name, RecordResult
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Group, Job
-from shipper.core.paths import named
+from shipper.core.paths import claim_paths
 from shipper.state.store import State
 
 VALUES = st.none() | st.text(st.sampled_from(["a", "b", "A", "_", "-", " ", ".", "/", "é", "\n"]), max_size=4)
@@ -42,7 +42,7 @@ def tried(
         recording.claim(owners)
         for groups in rounds:
             tally = RecordResult()
-            found.append((named(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
+            found.append((claim_paths(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
         recording.write(done(state, None))
         raise Undone
     return found
