@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from servers import SCHEMAS, MariaDB, PostgreSQL
 
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.database import Source
 
 INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"

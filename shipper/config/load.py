@@ -23,7 +23,7 @@ from shipper.core.errors import ConfigError
 from shipper.core.measures import Measure
 from shipper.core.model import Condition, Job, Query
 from shipper.core.paths import MEASURE
-from shipper.source.connect import Access
+from shipper.source.access import Access
 
 DEFAULT_PATH = "/etc/shipper/shipper.toml"
 

@@ -18,7 +18,7 @@ from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
 from shipper.source.catalog import Table
-from shipper.source.connect import Access, Denied
+from shipper.source.access import Access, Denied
 from shipper.source.grants import granting, indexing, transactional
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
@@ -163,7 +163,7 @@ class _TableLook:
         if table.engine is not None:
             text = f"its engine, {table.engine}, has no transactions: no look is of one moment, so its jobs do not run"
             yield Finding(False, self.subject, text, transactional(self.access, self.path))
-        if table.gives_again == query.id:
+        if table.reused == query.id:
             text = f"{query.id} is not AUTOINCREMENT: an id is given again once the newest row is deleted"
             yield Finding(True, self.subject, f"{text}, and the row that has it then is not counted")
 

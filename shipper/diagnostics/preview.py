@@ -19,7 +19,7 @@ from shipper.core.rows.table import CaptureStep, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
 from shipper.source.inspection import Examination
-from shipper.source.plan import Plan
+from shipper.source.dialects.dialect import Plan
 from shipper.state.snapshot import Change, ScratchState, scratch_state
 
 

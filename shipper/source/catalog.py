@@ -1,25 +1,28 @@
-"""SQLAlchemy: what a database's catalog tells of a table; of MySQL only what its user is granted.
-
-SQLAlchemy's own inspection needs SHOW CREATE TABLE there, which grants on columns do not allow.
-"""
+"""Facts that a database tells about tables and statements: columns, keys, engines, plans."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.visitors import replacement_traverse
+
+from shipper.core.model import ALWAYS, Query, Span, Window
+from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.dialect import Catalog, Plan
+from shipper.source.statement import bounds, counted
 
 
 class Column(NamedTuple):
-    """A column's type, as the database calls it."""
+    """A column's type, as the database names it."""
 
     type: str
     is_integer: bool
     is_moment: bool
-    """Does it hold points in time, which need no `time_zone`?"""
+    """Whether it contains points in time, which need no `time_zone`."""
 
 
 class Table(NamedTuple):
-    """What the catalog tells of a table, or of a view."""
+    """The catalog's facts about a table, or about a view."""
 
     columns: Mapping[str, Column]
     leading: Mapping[str, str]
@@ -27,105 +30,83 @@ class Table(NamedTuple):
     is_view: bool
     engine: str | None
     """The name of its engine, if that has no transactions."""
-    gives_again: str | None
-    """The column whose largest values are given a second time once their rows are deleted."""
-
-
-class _Catalog(NamedTuple):
-    columns: str
-    leading: str
-    kind: str
-    engine: str | None
-    gives_again: str | None
-    unique: str
-
-
-_IN_MYSQL = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
-_CATALOGS = {
-    "mysql": _Catalog(
-        f"SELECT column_name, data_type FROM information_schema.columns {_IN_MYSQL}",
-        f"SELECT index_name, column_name FROM information_schema.statistics {_IN_MYSQL} AND seq_in_index = 1",
-        f"SELECT table_type FROM information_schema.tables {_IN_MYSQL}",
-        f"""SELECT engine FROM information_schema.tables {_IN_MYSQL} AND engine IN (
-            SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
-        None,
-        f"""SELECT MAX(column_name) FROM information_schema.statistics {_IN_MYSQL} AND non_unique = 0
-            GROUP BY index_name HAVING COUNT(*) = 1""",
-    ),
-    "postgresql": _Catalog(
-        """SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-            WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped""",
-        """SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-            JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] WHERE indrelid = to_regclass(:path)""",
-        "SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
-        None,
-        None,
-        """SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-            WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
-                AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_inherits
-                    JOIN pg_class ON pg_class.oid = inhparent WHERE inhparent = indrelid AND relkind = 'r')""",
-    ),
-    "sqlite": _Catalog(
-        "SELECT name, type FROM pragma_table_info(:table)",
-        """SELECT 'PRIMARY KEY', name FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
-            SELECT listed.name, leading.name FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
-            AS leading WHERE leading.seqno = 0""",
-        "SELECT UPPER(type) FROM sqlite_schema WHERE name = :table",
-        None,
-        # sqlite.org/autoinc.html: without that keyword the ids of the last rows are given again once these are deleted
-        """SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 AND NOT EXISTS (
-                SELECT 1 FROM sqlite_schema WHERE name = :table AND sql LIKE '%AUTOINCREMENT%')
-            HAVING COUNT(*) = 1 AND UPPER(MAX(type)) = 'INTEGER'""",
-        """SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 HAVING COUNT(*) = 1 UNION ALL
-            SELECT MAX(indexed.name) FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name) AS indexed
-            WHERE listed."unique" AND NOT listed.partial GROUP BY listed.name HAVING COUNT(*) = 1""",
-    ),
-}
-_MOMENTS = {("mysql", "timestamp"), ("postgresql", "timestamp with time zone")}
+    reused: str | None
+    """The id column, if the database gives ids of deleted rows to new rows."""
 
 
 def described(connection: sa.Connection, path: str) -> Table:
-    """Look a table up, or `schema.table`; one that is not there has no columns."""
-    names, dialect = _names(path), connection.dialect.name
-    catalog = _CATALOGS.get(dialect, _CATALOGS["mysql"])
-    columns, leading, kind, engine, gives_again = (_rows(connection, statement, names) for statement in catalog[:5])
+    """Return the facts about a table, or `schema.table`; a missing table has no columns."""
+    catalog = _catalog(connection)
+    kind = _rows(connection, catalog.kind, path)
     return Table(
-        {name: _column(str(type_), dialect) for name, type_ in columns},
-        dict(map(tuple, leading)),
+        {name: _column(str(type_), catalog) for name, type_ in _rows(connection, catalog.columns, path)},
+        dict(map(tuple, _rows(connection, catalog.leading, path))),
         any("VIEW" in str(row[0]) for row in kind),
-        engine[0][0] if engine else None,
-        gives_again[0][0] if gives_again else None,
+        _first(connection, catalog.engine, path),
+        _first(connection, catalog.reused, path),
     )
 
 
 def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
-    """Say whether an index of its own proves that no two rows of a table have the same value of a column."""
-    catalog = _CATALOGS.get(connection.dialect.name, _CATALOGS["mysql"])
-    found = _rows(connection, catalog.unique, _names(path))
-    return column.lower() in {str(row[0]).lower() for row in found}
+    """Return whether an index of just this column keeps its values unique."""
+    rows = _rows(connection, _catalog(connection).unique, path)
+    return column.lower() in {str(row[0]).lower() for row in rows}
 
 
 def plain_engine(connection: sa.Connection, path: str) -> str | None:
     """Return the name of a table's engine, if that has no transactions."""
-    found = _rows(connection, _CATALOGS.get(connection.dialect.name, _CATALOGS["mysql"]).engine, _names(path))
-    return found[0][0] if found else None
+    return _first(connection, _catalog(connection).engine, path)
 
 
-def _names(path: str) -> dict[str, Any]:
+def planned(connection: sa.Connection, query: Query, window: Window) -> Plan:
+    """Return the database's plan for the statement that counts a window."""
+    statement = counted(query, is_within=False)
+    return DIALECTS[connection.dialect.name].plan(connection, statement, bounds(query, window), query.id)
+
+
+def written(dialect: sa.Dialect, query: Query, window: Window, span: Span) -> str:
+    """Return the statement that counts a window, with its values in it, for people."""
+    values = bounds(query, window, span)
+
+    def typed(element: Any, **_: Any) -> Any:
+        if not isinstance(element, sa.BindParameter):
+            return None
+        value = values.get(element.key, element.value)
+        return sa.bindparam(None, value, type_=_TYPES[type(value)])
+
+    statement: Any = replacement_traverse(counted(query, is_within=span != ALWAYS), {}, typed)
+    # the driver's own style of parameters would double each %
+    plain: Any = type(dialect)
+    return str(statement.compile(dialect=plain(paramstyle="named"), compile_kwargs={"literal_binds": True})).replace(
+        " \n", "\n"
+    )
+
+
+def _catalog(connection: sa.Connection) -> Catalog:
+    return DIALECTS[connection.dialect.name].CATALOG
+
+
+def _first(connection: sa.Connection, statement: str | None, path: str) -> str | None:
+    rows = [] if statement is None else _rows(connection, statement, path)
+    return rows[0][0] if rows else None
+
+
+def _rows(connection: sa.Connection, text: str, path: str) -> list[Any]:
     schema, _, table = path.rpartition(".")
     quoted = ".".join(f'"{part}"' for part in (schema, table) if part)
-    return {"schema": schema or None, "table": table, "path": quoted}
+    names = {"schema": schema or None, "table": table, "path": quoted}
+    statement = sa.text(text)
+    return list(connection.execute(statement, {name: names[name] for name in statement.compile().params}))
 
 
-def _rows(connection: sa.Connection, statement: str | None, names: Mapping[str, str | None]) -> list[Any]:
-    if statement is None:
-        return []
-    asked = sa.text(statement)
-    return list(connection.execute(asked, {name: names[name] for name in asked.compile().params}))
+def _column(type_: str, catalog: Catalog) -> Column:
+    is_integer = not catalog.has_types or (type_.endswith(("int", "integer")) and not type_.endswith("point"))
+    return Column(type_, is_integer, type_ == catalog.moment)
 
 
-def _column(type_: str, dialect: str) -> Column:
-    # a type says nothing about what SQLite holds
-    is_integer = dialect == "sqlite" or (type_.endswith(("int", "integer")) and not type_.endswith("point"))
-    is_mysql = dialect in {"mysql", "mariadb"}
-    return Column(type_, is_integer, ("mysql" if is_mysql else dialect, type_) in _MOMENTS)
+_TYPES: dict[type, sa.types.TypeEngine[Any]] = {
+    str: sa.String(),
+    bool: sa.Boolean(),
+    int: sa.BigInteger(),
+    float: sa.Float(),
+}

@@ -1,74 +1,72 @@
-"""SQLAlchemy: statements for an administrator to paste: grants column by column, an index."""
+"""Statements for an administrator to paste: grants on columns, an index, an engine."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from shipper.core.model import Query
-from shipper.source.connect import Access, option
+from shipper.source.access import Access
+from shipper.source.dialects.databases import DIALECTS
 from shipper.source.statement import columns_of
 
 DEFAULT_USER = "shipper"
-MOST_LETTERS = 63  # of a name in PostgreSQL; MySQL has one more
+MOST_LETTERS = 63  # of a name in PostgreSQL; MySQL allows one more
 
 
 def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[str]:
-    """Write a GRANT for each table, and a comment where columns stand in SQL that is the operator's own.
+    """Write a GRANT for each table, and a comment for each custom SQL text, whose columns are not known.
 
-    Host is that of a MySQL account: from where it may connect.
+    Host is that of a MySQL account: the host from which the account may connect.
     """
     queries = list(queries)
-    if access.kind == "sqlite":
+    user = DIALECTS[access.kind].user(access) or DEFAULT_USER
+    account = f"{user}@{host}"
+    if DIALECTS[access.kind].account(account, _quote(access)) is None:
         yield f"-- {access.url.database} must be readable for the user that shipper runs as"
         return
-    user = access.url.username or option(access, "user") or DEFAULT_USER
-    yield from granting(access, f"{user}@{host}", columns_by_table(queries))
-    own = [text for query in queries for text in (query.where_sql, query.sql) if text]
-    for text in dict.fromkeys(own):
+    yield from granting(access, account, columns_by_table(queries))
+    custom = [text for query in queries for text in (query.where_sql, query.sql) if text]
+    for text in dict.fromkeys(custom):
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
 
 def columns_by_table(queries: Iterable[Query]) -> dict[str, set[str]]:
     """Return the columns of each table that queries name."""
-    found: dict[str, set[str]] = {}
+    columns: dict[str, set[str]] = {}
     for query in queries:
-        found.setdefault(query.table, set()).update(columns_of(query))
-    return found
+        columns.setdefault(query.table, set()).update(columns_of(query))
+    return columns
 
 
 def granting(access: Access, account: str, columns: Mapping[str, Iterable[str]]) -> Iterator[str]:
     """Write a GRANT on some columns of each table to an account, USER@HOST."""
-    quote = access.url.get_dialect()().identifier_preparer
-    user = _account(access.kind, account, quote)
+    dialect, quote = DIALECTS[access.kind], _quote(access)
+    grantee = dialect.account(account, quote)
     for table, names in columns.items():
         schema = table.rpartition(".")[0]
-        if access.kind == "postgresql" and schema:
-            yield f"GRANT USAGE ON SCHEMA {quote.quote_identifier(schema)} TO {user};"
-        path = _placed(access, table, quote)
+        if schema and dialect.GRANT_SCHEMA:
+            yield dialect.GRANT_SCHEMA.format(schema=quote.quote_identifier(schema), account=grantee)
         listed = ", ".join(quote.quote_identifier(column) for column in sorted(names))
-        yield f"GRANT SELECT ({listed}) ON {path} TO {user};"
+        yield f"GRANT SELECT ({listed}) ON {_path(access, table)} TO {grantee};"
 
 
 def indexing(access: Access, table: str, column: str) -> str:
-    """Write what gives a table an index on a column."""
-    quote = access.url.get_dialect()().identifier_preparer
+    """Write the statement that creates an index on a column."""
+    quote = _quote(access)
     name = quote.quote_identifier(f"{table.rpartition('.')[2]}_{column}"[:MOST_LETTERS])
-    return f"CREATE INDEX {name} ON {_placed(access, table, quote)} ({quote.quote_identifier(column)});"
+    return f"CREATE INDEX {name} ON {_path(access, table)} ({quote.quote_identifier(column)});"
 
 
 def transactional(access: Access, table: str) -> str:
-    """Write what gives a table of MySQL or MariaDB an engine that has transactions."""
-    return f"ALTER TABLE {_placed(access, table, access.url.get_dialect()().identifier_preparer)} ENGINE = InnoDB;"
+    """Write the statement that gives a table an engine with transactions."""
+    return f"ALTER TABLE {_path(access, table)} {DIALECTS[access.kind].MAKE_TRANSACTIONAL};"
 
 
-def _placed(access: Access, table: str, quote: IdentifierPreparer) -> str:
+def _path(access: Access, table: str) -> str:
     schema, _, name = table.rpartition(".")
-    place = [schema or (access.url.database if access.kind in {"mysql", "mariadb"} else ""), name]
-    return ".".join(quote.quote_identifier(part) for part in place if part)
+    parts = [schema or DIALECTS[access.kind].default_schema(access), name]
+    return ".".join(_quote(access).quote_identifier(part) for part in parts if part)
 
 
-def _account(kind: str, account: str, quote: IdentifierPreparer) -> str:
-    user, _, host = account.rpartition("@")
-    if kind == "postgresql":
-        return quote.quote_identifier(user)
-    return "@".join("'{}'".format(part.replace("'", "''")) for part in (user, host))
+def _quote(access: Access) -> IdentifierPreparer:
+    return access.url.get_dialect()().identifier_preparer

@@ -1,4 +1,4 @@
-"""SQLAlchemy: what people ask of a database before jobs run on it; captures need none of this."""
+"""A close look at a database before jobs run on it; captures use none of this."""
 
 import time
 from collections.abc import Iterable
@@ -8,102 +8,92 @@ import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, Span, Window
-from shipper.source.catalog import Table, described
-from shipper.source.connect import Denied
+from shipper.source.access import Denied
+from shipper.source.catalog import Table, described, planned, written
 from shipper.source.database import Source
-from shipper.source.dialects.expressions import ServerTime
-from shipper.source.plan import Plan, planned, written
-from shipper.source.statement import table_named, twice
-
-_SESSIONS = {
-    "mysql": "SELECT CURRENT_USER(), @@read_only, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())",
-    "postgresql": """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery(),
-        EXTRACT(timezone FROM now())""",
-    "sqlite": "SELECT NULL, 0, 0",
-}
-_TLS = {
-    "mysql": "SHOW SESSION STATUS LIKE 'Ssl_version'",
-    "postgresql": "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
-}
+from shipper.source.dialects.dialect import Plan
+from shipper.source.dialects.expressions import ServerTime, table_named
+from shipper.source.statement import twice
 
 
 class Session(NamedTuple):
-    """What a new connection is like."""
+    """Facts about a new connection."""
 
     server: str
-    """Its kind and version."""
+    """Kind and version of the server."""
     account: str | None
-    """USER@HOST, as the server knows this user; of MySQL the host is that of the account, else our own."""
+    """USER@HOST, as the server knows this user; the host is that of a MySQL account, elsewhere of this machine."""
     tls: str | None
-    """The version of the protocol, None in clear."""
+    """The version of TLS, None without."""
     is_read_only: bool
-    """Does the server take no writes, as a replica mostly does?"""
+    """Whether the server takes no writes, as most replicas."""
     zone: int
-    """How far its zone is from UTC, seconds; what is between may have undone what we set."""
+    """Distance of the session's zone from UTC, in seconds; a proxy may have undone our setting."""
     ahead: int
-    """How far its clock is before ours, seconds."""
+    """How far the server's clock is ahead of ours, in seconds."""
     seconds: float
-    """How long it took to connect and to have an answer."""
+    """Time to connect and to receive an answer, in seconds."""
 
 
 class Examination(Source):
-    """One database, looked at closely."""
+    """One database, for closer looks."""
 
     @property
     def verifies(self) -> str:
-        """Return what is verified of the server."""
+        """Return which facts about the server TLS verifies."""
         return self._access.verifies
 
     def session(self) -> Session:
-        """Connect, and ask who we are there."""
+        """Connect, and return the facts about the session."""
         began = time.monotonic()
-        with self._connected("connect") as connection:
+        ours = self.connections.dialect
+        with self.connections.connected("connect") as connection:
             dialect = connection.dialect
-            kind = dialect.name if dialect.name in _SESSIONS else "mysql"
-            account, is_read_only, zone = connection.exec_driver_sql(_SESSIONS[kind]).one()
+            account, is_read_only, zone = connection.exec_driver_sql(ours.SESSION).one()
             seconds = time.monotonic() - began
-            tls = connection.exec_driver_sql(_TLS[kind]).one_or_none() if kind in _TLS else None
+            tls = connection.exec_driver_sql(ours.TLS).one_or_none() if ours.TLS else None
             ahead = connection.execute(sa.select(ServerTime())).scalar_one() - int(time.time())
         name = "MariaDB" if getattr(dialect, "is_mariadb", False) else dialect.name
         version = ".".join(str(part) for part in dialect.server_version_info or () if isinstance(part, int))
-        found = tls[1] if tls is not None else None
-        return Session(f"{name} {version}", account, found or None, bool(is_read_only), int(zone), ahead, seconds)
+        protocol = tls[1] if tls is not None else None
+        return Session(f"{name} {version}", account, protocol or None, bool(is_read_only), int(zone), ahead, seconds)
 
     def table(self, path: str) -> Table:
-        """Look a table up."""
-        with self._connected(f"look up {path}") as connection:
+        """Return the catalog's facts about a table."""
+        with self.connections.connected(f"look up {path}") as connection:
             return described(connection, path)
 
     def unreadable(self, path: str, columns: Iterable[str]) -> dict[str, QueryRefused]:
-        """Return which of a table's columns cannot be read, and why; no row is read for that."""
+        """Return the columns that this user cannot read, with the errors; no row is read."""
         names = sorted(columns)
         try:
             self._probe(path, *names)
         except QueryRefused as error:
             if len(names) == 1:
                 return {names[0]: error}
+            # probe each column by itself
             return {name: why for one in names for name, why in self.unreadable(path, [one]).items()}
         return {}
 
     def plan(self, query: Query, window: Window) -> Plan:
-        """Have the query's statement explained; of a view MySQL does that for few."""
+        """Return the plan of the query's statement; MySQL shows plans of views to few users only."""
         try:
-            with self._connected(f"explain {query.table} {window}") as connection:
+            with self.connections.connected(f"explain {query.table} {window}") as connection:
                 return planned(connection, query, window)
         except Denied:
             return Plan("a plan that this user may not see (SHOW VIEW)", None, is_range=False, is_scan=False)
 
     def twice(self, query: Query, rows: int) -> int | None:
-        """Return an id that two of so many newest rows have; None where there is none."""
-        with self._connected(f"look for ids of {query.table} that two rows have") as connection:
-            found: int | None = connection.execute(twice(query, rows)).scalar()
-        return found
+        """Return an id that two of the newest `rows` rows share, None where there is none."""
+        with self.connections.connected(f"look for ids of {query.table} that two rows have") as connection:
+            identity: int | None = connection.execute(twice(query, rows)).scalar()
+        return identity
 
     def sql(self, query: Query, window: Window, span: Span) -> str:
-        """Return the statement that counts a window, as somebody could run it."""
-        return written(self._engine.dialect, query, window, span)
+        """Return the statement that counts a window, ready to run."""
+        return written(self.connections.engine.dialect, query, window, span)
 
     def _probe(self, path: str, *names: str) -> None:
         statement = sa.select(*table_named(path, names).columns).limit(0)
-        with self._connected(f"read {path}") as connection:
+        with self.connections.connected(f"read {path}") as connection:
             connection.execute(statement).all()

@@ -26,7 +26,7 @@ from servers import MariaDB, PostgreSQL
 from shipper.core.capture import capture
 from shipper.core.model import Condition, Job, Observation, Window
 from shipper.core.rows.look import TableLook
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.database import Source
 from shipper.state.store import State
 
@@ -62,8 +62,8 @@ class Timed:
         self.source = Source("app", Access(url, 30))
         self.seconds = self.statements = 0.0
         began: list[float] = []
-        sa.event.listen(self.source._engine, "before_cursor_execute", lambda *_: began.append(time.perf_counter()))
-        sa.event.listen(self.source._engine, "after_cursor_execute", lambda *_: self._add(began.pop()))
+        sa.event.listen(self.source.connections.engine, "before_cursor_execute", lambda *_: began.append(time.perf_counter()))
+        sa.event.listen(self.source.connections.engine, "after_cursor_execute", lambda *_: self._add(began.pop()))
 
     def _add(self, began: float) -> None:
         self.seconds += time.perf_counter() - began

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from servers import MariaDB, PostgreSQL
 from table import COLUMNS, Event
 
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.database import Source
 
 INSERT = f"INSERT INTO audit_trail ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"

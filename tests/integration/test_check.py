@@ -18,7 +18,7 @@ from servers import SCHEMAS, MariaDB, PostgreSQL
 from shipper.config.sections import SourceSection
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.diagnostics.check_source import _looks_at_session
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"

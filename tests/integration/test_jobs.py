@@ -90,8 +90,8 @@ def test_sql(app: Shipper, carbon_cache: CarbonCache) -> None:
     change(app, "id <= :upto", "id + 0 <= :upto")
     checked, ended = app.call("check"), app.call("once")
     assert checked.returncode == ended.returncode == 1
-    assert "it reads the whole table for each window, no range of id" in checked.stdout
-    assert "it reads the whole table for each window, no range of id" in ended.stderr
+    assert "it reads the entire table for each window, not a range of id" in checked.stdout
+    assert "it reads the entire table for each window, not a range of id" in ended.stderr
 
 
 def test_changes_are_told(app: Shipper, carbon_cache: CarbonCache, tmp_path: Path) -> None:

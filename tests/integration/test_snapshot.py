@@ -17,8 +17,7 @@ from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Window
-from shipper.source import connect
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.database import Source
 
 FAR = Window(0, 10**6)
@@ -162,7 +161,7 @@ def test_jobs_share_what_was_asked(table: Table) -> None:
     Mutants: remember beyond the snapshot; remember nothing.
     """
     statements: list[str] = []
-    sa.event.listen(table._engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    sa.event.listen(table.connections.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     by_action, by_outcome = query(), query(by=("outcome",))
     with table.held():
         with table.snapshot(by_action):
@@ -258,7 +257,7 @@ def test_engine_without_transactions(mariadb: MariaDB, engine: str) -> None:
         with pytest.raises(QueryRefused, match=f"its engine, {engine}, has no transactions") as told:
             table.prepared(query())
         hint = str(told.value.hint)
-        assert hint == "Give it one that has: ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
+        assert hint == "Give it an engine with transactions: ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
         table.execute(hint.partition(": ")[2])
         assert table.prepared(query()) == query()
 
@@ -278,7 +277,7 @@ def test_rewritten(postgresql: PostgreSQL) -> None:
 
 
 def test_grants_on_columns(postgresql: PostgreSQL) -> None:
-    """A snapshot needs no more than `shipper admin grants` gives: SELECT on some columns. Mutant: LOCK TABLE or nothing."""
+    """A snapshot needs only the grants of `shipper admin grants`: SELECT on columns. Mutant: LOCK TABLE or nothing."""
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.execute("DROP ROLE IF EXISTS reader")
@@ -331,7 +330,7 @@ def test_rewritten_without_a_lock(postgresql: PostgreSQL, path: str, how: str) -
 
 def settle(source: Source) -> None:
     """Have the snapshot begin, before any table is looked at."""
-    with source._connected("begin") as connection:
+    with source.connections.connected("begin") as connection:
         connection.exec_driver_sql("SELECT 1")
 
 
@@ -454,15 +453,14 @@ def test_other_kinds_of_tables(postgresql: PostgreSQL) -> None:
                 assert ids_of(table.words(query(table=name), FAR)) == [1], name
 
 
-def test_idle_snapshot_is_ended_by_the_server(on_servers: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_snapshot_is_ended_by_the_server(on_servers: Table) -> None:
     """A snapshot that nobody goes on with is ended by the server, so that nothing waits for it; the next one works.
 
     Mutant: no time-out of the server's.
     """
     table = on_servers
-    monkeypatch.setattr(connect, "IDLE_SECONDS", 1)
     table.insert(1, None, "login")
-    with closing(Source("app", Access(sa.make_url(table.url), 30))) as source, source.held():
+    with closing(Source("app", Access(sa.make_url(table.url), 30, idle=1))) as source, source.held():
         with pytest.raises(SourceUnavailable), source.snapshot(query()):
             assert source.count(query(), FAR) == 1
             table.execute("ALTER TABLE audit_trail ADD extra INT")  # waits until the server has ended it

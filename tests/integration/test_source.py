@@ -22,7 +22,7 @@ from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import ALWAYS, MAX_ID, Condition, RejectedValue, Row, Window
 from shipper.core.rows.table import scan
 from shipper.core.rows.totals import Folded, fold
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.database import Source
 
 MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
@@ -153,7 +153,7 @@ class TestMariaDB(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write even where the grants would allow it."""
-        with pytest.raises(Exception, match="READ ONLY"), table._engine.connect() as connection:
+        with pytest.raises(Exception, match="READ ONLY"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, mariadb: MariaDB) -> None:
@@ -236,7 +236,7 @@ class TestMariaDB(SourceContract):
     def test_many_threads(self, table: Table) -> None:
         """As many threads as connections read at once."""
         table.insert(1, "2026-11-01 00:00:00", "login")
-        with closing(source_at(table._engine.url.render_as_string(), timeout=10, threads=4)) as source:
+        with closing(source_at(table.connections.engine.url.render_as_string(), timeout=10, threads=4)) as source:
             rows: list[Row] = []
             threads = [threading.Thread(target=lambda: rows.extend(source.read(query(), FAR))) for _ in range(4)]
             for thread in threads:
@@ -339,7 +339,7 @@ class TestPostgreSQL(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""
-        with pytest.raises(Exception, match="read-only"), table._engine.connect() as connection:
+        with pytest.raises(Exception, match="read-only"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, postgresql: PostgreSQL) -> None:
@@ -387,7 +387,7 @@ class TestPostgreSQL(SourceContract):
         with closing(source_at(url, timeout=5)) as source, pytest.raises(SourceUnavailable) as caught:
             source.observe(query())
 
-        assert "Is the database up" in str(caught.value.hint)
+        assert "Check that the database is up" in str(caught.value.hint)
 
 
 class TestSQLite(SourceContract):
@@ -470,7 +470,7 @@ class TestSQLite(SourceContract):
 
     def test_session_cannot_write(self, table: Table) -> None:
         """A session of ours refuses to write."""
-        with pytest.raises(Exception, match="readonly"), table._engine.connect() as connection:
+        with pytest.raises(Exception, match="readonly"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
 

@@ -11,7 +11,7 @@ from builders import query
 from servers import MariaDB
 
 from shipper.core.errors import ConfigError, SourceUnavailable
-from shipper.source.connect import Access, Tls
+from shipper.source.access import Access, Tls
 from shipper.source.database import Source
 from shipper.source.inspection import Examination
 

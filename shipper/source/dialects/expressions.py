@@ -1,5 +1,6 @@
-"""SQLAlchemy: the expressions that each database writes in its own way."""
+"""SQL expressions that each database's file compiles in its own way."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -7,18 +8,18 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-_EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
+Statement = sa.Select[Any] | sa.TextClause
 
 
 class Text(FunctionElement[bytes]):
-    """A value's text as UTF-8 bytes, so that grouping knows no collation: 'Login', 'login' and 'login ' differ."""
+    """A value's text as UTF-8 bytes: grouping ignores collations, so 'Login', 'login' and 'login ' differ."""
 
     inherit_cache = True
     name = "shipper_text"
 
 
 class Unfit(FunctionElement[bool]):
-    """Is a number one that Carbon could not hold: NaN, infinite, or too large? NULL is not."""
+    """Whether Carbon could not hold a number: NaN, infinite, or too large. NULL is fit."""
 
     inherit_cache = True
     name = "shipper_unfit"
@@ -26,14 +27,14 @@ class Unfit(FunctionElement[bool]):
 
 
 class Fit(FunctionElement[Any]):
-    """A number as it is, exact; NULL where it is unfit."""
+    """A number, exact; NULL where it is unfit."""
 
     inherit_cache = True
     name = "shipper_fit"
 
 
 class Epoch(FunctionElement[int]):
-    """A time column as whole epoch seconds, rounded down; one without a zone is taken for UTC."""
+    """A time column as integer epoch seconds, rounded down; a time without a zone counts as UTC."""
 
     inherit_cache = True
     name = "shipper_epoch"
@@ -48,7 +49,7 @@ class ServerTime(FunctionElement[int]):
 
 
 class WordOfId(FunctionElement[int]):
-    """The number of the word of 64 ids that an id is in."""
+    """The number of the word of 64 ids that contains an id."""
 
     inherit_cache = True
     name = "shipper_word"
@@ -63,106 +64,40 @@ class BitsOfIds(FunctionElement[int]):
     type = sa.BigInteger()
 
 
-@compiles(Text)
-def _text_mysql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    # bytes stay as they are: as utf8mb4 all that are none would be '?'
-    column = compiler.process(element.clauses, **options)
-    text = f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
-    return f"IF(CHARSET({column}) = 'binary', CAST({column} AS BINARY), {text})"
+class _Explain(sa.Executable, sa.ClauseElement):
+    """A statement behind the words that request its plan."""
+
+    inherit_cache = False
+
+    def __init__(self, words: str, statement: Statement) -> None:
+        self.words, self.statement = words, statement
 
 
-@compiles(Text, "postgresql")
-def _text_postgresql(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"convert_to(CAST({compiler.process(element.clauses, **options)} AS text), 'UTF8')"
+def argument(element: FunctionElement[Any], compiler: SQLCompiler, options: Mapping[str, Any]) -> str:
+    """Return the SQL of an expression's argument."""
+    return compiler.process(element.clauses, **options)
 
 
-@compiles(Text, "sqlite")
-def _text_sqlite(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(CAST({compiler.process(element.clauses, **options)} AS TEXT) AS BLOB)"
+def explain(
+    connection: sa.Connection, words: str, statement: Statement, values: Mapping[str, Any]
+) -> sa.CursorResult[Any]:
+    """Return the rows of a statement's plan."""
+    return connection.execute(_Explain(words, statement), values)
 
 
-@compiles(Unfit)
-def _unfit_mysql(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
-    # compared with a DOUBLE, a time would be beyond every number
-    return f"({compiler.process(element.clauses, **options)} + 0e0 NOT BETWEEN -1e300 AND 1e300)"
-
-
-@compiles(Unfit, "postgresql")
-def _unfit_postgresql(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
-    # NaN is greater than every number, and NUMERIC has it, too
-    return f"({compiler.process(element.clauses, **options)} NOT BETWEEN -1e300 AND 1e300)"
-
-
-@compiles(Unfit, "sqlite")
-def _unfit_sqlite(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
-    # a text is greater than every number; SUM adds up what it begins with, and so does CAST
-    return f"(CAST({compiler.process(element.clauses, **options)} AS REAL) NOT BETWEEN -1e300 AND 1e300)"
+def table_named(path: str, names: Iterable[str]) -> sa.TableClause:
+    """Return a table, or `schema.table`, with some of its columns."""
+    schema, _, name = path.rpartition(".")
+    columns: list[sa.ColumnClause[Any]] = [sa.column(sa.quoted_name(column, quote=True)) for column in sorted(names)]
+    return sa.table(sa.quoted_name(name, quote=True), *columns, schema=schema or None)
 
 
 @compiles(Fit)
 def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
-    unfit, column = compiler.process(Unfit(*element.clauses), **options), compiler.process(element.clauses, **options)
-    return f"CASE WHEN {unfit} THEN NULL ELSE {column} END"
+    unfit, number = compiler.process(Unfit(*element.clauses), **options), argument(element, compiler, options)
+    return f"CASE WHEN {unfit} THEN NULL ELSE {number} END"
 
 
-@compiles(Epoch)
-def _epoch_mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038; a difference in
-    # microseconds takes twice as long
-    return f"(TO_SECONDS({compiler.process(element.clauses, **options)}) - {_EPOCH_SECONDS})"
-
-
-@compiles(Epoch, "postgresql")
-def _epoch_postgresql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # 'infinity' has no epoch: such a row has no time
-    column = compiler.process(element.clauses, **options)
-    return f"CASE WHEN isfinite({column}) THEN CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT) END"
-
-
-@compiles(Epoch, "sqlite")
-def _epoch_sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # without SUBSTR 23:59:59.999999 rounds up a second
-    return f"CAST(STRFTIME('%s', SUBSTR({compiler.process(element.clauses, **options)}, 1, 19)) AS INTEGER)"
-
-
-@compiles(ServerTime)
-def _time_mysql(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "UNIX_TIMESTAMP()"
-
-
-@compiles(ServerTime, "postgresql")
-def _time_postgresql(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)"
-
-
-@compiles(ServerTime, "sqlite")
-def _time_sqlite(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
-    return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
-
-
-@compiles(WordOfId)
-def _word_mysql(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
-    return f"({compiler.process(element.clauses, **options)} DIV 64)"
-
-
-@compiles(WordOfId, "postgresql")
-@compiles(WordOfId, "sqlite")
-def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(CAST({compiler.process(element.clauses, **options)} AS BIGINT) / 64)"
-
-
-@compiles(BitsOfIds)
-def _bits_mysql(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
-    return f"BIT_OR(1 << ({compiler.process(element.clauses, **options)} & 63))"
-
-
-@compiles(BitsOfIds, "postgresql")
-def _bits_postgresql(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
-    column = f"CAST({compiler.process(element.clauses, **options)} AS BIGINT)"
-    return f"BIT_OR(CAST(1 AS BIGINT) << CAST({column} & 63 AS INTEGER))"
-
-
-@compiles(BitsOfIds, "sqlite")
-def _bits_sqlite(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
-    # there is no BIT_OR; each bit comes once, or the rows are more than the bits
-    return f"SUM(1 << ({compiler.process(element.clauses, **options)} & 63))"
+@compiles(_Explain)
+def _explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{element.words} {compiler.process(element.statement, **options)}"

@@ -5,7 +5,7 @@ from sqlalchemy import make_url
 
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Condition
-from shipper.source.connect import Access
+from shipper.source.access import Access
 from shipper.source.grants import grants
 
 MYSQL = "mysql+pymysql://o'hara@db1/app"

@@ -8,8 +8,7 @@ from builders import query
 
 from shipper.core.errors import QueryRefused
 from shipper.core.model import RejectedValue
-from shipper.source.measure import number, numbers
-from shipper.source.statement import _epoch, labels_of
+from shipper.source.result import _epoch, labels_of, number, numbers
 
 ASKED = query(sql="...", time="bucket")
 

@@ -1,0 +1,55 @@
+"""How a database is reached, and how long it may take to answer."""
+
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from shipper.core.errors import QueryRefused
+
+CONNECT_SECONDS = 5
+IDLE_SECONDS = 5
+"""The server ends an idle snapshot after this time, a few dozen times the length of a snapshot."""
+GRACE_SECONDS = 5
+"""How much longer than the server the client waits: a read time-out of the client leaves the query running."""
+LOOPBACK = {None, "localhost", "127.0.0.1", "::1"}
+
+Tls = Literal["verify-identity", "verify-ca", "off"]
+
+
+class Denied(QueryRefused):
+    """This user may not read a table, or a column of it."""
+
+
+class Access(NamedTuple):
+    """How a database is reached."""
+
+    url: sa.URL
+    timeout: int
+    """Longest run of a statement, in seconds."""
+    option_file: str | None = None
+    """A MySQL option file with user and password."""
+    tls: Tls | None = None
+    """None is verify-identity for a host that is not loopback, else off."""
+    tls_ca: str | None = None
+    """A file of certificates; None takes those of the system."""
+    lag_query: str | None = None
+    """Statement that returns how far a replica is behind, in seconds."""
+    idle: int = IDLE_SECONDS
+    """Longest pause within a snapshot, in seconds."""
+
+    @property
+    def kind(self) -> str:
+        """Return mysql, mariadb, postgresql or sqlite."""
+        return self.url.get_backend_name()
+
+    @property
+    def verifies(self) -> Tls:
+        """Return which facts about the server TLS verifies."""
+        is_local = self.url.host in LOOPBACK or "unix_socket" in self.url.query or str(self.url.host).startswith("/")
+        return self.tls or ("off" if is_local else "verify-identity")
+
+    def __str__(self) -> str:
+        url = self.url
+        if self.kind == "sqlite":
+            return f"sqlite {url.database}"
+        return f"{self.kind} {url.host or 'localhost'}{f':{url.port}' if url.port else ''}/{url.database}"

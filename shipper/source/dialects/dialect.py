@@ -1,0 +1,120 @@
+"""The form that each database's file fills: its SQL, its sessions, its errors."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.sql.compiler import IdentifierPreparer
+
+from shipper.core.errors import QueryRefused, SourceUnavailable
+from shipper.source.access import Access
+from shipper.source.dialects.expressions import Statement
+
+# hints that several databases give
+CHECK_NAMES = (
+    "Check the names in the job against the table, and the grants of the source's user: `shipper admin grants`."
+)
+CHECK_DATABASE = "Check the database in `url`, and the grants of the source's user."
+CHECK_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
+CHECK_SERVER = "Check that the database is up, and that `url` names its host and port."
+CHECK_TLS = "Name the server's authority with `tls_ca`; or, on a network that you trust, set tls to verify-ca or off."
+CHECK_TYPES = "A value does not fit its type: check `where_sql` and `sql`."
+
+Meaning = tuple[type[SourceUnavailable | QueryRefused], str]
+"""Class for a driver's error, and the hint for the operator."""
+
+
+class Plan(NamedTuple):
+    """How a database would run a statement."""
+
+    text: str
+    rows: int | None
+    """About how many rows it would read, where the database estimates that."""
+    is_range: bool
+    """Whether it reads a range of ids."""
+    is_scan: bool
+    """Whether it reads an entire table or index."""
+
+    def __str__(self) -> str:
+        return self.text if self.rows is None else f"{self.text}, about {self.rows} rows"
+
+
+class Catalog(NamedTuple):
+    """Statements that read a database's catalog, by :schema and :table, or by :path, which is quoted."""
+
+    columns: str
+    """Name and type of each column."""
+    leading: str
+    """Name and first column of each index."""
+    kind: str
+    """VIEW for a view."""
+    unique: str
+    """Columns whose values are unique, because an index has no other column."""
+    engine: str | None = None
+    """Name of the table's engine, if that has no transactions."""
+    reused: str | None = None
+    """The id column, if the database gives ids of deleted rows to new rows."""
+    moment: str | None = None
+    """The type of points in time, which need no `time_zone`."""
+    has_types: bool = True
+    """Whether a column holds only values of its type."""
+
+
+class Rewrites(NamedTuple):
+    """Protection where a table that is rewritten (TRUNCATE, ALTER TABLE) looks empty to an older snapshot."""
+
+    lock: Callable[[sa.Connection, str], bool]
+    """Keeps others from rewriting a table during the snapshot; False where that failed and ended the snapshot."""
+    is_rewritten: Callable[[sa.Connection], bool]
+    """Whether a table that the snapshot has read was rewritten after it began."""
+
+
+class Dialect(Protocol):
+    """All that differs between databases; each database is a module in this folder."""
+
+    ERRORS: Mapping[object, Meaning]
+    """Meanings by the driver's code."""
+    WORDS: Mapping[str, Meaning]
+    """Meanings by words of the message, where the code has none; the first match counts."""
+    MISSING_MODULES: Mapping[str, str]
+    """Hints for a RuntimeError of the driver, by a word of its message."""
+    BEGIN: str
+    """Statement that opens a read-only snapshot."""
+    REWRITES: Rewrites | None
+    CATALOG: Catalog
+    SESSION: str
+    """Statement for account, whether the server is read-only, and distance of the zone from UTC in seconds."""
+    TLS: str | None
+    """Statement whose second column is the TLS version of the session."""
+    GRANT_SCHEMA: str | None
+    """Statement that lets an account use a schema."""
+    MAKE_TRANSACTIONAL: str
+    """End of the ALTER TABLE that gives a table transactions."""
+
+    def url(self, access: Access) -> sa.URL:
+        """Return the URL that SQLAlchemy opens."""
+
+    def arguments(self, access: Access) -> dict[str, Any]:
+        """Return the arguments of the driver's connect."""
+
+    def prepare(self, connection: DBAPIConnection, access: Access) -> None:
+        """Make a new session read-only, in UTC, with limits of the server for statements and snapshots."""
+
+    def codes(self, error: BaseException | None) -> Iterable[object]:
+        """Return the codes of a driver's error, the most specific first."""
+
+    def identity(self, dialect: sa.Dialect) -> str | None:
+        """Return the statement for the server's unique name, None where servers have none."""
+
+    def plan(self, connection: sa.Connection, statement: Statement, values: Mapping[str, Any], name: str) -> Plan:
+        """Return the plan of a statement that reads a range of the id column `name`."""
+
+    def user(self, access: Access) -> str | None:
+        """Return the user of a source, None where the configuration names none."""
+
+    def account(self, account: str, quote: IdentifierPreparer) -> str | None:
+        """Return an account USER@HOST as GRANT names it, None where the database has no accounts."""
+
+    def default_schema(self, access: Access) -> str | None:
+        """Return the schema that statements for an administrator must name, None where they need none."""

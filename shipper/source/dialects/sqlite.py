@@ -1,0 +1,142 @@
+"""SQLite, through the standard library."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import quote as quoted
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
+
+from shipper.core.errors import Overflow, QueryRefused, SourceUnavailable
+from shipper.source.access import Access
+from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, Meaning, Plan, Rewrites
+from shipper.source.dialects.expressions import (
+    BitsOfIds,
+    Epoch,
+    ServerTime,
+    Statement,
+    Text,
+    Unfit,
+    WordOfId,
+    argument,
+    explain,
+)
+
+ERRORS: Mapping[object, Meaning] = {}
+WORDS: Mapping[str, Meaning] = {
+    "integer overflow": (Overflow, CHECK_TYPES),
+    "no such": (QueryRefused, CHECK_NAMES),
+    "syntax error": (QueryRefused, CHECK_NAMES),
+    "unable to open": (SourceUnavailable, "Check that the file of `url` exists, and that this user can read it."),
+}
+MISSING_MODULES: Mapping[str, str] = {}
+BEGIN = "BEGIN"
+REWRITES: Rewrites | None = None
+CATALOG = Catalog(
+    columns="SELECT name, type FROM pragma_table_info(:table)",
+    leading="""SELECT 'PRIMARY KEY', name FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
+        SELECT listed.name, leading.name FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
+        AS leading WHERE leading.seqno = 0""",
+    kind="SELECT UPPER(type) FROM sqlite_schema WHERE name = :table",
+    unique="""SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 HAVING COUNT(*) = 1 UNION ALL
+        SELECT MAX(indexed.name) FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name) AS indexed
+        WHERE listed."unique" AND NOT listed.partial GROUP BY listed.name HAVING COUNT(*) = 1""",
+    # sqlite.org/autoinc.html: without AUTOINCREMENT new rows get the ids of deleted last rows
+    reused="""SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 AND NOT EXISTS (
+            SELECT 1 FROM sqlite_schema WHERE name = :table AND sql LIKE '%AUTOINCREMENT%')
+        HAVING COUNT(*) = 1 AND UPPER(MAX(type)) = 'INTEGER'""",
+    has_types=False,
+)
+SESSION = "SELECT NULL, 0, 0"
+TLS: str | None = None
+GRANT_SCHEMA: str | None = None
+MAKE_TRANSACTIONAL = ""
+
+
+def url(access: Access) -> sa.URL:
+    """Return a read-only URI: a plain path with a typing error would create an empty database."""
+    return access.url.set(database=f"file:{quoted(access.url.database or '')}", query={"mode": "ro", "uri": "true"})
+
+
+def arguments(access: Access) -> dict[str, Any]:
+    """Return sqlite3's arguments; SQLAlchemy's pool hands a connection to one thread at a time."""
+    return {"timeout": access.timeout, "check_same_thread": False}
+
+
+def prepare(connection: DBAPIConnection, _: Access) -> None:
+    """Make a connection read-only, and decode every text."""
+    # else SQLite could not return a row with a text that is not UTF-8
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
+
+
+def codes(_: BaseException | None) -> Iterable[object]:
+    """Return nothing: messages tell more than SQLite's codes."""
+    return ()
+
+
+def identity(_: sa.Dialect) -> str | None:
+    """Return None: there is no server."""
+    return None
+
+
+def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, Any], name: str) -> Plan:
+    """Return the step of the plan that reads a range, else the first step."""
+    steps = [step["detail"] for step in explain(connection, "EXPLAIN QUERY PLAN", statement, values).mappings()]
+    ranges = [step for step in steps if re.search(rf"SEARCH .*\((?:rowid|{name})>", step)]
+    step = (ranges or steps)[0]
+    return Plan(step, None, bool(ranges), is_scan=not ranges and step.startswith("SCAN"))
+
+
+def user(_: Access) -> str | None:
+    """Return None: a file has no users."""
+    return None
+
+
+def account(_account: str, _quote: IdentifierPreparer) -> str | None:
+    """Return None: the permissions of the file decide."""
+    return None
+
+
+def default_schema(_: Access) -> str | None:
+    """Return None: a file is one schema."""
+    return None
+
+
+@compiles(Text, "sqlite")
+def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(CAST({argument(element, compiler, options)} AS TEXT) AS BLOB)"
+
+
+@compiles(Unfit, "sqlite")
+def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
+    # a text is greater than every number; SUM adds the number that a text begins with, and so does CAST
+    return f"(CAST({argument(element, compiler, options)} AS REAL) NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Epoch, "sqlite")
+def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
+    # without SUBSTR 23:59:59.999999 rounds up a second
+    return f"CAST(STRFTIME('%s', SUBSTR({argument(element, compiler, options)}, 1, 19)) AS INTEGER)"
+
+
+@compiles(ServerTime, "sqlite")
+def _server_time(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
+
+
+@compiles(WordOfId, "sqlite")
+def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(CAST({argument(element, compiler, options)} AS BIGINT) / 64)"
+
+
+@compiles(BitsOfIds, "sqlite")
+def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    # there is no BIT_OR; each bit comes once, or the rows are more than the bits
+    return f"SUM(1 << ({argument(element, compiler, options)} & 63))"

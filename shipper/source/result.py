@@ -1,0 +1,208 @@
+"""Rows of a statement's result: buckets, groups and exact numbers.
+
+Strategy: Carbon accepts an infinity and can never return the sum again. So the database leaves out each value that
+Carbon could not hold and keeps the other values of its group. Values left out are counted, located and logged.
+"""
+
+import decimal
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from shipper.core.errors import QueryRefused
+from shipper.core.measures import Value, exact
+from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
+from shipper.core.paths import brief
+from shipper.core.rows.totals import MOST
+from shipper.source.statement import QUARTER_SECONDS, measured
+
+PLACES = 400
+"""Decimal places that are kept: more than any double has, and few enough to add exactly."""
+_WIDE = decimal.Context(prec=1000, traps=[])
+
+
+def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
+    """Return the rows of `counted`.
+
+    Raises:
+        QueryRefused: a value is not of the type that the query needs.
+    """
+    rows = _custom_rows(query, result) if query.sql is not None else list(_rows(query, result))
+    return rows if span == ALWAYS else [row for row in rows if row.bucket is None or row.bucket in span]
+
+
+def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
+    """Return the measures of custom `sql`: all columns except labels and the bucket.
+
+    Raises:
+        QueryRefused: a column that the job names is missing.
+    """
+    for name in (*query.by, *([query.time] if query.time else [])):
+        if name not in columns:
+            raise QueryRefused(f"read by sql: its result has no column {name!r}", hint=f"It has: {', '.join(columns)}.")
+    measures = [name for name in columns if name not in query.by and name != query.time]
+    wrong = [name for name in measures if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) or columns.count(name) > 1]
+    if wrong or not measures:
+        reason = f"the column {wrong[0]!r} cannot be a measure's name" if wrong else "its result has no measure"
+        raise QueryRefused(f"read by sql: {reason}", hint="Name each by itself, as in `COUNT(*) AS count`.")
+    return measures
+
+
+def utc(epoch: int, zone: str) -> int:
+    """Return the epoch seconds of a zone's local time, which was read as if it were UTC.
+
+    An hour that the clock shows twice, in autumn, counts as the first of the two.
+    """
+    return epoch if zone == "UTC" else epoch + _offset(epoch // QUARTER_SECONDS, zone)
+
+
+def utc_bucket(epoch: int, query: Query) -> int:
+    """Return the bucket of a time that `counted` or `present` has grouped by."""
+    if query.time_zone == "UTC":
+        return epoch - epoch % query.bucket
+    moment = utc(epoch, query.time_zone)
+    return moment - moment % query.bucket
+
+
+def group_of(values: Iterable[object]) -> Group:
+    """Return group values as text, also those that are not UTF-8."""
+    return tuple([_text(value) for value in values])
+
+
+def numbers(
+    named: Iterable[tuple[str, object]], rows: int, group: Group
+) -> tuple[list[Value | None], list[RejectedValue]]:
+    """Return exact numbers, None for those that Carbon could not hold, and these as rejected values."""
+    values: list[Value | None] = []
+    rejected = []
+    for column, value in named:
+        values.append(number(value, column))
+        if values[-1] is None and value is not None:
+            rejected.append(RejectedValue(column, rows, brief(value), group=group))
+    return values, rejected
+
+
+def number(value: object, column: str) -> Value | None:
+    """Return an exact number, None for one that Carbon could not hold.
+
+    Raises:
+        QueryRefused: the value is not a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, float):
+        value = decimal.Decimal(repr(value))
+    if not isinstance(value, int | decimal.Decimal):
+        raise QueryRefused(
+            f"read measure: {column} comes to {brief(value)}, which is not a number",
+            hint="Measure a numeric column, and leave such rows out with `where` or `where_sql`.",
+        )
+    is_finite = isinstance(value, int) or value.is_finite()
+    if not is_finite or not -MOST <= value <= MOST:
+        return None
+    return int(value) if isinstance(value, int) else exact(_short(value))
+
+
+def traced(rows: list[Row], first: dict[str, tuple[int, object]]) -> list[Row]:
+    """Add, to the values that the database left out of a column, the id and the value of the first of them."""
+
+    def with_id(rejected: RejectedValue) -> RejectedValue:
+        if rejected.value is not None or rejected.column not in first:
+            return rejected
+        identity, value = first[rejected.column]
+        return rejected._replace(id=identity, value=brief(value))
+
+    return [
+        row._replace(rejected_values=tuple(map(with_id, row.rejected_values))) if row.rejected_values else row
+        for row in rows
+    ]
+
+
+def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
+    count_at, are_counts = len(query.by) + 1, not measured(query)
+    for row in result.all():
+        epoch, group, count = row[0], group_of(row[1:count_at]), row[count_at]
+        bucket = None if epoch is None else utc_bucket(int(epoch), query)
+        if are_counts:  # the usual case, with many rows
+            yield Row(bucket, group, count, (count,) * len(query.measures))
+            continue
+        values, rejected = _values_of(query, count, row[count_at + 1 :], group)
+        yield Row(bucket, group, count, tuple(values), tuple(rejected))
+
+
+def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
+    columns = list(result.keys())
+    labels_of(query, columns)
+    rows = []
+    for row in result.mappings():
+        group = group_of([row[name] for name in query.by])
+        count = number(row.get("count"), "count")
+        count = count if isinstance(count, int) else 1
+        values, rejected = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
+        epoch = None if query.time is None else _epoch(row[query.time], query.time)
+        bucket = None if epoch is None else utc_bucket(epoch, query)
+        rows.append(Row(bucket, group, count, tuple(values), tuple(rejected)))
+    return rows
+
+
+def _values_of(
+    query: Query, rows: int, cells: Iterable[Any], group: Group
+) -> tuple[list[Value | None], list[RejectedValue]]:
+    """Return the measures of a row; a total of fit values may itself be too large."""
+    rest = iter(cells)
+    named = [(column or name, next(rest) if column else rows) for name, _, column in query.measures]
+    values, rejected = numbers(named, rows, group)
+    for column, left_out in zip(measured(query), rest, strict=True):
+        if left_out:
+            rejected.append(RejectedValue(column, left_out))
+    return values, rejected
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return None if value is None else str(value)
+
+
+def _epoch(value: object, column: str) -> int | None:
+    """Return the event time of custom `sql`: epoch seconds, or a time, which is UTC without a zone."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return math.floor((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    if isinstance(value, date):
+        return math.floor(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp())
+    if value is None or (isinstance(value, float | decimal.Decimal) and not math.isfinite(value)):
+        return None
+    if isinstance(value, int | float | decimal.Decimal):
+        return math.floor(value)
+    raise QueryRefused(
+        f"read by sql: {column} is {value!r:.60}, which is not a time", hint="Select a time or an epoch."
+    )
+
+
+def _short(value: decimal.Decimal) -> decimal.Decimal:
+    """Round to PLACES; PostgreSQL's NUMERIC has up to 16383."""
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -PLACES:
+        return value.quantize(decimal.Decimal(1).scaleb(-PLACES), context=_WIDE)
+    return value
+
+
+@lru_cache(20_000)
+def _offset(quarter: int, zone: str) -> int:
+    """Return the difference from a zone's clock to UTC, in seconds."""
+    naive = quarter * QUARTER_SECONDS
+    try:
+        local = datetime.fromtimestamp(naive, UTC).replace(tzinfo=ZoneInfo(zone))
+        return math.floor(local.timestamp()) - naive
+    except (OverflowError, ValueError):  # at either end of the calendar
+        return 0
