@@ -152,7 +152,7 @@ class Directory:
         self._groups = {group for group, _ in self._owners.values()}
 
     def paths(self, group: Group) -> list[str]:
-        """Return the path of each measure of a group, its own or the one it would get; [] if Carbon cannot store one."""
+        """Return the path of each measure of a group, its own or the one it would get; [] where Carbon has no room."""
         # without series, a group may be one of those that share OTHER's
         other = (OTHER,) * len(self._job.query.by)
         if group not in self._groups and other in self._groups:

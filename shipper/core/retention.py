@@ -1,11 +1,12 @@
-"""Carbon's archives: which of them receives a slot, and when it may be sent.
+"""Carbon's archives: which archive stores a slot, and when the slot may be sent.
 
-Strategy: a point that is older than the finest archive overwrites the sum that stands in the coarser one. So a
-total belongs to the archive that will receive it, and once a slot reaches the end of an archive its totals are
-merged into one of the next. Carbon decides by its own clock, when it writes: near an edge nothing is sent.
+Strategy: Whisper stores a datapoint in the finest archive that covers its age. A datapoint too old for the finest
+archive overwrites the sum of its slot in the next coarser one: the count of a minute would replace the sum of its hour.
+A total therefore belongs to the archive that will store it, and when a slot reaches the end of an archive its totals
+are merged into a slot of the next one. Carbon chooses the archive by its own clock, when it writes, and not when it
+reads from the socket: near the end of an archive nothing is sent.
 
-Only where a bucket is as long as the coarser archive's step, or longer, both archives hold the same number, and Carbon
-may choose.
+Only where a bucket is at least as long as a coarser step, both archives hold the same value, and either may store it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,59 +16,63 @@ from typing import NamedTuple
 from shipper.core.model import Archive, Span
 
 EDGE_SECONDS = 600
-"""How far Carbon's clock and its queue may be off: keep so far from the edge of an archive."""
+"""Margin around the end of an archive: the clocks may differ, and Carbon's queue delays its writes."""
 ROOM_SECONDS = 2 * 3600
-"""What is captured must still be young enough for the last archive when its last replay is due."""
+"""Margin before the end of the last archive: a total must be young enough for it when its last replay is due."""
 
 
 def floor(time: int, length: int) -> int:
-    """Return the start of the slot or bucket of that length that holds time, epoch seconds."""
+    """Return the start of the slot or bucket of that length that holds a time, in epoch seconds."""
     return time - time % length
 
 
 def after(time: int, length: int) -> int:
-    """Return the start of the first slot or bucket of that length that begins after time."""
+    """Return the start of the first slot or bucket of that length that begins after a time."""
     return floor(time, length) + length
 
 
 def ceil(time: int, length: int) -> int:
-    """Return the start of the first slot or bucket of that length that begins at time, or after it."""
+    """Return the start of the first slot or bucket of that length that begins at a time or after it."""
     return -(-time // length) * length
 
 
-def coalesced(spans: Iterable[Span]) -> list[Span]:
+def coalesce(spans: Iterable[Span]) -> list[Span]:
     """Return spans in order, those that adjoin or overlap as one."""
-    found: list[Span] = []
+    coalesced: list[Span] = []
     for span in sorted(spans, key=lambda one: one.start):
-        before = found.pop() if found and span.start <= found[-1].end else span
-        found.append(Span(before.start, max(before.end, span.end)))
-    return found
+        before = coalesced.pop() if coalesced and span.start <= coalesced[-1].end else span
+        coalesced.append(Span(before.start, max(before.end, span.end)))
+    return coalesced
 
 
 class Part(NamedTuple):
-    """A range of time for which one archive answers, in whole slots of its step."""
+    """A range of time for which one archive answers, in complete slots of its step."""
 
     span: Span
     step: int
 
 
 def parts(archives: Sequence[Archive], span: Span, now: int) -> list[Part]:
-    """Cut a range of time where archives end, oldest first, without the slots that are about to leave one."""
-    found, newest = [], span.end
+    """Cut a range of time where archives end, oldest part first, without slots that are about to leave an archive."""
+    ranges, newest = [], span.end
     for archive, coarser in pairwise([*archives, archives[-1]]):
+        # An archive has the slots that are still young enough for it. All slots that make one of the next archive leave
+        # it together, so its part begins with a slot of the next; the last archive needs room for replays.
         oldest = now - archive.duration + EDGE_SECONDS
         if archive is coarser:
             oldest = oldest_shown(archives, now)
         start = max(ceil(span.start, archive.step), after(oldest, coarser.step))
+
+        # it ends where the finer one begins, on the other side of the margin around the end of that one
         end = floor(min(span.end, newest), archive.step)
         if start < end:
-            found.append(Part(Span(start, end), archive.step))
+            ranges.append(Part(Span(start, end), archive.step))
         newest = now - archive.duration - EDGE_SECONDS
-    return found[::-1]
+    return ranges[::-1]
 
 
 def without(part: Part, spans: Iterable[Span]) -> list[Part]:
-    """Return what is left of a part, in whole slots, when spans are taken out."""
+    """Return the rest of a part without the slots that spans touch."""
     left = [part.span]
     for span in spans:
         start, end = floor(span.start, part.step), ceil(span.end, part.step)
@@ -78,9 +83,9 @@ def without(part: Part, spans: Iterable[Span]) -> list[Part]:
 
 
 def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> bool:
-    """Is the slot about to be, or already, beyond the archive with that step?
+    """Whether a slot is too old for the archive with that step, or is about to be.
 
-    All the slots that make one of the next archive leave together, with the first of them.
+    All slots that make one slot of the next archive leave together, with the first of them.
     """
     index = _index(archives, step)
     if index + 1 < len(archives):
@@ -89,9 +94,9 @@ def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> boo
 
 
 def is_due(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, now: int) -> bool:
-    """Is the whole slot beyond the next finer archive, so that Carbon writes it where it belongs?
+    """Whether a slot may be sent: all of it has left the next finer archive, so that Carbon stores it in this one.
 
-    Or does it hold one bucket only, so that it does not matter?
+    A slot of a single bucket may always be sent: both archives hold the same value.
     """
     index = _index(archives, step)
     return index == 0 or bucket % step == 0 or now - slot - step >= archives[index - 1].duration + EDGE_SECONDS
@@ -104,7 +109,7 @@ def due(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, int]]:
         yield archive.step, now - archive.step - finer.duration - EDGE_SECONDS
 
 
-def placed(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int] | None:
+def place_of(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int] | None:
     """Return the slot and the step that a bucket belongs to; None when it is too old for all archives."""
     for archive in archives:
         slot = floor(bucket, archive.step)
@@ -114,7 +119,7 @@ def placed(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int
 
 
 def enclosing(archives: Sequence[Archive], bucket: int, now: int) -> Span:
-    """Return the span around a bucket whose edges no merge will cross within ROOM_SECONDS."""
+    """Return the span around a bucket that no merge will exceed within ROOM_SECONDS."""
     step = archives[0].step
     if has_left(archives, floor(bucket, step), step, now + ROOM_SECONDS):
         step = archives[-1].step
@@ -122,17 +127,17 @@ def enclosing(archives: Sequence[Archive], bucket: int, now: int) -> Span:
     return Span(start, start + step)
 
 
-def merged(archives: Sequence[Archive], slot: int, step: int) -> tuple[int, int] | None:
-    """Return the slot and the step that a slot goes to when it has left its archive; None when it goes nowhere."""
+def merge_target(archives: Sequence[Archive], slot: int, step: int) -> tuple[int, int] | None:
+    """Return the slot and the step into which a slot is merged when it leaves its archive; None after the last."""
     index = _index(archives, step) + 1
     return (floor(slot, archives[index].step), archives[index].step) if index < len(archives) else None
 
 
 def oldest_shown(archives: Sequence[Archive], now: int) -> int:
-    """Return the oldest bucket that can be shown, delivered and replayed."""
+    """Return the oldest bucket that can be delivered and replayed before the last archive drops it."""
     return now - archives[-1].duration + EDGE_SECONDS + ROOM_SECONDS
 
 
 def _index(archives: Sequence[Archive], step: int) -> int:
-    """Find the archive of a step; a step that Carbon was configured with once belongs to the next coarser one."""
+    """Return the index of the archive with a step; a step of an earlier configuration belongs to the next coarser."""
     return next((n for n, archive in enumerate(archives) if archive.step >= step), len(archives) - 1)

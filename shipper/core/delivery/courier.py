@@ -19,7 +19,7 @@ from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, 
 from shipper.core.delivery.rounds import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Pending, Replay
-from shipper.core.retention import due, has_left, merged
+from shipper.core.retention import due, has_left, merge_target
 
 RELEASE_SECONDS = 30.0
 """Interval of releasing deferred totals whose archive may receive them now."""
@@ -254,7 +254,7 @@ class Courier:
         """Merge the totals of a slot into the next archive; without trusted clocks, defer them."""
         slot, step, _ = cursor
         if self._is_trusted:
-            self.given_up.update(self._outbox.merge(slot, step, merged(self._archives, slot, step)))
+            self.given_up.update(self._outbox.merge(slot, step, merge_target(self._archives, slot, step)))
         else:
             self._outbox.defer(slot, step)
 

@@ -17,7 +17,7 @@ from shipper.core.ledger import RecordUpdate
 from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.repair.recount import first_whole, lookback_from
-from shipper.core.retention import placed
+from shipper.core.retention import place_of
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
@@ -84,7 +84,7 @@ def _since(job: Job, progress: Progress, moment: Now) -> int:
     """Return the start of the span that is recounted."""
     # slots that are incomplete, as those of the table before a reset, cannot be recounted
     bucket = max(progress.since, lookback_from(job, progress))
-    place = placed(job.archives, bucket, moment.now)
+    place = place_of(job.archives, bucket, moment.now)
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
 
 

@@ -17,7 +17,7 @@ from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
 from shipper.core.ledger import Ledger, RecordUpdate
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.retention import ceil, floor, placed
+from shipper.core.retention import ceil, floor, place_of
 from shipper.core.rows.slots import outermost
 from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
@@ -197,14 +197,14 @@ def first_whole(progress: Progress, place: Span) -> int:
 def _whole_from(job: Job, start: int, now: int) -> int:
     """Return the first time at or after `start` at which no slot of any archive is cut."""
     start = ceil(start, job.query.bucket)
-    while (place := placed(job.archives, start, now)) is not None and place[0] < start:
+    while (place := place_of(job.archives, start, now)) is not None and place[0] < start:
         start = ceil(place[0] + place[1], job.query.bucket)
     return start
 
 
 def _received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
     """Return the slot that receives a slot now: a coarser one may have taken its place."""
-    place = placed(job.archives, slot, now)
+    place = place_of(job.archives, slot, now)
     stored = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
     spans = [
         Span(start, start + step) for start, step in [(slot, job.query.bucket), *stored, *([place] if place else [])]

@@ -15,7 +15,7 @@ from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.id_set import Words
 from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
-from shipper.core.retention import ceil, floor, placed
+from shipper.core.retention import ceil, floor, place_of
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
 
 ROWS_BEFORE = 1_000_000
@@ -29,7 +29,7 @@ def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple
     not_before = ceil(horizon.time, length)
     recount_from, low = None, captured
     if job.query.time is not None and begins is not None:
-        place = placed(job.archives, floor(begins, length), now)
+        place = place_of(job.archives, floor(begins, length), now)
         recount_from = place and place[0]
         if place is not None and job.lookback is not None:
             low = walk_back(job, captured, Span(place[0], ALWAYS.end), source=source)
@@ -166,7 +166,7 @@ def _timeless(job: Job, upto: int, horizon: Observation) -> Target:
 
 
 def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
-    place = placed(job.archives, floor(begins, job.query.bucket), now)
+    place = place_of(job.archives, floor(begins, job.query.bucket), now)
     return Target(upto, place and place[0], 0)
 
 

@@ -14,7 +14,7 @@ from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import Group, Job, Key, Now, Progress, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.paths import brief, claim_paths
-from shipper.core.retention import floor, is_due, oldest_shown, placed
+from shipper.core.retention import floor, is_due, oldest_shown, place_of
 from shipper.core.rows.table import Context
 
 MAX_SKEW_SECONDS = 300
@@ -245,7 +245,7 @@ def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, 
         slot = floor(bucket, archive.step)
         if recording.has_slot(slot, archive.step):
             return slot, archive.step
-    return placed(job.archives, bucket, now)
+    return place_of(job.archives, bucket, now)
 
 
 def _totals(parts: Parts, before: Mapping[Key, list[Value]], tally: RecordResult) -> dict[Key, Value]:

@@ -16,7 +16,7 @@ from shipper.core.ledger import JobSnapshot, Name
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span
 from shipper.core.paths import Directory
-from shipper.core.retention import Part, ceil, coalesced, floor, oldest_shown, parts, without
+from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
 from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
@@ -79,7 +79,7 @@ class Comparison:
     @property
     def spans(self) -> list[Span]:
         """Return the spans in which they differ; adjoining slots are one span."""
-        return coalesced(Span(one.slot, one.slot + one.step) for one in self.differences)
+        return coalesce(Span(one.slot, one.slot + one.step) for one in self.differences)
 
 
 def compare_series(

@@ -1,4 +1,4 @@
-"""Which archive receives a slot, and when."""
+"""Archives: which one stores a slot, and when the slot may be sent."""
 
 import pytest
 
@@ -8,22 +8,22 @@ from shipper.core.retention import (
     Part,
     after,
     ceil,
-    coalesced,
+    coalesce,
     due,
     enclosing,
     floor,
     has_left,
     is_due,
-    merged,
+    merge_target,
     oldest_shown,
     parts,
-    placed,
+    place_of,
     without,
 )
 
 MINUTES, HOURS, DAYS = Archive(60, 7 * 86400), Archive(3600, 90 * 86400), Archive(86400, 1825 * 86400)
 ALL = (MINUTES, HOURS, DAYS)
-HOUR = 1_790_002_800  # a whole hour, and no whole day
+HOUR = 1_790_002_800  # the start of an hour, and not of a day
 WEEK = MINUTES.duration
 
 
@@ -35,8 +35,8 @@ def test_slots_of_an_hour_leave_together() -> None:
         assert has_left(ALL, slot, 60, HOUR + WEEK - EDGE)
 
 
-def test_hour_is_ripe_once_all_of_it_has_left() -> None:
-    """An hour's sum is sent when Carbon, however late, writes its last minute to the coarser archive."""
+def test_hour_is_due_once_all_of_it_has_left() -> None:
+    """An hour's sum is sent once Carbon, however slow, stores its last minute in the coarser archive."""
     assert not is_due(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE - 1)
     assert is_due(ALL, HOUR, 3600, bucket=60, now=HOUR + 3600 + WEEK + EDGE)
 
@@ -52,31 +52,36 @@ def test_hour_is_ripe_once_all_of_it_has_left() -> None:
         (86400, 3600, False),
     ],
 )
-def test_slot_of_one_bucket_is_always_ripe(step: int, bucket: int, expected: bool) -> None:  # noqa: FBT001 - a table
-    """A slot that holds one bucket only may be sent whatever its age: both archives hold the same number."""
+def test_slot_of_one_bucket_is_always_due(step: int, bucket: int, expected: bool) -> None:  # noqa: FBT001 - a table
+    """A slot of a single bucket may be sent at any age: both archives hold the same value."""
     assert is_due(ALL, HOUR, step, bucket=bucket, now=HOUR) is expected
 
 
-def test_placed() -> None:
-    """A bucket belongs to the finest archive that it has not left, and to none in the end."""
+def test_place_of() -> None:
+    """A bucket belongs to the finest archive that it has not left; after the last one, to none."""
     ages = (0, WEEK, 90 * 86400, 1825 * 86400 + 86400)
     day = HOUR - HOUR % 86400
 
-    assert [placed(ALL, HOUR + 120, HOUR + age) for age in ages] == [(HOUR + 120, 60), (HOUR, 3600), (day, 86400), None]
+    assert [place_of(ALL, HOUR + 120, HOUR + age) for age in ages] == [
+        (HOUR + 120, 60),
+        (HOUR, 3600),
+        (day, 86400),
+        None,
+    ]
 
 
-def test_merged() -> None:
-    """A slot that has left goes to the slot of the next archive that holds it; the last goes nowhere."""
+def test_merge_target() -> None:
+    """A slot that has left is merged into the slot of the next archive around it; after the last one, into none."""
     day = HOUR - HOUR % 86400
 
-    assert merged(ALL, HOUR + 120, 60) == (HOUR, 3600)
-    assert merged(ALL, HOUR, 3600) == (day, 86400)
-    assert merged(ALL, day, 86400) is None
-    assert merged(ALL, HOUR + 120, 10) == (HOUR, 3600)  # a step that Carbon had once
+    assert merge_target(ALL, HOUR + 120, 60) == (HOUR, 3600)
+    assert merge_target(ALL, HOUR, 3600) == (day, 86400)
+    assert merge_target(ALL, day, 86400) is None
+    assert merge_target(ALL, HOUR + 120, 10) == (HOUR, 3600)  # a step that Carbon had once
 
 
-def test_ripe_agrees_with_is_ripe() -> None:
-    """What may be released together is what may be sent one by one. Mutant: forget the slot's own length."""
+def test_due_agrees_with_is_due() -> None:
+    """Slots that are released together are those that may be sent one by one. Mutant: forget the slot's length."""
     now = HOUR + 100 * 86400
     for step, newest in due(ALL, now):
         slot = newest - newest % step
@@ -96,7 +101,7 @@ def test_ripe_agrees_with_is_ripe() -> None:
     ],
 )
 def test_rounding(time: int, expected: tuple[int, int, int]) -> None:
-    """Down, beyond, and up, to whole slots; what is whole stays, but beyond."""
+    """Times are rounded to the start of a slot: down, to the next one, up; a start stays, but for the next one."""
     assert (floor(time, 60), after(time, 60), ceil(time, 60)) == expected
 
 
@@ -111,13 +116,13 @@ def test_rounding(time: int, expected: tuple[int, int, int]) -> None:
         ([(60, 120), (0, 300), (300, 301)], [(0, 301)]),
     ],
 )
-def test_joined(spans: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
-    """Spans that adjoin are one. Mutants: only those that overlap; take the end of the last."""
-    assert coalesced(Span(*one) for one in spans) == [Span(*one) for one in expected]
+def test_coalesce(spans: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+    """Spans that adjoin become one. Mutants: only those that overlap; take the end of the last."""
+    assert coalesce(Span(*one) for one in spans) == [Span(*one) for one in expected]
 
 
 def test_oldest_shown() -> None:
-    """What can be shown stays in the last archive for two hours, and ten minutes, more. Mutant: forget either."""
+    """The oldest bucket stays in the last archive for 2 hours and 10 minutes more. Mutant: forget either."""
     assert oldest_shown(ALL, HOUR) == HOUR - 1825 * 86400 + 7200 + 600
     assert oldest_shown((MINUTES,), HOUR) == HOUR - WEEK + 7200 + 600
 
@@ -133,7 +138,7 @@ def test_oldest_shown() -> None:
     ],
 )
 def test_enclosing(ago: int, is_fine: bool) -> None:  # noqa: FBT001 - a table
-    """A slot that a merge may cross within two hours is taken with all of the coarsest. Mutant: no room."""
+    """A slot that may be merged within two hours is replaced by the coarsest slot around it. Mutant: no room."""
     bucket, now = HOUR + 59 * 60, HOUR + ago
 
     day = HOUR - HOUR % 86400
@@ -143,7 +148,7 @@ def test_enclosing(ago: int, is_fine: bool) -> None:  # noqa: FBT001 - a table
 @pytest.mark.parametrize(
     ("second", "hours", "minutes"),
     [
-        # of the hour in which the finest archive ends: its minutes are left out, and ten minutes on either side
+        # seconds of the hour in which the finest archive ends: its minutes are left out, and ten minutes on both sides
         (0, -1, 1),
         (599, -1, 1),
         (600, 0, 1),
@@ -153,9 +158,9 @@ def test_enclosing(ago: int, is_fine: bool) -> None:  # noqa: FBT001 - a table
     ],
 )
 def test_parts(second: int, hours: int, minutes: int) -> None:
-    """Each archive is asked for what is in it, ten minutes from its end, in slots of the next one.
+    """Each archive has a part up to ten minutes from its end, which begins with a slot of the next archive.
 
-    Mutants: the edge on the other side of either archive; minutes from the next minute on.
+    Mutants: the margin on the other side of either archive; minutes from the next minute on.
     """
     now, span = HOUR + WEEK + second, Span(HOUR - 2 * 86400 - HOUR % 86400, HOUR + 86400)
     coarse, fine = parts((MINUTES, HOURS), span, now)
@@ -164,8 +169,8 @@ def test_parts(second: int, hours: int, minutes: int) -> None:
     assert fine == Part(Span(HOUR + minutes * 3600, span.end), 60)
 
 
-def test_parts_in_whole_slots() -> None:
-    """A span that cuts slots is compared without them; what is in one slot is none."""
+def test_parts_in_complete_slots() -> None:
+    """Slots that the span cuts are in no part."""
     now = HOUR + WEEK + 30 * 86400
 
     assert parts((MINUTES, HOURS), Span(HOUR + 1, HOUR + 3 * 3600 - 1), now) == [
@@ -189,7 +194,7 @@ def test_parts_in_whole_slots() -> None:
     ],
 )
 def test_without(gone: list[tuple[int, int]], left: list[tuple[int, int]]) -> None:
-    """What is taken out goes in whole slots, and nothing beside it."""
-    found = without(Part(Span(0, 300), 60), [Span(*one) for one in gone])
+    """Slots that a span touches are removed, and no others."""
+    rest = without(Part(Span(0, 300), 60), [Span(*one) for one in gone])
 
-    assert found == [Part(Span(*one), 60) for one in left]
+    assert rest == [Part(Span(*one), 60) for one in left]
