@@ -93,8 +93,8 @@ class StateOutbox(Outbox):
         self._file = file
 
     @override
-    def note(self, after: int, upto: int | None = None) -> Pending:
-        with self._file.reading("note what changed") as connection:
+    def pending(self, after: int, upto: int | None = None) -> Pending:
+        with self._file.reading("read pending totals") as connection:
             self._file.make_durable()  # a total is not delivered before it is durable
             upto = self._file.revision if upto is None else upto
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []

@@ -17,7 +17,7 @@ PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
         definition_digest, path_digest, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
-_STANDING = """
+_STATUS = """
     WITH unproven (job, totals, waiting) AS ( -- waiting: newer than all that Carbon has confirmed
         SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM replay)) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
@@ -37,14 +37,14 @@ _TOTALS = """
 
 
 def job_statuses(path: str) -> dict[str, JobStatus]:
-    """Return the standing of each job, without disturbing the process that holds the state.
+    """Return the status of each job, without disturbing the process that holds the state.
 
     Raises:
         StateCorrupt: it is damaged, foreign or newer.
         ConfigError: there is no such file, or this user may not read it.
     """
     with reader(path) as connection:
-        rows = connection.execute(_STANDING).fetchall()
+        rows = connection.execute(_STATUS).fetchall()
     return {
         job: JobStatus(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
         for job, unproven, rejected, late_rows, delivered_at, waiting, *position in rows
@@ -58,7 +58,7 @@ def series_counts(path: str) -> dict[str, int]:
 
 
 def totals(path: str, *, since: int, step: int) -> dict[str, dict[int, int]]:
-    """Return the sum of the counts of each job since a time, by slots of step seconds; raises as `job_statuses` does."""
+    """Return the sum of counts of each job since a time, by slots of step seconds; raises as `job_statuses` does."""
     sums: dict[str, dict[int, int]] = {}
     with reader(path) as connection:
         for job, slot, rows in connection.execute(_TOTALS, {"since": since, "step": step}):

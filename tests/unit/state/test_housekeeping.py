@@ -1,4 +1,4 @@
-"""The state in transition: pruned, renamed, forgotten, pointed at another Carbon, while work waits in it."""
+"""Housekeeping with totals that are not proven yet: prune, rename, forget, another Carbon."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OTHER = "others.a.count"
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    """Give a state with two jobs that have begun."""
+    """Yield a state with two jobs that have begun."""
     with State(str(tmp_path / "shipper.db")) as state:
         for name in ("events", "others"):
             begin(state, job(name))
@@ -29,11 +29,11 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_due: bool = True) -> None:
-    """Record a total in each of these slots, as if its record had been long ago."""
+    """Record a total in each of these slots, as if long ago."""
     name = path.partition(".")[0]
-    found = state.progress(name)
-    assert found is not None
-    window = Window(found.captured, found.captured + 1)
+    progress = state.progress(name)
+    assert progress is not None
+    window = Window(progress.captured, progress.captured + 1)
     with state.recording(name, window) as recording:
         recording.claim([Name(path, ("a",), COUNT)])
         recording.put([Total(Key(path, slot, step), 1, is_due=is_due) for slot in slots])
@@ -42,12 +42,12 @@ def put(state: State, *slots: int, path: str = PATH, step: int = 60, is_due: boo
 
 
 def prove(state: State) -> None:
-    """Take what is changed for proven."""
+    """Mark all changed totals as proven."""
     state.outbox.prove(after=0, upto=state.revision)
 
 
 def totals(state: State, path: str = PATH) -> dict[int, int]:
-    """Return by slot whether a total is proven (0), changed (1) or deferred (2)."""
+    """Return by slot whether a total is proven (0), pending (1) or deferred (2)."""
     query = "SELECT slot, changed FROM total JOIN series ON series.id = series WHERE path = ?"
     return dict(state._connection.execute(query, (path,)).fetchall())
 
@@ -56,7 +56,7 @@ def totals(state: State, path: str = PATH) -> dict[int, int]:
     ("changed", "end", "pruned"),
     [
         (-1, 0, 1),
-        (0, 0, 0),  # it was changed just at that time
+        (0, 0, 0),  # changed exactly at that time
         (1, 0, 0),
         (-1, -1, 1),
         (-1, 1, 0),  # its hour ends a second after that time
@@ -65,9 +65,9 @@ def totals(state: State, path: str = PATH) -> dict[int, int]:
     ],
 )
 def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) -> None:
-    """An hour is forgotten that has ended by a time, and was changed last before it.
+    """An hour is pruned if it ends at or before a time, and its last change was before that time.
 
-    Mutants: an hour that ends later; one that was changed at that time.
+    Mutants: prune an hour that ends later; one that was changed at that time.
     """
     before = START + HOUR - end
     put(state, START, START + 1800)
@@ -84,7 +84,7 @@ def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) 
     [
         (START, True, PATH, 0),
         (START + HOUR - 60, True, PATH, 0),
-        (START, False, PATH, 0),  # deferred: it has never left
+        (START, False, PATH, 0),  # deferred: it was never sent
         (START + HOUR - 60, False, PATH, 0),
         (START - 60, True, PATH, 1),
         (START + HOUR, True, PATH, 1),
@@ -92,10 +92,10 @@ def test_prune_by_the_second(state: State, changed: int, end: int, pruned: int) 
         (START, True, OTHER, 1),
     ],
 )
-def test_prune_what_waits(state: State, slot: int, is_due: bool, path: str, pruned: int) -> None:  # noqa: FBT001 - a table
-    """An hour in which a total of the job waits is kept, whatever it waits for.
+def test_prune_keeps_unproven(state: State, slot: int, is_due: bool, path: str, pruned: int) -> None:  # noqa: FBT001 - a table
+    """An hour with a pending or deferred total of the job is not pruned.
 
-    Mutants: changed totals only; those of any job; those of the next hour.
+    Mutants: look at pending totals only; at those of any job; at those of the next hour.
     """
     put(state, START + 120)
     prove(state)
@@ -109,7 +109,7 @@ def test_prune_what_waits(state: State, slot: int, is_due: bool, path: str, prun
 
 
 def test_prune_one_job(state: State) -> None:
-    """Totals and slots of another job stay. Mutant: forget all of that time."""
+    """Totals and slots of another job stay. Mutant: prune all jobs."""
     put(state, START, START + HOUR)
     put(state, START, START + HOUR, path=OTHER)
     prove(state)
@@ -131,11 +131,11 @@ PENDING = {
     "rejected": "(job, reason, rows) VALUES ('events', 'no_time', 3)",
     "rejected_in": "(job, reason, bucket, after, rows) VALUES ('events', 'no_time', -1, '0', 3)",
 }
-"""What a job may leave behind, beside totals and where it stands."""
+"""A row for each table that may have rows of a job, besides its totals and offsets."""
 
 
 def work(state: State) -> None:
-    """Let the job have something in every table: totals that are proven, changed, and deferred."""
+    """Give the job rows in every table, and totals that are proven, pending and deferred."""
     put(state, START)
     prove(state)
     put(state, START + 60)
@@ -145,23 +145,23 @@ def work(state: State) -> None:
 
 
 def rows_of(connection: sqlite3.Connection, name: str) -> dict[str, list[Any]]:
-    """Return what each table that knows jobs has of one, without its name."""
+    """Return the rows of a job, without its name, of each table with a column `job`."""
     tables = [table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    found = {}
+    rows = {}
     for table in sorted(tables):
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         if "job" in columns:
             others = ", ".join(f'"{column}"' for column in columns if column != "job")
-            found[table] = connection.execute(f"SELECT {others} FROM {table} WHERE job = ?", (name,)).fetchall()
-    return found
+            rows[table] = connection.execute(f"SELECT {others} FROM {table} WHERE job = ?", (name,)).fetchall()
+    return rows
 
 
 @pytest.mark.parametrize("is_twin", [True, False])
-def test_rename_with_work_that_waits(state: State, is_twin: bool) -> None:  # noqa: FBT001 - a table
-    """All that a job has goes with it, whatever waits in it. Mutants: leave any one of the tables out."""
+def test_rename_with_unproven_totals(state: State, is_twin: bool) -> None:  # noqa: FBT001 - a table
+    """A rename takes along all rows of a job, and unproven totals. Mutants: leave any one of the tables out."""
     work(state)
     before = rows_of(state._connection, "events")
-    assert all(before.values()), "each table that knows jobs has something of it"
+    assert all(before.values()), "each table with a column `job` has a row of it"
     if is_twin:
         named = job("logins", template=job().template)
         assert state.housekeeping.rename(named, ["logins", "others"]) == "events"
@@ -171,12 +171,12 @@ def test_rename_with_work_that_waits(state: State, is_twin: bool) -> None:  # no
     assert rows_of(state._connection, "logins") == before
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT changed FROM total ORDER BY changed").fetchall() == [(0,), (1,), (2,)]
-    assert {waiting.job for waiting in state.outbox.note(0).waiting} == {"logins"}
-    assert state.outbox.note(0).deferred == {"logins"}
+    assert {waiting.job for waiting in state.outbox.pending(0).waiting} == {"logins"}
+    assert state.outbox.pending(0).deferred == {"logins"}
 
 
-def test_move_takes_the_place(state: State) -> None:
-    """What the other name had is gone, and the job's notes of operations with it. Mutant: both."""
+def test_move_replaces_the_other_job(state: State) -> None:
+    """A move deletes the rows of the other name, and the backfill settings of both. Mutants: keep either."""
     put(state, START, path=OTHER)
     work(state)
     before = rows_of(state._connection, "events")
@@ -189,8 +189,8 @@ def test_move_takes_the_place(state: State) -> None:
     assert [state.recall(f"backfill {name}") for name in ("events", "others", "eventsource")] == [None, None, "far"]
 
 
-def test_forget_with_work_that_waits(state: State) -> None:
-    """Nothing of a job is left, and all of the others. Mutants: leave any one of the tables out; its totals."""
+def test_forget_with_unproven_totals(state: State) -> None:
+    """A forgotten job leaves no rows; other jobs keep theirs. Mutants: leave any one of the tables out; its totals."""
     work(state)
     put(state, START, path=OTHER)
     others = rows_of(state._connection, "others")
@@ -199,7 +199,7 @@ def test_forget_with_work_that_waits(state: State) -> None:
     assert not any(rows_of(state._connection, "events").values())
     assert state._connection.execute("SELECT COUNT(*) FROM total").fetchone() == (1,)
     assert rows_of(state._connection, "others") == others
-    assert (state.outbox.note(0).deferred, [waiting.job for waiting in state.outbox.note(0).waiting]) == (
+    assert (state.outbox.pending(0).deferred, [waiting.job for waiting in state.outbox.pending(0).waiting]) == (
         frozenset(),
         ["others"],
     )
@@ -215,9 +215,9 @@ def test_forget_with_work_that_waits(state: State) -> None:
     ],
 )
 def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[int, int], new: int, sent: int) -> None:
-    """Another Carbon has none of the totals and none of the series; what is deferred waits on.
+    """Another Carbon gets all totals again, as new series; deferred totals stay deferred.
 
-    Mutants: let deferred totals out; take series for made; keep what was sent; ask for all again by the same Carbon.
+    Mutants: release deferred totals; take series for made; keep replays; send all again to the same Carbon.
     """
     put(state, START)
     prove(state)
@@ -226,21 +226,21 @@ def test_another_carbon(state: State, carbons: tuple[str, ...], changed: dict[in
     state.outbox.keep_replays([Replay(0, 9, 0, 1000, 1060)])
     first, *others = carbons
     assert not state.outbox.retarget(first)
-    found = [state.outbox.retarget(carbon) for carbon in others]
+    changes = [state.outbox.retarget(carbon) for carbon in others]
 
-    assert found == [carbon != before for before, carbon in zip(carbons, others, strict=False)]
+    assert changes == [carbon != before for before, carbon in zip(carbons, others, strict=False)]
     assert totals(state) == changed
     assert state.outbox.count_new(0, state.revision) == new
     assert len(state.outbox.take_replays()) == sent
 
 
-def test_parked_totals_of_another_carbon(state: State) -> None:
-    """What was deferred goes out when its archive may receive it, to the new Carbon, once."""
+def test_deferred_totals_of_another_carbon(state: State) -> None:
+    """Deferred totals are released to the new Carbon once their archive may receive them."""
     put(state, START, is_due=False)
     state.outbox.retarget("one")
     state.outbox.retarget("two")
-    assert state.outbox.note(0).waiting == []
+    assert state.outbox.pending(0).waiting == []
     state.outbox.release([(60, START)])
 
-    assert [(one.slot, one.totals) for one in state.outbox.note(0).waiting] == [(START, 1)]
-    assert state.outbox.note(0).deferred == frozenset()
+    assert [(one.slot, one.totals) for one in state.outbox.pending(0).waiting] == [(START, 1)]
+    assert state.outbox.pending(0).deferred == frozenset()

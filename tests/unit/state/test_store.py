@@ -1,4 +1,4 @@
-"""The state file: what it refuses, and what survives."""
+"""The state file: what survives, concurrent readers, commits, migrations and files that are rejected."""
 
 import os
 import sqlite3
@@ -31,19 +31,19 @@ NAME = Name(KEY.path, ("a",), COUNT)
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Give the path of a state that is not there yet."""
+    """Return the path of a state that does not exist yet."""
     return str(tmp_path / "shipper.db")
 
 
 @pytest.fixture
 def state(path: str) -> Iterator[State]:
-    """Give a new state."""
+    """Yield a new state."""
     with State(path) as state:
         yield state
 
 
 def record(state: State, after: int, upto: int, value: int | None = None, **rejected: int) -> None:
-    """Record a window of the job `events`, with a total or without."""
+    """Record a window of the job `events`, with or without a total."""
     with state.recording("events", Window(after, upto)) as recording:
         recording.claim([NAME])
         if value is not None:
@@ -58,10 +58,10 @@ def begin(state: State, captured: int, name: str = "events") -> None:
 
 
 def test_watermark_table_reads_at_a_glance(state: State, path: str) -> None:
-    """Any SQLite client tells an operator everything."""
+    """An operator reads the offsets of a job with any SQLite client, in one row."""
     begin(state, 5)
     record(state, 5, 9, 3)
-    with closing(sqlite3.connect(path)) as connection:  # beside the process that holds it
+    with closing(sqlite3.connect(path)) as connection:  # while another process holds it
         connection.row_factory = sqlite3.Row
         columns = "job, source, id_table, id_column, value, captured"
         row = dict(connection.execute(f"SELECT {columns} FROM watermark").fetchone())
@@ -77,7 +77,7 @@ def test_watermark_table_reads_at_a_glance(state: State, path: str) -> None:
 
 
 def test_survives_kill(path: str) -> None:
-    """What was recorded is there after the process has ended without a word, and nothing of an open record is."""
+    """After a kill all complete recordings are there, and nothing of the open one."""
     program = f"""
 import os
 from builders import begin, done, job
@@ -105,7 +105,7 @@ for after in range(3):
 
 
 def test_file_is_private(state: State, path: str) -> None:
-    """Nobody else reads the group values; whether somebody holds the state anybody may know."""
+    """Other users may not read group values; they may ask which process holds the state."""
     begin(state, 0)
 
     assert {file.name: oct(file.stat().st_mode & 0o777) for file in Path(path).parent.iterdir()} == {
@@ -116,8 +116,8 @@ def test_file_is_private(state: State, path: str) -> None:
     }
 
 
-def test_second_instance_refused(state: State, path: str) -> None:
-    """A second writer is told who the first is; once that has gone it may have the state."""
+def test_second_instance_is_rejected(state: State, path: str) -> None:
+    """A second process gets an error that names the first; once that has closed the state it may open it."""
     with pytest.raises(StateBusy, match=f"another shipper has it, process {os.getpid()}"):
         State(path)
     assert holder(path) == (os.getpid(), None)
@@ -127,8 +127,8 @@ def test_second_instance_refused(state: State, path: str) -> None:
         pass
 
 
-def test_record_elsewhere_refused(state: State) -> None:
-    """A window that does not begin at captured is not recorded, nor any part of it.
+def test_window_that_does_not_follow(state: State) -> None:
+    """A window that does not begin at captured is rejected; no part of it is stored.
 
     Mutant: leave the condition on captured out.
     """
@@ -142,7 +142,7 @@ def test_record_elsewhere_refused(state: State) -> None:
 
 
 def test_record_fails_midway(state: State) -> None:
-    """An error inside a record takes all of it back, and the next one goes well."""
+    """An error inside a recording rolls all of it back, and the next one succeeds."""
     begin(state, 0)
     with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
         recording.claim([NAME])
@@ -155,7 +155,7 @@ def test_record_fails_midway(state: State) -> None:
 
 
 def test_ids_beyond_signed_integers(state: State) -> None:
-    """Ids are compared as numbers, up to 2^64 - 1, though they are kept as text."""
+    """Ids are compared as numbers, up to 2^64 - 1, though they are stored as text."""
     begin(state, 9)
     record(state, 9, MAX_ID, 1)
     state.outbox.commit({"events": 10}, {})
@@ -179,7 +179,7 @@ def test_watermark_never_moves_back(state: State) -> None:
 
 
 def test_watermark_never_passes_captured(state: State) -> None:
-    """A watermark is not moved beyond captured, which a reset may have set back; the table itself refuses it, too."""
+    """A watermark never moves beyond captured, which a reset may set back; a CHECK of the table rejects it, too."""
     begin(state, 5)
     state.outbox.commit({"events": 6}, {})
 
@@ -190,7 +190,7 @@ def test_watermark_never_passes_captured(state: State) -> None:
 
 @pytest.mark.parametrize("value", ["", "07", "-1", "1.5", "9e3", "abc", "1" * 21])
 def test_only_canonical_ids(state: State, value: str) -> None:
-    """An id is a decimal number without sign or leading zeros, whoever writes it."""
+    """The table rejects ids with a sign, leading zeros, or other text than decimal digits."""
     begin(state, 5)
 
     with pytest.raises(sqlite3.IntegrityError):
@@ -198,14 +198,14 @@ def test_only_canonical_ids(state: State, value: str) -> None:
 
 
 def test_prove_leaves_newer_changes(state: State) -> None:
-    """A total that has changed since is not proven with its older revision. Mutant: no upper bound."""
+    """A total that has changed again is not proven by its older revision. Mutant: no upper bound."""
     begin(state, 0)
     record(state, 0, 5, 1)
-    upto = state.outbox.note(0).upto
+    upto = state.outbox.pending(0).upto
     record(state, 5, 9, 2)
     state.outbox.prove(after=0, upto=upto)
 
-    assert [waiting.totals for waiting in state.outbox.note(0).waiting] == [1]
+    assert [waiting.totals for waiting in state.outbox.pending(0).waiting] == [1]
 
 
 def test_path_has_one_owner(state: State) -> None:
@@ -224,7 +224,7 @@ def test_path_has_one_owner(state: State) -> None:
 
 
 def test_undone_claim(state: State) -> None:
-    """A claim that was undone is not remembered: the next one makes the row. Mutant: remember it."""
+    """A claim that was rolled back leaves the cache: the next claim makes the row. Mutant: keep it in the cache."""
     begin(state, 0)
     with pytest.raises(RuntimeError), state.recording("events", Window(0, 5)) as recording:
         recording.claim([NAME])
@@ -236,7 +236,7 @@ def test_undone_claim(state: State) -> None:
 
 
 def test_path_of_another_job(state: State) -> None:
-    """A renamed job is not given hashed names: it is told who has its paths, and nothing of the window is recorded."""
+    """A job whose paths belong to another job gets an error that names it, not hashed names; nothing is recorded."""
     begin(state, 0)
     record(state, 0, 5, 1)
     begin(state, 0, "renamed")
@@ -250,7 +250,7 @@ def test_path_of_another_job(state: State) -> None:
 
 
 def begun_and_recorded(state: State) -> list[str]:
-    """Begin and record two jobs, and return what was committed meanwhile."""
+    """Begin and record two jobs; return the COMMIT statements."""
     traced: list[str] = []
     state._connection.set_trace_callback(traced.append)
     for name in ("events", "others"):
@@ -264,7 +264,7 @@ def begun_and_recorded(state: State) -> list[str]:
 
 
 def test_gathered_is_one_commit(state: State, path: str) -> None:
-    """What is captured together is durable together, at the end. Mutant: commit each by itself, or never."""
+    """Captures of one block share one commit, at its end. Mutants: commit each by itself; never commit."""
     assert len(begun_and_recorded(state)) == 4
     with closing(State(f"{path}.other")) as other:
         with other.gathering():
@@ -273,8 +273,8 @@ def test_gathered_is_one_commit(state: State, path: str) -> None:
         assert set(job_statuses(other.path)) == {"events", "others"}
 
 
-def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much is captured together, none of it waits for long. Mutant: wait for the end."""
+def test_gathered_waits_briefly(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long block commits before its end, GATHER_SECONDS after its first capture. Mutant: wait for the end."""
     with state.gathering():
         begin(state, 0)
         real = time.monotonic
@@ -285,12 +285,12 @@ def test_gathered_waits_for_a_moment(state: State, monkeypatch: pytest.MonkeyPat
 
 
 def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None:
-    """Who delivers, or writes something else, makes durable what has gathered. Mutant: note it as it is."""
+    """A note of the outbox, or another write, commits gathered captures first. Mutant: note them uncommitted."""
     with state.gathering():
         begin(state, 0)
         record(state, 0, 5, 1)
         assert job_statuses(path) == {}
-        state.outbox.note(0)
+        state.outbox.pending(0)
         assert job_statuses(path)["events"].offsets.captured == 5
         record(state, 5, 6, 2)
         state.outbox.commit({}, {})
@@ -299,7 +299,7 @@ def test_gathered_is_durable_before_it_is_noted(state: State, path: str) -> None
 
 
 def test_gathered_fails_alone(state: State, path: str) -> None:
-    """What fails leaves alone what others have captured. Mutant: roll all of it back."""
+    """A failing capture leaves the other gathered captures alone. Mutant: roll all of them back."""
     with state.gathering():
         begin(state, 0)
         record(state, 0, 5, 1)
@@ -312,7 +312,7 @@ def test_gathered_fails_alone(state: State, path: str) -> None:
 
 
 def test_gathered_cannot_be_committed(state: State) -> None:
-    """Where the commit fails none of it has happened, and it is captured again. Mutant: leave the transaction open."""
+    """A failed commit undoes all gathered captures; they succeed later. Mutant: leave the transaction open."""
     begin(state, 0)
     with pytest.raises(StateCorrupt, match="FOREIGN KEY"), state.gathering():
         record(state, 0, 5, 1)
@@ -325,20 +325,20 @@ def test_gathered_cannot_be_committed(state: State) -> None:
 
 
 def test_gathered_is_undone_by_others(state: State) -> None:
-    """Whoever gathers is told, too, when the commit of somebody else took it away. Mutant: hold it for committed."""
+    """A block fails, too, if a failed commit of another caller undid its captures. Mutant: take them for committed."""
     begin(state, 0)
     with pytest.raises(StateBusy, match="a commit of another thread failed"), state.gathering():
         record(state, 0, 5, 1)
         state._connection.execute("PRAGMA defer_foreign_keys = ON")
         state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
         with pytest.raises(StateCorrupt):
-            state.outbox.note(0)
+            state.outbox.pending(0)
 
     assert captured(state) == 0
 
 
 class Slow(State):
-    """A state that lets another thread in, if that can be, between a record's COMMIT and its new revision."""
+    """A state that lets another thread in, if the mutex allows it, between a recording's COMMIT and its revision."""
 
     between: threading.Thread | None = None
 
@@ -350,14 +350,14 @@ class Slow(State):
 
 
 def test_note_never_sees_half_a_record(path: str) -> None:
-    """A note waits for a record's revision: captured and the totals that lead to it are seen together, or not at all.
+    """A note waits for a recording's revision: it sees captured together with the totals up to it, or neither.
 
-    Mutant: count the revision after the mutex is given back.
+    Mutant: count the revision after the mutex is released.
     """
     notes: list[Pending] = []
     with Slow(path) as state:
         begin(state, 0)
-        state.between = threading.Thread(target=lambda: notes.append(state.outbox.note(0)))
+        state.between = threading.Thread(target=lambda: notes.append(state.outbox.pending(0)))
         record(state, 0, 5, 1)
         state.between.join()
 
@@ -365,22 +365,22 @@ def test_note_never_sees_half_a_record(path: str) -> None:
     assert len(notes[0].waiting) == 1
 
 
-def test_sent_is_kept_once(state: State, path: str) -> None:
-    """What was sent is given to the next process, and only to that one; revisions go on behind it."""
+def test_replays_are_taken_once(state: State, path: str) -> None:
+    """Only the next process gets the kept replays; its revisions continue above theirs."""
     begin(state, 0)
     record(state, 0, 5, 1)
-    kept = [Replay(0, 1, 0, 1000, 1060), Replay(1, 7, -1, 1000, 1000)]
-    state.outbox.keep_replays(kept)
+    replays = [Replay(0, 1, 0, 1000, 1060), Replay(1, 7, -1, 1000, 1000)]
+    state.outbox.keep_replays(replays)
     state.close()
     with State(path) as again:
-        assert again.outbox.take_replays() == kept
+        assert again.outbox.take_replays() == replays
         assert again.outbox.take_replays() == []
         record(again, 5, 6, 2)
-        assert again.outbox.note(7).upto == 8
+        assert again.outbox.pending(7).upto == 8
 
 
 def test_history_is_bounded(state: State) -> None:
-    """The history holds the newest commits only."""
+    """The history keeps the newest commits only."""
     begin(state, 0)
     record(state, 0, 20, 1)
     state._connection.execute(
@@ -397,8 +397,8 @@ def test_history_is_bounded(state: State) -> None:
     )
 
 
-def test_standings_beside_the_writer(state: State, path: str) -> None:
-    """The state is read while another process holds it, and after."""
+def test_job_statuses_beside_the_writer(state: State, path: str) -> None:
+    """Another process may read the state while it is open, and afterwards."""
     begin(state, 0)
     record(state, 0, 5, 1, future=2)
     updated = job_statuses(path)["events"].offsets.updated
@@ -407,15 +407,15 @@ def test_standings_beside_the_writer(state: State, path: str) -> None:
 
     assert job_statuses(path) == {"events": expected}
     state.outbox.keep_replays(
-        [Replay(0, state.outbox.note(0).upto, 0, NOW, NOW)]
-    )  # at an orderly end: all of it was confirmed
+        [Replay(0, state.outbox.pending(0).upto, 0, NOW, NOW)]
+    )  # an orderly shutdown: all was confirmed
     assert job_statuses(path) == {"events": expected._replace(waiting=0)}
     state.close()
     assert job_statuses(path) == {"events": expected._replace(waiting=0)}
 
 
 def test_history_beside_the_writer(state: State, path: str) -> None:
-    """Commits tell how far each went, around any time; slots what is known of a span, however long they are."""
+    """Commits around a time have their distance in ids; slots of any length are found that touch a span."""
     begin(state, MAX_ID - 9)
     begin(state, 1, "others")
     record(state, MAX_ID - 9, MAX_ID, 3)
@@ -424,15 +424,15 @@ def test_history_beside_the_writer(state: State, path: str) -> None:
     newest, *_ = reversed(commits(path, "events", at=2**62, until=2, beyond=0))
     times = "UPDATE history SET committed = strftime('%Y-%m-%dT%H:%M:%SZ', 1790000000 + id * 100, 'unixepoch')"
     state._connection.execute(times)
-    found = commits(path, "events", at=1_790_000_200, until=5, beyond=5)
+    history = commits(path, "events", at=1_790_000_200, until=5, beyond=5)
 
     assert (newest.watermark, newest.ids, newest.datapoints) == (MAX_ID - 1, 4, 1)
-    assert found == [
+    assert history == [
         Commit(1_790_000_100, MAX_ID - 8, None, 0),
         Commit(1_790_000_200, MAX_ID - 5, 3, 2),
         Commit(1_790_000_300, MAX_ID - 1, 4, 1),
     ]
-    assert commits(path, "events", at=1_790_000_250, until=1, beyond=1) == found[1:]
+    assert commits(path, "events", at=1_790_000_250, until=1, beyond=1) == history[1:]
     (slot,) = stored_slots(path, "events", start=NOW - 1, end=NOW, longest=3600)
     assert slot == StoredSlot(NOW, 60, 1, 3, 1, slot.changed)
     assert stored_slots(path, "events", start=NOW + 59, end=NOW + 99, longest=3600) == [slot]
@@ -471,8 +471,8 @@ def _truncated(path: str) -> None:
         (_truncated, "malformed"),
     ],
 )
-def test_unusable_file_refused(path: str, spoil: Callable[[str], None], says: str) -> None:
-    """A file that is not ours, newer or damaged is refused with a hint, for the writer and for readers, and stays."""
+def test_unusable_file_is_rejected(path: str, spoil: Callable[[str], None], says: str) -> None:
+    """Writer and readers reject a foreign, newer or damaged file with a hint, and leave it unchanged."""
     spoil(path)
     before = Path(path).read_bytes()
     for call in (State, job_statuses):
@@ -485,7 +485,7 @@ def test_unusable_file_refused(path: str, spoil: Callable[[str], None], says: st
 
 
 def test_no_directory(tmp_path: Path) -> None:
-    """A state in a directory that is not there is a mistake of the configuration."""
+    """A state in a directory that does not exist is a configuration error."""
     with pytest.raises(ConfigError, match="No such file"):
         State(str(tmp_path / "missing/shipper.db"))
     with pytest.raises(ConfigError, match="no such file"):
@@ -493,7 +493,7 @@ def test_no_directory(tmp_path: Path) -> None:
 
 
 def test_full_disk(state: State) -> None:
-    """When nothing more can be written the record fails as a whole, and goes well once there is room."""
+    """On a full disk a recording fails completely, and succeeds once there is space."""
     begin(state, 0)
     record(state, 0, 1, 1)
     (pages,) = state._connection.execute("PRAGMA page_count").fetchone()
@@ -507,8 +507,8 @@ def test_full_disk(state: State) -> None:
     assert captured(state) == 2
 
 
-def test_merge_adds_to_what_stands_there(state: State) -> None:
-    """Finer totals join the coarse one that is there already, those of other series stay. Mutant: overwrite it."""
+def test_merge_adds_to_the_coarse_total(state: State) -> None:
+    """Finer totals are added to the coarse one; those of other series stay. Mutant: overwrite the coarse total."""
     begin(state, 0)
     keys = [Key("a", NOW, 60), Key("a", NOW + 60, 60), Key("a", NOW, 3600), Key("b", NOW, 60)]
     with state.recording("events", Window(0, 5)) as recording:
@@ -525,7 +525,7 @@ def test_merge_adds_to_what_stands_there(state: State) -> None:
     "value", [0, -5, 2**63 - 1, 2**63, -(2**64), Decimal("0.1"), Decimal("12345678901234567890.5")]
 )
 def test_values_are_exact(state: State, value: Value) -> None:
-    """A total is kept as it is, however long. Mutant: let SQLite choose the type."""
+    """A total of any length is stored exactly. Mutant: let SQLite choose the type."""
     begin(state, 0)
     with state.recording("events", Window(0, 5)) as recording:
         recording.claim([NAME])
@@ -538,7 +538,7 @@ def test_values_are_exact(state: State, value: Value) -> None:
 
 
 def test_empty_file_becomes_current(path: str) -> None:
-    """A new file has version 1 and says whose it is; one that has it is left alone. Mutant: make the tables again."""
+    """A new file gets version 1 and our application id; a current file is left alone. Mutant: make the tables again."""
     for _ in range(2):
         State(path).close()
         with closing(sqlite3.connect(path)) as connection:
@@ -554,7 +554,7 @@ MARK_AGAIN = ("INSERT INTO mark VALUES ('3')",)
     ("steps", "version", "marks"),
     [
         ([()], 1, None),
-        ([(MARK,)], 2, ["2"]),  # an empty file takes each step, too: its tables are those of a migrated one
+        ([(MARK,)], 2, ["2"]),  # an empty file takes each step, too, so that its tables equal those of a migrated file
         ([(MARK, MARK_AGAIN)], 3, ["2", "3"]),
         ([(), (MARK,)], 2, ["2"]),
         ([(), (MARK, MARK_AGAIN)], 3, ["2", "3"]),
@@ -563,7 +563,7 @@ MARK_AGAIN = ("INSERT INTO mark VALUES ('3')",)
     ],
 )
 def test_migrations(path: str, steps: list[tuple[tuple[str, ...], ...]], version: int, marks: list[str] | None) -> None:
-    """Whatever version a file has, each step that it lacks is taken once, in order, and what it holds stays.
+    """A file of any version takes each missing step once, in order, and keeps its rows.
 
     Mutants: begin a step too early or too late; leave the version as it was.
     """
@@ -579,8 +579,8 @@ def test_migrations(path: str, steps: list[tuple[tuple[str, ...], ...]], version
             assert [step for (step,) in connection.execute("SELECT step FROM mark")] == marks
 
 
-def test_newer_version_refused(path: str) -> None:
-    """A program refuses what one with a step more has left, and changes nothing. Mutant: a step more is fine."""
+def test_newer_version_is_rejected(path: str) -> None:
+    """A program rejects a file of a program with one more step, and changes nothing. Mutant: accept one more step."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         prepare(connection, path, (MARK,))
         with pytest.raises(StateCorrupt, match="it has version 2, this program knows 1"):
@@ -590,7 +590,7 @@ def test_newer_version_refused(path: str) -> None:
 
 
 def test_failed_migration_leaves_the_file(path: str) -> None:
-    """A step that fails halfway has not happened. Mutant: commit each statement."""
+    """A step that fails halfway is rolled back. Mutant: commit each statement."""
     State(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
@@ -603,7 +603,7 @@ def test_failed_migration_leaves_the_file(path: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_files_made_by_root_belong_to_the_service(tmp_path: Path) -> None:
-    """What an administrator's `shipper once` makes, the service can go on with. Mutant: leave them root's."""
+    """The service can use files that `shipper once` created as root. Mutant: leave them owned by root."""
     os.chown(tmp_path, 12345, 12345)
     with State(str(tmp_path / "shipper.db")) as state:
         state.outbox.retarget("127.0.0.1:2003")
