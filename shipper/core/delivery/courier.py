@@ -178,7 +178,7 @@ class Courier:
     def _open_round(self, now: int) -> dict[str, int]:
         """Open a round for the totals that changed; return the watermarks that need nothing sent."""
         after, is_invalidated = self._upto, False
-        pending = self._outbox.note(after)
+        pending = self._outbox.pending(after)
 
         # A round that waits for Carbon grows instead of getting another on top of it: in an outage one round waits,
         # however long it takes, and sends each total once. A round that has begun does not grow: its cursors have
@@ -187,11 +187,11 @@ class Courier:
         grows = top is not None and not top.is_begun and top.replay is None and bool(pending.waiting)
         if top is not None and grows:
             after, is_invalidated = top.after, top.is_invalidated
-            pending = self._outbox.note(after)
+            pending = self._outbox.pending(after)
 
         # totals whose slot has left its archive are merged or deferred: the rest is what the round is about
         if self._set_aside(pending, now):
-            pending = self._outbox.note(after)
+            pending = self._outbox.pending(after)
 
         # nothing above changed the stack: where the state failed, the round that waits is still on it
         if grows:
@@ -231,9 +231,9 @@ class Courier:
     def _open_replay(self, now: int, clock: float) -> None:
         """Open a round for the first replay or reading that is due."""
         for replay in self._proofs.due(clock):
-            pending = self._outbox.note(replay.after, replay.upto)
+            pending = self._outbox.pending(replay.after, replay.upto)
             if self._set_aside(pending, now):
-                pending = self._outbox.note(replay.after, replay.upto)
+                pending = self._outbox.pending(replay.after, replay.upto)
             # removed only now: where the state failed above, the replay is still due
             self._proofs.schedule.remove(replay)
             # without waiting totals all of them have changed since, and belong to later rounds

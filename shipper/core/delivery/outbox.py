@@ -9,7 +9,7 @@ from shipper.core.model import Changed, Pending
 class Outbox(Protocol):
     """Totals that are not proven yet: changed (to send) or deferred."""
 
-    def note(self, after: int, upto: int | None = None) -> Pending:
+    def pending(self, after: int, upto: int | None = None) -> Pending:
         """Return which totals changed with a revision in (after, upto], and which watermarks are behind, in one look.
 
         Without upto, up to the newest revision.

@@ -19,12 +19,12 @@ class FailingOutbox(StateOutbox):
 
     fuse = 0
 
-    def note(self, after: int, upto: int | None = None) -> Pending:
+    def pending(self, after: int, upto: int | None = None) -> Pending:
         """Fail once, or answer."""
         self.fuse -= 1
         if self.fuse == 0:
-            raise StateBusy("note what changed: disk full")
-        return super().note(after, upto)
+            raise StateBusy("read pending totals: disk full")
+        return super().pending(after, upto)
 
 
 @pytest.fixture
