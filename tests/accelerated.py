@@ -60,12 +60,12 @@ def accelerate(clock: Clock) -> None:
 
     _Cursor.clock = clock
     # the scheduler takes the clock by name, as the other two do
-    from shipper.runtime import delivery, scheduler  # noqa: PLC0415 - after the clock is another
+    from shipper.runtime import clocks, scheduler  # noqa: PLC0415 - after the clock is another
     from shipper.service import daemon  # noqa: PLC0415
 
-    rest = delivery.Flag.wait
+    rest = clocks.Flag.wait
 
-    def flag_wait(self: delivery.Flag, seconds: float, connection: Any = None) -> bool:
+    def flag_wait(self: clocks.Flag, seconds: float, connection: Any = None) -> bool:
         return rest(self, clock.real(seconds), connection)
 
     for module in (executors, schedulers, scheduler):
@@ -73,7 +73,7 @@ def accelerate(clock: Clock) -> None:
     changed = {
         time: {"time": clock.now, "monotonic": lambda: clock.now() - clock.start, "sleep": sleeper(clock)},
         threading.Condition: {"wait": wait},
-        delivery.Flag: {"wait": flag_wait},
+        clocks.Flag: {"wait": flag_wait},
         sqlite3: {"connect": connect},
         sqlite3.dbapi2: {"connect": connect},  # SQLAlchemy's
     }

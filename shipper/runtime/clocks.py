@@ -1,75 +1,78 @@
-"""The clocks: ours, our monotonic one, and those of the sources; which of them can be trusted?
+"""Time and waiting: which clocks can be trusted, whether calls make progress, what wakes a thread.
 
-Strategy: where a total goes depends on how old its slot is. As long as a source agrees with our wall clock, and that
-has not jumped since (the monotonic clock tells), it is right.
-
-The monotonic clock: which calls of a part run, and for how long they have not come forward.
+Strategy: the slot of a total depends on the time. Our wall clock is right as long as it agrees with a source's, and
+has not jumped since then, as the monotonic clock shows.
 """
 
+import os
+import select
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from shipper.core.errors import StateBusy, TransientError
 
+PATIENCE_SECONDS = 40.0  # for a running call to end; systemd gives a reload 60 s (TimeoutStartSec)
+PAUSE_SECONDS = 0.02
+LONGEST_SECONDS = 3600.0  # of one poll(), which ends at 24 days
+
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What an observation told: how far the clocks were apart then, seconds."""
+class _Comparison:
+    """The clocks at an observation, in seconds."""
 
-    behind: float
-    """Our wall clock less the source's."""
-    parted: float
-    """Our wall clock less our monotonic one."""
+    ahead: float
+    """Our wall clock minus the source's."""
+    offset: float
+    """Our wall clock minus our monotonic one."""
     most: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the clocks agreed, and ours has not been set since."""
+        offset = time.time() - time.monotonic()
+        return abs(self.ahead) <= self.most and abs(offset - self.offset) <= self.most
 
 
 class Clocks:
-    """What is known of all clocks. For several threads."""
+    """The comparisons of our clock with those of the sources. For several threads."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._comparisons: dict[str, _Comparison] = {}
         self._mutex = threading.Lock()
 
     def observed(self, source: str, source_time: int, *, max_skew: int) -> None:
         """Compare our clock with a source's, whose answer has just arrived.
 
         Raises:
-            TransientError: they differ by more than max_skew, seconds.
+            TransientError: they differ by more than max_skew, in seconds.
         """
         now = time.time()
-        seen = _Seen(now - source_time, now - time.monotonic(), max_skew)
+        comparison = _Comparison(now - source_time, now - time.monotonic(), max_skew)
         with self._mutex:
-            self._seen[source] = seen
-        if abs(seen.behind) > max_skew:
+            self._comparisons[source] = comparison
+        if abs(comparison.ahead) > max_skew:
             raise TransientError(
-                f"compare clocks: ours is {seen.behind:+.0f} s off that of source {source}",
-                hint="Is a clock wrong? Meanwhile nothing is pruned, nothing goes to a coarser archive, no zeros are "
-                "written, and jobs without `time` leave their rows for later.",
+                f"compare clocks: ours is {comparison.ahead:+.0f} s off that of source {source}",
+                hint="Set the wrong clock. Until then, pruning, coarser archives and zero-fill are suspended, and jobs "
+                "without `time` count no new rows.",
             )
 
     def agrees(self, source: str) -> bool:
-        """Does our clock agree with this source's, as far as is known?"""
+        """Whether our clock agrees with this source's, as far as is known."""
         with self._mutex:
-            seen = self._seen.get(source)
-        return seen is not None and _is_good(seen)
+            comparison = self._comparisons.get(source)
+        return comparison is not None and comparison.is_good
 
     def are_trusted(self) -> bool:
-        """Does our clock agree with that of any source? Two that agree are right."""
+        """Whether our clock agrees with that of any source: two that agree are right."""
         with self._mutex:
-            return any(_is_good(seen) for seen in self._seen.values())
-
-
-def _is_good(seen: _Seen) -> bool:
-    parted = time.time() - time.monotonic()
-    return abs(seen.behind) <= seen.most and abs(parted - seen.parted) <= seen.most
-
-
-PATIENCE_SECONDS = 40.0  # for what is in flight; systemd gives a reload 60 s (TimeoutStartSec)
-PAUSE_SECONDS = 0.02
+            return any(comparison.is_good for comparison in self._comparisons.values())
 
 
 class Calls:
@@ -77,52 +80,47 @@ class Calls:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._forward: dict[str, float] = {}
+        self._progress: dict[str, float] = {}
+        """When each running call last made progress."""
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
-        """Count a call as running within."""
+        """Count a call as running during a block."""
         self.advance(name)
         try:
             yield
         finally:
             with self._mutex:
-                self._forward.pop(name, None)
+                self._progress.pop(name, None)
 
     def advance(self, name: str) -> None:
-        """Say that it comes forward."""
+        """Note that a call makes progress."""
         with self._mutex:
-            self._forward[name] = time.monotonic()
+            self._progress[name] = time.monotonic()
 
     @property
     def are_idle(self) -> bool:
-        """Does none run?"""
+        """Whether no call runs."""
         with self._mutex:
-            return not self._forward
-
-    @property
-    def names(self) -> list[str]:
-        """Return the names of those that run."""
-        with self._mutex:
-            return list(self._forward)
+            return not self._progress
 
     @property
     def still_seconds(self) -> float:
-        """Return for how long one of them has not come forward; 0 where none runs."""
+        """Return for how long a call has made no progress, 0 if none runs."""
         with self._mutex:
-            return time.monotonic() - min(self._forward.values()) if self._forward else 0.0
+            return time.monotonic() - min(self._progress.values()) if self._progress else 0.0
 
 
 class Part(Protocol):
-    """Something that works on threads of others."""
+    """A part that works on threads of others."""
 
     @property
     def is_idle(self) -> bool:
-        """Does nothing of it run?"""
+        """Whether none of its calls runs."""
 
 
 def wait_idle(part: Part) -> None:
-    """Wait until nothing of a part runs any more; who waits has stopped it.
+    """Wait until no call of a part runs; the caller has stopped it before.
 
     Raises:
         StateBusy: it takes too long.
@@ -132,6 +130,36 @@ def wait_idle(part: Part) -> None:
         if time.monotonic() > deadline:
             raise StateBusy(
                 f"wait: {part} did not end in {PATIENCE_SECONDS:.0f} s",
-                hint="A statement of it takes long. Try again, or restart.",
+                hint="Try again when its statement has ended, or restart the service.",
             )
         time.sleep(PAUSE_SECONDS)
+
+
+class Flag:
+    """A threading.Event whose wait ends also when a connection ends."""
+
+    def __init__(self) -> None:
+        self._number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._number)
+
+    def set(self) -> None:
+        """Raise the flag."""
+        os.eventfd_write(self._number, 1)
+
+    def clear(self) -> None:
+        """Lower the flag."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._number)
+
+    def is_set(self) -> bool:
+        """Whether the flag is raised."""
+        return self.wait(0)
+
+    def wait(self, seconds: float, connection: socket.socket | None = None) -> bool:
+        """Wait until the flag is raised, a connection is readable, or the time is over; return whether it is raised."""
+        poll = select.poll()
+        for watched in (self._number, connection):
+            if watched is not None:
+                poll.register(watched, select.POLLIN)
+        ready = poll.poll(1000 * min(max(seconds, 0.0), LONGEST_SECONDS))
+        return any(number == self._number for number, _ in ready)

@@ -3,15 +3,11 @@
 import math
 import os
 import random
-import select
 import signal
-import socket
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from itertools import islice
 
 from shipper.core.delivery.courier import Delivered
@@ -19,10 +15,10 @@ from shipper.core.errors import ShipperError, Unproven
 from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
 from shipper.log import RepeatedFailure, logger
+from shipper.runtime.clocks import Flag
 from shipper.runtime.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to look whether Carbon has died, where no connection tells
-LONGEST_SECONDS = 3600.0  # of one wait: poll() ends at 24 days
 TOGETHER_SECONDS = 0.25  # what is recorded within such a time is delivered together
 MOST_SHOWN = 10  # watermarks in a line of the log
 UNPROVEN_HINT = (
@@ -30,36 +26,6 @@ UNPROVEN_HINT = (
     "or a relay take lines away, does somebody else write this series? It is sent again until Graphite holds it."
 )
 STUCK_TIMEOUTS = 20  # a step that takes so many of Carbon's time-outs will never end by itself
-
-
-class Flag:
-    """What a thread waits for: as threading.Event, but the end of a connection ends the wait, too."""
-
-    def __init__(self) -> None:
-        self._number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self._number)
-
-    def set(self) -> None:
-        """Raise it."""
-        os.eventfd_write(self._number, 1)
-
-    def clear(self) -> None:
-        """Take it down."""
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._number)
-
-    def is_set(self) -> bool:
-        """Whether it is raised."""
-        return self.wait(0)
-
-    def wait(self, seconds: float, connection: socket.socket | None = None) -> bool:
-        """Wait until it is raised, a connection has something to say, or so many seconds are over."""
-        poll = select.poll()
-        for watched in (self._number, connection):
-            if watched is not None:
-                poll.register(watched, select.POLLIN)
-        ready = poll.poll(1000 * min(max(seconds, 0.0), LONGEST_SECONDS))
-        return any(number == self._number for number, _ in ready)
 
 
 class Delivery:
@@ -77,7 +43,6 @@ class Delivery:
         """Has a bug ended it?"""
         self._pipeline = pipeline
         self._chore = chore
-        self._wake = Flag()
         self._stopping = Flag()
         self._step_began: float | None = None
         self._noted = float("-inf")
@@ -89,14 +54,10 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="courier")
         self._thread.start()
 
-    def wake(self) -> None:
-        """Say that there is something to deliver."""
-        self._wake.set()
-
     def stop(self, *, seconds: float) -> bool:
         """End after the batch at hand; return whether it has ended in time, else it ends later."""
         self._stopping.set()
-        self._wake.set()
+        self._pipeline.wake.set()
         if self._thread is not None:
             self._thread.join(seconds)
         return self.is_gone
@@ -151,8 +112,8 @@ class Delivery:
             self._stopping.wait(self._noted + TOGETHER_SECONDS - time.monotonic(), watched)
             return
         delay = self._pipeline.courier.delay(time.monotonic())
-        self._wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS), watched)
-        self._wake.clear()
+        self._pipeline.wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS), watched)
+        self._pipeline.wake.clear()
 
     def _note(self, delivered: Delivered, seconds: float) -> None:
         if delivered.datapoints:

@@ -1,8 +1,8 @@
-"""The composition root: a configuration becomes edges, workers and a courier; another one takes its place."""
+"""The composition root: it makes the parts of a configuration, and connects them."""
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,7 @@ from shipper.core.errors import ConfigError, TransientError
 from shipper.core.model import Job, Replay
 from shipper.graphite.carbon import Carbon
 from shipper.log import RepeatedFailure, logger
-from shipper.runtime.clocks import Clocks
+from shipper.runtime.clocks import Clocks, Flag
 from shipper.runtime.endpoints import open_carbon, open_readback, open_source
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
@@ -20,12 +20,12 @@ from shipper.source.database import Source
 from shipper.state.store import State
 
 SAMPLE_TIMEOUT = 5.0
-"""Seconds: deliveries wait while a sample is read, so a Graphite that hangs must not hold them up for long."""
+"""Timeout of reading a sample, in seconds: deliveries wait for it, and a Graphite that hangs must not delay them."""
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """All the parts of one configuration, coalesced."""
+    """The parts of one configuration."""
 
     config: Config
     state: State
@@ -33,28 +33,35 @@ class Pipeline:
     sources: dict[str, Source]
     workers: dict[str, Worker]
     polling_groups: dict[GroupKey, PollingGroup]
-    """The workers by the table and the times that they share."""
+    """The workers by table and schedule."""
     held: dict[str, ConfigError]
-    """Jobs that cannot run as they are."""
+    """Jobs that cannot run as they are configured."""
     carbon: Carbon
     courier: Courier
+    wake: Flag
+    """Raised when there are new totals to deliver."""
+    loaded_at: float = field(default_factory=time.time)
+    """When the configuration was loaded, in epoch seconds."""
     reading: RepeatedFailure = field(default_factory=lambda: RepeatedFailure("readback.failed", "readback.recovered"))
-    """That what was sent cannot be read back."""
+    """The last values sent cannot be read back."""
     unproven: RepeatedFailure = field(default_factory=lambda: RepeatedFailure("delivery.unproven", "delivery.proven"))
-    """That Graphite does not hold what was sent."""
+    """Graphite does not hold the values sent."""
     read_at: float | None = None
-    """When something was last read back, epoch seconds."""
+    """When values were last read back, in epoch seconds."""
 
     @property
     def parts(self) -> list[Worker | PollingGroup]:
-        """Return all that works on threads of the sources."""
+        """Return all parts that work on threads of the sources."""
         return [*self.workers.values(), *self.polling_groups.values()]
 
     def regroup(self) -> None:
         """Put each worker into the polling group of its table and schedule; unchanged groups stay as they are."""
+        # the workers of each group
         members: dict[GroupKey, list[Worker]] = {}
         for worker in self.workers.values():
             members.setdefault(group_key(worker.job), []).append(worker)
+
+        # a group is made unless there is one that reads from the same source
         known, self.polling_groups = self.polling_groups, {}
         for key, workers in members.items():
             source, section = self.sources[key.source], self.config.sources[key.source]
@@ -67,10 +74,10 @@ class Pipeline:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[Worker]:
-        """Give the worker of a job, which captures nothing within.
+        """Yield the worker of a job, which captures nothing during the block.
 
         Raises:
-            ConfigError: there is no such job, or it cannot run as it is.
+            ConfigError: there is no such job, or it cannot run as it is configured.
             StateBusy: a capture does not end in time.
         """
         if name in self.held:
@@ -84,19 +91,30 @@ class Pipeline:
         with worker.paused():
             yield worker
 
+    def keep_replays(self) -> None:
+        """Store which delivered totals need no repetition now, so that the next courier does not send them again."""
+        to_epoch = time.time() - time.monotonic()
+        self.state.outbox.keep_replays(_shifted(self.courier.schedule(), to_epoch))
+
     def renew_courier(self) -> None:
-        """Have another courier go on: what the one before has under way, by names that are others now, begins anew."""
-        keep_replays(self)
+        """Replace the courier, so that rounds begun under old job names start over."""
+        self.keep_replays()
         self.courier = _courier(self.config, self.state, self.carbon)
 
-    def forget_reading(self) -> None:
-        """Forget what fails to be read back: from now on another Graphite is asked, or none."""
+    def renew_carbon(self) -> None:
+        """Connect to the Carbon of the configuration, which has changed; deliver and read with its settings."""
+        self.keep_replays()
+        self.carbon.close()
+        self.carbon = open_carbon(self.config)
+        _retarget(self.state, self.carbon)
+        self.courier = _courier(self.config, self.state, self.carbon)
+        # a failure of the previous Graphite says nothing about this one
         self.reading.forget()
         self.unproven.forget()
         self.read_at = None
 
     def prune(self) -> None:
-        """Forget what is long delivered; a state that is busy is pruned next time."""
+        """Delete slots that were delivered long ago; a busy state is pruned the next time."""
         with suppress(TransientError):
             for worker in list(self.workers.values()):
                 worker.prune(int(time.time()))
@@ -104,7 +122,7 @@ class Pipeline:
 
 @contextmanager
 def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
-    """Join the parts for the named jobs, or for all; close them at the end.
+    """Yield a pipeline of the named jobs, or of all; close its parts at the end.
 
     Raises:
         StateBusy: another shipper holds the state.
@@ -112,114 +130,44 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
     """
     jobs = [job for name in names for job in config.named(name)] or list(config.jobs.values())
     with ExitStack() as stack:
-        state, clocks = stack.enter_context(State(config.state.path)), Clocks()
+        # endpoints, and what the state has to know about their changes
+        state, clocks, wake = stack.enter_context(State(config.state.path)), Clocks(), Flag()
+        state.recorded = wake.set
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
         carbon = open_carbon(config)
-        _rename(state, jobs, config)
+        rename_jobs(state, jobs, config)
         _retarget(state, carbon)
+
+        # workers; a job that cannot run is held, and the others run
         workers, held = {}, {}
         for job in jobs:
             try:
-                workers[job.name] = _worker(job, config, sources, state, clocks)
+                workers[job.name] = make_worker(job, config, sources, state, clocks)
             except ConfigError as error:
                 held[job.name] = error
                 logger().error("job.held", job=job.name, error=str(error), hint=error.hint)
+
+        # the pipeline
         courier = _courier(config, state, carbon)
-        pipeline = Pipeline(config, state, clocks, sources, workers, {}, held, carbon, courier)
+        pipeline = Pipeline(config, state, clocks, sources, workers, {}, held, carbon, courier, wake)
         pipeline.regroup()
         stack.callback(_close, pipeline)
         yield pipeline
-        keep_replays(pipeline)
+        pipeline.keep_replays()
 
 
-def affected(before: Config, after: Config) -> set[str]:
-    """Return the jobs that do not go on as they are when one configuration follows another."""
-    if before.graphite != after.graphite:
-        return {*before.jobs, *after.jobs}
-    sources = {name for name in before.sources if after.sources.get(name) != before.sources[name]}
-    both = {name: (before.jobs.get(name), after.jobs.get(name)) for name in {*before.jobs, *after.jobs}}
-    return {name for name, (one, other) in both.items() if one != other or (one and one.source in sources)}
+def make_worker(job: Job, config: Config, sources: Mapping[str, Source], state: State, clocks: Clocks) -> Worker:
+    """Return the worker of a job.
 
-
-class Exchange:
-    """The parts that are new when a configuration follows another.
-
-    They are made first, so that what cannot be made changes nothing. What it replaces must be idle: the affected
-    workers, and the courier where [graphite] is another.
+    Raises:
+        ConfigError: the job cannot run as it is configured.
     """
-
-    def __init__(self, pipeline: Pipeline, config: Config) -> None:
-        """Make what is new.
-
-        Raises:
-            ConfigError: a job cannot run as it is configured, or credentials are not where they should be.
-        """
-        before = pipeline.config
-        self._pipeline, self._config = pipeline, config
-        self._jobs = [config.jobs[name] for name in config.jobs if name in affected(before, config)]
-        names = {job.source for job in config.jobs.values()}
-        self._sources = {
-            name: pipeline.sources[name] if self._is_same(name) else open_source(config, name) for name in names
-        }
-        self._workers = {
-            job.name: _worker(job, config, self._sources, pipeline.state, pipeline.clocks) for job in self._jobs
-        }
-
-    def commit(self) -> None:
-        """Put them in place; what fails from here on is for a new start to mend."""
-        pipeline, config = self._pipeline, self._config
-        before, pipeline.config = pipeline.config, config
-        if _rename(pipeline.state, self._jobs, config):
-            pipeline.renew_courier()
-        known = pipeline.workers
-        pipeline.workers = {
-            name: self._workers.get(name) or known[name]
-            for name in config.jobs
-            if name in self._workers or name in known
-        }
-        pipeline.sources, old = self._sources, pipeline.sources
-        pipeline.regroup()
-        pipeline.held = {name: error for name, error in pipeline.held.items() if name not in pipeline.workers}
-        for name, source in old.items():
-            if pipeline.sources.get(name) is not source:
-                source.close()
-        if before.graphite != config.graphite:
-            keep_replays(pipeline)
-            pipeline.carbon.close()
-            pipeline.carbon = open_carbon(config)
-            _retarget(pipeline.state, pipeline.carbon)
-            pipeline.courier = _courier(config, pipeline.state, pipeline.carbon)
-            pipeline.forget_reading()
-
-    def _is_same(self, source: str) -> bool:
-        before = self._pipeline.config.sources.get(source)
-        return source in self._pipeline.sources and before == self._config.sources[source]
+    unit, timeout = config.graphite.retentions[-1].step, config.sources[job.source].timeout
+    return Worker(job, sources[job.source], state, clocks, unit=unit, timeout=timeout)
 
 
-def keep_replays(pipeline: Pipeline) -> None:
-    """At the courier's orderly end: the next one need not send again what is delivered."""
-    pipeline.state.outbox.keep_replays(shifted(pipeline.courier.schedule(), time.time() - time.monotonic()))
-
-
-def shifted(sent: Iterable[Replay], seconds: float) -> list[Replay]:
-    """Move the times of what was sent, from one clock to another."""
-    return [replace(one, confirmed=one.confirmed + seconds, due=one.due + seconds) for one in sent]
-
-
-def _worker(job: Job, config: Config, sources: dict[str, Source], state: State, clocks: Clocks) -> Worker:
-    section = config.sources[job.source]
-    return Worker(
-        job,
-        sources[job.source],
-        state,
-        clocks,
-        unit=config.graphite.retentions[-1].step,
-        timeout=section.timeout,
-    )
-
-
-def _rename(state: State, jobs: Iterable[Job], config: Config) -> bool:
-    """Give new jobs what belongs to their twins that left; return whether there were any."""
+def rename_jobs(state: State, jobs: Iterable[Job], config: Config) -> bool:
+    """Transfer the state of removed jobs to new jobs with the same definition; return whether there were any."""
     renamed = {job.name: before for job in jobs if (before := state.housekeeping.rename(job, config.jobs))}
     for name, before in renamed.items():
         logger().info("job.renamed", job=name, before=before)
@@ -238,23 +186,32 @@ def _close(pipeline: Pipeline) -> None:
 
 
 def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
+    """Return a courier that continues with the replays of the one before."""
     graphite = config.graphite
-    sent = shifted(state.outbox.take_replays(), time.monotonic() - time.time())
     reads_all = graphite.proof == "readback"
     reader = open_readback(config, seconds=math.inf if reads_all else SAMPLE_TIMEOUT)
+
+    # replays of the last courier, as the configuration allows them now
+    schedule = _shifted(state.outbox.take_replays(), time.monotonic() - time.time())
+    if not reads_all:
+        stage = len(graphite.replay) - 1
+        schedule = [replace(replay, stage=min(replay.stage, stage), reads=False) for replay in schedule]
     # a wall clock that was set back meanwhile must not put a replay off
     latest = time.monotonic() + graphite.replay[-1]
-    stage = len(graphite.replay) - 1
-    if not reads_all:
-        sent = [replace(one, stage=min(one.stage, stage), reads=False) for one in sent]
-    sent = [replace(one, due=min(one.due, latest)) for one in sent]
+    schedule = [replace(replay, due=min(replay.due, latest)) for replay in schedule]
+
     return Courier(
         state.outbox,
         carbon,
         archives=graphite.retentions,
         batch=graphite.batch,
         replay=graphite.replay,
-        schedule=sent,
+        schedule=schedule,
         reader=reader if reads_all else None,
         sampled_by=None if reads_all else reader,
     )
+
+
+def _shifted(replays: Iterable[Replay], seconds: float) -> list[Replay]:
+    """Move the times of replays, from one clock to another."""
+    return [replace(replay, confirmed=replay.confirmed + seconds, due=replay.due + seconds) for replay in replays]

@@ -105,7 +105,7 @@ class PollingGroup:
         return True
 
     def capture(self) -> bool:
-        """Run the captures of all jobs, one after the other, up to the newest observation; return whether all worked."""
+        """Run the captures of all jobs in turn, up to the newest observation; return whether none failed."""
         if not self._attempt("queue", self._enqueue):
             return False
         while self._queue.are_waiting:

@@ -16,18 +16,17 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.delivery import Delivery, drain
 from shipper.runtime.endpoints import open_carbon
-from shipper.runtime.pipeline import Exchange, Pipeline, composed
+from shipper.runtime.pipeline import Pipeline, composed
 from shipper.service import systemd
 from shipper.service.control import Command, Control
 from shipper.service.executor import Operator
-from shipper.service.reload import prepared
+from shipper.service.reload import Reloader
 from shipper.service.schedule import Schedule
 from shipper.service.vitals import Vitals
 from shipper.state.queries import series_counts
@@ -74,37 +73,34 @@ class Service:
         self._pipeline = pipeline
         self._delivery = Delivery(pipeline, self._chore)
         self._schedule = Schedule(pipeline)
-        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick, started_at=time.time())
-        self._self_metrics = self._new_self_metrics()
+        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick)
+        self._own_metrics = self._new_own_metrics()
         self._parted = time.time() - time.monotonic()
         self._pruned = time.monotonic()
         self._stuck = RepeatedFailure("service.stalled", "service.recovered")
-        self._reloading = threading.Lock()
-        self._operator = Operator(pipeline, self._delivery, self._reloading)
+        self._reloader = Reloader(pipeline, self._delivery, self._schedule, renewed=self._renew_own_metrics)
+        self._operator = Operator(pipeline, self._delivery, self._reloader.lock)
         self._status = ""
-        self._has_failed = False
         self._opened = ExitStack()
 
     @property
     def has_failed(self) -> bool:
         """Has a bug ended a part of it, so that a new start must mend it?"""
-        return self._has_failed or self._delivery.has_failed
+        return self._reloader.has_failed or self._delivery.has_failed
 
     def start(self) -> None:
         """Put everything to work."""
         pipeline = self._pipeline
         runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
         commands: dict[str, Command] = {
-            "reload": lambda _arguments, _tell: self.reload(),
-            "status": lambda _arguments, _tell: self._document(),
-            "plan": partial(self._operator.do, "plan"),
-            "carry out": partial(self._operator.do, "carry out"),
+            "reload": lambda _arguments, _tell: self._reloader.reload(),
+            "status": lambda arguments, _tell: self.report(with_totals=True).only(arguments.get("jobs", ())).document(),
+            "operate": self._operator.do,
         }
         control = Control(f"{runtime}/control.sock", commands)
         self._opened.callback(control.close)
         pipeline.state.announce(control.path)
         self._open_page(f"unix:{runtime}/status.sock")
-        pipeline.state.recorded = self._delivery.wake
         self._schedule.start()
         self._delivery.start()
         logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
@@ -131,7 +127,7 @@ class Service:
             if caught is not None and caught.si_signo in STOP_SIGNALS:
                 return
             if caught is not None:
-                threading.Thread(target=self._reload_told, name="reload").start()
+                threading.Thread(target=self._reload_by_signal, name="reload").start()
             self._follow_clock()
             self._watch()
             if beats % TOLD_BEATS == 0:
@@ -143,7 +139,7 @@ class Service:
         logger().info("service.stopping")
         systemd.notify(STOPPING=1, STATUS="stopping: what is in flight ends, and the rest is delivered")
         self._operator.stop()
-        with self._reloading:  # one that is under way ends first
+        with self._reloader.lock:  # a running reload or operation ends first
             workers = list(self._pipeline.workers.values())
             for worker in workers:
                 worker.stop()
@@ -158,50 +154,10 @@ class Service:
         self._opened.close()
         return is_idle and has_ended
 
-    def reload(self) -> dict[str, Any]:
-        """Let the configuration file take the place of what is in force; say what that is.
-
-        Raises:
-            ConfigError: it cannot be run as it is; what is in force goes on.
-            StateBusy: something was in flight for too long; likewise.
-        """
-        with self._reloading:
-            systemd.reloading()
-            try:
-                made = prepared(self._pipeline, self._delivery)
-            except ShipperError as error:
-                hint = {"hint": error.hint} if error.hint else {}
-                logger().error("config.rejected", error=str(error), **hint)
-                raise
-            else:
-                self._commit(made)
-            finally:
-                systemd.notify(READY=1)
-            config = self._pipeline.config
-            logger().info("config.reloaded", file=config.file, jobs=len(config.jobs))
-        return {"jobs": len(config.jobs), "file": config.file}
-
-    def _commit(self, made: Exchange) -> None:
-        """Put what is new in place; what fails halfway is mended by a new start."""
-        pipeline = self._pipeline
-        graphite, polling_groups, sources = pipeline.config.graphite, pipeline.polling_groups, pipeline.sources
-        try:
-            made.commit()
-            self._schedule.change(polling_groups, sources)
-            self._vitals.loaded_at = time.time()
-            if pipeline.config.graphite != graphite:
-                self._self_metrics = self._new_self_metrics(self._self_metrics.told)
-                self._delivery.start()
-        except BaseException:
-            logger().critical("service.failed", exc_info=True)
-            self._has_failed = True
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise
-
-    def _reload_told(self) -> None:
-        """Reload by signal: the log is all that tells how it went."""
+    def _reload_by_signal(self) -> None:
+        """Reload; only the log shows the result."""
         with suppress(ShipperError):
-            self.reload()
+            self._reloader.reload()
 
     def _follow_clock(self) -> None:
         """See whether the wall clock was set: what is planned by it would come late, or not before it has caught up."""
@@ -225,7 +181,7 @@ class Service:
 
     def _stuck_parts(self) -> tuple[str, ...]:
         stuck = [str(part) for part in self._pipeline.parts if part.is_stuck]
-        if self._delivery.is_stuck or (self._delivery.is_gone and not self._reloading.locked()):
+        if self._delivery.is_stuck or (self._delivery.is_gone and not self._reloader.lock.locked()):
             stuck.append("courier")
         if self._schedule.is_stuck:
             stuck.append("scheduler")
@@ -242,10 +198,7 @@ class Service:
         """Return how the service does: see Vitals."""
         return self._vitals.report(stuck=self._stuck_parts(), with_totals=with_totals)
 
-    def _document(self) -> dict[str, Any]:
-        return self.report(with_totals=True).document()
-
-    def _new_self_metrics(self, told: Mapping[str, Counts] | None = None) -> SelfMetrics:
+    def _new_own_metrics(self, told: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config
         return SelfMetrics(
             open_carbon(config),
@@ -258,13 +211,17 @@ class Service:
             told=told or {},
         )
 
+    def _renew_own_metrics(self) -> None:
+        """Send them as [graphite] says now, and continue with the counts sent so far."""
+        self._own_metrics = self._new_own_metrics(self._own_metrics.told)
+
     def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - one of two callers' only word
         """Do what is to be done between deliveries, and return the seconds until there is more of it."""
         since = time.monotonic() - self._pruned
         if since > (PRUNE_SECONDS if is_idle else PRUNE_MOST_SECONDS):
             self._pruned = time.monotonic()
             self._pipeline.prune()
-        return min(self._self_metrics.send(time.time()), PRUNE_SECONDS)
+        return min(self._own_metrics.send(time.time()), PRUNE_SECONDS)
 
 
 def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:

@@ -24,16 +24,16 @@ class Operator:
         self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
         self._stopping = threading.Event()
 
-    def do(self, half: str, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
-        """Do one half of an operation: see shipper.operations."""
-        # a service that nobody asks does without
-        from shipper.operations import registry as operations  # noqa: PLC0415
+    def do(self, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+        """Plan or run an operation: see shipper.operations.registry."""
+        # imported late: most services never run an operation
         from shipper.operations.context import OperationContext  # noqa: PLC0415
+        from shipper.operations.registry import operate  # noqa: PLC0415
 
-        doing = OperationContext(
-            self._pipeline, locked=self._locked, tell=tell, pause=self._pause, deliver=self._deliver
+        context = OperationContext(
+            self._pipeline, locked=self._locked, report=tell, pause=self._pause, deliver=self._deliver
         )
-        return operations.HALVES[half](doing, arguments)
+        return operate(context, **arguments)
 
     def stop(self) -> None:
         """Have what is under way end soon."""

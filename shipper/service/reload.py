@@ -1,48 +1,176 @@
-"""Another configuration while the service runs: all of it, or nothing and the reason."""
+"""Reload: a new configuration takes the place of the running one, completely or not at all."""
 
-from shipper.config.load import load
-from shipper.core.errors import ConfigError, StateBusy
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shipper.config.load import Config, load
+from shipper.core.errors import ConfigError, ShipperError, StateBusy
+from shipper.log import logger
 from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery
-from shipper.runtime.pipeline import Exchange, Pipeline, affected
+from shipper.runtime.endpoints import open_source
+from shipper.runtime.pipeline import Pipeline, make_worker, rename_jobs
 from shipper.runtime.poller import group_key
+from shipper.service import systemd
+from shipper.service.schedule import Schedule
 
 
-def prepared(pipeline: Pipeline, delivery: Delivery) -> Exchange:
-    """Make all that is new in the configuration file, and stop what that replaces: the courier, too, if need be.
+class Reloader:
+    """Reloads the configuration file of a running service."""
 
-    Raises:
-        ConfigError: the file cannot be run as it is; the configuration in force stays.
-        StateBusy: something in flight did not end in time; it stays, too.
+    def __init__(
+        self, pipeline: Pipeline, delivery: Delivery, schedule: Schedule, *, renewed: Callable[[], None]
+    ) -> None:
+        """Call renewed when [graphite] has changed, before deliveries continue."""
+        self.lock = threading.Lock()
+        """Held during a reload, and during whatever must not run beside one."""
+        self.has_failed = False
+        """Whether a reload failed halfway, so that the process must end and start again."""
+        self._pipeline, self._delivery, self._schedule = pipeline, delivery, schedule
+        self._renewed = renewed
+
+    def reload(self) -> dict[str, Any]:
+        """Replace the running configuration by the file's, log the result, and return the new one's facts.
+
+        Raises:
+            ConfigError: the file cannot be run as it is; the running configuration continues.
+            StateBusy: a call did not end in time; the running configuration continues.
+        """
+        with self.lock:
+            systemd.reloading()
+            try:
+                exchange = self._prepared()
+            except ShipperError as error:
+                hint = {"hint": error.hint} if error.hint else {}
+                logger().error("config.rejected", error=str(error), **hint)
+                raise
+            else:
+                self._commit(exchange)
+            finally:
+                systemd.notify(READY=1)
+            config = self._pipeline.config
+            logger().info("config.reloaded", file=config.file, jobs=len(config.jobs))
+        return {"jobs": len(config.jobs), "file": config.file}
+
+    def _prepared(self) -> "Exchange":
+        """Stop the parts that change, and make the new ones; if that fails, the old parts continue."""
+        pipeline, before = self._pipeline, self._pipeline.config
+        after = load(before.file)
+        _check_reloadable(before, after)
+        changes_graphite = before.graphite != after.graphite
+        workers = [pipeline.workers[name] for name in affected(before, after) if name in pipeline.workers]
+        polling_groups = {pipeline.polling_groups[group_key(worker.job)] for worker in workers}
+        for worker in workers:
+            worker.stop()
+        try:
+            parts: list[Part] = [*workers, *polling_groups]
+            for part in parts:
+                wait_idle(part)
+            if changes_graphite:
+                self._stop_delivery()
+            return Exchange(pipeline, after)
+        except BaseException:
+            for worker in workers:
+                worker.resume()
+            if changes_graphite:
+                self._delivery.resume()
+            raise
+
+    def _stop_delivery(self) -> None:
+        if not self._delivery.stop(seconds=PATIENCE_SECONDS):
+            raise StateBusy(
+                f"reload: the running delivery did not end in {PATIENCE_SECONDS:.0f} s",
+                hint="Try again when Carbon answers faster.",
+            )
+
+    def _commit(self, exchange: "Exchange") -> None:
+        """Put the new parts in place; only a restart can repair what fails halfway."""
+        pipeline = self._pipeline
+        graphite, polling_groups, sources = pipeline.config.graphite, pipeline.polling_groups, pipeline.sources
+        try:
+            exchange.commit()
+            self._schedule.change(polling_groups, sources)
+            pipeline.loaded_at = time.time()
+            if pipeline.config.graphite != graphite:
+                self._renewed()
+                self._delivery.start()
+        except BaseException:
+            logger().critical("service.failed", exc_info=True)
+            self.has_failed = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+
+
+class Exchange:
+    """The new parts when one configuration follows another.
+
+    They are made first, so that a part that cannot be made changes nothing. The parts that they replace must be idle:
+    the affected workers, and the courier if [graphite] has changed.
     """
-    before = pipeline.config
-    after = load(before.file)
+
+    def __init__(self, pipeline: Pipeline, config: Config) -> None:
+        """Make the new parts.
+
+        Raises:
+            ConfigError: a job cannot run as it is configured, or credentials are not where they should be.
+        """
+        self._pipeline, self._config = pipeline, config
+        changed = affected(pipeline.config, config)
+        self._jobs = [job for name, job in config.jobs.items() if name in changed]
+        names = {job.source for job in config.jobs.values()}
+        self._sources = {
+            name: pipeline.sources[name] if self._is_same(name) else open_source(config, name) for name in names
+        }
+        self._workers = {
+            job.name: make_worker(job, config, self._sources, pipeline.state, pipeline.clocks) for job in self._jobs
+        }
+
+    def commit(self) -> None:
+        """Put the new parts in place; an error from here on needs a restart."""
+        pipeline, config = self._pipeline, self._config
+        before, pipeline.config = pipeline.config, config
+
+        # the state of renamed jobs
+        if rename_jobs(pipeline.state, self._jobs, config):
+            pipeline.renew_courier()
+
+        # workers, in the configuration's order, and the sources that they read
+        workers = pipeline.workers | self._workers
+        pipeline.workers = {name: workers[name] for name in config.jobs if name in workers}
+        pipeline.sources, old = self._sources, pipeline.sources
+        pipeline.regroup()
+        pipeline.held = {name: error for name, error in pipeline.held.items() if name not in pipeline.workers}
+        for name, source in old.items():
+            if pipeline.sources.get(name) is not source:
+                source.close()
+
+        # Carbon
+        if before.graphite != config.graphite:
+            pipeline.renew_carbon()
+
+    def _is_same(self, source: str) -> bool:
+        before = self._pipeline.config.sources.get(source)
+        return source in self._pipeline.sources and before == self._config.sources[source]
+
+
+def affected(before: Config, after: Config) -> set[str]:
+    """Return the jobs that change when one configuration follows another."""
+    if before.graphite != after.graphite:
+        return {*before.jobs, *after.jobs}
+    sources = {name for name in before.sources if after.sources.get(name) != before.sources[name]}
+    pairs = {name: (before.jobs.get(name), after.jobs.get(name)) for name in {*before.jobs, *after.jobs}}
+    return {name for name, (old, new) in pairs.items() if old != new or (old and old.source in sources)}
+
+
+def _check_reloadable(before: Config, after: Config) -> None:
+    """Reject a configuration that needs a restart."""
     if after.state.path != before.state.path:
         raise ConfigError(
-            f"reload {after.file}: [state] path is another", hint="That needs a restart: it is another memory."
+            f"reload {after.file}: [state] path has changed", hint="Restart the service to use another state."
         )
     if after.status != before.status:
-        raise ConfigError(f"reload {after.file}: [status] is another", hint="That needs a restart.")
-    is_other_carbon = before.graphite != after.graphite
-    workers = [pipeline.workers[name] for name in affected(before, after) if name in pipeline.workers]
-    polling_groups = {pipeline.polling_groups[group_key(worker.job)] for worker in workers}
-    for worker in workers:
-        worker.stop()
-    try:
-        parts: list[Part] = [*workers, *polling_groups]
-        for part in parts:
-            wait_idle(part)
-        if is_other_carbon:
-            _end(delivery)
-        return Exchange(pipeline, after)
-    except BaseException:
-        for worker in workers:
-            worker.resume()
-        if is_other_carbon:
-            delivery.resume()
-        raise
-
-
-def _end(delivery: Delivery) -> None:
-    if not delivery.stop(seconds=PATIENCE_SECONDS):
-        raise StateBusy("reload: a delivery did not end in time", hint="Try again: Carbon takes its time.")
+        raise ConfigError(f"reload {after.file}: [status] has changed", hint="Restart the service.")

@@ -27,13 +27,10 @@ LATE_PERIODS = 3  # a job that is further behind than so many of its ticks, and 
 class Vitals:
     """Looks at a pipeline at work."""
 
-    def __init__(
-        self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None], started_at: float
-    ) -> None:
-        self.loaded_at = started_at
+    def __init__(self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None]) -> None:
         self._pipeline, self._delivery = pipeline, delivery
         self._next_tick = next_tick
-        self._started_at = started_at
+        self._started_at = pipeline.loaded_at
 
     def report(self, *, stuck: tuple[str, ...] = (), with_totals: bool = False) -> Report:
         """Return how the service does.
@@ -58,7 +55,7 @@ class Vitals:
             config_file=config.file,
             pid=os.getpid(),
             started_at=self._started_at,
-            loaded_at=self.loaded_at,
+            loaded_at=self._pipeline.loaded_at,
             stuck=stuck,
         )
 

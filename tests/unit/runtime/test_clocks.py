@@ -32,7 +32,7 @@ def test_differing_clocks(off: int) -> None:
     with pytest.raises(TransientError, match="off that of source app") as caught:
         clocks.observed("app", int(time.time()) + off, max_skew=300)
 
-    assert "Is a clock wrong?" in str(caught.value.hint)
+    assert "Set the wrong clock." in str(caught.value.hint)
     assert not clocks.are_trusted()
     clocks.observed("other", int(time.time()), max_skew=300)
     assert clocks.are_trusted()
