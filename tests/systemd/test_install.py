@@ -68,7 +68,7 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
     install_and_check(machine)
     releases = [release(machine), upgrade_running(machine)]
     releases.append(upgrade_stopped(machine))
-    # the one before serves again as the handbook says
+    # back to the release before, by the commands of the handbook
     output(machine, handbook("install.md", "Upgrade and remove")[0])
     assert captured(machine)
     assert release(machine) == releases[1]

@@ -195,7 +195,7 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
 
 
 def test_encrypted_credentials(service: Machine) -> None:
-    """What the handbook says of encrypting them, as it stands there."""
+    """The commands of the handbook for encrypted credentials, as they are printed."""
     encrypt, by_hand = handbook("install.md", "Credentials")[1:3]
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
@@ -216,7 +216,7 @@ def test_encrypted_credentials(service: Machine) -> None:
 
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
-    """What the handbook says of them, as it stands there: the service goes on from the copy, and all is counted."""
+    """The commands of the handbook, as they are printed: the service continues from the copy, and all rows are counted."""
     backup, restore = handbook("install.md", "Backup and restore")
     carbon_cache.start()
     service.run("systemctl", "start", "shipper")
