@@ -216,7 +216,7 @@ def test_encrypted_credentials(service: Machine) -> None:
 
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
-    """The commands of the handbook, as they are printed: the service continues from the copy, and all rows are counted."""
+    """The handbook's commands, as they are printed: the service continues from the copy, and all rows are counted."""
     backup, restore = handbook("install.md", "Backup and restore")
     carbon_cache.start()
     service.run("systemctl", "start", "shipper")
