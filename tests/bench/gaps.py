@@ -62,7 +62,9 @@ class Timed:
         self.source = Source("app", Access(url, 30))
         self.seconds = self.statements = 0.0
         began: list[float] = []
-        sa.event.listen(self.source.connections.engine, "before_cursor_execute", lambda *_: began.append(time.perf_counter()))
+        sa.event.listen(
+            self.source.connections.engine, "before_cursor_execute", lambda *_: began.append(time.perf_counter())
+        )
         sa.event.listen(self.source.connections.engine, "after_cursor_execute", lambda *_: self._add(began.pop()))
 
     def _add(self, began: float) -> None:
