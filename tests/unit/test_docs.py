@@ -171,9 +171,10 @@ def test_links_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in _anchors(leads_to), f"{target}#{anchor}"
 
 
-def test_files_on_the_tests_page_exist() -> None:
-    """The page about the tests names files that exist."""
-    names = re.findall(r"`((?:unit|integration)/[\w/]+\.py)`", (ROOT / "tests/README.md").read_text())
+@pytest.mark.parametrize("page", PAGES)
+def test_files_on_pages_exist(page: str) -> None:
+    """A page names modules that exist."""
+    names = set(re.findall(r"(?<![\w/*-])((?:\w+/)*[a-z_]+\.py)\b", (ROOT / page).read_text()))
+    files = [f"/{file.relative_to(ROOT)}" for folder in ("shipper", "tests") for file in (ROOT / folder).rglob("*.py")]
 
-    assert names
-    assert [name for name in names if not (ROOT / "tests" / name).exists()] == []
+    assert {name for name in names if not any(file.endswith(f"/{name}") for file in files)} == set()
