@@ -336,7 +336,7 @@ class Shipping(RuleBasedStateMachine):
     def crash_in_delivery(self, fuse: int, *, is_late: bool) -> None:
         """The process is killed somewhere in the courier's steps."""
         left = [fuse]
-        outbox, sink = (Fragile(end, left, is_late=is_late) for end in (self.state, self.carbon))
+        outbox, sink = (Fragile(end, left, is_late=is_late) for end in (self.state.outbox, self.carbon))
         self.courier._outbox, self.courier._sink = outbox, sink
         with suppress(Crash, DeliveryFailed):
             while self.courier.step(now=self.now, clock=self.clock) and left[0] > 0:

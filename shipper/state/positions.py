@@ -1,7 +1,4 @@
-"""Position of each job: which ids it has counted; and the facts that a recording stores beside totals.
-
-These are the table's identity, ids that came late, and rejected rows by bucket.
-"""
+"""Position of each job, and what a recording stores with it: table identity, late ids, rejected rows by bucket."""
 
 import json
 import sqlite3
@@ -71,12 +68,12 @@ def write(connection: sqlite3.Connection, job: str, before: Position, after: Pos
         return False
     _settle(connection, job, before.counted.floor, after)
     # write only those segments that differ
-    kept = {(one.start, one.packed) for one in before.counted.segments}
+    stored = {(one.start, one.packed) for one in before.counted.segments}
     starts = {one.start for one in counted.segments}
     obsolete = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
     if obsolete:
         connection.executemany("DELETE FROM counted WHERE job = ? AND start = ?", obsolete)
-    _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in kept))
+    _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in stored))
     return True
 
 
@@ -86,7 +83,7 @@ def _store(connection: sqlite3.Connection, job: str, segments: Iterable[Segment]
 
 
 def _settle(connection: sqlite3.Connection, job: str, floor: int, after: Position) -> None:
-    """Store how many ids were counted of those that the floor has passed, in the newest range if it is young."""
+    """Store how many ids were counted of those that the floor has passed, in the newest range if that is recent."""
     if after.counted.floor == floor and not after.settled:
         return
     newest = {"job": job, "after": str(floor), "upto": str(after.counted.floor), "rows": after.settled}

@@ -15,7 +15,6 @@ from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
 from shipper.state import positions
-from shipper.state.positions import reject, take_shown
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
 
@@ -256,9 +255,8 @@ class StateRecording(Recording):
         self._connection.execute(_PROGRESS, values)
         self._write_slots(update.ids_within)
         self._count(update)
-        reject(
-            self._connection, self._job, update.rejected, update.ids_within.after if update.ids_within else self._after
-        )
+        after = update.ids_within.after if update.ids_within else self._after
+        positions.reject(self._connection, self._job, update.rejected, after)
         if update.late is not None:
             positions.add_late(self._connection, self._job, update.late)
         # the table's identity
@@ -291,7 +289,7 @@ class StateRecording(Recording):
         counts = Counter[RejectReason]()
         for rejection, rows in update.rejected.items():
             counts[rejection.reason] += rows
-        counts.subtract(take_shown(self._connection, self._job, update.shows))
+        counts.subtract(positions.take_shown(self._connection, self._job, update.shows))
         for reason, rows in (dict.fromkeys(update.replaces, 0) | counts).items():
             self._connection.execute(_REJECTED, (self._job, reason.value, rows, reason in update.replaces))
 

@@ -146,7 +146,7 @@ SCHEMA: Statements = (
         job TEXT PRIMARY KEY,
         server TEXT, -- the database server, if it tells its identity
         rows TEXT NOT NULL, -- newest rows up to captured: id and time, as JSON
-        went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- whether it is another table now, or an older copy
+        went_back INTEGER NOT NULL CHECK (went_back IN (0, 1)) -- whether it became a different table, or an older copy
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE replay ( -- replays to come, kept at an orderly shutdown; times in epoch seconds

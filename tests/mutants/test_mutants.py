@@ -129,8 +129,8 @@ MUTANTS = {
     ),
     "store a segment once": Mutant(
         "state/positions.py",
-        "if (one.start, one.packed) not in kept))",
-        "if one.start not in {start for start, _ in kept}))",
+        "if (one.start, one.packed) not in stored))",
+        "if one.start not in {start for start, _ in stored}))",
     ),
     "begin with rows in flight as counted": Mutant(
         "core/rows/start.py", "floor_id = 0 if oldest is None else oldest - 1", "floor_id = upto"
