@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.confirm import BACKFILL, Messages, act, look
+from shipper.cli.confirm import BACKFILL, Messages, act, show_plan
 from shipper.cli.options import format_time, instant
 
 
@@ -191,7 +191,7 @@ def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> 
         raise click.UsageError(f"{which}: not two.")
     told = Messages(_plan, _done)
     if not said:
-        look(file, "reset", {"job": job}, told, output=output)
+        show_plan(file, "reset", {"job": job}, told, output=output)
         raise click.UsageError(f"{which}; nothing was changed.")
     act(file, "reset", {"job": job, "what": said[0]}, told, output=output, is_sure=is_sure)
 

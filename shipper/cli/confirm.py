@@ -1,10 +1,6 @@
-"""How commands change something: the plan is shown, and done once somebody says so.
+"""Commands that change something: show the plan, ask, run it and show the progress.
 
-The running service does it, asked at its control socket; where none runs the command does, holding the state.
-
-How far a command is: a bar in a terminal, else a line for each tenth; on stderr.
-
-How a backfill is told, whoever asked for it.
+The running service runs it, through its control socket; where no service runs, the command holds the state and runs it.
 """
 
 import sys
@@ -12,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import click
 
@@ -20,10 +16,16 @@ from shipper.cli.options import format_time
 from shipper.cli.output import show_json
 
 WIDTH = 30
+SILENCE_SECONDS = 600.0  # the longest pause between two reports of the service: a piece of a backfill, with time-outs
+
+Facts = Mapping[str, Any]
 
 
 class Progress:
-    """Shows what an operation tells: how much of the ids was looked through, then how much of the time is counted."""
+    """Progress of an operation on stderr: a bar in a terminal, elsewhere a line for each tenth.
+
+    A backfill first searches the ids for its rows, then counts them.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -39,24 +41,24 @@ class Progress:
         if self._shown[0] and sys.stderr.isatty():
             click.echo(err=True)
 
-    def tell(self, told: Mapping[str, Any]) -> None:
-        """Show how far it is."""
-        if "looked" in told:
-            looked = told["looked"] / told["of"]
-            self._show("looks", looked, f"looking for its rows: {looked:4.0%}")
+    def report(self, facts: Facts) -> None:
+        """Show a report of the operation."""
+        if "searched" in facts:
+            share = facts["searched"] / facts["of"]
+            self._show("search", share, f"searching rows: {share:4.0%}")
             return
-        done, seconds = told["done"], max(time.monotonic() - self._began, 0.001)
+        done, seconds = facts["done"], max(time.monotonic() - self._began, 0.001)
         bar = "#" * round(done * WIDTH)
         left = seconds / done * (1 - done)
         self._show(
-            "counts",
+            "count",
             done,
-            f"{bar:-<{WIDTH}} {done:4.0%}  {told['rows']:,} rows  {told['datapoints'] / seconds:,.0f} datapoints/s"
+            f"{bar:-<{WIDTH}} {done:4.0%}  {facts['rows']:,} rows  {facts['datapoints'] / seconds:,.0f} datapoints/s"
             f"  {left // 60:.0f}:{left % 60:02.0f} left",
         )
 
-    def _show(self, what: str, done: float, text: str) -> None:
-        shown = (what, int(done * 10))
+    def _show(self, phase: str, done: float, text: str) -> None:
+        shown = (phase, int(done * 10))
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{text}", err=True, nl=False)
         elif shown != self._shown:
@@ -64,117 +66,110 @@ class Progress:
         self._shown = shown
 
 
-SILENCE_SECONDS = 600.0  # the longest between two words of the service: a piece of a backfill, with time-outs
-
-Facts = Mapping[str, Any]
-
-
-class _Actor(Protocol):
-    """Who does it."""
-
-    def __call__(self, half: str, arguments: Facts) -> Facts:
-        """Do one half of the operation, and return what it says."""
-
-
 class Messages(NamedTuple):
-    """How an operation is told to people."""
+    """The text about an operation, made of its plan's facts and of its result."""
 
     plan: Callable[[Facts], Sequence[str]]
-    """The lines of what will be done."""
     done: Callable[[Facts], str]
 
 
-def act(file: str, operation: str, arguments: Facts, told: Messages, *, output: str, is_sure: bool) -> None:
-    """Do an operation that is all that its command does; see `perform`."""
-    performed = perform(file, operation, arguments, told, is_talk=output == "json", is_sure=is_sure)
+def act(file: str, operation: str, arguments: Facts, messages: Messages, *, output: str, is_sure: bool) -> None:
+    """Perform the only operation of a command; see `perform`."""
+    performed = perform(file, operation, arguments, messages, is_json=output == "json", is_sure=is_sure)
     if output == "json":
         show_json(performed)
 
 
-def perform(file: str, operation: str, arguments: Facts, told: Messages, *, is_talk: bool, is_sure: bool) -> Facts:
-    """Show the plan of an operation, ask, do it and say what is done; return both, for programs.
+def perform(file: str, operation: str, arguments: Facts, messages: Messages, *, is_json: bool, is_sure: bool) -> Facts:
+    """Show the plan of an operation, ask, run it and show its result; return plan and result as JSON values.
 
     Raises:
-        ShipperError: it cannot be done, or was not done to its end.
+        ShipperError: it is not possible, or ended early.
     """
+    # plan, and let the operator decide; meanwhile nothing is locked, and a service may start
     progress = Progress()
-    plan = _planned(file, operation, arguments, told, progress, is_talk=is_talk)
+    plan = _plan(file, operation, arguments, messages, progress, is_json=is_json)
     _confirm(is_sure=is_sure)
-    # whoever thinks about it holds nothing; and a service may have been started meanwhile
-    with _actor(file, progress) as actor, progress:
-        result = actor("carry out", {"operation": operation, "arguments": plan["arguments"]})
-    click.echo(told.done(result), err=is_talk)
+    # run exactly this plan
+    with _operate(file, progress) as operate, progress:
+        result = operate(operation=operation, arguments=plan["arguments"], is_plan=False)
+    click.echo(messages.done(result), err=is_json)
     if not result["is_delivered"]:
-        click.echo("Carbon does not have all of it yet: it is sent as soon as it can be; `shipper status`.", err=True)
+        click.echo("Carbon has not received all of it yet; the rest is sent later: see `shipper status`.", err=True)
     return {"plan": plan["facts"], "done": result}
 
 
-def look(file: str, operation: str, arguments: Facts, told: Messages, *, output: str) -> None:
-    """Show the plan of an operation, and do nothing.
+def show_plan(file: str, operation: str, arguments: Facts, messages: Messages, *, output: str) -> None:
+    """Show the plan of an operation, and change nothing.
 
     Raises:
-        ShipperError: it cannot be done.
+        ShipperError: it is not possible.
     """
-    is_talk = output == "json"
-    plan = _planned(file, operation, arguments, told, Progress(), is_talk=is_talk)
-    if is_talk:
+    is_json = output == "json"
+    plan = _plan(file, operation, arguments, messages, Progress(), is_json=is_json)
+    if is_json:
         show_json({"plan": plan["facts"], "done": None})
 
 
-def _planned(
-    file: str, operation: str, arguments: Facts, told: Messages, progress: Progress, *, is_talk: bool
-) -> Mapping[str, Any]:
-    """Return what is done, and show it."""
-    with _actor(file, progress) as actor:
-        plan = actor("plan", {"operation": operation, "arguments": arguments})
-    for line in told.plan(plan["facts"]):
-        click.echo(line, err=is_talk)
+def _plan(
+    file: str, operation: str, arguments: Facts, messages: Messages, progress: Progress, *, is_json: bool
+) -> Facts:
+    with _operate(file, progress) as operate:
+        plan = operate(operation=operation, arguments=arguments, is_plan=True)
+    for line in messages.plan(plan["facts"]):
+        click.echo(line, err=is_json)
     return plan
 
 
 @contextmanager
-def _actor(file: str, progress: Progress) -> Iterator[_Actor]:
+def _operate(file: str, progress: Progress) -> Iterator[Callable[..., Facts]]:
+    """Provide the function that plans or runs operations: in the service, or here where none runs."""
+    from functools import partial
+
     from shipper import log
     from shipper.config.load import load
-    from shipper.operations import registry as operations
+    from shipper.operations import registry
     from shipper.service.control import ask
     from shipper.state.database import holder
 
-    held = holder(str(load(file, with_credentials=False).state.path))
-    if held is not None and held.address is not None:
-        address = held.address
-        yield lambda half, arguments: ask(address, half, arguments, timeout=SILENCE_SECONDS, tell=progress.tell)
+    service = holder(str(load(file, with_credentials=False).state.path))
+    if service is not None and service.address is not None:
+        address = service.address
+        yield lambda **request: ask(address, "operate", request, timeout=SILENCE_SECONDS, tell=progress.report)
         return
     log.start(is_quiet=True)
-    with operations.alone(load(file), progress.tell) as doing:
-        yield lambda half, arguments: operations.HALVES[half](doing, arguments)
+    with registry.alone(load(file), progress.report) as context:
+        yield partial(registry.operate, context)
 
 
 def _confirm(*, is_sure: bool) -> None:
     if is_sure:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("this changes something, and there is no terminal to ask: say --yes.")
-    if not click.confirm("Do it?", err=True):
+        raise click.UsageError("this would change data: pass --yes to confirm without a terminal.")
+    if not click.confirm("Continue?", err=True):
         click.echo("nothing was changed", err=True)
         sys.exit(1)
 
 
-def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
-    lines = [f"{facts['job']}: counts again, in whole slots, and replaces in Graphite:"]
+def _backfill_plan(facts: Facts) -> list[str]:
+    lines = [f"{facts['job']}: recounts these slots, and replaces them in Graphite:"]
     lines += [f"  {format_time(start)} up to {format_time(end)}" for start, end in facts["spans"]]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
     if any(start < first or end > last for start, end in facts["asked"]):
-        lines += ["  what else was asked for stays as it is: it is to come, too old for Graphite, or may be purged"]
+        lines += [
+            "  the rest is not recounted: it lies in the future, is too old for Graphite, or may have been purged"
+        ]
     if facts["ids"] is not None:
-        lines += [f"  looks for its rows among {facts['ids']} ids"]
+        lines += [f"  searches {facts['ids']} ids for its rows"]
     if facts["resumes_at"] is not None:
-        lines += [f"  goes on at {format_time(facts['resumes_at'])}, where it was ended"]
+        lines += [f"  continues at {format_time(facts['resumes_at'])}, where it was interrupted"]
     return lines
 
 
-def _backfilled(result: Mapping[str, Any]) -> str:
+def _backfilled(result: Facts) -> str:
     return f"{result['job']}: {result['rows']} rows, {result['datapoints']} datapoints in {result['seconds']} s"
 
 
 BACKFILL = Messages(_backfill_plan, _backfilled)
+"""The text about a backfill, whichever command runs it."""

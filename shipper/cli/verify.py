@@ -134,7 +134,7 @@ def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mappi
     """Count again what differs of a job; what cannot be is told, and the next job has its turn."""
     arguments = {"job": one.job, "spans": one.spans, "cleared": one.strays}
     try:
-        return perform(file, "backfill", arguments, BACKFILL, is_talk=output == "json", is_sure=is_sure)
+        return perform(file, "backfill", arguments, BACKFILL, is_json=output == "json", is_sure=is_sure)
     except ShipperError as error:
         complain(error)
         return None

@@ -1,1 +1,1 @@
-"""Changes that operators make to jobs."""
+"""Operations: changes that operators make to jobs."""

@@ -1,7 +1,4 @@
-"""Operation backfill: spans of time are counted again, piece by piece, while captures go on in between.
-
-Which spans of time of a job can be counted again, and where their rows are.
-"""
+"""Operation backfill: recounts spans of time piece by piece, while captures continue in between."""
 
 import json
 import math
@@ -32,87 +29,94 @@ from shipper.source.database import Source
 from shipper.state.store import State
 
 
-def align_spans(context: OperationContext, stands: JobContext, asked: Sequence[Span]) -> list[Span]:
-    """Return the spans to be counted, whole slots, those that adjoin as one.
+def align_spans(context: OperationContext, current: JobContext, wanted: Sequence[Span]) -> list[Span]:
+    """Return the complete slots to recount, as spans that do not adjoin.
 
     Raises:
-        ShipperError: there are none; or ids of a time are not known any more.
+        ShipperError: there are none; or the state does not know the ids of that time any more.
     """
-    worker, progress, horizon, moment = stands
+    worker, progress, horizon, moment = current
     job, state = worker.job, context.pipeline.state
     if not moment.is_trusted:
-        raise StateBusy(f"backfill {job.name}: clocks differ", hint="Where slots belong depends on them.")
+        raise StateBusy(
+            f"backfill {job.name}: clocks differ",
+            hint="Correct the clocks: they decide which archive a slot belongs to.",
+        )
+    # align to slots, within what source, state and Graphite still have
     is_timed, upto = job.query.time is not None, progress.captured
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
     shows = shown_span(job, now=moment.now, source_time=horizon.time)
     limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
-    found = [aligned(job, span, limits, now=moment.now) for span in asked]
-    spans = coalesce(one for one in found if one is not None)
+    slots = [aligned(job, span, limits, now=moment.now) for span in wanted]
+    spans = coalesce(span for span in slots if span is not None)
     if not spans:
         raise ShipperError(
-            f"backfill {job.name}: nothing of that time can be counted again",
-            hint="It is in the future, or older than what Graphite keeps, or than the rows that the table holds.",
+            f"backfill {job.name}: no slot of that time can be recounted",
+            hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table.",
         )
+    # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
-        known = "here not yet" if since == ALWAYS.end else f"here since {format_utc(since)}"
+        known = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
         raise ShipperError(
-            f"backfill {job.name}: which rows belong to that time is not known",
-            hint=f"Of a job without `time` it is known for as long as [state] keep says, and {known}.",
+            f"backfill {job.name}: the state does not know which rows belong to that time",
+            hint=f"Choose a later time: of a job without `time` it is known for [state] keep, here {known}.",
         )
     return spans
 
 
 def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
-    """Return an id above which the rows of all spans are; 0 where the state does not know."""
+    """Return an id below all rows of the spans; 0 if the state does not know one."""
     job = worker.job
     since = Span(spans[0].start - late_seconds(job), ALWAYS.end)
     known = state.lowest(job.name, since)
-    if known is None or known[0] > spans[0].start or any(one.end > since.start for one in state.pruned(job.name)):
+    if known is None or known[0] > spans[0].start or any(span.end > since.start for span in state.pruned(job.name)):
         return 0
     return walk_back(job, known[1], since, source=worker.source)
 
 
 def _known_since(job: Job, upto: int, state: State, source: Source) -> int:
-    """Return since when the state knows which rows are in the slots of a job without a time, and the table has them."""
+    """Return the time from which the state knows the rows of a job without `time`, and the table still has them."""
     oldest = state.lowest(job.name, ALWAYS)
     if oldest is None:
         return ALWAYS.end
     below = purged_below(job, upto, source=source)
-    lack = [
+    purged = [
         slot.slot + slot.step for slot in state.slots(job.name) if slot.after + 1 < below and slot.after < slot.upto
     ]
-    return max([oldest[0], *(one.end for one in state.pruned(job.name)), *lack])
+    return max([oldest[0], *(span.end for span in state.pruned(job.name)), *purged])
 
 
-BREATH_SECONDS = 0.05
-"""Between two pieces others have the job, and the database."""
-WORD_SECONDS = 5.0
-"""So often whoever asked hears something, also where a rate makes it wait."""
+PAUSE_SECONDS = 0.05
+"""Pause between two pieces, for captures and for the database."""
+REPORT_SECONDS = 5.0
+"""Interval of progress reports, also while `rate` makes the backfill wait."""
 RESUME_SECONDS = 3600
-"""An earlier attempt is gone on with for so long: what it did may be of no worth later."""
+"""Time within which an interrupted backfill is resumed; later its results may be outdated."""
 
 
 def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
-    """Find the whole slots of a job's `spans`.
+    """Plan to recount the complete slots of a job's `spans`.
 
     Raises:
-        ShipperError: none of it can be counted again; StateBusy, SourceUnavailable: not now.
+        ShipperError: none of them can be recounted; StateBusy, SourceUnavailable: not now.
     """
     name = arguments["job"]
+    # align the spans, and find the ids to read
     with context.locked(name) as worker:
-        stands = inspect_job(context, worker)
-        asked = [Span(*one) for one in arguments["spans"]]
-        spans = align_spans(context, stands, asked)
+        current = inspect_job(context, worker)
+        wanted = [Span(*pair) for pair in arguments["spans"]]
+        spans = align_spans(context, current, wanted)
         is_timed = worker.job.query.time is not None
         low = low_of(context.pipeline.state, worker, spans) if is_timed else 0
         digest = definition_digest(worker.job)
+    # resume an interrupted backfill of the same spans
     cleared = arguments.get("cleared", [])
     resumes_at = None if cleared else _resumes_at(context, name, spans, digest)
     facts = {
         "job": name,
-        "asked": _pairs(asked),
+        "asked": _pairs(wanted),
         "spans": _pairs(spans),
-        "ids": stands.progress.captured - low if is_timed else None,
+        "ids": current.progress.captured - low if is_timed else None,
         "resumes_at": resumes_at,
     }
     rest = {"rate": arguments.get("rate"), "cleared": cleared, "resumes_at": resumes_at}
@@ -120,28 +124,30 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
 
 
 def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Count spans again that were planned, from where an earlier attempt came to; `rate` datapoints a second at most.
+    """Recount planned spans, from where an interrupted backfill ended; send at most `rate` datapoints a second.
 
-    cleared are slots, steps and paths of which Graphite is known to hold something.
+    `cleared` are slots, steps and paths for which Graphite is known to have a value.
 
     Raises:
-        ShipperError: what ends it early; what is done stays done, and the same spans go on with the rest.
+        ShipperError: it ends early; finished pieces stay, and a backfill of the same spans continues with the rest.
     """
-    name, spans = arguments["job"], [Span(*one) for one in arguments["spans"]]
+    name, spans = arguments["job"], [Span(*pair) for pair in arguments["spans"]]
     cleared = [Key(path, slot, step) for slot, step, path in arguments["cleared"]]
     logger().info("backfill.started", job=name, start=spans[0].start, end=spans[-1].end, spans=len(spans))
+    # recount
     began, work = time.monotonic(), Work(context, name, spans, arguments["rate"] or math.inf, cleared)
     work.do(arguments["resumes_at"])
+    # the job is complete for these spans, and nothing is left to resume
     for span in reversed(spans):
         context.pipeline.state.include(name, span)
     context.pipeline.state.remember(_note(name), None)
-    done = {"rows": work.rows, "datapoints": work.datapoints, "seconds": round(time.monotonic() - began, 3)}
-    logger().info("backfill.finished", job=name, **done)
-    return {"job": name} | done
+    result = {"rows": work.rows, "datapoints": work.datapoints, "seconds": round(time.monotonic() - began, 3)}
+    logger().info("backfill.finished", job=name, **result)
+    return {"job": name} | result
 
 
 class Work:
-    """A backfill under way: which chunks of ids hold its times, and what is counted so far."""
+    """A running backfill: the chunks of ids that have its rows, and the rows and datapoints counted until now."""
 
     def __init__(
         self, context: OperationContext, name: str, spans: Sequence[Span], rate: float, cleared: Sequence[Key]
@@ -152,15 +158,17 @@ class Work:
         self._name, self._spans, self._rate, self._cleared = name, spans, rate, cleared
         self._digest = ""
         self._chunks: list[Chunk] = []
-        self._looked_upto = 0
+        self._read_upto = 0
         self._late_rows = -1
 
     def do(self, resumes_at: int | None) -> None:
-        """Count all that is not counted yet, with breaths in between."""
+        """Recount all pieces that are not done yet, with pauses in between."""
+        # find the rows
         with self._context.locked(self._name) as worker:
             progress = inspect_job(self._context, worker).progress
             self._digest = definition_digest(worker.job)
-        self._look(worker, progress)
+        self._locate(worker, progress)
+        # recount piece by piece, and note each for a later attempt
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
             began, before = time.monotonic(), self.datapoints
@@ -169,40 +177,44 @@ class Work:
             self._keep_note(piece.end)
             self._rest(began + (self.datapoints - before) / self._rate, number / len(todo))
 
-    def _look(self, worker: Worker, progress: Progress) -> list[Chunk]:
-        """See between which times the rows of each chunk are, up to captured; what cannot change is looked at once."""
+    def _locate(self, worker: Worker, progress: Progress) -> list[Chunk]:
+        """Return the times of each chunk of ids up to captured; chunks that cannot change are read only once."""
         job, late_rows = worker.job, self._state.late_rows(worker.job.name)
         if job.query.time is None:
             return []
+        # a late row may be below what was read
         if late_rows != self._late_rows:
             self._chunks.clear()
-            self._looked_upto, self._late_rows = low_of(self._state, worker, self._spans), late_rows
+            self._read_upto, self._late_rows = low_of(self._state, worker, self._spans), late_rows
+        # keep the chunks whose times cannot change, and read the others each time
         stays_upto = progress.captured if job.lookback is None else min(progress.captured, progress.low)
-        self._chunks += self._looked(worker, self._looked_upto, stays_upto)
-        self._looked_upto = max(self._looked_upto, stays_upto)
-        return [*self._chunks, *self._looked(worker, self._looked_upto, progress.captured)]
+        self._chunks += self._read_chunks(worker, self._read_upto, stays_upto)
+        self._read_upto = max(self._read_upto, stays_upto)
+        return [*self._chunks, *self._read_chunks(worker, self._read_upto, progress.captured)]
 
-    def _looked(self, worker: Worker, after: int, upto: int) -> list[Chunk]:
-        found = []
+    def _read_chunks(self, worker: Worker, after: int, upto: int) -> list[Chunk]:
+        present = []
         for chunk in chunks(worker.job, after, upto, source=worker.source):
             if chunk is not None:
-                found.append(chunk)
-                self._context.report({"looked": chunk.window.upto - after, "of": upto - after})
+                present.append(chunk)
+                self._context.report({"searched": chunk.window.upto - after, "of": upto - after})
             self._context.pause(0)
-        return found
+        return present
 
     def _count(self, worker: Worker, piece: Span) -> None:
-        """Count a piece again, of all ids that are captured by now."""
-        stands, job = inspect_job(self._context, worker), worker.job
-        is_other = definition_digest(job) != self._digest or stands.progress.captured < self._looked_upto
-        if is_other or align_spans(self._context, stands, [piece]) != [piece]:
+        """Recount a piece, with all ids captured until now."""
+        # the plan must still hold: captures have run since the piece before
+        current, job = inspect_job(self._context, worker), worker.job
+        has_changed = definition_digest(job) != self._digest or current.progress.captured < self._read_upto
+        if has_changed or align_spans(self._context, current, [piece]) != [piece]:
             raise StateBusy(
-                f"backfill {job.name}: the job, its table or what can be counted is another by now",
-                hint="Give the command again.",
+                f"backfill {job.name}: the job, its table or its purged rows have changed since the plan was made",
+                hint="Run the command again.",
             )
-        context = Context(job, worker.source, self._state, stands.moment)
-        windows = windows_in(self._look(worker, stands.progress), piece)
-        for step in backfill(context, piece, windows, stands.horizon, stands.progress, cleared=self._cleared):
+        # recount it, transaction by transaction
+        context = Context(job, worker.source, self._state, current.moment)
+        windows = windows_in(self._locate(worker, current.progress), piece)
+        for step in backfill(context, piece, windows, current.horizon, current.progress, cleared=self._cleared):
             self._context.pause(0)
             if step is not None:
                 self.rows += step.rows
@@ -210,11 +222,11 @@ class Work:
                 log_steps(job, [step], seconds=0.0)
 
     def _rest(self, due: float, done: float) -> None:
-        """Say how far it is, and wait until the next piece is due."""
-        due = max(due, time.monotonic() + BREATH_SECONDS)
+        """Report the progress, and wait until the next piece is due."""
+        due = max(due, time.monotonic() + PAUSE_SECONDS)
         while True:
             self._context.report({"done": done, "rows": self.rows, "datapoints": self.datapoints})
-            self._context.pause(max(0.0, min(due - time.monotonic(), WORD_SECONDS)))
+            self._context.pause(max(0.0, min(due - time.monotonic(), REPORT_SECONDS)))
             if time.monotonic() >= due:
                 return
 
@@ -224,14 +236,14 @@ class Work:
 
 
 def _resumes_at(context: OperationContext, name: str, spans: Sequence[Span], digest: str) -> int | None:
-    """Return up to which time an attempt at these spans came that was ended a moment ago."""
-    noted = json.loads(context.pipeline.state.recall(_note(name)) or "{}")
-    is_same = (noted.get("spans"), noted.get("digest")) == (_pairs(spans), digest)
-    return noted["done_until"] if is_same and time.time() - noted["at"] < RESUME_SECONDS else None
+    """Return the time up to which a recently interrupted backfill of these spans came; None if there is none."""
+    note = json.loads(context.pipeline.state.recall(_note(name)) or "{}")
+    is_same = (note.get("spans"), note.get("digest")) == (_pairs(spans), digest)
+    return note["done_until"] if is_same and time.time() - note["at"] < RESUME_SECONDS else None
 
 
 def _pairs(spans: Sequence[Span]) -> list[list[int]]:
-    return [[one.start, one.end] for one in spans]
+    return [[span.start, span.end] for span in spans]
 
 
 def _note(name: str) -> str:

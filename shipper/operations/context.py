@@ -1,4 +1,4 @@
-"""What every operation needs of whoever does it."""
+"""The context of an operation: the pipeline, the lock of a job, and the position of the job."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,70 +15,76 @@ from shipper.runtime.worker import Worker
 
 
 class Plan(NamedTuple):
-    """What an operation will do."""
+    """The plan of an operation."""
 
     facts: Mapping[str, Any]
-    """For people, and for programs: JSON values; times are epoch seconds."""
+    """Its effect, for people and programs: JSON values; times are epoch seconds."""
     arguments: Mapping[str, Any]
-    """For carrying it out."""
+    """The arguments with which the operation runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationContext:
-    """How an operation is done."""
+    """The means of an operation: those of the service, or of a command that runs alone."""
 
     pipeline: Pipeline
     locked: Callable[[str], AbstractContextManager[Worker]]
-    """Gives the worker of a job, which captures nothing within."""
-    tell: Callable[[Mapping[str, Any]], None]
-    """Tells how far it is; may raise, as `pause` does, when it is to end early."""
+    """Provides the worker of a job, which captures nothing meanwhile."""
+    report: Callable[[Mapping[str, Any]], None]
+    """Reports progress; may raise, as `pause` may, to end the operation early."""
     pause: Callable[[float], None]
-    """Waits for so many seconds."""
+    """Waits, in seconds."""
     deliver: Callable[[], bool]
-    """Waits until all is delivered that can be now, and returns whether Carbon has all."""
+    """Waits until all that can be delivered now is delivered; returns whether Carbon has all of it."""
 
 
 class JobContext(NamedTuple):
-    """Where a job that is not in the midst of anything stands."""
+    """A paused job and its position."""
 
     worker: Worker
     progress: Progress
     horizon: Observation
-    """An observation of now."""
+    """An observation made now."""
     moment: Now
 
 
-def written(at: int) -> str:
-    """Write a time, epoch seconds, so that commands can read it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def format_utc(time: int) -> str:
+    """Return a time, epoch seconds, as commands accept it."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def standpoint(doing: OperationContext, worker: Worker) -> JobContext:
-    """Look where a paused job stands.
+def not_started(name: str) -> ShipperError:
+    """Return the error about a job that has counted nothing yet."""
+    return ShipperError(f"job {name} has not started", hint="Run `shipper once`; the job begins at its `start`.")
+
+
+def inspect_job(context: OperationContext, worker: Worker) -> JobContext:
+    """Observe the table of a paused job, and return the job's position.
 
     Raises:
-        ShipperError: it has not begun, or has something to do first.
+        ShipperError: the job has not started, or must recount slots first.
         SourceUnavailable: its source does not answer.
-        SourceReset: the table went back.
+        SourceReset: the table was reset.
         TransientError: the clocks differ.
     """
-    pipeline, job = doing.pipeline, worker.job
-    progress = pipeline.state.progress(job.name)
+    pipeline = context.pipeline
+    progress = pipeline.state.progress(worker.job.name)
     if progress is None:
-        raise ShipperError(
-            f"job {job.name} has not begun", hint="Its `start` says where it begins; `shipper once` lets it."
-        )
+        raise not_started(worker.job.name)
+    # a changed definition is recounted by the next capture, which would undo this operation
     worker.prepare()
     job = worker.job
     if progress.definition_digest != definition_digest(job) or progress.recount_from is not None:
         raise StateBusy(
-            f"job {job.name} is about to count slots again, because it is new or was changed",
-            hint="Try again after its next tick, or let it: `shipper once`.",
+            f"job {job.name} is about to recount slots, because it is new or was changed",
+            hint="Try again after its next tick, or run `shipper once`.",
         )
+    # observe the table and compare the clocks, as a tick does
     horizon = worker.source.observe(job.query)
     max_skew = pipeline.config.sources[job.source].max_skew
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
+    # a table that was reset raises here; the events of the check are left to the next capture
     position, look = pipeline.state.position(job.name), TableLook(worker.source, horizon)
     for _ in check(job, progress, position, look=look, ledger=pipeline.state):
-        pass  # what is not held against the table the next capture tells
+        pass
     return JobContext(worker, progress, horizon, worker.moment)

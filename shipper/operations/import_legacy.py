@@ -1,6 +1,6 @@
-"""Operation import: jobs begin where an older program's SQLite file says that it stood.
+"""Operation import: jobs continue after the ids that an older program has counted.
 
-The file has the table `persist (scriptname, index_table, index_column, index_value)`, a row a script.
+Its SQLite file has the table `persist (scriptname, index_table, index_column, index_value)`, one row per script.
 """
 
 import sqlite3
@@ -20,20 +20,20 @@ _ROWS = "SELECT scriptname, index_table, index_column, index_value FROM persist 
 
 
 class Persisted(NamedTuple):
-    """Where a script of the older program stood."""
+    """Last id that a script of the older program has counted."""
 
     script: str
     table: str
     column: str
     value: int | None
-    """None where it is no id."""
+    """None for a value that is not an id."""
 
 
 def read(file: str) -> list[Persisted]:
-    """Read an older program's file.
+    """Read the older program's file.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not such a file.
     """
     path = Path(file).absolute()
     try:
@@ -42,75 +42,79 @@ def read(file: str) -> list[Persisted]:
     except sqlite3.Error as error:
         raise ConfigError(
             f"import {file}: {error}",
-            hint="It is to be an SQLite file with persist (scriptname, index_table, index_column, index_value).",
+            hint="Give an SQLite file with the table persist (scriptname, index_table, index_column, index_value).",
         ) from error
     return [Persisted(str(row[0]), str(row[1]), str(row[2]), _value(str(row[3]))) for row in rows]
 
 
-def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
-    """Say which job would take over which of the `rows`: that of its name, or else the only one of its table.
+def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
+    """Plan which job takes over which of the `rows`: the job of the script's name, else the only one on its table.
 
-    `names` says it otherwise, by script.
+    `names` overrides this by script.
 
     Raises:
-        ConfigError: a name is of no job, or of one that has begun or reads another table.
+        ConfigError: a name is no job, or the job has started or reads another table.
     """
     rows = [Persisted(*row) for row in arguments["rows"]]
     names: Mapping[str, str] = arguments["names"]
-    jobs, state = doing.pipeline.config.jobs, doing.pipeline.state
+    jobs, state = context.pipeline.config.jobs, context.pipeline.state
     for script in names.keys() - {row.script for row in rows}:
-        raise ConfigError(f"import: the file has no script {script!r}", hint=f"It has: {_listed(rows)}.")
-    found = []
+        raise ConfigError(f"import: no script {script!r} in the file", hint=f"The scripts are: {_listed(rows)}.")
+    choices = []
     for row in rows:
         job = _job_of(row, rows, names, jobs)
         is_new = job is not None and state.progress(job) is None
-        found.append({**row._asdict(), "job": job, "is_new": is_new})
-    taken = [one for one in found if one["is_new"]]
-    for one in taken:
-        if one["value"] is None:
-            raise ConfigError(f"import: index_value of {one['script']} is not an id", hint="Correct it in the file.")
-        if [other["job"] for other in taken].count(one["job"]) > 1:
-            raise ConfigError(f"import: more than one row is for job {one['job']}", hint="`--job` says whose it is.")
+        choices.append({**row._asdict(), "job": job, "is_new": is_new})
+    taken = [row for row in choices if row["is_new"]]
+    for choice in taken:
+        if choice["value"] is None:
+            raise ConfigError(f"import: index_value of {choice['script']} is not an id", hint="Correct it in the file.")
+        if [other["job"] for other in taken].count(choice["job"]) > 1:
+            raise ConfigError(
+                f"import: several rows for job {choice['job']}", hint="Choose one with `--job SCRIPT=JOB`."
+            )
     if not taken:
         raise ShipperError(
-            "import: no row is of a job that has not begun yet",
-            hint="A row is of the job of its script's name, or of the only one on its table and id column; "
-            "`--job SCRIPT=JOB` says it otherwise.",
+            "import: no row belongs to a job that has not started yet",
+            hint="Choose the job with `--job SCRIPT=JOB`; by default it is the one with the script's name, or the only "
+            "one on its table and id column.",
         )
-    return Plan({"rows": found}, {"rows": [[one["job"], one["value"]] for one in taken]})
+    return Plan({"rows": choices}, {"rows": [[row["job"], row["value"]] for row in taken]})
 
 
-def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let jobs begin behind these ids, as `start` would: the slot in which they go on is counted whole.
+def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Start jobs after these ids, as `start` does: each counts its first slot completely.
 
     Raises:
-        ShipperError: one cannot begin there.
+        ShipperError: a job cannot start there.
     """
     for name, value in arguments["rows"]:
-        with doing.locked(name) as worker:
+        with context.locked(name) as worker:
             worker.prepare()
-            if doing.pipeline.state.progress(name) is not None:
-                raise ShipperError(f"import {name}: it has begun meanwhile")
+            if context.pipeline.state.progress(name) is not None:
+                raise ShipperError(f"import {name}: the job has started meanwhile")
             horizon = worker.source.observe(worker.job.query)
             progress, position = begin_job(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
-            doing.pipeline.state.begin(worker.job, progress, position)
+            context.pipeline.state.begin(worker.job, progress, position)
             worker.moved()
         logger().info("job.started", job=name, start=value, captured=value)
     return {"jobs": dict(arguments["rows"])}
 
 
 def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str], jobs: Mapping[str, Job]) -> str | None:
-    """Return the job that a row is of, None where none is."""
+    """Return the job that takes a row over, None if none does."""
     fits = [name for name, job in jobs.items() if (job.query.table, job.query.id) == (row.table, row.column)]
     if (name := names.get(row.script)) is not None:
         if name not in jobs:
-            raise ConfigError(f"import: there is no job {name!r}", hint=f"There are: {', '.join(jobs)}.")
+            raise ConfigError(f"import: no job {name!r}", hint=f"The jobs are: {', '.join(jobs)}.")
         if name not in fits:
-            raise ConfigError(f"import: {row.script} stands at an id of {row.table}.{row.column}, {name} reads another")
+            raise ConfigError(
+                f"import: {row.script} counted {row.table}.{row.column}, job {name} reads another table or column"
+            )
         return name
     if row.script in fits:
         return row.script
-    is_only = [one.table for one in rows].count(row.table) == 1
+    is_only = [other.table for other in rows].count(row.table) == 1
     return fits[0] if len(fits) == 1 and is_only else None
 
 

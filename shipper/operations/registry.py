@@ -1,8 +1,8 @@
-"""What operators do to jobs: each operation says what it will do, and does that.
+"""Operations that change jobs: each plans what it would do, then does it.
 
-An operation has two halves, as its command shows a plan and asks. `plan` looks and changes nothing; it returns facts
-for people, and the arguments that `carry_out` takes to do just that. The running service does it, or the command
-itself, where none runs: whoever does it gives it a OperationContext.
+An operation has two steps, because its command shows a plan and asks. The plan changes nothing; it returns facts for
+people, and the arguments with which the second step does exactly that. The running service does both; where no service
+runs, the command does.
 """
 
 import time
@@ -11,62 +11,50 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from shipper.config.load import Config
-from shipper.operations import backfill, reset, seek
-from shipper.operations import import_legacy as takeover
-from shipper.operations import jobs as ownership
+from shipper.operations import backfill, import_legacy, jobs, reset, seek
 from shipper.operations.context import OperationContext, Plan
 from shipper.runtime.delivery import drain
 from shipper.runtime.pipeline import composed
 
-
-class Operation(NamedTuple):
-    """The two halves."""
-
-    plan: Callable[[OperationContext, Mapping[str, Any]], Plan]
-    carry_out: Callable[[OperationContext, Mapping[str, Any]], Mapping[str, Any]]
+Arguments = Mapping[str, Any]
 
 
-OPERATIONS: Mapping[str, Operation] = {
-    "seek": Operation(seek.plan, seek.carry_out),
-    "reset": Operation(reset.plan, reset.carry_out),
-    "backfill": Operation(backfill.plan, backfill.carry_out),
-    "forget": Operation(ownership.plan_forget, ownership.forget),
-    "rename": Operation(ownership.plan_rename, ownership.rename),
-    "import": Operation(takeover.plan, takeover.carry_out),
+class _Operation(NamedTuple):
+    plan: Callable[[OperationContext, Arguments], Plan]
+    run: Callable[[OperationContext, Arguments], Mapping[str, Any]]
+
+
+_OPERATIONS = {
+    "seek": _Operation(seek.plan, seek.run),
+    "reset": _Operation(reset.plan, reset.run),
+    "backfill": _Operation(backfill.plan, backfill.run),
+    "forget": _Operation(jobs.plan_forget, jobs.forget),
+    "rename": _Operation(jobs.plan_rename, jobs.rename),
+    "import": _Operation(import_legacy.plan, import_legacy.run),
 }
 
 
-def _plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Plan the operation of that name; as JSON holds it."""
-    return OPERATIONS[arguments["operation"]].plan(doing, arguments["arguments"])._asdict()
-
-
-def _carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Carry the operation of that name out, and have delivered what it changed."""
-    done = OPERATIONS[arguments["operation"]].carry_out(doing, arguments["arguments"])
-    return {**done, "is_delivered": doing.deliver()}
-
-
-HALVES: Mapping[str, Callable[[OperationContext, Mapping[str, Any]], Mapping[str, Any]]] = {
-    "plan": _plan,
-    "carry out": _carry_out,
-}
-"""What is done with the name of an operation and its arguments."""
+def operate(context: OperationContext, *, operation: str, arguments: Arguments, is_plan: bool) -> Mapping[str, Any]:
+    """Plan an operation, or run it and wait for the delivery of its changes; return JSON values."""
+    plan, run = _OPERATIONS[operation]
+    if is_plan:
+        return plan(context, arguments)._asdict()
+    return {**run(context, arguments), "is_delivered": context.deliver()}
 
 
 @contextmanager
-def alone(config: Config, tell: Callable[[Mapping[str, Any]], None]) -> Iterator[OperationContext]:
-    """Do operations where no service runs: hold the state meanwhile.
+def alone(config: Config, report: Callable[[Mapping[str, Any]], None]) -> Iterator[OperationContext]:
+    """Provide the context of operations where no service runs, and hold the state meanwhile.
 
     Raises:
-        StateBusy: a service runs after all.
-        ConfigError: a part cannot be made as it is configured.
+        StateBusy: a service has been started meanwhile.
+        ConfigError: a part cannot be made as configured.
     """
     with composed(config) as pipeline:
         yield OperationContext(
             pipeline,
             locked=pipeline.locked,
-            tell=tell,
+            report=report,
             pause=time.sleep,
             deliver=lambda: drain(pipeline),
         )

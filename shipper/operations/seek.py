@@ -1,28 +1,28 @@
-"""Operation seek: a job leaves rows out, and goes on elsewhere; forward only."""
+"""Operation seek: a job skips rows that it has not counted yet; it moves forward only."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
-from shipper.core.rows.start import Target, by_end, by_id, by_time, passed
+from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
 from shipper.log import logger
-from shipper.operations.context import JobContext, OperationContext, Plan, standpoint
+from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 
 
-def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
-    """Find where a job would go on: behind an `id`, with the slot of a `time`, or, without either, at the end.
+def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
+    """Plan where a job continues: after an `id`, with the slot of a `time`, or, without either, at the end.
 
     Raises:
-        ShipperError: it cannot go there; StateBusy, SourceUnavailable: not now.
+        ShipperError: the job cannot continue there; StateBusy, SourceUnavailable: not now.
     """
     name = arguments["job"]
-    with doing.locked(name) as worker:
-        stands = standpoint(doing, worker)
-        progress = stands.progress
-        target = _target(worker.job, arguments, stands)
+    with context.locked(name) as worker:
+        current = inspect_job(context, worker)
+        progress = current.progress
+        target = _target(worker.job, arguments, current)
         if target.captured == progress.captured and worker.job.lookback is None:
-            raise ShipperError(f"move job {name}: there is nothing to pass, all rows of before are counted")
+            raise ShipperError(f"seek job {name}: nothing to skip: all earlier rows are already counted")
     facts = {
         "job": name,
         "captured": progress.captured,
@@ -35,28 +35,30 @@ def plan(doing: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     return Plan(facts, {"job": name, "target": target._asdict()})
 
 
-def carry_out(doing: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let a job go on where it was planned to.
+def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a job continue where it was planned to.
 
     Raises:
-        ShipperError: it has come further meanwhile.
+        ShipperError: the job has captured more ids meanwhile.
     """
     name, target = arguments["job"], Target(**arguments["target"])
-    with doing.locked(name) as worker:
-        progress = standpoint(doing, worker).progress
-        if worker.job.lookback is not None:  # a time is its guide, and its ids go on
+    with context.locked(name) as worker:
+        progress = inspect_job(context, worker).progress
+        if worker.job.lookback is not None:  # the job recounts by time, so its ids stay
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
-            raise ShipperError(f"move job {name}: it has come to {progress.captured} by itself meanwhile")
-        position = passed(worker.job, target.captured, source=worker.source, before=doing.pipeline.state.position(name))
-        doing.pipeline.state.seek(name, target, position)
+            raise ShipperError(f"seek job {name}: the job has captured id {progress.captured} meanwhile")
+        position = position_behind(
+            worker.job, target.captured, source=worker.source, before=context.pipeline.state.position(name)
+        )
+        context.pipeline.state.seek(name, target, position)
         worker.moved()
     logger().warning("rows.skipped", job=name, before=progress.captured, captured=target.captured)
     return {"job": name, "before": progress.captured, "captured": target.captured}
 
 
-def _target(job: Job, arguments: Mapping[str, Any], stands: JobContext) -> Target:
-    worker, progress, horizon, moment = stands
+def _target(job: Job, arguments: Mapping[str, Any], current: JobContext) -> Target:
+    worker, progress, horizon, moment = current
     if "id" in arguments:
         return by_id(job, arguments["id"], progress, horizon, source=worker.source, now=moment.now)
     if "time" in arguments:

@@ -54,7 +54,7 @@ class Operator:
         """Wait for the courier, as long as Carbon answers."""
         revision, deadline = self._pipeline.state.revision, time.monotonic() + DELIVER_SECONDS
         while not (is_done := self._pipeline.courier.has_delivered(revision)):
-            if self._delivery.trouble.error is not None or time.monotonic() > deadline:
+            if self._delivery.failure.error is not None or time.monotonic() > deadline:
                 break
             self._pause(LOOK_SECONDS)
         return is_done

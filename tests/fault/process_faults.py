@@ -161,10 +161,10 @@ def operated(stage: Stage) -> list[Score]:
 def _operates(stage: Stage, *command: str) -> bool:
     """Give a command; return whether there was something for it to do."""
     ended = stage.app.call(*command, "--yes")
-    if "about to count" in ended.stderr:  # as the command before wants it
+    if "about to recount" in ended.stderr:  # as the command before wants it
         stage.wait("capture.finished")
         ended = stage.app.call(*command, "--yes")
-    idle = "there is nothing to pass", "nothing of that time"
+    idle = "nothing to skip", "no slot of that time"
     is_done = ended.returncode in {0, 4}  # 4: equal, but most of the hour is from before what was passed
     assert is_done or any(words in ended.stderr for words in idle), ended.stderr
     return is_done

@@ -16,7 +16,7 @@ from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.core.model import Condition, Job
 from shipper.operations import backfill
 from shipper.operations.context import OperationContext
-from shipper.operations.registry import HALVES
+from shipper.operations.registry import operate
 from shipper.runtime.worker import Worker
 from shipper.state.store import State
 
@@ -66,25 +66,25 @@ class Office:
         with self.worker.paused():
             yield self.worker
 
-    def do(self, half: str, arguments: Mapping[str, Any], *, operation: str = "backfill") -> Mapping[str, Any]:
-        """Do a half of an operation."""
+    def do(self, step: str, arguments: Mapping[str, Any], *, operation: str = "backfill") -> Mapping[str, Any]:
+        """Do a step of an operation."""
         sections = {"app": SimpleNamespace(max_skew=300)}
         jobs = {worker.job.name: worker.job for worker in self.desk.workers}
         config = SimpleNamespace(sources=sections, jobs=jobs, file="shipper.toml")
         pipeline: Any = SimpleNamespace(state=self.state, clocks=self.desk.clocks, config=config)
-        doing = OperationContext(
+        context = OperationContext(
             pipeline,
             locked=self.locked,
-            tell=self.told.append,
+            report=self.told.append,
             pause=self.pause,
             deliver=lambda: True,
         )
-        return HALVES[half](doing, {"operation": operation, "arguments": arguments})
+        return operate(context, operation=operation, arguments=arguments, is_plan=step == "plan")
 
     def operate(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
         """Plan an operation, and carry it out."""
         planned = self.do("plan", {"job": "events"} | arguments, operation=operation)
-        return self.do("carry out", planned["arguments"], operation=operation)
+        return self.do("run", planned["arguments"], operation=operation)
 
     def plan(self) -> Mapping[str, Any]:
         """Plan to count the last four hours again."""
@@ -123,9 +123,9 @@ def test_ends_early_and_goes_on(office: Office) -> None:
     assert plan["facts"]["resumes_at"] is None
     office.between = [int, int, int, stop]
     with pytest.raises(StateBusy):
-        office.do("carry out", plan["arguments"])
+        office.do("run", plan["arguments"])
     resumed = office.plan()
-    done = office.do("carry out", resumed["arguments"])
+    done = office.do("run", resumed["arguments"])
 
     assert resumed["facts"]["resumes_at"] == plan["facts"]["spans"][0][0] + 2 * HOUR
     assert done["rows"] == 5
@@ -141,8 +141,8 @@ def test_job_changes_meanwhile(office: Office) -> None:
         office.tick()
 
     office.between = [int, int, change]
-    with pytest.raises(StateBusy, match="is another by now"):
-        office.do("carry out", plan["arguments"])
+    with pytest.raises(StateBusy, match="have changed since"):
+        office.do("run", plan["arguments"])
 
 
 def test_rows_captured_meanwhile(office: Office) -> None:
@@ -154,7 +154,7 @@ def test_rows_captured_meanwhile(office: Office) -> None:
         office.tick()
 
     office.between = [int, int, late]
-    done = office.do("carry out", plan["arguments"])
+    done = office.do("run", plan["arguments"])
 
     assert done["rows"] == 9 + 1
 
@@ -162,7 +162,7 @@ def test_rows_captured_meanwhile(office: Office) -> None:
 @pytest.mark.parametrize("span", [[4_000_000_000, 4_000_000_060], [60, 120]], ids=["to come", "too old"])
 def test_nothing_to_count(office: Office, span: list[int]) -> None:
     """A time that is to come, or that Graphite keeps no more, is refused."""
-    with pytest.raises(ShipperError, match="nothing of that time can be counted again"):
+    with pytest.raises(ShipperError, match="no slot of that time can be recounted"):
         office.do("plan", {"job": "events", "spans": [span]})
 
 
@@ -187,7 +187,7 @@ def test_purged_rows_without_a_time(tmp_path: Path) -> None:
         del office.source.rows[:5]
         progress = state.progress("events")
         assert progress is not None
-        with pytest.raises(ShipperError, match="which rows belong to that time is not known"):
+        with pytest.raises(ShipperError, match="does not know which rows belong to that time"):
             office.operate("backfill", spans=[[progress.not_before, progress.not_before + 60]])
 
         assert office.total() == 5
@@ -198,7 +198,7 @@ def test_purged_meanwhile(office: Office) -> None:
     plan = office.do("plan", {"job": "events", "spans": [[office.hour - 5 * HOUR, office.now]]})
     del office.source.rows[:6]
     with pytest.raises(ShipperError):
-        office.do("carry out", plan["arguments"])
+        office.do("run", plan["arguments"])
 
     assert office.total() == 10
 
@@ -229,8 +229,8 @@ def test_forgotten_attempt(office: Office) -> None:
     office.between = [int, int, int, stop]
     plan = office.plan()
     with pytest.raises(StateBusy):
-        office.do("carry out", plan["arguments"])
-    office.state.forget("events")
+        office.do("run", plan["arguments"])
+    office.state.housekeeping.forget("events")
     office.tick()
 
     assert office.plan()["facts"]["resumes_at"] is None
@@ -256,7 +256,7 @@ def test_turn_of_before(tmp_path: Path) -> None:
         office.tick()
         office.worker.resume()
         office.operate("seek")
-        office.desk.polling_group._turns.take()
+        office.desk.polling_group._queue._next()
         office.source.insert(14, written(office.now), "login")
         office.tick()
 
@@ -285,7 +285,7 @@ def test_import_of_two_rows(tmp_path: Path) -> None:
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, rows=0)
         office.source.insert(9, written(office.now), "login")
-        with pytest.raises(ConfigError, match="more than one row is for job events"):
+        with pytest.raises(ConfigError, match="several rows for job events"):
             office.operate("import", rows=rows, names={"a": "events", "b": "events"})
         assert state.progress("events") is None
         office.operate("import", rows=rows, names={"b": "events"})
@@ -346,7 +346,7 @@ def test_slow_rate(office: Office) -> None:
     office.pause = waits.append
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(backfill, "time", SimpleNamespace(monotonic=lambda: sum(waits), time=time.time))
-        office.do("carry out", plan["arguments"])
+        office.do("run", plan["arguments"])
 
     assert (sum(waits), max(waits)) == (41, 5)
     assert len([told for told in office.told if "done" in told]) > 41 / 5

@@ -24,7 +24,7 @@ from shipper.core.repair.reset import After, Outlook, known_again, outlook, rest
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import Event
 from shipper.operations.context import OperationContext
-from shipper.operations.registry import HALVES
+from shipper.operations.registry import operate
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.worker import Worker
 from shipper.state.store import State
@@ -95,12 +95,12 @@ class Office:
         with self.workers[name].paused():
             yield self.workers[name]
 
-    def do(self, half: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Do a half of the operation."""
+    def do(self, step: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do a step of the operation."""
         config = SimpleNamespace(sources={"app": SimpleNamespace(max_skew=10**9)})
         pipeline: Any = SimpleNamespace(state=self.state, clocks=self.clocks, config=config)
-        doing = OperationContext(pipeline, locked=self.locked, tell=print, pause=print, deliver=lambda: True)
-        return HALVES[half](doing, {"operation": "reset", "arguments": arguments})
+        context = OperationContext(pipeline, locked=self.locked, report=print, pause=print, deliver=lambda: True)
+        return operate(context, operation="reset", arguments=arguments, is_plan=step == "plan")
 
     def plan(self, what: str | None = None, name: str = "events") -> Mapping[str, Any]:
         """Plan to reset a job."""
@@ -108,7 +108,7 @@ class Office:
 
     def reset(self, what: str, name: str = "events") -> dict[str, Any]:
         """Plan it, and carry it out."""
-        done = dict(self.do("carry out", self.plan(what, name)["arguments"]))
+        done = dict(self.do("run", self.plan(what, name)["arguments"]))
         assert done.pop("is_delivered")
         return done
 
@@ -281,7 +281,7 @@ def test_emptied_twice(office: Office) -> None:
     office.tick()
     assert office.sums() == {"login": 13}
     for what in ("emptied", "replaced"):
-        with pytest.raises(ShipperError, match="it is not held, and rows up to 3 are counted"):
+        with pytest.raises(ShipperError, match="the job is not held, and rows up to 3 are counted"):
             office.plan(what)
     assert [one["is_refused"] for one in office.plan()["facts"]["choices"]] == [True, False, True]
 
@@ -377,8 +377,8 @@ def test_replaced_and_then_otherwise(office: Office) -> None:
     plan = office.plan("replaced")
     office.before = lambda: office.source.insert(3, office.written(0), "login")
 
-    with pytest.raises(StateBusy, match="another by now"):
-        office.do("carry out", plan["arguments"])
+    with pytest.raises(StateBusy, match="has changed since"):
+        office.do("run", plan["arguments"])
 
 
 @pytest.mark.parametrize("what", ["emptied", "restored", "replaced"])
@@ -405,9 +405,9 @@ def test_old_plan(office: Office, what: str) -> None:
         office.tick()
         plan = office.plan(what) if happens is reset else office.plan("restored")
         office.before = happens
-        with pytest.raises(StateBusy, match="the job or its table is another by now") as told:
-            office.do("carry out", plan["arguments"])
-        assert told.value.hint == "Give the command again."
+        with pytest.raises(StateBusy, match="the job or its table has changed since") as told:
+            office.do("run", plan["arguments"])
+        assert told.value.hint == "Run the command again."
         office.tick()
 
 
@@ -419,7 +419,7 @@ def test_rows_since_the_plan(office: Office, what: str) -> None:
     assert office.tick() is not None
     plan = office.plan(what)
     office.before = lambda: office.insert(2, action="sso")
-    office.do("carry out", plan["arguments"])
+    office.do("run", plan["arguments"])
     assert office.tick() is None
 
     assert office.sums() == {"login": 10 if what == "restored" else 13, "sso": 2}
@@ -438,8 +438,8 @@ def test_late_row_since_the_plan(office: Office) -> None:
         assert office.tick() is None
 
     office.before = appear
-    with pytest.raises(StateBusy, match="another by now"):
-        office.do("carry out", plan["arguments"])
+    with pytest.raises(StateBusy, match="has changed since"):
+        office.do("run", plan["arguments"])
     assert office.sums() == {"login": 11, "totp": 1}
 
 
@@ -464,8 +464,8 @@ def test_hold_ends_meanwhile(office: Office) -> None:
     plan = office.plan("emptied")
     office.before = lambda: office.source.rows.extend(rows)
 
-    with pytest.raises(ShipperError, match="would count them twice"):
-        office.do("carry out", plan["arguments"])
+    with pytest.raises(ShipperError, match="would count rows twice"):
+        office.do("run", plan["arguments"])
     assert office.tick() is None
     assert office.sums() == {"login": 10}
 
@@ -473,7 +473,7 @@ def test_hold_ends_meanwhile(office: Office) -> None:
 def test_not_begun(office: Office) -> None:
     """A job that has not begun has nothing to reset. Mutant: reset it."""
     office.configure(job("new", archives=ARCHIVES))
-    with pytest.raises(ShipperError, match="job new has not begun"):
+    with pytest.raises(ShipperError, match="job new has not started"):
         office.plan(name="new")
 
 
