@@ -1,4 +1,4 @@
-"""What was sent is read back: all of it, or samples beside the replays; what Graphite lacks is told and sent again."""
+"""Readings of all totals, or of samples beside the replays: values that Graphite lacks are reported and sent again."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from shipper.state.store import State
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
+    """Provide an empty state."""
     with State(str(tmp_path / "shipper.db")) as state:
         yield state
 
 
 def test_read_back(state: State) -> None:
-    """What is read back as it was sent is proven without a replay. Mutant: prove what was asked for."""
+    """A total that is read back as it was sent is proven without a replay. Mutant: prove all that were asked for."""
     desk = Desk(state, batch=3, reads=True)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
     desk.run()
@@ -38,8 +38,8 @@ def test_read_back(state: State) -> None:
     assert len(desk.graphite.asked) == 1
 
 
-def test_differing_value_goes_again(state: State) -> None:
-    """What is not there is sent again a minute later, and read back again. Mutants: call it proven; never again."""
+def test_differing_value_is_sent_again(state: State) -> None:
+    """A missing value is sent again a minute later, and read back again. Mutants: call it proven; never again."""
     desk = Desk(state, batch=3, reads=True)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
     desk.run()
@@ -55,7 +55,7 @@ def test_differing_value_goes_again(state: State) -> None:
 
 
 def test_newer_value_is_not_proven_by_an_older(state: State) -> None:
-    """A total that changed since it was sent is not what is read back. Mutant: prove whatever revision it has."""
+    """A reading does not prove a total that changed after it was sent. Mutant: prove whatever revision it has."""
     desk = Desk(state, batch=3, reads=True)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.run()
@@ -70,20 +70,20 @@ def test_newer_value_is_not_proven_by_an_older(state: State) -> None:
     assert desk.unproven() == 1
 
 
-def test_unproven_is_told(state: State) -> None:
-    """After five tries in vain what cannot be read back is told, once, and tried again hourly."""
+def test_unproven_is_reported(state: State) -> None:
+    """After five failed readings a total is reported, once, and then read hourly."""
     desk = Desk(state, batch=3, reads=True)
     desk.graphite.carbon = FakeCarbon()
     desk.record("a", 0, 5, {("x", MINUTE): 1})
-    told: list[str] = []
+    reported: list[str] = []
     sent_at: list[float] = []
     for _ in range(3 * 3600):
         while delivered := desk.step():
-            told += [one.path for one in delivered.unproven]
+            reported += [one.path for one in delivered.unproven]
             sent_at += [desk.clock - 1000] * sum(delivered.datapoints.values())
         desk.clock += 1
 
-    assert told == ["a.x.count"]
+    assert reported == ["a.x.count"]
     assert sent_at == [0, 65, 130, 195, 260, 3865, 7470]
     assert (desk.unproven(), desk.courier.is_alarmed) == (1, True)
     desk.graphite.carbon = desk.carbon
@@ -93,25 +93,25 @@ def test_unproven_is_told(state: State) -> None:
     assert (desk.unproven(), desk.courier.is_alarmed) == (0, False)
 
 
-def test_progress_is_no_vain_try(state: State) -> None:
-    """As long as more can be read back each time, nothing is told. Mutant: count every try."""
+def test_progress_is_no_failed_reading(state: State) -> None:
+    """As long as each reading proves more totals, nothing is reported. Mutant: count every reading."""
     desk = Desk(state, batch=3, reads=True)
     desk.graphite.carbon = FakeCarbon()
     desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(12)})
-    told: list[str] = []
+    reported: list[str] = []
     for _ in range(15 * 60):
         while delivered := desk.step():
-            told += [one.path for one in delivered.unproven]
-            if delivered.datapoints:  # Carbon makes one more series each minute
-                made = len(desk.graphite.carbon.cache)
-                desk.graphite.carbon.cache[f"a.s{made}.count"] = {MINUTE: 1.0}
+            reported += [one.path for one in delivered.unproven]
+            if delivered.datapoints:  # Carbon creates one more series each minute
+                number = len(desk.graphite.carbon.cache)
+                desk.graphite.carbon.cache[f"a.s{number}.count"] = {MINUTE: 1.0}
         desk.clock += 1
 
-    assert (told, desk.unproven()) == ([], 0)
+    assert (reported, desk.unproven()) == ([], 0)
 
 
 def test_graphite_does_not_answer(state: State) -> None:
-    """While nobody answers nothing is proven, deliveries go on, and it is asked once a minute."""
+    """While Graphite does not answer, nothing is proven, deliveries continue, and it is asked once a minute."""
     desk = Desk(state, batch=3, reads=True)
     desk.graphite.failures = 3
     desk.record("a", 0, 5, {("x", MINUTE): 1})
@@ -126,18 +126,18 @@ def test_graphite_does_not_answer(state: State) -> None:
 
 
 def test_witness_dies_before_it_is_read(state: State) -> None:
-    """What was confirmed by a Carbon that has died is sent again before it is read. Mutant: read all the same."""
+    """Totals that a dead Carbon has confirmed are sent again before they are read. Mutant: read them first."""
     desk = Desk(state, batch=3, reads=True)
     desk.record("a", 0, 5, {("x", MINUTE): 1})
     desk.run()
     desk.restart_carbon()
 
-    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may still arrive between
+    assert desk.run() == [[f"a.x.count 1 {MINUTE}"]] * 2  # the batch that failed may arrive between the two
 
 
 @pytest.mark.parametrize("unproven", [0, 1901])
 def test_all_of_a_large_slot_is_read(state: State, unproven: int) -> None:
-    """A slot of more series than one request may ask for is read page by page. Mutants: the first page only; twice."""
+    """A slot with more series than one request may have is read page by page. Mutants: the first page only; twice."""
     desk = Desk(state, batch=2000, reads=True)
     desk.carbon.is_full = unproven > 0
     desk.record("a", 0, 5, {(f"s{n}", MINUTE): n for n in range(1, 1902)})
@@ -150,8 +150,8 @@ def test_all_of_a_large_slot_is_read(state: State, unproven: int) -> None:
     assert desk.unproven() == unproven
 
 
-def test_nobody_answers_for_many_rounds(state: State) -> None:
-    """While nobody answers one round in a minute asks, for all of them. Mutant: each asks, and waits."""
+def test_graphite_does_not_answer_for_many_rounds(state: State) -> None:
+    """While Graphite does not answer, one round a minute asks it, for all rounds. Mutant: each asks, and waits."""
     desk = Desk(state, reads=True)
     for n in range(5):
         desk.record("a", n, n + 1, {("x", MINUTE - 60 * n): 1})
@@ -167,41 +167,41 @@ def test_nobody_answers_for_many_rounds(state: State) -> None:
     assert desk.unproven() == 0
 
 
-class WorkerStats:
-    """What came in some time."""
+class Log:
+    """Steps of a desk, in seconds since its start."""
 
     def __init__(self) -> None:
         self.sent: list[float] = []
-        """When each line went, as seconds since the desk's beginning."""
+        """When each datapoint was sent."""
         self.read: list[float] = []
         self.failed: list[float] = []
-        self.told: list[tuple[float, list[str]]] = []
+        self.reported: list[tuple[float, list[str]]] = []
 
 
-def live(desk: Desk, seconds: int, *, now: int = MINUTE) -> WorkerStats:
-    """Let a desk work for some time, a step a second or more."""
-    lived = WorkerStats()
+def live(desk: Desk, seconds: int, *, now: int = MINUTE) -> Log:
+    """Let a desk work for some time, with at least a step a second."""
+    log = Log()
     for _ in range(seconds):
         while delivered := desk.step(now=now):
             at = desk.clock - 1000
-            lived.sent += [at] * sum(delivered.datapoints.values())
-            lived.read += [at] * delivered.is_reading
-            lived.failed += [at] * (delivered.failure is not None)
-            lived.told += [(at, [one.path for one in delivered.unproven])] if delivered.unproven else []
+            log.sent += [at] * sum(delivered.datapoints.values())
+            log.read += [at] * delivered.is_reading
+            log.failed += [at] * (delivered.failure is not None)
+            log.reported += [(at, [one.path for one in delivered.unproven])] if delivered.unproven else []
         delay = desk.courier.delay(desk.clock)
         assert delay is None or delay > 0  # else the courier's thread would never rest
         desk.clock += 1
-    return lived
+    return log
 
 
 def make_series(state: State) -> None:
-    """Have all series made, as if a total of each had been proven."""
+    """Mark all series as created, as if a total of each had been proven."""
     state._connection.execute("UPDATE series SET is_made = 1")
 
 
 def sampling(state: State, **options: object) -> Desk:
-    """Give a desk that samples, and whose series a.x and a.y are made."""
-    desk = Desk(state, samples=True, **options)  # type: ignore[arg-type] # those of Desk
+    """Return a desk that samples, and whose series a.x and a.y are created."""
+    desk = Desk(state, samples=True, **options)  # type: ignore[arg-type] # options of Desk
     desk.record("a", 0, 2, {("x", MINUTE - 600): 1, ("y", MINUTE - 600): 2})
     desk.run()
     make_series(state)
@@ -209,26 +209,26 @@ def sampling(state: State, **options: object) -> Desk:
     state.outbox.prove(after=0, upto=10**9)
     desk.clock += 5
     desk.run()
-    assert desk.graphite.asked == []  # there is nothing left that could be read
+    assert desk.graphite.asked == []  # nothing is left to read
     desk.clock = 1000.0
     desk.courier._sampler._next = 0.0  # type: ignore[union-attr] # it samples
     return desk
 
 
 def test_sample_is_equal(state: State) -> None:
-    """Five seconds after a round was confirmed a sample is read once; replays prove it as ever. Mutant: no sample."""
+    """Five seconds after its confirmation a round is sampled, once; replays still prove it. Mutant: no sample."""
     desk = sampling(state)
     desk.record("a", 2, 5, {("x", MINUTE): 3})
-    lived = live(desk, 3700)
+    log = live(desk, 3700)
 
-    assert (lived.sent, lived.told) == ([0, 60, 600, 3600], [])
-    assert lived.read == [5, 65, 605]  # also of a replay, but of the last, which has proven it
+    assert (log.sent, log.reported) == ([0, 60, 600, 3600], [])
+    assert log.read == [5, 65, 605]  # also after replays, but not after the last: it has proven the total
     assert desk.graphite.asked[0] == (["a.x.count"], MINUTE)
     assert (desk.unproven(), desk.courier.is_alarmed) == (0, False)
 
 
-def test_sample_is_not_of_values_before_they_are_due(state: State) -> None:
-    """It is read five seconds after the confirmation, and no sooner."""
+def test_sample_is_not_read_before_it_is_due(state: State) -> None:
+    """A sample is read five seconds after the confirmation, and no sooner."""
     desk = sampling(state)
     desk.record("a", 2, 5, {("x", MINUTE): 3})
     desk.run()
@@ -243,28 +243,28 @@ def test_sample_is_not_of_values_before_they_are_due(state: State) -> None:
 
 
 def test_receiver_stores_nothing(state: State) -> None:
-    """What is confirmed and not stored is sent again after 15 seconds, and told after a minute; no replay proves it.
+    """Values that are confirmed and not stored are sent again after 15 s, and reported after a minute.
 
-    Mutants: tell at once; never; let replays prove meanwhile; do not send it again.
+    No replay proves them. Mutants: report at once; never; let replays prove meanwhile; do not send again.
     """
     desk = sampling(state, replay=(10, 20, 30))
     desk.record("a", 2, 5, {("x", MINUTE): 3, ("y", MINUTE): 4})
     desk.carbon.is_full = True
-    lived = live(desk, 61)
+    log = live(desk, 61)
 
-    assert lived.read[:3] == [5, 15, 60]
-    assert lived.sent == [0, 0, 15, 15]
-    assert lived.told == [(60, ["a.x.count", "a.y.count"])]
+    assert log.read[:3] == [5, 15, 60]
+    assert log.sent == [0, 0, 15, 15]
+    assert log.reported == [(60, ["a.x.count", "a.y.count"])]
     assert (desk.unproven(), desk.courier.is_alarmed) == (2, True)
     again = live(desk, 4000)
     assert again.sent[::2] == [120, 185, 250, 3855]  # each minute, then hourly
-    assert again.told == [(255, ["a.x.count", "a.y.count"])]
+    assert again.reported == [(255, ["a.x.count", "a.y.count"])]
 
 
 def test_all_arrives_once_it_is_stored_again(state: State) -> None:
-    """However long nothing is stored, what is confirmed in that time is all there in the end, and proven.
+    """However long Carbon stores nothing, all totals that it confirmed in that time arrive in the end, and are proven.
 
-    Mutants: let replays prove what no sample was taken of; end the alarm with the first value that is there.
+    Mutants: let replays prove rounds without a sample; end the alarm with the first value that is there.
     """
     desk = sampling(state)
     desk.carbon.is_full = True
@@ -283,8 +283,8 @@ def test_all_arrives_once_it_is_stored_again(state: State) -> None:
     assert (desk.unproven(), desk.courier.is_alarmed) == (0, False)
 
 
-def test_replays_go_on_after_an_alarm(state: State) -> None:
-    """Once all is there that was lacking, rounds are sampled and replayed again. Mutant: read all for ever."""
+def test_replays_continue_after_an_alarm(state: State) -> None:
+    """Once no value is missing, rounds are sampled and replayed again. Mutant: read all totals forever."""
     desk = sampling(state)
     desk.carbon.is_full = True
     desk.record("a", 2, 5, {("x", MINUTE): 3})
@@ -300,13 +300,13 @@ def test_replays_go_on_after_an_alarm(state: State) -> None:
 
 
 def test_one_series_is_lost(state: State) -> None:
-    """What is lacking alone is sent again and told; all else is proven by reading. Mutant: prove none of it."""
+    """Only the missing series is sent again and reported; readings prove all others. Mutant: prove none of them."""
     desk = sampling(state)
     desk.record("a", 2, 5, {("x", MINUTE): 3, ("y", MINUTE): 4})
     desk.meanwhile = lambda: desk.carbon.cache.pop("a.y.count", None)
-    lived = live(desk, 300)
+    log = live(desk, 300)
 
-    assert lived.told[:1] == [(60, ["a.y.count"])]
+    assert log.reported[:1] == [(60, ["a.y.count"])]
     assert desk.unproven() == 1
     desk.meanwhile = lambda: None
     live(desk, 3700)
@@ -314,20 +314,20 @@ def test_one_series_is_lost(state: State) -> None:
 
 
 def test_lost_once_is_no_alarm(state: State) -> None:
-    """A value that its second delivery brings is proven by replays, and nobody is told. Mutant: tell at the second."""
+    """A value that arrives with its second delivery is not reported; replays prove it. Mutant: report at the second."""
     desk = sampling(state)
     desk.record("a", 2, 5, {("x", MINUTE): 3})
     desk.run()
     desk.carbon.cache.clear()
-    lived = live(desk, 3800)
+    log = live(desk, 3800)
 
-    assert (lived.sent, lived.told) == ([15, 75, 615, 3615], [])
+    assert (log.sent, log.reported) == ([15, 75, 615, 3615], [])
     assert desk.unproven() == 0
 
 
 @pytest.mark.parametrize(("seconds", "samples"), [(9, 1), (10, 2)])
 def test_samples_are_rare(state: State, seconds: int, samples: int) -> None:
-    """Between two samples are ten seconds. Mutant: a sample of each round."""
+    """Ten seconds pass between two samples. Mutant: a sample of each round."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     live(desk, seconds)
@@ -337,24 +337,24 @@ def test_samples_are_rare(state: State, seconds: int, samples: int) -> None:
     assert len(desk.graphite.asked) == samples
 
 
-@pytest.mark.parametrize(("series", "told"), [(1, 360), (50, 360), (51, 420)])
-def test_new_series_may_take_time(state: State, series: int, told: int) -> None:
-    """Series that were never proven are told after the minutes in which Carbon makes all of them, and five.
+@pytest.mark.parametrize(("series", "reported"), [(1, 360), (50, 360), (51, 420)])
+def test_new_series_may_take_time(state: State, series: int, reported: int) -> None:
+    """New series are reported five minutes after the time that Carbon needs to create them.
 
     Mutants: as soon as others; never.
     """
     desk = Desk(state, samples=True)
     desk.carbon.is_full = True
     desk.record("a", 0, 9, {(f"s{n}", MINUTE): 1 for n in range(series)})
-    lived = live(desk, 600)
+    log = live(desk, 600)
 
-    assert [at for at, _ in lived.told][:1] == [told]
-    assert lived.read[:4] == [5, 15, 60, 120]
-    assert 75 in lived.sent  # replays go on: Carbon needs them to make the series
+    assert [at for at, _ in log.reported][:1] == [reported]
+    assert log.read[:4] == [5, 15, 60, 120]
+    assert 75 in log.sent  # replays continue: Carbon needs them to create the series
 
 
 def test_new_series_are_not_chosen(state: State) -> None:
-    """A sample is of series that are made, as long as a slot has one. Mutant: of any."""
+    """A sample has series that Carbon has created, if the slot has one. Mutant: any series."""
     desk = sampling(state)
     desk.record("a", 2, 9, {("x", MINUTE): 1} | {(f"new{n}", MINUTE): 1 for n in range(30)})
     live(desk, 6)
@@ -363,7 +363,7 @@ def test_new_series_are_not_chosen(state: State) -> None:
 
 
 def test_changed_value_is_compared_as_it_was_sent_last(state: State) -> None:
-    """A total that changed since the sample was taken is no difference. Mutants: as it was then; leave it out."""
+    """A total that was sent again since the sample was taken does not differ. Mutants: as it was then; leave it out."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     desk.run()
@@ -378,16 +378,16 @@ def test_changed_value_is_compared_as_it_was_sent_last(state: State) -> None:
 
 
 def test_changed_value_is_not_delivered_yet(state: State) -> None:
-    """A total that has changed, and waits for Carbon, is not what Graphite holds. Mutant: as it is in the state."""
+    """A total that has changed and waits for Carbon is not read. Mutant: compare it as it is in the state."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1, ("y", MINUTE): 1})
     desk.run()
     desk.clock += 5
     desk.record("a", 3, 4, {("x", MINUTE): 1})
-    found = desk.courier.step(now=MINUTE, clock=desk.clock, opens_round=False)
+    delivered = desk.courier.step(now=MINUTE, clock=desk.clock, opens_round=False)
 
-    assert found is not None
-    assert found.is_reading
+    assert delivered is not None
+    assert delivered.is_reading
     assert desk.graphite.asked == [(["a.y.count"], MINUTE)]
     assert desk.courier.delay(desk.clock) == 55
 
@@ -406,7 +406,7 @@ HOUR = MINUTE - MINUTE % 3600
     ],
 )
 def test_slots_that_cannot_be_read(state: State, slot: int, now: int, asks: int) -> None:
-    """A slot of the future, or one about to leave the finest archive, is no sample. Mutants: either is."""
+    """A slot of the future, or one about to leave the finest archive, is not read. Mutants: either is."""
     desk = Desk(state, samples=True, archives=TWO)
     desk.record("a", 0, 3, {("x", slot): 1}, now=slot)
     desk.step(now=slot)
@@ -418,7 +418,10 @@ def test_slots_that_cannot_be_read(state: State, slot: int, now: int, asks: int)
 
 
 def test_coarse_slots_are_no_sample(state: State) -> None:
-    """A coarse slot reads too low while Carbon writes a newer point below it. Mutants: sample it; lose a turn."""
+    """Coarse slots are not sampled: they read too low while Carbon's cache has newer points of their minutes.
+
+    Mutants: sample it; lose a turn.
+    """
     desk = Desk(state, samples=True, archives=TWO)
     for n in range(3):
         desk.record("a", n, n + 1, {("x", HOUR - 5 * 86400 + 60): 1})
@@ -429,7 +432,7 @@ def test_coarse_slots_are_no_sample(state: State) -> None:
 
 
 def test_newest_slot_of_a_job(state: State) -> None:
-    """Of a round of many slots the newest is a sample. Mutant: the oldest."""
+    """A sample is of the newest slot of a round. Mutant: the oldest."""
     desk = sampling(state)
     desk.record("a", 2, 9, {("x", MINUTE - 60 * n): 1 for n in range(9)})
     live(desk, 6)
@@ -438,7 +441,7 @@ def test_newest_slot_of_a_job(state: State) -> None:
 
 
 def test_jobs_take_turns(state: State) -> None:
-    """Jobs with buckets of other lengths have their newest slots sampled in turn. Mutant: the round's newest slot."""
+    """The newest slots of jobs are sampled in turn, also with longer buckets. Mutant: the round's newest slot."""
     desk = sampling(state)
     for n in range(4):
         desk.record("a", 2 + n, 3 + n, {("x", MINUTE): 1})
@@ -455,47 +458,47 @@ class Slot:
         self._totals = [Changed(n, "a", f"a.s{n}.count", 1, is_made=True) for n in range(1, series + 1)]
 
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
-        """Return its totals."""
+        """Return some of its totals."""
         return [total for total in self._totals if total.series > beyond][:limit]
 
 
 @pytest.mark.parametrize("series", [1, 20, 21, 60, 900, 1900])
 def test_series_take_turns(series: int) -> None:
-    """At most 20 values are read, others each time, until each had its turn. Mutants: the first 20; the first 900."""
+    """A sample has at most 20 values, others each time, until each was read. Mutants: the first 20; the first 900."""
     carbon = FakeCarbon()
     carbon.cache = {f"a.s{n}.count": {MINUTE: 1.0} for n in range(1, series + 1)}
     graphite = Graphite(carbon)
-    sampler = Sampler(Slot(series), graphite, (ARCHIVE,))  # type: ignore[arg-type] # it is asked for totals only
+    sampler = Sampler(Slot(series), graphite, (ARCHIVE,))  # type: ignore[arg-type] # only `changed` is called
     for n in range(400):
         sampler.take(Round(0, 9, deque(), slots=[MINUTE]), 10.0 * n, new_series=0)
         sampler.read(upto=9, now=MINUTE, clock=10.0 * n + 5)
-    seen = {path for paths, _ in graphite.asked for path in paths}
+    read = {path for paths, _ in graphite.asked for path in paths}
 
     assert max(len(paths) for paths, _ in graphite.asked) <= 20
-    assert (len(graphite.asked), len(seen)) == (400, series)
+    assert (len(graphite.asked), len(read)) == (400, series)
 
 
-def test_failing_graphite_costs_deliveries_nothing(state: State) -> None:
-    """A Graphite that does not answer is asked less and less often, and what it was asked for is proven by replays.
+def test_failing_graphite_delays_no_delivery(state: State) -> None:
+    """A Graphite that does not answer is asked less and less often, and replays prove the totals of its samples.
 
-    Mutants: ask again with the next round; hold replays for ever.
+    Mutants: ask again with the next round; hold replays forever.
     """
     desk = sampling(state)
     desk.graphite.failures = 7
-    lived = WorkerStats()
+    failed: list[float] = []
     for n in range(400):
         desk.record("a", 2 + n, 3 + n, {("x", MINUTE - 60 * n): 1})
-        found = live(desk, 10)
-        lived.failed += found.failed
+        log = live(desk, 10)
+        failed += log.failed
         assert desk.watermark("a") == 3 + n
-        assert found.sent[0] == 10 * n
+        assert log.sent[0] == 10 * n
 
-    assert lived.failed == [5, 75, 205, 455, 945, 1555, 2165]
+    assert failed == [5, 75, 205, 455, 945, 1555, 2165]
     assert desk.graphite.failures == 0
 
 
 def test_graphite_fails_while_something_differs(state: State) -> None:
-    """What differed at the first look is proven by replays where nobody answers the second. Mutant: hold it."""
+    """A value that differed once is proven by replays if the second reading fails. Mutant: hold replays."""
     desk = sampling(state, replay=(10, 20))
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     desk.run()
@@ -509,20 +512,20 @@ def test_graphite_fails_while_something_differs(state: State) -> None:
 
 
 def test_sample_of_a_carbon_that_has_died(state: State) -> None:
-    """What is sent again because Carbon has died is no difference. Mutant: read it all the same."""
+    """A sample is dropped when Carbon dies: its totals are sent again. Mutant: read it anyway."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     desk.run()
     desk.clock += 5
     desk.restart_carbon()
-    found = desk.step()
+    delivered = desk.step()
 
-    assert found is not None
-    assert (found.datapoints, desk.graphite.asked) == ({"a": 1}, [])
+    assert delivered is not None
+    assert (delivered.datapoints, desk.graphite.asked) == ({"a": 1}, [])
 
 
 def test_no_sample_by_an_untrusted_clock(state: State) -> None:
-    """Which archive answers is not known while the clocks are not trusted. Mutant: read all the same."""
+    """A sample is dropped while the clocks are not trusted: any archive may answer. Mutant: read it anyway."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1})
     desk.run()
@@ -534,7 +537,7 @@ def test_no_sample_by_an_untrusted_clock(state: State) -> None:
 
 
 def test_differing_value_has_changed(state: State) -> None:
-    """What differed and has changed since, to be delivered soon, is no difference. Mutant: take a neighbour."""
+    """A value that differed, has changed since and waits for delivery is not read. Mutant: read its neighbour."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE): 1, ("y", MINUTE): 1})
     desk.run()
@@ -551,11 +554,11 @@ def test_differing_value_has_changed(state: State) -> None:
 
 
 def test_failures_in_a_row(state: State) -> None:
-    """The pause after a failure is short again once Graphite has answered. Mutant: count all failures."""
+    """The pause after a failure is short again after an answer of Graphite. Mutant: count all failures."""
     desk = sampling(state)
     failed = []
     for n in range(100):
-        desk.graphite.failures = 1 if len(desk.graphite.asked) % 2 == 0 else 0  # each second time
+        desk.graphite.failures = 1 if len(desk.graphite.asked) % 2 == 0 else 0  # every other time
         desk.record("a", 2 + n, 3 + n, {("x", MINUTE - 60 * n): 1})
         failed += live(desk, 10).failed
 
@@ -563,7 +566,7 @@ def test_failures_in_a_row(state: State) -> None:
 
 
 def test_only_the_round_of_a_sample_is_sent_again(state: State) -> None:
-    """What differs at the second look is sent again with its round, and no other round is. Mutants: all; neighbours."""
+    """Only the round of a value that differs at the second reading is sent again. Mutants: all; neighbours."""
     desk = sampling(state)
     desk.record("a", 2, 3, {("x", MINUTE - 60): 1})
     live(desk, 16)
@@ -579,10 +582,10 @@ def test_only_the_round_of_a_sample_is_sent_again(state: State) -> None:
     assert desk.batches == [[f"a.x.count 1 {MINUTE}"]]
 
 
-def test_alarm_ends_when_all_was_read(state: State) -> None:
-    """Values that are there end no alarm as long as others were not read. Mutant: the first one does."""
+def test_alarm_ends_when_all_is_read(state: State) -> None:
+    """The alarm lasts until all values were read and are there. Mutant: until the first one is."""
     desk = sampling(state)
-    for n in range(3):  # in the midst the one that is lost
+    for n in range(3):  # the second one is lost
         desk.record("a", 2 + n, 3 + n, {("x" if n == 1 else "y", MINUTE - 60 * n): 1})
         desk.meanwhile = lambda: desk.carbon.cache.pop("a.x.count", None)
         live(desk, 16)
@@ -596,10 +599,10 @@ def test_alarm_ends_when_all_was_read(state: State) -> None:
     assert seen[-1]
 
 
-def test_alarm_goes_on_for_what_came_later(state: State) -> None:
-    """A later round that is there in part holds the alarm, too; one that was not read yet is replayed after its end.
+def test_alarm_lasts_for_later_rounds(state: State) -> None:
+    """A later round that is there in part prolongs the alarm; one that was not read yet is replayed after its end.
 
-    Mutants: end the alarm with the first round that is there; read what was delivered in an alarm after its end.
+    Mutants: end the alarm with the first round that is there; read rounds of the alarm after its end.
     """
     desk = sampling(state)
     desk.carbon.is_full = True
@@ -615,7 +618,7 @@ def test_alarm_goes_on_for_what_came_later(state: State) -> None:
     desk.record("a", 4, 5, {("x", MINUTE - 120): 1})
     desk.run()
     assert desk.courier.is_alarmed
-    lived = live(desk, 70)
+    log = live(desk, 70)
 
     assert (desk.unproven(), desk.courier.is_alarmed) == (1, False)
-    assert lived.sent[-1] == pytest.approx(137 + 60, abs=1)  # the first replay
+    assert log.sent[-1] == pytest.approx(137 + 60, abs=1)  # the first replay
