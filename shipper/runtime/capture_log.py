@@ -1,4 +1,4 @@
-"""What captures brought, in the log."""
+"""The results of captures in the log."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ def log_event(job: Job, event: Event) -> None:
 def log_steps(
     job: Job, steps: Sequence[CaptureStep], *, seconds: float, late_rows: Callable[[], int] = lambda: 0
 ) -> None:
-    """Say what the steps of a capture brought: rows, and which of them Graphite will not show as they are.
+    """Log the results of a capture: rows, and which of them Graphite will not show as they are.
 
-    late_rows gives how many rows came late since the job began.
+    late_rows returns the number of late rows since the job began.
     """
     _log_rows(job, steps, seconds)
     if late := sum(step.late_rows for step in steps):
@@ -33,11 +33,11 @@ def log_steps(
     if other := sum(tally.other_rows for tally in tallies):
         value = _brief(next(tally.other for tally in tallies if tally.other is not None))
         logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
-    if sanitized := [found for tally in tallies for found in tally.sanitized]:
+    if sanitized := [entry for tally in tallies for entry in tally.sanitized]:
         path, group = sanitized[0]
         value = _brief(tuple(value for value in group if not is_safe((value,))))
         logger().info("series.sanitized", job=job.name, series=len(sanitized), first=path, value=value)
-    _log_rejected_values(job, [refusal for tally in tallies for refusal in tally.rejected_values])
+    _log_rejected_values(job, [value for tally in tallies for value in tally.rejected_values])
 
 
 def _log_rows(job: Job, steps: Sequence[CaptureStep], seconds: float) -> None:
@@ -59,23 +59,23 @@ def _log_rejected(job: Job, tallies: Sequence[RecordResult]) -> None:
         for rejection, rows in tally.rejected.items():
             rejected[rejection.reason] += rows
     nameless = [tally.nameless for tally in tallies if tally.nameless is not None]
-    for reason, count in (+rejected).items():  # a repair may bring some less than none
+    for reason, count in (+rejected).items():  # a recount may lower a counter
         first = {"value": _brief(nameless[0])} if nameless and reason is RejectReason.REFUSED else {}
         logger().warning("rows.rejected", job=job.name, reason=reason.value, rows=count, **first)
 
 
-def _log_rejected_values(job: Job, refused: Sequence[RejectedValue]) -> None:
-    """Say once for each column that values were left out, and which was the first."""
-    for column in dict.fromkeys(refusal.column for refusal in refused):
-        found = [refusal for refusal in refused if refusal.column == column]
-        first = next((refusal for refusal in found if refusal.value is not None), found[0])
+def _log_rejected_values(job: Job, values: Sequence[RejectedValue]) -> None:
+    """Log once for each column how many values were left out, and the first of them."""
+    for column in dict.fromkeys(value.column for value in values):
+        of_column = [value for value in values if value.column == column]
+        first = next((value for value in of_column if value.value is not None), of_column[0])
         group = None if first.group is None else _brief(first.group)
-        known = {"id": first.id, "group": group, "value": first.value}
-        told = {name: value for name, value in known.items() if value is not None}
-        rows = sum(refusal.rows for refusal in found)
-        logger().warning("value.rejected", job=job.name, column=column, **told, rows=rows)
+        details = {"id": first.id, "group": group, "value": first.value}
+        known = {name: value for name, value in details.items() if value is not None}
+        rows = sum(value.rows for value in of_column)
+        logger().warning("value.rejected", job=job.name, column=column, **known, rows=rows)
 
 
 def _brief(group: Group) -> str:
-    """Show group values in one short line; the one without brackets."""
+    """Format group values in one short line; a single value without brackets."""
     return brief(group[0] if len(group) == 1 else group)

@@ -1,10 +1,10 @@
 """APScheduler, tamed: ticks that never pile up, are never dropped for being late, and never raise.
 
-UTC; a late tick runs once instead of being dropped (misfire_grace_time=None), and however many were missed they are
-one (the triggers here never look at the past: APScheduler would count through a month of them); the same job never
-runs twice at once (max_instances=1). APScheduler logs and forgets what a job raises, so nothing handed to it may raise.
+All times are UTC. A late tick runs once instead of being dropped (misfire_grace_time=None), and any number of missed
+ticks become one: the triggers here never look at the past, while APScheduler would count through a month of ticks. A
+call never runs twice at once (max_instances=1). APScheduler logs and forgets an exception, so no call may raise.
 
-Each source has a pool: its own few threads, so that a database that hangs holds up none but its own jobs.
+Each source has a pool of a few threads, so that a database that hangs delays only its own jobs.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ _INSTANT = timedelta(microseconds=1)
 
 
 class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no types
-    """APScheduler's executor on a pool of ours."""
+    """APScheduler's executor on a thread pool of ours."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         super().__init__(pool)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Every so many seconds; what was missed is left out."""
+    """A trigger at an interval, in seconds; it leaves out missed times."""
 
     def __init__(self, seconds: int, first: datetime) -> None:
         self._interval, self._first = timedelta(seconds=seconds), first
@@ -43,87 +43,88 @@ class _Every(BaseTrigger):  # type: ignore[misc]
 
 
 class _Cron(BaseTrigger):  # type: ignore[misc]
-    """When a line of cron says; what was missed is left out."""
+    """A trigger of a cron line; it leaves out missed times."""
 
     def __init__(self, line: str, zone: str) -> None:
         self._trigger = trigger_of(line, zone)
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         """Return the first time after previous and from now on."""
-        found: datetime | None = self._trigger.get_next_fire_time(
-            None, max(now, previous + _INSTANT) if previous else now
-        )
-        return found
+        start = max(now, previous + _INSTANT) if previous else now
+        fire_time: datetime | None = self._trigger.get_next_fire_time(None, start)
+        return fire_time
 
 
 class Scheduler:
-    """Calls functions, on a few threads, again and again or once."""
+    """Calls functions on a few threads, repeatedly or once."""
 
     def __init__(self, skipped: Callable[[str], None] = lambda _: None) -> None:
-        """Call skipped with the name of what should be called again while it still runs, or waits for a thread."""
-        self._lanes: dict[str, ThreadPoolExecutor] = {}
+        """Call skipped with the name of a call that is due while the previous one still runs, or waits for a thread."""
+        self._pools: dict[str, ThreadPoolExecutor] = {}
         self._skipped = skipped
         self._scheduler = BackgroundScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
 
-        def tell(event: JobSubmissionEvent) -> None:
+        def report_skipped(event: JobSubmissionEvent) -> None:
             self._skipped(event.job_id)
 
-        self._scheduler.add_listener(tell, EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(report_skipped, EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
-        """Begin to call."""
+        """Start calling."""
         self._scheduler.start()
 
     def pool(self, name: str, threads: int) -> None:
-        """Give a pool so many threads, started when they are needed; what runs in it already ends on its old ones."""
+        """Set a pool's number of threads, which start when needed; calls that run already end on the old threads."""
         pool = ThreadPoolExecutor(threads, f"source-{name}")
-        before = self._lanes.get(name)
+        before = self._pools.get(name)
         if before is not None:
             self._scheduler.remove_executor(name, shutdown=False)
             before.shutdown(wait=False)
-        self._lanes[name] = pool
+        self._pools[name] = pool
         self._scheduler.add_executor(_Pool(pool), name)
 
     def every(self, seconds: int, call: Callable[[], None], *, name: str, pool: str, offset: float = 0.0) -> None:
-        """Call in offset seconds, and from then on every so many."""
+        """Call after an offset, and then at an interval, both in seconds."""
         trigger = _Every(seconds, datetime.now(UTC) + timedelta(seconds=offset))
         self._scheduler.add_job(call, trigger, id=name, executor=pool, replace_existing=True)
 
     def cron(self, line: str, zone: str, call: Callable[[], None], *, name: str, pool: str) -> None:
-        """Call when a line of cron says, by the clock of a time zone."""
+        """Call at the times of a cron line in a time zone."""
         self._scheduler.add_job(call, _Cron(line, zone), id=name, executor=pool, replace_existing=True)
 
     def later(self, seconds: float, call: Callable[[], None], *, pool: str) -> None:
-        """Call once, in so many seconds."""
+        """Call once, after a delay in seconds."""
         when = datetime.now(UTC) + timedelta(seconds=seconds)
         self._scheduler.add_job(call, "date", run_date=when, executor=pool)
 
     def forget(self, name: str) -> None:
-        """Call it no more."""
+        """Stop calling a function."""
         self._scheduler.remove_job(name)
 
     def next_call(self, name: str) -> float | None:
-        """Return when it is called next, epoch seconds."""
+        """Return when a function is called next, in epoch seconds; None if it is not known."""
         job = self._scheduler.get_job(name)
         return job.next_run_time.timestamp() if job and job.next_run_time else None
 
     def shift(self, seconds: float) -> None:
-        """Follow a wall clock that was set back by so many seconds: else nothing is called until it catches up."""
+        """Follow a wall clock that was set back by some seconds; without this, no call is made until it catches up."""
         now = datetime.now(UTC)
         for job in self._scheduler.get_jobs():
             is_cron = isinstance(job.trigger, _Cron)
-            moved = job.trigger.get_next_fire_time(None, now) if is_cron else job.next_run_time - timedelta(0, seconds)
+            next_time = (
+                job.trigger.get_next_fire_time(None, now) if is_cron else job.next_run_time - timedelta(0, seconds)
+            )
             try:
-                job.modify(next_run_time=moved)
+                job.modify(next_run_time=next_time)
             except JobLookupError:
-                continue  # it was to be called once, and has just been
+                continue  # a single call, which has just been made
 
     def stop(self, *, wait: bool = True) -> None:
-        """Call nothing new, and wait for what is running, which may still call `later`."""
+        """Start no more calls; wait for the running ones, which may still use `later`."""
         self._scheduler.pause()
-        # not by the scheduler's own shutdown: that waits for the pools under the lock which `later` needs
-        for pool in self._lanes.values():
+        # the scheduler's own shutdown would wait for the pools under the lock that `later` needs
+        for pool in self._pools.values():
             pool.shutdown(wait=wait)
         self._scheduler.shutdown(wait=False)

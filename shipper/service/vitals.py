@@ -100,10 +100,10 @@ class Vitals:
     def _trouble(self, worker: Worker, report: JobReport) -> Failure | None:
         if worker.failure is not None:
             return _failure(worker.failure)
-        return _failure(self._delivery.trouble) if self._waits_for_carbon(report) else None
+        return _failure(self._delivery.failure) if self._waits_for_carbon(report) else None
 
     def _waits_for_carbon(self, report: JobReport) -> bool:
-        return self._delivery.trouble.error is not None and report.captured != report.watermark
+        return self._delivery.failure.error is not None and report.captured != report.watermark
 
     def _is_late(self, worker: Worker, report: JobReport) -> bool:
         if worker.job.every is None or report.complete_until is None:
@@ -120,7 +120,7 @@ class Vitals:
 
     def _carbon(self) -> EndpointReport:
         delivery = self._delivery
-        return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.trouble))
+        return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.failure))
 
     def _graphite(self) -> Iterator[EndpointReport]:
         """Yield the Graphite that is asked what it holds, if there is one."""
