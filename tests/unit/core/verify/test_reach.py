@@ -1,4 +1,4 @@
-"""How far a comparison reaches: what was asked for, what of it is left out, where its rows are; to the second."""
+"""Reach of a comparison, to the second: the requested span, the slots that are left out, where rows are looked for."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ TICKS = job(time=None, archives=ARCHIVES)
 
 
 class Web:
-    """A graphite-web that holds one value for each step of what it is asked for, or nothing."""
+    """A graphite-web that answers with one value for each step, or with none."""
 
     def __init__(self, value: float | None = None, step: int | None = None, paths: Sequence[str] = (PATH,)) -> None:
         self._value = value
@@ -30,7 +30,7 @@ class Web:
         self._paths = paths
 
     def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
-        """Say what there is, as shipper.graphite.render_api.Readback.held."""
+        """Yield the values, as shipper.graphite.render_api.Readback.held."""
         step = self._step or step
         start = span.start - span.start % step
         for path in self._paths:
@@ -38,15 +38,15 @@ class Web:
 
 
 def read_snapshot(
-    stands: Progress, *, names: Sequence[Name] = (), slots: Sequence[Slot] = (), pruned: Span | None = None
+    job_progress: Progress, *, names: Sequence[Name] = (), slots: Sequence[Slot] = (), pruned: Span | None = None
 ) -> JobSnapshot:
-    """Say what is known of the job."""
-    offsets = Offsets("app", "audit_trail", "id", stands.captured, stands.captured, None, "")
-    return JobSnapshot(offsets, stands, list(names), list(slots), [pruned] if pruned else [])
+    """Build a snapshot of a job."""
+    offsets = Offsets("app", "audit_trail", "id", job_progress.captured, job_progress.captured, None, "")
+    return JobSnapshot(offsets, job_progress, list(names), list(slots), [pruned] if pruned else [])
 
 
 def table(*rows: tuple[int, int | None]) -> FakeSource:
-    """Make a table of logins: ids, and how many seconds before now."""
+    """Build a table of logins, given by id and seconds before now."""
     source = FakeSource()
     for number, ago in rows:
         when = None if ago is None else datetime.fromtimestamp(NOW - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -60,9 +60,9 @@ def before_now(span: Span) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "stands", "expected"),
+    ("start", "end", "changed", "expected"),
     [
-        # nothing is named: what there is of a day
+        # default: a day, from the first complete slot on
         (None, None, {}, (DAY, 0)),
         (None, None, {"complete_until": NOW - 1}, (DAY + 60, 60)),
         (None, None, {"complete_until": NOW - 3 * DAY}, (4 * DAY, 3 * DAY)),
@@ -74,7 +74,7 @@ def before_now(span: Span) -> tuple[int, int]:
         (None, None, {"since": NOW}, (0, 0)),
         (None, None, {"since": NOW + 120}, (0, 0)),
         (None, None, {"recount_from": NOW - 600}, (DAY, 0)),
-        # a start is named: its slot, and what is complete behind it
+        # a start: from its slot on, up to where the job is complete
         (600, None, {}, (600, 0)),
         (599, None, {}, (600, 0)),
         (601, None, {}, (660, 0)),
@@ -82,7 +82,7 @@ def before_now(span: Span) -> tuple[int, int]:
         (600, None, {"complete_until": NOW - 600}, (600, 540)),
         (600, None, {"complete_until": NOW - 3 * DAY}, (600, 540)),
         (600, None, {"complete_until": NOW - 480}, (600, 480)),
-        # an end is named: the slots that end by then, of a day
+        # an end: the slots of a day that end by then
         (None, 120, {}, (DAY + 120, 120)),
         (None, 119, {}, (DAY + 120, 120)),
         (None, 120, {"since": NOW - 180}, (180, 120)),
@@ -95,30 +95,30 @@ def before_now(span: Span) -> tuple[int, int]:
         (50, 10, {}, (60, 0)),
     ],
 )
-def test_asked(start: int | None, end: int | None, stands: dict[str, int], expected: tuple[int, int]) -> None:
-    """A span that is named is asked for whole; one that is not is what the job may be believed of, up to a day.
+def test_requested_span(start: int | None, end: int | None, changed: dict[str, int], expected: tuple[int, int]) -> None:
+    """A span that is given is requested completely; the default is the complete slots of the job, up to a day.
 
-    Mutants: limit a start that was named; a day before now; nothing, where one end is named; half slots.
+    Mutants: limit a given start; a day before now; nothing, where only one end is given; half slots.
     """
-    stands = {"complete_until": NOW} | stands
-    one = job(archives=ARCHIVES, bucket=stands.pop("bucket", 60))
+    changed = {"complete_until": NOW} | changed
+    one = job(archives=ARCHIVES, bucket=changed.pop("bucket", 60))
     ends = (None if start is None else NOW - start, None if end is None else NOW - end)
 
-    assert before_now(requested_span(one, progress(one, **stands), *ends)) == expected
+    assert before_now(requested_span(one, progress(one, **changed), *ends)) == expected
 
 
 @pytest.mark.parametrize(
     ("start", "end", "slots"), [(None, None, 0), (NOW, None, 1), (None, NOW, 1), (NOW, NOW + 600, 10)]
 )
-def test_asked_of_a_job_that_has_not_begun(start: int | None, end: int | None, slots: int) -> None:
-    """There is nothing of it, so nothing is asked for, unless somebody names a time."""
+def test_requested_span_of_a_job_that_has_not_started(start: int | None, end: int | None, slots: int) -> None:
+    """Without a given time, no slot of a new job is requested."""
     span = requested_span(job(archives=ARCHIVES), None, start, end)
 
     assert (span.end - span.start) // MINUTE == slots
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "stands", "expected", "left_out"),
+    ("start", "end", "changed", "expected", "left_out"),
     [
         (600, 0, {}, [(600, 0, MINUTE)], {}),
         (600, 120, {}, [(600, 120, MINUTE)], {}),
@@ -130,11 +130,11 @@ def test_asked_of_a_job_that_has_not_begun(start: int | None, end: int | None, s
         (600, 0, {"complete_until": NOW - 9000}, [], {"incomplete": 10}),
         (600, -600, {}, [(600, 0, MINUTE)], {"incomplete": 10}),
         (-600, -1200, {}, [], {"incomplete": 10}),
-        # what waits for a recount
+        # slots that wait for a recount
         (600, 0, {"recount_from": NOW - 120}, [(600, 120, MINUTE)], {"incomplete": 2}),
         (600, 0, {"recount_from": NOW - 600}, [], {"incomplete": 10}),
         (600, 0, {"recount_from": NOW + 60, "complete_until": NOW - 60}, [(600, 60, MINUTE)], {"incomplete": 1}),
-        # from where its slots are whole on
+        # from the first complete slot on
         (600, 0, {"since": NOW - 600}, [(600, 0, MINUTE)], {}),
         (600, 0, {"since": NOW - 540}, [(540, 0, MINUTE)], {"not_whole": 1}),
         (600, 0, {"since": NOW - 541}, [(540, 0, MINUTE)], {"cut": 1}),
@@ -152,20 +152,20 @@ def test_asked_of_a_job_that_has_not_begun(start: int | None, end: int | None, s
     ],
 )
 def test_reach(
-    start: int, end: int, stands: dict[str, int], expected: list[tuple[int, int, int]], left_out: dict[str, int]
+    start: int, end: int, changed: dict[str, int], expected: list[tuple[int, int, int]], left_out: dict[str, int]
 ) -> None:
-    """What is compared and what is left out are all that was asked for, each slot once.
+    """Each requested slot is compared or left out, once.
 
-    Mutants: compare the slot that is not complete, or that the job was not whole in; count a slot under two reasons.
+    Mutants: compare the slot that is not complete, or the one in which the job started; count a slot by two reasons.
     """
     one = job(archives=ARCHIVES)
-    known = read_snapshot(progress(one, **({"complete_until": NOW} | stands)))
-    found = compare_job(one, known, NOW - start, NOW - end, source=FakeSource(), graphite=Web(paths=()), now=NOW)
+    known = read_snapshot(progress(one, **({"complete_until": NOW} | changed)))
+    comparison = compare_job(one, known, NOW - start, NOW - end, source=FakeSource(), graphite=Web(paths=()), now=NOW)
 
-    assert [(*before_now(part.span), part.step) for part in found.parts] == expected
-    assert found.left_out == left_out
-    assert found.asked == (start - end) // MINUTE
-    assert found.compared * MINUTE == sum(one - other for one, other, _ in expected)
+    assert [(*before_now(part.span), part.step) for part in comparison.parts] == expected
+    assert comparison.left_out == left_out
+    assert comparison.asked == (start - end) // MINUTE
+    assert comparison.compared * MINUTE == sum(one - other for one, other, _ in expected)
 
 
 WEEK_AGO, YEAR_AGO = (NOW - ARCHIVES[0].duration) // HOUR * HOUR, (NOW - ARCHIVES[1].duration) // HOUR * HOUR
@@ -174,12 +174,12 @@ WEEK_AGO, YEAR_AGO = (NOW - ARCHIVES[0].duration) // HOUR * HOUR, (NOW - ARCHIVE
 @pytest.mark.parametrize(
     ("span", "second", "expected", "left_out"),
     [
-        # the hour that leaves the finest archive, and ten minutes before and after its end
+        # the hour that leaves the finest archive, with ten minutes before and after its end
         (Span(WEEK_AGO - HOUR, WEEK_AGO + 3 * HOUR), 599, [(-1, -1, HOUR), (1, 3, MINUTE)], {"cut": 120}),
         (Span(WEEK_AGO - HOUR, WEEK_AGO + 3 * HOUR), 600, [(-1, 0, HOUR), (1, 3, MINUTE)], {"cut": 60}),
         (Span(WEEK_AGO - HOUR, WEEK_AGO + 3 * HOUR), 2999, [(-1, 0, HOUR), (1, 3, MINUTE)], {"cut": 60}),
         (Span(WEEK_AGO - HOUR, WEEK_AGO + 3 * HOUR), 3000, [(-1, 0, HOUR), (2, 3, MINUTE)], {"cut": 120}),
-        # an hour that is asked for in parts
+        # an hour of which parts are requested
         (Span(WEEK_AGO - 3 * HOUR + 60, WEEK_AGO - HOUR - 60), 840, [], {"cut": 118}),
         (Span(WEEK_AGO - 3 * HOUR, WEEK_AGO - HOUR - 60), 840, [(-3, -2, HOUR)], {"cut": 59}),
     ],
@@ -187,17 +187,18 @@ WEEK_AGO, YEAR_AGO = (NOW - ARCHIVES[0].duration) // HOUR * HOUR, (NOW - ARCHIVE
 def test_edge_of_the_finest_archive(
     span: Span, second: int, expected: list[tuple[int, int, int]], left_out: dict[str, int]
 ) -> None:
-    """Where an archive ends slots wait, and are left out, to the second. Mutants: no margin; one on the wrong side."""
+    """Slots that wait around the end of an archive are left out. Mutants: no margin; one on the wrong side."""
     now = NOW - NOW % HOUR + second
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, complete_until=now))
-    found = compare_job(one, known, span.start, span.end, source=FakeSource(), graphite=Web(paths=()), now=now)
+    comparison = compare_job(one, known, span.start, span.end, source=FakeSource(), graphite=Web(paths=()), now=now)
     hours = [
-        ((part.span.start - WEEK_AGO) // HOUR, (part.span.end - WEEK_AGO) // HOUR, part.step) for part in found.parts
+        ((part.span.start - WEEK_AGO) // HOUR, (part.span.end - WEEK_AGO) // HOUR, part.step)
+        for part in comparison.parts
     ]
 
     assert hours == [part for part in expected if part[0] < part[1]]
-    assert found.left_out == left_out
+    assert comparison.left_out == left_out
 
 
 @pytest.mark.parametrize(
@@ -209,16 +210,16 @@ def test_edge_of_the_finest_archive(
     ],
 )
 def test_end_of_the_last_archive(second: int, first: int, left_out: dict[str, int]) -> None:
-    """What cannot be sent any more, with its replays, is too old: to the second. Mutant: leave no room for replays."""
+    """Slots that the last archive drops before all replays are sent are too old. Mutant: no room for replays."""
     now = NOW - NOW % HOUR + second
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, complete_until=now))
     asks = (YEAR_AGO, YEAR_AGO + 5 * HOUR)
-    found = compare_job(one, known, *asks, source=FakeSource(), graphite=Web(paths=()), now=now)
+    comparison = compare_job(one, known, *asks, source=FakeSource(), graphite=Web(paths=()), now=now)
 
-    assert [part.span for part in found.parts] == [Span(YEAR_AGO + first * HOUR, YEAR_AGO + 5 * HOUR)]
-    assert found.left_out == left_out
-    assert found.compared == (5 - first) * 60
+    assert [part.span for part in comparison.parts] == [Span(YEAR_AGO + first * HOUR, YEAR_AGO + 5 * HOUR)]
+    assert comparison.left_out == left_out
+    assert comparison.compared == (5 - first) * 60
 
 
 @pytest.mark.parametrize(
@@ -226,13 +227,13 @@ def test_end_of_the_last_archive(second: int, first: int, left_out: dict[str, in
     [((900, 540), [(540, 0)]), ((540, 480), [(600, 540), (480, 0)]), ((600, 0), []), ((599, 541), [(540, 0)])],
 )
 def test_pruned(pruned: tuple[int, int], expected: list[tuple[int, int]]) -> None:
-    """Of a job without a time what was pruned is left out, in whole slots; of others it is not."""
-    gone, stands = Span(NOW - pruned[0], NOW - pruned[1]), progress(TICKS, complete_until=NOW)
-    found = _ten_minutes(TICKS, read_snapshot(stands, pruned=gone))
-    timed = _ten_minutes(job(archives=ARCHIVES), read_snapshot(stands, pruned=gone))
+    """Pruned slots are left out only of jobs without a time column, in complete slots."""
+    gone, job_progress = Span(NOW - pruned[0], NOW - pruned[1]), progress(TICKS, complete_until=NOW)
+    comparison = _ten_minutes(TICKS, read_snapshot(job_progress, pruned=gone))
+    timed = _ten_minutes(job(archives=ARCHIVES), read_snapshot(job_progress, pruned=gone))
 
-    assert [before_now(part.span) for part in found.parts] == expected
-    assert found.left_out["pruned"] == 10 - sum(one - other for one, other in expected) // MINUTE
+    assert [before_now(part.span) for part in comparison.parts] == expected
+    assert comparison.left_out["pruned"] == 10 - sum(one - other for one, other in expected) // MINUTE
     assert (timed.compared, timed.left_out) == (10, {})
 
 
@@ -245,9 +246,9 @@ def _ten_minutes(one: Job, known: JobSnapshot, web: Web | None = None, source: F
     ("step", "left_out"), [(30, {}), (60, {}), (120, {}), (300, {"other_step": 5}), (HOUR, {"other_step": 10})]
 )
 def test_longer_steps_in_graphite(step: int, left_out: dict[str, int]) -> None:
-    """Where Graphite answers with longer slots those that the span cuts are not compared, and counted as that.
+    """Where Graphite answers with longer slots, those that the span cuts are left out and counted.
 
-    Mutant: take for compared what was asked for. NOW is 14 minutes past the hour, and even.
+    Mutant: count them as compared. NOW is 14 minutes past the hour, an even number.
     """
     one = job(archives=ARCHIVES)
     known = read_snapshot(progress(one, complete_until=NOW), names=[LOGIN])
@@ -256,14 +257,14 @@ def test_longer_steps_in_graphite(step: int, left_out: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "left_out", "is_less"), [(0, 0, False), (1, 1, True), (4, 2, False), (5, 3, True), (7200, 7198, True)]
+    ("requested", "left_out", "is_less"), [(0, 0, False), (1, 1, True), (4, 2, False), (5, 3, True), (7200, 7198, True)]
 )
-def test_less_than_half(asked_for: int, left_out: int, is_less: bool) -> None:  # noqa: FBT001 - a table
-    """Half is enough, and so is all of nothing. Mutants: half is too little; nothing is."""
-    found = Comparison([], Counter(cut=left_out), asked=asked_for)
+def test_less_than_half(requested: int, left_out: int, is_less: bool) -> None:  # noqa: FBT001 - a table
+    """Half is enough, also of nothing. Mutants: half is too little; nothing is."""
+    comparison = Comparison([], Counter(cut=left_out), asked=requested)
 
-    assert found.compared == asked_for - left_out
-    assert found.is_mostly_left_out is is_less
+    assert comparison.compared == requested - left_out
+    assert comparison.is_mostly_left_out is is_less
 
 
 @pytest.mark.parametrize(
@@ -271,43 +272,43 @@ def test_less_than_half(asked_for: int, left_out: int, is_less: bool) -> None:  
     [(0, -1, False), (0, 0, True), (60, 59, False), (60, 60, True), (60, 61, True), (120, ALWAYS.end, True)],
 )
 def test_slot_of_the_oldest_row(slot: int, purged_upto: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
-    """A slot that begins by the time up to which rows are gone may lack some. Mutant: only those before it."""
-    found, part = Comparison([], Counter()), Part(Span(slot, slot + 60), 60)
+    """A slot that begins at the time up to which rows are purged may lack some. Mutant: only slots before it."""
+    comparison, part = Comparison([], Counter()), Part(Span(slot, slot + 60), 60)
     compare_series(
-        part, "a", Counted(Kind.COUNT, {slot: 1}), SeriesData(slot, 60, [2.0]), into=found, purged_upto=purged_upto
+        part, "a", Counted(Kind.COUNT, {slot: 1}), SeriesData(slot, 60, [2.0]), into=comparison, purged_upto=purged_upto
     )
 
-    assert (found.purged, len(found.differences)) == ((1, 0) if is_purged else (0, 1))
+    assert (comparison.purged, len(comparison.differences)) == ((1, 0) if is_purged else (0, 1))
 
 
 @pytest.mark.parametrize(("after", "is_purged"), [(2, True), (3, True), (4, False), (5, False)])
 def test_slot_of_the_lowest_id(after: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
-    """Of a job without a time a slot may lack rows if its first id is below the ids that the table is sure to hold.
+    """Without a time column a slot may lack rows if its first id is below the ids that the table surely has.
 
-    Those are 5 and above here: the first ids that are left are 3, 4 and 5. Mutants: one more, one less.
+    Here these are 5 and above: the first ids that are left are 3, 4 and 5. Mutants: one more, one less.
     """
-    stands = progress(TICKS, 9, complete_until=NOW)
-    known = read_snapshot(stands, names=[LOGIN], slots=[Slot(NOW - 600, MINUTE, after, 9)])
-    found = _ten_minutes(TICKS, known, Web(9.0), table((3, None), (4, None), (5, None)))
+    job_progress = progress(TICKS, 9, complete_until=NOW)
+    known = read_snapshot(job_progress, names=[LOGIN], slots=[Slot(NOW - 600, MINUTE, after, 9)])
+    comparison = _ten_minutes(TICKS, known, Web(9.0), table((3, None), (4, None), (5, None)))
 
-    assert found.purged == (1 if is_purged else 0)
+    assert comparison.purged == (1 if is_purged else 0)
 
 
 @pytest.mark.parametrize(
     ("rows", "after", "counted"),
     [
-        # the slot's own ids say where its row is, far below those of its time
+        # the ids of the slot include a row far below the rows of its time
         ([(1, 600), (2, 9000), (3, 9000), (4, 600)], 0, 2),
         ([(1, 600), (2, 9000), (3, 9000), (4, 600)], 1, 1),
-        # or the rows that came up to an hour before
+        # rows up to an hour older
         ([(1, 600), (2, 4200), (3, 600)], 2, 2),
         ([(1, 600), (2, 4201), (3, 600)], 2, 1),
-        # or both; and what is above captured is not due
+        # both; rows above captured are not compared
         ([(1, 600), (2, 9000), (3, 600), (4, 700), (5, 600), (10, 600)], 0, 3),
     ],
 )
 def test_where_its_rows_are(rows: list[tuple[int, int]], after: int, counted: int) -> None:
-    """Rows are looked for from the lower of two ids on: that of the state, and that of rows up to an hour older.
+    """Rows are read from the lower of two ids: the one of the state, and the one of rows up to an hour older.
 
     Mutants: either alone; a minute less than an hour; from the first id on.
     """
@@ -319,7 +320,7 @@ def test_where_its_rows_are(rows: list[tuple[int, int]], after: int, counted: in
 
 
 def test_slot_outside_the_span() -> None:
-    """Ids of slots that were not asked for do not matter. Mutant: the ids of all slots."""
+    """Ids of slots that were not requested do not matter. Mutant: the ids of all slots."""
     one = job(archives=ARCHIVES, chunk=1)
     slots = [Slot(NOW - 660, MINUTE, 0, 9), Slot(NOW - 600, MINUTE, 1, 9), Slot(NOW, MINUTE, 0, 9)]
     known = read_snapshot(progress(one, 9, complete_until=NOW), slots=slots)

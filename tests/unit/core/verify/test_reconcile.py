@@ -1,4 +1,4 @@
-"""The source beside Graphite: what is equal, what differs, what cannot be compared; on a state and Whisper files."""
+"""Comparison of the source with Graphite: equal, different, left out; on a real state and Whisper files."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,7 +23,7 @@ LOGIN, TOTP = "events.login.count", "events.totp.count"
 
 
 def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> Comparison:
-    """Compare a job from so many seconds ago on."""
+    """Compare a job, by default the last day; ago and until are seconds before now."""
     start = life.now - ago
     end = None if until is None else life.now - until
     known = read_snapshot(life.state.path, job.name, Span(start, life.now))
@@ -33,35 +33,35 @@ def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> C
 
 
 def differences(comparison: Comparison) -> list[tuple[int, str, object, object]]:
-    """Return what differs, with slots as seconds ago of NOW."""
+    """Return the differences, with slots as seconds before NOW."""
     return sorted((NOW - one.slot, one.path, one.source, one.graphite) for one in comparison.differences)
 
 
 @pytest.fixture
 def shipped(life: Life) -> Life:
-    """Give the five rows, shipped, once their minutes are complete."""
+    """Provide a life with the five rows shipped, once their minutes are complete."""
     life.now += 120
     life.ship(wanted())
     return life
 
 
 def test_equal(shipped: Life) -> None:
-    """What was shipped is equal: values of series, not empty slots."""
-    found = look(shipped, wanted())
+    """All shipped values are equal; empty slots do not count."""
+    comparison = look(shipped, wanted())
 
-    assert (found.equal, found.differences, found.left_out) == (4, [], Counter())
-    assert found.parts[-1].span.end == NOW + 120
+    assert (comparison.equal, comparison.differences, comparison.left_out) == (4, [], Counter())
+    assert comparison.parts[-1].span.end == NOW + 120
 
 
 def test_more_and_less_in_graphite(shipped: Life) -> None:
-    """A slot of which Graphite has more, less, or what nobody counted, differs; adjoining ones are one span."""
+    """Slots differ where Graphite has more, less, or a value without rows; adjoining ones are one span."""
     shipped.carbon.deliver(points(f"{LOGIN} 9 {NOW - 60}\n{TOTP} 0 {NOW}\n{TOTP} 4 {NOW - 120}\n".encode()))
     shipped.carbon.flush()
-    found = look(shipped, wanted())
+    comparison = look(shipped, wanted())
 
-    assert differences(found) == [(0, TOTP, 1, 0), (60, LOGIN, 1, 9), (120, TOTP, None, 4)]
-    assert found.spans == [Span(NOW - 120, NOW + 60)]
-    assert found.equal == 2
+    assert differences(comparison) == [(0, TOTP, 1, 0), (60, LOGIN, 1, 9), (120, TOTP, None, 4)]
+    assert comparison.spans == [Span(NOW - 120, NOW + 60)]
+    assert comparison.equal == 2
 
 
 def test_series_that_is_missing(shipped: Life) -> None:
@@ -72,11 +72,10 @@ def test_series_that_is_missing(shipped: Life) -> None:
 
 
 def test_rows_that_were_missed(shipped: Life) -> None:
-    """A row that no capture has seen differs, though its group has no series, or its id is below those of its slot.
+    """A row that no capture has seen differs, even if its group has no series or its id is below those of its slot.
 
-    One above captured is not due.
-
-    Mutants: read from the ids on that the state has for the slot; leave out groups that have no series; read on.
+    A row above captured is not compared. Mutants: read from the lowest id that the state has for the slot; leave out
+    groups that have no series; read beyond captured.
     """
     shipped.source.rows[-1]["id"] = 6
     shipped.state._connection.execute("UPDATE watermark SET captured = '6', value = '6'")
@@ -84,15 +83,15 @@ def test_rows_that_were_missed(shipped: Life) -> None:
     shipped.source.insert(5, shipped.created(120), "sso")
     shipped.source.rows[0]["created_at"] = shipped.created(120)
     shipped.source.insert(7, shipped.created(120), "login")
-    found = look(shipped, wanted(), ago=120)
+    comparison = look(shipped, wanted(), ago=120)
 
-    assert (0, "events.sso.count", 1, None) in differences(found)
-    assert (0, LOGIN, 1, None) in differences(found)
+    assert (0, "events.sso.count", 1, None) in differences(comparison)
+    assert (0, LOGIN, 1, None) in differences(comparison)
 
 
 def test_zero_and_nothing(shipped: Life) -> None:
-    """A zero of a quiet minute is equal to no rows; of an extreme it is not. Mutant: a 0 is always nothing."""
-    part, found = Part(Span(0, 60), 60), Comparison([], Counter())
+    """Zero equals no value in counts and sums, not in extremes. Mutant: in all of them."""
+    part, comparison = Part(Span(0, 60), 60), Comparison([], Counter())
     for kind, ours, theirs in [
         (Kind.COUNT, None, 0.0),
         (Kind.SUM, 0, None),
@@ -100,10 +99,10 @@ def test_zero_and_nothing(shipped: Life) -> None:
         (Kind.MIN, 0, None),
     ]:
         counted: dict[int, Value] = {} if ours is None else {0: ours}
-        compare_series(part, kind, Counted(kind, counted), SeriesData(0, 60, [theirs]), into=found, purged_upto=-1)
+        compare_series(part, kind, Counted(kind, counted), SeriesData(0, 60, [theirs]), into=comparison, purged_upto=-1)
 
-    assert found.equal == 2
-    assert [one.path for one in found.differences] == ["max", "min"]
+    assert comparison.equal == 2
+    assert [one.path for one in comparison.differences] == ["max", "min"]
 
 
 @pytest.mark.parametrize(
@@ -118,11 +117,11 @@ def test_zero_and_nothing(shipped: Life) -> None:
 )
 def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT001 - a table
     """Integers are compared exactly as far as doubles go."""
-    found = Comparison([], Counter())
+    comparison = Comparison([], Counter())
     counted = Counted(Kind.SUM, {0: ours})
-    compare_series(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=found, purged_upto=-1)
+    compare_series(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=comparison, purged_upto=-1)
 
-    assert (found.equal == 1) == is_equal
+    assert (comparison.equal == 1) == is_equal
 
 
 @pytest.mark.parametrize(
@@ -137,19 +136,19 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
     ],
 )
 def test_other_steps(kind: Kind, kept: SeriesData, expected: list[Difference]) -> None:
-    """Where Graphite's steps are not the configured ones both sides are put together; a slot that is cut is left out.
+    """Where Graphite's step is not the configured one, both sides are combined; slots that are cut are left out.
 
-    Mutants: keep to the configured step; compare slots that are cut.
+    Mutants: use the configured step; compare slots that are cut.
     """
-    found = Comparison([], Counter())
+    comparison = Comparison([], Counter())
     counted = Counted(kind, {minute * 60: minute + 1 for minute in range(5)})
-    compare_series(Part(Span(0, 300), 60), "a", counted, kept, into=found, purged_upto=-1)
+    compare_series(Part(Span(0, 300), 60), "a", counted, kept, into=comparison, purged_upto=-1)
 
-    assert found.differences == expected
+    assert comparison.differences == expected
 
 
-def test_from_where_it_counts(life: Life) -> None:
-    """A job that began in the middle of a table is compared from its first slot on, which is whole.
+def test_compared_from_the_start_of_a_job(life: Life) -> None:
+    """A job that started in the middle of a table is compared from its first complete slot on.
 
     Mutant: from anywhere.
     """
@@ -157,17 +156,17 @@ def test_from_where_it_counts(life: Life) -> None:
     life.insert((120, "login", "ok"))
     life.now += 120
     life.ship(wanted(start="now"))
-    found = look(life, wanted(start="now"), ago=HOUR)
+    comparison = look(life, wanted(start="now"), ago=HOUR)
 
-    assert (found.equal, found.differences) == (1, [])
-    assert found.left_out == {"not_whole": (HOUR - 120) // 60}
-    assert found.parts[0].span.start == NOW
+    assert (comparison.equal, comparison.differences) == (1, [])
+    assert comparison.left_out == {"not_whole": (HOUR - 120) // 60}
+    assert comparison.parts[0].span.start == NOW
 
 
-def test_changed_question(shipped: Life) -> None:
-    """When a job counts something else it is compared where its slots were counted again.
+def test_changed_definition(shipped: Life) -> None:
+    """A job with a changed definition is compared where its slots were recounted.
 
-    Under other names it is compared from where these are whole. Mutant: forget what is whole.
+    With changed names, it is compared from its first complete slot on. Mutant: forget which slots are complete.
     """
     failures = wanted(where=(Condition("outcome", "in", ("failure",)),))
     shipped.ship(failures)
@@ -178,13 +177,13 @@ def test_changed_question(shipped: Life) -> None:
     shipped.now += 180
     shipped.insert((60, "login", "ok"), (130, "login", "ok"))
     shipped.ship(named)
-    found = look(shipped, named)
+    comparison = look(shipped, named)
 
-    assert (found.equal, found.differences) == (1, [])
+    assert (comparison.equal, comparison.differences) == (1, [])
 
 
-def test_passed_rows(shipped: Life) -> None:
-    """A job that has passed rows is compared from where it goes on; from further back, once that is counted again.
+def test_skipped_rows(shipped: Life) -> None:
+    """A job that has skipped rows is compared from where it continues; from further back after a backfill.
 
     Mutants: leave since where it was; take an included span that does not reach it.
     """
@@ -210,31 +209,31 @@ def test_passed_rows(shipped: Life) -> None:
 
 
 def test_coarse_archive(life: Life) -> None:
-    """What is old is compared hour by hour, and what is about to leave an archive is left out, and counted.
+    """Old slots are compared hour by hour; slots that are about to leave an archive are left out and counted.
 
-    Mutants: ask for the finest step only; compare across the edge.
+    Mutants: ask for the finest step only; compare across the end of an archive.
     """
     job, week = wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id"))), ARCHIVES[0].duration
     life.insert(*((week + 5 * HOUR - 600 * n, "login", "ok") for n in range(10)), (week - 3 * HOUR, "totp", "ok"))
     life.now += 120
     life.ship(job)
-    found = look(life, job, ago=week + DAY)
-    coarse, fine = found.parts
+    comparison = look(life, job, ago=week + DAY)
+    coarse, fine = comparison.parts
 
-    assert found.differences == []
+    assert comparison.differences == []
     assert (coarse.step, fine.step) == (3600, 60)
     assert HOUR <= fine.span.start - coarse.span.end <= 2 * HOUR
-    assert found.left_out["cut"] * 60 >= fine.span.start - coarse.span.end
-    assert found.equal > 4
+    assert comparison.left_out["cut"] * 60 >= fine.span.start - coarse.span.end
+    assert comparison.equal > 4
     life.carbon.deliver(points(f"{LOGIN} 7 {coarse.span.end - 3600}\n".encode()))
     life.carbon.flush()
     assert [(one.step, one.graphite) for one in look(life, job, ago=week + DAY).differences] == [(3600, 7.0)]
 
 
 def test_without_time(life: Life) -> None:
-    """Of a job without a time column each slot is a range of ids; one that is pruned is not known any more.
+    """Without a time column a slot is compared by its range of ids; a pruned slot has none, and is left out.
 
-    Mutant: compare what is pruned with nothing.
+    Mutant: compare a pruned slot with nothing.
     """
     job = wanted(time=None)
     life.ship(job)
@@ -252,15 +251,15 @@ def test_without_time(life: Life) -> None:
     life.state._connection.execute("UPDATE slot SET changed = 0")
     life.state._connection.execute("INSERT INTO pruned VALUES ('events', ?, ?)", (NOW - HOUR, NOW + 60))
     life.state._connection.execute("DELETE FROM slot WHERE slot <= ?", (NOW,))
-    found = look(life, job)
-    assert found.differences == []
-    assert found.left_out["pruned"] == 1
+    comparison = look(life, job)
+    assert comparison.differences == []
+    assert comparison.left_out["pruned"] == 1
 
 
 def test_late_rows_without_time(life: Life) -> None:
-    """Of such a job late rows are compared in the slot in which they were counted, and in no other.
+    """Without a time column late rows are compared only in the slot in which they were counted.
 
-    Mutants: by the range in which their ids are; in both.
+    Mutants: by the range of their ids; in both.
     """
     job = wanted(time=None)
     life.given = 7
@@ -282,12 +281,12 @@ def test_late_rows_without_time(life: Life) -> None:
 
 
 def test_purged_rows(shipped: Life) -> None:
-    """Rows that the source no longer has are no difference, up to the oldest that is left. Mutant: compare them."""
+    """Purged rows are no difference in slots up to that of the oldest row that is left. Mutant: compare them."""
     shipped.source.rows = [row for row in shipped.source.rows if row["id"] > 2]
-    found = look(shipped, wanted())
-    assert (found.equal, found.purged, found.differences) == (3, 1, [])
+    comparison = look(shipped, wanted())
+    assert (comparison.equal, comparison.purged, comparison.differences) == (3, 1, [])
 
-    # a row within is another matter
+    # a deleted row between others is a difference
     shipped.source.rows = [row for row in shipped.source.rows if row["id"] != 5]
     assert differences(look(shipped, wanted())) == [(0, TOTP, None, 1.0)]
     shipped.source.rows.clear()
@@ -295,7 +294,7 @@ def test_purged_rows(shipped: Life) -> None:
 
 
 def test_purged_extremes(life: Life) -> None:
-    """Of a minute that has lost rows the least may be gone. Mutant: more only."""
+    """A minute that has lost rows may have lost its minimum. Mutant: expect larger values in Graphite only."""
     least = wanted(measures=(Measure("min", Kind.MIN, "id"),))
     life.carbon.kinds["min"] = "min"
     life.now += 120
@@ -306,33 +305,33 @@ def test_purged_extremes(life: Life) -> None:
 
 
 def test_incomplete(shipped: Life) -> None:
-    """The minute that is not over is left out, and so is what waits for a recount."""
+    """The current minute and slots that wait for a recount are left out."""
     shipped.insert((0, "login", "ok"))
     shipped.now += 30
     shipped.ship(wanted())
-    found = look(shipped, wanted(), ago=HOUR, until=0)
-    assert found.differences == []
-    assert found.left_out["incomplete"] == 0
+    comparison = look(shipped, wanted(), ago=HOUR, until=0)
+    assert comparison.differences == []
+    assert comparison.left_out["incomplete"] == 0
     shipped.state._connection.execute("UPDATE job SET recount_from = ?", (NOW - 60,))
 
     assert look(shipped, wanted()).equal == 1
 
 
 def test_other_groups(life: Life) -> None:
-    """Groups beyond the limit are compared together, those that share a clean path by their digits."""
+    """Groups beyond the limit are compared together; those with one sanitized path, by the digits of a hash."""
     life.insert((0, "a b", "ok"), (0, "a/b", "ok"), (0, "x", "ok"), (0, "y", "ok"), (0, "y", "ok"))
     job = wanted(max_groups=4)
     life.now += 120
     life.ship(job)
-    found = look(life, job)
+    comparison = look(life, job)
 
-    assert found.differences == []
-    assert found.equal == 7
+    assert comparison.differences == []
+    assert comparison.equal == 7
     assert "events._other.count" in life.carbon.sums()
 
 
 def test_extremes_and_sums(life: Life) -> None:
-    """Each measure is compared as it is put together."""
+    """Each measure is compared by its own aggregation."""
     measures = [COUNT, *(Measure(kind.value, kind, "id") for kind in (Kind.SUM, Kind.MAX, Kind.MIN))]
     job = wanted(measures=tuple(measures))
     life.carbon.kinds |= {"max": "max", "min": "min"}
@@ -347,14 +346,14 @@ def test_extremes_and_sums(life: Life) -> None:
 
 
 def test_half_by_half(shipped: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too much at once is counted in halves, down to a slot. Mutants: stop there; count a half twice."""
+    """A part with too many cells is counted in halves, down to a slot. Mutants: stop there; count a half twice."""
     monkeypatch.setattr("shipper.core.verify.reconcile.MOST_CELLS", 1)
 
     assert (look(shipped, wanted()).equal, look(shipped, wanted()).differences) == (4, [])
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A group is looked up by the paths that the state gives it, else by those it would get."""
+    """A group has the paths that the state gives it, or else those that it would get."""
     job = wanted()
     names = [
         Name("events.a_b.count", ("a b",), COUNT),
