@@ -1,1 +1,1 @@
-"""From TOML to a Config."""
+"""Configuration: from TOML to a Config."""

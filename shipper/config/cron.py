@@ -1,7 +1,7 @@
-"""APScheduler: a line of cron as people mean it.
+"""Lines of cron, as APScheduler triggers with the meaning of crontab(5).
 
-Strategy: APScheduler counts weekdays from Monday = 0, cron from Sunday = 0 (and 7), so weekdays become names. And
-where both a day of the month and a weekday are given, cron runs on either (crontab(5)), APScheduler on both.
+Strategy: APScheduler counts weekdays from Monday = 0, cron from Sunday = 0 (and 7); therefore weekdays become names.
+With both a day of the month and a weekday, cron runs on either (crontab(5)), APScheduler only on days that match both.
 """
 
 import re
@@ -29,7 +29,7 @@ def trigger_of(line: str, zone: str) -> BaseTrigger:
     """Return the trigger of five fields: minute, hour, day of the month, month, weekday.
 
     Raises:
-        ValueError: it is not a line of cron.
+        ValueError: the line is not one of cron.
     """
     fields = NICKNAMES.get(line, line).split()
     if len(fields) != 5:  # noqa: PLR2004 - crontab(5)
@@ -42,12 +42,12 @@ def trigger_of(line: str, zone: str) -> BaseTrigger:
     else:
         trigger = OrTrigger([CronTrigger(day=day, **at), CronTrigger(day_of_week=days, **at)])
     if trigger.get_next_fire_time(None, _SOME_DAY) is None:
-        raise ValueError("such a day never comes")
+        raise ValueError("no date matches this line")
     return trigger
 
 
 def _weekdays(field: str) -> str:
-    """Write a field of weekdays as names, each by itself."""
+    """Return a field of weekdays as single names."""
     if field == "*":
         return field
     numbers = {number % 7 for part in field.lower().split(",") for number in _range(part)}
@@ -63,7 +63,7 @@ def _range(part: str) -> range:
         return range(0, 7, step)
     first = _number(match["first"])
     last = _number(match["last"]) if match["last"] else 6 if match["step"] else first
-    if last < first:  # sat-sun, fri-mon: over the end of the week
+    if last < first:  # sat-sun, fri-mon: across the end of the week
         last += 7
     return range(first, last + 1, step)
 

@@ -1,17 +1,13 @@
-"""What is wrong in a configuration: each problem at its line, with a remedy, all at once.
+"""Problems of a configuration: reported all at once, each with its line and a remedy.
 
-tree-sitter: on which line of a TOML file a key stands.
-
-The standard library's parser gives values without places. This one is only asked once something is wrong.
+The standard library's parser gives values without lines. tree-sitter finds them, and is only imported for a problem.
 """
 
 import tomllib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import tree_sitter
-import tree_sitter_toml
 from pydantic_core import ErrorDetails
 
 from shipper.config.sections import (
@@ -26,13 +22,17 @@ from shipper.config.sections import (
 from shipper.config.values import toml
 from shipper.core.errors import ConfigError
 
-Cursor = tuple[str | int, ...]
+if TYPE_CHECKING:
+    import tree_sitter
 
-SECRET_LENGTH = 4  # what is shorter is none, and part of many words
-_SECRET = {"url", "password"}  # they may hold what nobody should see
+Cursor = tuple[str | int, ...]
+"""Keys from the top of the file to a value."""
+
+SECRET_LENGTH = 4  # a shorter text is no secret, and part of many words
+_SECRET = {"url", "password"}  # they may contain passwords
 
 _REMEDIES = {
-    "int_type": "Write a whole number, without quotes.",
+    "int_type": "Write an integer, without quotes.",
     "string_type": 'Write it in quotes: "...".',
     "list_type": 'Write a list: ["...", "..."].',
     "dict_type": "Write a section or { key = value }.",
@@ -40,12 +40,12 @@ _REMEDIES = {
 }
 _EXAMPLES = {
     "graphite": '[graphite] with retentions = "1m:30d,1h:5y"',
-    "retentions": 'retentions = "1m:30d,1h:5y", what carbon keeps of these series',
+    "retentions": 'retentions = "1m:30d,1h:5y", the archives that carbon keeps of these series',
     "source": '[source.app] with url = "mysql+pymysql://db1.internal/app"',
     "job": "[job.NAME] with table, id and name",
     "table": 'table = "audit_trail"',
-    "id": 'id = "id", the ever-growing key of the table',
-    "name": 'name = "logins.{measure}", the path of its metrics',
+    "id": 'id = "id", the growing key of the table',
+    "name": 'name = "logins.{measure}", the path of its series',
 }
 _SECTIONS: dict[object, type[Section]] = {
     "state": StateSection,
@@ -58,13 +58,13 @@ _SECTIONS: dict[object, type[Section]] = {
 
 
 class Problem(NamedTuple):
-    """Something wrong at a place of a file, and what to do."""
+    """A problem at one place of a file, and its remedy."""
 
     place: Cursor
     message: str
     remedy: str
     file: str | None = None
-    """Where several files have the place: which of them."""
+    """File of the problem, if several files have the place."""
 
 
 class Document(NamedTuple):
@@ -75,7 +75,7 @@ class Document(NamedTuple):
     raw: dict[str, Any]
 
     def holds(self, place: Cursor) -> bool:
-        """Does a place that begins with a section stand in this file?"""
+        """Whether this file has a place that begins with a section."""
         here: Any = self.raw
         for key in place[:2]:
             if not isinstance(here, dict) or key not in here:
@@ -85,7 +85,7 @@ class Document(NamedTuple):
 
 
 def explained(error: ErrorDetails, place: Cursor) -> Problem:
-    """Say one of pydantic's findings in our words."""
+    """Return pydantic's error as a problem in plain words."""
     kind, context = error["type"], error.get("ctx", {})
     key = next((part for part in reversed(place) if isinstance(part, str) and part != "[key]"), "")
     match kind:
@@ -102,27 +102,27 @@ def explained(error: ErrorDetails, place: Cursor) -> Problem:
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """Return what was probably meant."""
+    """Return a remedy for a wrong name: the nearest known one, or all of them."""
     close = get_close_matches(wrong, list(known), n=1)
     return f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(known) or 'none'}."
 
 
 def report(documents: list[Document], problems: Iterable[Problem], secrets: Iterable[str]) -> ConfigError:
-    """Put every problem at its line, once, in the order of the files; what a reference led to is not shown."""
-    from shipper.config.problems import line_of  # noqa: PLC0415 - a second parser, wanted only where something is wrong
-
-    lines = []
+    """Return all problems as one error, each once and at its line, in the order of the files; it shows no secrets."""
+    # each problem goes to the file that has its place
     by_document: dict[str, list[Problem]] = {document.file: [] for document in documents}
     for problem in problems:
         moved = problem._replace(place=_place(problem.place, documents), message=_hidden(problem.message, secrets))
-        holder = next((one for one in documents if one.holds(moved.place)), documents[0])
+        holder = next((document for document in documents if document.holds(moved.place)), documents[0])
         by_document[problem.file or holder.file].append(moved)
+    # then all of a file, in the order of its lines
+    report_lines = []
     for file, text, _ in documents:
         own = by_document[file]
-        places = line_of(text, [problem.place for problem in own])
-        found = sorted({(line, p.message, p.remedy) for line, p in zip(places, own, strict=True)})
-        lines += [f"{file}:{line}: {message}\n    {remedy}" for line, message, remedy in found]
-    return ConfigError("\n".join(lines))
+        numbers = line_of(text, [problem.place for problem in own])
+        entries = sorted({(number, p.message, p.remedy) for number, p in zip(numbers, own, strict=True)})
+        report_lines += [f"{file}:{number}: {message}\n    {remedy}" for number, message, remedy in entries]
+    return ConfigError("\n".join(report_lines))
 
 
 def _hidden(message: str, secrets: Iterable[str]) -> str:
@@ -133,9 +133,9 @@ def _hidden(message: str, secrets: Iterable[str]) -> str:
 
 
 def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | None) -> ConfigError:
-    """Say what the parser stumbled over."""
+    """Return the error of a file that is not TOML."""
     is_twice = "twice" in str(error) or "overwrite" in str(error)
-    hint = "A section or key stands twice." if is_twice else "The file is not TOML: is a quote or a bracket open?"
+    hint = "Remove the section or key that is there twice." if is_twice else "Close each quote and bracket."
     return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
 
 
@@ -144,34 +144,35 @@ def _known(place: Cursor) -> list[str]:
 
 
 def _place(place: Cursor, documents: list[Document]) -> Cursor:
-    """Lead a job's key that the job does not have itself to [defaults]."""
+    """Return the place in [defaults] of a job's key that only [defaults] has."""
     match place:
         case ("job", job, key, *rest):
             defaults = documents[0].raw.get("defaults")
-            holder = next((one for one in documents if one.holds(place)), None)
+            holder = next((document for document in documents if document.holds(place)), None)
             is_own = holder is not None and key in holder.raw["job"][job]
             if isinstance(defaults, dict) and key in defaults and not is_own:
                 return ("defaults", key, *rest)
     return place
 
 
-Path = tuple[str | int, ...]
+def line_of(text: str, places: Sequence[Cursor]) -> list[int]:
+    """Return the line of each place; of a key that is missing, the line of its table."""
+    import tree_sitter  # noqa: PLC0415 - a second parser, only needed for a problem
+    import tree_sitter_toml  # noqa: PLC0415
 
-
-def line_of(text: str, paths: Sequence[Path]) -> list[int]:
-    """Return, for each path of keys, the line where it stands, or else where the table stands that lacks it."""
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
-    lines: dict[Path, int] = {(): 1}
+    lines: dict[Cursor, int] = {(): 1}
     _walk(parser.parse(text.encode()).root_node, (), lines)
-    return [next(lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines) for path in paths]
+    return [next(lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines) for place in places]
 
 
-def _walk(node: tree_sitter.Node, path: Path, lines: dict[Path, int]) -> None:
+def _walk(node: "tree_sitter.Node", place: Cursor, lines: dict[Cursor, int]) -> None:
+    """Note the first line of each place below a node; a table's own header wins over the headers of its parts."""
     for child in node.named_children:
         if child.type not in {"pair", "table", "table_array_element"}:
             continue
         key, *rest = child.named_children
-        below = path
+        below = place
         for name in _names(key):
             below = (*below, name)
             lines.setdefault(below, child.start_point.row + 1)
@@ -182,7 +183,7 @@ def _walk(node: tree_sitter.Node, path: Path, lines: dict[Path, int]) -> None:
             _walk(rest[0], below, lines)
 
 
-def _names(key: tree_sitter.Node) -> list[str]:
+def _names(key: "tree_sitter.Node") -> list[str]:
     if key.type == "dotted_key":
         return [name for part in key.named_children for name in _names(part)]
     text = (key.text or b"").decode()

@@ -1,4 +1,4 @@
-"""Values that stand elsewhere: `{ env = "X" }`, `{ file = "..." }`, `{ credential = "..." }`."""
+"""References to values outside the file: `{ env = "X" }`, `{ file = "..." }`, `{ credential = "..." }`."""
 
 import configparser
 import os
@@ -11,22 +11,22 @@ from shipper.core.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
 NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"
-OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; readable for this user."
+OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; let this user read it."
 
 
 class References:
-    """Those of one configuration; credentials may be left out where nothing connects."""
+    """References of one configuration; a command that connects nowhere leaves credentials out."""
 
     def __init__(self, folder: Path, *, with_credentials: bool = True) -> None:
-        """Folder is the configuration's."""
+        """Resolve paths relative to folder, which is the configuration's."""
         self.secrets: list[str] = []
-        """What they led to: never to be shown."""
+        """Values that references led to: no message shows them."""
         self.problems: list[Problem] = []
         self._folder = folder
         self._with_credentials = with_credentials
 
     def resolved(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """Put in what the references of [state], [graphite] and [source.*] lead to."""
+        """Return the configuration with the values of the references in [state], [graphite] and [source.*]."""
         sections = ("state", "graphite", "source")
         return raw | {section: self._resolved(raw[section], (section,)) for section in sections if section in raw}
 
@@ -34,22 +34,22 @@ class References:
         if not isinstance(value, dict):
             return value
         is_reference = (
-            len(value) == 1 and set(value) <= set(KINDS) and all(isinstance(one, str) for one in value.values())
+            len(value) == 1 and value.keys() <= set(KINDS) and all(isinstance(v, str) for v in value.values())
         )
         if not is_reference or place in {("source",), ("graphite", "tags")}:
-            return {key: self._resolved(one, (*place, key)) for key, one in value.items()}
+            return {key: self._resolved(inner, (*place, key)) for key, inner in value.items()}
         ((kind, name),) = value.items()
         if kind == "credential" and not self._with_credentials:
             return NOT_READ_URL if place[-1] == "url" else NOT_READ
-        looked: list[str] = []
-        for looked_at, found in _found(kind, name, self._folder):
-            looked.append(looked_at)
-            if found is not None:
-                text = found.rstrip("\n")
+        targets: list[str] = []
+        for target, content in _targets(kind, name, self._folder):
+            targets.append(target)
+            if content is not None:
+                text = content.rstrip("\n")
                 self.secrets.extend([text] if text else [])
                 return text
-        remedy = f"Looked at: {', '.join(looked)}."
-        self.problems.append(Problem(place, f'{{ {kind} = "{name}" }} leads nowhere', remedy))
+        remedy = f"Provide {' or '.join(targets)}."
+        self.problems.append(Problem(place, f'{{ {kind} = "{name}" }} has no value', remedy))
         return None
 
 
@@ -57,7 +57,7 @@ def option_file(name: str, source: str, folder: Path) -> str:
     """Return the path of a source's MySQL option file: a systemd credential, or a file beside the configuration.
 
     Raises:
-        ConfigError: there is none, with the places where it was looked for.
+        ConfigError: none can be read, with the places where it may be.
     """
     places = _places(name, folder)
     for place in places:
@@ -70,8 +70,8 @@ def option_file(name: str, source: str, folder: Path) -> str:
     )
 
 
-def _found(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Yield the places where a reference may lead, and what is there."""
+def _targets(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield the places to which a reference may lead, each with its content, None if it has none."""
     if kind == "env":
         yield f"the environment variable {name}", os.environ.get(name)
         return
@@ -79,23 +79,22 @@ def _found(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None
         try:
             yield str(place), place.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            yield f"{place} ({getattr(error, 'strerror', None) or 'not a text'})", None
+            yield f"{place} ({getattr(error, 'strerror', None) or 'not UTF-8 text'})", None
 
 
 def _places(credential: str, folder: Path) -> list[Path]:
-    """Return where a credential may be: systemd's directory, or a file beside the configuration."""
+    """Return the places of a credential: systemd's directory, and beside the configuration."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     return [*([Path(directory) / credential] if directory else []), folder / credential]
 
 
 def _check_option_file(file: Path) -> None:
-    """Refuse what PyMySQL would stumble over."""
+    """Reject a file that PyMySQL cannot parse."""
     parser = configparser.RawConfigParser(allow_no_value=True)
     try:
         parser.read_string(file.read_text(encoding="utf-8"))
         parser["client"].getint("port", 0)
     except (configparser.Error, KeyError, ValueError) as error:
-        reason = (
-            str(error).partition("\n")[0] if isinstance(error, configparser.Error) else "no usable [client] section"
-        )
+        is_syntax = isinstance(error, configparser.Error)
+        reason = str(error).partition("\n")[0] if is_syntax else "no usable [client] section"
         raise ConfigError(f"read credentials {file}: {reason}", hint=OPTION_FILE_HINT) from None

@@ -1,9 +1,7 @@
-"""What is well-formed in a configuration but does not fit together.
+"""Rules about several values of a configuration: which of them do not fit together.
 
-Which templates could ever give the same metric path.
-
-Strategy: the templates are a tree of their nodes, so that each is compared only with those that begin as it does: two
-thousand jobs have two million pairs.
+Strategy: two jobs must never write the same metric path. Their templates form a tree of nodes, in which each template
+is compared only with those that begin alike: two thousand jobs have two million pairs.
 """
 
 import re
@@ -19,7 +17,7 @@ from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 
 
 class Templates:
-    """Templates and whose they are."""
+    """Templates of metric paths, each with its owner."""
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -32,17 +30,17 @@ class Templates:
         here.owners.append(owner)
 
     def like(self, template: str) -> Iterator[str]:
-        """Yield the owners of those that could give the same path. Says so in doubt."""
-        found = [self._root]
+        """Yield the owners of the templates that could give the same path; in doubt, a template could."""
+        nodes = [self._root]
         for part in _parts(template):
-            found = [below for node in found for below in _alike(node, part)]
-        for node in found:
+            nodes = [below for node in nodes for below in _alike(node, part)]
+        for node in nodes:
             yield from node.owners
 
 
 @dataclass(slots=True)
 class _Node:
-    """Where templates with the same beginning part."""
+    """A beginning that templates share."""
 
     below: "dict[str, _Node]" = field(default_factory=dict)
     owners: list[str] = field(default_factory=list)
@@ -57,18 +55,18 @@ def _alike(node: _Node, part: str) -> Iterator[_Node]:
 
 
 def _parts(template: str) -> list[str]:
-    """Split into nodes and tags; how many there are comes first, because paths with more are others."""
+    """Split into nodes and tags, after their numbers: paths with other numbers are never equal."""
     name, *tags = template.split(";")
     nodes = name.split(".")
     return [f"{len(nodes)};{len(tags)}", *nodes, *tags]
 
 
 def _may_be_equal(node: str, other: str) -> bool:
-    """Do the literal beginnings and ends of two nodes agree as far as both go?"""
+    """Whether two nodes could be equal: their literal beginnings and ends agree, as far as both go."""
     ends = [(text.partition("{")[0], text.rpartition("}")[2], "{" in text) for text in (node, other)]
     (start, end, is_open), (other_start, other_end, other_is_open) = ends
     if not is_open or not other_is_open:
-        pattern = PLACEHOLDER.sub(".+", node if is_open else other)  # nodes hold nothing else that re would read
+        pattern = PLACEHOLDER.sub(".+", node if is_open else other)  # nodes contain no other special character of re
         return re.fullmatch(pattern, other if is_open else node) is not None
     length, end_length = min(len(start), len(other_start)), min(len(end), len(other_end))
     return (
@@ -78,26 +76,28 @@ def _may_be_equal(node: str, other: str) -> bool:
 
 
 SOURCE = "source"  # the placeholder
-BUCKET = "bucket"  # the column of a statement of one's own
+BUCKET = "bucket"  # the time column of custom sql
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _CONDITIONS = ("where", "where_sql", "measure")
 
 
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
-    """Yield what does not fit; jobs are the sections' names with the full templates of what they make."""
+    """Yield all problems; jobs are the names of sections, each with the full template of one of its series."""
     if parsed.graphite.replay[-1] > ROOM_SECONDS:
-        remedy = f"What is captured stays young enough for its archive for {ROOM_SECONDS} s: replay within that."
+        remedy = f"Replay within {ROOM_SECONDS} s, while each archive still accepts the datapoints."
         yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
     if sorted(parsed.graphite.replay) != parsed.graphite.replay:
         remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
-        yield Problem(("graphite", "replay"), "replay does not grow", remedy)
+        yield Problem(("graphite", "replay"), "replay is not in order", remedy)
     if parsed.graphite.proof == "readback" and parsed.graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
-        yield Problem(("graphite", "proof"), "nobody to read back from", remedy)
+        yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:
-            remedy = f"A late row must find its total in the state, which keeps it for {parsed.state.keep} s."
+            remedy = (
+                f"Make it at most {parsed.state.keep} s, while the state still keeps the total that a late row changes."
+            )
             yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
@@ -109,15 +109,15 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 
 
 def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:
-    """Find jobs that could write each other's paths, or those of the service's own metrics."""
+    """Yield jobs that could write each other's paths, or those of shipper's own metrics."""
     begin = f"{graphite.prefix}." if graphite.prefix else ""
     own, known = Templates(), Templates()
     for name in (*GAUGES, *COUNTS):
         own.add(begin + path("{host}", "{job}", name), NODE)
     for name, template in jobs:
         if any(own.like(template)):
-            message = f'job "{name}" could write the paths of the service\'s own metrics'
-            yield Problem(("job", name, "name"), message, f'Begin the name otherwise than with "{NODE}".')
+            message = f'job "{name}" could write the paths of shipper\'s own metrics'
+            yield Problem(("job", name, "name"), message, f'Begin the name with another node than "{NODE}".')
         for other in dict.fromkeys(known.like(template)):
             if other != name:
                 message = f'jobs "{other}" and "{name}" could write the same metric path'
@@ -126,47 +126,47 @@ def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Itera
 
 
 def has_time(job: JobSection) -> bool:
-    """Do its rows have a time of their own? In a statement of one's own it is the column `bucket`."""
+    """Whether its rows have an event time; in custom sql it is the column `bucket`."""
     if job.sql is None:
         return job.time is not None
     return re.search(rf"\b{BUCKET}\b", _COMMENT.sub(" ", job.sql), re.IGNORECASE) is not None
 
 
 def sources_of(job: JobSection, parsed: File) -> list[str]:
-    """Return the names of the sources that a job is for."""
+    """Return the names of a job's sources."""
     return list(job.source) or list(parsed.source)[:1]
 
 
 def _source_problems(place: Cursor, source: SourceSection) -> Iterator[Problem]:
     parts = [key for key in ("host", "port", "socket", "database") if getattr(source, key) is not None]
     if source.url is not None and parts:
-        yield Problem((*place, parts[0]), f"url and {parts[0]} say the same", "Write the url, or its parts.")
+        yield Problem((*place, parts[0]), f"url and {parts[0]} exclude each other", "Write the url, or its parts.")
     if "url" not in source.model_fields_set and (
         source.database is None or (source.host is None and source.socket is None)
     ):
         remedy = 'Add, for example, url = "mysql+pymysql://db1.internal/app", or host and database.'
-        yield Problem(place, "the source says no url", remedy)
+        yield Problem(place, "the source has no url", remedy)
     if source.url is not None and source.url.startswith("sqlite"):
         for key in ("user", "password", "tls", "tls_ca", "credentials"):
             if key in source.model_fields_set:
-                yield Problem((*place, key), f"{key} has no effect on a file", "Leave it out: SQLite has no server.")
+                yield Problem((*place, key), f"{key} has no effect on a file", "Remove it: SQLite has no server.")
     if source.host is not None and source.socket is not None:
         yield Problem((*place, "socket"), "host and socket exclude each other", "Write one of them.")
     is_mysql = source.kind != "postgresql" if source.url is None else source.url.startswith(("mysql", "mariadb"))
     if source.credentials is not None and not is_mysql:
         remedy = 'Write user = "NAME" and password = { credential = "NAME" }: only MySQL has option files.'
-        yield Problem((*place, "credentials"), "credentials names a MySQL option file", remedy)
+        yield Problem((*place, "credentials"), "credentials are for MySQL only", remedy)
 
 
 def _sources_of_job(place: Cursor, job: JobSection, parsed: File) -> Iterator[Problem]:
     if not job.source and len(parsed.source) > 1:
-        yield Problem((*place, "source"), "no source is named", f"There are several: {', '.join(parsed.source)}.")
+        yield Problem((*place, "source"), "no source is named", f"Choose one of: {', '.join(parsed.source)}.")
     names = sources_of(job, parsed)
     for name in names:
         if name not in parsed.source:
             yield Problem((*place, "source"), f'no source "{name}"', suggest(name, parsed.source))
     if len(names) > 1 and SOURCE not in _used(job):
-        remedy = 'Put {source} into the name, as in "{source}.logins.{measure}": each source has series of its own.'
+        remedy = 'Put {source} into the name, as in "{source}.logins.{measure}": each source needs separate series.'
         yield Problem((*place, "name"), "jobs on several sources would write the same metric path", remedy)
 
 
@@ -178,14 +178,14 @@ def _bucket_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) 
         remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
         yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
     archives = graphite.retentions
-    # what is new must be fine enough for its archive until it is delivered; at the end of all, and replayed
+    # a new datapoint must still be in its archive when it is delivered; in the last archive, also when it is replayed
     needed = [(fine.duration, coarse.step) for fine, coarse in pairwise(archives) if job.bucket % coarse.step]
-    for kept, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
-        if kept < room + 2 * job.bucket + every + EDGE_SECONDS:
-            remedy = f"Let carbon keep the finest archive longer: {kept} s are not enough to deliver and replay in."
+    for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
+        if length < room + 2 * job.bucket + every + EDGE_SECONDS:
+            remedy = f"Let carbon keep the finest archive longer: {length} s are too short to deliver and replay."
             yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
     if not has_time(job) and job.bucket < every:
-        remedy = "Without `time` a bucket holds what a tick found: make bucket at least as long as every."
+        remedy = "Make bucket at least as long as every: without `time` each tick fills the bucket in which it runs."
         yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
 
 
@@ -193,7 +193,7 @@ def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection
     place, used = (*place, "name"), _used(job)
     for name in (name for text in (graphite.tags | job.tags).values() for name in placeholders(text)):
         if name not in {*used, *job.by, MEASURE, SOURCE}:
-            remedy = "A tag of all jobs can name what each of them has: {measure}, {source}."
+            remedy = "Use {measure} or {source}: a tag of all jobs can only name placeholders that every job has."
             yield Problem(("graphite", "tags"), f'{{{name}}} is no column of job "{place[1]}"', remedy)
     for name in used:
         if name not in {*job.by, MEASURE, SOURCE}:
@@ -201,47 +201,49 @@ def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection
             yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", known)
     for name in (MEASURE, SOURCE):
         if name in job.by:
-            remedy = "Shipper cannot group by a column of that name; with `sql`, give it another."
-            yield Problem(place, f"{{{name}}} is not the column", remedy)
+            remedy = "Rename the column, which `sql` can do: shipper uses this placeholder itself."
+            yield Problem(place, f"{{{name}}} is not a column here", remedy)
     for column in job.by:
         if column not in used:
-            remedy = f"Put {{{column}}} into the name, else its groups would overwrite each other."
+            remedy = f"Put {{{column}}} into the name, or its groups would overwrite each other."
             yield Problem(place, f'the column "{column}" of `by` is missing', remedy)
     if MEASURE not in used and (len(job.measure) > 1 or job.sql is not None):
-        remedy = "Put {measure} into the name, else its measures would overwrite each other."
+        remedy = "Put {measure} into the name, or its measures would overwrite each other."
         yield Problem(place, "{measure} is missing", remedy)
 
 
 def _query_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     if job.lookback is not None and job.time is None and job.sql is None:
-        yield Problem((*place, "lookback"), "lookback needs time", "Name the column that is set on completion.")
+        yield Problem(
+            (*place, "lookback"), "lookback needs time", "Name the column that is set when a row is completed."
+        )
     if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
-        remedy = "A maximum that was sent cannot be taken back: count and sum only."
-        yield Problem((*place, "measure"), "max and min do not go with lookback", remedy)
+        remedy = "Use count and sum only: a maximum that was sent cannot be corrected."
+        yield Problem((*place, "measure"), "lookback excludes max and min", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
             yield Problem((*place, "groups"), f"a group has {len(group)} values", remedy)
     if len(set(job.by)) < len(job.by):
-        yield Problem((*place, "by"), "a column stands twice in by", "Name each column once.")
+        yield Problem((*place, "by"), "by names a column twice", "Name each column once.")
 
 
 def _sql_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
     if job.sql is not None:
-        said = _COMMENT.sub(" ", job.sql)
-        if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", said, re.IGNORECASE):
+        statement = _COMMENT.sub(" ", job.sql)
+        if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", statement, re.IGNORECASE):
             remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
             yield Problem((*place, "sql"), "sql would count rows at the ends of its windows twice", remedy)
         if job.lookback is not None:
-            yield Problem((*place, "lookback"), "lookback does not go with sql", "Revisit needs a `time` column.")
+            yield Problem((*place, "lookback"), "lookback excludes sql", "Use a `time` column instead of sql.")
         for name in ("after", "upto"):
-            if not re.search(rf"(?<!:):{name}\b", said):
+            if not re.search(rf"(?<!:):{name}\b", statement):
                 remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
                 yield Problem((*place, "sql"), f"sql does not use :{name}", remedy)
         for key in _CONDITIONS:
             if key in job.model_fields_set:
-                yield Problem((*place, key), f"{key} has no effect beside sql", "Say it in the sql.")
+                yield Problem((*place, key), f"{key} has no effect beside sql", "Put it into the sql.")
         if job.time is not None:
             yield Problem((*place, "time"), "time has no effect beside sql", "Select the time as `bucket`.")
 

@@ -39,7 +39,7 @@ PREFIX = 'prefix = "audit"'
         # the last replay, within the two hours for which what is captured stays young enough
         (PREFIX, 'replay = ["2h"]', 'replay = ["7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["1m", "2h"]', 'replay = ["1m", "7201s"]', "the last replay comes too late"),
-        (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay does not grow"),
+        (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay is not in order"),
         # a late row must find its total in the state
         (URL, f'{URL}\nlate = "2d"', f'{URL}\nlate = "172801s"', "late is longer than keep"),
         (
