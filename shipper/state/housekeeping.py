@@ -6,6 +6,7 @@ from collections.abc import Container
 from shipper.core.model import Job, definition_digest
 from shipper.state.database import StateFile
 
+# Units of time that have ended, and whose slots all changed last before a time.
 _OLD_UNITS = """
     SELECT slot / :unit * :unit AS start FROM slot WHERE job = :job
     GROUP BY start HAVING MAX(changed) < :before AND start + :unit <= :before ORDER BY start LIMIT 200"""
@@ -22,6 +23,7 @@ _FORGET_SETTLED = """
         SELECT 1 FROM slot
         WHERE slot.job = :job AND (length(slot.after), slot.after) < (length(settled.upto), settled.upto))"""
 
+# Jobs with the same definition on the same table.
 _TWIN = """
     SELECT job FROM watermark JOIN job USING (job)
     WHERE definition_digest = ? AND source = ? AND id_table = ? AND id_column = ? ORDER BY job"""

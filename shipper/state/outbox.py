@@ -15,11 +15,13 @@ from shipper.state.schema import NOW
 
 HISTORY_ROWS = 10_000  # a week of a commit a minute; a few hundred KB
 
+# Number of pending totals, by job and slot, newest slot first.
 _WAITING = """
     SELECT series.job, total.slot, total.step, COUNT(*)
     FROM total INDEXED BY total_changed JOIN series ON series.id = total.series
     WHERE total.changed = 1 AND total.revision > ? AND total.revision <= ?
     GROUP BY series.job, total.slot, total.step ORDER BY total.slot DESC, total.step, series.job"""
+# Pending totals of one slot.
 _CHANGED = """
     SELECT total.series, series.job, series.path, total.value, series.is_made
     FROM total JOIN series ON series.id = total.series
@@ -39,14 +41,17 @@ _ADD_HISTORY = f"INSERT INTO history (job, value, datapoints, committed) VALUES 
 _TRIM_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
 _KEEP_REPLAY = "INSERT INTO replay (after, upto, stage, confirmed, due, repeats, reads) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
+# Totals that changed again have a newer revision, and stay pending.
 _PROVE = "UPDATE total SET changed = 0 WHERE changed = 1 AND revision > ? AND revision <= ?"
 _PROVE_SERIES = """
     UPDATE total SET changed = 0 WHERE slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))
         AND changed = 1 AND revision > ? AND revision <= ?"""
+# Carbon has the file of a series once one of its totals is proven.
 _MADE = """
     UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (
         SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?)"""
 _MADE_SERIES = "UPDATE series SET is_made = 1 WHERE is_made = 0 AND id IN (SELECT value FROM json_each(?))"
+# Number of series without a file, if a pending total of the range belongs to one.
 _COUNT_NEW = """
     SELECT COUNT(*) FROM series WHERE is_made = 0 AND EXISTS (
         SELECT 1 FROM series WHERE is_made = 0 AND id IN (
@@ -54,6 +59,7 @@ _COUNT_NEW = """
 
 _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
 _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND step = ? AND slot <= ?"
+# Deferred totals stay deferred: no archive of the new Carbon receives them yet.
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 
 # Totals to merge: those of the changed series in the coarse slot, in it and in all finer slots.

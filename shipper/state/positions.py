@@ -21,6 +21,7 @@ If rows of a range were purged, none of its slots can be recounted: ranges stay 
 _READ = """
     SELECT captured, floor, solid, version, age, looked, marks FROM position JOIN watermark USING (job) WHERE job = ?"""
 _SEGMENTS = f"SELECT start, words FROM counted WHERE job = ? {ID_ORDER.format('start')}"
+# The version grows, so that a look that began before is rejected; late_rows stays.
 _BEGIN = """
     INSERT OR REPLACE INTO position (job, version, floor, solid, age, looked, marks, late_rows)
     VALUES (?1, COALESCE((SELECT version + 1 FROM position WHERE job = ?1), ?2), ?3, ?4, ?5, ?6, ?7,
@@ -30,9 +31,11 @@ _WRITE = """
         late_rows = late_rows + ?
     WHERE job = ? AND version = ?"""
 _SEGMENT = "INSERT OR REPLACE INTO counted (job, start, words) VALUES (?, ?, ?)"
+# Extends the range that begins at after, or starts one.
 _SETTLE = """
     INSERT INTO settled (job, after, upto, rows, at) VALUES (:job, :after, :upto, :rows, unixepoch())
     ON CONFLICT DO UPDATE SET upto = excluded.upto, rows = rows + excluded.rows"""
+# The range that ends where the new one begins, if it is recent.
 _LAST_SETTLED = f"""
     SELECT after FROM settled WHERE job = :job AND upto = :after AND at > unixepoch() - {TOGETHER_SECONDS}"""
 _IDENTIFY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"

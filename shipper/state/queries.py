@@ -17,8 +17,9 @@ PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
         definition_digest, path_digest, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
+# unproven: totals not proven yet; waiting: those newer than all that Carbon has confirmed.
 _STATUS = """
-    WITH unproven (job, totals, waiting) AS ( -- waiting: newer than all that Carbon has confirmed
+    WITH unproven (job, totals, waiting) AS (
         SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM replay)) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
             UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
@@ -122,6 +123,7 @@ def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
     return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late)
 
 
+# Commits around a time, with the watermark of the commit before.
 _COMMITS = """
     WITH step AS (
         SELECT id, unixepoch(committed) AS committed, value, datapoints, LAG(value) OVER (ORDER BY id) AS before
@@ -130,6 +132,7 @@ _COMMITS = """
         SELECT * FROM (SELECT * FROM step WHERE committed <= :at ORDER BY id DESC LIMIT :until)
         UNION ALL SELECT * FROM (SELECT * FROM step WHERE committed > :at ORDER BY id LIMIT :beyond))
     ORDER BY id"""
+# Series, rows and unproven totals of each slot that touches a span.
 _STORED_SLOTS = """
     SELECT total.slot, total.step, COUNT(*), SUM(CASE series.kind WHEN 'count' THEN total.value END),
         SUM(total.changed <> 0), slot.changed

@@ -26,6 +26,7 @@ _CAPTURED = f"""
         value = CASE WHEN value = captured AND :totals = 0 THEN :upto ELSE value END, captured = :upto, updated = {NOW},
         complete_until = COALESCE(strftime('%Y-%m-%dT%H:%M:%SZ', :complete_until, 'unixepoch'), complete_until)
     WHERE job = :job AND captured = :after"""
+# Values of None leave their column unchanged; since and not_before only grow.
 _PROGRESS = """
     UPDATE job SET
         zero_filled_until = COALESCE(:zero_filled_until, zero_filled_until), low = COALESCE(:low, low),
@@ -33,20 +34,25 @@ _PROGRESS = """
         recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END, bucket = COALESCE(:bucket, bucket)
     WHERE job = :job AND (:is_recounted OR COALESCE(:zero_filled_until, :low, :since) IS NOT NULL
         OR not_before < :not_before)"""
+# `put` adds a condition, so that an equal total changes nothing.
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
+# Zero for every series with rows before the slot, and since a time, that has no total there.
 _ZERO = f"""
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT :slot, :step, id, 0, :revision, 1 FROM series
     WHERE job = :job AND kind IN {_SUMS} AND first_slot < :slot AND last_slot >= :seen_since"""
+# Zero for one declared series.
 _DECLARED = f"""
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {_SUMS}"""
+# Slots of finer archives within a slot.
 _FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? AND step < ?"
 _OF_SERIES = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
 _READ = f"SELECT series, value FROM total WHERE {_OF_SERIES}"
 _TAKE = f"DELETE FROM total WHERE {_OF_SERIES} RETURNING series, value"
+# Stored totals of a span that a recount may clear: maxima and minima of former rows stay.
 _STORED = f"""
     SELECT slot, step, {COLUMNS} FROM series JOIN total ON total.series = series.id
     WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
@@ -57,10 +63,13 @@ _WIDER = """
             THEN excluded.after ELSE after END,
         upto = CASE WHEN (length(excluded.upto), excluded.upto) > (length(upto), upto)
             THEN excluded.upto ELSE upto END"""
+# Ids of a slot.
 _SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
+# A slot takes over the ids of a finer slot within it.
 _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, changed)
     SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
+# A counter is set, or added to.
 _REJECTED = """
     INSERT INTO rejected (job, reason, rows) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""

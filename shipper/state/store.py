@@ -29,6 +29,7 @@ _DEFINE = """
     INSERT OR REPLACE INTO job (
         job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# Oldest slot of a span (or bucket of rows of the future), and the lowest id above which all rows of the span are.
 _LOWEST = """
     SELECT COALESCE(MIN(slot), (
         SELECT MIN(bucket) FROM rejected_in
@@ -39,7 +40,9 @@ _LOWEST = """
             SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
+# Counts below the floor, by ranges of ids.
 _SETTLED = f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}"
+# Keeps the known fingerprint, marked as of a table that went back.
 _DISTRUST = """
     INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
     ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
