@@ -1,4 +1,4 @@
-"""Jobs at work without a scheduler: what they ask to be called later is called by the test."""
+"""Jobs at work without a scheduler: the test makes the calls that they schedule."""
 
 import time
 from collections import Counter
@@ -62,7 +62,7 @@ class Flaky(FakeSource):
 
 
 class Desk:
-    """A polling_group of one job, or of several, and what it asked to be called later."""
+    """A polling group of one job or several, and the calls that it scheduled."""
 
     def __init__(self, state: State, *jobs: Job) -> None:
         self.source = Flaky()
@@ -74,23 +74,17 @@ class Desk:
         self.polling_group = PollingGroup(key, source, state, self.clocks, max_skew=300, timeout=30)
         self.polling_group.join(self.workers)
         self.planned: list[tuple[float, Callable[[], None]]] = []
-        self.recorded = 0
-        state.recorded = self.count
 
     def tick(self) -> None:
         """Let the scheduler call."""
         self.polling_group.tick(self.later)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Pending what is to be called."""
+        """Schedule a call."""
         self.planned.append((seconds, call))
 
-    def count(self) -> None:
-        """Be told of a record."""
-        self.recorded += 1
-
     def run_planned(self) -> None:
-        """Call what was planned until now."""
+        """Make the calls scheduled until now."""
         planned, self.planned = self.planned, []
         for _, call in planned:
             call()

@@ -131,8 +131,8 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
     jobs = [job for name in names for job in config.named(name)] or list(config.jobs.values())
     with ExitStack() as stack:
         # endpoints, and what the state has to know about their changes
-        state, clocks, wake = stack.enter_context(State(config.state.path)), Clocks(), Flag()
-        state.recorded = wake.set
+        clocks, wake = Clocks(), Flag()
+        state = stack.enter_context(State(config.state.path, recorded=wake.set))
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
         carbon = open_carbon(config)
         rename_jobs(state, jobs, config)

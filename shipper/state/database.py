@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
@@ -32,8 +32,6 @@ class StateFile:
             ConfigError: this user may not write there.
         """
         self.path = path
-        self.recorded: Callable[[], None] = lambda: None
-        """Callback for when there are new totals to deliver."""
         self.commits = 0
         """Number of successful commits."""
         self._mutex = threading.RLock()  # one connection for all threads

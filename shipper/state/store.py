@@ -5,7 +5,7 @@ all of it is on disk, and after an error or a kill inside of it none is. A lock 
 processes out; the kernel releases it however the process ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from typing_extensions import override
@@ -73,9 +73,13 @@ _RESET = (
 class State(StateFile, Ledger):
     """The state file with the parts that use it: the ledger itself, the outbox, housekeeping."""
 
-    def __init__(self, path: str) -> None:
-        """Open the file; create it if there is none. Raises as `StateFile` does."""
+    def __init__(self, path: str, *, recorded: Callable[[], None] = lambda: None) -> None:
+        """Open the file; create it if there is none. Raises as `StateFile` does.
+
+        Calls recorded when there are new totals to deliver.
+        """
         super().__init__(path)
+        self._recorded = recorded
         self.outbox = StateOutbox(self)
         self.housekeeping = Housekeeping(self)
 
@@ -170,7 +174,7 @@ class State(StateFile, Ledger):
                 connection.execute(statement, values)
             self.forget_cached()
             positions.begin(connection, job, position)
-        self.recorded()
+        self._recorded()
 
     def reset(self, job: str, position: Position, *, low: int, since: int, known: Fingerprint) -> None:
         """Let a job continue with another table, whose ids mean other rows; slots are complete from since on.
@@ -184,7 +188,7 @@ class State(StateFile, Ledger):
             self.forget_cached()
             positions.begin(connection, job, position)
             positions.identify(connection, job, known)
-        self.recorded()
+        self._recorded()
 
     def include(self, job: str, span: Span) -> None:
         """Mark the slots of a span as complete, if they touch those that are."""
@@ -225,7 +229,7 @@ class State(StateFile, Ledger):
                     )
                 self._stored[job] = self._positions[job] = recording.after
             self.revision += 1
-        self.recorded()
+        self._recorded()
 
 
 def _definition(job: str, progress: Progress) -> tuple[object, ...]:

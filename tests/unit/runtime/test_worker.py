@@ -25,20 +25,22 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield state
 
 
-def test_capture_records(state: State) -> None:
-    """What was observed is captured, told, and not captured again."""
-    desk = Desk(state)
-    desk.source.insert(1, CREATED, "login")
-    with structlog.testing.capture_logs() as logs:
-        desk.tick()
-        desk.run_planned()
-        desk.tick()
-        desk.run_planned()
+def test_capture_records(tmp_path: Path) -> None:
+    """A capture records the observed rows, logs them, wakes the delivery, and does not capture them again."""
+    calls: list[None] = []
+    with State(str(tmp_path / "shipper.db"), recorded=lambda: calls.append(None)) as state:
+        desk = Desk(state)
+        desk.source.insert(1, CREATED, "login")
+        with structlog.testing.capture_logs() as logs:
+            desk.tick()
+            desk.run_planned()
+            desk.tick()
+            desk.run_planned()
 
-    assert desk.recorded == 1
-    assert [log["event"] for log in logs] == ["job.started", "capture.finished"]
-    assert logs[1]["rows"] == 1
-    assert captured(state) == 1
+        assert len(calls) == 1
+        assert [log["event"] for log in logs] == ["job.started", "capture.finished"]
+        assert logs[1]["rows"] == 1
+        assert captured(state) == 1
 
 
 def test_capture_fails_and_goes_on(state: State) -> None:
