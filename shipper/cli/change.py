@@ -1,9 +1,4 @@
-"""Commands that let jobs count otherwise than in turn: `seek`, `backfill`.
-
-Commands about what the state has of jobs: `rename`, `forget`, `import`.
-
-Command `reset`: an operator says what has happened to a job's table.
-"""
+"""Commands that change jobs: `seek`, `backfill`, `rename`, `forget`, `import`, `reset`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,21 +32,20 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     act(file, "seek", arguments, Messages(_seek_plan, _moved), output=output, is_sure=is_sure)
 
 
-@click.command(short_help="Count a span of time again, and send it.")
+@click.command(short_help="Recount a span of time, and send it.")
 @options.configured
 @options.output
 @options.utc
 @options.yes
 @options.job
-@click.option(
-    "--from", "start", type=instant, required=True, metavar="TIME", help="Count whole slots from this one on."
-)
+@click.option("--from", "start", type=instant, required=True, metavar="TIME", help="From the slot of this time.")
 @click.option("--until", "end", type=instant, required=True, metavar="TIME", help="Up to, not including, this time.")
-@click.option("--rate", type=click.IntRange(min=1), help="At most so many datapoints a second, on average.")
+@click.option("--rate", type=click.IntRange(min=1), metavar="N", help="Most datapoints a second, on average.")
 def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: int | None, is_sure: bool) -> None:
-    """Count a span of time again from the source, whole slots of it, and send the totals.
+    """Recount complete slots of a span of time from the source, and send their totals.
 
-    What Graphite has there is replaced. Captures go on meanwhile; ended early, the same command goes on with the rest.
+    They replace the values in Graphite. Captures continue meanwhile. If it is interrupted, run the same command again
+    within an hour to continue.
     """
     if start >= end:
         raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
@@ -61,75 +55,77 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{facts['job']}: goes on behind id {facts['to']}; it stands at {facts['captured']}",
-        f"  {facts['ids']} ids are passed: their rows are never counted",
+        f"{facts['job']}: continues after id {facts['to']}; now at id {facts['captured']}",
+        f"  {facts['ids']} ids are skipped: their rows are never counted",
     ]
     if facts["slot"] is not None:
-        lines += [f"  slots from {format_time(facts['slot'])} on are counted whole, rows that are passed included"]
+        lines += [f"  slots from {format_time(facts['slot'])} on are counted completely, with their skipped rows"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
-            lines += [f"  bars from {format_time(facts['complete_until'])} up to then stay as they are"]
+            lines += [f"  values from {format_time(facts['complete_until'])} up to then stay as they are"]
     if facts["not_before"] is not None:
-        lines += [f"  its next bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
+        lines += [f"  its first bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
     return lines
 
 
 def _moved(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: goes on behind id {result['captured']}"
+    return f"{result['job']}: continues after id {result['captured']}"
 
 
-@click.command(short_help="Give what belongs to a job to another name.")
+@click.command(short_help="Transfer a removed job's state to another job.")
 @options.configured
 @options.output
 @options.yes
 @click.argument("before", metavar="OLD")
 @click.argument("job", metavar="NEW")
 def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> None:
-    """Give all that the state has of a job that left the configuration to a new name: it goes on as that."""
+    """Transfer the state of a job that is not configured any more to another job, which continues with it."""
     arguments = {"before": before, "job": job}
     act(file, "rename", arguments, Messages(_rename_plan, _renamed), output=output, is_sure=is_sure)
 
 
-@click.command(short_help="Drop what the state has of a job.")
+@click.command(short_help="Delete a removed job's state.")
 @options.configured
 @options.output
 @options.yes
 @click.argument("job")
 def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
-    """Drop all that the state has of a job that left the configuration; what Graphite has stays there."""
+    """Delete the state of a job that is not configured any more; Graphite keeps its datapoints."""
     act(file, "forget", {"job": job}, Messages(_forget_plan, _forgotten), output=output, is_sure=is_sure)
 
 
-@click.command("import", short_help="Begin where an older script stood.")
+@click.command("import", short_help="Continue where an older script ended.")
 @options.configured
 @options.output
 @options.yes
 @click.argument("persisted", metavar="FILE")
-@click.option("--job", "names", multiple=True, metavar="SCRIPT=JOB", help="Whose row is whose, where it is not clear.")
+@click.option(
+    "--job", "names", multiple=True, metavar="SCRIPT=JOB", help="Job that takes over a script's row; may be repeated."
+)
 def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, is_sure: bool) -> None:
-    """Let new jobs begin where an older script stood.
+    """Let new jobs start after the ids that an older script has counted.
 
-    FILE is its SQLite file with persist (scriptname, index_table, index_column, index_value).
+    FILE is its SQLite file, with the table persist (scriptname, index_table, index_column, index_value).
     """
     from shipper.operations.import_legacy import read
 
     pairs = [name.partition("=") for name in names]
     if wrong := next((pair for pair in pairs if not (pair[0] and pair[2])), None):
-        raise click.UsageError(f"--job {''.join(wrong)}: say SCRIPT=JOB.")
+        raise click.UsageError(f"--job {''.join(wrong)}: write SCRIPT=JOB.")
     arguments = {"rows": read(persisted), "names": {script: job for script, _, job in pairs}}
     act(file, "import", arguments, Messages(_import_plan, _imported), output=output, is_sure=is_sure)
 
 
 def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
-    lines = [f"{facts['before']}: becomes {facts['job']}", _known(facts)]
+    lines = [f"{facts['before']}: becomes {facts['job']}", _state(facts)]
     if not facts["is_configured"]:
-        lines += [f"  {facts['job']} is not in the configuration: it does not run before it is"]
+        lines += [f"  {facts['job']} is not in the configuration, and does not run until it is"]
     if facts["dropped"] is not None:
-        lines += [f"  what {facts['job']} has now is dropped:", _known(facts["dropped"])]
+        lines += [f"  the present state of {facts['job']} is deleted:", _state(facts["dropped"])]
     return lines
 
 
 def _forget_plan(facts: Mapping[str, Any]) -> list[str]:
-    return [f"{facts['job']}: all that is known of it is dropped", _known(facts)]
+    return [f"{facts['job']}: its state is deleted", _state(facts)]
 
 
 def _import_plan(facts: Mapping[str, Any]) -> list[str]:
@@ -137,23 +133,23 @@ def _import_plan(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    value = "what is no id" if row["value"] is None else row["value"]
-    stood = f"{row['script']} at {value} of {row['table']}.{row['column']}"
+    value = "no id" if row["value"] is None else row["value"]
+    script = f"{row['script']} at {value} of {row['table']}.{row['column']}"
     if row["job"] is None:
-        return f"{stood}: no job"
+        return f"{script}: no job"
     if not row["is_new"]:
-        return f"{stood}: job {row['job']} has begun already, and stays where it is"
-    return f"{stood}: job {row['job']} begins behind that id, with a whole slot"
+        return f"{script}: job {row['job']} has started already, and stays unchanged"
+    return f"{script}: job {row['job']} starts after that id, with a complete slot"
 
 
-def _known(facts: Mapping[str, Any]) -> str:
-    waits = f", {facts['unproven']} datapoints not proven to be in Graphite" if facts["unproven"] else ""
+def _state(facts: Mapping[str, Any]) -> str:
+    unproven = f", {facts['unproven']} datapoints not proven to be in Graphite" if facts["unproven"] else ""
     where = f"{facts['source']} {facts['table']}"
-    return f"  watermark {facts['watermark']}, captured {facts['captured']} of {where}{waits}"
+    return f"  watermark {facts['watermark']}, captured {facts['captured']} of {where}{unproven}"
 
 
 def _renamed(result: Mapping[str, Any]) -> str:
-    return f"{result['before']}: is {result['job']} from now on"
+    return f"{result['before']}: is now {result['job']}"
 
 
 def _forgotten(result: Mapping[str, Any]) -> str:
@@ -161,65 +157,68 @@ def _forgotten(result: Mapping[str, Any]) -> str:
 
 
 def _imported(result: Mapping[str, Any]) -> str:
-    return "\n".join(f"{job}: begins behind id {value}" for job, value in result["jobs"].items())
+    return "\n".join(f"{job}: starts after id {value}" for job, value in result["jobs"].items())
 
 
-_WHATS = {
-    "emptied": "its rows are gone, and its ids began anew",
-    "restored": "it was taken back to an earlier state, or another server took over",
+_CAUSES = {
+    "emptied": "its rows were deleted, and its ids restarted",
+    "restored": "it was restored to an earlier state, or another server took over",
     "replaced": "another table has its name now",
 }
 
 
-@click.command(short_help="Say what has happened to the table of a job that is held.")
+@click.command(short_help="Let a held job continue, after a change of its table.")
 @options.configured
 @options.output
 @options.utc
 @options.yes
 @options.job
-@click.option("--emptied", is_flag=True, help="Its rows are gone: count all that it holds now.")
-@click.option("--restored", is_flag=True, help="What it holds is counted: go on with what comes from now on.")
-@click.option("--replaced", is_flag=True, help="It is another table: count all that it holds.")
+@click.option("--emptied", is_flag=True, help="Its rows were deleted: count all rows that it has now.")
+@click.option("--restored", is_flag=True, help="Its present rows are counted already: count only new ones.")
+@click.option("--replaced", is_flag=True, help="It is another table: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
-    """Let a job go on whose table was emptied, restored or replaced. What Graphite has stays as it is.
+    """Let a job continue whose table was emptied, restored or replaced. Graphite keeps its datapoints.
 
-    Without --emptied, --restored or --replaced it shows what each of them means, and changes nothing.
+    Without --emptied, --restored or --replaced the command shows the effect of each, and changes nothing.
     """
-    said = [what for what in _WHATS if flags[what]]
-    which = "say one of --emptied, --restored, --replaced"
-    if len(said) > 1:
-        raise click.UsageError(f"{which}: not two.")
-    told = Messages(_plan, _done)
-    if not said:
-        show_plan(file, "reset", {"job": job}, told, output=output)
-        raise click.UsageError(f"{which}; nothing was changed.")
-    act(file, "reset", {"job": job, "what": said[0]}, told, output=output, is_sure=is_sure)
+    causes = [cause for cause in _CAUSES if flags[cause]]
+    choose = "pass one of --emptied, --restored, --replaced"
+    if len(causes) > 1:
+        raise click.UsageError(f"{choose}: not two.")
+    messages = Messages(_reset_plan, _reset_done)
+    if not causes:
+        show_plan(file, "reset", {"job": job}, messages, output=output)
+        raise click.UsageError(f"{choose}; nothing was changed.")
+    act(file, "reset", {"job": job, "what": causes[0]}, messages, output=output, is_sure=is_sure)
 
 
-def _plan(facts: Mapping[str, Any]) -> list[str]:
-    job = facts["job"]
+def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
+    # the job and its table
+    job, table = facts["job"], facts["table"]
     if facts["is_held"]:
-        lines = [f"{job}: is held, because its table {facts['table']} went back: {facts['reason']}"]
+        lines = [f"{job}: held, because its table {table} was reset: {facts['reason']}"]
     else:
-        lines = [f"{job}: is not held; nothing says that its table {facts['table']} went back"]
-    lines += [f"  the table holds {_held(facts)}"]
+        lines = [f"{job}: not held; nothing shows that its table {table} was reset"]
+    lines += [f"  the table has {_rows(facts)}"]
     complete = f", complete until {format_time(facts['complete_until'])}" if facts["complete_until"] is not None else ""
     lines += [f"  the job has counted ids up to {facts['captured']}{complete}"]
+    # the rows that identify the table
     if facts["known"]:
-        lines += [f"  of the newest {facts['known']} rows up to there the table holds {facts['known_again']}"]
+        lines += [f"  of the newest {facts['known']} rows that it counted, the table has {facts['known_again']}"]
     if facts["known_again"] and facts["is_held"]:
-        lines += ["  rows that are counted are there: --emptied and --replaced would count them twice"]
+        lines += ["  the table has rows that are counted already: --emptied and --replaced would count them twice"]
+    # the choices
     for choice in facts["choices"]:
-        lines += [f"--{choice['what']}: {_WHATS[choice['what']]}"]
-        lines += [f"  {line}" for line in _meaning(choice, facts)]
+        lines += [f"--{choice['what']}: {_CAUSES[choice['what']]}"]
+        lines += [f"  {line}" for line in _effect(choice, facts)]
     return [
         *lines,
-        "What Graphite has stays as it is.",
-        f"`shipper backfill {job}` makes it show the table as it is now, for a span of time.",
+        "Graphite keeps its datapoints.",
+        f"`shipper backfill {job}` replaces them for a span of time by the present rows of the table.",
     ]
 
 
-def _held(facts: Mapping[str, Any]) -> str:
+def _rows(facts: Mapping[str, Any]) -> str:
     if not facts["largest"]:
         return "no rows"
     ids = f"ids {facts['first']} to {facts['largest']}"
@@ -229,25 +228,23 @@ def _held(facts: Mapping[str, Any]) -> str:
     return f"{ids}; the first row is of {first}, the newest of {newest}"
 
 
-def _meaning(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """Say what follows from an answer."""
+def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Return the effect of a choice, a line each."""
     captured, first, largest = facts["captured"], facts["first"], facts["largest"]
     if choice["is_refused"]:
-        return [f"refused: rows up to id {captured} are counted, and would be counted twice"]
+        return [f"not possible: rows up to id {captured} are counted, and would be counted twice"]
     if choice["what"] == "restored":
-        lines = [f"ids up to {largest} count as counted: only rows that come from now on are counted"]
-        passed = f"ids {captured + 1} to {largest} are passed: their rows are never counted"
-        return [*lines, passed] if choice["passed"] else lines
-    lines = ["all rows that come are counted"]
+        lines = [f"ids up to {largest} are taken as counted; only new rows are counted"]
+        skipped = f"ids {captured + 1} to {largest} are skipped: their rows are never counted"
+        return [*lines, skipped] if choice["passed"] else lines
+    lines = ["all new rows are counted"]
     if choice["ids"]:
-        lines = [
-            f"all that the table holds is counted and added: ids {first} to {largest}, {choice['ids']} rows at most"
-        ]
+        lines = [f"all present rows are counted and added: ids {first} to {largest}, at most {choice['ids']} rows"]
     if choice["unaccounted"]:
-        between = f"ids {captured + 1} to {first - 1} are in neither"
-        lines += [f"{between}: up to {choice['unaccounted']} rows of the other table may not be counted"]
+        lost = f"up to {choice['unaccounted']} rows of the former table may not be counted"
+        lines += [f"ids {captured + 1} to {first - 1} are in neither table: {lost}"]
     return lines
 
 
-def _done(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: goes on behind id {result['captured']} with its next tick"
+def _reset_done(result: Mapping[str, Any]) -> str:
+    return f"{result['job']}: continues after id {result['captured']} at its next tick"

@@ -27,7 +27,7 @@ def status_text(document: Mapping[str, Any]) -> str:
     now = document["now"]
     parts = [
         _service(document),
-        table(_ENDS, [_end(end, now) for end in document["ends"]]),
+        table(_ENDS, [_end(end, now) for end in document["endpoints"]]),
         f"proof: {document['evidence']}" if document["evidence"] else "",
         table(_JOBS, [_job(job, document) for job in document["jobs"]]),
         "\n".join((*_rows_aside(document), *_troubles(document))),
@@ -46,7 +46,7 @@ def _service(document: Mapping[str, Any]) -> str:
 
 
 def _end(end: Mapping[str, Any], now: float) -> tuple[str, ...]:
-    if end["trouble"]:
+    if end["failure"]:
         state = click.style(end["complaint"], fg="red")
     else:
         state = click.style("answers", fg="green") if end["reached_at"] else click.style("not reached yet", fg="yellow")
@@ -57,7 +57,7 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
     """Return the row of a job; "?" where the source does not answer, "-" where there is nothing yet."""
     name, now, age, state = job["job"], document["now"], job["complete_until_age"], job["state"]
     # what does not run is in no state, unless it could not
-    state = click.style(state, fg=_COLORS.get(state, "red")) if document["is_running"] or job["trouble"] else "-"
+    state = click.style(state, fg=_COLORS.get(state, "red")) if document["is_running"] or job["failure"] else "-"
     if job["watermark"] is None:
         return name, state, *"------", _ahead(job["next_tick"], now)
     return (
@@ -85,8 +85,8 @@ def _rows_aside(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _troubles(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what fails, once, though it fails for many jobs, with its remedy."""
-    found = [(job["job"], job["trouble"]) for job in document["jobs"]]
-    found += [(end["name"], end["trouble"]) for end in document["ends"]]
+    found = [(job["job"], job["failure"]) for job in document["jobs"]]
+    found += [(end["name"], end["failure"]) for end in document["endpoints"]]
     told = {trouble["error"]: (name, trouble) for name, trouble in found if trouble}
     for error, (name, trouble) in told.items():
         times = trouble["failures"]

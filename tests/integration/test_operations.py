@@ -1,4 +1,4 @@
-"""Commands that change something, as subprocesses on real servers: the service does it, or the command in its stead."""
+"""Commands that change jobs, as subprocesses on real servers: the service runs the operation, or the command."""
 
 import json
 import os
@@ -27,25 +27,25 @@ ROW = """
     VALUES (UTC_TIMESTAMP() - INTERVAL %s SECOND, 'login', 'ok')"""
 
 REFUSED: list[tuple[list[str], int, str]] = [
-    (["admin seek", "events", "--to", "end"], 2, "no terminal to ask: say --yes"),
+    (["admin seek", "events", "--to", "end"], 2, "pass --yes to confirm without a terminal"),
     (["admin seek", "events"], 2, "Missing option '--to'"),
     (["admin seek", "events", "--to", "soon", "--yes"], 2, "'soon' is not a time: write 06:15"),
     (["admin seek", "evnts", "--to", "end", "--yes"], 78, "There are: events."),
     (["admin seek", "events", "--to", "99", "--yes"], 1, "99 is above the largest id of audit_trail, 10"),
     (["admin seek", "events", "--to", "2h", "--yes"], 1, "rows of that time are counted"),
     (["backfill", "events", "--from", "1h", "--until", "2h", "--yes"], 2, "is not before --until"),
-    (["backfill", "events", "--from", "9d", "--until", "8d", "--yes"], 1, "nothing of that time can be"),
-    (["admin forget", "events", "--yes"], 1, "it is in the configuration"),
-    (["admin forget", "evnts", "--yes"], 78, "It knows: events."),
-    (["admin rename", "events", "logins", "--yes"], 1, "it is in the configuration"),
-    (["admin rename", "evnts", "logins", "--yes"], 78, "It knows: events."),
+    (["backfill", "events", "--from", "9d", "--until", "8d", "--yes"], 1, "no slot of that time can be recounted"),
+    (["admin forget", "events", "--yes"], 1, "the job is in the configuration"),
+    (["admin forget", "evnts", "--yes"], 78, "The state knows: events."),
+    (["admin rename", "events", "logins", "--yes"], 1, "the job is in the configuration"),
+    (["admin rename", "evnts", "logins", "--yes"], 78, "The state knows: events."),
     (["admin import", "nowhere.db", "--yes"], 78, "unable to open database file"),
 ]
 
 
 @pytest.fixture
-def begin_job(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
-    """Give the program with five rows of ten minutes ago, shipped, and five that are not."""
+def begun(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
+    """Provide the program with five rows of ten minutes ago, delivered, and five that are not."""
     insert(mariadb, 5, ago=600)
     assert shipper_app.call("once").returncode == 0
     insert(mariadb, 5)
@@ -54,7 +54,7 @@ def begin_job(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
 
 @pytest.fixture(params=["alone", "by the service"])
 def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
-    """Let the service run, or not; where it does it has counted all ten rows."""
+    """Provide the program with a running service that has counted all ten rows, or without a service."""
     if request.param == "by the service":
         begun.start()
         wait_for(lambda: captured(begun) == {"events": 10}, "10 rows captured")
@@ -64,29 +64,29 @@ def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
 
 
 def insert(mariadb: MariaDB, rows: int, *, ago: int = 0) -> None:
-    """Commit rows of a moment ago."""
+    """Commit rows with a time some seconds ago."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(ROW, [(ago,)] * rows)
 
 
 def state(app: Shipper, statement: str) -> list[Any]:
-    """Ask the state."""
+    """Query the state."""
     with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
         return connection.execute(statement).fetchall()
 
 
 def captured(app: Shipper) -> dict[str, int]:
-    """Return how far each job has captured."""
+    """Return the captured id of each job."""
     return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
 
 
 def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Add up a series as Whisper holds it."""
+    """Return the sum of a series in Whisper."""
     return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def lose(carbon_cache: CarbonCache) -> None:
-    """Have Carbon lose all that it holds."""
+    """Delete all series of the job in Carbon."""
     carbon_cache.stop()
     for file in carbon_cache.storage.rglob("events/**/*.wsp"):
         file.unlink()
@@ -101,23 +101,23 @@ def configure(app: Shipper, before: str, after: str) -> None:
 
 
 def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """What waits is passed, but for the slot of now, and the plan says so before."""
+    """Uncounted rows are skipped, except those of the current slot; the plan shows this first."""
     insert(mariadb, 3, ago=300)
     moved = begun.call("admin seek", "events", "--to", "end", "--yes", "--utc")
 
     assert moved.returncode == 0, moved.stderr
-    assert "events: goes on behind id 13; it stands at 5\n  8 ids are passed" in moved.stdout
-    assert re.search(r"slots from [\d-]+ \d\d:\d\d:00Z on are counted whole", moved.stdout)
-    assert "events: goes on behind id 13\n" in moved.stdout
+    assert "events: continues after id 13; now at id 5\n  8 ids are skipped" in moved.stdout
+    assert re.search(r"slots from [\d-]+ \d\d:\d\d:00Z on are counted completely", moved.stdout)
+    assert "events: continues after id 13\n" in moved.stdout
     assert captured(begun) == {"events": 13}
     assert begun.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) in {5, 10}, "no row of five minutes ago in Graphite")
     again = begun.call("admin seek", "events", "--to", "13", "--yes")
-    assert (again.returncode, "rows up to 13 are counted already" in again.stderr) == (1, True)
+    assert (again.returncode, "rows up to 13 are counted" in again.stderr) == (1, True)
 
 
 def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """The running service passes rows, too, while its source is not there to be read."""
+    """The running service skips rows, too."""
     configure(begun, 'every = "1s"', 'cron = "0 0 1 1 *"')
     begun.start()
     insert(mariadb, 2, ago=120)
@@ -126,7 +126,7 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
     assert moved.returncode == 0, moved.stderr
     told = json.loads(moved.stdout)
     assert (told["plan"]["to"], told["plan"]["ids"], told["done"]["captured"]) == (9, 4, 9)
-    assert "events: goes on behind id 9" in moved.stderr
+    assert "events: continues after id 9" in moved.stderr
     assert captured(begun) == {"events": 9}
     wait_for(lambda: state(begun, "SELECT value FROM watermark") == [("9",)], "the watermark follows")
     assert "event=rows.skipped" in begun.text()
@@ -134,7 +134,7 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
 
 
 def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """What Carbon has lost is counted again, and nothing doubles; a span becomes whole slots, as the table is now."""
+    """Backfill recounts slots that Carbon lost, without doubling; it aligns spans to slots and counts the present rows."""
     before = captured(either)
     lose(carbon_cache)
     for _ in range(2):
@@ -149,20 +149,22 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
         cursor.execute("UPDATE audit_trail SET action = 'sso' WHERE id IN (2, 3)")
     filled = either.call("backfill", "events", "--from", "15m", "--until", "5m", "--yes", "--rate", "100000")
     assert filled.returncode == 0, filled.stderr
-    assert re.search(r"whole slots.*:\n  [\d-]+ \d\d:\d\d:00 \w+ up to [\d-]+ \d\d:\d\d:00 \w+\n", filled.stdout)
+    assert re.search(
+        r"recounts these slots.*:\n  [\d-]+ \d\d:\d\d:00 \w+ up to [\d-]+ \d\d:\d\d:00 \w+\n", filled.stdout
+    )
     assert "100%  5 rows" in filled.stderr
     wait_for(lambda: total(carbon_cache) == before["events"] - 2, "two logins less in Graphite")
     wait_for(lambda: total(carbon_cache, "audit.events.sso.count") == 2, "which are something else now")
 
 
 def test_backfill_of_a_job_without_a_time(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Its slots are ranges of ids, known for a while; what was before is refused, with the time since then."""
+    """Slots of a job without `time` are ranges of ids, known for `keep`; backfill rejects earlier slots with that time."""
     with begun.config.open("a") as config:
         config.write(TICKS)
     assert begun.call("once").returncode == 0
     refused = begun.call("backfill", "ticks", "--from", "2h", "--until", "1h", "--yes")
     assert refused.returncode == 1
-    assert "which rows belong to that time is not known" in refused.stderr
+    assert "does not know which rows belong to that time" in refused.stderr
     assert re.search(r"here since \d{4}-\d\d-\d\dT\d\d:\d\d:00Z", refused.stderr)
     since = re.search(r"here since (\S+)Z\.", refused.stderr)
     assert since
@@ -175,7 +177,7 @@ def test_backfill_of_a_job_without_a_time(begun: Shipper, mariadb: MariaDB, carb
 
 
 def test_backfill_goes_on(begun: Shipper, mariadb: MariaDB) -> None:
-    """Ended early it goes on where it was: killed after some pieces, the same command does the rest only."""
+    """An interrupted backfill resumes: killed after some pieces, the same command recounts only the rest."""
     insert(mariadb, 5, ago=10 * 3600)
     assert begun.call("once").returncode == 0
     span = ["--from", time.strftime("%Y-%m-%dT%H:00Z", time.gmtime(time.time() - 11 * 3600)), "--until"]
@@ -190,12 +192,12 @@ def test_backfill_goes_on(begun: Shipper, mariadb: MariaDB) -> None:
     assert rest.returncode == 0, rest.stderr
     plan = json.loads(rest.stdout)["plan"]
     assert plan["spans"][0][0] < plan["resumes_at"] < plan["spans"][0][1]
-    assert "goes on at" in rest.stderr
+    assert "continues at" in rest.stderr
     assert state(begun, "SELECT 1 FROM setting WHERE name = 'backfill events'") == []
 
 
 def test_refused(begun: Shipper) -> None:
-    """What cannot be done is said, with what to do, and nothing changes."""
+    """An impossible operation is rejected with a hint, and changes nothing."""
     before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM total")
     for arguments, code, expected in REFUSED:
         ended = begun.call(*arguments)
@@ -207,7 +209,7 @@ def test_refused(begun: Shipper) -> None:
 
 @pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 10)])
 def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
-    """In a terminal it shows its plan, and does it for a yes only."""
+    """In a terminal the command shows its plan, and runs it only after a yes."""
     ours, theirs = pty.openpty()
     command = [
         sys.executable,
@@ -228,13 +230,13 @@ def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     os.close(theirs)
 
     assert process.returncode == code
-    assert "5 ids are passed" in shown
+    assert "5 ids are skipped" in shown
     assert ("nothing was changed" in talk) == (answer == "n")
     assert captured(begun) == {"events": expected}
 
 
 def test_names(either: Shipper, carbon_cache: CarbonCache) -> None:
-    """A job with a new name and another shape goes on as the old one, once somebody says so; or it is forgotten."""
+    """A job with a new name and definition continues after `rename`; `forget` deletes a removed job."""
     runs = (either.folder / "control.sock").exists()
     configure(either, 'start = "beginning"', 'start = "now"')
     configure(either, 'by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')
@@ -260,14 +262,14 @@ def test_names(either: Shipper, carbon_cache: CarbonCache) -> None:
 
 
 def name(app: Shipper, before: str, after: str) -> None:
-    """Give the job, which has another shape by now, another name, and let a service take it over."""
+    """Rename the job in the configuration, and let a running service reload it."""
     configure(app, before, after)
     if (app.folder / "control.sock").exists():
         assert app.call("admin reload").returncode == 0
 
 
 def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path) -> None:
-    """New jobs begin where an older script stood, with a whole slot; what fits no new job is said."""
+    """New jobs start after the ids of an older script, with a complete slot; rows without a new job are shown."""
     configure(shipper_app, EVENTS, EVENTS + OTHER)
     insert(mariadb, 4, ago=600)
     insert(mariadb, 3, ago=300)
@@ -281,7 +283,7 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     imported = shipper_app.call(*command)
 
     assert imported.returncode == 0, imported.stderr
-    assert "cron.py at 4 of audit_trail.id: job others begins behind that id" in imported.stdout
+    assert "cron.py at 4 of audit_trail.id: job others starts after that id" in imported.stdout
     assert "x at 1 of users.id: no job" in imported.stdout
     assert captured(shipper_app) == {"events": 5, "others": 4}
     assert shipper_app.call("once").returncode == 0
@@ -289,4 +291,4 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     wait_for(lambda: total(carbon_cache, "audit.others.login.count") == 7, "the slot in which row 4 is, too")
     again = shipper_app.call(*command)
     assert again.returncode == 1
-    assert "no row is of a job that has not begun yet" in again.stderr
+    assert "no row belongs to a job that has not started yet" in again.stderr

@@ -1,4 +1,4 @@
-"""`shipper reset` as a subprocess on real servers: the service does it, or the command in its stead."""
+"""`shipper reset` as a subprocess on real servers: the service runs the operation, or the command."""
 
 import json
 import os
@@ -30,22 +30,26 @@ sql = \"\"\"
     SELECT action, created_at AS bucket, COUNT(*) AS hits FROM audit_trail
     WHERE id > :after AND id <= :upto GROUP BY action, created_at\"\"\"
 """
-WHICH = "say one of --emptied, --restored, --replaced"
+WHICH = "pass one of --emptied, --restored, --replaced"
 
 REFUSED: list[tuple[list[str], int, str]] = [
     (["events"], 2, f"{WHICH}; nothing was changed."),
     (["events", "--emptied", "--restored", "--yes"], 2, f"{WHICH}: not two."),
-    (["events", "--restored"], 2, "no terminal to ask: say --yes"),
+    (["events", "--restored"], 2, "pass --yes to confirm without a terminal"),
     (["--restored", "--yes"], 2, "Missing argument 'JOB'"),
     (["evnts", "--restored", "--yes"], 78, "There are: events."),
-    (["events", "--emptied", "--yes"], 1, "it is not held, and rows up to 5 are counted: --emptied would count them"),
-    (["events", "--replaced", "--yes"], 1, "--replaced would count them twice"),
+    (
+        ["events", "--emptied", "--yes"],
+        1,
+        "--emptied would count rows twice: the job is not held, and rows up to 5 are counted",
+    ),
+    (["events", "--replaced", "--yes"], 1, "--replaced would count rows twice"),
 ]
 
 
 @pytest.fixture
-def begin_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> Shipper:
-    """Give the program with five rows of ten minutes ago, shipped."""
+def begun(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> Shipper:
+    """Provide the program with five rows of ten minutes ago, delivered."""
     insert(mariadb, 5, ago=600)
     assert shipper_app.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 5, "five rows in Graphite")
@@ -54,7 +58,7 @@ def begin_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
 
 @pytest.fixture(params=["alone", "by the service"])
 def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
-    """Let the service run, or not."""
+    """Provide the program with a running service, or without."""
     if request.param == "by the service":
         begun.start()
     yield begun
@@ -69,37 +73,37 @@ def insert(mariadb: MariaDB, rows: int, *, ago: int = 0, action: str = "login") 
 
 
 def execute(mariadb: MariaDB, *statements: str) -> None:
-    """Do something to the table."""
+    """Execute statements on the table."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
 def state(app: Shipper, statement: str) -> list[Any]:
-    """Ask the state."""
+    """Query the state."""
     with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
         return connection.execute(statement).fetchall()
 
 
 def captured(app: Shipper) -> dict[str, int]:
-    """Return how far each job has captured."""
+    """Return the captured id of each job."""
     return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
 
 
 def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Add up a series as Whisper holds it."""
+    """Return the sum of a series in Whisper."""
     return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def ship(app: Shipper) -> None:
-    """Have captured and delivered what there is, if no service does."""
+    """Capture and deliver all rows, if no service does."""
     if not (app.folder / "control.sock").exists():
         ended = app.call("once")
         assert ended.returncode == 0, ended.stderr
 
 
 def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """The plan tells the cases apart and changes nothing; then all that the emptied table holds is added, once."""
+    """The plan shows each case and changes nothing; then all rows of the emptied table are added, once."""
     runs = (either.folder / "control.sock").exists()
     execute(mariadb, "TRUNCATE audit_trail")
     insert(mariadb, 2, ago=60)
@@ -110,14 +114,14 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     before = state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3")
     shown = either.call("reset", "events", "--utc")
     assert shown.returncode == 2
-    expected = "events: is held, because its table audit_trail went back: its largest id is 3, but 5 was captured\n"
+    expected = "events: held, because its table audit_trail was reset: its largest id is 3, but 5 was captured\n"
     assert shown.stdout.startswith(expected)
-    assert "  the table holds ids 1 to 3; the first row is of 20" in shown.stdout
+    assert "  the table has ids 1 to 3; the first row is of 20" in shown.stdout
     assert "  the job has counted ids up to 5, complete until 20" in shown.stdout
-    assert "  of the newest 5 rows up to there the table holds 0\n" in shown.stdout
-    assert "  all that the table holds is counted and added: ids 1 to 3, 3 rows at most\n" in shown.stdout
-    assert "  ids up to 3 count as counted: only rows that come from now on are counted\n" in shown.stdout
-    assert "What Graphite has stays as it is.\n`shipper backfill events` makes it show" in shown.stdout
+    assert "  of the newest 5 rows that it counted, the table has 0\n" in shown.stdout
+    assert "  all present rows are counted and added: ids 1 to 3, at most 3 rows\n" in shown.stdout
+    assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
+    assert "Graphite keeps its datapoints.\n`shipper backfill events` replaces them" in shown.stdout
     assert before == (state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3"))
 
     done = either.call("reset", "events", "--emptied", "--yes", "-o", "json")
@@ -125,7 +129,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     told = json.loads(done.stdout)
     assert told["done"] == {"job": "events", "what": "emptied", "before": 5, "captured": 0, "is_delivered": True}
     assert (told["plan"]["is_held"], told["plan"]["largest"], told["plan"]["what"]) == (True, 3, "emptied")
-    assert "events: goes on behind id 0 with its next tick\n" in done.stderr
+    assert "events: continues after id 0 at its next tick\n" in done.stderr
     assert "event=source.reset" in (either.text() if runs else done.stderr)
     ship(either)
     wait_for(
@@ -136,15 +140,18 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
 
 
 def test_restored(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """What an older copy holds is counted; a second time it is harmless."""
+    """Rows of an older copy are taken as counted; a second reset is harmless."""
     execute(mariadb, "DELETE FROM audit_trail WHERE id > 3", "ALTER TABLE audit_trail AUTO_INCREMENT = 4")
     shown = either.call("reset", "events")
-    assert "  of the newest 5 rows up to there the table holds 3\n" in shown.stdout
-    assert "  rows that are counted are there: --emptied and --replaced would count them twice\n" in shown.stdout
+    assert "  of the newest 5 rows that it counted, the table has 3\n" in shown.stdout
+    assert (
+        "  the table has rows that are counted already: --emptied and --replaced would count them twice\n"
+        in shown.stdout
+    )
     for _ in range(2):
         done = either.call("reset", "events", "--restored", "--yes")
         assert done.returncode == 0, done.stderr
-        assert "events: goes on behind id 3 with its next tick\n" in done.stdout
+        assert "events: continues after id 3 at its next tick\n" in done.stdout
     insert(mariadb, 2)
     ship(either)
 
@@ -152,11 +159,11 @@ def test_restored(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) 
 
 
 def test_not_held(begun: Shipper) -> None:
-    """The plan of a job that is not held says so, and what is refused; in JSON, too, with nothing done."""
+    """The plan of a job that is not held shows that, and rejects two choices; the same in JSON, with nothing done."""
     shown = begun.call("reset", "events")
     assert shown.returncode == 2
-    assert "events: is not held; nothing says that its table audit_trail went back\n" in shown.stdout
-    assert shown.stdout.count("refused: rows up to id 5 are counted, and would be counted twice") == 2
+    assert "events: not held; nothing shows that its table audit_trail was reset\n" in shown.stdout
+    assert shown.stdout.count("not possible: rows up to id 5 are counted, and would be counted twice") == 2
     told = begun.call("reset", "events", "-o", "json")
     assert (told.returncode, WHICH in told.stderr) == (2, True)
     document = json.loads(told.stdout)
@@ -165,7 +172,7 @@ def test_not_held(begun: Shipper) -> None:
 
 
 def test_refused(begun: Shipper) -> None:
-    """What cannot be done is said, and nothing changes."""
+    """An impossible reset is rejected with the reason, and changes nothing."""
     before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM position")
     for arguments, code, expected in REFUSED:
         ended = begun.call("reset", *arguments)
@@ -177,7 +184,7 @@ def test_refused(begun: Shipper) -> None:
 
 @pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 2)])
 def test_asks(begun: Shipper, mariadb: MariaDB, answer: str, code: int, expected: int) -> None:
-    """In a terminal it shows its plan, and does it for a yes only."""
+    """In a terminal the command shows its plan, and runs it only after a yes."""
     execute(mariadb, "TRUNCATE audit_trail")
     insert(mariadb, 2)
     ours, theirs = pty.openpty()
@@ -189,14 +196,14 @@ def test_asks(begun: Shipper, mariadb: MariaDB, answer: str, code: int, expected
     os.close(theirs)
 
     assert process.returncode == code
-    assert "--restored: it was taken back to an earlier state" in shown
+    assert "--restored: it was restored to an earlier state" in shown
     assert "--emptied" not in shown
     assert ("nothing was changed" in talk) == (answer == "n")
     assert captured(begun) == {"events": expected}
 
 
 def test_table_is_gone(begun: Shipper, mariadb: MariaDB) -> None:
-    """Without its table nothing can be said of a job, and nothing changes."""
+    """The reset of a job without its table is rejected, and changes nothing."""
     execute(mariadb, "RENAME TABLE audit_trail TO elsewhere")
     refused = begun.call("reset", "events", "--restored", "--yes")
 
@@ -206,7 +213,7 @@ def test_table_is_gone(begun: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_several_jobs(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Each job of a table is reset by itself: with a time, without one, with a statement of its own, looking back."""
+    """Each job of a table is reset separately: with `time`, without, with custom sql, with `lookback`."""
     looking_back = EVENTS.replace("[job.events]", '[job.back]\nlookback = "1h"').replace("events.{", "back.{")
     with shipper_app.config.open("a") as config:
         config.write(TICKS + OWN + looking_back)
