@@ -1,4 +1,4 @@
-"""Short ways to valid nouns; what a test does not mention does not matter to it."""
+"""Builders of valid values: a test names only the fields that matter to it."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from shipper.core.position import Position
 from shipper.state.store import State
 
 NOW = 1_790_000_040
-"""A wall clock in tests, epoch seconds; a whole minute."""
+"""Wall clock of tests, the start of a minute, in epoch seconds."""
 ARCHIVE = Archive(step=60, duration=30 * 86400)
 QUERY = ("time", "bucket", "by", "where", "table", "id", "measures", "sql", "time_zone")
 
@@ -31,18 +31,18 @@ def query(**changed: Any) -> Query:
 
 
 def points(lines: bytes | str) -> list[Datapoint]:
-    """Return the datapoints of lines as Carbon reads them."""
+    """Parse lines as Carbon does."""
     text = lines if isinstance(lines, str) else lines.decode("ascii")
     fields = (line.split() for line in text.splitlines())
     return [Datapoint(path, int(value), int(slot)) for path, value, slot in fields]
 
 
 def job(name: str = "events", **changed: Any) -> Job:
-    """Build a job on that query; keys of a query go there."""
-    asked = {key: changed.pop(key) for key in QUERY if key in changed}
+    """Build a job; fields of a query change the query of the example table."""
+    of_query = {key: changed.pop(key) for key in QUERY if key in changed}
     given: dict[str, Any] = {
         "source": "app",
-        "query": query(**asked),
+        "query": query(**of_query),
         "every": 60,
         "start": "beginning",
         "chunk": 100,
@@ -58,10 +58,10 @@ def horizon(upto: int, *, time: int = NOW, clock: float = 0.0) -> Observation:
 
 
 def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
-    """Build what a new job goes on from."""
-    nothing = {"complete_until": 0, "zero_filled_until": 0, "not_before": 0, "recount_from": None, "low": captured}
-    shapes = {"definition_digest": definition_digest(wanted), "path_digest": path_digest(wanted)}
-    return Progress(**({"captured": captured} | nothing | shapes | changed))
+    """Build the progress of a new job."""
+    new = {"complete_until": 0, "zero_filled_until": 0, "not_before": 0, "recount_from": None, "low": captured}
+    digests = {"definition_digest": definition_digest(wanted), "path_digest": path_digest(wanted)}
+    return Progress(**({"captured": captured} | new | digests | changed))
 
 
 def position(captured: int = 0) -> Position:
@@ -70,17 +70,17 @@ def position(captured: int = 0) -> Position:
 
 
 def begin(state: State, wanted: Job, captured: int = 0, **changed: Any) -> None:
-    """Begin a job that has counted all ids up to one."""
+    """Store a new job that has counted all ids up to one."""
     state.begin(wanted, progress(wanted, captured, **changed), position(captured))
 
 
 def done(state: State, window: Window | None, name: str = "events", **changed: Any) -> RecordUpdate:
-    """Build what follows from a window without gaps."""
+    """Build the update that records a window without gaps."""
     before = state.position(name)
     return RecordUpdate(before if window is None else before.with_window(window, None), **changed)
 
 
 def captured(state: State, name: str = "events") -> int | None:
-    """Return how far a job has captured."""
-    found = state.progress(name)
-    return found.captured if found else None
+    """Return the captured id of a job."""
+    known = state.progress(name)
+    return known.captured if known else None

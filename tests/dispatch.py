@@ -1,4 +1,4 @@
-"""A courier at work, without threads: between a real state, a fake Carbon, and what Graphite shows of that."""
+"""A courier without threads, between a real state, a fake Carbon and a fake Graphite."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,16 +19,16 @@ REPLAY = (60, 600, 3600)
 
 
 class Graphite:
-    """A render API that tells what Carbon holds, and so many times only that it is busy."""
+    """A render API that answers with Carbon's values, after a number of failures."""
 
     def __init__(self, carbon: FakeCarbon) -> None:
         self.carbon, self.failures = carbon, 0
-        self.asked: list[tuple[list[str], int]] = []
-        """The paths and the slot of each request."""
+        self.requests: list[tuple[list[str], int]] = []
+        """Paths and slot of each request."""
 
     def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
-        """Look into Carbon."""
-        self.asked.append((list(paths), slot))
+        """Answer with Carbon's values, or fail."""
+        self.requests.append((list(paths), slot))
         if self.failures:
             self.failures -= 1
             raise ReadbackFailed("read back: busy")
@@ -37,7 +37,7 @@ class Graphite:
 
 
 class Desk:
-    """A courier at work between a real state and a fake Carbon that notes each batch."""
+    """A courier between a real state and a fake Carbon, with a log of its batches."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Desk:
         reads: bool = False,
         samples: bool = False,
     ) -> None:
-        """Read all back from a Graphite of its own, or samples."""
+        """Set up a courier; reads: read all totals back, samples: read samples."""
         self.state = state
         self.archives = archives
         self.carbon = FakeCarbon()
@@ -80,14 +80,14 @@ class Desk:
         return self.carbon.has_died()
 
     def restart_carbon(self) -> None:
-        """Kill Carbon, which the courier sees, and start it again."""
+        """Kill Carbon, let the courier notice it, and start Carbon again."""
         self.carbon.kill()
         with suppress(DeliveryFailed):
             self.step()
         self.carbon.start()
 
     def record(self, name: str, after: int, upto: int, counts: dict[tuple[str, int], int], *, now: int = NOW) -> None:
-        """Record a window of a job, which begins with it."""
+        """Record a window of a job; the job starts with its first window."""
         wanted = job(name, archives=self.archives)
         if self.state.progress(name) is None:
             begin(self.state, wanted, after)
@@ -101,12 +101,12 @@ class Desk:
         return self.courier.step(now=now, clock=self.clock, is_trusted=is_trusted)
 
     def run(self) -> list[list[str]]:
-        """Take steps until nothing waits; return the batches that went."""
+        """Take steps until nothing waits; return the batches that were sent."""
         self.batches.clear()
         for _ in range(100):
             if self.step() is None:
                 return self.batches
-        raise AssertionError("the courier never comes to rest")
+        raise AssertionError("the courier does not come to rest")
 
     def watermark(self, name: str) -> int:
         """Return a job's watermark."""
@@ -115,6 +115,6 @@ class Desk:
         return position.watermark
 
     def unproven(self) -> int:
-        """Count the totals that wait or are not proven."""
+        """Return the number of totals that are not proven and not deferred."""
         count: int = self.state._connection.execute("SELECT COUNT(*) FROM total WHERE changed = 1").fetchone()[0]
         return count

@@ -1,4 +1,4 @@
-"""Doubles of the two ends, lawful because they pass the contracts in contract.py that the real ends pass."""
+"""Fakes of databases and of Graphite; they pass the contracts in contract.py that the real ones pass."""
 
 import shutil
 import tempfile
@@ -36,7 +36,7 @@ from shipper.core.model import (
 
 ORDER = ("id", "created_at", "action", "outcome", "duration_ms")
 COLUMNS = set(ORDER)
-FUTURE_SECONDS = 7200  # how far ahead a reader looks
+FUTURE_SECONDS = 7200  # how far into the future `sums` reads
 KNOWN_ROWS = 16
 TESTS: dict[str, Callable[[Any, tuple[Any, ...]], bool]] = {
     "in": lambda value, values: value in values,
@@ -58,11 +58,11 @@ class FakeSource:
     rows: list[dict[str, Any]] = field(default_factory=list)
     now: Callable[[], float] = time.time
     in_flight: list[dict[str, Any]] = field(default_factory=list)
-    """Rows that were inserted and not committed."""
+    """Rows that are inserted and not committed."""
     is_unique_id: bool = True
-    """Does the catalogue prove that ids are unique?"""
+    """Whether the catalogue proves that ids are unique."""
     seen: list[dict[str, Any]] | None = None
-    """Within a snapshot: the rows as they were when it began."""
+    """Rows of the open snapshot; None outside of a snapshot."""
     server: str = "one"
     connection_number: int = 1
 
@@ -82,7 +82,7 @@ class FakeSource:
         self.in_flight.append(dict(zip(ORDER, (id, created_at, action, outcome, None), strict=True)))
 
     def commit(self) -> None:
-        """Commit what is in flight."""
+        """Commit the rows in flight."""
         self.rows += self.in_flight
         self.in_flight.clear()
 
@@ -96,12 +96,12 @@ class FakeSource:
         return query
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
-        """Find where the table goes on, as shipper.core.rows.table.Source.first_id."""
+        """Return the first id, as shipper.core.rows.table.Source.first_id."""
         return min((row["id"] for row in self.visible if after < row["id"] <= upto), default=upto)
 
     @contextmanager
     def snapshot(self, query: Query, *, since: float = 0.0) -> Iterator[None]:
-        """See the table at one moment, as shipper.core.rows.table.Source.snapshot."""
+        """Freeze the visible rows, as shipper.core.rows.table.Source.snapshot."""
         before = self.seen
         self.seen = self.visible if before is not None else [dict(row) for row in self.rows]
         try:
@@ -115,24 +115,24 @@ class FakeSource:
         return self.rows if self.seen is None else self.seen
 
     def loosen(self) -> None:
-        """Let ids be given twice."""
+        """Allow duplicate ids."""
         self.is_unique_id = False
 
     def is_unique(self, query: Query) -> bool:
-        """Say what the catalogue proves, as shipper.core.rows.table.Source.is_unique."""
+        """Whether ids are unique, as shipper.core.rows.table.Source.is_unique."""
         return self.is_unique_id
 
     def uncountable(self, query: Query) -> int:
-        """Count rows without an id, as shipper.core.rows.table.Source.uncountable."""
+        """Return the number of rows without an id, as shipper.core.rows.table.Source.uncountable."""
         return sum(row["id"] is None or row["id"] < 1 for row in self.visible)
 
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
-        """Find a row by counting, as shipper.core.rows.table.Source.nth_id."""
+        """Return the id of the n-th row, as shipper.core.rows.table.Source.nth_id."""
         ids = sorted((int(row["id"]) for row in self._in(window)), reverse=is_backward)
         return ids[rows - 1] if rows <= len(ids) else None
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        """Find the row that stands at an id, as shipper.core.rows.table.Source.newest."""
+        """Return the newest row up to an id, as shipper.core.rows.table.Source.newest."""
         rows = [row for row in self.visible if row["id"] <= upto]
         if not rows:
             return 0, None
@@ -140,21 +140,21 @@ class FakeSource:
         return row["id"], _epoch(row[query.time], query.time_zone) if query.time else None
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
-        """Find the smallest id in a span of time, as shipper.core.rows.table.Source.first_in."""
-        found = [row["id"] for row in self._in(window) if (at := self._bucket(query, row)) is not None and at in span]
-        return min(found, default=None)
+        """Return the smallest id in a span of time, as shipper.core.rows.table.Source.first_in."""
+        ids = [row["id"] for row in self._in(window) if (at := self._bucket(query, row)) is not None and at in span]
+        return min(ids, default=None)
 
     def times(self, query: Query, window: Window) -> Span | None:
-        """Find between which times rows are, as shipper.core.rows.table.Source.times."""
+        """Return the span of the rows' times, as shipper.core.rows.table.Source.times."""
         assert query.time is not None
-        found = [_epoch(row[query.time], query.time_zone) for row in self._in(window)]
-        times = [time for time in found if time is not None]
+        epochs = [_epoch(row[query.time], query.time_zone) for row in self._in(window)]
+        times = [time for time in epochs if time is not None]
         return Span(min(times), max(times) + 1) if times else None
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        """Count, as shipper.core.rows.table.Source.read."""
-        asked = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
-        if unknown := asked - COLUMNS:
+        """Return the rows by bucket and group, as shipper.core.rows.table.Source.read."""
+        columns = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
+        if unknown := columns - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
         cells: dict[tuple[int | None, Group], list[dict[str, Any]]] = {}
         for row in self._in(rows):
@@ -169,37 +169,39 @@ class FakeSource:
         ]
 
     def count(self, query: Query, window: Window) -> int:
-        """Count rows, as shipper.core.rows.table.Source.count."""
+        """Return the number of rows, as shipper.core.rows.table.Source.count."""
         return len(self._in(window))
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep a connection, as shipper.core.rows.table.Source.held: there is none."""
+        """Do nothing, for shipper.core.rows.table.Source.held: there is no connection to keep."""
         return nullcontext()
 
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
-        """Say which ids are there, as shipper.core.rows.table.Source.words."""
-        found = self.words_by(query, rows)
-        chosen = [words for bucket, words in found.items() if span is None or (bucket is not None and bucket in span)]
+        """Return the ids as words, as shipper.core.rows.table.Source.words."""
+        words_by = self.words_by(query, rows)
+        chosen = [
+            words for bucket, words in words_by.items() if span is None or (bucket is not None and bucket in span)
+        ]
         return reduce(union_of, chosen, {})
 
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
-        """Say which ids are there by bucket, as shipper.core.rows.table.Source.words_by."""
+        """Return the ids as words, by bucket, as shipper.core.rows.table.Source.words_by."""
         chosen = self._in(rows)
         if len({row["id"] for row in chosen}) < len(chosen):
             raise QueryRefused("two rows have the same id")
-        found: dict[int | None, list[int]] = {}
+        ids_by: dict[int | None, list[int]] = {}
         for row in chosen:
-            found.setdefault(self._bucket(query, row), []).append(int(row["id"]))
-        return {bucket: words_of(ids) for bucket, ids in found.items()}
+            ids_by.setdefault(self._bucket(query, row), []).append(int(row["id"]))
+        return {bucket: words_of(ids) for bucket, ids in ids_by.items()}
 
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
-        """Say by what the table is known again, as shipper.core.rows.table.Source.fingerprint."""
+        """Return the fingerprint of the table, as shipper.core.rows.table.Source.fingerprint."""
         rows = sorted((row for row in self.visible if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
         time = query.time
         return Fingerprint(self.server, tuple((row["id"], _epoch(row[time], "UTC") if time else None) for row in rows))
 
     def lag(self) -> float:
-        """Return that it is no replica, as shipper.source.database.Source.lag."""
+        """Return 0, for shipper.source.database.Source.lag: this is no replica."""
         return 0.0
 
     def _in(self, rows: Window | Ids) -> list[dict[str, Any]]:
@@ -214,18 +216,18 @@ class FakeSource:
 
 
 class FakeCarbon:
-    """A Carbon with a cache that dies with it, and files that do not."""
+    """A Carbon with a cache that is lost when it dies, and files that are not."""
 
     def __init__(self) -> None:
         self.is_up = True
         self.files: dict[str, dict[int, float]] = {}
         self.cache: dict[str, dict[int, float]] = {}
         self.has_witness: bool | None = None
-        """None before the first delivery; False once it has ended, until somebody has looked."""
+        """Whether the witness connection is open; None before the first delivery; False until `has_died` is called."""
         self.breaks_after: int | None = None
-        """Store so many lines of the next batch, and never confirm it."""
+        """Number of datapoints of the next batch that are stored before the connection breaks."""
         self.is_full = False
-        """Confirm all, and store nothing, as with a full disk."""
+        """Whether it confirms everything and stores nothing, as with a full disk."""
 
     def deliver(self, datapoints: Iterable[Datapoint]) -> None:
         """Store datapoints, as Carbon does: the last write of a slot wins."""
@@ -242,14 +244,14 @@ class FakeCarbon:
         self.has_witness = self.has_witness is not False
 
     def has_died(self) -> bool:
-        """Look at the witness; if it has ended, connect again."""
+        """Whether Carbon has died; connect the witness again if it was closed."""
         if self.has_witness is not False:
             return False
         self.has_witness = True if self.is_up else None
         return not self.is_up
 
     def close_idle(self) -> None:
-        """Close a connection that is idle."""
+        """Close the idle witness connection."""
         if self.has_witness:
             self.has_witness = False
 
@@ -260,33 +262,33 @@ class FakeCarbon:
         self.cache.clear()
 
     def kill(self) -> None:
-        """End it; what was not flushed is gone."""
+        """Kill Carbon; values that were not flushed are lost."""
         self.cache.clear()
         self.is_up = False
         if self.has_witness:
             self.has_witness = False
 
     def start(self) -> None:
-        """Run it again."""
+        """Start Carbon again."""
         self.is_up = True
 
     def sums(self) -> dict[str, dict[int, float]]:
-        """Return what a reader sees: files and cache."""
-        seen = {path: dict(slots) for path, slots in self.files.items()}
+        """Return the values of files and cache, as a reader sees them."""
+        values = {path: dict(slots) for path, slots in self.files.items()}
         for path, slots in self.cache.items():
-            seen.setdefault(path, {}).update(slots)
-        return seen
+            values.setdefault(path, {}).update(slots)
+        return values
 
 
 class WhisperCarbon(FakeCarbon):
-    """A Carbon whose files are Whisper's own, written by a clock that tests set."""
+    """A Carbon with real Whisper files, and a clock that tests set."""
 
     def __init__(self, root: Path, archives: Sequence[Archive], now: Callable[[], float]) -> None:
         super().__init__()
         self.kinds: dict[str, str] = {}
-        """Of the last node of a path: how Whisper puts its points together; sum, where it is not said."""
+        """Aggregation method by the last node of a path; the default is sum."""
         self.enough = 0.0
-        """Which part of a coarser slot must have points: xFilesFactor."""
+        """xFilesFactor."""
         self._root = root
         self._archives = archives
         self._now = now
@@ -303,14 +305,14 @@ class WhisperCarbon(FakeCarbon):
         self.cache.clear()
 
     def sums(self) -> dict[str, dict[int, float]]:
-        """Return what a reader sees who zooms in as far as there is anything: files and cache."""
-        seen = self._read(self._archives[0])
+        """Return the values of the finest archive and of the cache, as a reader sees them."""
+        values = self._read(self._archives[0])
         for path, slots in self.cache.items():
-            seen.setdefault(path, {}).update(slots)
-        return seen
+            values.setdefault(path, {}).update(slots)
+        return values
 
     def zoom(self, archive: Archive) -> dict[str, dict[int, float]]:
-        """Return what a reader will see in one archive once the cache is written."""
+        """Return the values of one archive as they will be once the cache is written."""
         with tempfile.TemporaryDirectory(dir=self._root.parent) as name:
             copy = WhisperCarbon(Path(name) / "copy", self._archives, self._now)
             shutil.copytree(self._root, copy._root)
@@ -321,29 +323,29 @@ class WhisperCarbon(FakeCarbon):
     def _read(self, archive: Archive) -> dict[str, dict[int, float]]:
         until = int(self._now()) + FUTURE_SECONDS
         since = max(until - archive.duration, 0)
-        seen = {}
+        series = {}
         for file in self._root.glob("*.wsp"):
             (start, end, step), values = whisper.fetch(str(file), since, until, now=until, archiveToSelect=archive.step)
-            found = dict(zip(range(start, end, step), values, strict=True))
-            seen[file.name.removesuffix(".wsp")] = {slot: value for slot, value in found.items() if value is not None}
-        return seen
+            slots = zip(range(start, end, step), values, strict=True)
+            series[file.name.removesuffix(".wsp")] = {slot: value for slot, value in slots if value is not None}
+        return series
 
 
 class FakeWeb:
-    """A graphite-web that reads the files of such a Carbon."""
+    """A graphite-web that reads the files of a WhisperCarbon."""
 
     def __init__(self, carbon: WhisperCarbon) -> None:
         self._carbon = carbon
 
     def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
-        """Say what is in the files, as shipper.graphite.render_api.Readback.held."""
+        """Yield the values of the files, as shipper.graphite.render_api.Readback.held."""
         now = int(self._carbon._now())
         for path in paths:
             file = self._carbon._root / f"{path}.wsp"
-            found = whisper.fetch(str(file), span.start - 1, span.end - step, now=now) if file.exists() else None
-            if found is not None:  # else it is beyond all archives
-                (start, _, own), values = found
-                yield path, SeriesData(start, own, values)
+            answer = whisper.fetch(str(file), span.start - 1, span.end - step, now=now) if file.exists() else None
+            if answer is not None:  # None: the span is older than all archives
+                (start, _, own_step), values = answer
+                yield path, SeriesData(start, own_step, values)
 
 
 def _measured(measure: Measure, rows: list[dict[str, Any]]) -> int | None:

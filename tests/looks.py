@@ -1,4 +1,4 @@
-"""Looks of real jobs at a real table, with a real state, by a clock that tests set."""
+"""Looks of real jobs at a real table, with a real state and a clock that tests set."""
 
 import json
 from collections import Counter
@@ -27,43 +27,43 @@ QUIET = {"job.started", "job.changed"}
 
 
 def wanted(name: str = "events", **changed: Any) -> Job:
-    """Build the job that tests begin with."""
+    """Build the default job of the tests."""
     return job(name, archives=ARCHIVES, **changed)
 
 
 class Looks:
-    """What looks at a table, and what they have found."""
+    """A table, and a state that looks at it are recorded in."""
 
     def __init__(self, table: Table, folder: Path) -> None:
-        """Nobody has looked yet."""
+        """Set up an empty state."""
         self.table = table
         self.state = State(str(folder / "shipper.db"))
         self.now = NOW
         self.has_gaps = False
 
     def close(self) -> None:
-        """End in order."""
+        """Close the state."""
         self.state.close()
 
     def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Event]:
-        """Let jobs capture, with one look, all there is, or so many steps; return what an operator is told."""
+        """Let jobs capture with one look, all rows or a number of steps; return the events that operators see."""
         observed = replace(self.table.observe(jobs[0].query), time=self.now)
         look = TableLook(source or self.table, observed, has_gaps=self.has_gaps)
         noticed: list[Event] = []
         with self.table.held():
             for one in jobs:
-                found = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, look=look)
-                for number, step in enumerate(found, 1):
+                run = capture(one, observed, source=source or self.table, ledger=self.state, now=self.now, look=look)
+                for number, step in enumerate(run, 1):
                     if isinstance(step, Event) and step.event not in QUIET:
                         noticed.append(step)
                     if number == steps:
                         break
-                found.close()
+                run.close()
         self.has_gaps = look.has_gaps
         return noticed
 
     def reset(self, one: Job, what: After) -> None:
-        """Let a job go on after its table went back."""
+        """Let a job continue after its table went back."""
         progress, position = self.state.progress(one.name), self.state.position(one.name)
         assert progress is not None
         observed = replace(self.table.observe(one.query), time=self.now)
@@ -71,11 +71,11 @@ class Looks:
         self.state.reset(one.name, **restart._asdict())
 
     def created(self, ago: int = 0) -> str:
-        """Write the time so many seconds ago."""
+        """Format the time a number of seconds ago."""
         return datetime.fromtimestamp(self.now - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
     def insert(self, ids: Iterable[int], *, ago: int = 0, column: str = "created_at") -> None:
-        """Commit rows of so many seconds ago."""
+        """Commit rows with a time a number of seconds ago."""
         with self.table.session() as execute:
             execute("BEGIN")
             for identity in ids:
@@ -89,23 +89,23 @@ class Looks:
 
     def slots(self, one: Job, measure: str = "count") -> dict[int, int]:
         """Return a job's totals of all groups, by slot, in seconds before NOW."""
-        found = Counter[int]()
+        slots = Counter[int]()
         for path, slot, value in self.state._connection.execute(TOTALS, (one.name,)):
             if path.endswith(f".{measure}"):
-                found[NOW - slot] += int(value)
-        return dict(found)
+                slots[NOW - slot] += int(value)
+        return dict(slots)
 
     def total(self, one: Job, measure: str = "count") -> int:
-        """Add up a job's totals."""
+        """Return the sum of a job's totals."""
         return sum(self.slots(one, measure).values())
 
     def ids(self, one: Job) -> list[int]:
-        """Return which ids a job has counted."""
+        """Return the ids that a job has counted."""
         position = self.state.position(one.name)
         return ids_of(position.counted.within(0, position.captured))
 
     def rejected(self, one: Job) -> dict[str, int]:
-        """Return the counters of a job's rows that cannot be shown, those above 0."""
+        """Return the number of a job's rejected rows, by reason."""
         rows = self.state._connection.execute(
             "SELECT reason, rows FROM rejected WHERE job = ? AND rows > 0", (one.name,)
         )
@@ -113,5 +113,5 @@ class Looks:
 
 
 def brief(noticed: Iterable[Event]) -> str:
-    """Write what an operator is told in one line."""
+    """Return events as one line."""
     return "; ".join(f"{one.event} {json.dumps(dict(one.details), sort_keys=True)}" for one in noticed)

@@ -10,7 +10,7 @@ from builders import horizon
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
-from life import count_again
+from life import recount
 from shipping import EVENTS, JOBS, TICKS, Crash, Fragile, Shipping
 
 from shipper.core.errors import ShipperError
@@ -41,7 +41,7 @@ class Mending(Shipping):
         """
         span = Span(self.now - age, self.now - age + seconds)
         for _ in range(repeats if self.is_settled(wanted) else 0):
-            list(count_again(wanted, span, source=self.source, ledger=self.state, now=self.now))
+            list(recount(wanted, span, source=self.source, ledger=self.state, now=self.now))
             self.remember()
 
     @rule(age=AGES, fuse=st.integers(1, 25), is_late=st.booleans())
@@ -51,7 +51,7 @@ class Mending(Shipping):
         ledger, source = (Fragile(end, left, is_late=is_late) for end in (self.state, self.source))
         if self.is_settled(EVENTS):
             with suppress(Crash):
-                list(count_again(EVENTS, span, source=source, ledger=ledger, now=self.now))
+                list(recount(EVENTS, span, source=source, ledger=ledger, now=self.now))
             self.crash()
             self.remember()
 
@@ -121,7 +121,7 @@ class Mending(Shipping):
         """Equal as it is, unless rows were passed or came too late; then equal once all is counted again."""
         if self.lacks_rows:
             span = Span(self.now - 20 * DAY, self.now)
-            list(count_again(EVENTS, span, source=self.source, ledger=self.state, now=self.now))
+            list(recount(EVENTS, span, source=self.source, ledger=self.state, now=self.now))
             self.remember()
             self.prove()
         super().compare()

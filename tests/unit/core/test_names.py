@@ -1,4 +1,4 @@
-"""Whose paths are whose: on a real state, because its registry is what decides."""
+"""Owners of paths, on a real state, because its registry of series decides."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ TWO = job(by=("action", "outcome"), template="{action}.{outcome}.{measure}")
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
-    """Give a state with a job that has no series; `tried` leaves it so."""
+    """Provide a state with a job that has no series; `tried` leaves it unchanged."""
     folder = tmp_path_factory.mktemp("state")
     with State(str(folder / "shipper.db")) as state:
         begin(state, job())
@@ -30,22 +30,22 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
 
 
 class Undone(Exception):
-    """Ends a recording that is not to stay."""
+    """Rolls a recording back."""
 
 
 def tried(
     state: State, wanted: Job, *rounds: list[Group], owners: tuple[Name, ...] = ()
 ) -> list[tuple[dict[Group, list[str] | None], RecordResult]]:
-    """Name groups, each list beside those before it, where some paths have owners; leave nothing behind."""
-    found = []
+    """Claim paths for each list of groups in turn, where some paths have owners; roll back at the end."""
+    results = []
     with suppress(Undone), state.recording("events", None) as recording:
         recording.claim(owners)
         for groups in rounds:
             tally = RecordResult()
-            found.append((claim_paths(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
+            results.append((claim_paths(wanted, dict.fromkeys(groups, 1), recording, tally), tally))
         recording.write(done(state, None))
         raise Undone
-    return found
+    return results
 
 
 def _hash(value: str, digits: int = 6) -> str:
@@ -53,16 +53,16 @@ def _hash(value: str, digits: int = 6) -> str:
 
 
 def test_collision(state: State) -> None:
-    """The first value that cleans to a path has it, a later one gets a hash, and both keep theirs.
+    """Of values with the same sanitized path the first gets it, a later one gets a hash, and both keep theirs.
 
-    Mutants: the last one has it; the hash of the clean value.
+    Mutants: the last one gets it; the hash of the sanitized value.
     """
     first, later = ("a b",), ("a/b",)
     expected = {first: ["events.a_b.count"], later: [f"events.a_b-{_hash('a/b')}.count"]}
-    found = tried(state, job(), [first, later], [later, first], [later])
+    results = tried(state, job(), [first, later], [later, first], [later])
 
-    assert [paths for paths, _ in found] == [expected, expected, {later: expected[later]}]
-    assert [tally.sanitized for _, tally in found] == [
+    assert [paths for paths, _ in results] == [expected, expected, {later: expected[later]}]
+    assert [tally.sanitized for _, tally in results] == [
         [("events.a_b.count", first), (expected[later][0], later)],
         [],
         [],
@@ -70,7 +70,7 @@ def test_collision(state: State) -> None:
 
 
 def test_hash_taken(state: State) -> None:
-    """Where even the short hash is taken, a longer one is not."""
+    """Where another group owns the path with the short hash, the longer hash is used."""
     owners = (Name("events.a_b.count", ("x",), COUNT), Name(f"events.a_b-{_hash('a b')}.count", ("y",), COUNT))
     ((paths, _),) = tried(state, job(), [("a b",)], owners=owners)
 
@@ -78,7 +78,7 @@ def test_hash_taken(state: State) -> None:
 
 
 def test_measure_taken(state: State) -> None:
-    """Each measure has a path of its own: only the one that is taken gets a hash."""
+    """Measures have separate paths: only the one whose path is taken gets a hash."""
     wanted = job(measures=(COUNT, Measure("ms", Kind.SUM, "duration_ms")))
     owner = Name("events.a_b.ms", ("x",), COUNT._replace(name="ms"))
     ((paths, _),) = tried(state, wanted, [("a b",)], owners=(owner,))
@@ -87,9 +87,9 @@ def test_measure_taken(state: State) -> None:
 
 
 def test_too_long(state: State) -> None:
-    """A group whose path Carbon could not hold has none, takes no room, and is told.
+    """A group whose path Carbon could not store has none, does not count for the limit, and is reported.
 
-    Mutant: count it for the limit, which then keeps others out for ever.
+    Mutant: count it for the limit, which then excludes other groups forever.
     """
     wanted = job(template="events." + "{action}" * 3, max_groups=1)
     ((paths, tally),) = tried(state, wanted, [("x" * 100,), ("a",)])
@@ -99,9 +99,9 @@ def test_too_long(state: State) -> None:
 
 
 def test_limit(state: State) -> None:
-    """Groups beyond the limit share the paths of OTHER, those that have series keep them; all their rows are told.
+    """Groups beyond the limit share the paths of OTHER, groups with series keep theirs; rows of OTHER are reported.
 
-    Mutants: count OTHER's own group before; let the known ones go.
+    Mutants: count OTHER's group for the limit; let groups with series share OTHER's paths.
     """
     wanted = job(max_groups=2)
     (first, _), (later, tally) = tried(state, wanted, [("a",)], [("b",), ("c",), ("d",), ("a",)])
@@ -116,10 +116,10 @@ def test_limit(state: State) -> None:
     ("room", "sanitized", "other"),
     [(0, [], ("a b",)), (1, ["a b"], ("c/d",)), (2, ["a b", "c/d"], ("plain",)), (4, ["a b", "c/d", "e f"], None)],
 )
-def test_cleaned_within_the_limit(state: State, room: int, sanitized: list[str], other: Group | None) -> None:
-    """Reported as sanitized are the groups that have got a path of their own, not those that share OTHER's.
+def test_sanitized_within_the_limit(state: State, room: int, sanitized: list[str], other: Group | None) -> None:
+    """Groups that get a sanitized path are reported, those that share the paths of OTHER are not.
 
-    Mutant: all new ones.
+    Mutant: report all new groups.
     """
     groups: list[Group] = [("a b",), ("c/d",), ("plain",), ("e f",)]
     ((paths, tally),) = tried(state, job(max_groups=room), groups)
@@ -131,9 +131,9 @@ def test_cleaned_within_the_limit(state: State, room: int, sanitized: list[str],
 
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=30, unique=True))
 def test_injective(state: State, groups: list[Group]) -> None:
-    """Different groups never share a path, and each path is one that Carbon stores as it is written.
+    """Different groups never share a path, and Carbon stores each path unchanged.
 
-    Mutant: clean without claiming.
+    Mutant: sanitize without claiming.
     """
     ((paths, _), (again, _)) = tried(state, TWO, groups, groups[::-1])
     all_paths = [path for own in paths.values() for path in own or []]

@@ -1,4 +1,4 @@
-"""Names and lines, to the byte."""
+"""Metric paths, to the byte."""
 
 from decimal import Decimal
 from hashlib import sha256
@@ -16,7 +16,7 @@ LONG = "x" * 300
 
 
 def test_paths_of_hashes() -> None:
-    """An operator can compute a hash: of the value as it stands, of several or NULL as the state shows them."""
+    """Operators can compute a hash: of a single value as it is, of several or NULL as JSON."""
     two = job(by=("action", "outcome"), template="{action}.{outcome}")
 
     assert paths_of(job(), (None,), digits=6) == [f"events.none-{_hash('[null]')}.count"]
@@ -52,19 +52,19 @@ def _hash(value: str, digits: int = 6) -> str:
     ],
 )
 def test_paths_of_value(value: str | None, node: str) -> None:
-    """A group value becomes one node, dots in it too."""
+    """A group value becomes one node, even with dots."""
     assert paths_of(job(), (value,)) == [f"events.{node}.count"]
 
 
 def test_paths_of_template() -> None:
-    """Columns may stand anywhere in the template, in any order, the measure too."""
+    """Columns and the measure may be anywhere in the template, in any order."""
     wanted = job(template="audit.{measure}.by-{outcome}.{action}", by=("action", "outcome"))
 
     assert paths_of(wanted, ("login", "ok")) == ["audit.count.by-ok.login"]
 
 
 def test_paths_of_too_long() -> None:
-    """A path that Carbon could not store is refused."""
+    """A path that Carbon could not store is rejected."""
     columns = tuple(f"c{n}" for n in range(12))
     wide = job(template=".".join(f"{{{column}}}" for column in columns), by=columns)
 
@@ -118,7 +118,7 @@ def test_brief(value: object, shown: str) -> None:
     ],
 )
 def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
-    """Two templates may collide where every node could be equal."""
+    """Two templates may collide if every node could be equal."""
     for first, second in ((one, other), (other, one)):
         templates = Templates()
         templates.add("quite.different", "another")

@@ -29,13 +29,13 @@ def test_read_back(state: State) -> None:
     desk = Desk(state, batch=3, reads=True)
     desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 2})
     desk.run()
-    assert (desk.unproven(), len(desk.graphite.asked)) == (2, 0)
+    assert (desk.unproven(), len(desk.graphite.requests)) == (2, 0)
     desk.clock += 5
     desk.carbon.cache["a.y.count"].clear()
     desk.run()
 
     assert desk.unproven() == 1
-    assert len(desk.graphite.asked) == 1
+    assert len(desk.graphite.requests) == 1
 
 
 def test_differing_value_is_sent_again(state: State) -> None:
@@ -122,7 +122,7 @@ def test_graphite_does_not_answer(state: State) -> None:
         desk.clock += 1
 
     assert failed_at == [5, 65, 125]
-    assert (desk.unproven(), len(desk.graphite.asked)) == (0, 4)
+    assert (desk.unproven(), len(desk.graphite.requests)) == (0, 4)
 
 
 def test_witness_dies_before_it_is_read(state: State) -> None:
@@ -145,8 +145,8 @@ def test_all_of_a_large_slot_is_read(state: State, unproven: int) -> None:
     desk.clock += 5
     desk.run()
 
-    assert [len(paths) for paths, _ in desk.graphite.asked] == [900, 900, 101]
-    assert len({path for paths, _ in desk.graphite.asked for path in paths}) == 1901
+    assert [len(paths) for paths, _ in desk.graphite.requests] == [900, 900, 101]
+    assert len({path for paths, _ in desk.graphite.requests for path in paths}) == 1901
     assert desk.unproven() == unproven
 
 
@@ -157,7 +157,7 @@ def test_graphite_does_not_answer_for_many_rounds(state: State) -> None:
         desk.record("a", n, n + 1, {("x", MINUTE - 60 * n): 1})
         desk.run()
         desk.clock += 6
-    assert len(desk.graphite.asked) == 4
+    assert len(desk.graphite.requests) == 4
     desk.graphite.failures = 3
     desk.carbon.cache.clear()
     desk.clock += 60
@@ -209,7 +209,7 @@ def sampling(state: State, **options: object) -> Desk:
     state.outbox.prove(after=0, upto=10**9)
     desk.clock += 5
     desk.run()
-    assert desk.graphite.asked == []  # nothing is left to read
+    assert desk.graphite.requests == []  # nothing is left to read
     desk.clock = 1000.0
     desk.courier._sampler._next = 0.0  # type: ignore[union-attr] # it samples
     return desk
@@ -223,7 +223,7 @@ def test_sample_is_equal(state: State) -> None:
 
     assert (log.sent, log.reported) == ([0, 60, 600, 3600], [])
     assert log.read == [5, 65, 605]  # also after replays, but not after the last: it has proven the total
-    assert desk.graphite.asked[0] == (["a.x.count"], MINUTE)
+    assert desk.graphite.requests[0] == (["a.x.count"], MINUTE)
     assert (desk.unproven(), desk.courier.is_alarmed) == (0, False)
 
 
@@ -234,12 +234,12 @@ def test_sample_is_not_read_before_it_is_due(state: State) -> None:
     desk.run()
     desk.clock += 4.99
     desk.run()
-    assert desk.graphite.asked == []
+    assert desk.graphite.requests == []
     assert desk.courier.delay(desk.clock) == pytest.approx(0.01)
     desk.clock += 0.01
     desk.run()
 
-    assert len(desk.graphite.asked) == 1
+    assert len(desk.graphite.requests) == 1
 
 
 def test_receiver_stores_nothing(state: State) -> None:
@@ -334,7 +334,7 @@ def test_samples_are_rare(state: State, seconds: int, samples: int) -> None:
     desk.record("a", 3, 4, {("x", MINUTE - 60): 1})
     live(desk, 20)
 
-    assert len(desk.graphite.asked) == samples
+    assert len(desk.graphite.requests) == samples
 
 
 @pytest.mark.parametrize(("series", "reported"), [(1, 360), (50, 360), (51, 420)])
@@ -359,7 +359,7 @@ def test_new_series_are_not_chosen(state: State) -> None:
     desk.record("a", 2, 9, {("x", MINUTE): 1} | {(f"new{n}", MINUTE): 1 for n in range(30)})
     live(desk, 6)
 
-    assert desk.graphite.asked == [(["a.x.count"], MINUTE)]
+    assert desk.graphite.requests == [(["a.x.count"], MINUTE)]
 
 
 def test_changed_value_is_compared_as_it_was_sent_last(state: State) -> None:
@@ -373,7 +373,7 @@ def test_changed_value_is_compared_as_it_was_sent_last(state: State) -> None:
     desk.clock += 1
     desk.run()
 
-    assert desk.graphite.asked == [(["a.x.count"], MINUTE)]
+    assert desk.graphite.requests == [(["a.x.count"], MINUTE)]
     assert desk.courier.delay(desk.clock) == 59  # its first replay
 
 
@@ -388,7 +388,7 @@ def test_changed_value_is_not_delivered_yet(state: State) -> None:
 
     assert delivered is not None
     assert delivered.is_reading
-    assert desk.graphite.asked == [(["a.y.count"], MINUTE)]
+    assert desk.graphite.requests == [(["a.y.count"], MINUTE)]
     assert desk.courier.delay(desk.clock) == 55
 
 
@@ -414,7 +414,7 @@ def test_slots_that_cannot_be_read(state: State, slot: int, now: int, asks: int)
     desk.clock += 5
     desk.step(now=now)
 
-    assert len(desk.graphite.asked) == asks
+    assert len(desk.graphite.requests) == asks
 
 
 def test_coarse_slots_are_no_sample(state: State) -> None:
@@ -428,7 +428,7 @@ def test_coarse_slots_are_no_sample(state: State) -> None:
         desk.record("b", n, n + 1, {("x", MINUTE): 1})
         assert len(live(desk, 10).sent) == 2
 
-    assert desk.graphite.asked == [(["b.x.count"], MINUTE)] * 3
+    assert desk.graphite.requests == [(["b.x.count"], MINUTE)] * 3
 
 
 def test_newest_slot_of_a_job(state: State) -> None:
@@ -437,7 +437,7 @@ def test_newest_slot_of_a_job(state: State) -> None:
     desk.record("a", 2, 9, {("x", MINUTE - 60 * n): 1 for n in range(9)})
     live(desk, 6)
 
-    assert desk.graphite.asked == [(["a.x.count"], MINUTE)]
+    assert desk.graphite.requests == [(["a.x.count"], MINUTE)]
 
 
 def test_jobs_take_turns(state: State) -> None:
@@ -448,7 +448,7 @@ def test_jobs_take_turns(state: State) -> None:
         desk.record("b", n, n + 1, {("z", MINUTE - 1800): 1})
         live(desk, 10)
 
-    assert [slot for _, slot in desk.graphite.asked[-4:]] == [MINUTE, MINUTE - 1800] * 2
+    assert [slot for _, slot in desk.graphite.requests[-4:]] == [MINUTE, MINUTE - 1800] * 2
 
 
 class Slot:
@@ -472,10 +472,10 @@ def test_series_take_turns(series: int) -> None:
     for n in range(400):
         sampler.take(Round(0, 9, deque(), slots=[MINUTE]), 10.0 * n, new_series=0)
         sampler.read(upto=9, now=MINUTE, clock=10.0 * n + 5)
-    read = {path for paths, _ in graphite.asked for path in paths}
+    read = {path for paths, _ in graphite.requests for path in paths}
 
-    assert max(len(paths) for paths, _ in graphite.asked) <= 20
-    assert (len(graphite.asked), len(read)) == (400, series)
+    assert max(len(paths) for paths, _ in graphite.requests) <= 20
+    assert (len(graphite.requests), len(read)) == (400, series)
 
 
 def test_failing_graphite_delays_no_delivery(state: State) -> None:
@@ -521,7 +521,7 @@ def test_sample_of_a_carbon_that_has_died(state: State) -> None:
     delivered = desk.step()
 
     assert delivered is not None
-    assert (delivered.datapoints, desk.graphite.asked) == ({"a": 1}, [])
+    assert (delivered.datapoints, desk.graphite.requests) == ({"a": 1}, [])
 
 
 def test_no_sample_by_an_untrusted_clock(state: State) -> None:
@@ -532,7 +532,7 @@ def test_no_sample_by_an_untrusted_clock(state: State) -> None:
     desk.clock += 5
 
     assert desk.step(is_trusted=False) is None
-    assert desk.graphite.asked == []
+    assert desk.graphite.requests == []
     assert (desk.courier.delay(desk.clock) or 0) > 1
 
 
@@ -549,7 +549,7 @@ def test_differing_value_has_changed(state: State) -> None:
     desk.record("a", 3, 4, {("x", MINUTE): 1})
     desk.courier.step(now=MINUTE, clock=desk.clock, opens_round=False)
 
-    assert len(desk.graphite.asked) == 1
+    assert len(desk.graphite.requests) == 1
     assert not desk.courier._proofs.is_held
 
 
@@ -558,7 +558,7 @@ def test_failures_in_a_row(state: State) -> None:
     desk = sampling(state)
     failed = []
     for n in range(100):
-        desk.graphite.failures = 1 if len(desk.graphite.asked) % 2 == 0 else 0  # every other time
+        desk.graphite.failures = 1 if len(desk.graphite.requests) % 2 == 0 else 0  # every other time
         desk.record("a", 2 + n, 3 + n, {("x", MINUTE - 60 * n): 1})
         failed += live(desk, 10).failed
 
