@@ -1,1 +1,1 @@
-"""The databases that rows are counted in."""
+"""Databases that rows are counted in: connections, snapshots, statements, results."""

@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from typing_extensions import override
@@ -277,16 +277,12 @@ class Source(table.Source):
         return self.connections.number
 
     @override
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        with self.connections.held():
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        return self.connections.held()
 
     @override
-    @contextmanager
-    def snapshot(self, query: Query, *, since: float = -math.inf) -> Iterator[None]:
-        with self.connections.snapshot(query.table, since=since):
-            yield
+    def snapshot(self, query: Query, *, since: float = -math.inf) -> AbstractContextManager[None]:
+        return self.connections.snapshot(query.table, since=since)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

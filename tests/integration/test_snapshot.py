@@ -1,4 +1,4 @@
-"""Snapshots of real databases beside real transactions: what a look sees, and what it stands in the way of."""
+"""Snapshots of real databases beside real transactions: the rows that a look sees, the statements that it blocks."""
 
 import threading
 import time
@@ -53,30 +53,30 @@ OWN = {
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
     """Give an empty table on each kind of database."""
     if request.param == "sqlite":
-        made = on_sqlite(tmp_path / "app.db", is_wal=True)
+        table = on_sqlite(tmp_path / "app.db", is_wal=True)
     elif request.param == "mariadb":
-        made = on_mariadb(request.getfixturevalue("mariadb"))
+        table = on_mariadb(request.getfixturevalue("mariadb"))
     else:
-        made = on_postgresql(request.getfixturevalue("postgresql"))
-    with closing(made):
-        yield made
+        table = on_postgresql(request.getfixturevalue("postgresql"))
+    with closing(table):
+        yield table
 
 
 @pytest.fixture
 def on_servers(table: Table) -> Table:
-    """Give the table where sessions of others may change it meanwhile."""
+    """Give the table on servers, where other sessions may change it meanwhile."""
     if table.kind == "sqlite":
         pytest.skip("a file has one writer")
     return table
 
 
 def is_waiting(table: Table) -> bool:
-    """Does somebody wait for a lock on a table?"""
-    asked = {
+    """Return whether a session waits for a lock on a table."""
+    statements = {
         "mariadb": "SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for table metadata%'",
         "postgresql": "SELECT COUNT(*) FROM pg_locks WHERE NOT granted",
     }
-    ((waiting,),) = table.execute(asked[table.kind])
+    ((waiting,),) = table.execute(statements[table.kind])
     return bool(waiting)
 
 
@@ -90,7 +90,7 @@ def begin_job(table: Table, statement: str) -> threading.Thread:
 
 @pytest.mark.parametrize("name", IDS)
 def test_is_unique(table: Table, name: str) -> None:
-    """Only an index of the id alone proves that no two rows have the same. Mutant: any index that begins with it."""
+    """Only an index of just the id proves that ids are unique. Mutant: any index that begins with the id."""
     keys, is_proven = IDS[name]
     if keys != "":
         table.execute("DROP TABLE audit_trail")
@@ -103,7 +103,7 @@ def test_is_unique(table: Table, name: str) -> None:
 
 
 def test_is_unique_own(table: Table) -> None:
-    """An index of some rows, or of an expression, proves nothing; one that may be NULL does: NULL is no id.
+    """An index of some rows or of an expression proves nothing; one of a nullable id does, because NULL is no id.
 
     Mutants: without indpred, without indexprs, without partial.
     """
@@ -116,7 +116,7 @@ def test_is_unique_own(table: Table) -> None:
 
 
 def test_is_unique_of_a_view(table: Table) -> None:
-    """Nothing is known of the ids of a view. Mutant: the key of the table that it shows."""
+    """Ids of a view may repeat. Mutant: the key of the view's table."""
     table.execute("CREATE VIEW shown AS SELECT * FROM audit_trail UNION ALL SELECT * FROM audit_trail")
     table.insert(1, None, "login")
 
@@ -126,7 +126,7 @@ def test_is_unique_of_a_view(table: Table) -> None:
 
 
 def test_is_unique_with_heirs(postgresql: PostgreSQL) -> None:
-    """The key of a table says nothing of the tables that inherit from it. Mutant: without pg_inherits."""
+    """The key of a table does not cover the tables that inherit from it. Mutant: without pg_inherits."""
     with closing(on_postgresql(postgresql)) as table:
         table.execute("CREATE TABLE older () INHERITS (audit_trail)")
         table.execute("INSERT INTO audit_trail (id) VALUES (1), (2)")
@@ -136,7 +136,7 @@ def test_is_unique_with_heirs(postgresql: PostgreSQL) -> None:
 
 
 def test_rows_in_flight(table: Table) -> None:
-    """A row that is not committed is not there, in a snapshot or not; when it is, it is, unless it was rolled back.
+    """A look sees a row once it is committed, within a snapshot and outside; and no row that was rolled back.
 
     Mutant: READ UNCOMMITTED.
     """
@@ -155,8 +155,8 @@ def test_rows_in_flight(table: Table) -> None:
     assert ids_of(table.words(query(), FAR)) == sorted([5, 6, *before])
 
 
-def test_jobs_share_what_was_asked(table: Table) -> None:
-    """All that look at a table within one snapshot ask for its ids once; the next snapshot asks anew.
+def test_jobs_share_answers(table: Table) -> None:
+    """All jobs in one snapshot of a table read its ids once; the next snapshot reads them again.
 
     Mutants: remember beyond the snapshot; remember nothing.
     """
@@ -165,34 +165,34 @@ def test_jobs_share_what_was_asked(table: Table) -> None:
     by_action, by_outcome = query(), query(by=("outcome",))
     with table.held():
         with table.snapshot(by_action):
-            found = table.words(by_action, FAR)
-        asked = len(statements)
+            words = table.words(by_action, FAR)
+        number = len(statements)
         with table.snapshot(by_outcome):
-            assert table.words(by_outcome, FAR) == found
-        assert len(statements) == asked
+            assert table.words(by_outcome, FAR) == words
+        assert len(statements) == number
         table.insert(1, None, "login")
         with table.snapshot(by_outcome, since=time.monotonic()):
             assert table.words(by_outcome, FAR) == {0: 2}
 
 
 def test_statement_after_an_error_within(table: Table) -> None:
-    """What is asked after an error, within the same snapshot, has no answer: it would be of another moment.
+    """Statements after an error within the same snapshot fail: their rows would be of another moment.
 
-    Mutant: answer it outside.
+    Mutant: run them outside the snapshot.
     """
     with table.held():
         with table.snapshot(query()):
             with pytest.raises(QueryRefused):
-                table.read(query(by=("nobody",)), FAR)
+                table.read(query(by=("missing",)), FAR)
             with pytest.raises(SourceUnavailable, match="its snapshot has ended"):
                 table.count(query(), FAR)
         assert table.count(query(), FAR) == 0
 
 
 def test_number_of_a_connection(table: Table) -> None:
-    """Where the next statement takes another connection, the number is another already.
+    """The number of the connection changes as soon as the next statement takes another connection.
 
-    Mutants: that of the last one; a number for each statement.
+    Mutants: the number of the last connection; a number for each statement.
     """
     with table.held():
         table.count(query(), FAR)
@@ -200,21 +200,21 @@ def test_number_of_a_connection(table: Table) -> None:
         table.count(query(), FAR)
         assert table.connection_number == first
         with pytest.raises(QueryRefused):
-            table.read(query(by=("nobody",)), FAR)
+            table.read(query(by=("missing",)), FAR)
         assert table.connection_number != first
         table.count(query(), FAR)
         assert table.connection_number != first
 
 
 def test_truncate_waits_for_a_look(on_servers: Table) -> None:
-    """A table that is emptied while a look reads it is not seen empty; and it waits no longer than the look.
+    """A TRUNCATE waits for the look that reads the table, which sees all rows, and for no longer.
 
     Mutant: without LOCK TABLE on PostgreSQL, where the first statement would find nothing.
     """
     table = on_servers
     table.insert(1, None, "login")
     with table.held(), table.snapshot(query()):
-        if table.kind == "mariadb":  # there the first statement locks
+        if table.kind == "mariadb":  # there, the first statement locks the table
             assert table.count(query(), FAR) == 1
         truncating = begin_job(table, "TRUNCATE TABLE audit_trail")
         assert ids_of(table.words(query(), FAR)) == [1]
@@ -227,7 +227,7 @@ def test_truncate_waits_for_a_look(on_servers: Table) -> None:
 
 @pytest.mark.parametrize("how", ["TRUNCATE TABLE audit_trail", "ALTER TABLE audit_trail MODIFY duration_ms BIGINT"])
 def test_definition_changed(mariadb: MariaDB, how: str) -> None:
-    """A table that was emptied or altered since the snapshot began has no answer, instead of a wrong one.
+    """A look at a table that was emptied or altered after the snapshot began fails, instead of missing rows.
 
     The next look is right.
     """
@@ -244,26 +244,26 @@ def test_definition_changed(mariadb: MariaDB, how: str) -> None:
 
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
 def test_engine_without_transactions(mariadb: MariaDB, engine: str) -> None:
-    """A table of which no look is of one moment is refused; the ALTER TABLE that the hint names is enough.
+    """A table without transactions is rejected; the ALTER TABLE of the hint fixes it.
 
-    A row that comes between ids and counts would be in the totals, and counted again when its id is seen.
-    Mutants: refuse nothing; MyISAM alone.
+    A row that is inserted between ids and counts would be in the totals, and counted twice once its id is seen.
+    Mutants: reject nothing; MyISAM alone.
     """
     with closing(on_mariadb(mariadb)) as table:
         assert table.prepared(query()) == query()
         table.execute(f"ALTER TABLE audit_trail ENGINE = {engine}")
         with pytest.raises(QueryRefused):
             table.prepared(query(table="app.audit_trail"))
-        with pytest.raises(QueryRefused, match=f"its engine, {engine}, has no transactions") as told:
+        with pytest.raises(QueryRefused, match=f"its engine, {engine}, has no transactions") as caught:
             table.prepared(query())
-        hint = str(told.value.hint)
+        hint = str(caught.value.hint)
         assert hint == "Give it an engine with transactions: ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
         table.execute(hint.partition(": ")[2])
         assert table.prepared(query()) == query()
 
 
 def test_rewritten(postgresql: PostgreSQL) -> None:
-    """An ALTER TABLE that rewrites the table waits for the look. Mutant: without LOCK TABLE, which shows no rows."""
+    """An ALTER TABLE that rewrites the table waits for the look. Mutant: without LOCK TABLE, which sees no rows."""
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, None, "login")
         alter = "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint"
@@ -297,7 +297,7 @@ def test_grants_on_columns(postgresql: PostgreSQL) -> None:
 
 @contextmanager
 def reading(table: Table, *grants: str) -> Iterator[Source]:
-    """Read as somebody who was granted no more than that."""
+    """Give a source whose user has only these grants."""
     for statement in ("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN", *grants):
         table.execute(statement)
     url = sa.make_url(table.url).set(username="reader")
@@ -312,30 +312,30 @@ def reading(table: Table, *grants: str) -> Iterator[Source]:
 @pytest.mark.parametrize("path", ["audit_trail", "shown"])
 @pytest.mark.parametrize("how", ["TRUNCATE audit_trail", "ALTER TABLE audit_trail ALTER duration_ms TYPE bigint"])
 def test_rewritten_without_a_lock(postgresql: PostgreSQL, path: str, how: str) -> None:
-    """Where a table cannot be locked, one that was rewritten since the snapshot began has no answer; nor a view of it.
+    """If a table that cannot be locked, or a view's table, is rewritten after the snapshot began, the look fails.
 
-    Mutants: pg_relation_filenode of the snapshot's own; look at the file of what is named only.
+    Mutants: pg_relation_filenode as of the snapshot; check the file of the named table only.
     """
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.execute("CREATE VIEW shown AS SELECT id, created_at, action FROM audit_trail")
         grant = f"GRANT SELECT (id, created_at, action) ON {path} TO reader"
         with reading(table, grant) as source:
-            asked = query(table=path)
-            with pytest.raises(SourceUnavailable, match="a table was rewritten meanwhile"), source.snapshot(asked):
+            on_path = query(table=path)
+            with pytest.raises(SourceUnavailable, match="a table was rewritten meanwhile"), source.snapshot(on_path):
                 settle(source)
                 table.execute(how)
-                source.read(asked, FAR)
+                source.read(on_path, FAR)
 
 
 def settle(source: Source) -> None:
-    """Have the snapshot begin, before any table is looked at."""
+    """Begin the snapshot without reading a table."""
     with source.connections.connected("begin") as connection:
         connection.exec_driver_sql("SELECT 1")
 
 
 def beside_customers(table: Table) -> None:
-    """Add a table with partitions that statements of one's own join, a function that looks at it, and four rows."""
+    """Add a table with partitions that custom SQL joins, a function that reads it, and four rows."""
     table.execute("CREATE TABLE customers (id int, name varchar(9)) PARTITION BY RANGE (id)")
     table.execute("CREATE TABLE customers_1 PARTITION OF customers FOR VALUES FROM (0) TO (3)")
     table.execute("CREATE TABLE customers_2 PARTITION OF customers FOR VALUES FROM (3) TO (99)")
@@ -352,7 +352,7 @@ JOINED = (
     "SELECT created_at, action, COUNT(*) AS count FROM audit_trail JOIN customers USING (id) "
     "WHERE audit_trail.id > :after AND audit_trail.id <= :upto GROUP BY 1, 2"
 )
-OWN_SQL = {
+CUSTOM_SQL = {
     "sql": query(sql=JOINED, measures=(Measure("count", Kind.SUM, "count"),)),
     "where_sql": query(where_sql="id IN (SELECT id FROM customers)"),
     "function": query(where_sql="is_known(id)"),
@@ -370,59 +370,58 @@ REWRITES = {
 
 
 @pytest.mark.parametrize("how", REWRITES)
-@pytest.mark.parametrize("own", OWN_SQL)
-def test_joined_table_rewritten(postgresql: PostgreSQL, own: str, how: str) -> None:
-    """SQL of one's own has no answer if a table that it joins was rewritten since the snapshot began.
+@pytest.mark.parametrize("kind", CUSTOM_SQL)
+def test_joined_table_rewritten(postgresql: PostgreSQL, kind: str, how: str) -> None:
+    """Custom SQL fails if a table that it joins was rewritten after the snapshot began.
 
-    It would be seen without its rows, and those that are read would be held for counted. The next snapshot is right,
-    and so is one that began after that.
-    Mutants: see nothing; look at tables that the snapshot does not know for unchanged; only at those of `sql`.
+    The joined table would look empty, and its rows would pass for counted. The next snapshot is right.
+    Mutants: check nothing; take tables that the snapshot does not know for unchanged; check tables of `sql` only.
     """
     with closing(on_postgresql(postgresql)) as table:
         beside_customers(table)
-        asked = OWN_SQL[own]
+        custom = CUSTOM_SQL[kind]
         with table.held():
-            with pytest.raises(SourceUnavailable, match="a table was rewritten meanwhile"), table.snapshot(asked):
-                assert ids_of(table.words(asked, FAR)) == [1, 2, 4, 5]
+            with pytest.raises(SourceUnavailable, match="a table was rewritten meanwhile"), table.snapshot(custom):
+                assert ids_of(table.words(custom, FAR)) == [1, 2, 4, 5]
                 for statement in REWRITES[how]:
                     table.execute(statement)
-                table.read(asked, FAR)
+                table.read(custom, FAR)
 
-            with table.snapshot(asked):
-                assert ids_of(table.words(asked, FAR)) == [1, 2, 4, 5]
-                assert sum(row.rows for row in table.read(asked, FAR)) == 4
+            with table.snapshot(custom):
+                assert ids_of(table.words(custom, FAR)) == [1, 2, 4, 5]
+                assert sum(row.rows for row in table.read(custom, FAR)) == 4
 
 
-@pytest.mark.parametrize("own", OWN_SQL)
-def test_joined_table_rewritten_outside(postgresql: PostgreSQL, own: str) -> None:
-    """SQL of one's own that waits for an ALTER TABLE of what it joins has no answer; the next time it has.
+@pytest.mark.parametrize("kind", CUSTOM_SQL)
+def test_joined_table_rewritten_outside(postgresql: PostgreSQL, kind: str) -> None:
+    """Custom SQL that waits for an ALTER TABLE of a joined table fails, and succeeds the next time.
 
-    A function sees the table as it was when its statement began to wait: without its rows.
-    Mutant: read without a snapshot, where it cannot be known what was rewritten.
+    A function sees the table as of the moment when its statement began to wait: without rows.
+    Mutant: read without a snapshot, where rewrites are unknown.
     """
     with closing(on_postgresql(postgresql)) as table:
         beside_customers(table)
-        found: list[int | str] = []
+        results: list[int | str] = []
 
         def read() -> None:
             try:
-                found.append(sum(row.rows for row in table.read(OWN_SQL[own], FAR)))
+                results.append(sum(row.rows for row in table.read(CUSTOM_SQL[kind], FAR)))
             except SourceUnavailable as error:
-                found.append(str(error))
+                results.append(str(error))
 
         with table.in_flight(*REWRITES["altered"]) as execute:
-            asking = threading.Thread(target=read, daemon=True)
-            asking.start()
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
             wait_for(lambda: is_waiting(table), "a statement that waits")
             execute("COMMIT")
-        asking.join(SOON_SECONDS)
+        reader.join(SOON_SECONDS)
         read()
 
-        assert found == ["look at audit_trail: a table was rewritten meanwhile", 4]
+        assert results == ["look at audit_trail: a table was rewritten meanwhile", 4]
 
 
 def test_server_without_a_name(postgresql: PostgreSQL) -> None:
-    """A user who may not ask for the server's name looks all the same. Mutant: ask within the snapshot."""
+    """A user who may not read the server's name can read the table. Mutant: read the name within the snapshot."""
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.execute("REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC")
@@ -441,7 +440,7 @@ def test_server_without_a_name(postgresql: PostgreSQL) -> None:
 
 
 def test_other_kinds_of_tables(postgresql: PostgreSQL) -> None:
-    """A materialized view and a partitioned table can be looked at, too. Mutant: LOCK TABLE or nothing."""
+    """A materialized view and a partitioned table can be read, too. Mutant: LOCK TABLE or nothing."""
     with closing(on_postgresql(postgresql)) as table:
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.execute("CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_trail")
@@ -454,9 +453,9 @@ def test_other_kinds_of_tables(postgresql: PostgreSQL) -> None:
 
 
 def test_idle_snapshot_is_ended_by_the_server(on_servers: Table) -> None:
-    """A snapshot that nobody goes on with is ended by the server, so that nothing waits for it; the next one works.
+    """The server ends an idle snapshot, so that no statement waits for it; the next snapshot works.
 
-    Mutant: no time-out of the server's.
+    Mutant: no time-out of the server.
     """
     table = on_servers
     table.insert(1, None, "login")
@@ -470,7 +469,7 @@ def test_idle_snapshot_is_ended_by_the_server(on_servers: Table) -> None:
 
 
 def test_killed_within_a_snapshot(on_servers: Table) -> None:
-    """A connection that ends within a snapshot is no answer, and the next snapshot works."""
+    """A look whose connection ends within a snapshot fails, and the next snapshot works."""
     table = on_servers
     kill = {
         "mariadb": "SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE command = 'Sleep'",
@@ -491,19 +490,19 @@ def test_killed_within_a_snapshot(on_servers: Table) -> None:
 
 
 def test_isolation_that_others_chose(postgresql: PostgreSQL) -> None:
-    """A statement that waits for an ALTER TABLE sees the rows, whatever isolation is the database's default.
+    """A statement that waits for an ALTER TABLE sees the rows, whatever the database's default isolation is.
 
-    Mutant: leave the default as it is, and the statement sees the table as it was before, which has no rows now.
+    Mutant: keep the default, and the statement sees the old table, which has no rows now.
     """
     with closing(on_postgresql(postgresql)) as table:
         table.insert(7, None, "login")
         table.execute("ALTER DATABASE app SET default_transaction_isolation = 'repeatable read'")
-        found: list[int] = []
+        ids: list[int] = []
         with table.in_flight("ALTER TABLE audit_trail ALTER duration_ms TYPE bigint") as execute:
-            asking = threading.Thread(target=lambda: found.append(table.observe(query()).id), daemon=True)
-            asking.start()
+            reader = threading.Thread(target=lambda: ids.append(table.observe(query()).id), daemon=True)
+            reader.start()
             wait_for(lambda: is_waiting(table), "a statement that waits")
             execute("COMMIT")
-        asking.join(SOON_SECONDS)
+        reader.join(SOON_SECONDS)
 
-        assert found == [7]
+        assert ids == [7]

@@ -34,12 +34,12 @@ SUMMED = Decimal("24691357802469135780246913578024689.24691357802469135780246913
 
 
 def source_at(url: str, *, timeout: int = 30, threads: int = 1, **access: Any) -> Source:
-    """Make the edge of a URL."""
+    """Return a source on a URL."""
     return Source("app", Access(sa.make_url(url), timeout, **access), threads=threads)
 
 
 def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ...], tuple[RejectedValue, ...]]:
-    """Read count, sum, max and min of a column of that type, and what is told of it."""
+    """Return count, sum, max and min of a column of that type, and its rejected values."""
     table.execute(f"ALTER TABLE audit_trail ADD x {kind}", ())
     for number, value in enumerate(values, 1):
         insert = "INSERT INTO audit_trail (id, created_at, action, x) VALUES (%s, '2026-11-01', 'login', %s)"
@@ -49,7 +49,7 @@ def measured(table: Table, kind: str, *values: object) -> tuple[tuple[object, ..
 
 
 def folded_of(table: Table) -> Folded:
-    """Read all rows in windows that are as short as their sums need."""
+    """Read all rows in windows that are short enough for their sums."""
     folded = Folded()
     for _, rows in scan(replace(job(), query=MEASURED), 0, 100, source=table):
         fold(rows, ALWAYS, MEASURED_KINDS, into=folded)
@@ -57,14 +57,14 @@ def folded_of(table: Table) -> Folded:
 
 
 def assert_measured(table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
-    """Compare what is read with what is expected; None is nothing in particular, but nothing is left out."""
+    """Compare values with the expected ones; None accepts any values. No value may be rejected."""
     if expected is QueryRefused:
         with pytest.raises(QueryRefused):
             measured(table, kind, *values)
         return
-    found, refused = measured(table, kind, *values)
-    assert refused == ()
-    assert expected is None or expected == found
+    actual, rejected = measured(table, kind, *values)
+    assert rejected == ()
+    assert expected is None or expected == actual
 
 
 class TestMariaDB(SourceContract):
@@ -102,31 +102,31 @@ class TestMariaDB(SourceContract):
         ],
     )
     def test_read_types(self, table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
-        """What Carbon can hold is exact, whatever its type; what is no number is refused.
+        """Numbers that Carbon can hold are exact, in every type; other values are rejected.
 
         Mutants: compare a time with a number, which leaves it out; CAST(x AS DOUBLE) in Fit.
         """
         assert_measured(table, kind, values, expected)
 
     def test_read_unfit(self, table: Table) -> None:
-        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+        """A value that Carbon could not hold is left out of its group's measures, and reported; the row is counted.
 
         Mutants: without Fit; without the lower end; MIN(id) of all rows for the first.
         """
-        values, refused = measured(table, "DOUBLE", 5.5, -1e305, 2.0, 1.7e308)
+        values, rejected = measured(table, "DOUBLE", 5.5, -1e305, 2.0, 1.7e308)
 
         assert values == (4, Decimal("7.5"), Decimal("5.5"), 2)
-        assert refused == (RejectedValue("x", 2, "-1e+305", 2),)
+        assert rejected == (RejectedValue("x", 2, "-1e+305", 2),)
 
     def test_read_bytes(self, table: Table) -> None:
-        """Bytes that are no text are groups of their own. Mutant: convert them, and all become '?'."""
+        """Bytes that are not text are separate groups. Mutant: convert them, and all become '?'."""
         table.execute("ALTER TABLE audit_trail MODIFY action VARBINARY(20)", ())
         names = [b"\xff", b"\xfe", b"?", b"a\0b", "\u4e16".encode(), b"a"]
         for number, name in enumerate(names, 1):
             table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, %s)", (number, name))
 
-        found = {row.group[0]: row.rows for row in table.read(query(), FAR)}
-        assert found == dict.fromkeys(["\\xff", "\\xfe", "?", "a\0b", "\u4e16", "a"], 1)
+        groups = {row.group[0]: row.rows for row in table.read(query(), FAR)}
+        assert groups == dict.fromkeys(["\\xff", "\\xfe", "?", "a\0b", "\u4e16", "a"], 1)
 
     def test_read_latin(self, table: Table) -> None:
         """Text of another character set is the same text. Mutant: cast all columns to bytes."""
@@ -152,12 +152,12 @@ class TestMariaDB(SourceContract):
         assert len(table.read(query(), FAR)) == 2
 
     def test_session_cannot_write(self, table: Table) -> None:
-        """A session of ours refuses to write even where the grants would allow it."""
+        """Our sessions reject writes even where the grants would allow them."""
         with pytest.raises(Exception, match="READ ONLY"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, mariadb: MariaDB) -> None:
-        """After a read nothing is open that could block an ALTER TABLE, and through it every INSERT."""
+        """After a read no transaction is open that could block an ALTER TABLE, and with it every INSERT."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.read(query(), FAR)
         with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -168,7 +168,7 @@ class TestMariaDB(SourceContract):
             cursor.execute("ALTER TABLE audit_trail ADD extra INT")
 
     def test_slow_query_ended_by_server(self, mariadb: MariaDB, database: str) -> None:
-        """A statement beyond the limit is ended on the server, and reported as unavailable."""
+        """The server ends a statement that runs too long, and the source is unavailable."""
         with mariadb.connect("app") as connection, connection.cursor() as cursor:
             cursor.execute("CREATE VIEW slow AS SELECT audit_trail.*, SLEEP(30) AS pause FROM audit_trail")
             cursor.execute("INSERT INTO audit_trail (action) VALUES ('login')")
@@ -179,13 +179,13 @@ class TestMariaDB(SourceContract):
                 source.read(query(table="slow", by=("pause",)), FAR)
             cursor.execute("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(30)%'")
 
-            assert cursor.fetchone() == (1,)  # the one that asks
+            assert cursor.fetchone() == (1,)  # this statement
 
     @pytest.mark.parametrize(
         ("lag_query", "expected"), [("SELECT 3", 3), ("SELECT -1", 0), ("SELECT 1.5", 1.5), ("SELECT '7'", 7)]
     )
     def test_lag(self, database: str, lag_query: str, expected: float) -> None:
-        """A replica is as many seconds behind as its statement says."""
+        """The lag of a replica is the result of its lag_query."""
         with closing(source_at(database, lag_query=lag_query)) as source:
             assert source.lag() == expected
 
@@ -199,17 +199,17 @@ class TestMariaDB(SourceContract):
         ],
     )
     def test_lag_unknown(self, database: str, lag_query: str, error: type[Exception]) -> None:
-        """A lag that nobody knows, or that is no number, is none."""
+        """A lag that is unknown or not a number is an error."""
         with closing(source_at(database, lag_query=lag_query)) as source, pytest.raises(error, match="read lag"):
             source.lag()
 
     def test_no_such_table(self, table: Table) -> None:
-        """A missing table is refused, with the database's own words."""
+        """A missing table is rejected with the database's message."""
         with pytest.raises(QueryRefused, match=r"observe nothing: .*doesn't exist"):
             table.observe(query(table="nothing"))
 
     def test_wrong_password(self, mariadb: MariaDB) -> None:
-        """A refused login says so and shows no password."""
+        """A rejected login is reported without the password."""
         url = f"mysql+pymysql://nobody:secret@127.0.0.1:{mariadb.port}/app"
         with closing(source_at(url, timeout=5)) as source, pytest.raises(QueryRefused) as caught:
             source.observe(query())
@@ -219,7 +219,7 @@ class TestMariaDB(SourceContract):
         assert "user and password: in the option file" in str(caught.value.hint)
 
     def test_server_restart(self, tmp_path: Path) -> None:
-        """A server that goes away is unavailable, and read again on the same edge once it is back."""
+        """A server that stops is unavailable, and the same source reads it again when it is back."""
         server = MariaDB(tmp_path)
         try:
             with closing(source_at(server.make_database("app"), timeout=5)) as source:
@@ -234,7 +234,7 @@ class TestMariaDB(SourceContract):
             server.stop()
 
     def test_many_threads(self, table: Table) -> None:
-        """As many threads as connections read at once."""
+        """Each connection serves a thread at the same time."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         with closing(source_at(table.connections.engine.url.render_as_string(), timeout=10, threads=4)) as source:
             rows: list[Row] = []
@@ -257,7 +257,7 @@ class TestPostgreSQL(SourceContract):
             yield table
 
     def test_read_infinity(self, table: Table) -> None:
-        """A time without end has no bucket. Mutant: leave isfinite out."""
+        """An infinite time has no bucket. Mutant: leave isfinite out."""
         table.insert(1, "infinity", "login")
 
         assert [row.bucket for row in table.read(query(), FAR)] == [None]
@@ -279,7 +279,7 @@ class TestPostgreSQL(SourceContract):
         ],
     )
     def test_read_types(self, table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
-        """What Carbon can hold is exact, whatever its type; what is no number is refused.
+        """Numbers that Carbon can hold are exact, in every type; other values are rejected.
 
         Mutants: a CAST to FLOAT8 in Fit; no end of places.
         """
@@ -294,19 +294,19 @@ class TestPostgreSQL(SourceContract):
         ],
     )
     def test_read_unfit(self, table: Table, kind: str, bad: list[str]) -> None:
-        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+        """A value that Carbon could not hold is left out of its group's measures, and reported; the row is counted.
 
         Mutants: without Fit; ABS(x) > 1e300 on the upper end only.
         """
-        values, refused = measured(table, kind, 5.5, *bad, 2.0)
+        values, rejected = measured(table, kind, 5.5, *bad, 2.0)
 
         assert values == (2 + len(bad), Decimal("7.5"), Decimal("5.5"), 2)
-        assert [(one.column, one.rows, one.id) for one in refused] == [("x", len(bad), 2)]
-        assert refused[0].value in {"nan", "NaN"}
+        assert [(one.column, one.rows, one.id) for one in rejected] == [("x", len(bad), 2)]
+        assert rejected[0].value in {"nan", "NaN"}
 
     @pytest.mark.parametrize("kind", ["FLOAT4", "FLOAT8", "NUMERIC"])
     def test_sum_beyond_its_type(self, table: Table, kind: str) -> None:
-        """A sum that its type has no room for is added up here. Mutant: halves that overlap."""
+        """A sum beyond its type is added up here. Mutant: halves that overlap."""
         table.execute(f"ALTER TABLE audit_trail ADD x {kind}")
         for number in range(1, 10):
             table.execute("INSERT INTO audit_trail (id, created_at, x) VALUES (%s, '2026-11-01', 3e38)", (number,))
@@ -316,7 +316,7 @@ class TestPostgreSQL(SourceContract):
         assert [float(value or 0) for value in values] == pytest.approx([9, 27e38, 3e38, 3e38], rel=1e-6)
 
     def test_expression_beyond_its_type(self, table: Table) -> None:
-        """What a row alone cannot compute is refused. Mutant: halve for ever."""
+        """An expression that overflows for a single row is rejected. Mutant: halve for ever."""
         table.insert(1, "2026-11-01", "login")
         with pytest.raises(QueryRefused, match="out of range") as caught:
             table.read(query(where_sql="CAST(id AS int) + 2147483647 > 0"), Window(0, 9))
@@ -324,26 +324,26 @@ class TestPostgreSQL(SourceContract):
         assert "where_sql" in str(caught.value.hint)
 
     def test_hint_of_wrong_type(self, table: Table) -> None:
-        """A measure of a text says so. Mutant: the hint of a name that is not there."""
+        """A measure of a text column has a hint about its type. Mutant: the hint about missing names."""
         with pytest.raises(QueryRefused, match="operator does not exist") as caught:
             measured(table, "TEXT", "abc")
 
         assert "numeric column" in str(caught.value.hint)
 
     def test_read_time_with_zone(self, table: Table) -> None:
-        """A column that knows its zone needs none."""
+        """A column with a time zone needs no `time_zone`."""
         table.execute("ALTER TABLE audit_trail ALTER created_at TYPE TIMESTAMPTZ")
         table.insert(1, "2026-11-01 12:34:56+02:00", "login")
 
         assert [row.bucket for row in table.read(query(), FAR)] == [1793529240]
 
     def test_session_cannot_write(self, table: Table) -> None:
-        """A session of ours refuses to write."""
+        """Our sessions reject writes."""
         with pytest.raises(Exception, match="read-only"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
     def test_session_holds_no_transaction(self, table: Table, postgresql: PostgreSQL) -> None:
-        """After a read nothing is open that could hold back an ALTER TABLE."""
+        """After a read no transaction is open that could block an ALTER TABLE."""
         table.read(query(), FAR)
         with postgresql.connect("app") as connection:
             row = connection.execute(b"SELECT COUNT(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'").fetchone()
@@ -351,7 +351,7 @@ class TestPostgreSQL(SourceContract):
         assert row == (0,)
 
     def test_slow_query_ended_by_server(self, postgresql: PostgreSQL) -> None:
-        """A statement beyond the limit is ended on the server, and reported as unavailable."""
+        """The server ends a statement that runs too long, and the source is unavailable."""
         url = postgresql.make_database("app")
         with postgresql.connect("app") as connection:
             connection.execute(b"CREATE VIEW slow AS SELECT *, pg_sleep(30)::text AS pause FROM audit_trail")
@@ -360,18 +360,18 @@ class TestPostgreSQL(SourceContract):
             source.read(query(table="slow", by=("pause",)), FAR)
 
     @pytest.mark.parametrize(
-        ("asked", "hint"), [({"table": "nothing"}, "Check the names"), ({"by": ("nobody",)}, "Check the names")]
+        ("changes", "hint"), [({"table": "nothing"}, "Check the names"), ({"by": ("nobody",)}, "Check the names")]
     )
-    def test_refused(self, table: Table, asked: dict[str, Any], hint: str) -> None:
-        """A name that is not there is refused with a remedy."""
+    def test_refused(self, table: Table, changes: dict[str, Any], hint: str) -> None:
+        """A missing name is rejected with a hint."""
         with pytest.raises(QueryRefused, match="does not exist") as caught:
-            table.read(query(**asked), FAR)
+            table.read(query(**changes), FAR)
 
         assert hint in str(caught.value.hint)
 
     @pytest.mark.parametrize(("user", "database"), [("nobody", "app"), ("root", "nowhere")])
     def test_connection_refused(self, table: Table, postgresql: PostgreSQL, user: str, database: str) -> None:
-        """A login or a database that is not there is refused, and shows no password."""
+        """A missing login or database is rejected without showing the password."""
         url = f"postgresql+psycopg://{user}:secret@127.0.0.1:{postgresql.port}/{database}"
         with (
             closing(source_at(url, timeout=5)) as source,
@@ -382,7 +382,7 @@ class TestPostgreSQL(SourceContract):
         assert "secret" not in str(caught.value)
 
     def test_server_is_down(self) -> None:
-        """A server that is down is unavailable, with a remedy."""
+        """A server that is down is unavailable, with a hint."""
         url = f"postgresql+psycopg://root@127.0.0.1:{free_port()}/app"
         with closing(source_at(url, timeout=5)) as source, pytest.raises(SourceUnavailable) as caught:
             source.observe(query())
@@ -400,12 +400,12 @@ class TestSQLite(SourceContract):
             yield table
 
     def test_no_such_table(self, table: Table) -> None:
-        """A missing table is refused."""
+        """A missing table is rejected."""
         with pytest.raises(QueryRefused, match="no such table"):
             table.observe(query(table="nothing"))
 
     def test_no_such_file(self, tmp_path: Path) -> None:
-        """A mistyped path is told, and makes no empty database."""
+        """A mistyped path is reported, and creates no empty database."""
         file = tmp_path / "typo.db"
         source = source_at(f"sqlite:///{file}", timeout=5)
         with closing(source), pytest.raises(SourceUnavailable, match="unable to open") as caught:
@@ -425,21 +425,21 @@ class TestSQLite(SourceContract):
         ],
     )
     def test_read_types(self, table: Table, values: tuple[object, ...], expected: Any) -> None:
-        """What Carbon can hold is exact; what is no number is refused.
+        """Numbers that Carbon can hold are exact; other values are rejected.
 
         Mutants: compare without CAST, where a text is greater than every number; CAST(x AS REAL) in Fit.
         """
         assert_measured(table, "", values, expected)
 
     def test_read_unfit(self, table: Table) -> None:
-        """A value that Carbon could not hold is left out of its group's measures, and told; the row is counted.
+        """A value that Carbon could not hold is left out of its group's measures, and reported; the row is counted.
 
         Mutants: without Fit, where the sum of both infinities is NULL; without the lower end.
         """
-        values, refused = measured(table, "", 5.5, 9e999, -9e999, "1e400", 1e305, 2)
+        values, rejected = measured(table, "", 5.5, 9e999, -9e999, "1e400", 1e305, 2)
 
         assert values == (6, Decimal("7.5"), Decimal("5.5"), 2)
-        assert refused == (RejectedValue("x", 4, "inf", 2),)
+        assert rejected == (RejectedValue("x", 4, "inf", 2),)
 
     @pytest.mark.parametrize("value", [2**62, -(2**62)])
     def test_sum_beyond_its_type(self, table: Table, value: int) -> None:
@@ -452,30 +452,30 @@ class TestSQLite(SourceContract):
 
         assert [cell.values[:2] for cell in folded.cells.values()] == [(9, 9 * value + 45)]
 
-    @pytest.mark.parametrize("is_own", [False, True])
-    def test_read_bytes(self, table: Table, is_own: bool) -> None:  # noqa: FBT001 - a column of the table
-        """A text that is not UTF-8 is a group, and hides no other. Mutant: sqlite3's own text_factory."""
+    @pytest.mark.parametrize("is_custom", [False, True])
+    def test_read_bytes(self, table: Table, is_custom: bool) -> None:  # noqa: FBT001 - a column of the table
+        """A text that is not UTF-8 is a group, and hides no other group. Mutant: sqlite3's own text_factory."""
         for number, name in enumerate([b"\xff", b"a\0b", b"\xf0\x9f", b"a"], 1):
             table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, CAST(%s AS TEXT))", (number, name))
         sql = "SELECT action, COUNT(*) AS count FROM audit_trail WHERE id > :after AND id <= :upto GROUP BY action"
-        asked = query(sql=sql, time=None, measures=(COUNT,)) if is_own else query()
+        counted = query(sql=sql, time=None, measures=(COUNT,)) if is_custom else query()
 
-        found = {row.group[0]: row.rows for row in table.read(asked, FAR)}
-        assert found == dict.fromkeys(["\\xff", "a\0b", "\\xf0\\x9f", "a"], 1)
+        groups = {row.group[0]: row.rows for row in table.read(counted, FAR)}
+        assert groups == dict.fromkeys(["\\xff", "a\0b", "\\xf0\\x9f", "a"], 1)
 
     def test_values_that_do_not_fit(self, table: Table) -> None:
-        """A value that the database cannot take is refused."""
+        """A value that the database cannot take is rejected."""
         with pytest.raises(QueryRefused):
             table.read(query(where=(Condition("id", "in", (2**70,)),)), FAR)
 
     def test_session_cannot_write(self, table: Table) -> None:
-        """A session of ours refuses to write."""
+        """Our sessions reject writes."""
         with pytest.raises(Exception, match="readonly"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
 
 
 def test_source_name_shows_no_credentials() -> None:
-    """What is printed of a source names host and database only."""
+    """The name of a source shows host and database only."""
     source = source_at("mysql+pymysql://me:secret@db1.internal:3307/app", timeout=5)
 
     assert str(source) == "mysql db1.internal:3307/app"

@@ -1,4 +1,4 @@
-"""Tables that change under a running service: nothing lost, nothing doubled, and what is wrong is told."""
+"""Tables that change under a running service: no row is lost or doubled, and errors are reported."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ NAMING = {
     "outcome": wanted("named", by=("outcome",), template="named.{outcome}.{measure}", late=6 * 3600),
     "duration_ms": wanted("named", measures=(COUNT, Measure("ms", Kind.SUM, "duration_ms")), late=6 * 3600),
 }
-"""A job by the column that it names."""
+"""Jobs by the column that they name."""
 COLUMNS = "id, created_at, end_date, action, outcome, duration_ms"
 SOON_SECONDS = 10.0
 LIKE = {
@@ -32,8 +32,8 @@ LIKE = {
 }
 
 
-def made(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[Looks]:
-    """Make an empty table, at which nobody has looked yet."""
+def looks_at(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[Looks]:
+    """Give an empty table that no job has read yet."""
     if kind == "sqlite":
         table = on_sqlite(folder / "app.db", is_wal=True)
     elif kind == "mariadb":
@@ -47,26 +47,26 @@ def made(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[Lo
 @pytest.fixture(params=KINDS)
 def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
     """Give an empty table on each kind of database."""
-    yield from made(request, request.param, tmp_path)
+    yield from looks_at(request, request.param, tmp_path)
 
 
 @pytest.fixture(params=["mariadb", "postgresql"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
     """Give an empty table on each kind of server."""
-    yield from made(request, request.param, tmp_path)
+    yield from looks_at(request, request.param, tmp_path)
 
 
 def insert(looks: Looks, identity: int, *, table: str = "audit_trail") -> None:
-    """Commit a row in columns that stay."""
+    """Commit a row with values in the columns that stay."""
     statement = f"INSERT INTO {table} (id, created_at, action) VALUES (%s, %s, 'login')"
     looks.table.execute(statement, (identity, looks.created(5)))
 
 
 class Between:
-    """A source beside which something happens right before the so-manieth call of a method."""
+    """A source that runs a function right before a method is called for the given time."""
 
-    def __init__(self, source: Table, name: str, happens: Callable[[], object], number: int = 1) -> None:
-        self._source, self._name, self._happens, self._left = source, name, happens, number
+    def __init__(self, source: Table, name: str, run: Callable[[], object], number: int = 1) -> None:
+        self._source, self._name, self._run, self._left = source, name, run, number
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._source, name)
@@ -76,14 +76,14 @@ class Between:
         def call(*arguments: Any, **keywords: Any) -> Any:
             self._left -= 1
             if self._left == 0:
-                self._happens()
+                self._run()
             return method(*arguments, **keywords)
 
         return call
 
 
 def beside(table: Table, statement: str) -> Callable[[], None]:
-    """Return what runs a statement on a thread of its own, as long as it takes; and waits a moment for it."""
+    """Return a function that runs a statement on a separate thread, and waits a moment for it."""
 
     def run() -> None:
         thread = threading.Thread(target=table.execute, args=(statement,), daemon=True)
@@ -96,7 +96,7 @@ def beside(table: Table, statement: str) -> Callable[[], None]:
 @pytest.mark.parametrize("how", ["dropped", "renamed"])
 @pytest.mark.parametrize("column", ["outcome", "duration_ms"])
 def test_column_that_a_job_names(looks: Looks, how: str, column: str) -> None:
-    """A job whose column is gone fails, with the remedy; when it is back the job goes on with all rows.
+    """A job whose column is missing fails, with a hint; when the column is back, the job continues with all rows.
 
     Mutant: record a window whose query has failed.
     """
@@ -125,7 +125,7 @@ def test_column_that_a_job_names(looks: Looks, how: str, column: str) -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_column_that_others_do_not_name(looks: Looks, is_first: bool) -> None:  # noqa: FBT001 - in the line
-    """The other jobs of the table go on, in the same look, whether their windows have gaps or not.
+    """The other jobs of the table continue, in the same look, whether their windows have gaps or not.
 
     Mutants: end the round with the first job that fails; keep a snapshot that has failed.
     """
@@ -156,9 +156,9 @@ def test_column_that_others_do_not_name(looks: Looks, is_first: bool) -> None:  
 
 @pytest.mark.parametrize("way", ["triggers", "rowcopy"])
 def test_online_schema_change(served: Looks, way: str) -> None:
-    """A copy that takes the table's place, with the same rows and one column more, is the same table.
+    """A copy that replaces the table, with the same rows and one column more, is the same table.
 
-    As pt-online-schema-change does, by triggers, or gh-ost, by the binary log; rows come all the while, some late.
+    pt-online-schema-change copies by triggers, gh-ost by the binary log; rows are inserted meanwhile, some late.
     """
     looks, table = served, served.table
     looks.insert([*range(1, 40), *range(41, 50)], ago=5)
@@ -192,7 +192,7 @@ def test_online_schema_change(served: Looks, way: str) -> None:
 
 
 def _mirrored(table: Table) -> None:
-    """Let a trigger copy what is inserted from now on."""
+    """Add a trigger that copies each new row."""
     values = ", ".join(f"NEW.{column}" for column in COLUMNS.split(", "))
     insert = f"INSERT INTO copied ({COLUMNS}) VALUES ({values})"
     if table.kind == "mariadb":
@@ -203,7 +203,7 @@ def _mirrored(table: Table) -> None:
 
 
 def _swapped(table: Table) -> None:
-    """Put the copy in the table's place, in one step."""
+    """Replace the table by the copy, in one step."""
     if table.kind == "mariadb":
         table.execute("DROP TRIGGER IF EXISTS mirror")
         table.execute("RENAME TABLE audit_trail TO older, copied TO audit_trail")
@@ -217,8 +217,8 @@ def _swapped(table: Table) -> None:
 
 
 @pytest.mark.parametrize("name", ["snapshot", "words", "read"])
-def test_swapped_amid_a_look(served: Looks, name: str) -> None:
-    """A copy that takes the table's place in the midst of a look loses nothing of it, and doubles nothing.
+def test_swapped_during_a_look(served: Looks, name: str) -> None:
+    """If a copy replaces the table during a look, no row is lost or doubled.
 
     Mutant: words and counts of different snapshots.
     """
@@ -249,7 +249,7 @@ def _has(table: Table, name: str) -> bool:
 
 
 def _attempt(looks: Looks, source: Any) -> bool:
-    """Look, as a tick does: what fails is tried again with the next one; return whether it did."""
+    """Look once, as a tick does, and return whether that succeeded; the next tick tries again."""
     try:
         looks.look(EVENTS, source=source)
     except (SourceUnavailable, QueryRefused):
@@ -269,8 +269,8 @@ def _attempt(looks: Looks, source: Any) -> bool:
         {"mariadb": "OPTIMIZE TABLE audit_trail", "postgresql": "CLUSTER audit_trail USING audit_trail_pkey"},
     ],
 )
-def test_rewritten_amid_a_look(served: Looks, change: dict[str, str], name: str) -> None:
-    """A table that is rewritten in the midst of a look: all its rows are counted, once.
+def test_rewritten_during_a_look(served: Looks, change: dict[str, str], name: str) -> None:
+    """If the table is rewritten during a look, all its rows are counted once.
 
     Mutant: without LOCK TABLE on PostgreSQL.
     """
@@ -286,8 +286,8 @@ def test_rewritten_amid_a_look(served: Looks, change: dict[str, str], name: str)
 
 
 @pytest.mark.parametrize("name", ["snapshot", "words", "read"])
-def test_truncated_amid_a_look(served: Looks, name: str) -> None:
-    """A table that is emptied in the midst of a look lowers nothing; what the look has seen is counted, or nothing is.
+def test_truncated_during_a_look(served: Looks, name: str) -> None:
+    """If the table is emptied during a look, no total decreases; the look counts the rows that it has seen, or none.
 
     Mutant: without LOCK TABLE on PostgreSQL.
     """
@@ -307,9 +307,9 @@ def test_truncated_amid_a_look(served: Looks, name: str) -> None:
 
 
 def test_partitions(mariadb: MariaDB, tmp_path: Path) -> None:
-    """A partition that is dropped or exchanged takes nothing from what was delivered; one that is added is counted.
+    """Dropped and exchanged partitions lower no total; rows of added partitions are counted.
 
-    Rows that come with a partition, below what was captured, are late ones.
+    Rows of an added partition at or below captured are late rows.
     """
     with closing(on_mariadb(mariadb)) as table, closing(Looks(table, tmp_path)) as looks:
         parts = "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))"
@@ -361,10 +361,10 @@ def test_partitions_detached(postgresql: PostgreSQL, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("name", ["snapshot", "words", "read", "fingerprint", "count"])
-def test_killed_amid_a_look(served: Looks, name: str, number: int) -> None:
-    """A connection that ends anywhere in a look loses nothing, and doubles nothing.
+def test_killed_during_a_look(served: Looks, name: str, number: int) -> None:
+    """If the connection ends at any point of a look, no row is lost or doubled.
 
-    Mutants: go on outside the snapshot; let SQLAlchemy's own errors through.
+    Mutants: continue outside the snapshot; let SQLAlchemy's own errors through.
     """
     looks, table = served, served.table
     job = wanted(chunk=3, late=6 * 3600)
@@ -392,12 +392,12 @@ def kill(table: Table) -> None:
 
 @pytest.mark.parametrize("has_gaps", [True, False])
 def test_alter_beside_a_long_catch_up(served: Looks, has_gaps: bool) -> None:  # noqa: FBT001 - in the line
-    """An ALTER TABLE waits for one snapshot of a long catch-up, not for all of it; nor do writers behind it.
+    """An ALTER TABLE, and the writers behind it, wait for one snapshot of a long catch-up, not for all of it.
 
     Mutant: join a snapshot however old it is.
     """
     looks, table = served, served.table
-    ids = [one for one in range(1, 3001) if one % 7 or not has_gaps]
+    ids = [number for number in range(1, 3001) if number % 7 or not has_gaps]
     looks.insert(ids, ago=5)
     job = wanted(chunk=10, late=6 * 3600)
     altering = threading.Thread(target=table.execute, args=("ALTER TABLE audit_trail ADD extra INT",), daemon=True)

@@ -1,4 +1,4 @@
-"""TLS to MySQL: a server is who it says, or nothing is read."""
+"""TLS to MySQL: the source reads only from servers whose certificate it can verify."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,18 +18,18 @@ from shipper.source.inspection import Examination
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Make an authority of our own."""
+    """Return a certificate authority for the tests."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[MariaDB]:
-    """Run a MariaDB that speaks TLS, as `localhost`."""
+    """Run a MariaDB with TLS, whose certificate is for `localhost`."""
     root = tmp_path_factory.mktemp("tls")
     certificate = authority.issue_cert("localhost")
     authority.cert_pem.write_to_path(root / "ca.pem")
     certificate.private_key_and_cert_chain_pem.write_to_path(root / "server.pem")
-    (root / "server.pem").chmod(0o644)  # the server runs as whoever runs the tests
+    (root / "server.pem").chmod(0o644)  # the server runs as the user who runs the tests
     server = MariaDB(root, [f"--ssl-cert={root}/server.pem", f"--ssl-key={root}/server.pem"])
     server.make_database("app")
     yield server
@@ -37,14 +37,14 @@ def secured(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> 
 
 
 def access(server: MariaDB, host: str, tls: Tls, authority: Path | None) -> Examination:
-    """Make the edge of a server."""
+    """Return a source on a server."""
     url = sa.make_url(f"mysql+pymysql://root@{host}:{server.port}/app")
     return Examination("app", Access(url, 5, tls=tls, tls_ca=None if authority is None else str(authority)))
 
 
 @pytest.mark.parametrize(("host", "tls"), [("localhost", "verify-identity"), ("127.0.0.1", "verify-ca")])
 def test_verified(secured: MariaDB, authority: trustme.CA, tmp_path: Path, host: str, tls: Tls) -> None:
-    """A server whose certificate is our authority's is read from, encrypted."""
+    """A server with a certificate of our authority is read, encrypted."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with closing(access(secured, host, tls, tmp_path / "ca.pem")) as source:
         assert source.observe(query()).id == 0
@@ -56,14 +56,14 @@ def test_verified(secured: MariaDB, authority: trustme.CA, tmp_path: Path, host:
     ("host", "is_ours"),
     [("127.0.0.1", True), ("localhost", False)],  # another name than the certificate's; another authority
 )
-def test_not_who_it_says(
+def test_not_verified(
     secured: MariaDB,
     authority: trustme.CA,
     tmp_path: Path,
     host: str,
     is_ours: bool,  # noqa: FBT001 - a table
 ) -> None:
-    """A server that is not who it says is not read from, with a remedy. Mutant: PyMySQL's own context."""
+    """A server with the wrong name or authority is not read; a hint helps. Mutant: PyMySQL's own context."""
     other = authority if is_ours else trustme.CA()
     other.cert_pem.write_to_path(tmp_path / "ca.pem")
     with (
@@ -76,7 +76,7 @@ def test_not_who_it_says(
 
 
 def test_server_without_tls(mariadb: MariaDB, database: str, tmp_path: Path, authority: trustme.CA) -> None:
-    """A server that speaks no TLS is not read from in clear."""
+    """A server without TLS is not read in clear."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with (
         closing(access(mariadb, "127.0.0.1", "verify-ca", tmp_path / "ca.pem")) as source,
@@ -101,12 +101,12 @@ def test_server_without_tls(mariadb: MariaDB, database: str, tmp_path: Path, aut
     ],
 )
 def test_default(url: str, expected: Tls) -> None:
-    """Whatever leaves this machine is verified unless it is said otherwise."""
+    """Connections to other machines are verified unless `tls` says otherwise."""
     assert Access(sa.make_url(url), 5).verifies == expected
 
 
 def test_no_authority(tmp_path: Path) -> None:
-    """A tls_ca that is not there, or no certificate, is a mistake of the configuration, told with a remedy."""
+    """A tls_ca that is missing or not a certificate is an error of the configuration, with a hint."""
     (tmp_path / "no.pem").write_text("no certificate")
     for file in ("none.pem", "no.pem"):
         url = sa.make_url("mysql+pymysql://db1.internal/app")

@@ -1,1 +1,1 @@
-"""Where databases differ."""
+"""All that differs between databases, in one file for each."""

@@ -1,4 +1,4 @@
-"""SQL expressions that each database's file compiles in its own way."""
+"""SQL expressions that each database's file compiles."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ class Text(FunctionElement[bytes]):
 
 
 class Unfit(FunctionElement[bool]):
-    """Whether Carbon could not hold a number: NaN, infinite, or too large. NULL is fit."""
+    """A condition that a number is NaN, infinite, or too large for Carbon; NULL is fit."""
 
     inherit_cache = True
     name = "shipper_unfit"

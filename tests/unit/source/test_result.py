@@ -1,4 +1,4 @@
-"""What a statement of one's own may give, and which values are numbers."""
+"""Columns of custom `sql`, numbers and times of a result."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -10,12 +10,12 @@ from shipper.core.errors import QueryRefused
 from shipper.core.model import RejectedValue
 from shipper.source.result import _epoch, labels_of, number, numbers
 
-ASKED = query(sql="...", time="bucket")
+CUSTOM = query(sql="...", time="bucket")
 
 
 def test_measures_are_what_is_left() -> None:
-    """What is neither a label nor the bucket is a measure."""
-    assert labels_of(ASKED, ["action", "count", "bucket", "ms"]) == ["count", "ms"]
+    """Each column that is neither a label nor the bucket is a measure."""
+    assert labels_of(CUSTOM, ["action", "count", "bucket", "ms"]) == ["count", "ms"]
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_measures_are_what_is_left() -> None:
     ],
 )
 def test_refused(columns: list[str], reason: str) -> None:
-    """A result that would lose or mix up numbers is refused."""
+    """A result that would lose or mix up numbers is rejected."""
     with pytest.raises(QueryRefused, match=reason):
-        labels_of(ASKED, columns)
+        labels_of(CUSTOM, columns)
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_refused(columns: list[str], reason: str) -> None:
     ],
 )
 def test_number(value: object, expected: object) -> None:
-    """A number is exact, to 400 places; one that Carbon could not hold is none.
+    """A number is exact, to 400 places; one that Carbon could not hold is None.
 
     Mutants: math.isfinite, which takes no integer beyond 1e308; no comparison with the largest.
     """
-    found = number(value, "ms")
+    actual = number(value, "ms")
 
-    assert expected == found
-    assert type(expected) is type(found)
+    assert expected == actual
+    assert type(expected) is type(actual)
 
 
 @pytest.mark.parametrize("value", ["abc", "5", b"5", timedelta(1), [], "a\nb" * 1000])
 def test_number_of_nothing(value: object) -> None:
-    """What is no number at all is a mistake of the configuration, told in one short line."""
+    """A value that is not a number is an error of the configuration, reported in one short line."""
     with pytest.raises(QueryRefused, match=r"ms comes to .* not a number") as caught:
         number(value, "ms")
 
@@ -83,12 +83,12 @@ def test_number_of_nothing(value: object) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_told() -> None:
-    """What a group comes to is told with the group, each measure by itself, and the others are kept."""
-    values, refused = numbers([("a", 1e305), ("b", 3), ("c", None), ("d", Decimal("NaN"))], 7, ("login",))
+def test_rejected_totals() -> None:
+    """A rejected total is reported with its group and measure; the other measures stay."""
+    values, rejected = numbers([("a", 1e305), ("b", 3), ("c", None), ("d", Decimal("NaN"))], 7, ("login",))
 
     assert values == [None, 3, None, None]
-    assert refused == [
+    assert rejected == [
         RejectedValue("a", 7, "1e+305", group=("login",)),
         RejectedValue("d", 7, "NaN", group=("login",)),
     ]
@@ -96,5 +96,5 @@ def test_numbers_told() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), None])
 def test_no_time(value: object) -> None:
-    """A time that is no moment is none. Mutant: floor it, which is a bug that stops the job."""
+    """NaN, infinities and NULL are no time. Mutant: floor them, which is a bug that stops the job."""
     assert _epoch(value, "bucket") is None
