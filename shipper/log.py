@@ -1,4 +1,4 @@
-"""structlog: one line an event, on stderr; what the journal, a terminal and a log shipper can read."""
+"""Logging with structlog: one line per event on stderr, for the journal, a terminal or a log shipper."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
-    """Send our events, and the libraries' warnings, to stderr as logfmt or JSON; with priorities under systemd.
+    """Log events, and the warnings of libraries, to stderr as logfmt or JSON; with priorities under systemd.
 
-    If it is quiet, only warnings and errors: of a command that says itself what it does.
+    If is_quiet, log only warnings and errors: for commands that print their results.
     """
     known: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
-    if not is_journal():  # which has its own clock
+    if not is_journal():  # the journal has its own clock
         known.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     key_order = ["timestamp", "level", "event", "job"]
     logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
@@ -37,62 +37,62 @@ def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
 
 
 def _start_libraries(known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
-    """Send what libraries log by the standard library the same way."""
+    """Log the messages of libraries, which use the standard library, in the same way."""
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=processors))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a tick that comes while one runs is no news
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns of ticks that come while one runs
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:
-    """Return the program's logger; an event is `noun.verbed`, constant, with key-values."""
+    """Return the program's logger; an event is a constant `noun.verbed` with key-values."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
     return log
 
 
 @dataclass(slots=True)
 class RepeatedFailure:
-    """One thing that may fail again and again: said at once, then once a minute, then that it is over."""
+    """A failure that may repeat: logged at once, then every LOG_SECONDS, then its end."""
 
     failed_event: str
     recovered_event: str
     fields: dict[str, str] = field(default_factory=dict)
     failures: int = 0
     error: ShipperError | None = None
-    """What failed last, None while nothing does."""
+    """The last error, None if the failure is over."""
     since: float = 0.0
-    """When it failed first, epoch seconds."""
-    _said: float = 0.0
+    """Time of the first failure, in epoch seconds."""
+    _logged_at: float = 0.0
 
     def failed(self, error: ShipperError, *, clock: float, **fields: str | float | None) -> None:
-        """Count a failure, and say it with fields of its own, unless that was done within a minute."""
+        """Count a failure, and log it with additional fields, unless one was logged within LOG_SECONDS."""
         if self.error is None:
             self.since = time.time()
         self.error = error
         self.failures += 1
-        if self.failures > 1 and clock - self._said < LOG_SECONDS:
+        if self.failures > 1 and clock - self._logged_at < LOG_SECONDS:
             return
-        self._said = clock
-        say = logger().warning if isinstance(error, TransientError) else logger().error
+        self._logged_at = clock
+        log = logger().warning if isinstance(error, TransientError) else logger().error
         hint = {"hint": error.hint} if error.hint else {}
-        say(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, **hint)
+        log(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, **hint)
 
     def recovered(self) -> None:
-        """Say that it works again, if it did not."""
+        """Log the end of the failure, if there was one."""
         if self.failures:
             logger().info(self.recovered_event, **self.fields, failures=self.failures)
         self.forget()
 
     def forget(self) -> None:
-        """Say nothing more of it."""
+        """Drop the failure without a log line."""
         self.failures, self.error = 0, None
 
 
 def is_journal() -> bool:
-    """Does stderr lead to the journal? systemd.exec(5): JOURNAL_STREAM is its device and inode."""
+    """Whether stderr goes to the journal. systemd.exec(5): JOURNAL_STREAM is its device and inode."""
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def is_journal() -> bool:
 def _journal_line(
     render: Callable[[WrappedLogger, str, EventDict], str | bytes],
 ) -> Callable[[WrappedLogger, str, EventDict], str]:
-    """Put the priority in front that sd-daemon(3) defines."""
+    """Put the priority of sd-daemon(3) before each line."""
 
     def line(log: WrappedLogger, name: str, event: EventDict) -> str:
         priority = _PRIORITIES.get(event.pop("level"), 6)

@@ -1,1 +1,1 @@
-"""The process: the daemon, its signals, its control socket."""
+"""The service: its process, signals, reload and control socket."""

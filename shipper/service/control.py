@@ -1,7 +1,7 @@
-"""The control socket: a JSON line in, a JSON line back; whoever may open its file may say it.
+"""The control socket: it takes one JSON line and returns another; the mode of its file decides who may use it.
 
-Commands ask here, because a signal could not bring back how it went. The line names a command and its arguments; of
-one that takes long there are lines of its progress first.
+Commands need it because a signal could not return a result. The line names a command and its arguments; a command
+that takes long first returns lines with its progress.
 """
 
 import json
@@ -16,32 +16,32 @@ from typing import Any
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
-COMMAND_BYTES = 1_000_000  # as many as the spans of a year that are to be counted again
+COMMAND_BYTES = 1_000_000  # enough for the spans of a year in a backfill
 SHOWN_BYTES = 100
-READ_SECONDS = 5.0  # who connects has its line ready
+READ_SECONDS = 5.0  # a client has its line ready when it connects
 
 Tell = Callable[[Mapping[str, Any]], None]
-"""Tell whoever asks how far it is. An OSError says that nobody listens any more."""
+"""Sends progress to the client. Raises OSError if the client has gone."""
 Command = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
-"""What is done with the arguments."""
+"""Runs a command with its arguments."""
 
 
-_OTHER_VERSION = "Is the service of another version than this command? Restart it: systemctl restart shipper."
+_OTHER_VERSION = "Restart the service: its version may differ from this command's (systemctl restart shipper)."
 
 
 class Control:
-    """Answers commands, until it is closed."""
+    """Server of the control socket."""
 
     def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
-        """Listen at path, readable for this user alone.
+        """Listen at a path; only this user may connect.
 
         Raises:
-            ConfigError: it cannot be made there.
+            ConfigError: the socket cannot be created there.
         """
         self.path = path
         try:
             with _short(path) as address:
-                Path(address).unlink(missing_ok=True)  # a killed process left it; the state's lock says we are alone
+                Path(address).unlink(missing_ok=True)  # of a killed process: the state's lock allows no other
                 mask = os.umask(0o177)
                 try:
                     self._server = _Server(address, _Handler)
@@ -50,14 +50,14 @@ class Control:
         except OSError as error:
             raise ConfigError(
                 f"listen at {path}: {error.strerror or error}",
-                hint="The directory must exist and be writable: $RUNTIME_DIRECTORY, else that of [state] path.",
+                hint="Create the directory, and make it writable: $RUNTIME_DIRECTORY, else that of [state] path.",
             ) from error
         self.commands = self._server.commands = dict(commands)
         self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop listening, and remove the socket."""
         self._server.shutdown()
         self._server.server_close()
         with suppress(OSError):
@@ -72,34 +72,40 @@ def ask(
     timeout: float,
     tell: Tell = lambda _: None,
 ) -> Any:
-    """Say a command to the shipper that listens at path, and return its answer; timeout bounds each silence, seconds.
+    """Send a command to the service that listens at path, and return its answer.
+
+    The timeout, in seconds, is that of each line.
 
     Raises:
-        NotRunning: nobody listens.
-        ConfigError: the configuration is why it was not done.
-        ShipperError: it was not done.
+        NotRunning: no process listens.
+        ConfigError: the command failed because of the configuration.
+        ShipperError: the command failed.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end, _short(path) as address:
-            end.settimeout(timeout)
-            end.connect(address)
-            end.sendall(json.dumps({"command": command, "arguments": arguments or {}}).encode() + b"\n")
-            with end.makefile("rb") as stream:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _short(path) as address:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.sendall(json.dumps({"command": command, "arguments": arguments or {}}).encode() + b"\n")
+            with connection.makefile("rb") as stream:
                 answer = json.loads(stream.readline() or "{}")
                 while "progress" in answer:
                     tell(answer["progress"])
                     answer = json.loads(stream.readline() or "{}")
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotRunning(f"ask shipper at {path}: nobody listens", hint="Is it running?") from error
+        raise NotRunning(f"ask service at {path}: no process listens", hint="Start the service.") from error
     except PermissionError as error:
-        raise ConfigError(f"ask shipper at {path}: {error.strerror}", hint="Ask as its user, or as root.") from error
+        raise ConfigError(
+            f"ask service at {path}: {error.strerror}", hint="Run this as the service's user, or as root."
+        ) from error
     except OSError as error:
-        raise ShipperError(f"ask shipper at {path}: {error}", hint="Its log says what it does.") from error
+        raise ShipperError(f"ask service at {path}: {error}", hint="Read the service's log.") from error
     if "error" in answer:
         kind = ConfigError if answer["is_config"] else ShipperError
         raise kind(answer["error"], hint=answer["hint"])
     if "answer" not in answer:
-        raise ShipperError(f"ask shipper at {path}: it ended without an answer", hint="Its log says why.")
+        raise ShipperError(
+            f"ask service at {path}: connection closed without an answer", hint="Read the service's log."
+        )
     return answer["answer"]
 
 
@@ -114,14 +120,14 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer one command."""
-        with suppress(OSError):  # whoever asked has gone
+        with suppress(OSError):  # the client has gone
             self._write(self._answer(self.rfile.readline(COMMAND_BYTES)))
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            asked = json.loads(line)
-            command = self.server.commands[asked["command"]]
-            arguments = asked["arguments"]
+            request = json.loads(line)
+            command = self.server.commands[request["command"]]
+            arguments = request["arguments"]
         except (ValueError, KeyError, TypeError):
             return {"error": f"unknown command {line[:SHOWN_BYTES]!r}", "hint": _OTHER_VERSION, "is_config": False}
         try:
@@ -135,7 +141,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextmanager
 def _short(path: str) -> Iterator[str]:
-    """Give a name for path that fits into a socket's address (108 bytes), however deep it lies."""
+    """Yield a name for path that fits into a socket's address (108 bytes), however long the path is."""
     file = Path(path)
     folder = os.open(file.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,9 +1,9 @@
-"""The service: its parts at work, and who looks after them.
+"""The daemon: it runs a pipeline on schedule until a signal ends it.
 
-Each source's threads observe and capture; one thread is the courier, woken by every record. The main thread waits for
-signals and beats: it follows the clock, tells systemd how things are, and feeds the watchdog as long as everything
-comes forward. Messages to stop, captures end after the window at hand, what they recorded is delivered, and the state
-closes. Killed instead, the next start is a normal start.
+The threads of each source observe and capture; the courier's thread delivers, and each new total wakes it. The main
+thread waits for signals, and every few seconds it checks the clock, reports the status to systemd, and feeds the
+watchdog as long as every part makes progress. At SIGTERM captures end after their current window, their totals are
+delivered, and the state is closed. After SIGKILL the next start is a normal start.
 """
 
 import gc
@@ -35,12 +35,12 @@ from shipper.status.page.server import Page
 from shipper.status.report import Report
 
 BEAT_SECONDS = 5.0
-TOLD_BEATS = 3  # systemd hears how things are with every third beat
-STEP_SECONDS = 2.0  # a clock that goes wrong by so much between two beats was set, not adjusted
-END_SECONDS = 40.0  # what is in flight has so long to end once told to stop
-DRAIN_SECONDS = 15.0  # and then the rest has so long to be delivered: both are within TimeoutStopSec
+STATUS_BEATS = 3  # beats between two status reports to systemd
+STEP_SECONDS = 2.0  # a clock that moves by more between two beats was set, not adjusted
+END_SECONDS = 40.0  # for running captures and the current batch to end
+DRAIN_SECONDS = 15.0  # for the rest to be delivered then: both fit into TimeoutStopSec
 PRUNE_SECONDS = 600.0
-PRUNE_MOST_SECONDS = 6 * PRUNE_SECONDS  # a courier that is never idle does not put it off for ever
+PRUNE_MOST_SECONDS = 6 * PRUNE_SECONDS  # also if the courier is never idle
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -48,13 +48,13 @@ def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        SystemExit: a bug has ended it; the process must be started again.
+        SystemExit: a bug has ended the service; the process must be started again.
     """
-    # Blocked before a thread starts, so that none of them has them; this thread asks for them.
+    # blocked before any thread starts, so that only this thread receives them, with sigtimedwait
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     with composed(config) as pipeline:
         gc.collect()
-        gc.freeze()  # what is there now stays
+        gc.freeze()  # the objects that exist now stay
         service = Service(pipeline)
         service.start()
         service.serve()
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
 
 
 class Service:
-    """A pipeline on schedule, and what tells of it."""
+    """A pipeline on schedule, with its status page, control socket and own metrics."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -75,7 +75,7 @@ class Service:
         self._schedule = Schedule(pipeline)
         self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick)
         self._own_metrics = self._new_own_metrics()
-        self._parted = time.time() - time.monotonic()
+        self._clock_offset = time.time() - time.monotonic()
         self._pruned = time.monotonic()
         self._stuck = RepeatedFailure("service.stalled", "service.recovered")
         self._reloader = Reloader(pipeline, self._delivery, self._schedule, renewed=self._renew_own_metrics)
@@ -85,11 +85,11 @@ class Service:
 
     @property
     def has_failed(self) -> bool:
-        """Has a bug ended a part of it, so that a new start must mend it?"""
+        """Whether a bug has ended a part of the service, so that only a restart can repair it."""
         return self._reloader.has_failed or self._delivery.has_failed
 
     def start(self) -> None:
-        """Put everything to work."""
+        """Start all parts."""
         pipeline = self._pipeline
         runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
         commands: dict[str, Command] = {
@@ -97,17 +97,21 @@ class Service:
             "status": lambda arguments, _tell: self.report(with_totals=True).only(arguments.get("jobs", ())).document(),
             "operate": self._operator.do,
         }
+
+        # sockets
         control = Control(f"{runtime}/control.sock", commands)
         self._opened.callback(control.close)
         pipeline.state.announce(control.path)
         self._open_page(f"unix:{runtime}/status.sock")
+
+        # threads
         self._schedule.start()
         self._delivery.start()
         logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
-        systemd.notify(READY=1, STATUS=f"{len(pipeline.workers)} jobs are on schedule")
+        systemd.notify(READY=1, STATUS=f"jobs scheduled: {len(pipeline.workers)}")
 
     def _open_page(self, default: str) -> None:
-        """Answer over HTTP; a page that cannot be shown is no reason to ship nothing."""
+        """Open the status page; the service runs without it if that fails."""
         address = self._pipeline.config.status.listen or default
         if address == "off":
             return
@@ -119,7 +123,7 @@ class Service:
         self._opened.callback(page.close)
 
     def serve(self) -> None:
-        """Look after everything until a signal says stop."""
+        """Watch all parts until a signal stops the service."""
         beat = min(systemd.watchdog_seconds() or BEAT_SECONDS, BEAT_SECONDS)
         beats = 0
         while True:
@@ -130,14 +134,16 @@ class Service:
                 threading.Thread(target=self._reload_by_signal, name="reload").start()
             self._follow_clock()
             self._watch()
-            if beats % TOLD_BEATS == 0:
-                self._tell_status()
+            if beats % STATUS_BEATS == 0:
+                self._notify_status()
             beats += 1
 
     def stop(self) -> bool:
-        """End what is in flight, deliver the rest; return whether everything has ended."""
+        """End the running calls and deliver the rest; return whether all threads have ended."""
         logger().info("service.stopping")
-        systemd.notify(STOPPING=1, STATUS="stopping: what is in flight ends, and the rest is delivered")
+        systemd.notify(STOPPING=1, STATUS="stopping: captures end, and the rest is delivered")
+
+        # captures
         self._operator.stop()
         with self._reloader.lock:  # a running reload or operation ends first
             workers = list(self._pipeline.workers.values())
@@ -148,6 +154,8 @@ class Service:
             jobs = ",".join(worker.job.name for worker in workers if not worker.is_idle)
             logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS)
         self._schedule.stop(wait=is_idle)
+
+        # deliveries
         has_ended = self._delivery.stop(seconds=END_SECONDS)
         if has_ended and not self._delivery.has_failed:
             drain(self._pipeline, seconds=DRAIN_SECONDS)
@@ -160,9 +168,9 @@ class Service:
             self._reloader.reload()
 
     def _follow_clock(self) -> None:
-        """See whether the wall clock was set: what is planned by it would come late, or not before it has caught up."""
-        parted = time.time() - time.monotonic()
-        step, self._parted = parted - self._parted, parted
+        """Adapt the schedule if the wall clock was set back: ticks would wait until it catches up."""
+        offset = time.time() - time.monotonic()
+        step, self._clock_offset = offset - self._clock_offset, offset
         if abs(step) < STEP_SECONDS:
             return
         logger().info("clock.stepped", seconds=round(step, 1))
@@ -170,13 +178,13 @@ class Service:
             self._schedule.shift(-step)
 
     def _watch(self) -> None:
-        """Feed the watchdog, unless something hangs that a restart would cure."""
+        """Feed the watchdog, unless a part hangs that only a restart can repair."""
         stuck = self._stuck_parts()
         if not stuck:
             self._stuck.recovered()
             systemd.notify(WATCHDOG=1)
             return
-        hint = "systemd starts it again: its watchdog gets nothing more. The stacks in the journal show where it hangs."
+        hint = "Wait for systemd to restart the service. The stack traces in the journal show where it hangs."
         self._stuck.failed(StateBusy(f"no progress: {', '.join(stuck)}", hint=hint), clock=time.monotonic())
 
     def _stuck_parts(self) -> tuple[str, ...]:
@@ -187,7 +195,7 @@ class Service:
             stuck.append("scheduler")
         return tuple(stuck)
 
-    def _tell_status(self) -> None:
+    def _notify_status(self) -> None:
         with suppress(ShipperError):
             status = self.report().summary()
             if status != self._status:
@@ -195,8 +203,8 @@ class Service:
             self._status = status
 
     def report(self, *, with_totals: bool = False) -> Report:
-        """Return how the service does: see Vitals."""
-        return self._vitals.report(stuck=self._stuck_parts(), with_totals=with_totals)
+        """Return the status of the service: see Vitals."""
+        return self._vitals.report(stalled=self._stuck_parts(), with_totals=with_totals)
 
     def _new_own_metrics(self, told: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config
@@ -212,11 +220,11 @@ class Service:
         )
 
     def _renew_own_metrics(self) -> None:
-        """Send them as [graphite] says now, and continue with the counts sent so far."""
+        """Use the changed [graphite] for the own metrics, which continue with the counts sent so far."""
         self._own_metrics = self._new_own_metrics(self._own_metrics.told)
 
-    def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - one of two callers' only word
-        """Do what is to be done between deliveries, and return the seconds until there is more of it."""
+    def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - the only argument of a callback
+        """Do the housekeeping between deliveries, and return the seconds until the next is due."""
         since = time.monotonic() - self._pruned
         if since > (PRUNE_SECONDS if is_idle else PRUNE_MOST_SECONDS):
             self._pruned = time.monotonic()
@@ -225,7 +233,7 @@ class Service:
 
 
 def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:
-    """Wait for so long until something is true; return whether it is."""
+    """Wait until a condition is true, for a number of seconds at most; return whether it is."""
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:

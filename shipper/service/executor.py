@@ -1,4 +1,4 @@
-"""Operations while the service runs: beside its captures and deliveries, and never beside a reload."""
+"""Operations while the service runs: beside captures and deliveries, never beside a reload."""
 
 import threading
 import time
@@ -17,10 +17,10 @@ LOOK_SECONDS = 0.1
 
 
 class Operator:
-    """Does what is asked at the control socket. For several threads."""
+    """Runs the operations requested at the control socket. For several threads."""
 
     def __init__(self, pipeline: Pipeline, delivery: Delivery, reloading: threading.Lock) -> None:
-        """Reloading is held while a configuration takes another's place."""
+        """Make it; reloading is the lock held during a reload."""
         self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
         self._stopping = threading.Event()
 
@@ -36,7 +36,7 @@ class Operator:
         return operate(context, **arguments)
 
     def stop(self) -> None:
-        """Have what is under way end soon."""
+        """Make running operations end soon."""
         self._stopping.set()
 
     @contextmanager
@@ -48,10 +48,10 @@ class Operator:
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
-            raise StateBusy("operate: the service stops", hint="Give the command again when it runs, or as it is now.")
+            raise StateBusy("run operation: the service is shutting down", hint="Repeat the command afterwards.")
 
     def _deliver(self) -> bool:
-        """Wait for the courier, as long as Carbon answers."""
+        """Wait until the courier has delivered everything, or deliveries fail; return whether it has."""
         revision, deadline = self._pipeline.state.revision, time.monotonic() + DELIVER_SECONDS
         while not (is_done := self._pipeline.courier.has_delivered(revision)):
             if self._delivery.failure.error is not None or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""One pass of all jobs, or of some, in line."""
+"""`shipper once`: one capture and delivery of all jobs, or of some, one after the other."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from shipper.runtime.pipeline import composed
 
 
 def once(config: Config, names: Iterable[str]) -> bool:
-    """Observe, capture and deliver once; return whether all of it succeeded."""
+    """Observe, capture and deliver once; return whether everything succeeded."""
     with composed(config, names) as pipeline:
         polling_groups = list(pipeline.polling_groups.values())
         observed = [polling_group for polling_group in polling_groups if polling_group.observe()]

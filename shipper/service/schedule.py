@@ -1,4 +1,4 @@
-"""When the polling_groups of a pipeline tick: those of a configuration on the scheduler, then those of another."""
+"""The ticks of a pipeline's polling groups on the scheduler, also after a reload."""
 
 import time
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.scheduler import Scheduler
 from shipper.source.database import Source
 
-PULSE = "scheduler"  # a call like any other, which shows that the scheduler calls
+PULSE = "scheduler"  # a call like any other, which shows that the scheduler works
 PULSE_EVERY_SECONDS = 5
 PULSE_MOST_SECONDS = 30.0
-SPREAD_SECONDS = 60  # the first ticks are spread over so long at most
+SPREAD_SECONDS = 60  # the first ticks are spread over this time at most
 
 
 class Schedule:
-    """Lets each polling_group tick when it is due."""
+    """Calls the ticks of each polling group when they are due."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -25,22 +25,26 @@ class Schedule:
         self._pulsed = time.monotonic()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the scheduler, with the ticks of all polling groups."""
         self._scheduler.pool(PULSE, 1)
         self._scheduler.every(PULSE_EVERY_SECONDS, self._pulse, name=PULSE, pool=PULSE)
         self.change({}, {})
         self._scheduler.start()
 
     def stop(self, *, wait: bool) -> None:
-        """Begin nothing new; wait for what is running, or leave it."""
+        """Start no more ticks; wait for the running calls, or leave them."""
         self._scheduler.stop(wait=wait)
 
     def change(self, polling_groups: Mapping[GroupKey, PollingGroup], sources: Mapping[str, Source]) -> None:
-        """Bring it from what it was, by polling_groups and sources, to what the pipeline is now."""
+        """Replace the schedule of previous polling groups and sources by that of the pipeline's current ones."""
         pipeline, scheduler = self._pipeline, self._scheduler
+
+        # threads of new sources
         for name, source in pipeline.sources.items():
             if sources.get(name) is not source:
                 scheduler.pool(name, pipeline.config.sources[name].connections)
+
+        # ticks of groups that left, and of new ones, which begin one after the other
         for key in polling_groups.keys() - pipeline.polling_groups.keys():
             scheduler.forget(str(key))
         new = [key for key in pipeline.polling_groups if key not in polling_groups]
@@ -53,35 +57,28 @@ class Schedule:
                 scheduler.every(key.every, tick, name=name, pool=key.source, offset=offset)
 
     def next_tick(self, job: Job) -> float | None:
-        """Return when a job ticks next, epoch seconds."""
+        """Return the time of a job's next tick, in epoch seconds."""
         return self._scheduler.next_call(str(group_key(job)))
 
     def shift(self, seconds: float) -> None:
-        """Follow a wall clock that was set back by so many seconds."""
+        """Follow a wall clock that was set back by some seconds."""
         self._scheduler.shift(seconds)
 
     @property
     def is_stuck(self) -> bool:
-        """Does the scheduler call nothing any more?"""
+        """Whether the scheduler has stopped calling."""
         return time.monotonic() - self._pulsed > PULSE_MOST_SECONDS
 
     def _tick(self, key: GroupKey) -> None:
-        """Let the polling_group that has the key now tick."""
+        """Call the tick of the polling group that has a key now."""
         polling_group = self._pipeline.polling_groups.get(key)
         if polling_group is not None:
             polling_group.tick(partial(self._scheduler.later, pool=key.source))
 
     def _skipped(self, name: str) -> None:
-        polling_group = next(
-            (
-                polling_group
-                for polling_group in self._pipeline.polling_groups.values()
-                if str(polling_group.key) == name
-            ),
-            None,
-        )
-        if polling_group is not None:
-            polling_group.overdue()
+        for key, polling_group in list(self._pipeline.polling_groups.items()):
+            if str(key) == name:
+                polling_group.overdue()
 
     def _pulse(self) -> None:
         self._pulsed = time.monotonic()

@@ -1,37 +1,34 @@
-"""What systemd hears of us: sd_notify(3), without a library, since it is one datagram."""
+"""Messages to systemd: sd_notify(3), without a library, since a message is one datagram."""
 
 import os
 import socket
 import time
 
-HALF = 2  # sd_watchdog_enabled(3): feed it at half of its time
+HALF = 2  # sd_watchdog_enabled(3): feed the watchdog at half of its time
 
 
 def notify(**fields: object) -> None:
-    """Tell systemd a field or several, such as READY=1; without systemd nobody is told.
-
-    A systemd that does not listen is no reason to stop working.
-    """
+    """Send fields such as READY=1 to systemd; do nothing without systemd, or if it does not listen."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     text = "\n".join(f"{name}={_line(value)}" for name, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
         try:
             # a leading @ is systemd's way to write the NUL of an abstract address
-            end.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-            end.sendall(text.encode())
+            connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            connection.sendall(text.encode())
         except OSError:
             return
 
 
 def reloading() -> None:
-    """Tell systemd that a reload begins; READY ends it."""
+    """Notify systemd that a reload begins; READY ends it."""
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
 
 def watchdog_seconds() -> float | None:
-    """Return how often the watchdog is to be fed, None where none watches this process."""
+    """Return the interval of feeding the watchdog; None if none watches this process."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -39,5 +36,5 @@ def watchdog_seconds() -> float | None:
 
 
 def _line(value: object) -> str:
-    """Keep a value on its line: the next one would be another field."""
+    """Put a value on one line, because the next line would be another field."""
     return " ".join(str(value).split())

@@ -1,4 +1,4 @@
-"""The report of the running service: what its parts know, put together."""
+"""The status report of the running service, from the state of its parts."""
 
 import os
 import socket
@@ -21,19 +21,19 @@ from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, J
 
 MINUTE = 60
 LACKS = "does not hold what was sent"
-LATE_PERIODS = 3  # a job that is further behind than so many of its ticks, and a minute, is late
+LATE_PERIODS = 3  # a job that is behind by more than this many ticks, and a minute, is late
 
 
 class Vitals:
-    """Looks at a pipeline at work."""
+    """Reports on a running pipeline."""
 
     def __init__(self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None]) -> None:
         self._pipeline, self._delivery = pipeline, delivery
         self._next_tick = next_tick
         self._started_at = pipeline.loaded_at
 
-    def report(self, *, stuck: tuple[str, ...] = (), with_totals: bool = False) -> Report:
-        """Return how the service does.
+    def report(self, *, stalled: tuple[str, ...] = (), with_totals: bool = False) -> Report:
+        """Return the status of the service.
 
         Raises:
             StateBusy: the state cannot be read now.
@@ -48,7 +48,7 @@ class Vitals:
             host=socket.gethostname(),
             now=time.time(),
             jobs=(*jobs, *gone(standing, config.jobs)),
-            ends=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
+            endpoints=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
             evidence=evidence_of(config),
             state_path=str(config.state.path),
             state_bytes=os.path.getsize(config.state.path),  # noqa: PTH202 - a number is all that is asked for
@@ -56,11 +56,11 @@ class Vitals:
             pid=os.getpid(),
             started_at=self._started_at,
             loaded_at=self._pipeline.loaded_at,
-            stuck=stuck,
+            stalled=stalled,
         )
 
     def totals(self) -> dict[str, Totals]:
-        """Return what this process has counted of each job."""
+        """Return the counters of each job in this process."""
         delivery = self._delivery
         return {
             name: Totals(
@@ -77,27 +77,27 @@ class Vitals:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
         report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
         if worker is None:
-            trouble = Failure(str(held), held.hint, self._started_at, 1) if held else None
-            return replace(report, state=JobState.HELD, trouble=trouble)
+            failure = Failure(str(held), held.hint, self._started_at, 1) if held else None
+            return replace(report, state=JobState.HELD, failure=failure)
         if worker.stats.seen is not None:
             report = replace(report, source_max=worker.stats.seen.id)
-        return replace(report, state=self._state(worker, report), trouble=self._trouble(worker, report))
+        return replace(report, state=self._state(worker, report), failure=self._failure(worker, report))
 
     def _state(self, worker: Worker, report: JobReport) -> JobState:
-        trouble = worker.failure
+        failure = worker.failure
         if worker.is_broken:
             return JobState.STOPPED
-        if trouble and isinstance(trouble.error, SourceReset):
+        if failure and isinstance(failure.error, SourceReset):
             return JobState.HELD
         if worker.is_overdue:
             return JobState.OVERDUE
-        if trouble or self._waits_for_carbon(report):
+        if failure or self._waits_for_carbon(report):
             return JobState.FAILING
         if worker.stats.seen is None:
             return JobState.NEW
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
-    def _trouble(self, worker: Worker, report: JobReport) -> Failure | None:
+    def _failure(self, worker: Worker, report: JobReport) -> Failure | None:
         if worker.failure is not None:
             return _failure(worker.failure)
         return _failure(self._delivery.failure) if self._waits_for_carbon(report) else None
@@ -113,8 +113,8 @@ class Vitals:
     def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
         reached = max((worker.stats.seen_at or 0.0 for worker in workers), default=0.0)
-        found = (worker.failure for worker in workers)
-        down = next((one for one in found if one and isinstance(one.error, SourceUnavailable)), None)
+        failures = [worker.failure for worker in workers if worker.failure]
+        down = next((failure for failure in failures if isinstance(failure.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
         return EndpointReport(f"source {name}", address, reached or None, _failure(down) if down else None)
 
@@ -123,23 +123,23 @@ class Vitals:
         return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.failure))
 
     def _graphite(self) -> Iterator[EndpointReport]:
-        """Yield the Graphite that is asked what it holds, if there is one."""
+        """Yield the Graphite that totals are read back from, if there is one."""
         pipeline = self._pipeline
         readback = open_readback(pipeline.config)
         if readback is None:
             return
-        end = EndpointReport("graphite", str(readback), pipeline.read_at, is_needed=False)
-        lacks = _failure(pipeline.unproven)
-        if lacks is not None:
-            yield replace(end, trouble=lacks, complaint=LACKS)
+        endpoint = EndpointReport("graphite", str(readback), pipeline.read_at, is_needed=False)
+        unproven = _failure(pipeline.unproven)
+        if unproven is not None:
+            yield replace(endpoint, failure=unproven, complaint=LACKS)
         else:
-            yield replace(end, trouble=_failure(pipeline.reading))
+            yield replace(endpoint, failure=_failure(pipeline.reading))
 
 
 def job_report(
     job: Job, standing: JobStatus | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
 ) -> JobReport:
-    """Return what configuration and state tell of a job."""
+    """Return the report of a job from its configuration and its state."""
     report = JobReport(
         job.name,
         job.title,
@@ -154,12 +154,12 @@ def job_report(
 
 
 def _standing(report: JobReport, standing: JobStatus) -> JobReport:
-    position = standing.offsets
+    offsets = standing.offsets
     return replace(
         report,
-        watermark=position.watermark,
-        captured=position.captured,
-        complete_until=instant(position.complete_until) if position.complete_until else None,
+        watermark=offsets.watermark,
+        captured=offsets.captured,
+        complete_until=instant(offsets.complete_until) if offsets.complete_until else None,
         waiting=standing.waiting,
         unproven=standing.unproven,
         rejected=dict(standing.rejected),
@@ -169,23 +169,23 @@ def _standing(report: JobReport, standing: JobStatus) -> JobReport:
 
 
 def gone(standing: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:
-    """Return the jobs that left the configuration: they are delivered to the end all the same."""
+    """Return the jobs that left the configuration; their totals are still delivered."""
     left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
-    made = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
-    return [_standing(report, standing[report.job]) for report in made]
+    reports = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
+    return [_standing(report, standing[report.job]) for report in reports]
 
 
 def _minutes(config: Config) -> Mapping[str, tuple[int, ...]]:
-    """Return what each job counted in the last hour's minutes, oldest first."""
+    """Return each job's totals of the last hour's minutes, oldest first."""
     last = int(time.time()) // MINUTE * MINUTE
     first = last - (MINUTES - 1) * MINUTE
-    found = totals(str(config.state.path), since=first, step=MINUTE)
+    by_job = totals(str(config.state.path), since=first, step=MINUTE)
     return {
-        job: tuple(slots.get(minute, 0) for minute in range(first, last + 1, MINUTE)) for job, slots in found.items()
+        job: tuple(slots.get(minute, 0) for minute in range(first, last + 1, MINUTE)) for job, slots in by_job.items()
     }
 
 
 def _failure(repeated: RepeatedFailure) -> Failure | None:
-    """Return it as a report shows it, None while nothing fails."""
+    """Return the failure as a report shows it, None if it is over."""
     error = repeated.error
     return None if error is None else Failure(str(error), error.hint, repeated.since, repeated.failures)
