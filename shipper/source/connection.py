@@ -181,10 +181,12 @@ class Connections:
     def _begin_snapshot(self, table: str) -> None:
         dialect = self.dialect
         with self.connected(f"look at {table}") as connection:
-            self.server_of(connection)  # within the transaction, a rejection would end it
+            # read the server's name before: within the transaction, a rejection would end it
+            self.server_of(connection)
             begun = time.monotonic()
             connection.exec_driver_sql(dialect.BEGIN)
             self._thread.begun, self._thread.table = begun, table
+            # lock the table; begin again where that is not allowed
             if dialect.REWRITES is None or table in self._lockless:
                 return
             if not dialect.REWRITES.lock(connection, table):

@@ -162,9 +162,11 @@ class Source(table.Source):
 
     @override
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
+        # all jobs that look at the table in this snapshot share the answer
         query = replace(query.ids_only, time=None if query.sql else query.time)
         if (known := self.connections.recall((query, rows))) is not None:
             return dict(known)
+        # merge words of the grain into words of buckets
         by_bucket: dict[int | None, dict[int, int]] = {}
         for part in [rows] if isinstance(rows, Window) else batched(rows, LISTED):
             for epoch, word, bits, count in self._present(query, part):
@@ -182,12 +184,14 @@ class Source(table.Source):
     def _present(self, query: Query, rows: Window | Ids) -> Iterable[tuple[int | None, int, int, int]]:
         """Return time, word, bits and number of rows, for each word of ids."""
         key = (query.table, query.id)
+        # sparse ids: list them, and learn whether they still are sparse
         if query.time is None and self._sparse.get(key) and isinstance(rows, Window):
             with self.connections.connected(f"list the ids of {query.table} {rows}") as connection:
                 ids: list[int] = list(connection.execute(listed(query), bounds(query, rows)).scalars())
             counts = Counter(ids)
             self._sparse[key] = len({identity // 64 for identity in counts}) * 2 > len(counts)
             return [(None, identity // 64, 1 << identity % 64, count) for identity, count in counts.items()]
+        # dense ids: let the database combine them
         statement = present(query, are_listed=not isinstance(rows, Window))
         with self.connections.connected(f"look for ids of {query.table} {_brief(rows)}") as connection:
             answer = connection.execute(statement, bounds(query, rows)).all()
@@ -248,6 +252,7 @@ class Source(table.Source):
         self._check_engine(query)
         if query.sql is None:
             return query
+        # run custom sql on a window without rows
         window = Window(0, 1)
         with self.connections.connected("explain sql") as connection:
             is_range = planned(connection, query, window).is_range
