@@ -1,6 +1,6 @@
-"""What each end promises: one suite an interface, inherited by the tests of the fake and of every real one.
+"""Contracts: one suite for each Protocol, inherited by the tests of the fake and of every real implementation.
 
-A fake that does not pass it is not a fake.
+A fake that does not pass the suite is no fake.
 """
 
 import time
@@ -23,7 +23,7 @@ NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
 
 
 class Table(Source, Protocol):
-    """An audit_trail somewhere, seen from both sides."""
+    """An audit_trail, with the methods of the source and of the application that writes it."""
 
     def insert(
         self,
@@ -33,29 +33,29 @@ class Table(Source, Protocol):
         outcome: str = "ok",
         duration_ms: int | None = None,
     ) -> None:
-        """Add a row in a session of its own, committed."""
+        """Add a row in a separate session, and commit it."""
 
     def loosen(self) -> None:
-        """Let ids be given twice, be none, and be no numbers from 1 on."""
+        """Allow ids that are duplicate, NULL, 0 or negative."""
 
     def observe(self, query: Query) -> Observation:
         """See shipper.source.database.Source."""
 
 
-def ids_by(found: Mapping[int | None, Words]) -> dict[int | None, list[int]]:
+def ids_by(words_by: Mapping[int | None, Words]) -> dict[int | None, list[int]]:
     """Return the ids of words, by bucket."""
-    return {bucket: ids_of(words) for bucket, words in found.items()}
+    return {bucket: ids_of(words) for bucket, words in words_by.items()}
 
 
 class SourceContract:
-    """What capture may rely on; give a fixture `table` to inherit it."""
+    """Contract of a source; a subclass needs a fixture `table`."""
 
     def test_observe_empty_table(self, table: Table) -> None:
         """The largest id of an empty table is 0."""
         assert table.observe(query()).id == 0
 
     def test_observe_largest_id(self, table: Table) -> None:
-        """An observation is the largest id, whatever the order of arrival."""
+        """An observation has the largest id, in whatever order ids were inserted."""
         for number in (3, 9, 5):
             table.insert(number, "2026-11-01 00:00:00", "login")
 
@@ -65,14 +65,14 @@ class SourceContract:
         ("after", "upto", "expected"), [(0, 99, 5), (4, 99, 5), (5, 99, 70), (5, 70, 70), (5, 69, 69)]
     )
     def test_first_id(self, table: Table, after: int, upto: int, expected: int) -> None:
-        """The first id of a range is the smallest above its lower end; without one, its upper end."""
+        """The first id of a range is the smallest above its lower end; without rows it is the upper end."""
         for number in (5, 70):
             table.insert(number, "2026-11-01 00:00:00", "login")
 
         assert table.first_id(query(), after, upto) == expected
 
     def test_read_window_half_open(self, table: Table) -> None:
-        """A window leaves out its lower end and holds its upper one."""
+        """A window excludes its lower end and includes its upper end."""
         for number in range(1, 7):
             table.insert(number, "2026-11-01 00:00:00", "login")
 
@@ -81,11 +81,11 @@ class SourceContract:
     @pytest.mark.parametrize("time", ["created_at", None])
     @pytest.mark.parametrize("by", [("action",), ()])
     def test_read_nothing_found(self, table: Table, time: str | None, by: tuple[str, ...]) -> None:
-        """A window without rows has no groups, not one of 0."""
+        """A window without rows has no groups, rather than one with 0 rows."""
         assert table.read(query(time=time, by=by), FAR) == []
 
     def test_read_groups_byte_by_byte(self, table: Table) -> None:
-        """Groups differ where their bytes do: no collation, no padding; NULL is not empty."""
+        """Groups differ if their bytes differ: no collation, no padding; NULL is not empty."""
         actions = ["Login", "login", "login ", "lógin", "", None]
         for number, action in enumerate(actions, start=1):
             table.insert(number, "2026-11-01 00:00:00", action)
@@ -93,7 +93,7 @@ class SourceContract:
         assert {(action,) for action in actions} == {row.group for row in table.read(query(), FAR)}
 
     def test_read_several_columns(self, table: Table) -> None:
-        """Groups are combinations of values, in the order asked."""
+        """Groups are combinations of values, in the order of the query."""
         table.insert(1, "2026-11-01 00:00:00", "login", "ok")
         table.insert(2, "2026-11-01 00:00:00", "login", "bad")
         table.insert(3, "2026-11-01 00:00:00", "login", "bad")
@@ -117,13 +117,13 @@ class SourceContract:
         ],
     )
     def test_read_bucket(self, table: Table, created_at: str | None, bucket: int | None) -> None:
-        """A row belongs to the bucket of its own time, UTC, rounded down; no time, no bucket."""
+        """A row belongs to the bucket of its time, in UTC, rounded down; without a time it has no bucket."""
         table.insert(1, created_at, "login")
 
         assert [bucket] == [row.bucket for row in table.read(query(), FAR)]
 
     def test_read_without_time(self, table: Table) -> None:
-        """Without a time column nothing is said about buckets."""
+        """Without a time column rows have no bucket."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.insert(2, "2026-11-02 00:00:00", "login")
 
@@ -154,7 +154,7 @@ class SourceContract:
         ],
     )
     def test_read_where(self, table: Table, where: tuple[Condition, ...], expected: int) -> None:
-        """Conditions all hold; a list of values is any of them."""
+        """All conditions must hold; a list of values matches any of them."""
         table.insert(1, "2026-11-01 00:00:00", "login", "ok", 10)
         table.insert(2, "2026-11-01 00:00:00", "logout", "bad", 20)
         table.insert(3, "2026-11-01 00:00:00", "logout", "odd")
@@ -162,7 +162,7 @@ class SourceContract:
         assert expected == sum(row.rows for row in table.read(query(where=where), FAR))
 
     def test_read_measures(self, table: Table) -> None:
-        """Measures are exact numbers of a group in a bucket; NULL adds nothing, and only NULL is none."""
+        """Measures are exact numbers of a group in a bucket; NULL adds nothing, and only NULLs give NULL."""
         for number, duration in enumerate((5, None, 7, -1), start=1):
             table.insert(number, "2026-11-01 00:00:00", "login", "ok", duration)
         table.insert(5, "2026-11-01 00:00:00", "logout", "ok", None)
@@ -173,7 +173,7 @@ class SourceContract:
         assert {row.group[0]: row.values for row in rows} == {"login": (4, 11, 7, -1), "logout": (1, None, None, None)}
 
     def test_read_span(self, table: Table) -> None:
-        """Within a span only its buckets are counted, and rows that have no time."""
+        """With a span only rows in its buckets are counted, and rows without a time."""
         for number, created in enumerate(("00:00:59", "00:01:00", "00:02:59", "00:03:00"), start=1):
             table.insert(number, f"2026-11-01 {created}", "login")
         table.insert(5, None, "login")
@@ -183,18 +183,18 @@ class SourceContract:
         assert {row.bucket: row.rows for row in rows} == {NOVEMBER + 60: 1, NOVEMBER + 120: 1, None: 1}
 
     def test_read_span_within_a_bucket(self, table: Table) -> None:
-        """A bucket that begins in the span counts as a whole: slots may be shorter, and a repair reads one of them."""
+        """A bucket that begins in the span counts completely: a recount may read one slot, which may be shorter."""
         for number, created in enumerate(("00:04:59", "00:05:00", "00:09:59", "00:10:00"), start=1):
             table.insert(number, f"2026-11-01 {created}", "login")
-        asked, span = query(bucket=300), Span(NOVEMBER + 300, NOVEMBER + 360)
+        wanted, span = query(bucket=300), Span(NOVEMBER + 300, NOVEMBER + 360)
 
-        assert {row.bucket: row.rows for row in table.read(asked, FAR, span)} == {NOVEMBER + 300: 2}
-        assert table.first_in(asked, Window(2, 9), span) == 3
-        assert table.read(asked, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) == []
-        assert table.first_in(asked, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) is None
+        assert {row.bucket: row.rows for row in table.read(wanted, FAR, span)} == {NOVEMBER + 300: 2}
+        assert table.first_in(wanted, Window(2, 9), span) == 3
+        assert table.read(wanted, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) == []
+        assert table.first_in(wanted, FAR, Span(NOVEMBER + 360, NOVEMBER + 420)) is None
 
     def test_newest(self, table: Table) -> None:
-        """The row that stands at an id is the one with the largest id up to it."""
+        """The newest row up to an id is the one with the largest id."""
         assert table.newest(query(), 99) == (0, None)
         table.insert(5, "2026-11-01 00:00:59.9", "login")
         table.insert(70, None, "login")
@@ -213,22 +213,22 @@ class SourceContract:
         ],
     )
     def test_first_in(self, table: Table, span: Span, expected: int | None) -> None:
-        """The first row of a span of time is found whatever the conditions; one without a time is in none."""
+        """The first row of a span of time is found regardless of conditions; a row without a time is in no span."""
         for number, created in enumerate((None, "2026-11-01 00:00:00", "2026-11-01 00:01:00", None), start=1):
             table.insert(number, created, "login")
-        asked = query(where=(Condition("action", "in", ("nothing",)),))
+        wanted = query(where=(Condition("action", "in", ("nothing",)),))
 
-        assert table.first_in(asked, Window(0, 9), span) == expected
+        assert table.first_in(wanted, Window(0, 9), span) == expected
 
     def test_times(self, table: Table) -> None:
-        """The times of a window's rows are known whatever the conditions, wide enough where clocks go back."""
+        """The span of a window's times is found regardless of conditions, wide enough where clocks go back."""
         for number, created in enumerate((None, "2026-11-01 00:00:07", "2026-11-01 00:01:00.5", None), start=1):
             table.insert(number, created, "login")
-        asked = query(where=(Condition("action", "in", ("nothing",)),))
+        wanted = query(where=(Condition("action", "in", ("nothing",)),))
 
-        assert table.times(asked, Window(0, 9)) == Span(NOVEMBER + 7, NOVEMBER + 61)
-        assert table.times(asked, Window(2, 3)) == Span(NOVEMBER + 60, NOVEMBER + 61)
-        assert table.times(asked, Window(3, 9)) is None
+        assert table.times(wanted, Window(0, 9)) == Span(NOVEMBER + 7, NOVEMBER + 61)
+        assert table.times(wanted, Window(2, 3)) == Span(NOVEMBER + 60, NOVEMBER + 61)
+        assert table.times(wanted, Window(3, 9)) is None
         there = table.times(query(time_zone="Europe/Berlin"), Window(0, 9))
         assert there is not None
         assert there.start <= NOVEMBER + 7 - 3600
@@ -247,18 +247,18 @@ class SourceContract:
         ],
     )
     def test_words(self, table: Table, after: int, upto: int, expected: list[int]) -> None:
-        """Which ids a window holds is known to the bit, whatever the conditions, also where a word of 64 ends.
+        """The ids of a window are exact, regardless of conditions, also where a word of 64 ends.
 
         Mutants: `id >= after`; a word of 63 ids; the bit of the sign left out; with the conditions.
         """
         for number in (1, 62, 63, 64, 65, 127, 128, 191, 192):
             table.insert(number, "2026-11-01 00:00:00", "login")
-        asked = query(where=(Condition("action", "in", ("nothing",)),))
+        wanted = query(where=(Condition("action", "in", ("nothing",)),))
 
-        assert ids_of(table.words(asked, Window(after, upto))) == expected
+        assert ids_of(table.words(wanted, Window(after, upto))) == expected
 
     def test_words_of_listed_ids(self, table: Table) -> None:
-        """Of ids that are named one by one, however many, those are found that are there.
+        """The existing ones of listed ids are found, however many are listed.
 
         Mutant: ask for the first thousand only.
         """
@@ -269,36 +269,36 @@ class SourceContract:
         assert table.words(query(), (3, 6)) == {}
 
     def test_words_by(self, table: Table) -> None:
-        """Ids are known by their bucket, those of rows without a time by None; a span leaves these out.
+        """Ids are found by bucket, those of rows without a time under None; a span excludes these.
 
         Mutants: rows without a time in every span; a span that ends with its last bucket's start.
         """
         for number, created in enumerate(("00:00:59", "00:01:00", "00:01:59", "00:02:00", "00:03:00"), start=62):
             table.insert(number, f"2026-11-01 {created}", "login")
         table.insert(70, None, "login")
-        found = {NOVEMBER: [62], NOVEMBER + 60: [63, 64], NOVEMBER + 120: [65], NOVEMBER + 180: [66], None: [70]}
+        expected = {NOVEMBER: [62], NOVEMBER + 60: [63, 64], NOVEMBER + 120: [65], NOVEMBER + 180: [66], None: [70]}
 
-        assert ids_by(table.words_by(query(), FAR)) == found
+        assert ids_by(table.words_by(query(), FAR)) == expected
         assert ids_by(table.words_by(query(), (63, 64, 70))) == {NOVEMBER + 60: [63, 64], None: [70]}
         assert ids_of(table.words(query(), FAR, Span(NOVEMBER + 60, NOVEMBER + 180))) == [63, 64, 65]
         assert ids_by(table.words_by(query(time=None), FAR)) == {None: [62, 63, 64, 65, 66, 70]}
 
     def test_words_in_a_zone(self, table: Table) -> None:
-        """The buckets of ids are those of their rows, in the zone of their column, also where its clock goes back.
+        """Ids have the buckets of their rows, in the time zone of the column, also where its clock goes back.
 
         Mutant: the zone of the server.
         """
         times = ("2026-11-01 00:30:00", "2026-10-25 01:59:00", "2026-10-25 02:30:00", "2026-10-25 03:10:00")
         for number, created in enumerate(times, start=1):
             table.insert(number, created, "login")
-        asked = query(time_zone="Europe/Berlin", bucket=3600)
+        wanted = query(time_zone="Europe/Berlin", bucket=3600)
 
-        found = ids_by(table.words_by(asked, FAR))
-        assert found == {NOVEMBER - 3600: [1], 1792882800: [2], 1792886400: [3], 1792893600: [4]}
-        assert set(found) == {row.bucket for row in table.read(asked, FAR)}
+        ids = ids_by(table.words_by(wanted, FAR))
+        assert ids == {NOVEMBER - 3600: [1], 1792882800: [2], 1792886400: [3], 1792893600: [4]}
+        assert set(ids) == {row.bucket for row in table.read(wanted, FAR)}
 
     def test_largest_ids(self, table: Table) -> None:
-        """Ids are exact up to 2^63 - 1, where a column has no sign to spare."""
+        """Ids are exact up to 2^63 - 1, the largest of a signed column."""
         largest = 2**63 - 1
         for number in (largest, largest - 1, largest - 64):
             table.insert(number, "2026-11-01 00:00:00", "login")
@@ -310,26 +310,26 @@ class SourceContract:
         assert table.count(query(), Window(largest - 65, largest - 1)) == 2
 
     def test_count(self, table: Table) -> None:
-        """All rows of a window count, whatever the conditions. Mutant: with them."""
+        """All rows of a window count, regardless of conditions. Mutant: with them."""
         for number in (3, 4, 7):
             table.insert(number, None, "login", "bad")
-        asked = query(where=(Condition("outcome", "in", ("ok",)),))
+        wanted = query(where=(Condition("outcome", "in", ("ok",)),))
 
-        assert [table.count(asked, Window(*ends)) for ends in ((0, 2), (2, 4), (3, 7), (0, 99))] == [0, 2, 2, 3]
+        assert [table.count(wanted, Window(*ends)) for ends in ((0, 2), (2, 4), (3, 7), (0, 99))] == [0, 2, 2, 3]
 
     def test_read_listed_ids(self, table: Table) -> None:
-        """Rows that are named by their ids are counted like those of a window: by conditions, span and group.
+        """Rows of listed ids are counted like those of a window: by conditions, span and group.
 
         Mutants: without the conditions; the first thousand only.
         """
         for number, created in enumerate(("00:00:00", "00:00:30", "00:01:00", "00:02:00"), start=999):
             table.insert(number, f"2026-11-01 {created}", "login", "ok" if number % 2 else "bad", number)
-        asked = query(where=(Condition("outcome", "in", ("ok",)),), measures=(Measure("ms", Kind.SUM, "duration_ms"),))
+        wanted = query(where=(Condition("outcome", "in", ("ok",)),), measures=(Measure("ms", Kind.SUM, "duration_ms"),))
         listed = (1, 999, *range(1001, 3000))
 
-        rows = table.read(asked, listed)
+        rows = table.read(wanted, listed)
         assert sorted(rows) == [Row(NOVEMBER, ("login",), 1, (999,)), Row(NOVEMBER + 60, ("login",), 1, (1001,))]
-        assert [row.values for row in table.read(asked, listed, Span(NOVEMBER + 60, NOVEMBER + 120))] == [(1001,)]
+        assert [row.values for row in table.read(wanted, listed, Span(NOVEMBER + 60, NOVEMBER + 120))] == [(1001,)]
         assert [row.rows for row in table.read(query(by=()), (1000, 1001, 1002))] == [1, 1, 1]
 
     @pytest.mark.parametrize(
@@ -346,23 +346,23 @@ class SourceContract:
     def test_nth_id(
         self, table: Table, after: int, upto: int, rows: int, forward: int | None, backward: int | None
     ) -> None:
-        """The so-many-th row of a window is found from either end, whatever the conditions; None with fewer rows.
+        """The n-th row of a window is found from either end, regardless of conditions; None with fewer rows.
 
-        Mutants: skip as many as that; ascending both times.
+        Mutants: skip n rows; ascending both times.
         """
         for number in (70, 5, 9, 8):
             table.insert(number, None, "login")
-        asked, window = query(where=(Condition("action", "in", ("nothing",)),)), Window(after, upto)
+        wanted, window = query(where=(Condition("action", "in", ("nothing",)),)), Window(after, upto)
 
-        assert table.nth_id(asked, window, rows) == forward
-        assert table.nth_id(asked, window, rows, is_backward=True) == backward
+        assert table.nth_id(wanted, window, rows) == forward
+        assert table.nth_id(wanted, window, rows, is_backward=True) == backward
 
     def test_is_unique(self, table: Table) -> None:
         """A primary key of the id alone proves that it is unique."""
         assert table.is_unique(query())
 
-    def test_ids_that_are_none(self, table: Table) -> None:
-        """Ids that are NULL, 0 or negative are no ids: they are counted where somebody asks, and nowhere else.
+    def test_rows_without_an_id(self, table: Table) -> None:
+        """Rows whose id is NULL, 0 or negative are counted as rows without an id, and in no window.
 
         Mutants: without NULL; `< 0`.
         """
@@ -378,8 +378,8 @@ class SourceContract:
 
     @pytest.mark.parametrize("twice", [(64, 64), (7, 7, 8, 9), (63, 63, 63)])
     @pytest.mark.parametrize("time", ["created_at", None])
-    def test_ids_that_are_given_twice(self, table: Table, twice: tuple[int, ...], time: str | None) -> None:
-        """Two rows with one id are refused where ids are asked for, instead of counted as one.
+    def test_duplicate_ids(self, table: Table, twice: tuple[int, ...], time: str | None) -> None:
+        """Two rows with one id are rejected where ids are read, instead of counted as one.
 
         Mutant: no comparison of the bits with the rows.
         """
@@ -392,7 +392,7 @@ class SourceContract:
         assert ids_of(table.words(query(), Window(65, 70))) == [70]
 
     def test_snapshot(self, table: Table) -> None:
-        """Within a snapshot, and within one that joins it, nothing that is committed meanwhile is seen; then it is.
+        """A snapshot, and an inner one that joins it, do not show rows that commit meanwhile; afterwards they show.
 
         It begins with its first statement at the latest. Mutants: READ COMMITTED; a new snapshot for the inner one.
         """
@@ -412,7 +412,7 @@ class SourceContract:
             assert table.count(query(), FAR) == 2
 
     def test_snapshot_since(self, table: Table) -> None:
-        """A snapshot is coalesced only by who need not see what came after it began. Mutant: join it in any case."""
+        """A call joins an open snapshot only if that is new enough for it. Mutant: join it in any case."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         with table.held():
             with table.snapshot(query()):
@@ -422,7 +422,7 @@ class SourceContract:
                 assert table.count(query(), FAR) == 2
 
     def test_statement_outside_a_snapshot(self, table: Table) -> None:
-        """What is asked outside sees what is new, also on the connection of a snapshot that could be coalesced still.
+        """A statement outside a snapshot sees new rows, also on a connection whose snapshot could still be joined.
 
         Mutant: leave the snapshot open.
         """
@@ -447,7 +447,7 @@ class SourceContract:
                 assert table.count(query(), FAR) == 1
 
     def test_fingerprint(self, table: Table) -> None:
-        """A table is known by its newest rows up to an id, and by its server where that has a name."""
+        """A fingerprint has the newest rows up to an id, and the server where that has an identity."""
         for number in range(1, 31):
             table.insert(number, "2026-11-01 00:00:59.9", "login")
         table.insert(40, None, "login")
@@ -459,7 +459,7 @@ class SourceContract:
         assert table.fingerprint(query(), 0).rows == ()
 
     def test_read_sees_other_sessions(self, table: Table) -> None:
-        """What another session has committed since the last read is in the next one."""
+        """A read sees rows that another session has committed since the last one."""
         table.insert(1, "2026-11-01 00:00:00", "login")
         table.read(query(), FAR)
         table.insert(2, "2026-11-01 00:00:00", "login")
@@ -471,13 +471,13 @@ class SourceContract:
         "changed", [{"time": "nowhen"}, {"by": ("nobody",)}, {"where": (Condition("no", "in", (1,)),)}]
     )
     def test_read_unknown_column(self, table: Table, changed: dict[str, object]) -> None:
-        """A name that the table lacks is refused, not taken for a database that is down."""
+        """An unknown column is reported as a rejected query, not as a database that is down."""
         with pytest.raises(QueryRefused):
             table.read(query(**changed), FAR)
 
 
 class Carbon(Protocol):
-    """A Carbon somewhere, seen from both sides."""
+    """A Carbon, with the methods of the sink and of an operator."""
 
     def deliver(self, datapoints: Sequence[Datapoint]) -> None:
         """See shipper.core.delivery.courier.Sink."""
@@ -486,17 +486,17 @@ class Carbon(Protocol):
         """See shipper.core.delivery.courier.Sink."""
 
     def kill(self) -> None:
-        """End the process with SIGKILL."""
+        """Kill the process with SIGKILL."""
 
     def start(self) -> None:
-        """Run it again."""
+        """Start the process again."""
 
 
-class CarrierContract:
-    """What the courier may rely on; give fixtures `carbon` and `stored` to inherit it."""
+class SinkContract:
+    """Contract of a sink; a subclass needs fixtures `carbon` and `stored`."""
 
     def test_deliver_stores(self, carbon: Carbon, stored: Callable[[str, int], float | None]) -> None:
-        """What was confirmed can be read; of several values of a slot the last."""
+        """Confirmed values can be read; the last of several values of a slot wins."""
         slot = int(time.time()) // 60 * 60
         carbon.deliver(points(b"a.b.count 5 %d\na.b.count 7 %d\nc.count 1 %d\n" % (slot, slot, slot)))
         carbon.deliver(points(b"c.count 2 %d\n" % slot))
@@ -505,13 +505,13 @@ class CarrierContract:
         assert stored("c.count", slot) == 2
 
     def test_deliver_nothing(self, carbon: Carbon) -> None:
-        """An empty batch is a question whether Carbon reads at all."""
+        """An empty batch asks whether Carbon reads at all."""
         carbon.deliver([])
 
         assert not carbon.has_died()
 
     def test_deliver_carbon_down(self, carbon: Carbon) -> None:
-        """A Carbon that is down confirms nothing, and is delivered to again once it is up."""
+        """A Carbon that is down confirms nothing; deliveries work again once it is up."""
         carbon.kill()
         with pytest.raises(DeliveryFailed):
             carbon.deliver(points(b"a.count 1 1790000040\n"))
@@ -520,14 +520,14 @@ class CarrierContract:
         carbon.deliver(points(b"a.count 1 1790000040\n"))
 
     def test_has_died_before_any_delivery(self, carbon: Carbon) -> None:
-        """A Carbon that has confirmed nothing yet has not died, whether it is there or not."""
+        """A Carbon that has confirmed nothing yet has not died, whether it runs or not."""
         assert not carbon.has_died()
         carbon.kill()
 
         assert not carbon.has_died()
 
     def test_has_died_once(self, carbon: Carbon) -> None:
-        """A Carbon that was killed since is told once, and then not again until another has confirmed and died."""
+        """A death is reported once, and then not again until another Carbon has confirmed a batch and died."""
         carbon.deliver(points(b"a.count 1 1790000040\n"))
         assert not carbon.has_died()
         carbon.kill()
@@ -541,7 +541,7 @@ class CarrierContract:
         assert carbon.has_died()
 
     def test_has_died_after_failed_delivery(self, carbon: Carbon) -> None:
-        """A failed delivery says it already."""
+        """After a failed delivery the death is not reported again."""
         carbon.deliver(points(b"a.count 1 1790000040\n"))
         carbon.kill()
         with pytest.raises(DeliveryFailed):
@@ -549,8 +549,8 @@ class CarrierContract:
 
         assert not carbon.has_died()
 
-    def test_restart_while_nobody_looks(self, carbon: Carbon) -> None:
-        """A Carbon that was restarted between two looks is not told from one that closes idle connections."""
+    def test_restart_between_two_checks(self, carbon: Carbon) -> None:
+        """A Carbon that restarts between two checks looks like one that closes idle connections."""
         carbon.deliver(points(b"a.count 1 1790000040\n"))
         carbon.kill()
         carbon.start()
@@ -561,10 +561,10 @@ class CarrierContract:
 
 
 class GraphiteContract:
-    """What a comparison may rely on; give fixtures `web` and `send`, of a Carbon that keeps 1m:1d,1h:30d."""
+    """Contract of Graphite; a subclass needs fixtures `web` and `send`, of a Carbon with 1m:1d,1h:30d."""
 
     def test_held(self, web: Graphite, send: Callable[[str, float, int], None]) -> None:
-        """A value for each slot of the span, none where nothing was sent, and nothing of a series that is not there."""
+        """Each slot of the span has a value, or None where nothing was sent; unknown series are missing."""
         slot = int(time.time()) // 60 * 60 - 600
         for number in (0, 1, 3, 4):
             send("held.count", number + 1, slot + 60 * number)
@@ -577,7 +577,7 @@ class GraphiteContract:
         assert dict(web.held(paths, Span(slot, slot + 60), 60)) == {"held.count": SeriesData(slot, 60, [1.0])}
 
     def test_held_by_the_coarser_archive(self, web: Graphite, send: Callable[[str, float, int], None]) -> None:
-        """What begins before the finest archive is answered by the next, up to its end, with its sums."""
+        """The next archive answers for a span that begins before the finest one, with sums, up to the span's end."""
         hour = int(time.time()) // 3600 * 3600 - 2 * 3600
         old = hour - 86_400
         send("sums.count", 7, old)
@@ -589,9 +589,9 @@ class GraphiteContract:
 
         wait_for(lambda: list(hours())[-1:] == [6.0], "the sum")
         assert list(hours()) == [7.0, *[None] * 23, 6.0]
-        assert [kept.step for _, kept in web.held(["sums.count"], Span(old, hour + 3600), 60)] == [3600]
+        assert [data.step for _, data in web.held(["sums.count"], Span(old, hour + 3600), 60)] == [3600]
 
 
 def _held(web: Graphite, paths: list[str], span: Span, step: int) -> dict[str, Sequence[float | None]]:
     missing = dict.fromkeys(paths, [None] * 10)
-    return {**missing, **{path: kept.values for path, kept in web.held(paths, span, step)}}
+    return {**missing, **{path: data.values for path, data in web.held(paths, span, step)}}

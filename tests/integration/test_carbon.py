@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pytest
 from builders import points
-from contract import CarrierContract
+from contract import SinkContract
 
 from shipper.core.errors import DeliveryFailed
 from shipper.demo.carbon_cache import CarbonCache
@@ -37,7 +37,7 @@ class Both:
         self.server.start()
 
 
-class TestCarbonCache(CarrierContract):
+class TestCarbonCache(SinkContract):
     """A real carbon-cache keeps the contract."""
 
     @pytest.fixture

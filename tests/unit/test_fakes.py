@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from builders import points
-from contract import CarrierContract, GraphiteContract, SourceContract
+from contract import GraphiteContract, SinkContract, SourceContract
 from fakes import FakeCarbon, FakeSource, FakeWeb, WhisperCarbon
 
 from shipper.core.model import Archive
@@ -21,7 +21,7 @@ class TestFakeSource(SourceContract):
         return FakeSource()
 
 
-class TestFakeCarbon(CarrierContract):
+class TestFakeCarbon(SinkContract):
     """The fake Carbon is a sink."""
 
     @pytest.fixture

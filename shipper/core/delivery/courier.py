@@ -262,7 +262,7 @@ class Courier:
         """Whether Carbon stores the totals of a slot in the archive that they belong to."""
         slot, step, _ = cursor
         finest = self._archives[0]
-        # By our clock the slot has left the finest archive, by Carbon's perhaps not: Carbon would then store the sum of
+        # The slot has left the finest archive by our clock, but perhaps not by Carbon's, which would store the sum of
         # an hour as the count of its first minute.
         if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
             return False

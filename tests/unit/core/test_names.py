@@ -53,7 +53,7 @@ def _hash(value: str, digits: int = 6) -> str:
 
 
 def test_collision(state: State) -> None:
-    """Of values with the same sanitized path the first gets it, a later one gets a hash, and both keep theirs.
+    """The first of two values with one sanitized path gets it, the later one gets a hash; both keep theirs.
 
     Mutants: the last one gets it; the hash of the sanitized value.
     """
