@@ -179,7 +179,7 @@ def read_late_rows(
 
 
 def _parts(words: Words, is_split: bool) -> Iterator[Words]:  # noqa: FBT001 - a flag that is handed on
-    """Return ids in one part, or each in a part of its own: the sum of all of them may overflow."""
+    """Return ids in one part, or each in a separate part: the sum of all of them may overflow."""
     return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
 
 

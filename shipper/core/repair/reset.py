@@ -1,4 +1,4 @@
-"""Table identity: is the table still the one that was captured, and how does a job continue after a reset?
+"""Table identity: checks that a table is still the one that was captured, and continues a job after a reset.
 
 Strategy: ids have a meaning only as long as none is used twice. With `captured` the state keeps the newest rows up to
 it and the name of the server. A largest id below `captured`, or a different row under a known id, means that the table
