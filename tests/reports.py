@@ -35,7 +35,7 @@ def report(*jobs: JobReport, **fields: object) -> Report:
         EndpointReport("carbon", "graphite:2003", NOW - 20),
     )
     known: dict[str, object] = {
-        "ends": ends,
+        "endpoints": ends,
         "state_path": "/var/lib/shipper/shipper.db",
         "state_bytes": 49_152,
         "config_file": "/etc/shipper/shipper.toml",
@@ -63,7 +63,7 @@ def office() -> Report:
         complete_until=int(NOW) - 340,
         delivered_at=NOW - 352,
         totals=tuple(count * (minute % 5 == 0) if minute < 55 else 0 for minute, count in enumerate(busy)),
-        trouble=Failure(
+        failure=Failure(
             "read window (1204118, 1205322]: Unknown column 'order_events.amout' in 'SELECT'",
             "Does the job name a column that the table has not?",
             NOW - 340,
@@ -90,7 +90,7 @@ def troubled() -> Report:
     bad = job(
         "a_very_long_job_name_" * 5,
         JobState.FAILING,
-        trouble=TROUBLE,
+        failure=TROUBLE,
         source_max=8_999_999,
         rejected={"no_time": 4, "too_late": 2},
         late_rows=3,
@@ -101,4 +101,4 @@ def troubled() -> Report:
         EndpointReport("source app", "mysql db1", NOW - 3),
         EndpointReport("carbon", "graphite:2003", None, TROUBLE),
     )
-    return report(*jobs, bad, new, *(job(f"many{number}") for number in range(50)), ends=ends)
+    return report(*jobs, bad, new, *(job(f"many{number}") for number in range(50)), endpoints=ends)

@@ -52,7 +52,7 @@ def _read(config: Config, process: int | None) -> Report:
         host=socket.gethostname(),
         now=time.time(),
         jobs=(*jobs.values(), *gone(standing, config.jobs)),
-        ends=(*ends, _carbon(config), *_graphite(config)),
+        endpoints=(*ends, _carbon(config), *_graphite(config)),
         evidence=evidence_of(config),
         state_path=path,
         state_bytes=os.path.getsize(path) if standing else None,  # noqa: PTH202 - a number is all that is asked for
@@ -67,16 +67,16 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
     try:
         source = open_source(config, name)
     except ConfigError as error:  # its credentials are not where they should be
-        return replace(end, trouble=_trouble(error))
+        return replace(end, failure=_trouble(error))
     end = replace(end, address=str(source))
     try:
         for job in (one for one in config.jobs.values() if one.source == name):
             try:
                 jobs[job.name] = replace(jobs[job.name], source_max=source.observe(job.query).id)
             except SourceUnavailable as error:
-                return replace(end, trouble=_trouble(error))
+                return replace(end, failure=_trouble(error))
             except ShipperError as error:
-                jobs[job.name] = replace(jobs[job.name], trouble=_trouble(error), state=JobState.FAILING)
+                jobs[job.name] = replace(jobs[job.name], failure=_trouble(error), state=JobState.FAILING)
     finally:
         source.close()
     return replace(end, reached_at=time.time())
@@ -87,7 +87,7 @@ def _carbon(config: Config) -> EndpointReport:
     try:
         carbon.deliver(())
     except ShipperError as error:
-        return EndpointReport("carbon", str(carbon), trouble=_trouble(error))
+        return EndpointReport("carbon", str(carbon), failure=_trouble(error))
     finally:
         carbon.close()
     return EndpointReport("carbon", str(carbon), reached_at=time.time())
@@ -101,7 +101,7 @@ def _graphite(config: Config) -> Iterator[EndpointReport]:
     try:
         readback.read([NO_SERIES], int(time.time()) // 60 * 60)
     except ShipperError as error:
-        yield replace(end, trouble=_trouble(error))
+        yield replace(end, failure=_trouble(error))
     else:
         yield replace(end, reached_at=time.time())
 

@@ -206,7 +206,7 @@ class Service:
         """Return the status of the service: see Vitals."""
         return self._vitals.report(stalled=self._stuck_parts(), with_totals=with_totals)
 
-    def _new_own_metrics(self, told: Mapping[str, Counts] | None = None) -> SelfMetrics:
+    def _new_own_metrics(self, sent: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config
         return SelfMetrics(
             open_carbon(config),
@@ -216,12 +216,12 @@ class Service:
             report=self.report,
             totals=self._vitals.totals,
             series=partial(series_counts, str(config.state.path)),
-            told=told or {},
+            sent=sent or {},
         )
 
     def _renew_own_metrics(self) -> None:
         """Use the changed [graphite] for the own metrics, which continue with the counts sent so far."""
-        self._own_metrics = self._new_own_metrics(self._own_metrics.told)
+        self._own_metrics = self._new_own_metrics(self._own_metrics.sent)
 
     def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - the only argument of a callback
         """Do the housekeeping between deliveries, and return the seconds until the next is due."""

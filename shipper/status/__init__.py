@@ -1,1 +1,1 @@
-"""How the service reports about itself."""
+"""Reports of the service about its health and its work."""

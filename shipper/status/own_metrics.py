@@ -1,7 +1,7 @@
-"""The service's own numbers on their way to Graphite, each minute, beside the data and apart from it.
+"""Shipper's own metrics, which go to Graphite each minute, separate from the data.
 
-PREFIX.shipper.HOST.JOB.NAME. Counts are what came since the last time, so that they add up; the others are as they
-stand. They have a connection of their own: that of the data is also the witness of Carbon's restarts.
+They are PREFIX.shipper.HOST.JOB.NAME. Counts contain the increase since the last time, and therefore add up; gauges
+contain the present value. They use a separate connection: that of the data is also the witness of Carbon's restarts.
 """
 
 import time
@@ -14,14 +14,14 @@ from shipper.graphite.carbon import Carbon
 from shipper.status.report import JobReport, JobState, Report
 
 EVERY_SECONDS = 60
-_KEPT = ("late_rows", "too_late")  # by the state, since ever; the others by this process
+_OF_STATE = ("late_rows", "too_late")  # counted by the state since its beginning; the others by this process
 
 Counts = Mapping[str, int]
-"""What there was so far of each of COUNTS."""
+"""Value so far of each of COUNTS."""
 
 
 class Totals(NamedTuple):
-    """What only the running process counts, of one job, since it began."""
+    """Numbers of one job that only the running process counts, since its start."""
 
     rows: int
     datapoints: int
@@ -31,7 +31,7 @@ class Totals(NamedTuple):
 
 
 class SelfMetrics:
-    """Sends them when they are due."""
+    """Sender of the metrics."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class SelfMetrics:
         report: Callable[[], Report],
         totals: Callable[[], Mapping[str, Totals]],
         series: Callable[[], Mapping[str, int]],
-        told: Mapping[str, Counts],
+        sent: Mapping[str, Counts],
     ) -> None:
-        """Step is that of Carbon's finest archive, seconds; told what was sent already, by job."""
-        self.told = told
+        """Send nothing yet; step is that of Carbon's finest archive, in seconds; sent: earlier counts, by job."""
+        self.sent = sent
         self._carbon = carbon
         self._begin = f"{prefix}." if prefix else ""
         self._host = node(host)
@@ -56,10 +56,10 @@ class SelfMetrics:
         self._due = 0.0
 
     def send(self, now: float) -> float:
-        """Send them if they are due, and return the seconds until they are.
+        """Send the metrics if they are due, and return the time until they are due next, in seconds.
 
         Raises:
-            DeliveryFailed: Carbon did not confirm them; the next ones count what these should have told.
+            DeliveryFailed: Carbon did not confirm them; the next counts include theirs.
         """
         if now < self._due <= now + self._every:
             return self._due - now
@@ -71,7 +71,7 @@ class SelfMetrics:
             self._carbon.deliver(self._datapoints(report, counts, series, slot))
         finally:
             self._carbon.close()
-        self.told = counts
+        self.sent = counts
         return self._due - time.time()
 
     def _datapoints(
@@ -80,9 +80,9 @@ class SelfMetrics:
         for job in report.jobs:
             values: dict[str, int | None] = _gauges(job, report.now) | {"series": series.get(job.job, 0)}
             if job.job in counts:
-                # what the state counted before this process is not of this minute
-                told = self.told.get(job.job) or {name: counts[job.job][name] for name in _KEPT}
-                values |= {name: value - told.get(name, 0) for name, value in counts[job.job].items()}
+                # counts of the state from before this process do not belong to this minute
+                before = self.sent.get(job.job) or {name: counts[job.job][name] for name in _OF_STATE}
+                values |= {name: value - before.get(name, 0) for name, value in counts[job.job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
                     yield Datapoint(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)

@@ -126,7 +126,7 @@ def test_unix_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.connect(str(path))
         answer = exchange(end, b"GET /livez HTTP/1.0\r\n\r\n")
-    with pytest.raises(ConfigError, match="somebody listens there already"):
+    with pytest.raises(ConfigError, match="another process listens there"):
         Page(f"unix:{path}", report)
 
     assert answer.endswith(b"\r\n\r\nok\n")

@@ -102,9 +102,9 @@ def test_carbon_cannot_write(ends: Ends) -> None:
     assert " expected=9.0 " in line
     assert " slot=" in line
     shown = ends.app.call("status", "-o", "json")
-    (graphite,) = [end for end in json.loads(shown.stdout)["ends"] if end["name"] == "graphite"]
+    (graphite,) = [end for end in json.loads(shown.stdout)["endpoints"] if end["name"] == "graphite"]
     assert (shown.returncode, graphite["complaint"]) == (1, "does not hold what was sent")
-    assert "9 was sent several times" in graphite["trouble"]["error"]
+    assert "9 was sent several times" in graphite["failure"]["error"]
     time.sleep(2 * 20 / FASTER)  # all replays of what was confirmed meanwhile
     assert ends.unproven() == 10
 

@@ -1,1 +1,1 @@
-"""Health, metrics and the status page over HTTP, made of nothing but a report."""
+"""Health, metrics and the status page over HTTP, rendered from a report."""

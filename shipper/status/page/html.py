@@ -1,8 +1,6 @@
-"""The page: one document that needs nothing else.
+"""Status page: tiles for endpoints, backlog and state, then the jobs, those that need an operator first.
 
-The table of jobs: those that need somebody first, each with what is wrong and what to do about it.
-
-The tiles above the jobs: each end, how far behind, the state.
+It is one document without scripts and without further files.
 """
 
 from collections.abc import Iterable
@@ -27,28 +25,28 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 
 def tiles(report: Report) -> Markup:
     """Return the list of tiles."""
-    found = [*(_end(end, report.now) for end in report.ends), _backlog(report), _state(report)]
-    return tag("ul", *(tag("li", *parts) for parts in found), class_="tiles")
+    contents = [*(_endpoint(one, report.now) for one in report.endpoints), _backlog(report), _state(report)]
+    return tag("ul", *(tag("li", *content) for content in contents), class_="tiles")
 
 
-def _end(end: EndpointReport, now: float) -> Iterable[Markup]:
-    if end.trouble:
-        kind, words = "bad", f"✕ {end.complaint}"
-    elif end.reached_at is None:
+def _endpoint(endpoint: EndpointReport, now: float) -> Iterable[Markup]:
+    if endpoint.failure:
+        kind, words = "bad", f"✕ {endpoint.complaint}"
+    elif endpoint.reached_at is None:
         kind, words = "warn", "… not reached yet"
     else:
         kind, words = "good", "● answers"
-    yield muted(end.name)
+    yield muted(endpoint.name)
     yield tag("b", words, class_=kind)
-    yield tag("span", end.address, "; last answer ", ago(end.reached_at, now), class_="muted")
+    yield tag("span", endpoint.address, "; last answer ", ago(endpoint.reached_at, now), class_="muted")
 
 
 def _backlog(report: Report) -> Iterable[Markup]:
     worst = report.worst
-    yield muted("Behind by")
+    yield muted("Backlog")
     if worst is None:
         yield tag("b", "● nothing", class_="good")
-        yield muted("as of the last look")
+        yield muted("at the last tick")
         return
     yield tag("b", counted(worst.behind or 0, "id"), class_="warn")
     yield muted(f"worst: {worst.job}")
@@ -56,7 +54,7 @@ def _backlog(report: Report) -> Iterable[Markup]:
 
 def _state(report: Report) -> Iterable[Markup]:
     yield muted("State")
-    yield tag("b", "not there yet" if report.state_bytes is None else size(report.state_bytes))
+    yield tag("b", "not created yet" if report.state_bytes is None else size(report.state_bytes))
     yield tag("span", report.state_path, class_="muted")
 
 
@@ -75,7 +73,7 @@ _HEADS = (
     ("Job", "job"),
     ("State", "narrow"),
     ("Watermark", "narrow number"),
-    ("Behind", "narrow number"),
+    ("Backlog", "narrow number"),
     ("Last delivery", "narrow"),
     ("Next tick", "narrow"),
     ("Rows a minute, last hour", "figures"),
@@ -84,7 +82,7 @@ _BAR, _GAP, _HEIGHT = 2, 1, 24
 
 
 def jobs(report: Report) -> Markup:
-    """Return the table."""
+    """Return the table of jobs, the most urgent first."""
     heads = (tag("th", head, scope="col", class_=kind) for head, kind in _HEADS)
     ordered = sorted(report.jobs, key=lambda job: (-_URGENCY[job.state], job.job))
     return tag("table", tag("thead", tag("tr", *heads)), *(_job(job, report.now) for job in ordered))
@@ -97,7 +95,7 @@ def _job(job: JobReport, now: float) -> Markup:
         tag("th", tag("b", job.job), muted(about), scope="row"),
         tag("td", mark, class_=f"state {kind}"),
         tag("td", number(job.watermark), class_="number", data_label="Watermark"),
-        tag("td", *_behind(job, now), class_="number", data_label="Behind"),
+        tag("td", *_behind(job, now), class_="number", data_label="Backlog"),
         tag("td", ago(job.delivered_at, now), data_label="Last delivery"),
         tag("td", ahead(job.next_tick, now), data_label="Next tick"),
         tag("td", *_sparkline(job), class_="figures", data_label="Rows a minute, last hour"),
@@ -112,31 +110,31 @@ def _behind(job: JobReport, now: float) -> Iterable[Markup]:
     if job.behind and job.complete_until is not None:
         yield muted(durations.show(now - job.complete_until))
     if job.waiting:
-        yield muted(f"{plural(job.waiting, 'datapoint')} wait")
+        yield muted(f"{plural(job.waiting, 'datapoint')} pending")
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
-    """Yield what an operator must know beside the figures."""
-    if job.trouble is not None:
-        yield _trouble(job.trouble, now, kind)
+    """Yield the error of a job, its rejected rows and its late rows."""
+    if job.failure is not None:
+        yield _failure(job.failure, now, kind)
     if job.rejected:
         rows = ", ".join(f"{reason.replace('_', ' ')} {rows}" for reason, rows in job.rejected.items())
-        yield tag("p", f"Rows that Graphite cannot show: {rows}", class_="muted")
+        yield tag("p", f"Rejected rows, by reason: {rows}", class_="muted")
     if job.late_rows:
-        yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} came late, and are counted", class_="muted")
+        yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
 
 
-def _trouble(trouble: Failure, now: float, kind: str) -> Markup:
-    since = tag("time", durations.show(now - trouble.since), title=utc(trouble.since))
-    times = join("for ", since, f", {plural(trouble.failures, 'time')}")
-    hint = tag("p", trouble.hint) if trouble.hint else ""
+def _failure(failure: Failure, now: float, kind: str) -> Markup:
+    since = tag("time", durations.show(now - failure.since), title=utc(failure.since))
+    times = join("for ", since, f", {plural(failure.failures, 'time')}")
+    hint = tag("p", failure.hint) if failure.hint else ""
     return tag(
-        "div", tag("p", trouble.error, class_="error"), hint, tag("p", times, class_="muted"), class_=f"trouble {kind}"
+        "div", tag("p", failure.error, class_="error"), hint, tag("p", times, class_="muted"), class_=f"failure {kind}"
     )
 
 
 def _sparkline(job: JobReport) -> Iterable[Markup]:
-    """Yield a bar for each minute; nothing where nobody knows."""
+    """Yield a bar for each minute, if the rows of each minute are known."""
     if not job.totals:
         yield muted("none")
         return
@@ -146,10 +144,10 @@ def _sparkline(job: JobReport) -> Iterable[Markup]:
         for x, height in enumerate(round(_HEIGHT * rows / most) for rows in job.totals)
         if height
     )
-    says = f"{sum(job.totals)} rows in the last hour, at most {max(job.totals)} a minute"
+    summary = f"{sum(job.totals)} rows in the last hour, at most {max(job.totals)} a minute"
     yield tag(
         "svg",
-        tag("title", says),
+        tag("title", summary),
         *bars,
         viewBox=f"0 0 {width} {_HEIGHT}",
         preserveAspectRatio="none",
@@ -186,7 +184,7 @@ def _overall(report: Report) -> tuple[str, str]:
 
 
 def _header(report: Report) -> Markup:
-    up = "does not run" if report.started_at is None else f"up {durations.show(report.now - report.started_at)}"
+    up = "not running" if report.started_at is None else f"up {durations.show(report.now - report.started_at)}"
     return tag("header", tag("h1", "shipper"), tag("span", f"{report.host} · {report.version} · {up}", class_="muted"))
 
 

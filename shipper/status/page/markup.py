@@ -1,8 +1,6 @@
-"""HTML that cannot be broken from outside: what is not Markup is text, and becomes that.
+"""HTML elements, with numbers and times as people read them.
 
-Names, titles and errors come from configurations and databases.
-
-Numbers and times as people read them.
+Every str that is not Markup is escaped: names, titles and errors come from configurations and databases.
 """
 
 import html
@@ -16,23 +14,23 @@ _VOID = {"meta", "link", "col"}
 
 
 class Markup(str):
-    """HTML as it goes out. Added to a plain text it is one again, and escaped once more: wrong, but harmless."""
+    """HTML that is escaped already. Added to a str it becomes a str, and is escaped twice: wrong, but harmless."""
 
     __slots__ = ()
 
 
 def text(value: str) -> Markup:
-    """Escape what is not Markup yet; a control character becomes one that can be seen."""
+    """Return a text as Markup, escaped; control characters become visible ones."""
     return value if isinstance(value, Markup) else Markup(html.escape(value.translate(_CONTROLS)))
 
 
 def join(*parts: str) -> Markup:
-    """Put parts side by side."""
+    """Concatenate parts."""
     return Markup("".join(map(text, parts)))
 
 
 def tag(name: str, /, *children: str, **attributes: str | None) -> Markup:
-    """Return an element; an attribute that is None is left out, `class_` is class and `data_label` data-label."""
+    """Return an element without the attributes that are None; `class_` is class and `data_label` data-label."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
         for key, value in attributes.items()
@@ -46,7 +44,7 @@ _KIB = 1024
 
 
 def number(value: int | None) -> Markup:
-    """Return a number with its thousands set apart, and still copied as one."""
+    """Return a number with gaps between thousands, which a user still copies as one number."""
     if value is None:
         return muted(UNKNOWN)
     head, *groups = re.sub(r"(?<=\d)(?=(\d{3})+$)", ",", str(value)).split(",")
@@ -54,17 +52,17 @@ def number(value: int | None) -> Markup:
 
 
 def counted(value: int, noun: str) -> Markup:
-    """Return so many of something."""
+    """Return a number and its noun, in the singular or plural."""
     return join(number(value), f" {noun}" if value == 1 else f" {noun}s")
 
 
 def plural(value: int, noun: str) -> str:
-    """Return so many of something, as plain text."""
+    """Return a number and its noun as plain text."""
     return f"{value} {noun}" if value == 1 else f"{value} {noun}s"
 
 
 def size(size_bytes: int) -> str:
-    """Return a file's size."""
+    """Return the size of a file, in a readable unit."""
     amount, unit = float(size_bytes), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if amount < _KIB:
@@ -74,7 +72,7 @@ def size(size_bytes: int) -> str:
 
 
 def utc(when: float) -> str:
-    """Return a moment in full, whatever year a clock may show."""
+    """Return a date and time; also of a year that no calendar has."""
     try:
         return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):
@@ -82,20 +80,20 @@ def utc(when: float) -> str:
 
 
 def ago(when: float | None, now: float, *, never: str = "never") -> Markup:
-    """Return how long ago something was, its moment on pointing at it."""
+    """Return how long ago a time was, with the date in a tooltip."""
     return muted(never) if when is None else _moment(f"{durations.show(now - when)} ago", when)
 
 
 def ahead(when: float | None, now: float) -> Markup:
-    """Return in how long something will be."""
+    """Return in how long a time will come, with the date in a tooltip."""
     if when is None:
         return muted("not planned")
     return _moment(f"in {durations.show(when - now)}" if when > now else "now", when)
 
 
-def muted(what: str) -> Markup:
-    """Return what matters less."""
-    return tag("span", what, class_="muted")
+def muted(words: str) -> Markup:
+    """Return a text of less importance."""
+    return tag("span", words, class_="muted")
 
 
 def _moment(words: str, when: float) -> Markup:

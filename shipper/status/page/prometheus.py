@@ -1,6 +1,6 @@
-"""Metrics in Prometheus' text format 0.0.4: base units, one family after the other.
+"""Metrics in Prometheus' text format 0.0.4, in base units.
 
-What is unknown is left out: a 0 would be a claim.
+An unknown value is missing: a 0 would be a claim.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,39 +15,51 @@ Samples = Iterable[tuple[dict[str, str], float | None]]
 """Labels and value; None is unknown."""
 
 _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = (
-    ("watermark", "Rows up to this id are counted and delivered.", lambda job: job.watermark),
-    ("captured", "Rows up to this id are counted.", lambda job: job.captured),
-    ("source_max", "The largest id at the last look.", lambda job: job.source_max),
-    ("behind_ids", "Ids that are not delivered yet: at least as many as rows.", lambda job: job.behind),
+    ("watermark", "Watermark: rows up to this id are counted and confirmed in Graphite.", lambda job: job.watermark),
+    ("captured", "Rows up to this id have been read.", lambda job: job.captured),
+    ("source_max", "Largest id of the table at the last tick.", lambda job: job.source_max),
+    (
+        "behind_ids",
+        "Backlog: ids above the watermark, an upper bound for rows that are not delivered yet.",
+        lambda job: job.behind,
+    ),
     (
         "complete_until_timestamp_seconds",
-        "The source's time up to which all is captured.",
+        "Source time up to which all rows are counted.",
         lambda job: job.complete_until,
     ),
-    ("waiting_totals", "Totals that Carbon has not confirmed yet.", lambda job: job.waiting),
-    ("unproven_totals", "Totals that are not proven yet.", lambda job: job.unproven),
-    ("delivered_timestamp_seconds", "When the watermark moved last.", lambda job: job.delivered_at),
-    ("next_tick_timestamp_seconds", "When the job runs next.", lambda job: job.next_tick),
-    ("failures", "Failures in a row, 0 if it does not fail.", lambda job: job.trouble.failures if job.trouble else 0),
+    ("waiting_totals", "Pending totals: Carbon has not confirmed them yet.", lambda job: job.waiting),
+    (
+        "unproven_totals",
+        "Unproven totals: pending, deferred, or confirmed and still due for a replay.",
+        lambda job: job.unproven,
+    ),
+    (
+        "delivered_timestamp_seconds",
+        "Time of the last delivery that moved the watermark.",
+        lambda job: job.delivered_at,
+    ),
+    ("next_tick_timestamp_seconds", "Time of the next tick.", lambda job: job.next_tick),
+    ("failures", "Consecutive failures; 0 after a success.", lambda job: job.failure.failures if job.failure else 0),
 )
 
 
 def metrics(report: Report) -> str:
-    """Return all families."""
-    return "".join((*_service(report), *_jobs(report), *_ends(report)))
+    """Return all metrics of a report."""
+    return "".join((*_service(report), *_jobs(report), *_endpoints(report)))
 
 
 def _service(report: Report) -> Iterable[str]:
     for name, about, value in (
         ("shipper_up", "1 if the service runs.", report.pid is not None),
-        ("shipper_ready", "1 if it runs, reaches its ends, and runs all its jobs.", report.is_ready),
-        ("shipper_stuck", "Parts that make no progress and should.", len(report.stuck)),
-        ("process_start_time_seconds", "When the process was started.", report.started_at),
-        ("shipper_config_loaded_timestamp_seconds", "When the configuration was loaded.", report.loaded_at),
+        ("shipper_ready", "1 if the service runs, reaches all endpoints, and runs all jobs.", report.is_ready),
+        ("shipper_stalled", "Stuck components: they should make progress, and do not.", len(report.stalled)),
+        ("process_start_time_seconds", "Start time of the process.", report.started_at),
+        ("shipper_config_loaded_timestamp_seconds", "Time at which the configuration was loaded.", report.loaded_at),
         ("shipper_state_bytes", "Size of the state file.", report.state_bytes),
     ):
         yield _family(name, "gauge", about, [({}, value)])
-    yield _family("shipper_build_info", "gauge", "The version that runs.", [({"version": report.version}, 1)])
+    yield _family("shipper_build_info", "gauge", "Version of the running service.", [({"version": report.version}, 1)])
 
 
 def _jobs(report: Report) -> Iterable[str]:
@@ -56,28 +68,31 @@ def _jobs(report: Report) -> Iterable[str]:
     yield _family(
         "shipper_job_state",
         "gauge",
-        "1 for the state in which the job is, 0 for the others.",
+        "1 for the state of the job, 0 for the others.",
         [({"job": job.job, "state": state.value}, job.state is state) for job in report.jobs for state in JobState],
     )
     yield _family(
         "shipper_job_rejected_rows_total",
         "counter",
-        "Rows that Graphite cannot show, by reason.",
+        "Rejected rows, which Graphite cannot show, by reason.",
         [({"job": job.job, "reason": reason}, rows) for job in report.jobs for reason, rows in job.rejected.items()],
     )
     yield _family(
         "shipper_job_late_rows_total",
         "counter",
-        "Rows of the job's table that became visible late; they are counted.",
+        "Late rows of the job's table, which committed after a higher id was read; they are counted.",
         [({"job": job.job}, job.late_rows) for job in report.jobs],
     )
 
 
-def _ends(report: Report) -> Iterable[str]:
-    reached: Samples = [({"end": end.name}, end.reached_at) for end in report.ends]
-    failures: Samples = [({"end": end.name}, end.trouble.failures if end.trouble else 0) for end in report.ends]
-    yield _family("shipper_end_reached_timestamp_seconds", "gauge", "When it last answered.", reached)
-    yield _family("shipper_end_failures", "gauge", "Failures in a row, 0 if it does not fail.", failures)
+def _endpoints(report: Report) -> Iterable[str]:
+    reached: Samples = [({"endpoint": endpoint.name}, endpoint.reached_at) for endpoint in report.endpoints]
+    failures: Samples = [
+        ({"endpoint": endpoint.name}, endpoint.failure.failures if endpoint.failure else 0)
+        for endpoint in report.endpoints
+    ]
+    yield _family("shipper_endpoint_reached_timestamp_seconds", "gauge", "Time of the endpoint's last answer.", reached)
+    yield _family("shipper_endpoint_failures", "gauge", "Consecutive failures; 0 after a success.", failures)
 
 
 def _family(name: str, kind: str, about: str, samples: Samples) -> str:

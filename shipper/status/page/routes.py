@@ -1,6 +1,6 @@
-"""What is answered to which request.
+"""Answers to requests, by path.
 
-Health as Kubernetes writes it: a word, or a line for each check.
+Health checks answer as those of Kubernetes: one word, or one line for each check.
 """
 
 import json
@@ -16,7 +16,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """A status, a content type, and a body."""
+    """Answer to one request."""
 
     status: int
     kind: str
@@ -24,9 +24,9 @@ class Answer(NamedTuple):
 
 
 def answer(path: str, query: str, report: Callable[[], Report]) -> Answer:
-    """Answer GET of a path."""
+    """Return the answer to GET of a path."""
     if path not in _PATHS:
-        return Answer(404, _TEXT, f"not found; there are {' '.join(_PATHS)}\n")
+        return Answer(404, _TEXT, f"not found; known paths: {' '.join(_PATHS)}\n")
     try:
         return _PATHS[path](report(), query)
     except ShipperError as error:
@@ -48,12 +48,12 @@ _PATHS: dict[str, Callable[[Report, str], Answer]] = {
 
 
 def livez(report: Report) -> tuple[bool, str]:
-    """Tell whether a restart could help. A Carbon or a database that is dead is not cured by one."""
-    return not report.stuck, "".join(f"{_line(reason)}\n" for reason in report.stuck) or "ok\n"
+    """Return whether all components make progress; a restart may fix one, but no dead Carbon or database."""
+    return not report.stalled, "".join(f"{_line(reason)}\n" for reason in report.stalled) or "ok\n"
 
 
 def readyz(report: Report, *, is_verbose: bool) -> tuple[bool, str]:
-    """Tell whether the service runs, reaches its ends, and runs all its jobs; if not, always in detail."""
+    """Return whether the service runs, reaches all endpoints, and runs all jobs; if not, always in detail."""
     if report.is_ready and not is_verbose:
         return True, "ok\n"
     verdict = "passed" if report.is_ready else "failed"

@@ -1,6 +1,6 @@
-"""HTTP on a unix socket or on loopback: GET only, no cookies, no scripts, nothing kept.
+"""HTTP server on a unix socket or on loopback: GET only, without cookies, scripts and sessions.
 
-Strategy: the standard library's server, for its small memory; a thread a request, only so many at once.
+Strategy: the standard library's server needs little memory; each request has a thread, up to a limit.
 """
 
 import os
@@ -21,9 +21,9 @@ from shipper.status.page.routes import Answer, answer
 from shipper.status.page.style import DIGEST
 from shipper.status.report import Report
 
-MOST_REQUESTS = 8  # at once; who comes later waits
-REQUEST_SECONDS = 5.0  # a client that is slower than that is not one
-MODE = 0o660  # the group of the socket's directory may look, too
+MOST_REQUESTS = 8  # at once; further clients wait
+REQUEST_SECONDS = 5.0  # enough for every real client
+MODE = 0o660  # the group of the socket's directory may connect, too
 LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 _HEADERS = {
@@ -36,20 +36,20 @@ _HEADERS = {
 
 
 class Page:
-    """Answers requests, until it is closed."""
+    """Server of the status page, until it is closed."""
 
     def __init__(self, address: str, report: Callable[[], Report]) -> None:
         """Listen at unix:PATH, or at HOST:PORT of loopback, where port 0 is any.
 
         Raises:
-            ConfigError: that is not possible.
+            ConfigError: it cannot listen there.
         """
         try:
             self._server = _unix(address.removeprefix("unix:")) if address.startswith("unix:") else _tcp(address)
         except OSError as error:
             raise ConfigError(
                 f"listen at {address}: {error.strerror or error}",
-                hint="Choose another `listen` in [status], or end what listens there.",
+                hint="Choose another `listen` in [status], or stop the process that listens there.",
             ) from error
         self._server.report = report
         self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
@@ -59,7 +59,7 @@ class Page:
         return self._server.shown
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering, and remove the socket."""
         self._server.shutdown()
         self._server.server_close()
         if self._server.shown.startswith("unix:"):
@@ -68,7 +68,7 @@ class Page:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """A thread a request, only so many at once."""
+    """Server with a thread for each request, up to MOST_REQUESTS."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -76,7 +76,7 @@ class _Server(socketserver.ThreadingTCPServer):
     report: Callable[[], Report]
     shown: str
     hosts: frozenset[str] | None = None
-    """What a client may call us; None is anything. A page elsewhere must not reach us by a name of its own."""
+    """Accepted values of the header Host; None is any. They keep foreign pages out (DNS rebinding)."""
 
     def __init__(self, address: Any, family: socket.AddressFamily) -> None:
         self.address_family = family
@@ -84,12 +84,12 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Wait for one of the others to end, if there are many."""
+        """Start a request's thread once fewer than MOST_REQUESTS run."""
         self._free.acquire()
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one request, in time: a client that sends byte by byte must not keep others out."""
+        """Answer one request within its deadline: a client that sends byte by byte must not block others."""
         deadline = threading.Timer(REQUEST_SECONDS, partial(_end, request))
         deadline.daemon = True
         deadline.start()
@@ -100,7 +100,7 @@ class _Server(socketserver.ThreadingTCPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -109,20 +109,26 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "shipper", ""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request, unless its header Host is not ours."""
         path, _, query = self.path.partition("?")
         host = (self.headers.get("Host") or "").lower()
         if self.server.hosts is not None and host not in self.server.hosts:
-            self._send(Answer(421, "text/plain; charset=utf-8", f"ask for {', '.join(sorted(self.server.hosts))}\n"))
+            self._send(
+                Answer(
+                    421,
+                    "text/plain; charset=utf-8",
+                    f"wrong host; use one of: {', '.join(sorted(self.server.hosts))}\n",
+                )
+            )
             return
         self._send(answer(path, query, self.server.report))
 
     do_HEAD = do_GET  # noqa: N815 - the base class names it so
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Refuse in a line: the standard library's page repeats what it was sent."""
+        """Reject in one line: the standard library's page repeats the text of the request."""
         is_method = code == HTTPStatus.NOT_IMPLEMENTED
-        words = "GET and HEAD only\n" if is_method else "refused\n"
+        words = "GET and HEAD only\n" if is_method else "rejected\n"
         self._send(Answer(HTTPStatus.METHOD_NOT_ALLOWED if is_method else code, "text/plain; charset=utf-8", words))
         self.close_connection = True
 
@@ -130,15 +136,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Leave requests out of the log."""
 
     def address_string(self) -> str:
-        """Have no name for a client: a unix socket has none."""
+        """Return no name for a client: a unix socket has none."""
         return ""
 
-    def _send(self, found: Answer) -> None:
-        body = found.body.encode(errors="backslashreplace")
-        self.send_response(found.status)
-        for name, value in {**_HEADERS, "Content-Type": found.kind, "Content-Length": str(len(body))}.items():
+    def _send(self, reply: Answer) -> None:
+        body = reply.body.encode(errors="backslashreplace")
+        self.send_response(reply.status)
+        for name, value in {**_HEADERS, "Content-Type": reply.kind, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
-        if found.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()
         if self.command != "HEAD":
@@ -146,15 +152,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _end(request: socket.socket) -> None:
-    with suppress(OSError):  # it has ended by itself
+    with suppress(OSError):  # the client has closed it
         request.shutdown(socket.SHUT_RDWR)
 
 
 def _unix(path: str) -> _Server:
-    """Listen at a path that a killed process may have left, and a living one not."""
+    """Listen at a path; replace the socket of a killed process, but not of a running one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end, suppress(FileNotFoundError, ConnectionRefusedError):
         end.connect(path)
-        raise FileExistsError(0, "somebody listens there already")
+        raise FileExistsError(0, "another process listens there")
     Path(path).unlink(missing_ok=True)
     mask = os.umask(0o777 & ~MODE)
     try:
@@ -167,8 +173,8 @@ def _unix(path: str) -> _Server:
 
 def _tcp(address: str) -> _Server:
     host, _, port = address.rpartition(":")
-    found = ip_address(host.strip("[]").replace("localhost", "127.0.0.1"))
-    server = _Server((str(found), int(port)), socket.AF_INET6 if found.version == 6 else socket.AF_INET)  # noqa: PLR2004
+    parsed = ip_address(host.strip("[]").replace("localhost", "127.0.0.1"))
+    server = _Server((str(parsed), int(port)), socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)  # noqa: PLR2004
     bound = server.server_address[1]
     server.shown = f"{host}:{bound}"
     server.hosts = frozenset(f"{name}:{bound}" for name in LOOPBACK)

@@ -1,4 +1,4 @@
-"""How the page looks: one style sheet, allowed by its digest and so the only one."""
+"""Style sheet of the page; browsers accept no other, because the policy names its digest."""
 
 import base64
 import hashlib
@@ -36,10 +36,10 @@ th[scope=row] span,td>span.muted{display:block;font-size:13px}
 .state{font-weight:600;white-space:nowrap}
 .more td{padding:0 0 10px}
 .more p{unicode-bidi:isolate}
-.trouble{border-left:4px solid;background:var(--soft);padding:6px 12px}
-.trouble p{color:var(--text)}
-.trouble .error{font-family:ui-monospace,monospace;font-size:13px;white-space:pre-wrap}
-.trouble .muted{color:var(--muted);font-size:13px}
+.failure{border-left:4px solid;background:var(--soft);padding:6px 12px}
+.failure p{color:var(--text)}
+.failure .error{font-family:ui-monospace,monospace;font-size:13px;white-space:pre-wrap}
+.failure .muted{color:var(--muted);font-size:13px}
 svg{display:block;width:100%;max-width:180px;height:24px;color:var(--bar)}
 .job{width:25%}.narrow{width:10%}.figures{width:17%}
 footer{margin:24px 0 8px;font-size:13px;color:var(--muted)}

@@ -28,11 +28,11 @@ def plain(of: Report) -> str:
         (report(job("new", JobState.NEW), job("left", JobState.GONE)), []),
         (SHARDS, ["late: orders"]),
         (report(job("a", JobState.HELD), job("b", JobState.FAILING)), ["held: a", "failing: b"]),
-        (report(ends=(EndpointReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
-        (report(ends=(EndpointReport("carbon", "x"),)), []),  # nothing was to be sent yet
-        (report(ends=(LACKING,)), ["graphite does not hold what was sent"]),
-        (report(ends=(replace(LACKING, trouble=None, reached_at=None),)), []),  # nothing was to be read yet
-        (report(stuck=("courier",)), ["no progress: courier"]),
+        (report(endpoints=(EndpointReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
+        (report(endpoints=(EndpointReport("carbon", "x"),)), []),  # nothing was to be sent yet
+        (report(endpoints=(LACKING,)), ["graphite does not hold what was sent"]),
+        (report(endpoints=(replace(LACKING, failure=None, reached_at=None),)), []),  # nothing was to be read yet
+        (report(stalled=("courier",)), ["no progress: courier"]),
         (report(*(job(f"j{n}", JobState.FAILING) for n in range(7))), ["failing: j0, j1, j2, j3, j4, 2 more"]),
     ],
 )
@@ -70,7 +70,7 @@ def test_text_of_what_is_wrong() -> None:
 
 def test_text_of_a_graphite_that_lacks_something() -> None:
     """What Graphite lacks is told by its end, beside what is proven at all."""
-    of = report(ends=(LACKING,), evidence="samples are proven")
+    of = report(endpoints=(LACKING,), evidence="samples are proven")
     shown = plain(of)
 
     assert "\ngraphite  web      does not hold what was sent  3s ago\n" in shown
@@ -109,11 +109,11 @@ def test_text_of_a_service_that_does_not_run() -> None:
 def test_only() -> None:
     """Jobs are chosen by name, or by that of the job on several sources; with the endpoints that they need."""
     ends = tuple(EndpointReport(name, "", None, TROUBLE) for name in ("source app", "source other", "carbon"))
-    of = replace(SHARDS, ends=ends)
+    of = replace(SHARDS, endpoints=ends)
 
     assert [one.job for one in of.only(["logins"]).jobs] == ["logins@a", "logins@b"]
     assert [one.job for one in of.only(["left", "logins@b", "left"]).jobs] == ["left", "logins@b"]
-    assert [one.name for one in of.only(["orders"]).ends] == ["source app", "carbon"]
+    assert [one.name for one in of.only(["orders"]).endpoints] == ["source app", "carbon"]
     assert of.only(["logins@a"]).complaints() == ["source app does not answer", "carbon does not answer"]
     assert of.only([]) == of
     with pytest.raises(ConfigError, match="no job 'ordrs'") as caught:
@@ -122,10 +122,10 @@ def test_only() -> None:
 
 
 @pytest.mark.parametrize("state", JobState)
-@pytest.mark.parametrize("trouble", [None, TROUBLE])
-def test_judges_agree(state: JobState, trouble: Failure | None) -> None:
+@pytest.mark.parametrize("failure", [None, TROUBLE])
+def test_judges_agree(state: JobState, failure: Failure | None) -> None:
     """Page, command, systemd and readiness never disagree. Mutant: a second list of healthy states."""
-    of = report(job("a", state), ends=(EndpointReport("carbon", "x", NOW, trouble),))
+    of = report(job("a", state), endpoints=(EndpointReport("carbon", "x", NOW, failure),))
     is_healthy = not of.complaints()
 
     assert plain(of).endswith("\nhealthy") is is_healthy

@@ -47,13 +47,13 @@ class Outline(HTMLParser):
     ("of", "live", "ready"),
     [
         (report(), 200, 200),
-        (report(ends=ENDS), 200, 503),  # a restart does not cure a dead Carbon
-        (report(stuck=("courier",)), 503, 503),
+        (report(endpoints=ENDS), 200, 503),  # a restart does not cure a dead Carbon
+        (report(stalled=("courier",)), 503, 503),
         (report(job("a", JobState.STOPPED)), 200, 503),
-        (report(job("a", JobState.FAILING, trouble=TROUBLE)), 200, 200),  # it tries again by itself
-        (report(ends=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
-        (report(ends=(EndpointReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
-        (report(ends=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
+        (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 200),  # it tries again by itself
+        (report(endpoints=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
+        (report(endpoints=(EndpointReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
+        (report(endpoints=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
     ],
 )
 def test_health(of: Report, live: int, ready: int) -> None:
@@ -63,7 +63,7 @@ def test_health(of: Report, live: int, ready: int) -> None:
 
 def test_readyz_verbose() -> None:
     """Each check has a line, as Kubernetes writes them, whatever an error holds."""
-    told = answer("/readyz", "verbose", lambda: report(ends=ENDS)).body.splitlines()
+    told = answer("/readyz", "verbose", lambda: report(endpoints=ENDS)).body.splitlines()
 
     assert told[:2] == ["[+]alive ok", "[+]source app ok"]
     assert told[2].startswith("[-]carbon failed: read window")
@@ -73,11 +73,11 @@ def test_readyz_verbose() -> None:
 def test_what_graphite_lacks() -> None:
     """Page and metrics show that Graphite does not hold what was sent."""
     of = report(
-        ends=(EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),)
+        endpoints=(EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),)
     )
 
     assert "✕ does not hold what was sent" in answer("/", "", lambda: of).body
-    assert samples(of)["shipper_end_failures", "graphite"] == TROUBLE.failures
+    assert samples(of)["shipper_endpoint_failures", "graphite"] == TROUBLE.failures
 
 
 def test_metrics() -> None:
@@ -125,7 +125,7 @@ def test_page_shows_worst_first() -> None:
     assert "5m40s" in shown
     assert "7 times" in shown
     assert "no time 4, too late 2" in shown
-    assert "18 datapoints wait" in shown
+    assert "18 datapoints pending" in shown
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_page_shows_worst_first() -> None:
         (report(), "● healthy"),
         (report(job("a", JobState.NEW)), "● healthy"),
         (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
-        (report(ends=ENDS), "✕ unhealthy: carbon does not answer"),
-        (report(stuck=("courier",)), "✕ unhealthy: no progress: courier"),
+        (report(endpoints=ENDS), "✕ unhealthy: carbon does not answer"),
+        (report(stalled=("courier",)), "✕ unhealthy: no progress: courier"),
     ],
 )
 def test_page_says_how_it_does(of: Report, words: str) -> None:
@@ -169,7 +169,7 @@ def test_summary() -> None:
     assert report().summary() == "1 job, healthy"
     assert report(job("a"), behind).summary() == "2 jobs, unhealthy: late: slow; slow 44 ids behind"
     assert (
-        replace(report(), ends=ENDS)
+        replace(report(), endpoints=ENDS)
         .summary()
         .startswith("1 job, unhealthy: carbon does not answer; carbon: read window")
     )
