@@ -1,4 +1,4 @@
-"""The cases. Values are such that every database has them exactly."""
+"""Conformance cases. Every database can represent their values exactly."""
 
 from table import Case, Event, actions, at
 
@@ -16,7 +16,7 @@ _OUTCOMES = [
 
 
 def _where(where: str, count: int, name: str) -> Case:
-    """Count the five rows above under a condition."""
+    """Return the case that counts the five rows above with a condition."""
     expected: dict[str, dict[str, float]] = {" count": {"14:00": count}} if count else {}
     return Case(f"where {name}", _OUTCOMES, expected, _ALL + where)
 
@@ -103,7 +103,7 @@ TIMES = [
         zoom=3600,
     ),
     Case(
-        "zone, the hour that autumn has twice",
+        "zone, the repeated hour at the end of DST",
         at("2025-10-26 01:59:59", "2025-10-26 02:30:00", "2025-10-26 03:00:00"),
         {"login count": {"2025-10-25 23:00:00": 1, "2025-10-26 00:00:00": 1, "2025-10-26 02:00:00": 1}},
         'time_zone = "Europe/Berlin"',
@@ -169,7 +169,7 @@ MEASURES = [
         'measure = { sum = "sum:amount" }',
     ),
     Case(
-        "sum that becomes whole",
+        "sum that becomes an integer",
         [Event(1, amount=0.5), Event(2, amount=0.5)],
         {"login sum": {"14:00": 1}},
         'measure = { sum = "sum:amount" }',
@@ -230,7 +230,7 @@ _LONG = ["x" * 300, "x" * 299 + "y", "\u4e16" * 300, "a\n" * 150]
 
 
 def _named(kind: str, names: list[str], *, without: str = "") -> Case:
-    """Count groups that are poison beside one that is not: each is a series of its own, and none harms another."""
+    """Return the case of groups that are hard to name beside a normal one: each is a separate series."""
     expected: dict[str, dict[str, float]] = {f"{name} count": {"14:00": 2} for name in ["good", *names]}
     return Case(f"poison {kind}", actions(*["good", *names] * 2), expected, without=without)
 
@@ -347,7 +347,7 @@ AGES = [
         zoom=3600,
     ),
     Case(
-        "before and behind the edge",
+        "before and after the edge",
         at("2026-09-14 11:59:00", "2026-09-14 11:00:00", "2026-09-14 15:00:00", "2026-09-14 15:01:00"),
         {"login count": {"2026-09-14 11:00:00": 2, "2026-09-14 15:00:00": 2}},
         zoom=3600,
@@ -460,7 +460,7 @@ LOOKBACK = [
         updates=["DELETE FROM audit_trail WHERE id = 2"],
     ),
     Case(
-        "history of looked back at rows",
+        "history with a lookback",
         at("2026-08-21 10:00:00", "2026-08-21 10:30:00", "14:00:00"),
         {"login count": {"2026-08-21 10:00:00": 2, "14:00": 1}},
         'lookback = "15m"',

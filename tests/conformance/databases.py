@@ -1,4 +1,4 @@
-"""The table of the cases on each kind of database, seen from the application's side."""
+"""The table of the cases on each kind of database, with the application's sessions."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -22,17 +22,17 @@ class Database(Protocol):
     source: Source
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
-        """Run a statement for each row of values, committed."""
+        """Run a statement for each row of values, and commit."""
 
     def in_flight(self, rows: Iterable[Event]) -> AbstractContextManager[None]:
-        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        """Insert rows in a separate transaction, which commits at the end of the block."""
 
     def close(self) -> None:
-        """Let everything go."""
+        """Close all connections."""
 
 
 class OnMariaDB:
-    """On MariaDB, or MySQL."""
+    """The table on MariaDB or MySQL."""
 
     def __init__(self, server: MariaDB) -> None:
         url = server.make_database("conformance")
@@ -42,14 +42,14 @@ class OnMariaDB:
         self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE, MODIFY action VARCHAR(400)")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
-        """Run a statement for each row of values, committed."""
+        """Run a statement for each row of values, and commit."""
         with self._connection.cursor() as cursor:
             for row in rows:
                 cursor.execute(statement, row or None)
 
     @contextmanager
     def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
-        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        """Insert rows in a separate transaction, which commits at the end of the block."""
         with self._other.cursor() as cursor:
             self._other.begin()
             for row in rows:
@@ -58,14 +58,14 @@ class OnMariaDB:
             self._other.commit()
 
     def close(self) -> None:
-        """Let everything go."""
+        """Close all connections."""
         self._connection.close()
         self._other.close()
         self.source.close()
 
 
 class OnPostgreSQL:
-    """On PostgreSQL."""
+    """The table on PostgreSQL."""
 
     def __init__(self, server: PostgreSQL) -> None:
         url = server.make_database("conformance")
@@ -75,38 +75,38 @@ class OnPostgreSQL:
         self.execute("ALTER TABLE audit_trail ADD ratio DOUBLE PRECISION, ALTER action TYPE VARCHAR(400)")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
-        """Run a statement for each row of values, committed."""
+        """Run a statement for each row of values, and commit."""
         for row in rows:
             self._connection.execute(statement.encode(), row or None)
 
     @contextmanager
     def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
-        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        """Insert rows in a separate transaction, which commits at the end of the block."""
         with self._other.transaction():
             for row in rows:
                 self._other.execute(INSERT.encode(), row.values)
             yield
 
     def close(self) -> None:
-        """Let everything go."""
+        """Close all connections."""
         self._connection.close()
         self._other.close()
         self.source.close()
 
 
 class OnSQLite:
-    """On SQLite."""
+    """The table on SQLite."""
 
     def __init__(self, folder: Path, schema: str) -> None:
         self._file = folder / "app.db"
         self.source = Source("app", Access(sa.make_url(f"sqlite:///{self._file}"), timeout=30))
-        self.execute("PRAGMA journal_mode = WAL")  # else who writes keeps others from reading
+        self.execute("PRAGMA journal_mode = WAL")  # otherwise a writer blocks readers
         self.execute(schema)
         self.execute("ALTER TABLE audit_trail ADD amount NUMERIC")
         self.execute("ALTER TABLE audit_trail ADD ratio REAL")
 
     def execute(self, statement: str, rows: Iterable[tuple[object, ...]] = ((),)) -> None:
-        """Run a statement for each row of values, committed."""
+        """Run a statement for each row of values, and commit."""
         with closing(sqlite3.connect(self._file)) as connection, connection:
             connection.execute("PRAGMA synchronous = OFF")
             for row in rows:
@@ -114,7 +114,7 @@ class OnSQLite:
 
     @contextmanager
     def in_flight(self, rows: Iterable[Event]) -> Iterator[None]:
-        """Insert rows in a transaction of its own, which commits at the end of the block."""
+        """Insert rows in a separate transaction, which commits at the end of the block."""
         with closing(sqlite3.connect(self._file, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("BEGIN IMMEDIATE")
@@ -123,11 +123,11 @@ class OnSQLite:
             connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Let everything go."""
+        """Close all connections."""
         self.source.close()
 
 
 def insert(database: Database, rows: list[Event]) -> None:
-    """Add rows, committed."""
+    """Insert rows, and commit them."""
     values: list[tuple[Any, ...]] = [row.values for row in rows]
     database.execute(INSERT, values)

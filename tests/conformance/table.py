@@ -1,11 +1,11 @@
-"""What a case is: what the table holds, what the job says, and what Graphite must hold then."""
+"""A conformance case: the rows of the table, the settings of the job, the values expected in Graphite."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 NOW = int(datetime(2026, 9, 21, 14, 14, tzinfo=UTC).timestamp())
-"""The time at which every case plays: a Monday; all its short times are of that day."""
+"""Current time of every case, on a Monday; short times of cases are on that day."""
 DAY = "2026-09-21"
 RETENTIONS = "1m:7d,1h:1y"
 
@@ -38,23 +38,23 @@ class Case:
     name: str
     rows: list[Event]
     expected: dict[str, dict[str, float]]
-    """Of each group and measure, as in "login count": the value of each slot."""
+    """Expected values by slot, by group and measure, as in "login count"."""
     job: str = ""
-    """Lines of TOML that say otherwise than JOB does."""
+    """Lines of TOML that replace or extend those of JOB."""
     rejected: dict[str, int] = field(default_factory=dict)
     rejected_values: dict[str, int] = field(default_factory=dict)
-    """Of each column: how many values are left out, and told."""
+    """Number of rejected values, by column."""
     without: str = ""
     """A kind of database that cannot hold the rows."""
     there_before: int = 0
-    """So many of the rows are there when the job begins."""
+    """Number of rows that are in the table when the job starts."""
     updates: list[str] = field(default_factory=list)
     """Statements that the application runs after a capture of all rows."""
     zoom: int = 60
-    """The archive that is expected."""
+    """Step of the archive whose values are expected."""
     retentions: str = RETENTIONS
     has_order: bool = True
-    """Is the result the same whenever captures come between the rows? Not where zeros depend on what was seen."""
+    """Whether the result does not depend on when captures run; zeros depend on the groups seen so far."""
 
 
 JOB = """\
@@ -69,22 +69,22 @@ zeros = false
 
 
 def moment(text: str | None) -> str | None:
-    """Write a short time in full."""
+    """Return a short time with its date."""
     return text if text is None or len(text) > len("14:00:00.000000") else f"{DAY} {text}"
 
 
 def epoch(text: str) -> int:
-    """Return the epoch seconds of a time, UTC."""
+    """Return a time in UTC, in epoch seconds."""
     full = moment(text)
     assert full is not None
     return int(datetime.fromisoformat(full).replace(tzinfo=UTC).timestamp())
 
 
 def at(*times: str | None, start: int = 1) -> list[Event]:
-    """Return rows of these times, their ids from start on."""
+    """Return rows with these times, and ids from start on."""
     return [Event(number, time) for number, time in enumerate(times, start)]
 
 
 def actions(*names: str | None, start: int = 1) -> list[Event]:
-    """Return rows of these actions."""
+    """Return rows with these actions, and ids from start on."""
     return [Event(number, action=name) for number, name in enumerate(names, start)]

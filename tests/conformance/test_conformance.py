@@ -1,8 +1,8 @@
-"""The promise, case by case: what a table holds and a job says is what Whisper holds in the end.
+"""The promise, case by case: the rows of a table, counted by a job, are the values in Whisper.
 
-Each case runs on every kind of database, and however the captures fall: in one pass, a window an id, with a crash
-after each step and between any two statements, between the writer's inserts, and between transactions that commit in
-another order than they were begun in. The state and the Whisper files are real; the clock stands still.
+Each case runs on every kind of database, and with captures at any time: in one pass, with a window for each id, with a
+crash after each step and between any two statements, between the inserts of the writer, and between transactions that
+do not commit in the order in which they began. The state and the Whisper files are real; the clock does not move.
 """
 
 import json
@@ -65,22 +65,22 @@ class Run:
         self.open()
 
     def open(self) -> None:
-        """Start as after a crash."""
+        """Open the state, with a new courier, as after a crash."""
         self.state = State(str(self.folder / "shipper.db"))
         archives = self.config.graphite.retentions
         self.courier = Courier(self.state.outbox, self.carbon, archives=archives, batch=2, replay=REPLAY)
 
     def close(self) -> None:
-        """End in order."""
+        """Close the state."""
         self.state.close()
 
     def crash(self) -> None:
-        """End without a word."""
+        """Restart without an orderly end."""
         self.close()
         self.open()
 
     def capture(self, *, chunk: int | None = None, crashes: bool = False) -> None:
-        """Capture all there is, in windows of so many ids, perhaps with a crash after each step."""
+        """Capture all rows, in windows of chunk ids; with crashes, crash after each step."""
         horizon = Observation(self.database.source.observe(self.job.query).id, NOW, 0.0)
         wanted = replace(self.job, chunk=chunk or self.job.chunk)
         is_done = False
@@ -99,7 +99,7 @@ class Run:
                 is_done = True
 
     def capture_fragile(self, *, is_late: bool) -> None:
-        """Capture all there is, with a crash at the first statement, then at the second of what is left, and so on."""
+        """Capture all rows, with a crash at the first statement, then at the second of the rest, and so on."""
         horizon = Observation(self.database.source.observe(self.job.query).id, NOW, 0.0)
         wanted = replace(self.job, chunk=2)
         for number in count(1):
@@ -116,14 +116,14 @@ class Run:
                 return
 
     def _note(self, step: CaptureStep | None) -> None:
-        """Add up what an operator is told of values that were left out: for each column which was the first."""
-        for refusal in step.tally.rejected_values if step else []:
-            assert refusal.value, refusal
-            assert (refusal.id is None) == (refusal.group is not None), refusal
-            self.rejected_values[refusal.column] += refusal.rows
+        """Count the rejected values by column; each report has the first value, with its id or its group."""
+        for rejected in step.tally.rejected_values if step else []:
+            assert rejected.value, rejected
+            assert (rejected.id is None) == (rejected.group is not None), rejected
+            self.rejected_values[rejected.column] += rejected.rows
 
     def deliver(self) -> None:
-        """Send all there is until it is proven, and what waits for its archive, too."""
+        """Deliver all totals until they are proven, deferred ones too."""
         for seconds in (0, 0, *REPLAY, 2 * 86400, 60, *REPLAY):
             self.carbon.flush()
             self.clock += seconds
@@ -132,12 +132,12 @@ class Run:
         self.carbon.flush()
 
     def rejected(self) -> dict[str, int]:
-        """Read the counters."""
+        """Return the number of rejected rows, by reason."""
         rows = self.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall()
         return dict(rows)
 
     def shown(self, step: int) -> dict[str, dict[int, float]]:
-        """Read what Whisper holds in one archive, by group and measure."""
+        """Return the values of one archive in Whisper, by group and measure."""
         (archive,) = [one for one in self.config.graphite.retentions if one.step == step]
         names = {
             path: f"{'|'.join('NULL' if part is None else part for part in json.loads(group))} {measure}"
@@ -147,32 +147,32 @@ class Run:
 
 
 def one_pass(run: Run) -> None:
-    """The job begins, the writer writes, the job captures."""
+    """Start the job, insert all rows, capture."""
     _written(run, run.capture)
 
 
 def many_windows(run: Run) -> None:
-    """The same, with a window for each id."""
+    """Do the same with a window for each id."""
     _written(run, lambda: run.capture(chunk=1))
 
 
 def crashes(run: Run) -> None:
-    """The same, and a crash after each window and each batch."""
+    """Do the same with a crash after each window and each batch."""
     _written(run, lambda: run.capture(chunk=1, crashes=True))
 
 
 def crashes_before_statements(run: Run) -> None:
-    """The same, and a crash before each statement, on the source or on the state."""
+    """Do the same with a crash before each statement, on the source or on the state."""
     _written(run, lambda: run.capture_fragile(is_late=False))
 
 
 def crashes_after_statements(run: Run) -> None:
-    """The same, and a crash after each."""
+    """Do the same with a crash after each statement."""
     _written(run, lambda: run.capture_fragile(is_late=True))
 
 
 def with_late_commits(run: Run) -> None:
-    """Rows commit in any order, captures come anywhere between: while they are in flight, and when they are there."""
+    """Commit rows in any order, and capture at random: while rows are in flight, and after their commit."""
     dice = random.Random(run.case.name)
     insert(run.database, run.case.rows[: run.case.there_before])
     run.capture()
@@ -192,7 +192,7 @@ def with_late_commits(run: Run) -> None:
 
 
 def with_writers(run: Run) -> None:
-    """Captures and deliveries come anywhere between the inserts."""
+    """Capture and deliver at random between the inserts."""
     dice = random.Random(run.case.name)
     insert(run.database, run.case.rows[: run.case.there_before])
     run.capture()
@@ -221,7 +221,7 @@ def _written(run: Run, capture: Callable[[], None]) -> None:
 
 
 def configured(case: Case, folder: Path) -> Config:
-    """Load the job of a case as an operator would have written it."""
+    """Load the job of a case from a configuration file."""
     own = tomllib.loads(case.job)
     left_out = {*own, *({"time"} if "sql" in own else set())}
     lines = [line for line in JOB.splitlines() if line.partition(" ")[0] not in left_out]
@@ -232,21 +232,21 @@ def configured(case: Case, folder: Path) -> Config:
 
 @pytest.fixture(scope="module", params=["mariadb", "postgresql", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """Give the table on each kind of database."""
-    made: Database
+    """Provide the table on each kind of database."""
+    database: Database
     if request.param == "sqlite":
-        made = OnSQLite(tmp_path_factory.mktemp("sqlite"), SCHEMAS["sqlite"])
+        database = OnSQLite(tmp_path_factory.mktemp("sqlite"), SCHEMAS["sqlite"])
     elif request.param == "mariadb":
-        made = OnMariaDB(request.getfixturevalue("mariadb"))
+        database = OnMariaDB(request.getfixturevalue("mariadb"))
     else:
-        made = OnPostgreSQL(request.getfixturevalue("postgresql"))
-    yield made
-    made.close()
+        database = OnPostgreSQL(request.getfixturevalue("postgresql"))
+    yield database
+    database.close()
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder where fsync costs nothing."""
+    """Provide a folder in memory, where fsync costs nothing."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         yield Path(name)
@@ -261,7 +261,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case, way: Callable[[Run], None], database: Database, folder: Path) -> None:
-    """Whisper holds what the case says, and the counters the rest, on every database and however captures fall."""
+    """Whisper has the expected values and the counters the other rows, on every database, with captures at any time."""
     if case.without == database.source.connections.engine.dialect.name:
         pytest.skip(f"{case.without} cannot hold such rows")
     database.execute("DELETE FROM audit_trail")
@@ -276,12 +276,12 @@ def _assert_case(run: Run, way: Callable[[Run], None]) -> None:
     run.deliver()
 
     expected = {name: {epoch(time): value for time, value in slots.items()} for name, slots in case.expected.items()}
-    found = run.shown(case.zoom)
+    shown = run.shown(case.zoom)
     if not case.has_order and way in {with_writers, with_late_commits}:
-        expected, found = _without_zeros(expected), _without_zeros(found)
-    assert expected == found
+        expected, shown = _without_zeros(expected), _without_zeros(shown)
+    assert expected == shown
     assert case.rejected == rejected
-    if way not in {crashes_before_statements, crashes_after_statements}:  # there it is told before a crash, too
+    if way not in {crashes_before_statements, crashes_after_statements}:  # a value is reported before a crash, too
         assert case.rejected_values == run.rejected_values
     _assert_zooms_agree(run)
     _assert_reconciled(run)
@@ -293,27 +293,27 @@ def _without_zeros(series: dict[str, dict[int, float]]) -> dict[str, dict[int, f
 
 
 def _assert_reconciled(run: Run) -> None:
-    """An operator who asks is told the same: nothing differs."""
+    """Check that `reconcile` finds no difference."""
     now = int(NOW + run.clock)
     known = read_snapshot(run.state.path, run.job.name, Span(0, now))
     assert known is not None
     graphite, start = FakeWeb(run.carbon), known.progress.since
-    found = compare_job(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)
-    assert found.differences == []
+    comparison = compare_job(run.job, known, start, None, source=run.database.source, graphite=graphite, now=now)
+    assert comparison.differences == []
 
 
 def _assert_zooms_agree(run: Run) -> None:
-    """What is added up comes to the same in every archive, as far as each reaches."""
-    added_up = {measure.name for measure in run.job.query.measures if measure.kind not in {Kind.MAX, Kind.MIN}}
+    """Check that values that add up have the same sum in every archive, as far as each reaches."""
+    additive = {measure.name for measure in run.job.query.measures if measure.kind not in {Kind.MAX, Kind.MIN}}
     archives = run.config.graphite.retentions
     for finer, coarser in pairwise(archives):
         fine, coarse = run.shown(finer.step), run.shown(coarser.step)
         for name in fine:
-            if name.rpartition(" ")[2] in added_up:
+            if name.rpartition(" ")[2] in additive:
                 sums: dict[int, float] = defaultdict(float)
                 for slot, value in fine[name].items():
                     sums[slot - slot % coarser.step] += value
-                # an hour that is partly beyond the finer archive is only whole in the coarser one
+                # an hour that is partly beyond the finer archive is complete only in the coarser one
                 edge = NOW + run.clock - finer.duration
                 assert {slot: value for slot, value in sums.items() if slot > edge} == {
                     slot: coarse[name].get(slot) for slot in sums if slot > edge
