@@ -6,18 +6,18 @@ from shipper.cli import options
 from shipper.cli.output import show_json, show_table
 
 
-@click.command(short_help="The JSON Schema of the configuration.")
+@click.command(short_help="JSON Schema of the configuration.")
 def schema() -> None:
-    """Print the JSON Schema of the configuration, for editors that complete keys and mark mistakes.
+    """Print the JSON Schema of the configuration: editors complete keys and mark errors with it.
 
-    An editor finds it by the first line of the file: #:schema ./shipper.schema.json
+    An editor finds it by the first line of the configuration: #:schema ./shipper.schema.json
     """
     from shipper.config.json_schema import schema as schema_of
 
     show_json(schema_of())
 
 
-@click.command(short_help="The versions of shipper and of what it stands on.")
+@click.command(short_help="Versions of shipper and of its libraries.")
 @options.output
 def version(output: str) -> None:
     """Print the versions of shipper, of Python, SQLite and OpenSSL, and of the libraries that it uses."""
@@ -28,9 +28,9 @@ def version(output: str) -> None:
     from importlib.metadata import requires
     from importlib.metadata import version as version_of
 
-    needed = [line for line in requires("shipper") or () if "extra ==" not in line]
-    libraries = sorted(re.split(r"[^\w-]", line, maxsplit=1)[0] for line in needed)
-    found = {
+    requirements = [line for line in requires("shipper") or () if "extra ==" not in line]
+    libraries = sorted(re.split(r"[^\w-]", line, maxsplit=1)[0] for line in requirements)
+    versions = {
         "shipper": version_of("shipper"),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
@@ -38,17 +38,17 @@ def version(output: str) -> None:
         **{library: version_of(library) for library in libraries},
     }
     if output == "json":
-        show_json(found)
+        show_json(versions)
     else:
-        show_table((), list(found.items()))
+        show_table((), list(versions.items()))
 
 
-@click.command(short_help="Completion for your shell.")
+@click.command(short_help="Completion script for your shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what lets a shell complete commands, options and jobs.
+    """Print a script with which a shell completes commands, options and jobs.
 
-    bash: source <(shipper admin completion bash); where shipper is installed as a service it is there already.
+    bash: source <(shipper admin completion bash); an installed service has it already.
     """
     from click.shell_completion import get_completion_class
 

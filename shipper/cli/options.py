@@ -1,7 +1,4 @@
-"""Options that several commands have in common.
-
-Times and durations as people write and read them: local, or UTC where `--utc` says so.
-"""
+"""Options of several commands, and times as people write and read them: local, or UTC with `--utc`."""
 
 import re
 import time
@@ -14,7 +11,7 @@ from shipper.core import durations
 
 
 def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the configured jobs that a word may become: quickly, and whatever is wrong with the files."""
+    """Return the configured jobs that begin with a word: quickly, without checks, and despite errors in the files."""
     import tomllib
     from contextlib import suppress
     from pathlib import Path
@@ -32,8 +29,8 @@ def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> l
 _UTC = "shipper.utc"
 
 
-def keep_utc(context: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so
-    """Remember whether times are UTC."""
+def keep_utc(context: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    """Store whether times are UTC."""
     context.meta[_UTC] = value
 
 
@@ -47,7 +44,7 @@ configured: Decorator = click.option(
     envvar="SHIPPER_CONFIG",
     type=click.Path(),
     metavar="FILE",
-    help="The configuration.",
+    help="Configuration file.",
 )
 logging: Decorator = click.option(
     "--log-format",
@@ -55,20 +52,20 @@ logging: Decorator = click.option(
     default="logfmt",
     show_default=True,
     envvar="SHIPPER_LOG_FORMAT",
-    help="How a line of the log is written.",
+    help="Format of the log.",
 )
 output: Decorator = click.option(
-    "-o", "output", type=click.Choice(["table", "json"]), default="table", help="How to show it."
+    "-o", "output", type=click.Choice(["table", "json"]), default="table", help="Output format."
 )
 utc: Decorator = click.option(
     "--utc",
     is_flag=True,
-    is_eager=True,  # before the times that it decides about
+    is_eager=True,  # before the times that depend on it
     expose_value=False,
     callback=keep_utc,
-    help="Read and show times as UTC, not as local ones.",
+    help="Read and show times in UTC instead of local time.",
 )
-yes: Decorator = click.option("--yes", "-y", "is_sure", is_flag=True, help="Do it without asking.")
+yes: Decorator = click.option("--yes", "-y", "is_sure", is_flag=True, help="Do not ask for confirmation.")
 job: Decorator = click.argument("job", shell_complete=_jobs)
 jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=_jobs)
 
@@ -77,7 +74,7 @@ _TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
 
 
 def zone() -> tzinfo | None:
-    """Return the zone of the times that this command reads and shows; None is the machine's."""
+    """Return the time zone of this command; None for the machine's."""
     context = click.get_current_context(silent=True)
     return UTC if context is not None and context.meta.get(_UTC) else None
 
@@ -91,7 +88,7 @@ def duration(text: str) -> int:
 
 
 def instant(text: str) -> int:
-    """Read a time, epoch seconds; a time of day is the latest that has been, a duration is so long ago.
+    """Return a time, epoch seconds; a time of day is its last occurrence, a duration counts back from now.
 
     The type of an option.
     """
@@ -100,25 +97,25 @@ def instant(text: str) -> int:
         return int(now)
     if ago := durations.parse(text):
         if ago > now:
-            raise click.BadParameter(f"{text!r} is longer ago than times are known.")
+            raise click.BadParameter(f"{text!r} is longer ago than 1970.")
         return int(now) - ago
     try:
         if not _TIME_OF_DAY.fullmatch(text):
-            written = datetime.fromisoformat(text)
-            return int((written if written.tzinfo else written.replace(tzinfo=zone())).timestamp())
+            moment = datetime.fromisoformat(text)
+            return int((moment if moment.tzinfo else moment.replace(tzinfo=zone())).timestamp())
         today = datetime.fromtimestamp(now, zone())
-        found = datetime.combine(today, datetime.strptime(text, "%H:%M").time(), zone())  # noqa: DTZ007 - it has none yet
-        return int((found if found.timestamp() <= now else found - timedelta(days=1)).timestamp())
+        moment = datetime.combine(today, datetime.strptime(text, "%H:%M").time(), zone())  # noqa: DTZ007 - combine adds the zone
+        return int((moment if moment.timestamp() <= now else moment - timedelta(days=1)).timestamp())
     except (ValueError, OverflowError) as error:
         expected = "write 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
         raise click.BadParameter(f"{text!r} is not a time: {expected}") from error
 
 
 def format_time(at: float | None) -> str:
-    """Show a time, epoch seconds, to the second and with its zone; "-" where there is none."""
+    """Return a time, epoch seconds, to the second and with its zone; "-" for None."""
     if at is None:
         return "-"
-    found = datetime.fromtimestamp(at, UTC)
+    moment = datetime.fromtimestamp(at, UTC)
     if zone() is UTC:
-        return found.strftime("%Y-%m-%d %H:%M:%SZ")
-    return found.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

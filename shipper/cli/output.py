@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, talk on stderr."""
+"""Output of commands: results on stdout, errors and remarks on stderr."""
 
 import json
 from collections.abc import Sequence
@@ -9,35 +9,40 @@ from shipper.core.errors import ShipperError
 
 
 def complain(error: ShipperError) -> None:
-    """Say in one line what failed, and in another what to do about it."""
+    """Print an error on one line, and its hint on another."""
     from shipper.log import is_journal
 
-    # a line of the journal has a priority of its own: sd-daemon(3)
-    begin = "<3>" if is_journal() else ""
+    # systemd's journal reads the priority of a line from its beginning: sd-daemon(3)
+    priority = "<3>" if is_journal() else ""
     for line in f"error: {error}".splitlines():
-        click.secho(f"{begin}{line}", fg="red", err=True)
+        click.secho(f"{priority}{line}", fg="red", err=True)
     if error.hint:
-        click.echo(f"{begin}  hint: {error.hint}", err=True)
+        click.echo(f"{priority}  hint: {error.hint}", err=True)
 
 
 def in_json(document: object) -> str:
-    """Return a result for programs."""
+    """Return a result as JSON."""
     return json.dumps(document, indent=2)
 
 
 def show_json(document: object) -> None:
-    """Print a result for programs."""
+    """Print a result as JSON."""
     click.echo(in_json(document))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a result for people."""
+    """Return a result as a table."""
     import tabulate
 
-    tabulate.MIN_PADDING = 0  # else heads make columns wider by two
+    tabulate.MIN_PADDING = 0  # else headers make columns wider by two
     return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a result for people."""
+    """Print a result as a table."""
     click.echo(table(headers, rows))
+
+
+def mark(*, is_good: bool) -> str:
+    """Return the mark of a check: a green tick or a red cross."""
+    return click.style("✓", fg="green") if is_good else click.style("✗", fg="red")

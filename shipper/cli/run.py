@@ -1,4 +1,4 @@
-"""Commands that run it: `run`, `once`, `reload`, `demo`."""
+"""Commands that run shipper: `run`, `once`, `reload`, `demo`."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ import click
 from shipper.cli import options
 from shipper.core.errors import NotRunning
 
-RELOAD_SECONDS = 60.0  # systemd waits as long (TimeoutStartSec)
+RELOAD_SECONDS = 60.0  # TimeoutStartSec of the unit, which systemd also applies to a reload
 
 
-@click.command(short_help="Run in the foreground; what the service does.")
+@click.command(short_help="Run in the foreground, as the service does.")
 @options.configured
 @options.logging
 def run(file: str, log_format: str) -> None:
@@ -24,12 +24,12 @@ def run(file: str, log_format: str) -> None:
     daemon.run(load(file))
 
 
-@click.command(short_help="One pass of all jobs, or of some.")
+@click.command(short_help="Run all jobs once, or some.")
 @options.configured
 @options.logging
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
-    """Observe, capture and deliver once, then exit; 1 if any of it failed."""
+    """Observe, capture and deliver once, then exit: with 1 if any of it failed."""
     from shipper import log
     from shipper.config.load import load
     from shipper.service.once import once as run_once
@@ -38,15 +38,15 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
-@click.command(short_help="Let the service take over its configuration.")
+@click.command(short_help="Let the service reload its configuration.")
 @options.configured
 def reload(file: str) -> None:
-    """Let the running service take over its configuration file as it is now: 0 when it has, else the reason."""
+    """Let the running service reload its configuration. An invalid one changes nothing, and its errors are shown."""
     from shipper.config.load import load
     from shipper.service.control import ask
     from shipper.state.database import holder
 
-    # for systemd's ExecReload there is no need to read the file here, where it may be broken
+    # systemd's ExecReload need not read the file here: the service reports the errors of a broken one
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     if runtime is not None:
         address: str | None = f"{runtime}/control.sock"
@@ -54,15 +54,16 @@ def reload(file: str) -> None:
         held = holder(str(load(file, with_credentials=False).state.path))
         address = held.address if held else None
     if address is None:
-        raise NotRunning(f"reload {file}: no shipper runs with its [state]", hint="Start it: systemctl start shipper.")
+        raise NotRunning(f"reload {file}: no service runs with this [state]", hint="Start it: systemctl start shipper.")
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
-    click.echo(f"{answer['file']}: {answer['jobs']} jobs are on schedule")
+    jobs = answer["jobs"]
+    click.echo(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")
 
 
-@click.command(short_help="Watch the main job, without any server.")
-@click.option("--seconds", default=20, show_default=True, help="How long the audit trail grows.")
+@click.command(short_help="Run the demo, without any server.")
+@click.option("--seconds", default=20, show_default=True, help="Time for which the audit trail grows.")
 def demo(seconds: int) -> None:
-    """Watch the main job with a real Carbon and no server: the daemon is killed once, and the sums are equal."""
+    """Run a job with a real Carbon and an SQLite table: the daemon is killed once, and the sums are still equal."""
     from shipper.demo import show
 
     sys.exit(0 if show(seconds) else 1)

@@ -1,4 +1,4 @@
-"""Commands that prove that Graphite is right: `reconcile`, `doctor`."""
+"""Commands that verify Graphite: `reconcile`, `doctor`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import click
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, perform
 from shipper.cli.options import duration, format_time, instant
-from shipper.cli.output import complain, show_json, show_table
+from shipper.cli.output import complain, mark, show_json, show_table
 from shipper.core.errors import ShipperError
 
 if TYPE_CHECKING:
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from shipper.diagnostics.reconcile import Reconciled
 
 REASONS = {
-    "not_whole": "are from before it has counted all rows",
+    "not_whole": "are older than the first that the job counted completely; backfill them to compare them",
     "incomplete": "are not complete yet",
-    "too_old": "are older than what Graphite keeps",
-    "pruned": "are so old that it is not known any more which ids they hold",
-    "cut": "are cut by the end of one of Carbon's archives, where what comes late waits",
-    "other_step": "are a part of a longer one in Graphite, whose steps are not the configured ones",
+    "too_old": "are older than the retention of Graphite",
+    "pruned": "are so old that the state does not know their ids any more",
+    "cut": "lie at the boundary of two of Carbon's archives, where late values wait",
+    "other_step": "are part of a longer slot in Graphite, whose steps differ from `retentions`",
 }
 MOSTLY_LEFT_OUT = 4
 
 
-@click.command(short_help="Compare the sources with what Graphite holds.")
+@click.command(short_help="Compare the sources with Graphite.")
 @options.configured
 @options.output
 @options.utc
 @click.option(
-    "--from", "start", type=instant, metavar="TIME", help="From this slot on; a day before the end, if left out."
+    "--from", "start", type=instant, metavar="TIME", help="From the slot of this time; default: a day before the end."
 )
 @click.option(
-    "--until", "end", type=instant, metavar="TIME", help="Up to this time; all that is complete, if left out."
+    "--until", "end", type=instant, metavar="TIME", help="Up to, not including, this time; default: all complete slots."
 )
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many differences to show."
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Most differences to show."
 )
-@click.option("--fix", is_flag=True, help="Count what differs again, and send it.")
+@click.option("--fix", is_flag=True, help="Recount slots that differ, and send them.")
 @options.yes
 @options.jobs
 def reconcile(
@@ -55,41 +55,47 @@ def reconcile(
     fix: bool,
     is_sure: bool,
 ) -> None:
-    """Compare what the sources hold with what Graphite holds, slot by slot: 0 when all is equal, 1 when not.
+    """Compare the rows of the sources with the values in Graphite, slot by slot.
 
-    4 when all that it compared is equal, but of some job that is less than half of the slots that were asked for.
+    Exits with 0 if they are equal, 1 if they differ, 4 if they are equal, but less than half of a job's slots could be
+    compared.
 
-    Rows are counted again, up to the id that is captured, and each series is asked for. It changes nothing without
-    --fix; with it, 0 says that all is equal now.
+    The command recounts the rows up to the captured id, and reads each series. It changes nothing without --fix; with
+    --fix, 0 means that they are equal now.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.reconcile import reconcile as reconciled
+    from shipper.diagnostics.reconcile import reconcile as compare
 
+    # compare
     config = load(file)
     if start is not None and end is not None and start >= end:
         raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
-    found = list(reconciled(config, jobs, start, end))
-    different, is_half = _different(found), not any(one.comparison.is_mostly_left_out for one in found)
-    document = {"is_equal": not different, "is_half_compared": is_half, "jobs": list(_documents(found, limit))}
+    results = list(compare(config, jobs, start, end))
+    different = _different(results)
+    is_half = not any(result.comparison.is_mostly_left_out for result in results)
+    document = {"is_equal": not different, "is_half_compared": is_half, "jobs": list(_documents(results, limit))}
+    # show
     if output != "json":
-        _show(found, limit)
-    for line in chain.from_iterable(map(_talk, found)):
+        _show(results, limit)
+    for line in chain.from_iterable(map(_remarks, results)):
         click.echo(line, err=True)
     if different > limit:
         click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
+    # fix, and compare the same spans again
     if fix and different:
-        fixed = [_fixed(file, one, output, is_sure=is_sure) for one in found if one.spans]
-        left = [list(reconciled(config, [one.job], *_around(one), waits=True)) for one in found if one.spans]
+        bad = [result for result in results if result.spans]
+        fixed = [_fix(file, result, output, is_sure=is_sure) for result in bad]
+        left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
         different = sum(map(_different, left))
-        document |= {"fixed": [one for one in fixed if one], "left": different}
-        still = f"still different: {different}; a maximum or minimum that no row is for cannot be taken back"
+        document |= {"fixed": [done for done in fixed if done], "left": different}
+        still = f"{different} differences are left: a maximum or minimum without rows cannot be removed"
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
     sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)
 
 
-@click.command(short_help="Ask Graphite how it keeps series.")
+@click.command(short_help="Test how Graphite stores series.")
 @options.configured
 @options.output
 @click.option(
@@ -98,41 +104,43 @@ def reconcile(
     default="30s",
     show_default=True,
     metavar="DURATION",
-    help="How long Carbon may take to make the canary's series.",
+    help="Longest time for Carbon to create the test series.",
 )
 def doctor(file: str, output: str, wait: int) -> None:
-    """Send a canary to Carbon and read it back: 0 if this Graphite keeps counts right, 1 if not, and what to do.
+    """Send a test series (a canary) to Carbon and read it back.
 
-    It learns whether series are made, how long they are kept in which steps, and what becomes of them in coarser ones.
+    Exits with 0 if this Graphite stores counts correctly, 1 if not, with what to change.
+
+    It tests whether Carbon creates series, how long it keeps each step, and how it combines values into coarser steps.
     """
     from shipper.config.load import load
     from shipper.diagnostics.doctor import examine
 
-    found = examine(load(file, with_credentials=False), wait=wait)
+    examination = examine(load(file, with_credentials=False), wait=wait)
     if output == "json":
         show_json(
             {
-                "is_right": found.is_right,
-                "series": found.series,
-                "verdicts": [verdict._asdict() for verdict in found.verdicts],
-                "sums": [sums._asdict() for sums in found.sums],
+                "is_right": examination.is_right,
+                "series": examination.series,
+                "verdicts": [verdict._asdict() for verdict in examination.verdicts],
+                "sums": [sums._asdict() for sums in examination.sums],
             }
         )
     else:
-        for verdict in found.verdicts:
-            mark = click.style("✓", fg="green") if verdict.is_good else click.style("✗", fg="red")
-            click.echo(f"{mark} {verdict.text}")
+        for verdict in examination.verdicts:
+            click.echo(f"{mark(is_good=verdict.is_good)} {verdict.text}")
             if verdict.remedy:
                 click.echo(f"    {verdict.remedy}")
-    if not found.is_right:
-        click.echo("A series keeps what it was made with: see `Is Graphite right?` in deploy/README.md.", err=True)
-    click.echo(f"The canary stays: remove {found.series.replace('.', '/')}.wsp, and it is made anew.", err=True)
-    sys.exit(0 if found.is_right else 1)
+    if not examination.is_right:
+        click.echo("Carbon applies a changed configuration to new series only: see the handbook, deploy/.", err=True)
+    path = examination.series.replace(".", "/")
+    click.echo(f"The test series stays: delete {path}.wsp to test a changed Carbon configuration.", err=True)
+    sys.exit(0 if examination.is_right else 1)
 
 
-def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any] | None:
-    """Count again what differs of a job; what cannot be is told, and the next job has its turn."""
-    arguments = {"job": one.job, "spans": one.spans, "cleared": one.strays}
+def _fix(file: str, result: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any] | None:
+    """Recount the slots of a job that differ; show an error and return None where that is not possible."""
+    arguments = {"job": result.job, "spans": result.spans, "cleared": result.strays}
     try:
         return perform(file, "backfill", arguments, BACKFILL, is_json=output == "json", is_sure=is_sure)
     except ShipperError as error:
@@ -140,80 +148,80 @@ def _fixed(file: str, one: "Reconciled", output: str, *, is_sure: bool) -> Mappi
         return None
 
 
-def _different(found: Iterable["Reconciled"]) -> int:
-    return sum(len(one.comparison.differences) for one in found)
+def _different(results: Iterable["Reconciled"]) -> int:
+    return sum(len(result.comparison.differences) for result in results)
 
 
-def _around(one: "Reconciled") -> tuple[int, int]:
-    return one.spans[0][0], one.spans[-1][1]
+def _range(result: "Reconciled") -> tuple[int, int]:
+    return result.spans[0][0], result.spans[-1][1]
 
 
-def _documents(found: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:
-    for job, one, has_begun, undelivered in (
-        (one.job, one.comparison, one.has_begun, one.undelivered) for one in found
-    ):
-        differences = sorted(one.differences)
+def _documents(results: Iterable["Reconciled"], limit: int) -> Iterator[dict[str, Any]]:
+    for result in results:
+        comparison, differences = result.comparison, sorted(result.comparison.differences)
         yield {
-            "job": job,
-            "has_begun": has_begun,
-            "asked": one.asked,
-            "compared": one.compared,
-            "left_out": one.left_out,
-            "parts": [{"from": span.start, "until": span.end, "step": step} for span, step in one.parts],
-            "equal": one.equal,
+            "job": result.job,
+            "has_begun": result.has_begun,
+            "asked": comparison.asked,
+            "compared": comparison.compared,
+            "left_out": comparison.left_out,
+            "parts": [{"from": span.start, "until": span.end, "step": step} for span, step in comparison.parts],
+            "equal": comparison.equal,
             "different": len(differences),
-            "purged": one.purged,
-            "undelivered": undelivered,
-            "spans": [[span.start, span.end] for span in one.spans],
+            "purged": comparison.purged,
+            "undelivered": result.undelivered,
+            "spans": [[span.start, span.end] for span in comparison.spans],
             "differences": [_document(difference) for difference in differences[:limit]],
         }
         limit -= min(limit, len(differences))
 
 
-def _document(one: "Difference") -> dict[str, Any]:
-    source = one.source if one.source is None or isinstance(one.source, int) else float(one.source)
-    return {"slot": one.slot, "step": one.step, "series": one.path, "source": source, "graphite": one.graphite}
+def _document(difference: "Difference") -> dict[str, Any]:
+    slot, step, series, source, graphite = difference
+    number = source if source is None or isinstance(source, int) else float(source)
+    return {"slot": slot, "step": step, "series": series, "source": number, "graphite": graphite}
 
 
-def _show(found: Sequence["Reconciled"], limit: int) -> None:
-    differences = sorted(difference for one in found for difference in one.comparison.differences)
-    if differences[:limit]:
-        show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences[:limit]])
+def _show(results: Sequence["Reconciled"], limit: int) -> None:
+    differences = sorted(difference for result in results for difference in result.comparison.differences)[:limit]
+    if differences:
+        show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences])
         click.echo()
-    show_table(("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"), [_summary(one) for one in found])
+    show_table(("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"), [_summary(result) for result in results])
 
 
-def _row(one: "Difference") -> tuple[str, ...]:
-    source = "-" if one.source is None else _number(float(one.source))
-    graphite = "missing" if one.graphite is None else _number(one.graphite)
-    return format_time(one.slot), one.path, source, graphite, _number((one.graphite or 0.0) - float(one.source or 0))
+def _row(difference: "Difference") -> tuple[str, ...]:
+    slot, _, series, source, graphite = difference
+    shown_source = "-" if source is None else _number(float(source))
+    shown_graphite = "missing" if graphite is None else _number(graphite)
+    return format_time(slot), series, shown_source, shown_graphite, _number((graphite or 0.0) - float(source or 0))
 
 
 def _number(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 
-def _summary(found: "Reconciled") -> tuple[str, ...]:
-    one = found.comparison
-    span = (format_time(one.parts[0].span.start), format_time(one.parts[-1].span.end)) if one.parts else ("-", "-")
-    return found.job, *span, _share(one), str(one.equal), str(len(one.differences))
+def _summary(result: "Reconciled") -> tuple[str, ...]:
+    comparison, parts = result.comparison, result.comparison.parts
+    span = (format_time(parts[0].span.start), format_time(parts[-1].span.end)) if parts else ("-", "-")
+    return result.job, *span, _share(comparison), str(comparison.equal), str(len(comparison.differences))
 
 
-def _share(one: "Comparison") -> str:
-    """Say how much was compared, in slots of the finest archive."""
-    return f"{one.compared:,} of {one.asked:,} slots"
+def _share(comparison: "Comparison") -> str:
+    """Return the compared share, in slots of the finest archive."""
+    return f"{comparison.compared:,} of {comparison.asked:,} slots"
 
 
-def _talk(found: "Reconciled") -> Iterator[str]:
-    """Say what is to be known of it."""
-    one = found.comparison
-    if not found.has_begun:
-        yield f"{found.job}: has not begun: there is nothing to compare"
-    elif one.is_mostly_left_out:
-        yield f"{found.job}: only {_share(one)} were compared"
-    for reason, slots in one.left_out.items():
-        yield f"{found.job}: left out: {slots:,} slots {REASONS[reason]}"
-    if one.purged:
-        yield f"{found.job}: left out: {one.purged} values of a time whose rows the source no longer has"
-    if one.differences and found.undelivered:
-        yield f"{found.job}: rows of {found.undelivered} ids wait for Carbon: what differs may be on its way"
+def _remarks(result: "Reconciled") -> Iterator[str]:
+    """Yield the limits of a comparison, a line each."""
+    job, comparison = result.job, result.comparison
+    if not result.has_begun:
+        yield f"{job}: has not started: nothing to compare"
+    elif comparison.is_mostly_left_out:
+        yield f"{job}: only {_share(comparison)} were compared"
+    for reason, slots in comparison.left_out.items():
+        yield f"{job}: not compared: {slots:,} slots {REASONS[reason]}"
+    if comparison.purged:
+        yield f"{job}: not compared: {comparison.purged} values whose rows are purged from the source"
+    if comparison.differences and result.undelivered:
+        yield f"{job}: rows of {result.undelivered} ids wait for Carbon: differences may be on their way"

@@ -76,7 +76,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
 
     assert checked.returncode == 0, checked.stdout
     file, state, source, table, job, carbon, proof = checked.stdout.splitlines()
-    assert file == f"✓ {shipper_app.config}: jobs: 1"
+    assert file == f"✓ {shipper_app.config}: valid, 1 job"
     assert state == f"✓ state {shipper_app.folder}/shipper.db: not there yet; can be made"
     assert source.startswith(f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10")
     assert source.endswith((" ms, no TLS, as root@127.0.0.1", " ms, no TLS, as root@localhost"))
@@ -140,7 +140,7 @@ def test_nothing_hides_another(shipper_app: Shipper, carbon_cache: CarbonCache) 
     assert shown.returncode == 1
     assert "✓ job events: counted by" in shown.stdout
     assert "✗ table audit_trail of app: it has no column crated_at (job wrong)\n    Did you mean" in shown.stdout
-    assert "✗: 5" in shown.stderr
+    assert "5 checks failed" in shown.stderr
     assert shipper_app.call("check", "--offline").returncode == 0
 
 

@@ -296,7 +296,7 @@ def test_push_leaves_what_somebody_made(stage: Stage) -> None:
     forced = stage.dashboard("graphite", "--push", stage.web.url, "orders", "--yes")
 
     assert refused.returncode == 1
-    assert "was changed by somebody" in refused.stderr
+    assert "has other changes" in refused.stderr
     assert kept == state
     assert forced.stdout == f"replaced: {stage.web.url}/dashboard/{name}\n"
     assert len(stage.ask(f"dashboard/load/{name}")["state"]["graphs"]) == 3

@@ -134,7 +134,7 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
 
 
 def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Backfill recounts slots that Carbon lost, without doubling; it aligns spans to slots and counts the present rows."""
+    """Backfill recounts slots that Carbon lost, and doubles none; it aligns spans to slots and counts present rows."""
     before = captured(either)
     lose(carbon_cache)
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
 
 
 def test_backfill_of_a_job_without_a_time(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Slots of a job without `time` are ranges of ids, known for `keep`; backfill rejects earlier slots with that time."""
+    """Slots of a job without `time` are ranges of ids, known for `keep`; backfill rejects earlier slots."""
     with begun.config.open("a") as config:
         config.write(TICKS)
     assert begun.call("once").returncode == 0

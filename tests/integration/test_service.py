@@ -114,7 +114,7 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     second = EVENTS.replace("job.events", "job.second").replace("events.{", "second.{")
     shipper_app.config.write_text(config + second)
     taken = shipper_app.call("admin reload")
-    assert (taken.returncode, taken.stdout) == (0, f"{shipper_app.config}: 2 jobs are on schedule\n"), taken.stderr
+    assert (taken.returncode, taken.stdout) == (0, f"{shipper_app.config}: 2 jobs scheduled\n"), taken.stderr
     wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 3, "the rows of the second job")
     assert jobs_of(shipper_app)["events"]["watermark"] == before["watermark"]
 

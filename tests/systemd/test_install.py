@@ -82,7 +82,7 @@ def install_and_check(machine: Machine) -> None:
     assert "systemctl enable --now shipper" in first.stdout, first.stderr
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
     assert output(machine, "stat --format='%a %U' /etc/shipper/mysql.cnf") == "600 root"
-    assert "jobs: 1" in output(machine, "shipper check --offline")
+    assert "valid, 1 job" in output(machine, "shipper check --offline")
     assert "complete -o nosort -F _shipper_completion shipper" in output(machine, f"cat {COMPLETION}")
     assert output(machine, "shipper admin schema | cmp - /etc/shipper/shipper.schema.json") == ""
     machine.write(FILE, CONFIG)
