@@ -1,4 +1,4 @@
-"""The main job on a machine without servers: a real Carbon, the real daemon, killed once on the way."""
+"""Demonstration without servers: a real Carbon, the real daemon, and a kill -9 in between."""
 
 import signal
 import subprocess
@@ -44,10 +44,10 @@ Series = dict[str, dict[int, int]]
 
 
 def show(seconds: int) -> bool:
-    """Let an audit trail grow for so long and ship it; return whether Graphite equals the table in the end.
+    """Ship an audit trail that grows for some seconds; return whether Graphite equals the table in the end.
 
     Raises:
-        ConfigError: there is no carbon-cache on this machine.
+        ConfigError: this machine has no carbon-cache.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipper-demo-")))
@@ -61,23 +61,25 @@ def show(seconds: int) -> bool:
         daemon = _Daemon(config, folder / "shipper.log")
         stack.callback(daemon.stop, signal.SIGKILL)
 
-        # two halves, and a kill between them
+        # grow in two halves, with a kill between them
         trail.start()
         daemon.start()
         _watch(trail, carbon, seconds=seconds / 2)
-        click.secho("  kill -9: the daemon is gone, the audit trail goes on", fg="red")
+        click.secho("  kill -9: the daemon is dead, the audit trail keeps growing", fg="red")
         daemon.stop(signal.SIGKILL)
         _watch(trail, carbon, seconds=2)
-        click.secho("  the daemon is started again, as after any other end", fg="green")
+        click.secho("  the daemon starts again, as after any other exit", fg="green")
         daemon.start()
         _watch(trail, carbon, seconds=seconds / 2)
         trail.stop()
 
+        # wait until Graphite equals the table
         expected = trail.counts()
         deadline = time.monotonic() + CATCH_UP_SECONDS
         while _shipped(carbon) != expected and time.monotonic() < deadline:
             time.sleep(0.2)
         daemon.stop(signal.SIGTERM)
+        # show what Graphite holds
         shipped = _shipped(carbon)
         _chart(shipped)
         if shipped != expected:
@@ -86,7 +88,7 @@ def show(seconds: int) -> bool:
 
 
 class _Daemon:
-    """`shipper run`, as an operator would start it."""
+    """`shipper run` in a process."""
 
     def __init__(self, config: Path, log: Path) -> None:
         self._command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(config)]
@@ -105,7 +107,7 @@ class _Daemon:
 
 
 def _watch(trail: AuditTrail, carbon: CarbonCache, *, seconds: float) -> None:
-    """Say each second how many rows there are, and how many of them Graphite shows."""
+    """Print each second the number of rows in the table, and in Graphite."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(1.0, max(0.0, end - time.monotonic())))
@@ -113,11 +115,11 @@ def _watch(trail: AuditTrail, carbon: CarbonCache, *, seconds: float) -> None:
 
 
 def _shipped(carbon: CarbonCache) -> Series:
-    """Read what Graphite holds, by action and second; quiet seconds are 0 there, and not in the table."""
+    """Return the counts in Graphite by action and second, without the zeros of quiet seconds."""
     return {
         path.split(".")[2]: {slot: int(value) for slot, value in slots.items() if value}
         for path, slots in carbon.sums().items()
-        if slots and path.startswith("demo.events.")  # not the service's own
+        if slots and path.startswith("demo.events.")  # not shipper's own metrics
     }
 
 
@@ -137,7 +139,7 @@ def _chart(shipped: Series) -> None:
     plotext.theme("clear" if not sys.stdout.isatty() else "default")
     plotext.plot_size(min(100, plotext.terminal_width() or 80), 14)
     plotext.bar([second - first for second in span], [seconds[second] for second in span])
-    plotext.title("events per second, as Whisper holds them")
+    plotext.title("events per second, read from Whisper")
     click.echo(plotext.build())
 
 

@@ -1,4 +1,4 @@
-"""An audit trail in SQLite that grows while you watch."""
+"""An audit trail in SQLite that grows."""
 
 import random
 import sqlite3
@@ -26,7 +26,7 @@ PAUSE_SECONDS = 0.05
 
 
 class AuditTrail:
-    """The table, and a thread that adds rows to it until told to stop."""
+    """The table, and a thread that adds rows to it until `stop`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -38,20 +38,20 @@ class AuditTrail:
 
     @property
     def url(self) -> str:
-        """Return the SQLAlchemy URL of the database."""
+        """SQLAlchemy URL of the database."""
         return f"sqlite:///{self._file}"
 
     def start(self) -> None:
-        """Begin to grow."""
+        """Start to add rows."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Grow no more."""
+        """Stop adding rows."""
         self._stop.set()
         self._thread.join()
 
     def counts(self) -> dict[str, dict[int, int]]:
-        """Count the rows by action and second: what Graphite must hold."""
+        """Return the number of rows by action and second, which Graphite must equal."""
         counts: dict[str, dict[int, int]] = {}
         with closing(self._connect()) as connection:
             for action, second, rows in connection.execute(_COUNTS):

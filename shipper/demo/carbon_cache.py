@@ -1,7 +1,6 @@
-"""A private carbon-cache on a free port: started, stopped, killed, and its Whisper files read back.
+"""A private carbon-cache on a free port, and its Whisper files.
 
-Its ports come from the kernel: carbon listens with SO_REUSEPORT, so a fixed port may silently be shared with a
-stranger.
+The kernel chooses the port: carbon listens with SO_REUSEPORT, and may silently share a fixed port with a stranger.
 """
 
 import importlib.util
@@ -45,18 +44,18 @@ _AGGREGATION = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = sum\n
 
 
 class CarbonCache:
-    """A carbon-cache of our own, on one port for as long as this object lives."""
+    """A private carbon-cache, which keeps its port while this object lives."""
 
     def __init__(self, root: Path, *, retentions: str) -> None:
-        """Make its files below root; `start` runs it.
+        """Create its files below root; `start` runs it.
 
         Raises:
-            ConfigError: there is no carbon on this machine.
+            ConfigError: this machine has no carbon.
         """
         self._root = root
         self._command = _command()
         self._process: subprocess.Popen[bytes] | None = None
-        # Held for good, never listening: no stranger gets the port while carbon is down.
+        # Bound until `close`, never listening: no stranger gets the port while carbon is down.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._holder.bind(("127.0.0.1", 0))
@@ -69,13 +68,13 @@ class CarbonCache:
 
     @property
     def storage(self) -> Path:
-        """Return where its Whisper files are."""
+        """Folder of its Whisper files."""
         return self._root / "storage/whisper"
 
     def start(self) -> None:
-        """Run it, and return once it reads what it is sent."""
+        """Run it, and return once it reads what a client sends."""
         pidfile = self._root / "carbon.pid"
-        pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
+        pidfile.unlink(missing_ok=True)  # left by a kill, it would prevent the start
         options = [f"--config={self._root}/conf/carbon.conf", f"--pidfile={pidfile}", "--nodaemon"]
         environment = {**os.environ, "GRAPHITE_ROOT": str(self._root), "PYTHONUNBUFFERED": "1"}
         with (self._root / "log/console.log").open("ab") as log:
@@ -85,48 +84,48 @@ class CarbonCache:
         deadline = time.monotonic() + START_SECONDS
         while not self._reads():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                said = (self._root / "log/console.log").read_text(errors="replace")[-2000:]
-                raise TransientError(f"start carbon-cache: it did not; it said:\n{said}")
+                output = (self._root / "log/console.log").read_text(errors="replace")[-2000:]
+                raise TransientError(f"start carbon-cache: it does not run; its output:\n{output}")
             time.sleep(0.05)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to its process."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """End it with a signal, and wait for that."""
+        """Stop it with a signal, and wait for its exit."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(START_SECONDS)
             self._process = None
 
     def close(self) -> None:
-        """End it whatever it does, and give the port back."""
+        """Kill it, and release the port."""
         self.stop(signal.SIGKILL)
         self._holder.close()
 
     def sums(self) -> dict[str, dict[int, float]]:
-        """Read the Whisper files: of each path, the value of each slot of the finest archive that has one."""
+        """Return the values of the finest archives in its Whisper files, by path and slot."""
         import whisper  # noqa: PLC0415 - of the demo extra
 
         storage = self.storage
-        found = {}
+        sums = {}
         for file in storage.rglob("*.wsp"):
             try:
                 finest = whisper.info(str(file))["archives"][0]
             except whisper.CorruptWhisperFile:
-                continue  # carbon is just making it
+                continue  # carbon is creating it
             step = finest["secondsPerPoint"]
-            now = int(time.time()) + step  # the slot of this moment, too
+            now = int(time.time()) + step  # includes the present slot
             (start, end, _), values = whisper.fetch(str(file), now - finest["retention"], now=now, archiveToSelect=step)
             slots = zip(range(start, end, step), values, strict=True)
             path = ".".join(file.relative_to(storage).with_suffix("").parts)
-            found[path] = {slot: value for slot, value in slots if value is not None}
-        return found
+            sums[path] = {slot: value for slot, value in slots if value is not None}
+        return sums
 
     def _reads(self) -> bool:
-        # the port answers before the reactor runs: only the end of the stream says that somebody reads
+        # the port accepts before the reactor runs: only the end of the stream shows that carbon reads
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 connection.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""The log: what a terminal, a pipe and the journal get."""
+"""The log on a terminal, in a pipe and in the journal."""
 
 import json
 import os
@@ -15,25 +15,25 @@ import logging, os, sys
 if "journal" in sys.argv:
     status = os.fstat(2)
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
-from shipper import log as journal
-journal.start(as_json="json" in sys.argv)
-journal.logger().info("capture.finished", job="a", rows=3)
+from shipper import log
+log.start(as_json="json" in sys.argv)
+log.logger().info("capture.finished", job="a", rows=3)
 logging.getLogger("sqlalchemy").warning("odd thing")
 try:
     1 / 0
 except ZeroDivisionError:
-    journal.logger().critical("job.stopped", job="a", exc_info=True)
+    log.logger().critical("job.stopped", job="a", exc_info=True)
 """
 
 
 def lines(*arguments: str) -> list[str]:
-    """Run a program that logs; return its lines."""
+    """Run a program that logs, and return its lines."""
     command = [sys.executable, "-c", PROGRAM, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ)).stderr.splitlines()
 
 
 def test_logfmt() -> None:
-    """Elsewhere a line is logfmt with a time of its own; libraries' warnings, too."""
+    """Outside the journal a line is logfmt with a time; libraries' warnings, too."""
     first, second, third, *_ = lines()
 
     assert first.startswith("timestamp=2")
@@ -52,7 +52,7 @@ def test_json() -> None:
 
 
 def test_journal_priorities() -> None:
-    """Under systemd each line has its priority in front, and the journal's own time."""
+    """Under systemd each line begins with its priority, and has no time: the journal adds it."""
     first, second, third, *_ = lines("journal")
 
     assert first == "<6>event=capture.finished job=a rows=3"
@@ -60,18 +60,18 @@ def test_journal_priorities() -> None:
     assert third.startswith("<2>")
 
 
-def test_trouble_once_a_minute() -> None:
-    """A failure that goes on is told at once, then once a minute, then as over; a new one at once again."""
-    trouble = RepeatedFailure("delivery.failed", "delivery.recovered")
+def test_failure_once_a_minute() -> None:
+    """A lasting failure is logged at once, then once a minute, then as recovered; a new one at once again."""
+    failure = RepeatedFailure("delivery.failed", "delivery.recovered")
     with capture_logs() as logs:
         for seconds in range(0, 130, 10):
-            trouble.failed(DeliveryFailed("deliver: refused", hint="Is it up?"), clock=1000.0 + seconds)
-        trouble.recovered()
-        trouble.recovered()
-        trouble.failed(DeliveryFailed("deliver: refused"), clock=1131.0)
+            failure.failed(DeliveryFailed("deliver: refused", hint="Is it up?"), clock=1000.0 + seconds)
+        failure.recovered()
+        failure.recovered()
+        failure.failed(DeliveryFailed("deliver: refused"), clock=1131.0)
 
-    told = [(log["event"], log["failures"]) for log in logs]
-    assert told == [
+    events = [(log["event"], log["failures"]) for log in logs]
+    assert events == [
         ("delivery.failed", 1),
         ("delivery.failed", 7),
         ("delivery.failed", 13),
