@@ -1,6 +1,6 @@
-"""The tests of the core would notice: each mistake here, made on purpose, turns them red.
+"""Mutants: mistakes that lose or double rows; each of them must make a test of the core fail.
 
-Mutants of single functions stand in the docstrings of their tests; these are the mistakes that lose or double rows.
+Mutants of single functions are noted in the docstrings of their tests.
 """
 
 import os
@@ -19,12 +19,12 @@ SUITES = (
     *("core/test_late", "core/delivery", "core/test_capture", "core/rows", "core/test_retention", "core/test_changes"),
     *("state", "core/test_names", "core/repair", "core/test_position", "core/test_id_set", "core/verify"),
     "config/test_limits",
-    *("core/test_floors", "core/test_machine", "core/test_mending"),  # what nothing else finds: they take long
+    *("core/test_floors", "core/test_machine", "core/test_mending"),  # last, because they take long
 )
 
 
 class Mutant(NamedTuple):
-    """A place in the code, and what is to stand there instead."""
+    """A text in the code, and its replacement."""
 
     file: str
     before: str
@@ -54,25 +54,29 @@ MUTANTS = {
     "coarse points before their time": Mutant(
         "core/retention.py", "return index == 0 or bucket", "return True or bucket"
     ),
-    "believe a confirmation": Mutant("core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"),
+    "take one confirmation for a proof": Mutant(
+        "core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"
+    ),
     "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._sink.has_died():", "if False:"),
-    "let replays prove what is not stored": Mutant(
+    "let replays prove values that are not stored": Mutant(
         "core/delivery/rounds.py", "return not self.is_held or replay.stage == INVALIDATED", "return True"
     ),
-    "read back what differs only": Mutant(
+    "read back only values that differ": Mutant(
         "core/delivery/courier.py", "            self._proofs.alarm(clock)", "            pass"
     ),
-    "captured wherever it is": Mutant(
+    "record at any captured id": Mutant(
         "state/recording.py", "WHERE job = :job AND captured = :after", "WHERE job = :job AND :after IS NOT NULL"
     ),
     "zeros have ids": Mutant("state/recording.py", 'none = (str(self._upto), "0")', "none = ids"),
-    "go on behind captured": Mutant("core/repair/reset.py", "    ledger.distrust(job.name)", "    return"),
-    "reset what is not held": Mutant("core/repair/reset.py", "and not is_held and 0 < first <= captured", "and False"),
-    "count slots of the table before again": Mutant("state/store.py", "since = MAX(since, :since),", "since = since,"),
+    "continue behind captured": Mutant("core/repair/reset.py", "    ledger.distrust(job.name)", "    return"),
+    "reset a job that is not held": Mutant(
+        "core/repair/reset.py", "and not is_held and 0 < first <= captured", "and False"
+    ),
+    "recount slots of the table before": Mutant("state/store.py", "since = MAX(since, :since),", "since = since,"),
     "look back at the table before": Mutant(
         "core/repair/lookback.py", "max(progress.since, lookback_from(", "max(0, lookback_from("
     ),
-    "look for no late rows": Mutant(
+    "do not look for late rows": Mutant(
         "core/capture.py",
         "        if words:\n            yield from check",
         "        if 0:\n            yield from check",
@@ -90,33 +94,33 @@ MUTANTS = {
     "count a window without its ids": Mutant(
         "core/position.py", "self.counted.extended(after, upto) if words is None", "self.counted if words is None"
     ),
-    "record with the position of before": Mutant(
+    "record with an old position": Mutant(
         "state/positions.py", 'WHERE job = ? AND version = ?"""', 'WHERE job = ? AND ? IS NOT NULL"""'
     ),
-    "read counts outside of the snapshot": Mutant(
+    "read counts outside the snapshot": Mutant(
         "core/rows/look.py",
         "words, rows = self.source.words(query, window), self.source.read(query, window)",
         "words = self.source.words(query, window)\n        rows = self.source.read(query, window)",
     ),
-    "believe that ids are unique": Mutant(
+    "assume that ids are unique": Mutant(
         "core/rows/look.py", "not self.has_gaps and self.source.is_unique(query)", "not self.has_gaps"
     ),
-    "lower what is purged": Mutant(
+    "subtract purged rows": Mutant(
         "core/repair/recount.py", "gone += [Window(lost[0] - 1, lost[-1])] if lost else []", "gone += []"
     ),
-    "lower what was purged long ago": Mutant("core/repair/recount.py", "gone.append(Window(after, upto))", "pass"),
-    "lower what was purged, of a job that looks back": Mutant(
+    "subtract rows purged long ago": Mutant("core/repair/recount.py", "gone.append(Window(after, upto))", "pass"),
+    "subtract purged rows of a job with lookback": Mutant(
         "core/repair/recount.py", "min(end, lookback_from(job, progress))", "0"
     ),
-    "ask for young gaps while looks are close": Mutant(
+    "ask for young gaps only while looks are close": Mutant(
         "core/position.py", "spans = [(self.id_at(EAGER_SECONDS + passed), ", "spans = [(self.id_at(EAGER_SECONDS), "
     ),
-    "give up more than was asked for": Mutant(
+    "give up gaps that were not asked for": Mutant(
         "core/position.py",
         "floor = min(self.id_at(late), self.captured if most is None else most)",
         "floor = self.id_at(late)",
     ),
-    "forget what came with the last question": Mutant(
+    "forget rows that came with the last question": Mutant(
         "core/position.py", "settled = size_of(clipped(words, 0, self.counted.floor)) if words", "settled = 0 if words"
     ),
     "keep ids below the floor": Mutant(
@@ -124,7 +128,7 @@ MUTANTS = {
         "kept += _packed(clipped(segment.unpacked, floor, end), (floor + 1) // BITS)",
         "kept += _packed(segment.unpacked, segment.start)",
     ),
-    "take a gap for what is there": Mutant(
+    "take a gap for counted ids": Mutant(
         "core/id_set.py", "if self.solid == after and not self.segments:", "if not self.segments:"
     ),
     "store a segment once": Mutant(
@@ -132,17 +136,17 @@ MUTANTS = {
         "if (one.start, one.packed) not in stored))",
         "if one.start not in {start for start, _ in stored}))",
     ),
-    "begin with rows in flight as counted": Mutant(
+    "start with rows in flight as counted": Mutant(
         "core/rows/start.py", "floor_id = 0 if oldest is None else oldest - 1", "floor_id = upto"
     ),
-    "wait for rows below an id that was named": Mutant(
+    "wait for rows below a given start id": Mutant(
         "core/rows/start.py", 'is_floor=job.start != "now")', "is_floor=False)"
     ),
-    "add rows of before the job": Mutant("state/recording.py", "return time < self._begins or any(", "return any("),
-    "add late rows to whatever table": Mutant(
+    "add rows from before the job": Mutant("state/recording.py", "return time < self._begins or any(", "return any("),
+    "add late rows of another table": Mutant(
         "core/capture.py", "ledger=self._ledger, adds=True)", "ledger=self._ledger)"
     ),
-    "go back with the clock": Mutant(
+    "follow the clock back": Mutant(
         "core/capture.py",
         "return max(progress.not_before, floor(horizon.time, job.query.bucket))",
         "return floor(horizon.time, job.query.bucket)",
@@ -150,23 +154,23 @@ MUTANTS = {
     "forget which rows came late": Mutant(
         "core/capture.py", "done = done._replace(late=LateIds(self._bucket, words))", "pass"
     ),
-    "read late rows where their ids are": Mutant(
+    "read late rows by the range of their ids": Mutant(
         "core/rows/slots.py", "for one in (*elsewhere, *new) if", "for one in new if"
     ),
-    "leave what a recount found new": Mutant(
+    "lose new rows of a recount": Mutant(
         "core/repair/recount.py", "        position.with_ids(again.new),", "        position,"
     ),
-    "take ids beside a recount for counted": Mutant(
+    "take ids outside a recount for counted": Mutant(
         "core/repair/recount.py",
         "return position.counted.missing(source.words(query, window, span))",
         "return position.counted.missing(source.words(query, window))",
     ),
-    "recount outside of a snapshot": Mutant(
+    "recount outside a snapshot": Mutant(
         "core/repair/recount.py",
         "        with source.snapshot(query):\n            may_have_new = ",
         "        if True:\n            may_have_new = ",
     ),
-    "lower what is ahead of a clock": Mutant(
+    "subtract rows ahead of the clock": Mutant(
         "core/repair/recount.py", "end = ahead.start if ahead else ALWAYS.end", "end = ALWAYS.end"
     ),
     "end a bucket with the slot of its total": Mutant(
@@ -174,20 +178,20 @@ MUTANTS = {
         "_Left(max(slot.slot + max(slot.step, bucket) for slot in lack)",
         "_Left(max(slot.slot + slot.step for slot in lack)",
     ),
-    "take a row of the future for one without a slot": Mutant(
+    "take a future row for one without a slot": Mutant(
         "state/store.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
     ),
-    "leave what is completed before the span new": Mutant(
+    "leave rows completed before the span as new": Mutant(
         "core/repair/lookback.py",
         "decided = union_of(union_of(cycle.in_span, cycle.new_before), never)",
         "decided = union_of(cycle.in_span, never)",
     ),
-    "pass rows that are open": Mutant(
+    "skip incomplete rows": Mutant(
         "core/repair/lookback.py",
         "young = [one for one in ids_of(cycle.open) if one > oldest][:1]",
         "young: list[int] = []",
     ),
-    "wait for open rows as for late ones": Mutant(
+    "wait for incomplete rows as for late ones": Mutant(
         "core/repair/lookback.py",
         "before, late = ledger.position(job.name), max(job.late, job.max_age)",
         "before, late = ledger.position(job.name), job.late",
@@ -195,46 +199,48 @@ MUTANTS = {
     "take one complete window for all": Mutant(
         "core/rows/look.py", "self._complete != (self.source.connection_number, window)", "self._complete is None"
     ),
-    "remember what was undone": Mutant("state/database.py", "        self._positions.clear()\n", ""),
-    "rename without what is counted": Mutant(
+    "keep positions of a rolled-back transaction": Mutant("state/database.py", "        self._positions.clear()\n", ""),
+    "rename without counted ids": Mutant(
         "state/housekeeping.py", "AND columns.name = 'job'", "AND columns.name = 'job' AND tables.name <> 'counted'"
     ),
-    "count rows without an id never": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
-    "deliver what is not durable": Mutant("state/outbox.py", "self._file.make_durable()  #", "pass  #"),
-    "count again what is pruned as too late": Mutant("core/rows/totals.py", "recording.unprune(span)", "pass"),
-    "go on within a slot": Mutant("core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"),
-    "zeros for what was passed": Mutant(
+    "never count rows without an id": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
+    "deliver totals that are not durable": Mutant("state/outbox.py", "self._file.make_durable()  #", "pass  #"),
+    "keep recounted slots pruned": Mutant("core/rows/totals.py", "recording.unprune(span)", "pass"),
+    "continue within a slot": Mutant(
+        "core/rows/start.py", "Target(upto, place and place[0], 0)", "Target(upto, None, 0)"
+    ),
+    "zeros for skipped slots": Mutant(
         "state/store.py", "zero_filled_until = MAX(zero_filled_until, :not_before, COALESCE(:slot, 0)),", "\n"
     ),
-    "count again what is cut by pruning": Mutant(
+    "recount slots that pruning cuts": Mutant(
         "core/repair/backfill.py", "        start = floor(start, unit)\n", "        pass\n"
     ),
-    "give up a series that is not made": Mutant(
+    "prove a series that is not created": Mutant(
         "core/delivery/rounds.py", "minutes_to_create(new_series) - 1", "0 * new_series"
     ),
-    "compare what is not complete": Mutant(
+    "compare incomplete slots": Mutant(
         "core/verify/reconcile.py", "last = min(max(first, latest), end)", "last = max(first, end)"
     ),
-    "take what is cut for compared": Mutant(
+    "count cut slots as compared": Mutant(
         "core/verify/reconcile.py", "least = min(least, length)", "least = max(least, length)"
     ),
-    "leave out the half": Mutant(
+    "call half mostly left out": Mutant(
         "core/verify/reconcile.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
     ),
     "compare the slot of the oldest row": Mutant(
         "core/verify/reconcile.py", "slot <= purged_upto", "slot < purged_upto"
     ),
-    "count the slot of the oldest row again": Mutant(
+    "recount the slot of the oldest row": Mutant(
         "core/repair/backfill.py", "start <= purged_until:", "start < purged_until:"
     ),
-    "clear what is beside the span": Mutant("core/repair/backfill.py", " if key.slot in span]", "]"),
-    "zeros beyond what is closed": Mutant(
+    "clear totals outside the span": Mutant("core/repair/backfill.py", " if key.slot in span]", "]"),
+    "zeros beyond the zero-filled buckets": Mutant(
         "core/repair/backfill.py", "Span(span.start, min(span.end, progress.zero_filled_until)) if", "span if"
     ),
-    "prune what is deferred": Mutant("state/housekeeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
+    "prune deferred totals": Mutant("state/housekeeping.py", "AND changed > 0 LIMIT 1", "AND changed = 1 LIMIT 1"),
     "deferred totals to another Carbon": Mutant("state/outbox.py", "WHERE changed <> 2", "WHERE changed <> 9"),
     "series of another Carbon": Mutant("state/outbox.py", '"UPDATE series SET is_made = 0"', '"SELECT 1"'),
-    "no margin where an archive ends": Mutant(
+    "no margin at the end of an archive": Mutant(
         "core/retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
     ),
     "a minimum with lookback": Mutant("config/rules.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
@@ -245,29 +251,29 @@ MUTANTS = {
 def ended(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """Run the suites on each mutant that was chosen, two at a time."""
+    """Run the suites on each chosen mutant, two at a time."""
     chosen = [item.name.partition("[")[2][:-1] for item in request.session.items if item.path == Path(__file__)]
     with ThreadPoolExecutor(2) as executor:
         yield {name: executor.submit(_run, MUTANTS[name], tmp_path_factory.mktemp("mutant")) for name in chosen}
 
 
-@pytest.mark.timeout(600)  # others may come first
+@pytest.mark.timeout(600)  # other mutants may run first
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_killed(name: str, ended: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
-    """The mistake is in the code once, and a test fails for it."""
+    """Each mistake makes a test fail."""
     process = ended[name].result()
 
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, process.stdout[-2000:]
 
 
 def _run(mutant: Mutant, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Make a mistake in a copy, and run the suites there."""
+    """Make the mistake in a copy of the code, and run the suites there."""
     for name in ("shipper", "tests", "config"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     place = folder / "shipper" / mutant.file
     text = place.read_text()
-    assert text.count(mutant.before) == 1, "the code is another one now: mend the mutant"
+    assert text.count(mutant.before) == 1, "the code has changed: fix the mutant"
     place.write_text(text.replace(mutant.before, mutant.after))
     suites = [next((folder / "tests/unit").glob(f"{suite}*")).relative_to(folder) for suite in SUITES]
     return subprocess.run(
