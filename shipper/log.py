@@ -29,18 +29,18 @@ def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
     render = structlog.processors.JSONRenderer() if as_json else logfmt
     line = [structlog.processors.format_exc_info, _journal_line(render) if is_journal() else render]
     structlog.configure(
-        processors=[*shared, *line],
+        processors=[*known, *line],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if is_quiet else logging.INFO),
     )
-    _start_libraries(shared, line)
+    _start_libraries(known, line)
 
 
-def _start_libraries(shared: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
+def _start_libraries(known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
     """Log the messages of libraries, which use the standard library, in the same way."""
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=processors))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=processors))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
