@@ -1,11 +1,11 @@
-"""Run shipper on clocks that go faster: `python tests/accelerated.py ORIGIN START FACTOR run --config FILE`.
+"""Run shipper on clocks that run faster: `python tests/accelerated.py ORIGIN START FACTOR run --config FILE`.
 
-ORIGIN is an instant of this machine's monotonic clock, START what the clocks show then, epoch seconds, so that several
-processes share one time. Accelerated are the clocks and waits of Python, and what SQLite calls 'now'. What sockets and
-locked files wait for is real: the peers are.
+ORIGIN is an instant of this machine's monotonic clock, and START is the time of the clocks then, in epoch seconds, so
+that several processes share one time. The clocks and waits of Python are accelerated, and SQLite's 'now'. Waits for
+sockets and locked files are real, because the peers are.
 
-Not by libfaketime: 0.9.10 does not know sem_clockwait, by which Python's locks wait with a time-out, so that all
-threads would sleep in real time until an accelerated instant.
+libfaketime 0.9.10 cannot do this: it does not know sem_clockwait, with which Python's locks wait with a timeout, so
+that all threads would sleep in real time until an accelerated instant.
 """
 
 import sqlite3
@@ -20,11 +20,11 @@ from apscheduler.schedulers import base as schedulers
 
 _monotonic, _sleep, _wait, _connect = time.monotonic, time.sleep, threading.Condition.wait, sqlite3.connect
 
-SHORTEST_SECONDS = 0.005  # real ones; else a wait of an accelerated second, which is nothing, would only burn time
+SHORTEST_SECONDS = 0.005  # real seconds; shorter waits would only burn processor time
 
 
 class Clock(NamedTuple):
-    """A clock that goes faster than the real one."""
+    """A clock that runs faster than the real one."""
 
     origin: float
     start: float
@@ -36,16 +36,16 @@ class Clock(NamedTuple):
         return cls(_monotonic(), start, factor)
 
     def now(self) -> float:
-        """Return what it shows, epoch seconds."""
+        """Return its time, in epoch seconds."""
         return self.start + (_monotonic() - self.origin) * self.factor
 
     def real(self, seconds: float) -> float:
-        """Return how long a wait of so many of its seconds takes."""
+        """Return how long a wait of this clock's seconds takes in real seconds."""
         return seconds if seconds <= 0 else max(seconds / self.factor, SHORTEST_SECONDS)
 
 
 def accelerate(clock: Clock) -> None:
-    """Let this process live by a clock."""
+    """Make this process use a clock."""
 
     class Accelerated(datetime):
         @classmethod
@@ -59,8 +59,8 @@ def accelerate(clock: Clock) -> None:
         return _connect(*arguments, factory=_Connection, **options)
 
     _Cursor.clock = clock
-    # the scheduler takes the clock by name, as the other two do
-    from shipper.runtime import clocks, scheduler  # noqa: PLC0415 - after the clock is another
+    # the scheduler imports the clock by name, as APScheduler's modules do
+    from shipper.runtime import clocks, scheduler  # noqa: PLC0415 - after the clock has changed
     from shipper.service import daemon  # noqa: PLC0415
 
     rest = clocks.Flag.wait
@@ -77,7 +77,7 @@ def accelerate(clock: Clock) -> None:
         sqlite3: {"connect": connect},
         sqlite3.dbapi2: {"connect": connect},  # SQLAlchemy's
     }
-    # two clocks are read one after the other: a moment without the processor between them is long by these
+    # the two clocks are read one after the other, and a pause between them counts multiplied
     daemon.STEP_SECONDS *= clock.factor
     for owner, names in changed.items():
         for name, value in names.items():
@@ -85,12 +85,12 @@ def accelerate(clock: Clock) -> None:
 
 
 def sleeper(clock: Clock) -> Any:
-    """Return a sleep by a clock."""
+    """Return a sleep in the seconds of a clock."""
     return lambda seconds: _sleep(clock.real(seconds))
 
 
 class _Cursor(sqlite3.Cursor):
-    """A cursor to whose statements it is the time of a clock; functions of Python's instead would be called per row."""
+    """A cursor whose statements use the time of a clock; SQL functions in Python would be called for each row."""
 
     clock: Clock
 

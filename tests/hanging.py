@@ -1,14 +1,13 @@
-"""Run shipper with a part that hangs for ever: `python tests/hanging.py PART run --config FILE`.
+"""Run shipper with a part that hangs forever: `python tests/hanging.py PART run --config FILE`.
 
-What hangs is real code that meets something which never returns; what is allowed to it is less than in earnest.
+Real code calls a function that never returns; its limits are shorter than in production.
 """
 
 import sys
 import threading
 
 from shipper.cli import main
-from shipper.runtime import delivery, worker
-from shipper.runtime import poller as polling_group
+from shipper.runtime import delivery, poller, worker
 from shipper.service import schedule
 
 
@@ -17,11 +16,11 @@ def _hang(*_arguments: object, **_named: object) -> None:
 
 
 def hang(part: str) -> None:
-    """Let it hang from the start."""
+    """Make a part hang from the start."""
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
         "job": {(worker.Worker, "_steps"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
-        "tick": {(polling_group.PollingGroup, "_observe"): _hang, (polling_group, "DEADLINE_STATEMENTS"): 1},
+        "tick": {(poller.PollingGroup, "_observe"): _hang, (poller, "DEADLINE_STATEMENTS"): 1},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }
     for (owner, name), value in changed[part].items():

@@ -42,7 +42,7 @@ name = "events.{action}.{measure}"
 
 
 class Shipper:
-    """`shipper` with a configuration of its own."""
+    """`shipper` with a separate configuration."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Shipper:
         return shipper(*command.split(), "--config", str(self.config), *arguments)
 
     def start(self) -> None:
-        """Start the daemon, and return once it says that it has started."""
+        """Start the daemon, and return once it has logged its start."""
         seen = self.events().count("service.started")
         with self.log.open("ab") as log:
             command = [sys.executable, *self._program, "run", "--config", str(self.config)]
@@ -105,7 +105,7 @@ def shipper(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 def wait_for(holds: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something holds, or fail."""
+    """Wait until a condition is true, or fail."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

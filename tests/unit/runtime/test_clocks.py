@@ -9,7 +9,7 @@ from shipper.runtime.clocks import Clocks
 
 
 def test_unknown_is_not_trusted() -> None:
-    """Until a source has told its time nobody knows whether ours is right."""
+    """Until a source has answered, our clock is not trusted."""
     clocks = Clocks()
 
     assert not clocks.are_trusted()
@@ -17,7 +17,7 @@ def test_unknown_is_not_trusted() -> None:
 
 
 def test_agreeing_clocks() -> None:
-    """A source that is no further off than allowed confirms our clock."""
+    """A source that differs by no more than allowed confirms our clock."""
     clocks = Clocks()
     clocks.observed("app", int(time.time()) - 200, max_skew=300)
 
@@ -27,7 +27,7 @@ def test_agreeing_clocks() -> None:
 
 @pytest.mark.parametrize("off", [-400, 400])
 def test_differing_clocks(off: int) -> None:
-    """A source that is further off is told; whether ours is right another source decides. Mutant: one way only."""
+    """A source that differs by more is reported; another source may still confirm our clock. Mutant: one way only."""
     clocks = Clocks()
     with pytest.raises(TransientError, match="off that of source app") as caught:
         clocks.observed("app", int(time.time()) + off, max_skew=300)

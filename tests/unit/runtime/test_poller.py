@@ -1,4 +1,4 @@
-"""The jobs of a table together: they tick and look as one, and what fails or hangs of one leaves the others alone."""
+"""The jobs of a table together: they share ticks and looks; one that fails or hangs does not affect the others."""
 
 import threading
 import time
@@ -32,8 +32,8 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield state
 
 
-def test_tick_plans_one_capture(state: State) -> None:
-    """Ticks observe; while a capture is planned none of them plans another, and none waits."""
+def test_tick_schedules_one_round(state: State) -> None:
+    """Ticks observe and never wait; while a round of captures is scheduled, they schedule no other."""
     desk = Desk(state)
     for _ in range(3):
         desk.tick()
@@ -42,7 +42,7 @@ def test_tick_plans_one_capture(state: State) -> None:
 
 
 def test_ticks_before_a_round(state: State) -> None:
-    """A round that had to wait goes up to what was observed last, and is one. Mutant: the first look."""
+    """A round that had to wait captures once, up to the newest observation. Mutant: the first look."""
     desk = Desk(state, *jobs())
     for number in (1, 2):
         desk.source.insert(number, CREATED, "login")
@@ -75,7 +75,7 @@ def test_tick_captures_at_once(state: State) -> None:
 
 
 def test_time_of_a_replica(state: State) -> None:
-    """What a replica has is what its primary had then, and while it falls behind no id grows old.
+    """A replica shows its primary as it was `lag` seconds ago, and while it falls behind no id grows old.
 
     Mutants: take the replica's time for the primary's; let all time make ids old; none while there is any lag.
     """
@@ -96,7 +96,7 @@ def test_time_of_a_replica(state: State) -> None:
 
 
 def test_lag_unknown(state: State) -> None:
-    """While nobody knows how far a replica is behind nothing is captured, which is told once; then all goes on.
+    """While the lag of a replica is unknown, nothing is captured, and that is logged once; then captures continue.
 
     The first look after it makes no id old. Mutants: take unknown for 0; remember the lag of before; take it for much.
     """
@@ -126,8 +126,8 @@ def test_lag_unknown(state: State) -> None:
 @pytest.mark.parametrize(
     ("fault", "level"), [(SourceUnavailable("read: gone"), "warning"), (QueryRefused("read: no column"), "error")]
 )
-def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
-    """A failure that repeats is told once, at the level of who must act, and then as recovered with its count."""
+def test_failure_logged_once(state: State, fault: Exception, level: str) -> None:
+    """A repeated failure is logged once, as an error if an operator must act, and then as recovered with its count."""
     desk = Desk(state)
     desk.source.fault = fault
     with structlog.testing.capture_logs() as logs:
@@ -136,14 +136,14 @@ def test_failure_told_once(state: State, fault: Exception, level: str) -> None:
         desk.source.fault = None
         desk.tick()
 
-    told = [(log["event"], log["log_level"], log["failures"]) for log in logs]
-    assert told == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
+    lines = [(log["event"], log["log_level"], log["failures"]) for log in logs]
+    assert lines == [("observation.failed", level, 1), ("observation.recovered", "info", 3)]
 
 
 def test_failure_lasts(state: State) -> None:
-    """That an older observation is captured meanwhile does not mean that the database answers again.
+    """A capture up to an older observation does not mean that the database answers again.
 
-    Mutant: take any success for recovery, and tell the failure again with each tick.
+    Mutant: take any success for recovery, and log the failure again with each tick.
     """
     desk = Desk(state)
     desk.tick()
@@ -156,8 +156,8 @@ def test_failure_lasts(state: State) -> None:
     assert [log["event"] for log in logs] == ["observation.failed", "job.started"]
 
 
-def test_told_to_stop(state: State) -> None:
-    """Once told to stop a worker neither observes nor plans."""
+def test_stopped(state: State) -> None:
+    """A stopped worker neither observes nor schedules captures."""
     desk = Desk(state)
     desk.worker.stop()
     desk.tick()
@@ -165,8 +165,8 @@ def test_told_to_stop(state: State) -> None:
     assert desk.planned == []
 
 
-def test_rhythm() -> None:
-    """Jobs are together if they have the table, the id and the times in common."""
+def test_group_key() -> None:
+    """Jobs are in one group if they share the table, the id column and the schedule."""
     one = job()
     alike = [job("other"), job("other", by=()), job("other", time=None)]
     unlike = [job(table="orders"), job(id="n"), job(every=30), job(cron="* * * * *"), job(source="db")]
@@ -177,9 +177,9 @@ def test_rhythm() -> None:
 
 
 def test_one_look_for_all(state: State) -> None:
-    """One observation is for all, and so is one look at what the table is known by.
+    """One observation serves all jobs, and so does one fingerprint of the table.
 
-    Mutant: let each look for itself.
+    Mutant: let each job look for itself.
     """
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
@@ -208,9 +208,9 @@ def test_one_commit_for_all(state: State) -> None:
 
 
 def test_recovered_by_a_commit_alone(state: State) -> None:
-    """A commit that failed is told until one goes well; a turn with nothing to store proves nothing.
+    """A failed commit lasts until one succeeds; a round with nothing to store proves nothing.
 
-    Mutant: hold every turn that ends well for recovered.
+    Mutant: take every round without a failure for recovered.
     """
     desk = Desk(state, job())
     committing = desk.polling_group._failures.committing
@@ -224,7 +224,7 @@ def test_recovered_by_a_commit_alone(state: State) -> None:
 
 
 def test_one_fails(state: State) -> None:
-    """What fails for one job leaves the others alone."""
+    """The failure of one job does not affect the others."""
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
     faults = iter([None, QueryRefused("read: no column"), None])
@@ -242,9 +242,9 @@ def test_one_fails(state: State) -> None:
 
 
 def test_one_hangs(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one job hangs another thread goes on with the rest, after a moment; the one that hung goes on when it can.
+    """While one job hangs, another thread soon captures the rest; the hung job continues when it can.
 
-    Mutants: never help; help at once; let the one that hangs have another turn meanwhile.
+    Mutants: never help; help at once; start the hung job a second time meanwhile.
     """
     desk, late = Desk(state, *jobs()), [0.0]
     real = time.monotonic
@@ -254,14 +254,14 @@ def test_one_hangs(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def hang() -> None:
         desk.source.before_read = lambda: None
-        desk.run_planned()  # help comes, but this thread has only just begun
+        desk.run_planned()  # help comes, but this thread has only just started
         seen.append([captured(state, name) for name in NAMES])
         late[0] += 2
         desk.source.insert(2, CREATED, "login")
         desk.tick()
-        desk.run_planned()  # another thread's: what waited
+        desk.run_planned()  # another thread captures the rest
         late[0] += 2
-        desk.run_planned()  # and what has come meanwhile
+        desk.run_planned()  # and the new rows
         seen.append([captured(state, name) for name in NAMES])
 
     desk.source.before_read = hang
@@ -273,7 +273,7 @@ def test_one_hangs(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_hang(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Help is looked after, too: each job that hangs costs the others a moment. Mutant: send for help once."""
+    """A helping thread gets help, too: each job that hangs costs the others HELP_SECONDS. Mutant: help once."""
     desk, late = Desk(state, *jobs()), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
@@ -293,7 +293,7 @@ def test_many_hang(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_join_in(state: State) -> None:
-    """While one thread captures and comes forward no other joins it: Python would let them take turns anyhow.
+    """While one thread captures and makes progress, no other joins it: Python runs one at a time anyhow.
 
     Mutant: capture on as many threads as there are.
     """
@@ -315,7 +315,7 @@ def test_threads_join_in(state: State) -> None:
 
 
 def test_second_thread_joins_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round that has not ended when the next one begins gets a second thread. Mutant: none."""
+    """A round that is still running when the next one begins gets a second thread. Mutant: none."""
     monkeypatch.setattr("shipper.runtime.run_queue.MANY", 1)
     desk, at_once = Desk(state, *jobs()), []
     desk.source.insert(1, CREATED, "login")
@@ -336,8 +336,8 @@ def test_second_thread_joins_in(state: State, monkeypatch: pytest.MonkeyPatch) -
     assert [captured(state, name) for name in NAMES] == [1, 1, 1]
 
 
-def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs that wait for their turn for longer than a period are told, in one line for all, and when that is over."""
+def test_waiting_logged(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that wait in the queue for longer than a period are logged, in one line for all, and so is the end of it."""
     desk, late = Desk(state, *jobs()), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
@@ -352,12 +352,12 @@ def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     with structlog.testing.capture_logs() as logs:
         desk.tick()
         desk.run_planned()
-        told = [(log["event"], log["error"]) for log in logs if log["event"] == "job.overdue"]
+        lines = [(log["event"], log["error"]) for log in logs if log["event"] == "job.overdue"]
         assert all(worker.failure for worker in desk.workers)
         desk.run_planned()
         desk.tick()
 
-    assert told == [
+    assert lines == [
         ("job.overdue", "tick: previous capture still running, after 61 s"),
         ("job.overdue", "tick: 2 of 3 jobs still waiting in the queue"),
     ]
@@ -365,8 +365,8 @@ def test_waiting_told(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(worker.failure for worker in desk.workers)
 
 
-def test_skipped_tick_told(state: State) -> None:
-    """A tick that is due while the one before hangs is told for the table."""
+def test_skipped_tick_logged(state: State) -> None:
+    """A tick that is due while the previous one hangs is logged for the table."""
     desk = Desk(state, *jobs())
     with structlog.testing.capture_logs() as logs:
         desk.polling_group.overdue()
@@ -377,7 +377,7 @@ def test_skipped_tick_told(state: State) -> None:
 
 
 def test_commit_fails(state: State) -> None:
-    """What was captured and cannot be committed is told, and captured again with the next tick."""
+    """Captures that cannot be committed are logged, and captured again with the next tick."""
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
 
@@ -405,7 +405,7 @@ def test_commit_fails(state: State) -> None:
 
 
 def test_bug_in_a_look(state: State) -> None:
-    """A bug in what they share stops these jobs, each told; they look no more."""
+    """A bug in a shared look stops all jobs of the group, each with a log line."""
     desk = Desk(state, *jobs())
     desk.source.fault = ZeroDivisionError()
     with structlog.testing.capture_logs() as logs:
@@ -415,8 +415,8 @@ def test_bug_in_a_look(state: State) -> None:
     assert [(log["event"], log["job"]) for log in logs] == [("job.stopped", name) for name in NAMES]
 
 
-def test_who_stopped_has_its_turn_later(state: State) -> None:
-    """A job that is stopped for a while keeps its turn, and the others do not wait. Mutant: forget its turn."""
+def test_stopped_job_stays_in_the_queue(state: State) -> None:
+    """A job that is stopped for a while stays in the queue, and the others do not wait. Mutant: remove it."""
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
     desk.workers[1].stop()
@@ -429,8 +429,8 @@ def test_who_stopped_has_its_turn_later(state: State) -> None:
     assert captured(state, "others") == 1
 
 
-def test_who_leaves_has_no_turn(state: State) -> None:
-    """A job that leaves is not captured any more, one that comes has the observation that waits."""
+def test_job_that_leaves(state: State) -> None:
+    """A job that leaves is not captured any more; the others capture the waiting observation."""
     desk = Desk(state, *jobs())
     desk.source.insert(1, CREATED, "login")
     desk.tick()
@@ -440,8 +440,8 @@ def test_who_leaves_has_no_turn(state: State) -> None:
     assert [captured(state, name) for name in NAMES] == [1, None, None]
 
 
-def test_long_job_lets_others_on(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that catches up for long gives its thread up, and is behind the others then. Mutant: put it in front."""
+def test_long_job_lets_others_run(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that catches up for long gives its thread up, and goes to the end of the queue. Mutant: to the front."""
     wanted = [replace(one, chunk=1) for one in jobs()[:2]]
     desk, late, order = Desk(state, *wanted), [0.0], []
     real = time.monotonic

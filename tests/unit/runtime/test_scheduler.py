@@ -21,7 +21,7 @@ def running() -> Scheduler:
 
 
 def test_every_calls_at_once_and_again() -> None:
-    """The first call comes at once, however long the interval; the next ones after it."""
+    """The first call is made at once, however long the interval; the next ones after the interval."""
     scheduler, hourly, often = running(), threading.Semaphore(0), threading.Semaphore(0)
     scheduler.every(3600, hourly.release, pool="db", name="hourly")
     scheduler.every(1, often.release, pool="db", name="often")
@@ -33,7 +33,7 @@ def test_every_calls_at_once_and_again() -> None:
 
 
 def test_later_calls_once() -> None:
-    """What is to be called later is called once."""
+    """`later` makes one call."""
     scheduler, called = running(), threading.Semaphore(0)
     scheduler.start()
     scheduler.later(0, called.release, pool="db")
@@ -44,16 +44,16 @@ def test_later_calls_once() -> None:
 
 
 def test_stop_waits_for_what_runs() -> None:
-    """Stop waits for a call that runs, even one that asks for another; that one is not made.
+    """Stop waits for a running call, even one that schedules another; the other is not made.
 
     Mutant: the scheduler's own shutdown, which waits for the call while it holds the lock that the call needs.
     """
-    scheduler, begun, told = running(), threading.Event(), threading.Event()
+    scheduler, begun, may_end = running(), threading.Event(), threading.Event()
     done: list[str] = []
 
     def call() -> None:
         begun.set()
-        told.wait(PATIENCE_SECONDS)
+        may_end.wait(PATIENCE_SECONDS)
         scheduler.later(0, lambda: done.append("late"), pool="db")
         done.append("call")
 
@@ -63,7 +63,7 @@ def test_stop_waits_for_what_runs() -> None:
     stopping = threading.Thread(target=scheduler.stop)
     stopping.start()
     stopping.join(0.2)
-    told.set()
+    may_end.set()
     stopping.join(PATIENCE_SECONDS)
 
     assert not stopping.is_alive()
@@ -72,7 +72,7 @@ def test_stop_waits_for_what_runs() -> None:
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
-    """Give a scheduler that runs, its calls held back."""
+    """Give a running scheduler whose calls are held back."""
     scheduler = running()
     scheduler.start()
     yield scheduler
@@ -80,7 +80,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 
 def test_cron(scheduler: Scheduler) -> None:
-    """A line of cron decides when a call comes, by its zone's clock."""
+    """A cron line decides when a call is made, in its time zone."""
     scheduler.cron("30 6 * * mon-fri", "Europe/Berlin", lambda: None, pool="db", name="job")
     (planned,) = scheduler._scheduler.get_jobs()
     berlin = planned.next_run_time.astimezone(ZoneInfo("Europe/Berlin"))
@@ -89,7 +89,7 @@ def test_cron(scheduler: Scheduler) -> None:
 
 
 def test_offset(scheduler: Scheduler) -> None:
-    """A first call may come later than now."""
+    """A first call may be made later than now."""
     scheduler.every(60, lambda: None, pool="db", name="job", offset=30)
     (planned,) = scheduler._scheduler.get_jobs()
 
@@ -97,7 +97,7 @@ def test_offset(scheduler: Scheduler) -> None:
 
 
 def test_missed_ticks_are_one() -> None:
-    """After a month asleep there is one tick, and the next keeps step; nobody counts through those between.
+    """After a month asleep there is one tick, and the next is on the schedule; the missed ones are not counted through.
 
     Mutant: APScheduler's own triggers, which return each of them in turn.
     """
@@ -110,12 +110,12 @@ def test_missed_ticks_are_one() -> None:
     assert _Cron("0 0 * * *", "UTC").get_next_fire_time(begun, begun) == datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
-    """What hangs in one pool holds up no other, and the ticks that it misses are told.
+def test_pools_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
+    """A call that hangs in one pool delays no other, and the ticks that it misses are reported.
 
-    Mutant: one pool for all lanes.
+    Mutant: one thread pool for all sources.
     """
-    hung, told, skipped = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+    hung, calls, skipped = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def hang() -> None:
         hung.wait(PATIENCE_SECONDS)
@@ -124,17 +124,17 @@ def test_lanes_do_not_wait_for_each_other(scheduler: Scheduler) -> None:
     scheduler._skipped = lambda name: skipped.release() if name == "hung" else None
     scheduler.every(1, hang, name="hung", pool="db")
     scheduler.every(1, hang, name="hung too", pool="db")
-    scheduler.every(1, told.release, name="other", pool="other")
+    scheduler.every(1, calls.release, name="other", pool="other")
 
-    assert all(told.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
+    assert all(calls.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
     assert skipped.acquire(timeout=PATIENCE_SECONDS)
     hung.set()
 
 
 def test_call_that_outlasts_its_interval(scheduler: Scheduler) -> None:
-    """A call that takes longer than its interval runs alone, though threads are free; what it misses is told.
+    """A call that takes longer than its interval runs alone, though threads are free; missed calls are reported.
 
-    It is called again once it has ended. Mutants: two at a time; call it no more.
+    It is made again once it has ended. Mutants: two at a time; never again.
     """
     begun, ends, skipped = threading.Semaphore(0), threading.Semaphore(0), threading.Semaphore(0)
 
@@ -154,7 +154,7 @@ def test_call_that_outlasts_its_interval(scheduler: Scheduler) -> None:
 
 
 def test_late_call_is_made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that waited for its thread for long is made all the same. Mutant: a misfire grace time."""
+    """A call that waited long for its thread is still made. Mutant: a misfire grace time."""
 
     class Later(datetime):
         @classmethod
@@ -169,7 +169,7 @@ def test_late_call_is_made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 
 
 def test_wider_lane(scheduler: Scheduler) -> None:
-    """A pool that is given more threads has them at once; what runs in it goes on. Mutant: leave it as it is."""
+    """A pool that gets more threads has them at once, and its running calls continue. Mutant: keep the old pool."""
     begun, freed, done = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -187,7 +187,7 @@ def test_wider_lane(scheduler: Scheduler) -> None:
 
 
 def test_clock_set_back(scheduler: Scheduler) -> None:
-    """When the clock is set back, what was planned by it comes as long from now as before; a line of cron by the clock.
+    """When the clock is set back, the delay of a scheduled call stays the same; a cron line follows the clock.
 
     Mutant: do nothing, and no tick comes until the clock has caught up.
     """
@@ -203,7 +203,7 @@ def test_clock_set_back(scheduler: Scheduler) -> None:
 
 
 def test_forget(scheduler: Scheduler) -> None:
-    """What is forgotten is called no more."""
+    """A forgotten function is not called any more."""
     scheduler.every(60, lambda: None, name="job", pool="db", offset=30)
     scheduler.forget("job")
 

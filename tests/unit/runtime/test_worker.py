@@ -1,4 +1,4 @@
-"""One job at work: what its captures bring, what a failure stops."""
+"""One job at work: the results of its captures, the effects of a failure."""
 
 import time
 from collections.abc import Iterator
@@ -43,8 +43,8 @@ def test_capture_records(tmp_path: Path) -> None:
         assert captured(state) == 1
 
 
-def test_capture_fails_and_goes_on(state: State) -> None:
-    """A capture that fails loses nothing: the next tick's does it."""
+def test_capture_fails_and_continues(state: State) -> None:
+    """A failed capture loses nothing: the next tick captures the rows."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
     desk.tick()
@@ -59,16 +59,16 @@ def test_capture_fails_and_goes_on(state: State) -> None:
 
 
 def test_bug_stops_this_job(state: State) -> None:
-    """Anything unexpected stops the job, with its traceback in the log; it observes and plans no more.
+    """An unexpected exception stops the job, with a traceback in the log; it neither observes nor captures any more.
 
-    Mutant: plan all the same.
+    Mutant: schedule captures all the same.
     """
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
     desk.tick()
 
     def break_down() -> None:
-        desk.polling_group.observe()  # another observation waits when the bug strikes
+        desk.polling_group.observe()  # another observation waits when the exception is raised
         desk.source.fault = ZeroDivisionError()
 
     desk.source.before_read = break_down
@@ -89,8 +89,8 @@ def test_another_table(state: State) -> None:
         Desk(state)
 
 
-def test_unshown_told(state: State) -> None:
-    """Rows that cannot be shown are told, by cause."""
+def test_rejected_rows_logged(state: State) -> None:
+    """Rejected rows are logged, by reason."""
     desk = Desk(state)
     desk.source.insert(1, None, "login")
     desk.source.insert(2, CREATED, "login")
@@ -101,8 +101,8 @@ def test_unshown_told(state: State) -> None:
     assert {"event": "rows.rejected", "log_level": "warning", "job": "events", "reason": "no_time", "rows": 1} in logs
 
 
-def told(desk: Desk, event: str) -> list[dict[str, object]]:
-    """Capture, and return what is said under an event."""
+def logged(desk: Desk, event: str) -> list[dict[str, object]]:
+    """Capture, and return the fields of the log lines with an event."""
     with structlog.testing.capture_logs() as logs:
         desk.tick()
         desk.run_planned()
@@ -110,10 +110,10 @@ def told(desk: Desk, event: str) -> list[dict[str, object]]:
     return [{key: log[key] for key in log if key not in names} for log in logs if log["event"] == event]
 
 
-def test_refused_value_told(state: State) -> None:
-    """Values that were left out are told once a capture and column, with the first that is known.
+def test_rejected_value_logged(state: State) -> None:
+    """Rejected values are logged once per capture and column, with the first that is known.
 
-    Mutants: a line a window; the last one; without the rows of the others.
+    Mutants: a line per window; the last value; without the rows of the others.
     """
     refused = [
         (RejectedValue("ms", 2), RejectedValue("size", 1, "nan", 3)),
@@ -126,20 +126,20 @@ def test_refused_value_told(state: State) -> None:
         desk.source.insert(number, CREATED, "login")
     desk.source.rejected_values = refused
 
-    assert told(desk, "value.rejected") == [
+    assert logged(desk, "value.rejected") == [
         {"column": "ms", "id": 7, "value": "inf", "rows": 4},
         {"column": "size", "id": 3, "value": "nan", "rows": 1},
         {"column": "n", "group": r"'a\nb'", "value": "1e+400", "rows": 5},
     ]
 
 
-def test_refused_value_gone(state: State) -> None:
-    """A row that was deleted before it was found is told all the same."""
+def test_rejected_value_gone(state: State) -> None:
+    """A rejected value is logged even if its row was deleted before it was found."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login")
     desk.source.rejected_values = [(RejectedValue("ms", 2),)]
 
-    assert told(desk, "value.rejected") == [{"column": "ms", "rows": 2}]
+    assert logged(desk, "value.rejected") == [{"column": "ms", "rows": 2}]
 
 
 @pytest.mark.parametrize(
@@ -155,56 +155,56 @@ def test_refused_value_gone(state: State) -> None:
         (None, "None"),
     ],
 )
-def test_cleaned_value_told(state: State, name: str | None, value: str) -> None:
-    """The first value whose path does not show it is told as it is, in one short line. Mutants: its path; all of it."""
+def test_sanitized_value_logged(state: State, name: str | None, value: str) -> None:
+    """The first sanitized value is logged as it is, in one short line. Mutants: its path; the complete value."""
     desk = Desk(state)
     for number, action in enumerate(("good", name, "b/c"), 1):
         desk.source.insert(number, CREATED, action)
-    (line,) = told(desk, "series.sanitized")
+    (line,) = logged(desk, "series.sanitized")
 
     assert line["series"] == 2
     assert line["value"] == value
     assert len(str(line["value"])) <= 60
 
 
-def test_cleaned_value_of_two(state: State) -> None:
-    """Of several columns the value that is not clean is told."""
+def test_sanitized_value_of_two(state: State) -> None:
+    """Only the unsafe value of several columns is logged."""
     desk = Desk(state)
     desk.worker.job = job(by=("action", "outcome"), template="events.{action}.{outcome}")
     desk.source.insert(1, CREATED, "x" * 90, outcome="a\nb")
 
-    assert [line["value"] for line in told(desk, "series.sanitized")] == [r"'a\nb'"]
+    assert [line["value"] for line in logged(desk, "series.sanitized")] == [r"'a\nb'"]
 
 
-def test_limited_value_told(state: State) -> None:
-    """A group explosion tells the first group that got no series, once, and how many rows. Mutant: the last one."""
+def test_limited_value_logged(state: State) -> None:
+    """A group explosion is logged once, with the first group without a series, and its rows. Mutant: the last group."""
     desk = Desk(state)
     desk.worker.job = replace(desk.worker.job, max_groups=2, chunk=10)
     for number in range(1, 101):
         desk.source.insert(number, CREATED, f"a\n{number}")
 
-    assert told(desk, "series.limited") == [{"rows": 98, "limit": 2, "value": r"'a\n3'"}]
+    assert logged(desk, "series.limited") == [{"rows": 98, "limit": 2, "value": r"'a\n3'"}]
 
 
 def test_limited_without_groups(state: State) -> None:
-    """Also a job that groups no more is told, once its former groups are all it may have. Mutant: `if tally.other`."""
+    """A job whose former groups are all it may have is logged, even if it has none now. Mutant: `if tally.other`."""
     desk = Desk(state)
     desk.worker.job = replace(desk.worker.job, max_groups=1)
     desk.source.insert(1, CREATED, "login")
-    told(desk, "series.limited")
+    logged(desk, "series.limited")
     desk.worker.job = replace(job(by=(), template="all.{measure}"), max_groups=1)
     desk.source.insert(2, CREATED, "login")
 
-    assert told(desk, "series.limited") == [{"rows": 1, "limit": 1, "value": "()"}]
+    assert logged(desk, "series.limited") == [{"rows": 1, "limit": 1, "value": "()"}]
 
 
-def test_nameless_value_told(state: State) -> None:
-    """A group whose path Carbon could not hold is told with the counter, and with no other."""
+def test_nameless_value_logged(state: State) -> None:
+    """A group whose path Carbon could not hold is logged with its counter, and with no other."""
     desk = Desk(state)
     desk.worker.job = job(template="events." + "{action}" * 3)
     desk.source.insert(1, CREATED, "x" * 100)
     desk.source.insert(2, None, "x" * 100)
-    lines = told(desk, "rows.rejected")
+    lines = logged(desk, "rows.rejected")
 
     assert {str(line["reason"]): line.get("value") for line in lines} == {
         "refused": "'" + "x" * 56 + "...",
@@ -213,9 +213,9 @@ def test_nameless_value_told(state: State) -> None:
 
 
 def test_overdue_while_a_statement_hangs(state: State) -> None:
-    """While a capture hangs, the next ticks say so once; other ticks of the job go on, and it is over when it ends.
+    """While a capture hangs, the next ticks log it once; later ticks continue, and its end is logged.
 
-    Mutant: count a call that has just come forward as hung, or never look.
+    Mutant: take a call that has just made progress for hung, or never check.
     """
     desk = Desk(state)
     desk.worker.job = replace(desk.worker.job, every=0)
@@ -226,8 +226,8 @@ def test_overdue_while_a_statement_hangs(state: State) -> None:
         with structlog.testing.capture_logs() as logs:
             desk.tick()
             desk.tick()
-        told = [line["event"] for line in logs]
-        seen.append((told.count("job.overdue") == 1, desk.worker.is_overdue))
+        events = [line["event"] for line in logs]
+        seen.append((events.count("job.overdue") == 1, desk.worker.is_overdue))
 
     desk.source.before_read = hang
     desk.tick()
@@ -241,7 +241,7 @@ def test_overdue_while_a_statement_hangs(state: State) -> None:
 
 
 def test_stopped_worker_begins_nothing(state: State) -> None:
-    """A worker that is stopped neither observes nor captures, until it is to go on."""
+    """A stopped worker neither observes nor captures, until it is resumed."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login", "ok")
     desk.worker.stop()
@@ -258,24 +258,24 @@ def test_stopped_worker_begins_nothing(state: State) -> None:
     assert state.progress("events") is None
 
 
-def test_lived(state: State) -> None:
-    """A worker counts rows, failures and time for the service's own metrics, and knows what it saw."""
+def test_stats(state: State) -> None:
+    """A worker counts rows, failures and time for the service's own metrics, and keeps its last observation."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login", "ok")
     desk.tick()
     desk.run_planned()
     desk.source.fault = SourceUnavailable("gone")
     desk.tick()
-    lived = desk.worker.stats
+    stats = desk.worker.stats
 
-    assert (lived.rows, lived.failures, lived.seen and lived.seen.id) == (1, 1, 1)
-    assert lived.capture_seconds > 0
+    assert (stats.rows, stats.failures, stats.seen and stats.seen.id) == (1, 1, 1)
+    assert stats.capture_seconds > 0
     assert desk.worker.failure is not None
     assert desk.worker.failure.error is desk.source.fault
 
 
 def test_stop_ends_a_capture(state: State) -> None:
-    """Asked to stop, a capture ends after the window at hand, and what is left of it is waiting."""
+    """A stopped capture ends after the current window, and the rest is captured later."""
     desk = Desk(state)
     desk.worker.job = job(chunk=1)
     for number in (1, 2, 3):
@@ -293,7 +293,7 @@ def test_stop_ends_a_capture(state: State) -> None:
 
 
 def test_chapters(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long capture gives its thread up after a while, and goes on later."""
+    """A long capture gives its thread up after a chapter, and continues later."""
     desk, late = Desk(state), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
@@ -313,7 +313,7 @@ def test_chapters(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("lookback", [None, 900])
 def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, lookback: int | None) -> None:
-    """A chapter that takes long is followed by what is left: a recount of what may have changed leaves nothing.
+    """A long chapter is followed by the rest of the capture: a recount of the lookback leaves no rest.
 
     Mutant: end a chapter after a lookback, which then begins again, for ever.
     """
@@ -331,27 +331,27 @@ def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, lookba
     assert captured(state) == 1
 
 
-def test_late_rows_told(state: State) -> None:
-    """Rows that appear among those captured are told with how many there were so far, a line a capture.
+def test_late_rows_logged(state: State) -> None:
+    """Late rows are logged with their number so far, in one line per capture.
 
-    Mutants: say nothing; say it of all rows; a total of this capture alone.
+    Mutants: log nothing; log all rows; a total of this capture alone.
     """
     desk = Desk(state)
     for number in (1, 3, 6):
         desk.source.insert(number, CREATED, "login")
-    first = told(desk, "rows.late")
+    first = logged(desk, "rows.late")
     desk.source.insert(2, CREATED, "login")
     desk.source.insert(7, CREATED, "login")
-    second = told(desk, "rows.late")
+    second = logged(desk, "rows.late")
     for number in (4, 5):
         desk.source.insert(number, CREATED, "login")
 
-    assert [first, second, told(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
+    assert [first, second, logged(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
     assert desk.worker.stats.rows == 7
 
 
 def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Late rows that take longer than a chapter are counted once, and leave nothing. Mutant: ask for them again."""
+    """Late rows that take longer than a chapter are counted once, and leave no rest. Mutant: ask for them again."""
     desk, late = Desk(state), [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])

@@ -14,17 +14,17 @@ from shipper.service.control import Control, Tell, ask
 
 
 def refused(_arguments: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
-    """Refuse, as a reload with a broken file."""
+    """Fail as a reload with a broken file does."""
     raise ConfigError("shipper.toml:3: no such key", hint="Take it out.")
 
 
 def busy(_arguments: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
-    """Refuse for another reason."""
+    """Fail for another reason."""
     raise StateBusy("reload: a job did not end")
 
 
 def good(arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
-    """Tell some progress, and give back what came."""
+    """Send some progress, and return the arguments."""
     for part in arguments.get("parts", ()):
         tell({"part": part})
     return {"jobs": 2, **arguments}
@@ -32,7 +32,7 @@ def good(arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
 
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[Control]:
-    """Listen, deeper than a socket's address is long."""
+    """Listen at a path that is longer than a socket's address."""
     folder = tmp_path / ("deep" * 20) / ("deeper" * 10)
     folder.mkdir(parents=True)
     control = Control(str(folder / "control.sock"), {"good": good, "refused": refused, "busy": busy})
@@ -41,24 +41,24 @@ def control(tmp_path: Path) -> Iterator[Control]:
 
 
 def test_answer(control: Control) -> None:
-    """A command brings back what it returns. Mutant: bind the path itself, which is too long for an address."""
+    """A command's result is returned. Mutant: bind the path itself, which is too long for an address."""
     assert len(control.path) > 108
     assert ask(control.path, "good", timeout=5) == {"jobs": 2}
 
 
 def test_arguments_and_progress(control: Control) -> None:
-    """What a command is given it has, and what it tells on the way comes before its answer, however long both are."""
-    told: list[Mapping[str, Any]] = []
+    """A command gets its arguments, and its progress comes before its answer, however long both are."""
+    progress: list[Mapping[str, Any]] = []
     parts = list(range(10_000))
 
-    answer = ask(control.path, "good", {"parts": parts}, timeout=5, tell=told.append)
+    answer = ask(control.path, "good", {"parts": parts}, timeout=5, tell=progress.append)
 
     assert answer == {"jobs": 2, "parts": parts}
-    assert told == [{"part": part} for part in parts]
+    assert progress == [{"part": part} for part in parts]
 
 
 def test_whoever_asked_goes(control: Control) -> None:
-    """A command whose client has gone ends where it tells something, and others have their answers."""
+    """A command whose client has gone ends when it sends progress, and other clients get their answers."""
     ended = threading.Event()
 
     def endless(_arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
@@ -81,7 +81,7 @@ def test_whoever_asked_goes(control: Control) -> None:
 
 
 def test_refusal(control: Control) -> None:
-    """A reason comes back as what it is, with its remedy, so that the exit code is right."""
+    """An error is raised again with its class and hint, so that the exit code is right."""
     with pytest.raises(ConfigError, match=r"shipper\.toml:3: no such key") as caught:
         ask(control.path, "refused", timeout=5)
     assert caught.value.hint == "Take it out."
@@ -91,18 +91,18 @@ def test_refusal(control: Control) -> None:
 
 
 def test_unknown_command(control: Control) -> None:
-    """What it does not know, it says."""
+    """An unknown command is reported."""
     with pytest.raises(ShipperError, match=r"unknown command .*dance"):
         ask(control.path, "dance", timeout=5)
 
 
 def test_only_its_user(control: Control) -> None:
-    """Nobody else may open it. Mutant: leave the umask alone."""
+    """No other user may connect. Mutant: leave the umask alone."""
     assert Path(control.path).stat().st_mode & 0o777 == 0o600
 
 
 def test_nobody_listens(tmp_path: Path, control: Control) -> None:
-    """Neither where nothing is, nor where a killed process left its socket; a new one takes that over."""
+    """No process listens where nothing is, or where a killed process left its socket; a new one takes the path over."""
     with pytest.raises(NotRunning):
         ask(str(tmp_path / "control.sock"), "good", timeout=5)
     left = tmp_path / "s"
@@ -118,7 +118,7 @@ def test_nobody_listens(tmp_path: Path, control: Control) -> None:
 
 
 def test_who_says_nothing_holds_nobody_up(control: Control) -> None:
-    """A client that connects and is silent does not keep others from their answer."""
+    """A silent client does not keep others from their answers."""
     folder = os.open(Path(control.path).parent, os.O_PATH)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.connect(f"/proc/self/fd/{folder}/control.sock")

@@ -1,4 +1,4 @@
-"""What systemd hears."""
+"""Messages to systemd."""
 
 import os
 import socket
@@ -20,14 +20,14 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
 
 
 def test_notify_sends_one_datagram(listener: socket.socket) -> None:
-    """Fields go together, a line each, whatever a value holds. Mutant: leave line ends in the values."""
+    """Fields are sent together, one per line, whatever their values. Mutant: leave line ends in the values."""
     systemd.notify(READY=1, STATUS="2 jobs;\nWATCHDOG=trigger")
 
     assert listener.recv(4096) == b"READY=1\nSTATUS=2 jobs; WATCHDOG=trigger"
 
 
 def test_notify_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that begins with @ is an abstract one, as containers have it."""
+    """An address that begins with @ is abstract, as in containers."""
     name = f"shipper-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(f"\0{name}")
@@ -38,13 +38,13 @@ def test_notify_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notify_without_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A systemd that does not listen stops nothing."""
+    """A systemd that does not listen is no failure."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     systemd.notify(READY=1)
 
 
 def test_reloading_says_when(listener: socket.socket) -> None:
-    """A reload begins at an instant of the monotonic clock, as Type=notify-reload wants it."""
+    """A reload begins at an instant of the monotonic clock, as Type=notify-reload requires."""
     systemd.reloading()
 
     begun, at = listener.recv(4096).decode().splitlines()
@@ -66,7 +66,7 @@ def test_reloading_says_when(listener: socket.socket) -> None:
 def test_watchdog_seconds(
     microseconds: str | None, process: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is fed at half its time, where it watches this very process."""
+    """The watchdog is fed at half its time, if it watches this process."""
     processes = {"me": str(os.getpid()), "another": str(os.getpid() + 1)}
     for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", process and processes[process])):
         if value is None:
