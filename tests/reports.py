@@ -1,4 +1,4 @@
-"""Reports of services that do well, and of others."""
+"""Reports of healthy and unhealthy services."""
 
 import math
 
@@ -7,14 +7,14 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 NOW = 1_800_000_000.0
 TROUBLE = Failure(
     "read window (8412000, 8412556]: unknown column 'amout' in <script>alert(1)</script> " + "long" * 60,
-    "Does the job name a column that the table has not?",
+    "Name a column that the table has.",
     NOW - 340,
     7,
 )
 
 
 def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport:
-    """Return a job that is somewhere."""
+    """Return the report of a job at some position."""
     known: dict[str, object] = {
         "watermark": 8_412_556,
         "captured": 8_412_556,
@@ -25,11 +25,11 @@ def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport
         "totals": tuple(range(60)),
     }
     known |= {"title": f"Title of {name}", "schedule": "every 60 s", "source": "app", "table": "audit_trail"}
-    return JobReport(name, state=state, **{**known, **fields})  # type: ignore[arg-type] # fields of its own
+    return JobReport(name, state=state, **{**known, **fields})  # type: ignore[arg-type] # any fields
 
 
 def report(*jobs: JobReport, **fields: object) -> Report:
-    """Return a service that runs."""
+    """Return the report of a running service."""
     ends = (
         EndpointReport("source app", "mysql db1.internal/app", NOW - 3),
         EndpointReport("carbon", "graphite:2003", NOW - 20),
@@ -47,7 +47,7 @@ def report(*jobs: JobReport, **fields: object) -> Report:
 
 
 def office() -> Report:
-    """Return a service as it may be on a working day, for a picture."""
+    """Return the report of a service on a working day, for a picture."""
     busy = [round(40 + 25 * math.sin(minute / 9) + (minute * 37) % 23) for minute in range(60)]
     logins = job("logins", title="Logins, by action", totals=tuple(busy))
     failed = job("failed_logins", title="Failed logins, by action", totals=tuple(count // 7 for count in busy))
@@ -65,7 +65,7 @@ def office() -> Report:
         totals=tuple(count * (minute % 5 == 0) if minute < 55 else 0 for minute, count in enumerate(busy)),
         failure=Failure(
             "read window (1204118, 1205322]: Unknown column 'order_events.amout' in 'SELECT'",
-            "Does the job name a column that the table has not?",
+            "Name a column that the table has.",
             NOW - 340,
             2,
         ),
@@ -85,7 +85,7 @@ def office() -> Report:
 
 
 def troubled() -> Report:
-    """Return a service with a job in each state, and names and errors that could harm a page."""
+    """Return the report of a service with a job in each state, and with names and errors that could break a page."""
     jobs = [job(state.value, state) for state in JobState]
     bad = job(
         "a_very_long_job_name_" * 5,

@@ -62,7 +62,7 @@ class AuditTrail:
         return sqlite3.connect(self._file, timeout=10, isolation_level=None)
 
     def _grow(self) -> None:
-        dice = random.Random(7)  # noqa: S311 - only for show
+        dice = random.Random(7)  # noqa: S311 - demonstration data
         with closing(self._connect()) as connection:
             while not self._stop.wait(PAUSE_SECONDS):
                 now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -1,4 +1,4 @@
-"""The Carbon edge on a real carbon-cache, whose Whisper files are read back."""
+"""The client of Carbon on a real carbon-cache, with its Whisper files read back."""
 
 import signal
 import socket
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 20.0
 
 
 class Both:
-    """A real carbon-cache and the edge that leads to it."""
+    """A real carbon-cache and its client."""
 
     def __init__(self, server: CarbonCache) -> None:
         self.server = server
@@ -33,22 +33,22 @@ class Both:
         self.server.stop(signal.SIGKILL)
 
     def start(self) -> None:
-        """Run it again."""
+        """Start it again."""
         self.server.start()
 
 
 class TestCarbonCache(SinkContract):
-    """A real carbon-cache keeps the contract."""
+    """The contract of Carbon, on a real carbon-cache."""
 
     @pytest.fixture
     def carbon(self, carbon_cache: CarbonCache) -> Iterator[Both]:
-        """Give a Carbon that is up."""
+        """Return a running Carbon."""
         with closing(Both(carbon_cache)) as both:
             yield both
 
     @pytest.fixture
     def stored(self, carbon_cache: CarbonCache) -> Callable[[str, int], float | None]:
-        """Look into its Whisper files, waiting for it to write."""
+        """Return a reader of its Whisper files that waits for carbon to write."""
 
         def look(path: str, slot: int) -> float | None:
             deadline = time.monotonic() + PATIENCE_SECONDS
@@ -62,7 +62,7 @@ class TestCarbonCache(SinkContract):
         return look
 
     def test_deliver_many_lines(self, carbon: Both) -> None:
-        """A batch larger than all socket buffers arrives whole; of each slot the last value stays."""
+        """A batch larger than all socket buffers arrives complete; each slot keeps its last value."""
         slot = int(time.time()) // 60 * 60
         lines = (b"wide.s%d.count %d %d\n" % (n % 1000, n, slot) for n in range(100_000))
         carbon.deliver(points(b"".join(lines)))
@@ -86,7 +86,7 @@ class TestCarbonCache(SinkContract):
 
 @pytest.fixture
 def peer() -> Iterator[tuple[int, Callable[[Callable[[socket.socket], None]], None]]]:
-    """Give a port, and a way to say what becomes of each connection to it."""
+    """Return a port, and a function that sets what happens to each connection to it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve(handle: Callable[[socket.socket], None]) -> None:
@@ -109,7 +109,7 @@ Peer = tuple[int, Callable[[Callable[[socket.socket], None]], None]]
 
 
 def test_deliver_exact_bytes(peer: Peer) -> None:
-    """Carbon gets the lines and nothing else, then the end of the stream; the witness sends nothing."""
+    """Carbon receives the lines and nothing else, then the end of the stream; the witness sends nothing."""
     port, serve = peer
     received: list[bytes] = []
 
@@ -132,7 +132,7 @@ def test_deliver_exact_bytes(peer: Peer) -> None:
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n"])
 def test_deliver_to_something_that_answers(peer: Peer, answer: bytes) -> None:
-    """Whatever answers is not a line receiver."""
+    """A server that answers is not a line receiver."""
     port, serve = peer
 
     def reply(connection: socket.socket) -> None:
@@ -179,10 +179,10 @@ def test_deliver_nobody_listens() -> None:
 
 
 class Idle:
-    """A receiver that reads what it is sent, and closes connections on which nothing comes."""
+    """A receiver that reads lines, and closes idle connections."""
 
     def __init__(self, seconds: float) -> None:
-        """Close them after so many seconds."""
+        """Close them after some seconds."""
         self.accepted = 0
         self._seconds = seconds
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -190,7 +190,7 @@ class Idle:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more; what is open stays so until it is idle."""
+        """Stop listening; open connections stay until they are idle."""
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
@@ -211,7 +211,7 @@ class Idle:
 
 
 def watch(edge: Carbon, seconds: float) -> int:
-    """Look whether it has died, for some time; return how often it was found to have."""
+    """Watch for deaths for some time; return their number."""
     deadline, deaths = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         deaths += edge.has_died()
@@ -220,7 +220,7 @@ def watch(edge: Carbon, seconds: float) -> int:
 
 
 def test_idle_connections_are_closed() -> None:
-    """A receiver that closes idle connections is alive as long as it accepts others.
+    """A receiver that closes idle connections is alive while it accepts others.
 
     Mutant: take the end of a witness for that of the process.
     """
@@ -235,7 +235,7 @@ def test_idle_connections_are_closed() -> None:
 
 
 def test_idle_connections_are_closed_at_once() -> None:
-    """A receiver that closes them at once is asked less and less often. Mutant: connect again each time."""
+    """The pause grows for a receiver that closes connections at once. Mutant: connect again each time."""
     idle = Idle(0.05)
     with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
         edge.deliver(points(b"a.count 1 1790000040\n"))
@@ -245,7 +245,7 @@ def test_idle_connections_are_closed_at_once() -> None:
 
 
 def test_accepted_and_dropped() -> None:
-    """A dying process, or a proxy without its Carbon, accepts and drops: after a witness that lasted, that is a death.
+    """A dying process, or a proxy without its Carbon, accepts and drops: after a lasting witness that is a death.
 
     Mutant: believe whoever accepts.
     """

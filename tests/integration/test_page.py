@@ -1,4 +1,4 @@
-"""The page, with real clients: sockets, HTTP, a browser."""
+"""The status page with real clients: sockets, HTTP, a browser."""
 
 import http.client
 import os
@@ -27,17 +27,17 @@ def page() -> Iterator[Page]:
 
 
 def request(page: Page, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
-    """Ask once, and return the answer, read to its end."""
+    """Send one request, and return its complete answer."""
     connection = http.client.HTTPConnection(str(page), timeout=10)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
-    answer.text = answer.read().decode()  # type: ignore[attr-defined] # beside the answer
+    answer.text = answer.read().decode()  # type: ignore[attr-defined] # no attribute of the class
     connection.close()
     return answer
 
 
 def exchange(end: socket.socket, words: bytes) -> bytes:
-    """Send bytes as they are, and return all that comes."""
+    """Send raw bytes, and return everything that the server sends."""
     end.settimeout(10)
     end.sendall(words)
     received = b""
@@ -47,7 +47,7 @@ def exchange(end: socket.socket, words: bytes) -> bytes:
 
 
 def test_headers(page: Page) -> None:
-    """Nothing is kept, nothing else may be loaded, and nobody may frame it."""
+    """Browsers must not store the page, load anything for it, or frame it."""
     answer = request(page, "GET", "/")
 
     assert answer.status == 200
@@ -60,7 +60,7 @@ def test_headers(page: Page) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_other_methods(page: Page, method: str) -> None:
-    """GET and HEAD only."""
+    """The server accepts GET and HEAD only."""
     answer = request(page, method, "/")
 
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
@@ -77,12 +77,12 @@ def test_head(page: Page) -> None:
 
 @pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421)])
 def test_host(page: Page, host: str, status: int) -> None:
-    """A name of somebody else's that leads here gets nothing: DNS rebinding. Mutant: leave it unchecked."""
+    """A foreign host name that resolves to this server gets no page (DNS rebinding). Mutant: leave it unchecked."""
     assert request(page, "GET", "/livez", Host=f"{host}:{str(page).rpartition(':')[2]}").status == status
 
 
 def test_garbage_and_silence(page: Page) -> None:
-    """Garbage is refused in a line; who says nothing keeps nobody from an answer."""
+    """The server rejects garbage in one line; a silent client does not block others."""
     address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
     with socket.create_connection(address) as silent, socket.create_connection(address) as end:
         garbage = exchange(end, b"\x16\x03\x01 <script>\r\n\r\n")
@@ -95,7 +95,7 @@ def test_garbage_and_silence(page: Page) -> None:
 
 
 def test_dripping(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that send byte by byte are cut off, though none of them is ever silent, and others have their answers."""
+    """The server disconnects clients that send byte by byte, and answers others, although none is ever silent."""
     monkeypatch.setattr("shipper.status.page.server.REQUEST_SECONDS", 0.5)
     address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
     with ExitStack() as opened:
@@ -118,10 +118,10 @@ def test_dripping(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """On a unix socket its group may look; what a killed process left is replaced, and a living one not."""
+    """The group may use the unix socket; the server replaces that of a killed process, but not of a running one."""
     path = tmp_path / "status.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
-        left.bind(str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stale:
+        stale.bind(str(path))
     page = Page(f"unix:{path}", report)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.connect(str(path))
@@ -136,13 +136,13 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 
 def test_port_in_use(page: Page) -> None:
-    """A port that somebody has is told with a remedy."""
+    """A port in use is an error with the address."""
     with pytest.raises(ConfigError, match="listen at 127"):
         Page(str(page), report)
 
 
 def test_browser(page: Page, tmp_path: Path) -> None:
-    """Chromium shows it, light and dark, narrow and wide: nothing to scroll sideways, nothing against the policy.
+    """Chromium shows the page, light and dark, narrow and wide, without scrolling sideways or violating the policy.
 
     Mutant: a style attribute, which the policy forbids; a table of fixed width.
     """
@@ -163,9 +163,9 @@ def test_browser(page: Page, tmp_path: Path) -> None:
     assert len(backgrounds) == 2
 
 
-@pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS=deploy makes the README's picture anew")
+@pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS=deploy renews the README's picture")
 def test_picture(tmp_path: Path) -> None:
-    """The page of a working day, as the README shows it."""
+    """The README's picture shows the page of a working day."""
     page = Page("127.0.0.1:0", office)
     with Chromium(tmp_path) as chromium:
         chromium.show(f"http://{page}/", width=1100, height=860)

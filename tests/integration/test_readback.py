@@ -1,4 +1,4 @@
-"""What was sent is read back from a real graphite-web, or it is not."""
+"""Values are read back from a real graphite-web."""
 
 import socket
 import threading
@@ -23,7 +23,7 @@ HOUR = 3600
 
 
 class TestReadback:
-    """Each test has paths of its own."""
+    """The readback of datapoints; each test has separate paths."""
 
     @pytest.fixture(autouse=True)
     def _ends(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Iterator[None]:
@@ -35,11 +35,11 @@ class TestReadback:
         self.carbon.close()
 
     def send(self, path: str, value: float, slot: int | None = None) -> None:
-        """Send a datapoint, confirmed."""
+        """Send a datapoint, and wait for its confirmation."""
         self.carbon.deliver(points(f"{path} {value} {slot or self.slot}\n".encode()))
 
     def test_value(self) -> None:
-        """The newest value of a slot is read back, of that slot alone; what is not there is none.
+        """The readback returns the newest value of that slot alone; None for a path or slot without one.
 
         Mutants: from the slot itself on, which is exclusive; the first value of the answer.
         """
@@ -53,32 +53,32 @@ class TestReadback:
         assert self.readback.read(["a.count", "no.count"], self.slot - 120) == {"a.count": None, "no.count": None}
 
     def test_coarse_slot(self) -> None:
-        """A sum that stands in a coarser archive is read from there."""
+        """A sum in a coarser archive is read from there."""
         slot = (self.slot - 3 * 86400) // HOUR * HOUR
         self.send("coarse.count", 600, slot)
 
         wait_for(lambda: self.readback.read(["coarse.count"], slot) == {"coarse.count": 600}, "the sum")
 
     def test_many(self) -> None:
-        """More paths than one request may ask for. Mutant: ask for all at once."""
+        """The readback splits paths that exceed one request. Mutant: ask for all at once."""
         paths = [f"many.s{n}.count" for n in range(1100)]
         self.carbon.deliver(points("".join(f"{path} 1 {self.slot}\n" for path in paths).encode()))
 
         def are_there() -> bool:
-            with suppress(ReadbackFailed):  # a file is just being made
+            with suppress(ReadbackFailed):  # carbon is creating a file
                 return set(self.readback.read(paths, self.slot).values()) == {1.0}
             return False
 
         wait_for(are_there, "all of them")
 
     def test_tagged(self) -> None:
-        """A path with tags is asked for as it is."""
+        """A path with tags can be read back."""
         self.send("tagged.count;dc=eu;host=a", 3)
 
         wait_for(lambda: self.readback.read(["tagged.count;dc=eu;host=a"], self.slot).popitem()[1] == 3, "the value")
 
     def test_check(self, graphite: tuple[CarbonCache, GraphiteWeb], tmp_path: Path) -> None:
-        """`check` asks graphite-web, too."""
+        """`check` also reads from graphite-web."""
         cache, web = graphite
         app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/none.db", port=cache.port)
         reads_back = f'[graphite]\nproof = "readback"\nrender_url = "{web.url}"'
@@ -92,23 +92,23 @@ class TestReadback:
 
 
 class TestHeld(GraphiteContract):
-    """It says what Graphite holds of whole series."""
+    """The readback keeps the contract for complete series."""
 
     @pytest.fixture
     def web(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Readback:
-        """Ask the graphite-web."""
+        """Return the client of graphite-web."""
         return Readback(graphite[1].url, timeout=30)
 
     @pytest.fixture
     def send(self, graphite: tuple[CarbonCache, GraphiteWeb]) -> Iterator[Callable[[str, float, int], None]]:
-        """Send a datapoint, confirmed."""
+        """Send a datapoint, and wait for its confirmation."""
         carbon = Carbon("127.0.0.1", graphite[0].port, timeout=10)
         yield lambda path, value, slot: carbon.deliver(points(f"{path} {value} {slot}\n".encode()))
         carbon.close()
 
 
-def test_nobody_answers() -> None:
-    """A graphite-web that is down is told, with a remedy."""
+def test_no_answer() -> None:
+    """A graphite-web that is down is a failure with a remedy."""
     readback = Readback(f"http://127.0.0.1:{free_port()}", timeout=5)
     with pytest.raises(ReadbackFailed, match="refused") as caught:
         readback.read(["a"], 60)
@@ -130,17 +130,17 @@ def test_nobody_answers() -> None:
         (None, "timed out"),
     ],
 )
-def test_somebody_else_answers(answer: bytes | None, reason: str) -> None:
-    """An answer that is not the render API's is told, and proves nothing. Mutant: take it for an empty one."""
+def test_wrong_answer(answer: bytes | None, reason: str) -> None:
+    """A foreign answer is a failure, and proves nothing. Mutant: take it for an empty one."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         held: list[socket.socket] = []
 
         def serve() -> None:
             connection, _ = server.accept()
             held.append(connection)
-            asked = b""
-            while b"target=a" not in asked:  # all of it: who closes before that resets
-                asked += connection.recv(65536)
+            request = b""
+            while b"target=a" not in request:  # all of it: a server that closes before that resets
+                request += connection.recv(65536)
             if answer is not None:
                 connection.sendall(answer)
                 connection.close()

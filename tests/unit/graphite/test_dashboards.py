@@ -1,4 +1,4 @@
-"""Dashboards as they are made of jobs."""
+"""Dashboards generated from jobs."""
 
 from itertools import combinations
 from typing import Any
@@ -28,7 +28,7 @@ JOBS = (
 
 
 def targets(of: Job) -> list[str]:
-    """Return what a job's panels ask for."""
+    """Return the targets of a job's panels."""
     return [str(target) for panel in panels_of(of, 60) for target in panel.targets]
 
 
@@ -58,12 +58,12 @@ def targets(of: Job) -> list[str]:
     ids=[of.name for of in JOBS],
 )
 def test_targets(of: Job, expected: list[str]) -> None:
-    """A panel for each measure: all of its series, told apart by the columns of `by`, and zoomed as it must be."""
+    """Each measure has a panel with all of its series, named by the columns of `by`, and with the right zoom."""
     assert targets(of) == expected
 
 
 def test_titles() -> None:
-    """A job's own title, else its name and what it is grouped by; the measure where there are several; the source."""
+    """A panel has the job's title, or its name and `by`; then the measure, if there are several, and the source."""
     titles = [panel.title for of in JOBS[:3] + JOBS[6:7] for panel in panels_of(of, 60)]
     timed = [f"timed, by action, outcome: {name}" for name in ("count", "ms", "slowest")]
 
@@ -73,12 +73,12 @@ def test_titles() -> None:
 
 
 def test_own_panels() -> None:
-    """Each of the service's own numbers is there, zoomed as Carbon rolls it up."""
-    asked = "".join(str(target) for panel in own_panels("a.b") for target in panel.targets)
+    """Each of shipper's own metrics has a panel, which zooms as Carbon aggregates."""
+    targets = "".join(str(target) for panel in own_panels("a.b") for target in panel.targets)
 
     for name in (*GAUGES, *COUNTS):
-        how = "sum" if name in COUNTS else "min" if name == "up" else "max"
-        assert f"aliasByNode(consolidateBy(a.b.shipper.*.*.{name},'{how}'),4,3" in asked
+        method = "sum" if name in COUNTS else "min" if name == "up" else "max"
+        assert f"aliasByNode(consolidateBy(a.b.shipper.*.*.{name},'{method}'),4,3" in targets
     assert [str(target) for target in own_panels(None)[0].targets] == [
         "aliasByNode(consolidateBy(shipper.*.*.complete_until_age,'max'),2,1)"
     ]
@@ -88,7 +88,7 @@ MANY = Dashboard("shipper-" + "x" * 60, "Many", [panel for of in JOBS for panel 
 
 
 def test_grafana_structure() -> None:
-    """What Grafana asks of a file: unique ids, no panels on each other, a datasource that is chosen on the page."""
+    """Grafana requires unique ids, panels that do not overlap, and a datasource that users choose on the page."""
     document = grafana.document(MANY)
     panels: list[dict[str, Any]] = document["panels"]
     (variable,) = document["templating"]["list"]
@@ -108,8 +108,8 @@ def test_grafana_structure() -> None:
         assert is_beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
 
 
-def test_graphite_state_is_known_again() -> None:
-    """Whatever somebody changes, the mark tells. Mutant: a mark that is a constant."""
+def test_graphite_state_shows_changes() -> None:
+    """The mark shows every change by a user. Mutant: a mark that is a constant."""
     state = graphite.state(MANY)
 
     assert state[graphite.MARK] == graphite.digest(state)

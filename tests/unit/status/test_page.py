@@ -1,4 +1,4 @@
-"""Health, metrics and page, as they are made of a report."""
+"""Health, metrics and page of a report."""
 
 import json
 from dataclasses import replace
@@ -17,13 +17,13 @@ ENDS = (EndpointReport("source app", "mysql db1", NOW - 3), EndpointReport("carb
 
 
 def samples(of: Report) -> dict[tuple[str, ...], float]:
-    """Read the metrics as Prometheus does, by name and label values."""
+    """Return the metrics as Prometheus reads them, by name and label values."""
     families = text_string_to_metric_families(answer("/metrics", "", lambda: of).body)
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
 class Outline(HTMLParser):
-    """What elements a document has, and whether they are closed in order."""
+    """Elements of a document; it asserts that they are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Outline(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Note it."""
+        """Remember the element."""
         self.tags.append(tag)
         if tag not in {"meta", "link", "col"}:
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Be the end of what was opened last."""
+        """Close the element that was opened last."""
         assert self._open.pop() == tag
 
 
@@ -50,28 +50,28 @@ class Outline(HTMLParser):
         (report(endpoints=ENDS), 200, 503),  # a restart does not cure a dead Carbon
         (report(stalled=("courier",)), 503, 503),
         (report(job("a", JobState.STOPPED)), 200, 503),
-        (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 200),  # it tries again by itself
+        (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 200),  # it retries by itself
         (report(endpoints=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
         (report(endpoints=(EndpointReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
         (report(endpoints=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
     ],
 )
 def test_health(of: Report, live: int, ready: int) -> None:
-    """Live asks whether a restart could help, ready whether all ends answer and all jobs run."""
+    """Liveness fails if a restart could help, readiness if an endpoint does not answer or a job does not run."""
     assert (answer("/livez", "", lambda: of).status, answer("/readyz", "", lambda: of).status) == (live, ready)
 
 
 def test_readyz_verbose() -> None:
-    """Each check has a line, as Kubernetes writes them, whatever an error holds."""
-    told = answer("/readyz", "verbose", lambda: report(endpoints=ENDS)).body.splitlines()
+    """Each check has one line, in the format of Kubernetes, whatever an error contains."""
+    lines = answer("/readyz", "verbose", lambda: report(endpoints=ENDS)).body.splitlines()
 
-    assert told[:2] == ["[+]alive ok", "[+]source app ok"]
-    assert told[2].startswith("[-]carbon failed: read window")
-    assert told[3:] == ["[+]job logins ok", "readyz check failed"]
+    assert lines[:2] == ["[+]alive ok", "[+]source app ok"]
+    assert lines[2].startswith("[-]carbon failed: read window")
+    assert lines[3:] == ["[+]job logins ok", "readyz check failed"]
 
 
-def test_what_graphite_lacks() -> None:
-    """Page and metrics show that Graphite does not hold what was sent."""
+def test_values_missing_in_graphite() -> None:
+    """Page and metrics show that Graphite does not hold the values."""
     of = report(
         endpoints=(EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),)
     )
@@ -81,32 +81,32 @@ def test_what_graphite_lacks() -> None:
 
 
 def test_metrics() -> None:
-    """Prometheus reads them: base units, and nothing where nothing is known."""
-    found = samples(troubled())
+    """Prometheus reads the metrics: base units, and no sample for an unknown value."""
+    values = samples(troubled())
 
-    assert found["shipper_job_watermark", "ok"] == 8_412_556
-    assert found["shipper_job_behind_ids", "ok"] == 0
-    assert found["shipper_job_complete_until_timestamp_seconds", "ok"] == NOW - 12
-    assert found["shipper_job_state", "held", "held"] == 1
-    assert found["shipper_job_state", "held", "ok"] == 0
-    assert found["shipper_job_rejected_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
-    assert found["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
-    assert ("shipper_job_watermark", "<b>new</b>") not in found
-    assert (found["shipper_up",], found["shipper_ready",]) == (1, 0)
+    assert values["shipper_job_watermark", "ok"] == 8_412_556
+    assert values["shipper_job_behind_ids", "ok"] == 0
+    assert values["shipper_job_complete_until_timestamp_seconds", "ok"] == NOW - 12
+    assert values["shipper_job_state", "held", "held"] == 1
+    assert values["shipper_job_state", "held", "ok"] == 0
+    assert values["shipper_job_rejected_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
+    assert values["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
+    assert ("shipper_job_watermark", "<b>new</b>") not in values
+    assert (values["shipper_up",], values["shipper_ready",]) == (1, 0)
 
 
 def test_status_is_json() -> None:
-    """`/status` is the report."""
-    told = json.loads(answer("/status", "", troubled).body)
+    """`/status` is the report as JSON."""
+    document = json.loads(answer("/status", "", troubled).body)
 
-    assert told["is_running"] is True
-    assert told["is_ready"] is False
-    assert told["jobs"][0] | {"totals": []} == {**told["jobs"][0], "totals": []}
-    assert {one["state"] for one in told["jobs"]} == {state.value for state in JobState}
+    assert document["is_running"] is True
+    assert document["is_ready"] is False
+    assert document["jobs"][0] | {"totals": []} == {**document["jobs"][0], "totals": []}
+    assert {one["state"] for one in document["jobs"]} == {state.value for state in JobState}
 
 
 def test_page_is_closed_and_escaped() -> None:
-    """Whatever names and errors hold, the document has our elements only. Mutant: do not escape."""
+    """Names and errors add no elements to the document, whatever they contain. Mutant: do not escape."""
     outline = Outline(page(troubled()))
 
     assert "script" not in outline.tags
@@ -117,11 +117,11 @@ def test_page_is_closed_and_escaped() -> None:
 
 
 def test_page_shows_worst_first() -> None:
-    """An operator sees what needs somebody before all that is well, with error, remedy, since when and how often."""
+    """An operator first sees the jobs that need help, with error, remedy, time and number of failures."""
     shown = page(troubled())
 
     assert shown.index("■ stopped") < shown.index("✕ failing") < shown.index("▲ late") < shown.index("● ok")
-    assert "Does the job name a column that the table has not?" in shown
+    assert "Name a column that the table has." in shown
     assert "5m40s" in shown
     assert "7 times" in shown
     assert "no time 4, too late 2" in shown
@@ -138,13 +138,13 @@ def test_page_shows_worst_first() -> None:
         (report(stalled=("courier",)), "✕ unhealthy: no progress: courier"),
     ],
 )
-def test_page_says_how_it_does(of: Report, words: str) -> None:
-    """In words, and in the title, not by colour alone."""
+def test_page_shows_health(of: Report, words: str) -> None:
+    """The page shows the health in words, and in the title, not by colour alone."""
     assert f"<title>{words}" in page(of)
 
 
 def test_sparkline_has_a_bar_for_each_minute_with_rows() -> None:
-    """The highest bar is as high as the picture; nobody knows is not zero."""
+    """The highest bar is as high as the picture; unknown rows have no picture."""
     flat = page(report(job("a", totals=(0,) * 59 + (5,))))
 
     assert flat.count("<rect") == 1
@@ -153,7 +153,7 @@ def test_sparkline_has_a_bar_for_each_minute_with_rows() -> None:
 
 
 def test_unknown_path_and_busy_state() -> None:
-    """What is not there is 404; a report that cannot be made is 503 with its reason, and no traceback."""
+    """An unknown path is 404; a report that fails is 503 with its reason, and no traceback."""
 
     def busy() -> Report:
         raise StateBusy("read state: disk full", hint="Make room.")
@@ -163,7 +163,7 @@ def test_unknown_path_and_busy_state() -> None:
 
 
 def test_summary() -> None:
-    """`systemctl status` has one line: how many jobs, complaints, lag and errors."""
+    """`systemctl status` has one line: number of jobs, complaints, backlog and errors."""
     behind = job("slow", JobState.LATE, source_max=8_412_600)
 
     assert report().summary() == "1 job, healthy"
