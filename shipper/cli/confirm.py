@@ -135,7 +135,7 @@ def _operate(file: str, progress: Progress) -> Iterator[Callable[..., Facts]]:
     service = holder(str(load(file, with_credentials=False).state.path))
     if service is not None and service.address is not None:
         address = service.address
-        yield lambda **request: ask(address, "operate", request, timeout=SILENCE_SECONDS, tell=progress.report)
+        yield lambda **request: ask(address, "operate", request, timeout=SILENCE_SECONDS, report=progress.report)
         return
     log.start(is_quiet=True)
     with registry.alone(load(file), progress.report) as context:

@@ -20,9 +20,9 @@ COMMAND_BYTES = 1_000_000  # enough for the spans of a year in a backfill
 SHOWN_BYTES = 100
 READ_SECONDS = 5.0  # a client has its line ready when it connects
 
-Tell = Callable[[Mapping[str, Any]], None]
+Progress = Callable[[Mapping[str, Any]], None]
 """Sends progress to the client. Raises OSError if the client has gone."""
-Command = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
+Command = Callable[[Mapping[str, Any], Progress], Mapping[str, Any]]
 """Runs a command with its arguments."""
 
 
@@ -70,7 +70,7 @@ def ask(
     arguments: Mapping[str, Any] | None = None,
     *,
     timeout: float,
-    tell: Tell = lambda _: None,
+    report: Progress = lambda _: None,
 ) -> Any:
     """Send a command to the service that listens at path, and return its answer.
 
@@ -89,7 +89,7 @@ def ask(
             with connection.makefile("rb") as stream:
                 answer = json.loads(stream.readline() or "{}")
                 while "progress" in answer:
-                    tell(answer["progress"])
+                    report(answer["progress"])
                     answer = json.loads(stream.readline() or "{}")
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning(f"ask service at {path}: no process listens", hint="Start the service.") from error

@@ -12,10 +12,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
@@ -93,8 +94,8 @@ class Service:
         pipeline = self._pipeline
         runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
         commands: dict[str, Command] = {
-            "reload": lambda _arguments, _tell: self._reloader.reload(),
-            "status": lambda arguments, _tell: self.report(with_totals=True).only(arguments.get("jobs", ())).document(),
+            "reload": lambda _arguments, _report: self._reloader.reload(),
+            "status": lambda arguments, _report: self._document(arguments.get("jobs", ())),
             "operate": self._operator.do,
         }
 
@@ -205,6 +206,9 @@ class Service:
     def report(self, *, with_totals: bool = False) -> Report:
         """Return the status of the service: see Vitals."""
         return self._vitals.report(stalled=self._stuck_parts(), with_totals=with_totals)
+
+    def _document(self, jobs: Collection[str]) -> dict[str, Any]:
+        return self.report(with_totals=True).only(jobs).document()
 
     def _new_own_metrics(self, sent: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config

@@ -10,7 +10,7 @@ from shipper.core.errors import StateBusy
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
-from shipper.service.control import Tell
+from shipper.service.control import Progress
 
 DELIVER_SECONDS = 60.0
 LOOK_SECONDS = 0.1
@@ -24,14 +24,14 @@ class Operator:
         self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
         self._stopping = threading.Event()
 
-    def do(self, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    def do(self, arguments: Mapping[str, Any], report: Progress) -> Mapping[str, Any]:
         """Plan or run an operation: see shipper.operations.registry."""
         # imported late: most services never run an operation
         from shipper.operations.context import OperationContext  # noqa: PLC0415
         from shipper.operations.registry import operate  # noqa: PLC0415
 
         context = OperationContext(
-            self._pipeline, locked=self._locked, report=tell, pause=self._pause, deliver=self._deliver
+            self._pipeline, locked=self._locked, report=report, pause=self._pause, deliver=self._deliver
         )
         return operate(context, **arguments)
 

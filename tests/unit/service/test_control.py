@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, StateBusy
-from shipper.service.control import Control, Tell, ask
+from shipper.service.control import Control, Progress, ask
 
 
-def refused(_arguments: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+def refused(_arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
     """Fail as a reload with a broken file does."""
     raise ConfigError("shipper.toml:3: no such key", hint="Take it out.")
 
 
-def busy(_arguments: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+def busy(_arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
     """Fail for another reason."""
     raise StateBusy("reload: a job did not end")
 
 
-def good(arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+def good(arguments: Mapping[str, Any], report: Progress) -> Mapping[str, Any]:
     """Send some progress, and return the arguments."""
     for part in arguments.get("parts", ()):
-        tell({"part": part})
+        report({"part": part})
     return {"jobs": 2, **arguments}
 
 
@@ -51,7 +51,7 @@ def test_arguments_and_progress(control: Control) -> None:
     progress: list[Mapping[str, Any]] = []
     parts = list(range(10_000))
 
-    answer = ask(control.path, "good", {"parts": parts}, timeout=5, tell=progress.append)
+    answer = ask(control.path, "good", {"parts": parts}, timeout=5, report=progress.append)
 
     assert answer == {"jobs": 2, "parts": parts}
     assert progress == [{"part": part} for part in parts]
@@ -61,10 +61,10 @@ def test_whoever_asked_goes(control: Control) -> None:
     """A command whose client has gone ends when it sends progress, and other clients get their answers."""
     ended = threading.Event()
 
-    def endless(_arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    def endless(_arguments: Mapping[str, Any], report: Progress) -> Mapping[str, Any]:
         try:
             while True:
-                tell({"text": "x" * 10_000})
+                report({"text": "x" * 10_000})
         finally:
             ended.set()
 
@@ -110,7 +110,7 @@ def test_nobody_listens(tmp_path: Path, control: Control) -> None:
         end.bind(str(left))
     with pytest.raises(NotRunning):
         ask(str(left), "good", timeout=5)
-    taken = Control(str(left), {"good": lambda _arguments, _tell: {"jobs": 1}})
+    taken = Control(str(left), {"good": lambda _arguments, _report: {"jobs": 1}})
 
     assert ask(str(left), "good", timeout=5) == {"jobs": 1}
     taken.close()
