@@ -1,8 +1,8 @@
 """The promise as a state machine: captures and deliveries, with crashes and a Carbon that dies, in any order.
 
-The state is the real one, on disk; the two ends are fakes that keep the real ends' contracts. Rules insert rows
-whatever our own state is: filtering on it would hide bugs. Each property was seen to fail; the mutants stand in
-the docstrings.
+The state is the real one, on disk; source and Carbon are fakes that keep the contracts of the real ones. Rules insert
+rows whatever our own state is: filtering on it would hide bugs. Each property was seen to fail; the mutants are in the
+docstrings.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ from shipper.state.queries import read_snapshot
 from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
-LATE = 10**9  # how ids grow old is a matter of tests of their own
+LATE = 10**9  # other tests cover how ids grow old
 EVENTS = job("events", chunk=3, archives=ARCHIVES, zeros=86400, late=LATE)
 ASKED = ("a", "b c", "ok")
 TICKS = job(
@@ -46,7 +46,7 @@ TICKS = job(
     template="ticks.{outcome}.{measure}",
 )
 JOBS = st.sampled_from([EVENTS, TICKS])
-ACTIONS = st.sampled_from(["a", "b c", "b_c", None])  # two of them clean to one path
+ACTIONS = st.sampled_from(["a", "b c", "b_c", None])  # two of them are sanitized to one path
 REPLAY = (60, 600, 3600)
 TOTALS = """
     SELECT path, slot, value FROM total JOIN series ON series.id = total.series"""
@@ -57,14 +57,14 @@ class Crash(BaseException):
 
 
 class Fragile:
-    """Whatever it wraps, until the n-th call of any of its methods crashes, before or after it was done."""
+    """A wrapper whose n-th call of any method crashes, before or after the call."""
 
     def __init__(self, wrapped: Any, fuse: list[int], *, is_late: bool) -> None:
         self._wrapped, self._fuse, self._is_late = wrapped, fuse, is_late
 
     @contextmanager
     def recording(self, *arguments: Any) -> Iterator[Any]:
-        """Let the crash come in the midst of a record, too."""
+        """Allow the crash within a record, too."""
         with self._wrapped.recording(*arguments) as recording:
             yield Fragile(recording, self._fuse, is_late=self._is_late)
 
@@ -90,7 +90,7 @@ class Shipping(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")  # there fsync costs nothing
+        memory = Path("/dev/shm")  # fsync costs nothing there
         self.folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
         self.now, self.clock, self.is_lossy = NOW, 0.0, False
         self.source = FakeSource(now=lambda: self.now)
@@ -100,13 +100,13 @@ class Shipping(RuleBasedStateMachine):
         self.recorded: dict[tuple[str, int], set[int]] = {}
         self.given, self.has_deleted, self.unseen_restarts = 0, False, 0
         self.gone: dict[str, list[dict[str, Any]]] = {EVENTS.name: [], TICKS.name: []}
-        """Rows that were counted and that the table has no more."""
+        """Rows that were counted and have left the table."""
         self.pruned: dict[str, Counter[str]] = {EVENTS.name: Counter(), TICKS.name: Counter()}
-        """What was in totals that the state has no more, by raw group."""
+        """Sums of totals that have left the state, by raw group."""
         self.open()
 
     def open(self) -> None:
-        """Start as after any end."""
+        """Start as after any exit."""
         self.state = State(f"{self.folder.name}/shipper.db")
         sent = self.state.outbox.take_replays()
         self.courier = Courier(self.state.outbox, self.carbon, archives=ARCHIVES, batch=2, replay=REPLAY, schedule=sent)
@@ -117,7 +117,7 @@ class Shipping(RuleBasedStateMachine):
         return max((int(str(row["id"])) for row in self.source.rows), default=0)
 
     def ticks(self, wanted: Job, windows: int, *, source: Any = None, ledger: Any = None) -> None:
-        """Capture so many windows, then stop."""
+        """Capture a number of windows, then stop."""
         upto = horizon(self.source.observe(wanted.query).id, time=self.now)
         source, ledger = source or self.source, ledger or self.state
         steps = capture(wanted, upto, source=source, ledger=ledger, now=self.now)
@@ -142,7 +142,7 @@ class Shipping(RuleBasedStateMachine):
         gap=st.sampled_from([1, 1, 2, 7, 10**6]),
     )
     def insert(self, actions: list[str | None], age: int | None, gap: int) -> None:
-        """The application commits rows: of now and before, some without a time, too old or in the future."""
+        """The application commits rows: new and older ones, some without a time, too old or in the future."""
         self.begin_transaction(actions, age, gap)
         self.source.rows += self.source.in_flight[-len(actions) :]
         del self.source.in_flight[-len(actions) :]
@@ -165,25 +165,25 @@ class Shipping(RuleBasedStateMachine):
     @precondition(lambda self: self.source.in_flight)
     @rule(which=st.integers(0, 9), is_committed=st.booleans())
     def end_transaction(self, which: int, *, is_committed: bool) -> None:
-        """A row that was in flight appears, below others that were counted long ago, or never does."""
+        """An uncommitted row appears, below rows that were counted long ago, or is rolled back."""
         row = self.source.in_flight.pop(which % len(self.source.in_flight))
         if is_committed:
             self.source.rows.append(row)
 
     @rule(proves=st.booleans())
     def switch_proof(self, *, proves: bool) -> None:
-        """The catalogue proves that ids are unique, or it does not."""
+        """The catalogue proves that ids are unique, or does not."""
         self.source.is_unique_id = proves
 
     def end_all(self) -> None:
-        """Commit all that is in flight."""
+        """Commit all open transactions."""
         while self.source.in_flight:
             self.end_transaction(0, is_committed=True)
 
     @precondition(lambda self: len(self.source.rows) > 1)
     @rule(which=st.integers(0, 99))
     def delete(self, which: int) -> None:
-        """A row is deleted, counted or not, but for the newest, which would hold the jobs; what was counted stays."""
+        """A row is deleted, but not the newest, which would hold the jobs. A counted row stays in the totals."""
         rows = sorted(self.source.rows, key=lambda row: int(row["id"]))[:-1]
         row = rows[which % len(rows)]
         self.source.rows.remove(row)
@@ -199,22 +199,22 @@ class Shipping(RuleBasedStateMachine):
         self.forget_uncounted(gone)
 
     def forget_uncounted(self, gone: list[dict[str, Any]]) -> None:
-        """Remember which rows that are gone were counted by whom."""
+        """Remember which rows that are gone each job has counted."""
         self.has_deleted = True
         for wanted in (EVENTS, TICKS):
             self.gone[wanted.name] += [row for row in gone if self.is_decided(wanted, int(row["id"]))]
 
     def is_decided(self, wanted: Job, identity: int) -> bool:
-        """Is an id in the set of a job?"""
+        """Whether a job has counted an id."""
         return not self.state.position(wanted.name).counted.missing(words_of([identity]))
 
     @rule()
     def truncate(self) -> None:
-        """The table begins anew at id 1; its jobs are held until somebody says so."""
+        """The table starts again at id 1; its jobs are held until an operator resets them."""
         self.source.in_flight.clear()
         self.forget_uncounted(self.source.rows)
         self.source.rows.clear()
-        self.given, self.has_deleted = 0, False  # what is told of before is not compared any more
+        self.given, self.has_deleted = 0, False  # older reports are not compared any more
         for wanted in (EVENTS, TICKS):
             progress, position = self.state.progress(wanted.name), self.state.position(wanted.name)
             assert progress is not None
@@ -227,14 +227,14 @@ class Shipping(RuleBasedStateMachine):
 
     @rule(wanted=JOBS, windows=st.integers(1, 4))
     def tick(self, wanted: Job, windows: int) -> None:
-        """A capture runs, perhaps not to the end."""
+        """A capture runs, possibly not to its end."""
         self.ticks(wanted, windows)
 
     @rule(windows=st.integers(1, 4), dies=st.booleans())
     def tick_together(self, windows: int, *, dies: bool) -> None:
         """Both jobs are captured with one look at the table and one commit; or the process is killed before it.
 
-        Mutants: deliver what is not committed; take one job's rows for the other's.
+        Mutants: deliver uncommitted totals; take one job's rows for the other's.
         """
         upto = horizon(self.source.observe(EVENTS.query).id, time=self.now)
         look = TableLook(self.source, upto)
@@ -266,7 +266,7 @@ class Shipping(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        """What is delivered and was not changed for two days is forgotten."""
+        """Slots that are delivered and unchanged for two days are pruned."""
         for wanted in (EVENTS, TICKS):
             before = self.in_state(wanted)
             self.state.housekeeping.prune(wanted.name, unit=3600, before=self.now - wanted.keep)
@@ -274,7 +274,7 @@ class Shipping(RuleBasedStateMachine):
 
     @rule()
     def kill_carbon(self) -> None:
-        """Carbon dies with its cache; the courier sees its connection end, and nobody to take another."""
+        """Carbon dies with its cache; the courier sees its connection end, and cannot connect again."""
         self.is_lossy = True
         self.carbon.kill()
         self.deliver(1)
@@ -282,9 +282,9 @@ class Shipping(RuleBasedStateMachine):
     @precondition(lambda self: self.unseen_restarts < len(REPLAY))
     @rule()
     def restart_carbon_unseen(self) -> None:
-        """Carbon dies with its cache, and is back before anybody looks: what it lost, a replay brings.
+        """Carbon dies with its cache, and is back before the courier notices: a replay brings the lost values.
 
-        So often at most: who loses a value after its first delivery, and after each replay, has lost it.
+        This happens a limited number of times: a value that Carbon loses after each replay is lost.
         """
         self.is_lossy = True
         self.unseen_restarts += 1
@@ -293,18 +293,18 @@ class Shipping(RuleBasedStateMachine):
 
     @rule()
     def close_idle(self) -> None:
-        """Carbon, or something before it, closes connections on which nothing comes."""
+        """Carbon, or a proxy before it, closes idle connections."""
         self.carbon.close_idle()
 
     @rule()
     def start_carbon(self) -> None:
-        """Carbon is started, if it was dead."""
+        """Carbon is started, if it is down."""
         self.carbon.start()
 
     @precondition(lambda self: self.carbon.is_up)
     @rule(kept=st.integers(0, 2))
     def break_connection(self, kept: int) -> None:
-        """Carbon stores some lines of a batch and never confirms it."""
+        """Carbon stores some datapoints of a batch and never confirms it."""
         self.carbon.breaks_after = kept
         with suppress(DeliveryFailed):
             self.courier.step(now=self.now, clock=self.clock)
@@ -318,13 +318,13 @@ class Shipping(RuleBasedStateMachine):
 
     @rule()
     def end(self) -> None:
-        """The process ends in order, and leaves what it sent to the next."""
+        """The process ends in order, and leaves its replays to the next."""
         self.state.outbox.keep_replays(self.courier.schedule())
         self.crash()
 
     @rule(wanted=JOBS, fuse=st.integers(1, 25), is_late=st.booleans())
     def crash_in_capture(self, wanted: Job, fuse: int, *, is_late: bool) -> None:
-        """The process is killed somewhere in a capture."""
+        """The process is killed at some point of a capture."""
         left = [fuse]
         ledger, source = (Fragile(end, left, is_late=is_late) for end in (self.state, self.source))
         with suppress(Crash):
@@ -334,7 +334,7 @@ class Shipping(RuleBasedStateMachine):
 
     @rule(fuse=st.integers(1, 12), is_late=st.booleans())
     def crash_in_delivery(self, fuse: int, *, is_late: bool) -> None:
-        """The process is killed somewhere in the courier's steps."""
+        """The process is killed at some point of the courier's steps."""
         left = [fuse]
         outbox, sink = (Fragile(end, left, is_late=is_late) for end in (self.state.outbox, self.carbon))
         self.courier._outbox, self.courier._sink = outbox, sink
@@ -349,16 +349,16 @@ class Shipping(RuleBasedStateMachine):
 
         Mutants: send the window's counts instead of totals; render the slot's end.
         """
-        self.remember()  # what the courier has merged, too
+        self.remember()  # also totals that the courier has merged
         for path, slots in self.carbon.sums().items():
             for slot, value in slots.items():
                 assert value in self.recorded[path, slot]
 
     @invariant()
     def watermarks_stay_behind(self) -> None:
-        """Safety: watermark <= captured <= the table's end, and what the watermark covers was delivered.
+        """Safety: watermark <= captured <= the table's end, and all rows up to the watermark are delivered.
 
-        Mutants: commit before deliver; commit captured as it stands instead of as noted; forget `remaining`.
+        Mutants: commit before deliver; commit the current captured instead of the noted one; forget `remaining`.
         """
         for wanted in (EVENTS, TICKS):
             position = self.state.offsets(wanted.name)
@@ -381,18 +381,18 @@ class Shipping(RuleBasedStateMachine):
                 assert self.decided(wanted) == sums
 
     def is_waiting(self, wanted: Job) -> bool:
-        """Is anything of the job on its way to Graphite?"""
+        """Whether totals of a job are pending."""
         waiting = """
             SELECT 1 FROM total JOIN series ON series.id = total.series WHERE job = ? AND changed > 0 LIMIT 1"""
         return self.state._connection.execute(waiting, (wanted.name,)).fetchone() is not None
 
     def decided(self, wanted: Job) -> Counter[str]:
-        """Count what a job asks for of all rows that are in its set, or were when they went, by raw group."""
+        """Count the rows that are in a job's set, or were when they left the table, by raw group."""
         rows = [row for row in self.source.rows if self.is_decided(wanted, int(row["id"]))]
         return self.asked(wanted, [*rows, *self.gone[wanted.name]])
 
     def in_state(self, wanted: Job) -> Counter[str]:
-        """Add up the totals that the state has of a job, by raw group."""
+        """Add up a job's totals in the state, by raw group."""
         sums = Counter[str]()
         query = """
             SELECT json_extract("group", '$[0]'), SUM(value) FROM total JOIN series ON series.id = total.series
@@ -402,13 +402,13 @@ class Shipping(RuleBasedStateMachine):
         return +sums
 
     def asked(self, wanted: Job, rows: Iterable[dict[str, Any]]) -> Counter[str]:
-        """Count what a job asks for of rows, by raw group."""
+        """Count the rows that a job counts, by raw group."""
         (column,) = wanted.query.by
         asked = (row for row in rows if (row["is_shown"] if wanted is EVENTS else row[column] in ASKED))
         return Counter(str(row[column]) for row in asked)
 
     def in_graphite(self, wanted: Job) -> Counter[str]:
-        """Add up what Graphite holds of a job, by raw group."""
+        """Add up a job's values in Graphite, by raw group."""
         sums = Counter[str]()
         query = """SELECT path, json_extract("group", '$[0]') FROM series WHERE job = ?"""
         shown = self.carbon.zoom(ARCHIVES[1])
@@ -417,7 +417,7 @@ class Shipping(RuleBasedStateMachine):
         return sums
 
     def teardown(self) -> None:
-        """Liveness and equality at rest: without faults all is captured, delivered and proven.
+        """Liveness and equality at rest: without faults all rows are captured, delivered and proven.
 
         Sums and counters together equal the source.
 
@@ -430,13 +430,13 @@ class Shipping(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def come_to_rest(self) -> None:
-        """Capture and deliver all there is, let time prove it, and compare."""
+        """Capture and deliver all rows, let time prove them, and compare."""
         self.end_all()
         self.prove()
         self.compare()
 
     def prove(self) -> None:
-        """Capture and deliver all there is, and let time prove it."""
+        """Capture and deliver all rows, and let time prove them."""
         self.carbon.start()
         looks = (0, *REPLAY)
         for n, seconds in enumerate((*looks, 0, *REPLAY, 6 * 3600, 60, *REPLAY, *REPLAY)):
@@ -450,8 +450,8 @@ class Shipping(RuleBasedStateMachine):
                 pytest.fail("the courier never comes to rest")
 
     def compare(self) -> None:
-        """Sums and counters together equal the source, and all is proven."""
-        self.carbon.kill()  # proven means: written, so a kill changes nothing
+        """Sums and counters together equal the source, and all totals are proven."""
+        self.carbon.kill()  # proven means written: a kill changes nothing
         self.graphite_holds_only_totals()
         for wanted in (EVENTS, TICKS):
             position = self.state.offsets(wanted.name)
@@ -466,7 +466,7 @@ class Shipping(RuleBasedStateMachine):
         assert self.state._connection.execute(unproven).fetchone() == (0,)
 
     def reconcile(self) -> None:
-        """What an operator would be told: nothing differs from where the job has counted all rows."""
+        """An operator's `reconcile` shows no difference where the job has counted all rows."""
         for wanted in (EVENTS, TICKS):
             known = read_snapshot(self.state.path, wanted.name, Span(0, self.now))
             assert known is not None
@@ -476,13 +476,13 @@ class Shipping(RuleBasedStateMachine):
             assert all((one.graphite or 0) > (one.source or 0) for one in found.differences)
 
     def compare_unshown(self) -> None:
-        """The counters have all rows that Graphite cannot show, and no others."""
+        """The counters have all rejected rows, and no others."""
         rejected = self.state._connection.execute("SELECT SUM(rows) FROM rejected").fetchone()[0] or 0
         counted = [*self.source.rows, *self.gone[EVENTS.name]]
         assert rejected == sum(not row["is_shown"] for row in counted)
 
     def by_slot(self) -> dict[int, int]:
-        """Add up what Graphite holds of the event-time job, by hour."""
+        """Add up the event-time job's values in Graphite, by hour."""
         shown = Counter[int]()
         for path, slots in self.carbon.zoom(ARCHIVES[1]).items():
             if path.startswith("events."):

@@ -1,4 +1,4 @@
-"""A day of operation in a minute: what must not grow does not, and every row is shown. See `operation.py`.
+"""A day of operation in a minute: resources do not grow, and every row is shown. See `operation.py`.
 
 `python tests/bench/day.py` is the same for days, with 50 jobs.
 """
@@ -14,7 +14,7 @@ PLAN = Plan(days=1.21, jobs=5, factor=1600.0, every=10, bucket=10, rows=300)
 
 @pytest.mark.timeout(300)
 def test_nothing_grows(tmp_path: Path) -> None:
-    """Memory, threads, files and tables stay as they are once the state has its age. Mutants: no pruning, a leak."""
+    """Memory, threads, files and tables do not grow once the state is old enough. Mutants: no pruning, a leak."""
     with Day.begin_job(PLAN, tmp_path) as day:
         for _ in day.run():
             pass

@@ -1,4 +1,4 @@
-"""What a job can say, through the program: shards, tags, changes, `sql`; on SQLite and a real Carbon."""
+"""Jobs through the program: several sources, tags, changes, custom sql; on SQLite and a real Carbon."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from shipper.demo.carbon_cache import CarbonCache
 
 
 def insert(folder: Path, name: str, rows: int, action: str = "login") -> str:
-    """Commit rows of this moment to a database, made if need be; return its URL."""
+    """Commit rows with the current time to a database, created if need be; return its URL."""
     with closing(sqlite3.connect(folder / f"{name}.db")) as connection, connection:
         connection.execute(SCHEMAS["sqlite"].replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -44,7 +44,7 @@ def app(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Shipper]:
 
 
 def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
-    """A job on a list of sources runs on each by itself; one that is down stops no other."""
+    """A job on several sources runs on each separately; a source that is down stops no other."""
     url = insert(app.folder, "two", 5)
     change(
         app,
@@ -65,21 +65,21 @@ def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
 
 
 def test_tags(app: Shipper, carbon_cache: CarbonCache) -> None:
-    """A tagged series is one that Carbon takes."""
+    """Carbon accepts a tagged series."""
     tagged = 'name = "events.{measure}"\ntags = { dc = "eu", action = "{action}" }'
     change(app, 'name = "events.{action}.{measure}"', tagged)
     assert app.call("once").returncode == 0
 
     wait_for(lambda: bool(sums(carbon_cache)), "a series")
     ((path, rows),) = sums(carbon_cache).items()
-    # carbon/util.py TaggedSeries.encode: the file is named by the hash of the whole name, tags in order
+    # carbon/util.py TaggedSeries.encode: the file is named by the hash of the complete name, tags in order
     assert path.startswith("_tagged.")
     assert path.endswith(sha256(b"audit.events.count;action=login;dc=eu").hexdigest())
     assert rows == 3
 
 
 def test_sql(app: Shipper, carbon_cache: CarbonCache) -> None:
-    """A statement of one's own is counted window by window; one that cannot use a range of ids is refused."""
+    """Custom sql is counted window by window; one that cannot use a range of ids is rejected."""
     statement = "SELECT action, created_at AS bucket, COUNT(*) AS n FROM audit_trail WHERE {} GROUP BY 1, 2"
     change(app, 'time = "created_at"', f'sql = "{statement.format("id > :after AND id <= :upto")}"')
     assert app.call("check").returncode == 0
@@ -95,7 +95,7 @@ def test_sql(app: Shipper, carbon_cache: CarbonCache) -> None:
 
 
 def test_changes_are_told(app: Shipper, carbon_cache: CarbonCache, tmp_path: Path) -> None:
-    """A changed job, a renamed one and another Carbon are told, and nothing is lost or doubled."""
+    """A changed job, a renamed one and a changed Carbon are logged, and nothing is lost or doubled."""
     assert "event=job.started job=events start=beginning" in app.call("once").stderr
     insert(app.folder, "app", 2)
     change(app, 'by = ["action"]', 'by = ["action"]\nwhere = { action = "login" }')

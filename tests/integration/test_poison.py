@@ -1,4 +1,4 @@
-"""Whatever the source holds: it harms no other row, no other job and no other client, and is told."""
+"""Harmful rows of a source: they harm no other row, job or client, and are logged."""
 
 import re
 import socket
@@ -86,7 +86,7 @@ def app(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Shipper]:
 
 
 def write(folder: Path) -> None:
-    """Commit one row of each poison, and good ones before, between and behind them."""
+    """Commit one row of each harmful kind, and good ones before, between and after them."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     good = (now, "good", "ok", None, 0.5)
     poison: list[tuple[object, ...]] = [(now, group, "bad", None, 1) for group in GROUPS]
@@ -97,7 +97,7 @@ def write(folder: Path) -> None:
 
 
 def logged(folder: Path) -> str:
-    """Read all that Carbon has logged."""
+    """Return Carbon's log."""
     return "\n".join(file.read_text(errors="replace") for file in (folder / "carbon/log").rglob("*.log"))
 
 
@@ -108,9 +108,9 @@ def sums(carbon_cache: CarbonCache, prefix: str) -> dict[str, float]:
 
 
 def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
-    """All good rows of all jobs and all lines of another client arrive; Carbon sees no invalid line; all is told.
+    """All good rows of all jobs and all lines of another client arrive; Carbon sees no invalid line; all is logged.
 
-    Mutants: values as they stand in paths; without Fit, where the sum of the group is lost; OTHER for no group.
+    Mutants: unchanged values in paths; without Fit, where the sum of the group is lost; OTHER for no group.
     """
     app.start()
     minute = int(time.time()) // 60 * 60
@@ -124,7 +124,7 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
         wait_for(partial(has_rows, carbon_cache, "audit.flood.", ROUNDS * FLOOD), "the flood")
         wait_for(lambda: len(sums(carbon_cache, "other.client.")) == 2 * ROUNDS, "the other client")
 
-        # one poison after the other has a series of its own, and no file lies elsewhere
+        # each harmful value has a separate series, and no file lies elsewhere
         poison, flood = sums(carbon_cache, "audit.poison."), sums(carbon_cache, "audit.flood.")
         assert len([path for path in poison if path.endswith(".count")]) == len(GROUPS) + 1
         assert poison["good.ratio"] == ROUNDS * ROWS / 2
@@ -136,7 +136,7 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
             f"{number}{end}": number for number in range(1, ROUNDS + 1) for end in ("", "_")
         }
 
-        # Carbon has nothing to say; of a line that is really bad it has
+        # Carbon logs nothing about our lines; about an invalid line it does
         assert "nvalid" not in logged(app.folder)
         client.sendall(b"a b c d\n")
         wait_for(lambda: "nvalid" in logged(app.folder), "an invalid line in Carbon's log")
@@ -151,6 +151,6 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
 
 
 def has_rows(carbon_cache: CarbonCache, prefix: str, rows: int) -> bool:
-    """Do the counts below a prefix come to so many rows?"""
+    """Whether the counts below a prefix add up to a number of rows."""
     found = sums(carbon_cache, prefix).items()
     return sum(value for path, value in found if path.endswith(".count")) == rows

@@ -62,7 +62,7 @@ class Writers:
             thread.start()
 
     def stop(self) -> None:
-        """Commit what is open, and write no more."""
+        """Commit the open transactions, and stop writing."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -96,7 +96,7 @@ def expected(mariadb: MariaDB, name: str) -> dict[str, dict[int, float]]:
 
 
 def captured(app: Shipper) -> int:
-    """Return how far the job with the small chunks has captured."""
+    """Return the captured id of the job with small chunks."""
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
         row = connection.execute("SELECT captured FROM watermark WHERE job = 'failures'").fetchone()
         return int(row[0]) if row else 0
@@ -104,12 +104,12 @@ def captured(app: Shipper) -> int:
 
 
 def shipped(carbon_cache: CarbonCache, name: str) -> dict[str, dict[int, float]]:
-    """Read what Whisper holds of a job."""
+    """Return a job's values in Whisper."""
     return {path: slots for path, slots in carbon_cache.sums().items() if path.startswith(f"audit.{name}.")}
 
 
 def is_equal(mariadb: MariaDB, carbon_cache: CarbonCache) -> bool:
-    """Compare bucket by bucket; the job without a time column as a whole, since it knows no time of a row."""
+    """Compare bucket by bucket; the sum of the job without a time column, because it knows no time of a row."""
     found = {path: {0: sum(slots.values())} for path, slots in shipped(carbon_cache, "found").items()}
     return found == expected(mariadb, "found") and all(
         expected(mariadb, name) == shipped(carbon_cache, name) for name in ("events", "failures")
@@ -118,7 +118,7 @@ def is_equal(mariadb: MariaDB, carbon_cache: CarbonCache) -> bool:
 
 @pytest.fixture
 def app(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
-    """Give the program with three jobs, on a table with a past."""
+    """Give the program with three jobs, on a table with old rows."""
     shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, JOBS))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute(HISTORY)
@@ -127,10 +127,10 @@ def app(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
 
 @pytest.mark.timeout(300)
 def test_sum_equals_source(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """With live writers, the daemon killed twice and Carbon stopped for a while, all sums are equal in the end."""
+    """With live writers, the daemon killed twice and Carbon stopped for a while, all sums are equal at the end."""
     writers = Writers(mariadb)
     try:
-        # killed in the midst of the catch-up
+        # killed during the catch-up
         app.start()
         wait_for(lambda: 0 < captured(app) < HISTORY_ROWS, "a capture under way")
         app.stop(signal.SIGKILL)
@@ -138,7 +138,7 @@ def test_sum_equals_source(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
         app.start()
         wait_for(lambda: "delivery.finished" in app.events(), "a delivery")
 
-        # killed while Carbon is away, which has lost its cache
+        # killed while Carbon is down and has lost its cache
         carbon_cache.stop(signal.SIGTERM)
         wait_for(lambda: "delivery.failed" in app.events(), "delivery.failed")
         app.stop(signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_sum_equals_source(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
         carbon_cache.start()
         wait_for(lambda: "delivery.recovered" in app.events(), "delivery.recovered")
 
-        # and once more without any fault around it
+        # and once more without a fault
         app.stop(signal.SIGKILL)
         app.start()
     finally:

@@ -1,4 +1,4 @@
-"""The running service: what it tells systemd, how it takes another configuration, what hangs and what does not."""
+"""The running service: its messages to systemd, its reload, and the effects of hanging parts."""
 
 import json
 import os
@@ -24,7 +24,7 @@ name = "other.{measure}"
 
 
 class Listener:
-    """Listens as systemd does, and keeps what it heard."""
+    """A socket that listens as systemd does, and keeps the messages."""
 
     def __init__(self, path: Path) -> None:
         self.heard: list[str] = []
@@ -34,13 +34,13 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._end.shutdown(socket.SHUT_RD)
         self._thread.join()
         self._end.close()
 
     def said(self, words: str) -> bool:
-        """Was this among what was heard?"""
+        """Whether a message was received."""
         return any(words in line for line in self.heard)
 
     def _listen(self) -> None:
@@ -50,7 +50,7 @@ class Listener:
 
 @pytest.fixture
 def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Be the systemd of what is started."""
+    """Give the systemd of the processes that are started."""
     listener = Listener(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
@@ -59,7 +59,7 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen
 
 
 def insert(mariadb: MariaDB, rows: int, table: str = "audit_trail") -> None:
-    """Commit rows of this very moment."""
+    """Commit rows with the current time."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {table} (created_at, action) VALUES (UTC_TIMESTAMP(6), %s)", [("login",)] * rows
@@ -72,13 +72,13 @@ def total(carbon_cache: CarbonCache, path: str) -> float:
 
 
 def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, object]]:
-    """Return what the running service says of its jobs."""
+    """Return the status of the running service's jobs."""
     told = json.loads(shipper_app.call("status", "-o", "json").stdout)
     return {job["job"]: job for job in told["jobs"]}
 
 
 def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
-    """With database and Carbon down it is ready, says what it waits for, and ships everything once they are there.
+    """With database and Carbon down, it is ready, reports what fails, and ships everything once they are up.
 
     Mutant: connect before READY.
     """
@@ -103,14 +103,14 @@ def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
 
 
 def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A new job runs, a broken file is refused with its line and changes nothing, SIGHUP does the same as `reload`."""
+    """A new job runs; a broken file is rejected with its line and changes nothing; SIGHUP reloads, too."""
     config = shipper_app.config.read_text()
     shipper_app.start()
     insert(mariadb, 3)
     wait_for(lambda: total(carbon_cache, "audit.events.login.count") == 3, "the first rows")
     before = jobs_of(shipper_app)["events"]
 
-    # good: the old job goes on where it was
+    # a valid file: the old job continues where it was
     second = EVENTS.replace("job.events", "job.second").replace("events.{", "second.{")
     shipper_app.config.write_text(config + second)
     taken = shipper_app.call("admin reload")
@@ -118,7 +118,7 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 3, "the rows of the second job")
     assert jobs_of(shipper_app)["events"]["watermark"] == before["watermark"]
 
-    # broken: told with its line, here and in the log
+    # a broken file: reported with its line, here and in the log
     shipper_app.config.write_text(config + second + "\n[job.third]\nnonsense = 1\n")
     refused = shipper_app.call("admin reload")
     line = shipper_app.config.read_text().splitlines().index("nonsense = 1") + 1
@@ -127,7 +127,7 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     insert(mariadb, 2)
     wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 5, "rows after a refusal")
 
-    # by signal: without the second job
+    # a reload by signal: without the second job
     shipper_app.config.write_text(config)
     reloads = shipper_app.events().count("config.reloaded")
     os.kill(shipper_app.pid, signal.SIGHUP)
@@ -139,7 +139,7 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
 def test_reload_to_another_carbon(
     shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path
 ) -> None:
-    """Another [graphite] takes over while rows come, and has all of them. Mutant: keep the old courier."""
+    """A changed [graphite] takes effect while rows come, and gets all of them. Mutant: keep the old courier."""
     shipper_app.start()
     insert(mariadb, 3)
     wait_for(lambda: total(carbon_cache, "audit.events.login.count") == 3, "the first rows")
@@ -157,7 +157,7 @@ def test_reload_to_another_carbon(
 
 
 def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another state is another memory, and needs a restart."""
+    """A changed state path needs a restart."""
     shipper_app.start()
     shipper_app.config.write_text(shipper_app.config.read_text().replace("shipper.db", "elsewhere.db"))
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
@@ -169,7 +169,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
 
 
 def test_reload_without_a_service(shipper_app: Shipper) -> None:
-    """Where none runs there is nothing to reload: 3, and how to start it."""
+    """Without a running service, `reload` exits with 3 and shows how to start it."""
     refused = shipper_app.call("admin reload")
 
     assert refused.returncode == 3
@@ -177,7 +177,7 @@ def test_reload_without_a_service(shipper_app: Shipper) -> None:
 
 
 def test_hung_query_blocks_no_other_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """While a table is locked its job is overdue, others go on; then it catches up by itself.
+    """While a table is locked, its job is overdue and others continue; then it catches up by itself.
 
     Mutant: one thread for all jobs of a source.
     """
@@ -202,12 +202,12 @@ def test_hung_query_blocks_no_other_job(shipper_app: Shipper, mariadb: MariaDB, 
 
 
 def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
-    """The service's own numbers are in Graphite though nothing was captured, below a node of their own."""
+    """The service's own metrics are in Graphite though nothing was captured, below a separate node."""
     shipper_app.start()
     node = f"audit.shipper.{socket.gethostname().replace('.', '_')}.events"
     wanted = {"up", "overdue", "unproven", "series", "rows", "late_rows", "too_late", "datapoints", "failures"}
     paths = {f"{node}.{name}" for name in wanted | {"capture_ms", "deliver_ms"}}
-    wait_for(lambda: carbon_cache.sums().keys() >= paths, "all of them")  # Carbon makes one file after the other
+    wait_for(lambda: carbon_cache.sums().keys() >= paths, "all of them")  # Carbon creates one file after the other
 
     assert set(carbon_cache.sums()[f"{node}.up"].values()) == {1.0}
     assert shipper_app.stop() == 0
@@ -225,7 +225,7 @@ def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
 def test_watchdog_starves(
     part: str, named: str, database: str, carbon_cache: CarbonCache, tmp_path: Path, listener: Listener
 ) -> None:
-    """What no longer comes forward is named in the log, and the watchdog gets nothing more. Mutant: feed it always."""
+    """A part without progress is named in the log, and the watchdog is not fed any more. Mutant: feed it always."""
     program = (str(Path(__file__).parents[1] / "hanging.py"), part)
     app = Shipper(tmp_path, url=database, port=carbon_cache.port, program=program)
     app.config.write_text(app.config.read_text().replace('timeout = "5s"', 'timeout = "1s"').replace('"10s"', '"1s"'))
@@ -234,7 +234,7 @@ def test_watchdog_starves(
         wait_for(lambda: "service.stalled" in app.events(), "service.stalled")
         assert f"no progress: {named}" in app.text()
         before = listener.heard.count("WATCHDOG=1")
-        # the main thread looks at all parts each time that a signal comes
+        # the main thread checks all parts at each signal
         for times in range(1, 4):
             os.kill(app.pid, signal.SIGHUP)
             wait_for(lambda: listener.heard.count("RELOADING=1") == times, "a reload")  # noqa: B023
@@ -245,7 +245,7 @@ def test_watchdog_starves(
 
 
 def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """`status` asks the service itself: what fails is told with its remedy."""
+    """`status` asks the running service: failures are shown with their hints."""
     shipper_app.start()
     carbon_cache.stop(signal.SIGKILL)
     insert(mariadb, 1)

@@ -1,4 +1,4 @@
-"""A year of history, back-filled into a real Carbon with two archives: at every zoom the source's numbers."""
+"""A year of history, backfilled into a real Carbon with two archives: each zoom shows the source's numbers."""
 
 import sqlite3
 import time
@@ -44,7 +44,7 @@ name = "minutely.{action}.{measure}"
 
 
 def deferred(app: Shipper) -> int:
-    """Count the rows that wait until their archive may receive them."""
+    """Count the rows whose totals are deferred."""
     with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
         rows: int = connection.execute("SELECT COALESCE(SUM(value), 0) FROM total WHERE changed = 2").fetchone()[0]
     return rows
@@ -61,16 +61,16 @@ def counted(mariadb: MariaDB, length: int) -> dict[str, Counter[int]]:
 
 
 def read(carbon: Path, path: str, *, since: float) -> dict[int, float]:
-    """Read a series as Graphite does for a zoom from then until now: of the archive that reaches so far back."""
+    """Read a series as Graphite does for a zoom from then until now: from the archive that reaches that far back."""
     file = carbon / "storage/whisper" / (path.replace(".", "/") + ".wsp")
-    if not file.exists():  # Carbon makes it when it writes, some time after it has confirmed
+    if not file.exists():  # Carbon creates it when it writes, some time after it has confirmed
         return {}
     (start, end, step), values = whisper.fetch(str(file), int(since))
     return {slot: value for slot, value in zip(range(start, end, step), values, strict=True) if value is not None}
 
 
 def is_written(carbon: Path, waiting: int) -> bool:
-    """Has Carbon written all that it was sent?"""
+    """Whether Carbon has written all datapoints."""
     since = time.time() - 366 * DAY
     sums = {
         name: sum(sum(read(carbon, f"audit.{name}.{action}.count", since=since).values()) for action in ACTIONS)
@@ -81,10 +81,10 @@ def is_written(carbon: Path, waiting: int) -> bool:
 
 @pytest.mark.timeout(200)
 def test_year_at_every_zoom(mariadb: MariaDB, database: str, tmp_path: Path) -> None:
-    """The last hours, a week by minutes or hours, a month, the year: each zoom shows what the source has.
+    """The last hours, a week by minutes or hours, a month, the year: each zoom shows the source's numbers.
 
-    Only an hour that is just leaving the finest archive waits: as minutes it would be halved, as a sum overwritten.
-    Mutants: fold everything into the finest archive; merge without the minutes that stand there.
+    Only an hour that is leaving the finest archive waits: as minutes it would be halved, as a sum overwritten.
+    Mutants: put everything into the finest archive; merge without the minutes that are there.
     """
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute(HISTORY)
@@ -103,7 +103,7 @@ def test_year_at_every_zoom(mariadb: MariaDB, database: str, tmp_path: Path) -> 
         wait_for(lambda: is_written(carbon, waiting), "Carbon has written it all")
 
         for action in by_hour:
-            # a job whose buckets are hours: every zoom that shows hours
+            # a job with buckets of hours: every zoom that shows hours
             hourly = f"audit.hourly.{action}.count"
             for ago in (30 * DAY, 90 * DAY, 365 * DAY):
                 expected = {hour: rows for hour, rows in by_hour[action].items() if hour > now - ago}
@@ -111,7 +111,7 @@ def test_year_at_every_zoom(mariadb: MariaDB, database: str, tmp_path: Path) -> 
             assert read(carbon, hourly, since=now - 5 * DAY) == {
                 hour: rows for hour, rows in by_hour[action].items() if hour > now - 5 * DAY
             }
-            # a job whose buckets are minutes: minutes within the week, sums of hours behind it
+            # a job with buckets of minutes: minutes within the week, sums of hours before it
             minutely = f"audit.minutely.{action}.count"
             for ago in (HOUR, DAY, 6 * DAY):
                 expected = {minute: rows for minute, rows in by_minute[action].items() if minute > now - ago}
