@@ -1,8 +1,6 @@
-"""Commands that tell how jobs do and did: `status`, `history`.
+"""Commands that show jobs: `status`, `history`, `preview`.
 
-The report as a terminal shows it: who runs, the ends, the jobs, and last, where one looks, what is wrong.
-
-A command that tries a job: `preview`.
+The status ends with its verdict and the errors, where a terminal shows them last.
 """
 
 import sys
@@ -17,46 +15,53 @@ from shipper.cli.options import format_time, instant
 from shipper.cli.output import in_json, show_json, show_table, table
 from shipper.core import durations
 
+if TYPE_CHECKING:
+    from shipper.diagnostics.preview import Preview
+
+NOT_RUNNING = 3
+WATCH_SECONDS = 2.0
+
 _COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
-_ENDS = ("END", "ADDRESS", "STATE", "REACHED")
+_ENDPOINTS = ("ENDPOINT", "ADDRESS", "STATE", "LAST ANSWER")
 _JOBS = ("JOB", "STATE", "WATERMARK", "BEHIND", "LAG", "WAITING", "UNPROVEN", "DELIVERED", "NEXT")
 
 
 def status_text(document: Mapping[str, Any]) -> str:
-    """Return the whole of it."""
+    """Return a report as text."""
     now = document["now"]
     parts = [
         _service(document),
-        table(_ENDS, [_end(end, now) for end in document["endpoints"]]),
+        table(_ENDPOINTS, [_endpoint(one, now) for one in document["endpoints"]]),
         f"proof: {document['evidence']}" if document["evidence"] else "",
         table(_JOBS, [_job(job, document) for job in document["jobs"]]),
-        "\n".join((*_rows_aside(document), *_troubles(document))),
+        "\n".join((*_rows(document), *_failures(document))),
         _verdict(document),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def _service(document: Mapping[str, Any]) -> str:
-    who = f"shipper {document['version']} on {document['host']}"
+    service = f"shipper {document['version']} on {document['host']}"
     if not document["is_running"]:
-        return f"{who}: not running; this is what its state and its ends tell"
+        return f"{service}: not running; read from its state and its endpoints"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
-    return f"{who}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
+    return f"{service}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
 
 
-def _end(end: Mapping[str, Any], now: float) -> tuple[str, ...]:
-    if end["failure"]:
-        state = click.style(end["complaint"], fg="red")
+def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    answered = endpoint["reached_at"]
+    if endpoint["failure"]:
+        state = click.style(endpoint["complaint"], fg="red")
     else:
-        state = click.style("answers", fg="green") if end["reached_at"] else click.style("not reached yet", fg="yellow")
-    return end["name"], end["address"], state, _ago(end["reached_at"], now)
+        state = click.style("answers", fg="green") if answered else click.style("not reached yet", fg="yellow")
+    return endpoint["name"], endpoint["address"], state, _ago(answered, now)
 
 
 def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the row of a job; "?" where the source does not answer, "-" where there is nothing yet."""
+    """Return the row of a job, with "?" if the source does not answer, and "-" for no value yet."""
     name, now, age, state = job["job"], document["now"], job["complete_until_age"], job["state"]
-    # what does not run is in no state, unless it could not
+    # a service that does not run has no states, except errors found now
     state = click.style(state, fg=_COLORS.get(state, "red")) if document["is_running"] or job["failure"] else "-"
     if job["watermark"] is None:
         return name, state, *"------", _ahead(job["next_tick"], now)
@@ -73,28 +78,28 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
     )
 
 
-def _rows_aside(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which rows are not where one would look for them."""
+def _rows(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield rejected and late rows, a line for each job."""
     for job in document["jobs"]:
         if job["rejected"]:
             rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
-            yield f"{job['job']}: rows that Graphite cannot show: {rows}"
+            yield f"{job['job']}: rejected rows: {rows}"
         if job["late_rows"]:
-            yield f"{job['job']}: rows of {job['table']} that came late, and are counted: {job['late_rows']}"
+            yield f"{job['job']}: late rows of {job['table']}, counted: {job['late_rows']}"
 
 
-def _troubles(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what fails, once, though it fails for many jobs, with its remedy."""
-    found = [(job["job"], job["failure"]) for job in document["jobs"]]
-    found += [(end["name"], end["failure"]) for end in document["endpoints"]]
-    told = {trouble["error"]: (name, trouble) for name, trouble in found if trouble}
-    for error, (name, trouble) in told.items():
-        times = trouble["failures"]
+def _failures(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each error once, though many jobs may share it, with its hint."""
+    failures = [(job["job"], job["failure"]) for job in document["jobs"]]
+    failures += [(endpoint["name"], endpoint["failure"]) for endpoint in document["endpoints"]]
+    by_error = {failure["error"]: (name, failure) for name, failure in failures if failure}
+    for error, (name, failure) in by_error.items():
+        times = failure["failures"]
         often = "once" if times == 1 else f"{times} times"
         yield f"{name}: {error}"
-        yield f"    {often} since {format_time(trouble['since'])}"
-        if trouble["hint"]:
-            yield f"    {trouble['hint']}"
+        yield f"    {often} since {format_time(failure['since'])}"
+        if failure["hint"]:
+            yield f"    {failure['hint']}"
 
 
 def _verdict(document: Mapping[str, Any]) -> str:
@@ -111,65 +116,65 @@ def _ahead(when: float | None, now: float) -> str:
     return "-" if when is None else f"in {durations.show(when - now)}"
 
 
-NOT_RUNNING = 3
-WATCH_SECONDS = 2.0
-
-
-@click.command(short_help="How each job does, and what fails.")
+@click.command(short_help="State of each job, and errors.")
 @options.configured
 @options.output
 @options.utc
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat every two seconds, until Ctrl-C.")
 @options.jobs
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
-    """Show what runs, how far each job is, and what fails: 0 when all is well, 1 when not, 3 when it does not run."""
-    from shipper.cli.status import status_text
+    """Show the service, its endpoints, each job's progress, and errors.
+
+    Exits with 0 if it is healthy, 1 if not, 3 if it does not run.
+    """
     from shipper.config.load import load
     from shipper.diagnostics.status import document
 
     config = load(file, with_credentials=False)
 
-    def look() -> tuple[str, int]:
-        told = document(config, jobs)
-        code = NOT_RUNNING if not told["is_running"] else 1 if told["complaints"] else 0
-        return in_json(told) if output == "json" else status_text(told), code
+    def read() -> tuple[str, int]:
+        report = document(config, jobs)
+        code = NOT_RUNNING if not report["is_running"] else 1 if report["complaints"] else 0
+        return in_json(report) if output == "json" else status_text(report), code
 
-    text, code = look()
+    text, code = read()
     click.echo(text)
-    sys.exit(_watched(look, code) if watch else code)
+    sys.exit(_watch(read, code) if watch else code)
 
 
-@click.command(short_help="The last commits of a job's watermark.")
+@click.command(short_help="Last commits of a job's watermark.")
 @options.configured
 @options.output
 @options.utc
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
-@click.option("--at", type=instant, metavar="TIME", help="Those around a time, and what the state holds for it.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most commits to show."
+)
+@click.option("--at", type=instant, metavar="TIME", help="Commits around a time, and the slots around it.")
 @options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
-    """Show the last commits of a job's watermark, the newest last: when, and how far it moved.
+    """Show the last commits of a job's watermark, the newest last: their times, ids and datapoints.
 
-    With --at those before and after a time, and the slots around it: what happened at 06:15?
+    With --at: the commits before and after a time, and the slots around it.
     """
     from shipper.config.load import load
     from shipper.diagnostics.status import story
 
-    told = story(load(file, with_credentials=False), job, limit=limit, at=at)
+    document = story(load(file, with_credentials=False), job, limit=limit, at=at)
     if output == "json":
-        show_json(told)
+        show_json(document)
         return
-    commits, slots = told["commits"], told["slots"]
+    commits, slots = document["commits"], document["slots"]
     if commits:
         show_table(("COMMITTED", "WATERMARK", "IDS", "DATAPOINTS"), [_commit(one) for one in commits])
     else:
-        click.echo(f"{job}: no watermark was committed after a delivery yet", err=True)
+        click.echo(f"{job}: nothing delivered yet", err=True)
     if commits and slots:
         click.echo()
     if slots:
         show_table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots])
     elif at is not None:
         click.echo(
-            f"{job}: the state holds nothing for {format_time(at)}: never counted, or delivered and forgotten", err=True
+            f"{job}: no slots around {format_time(at)} in the state: never counted, or delivered and pruned", err=True
         )
 
 
@@ -186,16 +191,16 @@ def _number(value: int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _watched(look: Callable[[], tuple[str, int]], code: int) -> int:
-    """Look again and again; return the last exit code. In a terminal each look takes the place of the one before."""
+def _watch(read: Callable[[], tuple[str, int]], code: int) -> int:
+    """Show reports until Ctrl-C, in a terminal each instead of the last; return the last exit code."""
     from shipper.core.errors import ShipperError
 
     try:
         while True:
             time.sleep(WATCH_SECONDS)
             try:
-                text, code = look()
-            except ShipperError as error:  # as a service that is just being restarted
+                text, code = read()
+            except ShipperError as error:  # a service that is just restarting, for example
                 text, code = f"{error}", 1
             click.clear()
             click.echo(text if sys.stdout.isatty() else f"\n{text}")
@@ -203,64 +208,66 @@ def _watched(look: Callable[[], tuple[str, int]], code: int) -> int:
         return code
 
 
-if TYPE_CHECKING:
-    from shipper.diagnostics.preview import Preview
-
-
-@click.command(short_help="What a job would send now.")
+@click.command(short_help="Datapoints that a job would send now.")
 @options.configured
 @options.output
 @options.utc
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Lines to show; 0 is all of them.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Most datapoints to show; 0 for all.",
+)
 @options.job
 def preview(file: str, output: str, limit: int, job: str) -> None:
-    """Show what a job would do now, with one chunk of what is new: its statement and plan, the lines, the watermark.
+    """Show the next step of a job: its query and plan, the datapoints, and the watermark after one chunk of new rows.
 
-    Nothing is sent, and nothing is stored; a service that runs does not notice.
+    It sends and stores nothing; a running service is not affected.
     """
     from shipper.config.load import load
     from shipper.diagnostics.preview import preview as preview_of
 
     config = load(file)
-    previews = [preview_of(config, one) for one in config.named(job)]
+    previews = [preview_of(config, shard) for shard in config.named(job)]
     if output == "json":
-        show_json([one.document(limit or None) for one in previews])
-    for one in previews if output == "table" else ():
-        _show(one, limit or None)
+        show_json([preview.document(limit or None) for preview in previews])
+    for preview in previews if output == "table" else ():
+        _show(preview, limit or None)
     click.echo("Nothing was sent, and nothing was stored.", err=True)
 
 
-def _show(found: "Preview", limit: int | None) -> None:
-    """Show it in the order in which it came about."""
-    told = [("job", f"{found.job} on {found.source}"), ("window", _window(found))]
-    told += [("noticed", _noticed(event, details)) for event, details, _ in found.noticed]
-    told += [("sql", found.sql), ("plan", str(found.plan))]
-    told += [("rejected", f"{reason}: rows: {rows}") for reason, rows in found.rejected.items()]
-    told += [("name", f"{_raw(one.values)} is {one.path}") for one in found.sanitized]
-    if found.deferred:
-        told.append(("deferred", f"{found.deferred} datapoints wait until their archive may receive them"))
-    told += [("lines", str(len(found.datapoints)))]
-    for title, text in told:
+def _show(preview: "Preview", limit: int | None) -> None:
+    """Show a preview in the order of a capture."""
+    facts = [("job", f"{preview.job} on {preview.source}"), ("window", _window(preview))]
+    facts += [("event", _event(event, details)) for event, details, _ in preview.events]
+    facts += [("sql", preview.sql), ("plan", str(preview.plan))]
+    facts += [("rejected", f"{reason}: rows: {rows}") for reason, rows in preview.rejected.items()]
+    facts += [("name", f"{_values(one.values)} becomes {one.path}") for one in preview.sanitized]
+    if preview.deferred:
+        facts.append(("deferred", f"{preview.deferred} datapoints, until their archive takes them"))
+    facts += [("sends", f"{len(preview.datapoints)} datapoints")]
+    for title, text in facts:
         click.echo(f"{title:<10}{text.replace(chr(10), chr(10) + ' ' * 10)}")
-    lines = [(one.line, format_time(one.slot)) for one in found.datapoints[:limit]]
+    lines = [(one.line, format_time(one.slot)) for one in preview.datapoints[:limit]]
     click.echo("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
-    if rest := len(found.datapoints) - len(lines):
+    if rest := len(preview.datapoints) - len(lines):
         click.echo(f"  and {rest} more: --limit 0 shows all")
-    click.echo(f"{'watermark':<10}{found.watermark}")
+    click.echo(f"{'watermark':<10}{preview.watermark}")
 
 
-def _window(found: "Preview") -> str:
-    if found.window is None:
-        return f"no id above {found.watermark} yet"
-    left = found.horizon - found.window.upto
-    return f"ids {found.window}, rows: {found.rows}" + (
-        f"; {left} more ids up to {found.horizon} are left" if left else ""
-    )
+def _window(preview: "Preview") -> str:
+    if preview.window is None:
+        return f"no new rows above id {preview.watermark}"
+    left = preview.horizon - preview.window.upto
+    rest = f"; {left} more ids up to {preview.horizon} are left" if left else ""
+    return f"ids {preview.window}, {preview.rows} {'row' if preview.rows == 1 else 'rows'}{rest}"
 
 
-def _noticed(event: str, details: Mapping[str, object]) -> str:
+def _event(event: str, details: Mapping[str, object]) -> str:
     return " ".join([event, *(f"{key}={value}" for key, value in details.items())])
 
 
-def _raw(values: tuple[str | None, ...]) -> str:
+def _values(values: tuple[str | None, ...]) -> str:
     return ", ".join("NULL" if value is None else repr(value) for value in values)

@@ -50,7 +50,7 @@ class Config:
         """
         jobs = [job for job in self.jobs.values() if name in {job.name, job.name.partition("@")[0]}]
         if not jobs:
-            hint = f"There are: {', '.join(self.jobs)}."
+            hint = f"The jobs are: {', '.join(self.jobs)}."
             raise ConfigError(f"choose jobs: no job {name!r} in {self.file}", hint=hint)
         return jobs
 

@@ -1,1 +1,1 @@
-"""Answers to what operators ask."""
+"""Diagnostics: commands that inspect and change nothing."""

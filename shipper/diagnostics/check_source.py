@@ -1,9 +1,7 @@
-"""A source, its tables, and the queries of its jobs: from what all of them need to what one needs.
+"""Checks of a source: its session, its tables, and the queries of its jobs.
 
-Strategy: what fails is told, and what needs it is left out. So a column that is missing spoils its own jobs only, and a
-server that does not answer is asked once.
-
-What a look has found.
+Strategy: general checks come before special ones, and a failed check skips those that depend on it. A missing column
+fails only the jobs that need it, and a server that does not answer is asked once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,15 +15,15 @@ from shipper.config.sections import SourceSection
 from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
-from shipper.source.catalog import Table
 from shipper.source.access import Access, Denied
+from shipper.source.catalog import Table
 from shipper.source.grants import granting, indexing, transactional
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at; remedy is empty where nothing is wrong."""
+    """The result of one check; a good one has no remedy."""
 
     is_good: bool
     subject: str
@@ -33,22 +31,22 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def attempted(subject: str, looks: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield what a look finds, and at its end why it could not go on: what comes after it is looked at all the same."""
+def attempted(subject: str, checks: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the results of checks, and the error that ends them; later checks run all the same."""
     try:
-        yield from looks
+        yield from checks
     except ShipperError as error:
         yield Finding(False, subject, str(error), error.hint or "")
 
 
-FEW_ROWS = 1000  # a table of so few may be read whole, whatever its indexes
+FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
-"""Among so many two rows with one id are looked for, where no index keeps them out: a moment's work."""
-AHEAD_SECONDS = 900  # no clock is off by so much, and every zone that is not UTC is
+"""Number of newest rows searched for duplicate ids, where no index excludes them: quick in any table."""
+AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time zone from UTC
 
 
-def looks_at_source(config: Config, name: str) -> Iterator[Finding]:
-    """Look at a source, at its tables, and at the queries of its jobs."""
+def check_source(config: Config, name: str) -> Iterator[Finding]:
+    """Check a source, its tables, and the queries of its jobs."""
     access, section = config.access(name), config.sources[name]
     tables: dict[tuple[str, str], list[Job]] = {}
     for job in config.jobs.values():
@@ -56,38 +54,42 @@ def looks_at_source(config: Config, name: str) -> Iterator[Finding]:
             tables.setdefault((job.query.table, job.query.id), []).append(job)
     with closing(Examination(name, access)) as source:
         session = source.session()
-        yield from _looks_at_session(source, section, session)
-        yield from attempted(f"source {name}", _looks_at_lag(source, section, session))
+        yield from _check_session(source, section, session)
+        yield from attempted(f"source {name}", _check_lag(source, section, session))
         for (path, _), jobs in tables.items():
-            look = _TableLook(source, access, section, session, path, jobs)
-            yield from attempted(look.subject, look.findings())
+            table = _TableCheck(source, access, section, session, path, jobs)
+            yield from attempted(table.subject, table.findings())
 
 
-def _looks_at_session(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
-    subject, told = f"source {source.name}", [str(source), session.server, f"{session.seconds * 1000:.0f} ms"]
+def _check_session(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
+    subject, facts = f"source {source.name}", [str(source), session.server, f"{session.seconds * 1000:.0f} ms"]
     if session.account is not None:
-        told += [f"{session.tls} ({source.verifies})" if session.tls else "no TLS", f"as {session.account}"]
-    yield Finding(True, subject, ", ".join(told))
+        facts += [f"{session.tls} ({source.verifies})" if session.tls else "no TLS", f"as {session.account}"]
+    yield Finding(True, subject, ", ".join(facts))
     if session.zone:
-        remedy = "A proxy in between has undone `SET time_zone`: let it keep what a session sets, or go past it."
+        remedy = "A proxy has undone `SET time_zone`: let it keep the settings of a session, or connect without it."
         yield Finding(False, subject, f"its sessions are {session.zone:+d} s off UTC", remedy)
     if abs(session.ahead) > section.max_skew:
-        remedy = "Set both by NTP; `timedatectl` tells how ours is set. Until then jobs do less than they could."
+        remedy = (
+            "Synchronize both clocks by NTP (`timedatectl`). Until then merging, pruning and zero-fill are suspended."
+        )
         yield Finding(False, subject, f"its clock is {session.ahead:+d} s off ours", remedy)
 
 
-def _looks_at_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
-    """Say how far a replica is behind, or that nobody would know."""
+def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
+    """Report the lag of a replica, or a server that looks like one without a `lag_query`."""
     if section.lag_query is not None:
-        yield Finding(True, f"source {source.name}", f"as a replica it is {source.lag():.0f} s behind")
+        yield Finding(True, f"source {source.name}", f"replication lag {source.lag():.0f} s")
     elif session.is_read_only:
-        remedy = "Is it a replica? Say `lag_query` in the source: while it falls behind, `late` does not pass."
+        remedy = (
+            "Set `lag_query` in the source if it is a replica: while it lags, the time for late rows does not pass."
+        )
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 
 @dataclass(frozen=True, slots=True)
-class _TableLook:
-    """One table, and the jobs on it."""
+class _TableCheck:
+    """Checks of one table and of its jobs."""
 
     source: Examination
     access: Access
@@ -98,110 +100,113 @@ class _TableLook:
 
     @property
     def subject(self) -> str:
-        """Name it."""
+        """Return the subject of the results."""
         return f"table {self.path} of {self.source.name}"
 
     def findings(self) -> Iterator[Finding]:
-        """Look at its columns, at its id, then at the jobs that have all their columns."""
+        """Check its columns, its id, then the jobs of which all columns can be read."""
         table = self.source.table(self.path)
         columns = set().union(*(columns_of(job.query) for job in self.jobs))
-        refused = self.source.unreadable(self.path, columns)
-        yield from self._unreadable(table, refused)
+        # columns
+        errors = self.source.unreadable(self.path, columns)
+        yield from self._unreadable(table, errors)
+        # the id
         query = self.jobs[0].query
-        if query.id in refused:
+        if query.id in errors:
             return
         if bad := self._id(table, query.id):
             yield bad
             return
         observation = self.source.observe(query)
         late = durations.show(self.section.late)
-        text = f"ids up to {observation.id}; rows are counted if they appear within {late} after their id was given out"
+        text = f"ids up to {observation.id}; rows are counted if they commit within {late} after a higher id"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
-        for job in self.jobs if table.engine is None else ():  # else none of them runs
-            if not columns_of(job.query) & refused.keys():
+        # jobs; on an engine without transactions none runs
+        for job in self.jobs if table.engine is None else ():
+            if not columns_of(job.query) & errors.keys():
                 yield from attempted(f"job {job.name}", self._job(job, table, observation))
 
-    def _unreadable(self, table: Table, refused: Mapping[str, QueryRefused]) -> Iterator[Finding]:
-        """Tell which columns may not be read, with the GRANT, and which are not there."""
-        denied = {column for column, error in refused.items() if isinstance(error, Denied)}
-        missing = sorted(refused.keys() - denied)
+    def _unreadable(self, table: Table, errors: Mapping[str, QueryRefused]) -> Iterator[Finding]:
+        """Report columns without a grant, with the GRANT, and columns that do not exist."""
+        denied = {column for column, error in errors.items() if isinstance(error, Denied)}
+        missing = sorted(errors.keys() - denied)
         if denied:
             account = self.session.account or ""
             remedy = "\n".join(granting(self.access, account, {self.path: denied}))
-            yield Finding(False, self.subject, f"{account} may not read {self._told(denied)}", remedy)
+            yield Finding(False, self.subject, f"{account} may not read {self._needed(denied)}", remedy)
         if missing and not table.columns:  # there is no such table
-            yield Finding(False, self.subject, str(refused[missing[0]]), refused[missing[0]].hint or "")
+            yield Finding(False, self.subject, str(errors[missing[0]]), errors[missing[0]].hint or "")
             return
         for column in missing:
             remedy = suggest(column, table.columns)
-            yield Finding(False, self.subject, f"it has no column {self._told({column})}", remedy)
+            yield Finding(False, self.subject, f"no column {self._needed({column})}", remedy)
 
-    def _told(self, columns: set[str]) -> str:
-        """Name columns, and the jobs that need them."""
+    def _needed(self, columns: set[str]) -> str:
+        """Return columns, and the jobs that need them."""
         jobs = [job.name for job in self.jobs if columns_of(job.query) & columns]
         return f"{', '.join(sorted(columns))} (job {', '.join(jobs)})"
 
     def _id(self, table: Table, name: str) -> Finding | None:
-        """Say what is wrong with the id column."""
+        """Return the error of the id column, if there is one."""
         column = table.columns.get(name)
         if column is not None and not column.is_integer:
-            remedy = "`id` names a column of integers that only grow, from 1 to 2^64 - 1."
-            return Finding(False, self.subject, f"{name} is of type {column.type}, which is not an id", remedy)
+            remedy = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
+            return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         if table.is_view or not table.columns or name.lower() in map(str.lower, table.leading.values()):
             return None
-        text = f"no index begins with {name}: each window would read the whole table"
+        text = f"no index begins with {name}: each query would read the complete table"
         return Finding(False, self.subject, text, indexing(self.access, self.path, name))
 
     def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
-        """Look whether each row can be told from all others by its id, for good."""
+        """Check that every row has an id, that ids are unique and never reused, and that reads are consistent."""
         if not self.source.is_unique(query):
-            yield self._unproven(query)
+            yield self._duplicates(query)
         if rows := self.source.uncountable(query):
-            remedy = "Give them ids from 1 on. Until then they are counted as `no_id` (`shipper status`)."
-            yield Finding(False, self.subject, f"rows without {query.id}, or with one below 1: {rows}", remedy)
+            remedy = "Give them ids from 1 on. Until then they are rejected with the reason `no_id`."
+            yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
         if table.engine is not None:
-            text = f"its engine, {table.engine}, has no transactions: no look is of one moment, so its jobs do not run"
+            text = f"its engine, {table.engine}, has no transactions: reads are not consistent, and its jobs do not run"
             yield Finding(False, self.subject, text, transactional(self.access, self.path))
         if table.reused == query.id:
-            text = f"{query.id} is not AUTOINCREMENT: an id is given again once the newest row is deleted"
-            yield Finding(True, self.subject, f"{text}, and the row that has it then is not counted")
+            text = f"{query.id} is not AUTOINCREMENT: the id of a deleted newest row is reused"
+            yield Finding(True, self.subject, f"{text}, and the row that reuses it is not counted")
 
-    def _unproven(self, query: Query) -> Finding:
-        """Say whether two rows have the same id, where no index keeps that out."""
+    def _duplicates(self, query: Query) -> Finding:
+        """Search the newest rows for a duplicate id, where no index excludes it."""
         identity = self.source.twice(query, NEWEST_ROWS)
         if identity is None:
-            text = f"no index says that {query.id} is unique: two rows with the same one would stop its jobs"
+            text = f"no unique index on {query.id}: two rows with the same value would stop its jobs"
             return Finding(True, self.subject, text)
-        remedy = "`id` must name a column in which no two rows have the same value."
+        remedy = "Set `id` to a column with unique values."
         return Finding(False, self.subject, f"two rows have the {query.id} {identity}", remedy)
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:
-        """Have the newest row counted as the job would, once it is known that this reads no more than that."""
+        """Count the newest row with the job's query, if its plan does not read the complete table."""
         query = self.source.prepared(job.query)
         window = Window(max(observation.id - 1, 0), max(observation.id, 1))
         plan = self.source.plan(query, window)
         if plan.is_scan and (plan.rows is None or plan.rows > FEW_ROWS):
-            remedy = (
-                f"Is it a view, or are its statistics old (ANALYZE)? `shipper preview {job.name}` has the statement."
-            )
-            yield Finding(False, f"job {job.name}", f"each window reads the whole table: {plan}", remedy)
+            remedy = f"Run ANALYZE, or use a table instead of a view; `shipper preview {job.name}` shows the query."
+            yield Finding(False, f"job {job.name}", f"each query reads the complete table: {plan}", remedy)
             return
         self.source.read(query, window)
         yield self._time(job, table, observation) or Finding(True, f"job {job.name}", f"counted by {plan.text}")
 
     def _time(self, job: Job, table: Table, observation: Observation) -> Finding | None:
-        """Say if the job's time cannot be what it says."""
+        """Return the error of the job's time column, if there is one."""
         query = job.query
         if query.time is None or query.sql is not None:
             return None
         column = table.columns.get(query.time)
         if column is not None and column.is_moment and query.time_zone != "UTC":
-            remedy = "Leave `time_zone` out: the database gives such a column in UTC."
-            return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no zone", remedy)
+            remedy = "Remove `time_zone`: the database returns such a column in UTC."
+            return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
         newest, time = self.source.newest(query, observation.id)
         if time is not None and time > observation.time + AHEAD_SECONDS:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
-            remedy = "Does `time_zone` name the clock that wrote it? Else that row is wrong, and counted as `future`."
+            remedy = (
+                "Set `time_zone` to that of the writing clock. If only that row is wrong, it is rejected as `future`."
+            )
             return Finding(False, f"job {job.name}", ahead, remedy)
         return None

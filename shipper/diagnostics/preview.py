@@ -1,4 +1,4 @@
-"""What a job would do now: its next chunk is captured into a copy of the state, which nobody delivers from."""
+"""`shipper preview`: captures the next chunk of a job into a scratch copy of the state, which is never delivered."""
 
 import math
 import time
@@ -18,54 +18,54 @@ from shipper.core.repair.reset import check_identity
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
-from shipper.source.inspection import Examination
 from shipper.source.dialects.dialect import Plan
+from shipper.source.inspection import Examination
 from shipper.state.snapshot import Change, ScratchState, scratch_state
 
 
 class DatapointLine(NamedTuple):
-    """A line as Carbon would get it, and the slot in it."""
+    """A line of Carbon's protocol, and its slot."""
 
     line: str
     slot: int
 
 
 class Sanitized(NamedTuple):
-    """A path that does not show its group's values as they are; of several measures the first."""
+    """A path that differs from its group's values; of several measures the first."""
 
     path: str
     values: Group
 
 
 class Preview(NamedTuple):
-    """What one chunk of a job would come to."""
+    """The result of one chunk of a job."""
 
     job: str
     source: str
     window: Window | None
-    """None where no id is new."""
+    """None if there are no new ids."""
     horizon: int
-    """The largest id: what is beyond the window is left for the next chunks, or waits for a row in flight."""
+    """The largest id: ids beyond the window are left for the next chunks."""
     rows: int
-    noticed: list[Event]
-    """What the log would tell."""
+    events: list[Event]
+    """Events that the log would have."""
     sql: str
     plan: Plan
     datapoints: list[DatapointLine]
     sanitized: list[Sanitized]
     deferred: int
-    """Totals that wait until their archive may receive them."""
+    """Number of totals that wait until their archive takes them."""
     rejected: dict[str, int]
     watermark: int
-    """What would be stored once all is delivered."""
+    """The watermark after the delivery."""
 
     def document(self, limit: int | None) -> dict[str, Any]:
-        """Return it as JSON holds it, with so many lines."""
+        """Return JSON values, with at most `limit` lines."""
         window = self.window and {"after": self.window.after, "upto": self.window.upto}
         return {
             **self._asdict(),
             "window": window,
-            "noticed": [{"event": event, **details} for event, details, _ in self.noticed],
+            "events": [{"event": event, **details} for event, details, _ in self.events],
             "plan": self.plan._asdict(),
             "datapoints": len(self.datapoints),
             "lines": [one.line for one in self.datapoints[:limit]],
@@ -73,35 +73,36 @@ class Preview(NamedTuple):
         }
 
 
-class _Watched(Examination):
-    """Remembers what it was asked to count last."""
+class _Recorder(Examination):
+    """A source that keeps its last query."""
 
-    asked: tuple[Query, Window, Span] | None = None
+    last: tuple[Query, Window, Span] | None = None
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Count rows."""
         if isinstance(rows, Window) and query != query.bare:
-            self.asked = query, rows, span
+            self.last = query, rows, span
         return super().read(query, rows, span)
 
 
 def preview(config: Config, job: Job) -> Preview:
-    """Capture the next chunk of a job, up to now, without anybody else seeing it.
+    """Capture the next chunk of a job into a scratch copy of the state.
 
     Raises:
-        ShipperError: the job would fail so.
+        ShipperError: the job would fail with the same error.
     """
     section = config.sources[job.source]
     with (
-        closing(_Watched(job.source, config.access(job.source))) as source,
+        closing(_Recorder(job.source, config.access(job.source))) as source,
         scratch_state(str(config.state.path)) as state,
     ):
-        noticed: list[Event] = []
+        # prepare as a worker does
+        events: list[Event] = []
         if before := state.housekeeping.rename(job, config.jobs):
-            noticed.append(Event("job.renamed", {"before": before}, "info"))
+            events.append(Event("job.renamed", {"before": before}, "info"))
         check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
-        horizon, is_trusted = _observed(job, source, section, noticed)
+        horizon, is_trusted = _observe(job, source, section, events)
         capturing = capture(
             job,
             horizon,
@@ -111,54 +112,54 @@ def preview(config: Config, job: Job) -> Preview:
             is_trusted=is_trusted,
         )
         with closing(capturing):
-            found = [*noticed, *_first_chunk(capturing)]
-        return _told(job, source, state, horizon.id, found)
+            steps = [*events, *_first_chunk(capturing)]
+        return _preview(job, source, state, horizon.id, steps)
 
 
-def _observed(job: Job, source: Examination, section: SourceSection, noticed: list[Event]) -> tuple[Observation, bool]:
-    """Observe as a tick does, and say whether the clocks agree."""
+def _observe(job: Job, source: Examination, section: SourceSection, events: list[Event]) -> tuple[Observation, bool]:
+    """Observe as a tick does; return whether the clocks agree, too."""
     clocks, lag = Clocks(), source.lag()
     observation = source.observe(job.query)
     try:
         clocks.observed(job.source, observation.time, max_skew=section.max_skew)
     except TransientError as error:
-        noticed.append(Event("clock.failed", {"error": str(error)}, "warning"))
+        events.append(Event("clock.failed", {"error": str(error)}, "warning"))
     return replace(observation, time=observation.time - math.ceil(lag)), clocks.agrees(job.source)
 
 
 def _first_chunk(capturing: Iterable[CaptureStep | Event | None]) -> Iterator[CaptureStep | Event]:
-    """Let it go on until it has a window of new rows."""
-    for found in capturing:
-        if found is not None:
-            yield found
-        if isinstance(found, CaptureStep) and found.window is not None:
+    """Yield the steps of a capture up to the first with a window of new rows."""
+    for step in capturing:
+        if step is not None:
+            yield step
+        if isinstance(step, CaptureStep) and step.window is not None:
             return
 
 
-def _told(
-    job: Job, source: _Watched, state: ScratchState, horizon: int, found: Sequence[CaptureStep | Event]
+def _preview(
+    job: Job, source: _Recorder, state: ScratchState, horizon: int, captured: Sequence[CaptureStep | Event]
 ) -> Preview:
-    steps = [one for one in found if isinstance(one, CaptureStep)]
+    steps = [step for step in captured if isinstance(step, CaptureStep)]
     changes, rejected = state.changes(job.name), Counter[str]()
     for reason, rows in (pair for step in steps for pair in step.tally.rejected.items()):
         rejected[reason.reason.value] += rows
-    query, window, span = source.asked or (job.query, Window(max(horizon - 1, 0), max(horizon, 1)), ALWAYS)
-    position = state.offsets(job.name)
-    paths = {one.group: one.path for one in reversed(changes) if not is_safe(one.group)}
+    query, window, span = source.last or (job.query, Window(max(horizon - 1, 0), max(horizon, 1)), ALWAYS)
+    offsets = state.offsets(job.name)
+    paths = {change.group: change.path for change in reversed(changes) if not is_safe(change.group)}
     return Preview(
         job=job.name,
         source=str(source),
         window=next((step.window for step in steps if step.window), None),
         horizon=horizon,
         rows=sum(step.rows for step in steps),
-        noticed=[one for one in found if isinstance(one, Event)],
+        events=[event for event in captured if isinstance(event, Event)],
         sql=source.sql(query, window, span),
         plan=source.plan(query, window),
-        datapoints=[_datapoint(one) for one in changes if not one.is_deferred],
+        datapoints=[_datapoint(change) for change in changes if not change.is_deferred],
         sanitized=[Sanitized(path, group) for group, path in paths.items()],
-        deferred=sum(one.is_deferred for one in changes),
+        deferred=sum(change.is_deferred for change in changes),
         rejected=dict(+rejected),
-        watermark=position.captured if position else 0,
+        watermark=offsets.captured if offsets else 0,
     )
 
 

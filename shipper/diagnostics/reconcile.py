@@ -1,6 +1,6 @@
-"""`shipper reconcile`: what each source holds beside what Graphite holds, however the service does.
+"""`shipper reconcile`: compares the rows of the sources with the values in Graphite, whether the service runs or not.
 
-It only reads. Beside a service that runs, what differs may be a row that is just on its way: it is looked at again.
+It only reads. A running service may just be delivering a row that differs, so differences are compared again.
 """
 
 import time
@@ -20,28 +20,28 @@ from shipper.source.database import Source
 from shipper.state.database import holder
 from shipper.state.queries import read_snapshot
 
-LOOKS = 3
-PAUSE_SECONDS = 2.0  # what was captured is delivered by then, mostly
+COMPARISONS = 3
+PAUSE_SECONDS = 2.0  # most captured rows are delivered in this time
 
 
 @dataclass(slots=True)
 class Reconciled:
-    """One job, compared."""
+    """The comparison of one job."""
 
     job: str
     comparison: Comparison
     has_begun: bool = True
     undelivered: int = 0
-    """How many ids are captured, but not delivered."""
+    """Number of captured ids that are not delivered yet."""
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Return when it differs, adjoining slots as one."""
+        """Return the spans that differ, adjoining slots as one."""
         return [(one.start, one.end) for one in self.comparison.spans]
 
     @property
     def strays(self) -> list[tuple[int, int, str]]:
-        """Return slots, steps and paths that Graphite has something for, and the source nothing."""
+        """Return slots, steps and paths with a value in Graphite, but without rows in the source."""
         return [(one.slot, one.step, one.path) for one in self.comparison.differences if not one.source]
 
 
@@ -50,28 +50,27 @@ def reconcile(
 ) -> Iterator[Reconciled]:
     """Compare jobs, or all of them, in a span of time, with the defaults of `requested_span`.
 
-    Beside a service, or if it waits, what differs may be on its way, and is compared again.
+    While a service runs, or if `waits`, differences may be on their way, and are compared again.
 
     Raises:
-        ConfigError: there is no such job, or nobody to ask what Graphite holds; or a job has captured nothing yet
-            as it is configured now.
+        ConfigError: there is no such job, or no render_url; or a job has captured nothing with its present definition.
     """
     readback = open_readback(config)
     if readback is None:
         raise ConfigError(
-            f"reconcile {config.file}: nobody says what Graphite holds",
-            hint='Add graphite-web\'s address to [graphite], as in render_url = "http://graphite.internal".',
+            f"reconcile {config.file}: no way to read from Graphite: render_url is not set",
+            hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
         )
     for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:
-            yield _Look(job, source, readback, config.state.path).repeated(start, end, waits=waits)
+            yield _Comparer(job, source, readback, config.state.path).repeated(start, end, waits=waits)
         finally:
             source.close()
 
 
-class _Look:
-    """One job, and whom to ask about it."""
+class _Comparer:
+    """A job with its source, its state and Graphite."""
 
     def __init__(self, job: Job, source: Source, readback: Readback, state: str) -> None:
         self._job = job
@@ -80,39 +79,43 @@ class _Look:
         self._state = state
 
     def repeated(self, start: int | None, end: int | None, *, waits: bool) -> Reconciled:
-        """Compare, and compare again what differs and may be on its way."""
-        found = self.once(start, end)
-        for _ in range(1, LOOKS):
-            before = found.comparison
+        """Compare, and compare differences again that may be on their way."""
+        result = self.once(start, end)
+        for _ in range(1, COMPARISONS):
+            before = result.comparison
             if not before.differences or not (waits or holder(self._state)):
                 break
             time.sleep(PAUSE_SECONDS)
             again = self.once(before.spans[0].start, before.spans[-1].end)
             equal = before.equal + len(before.differences) - len(again.comparison.differences)
             again.comparison = replace(before, equal=equal, differences=again.comparison.differences)
-            found = again
-        return found
+            result = again
+        return result
 
     def once(self, start: int | None, end: int | None) -> Reconciled:
-        """Compare as things are now."""
+        """Compare the present rows and values."""
+        # read the state, first for the position, then for the span
         job, now = self._job, int(time.time())
-        known = read_snapshot(self._state, job.name, Span(now, now))  # how far it has come
+        known = read_snapshot(self._state, job.name, Span(now, now))
         span = requested_span(job, known and known.progress, start, end)
         known = known and read_snapshot(self._state, job.name, span)
         if known is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), asked=slots), has_begun=False)
+        # compare
         _check(job, known)
         job = replace(job, query=self._source.prepared(job.query))
-        found = compare_job(job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now)
-        return Reconciled(job.name, found, undelivered=known.offsets.captured - known.offsets.watermark)
+        comparison = compare_job(
+            job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now
+        )
+        return Reconciled(job.name, comparison, undelivered=known.offsets.captured - known.offsets.watermark)
 
 
 def _check(job: Job, known: JobSnapshot) -> None:
-    """Refuse to compare what was counted with another question in mind."""
+    """Raise if the job was counted with another definition."""
     check_identity(job, known.offsets)
     if known.progress.definition_digest != definition_digest(job):
         raise ConfigError(
-            f"reconcile job {job.name}: it has captured nothing yet as it is configured now",
+            f"reconcile job {job.name}: nothing captured yet with its present definition",
             hint="Run `shipper admin reload` and wait for its next tick, or `shipper once` where no service runs.",
         )

@@ -85,8 +85,8 @@ class Pipeline:
         worker = self.workers.get(name)
         if worker is None:
             raise ConfigError(
-                f"choose a job: there is no {name!r} in {self.config.file}",
-                hint=f"There are: {', '.join(self.config.jobs)}.",
+                f"choose a job: no job {name!r} in {self.config.file}",
+                hint=f"The jobs are: {', '.join(self.config.jobs)}.",
             )
         with worker.paused():
             yield worker

@@ -122,7 +122,7 @@ def test_once_unknown_job(shipper_app: Shipper) -> None:
 
     assert ended.returncode == 78
     assert "no job 'evnts'" in ended.stderr
-    assert "There are: events." in ended.stderr
+    assert "The jobs are: events." in ended.stderr
 
 
 def test_once_carbon_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
@@ -310,7 +310,7 @@ def test_rows_without_an_id(shipper_app: Shipper, mariadb: MariaDB, carbon_cache
     assert ended.returncode == 0
     assert "event=rows.rejected job=events reason=no_id rows=3" in ended.stderr
     wait_for(lambda: total(carbon_cache) == 1, "1 row in Graphite")
-    assert "rows that Graphite cannot show: no_id 3" in shipper_app.call("status").stdout
+    assert "rejected rows: no_id 3" in shipper_app.call("status").stdout
 
 
 def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
@@ -330,7 +330,7 @@ def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_ca
     assert "rows.late" not in before.stderr
     assert "event=rows.late job=events rows=1 total=1" in after.stderr
     wait_for(lambda: total(carbon_cache) == 3, "3 rows in Graphite")
-    assert "rows of audit_trail that came late, and are counted: 1" in shipper_app.call("status").stdout
+    assert "late rows of audit_trail, counted: 1" in shipper_app.call("status").stdout
 
 
 def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
@@ -351,7 +351,7 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert (told["jobs"][0]["behind"], told["jobs"][0]["waiting"], told["is_ready"]) == (0, 0, True)
     unknown = shipper_app.call("status", "evnts")
     assert (unknown.returncode, unknown.stdout) == (78, "")
-    assert "There are: events." in unknown.stderr
+    assert "The jobs are: events." in unknown.stderr
     shipper_app.stop()
 
     ended = shipper_app.call("status")
@@ -419,8 +419,8 @@ def test_history(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert sum(slot["rows"] for slot in told["slots"]) == 5
     assert "\nSLOT " in around.stdout
     assert "  1m  " in around.stdout
-    assert "the state holds nothing for 2001-01-01 00:00:00" in long_ago.stderr
-    assert (unknown.returncode, unknown.stderr.count("There are: events.")) == (78, 1)
+    assert "no slots around 2001-01-01 00:00:00" in long_ago.stderr
+    assert (unknown.returncode, unknown.stderr.count("The jobs are: events.")) == (78, 1)
 
 
 def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:

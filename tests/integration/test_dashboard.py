@@ -1,4 +1,4 @@
-"""Dashboards on a real graphite-web: pushed, looked at in a browser, and every number that they ask for compared."""
+"""Dashboards on a real graphite-web: pushed, shown in a browser, and compared with the data."""
 
 import json
 import math
@@ -85,7 +85,7 @@ SERIES = {
 
 
 class Stage:
-    """A shipper with jobs, and a graphite-web with a day of their numbers."""
+    """A shipper with jobs, and a graphite-web with a day of their data."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "storage/whisper").mkdir(parents=True)
@@ -98,17 +98,17 @@ class Stage:
                 self.ask("tags/tagSeries", path=f"audit.{path}")
 
     def ask(self, path: str, /, **fields: Any) -> Any:
-        """Send fields to graphite-web, and return what it answers."""
+        """Send fields to graphite-web, and return its answer."""
         with urlopen(f"{self.web.url}/{path}", urlencode(fields, doseq=True).encode(), timeout=30) as answer:
             return json.load(answer)
 
     def rendered(self, target: str, **fields: Any) -> dict[str, list[float]]:
-        """Return what a target shows, by the names in its legend."""
+        """Return the values of a target, by the names in its legend."""
         series = self.ask("render", target=target, format="json", noCache=1, until="now", **fields)
         return {one["target"]: [value for value, _ in one["datapoints"] if value is not None] for one in series}
 
     def dashboard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command."""
+        """Run `shipper admin dashboard`."""
         return self.app.call("admin dashboard", *arguments)
 
 
@@ -128,7 +128,7 @@ def _day(folder: Path) -> dict[str, dict[int, int]]:
     for path, (most, step) in SERIES.items():
         is_extreme = path.endswith(("slowest", "lag_rows"))
         slots = range((now - DAY) // step * step + step, now + 1, step)
-        # as many as come by chance, one by one; of sums and extremes as they may be
+        # counts of random events vary by the root of their number, sums and extremes by a share of their size
         spread = most**0.5 if path.partition(";")[0].endswith(("count", "rows")) else most / 12
         values = {slot: max(0, round(chance.gauss(_load(slot) * most, _load(slot) ** 0.5 * spread))) for slot in slots}
         name, tags = path.partition(";")[::2]
@@ -150,7 +150,7 @@ def _tagged(path: str) -> str:
 
 
 def _load(slot: int) -> float:
-    """Return how busy an office is at a time of the day, up to 1: it opens at 8, has lunch, and closes at 18."""
+    """Return the load of an office at a time of the day, up to 1: it opens at 8, has lunch, and closes at 18."""
     hour = (slot % DAY) / HOUR
     open_hours = 1 / (1 + math.exp(-3 * (hour - 8))) - 1 / (1 + math.exp(-2.2 * (hour - 17.6)))
     lunch = 0.62 * math.exp(-(((hour - 12.6) / 0.55) ** 2))
@@ -158,7 +158,7 @@ def _load(slot: int) -> float:
 
 
 def _expected(stage: Stage, begin: str, end: str, most: Any = sum) -> dict[str, float]:
-    """Return what each series that begins and ends so comes to, by what is between."""
+    """Return the sum of each series with this beginning and end, by the text in between."""
     return {
         path[len(begin) : len(path) - len(end)]: most(values.values())
         for path, values in stage.values.items()
@@ -193,15 +193,15 @@ def test_every_panel_at_every_zoom(stage: Stage) -> None:
             stacked = stage.rendered(graph["target"][0], **zoom)
             if panel["title"].endswith("slowest"):
                 assert stacked == shown
-                found = {name: max(values) for name, values in shown.items()}
+                totals = {name: max(values) for name, values in shown.items()}
             else:
-                found = _sums(shown)
-                assert _sums(stacked) == dict(zip(found, accumulate(found.values()), strict=True))
-            assert found == expected[panel["title"]], (panel["title"], zoom)
+                totals = _sums(shown)
+                assert _sums(stacked) == dict(zip(totals, accumulate(totals.values()), strict=True))
+            assert totals == expected[panel["title"]], (panel["title"], zoom)
 
 
 def test_own_dashboard(stage: Stage) -> None:
-    """The service's own numbers, by job and host."""
+    """The dashboard of shipper's own metrics shows them by job and host."""
     state = json.loads(stage.dashboard("graphite").stdout)["shipper-audit-self"]
     panels = {graph[1]["title"]: graph[1]["target"] for graph in state["graphs"]}
     zoom = {"from": "-27h", "maxDataPoints": 10}
@@ -218,7 +218,7 @@ def test_own_dashboard(stage: Stage) -> None:
 
 
 def test_grafana_files(stage: Stage, tmp_path: Path) -> None:
-    """Grafana's files, and how it finds them; each of their targets is one for Graphite."""
+    """The command writes Grafana's files and provisioning; Graphite accepts each of their targets."""
     folder = tmp_path / "new/dashboards"
     ended = stage.dashboard("grafana", "-d", str(folder))
     files = sorted(folder.iterdir())
@@ -231,26 +231,26 @@ def test_grafana_files(stage: Stage, tmp_path: Path) -> None:
     for file in files[:2]:
         for panel in json.loads(file.read_text())["panels"]:
             for query in panel["targets"]:
-                stage.rendered(query["target"], **{"from": "-1h"})  # HTTP 400 where it is no expression
+                stage.rendered(query["target"], **{"from": "-1h"})  # HTTP 400 if it is no expression
 
 
 def test_push(stage: Stage) -> None:
-    """Pushed it is there as it was made, and pushed again it is the same."""
-    made = json.loads(stage.dashboard("graphite").stdout)
-    for name in made:
+    """A pushed dashboard is stored unchanged, and a second push reports it as the same."""
+    states = json.loads(stage.dashboard("graphite").stdout)
+    for name in states:
         stage.ask(f"dashboard/delete/{name}")
     first, second = (stage.dashboard("graphite", "--push", f"{stage.web.url}/") for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    addresses = [f"{stage.web.url}/dashboard/{name}" for name in made]
+    addresses = [f"{stage.web.url}/dashboard/{name}" for name in states]
     assert first.stdout.splitlines() == [f"new: {address}" for address in addresses]
     assert second.stdout.splitlines() == [f"same: {address}" for address in addresses]
-    for name, state in made.items():
+    for name, state in states.items():
         assert stage.ask(f"dashboard/load/{name}") == {"state": state}
 
 
 def test_pictures(stage: Stage, tmp_path: Path) -> None:
-    """A browser shows every panel; the bars of none are cut off at the top. Mutant: let Graphite consolidate them."""
+    """A browser shows every panel, with complete bars. Mutant: let Graphite stack them."""
     names = ("shipper-audit-jobs", "shipper-audit-self")
     assert stage.dashboard("graphite", "--push", stage.web.url).returncode == 0
     with Chromium(tmp_path) as chromium:
@@ -284,20 +284,20 @@ _COLORED = """image => {
 }"""
 
 
-def test_push_leaves_what_somebody_made(stage: Stage) -> None:
-    """A dashboard that was edited, or is another's, is overwritten on a yes only. Mutant: do not look."""
+def test_push_keeps_changes_of_users(stage: Stage) -> None:
+    """A dashboard that a user has made or edited is only overwritten with --yes. Mutant: do not look."""
     name = "shipper-audit-orders"
     assert stage.dashboard("graphite", "--push", stage.web.url, "orders").stdout.startswith("new: ")
     state = stage.ask(f"dashboard/load/{name}")["state"]
     state["graphs"].pop()
     stage.ask(f"dashboard/save/{name}", state=json.dumps(state))
-    refused = stage.dashboard("graphite", "--push", stage.web.url, "orders")
-    kept = stage.ask(f"dashboard/load/{name}")["state"]
+    rejected = stage.dashboard("graphite", "--push", stage.web.url, "orders")
+    present = stage.ask(f"dashboard/load/{name}")["state"]
     forced = stage.dashboard("graphite", "--push", stage.web.url, "orders", "--yes")
 
-    assert refused.returncode == 1
-    assert "has other changes" in refused.stderr
-    assert kept == state
+    assert rejected.returncode == 1
+    assert "has other changes" in rejected.stderr
+    assert present == state
     assert forced.stdout == f"replaced: {stage.web.url}/dashboard/{name}\n"
     assert len(stage.ask(f"dashboard/load/{name}")["state"]["graphs"]) == 3
 
@@ -313,8 +313,8 @@ def test_push_leaves_what_somebody_made(stage: Stage) -> None:
         (None, "refused"),
     ],
 )
-def test_push_to_somebody_else(stage: Stage, answer: bytes | None, reason: str) -> None:
-    """Who is not graphite-web is told, with a remedy and no traceback."""
+def test_push_to_another_server(stage: Stage, answer: bytes | None, reason: str) -> None:
+    """A server that is not graphite-web is an error with a remedy, and no traceback."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
 
@@ -344,12 +344,12 @@ def test_push_to_somebody_else(stage: Stage, answer: bytes | None, reason: str) 
 
 
 def test_mistakes(stage: Stage) -> None:
-    """Grafana takes no push, an address is HTTP, a directory can be written, a job is one."""
+    """Wrong arguments are errors: a push to Grafana, a file as address, a read-only directory, an unknown job."""
     for arguments, code, said in (
         (("grafana", "--push", "http://x"), 2, "Grafana reads files"),
         (("graphite", "--push", "file:///etc/passwd"), 2, "an address as http"),
         (("graphite", "-d", "/proc/x"), 78, "write to /proc/x"),
-        (("graphite", "ordrs"), 78, "There are: logins, failed_logins, orders, exports."),
+        (("graphite", "ordrs"), 78, "The jobs are: logins, failed_logins, orders, exports."),
         (("grafna",), 2, "grafna"),
     ):
         ended = stage.dashboard(*arguments)

@@ -64,16 +64,16 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
     lines = shown.stdout.splitlines()
     assert lines[:3] == [
         f"job       events on mysql 127.0.0.1:{mariadb.port}/app",
-        "window    ids (0, 5], rows: 5",
-        "noticed   job.started start=beginning captured=0",
+        "window    ids (0, 5], 5 rows",
+        "event     job.started start=beginning captured=0",
     ]
     assert "`audit_trail`.id > 0 AND `audit_trail`.id <= 5" in shown.stdout.replace("`id`", "id")
     at = lines.index("rejected   no_time: rows: 1")
     assert re.fullmatch(r"plan      range on PRIMARY, about \d+ rows", lines[at - 1])
     assert lines[at + 1 :] == [
-        "name      NULL is audit.events.none.count",
-        "name      'São Tomé' is audit.events.S_o_Tom_.count",
-        "lines     3",
+        "name      NULL becomes audit.events.none.count",
+        "name      'São Tomé' becomes audit.events.S_o_Tom_.count",
+        "sends     3 datapoints",
         f"  audit.events.S_o_Tom_.count 1 {slot}  {when}Z",
         f"  audit.events.login.count 2 {slot}     {when}Z",
         "  and 1 more: --limit 0 shows all",

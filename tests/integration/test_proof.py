@@ -207,7 +207,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     assert named["jobs"][0]["left_out"] == {"not_whole": named["jobs"][0]["asked"]}
     assert (named["is_equal"], named["is_half_compared"]) == (True, False)
     unknown = ends.app.call("reconcile", "evnts")
-    assert (unknown.returncode, "There are: events, others." in unknown.stderr) == (78, True)
+    assert (unknown.returncode, "The jobs are: events, others." in unknown.stderr) == (78, True)
 
     ends.configure("port = ", "port = 1 # ")
     refused = ends.app.call("admin doctor")
@@ -234,7 +234,7 @@ def test_doctor(ends: Ends) -> None:
     shown = ends.app.call("admin doctor")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
-        "✓ what is sent is there",
+        "✓ sent values can be read",
         "✓ a value every 1m is kept for 1d",
         "✓ a value every 1h is kept for 30d",
         "✓ 1h values are the sum of 1m values (also with gaps)",
@@ -285,6 +285,6 @@ def test_doctor_of_a_series_that_is_not_made(
     reluctant.close()
 
     assert ended.returncode == 1
-    assert "✗ it is not in Graphite 2 s after it was sent" in ended.stdout
+    assert "✗ the test series is not in Graphite 2 s after it was sent" in ended.stdout
     assert "MAX_CREATES_PER_MINUTE" in ended.stdout
     assert time.monotonic() - began < 10

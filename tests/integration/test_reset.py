@@ -37,7 +37,7 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["events", "--emptied", "--restored", "--yes"], 2, f"{WHICH}: not two."),
     (["events", "--restored"], 2, "pass --yes to confirm without a terminal"),
     (["--restored", "--yes"], 2, "Missing argument 'JOB'"),
-    (["evnts", "--restored", "--yes"], 78, "There are: events."),
+    (["evnts", "--restored", "--yes"], 78, "The jobs are: events."),
     (
         ["events", "--emptied", "--yes"],
         1,

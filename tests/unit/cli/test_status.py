@@ -63,8 +63,8 @@ def test_text_of_what_is_wrong() -> None:
     assert shown.count(TROUBLE.error) == 1
     assert f"\ncarbon: {TROUBLE.error}\n    7 times since 2027-01-15 " in shown
     assert f"\n    {TROUBLE.hint}\n" in shown
-    assert "rows that Graphite cannot show: no_time 4, too_late 2\n" in shown
-    assert "rows of audit_trail that came late, and are counted: 3\n" in shown
+    assert "rejected rows: no_time 4, too_late 2\n" in shown
+    assert "late rows of audit_trail, counted: 3\n" in shown
     assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; late: late; failing: failing, a_very")
 
 
