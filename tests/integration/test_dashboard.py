@@ -250,7 +250,7 @@ def test_push(stage: Stage) -> None:
 
 
 def test_pictures(stage: Stage, tmp_path: Path) -> None:
-    """A browser shows every panel, with complete bars. Mutant: let Graphite stack them."""
+    """A browser shows every panel, with complete bars. Mutant: let Graphite consolidate them."""
     names = ("shipper-audit-jobs", "shipper-audit-self")
     assert stage.dashboard("graphite", "--push", stage.web.url).returncode == 0
     with Chromium(tmp_path) as chromium:

@@ -86,7 +86,7 @@ class TestReadback:
         good = app.call("check").stdout
         app.config.write_text(app.config.read_text().replace(web.url, f"http://127.0.0.1:{free_port()}"))
 
-        assert f"✓ graphite 127.0.0.1:{web.port}: can be read back\n" in good
+        assert f"✓ graphite 127.0.0.1:{web.port}: render API works\n" in good
         assert "✓ proof: every value is proven, by reading it back from Graphite\n" in good
         assert "✗ graphite: read back from 127.0.0.1:" in app.call("check").stdout
 

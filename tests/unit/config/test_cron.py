@@ -1,4 +1,4 @@
-"""Lines of cron as people mean them."""
+"""Lines of cron with the meaning of crontab(5)."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,15 +10,15 @@ MONDAY = datetime(2026, 9, 21, 0, 0, tzinfo=UTC)
 
 
 def times(line: str, count: int, zone: str = "UTC", start: datetime = MONDAY) -> list[str]:
-    """Return the first times from a Monday's midnight on."""
-    trigger, found, previous = trigger_of(line, zone), [], None
+    """Return the first times of a line, from midnight of a Monday."""
+    trigger, moments, previous = trigger_of(line, zone), [], None
     now = start
     for _ in range(count):
         previous = trigger.get_next_fire_time(previous, now)
         assert previous is not None
-        found.append(previous.astimezone(UTC).strftime("%a %d %H:%M"))
+        moments.append(previous.astimezone(UTC).strftime("%a %d %H:%M"))
         now = previous + timedelta(microseconds=1)
-    return found
+    return moments
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def times(line: str, count: int, zone: str = "UTC", start: datetime = MONDAY) ->
     ],
 )
 def test_weekdays(weekdays: str, expected: list[str]) -> None:
-    """Sunday is 0 and 7, as crontab(5) has it. Mutant: leave the numbers to APScheduler, whose 0 is Monday."""
+    """Sunday is 0 and 7, as in crontab(5). Mutant: leave the numbers to APScheduler, whose 0 is Monday."""
     assert [f"{day} 06:00" for day in expected] == times(f"0 6 * * {weekdays}", len(expected))
 
 
 def test_day_or_weekday() -> None:
-    """Where both days are given either will do, as crontab(5) has it. Mutant: both must hold."""
+    """A line with both days matches either, as in crontab(5). Mutant: both must hold."""
     assert times("0 0 23 * 5", 3) == ["Wed 23 00:00", "Fri 25 00:00", "Fri 02 00:00"]
 
 
@@ -60,26 +60,26 @@ def test_day_or_weekday() -> None:
     ],
 )
 def test_day_and_weekday(line: str, expected: list[str]) -> None:
-    """Where one of the two begins with a star both must hold, as crontab(5) has it. Mutant: only a lone star."""
+    """If one of the two days begins with a star, both must match, as in crontab(5). Mutant: only a lone star."""
     assert times(line, len(expected)) == expected
 
 
 def test_zone() -> None:
-    """A line goes by its zone's clock, through its changes."""
+    """A line follows the clock of its zone, also when that changes."""
     autumn = datetime(2026, 10, 24, tzinfo=UTC)
 
     assert times("30 6 * * *", 2, "Europe/Berlin", autumn) == ["Sat 24 04:30", "Sun 25 05:30"]
 
 
 def test_nickname() -> None:
-    """@hourly is an hour's first minute."""
+    """@hourly is the first minute of an hour."""
     assert times("@hourly", 2) == ["Mon 21 00:00", "Mon 21 01:00"]
 
 
 @pytest.mark.parametrize(
     "line", ["", "* * * *", "* * * * * *", "60 * * * *", "* * * * 8", "* * * * 1-", "0 0 30 2 *", "* * * * noday"]
 )
-def test_refused(line: str) -> None:
-    """What is no line of cron is refused."""
+def test_rejected(line: str) -> None:
+    """A text that is no line of cron is an error."""
     with pytest.raises(ValueError, match=r"."):
         trigger_of(line, "UTC")

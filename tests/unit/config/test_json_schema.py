@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration, as an editor takes it: what is right is green, what is wrong is red."""
+"""The JSON Schema of the configuration, checked as editors do: valid files are green, invalid ones are red."""
 
 import json
 import os
@@ -99,7 +99,7 @@ WRONG = [
 
 
 def lint(file: Path) -> subprocess.CompletedProcess[str]:
-    """Have a file looked at as an editor would."""
+    """Check a file as an editor does."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     taplo = shutil.which("taplo", path=path)
     assert taplo is not None, "taplo is not installed: run ./tests/run, which makes the environment"
@@ -108,14 +108,14 @@ def lint(file: Path) -> subprocess.CompletedProcess[str]:
 
 
 def written(folder: Path, before: str, added: str) -> Path:
-    """Write the base with some lines below a header, or at the end."""
+    """Write the base with additional lines below a header, or at the end."""
     file = folder / "shipper.toml"
     file.write_text(BASE.replace(before, f"{before}{added}\n") if before else f"{BASE}{added}\n")
     return file
 
 
 def test_schema_is_up_to_date() -> None:
-    """The file that is shipped is what `shipper admin schema` prints, and what the models say now."""
+    """The released file is the output of `shipper admin schema`, and the present schema of the sections."""
     printed = subprocess.run(
         [sys.executable, "-m", "shipper.cli", "admin", "schema"], capture_output=True, text=True, check=True
     )
@@ -125,7 +125,7 @@ def test_schema_is_up_to_date() -> None:
 
 
 def test_reference(tmp_path: Path) -> None:
-    """The reference configuration is right, also with all that is commented out in it; its first line says by what."""
+    """The sample is valid, with and without its commented defaults, and its first line names the schema."""
     text = REFERENCE.read_text()
     file = tmp_path / "shipper.toml"
     file.write_text(re.sub(r"^#(\w+ *= )", r"\1", text, flags=re.MULTILINE))
@@ -137,7 +137,7 @@ def test_reference(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("before", "added"), GOOD)
 def test_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, added: str) -> None:
-    """What shipper takes is green."""
+    """The schema accepts what shipper accepts."""
     monkeypatch.setenv("HOME_OF_CARBON", "localhost")
     file = written(tmp_path, before, added)
 
@@ -147,7 +147,7 @@ def test_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, adde
 
 @pytest.mark.parametrize(("before", "added"), WRONG)
 def test_wrong(tmp_path: Path, before: str, added: str) -> None:
-    """What shipper refuses is red."""
+    """The schema rejects what shipper rejects."""
     file = written(tmp_path, before, added)
 
     with pytest.raises(ConfigError):
@@ -156,7 +156,7 @@ def test_wrong(tmp_path: Path, before: str, added: str) -> None:
 
 
 def test_defaults_may_have_what_jobs_need(tmp_path: Path) -> None:
-    """A job needs no key that [defaults] has."""
+    """A job does not need the keys that [defaults] has."""
     file = tmp_path / "shipper.toml"
     file.write_text(BASE.replace('table = "audit_trail"\n', "") + '[defaults]\ntable = "audit_trail"\n')
 

@@ -1,4 +1,4 @@
-"""The configuration at its limits: what is equal to one is accepted, what is one step beyond is refused."""
+"""Limits of the configuration: a value equal to a limit is accepted, one step beyond it is rejected."""
 
 from pathlib import Path
 
@@ -34,9 +34,9 @@ PREFIX = 'prefix = "audit"'
 
 
 @pytest.mark.parametrize(
-    ("old", "accepted", "refused", "message"),
+    ("old", "accepted", "rejected", "message"),
     [
-        # the last replay, within the two hours for which what is captured stays young enough
+        # the last replay, within the two hours in which archives still accept captured rows
         (PREFIX, 'replay = ["2h"]', 'replay = ["7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["1m", "2h"]', 'replay = ["1m", "7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay is not in order"),
@@ -80,13 +80,13 @@ PREFIX = 'prefix = "audit"'
         ),
     ],
 )
-def test_limit(tmp_path: Path, old: str, accepted: str, refused: str, message: str) -> None:
-    """What a limit allows is accepted to the last second, and no more. Mutants: < for <=; one kind of two."""
+def test_limit(tmp_path: Path, old: str, accepted: str, rejected: str, message: str) -> None:
+    """A limit accepts exactly its last second. Mutants: < for <=; one kind of two."""
     file = tmp_path / "shipper.toml"
     assert GOOD.count(old) == 1
     file.write_text(GOOD.replace(old, accepted))
     load(str(file))
-    file.write_text(GOOD.replace(old, refused))
+    file.write_text(GOOD.replace(old, rejected))
     with pytest.raises(ConfigError) as caught:
         load(str(file))
 
@@ -94,7 +94,7 @@ def test_limit(tmp_path: Path, old: str, accepted: str, refused: str, message: s
 
 
 @pytest.mark.parametrize(
-    ("every", "bucket", "kept", "is_enough"),
+    ("every", "bucket", "length", "is_enough"),
     [
         ("1m", "1m", "1m:133m", True),
         ("2m", "1m", "1m:134m", True),
@@ -108,11 +108,11 @@ def test_limit(tmp_path: Path, old: str, accepted: str, refused: str, message: s
         ("1m", "90m", "1m:73m,1h:5y", False),
     ],
 )
-def test_room(tmp_path: Path, every: str, bucket: str, kept: str, is_enough: bool) -> None:  # noqa: FBT001 - a table
-    """An archive must have room for a tick and two buckets, until what it holds is merged. Mutant: for all alike."""
+def test_room(tmp_path: Path, every: str, bucket: str, length: str, is_enough: bool) -> None:  # noqa: FBT001 - a table
+    """An archive must have room for a tick and two buckets, until its slots are merged. Mutant: for all alike."""
     file = tmp_path / "shipper.toml"
     times = f'every = "{every}"\nbucket = "{bucket}"\n'
-    file.write_text(GOOD.replace(EVERY, times).replace(WRITES, f'"{kept}"'))
+    file.write_text(GOOD.replace(EVERY, times).replace(WRITES, f'"{length}"'))
     if is_enough:
         load(str(file))
         return
@@ -144,7 +144,7 @@ DAY = 86_400
     ],
 )
 def test_retentions(written: str, expected: tuple[Archive, ...] | None) -> None:
-    """Archives are taken as Whisper takes them. Mutants: equal durations; equal steps; an hour of 59 minutes."""
+    """Shipper accepts the archives that Whisper accepts. Mutants: equal durations, equal steps, 59 minutes."""
     if expected is not None:
         assert retentions(written) == expected
         return

@@ -1,4 +1,4 @@
-"""The configuration: what it refuses, on which line, with which remedy."""
+"""The configuration: its problems, with their lines and remedies."""
 
 import re
 from pathlib import Path
@@ -37,14 +37,14 @@ SAME = '[job.other]\ntable = "t"\nid = "id"\nby = ["x"]\nname = "logins.{x}.coun
 
 
 def write(folder: Path, text: str) -> str:
-    """Write a configuration; return its path."""
+    """Write a configuration, and return its path."""
     file = folder / "shipper.toml"
     file.write_text(text)
     return str(file)
 
 
 def test_load(tmp_path: Path) -> None:
-    """A job reads as a sentence, and becomes what capture needs."""
+    """A section becomes a Job with all its values."""
     config = load(write(tmp_path, GOOD))
 
     where = (Condition("outcome", "in", ("failure",)), Condition("action", "in", ("login", "totp")))
@@ -213,21 +213,21 @@ def test_load(tmp_path: Path) -> None:
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:
-    """Each mistake is told with its line, what is wrong, and what to do."""
+    """Each problem is reported with its line, its cause, and a remedy."""
     assert old in GOOD
     file = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
         load(file)
-    told = f"{caught.value}\n    {caught.value.hint}"
+    output = f"{caught.value}\n    {caught.value.hint}"
 
-    assert re.search(rf"^{re.escape(file)}:{line}: .*{re.escape(message)}", told, re.MULTILINE), told
-    assert remedy in told
-    assert "s3cret" not in told
+    assert re.search(rf"^{re.escape(file)}:{line}: .*{re.escape(message)}", output, re.MULTILINE), output
+    assert remedy in output
+    assert "s3cret" not in output
 
 
 @pytest.mark.parametrize("key", ["defaults", "job", "source", "state", "graphite"])
 def test_section_is_no_table(tmp_path: Path, key: str) -> None:
-    """A value where a section is expected is told like any other mistake, also beside others."""
+    """A value in place of a section is reported like every other problem, also beside others."""
     sections = re.split(r"^(?=\[)", GOOD.replace('"created_at"', "5"), flags=re.MULTILINE)
     text = "".join(section for section in sections if not section.startswith(f"[{key}"))
     with pytest.raises(ConfigError, match=rf"shipper.toml:1: {key} = 5 does not fit"):
@@ -235,7 +235,7 @@ def test_section_is_no_table(tmp_path: Path, key: str) -> None:
 
 
 def test_late_is_of_the_source(tmp_path: Path) -> None:
-    """How late rows may be belongs to the source, and each of its jobs has it. Mutant: a job keeps the default."""
+    """Every job has the `late` of its source. Mutant: a job keeps the default."""
     text = GOOD.replace("[defaults]", f'{SECOND}late = "90m"\n[defaults]\nsource = ["app", "other"]')
     config = load(write(tmp_path, text.replace('"logins.', '"{source}.logins.')))
 
@@ -243,25 +243,25 @@ def test_late_is_of_the_source(tmp_path: Path) -> None:
 
 
 def test_default_that_no_job_takes(tmp_path: Path) -> None:
-    """A mistake in [defaults] is told also where every job says otherwise. Mutant: look at jobs only."""
+    """A problem in [defaults] is reported although every job overrides the key. Mutant: look at jobs only."""
     text = GOOD.replace('every = "1m"', 'every = "1 minute"').replace('id = "id"', 'id = "id"\nevery = "30s"')
     with pytest.raises(ConfigError, match=r'shipper.toml:9: "1 minute" is not a duration'):
         load(write(tmp_path, text))
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    """One run tells every mistake, once, in the order of the file, each beside its line."""
+    """One run reports every problem once, in the order of the file, each with its line."""
     text = GOOD.replace('"1m:30d,1h:5y"', '"x"').replace('"1m"', '"y"').replace('"created_at"', "5")
     text += '[job.second]\ntable = "t"\nid = "id"\nname = "second.{measure}"\n'
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, text))
-    lines = [int(found) for found in re.findall(r"shipper.toml:(\d+):", str(caught.value))]
+    lines = [int(number) for number in re.findall(r"shipper.toml:(\d+):", str(caught.value))]
 
     assert lines == [3, 9, 14]
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """A file that is not there is told with a remedy."""
+    """A missing file is reported with a remedy."""
     with pytest.raises(ConfigError, match="No such file") as caught:
         load(str(tmp_path / "none.toml"))
 
@@ -269,7 +269,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    """A file in another encoding is told."""
+    """A file in another encoding is reported."""
     file = tmp_path / "shipper.toml"
     file.write_bytes(b'title = "\xff"')
     with pytest.raises(ConfigError, match="not UTF-8"):
@@ -277,7 +277,7 @@ def test_not_utf8(tmp_path: Path) -> None:
 
 
 def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials are a systemd credential, else a file beside the configuration, else it is said where none is."""
+    """Credentials are a systemd credential, or a file beside the configuration; the error names both places."""
     text = GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')
     config = load(write(tmp_path, text))
     with pytest.raises(ConfigError, match=re.escape(f"none readable at {tmp_path}/mysql.cnf")):
@@ -296,7 +296,7 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_state_path_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state lives where systemd says, unless the file says otherwise."""
+    """The state is in systemd's directory, unless the file has a path."""
     file = write(tmp_path, GOOD)
     assert load(file).state.path == "/var/lib/shipper/shipper.db"
     monkeypatch.setenv("STATE_DIRECTORY", "/run/here")
@@ -308,7 +308,7 @@ def _uncommented(text: str) -> str:
 
 
 def test_reference_loads(tmp_path: Path) -> None:
-    """The reference configuration is right as it stands, and says the defaults where they are commented out."""
+    """The sample is valid, and its commented values are the defaults."""
     reference = load(str(REFERENCE))
     defaults = load(write(tmp_path, _uncommented(REFERENCE.read_text())))
 
@@ -329,7 +329,7 @@ def test_reference_loads(tmp_path: Path) -> None:
     ],
 )
 def test_reference_shows_every_key(name: str, section: type[Section]) -> None:
-    """Every key stands in its section of the reference configuration, and no other."""
+    """Each section of the sample has exactly the known keys."""
     _, _, after = REFERENCE.read_text().partition(f"\n[{name}")
     body = re.split(r"^\[", after, flags=re.MULTILINE)[0]
 
@@ -337,7 +337,7 @@ def test_reference_shows_every_key(name: str, section: type[Section]) -> None:
 
 
 def test_further_files_add_jobs(tmp_path: Path) -> None:
-    """Files of conf.d add jobs, which [defaults] is for, too."""
+    """Files of conf.d add jobs, which also use [defaults]."""
     file = write(tmp_path, GOOD.replace('every = "1m"', 'every = "2m"\nbucket = "2m"'))
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d/orders.toml").write_text('[job.orders]\ntable = "o"\nid = "id"\nname = "orders.{measure}"\n')
@@ -361,7 +361,7 @@ def test_further_files_add_jobs(tmp_path: Path) -> None:
     ],
 )
 def test_problem_in_further_file(tmp_path: Path, text: str, line: int, message: str) -> None:
-    """A mistake in a file of conf.d is told with that file's name and line."""
+    """A problem in a file of conf.d is reported with the name and line of that file."""
     main = write(tmp_path, GOOD)
     (tmp_path / "conf.d").mkdir()
     further = tmp_path / "conf.d/more.toml"
@@ -369,12 +369,12 @@ def test_problem_in_further_file(tmp_path: Path, text: str, line: int, message: 
     with pytest.raises(ConfigError) as caught:
         load(main)
 
-    told = message.format(main=main, further=further)
-    assert re.search(rf"^{re.escape(str(further))}:{line}: .*{re.escape(told)}", str(caught.value), re.MULTILINE)
+    expected = message.format(main=main, further=further)
+    assert re.search(rf"^{re.escape(str(further))}:{line}: .*{re.escape(expected)}", str(caught.value), re.MULTILINE)
 
 
 def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values may stand in the environment, in a file, or in a systemd credential; never in what is printed."""
+    """Values may come from the environment, a file or a systemd credential; no output shows them."""
     source = 'host = { env = "DB" }\ndatabase = "app"\nuser = { file = "user" }\npassword = { credential = "pw" }\n'
     file = write(tmp_path, GOOD.replace('url = "mysql+pymysql://db1.internal/app"\n', source))
     monkeypatch.setenv("DB", "db1.internal")
@@ -389,7 +389,7 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credential_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A credential is systemd's, else a file beside the configuration; who connects nowhere needs none."""
+    """A credential is systemd's, or a file beside the configuration; without connections none is needed."""
     source = 'host = "db1.internal"\ndatabase = "app"\npassword = { credential = "pw" }\n'
     file = write(tmp_path, GOOD.replace('url = "mysql+pymysql://db1.internal/app"\n', source))
     assert load(file, with_credentials=False).jobs
@@ -407,7 +407,7 @@ def test_credential_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_reference_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reference leads to may hold a password, and is hidden where it is wrong."""
+    """The value of a reference may contain a password, and messages hide it."""
     file = write(tmp_path, GOOD.replace('"mysql+pymysql://db1.internal/app"', '{ env = "URL" }'))
     monkeypatch.setenv("URL", "mysql+pymysql://me:s3cret@db1.internal/app")
     assert load(file).access("app").url.password == "s3cret"
@@ -417,7 +417,7 @@ def test_reference_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_job_on_several_sources(tmp_path: Path) -> None:
-    """A job on shards is a job on each, with names of its own."""
+    """A job on shards becomes one job for each shard, with separate names."""
     text = GOOD.replace("[defaults]", SECOND + "[defaults]").replace('"logins.', '"{source}.logins.')
     config = load(write(tmp_path, text.replace('table = "audit', 'source = ["app", "other"]\ntable = "audit')))
 
@@ -428,7 +428,7 @@ def test_job_on_several_sources(tmp_path: Path) -> None:
 
 
 def test_tags(tmp_path: Path) -> None:
-    """Tags stand behind the name in the order of theirs; a job's go before the global ones."""
+    """Tags follow the path, sorted by name; a job's tag replaces a global one."""
     text = GOOD.replace('prefix = "audit"', 'tags = { env = "test", dc = "eu" }')
     text = text.replace(
         'name = "logins.{action}.{measure}"', 'name = "logins.{measure}"\ntags = { dc = "us", act = "{action}" }'
@@ -438,7 +438,7 @@ def test_tags(tmp_path: Path) -> None:
 
 
 def test_same_places_of_other_measures(tmp_path: Path) -> None:
-    """Two jobs may share a name where their measures differ."""
+    """Two jobs may share a name if their measures differ."""
     second = SAME.replace(".count", ".{measure}") + 'measure.ms = "sum:x"\n'
 
     assert len(load(write(tmp_path, GOOD + second)).jobs) == 2
@@ -454,7 +454,7 @@ def test_same_places_of_other_measures(tmp_path: Path) -> None:
     ],
 )
 def test_schedule(tmp_path: Path, default: str, own: str, expected: tuple[int | None, str | None]) -> None:
-    """A job's own `every` or `cron` takes the place of either default. Mutant: let a default cron win."""
+    """The `every` or `cron` of a job replaces either default. Mutant: let a default cron win."""
     text = GOOD.replace('every = "1m"', default).replace('table = "audit', own + '\ntable = "audit')
     job = load(write(tmp_path, text)).jobs["logins"]
 
