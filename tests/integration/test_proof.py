@@ -202,7 +202,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     (others,) = ends.reconciled("others")["jobs"]
     assert not others["has_begun"]
     begun = ends.app.call("reconcile")
-    assert (begun.returncode, "others: has not begun" in begun.stderr) == (0, True)
+    assert (begun.returncode, "others: has not started" in begun.stderr) == (0, True)
     named = ends.reconciled("others", "--from", "1h", "--until", "now")
     assert named["jobs"][0]["left_out"] == {"not_whole": named["jobs"][0]["asked"]}
     assert (named["is_equal"], named["is_half_compared"]) == (True, False)
@@ -260,8 +260,8 @@ def test_doctor_of_averages(ends: Ends) -> None:
         False,
     )
     bad = {one["text"]: one["remedy"] for one in found["verdicts"] if not one["is_good"]}
-    assert list(bad) == [
-        "values 59d22h old are not kept",
+    assert [re.sub("59d2[23]h", "59d", text) for text in bad] == [
+        "values 59d old are not kept",
         "1h values are missing where there are few 1m values: xFilesFactor is not 0",
     ]
     assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())
