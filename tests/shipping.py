@@ -302,10 +302,10 @@ class Shipping(RuleBasedStateMachine):
         self.carbon.start()
 
     @precondition(lambda self: self.carbon.is_up)
-    @rule(kept=st.integers(0, 2))
-    def break_connection(self, kept: int) -> None:
+    @rule(datapoints=st.integers(0, 2))
+    def break_connection(self, datapoints: int) -> None:
         """Carbon stores some datapoints of a batch and never confirms it."""
-        self.carbon.breaks_after = kept
+        self.carbon.breaks_after = datapoints
         with suppress(DeliveryFailed):
             self.courier.step(now=self.now, clock=self.clock)
         self.carbon.breaks_after = None
@@ -389,7 +389,7 @@ class Shipping(RuleBasedStateMachine):
     def decided(self, wanted: Job) -> Counter[str]:
         """Count the rows that are in a job's set, or were when they left the table, by raw group."""
         rows = [row for row in self.source.rows if self.is_decided(wanted, int(row["id"]))]
-        return self.asked(wanted, [*rows, *self.gone[wanted.name]])
+        return self.counts(wanted, [*rows, *self.gone[wanted.name]])
 
     def in_state(self, wanted: Job) -> Counter[str]:
         """Add up a job's totals in the state, by raw group."""
@@ -401,11 +401,11 @@ class Shipping(RuleBasedStateMachine):
             sums[str(group)] += value
         return +sums
 
-    def asked(self, wanted: Job, rows: Iterable[dict[str, Any]]) -> Counter[str]:
+    def counts(self, wanted: Job, rows: Iterable[dict[str, Any]]) -> Counter[str]:
         """Count the rows that a job counts, by raw group."""
         (column,) = wanted.query.by
-        asked = (row for row in rows if (row["is_shown"] if wanted is EVENTS else row[column] in ASKED))
-        return Counter(str(row[column]) for row in asked)
+        counted = (row for row in rows if (row["is_shown"] if wanted is EVENTS else row[column] in ASKED))
+        return Counter(str(row[column]) for row in counted)
 
     def in_graphite(self, wanted: Job) -> Counter[str]:
         """Add up a job's values in Graphite, by raw group."""
@@ -458,7 +458,7 @@ class Shipping(RuleBasedStateMachine):
             assert position is not None
             assert position.watermark == position.captured >= self.largest
             counted = [*self.source.rows, *self.gone[wanted.name]]
-            assert self.asked(wanted, counted) == self.in_graphite(wanted)
+            assert self.counts(wanted, counted) == self.in_graphite(wanted)
         assert self.by_slot() == self.expected_by_slot()
         self.compare_unshown()
         self.reconcile()
@@ -471,9 +471,9 @@ class Shipping(RuleBasedStateMachine):
             known = read_snapshot(self.state.path, wanted.name, Span(0, self.now))
             assert known is not None
             graphite, start = FakeWeb(self.carbon), known.progress.since
-            found = compare_job(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
-            assert self.has_deleted or found.differences == []
-            assert all((one.graphite or 0) > (one.source or 0) for one in found.differences)
+            comparison = compare_job(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
+            assert self.has_deleted or comparison.differences == []
+            assert all((one.graphite or 0) > (one.source or 0) for one in comparison.differences)
 
     def compare_unshown(self) -> None:
         """The counters have all rejected rows, and no others."""

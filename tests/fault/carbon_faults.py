@@ -1,4 +1,4 @@
-"""Carbon: down, frozen, ended in the midst of a batch, killed before it writes, full; connections that break."""
+"""Carbon: down, frozen, ended within a batch, killed before it writes, full; broken connections."""
 
 import random
 import signal
@@ -15,7 +15,7 @@ from fault.stage import CARBON_DIES, Stage
 from harness import EVENTS
 
 RETURN_SECONDS = 5.0  # the first delivery follows Carbon's return within
-OUTAGES_SECONDS = (1.0, 14.0)  # until the pauses between attempts have grown to their longest
+OUTAGES_SECONDS = (1.0, 14.0)  # until the delays between attempts have grown to their longest
 KILLS = 8
 WIDE_SERIES = 2000  # fewer than [graphite] batch
 WIDE: dict[str, Any] = {
@@ -24,7 +24,7 @@ WIDE: dict[str, Any] = {
     "retentions": "1m:1d",
     "replay": CARBON_DIES,
 }
-"""Many series, which are one large batch."""
+"""Many series, which make one large batch."""
 WIDEN = f"""
     INSERT INTO audit_trail (created_at, action, outcome)
     SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM seq_1_to_{WIDE_SERIES}"""
@@ -32,7 +32,7 @@ WIDEN = f"""
 
 @fault(replay=CARBON_DIES)
 def carbon_down(stage: Stage) -> list[Score]:
-    """Stop Carbon for seconds, its cache is lost. Mutant: no totals while Carbon is down."""
+    """Stop Carbon for some seconds; its cache is lost. Mutant: no totals while Carbon is down."""
     stage.app.start()
     stage.write()
     for _ in range(2):
@@ -47,7 +47,7 @@ def carbon_down(stage: Stage) -> list[Score]:
 
 @fault()
 def carbon_frozen(stage: Stage) -> list[Score]:
-    """Freeze Carbon, which reads late what was given up, and after newer totals. Mutant: believe a time-out."""
+    """Freeze Carbon, which then reads abandoned batches late, after newer totals. Mutant: believe a timeout."""
     stage.app.start()
     stage.write()
     for _ in range(3):
@@ -62,7 +62,7 @@ def carbon_frozen(stage: Stage) -> list[Score]:
 
 @fault(**WIDE)
 def carbon_ended_amid_batch(stage: Stage) -> list[Score]:
-    """End Carbon in the midst of batches: it closes in order and stores nothing. Mutant: believe the confirmation."""
+    """End Carbon within batches: it closes in order and stores nothing. Mutant: believe the confirmation."""
     dice = random.Random(3)
     stage.app.start()
     for _ in range(4):
@@ -85,7 +85,7 @@ def carbon_killed_before_it_writes(stage: Stage) -> list[Score]:
         stage.app.start()
         stage.write()
         for _ in range(KILLS):
-            time.sleep(dice.uniform(1.5, 2.5))  # not in step with Carbon's own second between two writes
+            time.sleep(dice.uniform(1.5, 2.5))  # not in step with Carbon, which writes every second
             stage.carbon.stop(signal.SIGKILL)
             stage.carbon.start()
         stage.still()
@@ -103,7 +103,7 @@ def connections_broken(mode: Mode, stage: Stage) -> list[Score]:
             stage.wait("delivery.finished")
             with stage.until("delivery.failed"):
                 proxy.become(mode)
-            time.sleep(3)  # all replays of what was believed fall in
+            time.sleep(3)  # all replays of believed totals fall in here
             with stage.until("delivery.recovered"):
                 proxy.become(Mode.PASS)
         return [stage.finish(f"Carbon: connections, {mode.value}", 2)]
@@ -115,7 +115,7 @@ for _mode in (Mode.RESET, Mode.HALF_READ, Mode.BLACKHOLE):
 
 @fault()
 def carbon_refuses(stage: Stage) -> list[Score]:
-    """Refuse connections for long; the first delivery follows the port's return soon. Mutant: back off to 60 s."""
+    """Refuse connections for long; the first delivery soon follows the port's return. Mutant: back off to 60 s."""
     longest = 0.0
     with closing(Proxy(stage.carbon.port)) as proxy:
         stage.configure(f"port = {stage.carbon.port}\n", f"port = {proxy.port}\n")
@@ -138,7 +138,7 @@ def carbon_refuses(stage: Stage) -> list[Score]:
 
 @fault(**WIDE)
 def carbon_full(stage: Stage) -> list[Score]:
-    """Let Carbon drop what its cache has no room for, until somebody restarts it. Mutant: believe the confirmation."""
+    """Let Carbon drop datapoints when its cache is full, until it is restarted. Mutant: believe the confirmation."""
     conf = stage.app.folder / "carbon/conf/carbon.conf"
     ample = conf.read_text()
     stage.app.start()

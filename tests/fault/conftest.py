@@ -1,4 +1,4 @@
-"""One stage a test, and the table of all faults above pytest's last line."""
+"""One stage per test, and the table of all faults above pytest's last line."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ FAULT = "fault"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the flag of the soak."""
+    """Add the option of the soak test."""
     parser.addoption("--soak", type=float, default=0.0, metavar="SECONDS", help="how long faults strike at random")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give the soak its time, and those that wait for it."""
+    """Raise the timeouts of the soak test and of the tests that wait for it."""
     if seconds := config.getoption("--soak", default=0.0):
         for item in items:
             if item.path.parent == HERE:
@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """Give what adds a row to the table."""
+    """Give the function that adds a row to the table."""
 
     def add(score: Score) -> Score:
         request.node.user_properties.append((FAULT, tuple(score)))

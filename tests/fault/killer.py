@@ -1,8 +1,8 @@
 """Kill shipper once at every line that it runs: killer.py CONFIG PORT DATABASE.
 
 One process imports shipper and forks a child for each kill, which runs `once` under a tracer and kills itself at
-its line. All children use one state, so that each begins with what a killed one has left. Lines that only such a
-child comes to are told through a pipe, and have their turn as well.
+its line. All children use one state, so that each begins with the state of a killed one. Lines that only such a child
+reaches are reported through a pipe, and are killed at, too.
 """
 
 import json
@@ -55,7 +55,7 @@ Location = tuple[str, int]
 
 
 class Tracer:
-    """Counts the lines that are run, tells those that are new, and kills the process at one of them."""
+    """A tracer that counts the lines that run, reports new ones, and kills the process at one of them."""
 
     def __init__(self, target: Location | None, occurrence: int, known: Collection[Location], pipe: int) -> None:
         self.runs = Counter[Location]()
@@ -63,7 +63,7 @@ class Tracer:
         self._known, self._pipe = known, pipe
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        """Be called for each call, and for each line of the files of interest."""
+        """Trace each call, and each line of the files of interest."""
         if event == "call":
             return self if frame.f_code.co_filename in FILES else None
         if event == "line":
@@ -79,7 +79,7 @@ class Tracer:
 
 
 class Killer:
-    """The lines to be killed at, and what has come of it."""
+    """The lines to kill at, and the results."""
 
     def __init__(self, config: Config, port: int, database: str) -> None:
         self._config = config
@@ -104,7 +104,7 @@ class Killer:
                 self._look(target)
 
     def report(self) -> dict[str, int]:
-        """Return what was done."""
+        """Return the number of kills."""
         return {"lines": len(self._known), "kills": self.kills, "survived": self.survived}
 
     def _insert(self) -> None:
@@ -122,7 +122,7 @@ class Killer:
         self.inserted += 2 * len(ROWS)
 
     def _rehearse(self) -> None:
-        """Run once to the end, for its lines and how often each of them runs; and to have all imports done."""
+        """Run once to the end: to count the lines and how often each runs, and to do all imports."""
         with Path(os.devnull).open("wb") as nowhere:
             tracer = Tracer(None, 0, (), nowhere.fileno())
             _traced(self._config, tracer)
@@ -137,7 +137,7 @@ class Killer:
             self._waiting.append((location, 1))
 
     def _killed_at(self, target: Location, occurrence: int) -> bool:
-        """Fork, learn what new lines the child runs, and return whether it was killed."""
+        """Fork, add the new lines that the child runs, and return whether it was killed."""
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
@@ -153,7 +153,7 @@ class Killer:
         return status != 0
 
     def _look(self, target: Location) -> None:
-        """See that no job has more in its totals than there is."""
+        """Check that no job's totals have more rows than the table."""
         with closing(sqlite3.connect(self._config.state.path)) as state:
             for job in self._config.jobs:
                 ((recorded,),) = state.execute(RECORDED, (job,)).fetchall()
@@ -170,7 +170,7 @@ def _traced(config: Config, tracer: Tracer) -> bool:
 
 
 def _child(config: Config, tracer: Tracer) -> NoReturn:
-    """Run to the end, or to where it is killed; leave nothing of the parent's to be closed."""
+    """Run to the end, or to the kill; close nothing of the parent."""
     code = 1
     try:
         code = 0 if _traced(config, tracer) else 3

@@ -1,4 +1,4 @@
-"""Rows that commit late: on each server, on a replica, for minutes, into old ids; a table that goes back."""
+"""Late rows: on each server, on a replica, after minutes, with old ids; a table that goes back."""
 
 import signal
 import threading
@@ -29,7 +29,7 @@ SCALED = str(Path(__file__).with_name("scaled.py"))
 
 @fault(kind="postgresql")
 def late_on_postgresql(stage: Stage) -> list[Score]:
-    """Commit rows up to 5 s after their INSERT, which nobody sees before. Mutant: ask for no gaps."""
+    """Commit rows up to 5 s after their INSERT. Mutant: ask for no gaps."""
     stage.app.start()
     stage.write(longest=LATE_SECONDS)
     time.sleep(WRITING_SECONDS)  # as long as the fault lasts
@@ -57,7 +57,7 @@ for _kind in ("mariadb", "postgresql"):
 
 @fault()
 def back_filled(stage: Stage) -> list[Score]:
-    """Write rows with explicit ids into holes far below. Mutant: ask for no gaps."""
+    """Write rows with explicit ids into gaps far below. Mutant: ask for no gaps."""
     stage.app.start()
     stage.write(back_fills=True)
     time.sleep(WRITING_SECONDS)
@@ -69,7 +69,7 @@ def back_filled(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND, has_own_server=True)
 def replica_stalls(stage: Stage) -> list[Score]:
-    """Let a replica stand still, with `lag_query`; rows commit late on its primary. Mutant: ask for no gaps."""
+    """Stop a replica, with `lag_query`; rows commit late on its primary. Mutant: ask for no gaps."""
     (stage.app.folder / "replica").mkdir()
     replica = MariaDB(stage.app.folder / "replica", ["--server-id=2"])
     try:
@@ -92,7 +92,7 @@ def replica_stalls(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND)
 def table_emptied(stage: Stage) -> list[Score]:
-    """Empty the table, so that ids begin anew; an operator says so. Mutant: go on behind captured."""
+    """Empty the table, so that ids start again; an operator resets the jobs. Mutant: continue behind captured."""
     stage.app.start()
     stage.write()
     stage.wait("delivery.finished")
@@ -103,18 +103,18 @@ def table_emptied(stage: Stage) -> list[Score]:
     with stage.until("largest id is"):
         stage.execute("TRUNCATE audit_trail")
     stage.write()
-    time.sleep(2)  # nothing of it is counted
+    time.sleep(2)  # none of its rows is counted
     _reset(stage, "--emptied")
     return [stage.finish("table emptied, reset --emptied", 1)]
 
 
 @fault(jobs=EVENTS_A_SECOND)
 def commits_lost(stage: Stage) -> list[Score]:
-    """Take the newest rows back, and give their ids again, as a crash without flushed logs does.
+    """Remove the newest rows, and use their ids again, as a crash without flushed logs does.
 
-    What was delivered stays, until an operator asks for the table as it is. Mutant: go on behind captured.
+    Delivered totals stay, until an operator recounts the table. Mutant: continue behind captured.
     """
-    # of the oldest slot rows may be purged: a backfill leaves it alone
+    # rows of the oldest slot may be purged: a backfill leaves it out
     stage.execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP() - INTERVAL 1 MINUTE, 'login')")
     stage.app.start()
     stage.write()
@@ -139,7 +139,7 @@ def commits_lost(stage: Stage) -> list[Score]:
 
 
 def _reset(stage: Stage, what: str) -> None:
-    """Say what has happened to the table."""
+    """Reset the jobs as an operator does."""
     ended = stage.app.call("reset", "events", what, "--yes")
     assert ended.returncode == 0, ended.stderr
 
@@ -151,7 +151,7 @@ def _say(stage: Stage, keys: str) -> None:
 
 @contextmanager
 def _replicated(stage: Stage, replica: MariaDB) -> Iterator[pymysql.cursors.Cursor]:
-    """Let the replica follow, with a heartbeat; give a session on it."""
+    """Let the replica follow, with a heartbeat table; return a session on it."""
     primary = stage.mariadb.connect(stage.database)
     with closing(primary), primary.cursor() as cursor, closing(replica.connect()) as other, other.cursor() as follower:
         cursor.execute("CREATE TABLE heartbeat (id INT PRIMARY KEY, beat DATETIME(6))")

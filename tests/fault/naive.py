@@ -1,4 +1,4 @@
-"""What shipper is compared with: count what is above the largest id seen, send, remember the largest id."""
+"""The loop that shipper is compared with: count the rows above the largest id, send, remember the largest id."""
 
 import socket
 import threading
@@ -15,10 +15,10 @@ NEW = """
 
 
 class Naive:
-    """The loop, on a thread; it even sends totals of its own, and not increments."""
+    """The loop, on a thread; it even sends totals, not increments."""
 
     def __init__(self, connect: Callable[[], Connection], port: int) -> None:
-        """Begin with an empty table."""
+        """Start with an empty table."""
         self._connect, self._port = connect, port
         self.polls = 0
         self._largest = 0
@@ -28,7 +28,7 @@ class Naive:
         self._thread.start()
 
     def close(self) -> None:
-        """Look once more, and end."""
+        """Run the loop once more, and end."""
         self._stop.set()
         self._thread.join()
         self._poll()
@@ -46,6 +46,6 @@ class Naive:
             self._totals[path, int(slot)] += rows
             self._largest = max(self._largest, largest)
         lines = "".join(f"{path} {self._totals[path, int(slot)]} {slot}\n" for path, slot, _, _ in found)
-        # as graphyte does by default: what cannot be sent is dropped
+        # as graphyte does by default: datapoints that cannot be sent are dropped
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1) as carbon:
             carbon.sendall(lines.encode())

@@ -1,4 +1,4 @@
-"""Shipper itself: commits that overlap, kill -9, SIGTERM, a wall clock that is stepped."""
+"""Shipper itself: overlapping commits, kill -9, SIGTERM, a wall clock that is set."""
 
 import json
 import random
@@ -25,7 +25,7 @@ RELOADED = (
     ('timeout = "10s"', 'timeout = "11s"'),
     ('timeout = "2s"', 'timeout = "3s"'),
 )
-"""What the jobs, the source and [graphite] say in turn, and again."""
+"""Changes of jobs, source and [graphite], applied in turn, repeatedly."""
 DAY_SECONDS = 86_400
 KILLER = str(Path(__file__).with_name("killer.py"))
 FEWEST_LINES = 400
@@ -47,7 +47,7 @@ def overlapping_commits(stage: Stage) -> list[Score]:
 
 @fault()
 def killed(stage: Stage) -> list[Score]:
-    """Kill the daemon at random moments. Mutant: commit the totals half a second before captured."""
+    """Kill the daemon at random times. Mutant: commit the totals half a second before captured."""
     dice = random.Random(1)
     stage.write()
     for _ in range(KILLS):
@@ -60,14 +60,14 @@ def killed(stage: Stage) -> list[Score]:
 
 @fault(replay=CARBON_DIES)
 def terminated(stage: Stage) -> list[Score]:
-    """Tell the daemon to stop just when Carbon has died. Mutant: believe the confirmation."""
+    """Stop the daemon just when Carbon has died. Mutant: believe the confirmation."""
     dice = random.Random(2)
     stage.write()
     for _ in range(STOPS):
         stage.app.start()
         stage.wait("delivery.finished")
         time.sleep(dice.uniform(0, 1))
-        stage.carbon.stop(signal.SIGKILL)  # what it had confirmed a moment ago is gone
+        stage.carbon.stop(signal.SIGKILL)  # the datapoints that it has just confirmed are lost
         assert stage.app.stop() == 0
         stage.carbon.start()
     stage.app.start()
@@ -92,7 +92,7 @@ def reloaded(stage: Stage) -> list[Score]:
 
 @fault(is_long=True, in_memory=True)
 def killed_at_every_line(stage: Stage) -> list[Score]:
-    """Kill it once at every line that it runs. Mutant: captured and totals in two transactions."""
+    """Kill shipper once at every line that it runs. Mutant: captured and totals in two transactions."""
     command = [sys.executable, KILLER, str(stage.app.config), str(stage.mariadb.port), stage.database]
     log = stage.app.folder / "killer.log"
     with log.open("wb") as output:
@@ -115,7 +115,7 @@ def clock_stepped(stage: Stage) -> list[Score]:
     for seconds in (DAY_SECONDS, -DAY_SECONDS):
         with stage.until("clock.failed"):
             offset.write_text(str(seconds))
-        time.sleep(2)  # it goes on with this clock
+        time.sleep(2)  # it continues with this clock
         with stage.until("clock.recovered"):
             offset.write_text("0")
     return [stage.finish("wall clock +1 day, -1 day", 2)]
@@ -123,9 +123,9 @@ def clock_stepped(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND)
 def operated(stage: Stage) -> list[Score]:
-    """Let an operator count again and pass rows at random, by the service and beside it; at last count all again.
+    """Let an operator recount and skip rows at random, by the service and without it; finally recount everything.
 
-    Mutants: count again what is not captured yet; leave a capture running beside it.
+    Mutants: recount what is not captured yet; leave a capture running meanwhile.
     """
     dice, done = random.Random(4), 0
     web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
@@ -159,12 +159,12 @@ def operated(stage: Stage) -> list[Score]:
 
 
 def _operates(stage: Stage, *command: str) -> bool:
-    """Give a command; return whether there was something for it to do."""
+    """Run a command; return whether it had something to do."""
     ended = stage.app.call(*command, "--yes")
-    if "about to recount" in ended.stderr:  # as the command before wants it
+    if "about to recount" in ended.stderr:  # as the previous command expects
         stage.wait("capture.finished")
         ended = stage.app.call(*command, "--yes")
     idle = "nothing to skip", "no slot of that time"
-    is_done = ended.returncode in {0, 4}  # 4: equal, but most of the hour is from before what was passed
+    is_done = ended.returncode in {0, 4}  # 4: equal, but most of the hour is before the skipped rows
     assert is_done or any(words in ended.stderr for words in idle), ended.stderr
     return is_done

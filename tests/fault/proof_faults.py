@@ -1,4 +1,4 @@
-"""What a confirmation hides: series that Carbon does not make, a relay that loses its queue."""
+"""Losses after a confirmation: series that Carbon does not create, a relay that loses its queue."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ CARBON_METRIC_INTERVAL = 0
 
 @fault(is_long=True, jobs=EVENTS + "zeros = false\n", step=60, retentions="1m:1d")
 def creates_limited(stage: Stage) -> list[Score]:
-    """Let Carbon make so few series a minute as it does by default. Mutant: replay three times, no more."""
+    """Limit Carbon's new series per minute to its default. Mutant: replay three times, no more."""
     series = SOAK_SERIES if stage.soak_seconds else SERIES
     conf = stage.app.folder / "carbon/conf/carbon.conf"
     stage.carbon.stop()
@@ -53,7 +53,7 @@ def creates_limited(stage: Stage) -> list[Score]:
 
 @fault(is_long=True)
 def relay_loses_its_queue(stage: Stage) -> list[Score]:
-    """Let a relay drop what its queue has no room for, and kill it with its queue. Mutant: believe the relay."""
+    """Let a relay drop datapoints when its queue is full, and kill it with its queue. Mutant: believe the relay."""
     pickle = free_port()
     stage.carbon.stop()
     web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
@@ -66,11 +66,11 @@ def relay_loses_its_queue(stage: Stage) -> list[Score]:
         for end in (stage.carbon, web, relay, stage.app):
             end.start()
         stage.write()
-        for is_killed in (True, False):  # what is dropped last, only reading back can tell
+        for is_killed in (True, False):  # only reading back shows the last losses
             stage.wait("delivery.finished")
             stage.carbon.stop()
             for _ in range(3):
-                stage.wait("delivery.finished")  # to the relay, which has nobody to pass it on to
+                stage.wait("delivery.finished")  # to the relay, which has no Carbon to pass it on to
             if is_killed:
                 relay.kill()
                 relay.start()
@@ -82,20 +82,20 @@ def relay_loses_its_queue(stage: Stage) -> list[Score]:
 
 
 class Relay:
-    """A carbon-relay on a port of its own."""
+    """A carbon-relay on a separate port."""
 
     def __init__(self, folder: Path, *, backend: int) -> None:
-        """Make its configuration; backend is the pickle port of the Carbon behind it."""
+        """Write its configuration; backend is the pickle port of the Carbon behind it."""
         self.port = free_port()
         self._folder = folder
-        self._conf = folder / "carbon/conf/relay.conf"  # beside the storage schemas, which it wants to see
+        self._conf = folder / "carbon/conf/relay.conf"  # beside the storage schemas, which it reads
         self._conf.write_text(_RELAY.format(folder=folder, port=self.port, backend=backend))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run it; shipper finds out by itself when it listens."""
+        """Start it; shipper connects when it listens."""
         pidfile = self._folder / "relay.pid"
-        pidfile.unlink(missing_ok=True)  # after a kill it would refuse to start
+        pidfile.unlink(missing_ok=True)  # a killed relay leaves it, and would not start again
         own = Path(sys.executable).with_name("carbon-relay.py")
         program = [sys.executable, str(own)] if own.exists() else [shutil.which("carbon-relay") or "carbon-relay"]
         options = [f"--config={self._conf}", f"--pidfile={pidfile}", "--nodaemon", "start"]
@@ -104,7 +104,7 @@ class Relay:
             self._process = subprocess.Popen([*program, *options], stdout=log, stderr=log, env=environment)
 
     def kill(self) -> None:
-        """End it, with all that it has not passed on."""
+        """Kill it, with its queue."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on demand: refuses, resets, reads a little and closes, or falls silent."""
+"""A TCP proxy that misbehaves on demand: it refuses, resets, reads a little and closes, or stalls."""
 
 import select
 import socket
@@ -14,7 +14,7 @@ _TURN_SECONDS = 0.05
 
 
 class Mode(Enum):
-    """What becomes of connections."""
+    """Treatment of connections."""
 
     PASS = "pass"
     REFUSE = "refuse"
@@ -22,20 +22,20 @@ class Mode(Enum):
     RESET = "reset"
     """All are reset."""
     HALF_READ = "half_read"
-    """Of new ones a hundred bytes go through, then they are closed; old ones are reset."""
+    """A hundred bytes of new ones pass, then they are closed; old ones are reset."""
     BLACKHOLE = "blackhole"
-    """All are held, and nothing goes through until it is healed."""
+    """All are kept open, and nothing passes until the mode changes."""
 
 
 class Proxy:
     """A port in front of another one."""
 
     def __init__(self, target: int) -> None:
-        """Begin to pass."""
+        """Start passing bytes."""
         self._target = target
         self._mode = Mode.PASS
         self._ended = threading.Event()
-        # held for good, never listening: no stranger gets the port while connections are refused
+        # kept bound, never listening: no other process gets the port while connections are refused
         self._holder = _bound(0)
         self.port: int = self._holder.getsockname()[1]
         self._listener: socket.socket | None = None
@@ -43,7 +43,7 @@ class Proxy:
         self._listen()
 
     def become(self, mode: Mode) -> None:
-        """Behave in another way from now on."""
+        """Change the mode."""
         self._mode = mode
         if mode is Mode.REFUSE:
             self._unlisten()
@@ -86,12 +86,12 @@ class Proxy:
                 self._wait()
                 with socket.create_connection(("127.0.0.1", self._target)) as server:
                     self._pump(client, server)
-            except OSError:  # either end is gone, or the mode wants it so
+            except OSError:  # an end has closed, or the mode requires it
                 with suppress(OSError):
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass bytes, and ends of streams, both ways."""
+        """Pass bytes, and ends of streams, in both directions."""
         first, other = self._mode, {client: server, server: client}
         while other:
             for ready in select.select(list(other), [], [], _TURN_SECONDS)[0]:
@@ -108,10 +108,10 @@ class Proxy:
                 raise ConnectionResetError
 
     def _wait(self) -> None:
-        """Wait while nothing may go through.
+        """Wait while nothing may pass.
 
         Raises:
-            ConnectionResetError: nothing ever will.
+            ConnectionResetError: the connection is to be reset.
         """
         while self._mode is Mode.BLACKHOLE and not self._ended.wait(_TURN_SECONDS):
             pass

@@ -1,4 +1,4 @@
-"""Faults side by side: each has a stage of its own, and most of its time is waiting."""
+"""Faults in parallel: each has a separate stage, and waits most of the time."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -11,17 +11,17 @@ from fault.score import Score
 from fault.stage import Stage
 from servers import MariaDB, PostgreSQL
 
-AT_ONCE = 10  # for two cores: most of the time they wait
+AT_ONCE = 10  # for two cores: they wait most of the time
 
 SHARED_MEMORY = Path("/dev/shm")
 
 Servers = Mapping[str, MariaDB | PostgreSQL]
-"""Those that faults share, by kind."""
+"""The servers that faults share, by kind."""
 Play = Callable[[Stage], list[Score]]
 
 
 class Fault(NamedTuple):
-    """What is to happen, and on which stage."""
+    """A fault, and its stage."""
 
     play: Play
     has_own_server: bool
@@ -53,10 +53,10 @@ def fault(
 
 
 class Running:
-    """The faults that were chosen, a few at a time, in the order of the tests."""
+    """The chosen faults, a few at a time, in the order of the tests."""
 
     def __init__(self, folder: Path, servers: Servers, names: Iterable[str], *, soak_seconds: float) -> None:
-        """Begin at once."""
+        """Start at once."""
         self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
         self._scores: dict[str, Future[list[Score]]] = {
             name: self._executor.submit(_played, name, folder / name, servers, soak_seconds)
@@ -64,11 +64,11 @@ class Running:
         }
 
     def scores(self, name: str) -> list[Score]:
-        """Wait for a fault's end, and return what it did."""
+        """Wait for a fault's end, and return its result."""
         return self._scores[name].result()
 
     def close(self) -> None:
-        """Begin no more of them, and wait for the rest."""
+        """Start no more faults, and wait for the rest."""
         self._executor.shutdown(cancel_futures=True)
 
 
@@ -76,7 +76,7 @@ def _played(name: str, folder: Path, servers: Servers, soak_seconds: float) -> l
     one = FAULTS[name]
     folder.mkdir()
     with ExitStack() as stack:
-        if one.in_memory and SHARED_MEMORY.is_dir():  # there durable writes cost nothing
+        if one.in_memory and SHARED_MEMORY.is_dir():  # durable writes cost nothing there
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=folder.name)))
         server: MariaDB | PostgreSQL = servers.get(one.kind) or servers["mariadb"]
         if one.has_own_server and one.kind == "postgresql":

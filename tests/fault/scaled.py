@@ -1,4 +1,4 @@
-"""Shipper whose gaps grow old sixty times as fast: what is asked for after minutes is asked for after seconds."""
+"""Shipper with gaps that grow old sixty times as fast: looks that come after minutes come after seconds."""
 
 from shipper.cli import main
 from shipper.core import position

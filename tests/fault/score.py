@@ -1,4 +1,4 @@
-"""What Graphite lacks of the source and what it has beyond it, bucket by bucket; and the table of all faults."""
+"""Rows that Graphite lacks or has too many, bucket by bucket; and the table of all faults."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ Series = Mapping[str, Mapping[int, float]]
 
 
 class Score(NamedTuple):
-    """What one fault did."""
+    """The result of one fault."""
 
     fault: str
     injected: int
@@ -21,11 +21,11 @@ class Score(NamedTuple):
 
 
 Record = Callable[[Score], Score]
-"""What adds a row to the table, and returns it."""
+"""Function that adds a row to the table, and returns it."""
 
 
 def differences(expected: Series, shipped: Series) -> tuple[int, int]:
-    """Return what all buckets lack together, and what they have too much; a bucket without a value holds 0."""
+    """Return how much all buckets lack, and how much they have too many; a bucket without a value holds 0."""
     places = {(path, slot) for series in (expected, shipped) for path, slots in series.items() for slot in slots}
     surplus = [shipped.get(path, {}).get(slot, 0) - expected.get(path, {}).get(slot, 0) for path, slot in places]
     return int(sum(-n for n in surplus if n < 0)), int(sum(n for n in surplus if n > 0))
@@ -43,5 +43,5 @@ def _rank(score: Score) -> tuple[bool, str]:
 
 
 def is_exact(score: Score) -> bool:
-    """Do sums equal the source, with nothing left that could not be shown?"""
+    """Whether the sums equal the source, and no row was rejected."""
     return (score.lost, score.doubled, score.rejected) == (0, 0, 0) and score.written > 0

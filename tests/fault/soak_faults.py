@@ -1,7 +1,7 @@
-"""All faults at random, several at once, for as long as `--soak` says; on each server.
+"""All faults at random, several at once, for the time of `--soak`; on each server.
 
 Rows commit up to ten minutes late, scaled; some are rolled back, counted ones are deleted and purged, ids come in steps
-of three, the table is rewritten, and what jobs count changes. A trigger keeps what was ever committed.
+of three, the table is rewritten, and jobs change. A trigger keeps all rows that were ever committed.
 """
 
 import random
@@ -48,12 +48,12 @@ REWRITE = {
     "postgresql": ["SET lock_timeout = '1s'", "VACUUM FULL audit_trail"],
 }
 ENDS = {"mariadb": [signal.SIGKILL, signal.SIGTERM], "postgresql": [signal.SIGQUIT, signal.SIGINT]}
-"""What a crash is to a server, and what a stop."""
+"""The signals of a server's crash and of its stop."""
 DEFINITIONS = ('by = ["action"]\n', 'by = ["action"]\nmeasure = { count = "count", ids = "sum:id" }\n')
 
 
 def all_at_random(stage: Stage) -> list[Score]:
-    """Do anything at any time. Mutant: any of the others."""
+    """Do anything at any time. Mutant: any mutant of the other faults."""
     dice, struck = random.Random(), 0
     for statement in PREPARED[stage.kind]:
         stage.execute(statement)
@@ -108,7 +108,7 @@ def _faults(stage: Stage, dice: random.Random) -> list[Callable[[], None]]:
         assert ended.returncode == 0, ended.stderr
 
     def rewrite() -> None:
-        with suppress(*GONE), stage.session() as execute:  # it waits for a transaction that takes long
+        with suppress(*GONE), stage.session() as execute:  # it waits for a long transaction
             for statement in REWRITE[stage.kind]:
                 execute(statement)
 

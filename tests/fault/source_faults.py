@@ -1,4 +1,4 @@
-"""MariaDB: killed, restarted, sessions ended, a network that breaks."""
+"""MariaDB: killed, restarted, sessions ended, a broken network."""
 
 import signal
 import time
@@ -43,7 +43,7 @@ def mariadb_sessions_killed(stage: Stage) -> list[Score]:
             cursor.execute(OTHERS, (stage.database,))
             sessions = cursor.fetchall()
             for (session,) in sessions:
-                with suppress(pymysql.err.OperationalError):  # it has just ended by itself
+                with suppress(pymysql.err.OperationalError):  # the session has just ended by itself
                     cursor.execute(f"KILL {session}")
             kills += len(sessions)
             time.sleep(0.1)
@@ -52,7 +52,7 @@ def mariadb_sessions_killed(stage: Stage) -> list[Score]:
 
 @fault()
 def mariadb_unreachable(stage: Stage) -> list[Score]:
-    """Reset, refuse, hold connections to MariaDB. Mutant: no time-out of the client's own."""
+    """Reset, refuse, stall connections to MariaDB. Mutant: no timeout in the client."""
     stage.configure('timeout = "10s"', 'timeout = "1s"')
     with closing(Proxy(stage.mariadb.port)) as proxy:
         stage.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{proxy.port}/")

@@ -1,4 +1,4 @@
-"""Everything that one fault needs: a table with writers, shipper, a Carbon; and the reckoning at the end."""
+"""The environment of one fault: a table with writers, shipper, a Carbon; and the comparison at the end."""
 
 import signal
 import sqlite3
@@ -21,7 +21,7 @@ REPLAY = '["1s", "2s"]'
 CARBON_DIES = '["3s", "6s"]'
 """Longer than Carbon keeps a value in memory before it writes it."""
 STEP_SECONDS, RETENTIONS = 1, "1s:6h"
-"""A second a bucket: what is lost is soon too old to be mended by the next total of the same bucket."""
+"""Buckets of a second: a lost total is soon too old to be repaired by the next total of its bucket."""
 EVENTS_A_SECOND = EVENTS + 'bucket = "1s"\n'
 JOBS = (
     EVENTS_A_SECOND
@@ -40,7 +40,7 @@ EPOCH = {"mariadb": "UNIX_TIMESTAMP(created_at)", "postgresql": "EXTRACT(EPOCH F
 
 
 class Stage:
-    """One fault's own world."""
+    """The environment of one fault."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Stage:
         replay: str = REPLAY,
         program: tuple[str, ...] = ("-m", "shipper.cli"),
     ) -> None:
-        """Make a table and start Carbon; shipper and the writers wait."""
+        """Create a table and start Carbon; shipper and the writers start later."""
         self.server, self.database = server, database
         self.kind = "mariadb" if isinstance(server, MariaDB) else "postgresql"
         self.table = "audit_trail"
-        """What all rows are in that were ever there."""
+        """Table of all rows that were ever committed."""
         self.carbon = CarbonCache(folder / "carbon", retentions=retentions)
         self.app = Shipper(
             folder,
@@ -84,12 +84,12 @@ class Stage:
 
     @property
     def mariadb(self) -> MariaDB:
-        """Return the server, of faults that are MariaDB's own."""
+        """Return the server, for faults of MariaDB."""
         assert isinstance(self.server, MariaDB)
         return self.server
 
     def connect(self) -> Connection:
-        """Open a session on the table's database, of MariaDB."""
+        """Open a session on the table's database in MariaDB."""
         return self.mariadb.connect(self.database)
 
     @contextmanager
@@ -100,39 +100,39 @@ class Stage:
             yield execute
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement in a session of its own; return its rows."""
+        """Run a statement in a separate session; return its rows."""
         with self.session() as execute:
             return execute(statement)
 
     def write(self, *, longest: float = SHORT_SECONDS, back_fills: bool = False) -> None:
-        """Let writers write."""
+        """Start the writers."""
         self._writers = Writers(self.session, kind=self.kind, longest=longest, back_fills=back_fills)
 
     def insert(self, rows: int) -> None:
-        """Commit rows of this very moment."""
+        """Commit rows with the current time."""
         with closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT, [("login", "success")] * rows)
 
     def still(self) -> None:
-        """Let them write no more."""
+        """Stop the writers."""
         if self._writers is not None:
             self._writers.stop()
             self._writers = None
 
     def wait(self, event: str) -> None:
-        """Wait until the daemon has told an event once more."""
+        """Wait until the daemon has logged an event once more."""
         with self.until(event):
             pass
 
     @contextmanager
     def until(self, event: str) -> Iterator[None]:
-        """Do something, and wait until the daemon has told an event, or said some words, since."""
+        """Do something, and wait until the daemon has logged an event, or some words, since then."""
         before = self.app.text().count(event)
         yield
         wait_for(lambda: self.app.text().count(event) > before, event)
 
     def finish(self, fault: str, injected: int, note: str = "", *, seconds: float = PATIENCE_SECONDS) -> Score:
-        """Heal nothing: let shipper come to rest, and reckon."""
+        """Repair nothing: wait until shipper is at rest, and compare."""
         self.still()
         with suppress(AssertionError):
             wait_for(self.is_equal, "Graphite equals the source", seconds=seconds)
@@ -142,23 +142,23 @@ class Stage:
         return score
 
     def is_equal(self) -> bool:
-        """Is all at rest, and in Graphite as it is in the source?"""
+        """Whether shipper is at rest, and Graphite equals the source."""
         return self.is_at_rest() and self.compared() == (0, 0)
 
     def naive(self, fault: str, injected: int) -> Score:
-        """Reckon for the naive loop."""
+        """Compare for the naive loop."""
         return Score(fault, injected, self.count(), *self.compared("naive."))
 
     def count(self) -> int:
-        """Count the rows that there are, or were."""
+        """Count the rows that were ever committed."""
         ((rows,),) = self.execute(f"SELECT COUNT(*) FROM {self.table}")
         return int(rows)
 
     def compared(self, prefix: str = "audit.events.") -> tuple[int, int]:
-        """Return what Graphite lacks, and has too much; a job without a time column is compared by its sums."""
+        """Return how much Graphite lacks, and has too many; a job without a time column is compared by its sums."""
         try:
             sums = self.carbon.sums()
-        except (whisper.WhisperException, struct.error, OSError):  # a file is just being made
+        except (whisper.WhisperException, struct.error, OSError):  # Carbon is just creating a file
             return self.count(), 0
         path, epoch = f"'{prefix}', action, '.count'", EPOCH[self.kind]
         by_action = EXPECTED.format(path=path, epoch=epoch, step=self._step, table=self.table)
@@ -171,24 +171,24 @@ class Stage:
         return lost, doubled
 
     def is_at_rest(self) -> bool:
-        """Is all that the table holds captured, delivered and proven?"""
+        """Whether all rows of the table are captured, delivered and proven."""
         ((largest,),) = self.execute("SELECT COALESCE(MAX(id), 0) FROM audit_trail")
         waiting = "SELECT COUNT(*) FROM total JOIN series ON series.id = series WHERE changed <> 0 AND value <> 0"
         behind = f"SELECT COUNT(*) FROM watermark WHERE value <> '{largest}'"
         return self.ask(waiting) == self.ask(behind) == 0
 
     def rejected(self) -> int:
-        """Count the rows that shipper says it cannot show."""
+        """Count the rejected rows."""
         return self.ask("SELECT COALESCE(SUM(rows), 0) FROM rejected")
 
     def ask(self, statement: str) -> int:
-        """Ask the state for a number."""
+        """Read a number from the state."""
         with closing(sqlite3.connect(self.app.folder / "shipper.db")) as connection:
             ((number,),) = connection.execute(statement).fetchall()
         return int(number)
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         self.still()
         self.app.stop(signal.SIGKILL)
         self.carbon.close()

@@ -1,4 +1,4 @@
-"""The state: a disk that is full, a file that somebody else has locked, damaged, or brought back from a backup."""
+"""The state: a full disk; a file that another process has locked, that is damaged, or restored from a backup."""
 
 import resource
 import shutil
@@ -12,12 +12,12 @@ from fault.stage import EVENTS_A_SECOND, Stage
 from harness import wait_for
 
 FULL_BYTES = 65_536
-"""Where the disk ends: behind the daemon's log, within the state's -wal file."""
+"""Size limit of files: above the daemon's log, within the state's -wal file."""
 
 
 @fault()
 def state_disk_full(stage: Stage) -> list[Score]:
-    """Let no file grow for a while. Mutant: let SQLite's errors through."""
+    """Keep all files from growing for a while. Mutant: let SQLite's errors through."""
     wal = stage.app.folder / "shipper.db-wal"
     stage.app.start()
     stage.write()
@@ -35,7 +35,7 @@ def state_disk_full(stage: Stage) -> list[Score]:
 
 @fault()
 def state_locked(stage: Stage) -> list[Score]:
-    """Hold the state for longer than shipper waits for it. Mutant: let SQLite's errors through."""
+    """Lock the state for longer than shipper waits for it. Mutant: let SQLite's errors through."""
     stage.app.start()
     stage.write()
     for _ in range(2):
@@ -51,7 +51,7 @@ def state_locked(stage: Stage) -> list[Score]:
 
 @fault(jobs=EVENTS_A_SECOND)
 def state_brought_back(stage: Stage) -> list[Score]:
-    """Damage the state, and go on with an older copy: jobs with a time come out equal.
+    """Damage the state, and continue with an older copy: jobs with a time column are equal at the end.
 
     Mutant: let SQLite's errors through.
     """
@@ -66,7 +66,7 @@ def state_brought_back(stage: Stage) -> list[Score]:
     stage.wait("delivery.finished")
     assert stage.app.stop() == 0
 
-    # half of it is refused with a remedy, and left as it is
+    # half of a file is rejected with a hint, and not changed
     half = state.read_bytes()[: state.stat().st_size // 2]
     state.write_bytes(half)
     ended = stage.app.call("once")

@@ -1,4 +1,4 @@
-"""Shipper with a wall clock that is as many seconds off as the file `offset` beside its configuration says."""
+"""Shipper with a wall clock that is off by the seconds in the file `offset` beside its configuration."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ _right = time.time
 
 
 def _stepped() -> float:
-    """Read the offset anew each time; without the file the clock is right."""
+    """Read the offset at each call; without the file the clock is right."""
     return _right() + float(_offset.read_text() or 0) if _offset.exists() else _right()
 
 

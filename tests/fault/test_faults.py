@@ -1,4 +1,4 @@
-"""Every fault of the list, on real servers: nothing lost, nothing doubled; of the naive loop something is."""
+"""Every fault of the list, on real servers: nothing is lost or doubled, but the naive loop loses or doubles rows."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,14 +18,14 @@ MODULES = (
     source_faults,
     state_faults,
 )
-"""They add their faults to the list when they are imported."""
+"""Modules that add their faults to the list when they are imported."""
 
 
 @pytest.fixture(scope="module")
 def running(
     request: pytest.FixtureRequest, mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """Begin all faults that were chosen, the long ones first, else in the order of their tests."""
+    """Start all chosen faults, the long ones first, then in the order of their tests."""
     chosen = [name for item in request.session.items if (name := item.name.removeprefix("test_fault[")[:-1]) in FAULTS]
     soak = request.config.getoption("--soak", default=0.0)
     servers: dict[str, MariaDB | PostgreSQL] = {"mariadb": mariadb}
@@ -35,12 +35,12 @@ def running(
         yield made
 
 
-@pytest.mark.timeout(900)  # others may come first
+@pytest.mark.timeout(900)  # other faults may run before
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault(name: str, running: Running, record: Record) -> None:
-    """Graphite equals the source in the end, bucket by bucket."""
+    """Graphite equals the source at the end, bucket by bucket."""
     for score in map(record, running.scores(name)):
         if score.fault.startswith("naive"):
-            assert score.lost > 0  # or the fault was none
+            assert score.lost > 0  # else the fault had no effect
         else:
             assert is_exact(score), score

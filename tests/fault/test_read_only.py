@@ -1,4 +1,4 @@
-"""A state that may not be written."""
+"""A state that is read-only."""
 
 import os
 import shutil
@@ -21,12 +21,12 @@ if os.getuid() == 0:
 sys.argv[0] = "shipper"
 shipper.cli.main()
 """
-"""Root may write everything: so it becomes nobody, once it has read its modules, which may be closed to nobody."""
+"""Root may write everything, and becomes user nobody after the imports, which nobody may not be able to read."""
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a directory that others may read; pytest's own would be closed to nobody."""
+    """Give a directory that others may read; user nobody may not enter pytest's directories."""
     made = Path(tempfile.mkdtemp(prefix="shipper-fault-"))
     made.chmod(0o755)
     yield made
@@ -35,9 +35,9 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("closed", ["all", "file"])
 def test_read_only(folder: Path, mariadb: MariaDB, record: Record, closed: str) -> None:
-    """It is told with a remedy and no traceback; once it may be written, nothing is missing.
+    """The error is logged with a hint and no traceback; once the state may be written, nothing is missing.
 
-    Mutant, where the file alone is closed: let SQLite's errors through.
+    Mutant, where only the file is read-only: let SQLite's errors through.
     """
     with closing(Stage(folder, mariadb, database="closed")) as stage:
         state, lock = folder / "shipper.db", folder / "shipper.db.lock"
@@ -60,7 +60,7 @@ def test_read_only(folder: Path, mariadb: MariaDB, record: Record, closed: str) 
 
 
 def _close(folder: Path, state: Path, lock: Path, *, is_root: bool, closed: str) -> None:
-    """Close the state alone, or the lock and the directory as well, to whom the program runs as."""
+    """Make the state alone read-only, or the lock and the directory as well, for the program's user."""
     state.chmod(0o444)
     if closed == "all":
         lock.chmod(0o444)

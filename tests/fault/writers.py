@@ -1,4 +1,4 @@
-"""Sessions that write into the audit trail as an application does: overlapping, late, rolled back, into holes."""
+"""Sessions that write into the audit trail as an application does: overlapping, late, rolled back, into gaps."""
 
 import random
 import threading
@@ -14,9 +14,9 @@ from tables import Execute
 Connection: TypeAlias = "pymysql.connections.Connection[pymysql.cursors.Cursor]"
 Session = Callable[[], AbstractContextManager[Execute]]
 GONE = (pymysql.err.Error, psycopg.Error)
-"""What a driver says when the database has gone away."""
+"""Exceptions of the drivers when the database has gone away."""
 
-SHORT_SECONDS = 0.2  # how long most transactions stay open after their INSERTs
+SHORT_SECONDS = 0.2  # that most transactions stay open after their INSERTs
 LATE_SHARE = 0.05  # of the transactions: open for up to `longest`
 ROLLED_BACK_SHARE = 0.1
 BACK_FILLED_SHARE = 0.1
@@ -30,7 +30,7 @@ _INSERT_AT = "INSERT INTO audit_trail (created_at, action, outcome, id) VALUES (
 
 
 class Writers:
-    """Threads with a session each, which begin anew when the database goes away."""
+    """Threads with a session each, which reconnect when the database goes away."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Writers:
         sessions: int = 4,
         back_fills: bool = False,
     ) -> None:
-        """Start them; longest is how long the late transactions stay open at most, seconds."""
+        """Start them; late transactions stay open for longest at most, in seconds."""
         self._session = session
         self._insert, self._insert_at = (text.format(now=NOW[kind]) for text in (_INSERT, _INSERT_AT))
         self._longest = longest
@@ -52,7 +52,7 @@ class Writers:
             thread.start()
 
     def stop(self) -> None:
-        """Commit what is open, and write no more."""
+        """Commit the open transactions, and stop writing."""
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -103,8 +103,8 @@ def logged(folder: Path) -> str:
 
 def sums(carbon_cache: CarbonCache, prefix: str) -> dict[str, float]:
     """Add up the series below a prefix as Whisper holds them."""
-    found = carbon_cache.sums().items()
-    return {path.removeprefix(prefix): sum(slots.values()) for path, slots in found if path.startswith(prefix)}
+    series = carbon_cache.sums().items()
+    return {path.removeprefix(prefix): sum(slots.values()) for path, slots in series if path.startswith(prefix)}
 
 
 def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
@@ -152,5 +152,5 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
 
 def has_rows(carbon_cache: CarbonCache, prefix: str, rows: int) -> bool:
     """Whether the counts below a prefix add up to a number of rows."""
-    found = sums(carbon_cache, prefix).items()
-    return sum(value for path, value in found if path.endswith(".count")) == rows
+    series = sums(carbon_cache, prefix).items()
+    return sum(value for path, value in series if path.endswith(".count")) == rows

@@ -44,8 +44,8 @@ class Listener:
         return any(words in line for line in self.heard)
 
     def _listen(self) -> None:
-        while told := self._end.recv(4096):
-            self.heard += told.decode().splitlines()
+        while message := self._end.recv(4096):
+            self.heard += message.decode().splitlines()
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def total(carbon_cache: CarbonCache, path: str) -> float:
 
 def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, object]]:
     """Return the status of the running service's jobs."""
-    told = json.loads(shipper_app.call("status", "-o", "json").stdout)
-    return {job["job"]: job for job in told["jobs"]}
+    document = json.loads(shipper_app.call("status", "-o", "json").stdout)
+    return {job["job"]: job for job in document["jobs"]}
 
 
 def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:

@@ -1,4 +1,4 @@
-"""What is built once for all machines, and whose turn it is to boot them."""
+"""Wheels that are built once for all machines, and the lock for booting them."""
 
 import fcntl
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _turn() -> Iterator[None]:
-    """Boot machines in one process at a time: they share a tree, and the host's control groups."""
+    """Boot machines in one process at a time, because they share a tree and the host's control groups."""
     with Path(gettempdir(), "shipper-tests-systemd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
 """A machine that boots a real systemd: a Debian tree in systemd-nspawn, without systemd on the host.
 
-The tree is made once and kept in the user's cache; each boot has a layer of its own above it. It shares the host's
-network, so servers of the test are at 127.0.0.1.
+The tree is made once and kept in the user's cache; each boot has a separate layer above it. It shares the host's
+network, so the test's servers are at 127.0.0.1.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ exec systemd-nspawn --quiet --boot --directory="$2/root" --register=no --keep-un
 
 
 def why_not() -> str | None:
-    """Say why this user cannot boot a machine, None if it can."""
+    """Return why this user cannot boot a machine, None if they can."""
     if os.getuid() != 0:
         return "systemd-nspawn needs root"
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def why_not() -> str | None:
 
 
 class Machine:
-    """A booted tree, with what deploy/install needs: the checkout and wheels."""
+    """A booted tree, with the checkout and the wheels that deploy/install needs."""
 
     def __init__(self, folder: Path) -> None:
         """Lay a layer over the tree, below folder; `boot` starts it."""
@@ -78,7 +78,7 @@ class Machine:
         shutil.copytree(folder, self._folder / "upper" / path.lstrip("/"))
 
     def check_out(self, built: Path) -> None:
-        """Put what deploy/install needs into the machine, before it boots: the checkout, and what `wheels` built."""
+        """Put the checkout and the wheels that deploy/install needs into the machine, before it boots."""
         for name in ("deploy", "config"):
             self.copy(ROOT / name, f"{CHECKOUT}/{name}")
         self.write(f"{CHECKOUT}/pyproject.toml", (ROOT / "pyproject.toml").read_text())
@@ -89,7 +89,7 @@ class Machine:
         return self.run(f"{CHECKOUT}/deploy/install", "--wheels", WHEELS)
 
     def boot(self) -> None:
-        """Boot, and return once systemd says that all is started."""
+        """Boot, and return once systemd reports that all units are started."""
         command = ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._tree), str(self._folder), self._name]
         with (self._folder / "console.log").open("wb") as console:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
@@ -100,7 +100,7 @@ class Machine:
             time.sleep(0.1)
 
     def run(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in it to its end."""
+        """Run a command in the machine to its end."""
         leader = self._leader()
         if leader is None:
             return subprocess.CompletedProcess(command, 1, "", "it does not run")
@@ -134,19 +134,19 @@ class Machine:
 
 
 def wheels(folder: Path) -> Path:
-    """Build shipper and what it depends on, where there is a network, and return their directory."""
+    """Build shipper and its dependencies, for which a network is needed, and return their directory."""
     _call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
     return folder
 
 
 def _tree() -> Path:
-    """Return the tree for boots, made anew when what it holds is to be another."""
+    """Return the tree for boots; make it again when its contents have to change."""
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipper-tests"
     tree = cache / key.hexdigest()[:16]
     if not tree.exists():
-        shutil.rmtree(cache, ignore_errors=True)  # those of other days
+        shutil.rmtree(cache, ignore_errors=True)  # older trees
         cache.mkdir(parents=True)
         made = Path(mkdtemp(dir=cache))
         _make(made, suite)
@@ -155,7 +155,7 @@ def _tree() -> Path:
 
 
 def _make(tree: Path, suite: str) -> None:
-    """Install Debian, and in it an environment with what shipper depends on."""
+    """Install Debian, and in it an environment with shipper's dependencies."""
     program("systemd-nspawn", "systemd-container")
     debootstrap = program("debootstrap", "debootstrap")
     _call([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(tree), _mirror()])
@@ -163,7 +163,7 @@ def _make(tree: Path, suite: str) -> None:
 
 
 def _mirror() -> str:
-    """Return the address from which the host has its packages."""
+    """Return the address from which the host gets its packages."""
     listed = _call(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).splitlines()
     found = [address for address in listed if "security" not in address]
     if not found:

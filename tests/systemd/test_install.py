@@ -1,4 +1,4 @@
-"""What `deploy/install` does to a machine: installs, upgrades, refuses, removes; never more."""
+"""`deploy/install` on a machine: it installs, upgrades, rejects, removes, and does nothing else."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ COPIES = "/var/backups/shipper"
 
 @pytest.fixture
 def machine(tmp_path: Path, built: Path) -> Iterator[Machine]:
-    """Boot a machine on which shipper never was, with a database of three rows."""
+    """Boot a machine without shipper, with a database of three rows."""
     machine = Machine(tmp_path)
     machine.check_out(built)
     machine.write("/srv/README", "the database is beside it\n")
@@ -47,7 +47,7 @@ def machine(tmp_path: Path, built: Path) -> Iterator[Machine]:
 
 
 def output(machine: Machine, command: str) -> str:
-    """Return what a command prints, which must end well."""
+    """Return the output of a command that must succeed."""
     done = machine.run("sh", "-c", command)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -59,16 +59,16 @@ def release(machine: Machine) -> str:
 
 
 def captured(machine: Machine) -> bool:
-    """Has the running service captured all rows?"""
+    """Whether the running service has captured all rows."""
     return " 3 " in machine.run("shipper", "status").stdout
 
 
 def test_install_upgrade_uninstall(machine: Machine) -> None:
-    """The way of a machine: what is the operator's own is never touched, and nothing runs that was not running."""
+    """The life of a machine: the operator's files are never touched, and a stopped service stays stopped."""
     install_and_check(machine)
     releases = [release(machine), upgrade_running(machine)]
     releases.append(upgrade_stopped(machine))
-    # back to the release before, by the commands of the handbook
+    # back to the previous release, with the handbook's commands
     output(machine, handbook("install.md", "Upgrade and remove")[0])
     assert captured(machine)
     assert release(machine) == releases[1]
@@ -77,7 +77,7 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
 
 
 def install_and_check(machine: Machine) -> None:
-    """Install; nothing is started, and what `check` says leads to a service that runs."""
+    """Install; nothing is started, and the hints of `check` lead to a running service."""
     first = machine.install()
     assert "systemctl enable --now shipper" in first.stdout, first.stderr
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
@@ -99,7 +99,7 @@ def install_and_check(machine: Machine) -> None:
 
 
 def upgrade_running(machine: Machine) -> str:
-    """Upgrade: all is kept, the state copied, and the service goes on with the new release."""
+    """Upgrade: all files are kept, the state is copied, and the service continues with the new release."""
     before = release(machine)
     process = output(machine, "systemctl show --property=MainPID --value shipper")
     upgraded = machine.install()
@@ -119,7 +119,7 @@ def upgrade_running(machine: Machine) -> str:
 
 
 def upgrade_stopped(machine: Machine) -> str:
-    """Upgrade what is stopped: it stays stopped."""
+    """Upgrade a stopped service: it stays stopped."""
     output(machine, "systemctl stop shipper")
     assert "not started" in machine.install().stdout
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
@@ -127,7 +127,7 @@ def upgrade_stopped(machine: Machine) -> str:
 
 
 def refuse(machine: Machine, releases: Sequence[str]) -> None:
-    """A release that refuses the configuration changes nothing, nor does one whose wheels are not those built."""
+    """A release that rejects the configuration changes nothing, nor does one with changed wheels."""
     machine.write(FILE, CONFIG.replace("every", "evry"))
     refused = machine.install()
     assert refused.returncode == 1

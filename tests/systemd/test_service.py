@@ -1,4 +1,4 @@
-"""The unit as it is shipped, under a real systemd."""
+"""The shipped unit under a real systemd."""
 
 import re
 import subprocess
@@ -72,7 +72,7 @@ def carbon_cache(tmp_path: Path) -> Iterator[CarbonCache]:
 
 @pytest.fixture
 def service(machine: Machine, carbon_cache: CarbonCache) -> Iterator[Machine]:
-    """Give a machine on which the service was never started, configured for that Carbon."""
+    """Give a machine on which the service was never started, configured for this Carbon."""
     machine.run("systemctl", "stop", "shipper")
     machine.run("systemctl", "reset-failed", "shipper")
     machine.run("sh", "-c", "rm -rf /var/lib/private/shipper /etc/systemd/system/shipper.service.d")
@@ -91,19 +91,19 @@ def shown(machine: Machine, name: str) -> str:
 
 
 def journal(machine: Machine) -> str:
-    """Return what the service logged."""
+    """Return the service's log."""
     return machine.run("journalctl", "--unit=shipper", "--output=cat").stdout
 
 
 def drop_in(machine: Machine, *lines: str) -> None:
-    """Change the unit for this test: what would take long."""
+    """Shorten the unit's times for this test."""
     text = "\n".join(("[Service]", *lines, ""))
     machine.write("/etc/systemd/system/shipper.service.d/quick.conf", text)
     machine.run("systemctl", "daemon-reload")
 
 
 def insert(machine: Machine, rows: int) -> None:
-    """Commit rows of this very moment."""
+    """Commit rows with the current time."""
     done = machine.run("python3", "-c", INSERT, str(rows))
     assert done.returncode == 0, done.stderr
 
@@ -114,8 +114,8 @@ def total(carbon_cache: CarbonCache) -> float:
 
 
 def test_start_and_status(service: Machine, carbon_cache: CarbonCache) -> None:
-    """`systemctl start` returns when it is ready, with Carbon down, too; its status says what it waits for."""
-    drop_in(service, "WatchdogSec=2s")  # the beat, and so the status, comes with half of it
+    """`systemctl start` returns when the service is ready, even with Carbon down; its status shows the failure."""
+    drop_in(service, "WatchdogSec=2s")  # the service sends its status at half of it
     started = service.run("systemctl", "start", "shipper")
     assert started.returncode == 0, started.stderr + journal(service)
     assert service.run("systemctl", "is-active", "shipper").stdout == "active\n"
@@ -160,7 +160,7 @@ def test_reload_good_and_broken(service: Machine, carbon_cache: CarbonCache) -> 
 
 
 def test_broken_configuration_stays_down(service: Machine) -> None:
-    """With a configuration that cannot run it fails with 78 and is not started again and again."""
+    """With a configuration that cannot run it exits with 78 and is not restarted."""
     service.write("/etc/shipper/shipper.toml", "[graphite]\n")
     started = service.run("systemctl", "start", "shipper")
     wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
@@ -171,7 +171,7 @@ def test_broken_configuration_stays_down(service: Machine) -> None:
 
 
 def test_missing_credentials_stay_down(service: Machine) -> None:
-    """Without what the unit wants to hand over, it is not started again and again either."""
+    """Without a credential of the unit it is not restarted either."""
     service.run("rm", "/etc/shipper/mysql.cnf")
     service.run("systemctl", "start", "shipper")
     wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
@@ -180,7 +180,7 @@ def test_missing_credentials_stay_down(service: Machine) -> None:
 
 
 def test_credentials_are_nowhere_else(service: Machine) -> None:
-    """The service reads its credential; no other user can, and it stands nowhere that others look."""
+    """The service reads its credential; no other user can, and it is in no place that others can read."""
     service.run("systemctl", "start", "shipper")
     process = shown(service, "MainPID")
     copy = "/run/credentials/shipper.service/mysql.cnf"
@@ -195,7 +195,7 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
 
 
 def test_encrypted_credentials(service: Machine) -> None:
-    """The commands of the handbook for encrypted credentials, as they are printed."""
+    """The handbook's commands for encrypted credentials, as they are printed."""
     encrypt, by_hand = handbook("install.md", "Credentials")[1:3]
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
@@ -235,7 +235,7 @@ def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None
 
 
 def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> None:
-    """After SIGKILL it is started again, goes on from its watermark, and loses and doubles nothing."""
+    """After SIGKILL it is restarted, continues from its watermark, and loses and doubles nothing."""
     drop_in(service, "RestartSec=1s")
     carbon_cache.start()
     service.run("systemctl", "start", "shipper")
@@ -251,7 +251,7 @@ def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> No
 
 
 def test_stops_in_time(service: Machine) -> None:
-    """It stops well, though Carbon is down and something is not delivered."""
+    """It stops in order, though Carbon is down and totals are not delivered."""
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
     wait_for(lambda: "capture.finished" in journal(service).rpartition("service.started")[2], "a capture")
@@ -263,7 +263,7 @@ def test_stops_in_time(service: Machine) -> None:
 
 
 def test_sandbox(service: Machine) -> None:
-    """Its state is its own: nobody else may read it, and nothing in it may be executed."""
+    """No other user may read its state, and nothing in it may be executed."""
     service.run("systemctl", "start", "shipper")
     process = shown(service, "MainPID")
     service.run("sh", "-c", "printf '#!/bin/sh\\necho ran' >/var/lib/shipper/x; chmod 755 /var/lib/shipper/x")
@@ -277,7 +277,7 @@ def test_sandbox(service: Machine) -> None:
 
 @pytest.mark.parametrize(("has_lockdown", "most"), [(False, 1.1), (True, 0.9)])
 def test_exposure(has_lockdown: bool, most: float, machine: Machine) -> None:  # noqa: FBT001 - a table's column
-    """What systemd says of the unit's exposure, and with the drop-in that lists the addresses."""
+    """The rating of the unit's exposure by systemd, also with the drop-in that lists the addresses."""
     lockdown = (ROOT / "deploy/lockdown.conf").read_text().partition("[Service]\n")[2] if has_lockdown else ""
     text = (ROOT / "deploy/shipper.service").read_text().replace("\n[Install]", f"\n{lockdown}\n[Install]")
     machine.write("/tmp/exposed/shipper.service", text)
@@ -289,7 +289,7 @@ def test_exposure(has_lockdown: bool, most: float, machine: Machine) -> None:  #
 
 
 def test_unit_is_well_formed() -> None:
-    """Nothing in the unit is unknown to systemd or misspelt, but for what is not installed here."""
+    """Nothing in the unit is unknown to systemd or misspelt, except for what is not installed here."""
     told = subprocess.run(
         ["systemd-analyze", "verify", str(ROOT / "deploy/shipper.service")], capture_output=True, text=True, check=False
     )
