@@ -218,7 +218,7 @@ def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
     """Return in one line which values are proven to be in Graphite, and which are only believed, after replays."""
     if reads_all:
         return "every value is proven, by reading it back from Graphite"
-    believed = f"believed once it was sent {replays + 1} times"
+    believed = f"believed after being sent {replays + 1} times"
     if reads_samples:
-        return f"samples are proven, by reading them back; all else is {believed}"
-    return f"nothing is proven, for want of render_url; all is {believed}"
+        return f"samples are proven, by reading them back; other values are {believed}"
+    return f"no value is proven: render_url is not set; values are {believed}"

@@ -87,8 +87,13 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
     ("replays", "reads_all", "reads_samples", "said"),
     [
         (3, True, True, "every value is proven, by reading it back from Graphite"),
-        (3, False, True, "samples are proven, by reading them back; all else is believed once it was sent 4 times"),
-        (1, False, False, "nothing is proven, for want of render_url; all is believed once it was sent 2 times"),
+        (
+            3,
+            False,
+            True,
+            "samples are proven, by reading them back; other values are believed after being sent 4 times",
+        ),
+        (1, False, False, "no value is proven: render_url is not set; values are believed after being sent 2 times"),
     ],
 )
 def test_evidence(replays: int, said: str, *, reads_all: bool, reads_samples: bool) -> None:

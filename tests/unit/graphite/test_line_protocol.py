@@ -27,7 +27,7 @@ VALUES = st.one_of(st.none(), st.text(max_size=300))
     ],
 )
 def test_line(path: str, value: int, slot: int, expected: bytes) -> None:
-    """A datapoint is path, value and timestamp, as graphyte would write them too."""
+    """A datapoint is path, value and timestamp, as graphyte writes them."""
     assert line(path, value, slot) == expected
     assert graphyte.Sender("carbon").build_message(path, value, slot) == expected
 
@@ -46,7 +46,7 @@ def test_line(path: str, value: int, slot: int, expected: bytes) -> None:
     ],
 )
 def test_line_value(value: Value, shown: bytes) -> None:
-    """A value is written as Carbon reads it, without losing a digit that Whisper could hold."""
+    """A value keeps every digit that Whisper can hold."""
     assert line("a.b", value, 60) == b"a.b %s 60\n" % shown
     assert float(shown) == float(value)
 
@@ -63,7 +63,7 @@ def test_line_value(value: Value, shown: bytes) -> None:
     ],
 )
 def test_line_tags(path: str, is_good: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Tags are name=value, each with a value that Carbon takes."""
+    """Tags are name=value, each with a value that Carbon accepts."""
     with nullcontext() if is_good else pytest.raises(BadMetric):
         line(path, 1, 60)
 
@@ -89,14 +89,14 @@ def test_line_tags(path: str, is_good: bool) -> None:  # noqa: FBT001 - a column
     ],
 )
 def test_line_refused(path: str, value: Value, slot: int) -> None:
-    """What Carbon would misread is not written at all."""
+    """A datapoint that Carbon would misread is an error."""
     with pytest.raises(BadMetric):
         line(path, value, slot)
 
 
 @given(VALUES, st.integers(0, 2**63 - 1), st.integers(1, 2**32))
 def test_line_parses_back(value: str | None, count: int, slot: int) -> None:
-    """Carbon reads what was meant: exactly three fields, numbers through float()."""
+    """Carbon reads the same datapoint back: exactly three fields, numbers through float()."""
     (path,) = paths_of(job(), (value,))
     fields = line(path, count, slot).decode("utf-8").split()  # carbon/protocols.py lineReceived
 
