@@ -163,7 +163,7 @@ def _imported(result: Mapping[str, Any]) -> str:
 _CAUSES = {
     "emptied": "its rows were deleted, and its ids restarted",
     "restored": "it was restored to an earlier state, or another server took over",
-    "replaced": "another table has its name now",
+    "replaced": "a different table has its name now",
 }
 
 
@@ -175,7 +175,7 @@ _CAUSES = {
 @options.job
 @click.option("--emptied", is_flag=True, help="Its rows were deleted: count all rows that it has now.")
 @click.option("--restored", is_flag=True, help="Its present rows are counted already: count only new ones.")
-@click.option("--replaced", is_flag=True, help="It is another table: count all its rows.")
+@click.option("--replaced", is_flag=True, help="A different table has its name: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
     """Let a job continue whose table was emptied, restored or replaced. Graphite keeps its datapoints.
 

@@ -105,7 +105,7 @@ def _document(diff: "Diff") -> dict[str, object]:
 
 def _show_diff(diff: "Diff") -> None:
     click.echo(f"{diff.file}:")
-    rows = [(mark(is_good=one.is_good), one.path, one.stanza or "-", one.says, one.wanted) for one in diff.verdicts]
+    rows = [(mark(is_good=one.is_good), one.path, one.stanza or "-", one.present, one.needed) for one in diff.verdicts]
     show_table(["", "PATH", "STANZA", "PRESENT", "NEEDED"], rows)
     click.echo(f"\n{diff.write}" if diff.write else "")
 

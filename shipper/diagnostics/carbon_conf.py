@@ -1,9 +1,7 @@
-"""What carbon must have in its configuration for the series of a configuration.
+"""`shipper admin carbon-conf`: the stanzas that Carbon needs, and a comparison of Carbon's files with them.
 
-What an operator's file of carbon's says of these series, beside what it must say.
-
-Strategy: as carbon does, the first stanza whose pattern is found in a path decides for it, whole. A group's value is
-not known here: the column's name stands for it.
+Strategy: as in Carbon, the first stanza whose pattern is found in a path applies to it. The values of groups are not
+known here: paths contain the column's name instead.
 """
 
 import re
@@ -26,7 +24,7 @@ SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf
 
 
 class Stanza(NamedTuple):
-    """A section of one of carbon's files."""
+    """A section of one of Carbon's files."""
 
     name: str
     settings: Mapping[str, str]
@@ -36,7 +34,7 @@ class Stanza(NamedTuple):
 
 
 def stanzas(config: Config) -> dict[str, list[Stanza]]:
-    """Return the stanzas of each file, in the order in which they must stand."""
+    """Return the stanzas of each file, in the required order."""
     pattern = _pattern(config)
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
     return {
@@ -47,16 +45,16 @@ def stanzas(config: Config) -> dict[str, list[Stanza]]:
 
 
 _WHY = {
-    SCHEMAS: "before any other stanza that matches",
-    AGGREGATION: "likewise: counts are added up, and a single one is enough",
-    CARBON: "the usual 50 drops the first points of new series, without a word",
+    SCHEMAS: "before any other stanza that matches these series",
+    AGGREGATION: "likewise; counts are summed, also with missing values",
+    CARBON: "the default, 50, silently drops the first datapoints of new series",
 }
 
 
 def rules(config: Config) -> str:
-    """Return all of it as text to paste."""
+    """Return the stanzas as text to paste."""
     return "\n".join(
-        "\n".join([f"# {file}, {_WHY[file]}", *map(str, found)]) for file, found in stanzas(config).items()
+        "\n".join([f"# {file}, {_WHY[file]}", *map(str, group)]) for file, group in stanzas(config).items()
     )
 
 
@@ -67,7 +65,7 @@ def _pattern(config: Config) -> str:
 
 
 def _aggregations(config: Config) -> Iterator[Stanza]:
-    """Return the stanzas of what is not added up, and of the service's own numbers."""
+    """Yield the stanzas of measures that are not summed, and of the service's own metrics."""
     own = _own_pattern(config)
     worst = "|".join(name for name in GAUGES if name != "up")
     yield _aggregation("shipper-itself", f"{own}({worst})$", "max")
@@ -89,13 +87,13 @@ def _aggregation(name: str, pattern: str, method: str) -> Stanza:
 
 
 def _own_pattern(config: Config) -> str:
-    """Write the paths of the service's own metrics as a regular expression, up to the last node."""
+    """Return a regular expression of the service's own metrics, without their last node."""
     begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
     return f"^{re.escape(begin + NODE)}\\.[^.]+\\.[^.]+\\."
 
 
 def _path_pattern(job: Job, measure: str | None = None) -> str:
-    """Write a job's template as a regular expression of its paths, of all measures or of one."""
+    """Return a regular expression of a job's paths, of all measures or of one."""
     template = job.template if measure is None else job.template.replace("{measure}", measure)
     literals = re.split(r"\{[^}]*\}", template)
     return "[^.]+".join(re.escape(literal).replace(r"\-", "-") for literal in literals)
@@ -106,18 +104,18 @@ _MOST_CREATES = "MAX_CREATES_PER_MINUTE"
 
 
 class Verdict(NamedTuple):
-    """What a file says of one path."""
+    """The stanza that applies to a path, and its effect."""
 
     path: str
     stanza: str | None
-    """The one that decides; None is carbon's default."""
-    says: str
-    wanted: str
+    """None for Carbon's default."""
+    present: str
+    needed: str
     is_good: bool
 
 
 class Diff(NamedTuple):
-    """What a file says, and what to write if that is not right."""
+    """The comparison of a file, and the text to write into it; empty if it is correct."""
 
     file: str
     verdicts: list[Verdict]
@@ -125,28 +123,30 @@ class Diff(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Is all as it must be?"""
+        """Whether the file is correct."""
         return not self.write
 
 
 def diff(config: Config, file: str) -> Diff:
-    """Compare a file of carbon's with what these series need.
+    """Compare one of Carbon's files with the stanzas that these series need.
 
     Raises:
-        ConfigError: it cannot be read, or carbon itself could not.
+        ConfigError: the file cannot be read, neither here nor by Carbon.
     """
     parser = _parsed(file)
     kind = _kind(file, parser)
     own = stanzas(config)[kind]
     if kind == CARBON:
         return _creates(file, parser)
-    theirs = [Stanza(name, dict(parser[name])) for name in parser.sections()]
+    present = [Stanza(name, dict(parser[name])) for name in parser.sections()]
     try:
-        verdicts = [_verdict(kind, shown, real, theirs, own) for shown, real in _paths(config)]
+        verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
     except (ValueError, PydanticCustomError, re.error) as error:
-        raise ConfigError(f"read {file}: {error}", hint="Carbon could not read it either: mend it first.") from error
+        raise ConfigError(
+            f"read {file}: {error}", hint="Correct the file first: Carbon cannot read it either."
+        ) from error
     bad = [verdict for verdict in verdicts if not verdict.is_good]
-    return Diff(file, verdicts, _written(bad, theirs, own) if bad else "")
+    return Diff(file, verdicts, _changes(bad, present, own) if bad else "")
 
 
 def _parsed(file: str) -> ConfigParser:
@@ -155,12 +155,14 @@ def _parsed(file: str) -> ConfigParser:
         parser.read_string(Path(file).read_text(encoding="utf-8"), file)
     except (OSError, UnicodeDecodeError, ParserError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ConfigError(f"read {file}: {reason}", hint="Name one of carbon's files, readable for you.") from error
+        raise ConfigError(
+            f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read."
+        ) from error
     return parser
 
 
 def _kind(file: str, parser: ConfigParser) -> str:
-    """Say which of carbon's files it is: by its name, or by what it holds."""
+    """Return which of Carbon's files it is, by its name or by its keys."""
     keys = {key for name in parser.sections() for key in parser[name]}
     if Path(file).name in {SCHEMAS, AGGREGATION, CARBON}:
         return Path(file).name
@@ -170,13 +172,11 @@ def _kind(file: str, parser: ConfigParser) -> str:
         return AGGREGATION
     if parser.has_section("cache"):
         return CARBON
-    raise ConfigError(
-        f"read {file}: nothing in it is of carbon", hint=f"Name carbon's {SCHEMAS}, {AGGREGATION} or {CARBON}."
-    )
+    raise ConfigError(f"read {file}: not a file of Carbon", hint=f"Give Carbon's {SCHEMAS}, {AGGREGATION} or {CARBON}.")
 
 
 def _paths(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield all paths, as they are shown and with something in the place of what is not known."""
+    """Yield all paths, once to show, and once with values for the unknown parts."""
     for job in config.jobs.values():
         group = job.groups[0] if job.groups else job.query.by
         for measure, real in zip(job.query.measures, paths_of(job, group), strict=True):
@@ -187,21 +187,21 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _verdict(kind: str, shown: str, real: str, theirs: list[Stanza], own: list[Stanza]) -> Verdict:
-    found, wanted = _deciding(real, theirs), _deciding(real, own)
-    assert wanted is not None
-    says, needs = (_said(kind, stanza.settings if stanza else _DEFAULTS[kind]) for stanza in (found, wanted))
-    return Verdict(shown, found and found.name, says, needs, says == needs)
+    stanza, needed = _first_match(real, theirs), _first_match(real, own)
+    assert needed is not None
+    has, needs = (_effect(kind, one.settings if one else _DEFAULTS[kind]) for one in (stanza, needed))
+    return Verdict(shown, stanza and stanza.name, has, needs, has == needs)
 
 
-def _deciding(real: str, among: list[Stanza]) -> Stanza | None:
-    """Return the first stanza that matches, of those that carbon does not skip."""
+def _first_match(real: str, among: list[Stanza]) -> Stanza | None:
+    """Return the first stanza that matches, of those that Carbon does not skip."""
     return next(
         (one for one in among if one.settings.get("pattern") and re.search(one.settings["pattern"], real)), None
     )
 
 
-def _said(kind: str, settings: Mapping[str, str]) -> str:
-    """Say in one way what can be written in several."""
+def _effect(kind: str, settings: Mapping[str, str]) -> str:
+    """Return the effect of settings in one notation, though Carbon allows several."""
     if kind == SCHEMAS:
         return ",".join(map(_archive, settings["retentions"].split(",")))
     known = {key.lower(): value for key, value in settings.items()}
@@ -209,28 +209,28 @@ def _said(kind: str, settings: Mapping[str, str]) -> str:
 
 
 def _archive(text: str) -> str:
-    """Read an archive as carbon does (carbon/util.py parseRetentionDef): seconds and points have no unit."""
-    step, _, kept = text.strip().partition(":")
-    length = int(step) if step.isdigit() else single_duration(step)
-    points = int(kept) if kept.isdigit() else single_duration(kept) // length
-    return f"{length}s:{points * length}s"
+    """Return an archive as Carbon reads it (carbon/util.py parseRetentionDef): seconds and points have no unit."""
+    step, _, length = text.strip().partition(":")
+    seconds = int(step) if step.isdigit() else single_duration(step)
+    points = int(length) if length.isdigit() else single_duration(length) // seconds
+    return f"{seconds}s:{points * seconds}s"
 
 
-def _written(bad: list[Verdict], theirs: list[Stanza], own: list[Stanza]) -> str:
-    """Say what to write, and where."""
+def _changes(bad: list[Verdict], present: list[Stanza], own: list[Stanza]) -> str:
+    """Return the text to write, and its place."""
     names = {stanza.name for stanza in own}
-    old = [f"[{stanza.name}]" for stanza in theirs if stanza.name in names]
+    old = [f"[{stanza.name}]" for stanza in present if stanza.name in names]
     wrong = {verdict.stanza for verdict in bad} - names
-    first = next((f"before [{stanza.name}]" for stanza in theirs if stanza.name in wrong), "into it")
-    out = f"# take out {', '.join(old)}, and\n" if old else ""
-    return "\n".join([f"{out}# put this {first}:", *map(str, own)])
+    first = next((f"before [{stanza.name}]" for stanza in present if stanza.name in wrong), "in the file")
+    remove = f"# remove {', '.join(old)}, and\n" if old else ""
+    return "\n".join([f"{remove}# insert {first}:", *map(str, own)])
 
 
 def _creates(file: str, parser: ConfigParser) -> Diff:
-    """Look at how many new series carbon makes a minute; of all others it drops the points."""
-    says = parser.get("cache", _MOST_CREATES, fallback="50")
+    """Compare the number of series that Carbon creates a minute; it drops the datapoints of all others."""
+    present = parser.get("cache", _MOST_CREATES, fallback="50")
     verdict = Verdict(
-        _MOST_CREATES, "cache" if parser.has_section("cache") else None, says, "inf", says.lower() == "inf"
+        _MOST_CREATES, "cache" if parser.has_section("cache") else None, present, "inf", present.lower() == "inf"
     )
-    remedy = f"# in [cache], and restart carbon:\n{_MOST_CREATES} = inf\n"
+    remedy = f"# in [cache]; then restart carbon:\n{_MOST_CREATES} = inf\n"
     return Diff(file, [verdict], "" if verdict.is_good else remedy)

@@ -1,4 +1,4 @@
-"""`carbon-conf`: what it prints makes carbon do what counts need; what it says of a file is what carbon reads there."""
+"""`carbon-conf`: Carbon with the printed stanzas stores counts correctly; `--diff` reads files as Carbon does."""
 
 import json
 import re
@@ -60,7 +60,7 @@ print(json.dumps({path: read(path) for path in json.load(sys.stdin)}))
 
 @pytest.fixture
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Shipper:
-    """Give the program with a prefix, for which one pattern does, or without one."""
+    """Provide the program with a prefix, for which one pattern is enough, or without one."""
     url = f"sqlite:///{tmp_path}/app.db"
     with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
         connection.execute(SCHEMAS["sqlite"])
@@ -72,14 +72,14 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Shipper:
 
 
 def paste(folder: Path, printed: str, before: str = "") -> None:
-    """Put what was printed into carbon's files, before something else."""
+    """Write printed stanzas into Carbon's files, before other text."""
     _, *parts = re.split(r"^# ([a-z-]+\.conf), .*\n", printed, flags=re.MULTILINE)
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         (folder / name).write_text(text + before)
 
 
 def read_by_carbon(folder: Path, paths: Sequence[str]) -> dict[str, list[list[str]]]:
-    """Return which stanzas carbon itself takes for paths, and what they say."""
+    """Return the stanzas that Carbon itself applies to paths, and their effects."""
     command = [sys.executable, "-c", _CARBON, str(folder)]
     done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True, check=True)
     found: dict[str, list[list[str]]] = json.loads(done.stdout)
@@ -87,7 +87,7 @@ def read_by_carbon(folder: Path, paths: Sequence[str]) -> dict[str, list[list[st
 
 
 def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
-    """Return what is said of files."""
+    """Return the comparisons of files."""
     done = app.call("admin carbon-conf", "-o", "json", *(word for file in files for word in ("--diff", file)))
     found: list[dict[str, Any]] = json.loads(done.stdout)
     assert done.returncode == (0 if all(one["is_good"] for one in found) else 1)
@@ -96,7 +96,7 @@ def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("app", [None], indirect=True)
 def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
-    """A real carbon with what is printed makes the wished archives, with the method of each measure."""
+    """A real Carbon with the printed stanzas creates the configured archives, with the method of each measure."""
     carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
     paste(tmp_path / "carbon/conf", app.call("admin carbon-conf").stdout.partition("\n# carbon.conf")[0])
     carbon.start()
@@ -126,7 +126,7 @@ def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("app", ["audit", None], indirect=True)
 def test_diff_reads_as_carbon(app: Shipper, tmp_path: Path) -> None:
-    """Of each path it names the stanza that carbon itself takes, and what that says.
+    """`--diff` shows for each path the stanza that Carbon itself applies, and its effect.
 
     Mutants: the last stanza that matches; match instead of search; the default factor 0.
     """
@@ -141,13 +141,13 @@ def test_diff_reads_as_carbon(app: Shipper, tmp_path: Path) -> None:
     for folder in (tmp_path / "ours", tmp_path / "theirs"):
         expected = read_by_carbon(folder, list(real.values()))
         for column, found in enumerate(diffs(app, *(str(folder / name) for name in names))):
-            told = {one["path"]: [one["stanza"], one["says"]] for one in found["verdicts"]}
+            told = {one["path"]: [one["stanza"], one["present"]] for one in found["verdicts"]}
             assert told == {shown: expected[path][column] for shown, path in real.items()}
             assert found["is_good"] == (folder.name == "ours")
 
 
 def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
-    """What is to be written makes it right, also where an older one of ours stands; carbon's sample is a trap."""
+    """The shown change corrects a file, also one with an older stanza of shipper; Carbon's sample has a trap."""
     sample = EXAMPLES / "storage-aggregation.conf.example"
     file = tmp_path / "here.conf"
     file.write_text("[shipper]\npattern = ^nothing\nxFilesFactor = 0\naggregationMethod = sum\n" + sample.read_text())
@@ -159,12 +159,12 @@ def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert re.search(r"^✗ +\S*logins\.\{action\}\.count +sum +max, 0 +sum, 0$", shown.stdout, re.MULTILINE)
     assert shown.stdout.endswith(f"\n\n{found['write']}\n")
-    assert where == "# take out [shipper], and\n# put this before [sum]"
+    assert where == "# remove [shipper], and\n# insert before [sum]"
     assert app.call("admin carbon-conf", "--diff", str(file)).returncode == 0
 
 
 def test_creates(app: Shipper, tmp_path: Path) -> None:
-    """carbon.conf, too: its usual 50 new series a minute are told."""
+    """In carbon.conf the default of 50 new series a minute is an error."""
     file = tmp_path / "carbon.conf"
     file.write_text("[cache]\n")
     (found,) = diffs(app, str(file))
@@ -181,11 +181,11 @@ def test_creates(app: Shipper, tmp_path: Path) -> None:
         ("storage-schemas.conf", "[a]\n[a]\n", "section 'a' already exists"),
         ("storage-schemas.conf", "[a]\npattern = .\nretentions = 1x:1d\n", "is not a duration"),
         ("storage-schemas.conf", "[a]\npattern = (\nretentions = 1m:1d\n", "unterminated subpattern"),
-        ("other.conf", "[relay]\nx = 1\n", "nothing in it is of carbon"),
+        ("other.conf", "[relay]\nx = 1\n", "not a file of Carbon"),
     ],
 )
 def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, reason: str) -> None:
-    """What carbon could not read either is told with its name, and is no traceback."""
+    """A file that Carbon cannot read either is rejected with its name, without a traceback."""
     if text is not None:
         (tmp_path / name).write_text(text)
     ended = app.call("admin carbon-conf", "--diff", str(tmp_path / name))
@@ -197,9 +197,9 @@ def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, 
 
 
 def test_empty(app: Shipper, tmp_path: Path) -> None:
-    """While a file is empty its name says what it is, and carbon's defaults decide."""
+    """The name of an empty file identifies it, and Carbon's defaults apply."""
     (tmp_path / "storage-aggregation.conf").write_text("")
     (found,) = diffs(app, f"{tmp_path}/storage-aggregation.conf")
 
-    assert {(one["stanza"], one["says"]) for one in found["verdicts"]} == {(None, "average, 0.5")}
-    assert found["write"].startswith("# put this into it:\n[shipper-itself]\n")
+    assert {(one["stanza"], one["present"]) for one in found["verdicts"]} == {(None, "average, 0.5")}
+    assert found["write"].startswith("# insert in the file:\n[shipper-itself]\n")
