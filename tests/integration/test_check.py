@@ -83,7 +83,10 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: accepts data"
-    assert proof == "✓ proof: no value is proven: render_url is not set; values are believed after being sent 4 times"
+    assert (
+        proof
+        == "✓ proof: no value is proven, because render_url is not set; values are believed after being sent 4 times"
+    )
     assert "shipper admin carbon-conf" in checked.stderr
 
 
@@ -346,4 +349,7 @@ def test_ids_given_again(tmp_path: Path, carbon_cache: CarbonCache, definition: 
         checked = app.call("check")
 
     assert checked.returncode == 0, checked.stdout
-    assert ("✓ table audit_trail of app: id is not AUTOINCREMENT: the id of a deleted newest row is reused" in checked.stdout) == is_told
+    assert (
+        "✓ table audit_trail of app: id is not AUTOINCREMENT: the id of a deleted newest row is reused"
+        in checked.stdout
+    ) == is_told

@@ -93,7 +93,12 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
             True,
             "samples are proven, by reading them back; other values are believed after being sent 4 times",
         ),
-        (1, False, False, "no value is proven: render_url is not set; values are believed after being sent 2 times"),
+        (
+            1,
+            False,
+            False,
+            "no value is proven, because render_url is not set; values are believed after being sent 2 times",
+        ),
     ],
 )
 def test_evidence(replays: int, said: str, *, reads_all: bool, reads_samples: bool) -> None:
