@@ -221,4 +221,4 @@ def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
     believed = f"believed after being sent {replays + 1} times"
     if reads_samples:
         return f"samples are proven, by reading them back; other values are {believed}"
-    return f"no value is proven, because render_url is not set; values are {believed}"
+    return f"no value is proven without render_url; values are {believed}"

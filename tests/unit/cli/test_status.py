@@ -97,7 +97,7 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
             1,
             False,
             False,
-            "no value is proven, because render_url is not set; values are believed after being sent 2 times",
+            "no value is proven without render_url; values are believed after being sent 2 times",
         ),
     ],
 )
