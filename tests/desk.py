@@ -30,7 +30,7 @@ class Flaky(FakeSource):
     asked: Counter[str] = field(default_factory=Counter)
 
     def lag(self) -> float:
-        """Say how far it is behind, or that nobody knows."""
+        """Return the lag, or fail if it is unknown."""
         if isinstance(self.behind, Exception):
             raise self.behind
         return self.behind
@@ -53,12 +53,10 @@ class Flaky(FakeSource):
         self.before_read()
         if self.fault:
             raise self.fault
-        found = super().read(query, rows, span)
-        told, self.rejected_values = (
-            [*self.rejected_values[: len(found)], *[()] * len(found)],
-            self.rejected_values[len(found) :],
-        )
-        return [row._replace(rejected_values=refused) for row, refused in zip(found, told, strict=False)]
+        answer = super().read(query, rows, span)
+        values = [*self.rejected_values[: len(answer)], *[()] * len(answer)]
+        self.rejected_values = self.rejected_values[len(answer) :]
+        return [row._replace(rejected_values=rejected) for row, rejected in zip(answer, values, strict=False)]
 
 
 class Desk:

@@ -128,9 +128,8 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         """Make its data directory, and start it."""
-        self._root = Path(
-            tempfile.mkdtemp(prefix="shipper-postgresql-")
-        )  # user nobody may not enter pytest's directories
+        # not in pytest's directories, which user nobody may not enter
+        self._root = Path(tempfile.mkdtemp(prefix="shipper-postgresql-"))
         self._user = "nobody" if os.getuid() == 0 else None
         if self._user:
             shutil.chown(self._root, self._user)

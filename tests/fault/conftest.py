@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table."""
     reports = [one for found in terminalreporter.stats.values() for one in found if isinstance(one, pytest.TestReport)]
-    told = [one for report in reports if report.when == "call" for one in report.user_properties]
-    if scores := [Score(*row) for name, row in told if name == FAULT and isinstance(row, tuple)]:
+    properties = [one for report in reports if report.when == "call" for one in report.user_properties]
+    if scores := [Score(*row) for name, row in properties if name == FAULT and isinstance(row, tuple)]:
         terminalreporter.section("faults")
         terminalreporter.write_line(table(scores))
 

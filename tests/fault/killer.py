@@ -144,8 +144,8 @@ class Killer:
             os.close(reading)
             _child(self._config, Tracer(target, occurrence, self._known, writing))
         os.close(writing)
-        with os.fdopen(reading, encoding="utf-8") as told:
-            for file, line in [text.split() for text in told]:
+        with os.fdopen(reading, encoding="utf-8") as lines:
+            for file, line in [text.split() for text in lines]:
                 self._learn((file, int(line)))
         _, status = os.waitpid(child, 0)
         if status not in {0, signal.SIGKILL}:

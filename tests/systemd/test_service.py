@@ -281,19 +281,19 @@ def test_exposure(has_lockdown: bool, most: float, machine: Machine) -> None:  #
     lockdown = (ROOT / "deploy/lockdown.conf").read_text().partition("[Service]\n")[2] if has_lockdown else ""
     text = (ROOT / "deploy/shipper.service").read_text().replace("\n[Install]", f"\n{lockdown}\n[Install]")
     machine.write("/tmp/exposed/shipper.service", text)
-    told = machine.run("systemd-analyze", "security", "--offline=true", "/tmp/exposed/shipper.service")
-    score = re.search(r"Overall exposure level for .*: ([\d.]+)", told.stdout)
+    output = machine.run("systemd-analyze", "security", "--offline=true", "/tmp/exposed/shipper.service")
+    score = re.search(r"Overall exposure level for .*: ([\d.]+)", output.stdout)
 
-    assert score is not None, told.stderr
+    assert score is not None, output.stderr
     assert float(score[1]) <= most
 
 
 def test_unit_is_well_formed() -> None:
     """Nothing in the unit is unknown to systemd or misspelt, except for what is not installed here."""
-    told = subprocess.run(
+    output = subprocess.run(
         ["systemd-analyze", "verify", str(ROOT / "deploy/shipper.service")], capture_output=True, text=True, check=False
     )
 
     assert [
-        line for line in told.stderr.splitlines() if "shipper.service:" in line and "not executable" not in line
+        line for line in output.stderr.splitlines() if "shipper.service:" in line and "not executable" not in line
     ] == []
