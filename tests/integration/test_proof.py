@@ -214,7 +214,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "deliver to 127.0.0.1:1: " in refused.stderr
     ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
-    for command in ("reconcile", "doctor"):
+    for command in ("reconcile", "admin doctor"):
         ended = ends.app.call(command)
         assert (ended.returncode, ended.stdout) == (1, "")
         assert "read back from 127.0.0.1:1: " in ended.stderr
@@ -223,7 +223,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     changed = ends.app.call("reconcile", "events")
     assert (changed.returncode, "shipper admin reload" in changed.stderr) == (78, True)
     ends.configure("render_url", "# render_url")
-    for command in ("reconcile", "doctor"):
+    for command in ("reconcile", "admin doctor"):
         nobody = ends.app.call(command)
         assert nobody.returncode == 78
         assert "render_url = " in nobody.stderr
