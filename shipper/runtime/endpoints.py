@@ -1,4 +1,4 @@
-"""Opening what a configuration names: its sources, Carbon and Graphite; nothing connects before it is used."""
+"""The endpoints of a configuration: sources, Carbon and Graphite; they connect at their first use."""
 
 import math
 from typing import TYPE_CHECKING

@@ -23,7 +23,7 @@ HELP_SECONDS = 1.0  # a capture that runs longer no longer keeps other threads f
 MANY = 20  # entries left when the next round begins that are worth a second thread
 
 Later = Callable[[float, Callable[[], None]], None]
-"""Schedules one call after a delay, in seconds, on another thread."""
+"""Function that schedules a call on another thread, after a delay in seconds."""
 
 
 class QueueEntry(NamedTuple):

@@ -56,7 +56,7 @@ class _Cron(BaseTrigger):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Calls functions on a few threads, repeatedly or once."""
+    """A caller of functions, repeatedly or once, on a few threads."""
 
     def __init__(self, skipped: Callable[[str], None] = lambda _: None) -> None:
         """Call skipped with the name of a call that is due while the previous one still runs, or waits for a thread."""

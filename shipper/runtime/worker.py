@@ -53,7 +53,7 @@ class WorkerStats:
 
 
 class SharedFailures(NamedTuple):
-    """What may fail for all jobs of a polling group."""
+    """Failures that all jobs of a polling group share."""
 
     observing: RepeatedFailure
     committing: RepeatedFailure

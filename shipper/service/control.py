@@ -21,9 +21,9 @@ SHOWN_BYTES = 100
 READ_SECONDS = 5.0  # a client has its line ready when it connects
 
 Progress = Callable[[Mapping[str, Any]], None]
-"""Sends progress to the client. Raises OSError if the client has gone."""
+"""Function that sends progress to the client. It raises OSError if the client has gone."""
 Command = Callable[[Mapping[str, Any], Progress], Mapping[str, Any]]
-"""Runs a command with its arguments."""
+"""Function that runs a command with its arguments."""
 
 
 _OTHER_VERSION = "Restart the service: its version may differ from this command's (systemctl restart shipper)."

@@ -17,10 +17,10 @@ LOOK_SECONDS = 0.1
 
 
 class Operator:
-    """Runs the operations requested at the control socket. For several threads."""
+    """Runner of the operations requested at the control socket. For several threads."""
 
     def __init__(self, pipeline: Pipeline, delivery: Delivery, reloading: threading.Lock) -> None:
-        """Make it; reloading is the lock held during a reload."""
+        """Take the lock that is held during a reload."""
         self._pipeline, self._delivery, self._reloading = pipeline, delivery, reloading
         self._stopping = threading.Event()
 

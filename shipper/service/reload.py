@@ -20,14 +20,14 @@ from shipper.service.schedule import Schedule
 
 
 class Reloader:
-    """Reloads the configuration file of a running service."""
+    """Reloads of the configuration file, in a running service."""
 
     def __init__(
         self, pipeline: Pipeline, delivery: Delivery, schedule: Schedule, *, renewed: Callable[[], None]
     ) -> None:
         """Call renewed when [graphite] has changed, before deliveries continue."""
         self.lock = threading.Lock()
-        """Held during a reload, and during whatever must not run beside one."""
+        """Lock held during a reload, an operation, and the stop of the service."""
         self.has_failed = False
         """Whether a reload failed halfway, so that the process must end and start again."""
         self._pipeline, self._delivery, self._schedule = pipeline, delivery, schedule

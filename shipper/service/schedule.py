@@ -17,7 +17,7 @@ SPREAD_SECONDS = 60  # the first ticks are spread over this time at most
 
 
 class Schedule:
-    """Calls the ticks of each polling group when they are due."""
+    """The scheduled ticks of a pipeline's polling groups."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline

@@ -25,7 +25,7 @@ LATE_PERIODS = 3  # a job that is behind by more than this many ticks, and a min
 
 
 class Vitals:
-    """Reports on a running pipeline."""
+    """The reports of a running pipeline."""
 
     def __init__(self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None]) -> None:
         self._pipeline, self._delivery = pipeline, delivery
