@@ -36,8 +36,10 @@ class References:
         is_reference = (
             len(value) == 1 and value.keys() <= set(KINDS) and all(isinstance(v, str) for v in value.values())
         )
+        # a section: resolve its values; names of sources and tags may be those of a reference
         if not is_reference or place in {("source",), ("graphite", "tags")}:
             return {key: self._resolved(inner, (*place, key)) for key, inner in value.items()}
+        # a reference: the first target with content has the value
         ((kind, name),) = value.items()
         if kind == "credential" and not self._with_credentials:
             return NOT_READ_URL if place[-1] == "url" else NOT_READ

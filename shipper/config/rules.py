@@ -83,21 +83,11 @@ _CONDITIONS = ("where", "where_sql", "measure")
 
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     """Yield all problems; jobs are the names of sections, each with the full template of one of its series."""
-    if parsed.graphite.replay[-1] > ROOM_SECONDS:
-        remedy = f"Replay within {ROOM_SECONDS} s, while each archive still accepts the datapoints."
-        yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
-    if sorted(parsed.graphite.replay) != parsed.graphite.replay:
-        remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
-        yield Problem(("graphite", "replay"), "replay is not in order", remedy)
-    if parsed.graphite.proof == "readback" and parsed.graphite.render_url is None:
-        remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
-        yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)
+    yield from _graphite_problems(parsed.graphite)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:
-            remedy = (
-                f"Make it at most {parsed.state.keep} s, while the state still keeps the total that a late row changes."
-            )
+            remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total that a late row changes."
             yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
@@ -106,6 +96,18 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _template_problems(place, job, parsed.graphite)
         yield from _query_problems(place, job)
     yield from _collisions(list(jobs), parsed.graphite)
+
+
+def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
+    if graphite.replay[-1] > ROOM_SECONDS:
+        remedy = f"Replay within {ROOM_SECONDS} s, while each archive still accepts the datapoints."
+        yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
+    if sorted(graphite.replay) != graphite.replay:
+        remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
+        yield Problem(("graphite", "replay"), "replay is not in order", remedy)
+    if graphite.proof == "readback" and graphite.render_url is None:
+        remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
+        yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)
 
 
 def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:

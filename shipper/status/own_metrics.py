@@ -63,10 +63,12 @@ class SelfMetrics:
         """
         if now < self._due <= now + self._every:
             return self._due - now
+        # measure, and plan the next time
         report, totals, series = self._report(), self._totals(), self._series()
         counts = {job.job: _counts(job, totals[job.job]) for job in report.jobs if job.job in totals}
         slot = int(now) // self._step * self._step
         self._due = (int(now) // self._every + 1) * self._every
+        # send, without the connection of the data
         try:
             self._carbon.deliver(self._datapoints(report, counts, series, slot))
         finally:

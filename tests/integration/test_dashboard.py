@@ -346,8 +346,8 @@ def test_push_to_another_server(stage: Stage, answer: bytes | None, reason: str)
 def test_mistakes(stage: Stage) -> None:
     """Wrong arguments are errors: a push to Grafana, a file as address, a read-only directory, an unknown job."""
     for arguments, code, said in (
-        (("grafana", "--push", "http://x"), 2, "Grafana reads files"),
-        (("graphite", "--push", "file:///etc/passwd"), 2, "an address as http"),
+        (("grafana", "--push", "http://x"), 2, "for Grafana use -d"),
+        (("graphite", "--push", "file:///etc/passwd"), 2, "an address like http"),
         (("graphite", "-d", "/proc/x"), 78, "write to /proc/x"),
         (("graphite", "ordrs"), 78, "The jobs are: logins, failed_logins, orders, exports."),
         (("grafna",), 2, "grafna"),
