@@ -87,7 +87,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:
-            remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total that a late row changes."
+            remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total of a late row."
             yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
