@@ -162,7 +162,7 @@ def _documents(results: Iterable["Reconciled"], limit: int) -> Iterator[dict[str
         yield {
             "job": result.job,
             "has_begun": result.has_begun,
-            "asked": comparison.asked,
+            "requested": comparison.requested,
             "compared": comparison.compared,
             "left_out": comparison.left_out,
             "parts": [{"from": span.start, "until": span.end, "step": step} for span, step in comparison.parts],
@@ -209,7 +209,7 @@ def _summary(result: "Reconciled") -> tuple[str, ...]:
 
 def _share(comparison: "Comparison") -> str:
     """Return the compared share, in slots of the finest archive."""
-    return f"{comparison.compared:,} of {comparison.asked:,} slots"
+    return f"{comparison.compared:,} of {comparison.requested:,} slots"
 
 
 def _remarks(result: "Reconciled") -> Iterator[str]:

@@ -101,7 +101,7 @@ class _Comparer:
         known = known and read_snapshot(self._state, job.name, span)
         if known is None:
             slots = (span.end - span.start) // job.archives[0].step
-            return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), asked=slots), has_begun=False)
+            return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), requested=slots), has_begun=False)
         # compare
         _check(job, known)
         job = replace(job, query=self._source.prepared(job.query))

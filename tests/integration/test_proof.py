@@ -155,9 +155,9 @@ def test_little_is_compared(ends: Ends) -> None:
     document = ends.reconciled("--from", "400d")
     (job,) = document["jobs"]
     assert (document["is_equal"], document["is_half_compared"]) == (True, False)
-    assert abs(job["asked"] - 400 * 24 * 60) <= 1
+    assert abs(job["requested"] - 400 * 24 * 60) <= 1
     assert job["compared"] == sum((part["until"] - part["from"]) // MINUTE for part in job["parts"])
-    assert job["asked"] - job["compared"] == sum(job["left_out"].values())
+    assert job["requested"] - job["compared"] == sum(job["left_out"].values())
     assert set(job["left_out"]) == {"too_old", "cut"}
     little = ends.app.call("reconcile", "--from", "400d")
     assert little.returncode == 4
@@ -204,7 +204,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     begun = ends.app.call("reconcile")
     assert (begun.returncode, "others: has not started" in begun.stderr) == (0, True)
     named = ends.reconciled("others", "--from", "1h", "--until", "now")
-    assert named["jobs"][0]["left_out"] == {"not_whole": named["jobs"][0]["asked"]}
+    assert named["jobs"][0]["left_out"] == {"not_whole": named["jobs"][0]["requested"]}
     assert (named["is_equal"], named["is_half_compared"]) == (True, False)
     unknown = ends.app.call("reconcile", "evnts")
     assert (unknown.returncode, "The jobs are: events, others." in unknown.stderr) == (78, True)

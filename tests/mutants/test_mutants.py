@@ -225,7 +225,7 @@ MUTANTS = {
         "core/verify/reconcile.py", "least = min(least, length)", "least = max(least, length)"
     ),
     "call half mostly left out": Mutant(
-        "core/verify/reconcile.py", "2 * self.compared < self.asked", "2 * self.compared <= self.asked"
+        "core/verify/reconcile.py", "2 * self.compared < self.requested", "2 * self.compared <= self.requested"
     ),
     "compare the slot of the oldest row": Mutant(
         "core/verify/reconcile.py", "slot <= purged_upto", "slot < purged_upto"

@@ -151,9 +151,9 @@ def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:
     if len(archives) == 1:
         return [(newest, SINGLE * factor)]
     length = archives[1].step
-    single, whole = (_slots_of(parity, oldest, newest, step=step, length=length) for parity in (1, 0))
-    values = [FIRST, SECOND, *[OTHER] * len(whole)]
-    points = [*zip(single[:1], [SINGLE], strict=False), *zip(whole, values, strict=False)]
+    single, full = (_slots_of(parity, oldest, newest, step=step, length=length) for parity in (1, 0))
+    values = [FIRST, SECOND, *[OTHER] * len(full)]
+    points = [*zip(single[:1], [SINGLE], strict=False), *zip(full, values, strict=False)]
     return [(slot, value * factor) for slot, value in points]
 
 

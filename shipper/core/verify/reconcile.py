@@ -58,7 +58,7 @@ class Comparison:
     """Ranges of time that were compared, oldest first."""
     left_out: Counter[str]
     """Number of slots of the finest archive that were not compared, by reason."""
-    asked: int = 0
+    requested: int = 0
     """Number of slots of the finest archive that were requested."""
     equal: int = 0
     """Number of equal values."""
@@ -69,12 +69,12 @@ class Comparison:
     @property
     def compared(self) -> int:
         """Return the number of slots of the finest archive that were compared."""
-        return self.asked - self.left_out.total()
+        return self.requested - self.left_out.total()
 
     @property
     def is_mostly_left_out(self) -> bool:
         """Whether less than half of the requested slots were compared."""
-        return 2 * self.compared < self.asked
+        return 2 * self.compared < self.requested
 
     @property
     def spans(self) -> list[Span]:
@@ -167,7 +167,7 @@ def compare_job(
     """Compare a job in the requested slots."""
     # which slots can be compared, and which of them may have lost rows
     span, step = requested_span(job, snapshot.progress, start, end), job.archives[0].step
-    comparison = Comparison(*_reach(job, snapshot, span, now), asked=(span.end - span.start) // step)
+    comparison = Comparison(*_reach(job, snapshot, span, now), requested=(span.end - span.start) // step)
     purged_upto = _purged_upto(job, snapshot, source)
     for part in comparison.parts:
         for piece, folded in _pieces(job, part, snapshot, source):

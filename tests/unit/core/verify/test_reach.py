@@ -164,7 +164,7 @@ def test_reach(
 
     assert [(*before_now(part.span), part.step) for part in comparison.parts] == expected
     assert comparison.left_out == left_out
-    assert comparison.asked == (start - end) // MINUTE
+    assert comparison.requested == (start - end) // MINUTE
     assert comparison.compared * MINUTE == sum(one - other for one, other, _ in expected)
 
 
@@ -261,7 +261,7 @@ def test_longer_steps_in_graphite(step: int, left_out: dict[str, int]) -> None:
 )
 def test_less_than_half(requested: int, left_out: int, is_less: bool) -> None:  # noqa: FBT001 - a table
     """Half is enough, also of nothing. Mutants: half is too little; nothing is."""
-    comparison = Comparison([], Counter(cut=left_out), asked=requested)
+    comparison = Comparison([], Counter(cut=left_out), requested=requested)
 
     assert comparison.compared == requested - left_out
     assert comparison.is_mostly_left_out is is_less
