@@ -20,11 +20,11 @@ CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 
 @dataclass
 class Flaky(FakeSource):
-    """A table whose database can be made to fail."""
+    """A table whose database can fail."""
 
     fault: Exception | None = None
     rejected_values: Sequence[tuple[RejectedValue, ...]] = ()
-    """What the first rows that are read leave out."""
+    """Values that the next rows lack."""
     before_read: Callable[[], object] = field(default=lambda: None)
     behind: float | Exception = 0.0
     asked: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Flaky(FakeSource):
         return self.behind
 
     def observe(self, query: Query) -> Observation:
-        """Fail, or answer."""
+        """Answer, or fail."""
         self.asked["observe"] += 1
         if self.fault:
             raise self.fault
@@ -48,7 +48,7 @@ class Flaky(FakeSource):
         return super().fingerprint(query, upto)
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        """Fail, or answer."""
+        """Answer, or fail."""
         self.asked["read"] += 1
         self.before_read()
         if self.fault:

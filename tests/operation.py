@@ -1,8 +1,8 @@
-"""Days of simulated operation: the real daemon with many jobs on accelerated clocks, watched from outside.
+"""Days of simulated operation: the real daemon with many jobs on accelerated clocks, observed from outside.
 
-Strategy: rows come and are completed by the same clock that the daemon lives by; some groups come and go, some never
-come again, some rows come late. What must not grow is compared between two spans of time once the state has reached
-its age (`keep`), and what was sent is compared with the table, slot by slot.
+Strategy: a writer adds and completes rows by the daemon's clock; some groups come and go, some never come again, some
+rows come late. Memory, files and tables are compared between two spans of time once the state has reached its age
+(`keep`), and the sent values are compared with the table, slot by slot.
 """
 
 import socketserver
@@ -23,10 +23,10 @@ from harness import Shipper
 MINUTE, HOUR, DAY = 60, 3600, 86400
 START = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
 SETTLED = DAY + 2 * HOUR  # `keep`, the slot of the last archive, and time to prune
-PACE_SECONDS = 0.05  # real ones between what the writer does
+PACE_SECONDS = 0.05  # real time between two writes
 GROWS = {"series": float("inf"), "repair": 3.0}
-"""A path keeps its owner, whether it comes again or not; repairs wait for their turn."""
-KINDS, PERIOD = 12, 6 * HOUR  # of actions, and how long it takes until the same ones are seen again
+"""Factor by which a table may grow: a path keeps its owner for ever, and repairs wait."""
+KINDS, PERIOD = 12, 6 * HOUR  # number of actions, and the time after which they repeat
 
 SCHEMA = """
 CREATE TABLE audit_trail (
@@ -47,7 +47,7 @@ timeout = "1m" # a real one, as all of sockets
 
 [source.app]
 url = "{url}"
-max_skew = "1h" # a moment without the processor is long by these clocks
+max_skew = "1h" # a short wait for the processor is long by these clocks
 
 [defaults]
 table = "audit_trail"
@@ -59,9 +59,9 @@ zeros = "6h"
 
 @dataclass(frozen=True)
 class Sort:
-    """A sort of jobs: what it says, and how the table's rows make its paths."""
+    """A sort of jobs: its keys, and SQL for its paths."""
 
-    says: str
+    keys: str
     path: str
     time: str | None
     where: str = "1"
@@ -91,21 +91,21 @@ SORTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is simulated: how many jobs, for how long, how fast, and how busy they are."""
+    """A simulation: its jobs, length, speed and load."""
 
     days: float
     jobs: int = 50
     factor: float = 360.0
     every: int = 5
-    """Minutes between the ticks of a job: of one in five; others have twice or three times as many, or a cron line."""
+    """Interval of the fastest jobs, in minutes; others have two to four times as long, or a cron line."""
     bucket: int = 5
     rows: int = 600
-    """An hour."""
+    """Rows an hour."""
 
     def toml(self) -> str:
         """Return the jobs of a configuration."""
         return "\n".join(
-            f"[job.{name}]\n{sort.says.format(job=name)}\n{self._schedule(number)}\n{self._bucket(sort)}\n"
+            f"[job.{name}]\n{sort.keys.format(job=name)}\n{self._schedule(number)}\n{self._bucket(sort)}\n"
             for number, (name, sort) in enumerate(self.sorts().items())
         )
 
@@ -125,7 +125,7 @@ class Plan:
 
 
 class Table:
-    """The audit trail, to which rows are added as time goes by."""
+    """The audit trail, with a writer that adds rows as time passes."""
 
     def __init__(self, file: Path, clock: Clock, rows: int) -> None:
         self.file = file
@@ -139,19 +139,19 @@ class Table:
             connection.executescript(SCHEMA)
 
     def connect(self) -> sqlite3.Connection:
-        """Open it."""
+        """Open the table's database."""
         connection = sqlite3.connect(self.file, timeout=60, isolation_level=None)
         connection.execute("PRAGMA synchronous = OFF")
         return connection
 
     def write(self, connection: sqlite3.Connection, *, is_last: bool = False) -> None:
-        """Add what came since the last call, and complete what was there then: all of it with the last call."""
+        """Add the rows since the last call, and complete the earlier ones; the last call completes all."""
         now, late = self._clock.now(), self._late
         self._late = []
         rows = [
             self._row(self.rows + n, self._last + n / self._pace) for n in range(int((now - self._last) * self._pace))
         ]
-        if not is_last:  # the ids of some rows are given, and the rows come with the next call
+        if not is_last:  # some rows commit with the next call, after higher ids
             self._late = rows[1:-1:100]
         with connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -173,21 +173,21 @@ class Table:
         return (number + 1, _text(when), action, outcome, f"release{int(when // (3 * HOUR))}", number * 7919 % 1000)
 
     def expected(self, job: str, sort: Sort, bucket: int) -> dict[str, dict[int, float]]:
-        """Count it as a job does: of each path the value in each slot, in slot 0 all that has no time."""
+        """Return a job's values by path and slot; all in slot 0 for a job without a time."""
         slot = "0" if sort.time is None else f"unixepoch({sort.time}) / {bucket} * {bucket}"
         statement = f"""
             SELECT {sort.path}, {slot}, COUNT(*), SUM(duration_ms), MAX(duration_ms) FROM audit_trail
             WHERE {sort.where} GROUP BY 1, 2"""
-        found: dict[str, dict[int, float]] = defaultdict(dict)
+        expected: dict[str, dict[int, float]] = defaultdict(dict)
         with closing(self.connect()) as connection:
             for path, start, *values in connection.execute(statement):
                 for measure, value in zip(sort.measures, values, strict=False):
-                    found[f"day.{job}.{path}.{measure}"][start] = float(value)
-        return found
+                    expected[f"day.{job}.{path}.{measure}"][start] = float(value)
+        return expected
 
 
 class Sink(socketserver.ThreadingTCPServer):
-    """What carbon is to shipper: it reads lines to their end, and then closes."""
+    """A Carbon: it reads lines to their end, and then closes."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -209,30 +209,30 @@ class _Reader(socketserver.StreamRequestHandler):
 
 @dataclass(frozen=True)
 class Sample:
-    """How the daemon stood at a time."""
+    """Measurements of the daemon at one time."""
 
     elapsed: float
-    """Simulated seconds since it was started."""
+    """Simulated time since its start, in seconds."""
     memory: int
-    """Resident bytes."""
+    """Resident memory, in bytes."""
     threads: int
     files: int
     size: int
-    """Of the state file and its WAL, bytes."""
+    """Size of the state file and its WAL, in bytes."""
     tables: Mapping[str, int]
-    """The rows of each table of the state."""
+    """Rows of each table of the state."""
     rows: int
     datapoints: int
 
     @property
     def totals(self) -> int:
-        """Return how many rows the largest table has."""
+        """Return the number of rows of the largest table."""
         return self.tables["total"]
 
 
 @dataclass
 class Day:
-    """A simulated operation: what was seen of it, and what is wrong with it."""
+    """A simulated operation, its samples and its faults."""
 
     plan: Plan
     clock: Clock
@@ -243,8 +243,8 @@ class Day:
 
     @classmethod
     @contextmanager
-    def begin_job(cls, plan: Plan, folder: Path) -> Iterator[Self]:
-        """Start the daemon; at the end it is no more."""
+    def begun(cls, plan: Plan, folder: Path) -> Iterator[Self]:
+        """Start the daemon, and stop it at the end."""
         clock = Clock.starting(START, plan.factor)
         table = Table(folder / "app.db", clock, plan.rows)
         with Sink() as sink:
@@ -262,7 +262,7 @@ class Day:
                 sink.shutdown()
 
     def run(self) -> Iterator[Sample]:
-        """Let it work, and look at it every hour; at the end let it catch up with all rows."""
+        """Write rows, and yield a sample every hour; the last write completes all rows."""
         began, end = self.clock.now(), self.plan.days * DAY
         due, sleep = float(HOUR), sleeper(self.clock._replace(factor=1.0))
         with closing(self.table.connect()) as connection:
@@ -273,42 +273,42 @@ class Day:
                     self.samples.append(self._sample(elapsed))
                     yield self.samples[-1]
                 sleep(PACE_SECONDS)
-            self.table.write(connection)  # the late ones
+            self.table.write(connection)  # the late rows
             self.table.write(connection, is_last=True)
 
     def differing(self) -> list[str]:
-        """Return the paths whose values are not what the table holds."""
+        """Return the paths whose values differ from the table."""
         expected: dict[str, dict[int, float]] = {}
-        found: dict[str, dict[int, float]] = {}
+        sent: dict[str, dict[int, float]] = {}
         for job, sort in self.plan.sorts().items():
             expected |= self.table.expected(job, sort, self.plan.bucket * MINUTE)
         sums = tuple(f"day.{job}." for job, sort in self.plan.sorts().items() if sort.time is None)
         for path, slots in list(self.sink.values.items()):
             if path.startswith("day.shipper."):
-                continue  # the service's own
+                continue  # the service's own metrics
             shown = {slot: value for slot, value in list(slots.items()) if value}
-            found[path] = {0: sum(shown.values())} if path.startswith(sums) else shown
-        return sorted(path for path in expected.keys() | found.keys() if expected.get(path, {}) != found.get(path, {}))
+            sent[path] = {0: sum(shown.values())} if path.startswith(sums) else shown
+        return sorted(path for path in expected.keys() | sent.keys() if expected.get(path, {}) != sent.get(path, {}))
 
     def growth(self) -> dict[str, tuple[float, float, float]]:
-        """Return of all that must not grow what it was, what it has become, and what it may be."""
+        """Return for each measurement that must not grow: its value before, after, and the limit."""
         settled = [sample for sample in self.samples if sample.elapsed >= SETTLED]
         assert len(settled) > 1, "the state must have reached its age"
         before, after = settled[: len(settled) // 2], settled[len(settled) // 2 :]
         memory, later = (statistics.median(sample.memory for sample in part) for part in (before, after))
-        found = {"memory": (memory, later, 1.02 * memory)}
+        growth = {"memory": (memory, later, 1.02 * memory)}
         for name in ("threads", "files"):
             most, later = (max(getattr(sample, name) for sample in part) for part in (before, after))
-            found[name] = (most, later, most + 5)
+            growth[name] = (most, later, most + 5)
         most, later = (max(sample.size for sample in part) for part in (before, after))
-        found["state"] = (most, later, 1.05 * most + (64 << 10))
+        growth["state"] = (most, later, 1.05 * most + (64 << 10))
         for name in self.samples[0].tables:
             most, later = (max(sample.tables[name] for sample in part) for part in (before, after))
-            found[f"rows of {name}"] = (most, later, GROWS.get(name, 1.1) * most + 20)
-        return found
+            growth[f"rows of {name}"] = (most, later, GROWS.get(name, 1.1) * most + 20)
+        return growth
 
     def faults(self) -> list[str]:
-        """Return what has grown."""
+        """Return the measurements that have grown."""
         return [
             f"{name} grew from {before:,.0f} to {after:,.0f}"
             for name, (before, after, most) in self.growth().items()

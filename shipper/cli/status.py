@@ -243,7 +243,7 @@ def _show(preview: "Preview", limit: int | None) -> None:
     facts = [("job", f"{preview.job} on {preview.source}"), ("window", _window(preview))]
     facts += [("event", _event(event, details)) for event, details, _ in preview.events]
     facts += [("sql", preview.sql), ("plan", str(preview.plan))]
-    facts += [("rejected", f"{reason}: rows: {rows}") for reason, rows in preview.rejected.items()]
+    facts += [("rejected", f"{reason}: {rows}") for reason, rows in preview.rejected.items()]
     facts += [("name", f"{_values(one.values)} becomes {one.path}") for one in preview.sanitized]
     if preview.deferred:
         facts.append(("deferred", f"{preview.deferred} datapoints, until their archive takes them"))

@@ -39,7 +39,7 @@ def main() -> int:
     # durable writes cost nothing there, and time is short
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        with Day.begin_job(Plan(asked.days, asked.jobs, asked.factor), Path(folder)) as day:
+        with Day.begun(Plan(asked.days, asked.jobs, asked.factor), Path(folder)) as day:
             print(*(f"{header:>10}" for header in HEADERS))
             for sample in day.run():
                 if int(sample.elapsed // HOUR) % EVERY == 0:

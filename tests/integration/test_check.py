@@ -1,4 +1,4 @@
-"""`check` on real servers: everything in one run, and each remedy is enough."""
+"""`check` on real servers: one run shows all errors, and each remedy is enough."""
 
 import json
 import re
@@ -27,7 +27,7 @@ IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "
 
 
 def execute(mariadb: MariaDB, *statements: str) -> None:
-    """Run statements as an administrator."""
+    """Execute statements as an administrator."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
@@ -43,7 +43,7 @@ def rewrite(app: Shipper, *changes: tuple[str, str]) -> None:
 
 
 def bad(app: Shipper) -> dict[str, str]:
-    """Return what `check` does not like, with the remedies; the table says the same."""
+    """Return the errors of `check` with their remedies; text and JSON agree."""
     checked = app.call("check", "-o", "json")
     assert checked.stdout, checked.stderr
     document: dict[str, Any] = json.loads(checked.stdout)
@@ -54,7 +54,7 @@ def bad(app: Shipper) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def carbon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarbonCache]:
-    """Run one Carbon for all: nothing is sent to it."""
+    """Run one Carbon for all tests: none sends datapoints."""
     server = CarbonCache(tmp_path_factory.mktemp("carbon"), retentions="1m:1d")
     server.start()
     yield server
@@ -63,7 +63,7 @@ def carbon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarbonCac
 
 @pytest.fixture
 def reader(mariadb: MariaDB, shipper_app: Shipper) -> Iterator[Shipper]:
-    """Give the program as a user that may do nothing yet."""
+    """Provide the program with a database user without grants."""
     execute(mariadb, "CREATE OR REPLACE USER checker@'127.0.0.%'", "GRANT USAGE ON app.* TO checker@'127.0.0.%'")
     rewrite(shipper_app, ("//root@", "//checker@"))
     yield shipper_app
@@ -71,7 +71,7 @@ def reader(mariadb: MariaDB, shipper_app: Shipper) -> Iterator[Shipper]:
 
 
 def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """All that is looked at is told, and where to go on."""
+    """All checks are shown, and the next step."""
     checked = shipper_app.call("check")
 
     assert checked.returncode == 0, checked.stdout
@@ -88,7 +88,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
 
 
 def test_privileges(reader: Shipper, mariadb: MariaDB) -> None:
-    """What is not granted is told column by column; the GRANT is enough, and hardly more."""
+    """Missing grants are shown by column; the GRANT is enough, and hardly more."""
     execute(mariadb, "GRANT SELECT (id) ON app.audit_trail TO checker@'127.0.0.%'")
     rewrite(reader, (EVENTS, EVENTS + IDS))
     found = bad(reader)
@@ -111,7 +111,7 @@ def test_no_privilege_at_all(reader: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_nothing_hides_another(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
-    """Columns, tables, sources and Carbon that are not there are told in one run, and good jobs beside them."""
+    """One run shows missing columns, tables, sources and Carbon, and the good jobs beside them."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
@@ -145,7 +145,7 @@ def test_nothing_hides_another(shipper_app: Shipper, carbon_cache: CarbonCache) 
 
 
 def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """An id without an index is told before it is asked for its largest; the CREATE INDEX is enough."""
+    """An id without an index is an error before MAX(id) is read; the CREATE INDEX is enough."""
     execute(mariadb, "ALTER TABLE audit_trail MODIFY id BIGINT NOT NULL, DROP PRIMARY KEY, ADD KEY (action, id)")
     ((told, remedy),) = bad(shipper_app).items()
     execute(mariadb, remedy)
@@ -157,7 +157,7 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """Rows that share an id, or have none, are told where the table allows them; beyond the newest 10,000 none is.
+    """Rows that share an id, or have none, are errors where the table allows them, among the newest 10,000.
 
     Mutants: believe every table; look for two below 1, too; look at all rows; count no NULLs.
     """
@@ -180,7 +180,7 @@ def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_engine(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A table whose engine has no transactions is told, once, and its jobs do not run; the ALTER TABLE is enough.
+    """A table whose engine has no transactions is an error, and its jobs do not run; the ALTER TABLE is enough.
 
     Mutants: tell it of each job, too; let them run.
     """
@@ -198,14 +198,14 @@ def test_engine(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
 
 
 def test_late(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """How late a row may be is told as the file says it. Mutant: the default."""
+    """The check shows the configured `late`. Mutant: the default."""
     rewrite(shipper_app, ('timeout = "10s"', 'timeout = "10s"\nlate = "90m"'))
 
     assert f"ids up to 0; {LATE.format('1h30m')}\n" in shipper_app.call("check").stdout
 
 
 def test_view(reader: Shipper, mariadb: MariaDB) -> None:
-    """A view is counted by whoever may read it, though its plan is not for everybody. Mutant: let that be a failure."""
+    """A user may count a view without the right to see its plan. Mutant: let that be a failure."""
     view = f"CREATE VIEW seen AS SELECT {COLUMNS} FROM audit_trail"
     execute(mariadb, view, f"GRANT SELECT ({COLUMNS}) ON app.seen TO checker@'127.0.0.%'")
     rewrite(reader, ('table = "audit_trail"', 'table = "seen"'))
@@ -215,7 +215,7 @@ def test_view(reader: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A job that would read the whole table for each window is told, unless that is small."""
+    """A job whose queries read the complete table is an error, unless the table is small."""
     view = "CREATE VIEW added AS SELECT id + 0 AS id, created_at, action FROM audit_trail"
     execute(mariadb, view, "INSERT INTO audit_trail (created_at) VALUES (NOW())")
     rewrite(shipper_app, ('table = "audit_trail"', 'table = "added"'))
@@ -229,7 +229,7 @@ def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
-    """A server whose clock is off, and one that looks like a replica, are told."""
+    """A server whose clock is off, and one that looks like a replica, are errors."""
     execute(mariadb, f"GRANT SELECT ({COLUMNS}) ON app.audit_trail TO checker@'127.0.0.%'")
     execute(
         mariadb, f"SET GLOBAL init_connect = 'SET timestamp = {int(time.time()) - 3600}'", "SET GLOBAL read_only = 1"
@@ -249,7 +249,7 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A newest row from the future tells that `time_zone` is wrong; a TIMESTAMP needs none."""
+    """A newest row from the future shows a wrong `time_zone`; a TIMESTAMP needs none."""
     execute(mariadb, "INSERT INTO audit_trail (created_at) VALUES (UTC_TIMESTAMP() + INTERVAL 2 HOUR)")
     (told,) = bad(shipper_app)
     assert told.startswith("job events: created_at of its newest row, id 1, is 7")
@@ -262,7 +262,7 @@ def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_zone() -> None:
-    """A session that is not in UTC, though we have said so, is told."""
+    """A session that is not in UTC, though shipper has set it, is an error."""
     session = Session("MariaDB 11", "a@b", None, is_read_only=False, zone=3600, ahead=0, seconds=0.1)
     with closing(Examination("app", Access(sa.make_url("sqlite:////no.db"), 5))) as source:
         _, told = _check_session(source, SourceSection(), session)
@@ -271,7 +271,7 @@ def test_zone() -> None:
 
 
 def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """PostgreSQL is looked at as closely: columns, grants, index, plan."""
+    """PostgreSQL has the same checks: columns, grants, index, plan."""
     url = postgresql.make_database("app").replace("//root@", "//reader@")
     app = Shipper(tmp_path, url=url, port=carbon_cache.port)
     with postgresql.connect("app") as connection:
@@ -301,7 +301,7 @@ def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: Carbon
 
 
 def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """So is SQLite; a table that cannot be asked hides none behind it. Mutant: let that end the source's look."""
+    """SQLite has the same checks; an unreadable table hides no others. Mutant: let it end the source's checks."""
     jobs = EVENTS.replace("events", "texts").replace("audit_trail", "texts") + EVENTS
     app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon_cache.port, jobs=jobs)
     with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
@@ -334,7 +334,7 @@ def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
     ],
 )
 def test_ids_given_again(tmp_path: Path, carbon_cache: CarbonCache, definition: str, *, is_told: bool) -> None:
-    """SQLite gives the ids of deleted rows again if it gives them and AUTOINCREMENT is not there; that is told.
+    """SQLite reuses the ids of deleted rows if it assigns them without AUTOINCREMENT; the check shows this.
 
     Mutants: tell it of every table; of none.
     """

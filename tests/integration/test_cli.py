@@ -24,7 +24,7 @@ MINUTE = 60
 
 
 def insert(mariadb: MariaDB, rows: int, *, action: str = "login") -> None:
-    """Commit rows of this very moment."""
+    """Commit rows with the present time."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, 'ok')",
@@ -33,7 +33,7 @@ def insert(mariadb: MariaDB, rows: int, *, action: str = "login") -> None:
 
 
 def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Add up a series as Whisper holds it."""
+    """Return the sum of a series in Whisper."""
     return sum(carbon_cache.sums().get(path, {}).values())
 
 
@@ -51,7 +51,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_version() -> None:
-    """`--version` says the version; `version` also those of what it stands on."""
+    """`--version` prints the version, `version` also those of the libraries."""
     assert re.fullmatch(r"shipper \d+\.\d+\.\d+\n", shipper("--version").stdout)
     shown, document = shipper("version").stdout, json.loads(shipper("version", "-o", "json").stdout)
 
@@ -61,7 +61,7 @@ def test_version() -> None:
 
 
 def test_completion(tmp_path: Path) -> None:
-    """What it prints makes a real bash complete commands, options and jobs; a broken file is no reason to speak."""
+    """A real bash completes commands, options and jobs with the printed script; a broken file causes no output."""
     program, config = tmp_path / "shipper", tmp_path / "shipper.toml"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shipper.cli "$@"\n')
     program.chmod(0o755)
@@ -93,7 +93,7 @@ def test_completion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "once", "check", "status"])
 def test_broken_configuration(shipper_app: Shipper, command: str) -> None:
-    """Every command refuses a broken configuration with 78, its line, and no traceback."""
+    """Every command rejects a broken configuration with status 78 and its line, without a traceback."""
     shipper_app.config.write_text(shipper_app.config.read_text().replace('every = "1s"', 'evry = "1s"'))
     ended = shipper_app.call(command)
 
@@ -103,7 +103,7 @@ def test_broken_configuration(shipper_app: Shipper, command: str) -> None:
 
 
 def test_once(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """`once` ships what there is, and the next time only adds what is new."""
+    """`once` delivers all rows, and the next time only adds new ones."""
     for rows in (3, 2):
         insert(mariadb, rows)
         ended = shipper_app.call("once")
@@ -117,7 +117,7 @@ def test_once(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
 
 
 def test_once_unknown_job(shipper_app: Shipper) -> None:
-    """A job that is not configured is a mistake of the operator, told with those there are."""
+    """A job that is not configured is rejected, with the names of the others."""
     ended = shipper_app.call("once", "evnts")
 
     assert ended.returncode == 78
@@ -139,7 +139,7 @@ def test_once_carbon_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: 
 
 
 def test_once_source_down(tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """With the source down `once` fails and says why."""
+    """With the source down `once` fails with the reason."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
@@ -153,7 +153,7 @@ def test_once_source_down(tmp_path: Path, carbon_cache: CarbonCache) -> None:
 
 
 def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A job whose table was changed is not continued with the old table's ids; it is held, and told."""
+    """A job with another table does not continue with the old ids: it is held, with the reason."""
     insert(mariadb, 3)
     assert shipper_app.call("once").returncode == 0
     shipper_app.config.write_text(shipper_app.config.read_text().replace('"audit_trail"', '"orders"'))
@@ -167,7 +167,7 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """The daemon ships on its schedule; SIGTERM delivers what is in flight, and ends it with 0."""
+    """The daemon delivers on its schedule; after SIGTERM it delivers the rest, and exits with 0."""
     shipper_app.start()
     insert(mariadb, 4)
     wait_for(lambda: "delivery.finished" in shipper_app.events(), "a delivery")
@@ -180,14 +180,14 @@ def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, ca
 
 
 def test_run_interrupted(shipper_app: Shipper) -> None:
-    """SIGINT ends it in order, too."""
+    """SIGINT has the same effect as SIGTERM."""
     shipper_app.start()
 
     assert shipper_app.stop(signal.SIGINT) == 0
 
 
 def test_run_stops_amid_queries(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """Told to stop while slow queries run, it waits for them and ends. Mutant: the scheduler's own shutdown."""
+    """After SIGTERM during slow queries, the daemon waits for them and ends. Mutant: the scheduler's own shutdown."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE VIEW slow AS SELECT SLEEP(0.5) + id AS id, created_at, action FROM audit_trail")
     insert(mariadb, 1)
@@ -216,7 +216,7 @@ def test_run_twice_refused(shipper_app: Shipper) -> None:
 
 
 def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """With Carbon down captures go on; one line says so, one says that it is over, and nothing is lost."""
+    """With Carbon down captures continue; one line logs the failure, one the recovery, and nothing is lost."""
     carbon_cache.stop(signal.SIGKILL)
     shipper_app.start()
     insert(mariadb, 4)
@@ -234,7 +234,7 @@ def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, car
 
 
 def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A job that the database refuses is reported, with a remedy, while the others go on; mended, it goes on too."""
+    """A job that the database rejects is reported with a hint, while others continue; once fixed, it continues, too."""
     broken = EVENTS.replace("events", "broken").replace("audit_trail", "later")
     shipper_app.config.write_text(shipper_app.config.read_text() + broken)
     insert(mariadb, 4)
@@ -250,7 +250,7 @@ def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, c
 
 @pytest.mark.parametrize("column", ["action", "created_at"])
 def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB, column: str) -> None:
-    """An id column that holds no ids is told as what it is, not taken for a bug."""
+    """An id column without ids is a configuration error, not a bug."""
     insert(mariadb, 1)
     shipper_app.config.write_text(shipper_app.config.read_text().replace('id = "id"', f'id = "{column}"'))
     ended, checked = shipper_app.call("once"), shipper_app.call("check")
@@ -262,7 +262,7 @@ def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB, column: str) ->
 
 
 def test_once_proves_in_the_end(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A run after an orderly end sends nothing again before it is due."""
+    """A run after a clean end sends nothing again before it is due."""
     insert(mariadb, 3)
     assert shipper_app.call("once").returncode == 0
     insert(mariadb, 2, action="logout")
@@ -273,7 +273,7 @@ def test_once_proves_in_the_end(shipper_app: Shipper, mariadb: MariaDB, carbon_c
 
 
 def test_source_reset_told(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """A table that has gone back behind what was captured is told, not taken for one without news."""
+    """A table whose largest id is below captured is an error, not a table without new rows."""
     insert(mariadb, 4)
     assert shipper_app.call("once").returncode == 0
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -286,7 +286,7 @@ def test_source_reset_told(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Rows without a time, too old or in the future are counted by reason, said, and shown by status."""
+    """Rows without a time, too old or in the future are counted by reason, logged, and shown by status."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         for when in ("NULL", "'2001-01-01'", "'2101-01-01'", "UTC_TIMESTAMP()"):
             cursor.execute(f"INSERT INTO audit_trail (created_at, action) VALUES ({when}, 'login')")
@@ -299,7 +299,7 @@ def test_rows_that_cannot_be_shown(shipper_app: Shipper, mariadb: MariaDB, carbo
 
 
 def test_rows_without_an_id(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Rows whose id is NULL or below 1 are counted by cause; the others are shipped. Mutant: ask for none."""
+    """Rows whose id is NULL or below 1 are rejected with their reason; others are delivered. Mutant: query none."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)")
         for identity in ("NULL", "0", "-1", "1"):
@@ -314,7 +314,7 @@ def test_rows_without_an_id(shipper_app: Shipper, mariadb: MariaDB, carbon_cache
 
 
 def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A row is shipped with the first pass after its commit, whatever was shipped before, and that is told.
+    """A late row is delivered by the first run after its commit, and counted as late.
 
     Mutant: look above what was captured only.
     """
@@ -334,7 +334,7 @@ def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_ca
 
 
 def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """`status` shows how far each job is, and whether a daemon runs."""
+    """`status` shows the progress of each job, and whether a daemon runs."""
     assert shipper_app.call("status").returncode == 3  # there is no state yet
     insert(mariadb, 4)
     shipper_app.start()
@@ -362,7 +362,7 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_status_of_ends_that_are_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Without a service `status` asks the ends itself: one that is down, and a table that is missing, are told."""
+    """Without a service `status` tests the endpoints itself: it shows one that is down, and a missing table."""
     carbon_cache.stop()
     shipper_app.config.write_text(shipper_app.config.read_text() + EVENTS.replace("events", "b").replace("audit", "x"))
     shown = shipper_app.call("status")
@@ -378,7 +378,7 @@ def test_status_of_ends_that_are_down(shipper_app: Shipper, mariadb: MariaDB, ca
 
 
 def test_status_watch(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """`--watch` shows it again and again until it is interrupted, in a terminal in the same place."""
+    """`--watch` repeats the status until it is interrupted, in a terminal in the same place."""
     program = ["env", "--default-signal=INT", sys.executable, "-m", "shipper.cli"]
     command = [*program, "status", "--config", str(shipper_app.config), "--watch"]
     for (ours, theirs), again in ((pty.openpty(), b"\x1b[2J"), (os.pipe(), b"\n\nshipper 0.")):
@@ -399,7 +399,7 @@ def test_status_watch(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_history(shipper_app: Shipper, mariadb: MariaDB) -> None:
-    """`history` shows how the watermark moved, the newest last; around a time with what the state holds for it."""
+    """`history` shows the commits of the watermark, the newest last; around a time with the slots in the state."""
     assert shipper_app.call("history", "events").returncode == 78  # there is no state yet
     for rows in (3, 2):
         insert(mariadb, rows)
@@ -424,7 +424,7 @@ def test_history(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """User and password come from an option file, are enough with what `grants` prints, and are shown nowhere."""
+    """User and password come from an option file, need only the printed grants, and are shown nowhere."""
     (tmp_path / "mysql.cnf").write_text("[client]\nuser = reader\npassword = s€säme#42\n")
     app = Shipper(tmp_path, url=f"mysql+pymysql://127.0.0.1:{mariadb.port}/app", port=carbon_cache.port)
     app.config.write_text(
@@ -445,7 +445,7 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
 
 
 def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
-    """What `grants` prints is enough, in a schema of its own, too."""
+    """The printed grants are enough, also in a separate schema."""
     postgresql.make_database("app")
     app = Shipper(tmp_path, url=f"postgresql+psycopg://reader@127.0.0.1:{postgresql.port}/app", port=carbon_cache.port)
     app.config.write_text(app.config.read_text().replace('table = "audit_trail"', 'table = "own.audit_trail"'))
@@ -466,7 +466,7 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
 
 
 def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A job without a time column counts rows in the bucket in which they were found, at first in the next one."""
+    """A job without a time column counts rows in the bucket of their capture, the first ones in the next bucket."""
     jobs = EVENTS.replace('time = "created_at"\n', "")
     shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, jobs))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -481,7 +481,7 @@ def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: Car
 
 
 def test_demo() -> None:
-    """The demo needs no server, survives its own kill, and ends with the line that matters."""
+    """The demo needs no server, survives a kill, and ends with its result."""
     shown = shipper("admin", "demo", "--seconds", "6", NO_COLOR="1")
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
@@ -494,7 +494,7 @@ def test_demo() -> None:
 
 
 def test_demo_without_carbon(tmp_path: Path) -> None:
-    """Where no carbon can be had the demo says which command installs one."""
+    """Without a Carbon the demo shows the command that installs one."""
     hidden = tmp_path / "site"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
@@ -508,7 +508,7 @@ def test_demo_without_carbon(tmp_path: Path) -> None:
 
 
 def test_error_has_a_priority_in_the_journal(tmp_path: Path) -> None:
-    """Under systemd each line of a broken configuration is an error, so that `journalctl -p err` shows it."""
+    """Under systemd each line about a broken configuration has the priority of errors, for `journalctl -p err`."""
     (tmp_path / "shipper.toml").write_text("[graphite]\nx = 1\n")
     log = tmp_path / "stderr"
     with log.open("wb") as stream:

@@ -1,4 +1,4 @@
-"""`preview` on real servers: what would be done, exactly, and nothing is."""
+"""`preview` on real servers: it shows exactly the next step of a job, and changes nothing."""
 
 import json
 import re
@@ -21,26 +21,26 @@ WHERE = JOB.replace("by = ", "where = { outcome = [\"it's\", '100 %:x \\'], dura
 
 @pytest.fixture
 def app(tmp_path: Path, database: str) -> Iterator[Shipper]:
-    """Give the program on MariaDB; Carbon is nowhere."""
+    """Provide the program on MariaDB, without Carbon."""
     program = Shipper(tmp_path, url=database, port=free_port(), jobs=JOB)
     yield program
     program.stop(9)
 
 
 def insert(mariadb: MariaDB, *rows: tuple[str | None, str | None]) -> None:
-    """Commit rows: when, which action."""
+    """Commit rows, each a time and an action."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany("INSERT INTO audit_trail (created_at, action, outcome) VALUES (%s, %s, 'ok')", rows)
 
 
 def minute(ago: int) -> tuple[str, int]:
-    """Return a whole minute so many minutes ago, as the database has it and as Carbon."""
+    """Return a minute of the past as in the database, and as in Carbon."""
     slot = int(time.time()) // 60 * 60 - 60 * ago
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(slot)), slot
 
 
 def previewed(app: Shipper, *arguments: str) -> dict[str, Any]:
-    """Return what is shown of one job."""
+    """Return the preview of one job."""
     done = app.call("preview", "events", "-o", "json", *arguments)
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)
@@ -55,7 +55,7 @@ def change(app: Shipper, before: str, after: str) -> None:
 
 
 def test_text(app: Shipper, mariadb: MariaDB) -> None:
-    """All of it, in the order in which it comes about; nothing is stored."""
+    """The text follows the order of a capture; nothing is stored."""
     when, slot = minute(5)
     insert(mariadb, (when, "login"), (when, "login"), (when, "São Tomé"), (when, None), (None, "login"))
     shown = app.call("preview", "events", "--utc", "--limit", "2")
@@ -68,7 +68,7 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
         "event     job.started start=beginning captured=0",
     ]
     assert "`audit_trail`.id > 0 AND `audit_trail`.id <= 5" in shown.stdout.replace("`id`", "id")
-    at = lines.index("rejected   no_time: rows: 1")
+    at = lines.index("rejected  no_time: 1")
     assert re.fullmatch(r"plan      range on PRIMARY, about \d+ rows", lines[at - 1])
     assert lines[at + 1 :] == [
         "name      NULL becomes audit.events.none.count",
@@ -84,7 +84,7 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_is_what_follows(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """Of each path it shows what `once` sends then; neither state nor Carbon notice the preview. It is one chunk.
+    """The preview shows the datapoints that `once` then sends, of one chunk; it changes neither state nor Carbon.
 
     Mutants: capture into the state itself; all changed totals instead of those of this chunk; all chunks.
     """
@@ -113,14 +113,14 @@ def test_is_what_follows(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCac
 
 
 def sent(carbon_cache: CarbonCache) -> set[str]:
-    """Return what Graphite holds, as lines."""
+    """Return the datapoints in Graphite, as lines."""
     return {
         f"{path} {value:.0f} {slot}" for path, slots in carbon_cache.sums().items() for slot, value in slots.items()
     }
 
 
 def test_beside_the_service(tmp_path: Path, mariadb: MariaDB, database: str) -> None:
-    """A service that runs does not notice it, and has its state for itself."""
+    """A preview does not affect a running service or its state."""
     app = Shipper(tmp_path, url=database, port=free_port(), jobs=JOB + 'every = "1h"\n')
     when, slot = minute(5)
     insert(mariadb, (when, "login"))
@@ -139,14 +139,14 @@ def test_beside_the_service(tmp_path: Path, mariadb: MariaDB, database: str) -> 
 
 
 def dumped(app: Shipper) -> list[str]:
-    """Return all that the state holds."""
+    """Return all rows of the state."""
     with closing(sqlite3.connect(f"file:{app.folder}/shipper.db?mode=ro", uri=True)) as connection:
         return list(connection.iterdump())
 
 
 @pytest.mark.parametrize("kind", ["mariadb", "postgresql", "sqlite"])
 def test_sql(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
-    """The statement is shown as it can be pasted, whatever its values are, and has the rows that are counted.
+    """The shown query can be pasted, with any values, and returns the rows that are counted.
 
     Mutants: the driver's own style of parameters; no types.
     """
@@ -198,7 +198,7 @@ def _in_sqlite(_: pytest.FixtureRequest, folder: Path) -> tuple[str, Execute]:
 
 
 def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
-    """A statement of one's own is shown with its window, and its measures in the lines."""
+    """Custom sql is shown with its window, and its measures in the datapoints."""
     own = "SELECT action, created_at AS bucket, COUNT(*) AS n FROM audit_trail WHERE {} AND id % 2 GROUP BY 1, 2"
     change(app, 'time = "created_at"', f'sql = "{own.format("id > :after AND id <= :upto")}"')
     when, slot = minute(5)
@@ -210,7 +210,7 @@ def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_lookback(app: Shipper, mariadb: MariaDB) -> None:
-    """Of rows that are completed later it shows the statement that counts them. Mutant: the last one."""
+    """For rows that are completed later, the preview shows the query that counts them. Mutant: the last query."""
     change(app, 'time = "created_at"', 'time = "end_date"\nlookback = "15m"')
     when, slot = minute(5)
     insert(mariadb, (when, "login"), (when, "login"))
@@ -223,7 +223,7 @@ def test_lookback(app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_parked(app: Shipper, mariadb: MariaDB) -> None:
-    """What waits until its archive may receive it is no line yet, and is told."""
+    """A total that waits for its archive is no datapoint yet, and is shown as deferred."""
     change(app, '"1m:1d"', '"1m:1d,1h:30d"')
     insert(mariadb, (minute(24 * 60)[0], "login"))
     found = previewed(app)
@@ -232,7 +232,7 @@ def test_parked(app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_failures(app: Shipper, mariadb: MariaDB) -> None:
-    """What the job would fail of is told, with its remedy; a job that is not there, and a state that is none."""
+    """The preview fails with the job's error and its hint; also for an unknown job, and for a broken state."""
     assert app.call("preview", "evnts").returncode == 78
     change(app, '"created_at"', '"crated_at"')
     refused = app.call("preview", "events")

@@ -1,4 +1,4 @@
-"""The commands that prove that Graphite is right, on a real source, Carbon and graphite-web."""
+"""The commands that verify Graphite, on a real source, Carbon and graphite-web."""
 
 import json
 import re
@@ -25,7 +25,7 @@ HOUR = 3600
 
 
 class Ends:
-    """A shipper with a graphite-web to ask, under a prefix of its own."""
+    """A shipper with a graphite-web, under a separate prefix."""
 
     def __init__(
         self, folder: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB
@@ -44,24 +44,24 @@ class Ends:
         self.app.config.write_text(self.app.config.read_text().replace(before, after))
 
     def execute(self, statement: str, *values: object) -> None:
-        """Change the source."""
+        """Execute statements on the source."""
         with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
             cursor.execute(statement, values)
 
     def insert(self, ago: int, action: str, rows: int = 1) -> None:
-        """Commit rows of so many seconds before the minute in which the test began."""
+        """Commit rows whose time is some seconds before the minute in which the test began."""
         values = ", ".join(["(FROM_UNIXTIME(%s), %s)"] * rows)
         self.execute(
             f"INSERT INTO audit_trail (created_at, action) VALUES {values}", *((self.minute - ago, action) * rows)
         )
 
     def send(self, series: str, value: float, slot: int) -> None:
-        """Send Carbon what no shipper has counted."""
+        """Send Carbon a value that no shipper has counted."""
         self._carbon.deliver(points(f"{self.prefix}.{series} {value} {slot}\n".encode()))
         self._carbon.close()
 
     def once(self) -> None:
-        """Ship all there is, and wait until graphite-web knows the series."""
+        """Deliver all rows, and wait until graphite-web knows the series."""
         ended = self.app.call("once")
         assert ended.returncode == 0, ended.stderr
         wait_for(lambda: self.reconciled()["is_equal"], "all in Graphite")
@@ -80,14 +80,14 @@ class Ends:
 
 @pytest.fixture
 def ends(tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb], mariadb: MariaDB) -> Iterator[Ends]:
-    """Give a shipper with a graphite-web to ask."""
+    """Provide a shipper with a graphite-web."""
     ends = Ends(tmp_path, database, graphite, mariadb)
     yield ends
     ends.app.stop(signal.SIGKILL)
 
 
 def test_reconcile(ends: Ends) -> None:
-    """What was shipped is equal, minutes and hours; what is changed behind its back on either end is shown.
+    """Delivered minutes and hours are equal; a change in the source or in Graphite is shown.
 
     That there is somebody to ask does not change how deliveries are proven. Mutant: read back wherever it can.
     """
@@ -102,7 +102,7 @@ def test_reconcile(ends: Ends) -> None:
     with closing(sqlite3.connect(ends.app.folder / "shipper.db")) as connection:
         assert {reads for (reads,) in connection.execute("SELECT reads FROM replay")} == {0}
 
-    # a row that nobody saw come, a value that somebody else has sent, and one in an hour of last week
+    # a row that shipper has not seen, a value of another sender, and one in an hour of last week
     moved = "UPDATE audit_trail SET created_at = FROM_UNIXTIME(%s), action = 'sso' WHERE action = 'a b'"
     ends.execute(moved, ends.minute - 3 * MINUTE)
     ends.send("events.login.count", 7, ends.minute - 2 * MINUTE)
@@ -136,12 +136,12 @@ def test_reconcile(ends: Ends) -> None:
     assert re.search(r" (1,4\d\d|1,3\d\d) of 1,440 slots ", summary)
     assert "2 of 3 differences are shown: --limit shows more" in shown.stderr
 
-    # Graphite keeps 30 days: of 400 that is less than half, but what differs is worse
+    # Graphite keeps 30 days: of 400 that is less than half, but differences decide the exit code
     beyond = ends.app.call("reconcile", "--from", "400d")
     assert beyond.returncode == 1
     assert "events: only " in beyond.stderr
 
-    # counted again: minutes, an hour of last week, a bar that no row is for
+    # recounted: minutes, an hour of last week, a value without rows
     fixed = ends.reconciled("--from", "7d", "--fix", "--yes")
     assert not fixed["is_equal"]
     assert [one["done"]["is_delivered"] for one in fixed["fixed"]] == [True]
@@ -149,7 +149,7 @@ def test_reconcile(ends: Ends) -> None:
 
 
 def test_little_is_compared(ends: Ends) -> None:
-    """Of 400 days Graphite keeps 30: what was compared is equal, and that is less than half. Mutant: all is well."""
+    """Of 400 days Graphite keeps 30: all compared slots are equal, but less than half. Mutant: exit with 0."""
     ends.insert(3 * MINUTE, "login", 4)
     ends.once()
     document = ends.reconciled("--from", "400d")
@@ -167,7 +167,7 @@ def test_little_is_compared(ends: Ends) -> None:
 
 
 def test_reconcile_beside_the_service(ends: Ends) -> None:
-    """Rows of minutes that are long complete come and come: what is on its way is no difference.
+    """Late rows keep coming: a row that is being delivered is no difference.
 
     Mutants: read rows above captured; look once.
     """
@@ -192,7 +192,7 @@ def test_reconcile_beside_the_service(ends: Ends) -> None:
 
 
 def test_what_cannot_be_asked(ends: Ends) -> None:
-    """What cannot be compared is told, with the remedy; a job that has not begun is nothing to compare."""
+    """An impossible comparison is rejected with a hint; a job that has not started has nothing to compare."""
     assert ends.app.call("reconcile").returncode == 78  # there is no state yet
     ends.insert(2 * MINUTE, "login")
     ends.once()
@@ -230,7 +230,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
 
 
 def test_doctor(ends: Ends) -> None:
-    """A Graphite that keeps counts right is told so, also the second time; its canary is where it says."""
+    """Doctor passes a Graphite that stores counts correctly, also the second time; its test series has the shown path."""
     shown = ends.app.call("admin doctor")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
@@ -248,7 +248,7 @@ def test_doctor(ends: Ends) -> None:
 
 
 def test_doctor_of_averages(ends: Ends) -> None:
-    """A Graphite that keeps means, and for less time, is told what it does, with the remedy."""
+    """Doctor rejects a Graphite that stores means, and for less time, with a remedy."""
     ends.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
     ends.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
     ended = ends.app.call("admin doctor", "-o", "json")
@@ -270,7 +270,7 @@ def test_doctor_of_averages(ends: Ends) -> None:
 def test_doctor_of_a_series_that_is_not_made(
     ends: Ends, graphite: tuple[CarbonCache, GraphiteWeb], tmp_path: Path
 ) -> None:
-    """A Carbon that makes no new series now is told as that, within the time that is given. Mutant: wait on."""
+    """Doctor rejects a Carbon that creates no series, within the given time. Mutant: wait on."""
     reluctant = CarbonCache(tmp_path / "reluctant", retentions="1m:1d,1h:30d")
     conf = tmp_path / "reluctant/conf/carbon.conf"
     conf.write_text(conf.read_text().replace("MAX_CREATES_PER_MINUTE = inf", "MAX_CREATES_PER_MINUTE = 1"))

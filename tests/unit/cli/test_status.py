@@ -1,4 +1,4 @@
-"""`shipper status` as people read it, made of a report."""
+"""The text of `shipper status`."""
 
 from dataclasses import replace
 
@@ -37,12 +37,12 @@ def plain(of: Report) -> str:
     ],
 )
 def test_complaints(of: Report, said: list[str]) -> None:
-    """What decides about the exit code is said, and nothing that will pass by itself."""
+    """Complaints decide the exit code; states that end by themselves are none."""
     assert of.complaints() == of.document()["complaints"] == said
 
 
 def test_text_of_a_good_service() -> None:
-    """Who runs, since when, each end, each job, in a hundred columns."""
+    """The text shows service, uptime, endpoints and jobs in a hundred columns."""
     wanted = job("failed_logins", waiting=18, unproven=41, source_max=8_413_760, complete_until=int(NOW) - 340)
     shown = plain(report(wanted, job("new", JobState.NEW, watermark=None, delivered_at=None)))
 
@@ -57,7 +57,7 @@ def test_text_of_a_good_service() -> None:
 
 
 def test_text_of_what_is_wrong() -> None:
-    """An error that many jobs share is told once, by its end, with its remedy; rows that are aside are told."""
+    """An error that many jobs share is shown once, by its endpoint, with its hint; rejected and late rows are shown."""
     shown = plain(troubled())
 
     assert shown.count(TROUBLE.error) == 1
@@ -69,7 +69,7 @@ def test_text_of_what_is_wrong() -> None:
 
 
 def test_text_of_a_graphite_that_lacks_something() -> None:
-    """What Graphite lacks is told by its end, beside what is proven at all."""
+    """Values that Graphite lacks are shown at its endpoint, beside the kind of proof."""
     of = report(endpoints=(LACKING,), evidence="samples are proven")
     shown = plain(of)
 
@@ -102,13 +102,13 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
     ],
 )
 def test_evidence(replays: int, said: str, *, reads_all: bool, reads_samples: bool) -> None:
-    """What is proven, and what is believed, fits in a line."""
+    """The kind of proof fits in a line."""
     assert evidence(replays, reads_all=reads_all, reads_samples=reads_samples) == said
     assert len(f"proof: {said}") <= 100
 
 
 def test_text_of_a_service_that_does_not_run() -> None:
-    """A job is in no state then, and nothing says that all is well."""
+    """Jobs of a stopped service have no state, and the text does not say healthy."""
     shown = plain(report(job("a", JobState.NEW), pid=None, started_at=None, loaded_at=None))
 
     assert "on web1: not running; " in shown
@@ -117,7 +117,7 @@ def test_text_of_a_service_that_does_not_run() -> None:
 
 
 def test_only() -> None:
-    """Jobs are chosen by name, or by that of the job on several sources; with the endpoints that they need."""
+    """A report can be limited to jobs, by name or for all sources, with the endpoints that they need."""
     ends = tuple(EndpointReport(name, "", None, TROUBLE) for name in ("source app", "source other", "carbon"))
     of = replace(SHARDS, endpoints=ends)
 

@@ -1,4 +1,4 @@
-"""Operations in one process: what comes between their pieces."""
+"""Operations in one process, with changes between their pieces."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,10 @@ HOUR = 3600
 
 
 class Office:
-    """A job at a desk, and somebody who operates on it."""
+    """A job at a desk, and an operator."""
 
     def __init__(self, state: State, *jobs: Job, rows: int = 10) -> None:
-        """Rows of the last hours, two an hour, are captured."""
+        """Capture rows of the last hours, two an hour."""
         self.state = state
         self.now = int(time.time())
         self.hour = self.now // HOUR * HOUR
@@ -37,12 +37,12 @@ class Office:
         if rows:
             self.tick()
         self.between: list[Callable[[], object]] = []
-        """What happens before the job is locked, each time."""
-        self.told: list[Mapping[str, Any]] = []
+        """Calls before the job is locked, one each time."""
+        self.reports: list[Mapping[str, Any]] = []
         self.pause: Callable[[float], None] = lambda _: None
 
     def configure(self, *jobs: Job) -> None:
-        """Let jobs run from now on, on the same table; the last is operated on."""
+        """Replace the jobs on the table; operations apply to the last."""
         rows = self.source.rows if hasattr(self, "desk") else []
         self.desk = Desk(self.state, *jobs)
         self.source.rows = rows
@@ -60,14 +60,14 @@ class Office:
 
     @contextmanager
     def locked(self, _name: str) -> Iterator[Worker]:
-        """Let something happen, and give the worker."""
+        """Make the next call, and provide the worker."""
         if self.between:
             self.between.pop(0)()
         with self.worker.paused():
             yield self.worker
 
     def do(self, step: str, arguments: Mapping[str, Any], *, operation: str = "backfill") -> Mapping[str, Any]:
-        """Do a step of an operation."""
+        """Plan or run an operation."""
         sections = {"app": SimpleNamespace(max_skew=300)}
         jobs = {worker.job.name: worker.job for worker in self.desk.workers}
         config = SimpleNamespace(sources=sections, jobs=jobs, file="shipper.toml")
@@ -75,50 +75,50 @@ class Office:
         context = OperationContext(
             pipeline,
             locked=self.locked,
-            report=self.told.append,
+            report=self.reports.append,
             pause=self.pause,
             deliver=lambda: True,
         )
         return operate(context, operation=operation, arguments=arguments, is_plan=step == "plan")
 
     def operate(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """Plan an operation, and carry it out."""
+        """Plan an operation, and run it."""
         planned = self.do("plan", {"job": "events"} | arguments, operation=operation)
         return self.do("run", planned["arguments"], operation=operation)
 
     def plan(self) -> Mapping[str, Any]:
-        """Plan to count the last four hours again."""
+        """Plan to recount the last four hours."""
         return self.do("plan", {"job": "events", "spans": [[self.hour - 4 * HOUR, self.now]]})
 
     def total(self, action: str = "login") -> int:
-        """Add up the totals of a series."""
+        """Return the sum of a series' totals."""
         statement = "SELECT SUM(value) FROM total JOIN series ON series.id = series WHERE path = ?"
         return self.state._connection.execute(statement, (f"events.{action}.count",)).fetchone()[0] or 0
 
     def trouble(self) -> ShipperError | None:
-        """Return what fails of the job."""
+        """Return the job's error."""
         return self.worker.failure.error if self.worker.failure else None
 
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
-    """Give an office."""
+    """Provide an office."""
     with State(str(tmp_path / "shipper.db")) as state:
         yield Office(state)
 
 
 def written(epoch: int) -> str:
-    """Write a time as the table has it."""
+    """Return a time as in the table."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def stop() -> None:
-    """End what is under way."""
+    """End the operation."""
     raise StateBusy("the service stops")
 
 
 def test_ends_early_and_goes_on(office: Office) -> None:
-    """What is done stays done, and the rest is done the next time. Mutants: note nothing; begin anew."""
+    """Finished pieces stay, and the next attempt does the rest. Mutants: note nothing; start over."""
     plan = office.plan()
     assert plan["facts"]["resumes_at"] is None
     office.between = [int, int, int, stop]
@@ -133,7 +133,7 @@ def test_ends_early_and_goes_on(office: Office) -> None:
 
 
 def test_job_changes_meanwhile(office: Office) -> None:
-    """A job that counts something else by now has its rows elsewhere. Mutant: go on."""
+    """A backfill ends if the job's definition changes. Mutant: continue."""
     plan, other = office.plan(), (Condition("outcome", "in", ("ok",)),)
 
     def change() -> None:
@@ -146,7 +146,7 @@ def test_job_changes_meanwhile(office: Office) -> None:
 
 
 def test_rows_captured_meanwhile(office: Office) -> None:
-    """A row that is captured between two pieces, for a slot of the next, is counted there. Mutant: look once."""
+    """A row that is captured between two pieces, for a slot of the next, is counted there. Mutant: read chunks once."""
     plan = office.plan()
 
     def late() -> None:
@@ -161,14 +161,14 @@ def test_rows_captured_meanwhile(office: Office) -> None:
 
 @pytest.mark.parametrize("span", [[4_000_000_000, 4_000_000_060], [60, 120]], ids=["to come", "too old"])
 def test_nothing_to_count(office: Office, span: list[int]) -> None:
-    """A time that is to come, or that Graphite keeps no more, is refused."""
+    """A time in the future, or older than Graphite's retention, is rejected."""
     with pytest.raises(ShipperError, match="no slot of that time can be recounted"):
         office.do("plan", {"job": "events", "spans": [span]})
 
 
 @pytest.mark.parametrize("left", ["none", "one without a time", "the first"])
 def test_purged_rows(office: Office, left: str) -> None:
-    """Bars whose rows are purged stay, whatever else is left of the table. Mutant: go by the first row alone."""
+    """Values whose rows are purged stay, whatever is left of the table. Mutant: check only the first row."""
     rows = office.source.rows
     kept = {"none": [], "one without a time": [rows[1] | {"created_at": None}], "the first": rows[:1]}[left]
     rows[:] = kept + (rows[8:] if kept else [])
@@ -180,7 +180,7 @@ def test_purged_rows(office: Office, left: str) -> None:
 
 
 def test_purged_rows_without_a_time(tmp_path: Path) -> None:
-    """So do those of a job whose slots are ranges of ids. Mutant: count whatever is left."""
+    """They also stay for a job whose slots are ranges of ids. Mutant: count the rows that are left."""
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, job(time=None), rows=5)
         office.source.insert(6, written(office.now), "login")
@@ -194,7 +194,7 @@ def test_purged_rows_without_a_time(tmp_path: Path) -> None:
 
 
 def test_purged_meanwhile(office: Office) -> None:
-    """A purge while somebody reads the plan takes nothing away. Mutant: believe the plan."""
+    """A purge between plan and run removes no values. Mutant: trust the plan."""
     plan = office.do("plan", {"job": "events", "spans": [[office.hour - 5 * HOUR, office.now]]})
     del office.source.rows[:6]
     with pytest.raises(ShipperError):
@@ -204,7 +204,7 @@ def test_purged_meanwhile(office: Office) -> None:
 
 
 def test_late_row_meanwhile(tmp_path: Path) -> None:
-    """A row that came late and was added between two pieces stays. Mutant: look at each chunk once."""
+    """A late row that was added between two pieces stays. Mutant: read each chunk once."""
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, job(chunk=1), rows=0)
         for number in range(1, 9):
@@ -225,7 +225,7 @@ def test_late_row_meanwhile(tmp_path: Path) -> None:
 
 
 def test_forgotten_attempt(office: Office) -> None:
-    """An attempt at a job that was forgotten since is none. Mutant: keep the note."""
+    """A forgotten job resumes no earlier attempt. Mutant: keep the note."""
     office.between = [int, int, int, stop]
     plan = office.plan()
     with pytest.raises(StateBusy):
@@ -237,9 +237,9 @@ def test_forgotten_attempt(office: Office) -> None:
 
 
 def test_turn_of_before(tmp_path: Path) -> None:
-    """A capture that a seek has interrupted does not take its horizon for a table that went back.
+    """A capture that a seek interrupts does not take its old horizon for a reset of the table.
 
-    Mutant: go on to the horizon of before.
+    Mutant: continue to the old horizon.
     """
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, job(chunk=1), rows=0)
@@ -265,7 +265,7 @@ def test_turn_of_before(tmp_path: Path) -> None:
 
 
 def test_import_beside_an_observation(tmp_path: Path) -> None:
-    """What was observed before a job was let begin is no horizon of it. Mutant: go on with it."""
+    """A job that is imported discards an earlier observation. Mutant: use it."""
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, rows=0)
         office.source.insert(1, written(office.now - 60), "login")
@@ -280,7 +280,7 @@ def test_import_beside_an_observation(tmp_path: Path) -> None:
 
 
 def test_import_of_two_rows(tmp_path: Path) -> None:
-    """Two rows for one job are refused before anything begins. Mutant: let the first begin."""
+    """Two rows for one job are rejected before any job starts. Mutant: start the first."""
     rows = [["a", "audit_trail", "id", 3], ["b", "audit_trail", "id", 5], ["c", "users", "id", None]]
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, rows=0)
@@ -290,11 +290,11 @@ def test_import_of_two_rows(tmp_path: Path) -> None:
         assert state.progress("events") is None
         office.operate("import", rows=rows, names={"b": "events"})
 
-        assert state.progress("events").captured == 5  # type: ignore[union-attr] # it has begun
+        assert state.progress("events").captured == 5  # type: ignore[union-attr] # it has started
 
 
 def test_passed_rows_stay_passed(office: Office) -> None:
-    """What was passed is not counted either when the job changes. Mutant: count all slots in the state again."""
+    """Skipped rows stay skipped when the job changes. Mutant: recount all slots in the state."""
     for number in range(11, 21):
         office.source.insert(number, written(office.now - 3 * HOUR), "flood")
     office.operate("seek")
@@ -307,9 +307,9 @@ def test_passed_rows_stay_passed(office: Office) -> None:
 
 @pytest.mark.parametrize(("ago", "counted", "rejected"), [(-120, 1, {}), (2 * HOUR, 0, {"too_late": 1})])
 def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, rejected: dict[str, int]) -> None:
-    """A row below captured that appears beside a seek is not passed: it is counted, or told to be too late.
+    """A row below captured that appears during a seek is not skipped: it is counted, or rejected as too late.
 
-    Mutant: take all ids up to where the job goes on for passed.
+    Mutant: skip all ids up to the target.
     """
     office.source.insert(12, written(office.now), "login")
     office.tick()
@@ -324,7 +324,7 @@ def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, rejected
 
 
 def test_wider_condition(tmp_path: Path) -> None:
-    """A job that counts more from now on counts all of its oldest slot. Mutant: begin at its first row of before."""
+    """A job with a wider condition counts its oldest slot completely. Mutant: begin at its first row so far."""
     with State(str(tmp_path / "shipper.db")) as state:
         office = Office(state, job(bucket=HOUR, where=(Condition("action", "in", ("rare",)),)), rows=0)
         for number, action in enumerate(["login"] * 5 + ["rare", "login"], start=1):
@@ -337,7 +337,7 @@ def test_wider_condition(tmp_path: Path) -> None:
 
 
 def test_slow_rate(office: Office) -> None:
-    """Whoever asked hears something while a rate makes it wait. Mutant: wait in one go."""
+    """A backfill reports progress while its rate makes it wait. Mutant: wait once."""
     for number in range(11, 51):
         office.source.insert(number, written(office.hour), f"action_{number}")
     office.tick()
@@ -349,4 +349,4 @@ def test_slow_rate(office: Office) -> None:
         office.do("run", plan["arguments"])
 
     assert (sum(waits), max(waits)) == (41, 5)
-    assert len([told for told in office.told if "done" in told]) > 41 / 5
+    assert len([report for report in office.reports if "done" in report]) > 41 / 5
