@@ -106,11 +106,11 @@ class Mending(Shipping):
         if not self.lacks_rows and not self.passed[TICKS.name]:
             super().each_id_counts_once()
 
-    def asked(self, wanted, rows):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - as in Shipping
-        """Count what a job asks for, but for what it has passed."""
+    def counts(self, wanted, rows):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - as in Shipping
+        """Count as there, but without rows that were skipped."""
         if wanted is TICKS:
             rows = [row for row in rows if row["id"] not in self.passed[TICKS.name]]
-        return super().asked(wanted, rows)
+        return super().counts(wanted, rows)
 
     def compare_unshown(self) -> None:
         """As there, but of rows that were passed only those are counted whose slots were counted again."""
