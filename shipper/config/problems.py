@@ -97,8 +97,8 @@ def explained(error: ErrorDetails, place: Cursor) -> Problem:
             return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
         case _:
             remedy = _REMEDIES.get(kind, f"{error['msg']}.")
-            shown = "(hidden)" if key in _SECRET else toml(error["input"])
-            return Problem(place, f"{key} = {shown} does not fit", remedy)
+            value = "(hidden)" if key in _SECRET else toml(error["input"])
+            return Problem(place, f"{key} = {value} does not fit", remedy)
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

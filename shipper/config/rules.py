@@ -199,8 +199,8 @@ def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection
             yield Problem(("graphite", "tags"), f'{{{name}}} is no column of job "{place[1]}"', remedy)
     for name in used:
         if name not in {*job.by, MEASURE, SOURCE}:
-            known = suggest(name, [*job.by, MEASURE, SOURCE])
-            yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", known)
+            remedy = suggest(name, [*job.by, MEASURE, SOURCE])
+            yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", remedy)
     for name in (MEASURE, SOURCE):
         if name in job.by:
             remedy = "Rename the column, which `sql` can do: shipper uses this placeholder itself."

@@ -171,8 +171,10 @@ def url(value: str) -> str:
     if parsed.drivername not in DIALECTS:
         raise wrong(f'"{parsed.drivername}" is not a kind of database', f"Use one of: {', '.join(DIALECTS)}.")
     backend = parsed.get_backend_name()
-    known = {"sqlite": set(parsed.query), "postgresql": {"host", "password"}}.get(backend, {"unix_socket", "password"})
-    if unknown := sorted(set(parsed.query) - known):
+    options = {"sqlite": set(parsed.query), "postgresql": {"host", "password"}}.get(
+        backend, {"unix_socket", "password"}
+    )
+    if unknown := sorted(set(parsed.query) - options):
         raise wrong(
             f'url has an unknown option "{unknown[0]}"',
             "Use no options but unix_socket=PATH with MySQL and host=DIRECTORY with PostgreSQL.",

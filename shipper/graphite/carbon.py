@@ -33,7 +33,7 @@ class _Witness:
     """An idle connection to the process that confirmed."""
 
     connection: socket.socket
-    made: float
+    opened_at: float
     predecessor_seconds: float | None
     """Life of the witness that this one replaces, in seconds; None if a delivery opened this one."""
 
@@ -144,14 +144,14 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
 
     def _was_dropped(self, witness: _Witness, now: float) -> bool:
         """Whether a dead Carbon had accepted the witness that has ended; if not, plan the next witness."""
-        before, lasted = witness.predecessor_seconds, now - witness.made
+        before, lasted = witness.predecessor_seconds, now - witness.opened_at
         self._ended_seconds = lasted
         # a receiver that closes idle connections this early would have closed the one before as early
         if before is not None and lasted < DROPPED_SECONDS and before >= 2 * DROPPED_SECONDS:
             return True
         is_short = before is not None and lasted < max(self._pause, PAUSE_FIRST)
         self._pause = self._pause if is_short else 0.0
-        self._renew_at = witness.made + self._pause
+        self._renew_at = witness.opened_at + self._pause
         if is_short:
             self._pause = min(max(2 * self._pause, PAUSE_FIRST), PAUSE_MOST)
         return False

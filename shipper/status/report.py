@@ -186,8 +186,8 @@ class Report:
         for name in names:
             named = {job.job: job for job in self.jobs if name in {job.job, job.job.partition("@")[0]}}
             if not named:
-                known = ", ".join(job.job for job in self.jobs)
-                raise ConfigError(f"choose jobs: no job {name!r}", hint=f"The jobs are: {known}.")
+                others = ", ".join(job.job for job in self.jobs)
+                raise ConfigError(f"choose jobs: no job {name!r}", hint=f"The jobs are: {others}.")
             jobs |= named
         if not jobs:
             return self

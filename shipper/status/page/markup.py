@@ -31,12 +31,12 @@ def join(*parts: str) -> Markup:
 
 def tag(name: str, /, *children: str, **attributes: str | None) -> Markup:
     """Return an element without the attributes that are None; `class_` is class and `data_label` data-label."""
-    given = "".join(
+    pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{given}>" + ("" if name in _VOID else f"{join(*children)}</{name}>"))
+    return Markup(f"<{name}{pairs}>" + ("" if name in _VOID else f"{join(*children)}</{name}>"))
 
 
 UNKNOWN = "unknown"

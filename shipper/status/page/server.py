@@ -56,15 +56,15 @@ class Page:
         self._thread.start()
 
     def __str__(self) -> str:
-        return self._server.shown
+        return self._server.label
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
         self._server.shutdown()
         self._server.server_close()
-        if self._server.shown.startswith("unix:"):
+        if self._server.label.startswith("unix:"):
             with suppress(OSError):
-                Path(self._server.shown.removeprefix("unix:")).unlink()
+                Path(self._server.label.removeprefix("unix:")).unlink()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -74,7 +74,7 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
     report: Callable[[], Report]
-    shown: str
+    label: str
     hosts: frozenset[str] | None = None
     """Accepted values of the header Host; None is any. They keep foreign pages out (DNS rebinding)."""
 
@@ -167,7 +167,7 @@ def _unix(path: str) -> _Server:
         server = _Server(path, socket.AF_UNIX)
     finally:
         os.umask(mask)
-    server.shown = f"unix:{path}"
+    server.label = f"unix:{path}"
     return server
 
 
@@ -176,6 +176,6 @@ def _tcp(address: str) -> _Server:
     parsed = ip_address(host.strip("[]").replace("localhost", "127.0.0.1"))
     server = _Server((str(parsed), int(port)), socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)  # noqa: PLR2004
     bound = server.server_address[1]
-    server.shown = f"{host}:{bound}"
+    server.label = f"{host}:{bound}"
     server.hosts = frozenset(f"{name}:{bound}" for name in LOOPBACK)
     return server
