@@ -22,7 +22,8 @@ from shipper.cli.options import format_time, instant
 def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     """Skip rows that a job has not counted yet: it never counts them.
 
-    The slot in which the job continues is counted completely. It moves forward only; `shipper backfill` recounts.
+    The slot in which the job continues is counted completely. A job moves forward only; to recount, use
+    `shipper backfill`.
     """
     arguments: dict[str, Any] = {"job": job}
     if to.isdecimal():

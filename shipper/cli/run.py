@@ -51,8 +51,8 @@ def reload(file: str) -> None:
     if runtime is not None:
         address: str | None = f"{runtime}/control.sock"
     else:
-        held = holder(str(load(file, with_credentials=False).state.path))
-        address = held.address if held else None
+        service = holder(str(load(file, with_credentials=False).state.path))
+        address = service.address if service else None
     if address is None:
         raise NotRunning(f"reload {file}: no service runs with this [state]", hint="Start it: systemctl start shipper.")
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)

@@ -204,8 +204,8 @@ def _effect(kind: str, settings: Mapping[str, str]) -> str:
     """Return the effect of settings in one notation, though Carbon allows several."""
     if kind == SCHEMAS:
         return ",".join(map(_archive, settings["retentions"].split(",")))
-    known = {key.lower(): value for key, value in settings.items()}
-    return f"{known.get('aggregationmethod', 'average')}, {float(known.get('xfilesfactor', '0.5')):g}"
+    values = {key.lower(): value for key, value in settings.items()}
+    return f"{values.get('aggregationmethod', 'average')}, {float(values.get('xfilesfactor', '0.5')):g}"
 
 
 def _archive(text: str) -> str:

@@ -114,4 +114,4 @@ class _Flight:
 
     def _read(self) -> Answers:
         answers = (self._readback.held([self._series], span, step) for span, step in self._canary.questions)
-        return [next((kept for _, kept in answer), None) for answer in answers]
+        return [next((series for _, series in answer), None) for answer in answers]

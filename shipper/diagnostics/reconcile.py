@@ -96,25 +96,25 @@ class _Comparer:
         """Compare the present rows and values."""
         # read the state, first for the position, then for the span
         job, now = self._job, int(time.time())
-        known = read_snapshot(self._state, job.name, Span(now, now))
-        span = requested_span(job, known and known.progress, start, end)
-        known = known and read_snapshot(self._state, job.name, span)
-        if known is None:
+        snapshot = read_snapshot(self._state, job.name, Span(now, now))
+        span = requested_span(job, snapshot and snapshot.progress, start, end)
+        snapshot = snapshot and read_snapshot(self._state, job.name, span)
+        if snapshot is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), requested=slots), has_begun=False)
         # compare
-        _check(job, known)
+        _check(job, snapshot)
         job = replace(job, query=self._source.prepared(job.query))
         comparison = compare_job(
-            job, known, span.start, span.end, source=self._source, graphite=self._readback, now=now
+            job, snapshot, span.start, span.end, source=self._source, graphite=self._readback, now=now
         )
-        return Reconciled(job.name, comparison, undelivered=known.offsets.captured - known.offsets.watermark)
+        return Reconciled(job.name, comparison, undelivered=snapshot.offsets.captured - snapshot.offsets.watermark)
 
 
-def _check(job: Job, known: JobSnapshot) -> None:
+def _check(job: Job, snapshot: JobSnapshot) -> None:
     """Raise if the job was counted with another definition."""
-    check_identity(job, known.offsets)
-    if known.progress.definition_digest != definition_digest(job):
+    check_identity(job, snapshot.offsets)
+    if snapshot.progress.definition_digest != definition_digest(job):
         raise ConfigError(
             f"reconcile job {job.name}: nothing captured yet with its present definition",
             hint="Run `shipper admin reload` and wait for its next tick, or `shipper once` where no service runs.",

@@ -56,10 +56,10 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
-        known = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
+        times = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
         raise ShipperError(
             f"backfill {job.name}: the state does not know which rows belong to that time",
-            hint=f"Choose a later time: of a job without `time` it is known for [state] keep, here {known}.",
+            hint=f"Choose a later time: of a job without `time` it is known for [state] keep, here {times}.",
         )
     return spans
 
@@ -68,10 +68,10 @@ def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
     """Return an id below all rows of the spans; 0 if the state does not know one."""
     job = worker.job
     since = Span(spans[0].start - late_seconds(job), ALWAYS.end)
-    known = state.lowest(job.name, since)
-    if known is None or known[0] > spans[0].start or any(span.end > since.start for span in state.pruned(job.name)):
+    lowest = state.lowest(job.name, since)
+    if lowest is None or lowest[0] > spans[0].start or any(span.end > since.start for span in state.pruned(job.name)):
         return 0
-    return walk_back(job, known[1], since, source=worker.source)
+    return walk_back(job, lowest[1], since, source=worker.source)
 
 
 def _known_since(job: Job, upto: int, state: State, source: Source) -> int:

@@ -76,12 +76,12 @@ def _statuses(context: OperationContext) -> Mapping[str, JobStatus]:
 
 
 def _status(context: OperationContext, name: str) -> JobStatus:
-    known = _statuses(context)
-    if name not in known:
+    statuses = _statuses(context)
+    if name not in statuses:
         raise ConfigError(
-            f"choose a job: no job {name!r} in the state", hint=f"The state knows: {', '.join(known) or 'none'}."
+            f"choose a job: no job {name!r} in the state", hint=f"The state knows: {', '.join(statuses) or 'none'}."
         )
-    return known[name]
+    return statuses[name]
 
 
 def _facts(status: JobStatus) -> dict[str, Any]:

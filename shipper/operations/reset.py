@@ -109,8 +109,8 @@ def _observe(context: OperationContext, worker: Worker, *, most: int | None = No
     pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
     # compare the rows that identify the table
     position, look = state.position(job.name), TableLook(source, horizon)
-    known = state.fingerprint(job.name) or Fingerprint(None, ())
-    present = look.fingerprint(job, known.rows[0][0]) if known.rows else known
+    identity = state.fingerprint(job.name) or Fingerprint(None, ())
+    present = look.fingerprint(job, identity.rows[0][0]) if identity.rows else identity
     # find out whether the job is held; the events of the check are left to the next capture
     reason = None
     try:
@@ -134,7 +134,7 @@ def _observe(context: OperationContext, worker: Worker, *, most: int | None = No
         first if largest else 0,
         first_time,
         largest_time,
-        *known_again(known, present),
+        *known_again(identity, present),
     )
 
 

@@ -230,7 +230,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
 
 
 def test_doctor(ends: Ends) -> None:
-    """Doctor passes a Graphite that stores counts correctly, also the second time; its test series has the shown path."""
+    """Doctor accepts a Graphite that stores counts correctly, also twice; the test series has the shown path."""
     shown = ends.app.call("admin doctor")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
