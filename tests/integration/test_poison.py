@@ -142,8 +142,8 @@ def test_poison(app: Shipper, carbon_cache: CarbonCache) -> None:
         wait_for(lambda: "nvalid" in logged(app.folder), "an invalid line in Carbon's log")
 
     text = app.text()
-    assert re.search(r"event=value\.rejected_values job=poison column=ratio id=\d+ value=-?inf rows=\d+", text)
-    assert sum(map(int, re.findall(r"event=value\.rejected_values .* rows=(\d+)", text))) == ROUNDS * REFUSED
+    assert re.search(r"event=value\.rejected job=poison column=ratio id=\d+ value=-?inf rows=\d+", text)
+    assert sum(map(int, re.findall(r"event=value\.rejected .* rows=(\d+)", text))) == ROUNDS * REFUSED
     assert re.search(r"event=series\.limited job=flood rows=\d+ limit=40 value='\d+'", text)
     assert re.search(r"event=series\.sanitized job=poison .*value=", text)
     assert {event for event in app.events() if event.endswith((".failed", ".stopped"))} == set()
