@@ -93,7 +93,7 @@ def install_and_check(machine: Machine) -> None:
     assert "✓ state /var/lib/shipper/shipper.db: not there yet" in checked
     assert "only root" not in checked
     other = machine.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "shipper", "check")
-    assert "this user may not look" in other.stdout + other.stderr
+    assert "this user cannot read it" in other.stdout + other.stderr
     output(machine, "systemctl enable --now shipper")
     wait_for(lambda: captured(machine), "all rows")
 
