@@ -53,38 +53,41 @@ def format_utc(time: int) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def not_started(name: str) -> ShipperError:
-    """Return the error about a job that has counted nothing yet."""
-    return ShipperError(f"job {name} has not started", hint="Run `shipper once`; the job begins at its `start`.")
+def observe_job(context: OperationContext, worker: Worker) -> tuple[Progress, Observation]:
+    """Prepare a paused job and observe its table, as a tick does; return its progress and the observation.
+
+    Raises:
+        ShipperError: the job has not started.
+        SourceUnavailable: its source does not answer.
+        TransientError: the clocks differ.
+    """
+    pipeline, name = context.pipeline, worker.job.name
+    progress = pipeline.state.progress(name)
+    if progress is None:
+        raise ShipperError(f"job {name} has not started", hint="Run `shipper once`; the job begins at its `start`.")
+    worker.prepare()
+    horizon = worker.source.observe(worker.job.query)
+    source = worker.job.source
+    pipeline.clocks.observed(source, horizon.time, max_skew=pipeline.config.sources[source].max_skew)
+    return progress, horizon
 
 
 def inspect_job(context: OperationContext, worker: Worker) -> JobContext:
-    """Observe the table of a paused job, and return the job's position.
+    """Return the position of a paused job whose table is still the same.
 
     Raises:
-        ShipperError: the job has not started, or must recount slots first.
-        SourceUnavailable: its source does not answer.
+        ShipperError: the job must recount slots first; or as for `observe_job`.
         SourceReset: the table was reset.
-        TransientError: the clocks differ.
     """
-    pipeline = context.pipeline
-    progress = pipeline.state.progress(worker.job.name)
-    if progress is None:
-        raise not_started(worker.job.name)
+    progress, horizon = observe_job(context, worker)
     # a changed definition is recounted by the next capture, which would undo this operation
-    worker.prepare()
-    job = worker.job
+    job, state = worker.job, context.pipeline.state
     if progress.definition_digest != definition_digest(job) or progress.recount_from is not None:
         raise StateBusy(
             f"job {job.name} is about to recount slots, because it is new or was changed",
             hint="Try again after its next tick, or run `shipper once`.",
         )
-    # observe the table and compare the clocks, as a tick does
-    horizon = worker.source.observe(job.query)
-    max_skew = pipeline.config.sources[job.source].max_skew
-    pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
     # a table that was reset raises here; the events of the check are left to the next capture
-    position, look = pipeline.state.position(job.name), TableLook(worker.source, horizon)
-    for _ in check(job, progress, position, look=look, ledger=pipeline.state):
+    for _ in check(job, progress, state.position(job.name), look=TableLook(worker.source, horizon), ledger=state):
         pass
     return JobContext(worker, progress, horizon, worker.moment)

@@ -10,7 +10,7 @@ from shipper.core.position import Position
 from shipper.core.repair.reset import After, check, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook
 from shipper.log import logger
-from shipper.operations.context import OperationContext, Plan, not_started
+from shipper.operations.context import OperationContext, Plan, observe_job
 from shipper.runtime.worker import Worker
 
 
@@ -22,7 +22,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """
     name = arguments["job"]
     with context.locked(name) as worker:
-        situation = _observe(context, worker)
+        situation = _situation(context, worker)
     what = After(arguments["what"]) if arguments.get("what") else None
     if what is not None:
         _reject_doubling(what, situation)
@@ -56,7 +56,7 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
     """
     name, what = arguments["job"], After(arguments["what"])
     with context.locked(name) as worker:
-        situation = _observe(context, worker, most=arguments["largest"])
+        situation = _situation(context, worker, most=arguments["largest"])
         if not _is_as_planned(what, situation, arguments):
             raise StateBusy(
                 f"reset job {name}: the job or its table has changed since the plan was made",
@@ -95,18 +95,10 @@ class _Situation(NamedTuple):
         return self.largest_time if self.job.lookback is None else None
 
 
-def _observe(context: OperationContext, worker: Worker, *, most: int | None = None) -> _Situation:
+def _situation(context: OperationContext, worker: Worker, *, most: int | None = None) -> _Situation:
     """Observe the table of a paused job, held or not, up to the id `most`."""
-    pipeline, state = context.pipeline, context.pipeline.state
-    progress = state.progress(worker.job.name)
-    if progress is None:
-        raise not_started(worker.job.name)
-    # observe the table and compare the clocks, as a tick does
-    worker.prepare()
-    job, source = worker.job, worker.source
-    horizon = source.observe(job.query)
-    max_skew = pipeline.config.sources[job.source].max_skew
-    pipeline.clocks.observed(job.source, horizon.time, max_skew=max_skew)
+    progress, horizon = observe_job(context, worker)
+    job, source, state = worker.job, worker.source, context.pipeline.state
     # compare the rows that identify the table
     position, look = state.position(job.name), TableLook(source, horizon)
     identity = state.fingerprint(job.name) or Fingerprint(None, ())
