@@ -98,8 +98,8 @@ class Vitals:
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
     def _failure(self, worker: Worker, report: JobReport) -> Failure | None:
-        if worker.failure is not None:
-            return _failure(worker.failure)
+        if (failure := worker.failure) is not None:
+            return _failure(failure)
         return _failure(self._delivery.failure) if self._waits_for_carbon(report) else None
 
     def _waits_for_carbon(self, report: JobReport) -> bool:
@@ -113,7 +113,7 @@ class Vitals:
     def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
         reached = max((worker.stats.seen_at or 0.0 for worker in workers), default=0.0)
-        failures = [worker.failure for worker in workers if worker.failure]
+        failures = [failure for worker in workers if (failure := worker.failure)]
         down = next((failure for failure in failures if isinstance(failure.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
         return EndpointReport(f"source {name}", address, reached or None, _failure(down) if down else None)
