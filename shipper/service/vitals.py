@@ -40,14 +40,14 @@ class Vitals:
         """
         config = self._pipeline.config
         waiting = self._pipeline.courier.waiting()
-        standing = {name: one._replace(waiting=waiting[name]) for name, one in job_statuses(config.state.path).items()}
+        statuses = {name: one._replace(waiting=waiting[name]) for name, one in job_statuses(config.state.path).items()}
         minutes = _minutes(config) if with_totals else {}
-        jobs = [self._job(job, standing.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
+        jobs = [self._job(job, statuses.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
         return Report(
             version=version("shipper"),
             host=socket.gethostname(),
             now=time.time(),
-            jobs=(*jobs, *gone(standing, config.jobs)),
+            jobs=(*jobs, *gone(statuses, config.jobs)),
             endpoints=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
             evidence=evidence_of(config),
             state_path=str(config.state.path),
@@ -73,9 +73,9 @@ class Vitals:
             for name, worker in self._pipeline.workers.items()
         }
 
-    def _job(self, job: Job, standing: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
+    def _job(self, job: Job, status: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
-        report = job_report(job, standing, minutes, next_tick=self._next_tick(job))
+        report = job_report(job, status, minutes, next_tick=self._next_tick(job))
         if worker is None:
             failure = Failure(str(held), held.hint, self._started_at, 1) if held else None
             return replace(report, state=JobState.HELD, failure=failure)
@@ -137,7 +137,7 @@ class Vitals:
 
 
 def job_report(
-    job: Job, standing: JobStatus | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
+    job: Job, status: JobStatus | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
 ) -> JobReport:
     """Return the report of a job from its configuration and its state."""
     report = JobReport(
@@ -150,29 +150,29 @@ def job_report(
         next_tick=next_tick,
         totals=minutes,
     )
-    return _standing(report, standing) if standing else report
+    return _with_status(report, status) if status else report
 
 
-def _standing(report: JobReport, standing: JobStatus) -> JobReport:
-    offsets = standing.offsets
+def _with_status(report: JobReport, status: JobStatus) -> JobReport:
+    offsets = status.offsets
     return replace(
         report,
         watermark=offsets.watermark,
         captured=offsets.captured,
         complete_until=instant(offsets.complete_until) if offsets.complete_until else None,
-        waiting=standing.waiting,
-        unproven=standing.unproven,
-        rejected=dict(standing.rejected),
-        late_rows=standing.late_rows,
-        delivered_at=standing.delivered_at,
+        waiting=status.waiting,
+        unproven=status.unproven,
+        rejected=dict(status.rejected),
+        late_rows=status.late_rows,
+        delivered_at=status.delivered_at,
     )
 
 
-def gone(standing: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:
+def gone(statuses: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:
     """Return the jobs that left the configuration; their totals are still delivered."""
-    left = [(name, standing[name].offsets) for name in sorted(standing.keys() - jobs.keys())]
+    left = [(name, statuses[name].offsets) for name in sorted(statuses.keys() - jobs.keys())]
     reports = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
-    return [_standing(report, standing[report.job]) for report in reports]
+    return [_with_status(report, statuses[report.job]) for report in reports]
 
 
 def _minutes(config: Config) -> Mapping[str, tuple[int, ...]]:
