@@ -232,12 +232,12 @@ def _rows(facts: Mapping[str, Any]) -> str:
 def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     """Return the effect of a choice, a line each."""
     captured, first, largest = facts["captured"], facts["first"], facts["largest"]
-    if choice["is_refused"]:
+    if choice["is_rejected"]:
         return [f"not possible: rows up to id {captured} are counted, and would be counted twice"]
     if choice["what"] == "restored":
         lines = [f"ids up to {largest} are taken as counted; only new rows are counted"]
         skipped = f"ids {captured + 1} to {largest} are skipped: their rows are never counted"
-        return [*lines, skipped] if choice["passed"] else lines
+        return [*lines, skipped] if choice["skipped"] else lines
     lines = ["all new rows are counted"]
     if choice["ids"]:
         lines = [f"all present rows are counted and added: ids {first} to {largest}, at most {choice['ids']} rows"]

@@ -156,7 +156,7 @@ def _backfill_plan(facts: Facts) -> list[str]:
     lines = [f"{facts['job']}: recounts these slots, and replaces them in Graphite:"]
     lines += [f"  {format_time(start)} up to {format_time(end)}" for start, end in facts["spans"]]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
-    if any(start < first or end > last for start, end in facts["asked"]):
+    if any(start < first or end > last for start, end in facts["requested"]):
         lines += [
             "  the rest is not recounted: it lies in the future, is too old for Graphite, or may have been purged"
         ]

@@ -114,7 +114,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     resumes_at = None if cleared else _resumes_at(context, name, spans, digest)
     facts = {
         "job": name,
-        "asked": _pairs(wanted),
+        "requested": _pairs(wanted),
         "spans": _pairs(spans),
         "ids": current.progress.captured - low if is_timed else None,
         "resumes_at": resumes_at,

@@ -132,7 +132,7 @@ def _situation(context: OperationContext, worker: Worker, *, most: int | None = 
 
 def _choice(what: After, situation: _Situation) -> dict[str, Any]:
     numbers = outlook(what, situation.progress.captured, situation.first, situation.horizon.id)
-    return {"what": what, "is_refused": _would_double(what, situation)} | numbers._asdict()
+    return {"what": what, "is_rejected": _would_double(what, situation)} | numbers._asdict()
 
 
 def _is_as_planned(what: After, situation: _Situation, arguments: Mapping[str, Any]) -> bool:

@@ -168,7 +168,7 @@ def test_not_held(begun: Shipper) -> None:
     assert (told.returncode, WHICH in told.stderr) == (2, True)
     document = json.loads(told.stdout)
     assert (document["done"], document["plan"]["reason"]) == (None, None)
-    assert [one["is_refused"] for one in document["plan"]["choices"]] == [True, False, True]
+    assert [one["is_rejected"] for one in document["plan"]["choices"]] == [True, False, True]
 
 
 def test_refused(begun: Shipper) -> None:

@@ -101,7 +101,7 @@ class Outlook(NamedTuple):
     """The job continues behind this id."""
     ids: int
     """Most ids of the table that will be counted."""
-    passed: int
+    skipped: int
     """Most ids above captured that will be skipped."""
     unaccounted: int
     """Number of ids that the replaced table used after the last look; their rows are lost."""

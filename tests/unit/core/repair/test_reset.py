@@ -213,9 +213,9 @@ def test_plan(office: Office) -> None:
         "known": 10,
         "what": None,
         "choices": [
-            {"what": "emptied", "is_refused": False, "captured": 0, "ids": 3, "passed": 0, "unaccounted": 0},
-            {"what": "restored", "is_refused": False, "captured": 3, "ids": 0, "passed": 0, "unaccounted": 0},
-            {"what": "replaced", "is_refused": False, "captured": 0, "ids": 3, "passed": 0, "unaccounted": 0},
+            {"what": "emptied", "is_rejected": False, "captured": 0, "ids": 3, "skipped": 0, "unaccounted": 0},
+            {"what": "restored", "is_rejected": False, "captured": 3, "ids": 0, "skipped": 0, "unaccounted": 0},
+            {"what": "replaced", "is_rejected": False, "captured": 0, "ids": 3, "skipped": 0, "unaccounted": 0},
         ],
     }
     assert [one["what"] for one in office.plan("restored")["facts"]["choices"]] == ["restored"]
@@ -283,7 +283,7 @@ def test_emptied_twice(office: Office) -> None:
     for what in ("emptied", "replaced"):
         with pytest.raises(ShipperError, match="the job is not held, and rows up to 3 are counted"):
             office.plan(what)
-    assert [one["is_refused"] for one in office.plan()["facts"]["choices"]] == [True, False, True]
+    assert [one["is_rejected"] for one in office.plan()["facts"]["choices"]] == [True, False, True]
 
     assert office.tick() is None
     assert office.sums() == {"login": 13}
@@ -332,7 +332,7 @@ def test_restored_beyond_captured(office: Office) -> None:
     assert office.tick() is not None
     (choice,) = office.plan("restored")["facts"]["choices"]
 
-    assert choice == {"what": "restored", "is_refused": False, "captured": 12, "ids": 0, "passed": 2, "unaccounted": 0}
+    assert choice == {"what": "restored", "is_rejected": False, "captured": 12, "ids": 0, "skipped": 2, "unaccounted": 0}
     assert office.reset("restored")["captured"] == 12
     assert office.tick() is None
     assert office.sums() == {"login": 10}
@@ -347,7 +347,7 @@ def test_replaced_with_ids_that_go_on(office: Office) -> None:
     office.given = 15
     office.insert(5)
     (choice,) = office.plan("replaced")["facts"]["choices"]
-    assert choice == {"what": "replaced", "is_refused": False, "captured": 10, "ids": 5, "passed": 0, "unaccounted": 5}
+    assert choice == {"what": "replaced", "is_rejected": False, "captured": 10, "ids": 5, "skipped": 0, "unaccounted": 5}
     assert office.reset("replaced") == {"job": "events", "what": "replaced", "before": 10, "captured": 10}
     assert office.tick() is None
     assert office.sums() == {"login": 15}
