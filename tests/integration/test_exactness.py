@@ -87,7 +87,7 @@ def test_transaction_longer_than_lookback(looks: Looks) -> None:
     assert looks.ids(ENDS) == list(range(1, 17))
 
 
-@pytest.mark.parametrize("changed", [{"zone": "Europe/Berlin"}, {"bucket": 3600}, {"zone": "Asia/Kolkata"}])
+@pytest.mark.parametrize("changed", [{"time_zone": "Europe/Berlin"}, {"bucket": 3600}, {"time_zone": "Asia/Kolkata"}])
 def test_late_row_after_another_definition(looks: Looks, changed: dict[str, Any]) -> None:
     """A row that comes late, after a job's times were corrected, is added by itself: 100, were 199.
 
@@ -124,7 +124,7 @@ def test_beginning_beside_an_open_transaction(looks: Looks, how: str) -> None:
         if how == "restored":
             looks.reset(events, After.RESTORED)
         else:
-            looks.state.forget(events.name)
+            looks.state.housekeeping.forget(events.name)
         looks.look(events)
         if looks.table.kind != "sqlite":
             execute("COMMIT")
