@@ -257,7 +257,7 @@ def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB, column: str) ->
 
     assert ended.returncode == checked.returncode == 1
     assert f"observe audit_trail: {column} holds " in ended.stderr
-    assert f"table audit_trail of app: {column} is of type " in checked.stdout
+    assert f"table audit_trail of app: {column} has type " in checked.stdout
     assert "Traceback" not in ended.stderr + checked.stderr
 
 
