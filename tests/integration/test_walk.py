@@ -93,7 +93,7 @@ def test_hole_at_a_quarter_past_six(night: Night) -> None:
     assert " 06:15:00 HERE" in shown
     code, shown = night.walk(fix)
     assert code == 0, shown
-    assert "Do it? [y/N]" in shown
+    assert "Continue? [y/N]" in shown
     assert " 06:14:00 HERE up to " in shown
     wait_for(lambda: night.bars() == dict.fromkeys(NIGHT, 2.0), "no hole")
     code, shown = night.walk(again)

@@ -75,7 +75,7 @@ class Walk:
         """Give an answer, check the result that the handbook describes, and return the output."""
         code, shown = walk(self.app.config, command)
         assert code == 0, shown
-        assert "Do it? [y/N]" in shown
+        assert "Continue? [y/N]" in shown
         assert "source.reset" in self.app.events()
         wait_for(lambda: walk(self.app.config, self.status)[0] == 0, "a healthy status")
         return shown
@@ -104,9 +104,9 @@ def test_truncate(way: Walk) -> None:
     way.log_in(8, 2)
     shown = way.held()
     assert "its largest id is 3, but 6 was captured" in shown
-    assert "of the newest 6 rows up to there the table holds 0\n" in shown
+    assert "of the newest 6 rows that it counted, the table has 0\n" in shown
     shown = way.answer(way.emptied)
-    assert "ids 1 to 3, 3 rows at most" in shown
+    assert "ids 1 to 3, at most 3 rows" in shown
     way.shows({15: 4, 12: 3, 8: 2})
     way.log_in(5, 1)
     way.shows({15: 4, 12: 3, 8: 2, 5: 1})
@@ -126,10 +126,10 @@ def test_older_dump(way: Walk, tmp_path: Path) -> None:
     way.restore(tmp_path / "dump.sql")
     shown = way.held()
     assert "its largest id is 6, but 9 was captured" in shown
-    assert "of the newest 9 rows up to there the table holds 6\n" in shown
+    assert "of the newest 9 rows that it counted, the table has 6\n" in shown
     assert "--emptied and --replaced would count them twice\n" in shown
     shown = way.answer(way.restored)
-    assert "ids up to 6 count as counted" in shown
+    assert "ids up to 6 are taken as counted" in shown
     way.log_in(5, 2)
     way.shows({15: 4, 12: 2, 10: 3, 5: 2})
 
@@ -150,7 +150,7 @@ def test_rename(way: Walk) -> None:
     shown = way.held()
     assert "its largest id is 2, but 6 was captured" in shown
     shown = way.answer(way.replaced)
-    assert "ids 1 to 2, 2 rows at most" in shown
+    assert "ids 1 to 2, at most 2 rows" in shown
 
     way.log_in(5, 1)
     way.shows({15: 4, 12: 2, 8: 2, 5: 1})

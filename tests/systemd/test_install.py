@@ -90,7 +90,7 @@ def install_and_check(machine: Machine) -> None:
     assert f"✗ {FILE}: only root can read it" in machine.run("shipper", "check").stdout
     output(machine, f"chmod 644 {FILE}")
     checked = machine.run("shipper", "check").stdout
-    assert "✓ state /var/lib/shipper/shipper.db: not there yet" in checked
+    assert "✓ state /var/lib/shipper/shipper.db: does not exist yet" in checked
     assert "only root" not in checked
     other = machine.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "shipper", "check")
     assert "this user cannot read it" in other.stdout + other.stderr
