@@ -19,6 +19,7 @@ from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
     Fit,
+    ListOfIds,
     ServerTime,
     Text,
     Unfit,
@@ -133,9 +134,11 @@ def smallest(query: Query) -> sa.Select[tuple[Any]]:
 
 @lru_cache(STATEMENTS)
 def listed(query: Query) -> sa.Select[Any]:
-    """Select the ids of a window."""
-    identity = table_of(query.ids_only).c[query.id]
-    return sa.select(identity).where(*_in_window(identity))
+    """Select the ids of a window in one text, and their number."""
+    table = table_of(query.ids_only)
+    identity = table.c[query.id]
+    columns: list[sa.ColumnElement[Any]] = [ListOfIds(identity), sa.func.count()]
+    return sa.select(*columns).select_from(table).where(*_in_window(identity))
 
 
 @lru_cache(STATEMENTS)

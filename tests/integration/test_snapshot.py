@@ -175,6 +175,42 @@ def test_jobs_share_answers(table: Table) -> None:
             assert table.words(by_outcome, FAR) == {0: 2}
 
 
+def scatter(table: Table, first: int) -> None:
+    """Insert rows of which no two ids share a word."""
+    rows = ", ".join(f"({first + number * 70}, 'login', 'ok')" for number in range(1200))
+    table.execute(f"INSERT INTO audit_trail (id, action, outcome) VALUES {rows}")
+
+
+def test_scattered_ids(table: Table) -> None:
+    """Ids that share no word are listed, exactly, from the second time on, gaps and all.
+
+    Mutants: take a list that the server has cut for all of it; never list.
+    """
+    scatter(table, 1)
+    statements: list[str] = []
+    sa.event.listen(table.connections.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    expected = [number * 70 + 1 for number in range(1200)]
+
+    assert [ids_of(table.words(query(), FAR)) for _ in range(2)] == [expected, expected]
+    assert ["GROUP BY" in statement for statement in statements] == [True, False]
+    assert table.words(query(), Window(1, 70)) == {}
+
+
+@pytest.mark.parametrize("longest", [1000, 7 * 600, 7 * 1200 - 3])
+def test_cut_list_of_ids(mariadb: MariaDB, longest: int) -> None:
+    """A list that is too long for the server comes to all ids all the same, wherever it is cut.
+
+    Mutant: count the ids only.
+    """
+    with closing(on_mariadb(mariadb)) as table:
+        scatter(table, 100_001)
+        cut = f"SET SESSION group_concat_max_len = {longest}"
+        sa.event.listen(table.connections.engine, "connect", lambda connection, _: connection.cursor().execute(cut))
+
+        listed = [ids_of(table.words(query(), FAR)) for _ in range(2)]
+        assert listed == [[number * 70 + 100_001 for number in range(1200)]] * 2
+
+
 def test_statement_after_an_error_within(table: Table) -> None:
     """Statements after an error within the same snapshot fail: their rows would be of another moment.
 

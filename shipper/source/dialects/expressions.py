@@ -64,6 +64,14 @@ class BitsOfIds(FunctionElement[int]):
     type = sa.BigInteger()
 
 
+class ListOfIds(FunctionElement[str]):
+    """All ids in one text, each with a semicolon: PyMySQL takes eight times as long for 10,000 rows of one id."""
+
+    inherit_cache = True
+    name = "shipper_ids"
+    type = sa.Text()
+
+
 class _Explain(sa.Executable, sa.ClauseElement):
     """A statement behind the words that request its plan."""
 

@@ -27,6 +27,7 @@ from shipper.source.dialects.dialect import (
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
+    ListOfIds,
     ServerTime,
     Statement,
     Text,
@@ -111,6 +112,7 @@ def prepare(connection: DBAPIConnection, access: Access) -> None:
     cursor.execute("SET time_zone = '+00:00'")
     cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     cursor.execute("SET SESSION TRANSACTION READ ONLY")
+    cursor.execute("SET SESSION group_concat_max_len = 4294967295")
     cursor.execute("SELECT VERSION()")
     if "MariaDB" in str(cursor.fetchone()):
         cursor.execute(f"SET SESSION max_statement_time = {access.timeout}")
@@ -208,3 +210,9 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(BitsOfIds, *_NAMES)
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     return f"BIT_OR(1 << ({argument(element, compiler, options)} & 63))"
+
+
+@compiles(ListOfIds, *_NAMES)
+def _ids(element: ListOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    # cut at max_allowed_packet: then the last id has no semicolon, or ids are missing
+    return f"GROUP_CONCAT({argument(element, compiler, options)}, ';' SEPARATOR '')"

@@ -33,6 +33,7 @@ from shipper.source.dialects.dialect import (
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
+    ListOfIds,
     ServerTime,
     Statement,
     Text,
@@ -211,3 +212,8 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     identity = f"CAST({argument(element, compiler, options)} AS BIGINT)"
     return f"BIT_OR(CAST(1 AS BIGINT) << CAST({identity} & 63 AS INTEGER))"
+
+
+@compiles(ListOfIds, "postgresql")
+def _ids(element: ListOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    return f"STRING_AGG(CAST({argument(element, compiler, options)} AS TEXT) || ';', '')"

@@ -17,6 +17,7 @@ from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, M
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
+    ListOfIds,
     ServerTime,
     Statement,
     Text,
@@ -140,3 +141,8 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     # there is no BIT_OR; each bit comes once, or the rows are more than the bits
     return f"SUM(1 << ({argument(element, compiler, options)} & 63))"
+
+
+@compiles(ListOfIds, "sqlite")
+def _ids(element: ListOfIds, compiler: SQLCompiler, **options: Any) -> str:
+    return f"GROUP_CONCAT({argument(element, compiler, options)} || ';', '')"
