@@ -332,7 +332,14 @@ def test_restored_beyond_captured(office: Office) -> None:
     assert office.tick() is not None
     (choice,) = office.plan("restored")["facts"]["choices"]
 
-    assert choice == {"what": "restored", "is_rejected": False, "captured": 12, "ids": 0, "skipped": 2, "unaccounted": 0}
+    assert choice == {
+        "what": "restored",
+        "is_rejected": False,
+        "captured": 12,
+        "ids": 0,
+        "skipped": 2,
+        "unaccounted": 0,
+    }
     assert office.reset("restored")["captured"] == 12
     assert office.tick() is None
     assert office.sums() == {"login": 10}
@@ -347,7 +354,14 @@ def test_replaced_with_ids_that_go_on(office: Office) -> None:
     office.given = 15
     office.insert(5)
     (choice,) = office.plan("replaced")["facts"]["choices"]
-    assert choice == {"what": "replaced", "is_rejected": False, "captured": 10, "ids": 5, "skipped": 0, "unaccounted": 5}
+    assert choice == {
+        "what": "replaced",
+        "is_rejected": False,
+        "captured": 10,
+        "ids": 5,
+        "skipped": 0,
+        "unaccounted": 5,
+    }
     assert office.reset("replaced") == {"job": "events", "what": "replaced", "before": 10, "captured": 10}
     assert office.tick() is None
     assert office.sums() == {"login": 15}
