@@ -28,6 +28,13 @@ from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
 
+PAUSE_SECONDS = 0.05
+"""Pause between two pieces, for captures and for the database."""
+REPORT_SECONDS = 5.0
+"""Interval of progress reports, also while `rate` makes the backfill wait."""
+RESUME_SECONDS = 3600
+"""Time within which an interrupted backfill is resumed; later its results may be outdated."""
+
 
 def align_spans(context: OperationContext, current: JobContext, wanted: Sequence[Span]) -> list[Span]:
     """Return the complete slots to recount, as spans that do not adjoin.
@@ -84,14 +91,6 @@ def _known_since(job: Job, upto: int, state: State, source: Source) -> int:
         slot.slot + slot.step for slot in state.slots(job.name) if slot.after + 1 < below and slot.after < slot.upto
     ]
     return max([oldest[0], *(span.end for span in state.pruned(job.name)), *purged])
-
-
-PAUSE_SECONDS = 0.05
-"""Pause between two pieces, for captures and for the database."""
-REPORT_SECONDS = 5.0
-"""Interval of progress reports, also while `rate` makes the backfill wait."""
-RESUME_SECONDS = 3600
-"""Time within which an interrupted backfill is resumed; later its results may be outdated."""
 
 
 def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
