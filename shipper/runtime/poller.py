@@ -94,7 +94,7 @@ class PollingGroup:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a look at the table has run for so long that it will never end by itself."""
+        """Whether a look at the table hangs: it will never end by itself."""
         return self._calls.still_seconds > self._deadline
 
     def observe(self) -> bool:

@@ -129,7 +129,7 @@ class Worker:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a capture has run for so long that it will never end by itself."""
+        """Whether a capture hangs: it will never end by itself."""
         return self._calls.still_seconds > self._deadline
 
     @property

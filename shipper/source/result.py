@@ -1,6 +1,6 @@
 """Rows of a statement's result: buckets, groups and exact numbers.
 
-Strategy: Carbon accepts an infinity and can never return the sum again. So the database leaves out each value that
+Strategy: Carbon accepts an infinity and can never return the sum again. Therefore the database leaves out each value that
 Carbon could not hold and keeps the other values of its group. Values left out are counted, located and logged.
 """
 
