@@ -1,7 +1,7 @@
 """Rows of a statement's result: buckets, groups and exact numbers.
 
-Strategy: Carbon accepts an infinity and can never return the sum again. Therefore the database leaves out each value that
-Carbon could not hold and keeps the other values of its group. Values left out are counted, located and logged.
+Strategy: Carbon accepts an infinity and can never return the sum again. Therefore the database leaves out each value
+that Carbon could not hold and keeps the other values of its group. Values left out are counted, located and logged.
 """
 
 import decimal

@@ -1,8 +1,8 @@
 """PostgreSQL, through psycopg.
 
-A TRUNCATE or ALTER TABLE between a snapshot and its first look at a table makes that table look empty. Therefore a snapshot
-begins with a lock on the table. LOCK TABLE needs SELECT on the entire table, and an operator's SQL may read other
-tables; there, the rows count only if all tables that were read still have the files that the snapshot knows.
+A TRUNCATE or ALTER TABLE between a snapshot and its first look at a table makes that table look empty. Therefore a
+snapshot begins with a lock on the table. LOCK TABLE needs SELECT on the entire table, and an operator's SQL may read
+other tables; there, the rows count only if all tables that were read still have the files that the snapshot knows.
 """
 
 import json

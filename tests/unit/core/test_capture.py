@@ -371,9 +371,7 @@ class TestTooMuch:
         run(self.wanted, source, state, upto=1)
         rows = [Row(NOW, ("login",), 3, (3, 11 * 10**299, 1))]
         folded = fold(rows, Span(0, NOW + 60), self.wanted.kinds)
-        told = recounted(
-            Context(self.wanted, source, state, Now(NOW)), Span(NOW, NOW + 60), folded, done(state, None)
-        )
+        told = recounted(Context(self.wanted, source, state, Now(NOW)), Span(NOW, NOW + 60), folded, done(state, None))
 
         assert told.rejected_values == [RejectedValue(self.path, 1, "1.1e+300")]
         assert {key.path: int(value) for key, value in totals(state).items()} == {
