@@ -65,8 +65,6 @@ _RULES = {
 }
 """One row a kind: everything that differs between them, but for its SQL (source/measure.py)."""
 
-ADDITIVE = frozenset(kind for kind in Kind if kind.is_additive)
-
 
 def combined(kind: Kind, values: Iterable[Value]) -> Value:
     """Return the value of parts together, of which there is at least one."""
