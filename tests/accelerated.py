@@ -118,6 +118,6 @@ class _Connection(sqlite3.Connection):
 
 if __name__ == "__main__":
     accelerate(Clock(*map(float, sys.argv[1:4])))
-    from shipper.cli import main
+    from shipper.cli.commands import main
 
     main(sys.argv[4:])

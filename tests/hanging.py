@@ -6,7 +6,7 @@ Real code calls a function that never returns; its limits are shorter than in pr
 import sys
 import threading
 
-from shipper.cli import main
+from shipper.cli.commands import main
 from shipper.runtime import delivery, poller, worker
 from shipper.service import schedule
 

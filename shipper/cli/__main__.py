@@ -1,5 +1,5 @@
 """`python -m shipper.cli` is `shipper`."""
 
-from shipper.cli import main
+from shipper.cli.commands import main
 
 main(prog_name="shipper")

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from shipper.config.sections import File
+from shipper.config.keys import File
 
 Schema = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """TOML to a frozen Config, or every problem at once with its line and a remedy.
 
-Three stages: the files become one table with its references resolved; sections.py checks each value by itself; rules.py
+Three stages: the files become one table with its references resolved; keys.py checks each value by itself; rules.py
 checks which values fit together.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 
+from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
 from shipper.config.problems import Document, Problem, explained, not_toml, report
 from shipper.config.references import KINDS, References, option_file
 from shipper.config.rules import BUCKET, SOURCE, has_time, related, sources_of
-from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
 from shipper.config.values import holds_password
 from shipper.core.errors import ConfigError
 from shipper.core.measures import Measure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from shipper.config.sections import (
+from shipper.config.keys import (
     File,
     GraphiteSection,
     JobSection,

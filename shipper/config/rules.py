@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
 from shipper.config.problems import Cursor, Problem, suggest
-from shipper.config.sections import File, GraphiteSection, JobSection, SourceSection
 from shipper.core.measures import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS

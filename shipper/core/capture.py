@@ -31,7 +31,8 @@ from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
 from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
-from shipper.core.rows.totals import Folded, add, fold, shown_span, zero_fill_due
+from shipper.core.rows.totals import Folded, add, fold, shown_span
+from shipper.core.rows.zero_fill import zero_fill_due
 
 
 def capture(

@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shipper.config.keys import SourceSection
 from shipper.config.load import Config
 from shipper.config.problems import suggest
-from shipper.config.sections import SourceSection
 from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window

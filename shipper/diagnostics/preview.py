@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from shipper.config.keys import SourceSection
 from shipper.config.load import Config
-from shipper.config.sections import SourceSection
 from shipper.core.capture import capture
 from shipper.core.errors import TransientError
 from shipper.core.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window

@@ -1,6 +1,6 @@
 """Shipper with gaps that grow old sixty times as fast: looks that come after minutes come after seconds."""
 
-from shipper.cli import main
+from shipper.cli.commands import main
 from shipper.core import position
 
 SCALE = 60

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from shipper.cli import main
+from shipper.cli.commands import main
 
 _right = time.time
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from harness import EVENTS, Shipper
 from servers import SCHEMAS, MariaDB, PostgreSQL
 
-from shipper.config.sections import SourceSection
+from shipper.config.keys import SourceSection
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.diagnostics.check_source import _check_session
 from shipper.source.access import Access

@@ -46,7 +46,7 @@ MUTANTS = {
         "totals = _totals(found, recording.take(parts.keys()), tally)",
     ),
     "zero for unread time": Mutant(
-        "core/rows/totals.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"
+        "core/rows/zero_fill.py", "Span(first, floor(until, length))", "Span(first, floor(now, length))"
     ),
     "fine points past retention": Mutant(
         "core/retention.py", "return now - slot >= archives[index].duration - EDGE_SECONDS", "return False"
@@ -55,11 +55,11 @@ MUTANTS = {
         "core/retention.py", "return index == 0 or bucket", "return True or bucket"
     ),
     "take one confirmation for a proof": Mutant(
-        "core/delivery/rounds.py", "if stage == len(self._replay):", "if True:"
+        "core/delivery/proofs.py", "if stage == len(self._replay):", "if True:"
     ),
     "do not watch Carbon": Mutant("core/delivery/courier.py", "if self._sink.has_died():", "if False:"),
     "let replays prove values that are not stored": Mutant(
-        "core/delivery/rounds.py", "return not self.is_held or replay.stage == INVALIDATED", "return True"
+        "core/delivery/proofs.py", "return not self.is_held or replay.stage == INVALIDATED", "return True"
     ),
     "read back only values that differ": Mutant(
         "core/delivery/courier.py", "            self._proofs.alarm(clock)", "            pass"
@@ -216,7 +216,7 @@ MUTANTS = {
         "core/repair/backfill.py", "        start = floor(start, unit)\n", "        pass\n"
     ),
     "prove a series that is not created": Mutant(
-        "core/delivery/rounds.py", "minutes_to_create(new_series) - 1", "0 * new_series"
+        "core/delivery/proofs.py", "minutes_to_create(new_series) - 1", "0 * new_series"
     ),
     "compare incomplete slots": Mutant(
         "core/verify/reconcile.py", "last = min(max(first, latest), end)", "last = max(first, end)"

@@ -9,8 +9,8 @@ import click
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from shipper.cli import main
-from shipper.config import sections
+from shipper.cli.commands import main
+from shipper.config import keys
 from shipper.config.load import load
 from shipper.core.paths import paths_of
 from shipper.diagnostics.carbon_conf import rules
@@ -29,12 +29,12 @@ PAGES = [
     "tests/bench/README.md",
 ]
 SECTIONS: dict[str, type[BaseModel]] = {
-    "[state]": sections.StateSection,
-    "[graphite]": sections.GraphiteSection,
-    "[status]": sections.StatusSection,
-    "[limits]": sections.LimitsSection,
-    "[source.NAME]": sections.SourceSection,
-    "[job.NAME]": sections.JobSection,
+    "[state]": keys.StateSection,
+    "[graphite]": keys.GraphiteSection,
+    "[status]": keys.StatusSection,
+    "[limits]": keys.LimitsSection,
+    "[source.NAME]": keys.SourceSection,
+    "[job.NAME]": keys.JobSection,
 }
 
 

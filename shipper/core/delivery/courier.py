@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
+from shipper.core.delivery.proofs import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
-from shipper.core.delivery.rounds import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Pending, Replay
 from shipper.core.retention import due, has_left, merge_target

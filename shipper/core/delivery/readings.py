@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shipper.core.delivery.outbox import Outbox
-from shipper.core.delivery.rounds import Difference, Round
+from shipper.core.delivery.proofs import Difference, Round
 from shipper.core.errors import ReadbackFailed
 from shipper.core.model import Archive, Changed
 from shipper.core.retention import has_left

@@ -8,14 +8,16 @@ process that is killed at any instruction has either counted a window or not. No
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
-from shipper.core.model import Group, Job, Key, Now, Progress, RejectedValue, Rejection, RejectReason, Row, Span, Window
+from shipper.core.model import Group, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.paths import brief, claim_paths
 from shipper.core.retention import floor, is_due, oldest_shown, place_of
 from shipper.core.rows.table import Context
+from shipper.core.rows.zero_fill import zero_fill_buckets
 
 MAX_SKEW_SECONDS = 300
 """Seconds by which the time of a row may be ahead of its source's clock, beyond its own bucket."""
@@ -99,7 +101,7 @@ def add(
         parts = _keyed(job, folded, recording, tally, moment.now)
         before = recording.take(parts.keys())
         _put(job, recording, _totals(parts, before, tally), moment)
-        _zero_fill(job, recording, zero_fill, moment.now)
+        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
         _count_without_id(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
@@ -151,7 +153,7 @@ def replace(
         for bucket, one in ids.items():
             if (place := _place(job, bucket, recording, moment.now)) is not None:
                 recording.limit_ids(*place, one)
-        _zero_fill(job, recording, zero_fill, moment.now)
+        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
         _count_without_id(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
@@ -162,32 +164,6 @@ def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int)
     """Return the places that belong to the job and can still be written."""
     own = recording.own({key.path for key in cleared}) if cleared else set()
     return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
-
-
-def zero_fill_due(job: Job, progress: Progress, until: int, now: int) -> Span | None:
-    """Return the buckets to zero-fill once all rows up to a time of the source are captured; None if there are none."""
-    if job.zeros is None:
-        return None
-    length = job.query.bucket
-    first = max(progress.zero_filled_until, floor(max(until, now) - job.keep, length))
-    span = Span(first, floor(until, length))
-    return span if span.start < span.end else None
-
-
-def _zero_fill(job: Job, recording: Recording, zero_fill: Span | None, now: int) -> None:
-    """Store zeros for finished buckets; coarser archives get none."""
-    if zero_fill is None or job.zeros is None:
-        return
-    names = claim_paths(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
-    declared = [path for paths in names.values() for path in paths or []]
-    # before its first rows a job has no zeros, except for declared groups: days of many series would cost too much
-    first = zero_fill.start - 1 if declared else recording.first_seen()
-    for bucket in range(zero_fill.start, zero_fill.end, job.query.bucket):
-        if first is None or bucket <= first:
-            continue
-        place = _place(job, bucket, recording, now)
-        if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
-            recording.zero_fill(*place, seen_since=bucket - job.zeros, declared=declared)
 
 
 def _count_without_id(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:

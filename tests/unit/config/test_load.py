@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from shipper.config.keys import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.config.load import load
-from shipper.config.sections import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.core.errors import ConfigError
 from shipper.core.model import Archive, Condition, Job, Query
 

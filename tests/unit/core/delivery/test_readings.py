@@ -10,8 +10,8 @@ from builders import ARCHIVE
 from dispatch import MINUTE, Desk, Graphite
 from fakes import FakeCarbon
 
+from shipper.core.delivery.proofs import Round
 from shipper.core.delivery.readings import Sampler
-from shipper.core.delivery.rounds import Round
 from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Archive, Changed
 from shipper.state.store import State

@@ -1,0 +1,95 @@
+"""The commands: arguments, output, exit codes.
+
+Exit codes: 0 success, 1 failure or problem found, 2 usage, 3 not running, 4 equal, but less than half compared, 78
+configuration (EX_CONFIG). Results go to stdout, everything else to stderr. One file per purpose; a command imports what
+it needs when it runs, which keeps `--help` quick.
+"""
+
+import gc
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import click
+
+from shipper.cli import about, change, run, setup, status, verify
+from shipper.cli.output import complain
+from shipper.core.errors import ConfigError, NotRunning, ShipperError
+
+# A start creates a hundred thousand objects that stay; collecting them repeatedly takes a sixth of its time.
+gc.set_threshold(50_000, 20, 20)
+
+EX_CONFIG = 78
+NOT_RUNNING = 3
+
+
+class _Sections(click.Group):
+    """Commands that `--help` lists by purpose."""
+
+    sections: Mapping[str, Sequence[click.Command]]
+
+    def divide(self, sections: Mapping[str, Sequence[click.Command]]) -> None:
+        """Add the commands of all sections."""
+        self.sections = sections
+        for command in chain.from_iterable(sections.values()):
+            self.add_command(command)
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by purpose."""
+        width = max(map(len, self.commands))
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                rows = [(f"{command.name:<{width}}", command.get_short_help_str(90)) for command in commands]
+                formatter.write_dl(rows)
+
+
+class _Main(_Sections):
+    """Commands whose expected failures are one line and a hint, never a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            context.color = False
+        try:
+            return super().invoke(context)
+        except ShipperError as error:
+            complain(error)
+            codes: dict[type[ShipperError], int] = {ConfigError: EX_CONFIG, NotRunning: NOT_RUNNING}
+            context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+        finally:
+            gc.freeze()  # else the last collection goes through all objects before the process ends
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="shipper", prog_name="shipper", message="%(prog)s %(version)s")
+def main() -> None:
+    """Ship counts of an audit trail to Graphite on a schedule.
+
+    The sum of a series in Graphite equals the count in the source: nothing lost, nothing doubled, nothing silent.
+    """
+
+
+@click.group(cls=_Sections, short_help="Other commands: `shipper admin --help` lists them.")
+def admin() -> None:
+    """Set shipper up, and change what its state knows of jobs."""
+
+
+assert isinstance(admin, _Sections)
+admin.divide(
+    {
+        "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, change.import_),
+        "Service": (run.reload,),
+        "Jobs": (change.seek, change.rename, change.forget),
+        "Tools": (about.schema, about.completion, run.demo),
+    }
+)
+assert isinstance(main, _Sections)
+main.divide(
+    {
+        "Run": (run.run, run.once),
+        "Inspect": (status.status, status.history, status.preview),
+        "Verify": (setup.check, verify.reconcile),
+        "Repair": (change.backfill, change.reset),
+        "More": (about.version, admin),
+    }
+)
