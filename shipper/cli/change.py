@@ -17,7 +17,7 @@ from shipper.cli.options import format_time, instant
 @options.yes
 @options.job
 @click.option(
-    "--to", required=True, metavar="ID|TIME|end", help="Continue after this id, with this time's slot, or at the end."
+    "--to", required=True, metavar="ID|TIME|end", help="Skip to: after this id, this time's slot, or the end."
 )
 def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     """Skip rows that a job has not counted yet: it never counts them.
@@ -39,9 +39,9 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
 @options.utc
 @options.yes
 @options.job
-@click.option("--from", "start", type=instant, required=True, metavar="TIME", help="From the slot of this time.")
-@click.option("--until", "end", type=instant, required=True, metavar="TIME", help="Up to, not including, this time.")
-@click.option("--rate", type=click.IntRange(min=1), metavar="N", help="Most datapoints a second, on average.")
+@click.option("--from", "start", type=instant, required=True, metavar="TIME", help="Start; its slot is included.")
+@click.option("--until", "end", type=instant, required=True, metavar="TIME", help="End; not included.")
+@click.option("--rate", type=click.IntRange(min=1), metavar="N", help="Maximum datapoints per second.")
 def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: int | None, is_sure: bool) -> None:
     """Recount complete slots of a span of time from the source, and send their totals.
 
@@ -60,9 +60,9 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
         f"  {facts['ids']} ids are skipped: their rows are never counted",
     ]
     if facts["slot"] is not None:
-        lines += [f"  slots from {format_time(facts['slot'])} on are counted completely, with their skipped rows"]
+        lines += [f"  slots from {format_time(facts['slot'])} on are counted in full, including skipped ids"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
-            lines += [f"  values from {format_time(facts['complete_until'])} up to then stay as they are"]
+            lines += [f"  values from {format_time(facts['complete_until'])} until then are not changed"]
     if facts["not_before"] is not None:
         lines += [f"  its first bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
     return lines
@@ -215,7 +215,7 @@ def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         "Graphite keeps its datapoints.",
-        f"`shipper backfill {job}` replaces them for a span of time by the present rows of the table.",
+        f"To recount a span of time from the table as it is now: `shipper backfill {job}`.",
     ]
 
 
@@ -242,8 +242,8 @@ def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     if choice["ids"]:
         lines = [f"all present rows are counted and added: ids {first} to {largest}, at most {choice['ids']} rows"]
     if choice["unaccounted"]:
-        lost = f"up to {choice['unaccounted']} rows of the former table may not be counted"
-        lines += [f"ids {captured + 1} to {first - 1} are in neither table: {lost}"]
+        lost = f"up to {choice['unaccounted']} rows of the former table (ids {captured + 1} to {first - 1})"
+        lines += [f"{lost} may be lost: they are never counted"]
     return lines
 
 

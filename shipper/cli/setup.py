@@ -180,7 +180,7 @@ def _write(folder: Path, documents: dict[str, Any], provisioning: str | None) ->
     except OSError as error:
         raise ConfigError(f"write to {folder}: {error.strerror}", hint="Name another directory with -d.") from error
     if provisioning is not None:
-        click.echo("Copy shipper.yaml to Grafana's provisioning/dashboards, too, to let Grafana find them.", err=True)
+        click.echo("Also copy shipper.yaml to Grafana's provisioning/dashboards, and restart Grafana.", err=True)
 
 
 def _push(url: str, documents: dict[str, Any], *, is_sure: bool) -> None:

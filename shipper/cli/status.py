@@ -146,9 +146,7 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
 @options.configured
 @options.output
 @options.utc
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Most commits to show."
-)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Maximum to show.")
 @click.option("--at", type=instant, metavar="TIME", help="Commits around a time, and the slots around it.")
 @options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
@@ -218,7 +216,7 @@ def _watch(read: Callable[[], tuple[str, int]], code: int) -> int:
     default=20,
     show_default=True,
     metavar="N",
-    help="Most datapoints to show; 0 for all.",
+    help="Maximum to show; 0 for all.",
 )
 @options.job
 def preview(file: str, output: str, limit: int, job: str) -> None:
@@ -246,7 +244,7 @@ def _show(preview: "Preview", limit: int | None) -> None:
     facts += [("rejected", f"{reason}: {rows}") for reason, rows in preview.rejected.items()]
     facts += [("name", f"{_values(one.values)} becomes {one.path}") for one in preview.sanitized]
     if preview.deferred:
-        facts.append(("deferred", f"{preview.deferred} datapoints, until their archive takes them"))
+        facts.append(("deferred", f"{preview.deferred} datapoints wait for a coarser archive"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
         click.echo(f"{title:<10}{text.replace(chr(10), chr(10) + ' ' * 10)}")

@@ -22,7 +22,7 @@ REASONS = {
     "incomplete": "are not complete yet",
     "too_old": "are older than the retention of Graphite",
     "pruned": "are so old that the state does not know their ids any more",
-    "cut": "lie at the boundary of two of Carbon's archives, where late values wait",
+    "cut": "lie at the boundary of two archives: their late values wait to be written",
     "other_step": "are part of a longer slot in Graphite, whose steps differ from `retentions`",
 }
 MOSTLY_LEFT_OUT = 4
@@ -33,13 +33,11 @@ MOSTLY_LEFT_OUT = 4
 @options.output
 @options.utc
 @click.option(
-    "--from", "start", type=instant, metavar="TIME", help="From the slot of this time; default: a day before the end."
+    "--from", "start", type=instant, metavar="TIME", help="Start, its slot included; default: a day before the end."
 )
+@click.option("--until", "end", type=instant, metavar="TIME", help="End, not included; default: all complete slots.")
 @click.option(
-    "--until", "end", type=instant, metavar="TIME", help="Up to, not including, this time; default: all complete slots."
-)
-@click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Most differences to show."
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Maximum to show."
 )
 @click.option("--fix", is_flag=True, help="Recount slots that differ, and send them.")
 @options.yes
@@ -88,7 +86,7 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        still = f"{different} differences are left: a maximum or minimum without rows cannot be removed"
+        still = f"{different} differences are left; a max or min without rows cannot be removed"
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
@@ -104,7 +102,7 @@ def reconcile(
     default="30s",
     show_default=True,
     metavar="DURATION",
-    help="Longest time for Carbon to create the test series.",
+    help="Maximum wait for Carbon to create the test series.",
 )
 def doctor(file: str, output: str, wait: int) -> None:
     """Send a test series (a canary) to Carbon and read it back.

@@ -25,7 +25,7 @@ from shipper.core.errors import ConfigError
 if TYPE_CHECKING:
     import tree_sitter
 
-Cursor = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 """Keys from the top of the file to a value."""
 
 SECRET_LENGTH = 4  # a shorter text is no secret, and part of many words
@@ -60,7 +60,7 @@ _SECTIONS: dict[object, type[Section]] = {
 class Problem(NamedTuple):
     """A problem at one place of a file, and its remedy."""
 
-    place: Cursor
+    place: Place
     message: str
     remedy: str
     file: str | None = None
@@ -74,7 +74,7 @@ class Document(NamedTuple):
     text: str
     raw: dict[str, Any]
 
-    def holds(self, place: Cursor) -> bool:
+    def holds(self, place: Place) -> bool:
         """Whether this file has a place that begins with a section."""
         here: Any = self.raw
         for key in place[:2]:
@@ -84,7 +84,7 @@ class Document(NamedTuple):
         return True
 
 
-def explained(error: ErrorDetails, place: Cursor) -> Problem:
+def explained(error: ErrorDetails, place: Place) -> Problem:
     """Return pydantic's error as a problem in plain words."""
     kind, context = error["type"], error.get("ctx", {})
     key = next((part for part in reversed(place) if isinstance(part, str) and part != "[key]"), "")
@@ -98,7 +98,7 @@ def explained(error: ErrorDetails, place: Cursor) -> Problem:
         case _:
             remedy = _REMEDIES.get(kind, f"{error['msg']}.")
             value = "(hidden)" if key in _SECRET else toml(error["input"])
-            return Problem(place, f"{key} = {value} does not fit", remedy)
+            return Problem(place, f"{key} = {value} is invalid", remedy)
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
@@ -139,11 +139,11 @@ def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | N
     return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
 
 
-def _known(place: Cursor) -> list[str]:
+def _known(place: Place) -> list[str]:
     return list((File if len(place) == 1 else _SECTIONS[place[0]]).model_fields)
 
 
-def _place(place: Cursor, documents: list[Document]) -> Cursor:
+def _place(place: Place, documents: list[Document]) -> Place:
     """Return the place in [defaults] of a job's key that only [defaults] has."""
     match place:
         case ("job", job, key, *rest):
@@ -155,18 +155,18 @@ def _place(place: Cursor, documents: list[Document]) -> Cursor:
     return place
 
 
-def line_of(text: str, places: Sequence[Cursor]) -> list[int]:
+def line_of(text: str, places: Sequence[Place]) -> list[int]:
     """Return the line of each place; of a key that is missing, the line of its table."""
     import tree_sitter  # noqa: PLC0415 - a second parser, only needed for a problem
     import tree_sitter_toml  # noqa: PLC0415
 
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
-    lines: dict[Cursor, int] = {(): 1}
+    lines: dict[Place, int] = {(): 1}
     _walk(parser.parse(text.encode()).root_node, (), lines)
     return [next(lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines) for place in places]
 
 
-def _walk(node: "tree_sitter.Node", place: Cursor, lines: dict[Cursor, int]) -> None:
+def _walk(node: "tree_sitter.Node", place: Place, lines: dict[Place, int]) -> None:
     """Note the first line of each place below a node; a table's own header wins over the headers of its parts."""
     for child in node.named_children:
         if child.type not in {"pair", "table", "table_array_element"}:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shipper.config.problems import Cursor, Problem
+from shipper.config.problems import Place, Problem
 from shipper.core.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
@@ -30,7 +30,7 @@ class References:
         sections = ("state", "graphite", "source")
         return raw | {section: self._resolved(raw[section], (section,)) for section in sections if section in raw}
 
-    def _resolved(self, value: Any, place: Cursor) -> Any:
+    def _resolved(self, value: Any, place: Place) -> Any:
         if not isinstance(value, dict):
             return value
         is_reference = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
-from shipper.config.problems import Cursor, Problem, suggest
+from shipper.config.problems import Place, Problem, suggest
 from shipper.core.measures import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
@@ -139,10 +139,10 @@ def sources_of(job: JobSection, parsed: File) -> list[str]:
     return list(job.source) or list(parsed.source)[:1]
 
 
-def _source_problems(place: Cursor, source: SourceSection) -> Iterator[Problem]:
+def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
     parts = [key for key in ("host", "port", "socket", "database") if getattr(source, key) is not None]
     if source.url is not None and parts:
-        yield Problem((*place, parts[0]), f"url and {parts[0]} exclude each other", "Write the url, or its parts.")
+        yield Problem((*place, parts[0]), f"url and {parts[0]}: use only one", "Write the url, or its parts.")
     if "url" not in source.model_fields_set and (
         source.database is None or (source.host is None and source.socket is None)
     ):
@@ -153,14 +153,14 @@ def _source_problems(place: Cursor, source: SourceSection) -> Iterator[Problem]:
             if key in source.model_fields_set:
                 yield Problem((*place, key), f"{key} has no effect on a file", "Remove it: SQLite has no server.")
     if source.host is not None and source.socket is not None:
-        yield Problem((*place, "socket"), "host and socket exclude each other", "Write one of them.")
+        yield Problem((*place, "socket"), "host and socket: use only one", "Remove one of them.")
     is_mysql = source.kind != "postgresql" if source.url is None else source.url.startswith(("mysql", "mariadb"))
     if source.credentials is not None and not is_mysql:
         remedy = 'Write user = "NAME" and password = { credential = "NAME" }: only MySQL has option files.'
         yield Problem((*place, "credentials"), "credentials are for MySQL only", remedy)
 
 
-def _sources_of_job(place: Cursor, job: JobSection, parsed: File) -> Iterator[Problem]:
+def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Problem]:
     if not job.source and len(parsed.source) > 1:
         yield Problem((*place, "source"), "no source is named", f"Choose one of: {', '.join(parsed.source)}.")
     names = sources_of(job, parsed)
@@ -172,10 +172,10 @@ def _sources_of_job(place: Cursor, job: JobSection, parsed: File) -> Iterator[Pr
         yield Problem((*place, "name"), "jobs on several sources would write the same metric path", remedy)
 
 
-def _bucket_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     finest, every = graphite.retentions[0], 0 if job.cron else job.every
     if job.cron and "every" in job.model_fields_set:
-        yield Problem((*place, "cron"), "every and cron exclude each other", "Write one of them.")
+        yield Problem((*place, "cron"), "every and cron: use only one", "Remove one of them.")
     if job.bucket % finest.step:
         remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
         yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
@@ -183,15 +183,16 @@ def _bucket_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) 
     # a new datapoint must still be in its archive when it is delivered; in the last archive, also when it is replayed
     needed = [(fine.duration, coarse.step) for fine, coarse in pairwise(archives) if job.bucket % coarse.step]
     for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
-        if length < room + 2 * job.bucket + every + EDGE_SECONDS:
-            remedy = f"Let carbon keep the finest archive longer: {length} s are too short to deliver and replay."
+        needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
+        if length < needed_seconds:
+            remedy = f"Keep the archive of {length} s longer, at least {needed_seconds} s: time to deliver and replay."
             yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
     if not has_time(job) and job.bucket < every:
         remedy = "Make bucket at least as long as every: without `time` each tick fills the bucket in which it runs."
         yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
 
 
-def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
+def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     place, used = (*place, "name"), _used(job)
     for name in (name for text in (graphite.tags | job.tags).values() for name in placeholders(text)):
         if name not in {*used, *job.by, MEASURE, SOURCE}:
@@ -214,7 +215,7 @@ def _template_problems(place: Cursor, job: JobSection, graphite: GraphiteSection
         yield Problem(place, "{measure} is missing", remedy)
 
 
-def _query_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
+def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     if job.lookback is not None and job.time is None and job.sql is None:
         yield Problem(
@@ -222,7 +223,7 @@ def _query_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
         )
     if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
         remedy = "Use count and sum only: a maximum that was sent cannot be corrected."
-        yield Problem((*place, "measure"), "lookback excludes max and min", remedy)
+        yield Problem((*place, "measure"), "no max or min with lookback", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
@@ -231,14 +232,14 @@ def _query_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
         yield Problem((*place, "by"), "by names a column twice", "Name each column once.")
 
 
-def _sql_problems(place: Cursor, job: JobSection) -> Iterator[Problem]:
+def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     if job.sql is not None:
         statement = _COMMENT.sub(" ", job.sql)
         if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", statement, re.IGNORECASE):
             remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
             yield Problem((*place, "sql"), "sql would count rows at the ends of its windows twice", remedy)
         if job.lookback is not None:
-            yield Problem((*place, "lookback"), "lookback excludes sql", "Use a `time` column instead of sql.")
+            yield Problem((*place, "lookback"), "no lookback with sql", "Use a `time` column instead of sql.")
         for name in ("after", "upto"):
             if not re.search(rf"(?<!:):{name}\b", statement):
                 remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."

@@ -78,7 +78,7 @@ def listen(value: str) -> str:
     host, _, port = value.rpartition(":")
     if host not in {"127.0.0.1", "localhost", "[::1]"} or not port.isdigit() or int(port) > _MAX_PORT:
         remedy = 'Write "127.0.0.1:PORT"; let users of other machines come through a proxy or ssh.'
-        raise wrong(f'"{value}" is not an address of loopback', remedy)
+        raise wrong(f'"{value}" is no loopback address', remedy)
     return value
 
 

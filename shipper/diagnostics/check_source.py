@@ -73,7 +73,7 @@ def _check_session(source: Examination, section: SourceSection, session: Session
         remedy = (
             "Synchronize both clocks by NTP (`timedatectl`). Until then merging, pruning and zero-fill are suspended."
         )
-        yield Finding(False, subject, f"its clock is {session.ahead:+d} s off ours", remedy)
+        yield Finding(False, subject, f"its clock is {session.ahead:+d} s ahead of ours", remedy)
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
@@ -81,9 +81,7 @@ def _check_lag(source: Examination, section: SourceSection, session: Session) ->
     if section.lag_query is not None:
         yield Finding(True, f"source {source.name}", f"replication lag {source.lag():.0f} s")
     elif session.is_read_only:
-        remedy = (
-            "Set `lag_query` in the source if it is a replica: while it lags, the time for late rows does not pass."
-        )
+        remedy = "If it is a replica, set `lag_query` in its source: else rows that replication delays may be missed."
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 
@@ -119,7 +117,7 @@ class _TableCheck:
             return
         observation = self.source.observe(query)
         late = durations.show(self.section.late)
-        text = f"ids up to {observation.id}; rows are counted if they commit within {late} after a higher id"
+        text = f"ids up to {observation.id}; a row that commits up to {late} after a higher id is counted, too"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs

@@ -92,7 +92,7 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         with context.locked(name) as worker:
             worker.prepare()
             if context.pipeline.state.progress(name) is not None:
-                raise ShipperError(f"import {name}: the job has started meanwhile")
+                raise ShipperError(f"import {name}: the job has started meanwhile", hint="Run the command again.")
             horizon = worker.source.observe(worker.job.query)
             progress, position = begin_job(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
             context.pipeline.state.begin(worker.job, progress, position)
@@ -109,7 +109,8 @@ def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str],
             raise ConfigError(f"import: no job {name!r}", hint=f"The jobs are: {', '.join(jobs)}.")
         if name not in fits:
             raise ConfigError(
-                f"import: {row.script} counted {row.table}.{row.column}, job {name} reads another table or column"
+                f"import: {row.script} counted {row.table}.{row.column}, job {name} reads another table or column",
+                hint="Choose a job on that table: --job SCRIPT=JOB.",
             )
         return name
     if row.script in fits:

@@ -22,7 +22,10 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         progress = current.progress
         target = _target(worker.job, arguments, current)
         if target.captured == progress.captured and worker.job.lookback is None:
-            raise ShipperError(f"seek job {name}: nothing to skip: all earlier rows are already counted")
+            raise ShipperError(
+                f"skip rows of job {name}: all earlier rows are counted",
+                hint="To recount them, use `shipper backfill`.",
+            )
     facts = {
         "job": name,
         "captured": progress.captured,
@@ -47,7 +50,10 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         if worker.job.lookback is not None:  # the job recounts by time, so its ids stay
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
-            raise ShipperError(f"seek job {name}: the job has captured id {progress.captured} meanwhile")
+            raise ShipperError(
+                f"skip rows of job {name}: it has captured id {progress.captured} meanwhile",
+                hint="Run the command again.",
+            )
         position = position_behind(
             worker.job, target.captured, source=worker.source, before=context.pipeline.state.position(name)
         )

@@ -58,8 +58,8 @@ class Clocks:
             self._comparisons[source] = comparison
         if abs(comparison.ahead) > max_skew:
             raise TransientError(
-                f"compare clocks: ours is {comparison.ahead:+.0f} s off that of source {source}",
-                hint="Set the wrong clock. Until then, pruning, coarser archives and zero-fill are suspended, and jobs "
+                f"compare clocks: ours is {comparison.ahead:+.0f} s ahead of source {source}",
+                hint="Correct the wrong clock (NTP). Until then merging, pruning and zero-fill are suspended, and jobs "
                 "without `time` count no new rows.",
             )
 

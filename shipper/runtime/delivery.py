@@ -22,9 +22,8 @@ WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no 
 TOGETHER_SECONDS = 0.25  # totals recorded within this time are delivered together
 MOST_SHOWN = 10  # watermarks in a log line
 UNPROVEN_HINT = (
-    "Check whether Carbon can write (disk full), creates new series (MAX_CREATES_PER_MINUTE), drops datapoints (a "
-    "whitelist, an aggregator, a relay), or another program writes this series. Until Graphite holds it, it is sent "
-    "again."
+    "Run `shipper admin doctor`. Check Carbon's disk, MAX_CREATES_PER_MINUTE, whitelist, aggregator and relay, and "
+    "that no other program writes this series. shipper sends the value again until Graphite has it."
 )
 STUCK_TIMEOUTS = 20  # a step that takes this many of Carbon's timeouts never ends by itself
 
@@ -198,8 +197,9 @@ def _log_reading(pipeline: Pipeline, delivered: Delivered) -> None:
     if delivered.unproven:
         first, number = delivered.unproven[0], len(delivered.unproven)
         held = "nothing" if first.found is None else f"{first.found:.17g}"
-        problem = f"Graphite holds {held} where {first.expected:.17g} was sent several times"
-        error = Unproven(f"read back {first.path} of {first.slot}: {problem}", hint=UNPROVEN_HINT)
+        at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(first.slot))
+        problem = f"Graphite has {held}, not {first.expected:.17g}, which was sent several times"
+        error = Unproven(f"read back {first.path} at {at}: {problem}", hint=UNPROVEN_HINT)
         pipeline.unproven.failed(error, clock=clock, datapoints=number, **first._asdict())
     elif not pipeline.courier.is_alarmed:
         pipeline.unproven.recovered()

@@ -187,5 +187,5 @@ class PollingGroup:
             self._failures.waiting.recovered()
 
     def _log_late(self, problem: str) -> None:
-        hint = "Find out whether a statement waits for a lock (SHOW PROCESSLIST), or raise `connections` of the source."
+        hint = "Look for a lock wait (SHOW PROCESSLIST, pg_stat_activity), or raise `connections` of the source."
         self._failures.waiting.failed(SourceUnavailable(f"tick: {problem}", hint=hint), clock=time.monotonic())

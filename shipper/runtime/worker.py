@@ -24,6 +24,7 @@ from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
 
+BUG_HINT = "Report the traceback of job.stopped in the log, then: systemctl restart shipper"
 CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread
 DEADLINE_STATEMENTS = 10  # a call without progress for this many statement timeouts never ends by itself
 CRON_SECONDS = 60.0  # a cron job is overdue after this time: its ticks are hardly ever closer
@@ -82,7 +83,8 @@ class Worker:
             ConfigError: the state knows this job with another source, table or id column.
         """
         self.job = job
-        self.is_broken = False
+        self.broken_at: float | None = None
+        """Time of the bug that stopped this job."""
         self.stats = WorkerStats()
         self.source = source
         self.unit = math.lcm(unit, job.query.bucket)
@@ -195,7 +197,7 @@ class Worker:
         self._waiting.failed(
             SourceUnavailable(
                 f"tick: previous capture still running, after {seconds:.0f} s",
-                hint="Find out whether a statement waits for a lock (SHOW PROCESSLIST); `timeout` ends it.",
+                hint="Look for a lock wait (SHOW PROCESSLIST, pg_stat_activity); `timeout` ends it.",
             ),
             clock=time.monotonic(),
         )
@@ -234,10 +236,15 @@ class Worker:
         self._capturing.recovered()
         return ended
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a bug stopped this job."""
+        return self.broken_at is not None
+
     def break_down(self) -> None:
         """Stop this job after an unexpected exception; others continue."""
-        self.is_broken = True
-        logger().critical("job.stopped", job=self.job.name, exc_info=True)
+        self.broken_at = time.time()
+        logger().critical("job.stopped", job=self.job.name, hint=BUG_HINT, exc_info=True)
 
     def prune(self, now: int) -> None:
         """Delete slots that are delivered and long unchanged, unless the job is too far behind."""

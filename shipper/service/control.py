@@ -92,19 +92,19 @@ def ask(
                     report(answer["progress"])
                     answer = json.loads(stream.readline() or "{}")
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotRunning(f"ask service at {path}: no process listens", hint="Start the service.") from error
+        raise NotRunning(f"ask service at {path}: no process listens", hint="systemctl start shipper") from error
     except PermissionError as error:
         raise ConfigError(
             f"ask service at {path}: {error.strerror}", hint="Run this as the service's user, or as root."
         ) from error
     except OSError as error:
-        raise ShipperError(f"ask service at {path}: {error}", hint="Read the service's log.") from error
+        raise ShipperError(f"ask service at {path}: {error}", hint="Read its log: journalctl -u shipper") from error
     if "error" in answer:
         kind = ConfigError if answer["is_config"] else ShipperError
         raise kind(answer["error"], hint=answer["hint"])
     if "answer" not in answer:
         raise ShipperError(
-            f"ask service at {path}: connection closed without an answer", hint="Read the service's log."
+            f"ask service at {path}: connection closed without an answer", hint="Read its log: journalctl -u shipper"
         )
     return answer["answer"]
 

@@ -185,13 +185,13 @@ class Service:
             self._stuck.recovered()
             systemd.notify(WATCHDOG=1)
             return
-        hint = "Wait for systemd to restart the service. The stack traces in the journal show where it hangs."
+        hint = "systemd restarts the service. Then report the stack traces of its log: journalctl -u shipper"
         self._stuck.failed(StateBusy(f"no progress: {', '.join(stuck)}", hint=hint), clock=time.monotonic())
 
     def _stuck_parts(self) -> tuple[str, ...]:
         stuck = [str(part) for part in self._pipeline.parts if part.is_stuck]
         if self._delivery.is_stuck or (self._delivery.is_gone and not self._reloader.lock.locked()):
-            stuck.append("courier")
+            stuck.append("delivery")
         if self._schedule.is_stuck:
             stuck.append("scheduler")
         return tuple(stuck)

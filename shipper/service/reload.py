@@ -84,7 +84,7 @@ class Reloader:
         if not self._delivery.stop(seconds=PATIENCE_SECONDS):
             raise StateBusy(
                 f"reload: the running delivery did not end in {PATIENCE_SECONDS:.0f} s",
-                hint="Try again when Carbon answers faster.",
+                hint="Check Carbon's load, then reload again.",
             )
 
     def _commit(self, exchange: "Exchange") -> None:
@@ -170,7 +170,8 @@ def _check_reloadable(before: Config, after: Config) -> None:
     """Reject a configuration that needs a restart."""
     if after.state.path != before.state.path:
         raise ConfigError(
-            f"reload {after.file}: [state] path has changed", hint="Restart the service to use another state."
+            f"reload {after.file}: [state] path has changed",
+            hint="Restart to use another state: systemctl restart shipper",
         )
     if after.status != before.status:
-        raise ConfigError(f"reload {after.file}: [status] has changed", hint="Restart the service.")
+        raise ConfigError(f"reload {after.file}: [status] has changed", hint="systemctl restart shipper")

@@ -14,7 +14,7 @@ from shipper.log import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
-from shipper.runtime.worker import Worker
+from shipper.runtime.worker import BUG_HINT, Worker
 from shipper.state.queries import instant, job_statuses, totals
 from shipper.status.own_metrics import Totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
@@ -98,6 +98,8 @@ class Vitals:
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
     def _failure(self, worker: Worker, report: JobReport) -> Failure | None:
+        if worker.broken_at is not None:
+            return Failure("a bug stopped this job", BUG_HINT, worker.broken_at, 1)
         if (failure := worker.failure) is not None:
             return _failure(failure)
         return _failure(self._delivery.failure) if self._waits_for_carbon(report) else None

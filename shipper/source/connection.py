@@ -27,6 +27,7 @@ PING_SECONDS = 1.0
 """A connection is pinged if it was not used for this time."""
 SNAPSHOT_SECONDS = 0.2
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
+RETRIED = "The next tick tries again."
 _NUMBERS = counted_up(1)
 
 
@@ -108,12 +109,14 @@ class Connections:
             QueryRefused: the database rejects the statement.
         """
         if self._thread.depth and self._thread.begun is None:
-            raise SourceUnavailable(f"{step}: its snapshot has ended")
+            raise SourceUnavailable(f"{step}: its snapshot has ended", hint=RETRIED)
         try:
             with self._taken() as connection:
                 yield connection
         except sa.exc.TimeoutError as error:
-            raise SourceUnavailable(f"{step}: all connections to {self._name} are busy") from error
+            raise SourceUnavailable(
+                f"{step}: all connections to {self._name} are busy", hint="Raise `connections` of the source."
+            ) from error
         except sa.exc.DBAPIError as error:
             raise _translated(self.dialect, error, step) from error
         except (sa.exc.StatementError, OverflowError) as error:
@@ -135,7 +138,7 @@ class Connections:
         if rewrites is None or self._thread.begun is None or not (reads_others or table in self._lockless):
             return
         if rewrites.is_rewritten(connection):
-            raise SourceUnavailable(f"look at {table}: a table was rewritten meanwhile")
+            raise SourceUnavailable(f"look at {table}: a table was rewritten meanwhile", hint=RETRIED)
 
     def server_of(self, connection: sa.Connection) -> str | None:
         """Return the server's unique name, None where it has none; each connection asks once."""

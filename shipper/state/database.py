@@ -170,7 +170,7 @@ def lock(path: str) -> BinaryIO:
         os.close(descriptor)
         raise StateBusy(
             f"open state {path}: another shipper has it, process {process}",
-            hint="Stop that process, or give this one another [state] path: two would destroy each other's totals.",
+            hint="Use that process, or stop it first (systemctl stop shipper). Never run two on the same series.",
         ) from error
     _write(descriptor, str(os.getpid()))
     return os.fdopen(descriptor, "r+b", buffering=0)

@@ -45,7 +45,9 @@ def read(connection: sqlite3.Connection, job: str) -> Position:
     """Return the position of a job that has begun."""
     row = connection.execute(_READ, (job,)).fetchone()
     if row is None:
-        raise StateCorrupt(f"read the position of job {job}: there is none", hint="Restore the state from a backup.")
+        raise StateCorrupt(
+            f"read the position of job {job}: there is none", hint="Stop shipper and restore the state from a backup."
+        )
     captured, floor, solid, version, age, looked, marks = row
     segments = tuple(segment_of(int(start), packed) for start, packed in connection.execute(_SEGMENTS, (job,)))
     counted = IdSet(int(floor), int(solid), segments)

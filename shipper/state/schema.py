@@ -12,7 +12,8 @@ from pathlib import Path
 
 from shipper.core.errors import ConfigError, StateBusy, StateCorrupt
 
-UNWRITABLE = "Free space on the disk, and check that it is writable and no other program holds the file."
+UNWRITABLE = "Free disk space; check that the state file is writable and no other program locks it."
+RESTORE = "Stop shipper and restore the state from a backup."
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
 
@@ -242,7 +243,7 @@ def translated(step: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise StateCorrupt(
             f"{step}: {error}",
-            hint="Restore the state from a backup; jobs with a time column then correct their totals themselves.",
+            hint=f"{RESTORE} Jobs with a time column then correct their totals.",
         ) from error
 
 
@@ -254,7 +255,7 @@ def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
     if application != APPLICATION_ID and (application or version or tables):
         raise StateCorrupt(
             f"open state {path}: this SQLite file belongs to another program",
-            hint="Set [state] path to another file; shipper creates it.",
+            hint="Correct [state] path: it must name shipper's own file; a missing file is created.",
         )
     if version > newest:
         raise StateCorrupt(

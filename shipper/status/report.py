@@ -215,10 +215,10 @@ class Report:
 
 
 def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
-    """Return in one line which values are proven to be in Graphite, and which are only believed, after replays."""
+    """Return in one line which values are proven to be in Graphite, and which are only assumed, after replays."""
     if reads_all:
         return "every value is proven, by reading it back from Graphite"
-    believed = f"believed after being sent {replays + 1} times"
+    assumed = f"assumed after {replays + 1} sends"
     if reads_samples:
-        return f"samples are proven, by reading them back; other values are {believed}"
-    return f"no value is proven without render_url; values are {believed}"
+        return f"samples are proven, by reading them back; other values are {assumed}"
+    return f"no value is proven without render_url; values are {assumed}"

@@ -127,7 +127,7 @@ def commits_lost(stage: Stage) -> list[Score]:
     stage.write()
     time.sleep(3)  # ids pass captured again
     stage.app.start()
-    stage.wait("are not those that were captured")
+    stage.wait("changed since they were captured")
     _reset(stage, "--restored")
     stage.still()
     with stage.until("capture.finished"):

@@ -72,7 +72,7 @@ def state_brought_back(stage: Stage) -> list[Score]:
     ended = stage.app.call("once")
     assert ended.returncode == 1
     assert "malformed" in ended.stderr
-    assert "Restore the state from a backup" in ended.stderr
+    assert "restore the state from a backup" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert state.read_bytes() == half
     shutil.copy(copy, state)

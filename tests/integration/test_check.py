@@ -22,7 +22,7 @@ from shipper.source.access import Access
 from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"
-LATE = "rows are counted if they commit within {} after a higher id"
+LATE = "a row that commits up to {} after a higher id is counted, too"
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 
 
@@ -83,7 +83,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: accepts data"
-    assert proof == "✓ proof: no value is proven without render_url; values are believed after being sent 4 times"
+    assert proof == "✓ proof: no value is proven without render_url; values are assumed after 4 sends"
     assert "shipper admin carbon-conf" in checked.stderr
 
 
@@ -242,7 +242,7 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
         execute(mariadb, "SET GLOBAL init_connect = ''", "SET GLOBAL read_only = 0")
 
     clock, replica = found
-    assert re.fullmatch(r"source app: its clock is -36\d\d s off ours", clock)
+    assert re.fullmatch(r"source app: its clock is -36\d\d s ahead of ours", clock)
     assert replica == "source app: the server is read-only"
     assert [one for one in later if "read-only" in one] == []
     assert "✓ source app: replication lag 7 s" in shown

@@ -114,7 +114,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     before = state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3")
     shown = either.call("reset", "events", "--utc")
     assert shown.returncode == 2
-    expected = "events: held, because its table audit_trail was reset: its largest id is 3, but 5 was captured\n"
+    expected = "events: held, because its table audit_trail was reset: its largest id fell to 3; id 5 was captured\n"
     assert shown.stdout.startswith(expected)
     assert "  the table has ids 1 to 3; the first row is of 20" in shown.stdout
     assert "  the job has counted ids up to 5, complete until 20" in shown.stdout

@@ -103,7 +103,7 @@ def test_truncate(way: Walk) -> None:
     way.log_in(12, 1)
     way.log_in(8, 2)
     shown = way.held()
-    assert "its largest id is 3, but 6 was captured" in shown
+    assert "its largest id fell to 3; id 6 was captured" in shown
     assert "of the newest 6 rows that it counted, the table has 0\n" in shown
     shown = way.answer(way.emptied)
     assert "ids 1 to 3, at most 3 rows" in shown
@@ -125,7 +125,7 @@ def test_older_dump(way: Walk, tmp_path: Path) -> None:
     way.shows({15: 4, 12: 2, 10: 3})
     way.restore(tmp_path / "dump.sql")
     shown = way.held()
-    assert "its largest id is 6, but 9 was captured" in shown
+    assert "its largest id fell to 6; id 9 was captured" in shown
     assert "of the newest 9 rows that it counted, the table has 6\n" in shown
     assert "--emptied and --replaced would count them twice\n" in shown
     shown = way.answer(way.restored)
@@ -148,7 +148,7 @@ def test_rename(way: Walk) -> None:
     )
     way.log_in(8, 2)
     shown = way.held()
-    assert "its largest id is 2, but 6 was captured" in shown
+    assert "its largest id fell to 2; id 6 was captured" in shown
     shown = way.answer(way.replaced)
     assert "ids 1 to 2, at most 2 rows" in shown
 

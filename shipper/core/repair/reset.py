@@ -50,7 +50,7 @@ def check(
         SourceReset: the table went back; an operator must say how to continue.
     """
     horizon = look.horizon
-    reason = f"its largest id is {horizon.id}, but {progress.captured} was captured"
+    reason = f"its largest id fell to {horizon.id}; id {progress.captured} was captured"
     if horizon.id >= progress.captured:
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
@@ -64,7 +64,7 @@ def check(
             case "changed":
                 yield Event("source.changed", {"rows": len(known.rows), "server": present.server or "-"}, "warning")
                 return
-        reason = f"its rows up to id {progress.captured} are not those that were captured"
+        reason = f"its rows up to id {progress.captured} changed since they were captured"
     ledger.distrust(job.name)
     raise SourceReset(
         f"check {job.query.table}: {reason}",

@@ -54,7 +54,7 @@ class TableLook:
         if query.is_whole and counted != size_of(words):
             raise QueryRefused(
                 f"read {query.table} {window}: {counted} rows have {size_of(words)} ids",
-                hint=f"No two rows may have the same {query.id}; and its engine must have transactions (InnoDB).",
+                hint=f"Make {query.id} unique; on MySQL and MariaDB the engine must be InnoDB.",
             )
         if size_of(words) == window.upto - window.after:
             self.has_gaps = False

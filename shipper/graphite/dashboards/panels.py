@@ -21,7 +21,7 @@ _OWN = (
     ("Rows captured", "", ("rows",)),
     ("Datapoints delivered", "", ("datapoints",)),
     ("Failed ticks and captures", "", ("failures",)),
-    ("Late rows, and rows too late", "", ("late_rows", "too_late")),
+    ("Late rows: counted, rejected", "", ("late_rows", "too_late")),
     ("Capture time", "ms", ("capture_ms",)),
     ("Delivery time", "ms", ("deliver_ms",)),
     ("Unproven totals", "", ("unproven",)),

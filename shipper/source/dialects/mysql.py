@@ -172,7 +172,7 @@ def _tls_context(access: Access) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=access.tls_ca)
     except OSError as error:  # the base class of SSLError, too
         reason = error.strerror or error
-        hint = "Name a file of certificates (PEM) there, readable for this user."
+        hint = "Set `tls_ca` to a CA file (PEM) that this user can read."
         raise ConfigError(f"read tls_ca {access.tls_ca}: {reason}", hint=hint) from error
 
 

@@ -15,7 +15,7 @@ Samples = Iterable[tuple[dict[str, str], float | None]]
 """Labels and value; None is unknown."""
 
 _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = (
-    ("watermark", "Watermark: rows up to this id are counted and confirmed in Graphite.", lambda job: job.watermark),
+    ("watermark", "Watermark: rows up to this id are counted and confirmed by Carbon.", lambda job: job.watermark),
     ("captured", "Rows up to this id have been read.", lambda job: job.captured),
     ("source_max", "Largest id of the table at the last tick.", lambda job: job.source_max),
     (
@@ -31,7 +31,7 @@ _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = 
     ("waiting_totals", "Pending totals: Carbon has not confirmed them yet.", lambda job: job.waiting),
     (
         "unproven_totals",
-        "Unproven totals: pending, deferred, or confirmed and still due for a replay.",
+        "Unproven totals: not sent yet, or not yet verified in Graphite.",
         lambda job: job.unproven,
     ),
     (
@@ -53,7 +53,7 @@ def _service(report: Report) -> Iterable[str]:
     for name, about, value in (
         ("shipper_up", "1 if the service runs.", report.pid is not None),
         ("shipper_ready", "1 if the service runs, reaches all endpoints, and runs all jobs.", report.is_ready),
-        ("shipper_stalled", "Stuck components: they should make progress, and do not.", len(report.stalled)),
+        ("shipper_stalled", "Stalled components: they make no progress.", len(report.stalled)),
         ("process_start_time_seconds", "Start time of the process.", report.started_at),
         ("shipper_config_loaded_timestamp_seconds", "Time at which the configuration was loaded.", report.loaded_at),
         ("shipper_state_bytes", "Size of the state file.", report.state_bytes),

@@ -32,7 +32,7 @@ def plain(of: Report) -> str:
         (report(endpoints=(EndpointReport("carbon", "x"),)), []),  # nothing was to be sent yet
         (report(endpoints=(LACKING,)), ["graphite does not hold what was sent"]),
         (report(endpoints=(replace(LACKING, failure=None, reached_at=None),)), []),  # nothing was to be read yet
-        (report(stalled=("courier",)), ["no progress: courier"]),
+        (report(stalled=("delivery",)), ["no progress: delivery"]),
         (report(*(job(f"j{n}", JobState.FAILING) for n in range(7))), ["failing: j0, j1, j2, j3, j4, 2 more"]),
     ],
 )
@@ -91,13 +91,13 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
             3,
             False,
             True,
-            "samples are proven, by reading them back; other values are believed after being sent 4 times",
+            "samples are proven, by reading them back; other values are assumed after 4 sends",
         ),
         (
             1,
             False,
             False,
-            "no value is proven without render_url; values are believed after being sent 2 times",
+            "no value is proven without render_url; values are assumed after 2 sends",
         ),
     ],
 )

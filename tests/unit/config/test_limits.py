@@ -68,7 +68,7 @@ PREFIX = 'prefix = "audit"'
                 BY,
                 f'{BY}\nmeasure = {{ x = "{kind}:n" }}',
                 f'{BY}\nlookback = "1h"\nmeasure = {{ x = "{kind}:n" }}',
-                "max and min",
+                "max or min",
             )
             for kind in ("max", "min")
         ),
@@ -76,7 +76,7 @@ PREFIX = 'prefix = "audit"'
             BY,
             f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n" }}',
             f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n", y = "min:n" }}',
-            "max and min",
+            "max or min",
         ),
     ],
 )

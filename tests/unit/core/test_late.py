@@ -412,7 +412,7 @@ def test_reset_holds(life: Life, rows: int) -> None:
     life.given, life.now = 0, life.now + 600
     life.insert(*[(0, "new", "ok")] * rows)
 
-    with pytest.raises(SourceReset, match="largest id is 2" if rows == 2 else "rows up to id 5"):
+    with pytest.raises(SourceReset, match="largest id fell to 2" if rows == 2 else "rows up to id 5"):
         life.ship(wanted())
     assert life.state.offsets("events").captured == 5  # type: ignore[union-attr] # it has begun
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}

@@ -48,7 +48,7 @@ class Outline(HTMLParser):
     [
         (report(), 200, 200),
         (report(endpoints=ENDS), 200, 503),  # a restart does not cure a dead Carbon
-        (report(stalled=("courier",)), 503, 503),
+        (report(stalled=("delivery",)), 503, 503),
         (report(job("a", JobState.STOPPED)), 200, 503),
         (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 200),  # it retries by itself
         (report(endpoints=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
@@ -135,7 +135,7 @@ def test_page_shows_worst_first() -> None:
         (report(job("a", JobState.NEW)), "● healthy"),
         (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
         (report(endpoints=ENDS), "✕ unhealthy: carbon does not answer"),
-        (report(stalled=("courier",)), "✕ unhealthy: no progress: courier"),
+        (report(stalled=("delivery",)), "✕ unhealthy: no progress: delivery"),
     ],
 )
 def test_page_shows_health(of: Report, words: str) -> None:

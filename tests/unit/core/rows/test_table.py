@@ -133,7 +133,7 @@ def test_overflow(size: int, expected: list[tuple[int, int]]) -> None:
 
 
 def test_overflow_of_one_row() -> None:
-    """One row that does not fit by itself is told, not halved for ever. Mutant: halve it."""
+    """One row that is invalid by itself is told, not halved for ever. Mutant: halve it."""
     asked: list[Window] = []
     with pytest.raises(Overflow):
         shrinking(Window(0, 8), lambda window: limited(0, asked).read(WANTED.query, window))
