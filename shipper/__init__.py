@@ -1,6 +1,6 @@
 """Ship counts of an audit trail to Graphite: the sum of a series equals the count in the source.
 
-The way of a row: source -> core/rows -> state -> core/delivery -> graphite.
+The path of a row: source -> core/rows -> state -> core/delivery -> graphite.
 
 - core: decides, and touches nothing. rows makes totals of rows, delivery brings them to Graphite, repair counts again
   what has changed, verify compares Graphite with the source.

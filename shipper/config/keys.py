@@ -87,10 +87,10 @@ class StatusSection(Section):
 
 
 class LimitsSection(Section):
-    """Limits that keep a mistake in a job small."""
+    """Limits of the damage that a mistake in a job can do."""
 
     series: int = Field(10_000, ge=1)
-    """Most groups of one job; all further ones are counted together as _other."""
+    """Maximum number of groups of one job; all further ones are counted together as _other."""
 
 
 class SourceSection(Section):
@@ -121,7 +121,7 @@ class SourceSection(Section):
     timeout: Seconds = Field("30s", validate_default=True, le=3600)
     """Time limit of a statement."""
     connections: int = Field(4, ge=1, le=100)
-    """Most statements that run at once."""
+    """Maximum number of statements that run at once."""
     late: Seconds = Field("6h", validate_default=True)
     """Longest time between a row's id and its commit; later rows are not counted."""
     lag_query: Name | None = None
@@ -178,7 +178,7 @@ class JobSection(Section):
     groups: Groups = ()
     """Groups that always get zeros."""
     chunk: int = Field(100_000, ge=1, le=10_000_000)
-    """Most ids that one statement reads."""
+    """Maximum number of ids that one statement reads."""
     null_as: Node = "none"
     """Node of the path for the value NULL."""
     empty_as: Node = "empty"
