@@ -15,11 +15,11 @@ from fault.stage import Stage
 from servers import MariaDB
 
 NOBODY = """
-import os, sys, pymysql, sqlalchemy.dialects.mysql.pymysql, shipper.daemon, shipper.cli
+import os, sys, pymysql, sqlalchemy.dialects.mysql.pymysql, shipper.service.daemon, shipper.cli.commands
 if os.getuid() == 0:
     os.setgid(65534), os.setuid(65534)
 sys.argv[0] = "shipper"
-shipper.cli.main()
+shipper.cli.commands.main()
 """
 """Root may write everything, and becomes user nobody after the imports, which nobody may not be able to read."""
 

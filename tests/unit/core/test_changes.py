@@ -275,6 +275,21 @@ def test_longer_buckets_while_clocks_are_back(life: Life, before: int, after: in
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
 
 
+def test_row_of_the_future_by_another_zone(life: Life) -> None:
+    """A row that was ahead by the times of a former zone stays rejected: its bucket is another one now.
+
+    Mutant: take its former bucket for that of the new zone, and count it as shown when that is recounted.
+    """
+    life.now -= 3000
+    life.ship(wanted())
+    assert life.rejected() == {"future": 5}
+    life.ship(wanted(time_zone="America/Bogota"))
+    life.now += 3000
+    life.ship(wanted(time_zone="America/Bogota", measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
+
+    assert (life.sums(), life.rejected()) == ({}, {"future": 5})
+
+
 def test_row_of_the_future_whose_time_comes_with_a_recount(tmp_path: Path) -> None:
     """A row that could not be shown is shown by a recount, though its slot has no other, and its id is far below.
 
