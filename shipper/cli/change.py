@@ -57,10 +57,10 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{facts['job']}: continues after id {facts['to']}; now at id {facts['captured']}",
-        f"  {facts['ids']} ids are skipped: their rows are never counted",
+        f"  {facts['ids']} ids are skipped",
     ]
     if facts["slot"] is not None:
-        lines += [f"  slots from {format_time(facts['slot'])} on are counted in full, including skipped ids"]
+        lines += [f"  slots from {format_time(facts['slot'])} on are counted in full, skipped rows included"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             lines += [f"  values from {format_time(facts['complete_until'])} until then are not changed"]
     if facts["not_before"] is not None:
@@ -175,7 +175,7 @@ _CAUSES = {
 @options.yes
 @options.job
 @click.option("--emptied", is_flag=True, help="Its rows were deleted: count all rows that it has now.")
-@click.option("--restored", is_flag=True, help="Its present rows are counted already: count only new ones.")
+@click.option("--restored", is_flag=True, help="Restored, or another server took over: count only new rows.")
 @click.option("--replaced", is_flag=True, help="A different table has its name: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
     """Let a job continue whose table was emptied, restored or replaced. Graphite keeps its datapoints.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from shipper.diagnostics.reconcile import Reconciled
 
 REASONS = {
-    "not_whole": "are older than the first that the job counted completely; backfill them to compare them",
+    "not_whole": "begin before the job's first complete slot; to compare them, run `shipper backfill`",
     "incomplete": "are not complete yet",
     "too_old": "are older than the retention of Graphite",
     "pruned": "are so old that the state does not know their ids any more",
     "cut": "lie at the boundary of two archives: their late values wait to be written",
-    "other_step": "are part of a longer slot in Graphite, whose steps differ from `retentions`",
+    "other_step": "are part of a longer slot: Graphite's steps differ from `retentions`",
 }
 MOSTLY_LEFT_OUT = 4
 
@@ -86,7 +86,7 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        still = f"{different} differences are left; a max or min without rows cannot be removed"
+        still = f"{different} differences are left; a max or min stays when its rows are gone"
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)

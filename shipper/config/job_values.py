@@ -98,7 +98,7 @@ def start(value: object) -> object:
     """Accept where a job begins."""
     if value in ("now", "beginning") or (type(value) is int and 0 <= value <= MAX_ID):
         return value
-    raise wrong(f"start = {toml(value)} is not a start", 'Write "now", "beginning", or the last id not to count.')
+    raise wrong(f"start = {toml(value)} is not a start", 'Write "now", "beginning", or an id after which to start.')
 
 
 def cron(value: str) -> str:

@@ -88,7 +88,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:
             remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total of a late row."
-            yield Problem(("source", name, "late"), "late is longer than keep of [state]", remedy)
+            yield Problem(("source", name, "late"), "`late` is longer than [state] keep", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
         yield from _sources_of_job(place, job, parsed)
@@ -175,7 +175,7 @@ def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Pro
 def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     finest, every = graphite.retentions[0], 0 if job.cron else job.every
     if job.cron and "every" in job.model_fields_set:
-        yield Problem((*place, "cron"), "every and cron: use only one", "Remove one of them.")
+        yield Problem((*place, "cron"), "use only `every` or `cron`", "Remove one of them.")
     if job.bucket % finest.step:
         remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
         yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
@@ -185,11 +185,13 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
     for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
         needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
         if length < needed_seconds:
-            remedy = f"Keep the archive of {length} s longer, at least {needed_seconds} s: time to deliver and replay."
+            remedy = f"Keep the {length} s archive for at least {needed_seconds} s: time to deliver and replay."
             yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
     if not has_time(job) and job.bucket < every:
-        remedy = "Make bucket at least as long as every: without `time` each tick fills the bucket in which it runs."
-        yield Problem((*place, "bucket"), "bucket is shorter than every", remedy)
+        remedy = (
+            "Make `bucket` at least `every`: without `time` each tick fills the bucket in which it runs."
+        )
+        yield Problem((*place, "bucket"), "`bucket` is shorter than `every`", remedy)
 
 
 def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:

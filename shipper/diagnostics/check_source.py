@@ -70,10 +70,11 @@ def _check_session(source: Examination, section: SourceSection, session: Session
         remedy = "A proxy has undone `SET time_zone`: let it keep the settings of a session, or connect without it."
         yield Finding(False, subject, f"its sessions are {session.zone:+d} s off UTC", remedy)
     if abs(session.ahead) > section.max_skew:
+        direction = "behind" if session.ahead > 0 else "ahead of"
         remedy = (
             "Synchronize both clocks by NTP (`timedatectl`). Until then merging, pruning and zero-fill are suspended."
         )
-        yield Finding(False, subject, f"its clock is {session.ahead:+d} s ahead of ours", remedy)
+        yield Finding(False, subject, f"our clock is {abs(session.ahead)} s {direction} its clock", remedy)
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ class _TableCheck:
             return
         observation = self.source.observe(query)
         late = durations.show(self.section.late)
-        text = f"ids up to {observation.id}; a row that commits up to {late} after a higher id is counted, too"
+        text = f"ids up to {observation.id}; late rows (up to {late} after a higher id) are counted, too"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs
@@ -167,8 +168,8 @@ class _TableCheck:
             text = f"its engine, {table.engine}, has no transactions: reads are not consistent, and its jobs do not run"
             yield Finding(False, self.subject, text, transactional(self.access, self.path))
         if table.reused == query.id:
-            text = f"{query.id} is not AUTOINCREMENT: the id of a deleted newest row is reused"
-            yield Finding(True, self.subject, f"{text}, and the row that reuses it is not counted")
+            text = f"{query.id} is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
+            yield Finding(True, self.subject, f"{text}, and is not counted")
 
     def _duplicates(self, query: Query) -> Finding:
         """Search the newest rows for a duplicate id, where no index excludes it."""

@@ -66,7 +66,7 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         times = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
         raise ShipperError(
             f"backfill {job.name}: the state does not know which rows belong to that time",
-            hint=f"Choose a later time: of a job without `time` it is known for [state] keep, here {times}.",
+            hint=f"Choose a later time. Without `time`, [state] keep limits what is known: {times}.",
         )
     return spans
 

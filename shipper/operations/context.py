@@ -64,9 +64,7 @@ def observe_job(context: OperationContext, worker: Worker) -> tuple[Progress, Ob
     pipeline, name = context.pipeline, worker.job.name
     progress = pipeline.state.progress(name)
     if progress is None:
-        raise ShipperError(
-            f"job {name} has not started", hint="Wait for its tick; without a service run `shipper once`."
-        )
+        raise ShipperError(f"job {name} has not started", hint="Wait for its tick; if no service runs: `shipper once`.")
     worker.prepare()
     horizon = worker.source.observe(worker.job.query)
     source = worker.job.source
@@ -87,7 +85,7 @@ def inspect_job(context: OperationContext, worker: Worker) -> JobContext:
     if progress.definition_digest != definition_digest(job) or progress.recount_from is not None:
         raise StateBusy(
             f"job {job.name} is about to recount slots, because it is new or was changed",
-            hint="Try again after its next tick; without a service run `shipper once`.",
+            hint="Try again after its next tick; if no service runs: `shipper once`.",
         )
     # a table that was reset raises here; the events of the check are left to the next capture
     for _ in check(job, progress, state.position(job.name), look=TableLook(worker.source, horizon), ledger=state):

@@ -57,10 +57,11 @@ class Clocks:
         with self._mutex:
             self._comparisons[source] = comparison
         if abs(comparison.ahead) > max_skew:
+            direction = "ahead of" if comparison.ahead > 0 else "behind"
             raise TransientError(
-                f"compare clocks: ours is {comparison.ahead:+.0f} s ahead of source {source}",
-                hint="Correct the wrong clock (NTP). Until then merging, pruning and zero-fill are suspended, and jobs "
-                "without `time` count no new rows.",
+                f"compare clocks: ours is {abs(comparison.ahead):.0f} s {direction} source {source}",
+                hint="Correct the wrong clock (NTP). Until then jobs without `time` count no new rows; "
+                "merging, pruning and zero-fill pause.",
             )
 
     def agrees(self, source: str) -> bool:

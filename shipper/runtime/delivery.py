@@ -198,7 +198,7 @@ def _log_reading(pipeline: Pipeline, delivered: Delivered) -> None:
         first, number = delivered.unproven[0], len(delivered.unproven)
         held = "nothing" if first.found is None else f"{first.found:.17g}"
         at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(first.slot))
-        problem = f"Graphite has {held}, not {first.expected:.17g}, which was sent several times"
+        problem = f"Graphite has {held}, although {first.expected:.17g} was sent several times"
         error = Unproven(f"read back {first.path} at {at}: {problem}", hint=UNPROVEN_HINT)
         pipeline.unproven.failed(error, clock=clock, datapoints=number, **first._asdict())
     elif not pipeline.courier.is_alarmed:

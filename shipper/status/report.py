@@ -218,7 +218,7 @@ def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
     """Return in one line which values are proven to be in Graphite, and which are only assumed, after replays."""
     if reads_all:
         return "every value is proven, by reading it back from Graphite"
-    assumed = f"assumed after {replays + 1} sends"
+    sends = replays + 1
     if reads_samples:
-        return f"samples are proven, by reading them back; other values are {assumed}"
-    return f"no value is proven without render_url; values are {assumed}"
+        return f"samples are proven, by reading them back; others count as stored after {sends} sends"
+    return f"no proof without render_url: a value counts as stored after {sends} sends"

@@ -22,7 +22,7 @@ from shipper.source.access import Access
 from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"
-LATE = "a row that commits up to {} after a higher id is counted, too"
+LATE = "late rows (up to {} after a higher id) are counted, too"
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 
 
@@ -83,7 +83,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
     assert job == "✓ job events: counted by range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: accepts data"
-    assert proof == "✓ proof: no value is proven without render_url; values are assumed after 4 sends"
+    assert proof == "✓ proof: no proof without render_url: a value counts as stored after 4 sends"
     assert "shipper admin carbon-conf" in checked.stderr
 
 
@@ -242,7 +242,7 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
         execute(mariadb, "SET GLOBAL init_connect = ''", "SET GLOBAL read_only = 0")
 
     clock, replica = found
-    assert re.fullmatch(r"source app: its clock is -36\d\d s ahead of ours", clock)
+    assert re.fullmatch(r"source app: our clock is 36\d\d s ahead of its clock", clock)
     assert replica == "source app: the server is read-only"
     assert [one for one in later if "read-only" in one] == []
     assert "✓ source app: replication lag 7 s" in shown
@@ -347,6 +347,6 @@ def test_ids_given_again(tmp_path: Path, carbon_cache: CarbonCache, definition: 
 
     assert checked.returncode == 0, checked.stdout
     assert (
-        "✓ table audit_trail of app: id is not AUTOINCREMENT: the id of a deleted newest row is reused"
+        "✓ table audit_trail of app: id is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
         in checked.stdout
     ) == is_told

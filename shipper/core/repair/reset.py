@@ -35,7 +35,7 @@ def check_identity(job: Job, offsets: Offsets | None) -> None:
         raise ConfigError(
             f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
             f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
-            hint="Correct the table; or choose a new job name and a new `name` for its series, to count another table.",
+            hint="Correct the job's source, table or id; another table needs a new job with a new series `name`.",
         )
 
 

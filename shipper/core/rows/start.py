@@ -89,14 +89,14 @@ def _start(job: Job, horizon: Observation, source: Source) -> tuple[int, int | N
         case start if start > horizon.id:
             raise ConfigError(
                 f"start job {job.name}: start = {start} is above the largest id of {job.query.table}, {horizon.id}",
-                hint='Set `start` to the last id that is not counted, to "now" or to "beginning".',
+                hint='Set `start` to "now", "beginning", or an id after which to start.',
             )
         case start:
             begins = time_at(job, start, source=source)
             return start, None if begins is None else min(begins, horizon.time)
 
 
-_BACK = "Rows that were counted stay counted; `shipper backfill` recounts them."
+_BACK = "To recount them, use `shipper backfill`."
 
 
 class Target(NamedTuple):
@@ -117,7 +117,7 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
     """
     if job.lookback is not None:
         raise ShipperError(
-            f"skip rows of job {job.name}: with lookback, rows below an id may still be completed",
+            f"skip rows of job {job.name}: with lookback it reads by time, and cannot skip by id",
             hint="Give a time, or `end`.",
         )
     if upto > horizon.id:

@@ -91,13 +91,13 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
             3,
             False,
             True,
-            "samples are proven, by reading them back; other values are assumed after 4 sends",
+            "samples are proven, by reading them back; others count as stored after 4 sends",
         ),
         (
             1,
             False,
             False,
-            "no value is proven without render_url; values are assumed after 2 sends",
+            "no proof without render_url: a value counts as stored after 2 sends",
         ),
     ],
 )

@@ -41,12 +41,12 @@ PREFIX = 'prefix = "audit"'
         (PREFIX, 'replay = ["1m", "2h"]', 'replay = ["1m", "7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay is not in order"),
         # a late row must find its total in the state
-        (URL, f'{URL}\nlate = "2d"', f'{URL}\nlate = "172801s"', "late is longer than keep"),
+        (URL, f'{URL}\nlate = "2d"', f'{URL}\nlate = "172801s"', "`late` is longer than [state] keep"),
         (
             f"[source.app]\n{URL}",
             f'[state]\nkeep = "3d"\n[source.app]\n{URL}\nlate = "3d"',
             f'[state]\nkeep = "3d"\n[source.app]\n{URL}\nlate = "259201s"',
-            "late is longer than keep",
+            "`late` is longer than [state] keep",
         ),
         # a bucket and Carbon's finest step, a bucket and a tick
         (TIME, f'{TIME}\nbucket = "1m"', f'{TIME}\nbucket = "59s"', "would overwrite each other"),
@@ -55,7 +55,7 @@ PREFIX = 'prefix = "audit"'
             f"{EVERY}{NAMES}{TIME}",
             f'every = "2m"\n{NAMES}bucket = "2m"',
             f'every = "121s"\n{NAMES}bucket = "2m"',
-            "bucket is shorter",
+            "`bucket` is shorter",
         ),
         # one archive: two hours for replays, ten minutes at its edge, two buckets, a tick
         (WRITES, '"1m:133m"', '"1m:132m"', "too short for job"),

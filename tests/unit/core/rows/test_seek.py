@@ -139,7 +139,7 @@ def test_lookback_rows(life: Life) -> None:
     life.ship(LOOKBACK)
     life.now += 2 * HOUR
     life.insert((HOUR, "login", "ok"), (60, "login", "ok"))
-    with pytest.raises(ShipperError, match="rows below an id may still be completed"):
+    with pytest.raises(ShipperError, match="it reads by time, and cannot skip by id"):
         target(life, LOOKBACK, 6)
     move(life, LOOKBACK, "-120")
 
