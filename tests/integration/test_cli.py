@@ -162,7 +162,7 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert ended.returncode == 1
     assert "event=job.held job=events" in ended.stderr
     assert "it counted audit_trail.id of source app up to id 3" in ended.stderr
-    assert "to count another table" in ended.stderr
+    assert "another table needs a new job" in ended.stderr
     assert "it counted audit_trail.id of source app up to id 3" in shipper_app.call("check").stdout
 
 
@@ -344,7 +344,7 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert f", process {shipper_app.pid}; configuration loaded " in shown.stdout
     assert re.search(r"^source app  mysql 127.0.0.1:\d+/app +answers +\d+s ago$", shown.stdout, re.MULTILINE)
     assert re.search(r"^events  ok +4 +0 +\d+s +0 +[1-9] +\d+s ago +in \ds$", shown.stdout, re.MULTILINE)
-    assert "\nproof: no value is proven without render_url; " in shown.stdout
+    assert "\nproof: no proof without render_url: " in shown.stdout
     assert shown.stdout.endswith("\nhealthy\n")
     assert max(map(len, shown.stdout.splitlines())) <= 100
     told = json.loads(shipper_app.call("status", "events", "-o", "json").stdout)

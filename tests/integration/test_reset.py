@@ -121,7 +121,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert "  of the newest 5 rows that it counted, the table has 0\n" in shown.stdout
     assert "  all present rows are counted and added: ids 1 to 3, at most 3 rows\n" in shown.stdout
     assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
-    assert "Graphite keeps its datapoints.\n`shipper backfill events` replaces them" in shown.stdout
+    assert "Graphite keeps its datapoints.\nTo recount a span of time" in shown.stdout
     assert before == (state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3"))
 
     done = either.call("reset", "events", "--emptied", "--yes", "-o", "json")

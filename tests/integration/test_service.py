@@ -216,7 +216,7 @@ def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
 @pytest.mark.parametrize(
     ("part", "named"),
     [
-        ("courier", "courier"),
+        ("courier", "delivery"),
         ("job", "job events"),
         ("tick", "ticks of app audit_trail.id every 1 s"),
         ("scheduler", "scheduler"),
