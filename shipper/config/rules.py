@@ -188,9 +188,7 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
             remedy = f"Keep the {length} s archive for at least {needed_seconds} s: time to deliver and replay."
             yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
     if not has_time(job) and job.bucket < every:
-        remedy = (
-            "Make `bucket` at least `every`: without `time` each tick fills the bucket in which it runs."
-        )
+        remedy = "Make `bucket` at least `every`: without `time` each tick fills the bucket in which it runs."
         yield Problem((*place, "bucket"), "`bucket` is shorter than `every`", remedy)
 
 
