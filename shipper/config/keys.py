@@ -123,7 +123,7 @@ class SourceSection(Section):
     connections: int = Field(4, ge=1, le=100)
     """Maximum number of statements that run at once."""
     late: Seconds = Field("6h", validate_default=True)
-    """Longest time between a row's id and its commit; later rows are not counted."""
+    """Longest time from the tick that first saw an id, or a higher one, to its row; later rows are not counted."""
     lag_query: Name | None = None
     """Statement that returns how many seconds a replica is behind, or NULL."""
     max_skew: Seconds = Field("5m", validate_default=True)
