@@ -140,13 +140,13 @@ def _row(row: Mapping[str, Any]) -> str:
         return f"{script}: no job"
     if not row["is_new"]:
         return f"{script}: job {row['job']} has started already, and stays unchanged"
-    return f"{script}: job {row['job']} starts after that id, with a complete slot"
+    return f"{script}: job {row['job']} starts after that id; first slot complete"
 
 
 def _state(facts: Mapping[str, Any]) -> str:
     unproven = f", {facts['unproven']} datapoints not proven to be in Graphite" if facts["unproven"] else ""
     where = f"{facts['source']} {facts['table']}"
-    return f"  watermark {facts['watermark']}, captured {facts['captured']} of {where}{unproven}"
+    return f"  {where}: watermark {facts['watermark']}, captured {facts['captured']}{unproven}"
 
 
 def _renamed(result: Mapping[str, Any]) -> str:

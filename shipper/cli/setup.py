@@ -58,7 +58,7 @@ def grants(file: str, host: str) -> None:
     from shipper.config.load import load
     from shipper.source.grants import grants as grants_of
 
-    config = load(file)
+    config = load(file, with_credentials=False)
     for name in config.sources:
         access = config.access(name)
         queries = [job.query for job in config.jobs.values() if job.source == name]

@@ -43,7 +43,7 @@ def status_text(document: Mapping[str, Any]) -> str:
 def _service(document: Mapping[str, Any]) -> str:
     service = f"shipper {document['version']} on {document['host']}"
     if not document["is_running"]:
-        return f"{service}: not running; read from its state and its endpoints"
+        return f"{service}: not running; this is from its state and endpoints"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
     return f"{service}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"

@@ -86,7 +86,7 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        still = f"{different} differences are left; a max or min stays when its rows are gone"
+        still = f"{different} differences are left; max and min of deleted rows stay"
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
@@ -222,4 +222,4 @@ def _remarks(result: "Reconciled") -> Iterator[str]:
     if comparison.purged:
         yield f"{job}: not compared: {comparison.purged} values whose rows are purged from the source"
     if comparison.differences and result.undelivered:
-        yield f"{job}: rows of {result.undelivered} ids wait for Carbon: differences may be on their way"
+        yield f"{job}: rows of {result.undelivered} ids wait for Carbon: differences may disappear"

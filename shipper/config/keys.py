@@ -123,7 +123,7 @@ class SourceSection(Section):
     connections: int = Field(4, ge=1, le=100)
     """Maximum number of statements that run at once."""
     late: Seconds = Field("6h", validate_default=True)
-    """Longest time from the tick that first saw an id, or a higher one, to its row; later rows are not counted."""
+    """How long a row may appear after the first tick that saw its id or a higher one; later it is not counted."""
     lag_query: Name | None = None
     """Statement that returns how many seconds a replica is behind, or NULL."""
     max_skew: Seconds = Field("5m", validate_default=True)
@@ -172,7 +172,7 @@ class JobSection(Section):
     lookback: Seconds | None = None
     """Time for which rows change after their event time; that span is recounted at every tick."""
     max_age: Seconds = Field("1d", validate_default=True)
-    """Longest time that the job waits for the event time of a row in which it is NULL."""
+    """How long the job waits for a row whose event time is still NULL."""
     zeros: SecondsOrFalse = Field("7d", validate_default=True)
     """Time for which a group without rows still gets zeros; false for never."""
     groups: Groups = ()

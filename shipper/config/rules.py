@@ -185,7 +185,7 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
     for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
         needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
         if length < needed_seconds:
-            remedy = f"Keep the {length} s archive for at least {needed_seconds} s: time to deliver and replay."
+            remedy = f"Lengthen the archive of {length} s to {needed_seconds} s: time to deliver and replay."
             yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
     if not has_time(job) and job.bucket < every:
         remedy = "Make `bucket` at least `every`: without `time` each tick fills the bucket in which it runs."
@@ -204,7 +204,7 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
             yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", remedy)
     for name in (MEASURE, SOURCE):
         if name in job.by:
-            remedy = "Rename the column, which `sql` can do: shipper uses this placeholder itself."
+            remedy = "Give the column another name by `sql` (AS): shipper needs this one itself."
             yield Problem(place, f"{{{name}}} is not a column here", remedy)
     for column in job.by:
         if column not in used:

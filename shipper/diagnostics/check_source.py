@@ -82,7 +82,7 @@ def _check_lag(source: Examination, section: SourceSection, session: Session) ->
     if section.lag_query is not None:
         yield Finding(True, f"source {source.name}", f"replication lag {source.lag():.0f} s")
     elif session.is_read_only:
-        remedy = "If it is a replica, set `lag_query` in its source: else rows that replication delays may be missed."
+        remedy = "If it is a replica, set `lag_query` in its source; otherwise delayed rows may be missed."
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 

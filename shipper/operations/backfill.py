@@ -63,10 +63,10 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
-        times = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
+        known = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
         raise ShipperError(
             f"backfill {job.name}: the state does not know which rows belong to that time",
-            hint=f"Choose a later time. Without `time`, [state] keep limits what is known: {times}.",
+            hint=f"Choose a later time. Rows are known {known} (no `time`: see [state] keep).",
         )
     return spans
 

@@ -75,7 +75,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
             )
     if not taken:
         raise ShipperError(
-            "import: no row belongs to a job that has not started yet",
+            "import: all rows' jobs are unknown or have started",
             hint="Choose the job with `--job SCRIPT=JOB`; by default it is the one with the script's name, or the only "
             "one on its table and id column.",
         )

@@ -25,7 +25,7 @@ from shipper.source.dialects.dialect import Dialect
 
 PING_SECONDS = 1.0
 """A connection is pinged if it was not used for this time."""
-SNAPSHOT_SECONDS = 0.2
+SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
 RETRIED = "The next tick tries again."
 _NUMBERS = counted_up(1)

@@ -140,7 +140,7 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
         ShipperError: the job cannot continue there.
     """
     if time > horizon.time:
-        raise ShipperError(f"skip rows of job {job.name}: the time is in the future of its source", hint="Give `end`.")
+        raise ShipperError(f"skip rows of job {job.name}: the time is after its source's clock", hint="Give `end`.")
     if job.query.time is None or job.query.sql is not None:
         raise ShipperError(f"skip rows of job {job.name}: it has no `time` column", hint="Give an id, or `end`.")
     if time < progress.complete_until - (job.lookback or 0):

@@ -201,7 +201,7 @@ def test_load(tmp_path: Path) -> None:
         ('every = "1m"', "start = []", 9, "start = [] is not a start", '"beginning"'),
         ('every = "1m"', "start = {}", 9, "start = {} is not a start", '"beginning"'),
         ('every = "1m"', "start = -1", 9, "start = -1 is not a start", '"beginning"'),
-        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "archive for at least"),
+        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Lengthen the archive"),
         ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
         ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
         ('prefix = "audit"', 'timeout = "2h"', 2, "timeout", "less than or equal to 3600"),
@@ -215,7 +215,7 @@ def test_load(tmp_path: Path) -> None:
         ("mysql+pymysql://db1.internal/app", "nothing", 6, "url is not a database url", "sqlite:////var"),
         ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
         ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
-        ('by = ["action"]', 'by = ["action", "measure"]', 17, "{measure} is not a column here", "Rename"),
+        ('by = ["action"]', 'by = ["action", "measure"]', 17, "{measure} is not a column here", "another name"),
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:
