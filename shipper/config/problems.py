@@ -158,7 +158,7 @@ def _place(place: Place, documents: list[Document]) -> Place:
 def line_of(text: str, places: Sequence[Place]) -> list[int]:
     """Return the line of each place; of a key that is missing, the line of its table."""
     import tree_sitter  # noqa: PLC0415 - a second parser, only needed for a problem
-    import tree_sitter_toml  # noqa: PLC0415
+    import tree_sitter_toml  # noqa: PLC0415 - likewise
 
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
     lines: dict[Place, int] = {(): 1}

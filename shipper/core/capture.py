@@ -161,16 +161,16 @@ def read_late_rows(
     job: Job, position: Position, before: Position, look: TableLook, *, is_split: bool = False
 ) -> tuple[Words, list[Row]]:
     """Ask for the gaps that are due: return the ids that have rows now, and these rows."""
-    asks, source, query = position.gaps_due(before, job.late), look.source, job.query
-    if not asks.ranges and not asks.ids:
+    gaps, source, query = position.gaps_due(before, job.late), look.source, job.query
+    if not gaps.ranges and not gaps.ids:
         return {}, []
     try:
         with source.snapshot(query, since=look.horizon.clock):
-            words = look.appeared(query, position, asks)
+            words = look.appeared(query, position, gaps)
             if query.sql is not None:  # a run of ids may contain more late rows, which are not due yet
                 for run in rows_to_read(job, words, position):
                     words = union_of(words, position.counted.missing(source.words(query, run)))
-            parts = [part for some in _parts(words, is_split) for part in rows_to_read(job, some, position)]
+            parts = [part for some in _parts(words, is_split=is_split) for part in rows_to_read(job, some, position)]
             rows = [row for part in parts for row in source.read(query, part)]
     except Overflow:
         if is_split:  # a single row overflows: an expression in the job's configuration
@@ -179,7 +179,7 @@ def read_late_rows(
     return words, rows
 
 
-def _parts(words: Words, is_split: bool) -> Iterator[Words]:  # noqa: FBT001 - a flag that is handed on
+def _parts(words: Words, *, is_split: bool) -> Iterator[Words]:
     """Return ids in one part, or each in a separate part: the sum of all of them may overflow."""
     return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
 

@@ -29,7 +29,7 @@ class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no type
         super().__init__(pool)
 
 
-class _Every(BaseTrigger):  # type: ignore[misc]
+class _Every(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
     """A trigger at an interval, in seconds; it leaves out missed times."""
 
     def __init__(self, seconds: int, first: datetime) -> None:
@@ -42,7 +42,7 @@ class _Every(BaseTrigger):  # type: ignore[misc]
         return previous + self._interval * (max(now - previous, timedelta()) // self._interval + 1)
 
 
-class _Cron(BaseTrigger):  # type: ignore[misc]
+class _Cron(BaseTrigger):  # type: ignore[misc] # likewise
     """A trigger of a cron line; it leaves out missed times."""
 
     def __init__(self, line: str, zone: str) -> None:

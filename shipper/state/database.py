@@ -193,7 +193,7 @@ def make(path: str, mode: int) -> int:
             hint="Make sure that the directory of [state] path exists and that this user may write there.",
         ) from error
     if is_new and os.geteuid() == 0:
-        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120
+        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - beside descriptors
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
     return descriptor
 

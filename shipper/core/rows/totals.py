@@ -67,7 +67,7 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
         before = folded.cells.get((group, bucket))
         if before is not None:
             rows_in += before.rows  # noqa: PLW2901 - the cell's, from here on
-            values = tuple(map(Kind.combine, kinds, before.values, values))  # noqa: PLW2901
+            values = tuple(map(Kind.combine, kinds, before.values, values))  # noqa: PLW2901 - likewise
         folded.cells[group, bucket] = Cell(rows_in, values)
     return folded
 

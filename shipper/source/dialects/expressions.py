@@ -106,6 +106,11 @@ def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
     return f"CASE WHEN {unfit} THEN NULL ELSE {number} END"
 
 
+@compiles(WordOfId)
+def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(CAST({argument(element, compiler, options)} AS BIGINT) / 64)"
+
+
 @compiles(_Explain)
 def _explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
     return f"{element.words} {compiler.process(element.statement, **options)}"

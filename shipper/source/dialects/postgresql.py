@@ -38,7 +38,6 @@ from shipper.source.dialects.expressions import (
     Statement,
     Text,
     Unfit,
-    WordOfId,
     argument,
     explain,
     table_named,
@@ -201,11 +200,6 @@ def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(ServerTime, "postgresql")
 def _server_time(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
     return "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)"
-
-
-@compiles(WordOfId, "postgresql")
-def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(CAST({argument(element, compiler, options)} AS BIGINT) / 64)"
 
 
 @compiles(BitsOfIds, "postgresql")

@@ -22,7 +22,6 @@ from shipper.source.dialects.expressions import (
     Statement,
     Text,
     Unfit,
-    WordOfId,
     argument,
     explain,
 )
@@ -130,11 +129,6 @@ def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(ServerTime, "sqlite")
 def _server_time(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) -> str:
     return "CAST(STRFTIME('%s', 'now') AS INTEGER)"
-
-
-@compiles(WordOfId, "sqlite")
-def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(CAST({argument(element, compiler, options)} AS BIGINT) / 64)"
 
 
 @compiles(BitsOfIds, "sqlite")

@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the base class names it so
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 - overrides
         """Reject in one line: the standard library's page repeats the text of the request."""
         is_method = code == HTTPStatus.NOT_IMPLEMENTED
         words = "GET and HEAD only\n" if is_method else "rejected\n"
@@ -174,7 +174,7 @@ def _unix(path: str) -> _Server:
 def _tcp(address: str) -> _Server:
     host, _, port = address.rpartition(":")
     parsed = ip_address(host.strip("[]").replace("localhost", "127.0.0.1"))
-    server = _Server((str(parsed), int(port)), socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)  # noqa: PLR2004
+    server = _Server((str(parsed), int(port)), socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)  # noqa: PLR2004 - IPv6
     bound = server.server_address[1]
     server.label = f"{host}:{bound}"
     server.hosts = frozenset(f"{name}:{bound}" for name in LOOPBACK)
