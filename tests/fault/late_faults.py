@@ -126,8 +126,8 @@ def commits_lost(stage: Stage) -> list[Score]:
     stage.execute("ALTER TABLE audit_trail AUTO_INCREMENT = 1")
     stage.write()
     time.sleep(3)  # ids pass captured again
-    stage.app.start()
-    stage.wait("changed since they were captured")
+    with stage.until("changed since they were captured"):
+        stage.app.start()
     _reset(stage, "--restored")
     stage.still()
     with stage.until("capture.finished"):
