@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from shipper.config.cron import trigger_of
 from shipper.config.values import NODE, matches, node, toml, wrong
@@ -160,25 +160,11 @@ def conditions(value: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     return tuple(_test(operator, operand) for operator, operand in value.items())
 
 
-def where_sql(value: str) -> str:
-    """Accept a condition that cannot leave the parentheses in which the statement has it."""
-    depth = 0
-    for parenthesis in re.findall(r"[()]", re.sub(r"'[^']*'|\"[^\"]*\"|--[^\n]*", "", value)):
-        depth += 1 if parenthesis == "(" else -1
-        if depth < 0:
-            break
-    if depth != 0:
-        remedy = "Close each one that you open: the condition is combined with all others by AND."
-        raise wrong("where_sql has parentheses that do not match", remedy)
-    return value
-
-
 Tests = Annotated[
     tuple[tuple[str, tuple[Scalar, ...]], ...],
     BeforeValidator(conditions),
     WithJsonSchema({"anyOf": [_SCALAR, _SCALARS, _TEST]}),
 ]
-WhereSql = Annotated[str, AfterValidator(where_sql), Field(min_length=1)]
 
 
 def _test(operator: str, operand: object) -> tuple[str, tuple[Scalar, ...]]:

@@ -20,7 +20,6 @@ from shipper.config.job_values import (
     Tags,
     Template,
     Tests,
-    WhereSql,
 )
 from shipper.config.values import (
     Host,
@@ -147,7 +146,7 @@ class JobSection(Section):
     """Time zone of a time column that has none."""
     where: dict[Identifier, Tests] = {}
     """Conditions on columns: a value, a list of values, or tests."""
-    where_sql: WhereSql | None = None
+    where_sql: Name | None = None
     """Condition in SQL."""
     sql: Name | None = None
     """Custom SQL statement over the ids above :after up to :upto."""

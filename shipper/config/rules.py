@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from shipper.config.fragments import fragment_problems
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
 from shipper.config.problems import Place, Problem, suggest
+from shipper.config.references import NOT_READ_URL
 from shipper.core.measures import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
@@ -95,6 +97,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _bucket_problems(place, job, parsed.graphite)
         yield from _template_problems(place, job, parsed.graphite)
         yield from _query_problems(place, job)
+        yield from fragment_problems(place, job, {_dialect(source) for source in _known_sources(job, parsed)})
     yield from _collisions(list(jobs), parsed.graphite)
 
 
@@ -139,6 +142,17 @@ def sources_of(job: JobSection, parsed: File) -> list[str]:
     return list(job.source) or list(parsed.source)[:1]
 
 
+def _known_sources(job: JobSection, parsed: File) -> list[SourceSection]:
+    """Return a job's sources, without those that are missing, and those whose url was not read."""
+    sections = [parsed.source[name] for name in sources_of(job, parsed) if name in parsed.source]
+    return [section for section in sections if section.url != NOT_READ_URL]
+
+
+def _dialect(source: SourceSection) -> str:
+    """Return mysql, mariadb, postgresql or sqlite."""
+    return source.kind if source.url is None else re.split("[+:]", source.url)[0]
+
+
 def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
     parts = [key for key in ("host", "port", "socket", "database") if getattr(source, key) is not None]
     if source.url is not None and parts:
@@ -154,8 +168,7 @@ def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
                 yield Problem((*place, key), f"{key} has no effect on a file", "Remove it: SQLite has no server.")
     if source.host is not None and source.socket is not None:
         yield Problem((*place, "socket"), "host and socket: use only one", "Remove one of them.")
-    is_mysql = source.kind != "postgresql" if source.url is None else source.url.startswith(("mysql", "mariadb"))
-    if source.credentials is not None and not is_mysql:
+    if source.credentials is not None and _dialect(source) not in {"mysql", "mariadb"}:
         remedy = 'Write user = "NAME" and password = { credential = "NAME" }: only MySQL has option files.'
         yield Problem((*place, "credentials"), "credentials are for MySQL only", remedy)
 

@@ -243,8 +243,8 @@ def _conditions(
 ) -> list[sa.ColumnElement[bool]]:
     conditions = [*_chosen(table.c[query.id], are_listed=are_listed)]
     conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
-    if query.where_sql:  # on separate lines: it may end in a comment
-        conditions.append(sa.literal_column(f"(\n{query.where_sql}\n)"))
+    if query.where_sql:
+        conditions.append(sa.literal_column(f"({query.where_sql})"))
     if query.time and is_within:
         epoch = epoch_of(query, table)
         conditions.append(sa.or_(epoch.is_(None), _in_span(epoch)))

@@ -134,7 +134,8 @@ CONDITIONS = [
     _where("where = { id = [1, 3], duration_ms = 5 }", 1, "two columns"),
     _where("where = { created_at = { ge = 2026-09-21 14:00:01 } }", 0, "a time"),
     _where('where_sql = "duration_ms * 2 > 20 OR outcome IS NULL"', 2, "sql"),
-    _where('where = { outcome = "failure" }\nwhere_sql = "duration_ms IS NULL -- a comment"', 1, "sql and more"),
+    _where('where = { outcome = "failure" }\nwhere_sql = "duration_ms IS NULL"', 1, "sql and more"),
+    _where("where_sql = \"outcome = '-- x (' OR duration_ms = 5\"", 1, "sql with quotes"),
     _where("where_sql = \"outcome LIKE '%ail%' AND ':x' = ':x'\"", 2, "sql with percent and colon"),
     _where('where = { outcome = "nothing" }', 0, "nothing"),
 ]

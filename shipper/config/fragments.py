@@ -1,0 +1,141 @@
+"""Fragments of SQL in a configuration: whether one stays in the place that its statement has for it.
+
+Strategy: a fragment is put between parentheses of a larger statement. It leaves them only by a parenthesis too many,
+or if a quote or a comment swallows the closing one. A tokenizer therefore knows how each database quotes; it need not
+know anything else.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from shipper.config.keys import JobSection
+from shipper.config.problems import Place, Problem
+
+
+class Flaw(NamedTuple):
+    """Reason why a fragment is rejected, and the remedy."""
+
+    reason: str
+    remedy: str
+
+
+class _Lexicon(NamedTuple):
+    """Quotes and comments of a database."""
+
+    quotes: dict[str, str]
+    """Closing quote by opening quote; inside, a closing quote is written twice."""
+    escaping: str
+    """Quotes in which a backslash takes the meaning of the next character."""
+    comments: tuple[str, ...]
+
+
+_MYSQL = _Lexicon({"'": "'", '"': '"', "`": "`"}, "'\"", ("--", "/*", "#"))
+_LEXICONS = {
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+    "postgresql": _Lexicon({"'": "'", '"': '"'}, "", ("--", "/*")),
+    "sqlite": _Lexicon({"'": "'", '"': '"', "`": "`", "[": "]"}, "", ("--", "/*")),
+}
+_LETTER = r"A-Za-z_\x80-\U0010ffff"
+_WORD = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*")
+_DOLLAR_QUOTE = re.compile(rf"\$([{_LETTER}][{_LETTER}0-9]*)?\$")
+_CONTINUED = re.compile(r"[ \t\f\v]*[\n\r]\s*'")  # after a line break a text of PostgreSQL continues, escapes included
+_UNCLOSED = "\0"  # no token, because a NUL is rejected before
+
+
+def fragment_problems(place: Place, job: JobSection, dialects: Iterable[str]) -> Iterator[Problem]:
+    """Yield the fragments of a job that could leave their place in a statement of one of the dialects."""
+    for keys, text in _fragments(job):
+        flaws = [flaw for dialect in sorted(dialects) if (flaw := flaw_of(text, dialect))]
+        for reason, remedy in flaws[:1]:
+            yield Problem((*place, *keys), f"{'.'.join(keys)} {reason}", remedy)
+
+
+def _fragments(job: JobSection) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the keys of each fragment, and its text."""
+    if job.where_sql is not None:
+        yield ("where_sql",), job.where_sql
+
+
+def flaw_of(fragment: str, dialect: str) -> Flaw | None:
+    """Return the reason why a fragment could leave its place on mysql, mariadb, postgresql or sqlite."""
+    if "\0" in fragment:
+        return Flaw("contains a NUL character", "Remove it: no statement can contain one.")
+    if not fragment.strip():
+        return Flaw("is empty", "Write an expression, or remove the key.")
+    depth = 0
+    for token in _tokens(fragment, dialect):
+        if token in _LEXICONS[dialect].comments:
+            return Flaw(f"contains a comment: {token}", _NO_COMMENT)
+        if token in _FLAWS:
+            return _FLAWS[token]
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if depth < 0:
+            break
+    if depth == 0:
+        return None
+    return Flaw("has parentheses that do not match", "Close each one that you open, and open each one that you close.")
+
+
+def is_select(fragment: str) -> bool:
+    """Whether a fragment begins as a query does."""
+    word = _WORD.match(fragment.lstrip())
+    return word is not None and word[0].lower() in {"select", "with"}
+
+
+_NO_COMMENT = "Remove it: comments of TOML begin with #; two minus signs need a blank between them."
+_FLAWS = {
+    ";": Flaw("contains a semicolon", "Remove it: the text becomes a part of a statement."),
+    _UNCLOSED: Flaw("has a quote that is not closed", "Close it; inside of quotes write it twice, as in 'it''s'."),
+}
+
+
+def _tokens(fragment: str, dialect: str) -> Iterator[str]:
+    """Yield words, quoted texts, beginnings of comments, and single characters; _UNCLOSED last for an open quote."""
+    start = 0
+    while start < len(fragment):
+        end = _end(fragment, start, _LEXICONS[dialect])
+        yield fragment[start:end] if end else _UNCLOSED
+        start = end or len(fragment)
+
+
+def _end(text: str, start: int, lexicon: _Lexicon) -> int:
+    """Return where a token ends, 0 if it is a quote that is not closed."""
+    is_postgresql = lexicon is _LEXICONS["postgresql"]
+    if word := _WORD.match(text, start):
+        has_escapes = is_postgresql and word[0] in {"e", "E"} and text.startswith("'", word.end())
+        return _end_of_escapes(text, word.end()) if has_escapes else word.end()
+    if is_postgresql and (quote := _DOLLAR_QUOTE.match(text, start)):
+        closing = text.find(quote[0], quote.end())
+        return 0 if closing < 0 else closing + len(quote[0])
+    for comment in lexicon.comments:
+        if text.startswith(comment, start):
+            return start + len(comment)
+    opening = text[start]
+    if opening not in lexicon.quotes:
+        return start + 1
+    return _end_of_quote(text, start, lexicon.quotes[opening], escapes=opening in lexicon.escaping)
+
+
+def _end_of_escapes(text: str, start: int) -> int:
+    """Return where a PostgreSQL text with escapes ends, with the parts on further lines that continue it."""
+    end = _end_of_quote(text, start, "'", escapes=True)
+    while end and (more := _CONTINUED.match(text, end)):
+        end = _end_of_quote(text, more.end() - 1, "'", escapes=True)
+    return end
+
+
+def _end_of_quote(text: str, start: int, closing: str, *, escapes: bool) -> int:
+    """Return where a quoted text ends, 0 if nothing closes it."""
+    here = start + 1
+    while here < len(text):
+        if escapes and text[here] == "\\":
+            here += 2
+        elif text[here] != closing:
+            here += 1
+        elif closing != "]" and text.startswith(closing, here + 1):  # SQLite's brackets know no escape
+            here += 2
+        else:
+            return here + 1
+    return 0

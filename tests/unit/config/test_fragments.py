@@ -1,0 +1,109 @@
+"""Fragments of SQL in a configuration: those that could leave their place are rejected, by each database's quoting."""
+
+import random
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from shipper.config.fragments import flaw_of, is_select
+
+ALL = ("mysql", "mariadb", "postgresql", "sqlite")
+SAFE = [
+    (ALL, "duration_ms > 1000 OR outcome IS NULL"),
+    (ALL, "note = 'it''s (' AND (a = ')')"),
+    (ALL, "\"odd ) name\" = '--' AND b = ';/*#'"),
+    (ALL, "a - -1 / b * 2"),
+    (ALL, "a IN (SELECT b FROM c WHERE (d))"),
+    (("mysql", "sqlite"), "`odd ) name` = 1"),
+    (("mysql",), r"""a = 'it\'s ) fine' AND b = "\")" """),
+    (("mysql",), r"a = '\\' AND (b = ')')"),
+    (("postgresql", "sqlite"), r"a = '\' AND (b = ')')"),
+    (("postgresql", "sqlite"), "a # 1"),
+    (("postgresql",), "detail #>> '{a,b}' = 'x' AND detail::jsonb ? 'y'"),
+    (("postgresql",), r"a = E'it\'s ) fine' AND b = e'\\'"),
+    (("postgresql",), "a = E'x'\n  '\\' )' AND b = 1"),
+    (("postgresql",), "a = $$ it's ) $$ AND b = $x$ $$ ) $x$"),
+    (("postgresql",), "ARRAY[')', 'x'] @> tags AND a[1] = 'b'"),
+    (("sqlite",), "[odd ) ' name] = 1"),
+]
+PARENTHESES, COMMENT, QUOTE = "parentheses", "contains a comment: ", "quote that is not closed"
+UNSAFE = [
+    (ALL, "a = 1) OR (b", PARENTHESES),
+    (ALL, "(a = 1", PARENTHESES),
+    (ALL, "a = ')' )", PARENTHESES),
+    (ALL, "a = 1 -- b", COMMENT + "--"),
+    (ALL, "a = 1 - --1", COMMENT + "--"),
+    (ALL, "a /* b */ = 1", COMMENT + "/*"),
+    (("mysql", "mariadb"), "a = 1 # b", COMMENT + "#"),
+    (ALL, "a = 1;", "contains a semicolon"),
+    (ALL, "a = '\0'", "contains a NUL"),
+    (ALL, "  \n", "is empty"),
+    (ALL, "a = 'b", QUOTE),
+    (ALL, 'a = "b', QUOTE),
+    (("mysql", "sqlite"), "a = `b", QUOTE),
+    (("mysql",), r"a = '\' AND (b = 1)", QUOTE),
+    (("postgresql",), r"a = E'\' AND (b = 1)", QUOTE),
+    (("postgresql", "sqlite"), r"a = 'it\'s )'", PARENTHESES),
+    (("postgresql",), "a = $$ b", QUOTE),
+    (("postgresql",), "a = $x$ b $$", QUOTE),
+    (("postgresql",), "a$x$ ) OR (a$x$ = 1", PARENTHESES),
+    (("postgresql",), "\N{SNOWMAN}$x$ ) OR (\N{SNOWMAN}$x$ = 1", PARENTHESES),
+    (("postgresql",), "fE'\\' ) OR (1 = 1) OR (a = ''", PARENTHESES),
+    (("postgresql",), "a = $1 ) OR (b = $1", PARENTHESES),
+    (("sqlite",), "[odd]] ) OR (1", PARENTHESES),
+]
+PIECES = ("'", "''", '"', "`", "(", ")", "[", "]", "\\", "$$", "$x$", "E'", "--", "/*", "*/", "#", ";", "\n", " ", "1")
+LONGER = ("OR", "a", ") OR (1 = 1", "1 = 1")
+
+
+@pytest.mark.parametrize(("dialects", "fragment"), SAFE)
+def test_safe_fragments(dialects: tuple[str, ...], fragment: str) -> None:
+    """A fragment that stays in its place is accepted, whatever its quotes contain."""
+    assert [flaw_of(fragment, dialect) for dialect in dialects] == [None] * len(dialects)
+
+
+@pytest.mark.parametrize(("dialects", "fragment", "reason"), UNSAFE)
+def test_unsafe_fragments(dialects: tuple[str, ...], fragment: str, reason: str) -> None:
+    """A fragment that could leave its place is rejected, with the reason."""
+    flaws = [flaw_of(fragment, dialect) for dialect in dialects]
+
+    assert all(flaw and reason in flaw.reason and flaw.remedy for flaw in flaws), flaws
+
+
+def fragments(number: int) -> list[str]:
+    """Return random fragments, always the same ones."""
+    choose = random.Random(7)
+    return ["".join(choose.choices(PIECES + LONGER, k=choose.randint(1, 9))) for _ in range(number)]
+
+
+def test_no_fragment_leaves_its_place() -> None:
+    """An accepted fragment never makes SQLite return a row that the condition beside it excludes.
+
+    Mutants: take a quote's end for its start; do not count parentheses.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        left = 0
+        for fragment in fragments(30_000):
+            try:
+                rows = connection.execute(f"SELECT 1 WHERE 1 = 0 AND ({fragment})").fetchall()
+            except (sqlite3.Error, sqlite3.Warning):
+                continue
+            left += bool(rows)
+            assert not rows or flaw_of(fragment, "sqlite"), fragment
+
+    assert left > 0  # some do leave it
+
+
+@pytest.mark.parametrize(
+    ("fragment", "expected"),
+    [
+        ("SELECT id, name FROM t", True),
+        ("\n with x AS (SELECT 1) SELECT", True),
+        ("selected", False),
+        ("(SELECT", False),
+    ],
+)
+def test_is_select(fragment: str, *, expected: bool) -> None:
+    """A query begins with SELECT or WITH."""
+    assert is_select(fragment) == expected
