@@ -17,7 +17,7 @@ from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
-from shipper.source.grants import granting, indexing, transactional
+from shipper.source.grants import granting, indexing, transactional, usable
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
 
@@ -152,10 +152,15 @@ class _TableCheck:
         if column is not None and not column.is_integer:
             remedy = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
-        if table.is_view or not table.columns or name.lower() in map(str.lower, table.leading.values()):
+        indices = [index for index in table.indices if index.column.lower() == name.lower()]
+        if table.is_view or not table.columns or any(index.required is None for index in indices):
             return None
-        text = f"no index begins with {name}: each query would read the complete table"
-        return Finding(False, self.subject, text, indexing(self.access, self.path, name))
+        problem, remedy = f"no index begins with {name}", indexing(self.access, self.path, name)
+        if indices:
+            index = indices[0]
+            problem = f"the index {index.name} on {name} must be {index.required} to be used"
+            remedy = usable(self.access, self.path, index)
+        return Finding(False, self.subject, f"{problem}: each query would read the complete table", remedy)
 
     def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
         """Check that every row has an id, that ids are unique and never reused, and that reads are consistent."""

@@ -1,6 +1,6 @@
 """Facts that a database tells about tables and statements: columns, keys, engines, plans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -21,12 +21,20 @@ class Column(NamedTuple):
     """Whether it contains points in time, which need no `time_zone`."""
 
 
+class Index(NamedTuple):
+    """An index, by its first column."""
+
+    name: str
+    column: str
+    required: str | None
+    """The state that it needs to be used: VISIBLE, NOT IGNORED or VALID; None where it is used."""
+
+
 class Table(NamedTuple):
     """The catalog's facts about a table, or about a view."""
 
     columns: Mapping[str, Column]
-    leading: Mapping[str, str]
-    """The first column of each index, by the index's name."""
+    indices: Sequence[Index]
     is_view: bool
     engine: str | None
     """The name of its engine, if that has no transactions."""
@@ -40,7 +48,7 @@ def described(connection: sa.Connection, path: str) -> Table:
     kind = _rows(connection, catalog.kind, path)
     return Table(
         {name: _column(str(type_), catalog) for name, type_ in _rows(connection, catalog.columns, path)},
-        dict(map(tuple, _rows(connection, catalog.leading, path))),
+        [Index(*row) for row in _rows(connection, catalog.leading, path)],
         any("VIEW" in str(row[0]) for row in kind),
         _first(connection, catalog.engine, path),
         _first(connection, catalog.reused, path),

@@ -6,6 +6,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from shipper.core.model import Query
 from shipper.source.access import Access
+from shipper.source.catalog import Index
 from shipper.source.dialects.databases import DIALECTS
 from shipper.source.statement import columns_of
 
@@ -55,6 +56,16 @@ def indexing(access: Access, table: str, column: str) -> str:
     quote = _quote(access)
     name = quote.quote_identifier(f"{table.rpartition('.')[2]}_{column}"[:MOST_LETTERS])
     return f"CREATE INDEX {name} ON {_path(access, table)} ({quote.quote_identifier(column)});"
+
+
+def usable(access: Access, table: str, index: Index) -> str:
+    """Write the statement after which the planner uses an index again."""
+    return DIALECTS[access.kind].REVIVE_INDEX.format(
+        table=_path(access, table),
+        index=_quote(access).quote_identifier(index.name),
+        path=_path(access, f"{table.rpartition('.')[0]}.{index.name}".removeprefix(".")),
+        required=index.required,
+    )
 
 
 def transactional(access: Access, table: str) -> str:

@@ -19,6 +19,8 @@ from shipper.config.keys import SourceSection
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.diagnostics.check_source import _check_session
 from shipper.source.access import Access
+from shipper.source.catalog import Index
+from shipper.source.grants import usable
 from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"
@@ -154,6 +156,39 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert remedy == "CREATE INDEX `audit_trail_id` ON `app`.`audit_trail` (`id`);"
     assert bad(shipper_app) == {}
     assert "✓ table audit_trail of app: no unique index on id: two rows" in shipper_app.call("check").stdout
+
+
+def test_index_that_is_not_used(reader: Shipper, mariadb: MariaDB) -> None:
+    """An index that the planner ignores is an error; the statement of the remedy is enough."""
+    execute(
+        mariadb,
+        "GRANT SELECT ON app.audit_trail TO checker@'127.0.0.%'",
+        "ALTER TABLE audit_trail MODIFY id BIGINT, DROP PRIMARY KEY, ADD UNIQUE KEY ids (id)",
+        "ALTER TABLE audit_trail ALTER INDEX ids IGNORED",
+    )
+    ((told, remedy),) = bad(reader).items()
+    execute(mariadb, remedy)
+
+    assert "the index ids on id must be NOT IGNORED to be used: each query would read the complete table" in told
+    assert remedy == "ALTER TABLE `app`.`audit_trail` ALTER INDEX `ids` NOT IGNORED;"
+    assert bad(reader) == {}
+
+
+def test_index_of_postgresql(postgresql: PostgreSQL) -> None:
+    """A partial index is none; an invalid one is used again after the statement of the remedy."""
+    access = Access(sa.make_url(postgresql.make_database("app")), 30)
+    with closing(Examination("app", access)) as source, postgresql.connect("app") as connection:
+        connection.execute("ALTER TABLE audit_trail DROP CONSTRAINT audit_trail_pkey")
+        connection.execute("CREATE INDEX few ON audit_trail (id) WHERE action IS NULL")
+        connection.execute('CREATE INDEX "all" ON audit_trail (id)')
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '\"all\"'::regclass")
+        (index,) = source.table("audit_trail").indices
+        remedy = usable(access, "public.audit_trail", index)
+        connection.execute(remedy.encode())
+
+        assert index == Index("all", "id", "VALID")
+        assert remedy == 'REINDEX INDEX public."all";'
+        assert source.table("audit_trail").indices == [Index("all", "id", None)]
 
 
 def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:

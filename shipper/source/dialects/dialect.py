@@ -46,7 +46,7 @@ class Catalog(NamedTuple):
     columns: str
     """Name and type of each column."""
     leading: str
-    """Name and first column of each index."""
+    """Name and first column of each index, and the state that it needs to be used, else NULL."""
     kind: str
     """VIEW for a view."""
     unique: str
@@ -91,6 +91,8 @@ class Dialect(Protocol):
     """Statement that lets an account use a schema."""
     MAKE_TRANSACTIONAL: str
     """End of the ALTER TABLE that gives a table transactions."""
+    REVIVE_INDEX: str
+    """Statement that brings an {index} of a {table} into the {required} state; {path} is the index with its schema."""
 
     def url(self, access: Access) -> sa.URL:
         """Return the URL that SQLAlchemy opens."""

@@ -65,10 +65,13 @@ REWRITES: Rewrites | None = None
 # SQLAlchemy's own inspection needs SHOW CREATE TABLE, which grants on columns do not allow
 CATALOG = Catalog(
     columns=f"SELECT column_name, data_type FROM information_schema.columns {_TABLE}",
-    leading=f"SELECT index_name, column_name FROM information_schema.statistics {_TABLE} AND seq_in_index = 1",
+    # each server runs the comments with its version; an index on an expression has no column
+    leading=f"""SELECT index_name, column_name, CASE WHEN FALSE THEN ''
+            /*!80000 WHEN is_visible = 'NO' THEN 'VISIBLE' */ /*M!100600 WHEN ignored = 'YES' THEN 'NOT IGNORED' */ END
+        FROM information_schema.statistics {_TABLE} AND seq_in_index = 1 AND column_name IS NOT NULL""",
     kind=f"SELECT table_type FROM information_schema.tables {_TABLE}",
     unique=f"""SELECT MAX(column_name) FROM information_schema.statistics {_TABLE} AND non_unique = 0
-        GROUP BY index_name HAVING COUNT(*) = 1""",
+        GROUP BY index_name HAVING COUNT(*) = 1 AND COUNT(column_name) = 1""",
     engine=f"""SELECT engine FROM information_schema.tables {_TABLE} AND engine IN (
         SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
     moment="timestamp",
@@ -77,6 +80,7 @@ SESSION = "SELECT CURRENT_USER(), @@read_only, TIMESTAMPDIFF(SECOND, UTC_TIMESTA
 TLS: str | None = "SHOW SESSION STATUS LIKE 'Ssl_version'"
 GRANT_SCHEMA: str | None = None
 MAKE_TRANSACTIONAL = "ENGINE = InnoDB"
+REVIVE_INDEX = "ALTER TABLE {table} ALTER INDEX {index} {required};"
 
 
 def url(access: Access) -> sa.URL:
@@ -134,7 +138,8 @@ def identity(dialect: sa.Dialect) -> str | None:
 
 def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, Any], _: str) -> Plan:
     """Return the step of the plan that reads a range, else the first step."""
-    steps = explain(connection, "EXPLAIN", statement, values).mappings().all()
+    # MySQL 9.5 and newer show a tree by default
+    steps = explain(connection, "EXPLAIN FORMAT=TRADITIONAL", statement, values).mappings().all()
     ranges = [step for step in steps if step["type"] == "range"]
     step = (ranges or steps)[0]
     text = f"{step['type']} on {step['key']}" if step["key"] else str(step["type"] or step["Extra"])

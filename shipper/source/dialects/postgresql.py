@@ -92,8 +92,9 @@ REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
 CATALOG = Catalog(
     columns="""SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
         WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped""",
-    leading="""SELECT relname, attname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-        JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] WHERE indrelid = to_regclass(:path)""",
+    leading="""SELECT relname, attname, CASE WHEN NOT indisvalid THEN 'VALID' END FROM pg_index
+        JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+        WHERE indrelid = to_regclass(:path) AND indpred IS NULL""",
     kind="SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
     unique="""SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
         WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
@@ -106,6 +107,7 @@ SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'l
 TLS: str | None = "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 GRANT_SCHEMA: str | None = "GRANT USAGE ON SCHEMA {schema} TO {account};"
 MAKE_TRANSACTIONAL = ""
+REVIVE_INDEX = "REINDEX INDEX {path};"
 
 
 def url(access: Access) -> sa.URL:

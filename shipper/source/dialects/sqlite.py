@@ -38,9 +38,9 @@ BEGIN = "BEGIN"
 REWRITES: Rewrites | None = None
 CATALOG = Catalog(
     columns="SELECT name, type FROM pragma_table_info(:table)",
-    leading="""SELECT 'PRIMARY KEY', name FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
-        SELECT listed.name, leading.name FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
-        AS leading WHERE leading.seqno = 0""",
+    leading="""SELECT 'PRIMARY KEY', name, NULL FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
+        SELECT listed.name, leading.name, NULL FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
+        AS leading WHERE leading.seqno = 0 AND leading.name IS NOT NULL AND NOT listed.partial""",
     kind="SELECT UPPER(type) FROM sqlite_schema WHERE name = :table",
     unique="""SELECT MAX(name) FROM pragma_table_info(:table) WHERE pk > 0 HAVING COUNT(*) = 1 UNION ALL
         SELECT MAX(indexed.name) FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name) AS indexed
@@ -55,6 +55,7 @@ SESSION = "SELECT NULL, 0, 0"
 TLS: str | None = None
 GRANT_SCHEMA: str | None = None
 MAKE_TRANSACTIONAL = ""
+REVIVE_INDEX = ""
 
 
 def url(access: Access) -> sa.URL:
