@@ -187,7 +187,7 @@ def test_index_of_postgresql(postgresql: PostgreSQL) -> None:
         connection.execute(remedy.encode())
 
         assert index == Index("all", "id", "VALID")
-        assert remedy == 'REINDEX INDEX public."all";'
+        assert remedy == 'REINDEX INDEX "public"."all";'
         assert source.table("audit_trail").indices == [Index("all", "id", None)]
 
 
