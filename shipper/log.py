@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -51,6 +52,11 @@ def logger() -> structlog.typing.FilteringBoundLogger:
     """Return the program's logger; an event is a constant `noun.verbed` with key-values."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
     return log
+
+
+def format_utc(time: int) -> str:
+    """Return a time, epoch seconds, as the log shows it and commands accept it."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ from shipper.core.rows.table import (
     windows_in,
 )
 from shipper.core.rows.totals import shown_span
-from shipper.log import logger
-from shipper.operations.context import JobContext, OperationContext, Plan, format_utc, inspect_job
+from shipper.log import format_utc, logger
+from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 from shipper.runtime.capture_log import log_steps
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
@@ -132,7 +132,9 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
     """
     name, spans = arguments["job"], [Span(*pair) for pair in arguments["spans"]]
     cleared = [Key(path, slot, step) for slot, step, path in arguments["cleared"]]
-    logger().info("backfill.started", job=name, start=spans[0].start, end=spans[-1].end, spans=len(spans))
+    logger().info(
+        "backfill.started", job=name, start=format_utc(spans[0].start), end=format_utc(spans[-1].end), spans=len(spans)
+    )
     # recount
     began, work = time.monotonic(), Work(context, name, spans, arguments["rate"] or math.inf, cleared)
     work.do(arguments["resumes_at"])

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shipper.core.errors import ShipperError, StateBusy
@@ -46,11 +45,6 @@ class JobContext(NamedTuple):
     horizon: Observation
     """An observation made now."""
     moment: Now
-
-
-def format_utc(time: int) -> str:
-    """Return a time, epoch seconds, as commands accept it."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def observe_job(context: OperationContext, worker: Worker) -> tuple[Progress, Observation]:

@@ -4,16 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from shipper.core.ledger import RecordResult
-from shipper.core.model import Group, Job, RejectedValue, RejectReason
+from shipper.core.model import Group, Job, RejectedValue, RejectReason, Span
 from shipper.core.paths import brief, is_safe
 from shipper.core.rows.table import CaptureStep, Event
-from shipper.log import logger
+from shipper.log import format_utc, logger
 
 
 def log_event(job: Job, event: Event) -> None:
     """Log an event that a capture raised."""
     log = logger().info if event.level == "info" else logger().warning
-    log(event.event, job=job.name, **event.details)
+    details: dict[str, int | str] = {}
+    for name, value in event.details.items():
+        if isinstance(value, Span):
+            details |= {"start": format_utc(value.start), "end": format_utc(value.end)}
+        else:
+            details[name] = value
+    log(event.event, job=job.name, **details)
 
 
 def log_steps(

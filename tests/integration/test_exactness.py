@@ -17,7 +17,7 @@ from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceReset
 from shipper.core.measures import COUNT, Kind, Measure
-from shipper.core.model import Condition
+from shipper.core.model import Condition, Span
 from shipper.core.repair.reset import After
 
 LATE = 6 * 3600
@@ -233,7 +233,7 @@ def test_purged_and_another_definition(looks: Looks, late: int) -> None:
     assert [one.event for one in noticed] == ["recount.limited"], brief(noticed)
     assert looks.slots(other) == {60 - 60 * number: 60 for number in range(10)}
     end, left, rows = (NOW + 240, 5, sum(range(301, 601))) if late == LATE else (NOW + 540, 10, 0)
-    assert noticed[0].details == {"start": NOW - 60, "end": end, "slots": left}
+    assert noticed[0].details == {"span": Span(NOW - 60, end), "slots": left}
     assert looks.total(other, "rows") == rows
 
 

@@ -49,10 +49,10 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     start = first_whole(progress, place)
     span = Span(start, max(start, end))
     if span.start != place.start:
-        yield Event("recount.limited", {"start": place.start, "end": place.end, "slots": 1}, "warning")
+        yield Event("recount.limited", {"span": place, "slots": 1}, "warning")
     if ahead:
         slots = len(ledger.slots(job.name, span=ahead))
-        yield Event("recount.limited", {"start": ahead.start, "end": ahead.end, "slots": slots}, "warning")
+        yield Event("recount.limited", {"span": ahead, "slots": slots}, "warning")
     # the ids: rows that did not belong to the job earlier may be below those of its oldest slot
     known = ledger.lowest(job.name, span)
     low = walk_back(job, known[1] if known else captured, span, source=source)
@@ -64,7 +64,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     while True:
         left = yield from _lacking(context, Span(span.start, until), position, bucket=progress.bucket)
         if left is not None:
-            yield Event("recount.limited", {"start": span.start, "end": left.end, "slots": left.slots}, "warning")
+            yield Event("recount.limited", {"span": Span(span.start, left.end), "slots": left.slots}, "warning")
             span = Span(_whole_from(job, left.end, moment.now), end)
         elif again is not None:
             break

@@ -62,7 +62,7 @@ def check(
                 yield from _rotated(job, progress, known, present, look)
                 return
             case "changed":
-                yield Event("source.changed", {"rows": len(known.rows), "server": present.server or "-"}, "warning")
+                yield Event("source.changed", {"server": present.server or "-"}, "warning")
                 return
         reason = f"its rows up to id {progress.captured} changed since they were captured"
     ledger.distrust(job.name)

@@ -96,7 +96,8 @@ class Event(NamedTuple):
     """An event of the log that a capture raises."""
 
     event: str
-    details: Mapping[str, int | str]
+    details: Mapping[str, int | str | Span]
+    """Fields of the event; the log shows a span as start and end, in UTC."""
     level: Literal["info", "warning"]
 
 

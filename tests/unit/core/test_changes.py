@@ -252,11 +252,8 @@ def test_recount_while_clocks_are_back(life: Life, back: int) -> None:
     life.now += back
     life.ship(wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
 
-    limited = {
-        420: {"start": NOW, "end": NOW + 60, "slots": 1},
-        3600: {"start": NOW - 420, "end": NOW + 60, "slots": 4},
-    }
-    assert Event("recount.limited", limited[back], "warning") in life.noticed
+    span, slots = {420: (Span(NOW, NOW + 60), 1), 3600: (Span(NOW - 420, NOW + 60), 4)}[back]
+    assert Event("recount.limited", {"span": span, "slots": slots}, "warning") in life.noticed
     assert life.minutes("events.login.count") == {420: 1, 120: 2, 60: 1}
     assert life.minutes("events.totp.count") == {60: 1, 0: 1}
     assert life.rejected() == {}
@@ -338,14 +335,14 @@ def test_measure_after_a_purge(tmp_path: Path, settled: int) -> None:
     assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
     if settled:  # nobody knows which they are: none of these slots is counted again
         assert "events.login.ids" not in life.sums()
-        limited = {"start": NOW - 600, "end": NOW, "slots": 10}
+        limited, slots = Span(NOW - 600, NOW), 10
     else:
         assert life.sums()["events.login.ids"] == sum(range(301, 601))
-        limited = {"start": NOW - 600, "end": NOW - 300, "slots": 5}
-    assert Event("recount.limited", limited, "warning") in life.noticed
+        limited, slots = Span(NOW - 600, NOW - 300), 5
+    assert Event("recount.limited", {"span": limited, "slots": slots}, "warning") in life.noticed
     progress = life.state.progress("events")
     assert progress is not None
-    assert progress.since == limited["end"]
+    assert progress.since == limited.end
     life.state.close()
 
 
@@ -360,7 +357,7 @@ def test_single_rows_purged(tmp_path: Path) -> None:
     life.ship(wanted(where=(Condition("outcome", "in", ("ok",)),)))
 
     assert life.minutes("events.login.count") == {60 * minute: 60 for minute in range(1, 11)}
-    assert Event("recount.limited", {"start": NOW - 600, "end": NOW - 180, "slots": 7}, "warning") in life.noticed
+    assert Event("recount.limited", {"span": Span(NOW - 600, NOW - 180), "slots": 7}, "warning") in life.noticed
     life.state.close()
 
 

@@ -12,7 +12,7 @@ from builders import begin, captured, job
 from desk import CREATED, Desk
 
 from shipper.core.errors import ConfigError, SourceUnavailable
-from shipper.core.model import RejectedValue
+from shipper.core.model import RejectedValue, Span
 from shipper.core.rows.table import Event
 from shipper.runtime.capture_log import log_event
 from shipper.state.store import State
@@ -375,6 +375,7 @@ def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> No
 def test_log_event_level(level: Literal["info", "warning"]) -> None:
     """An event is logged at its level. Mutants: always info; always a warning."""
     with structlog.testing.capture_logs() as logs:
-        log_event(job(), Event("source.changed", {"captured": 5}, level))
+        log_event(job(), Event("recount.limited", {"slots": 5, "span": Span(0, 60)}, level))
 
-    assert logs == [{"event": "source.changed", "log_level": level, "job": "events", "captured": 5}]
+    times = {"start": "1970-01-01T00:00:00Z", "end": "1970-01-01T00:01:00Z"}
+    assert logs == [{"event": "recount.limited", "log_level": level, "job": "events", "slots": 5} | times]

@@ -72,7 +72,7 @@ def test_slots_of_a_backfill(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == before
-    assert limited(life) == [{"start": NOW - 10 * HOUR, "end": NOW - 6 * HOUR + 60, "slots": 5}]
+    assert limited(life) == [{"span": Span(NOW - 10 * HOUR, NOW - 6 * HOUR + 60), "slots": 5}]
 
 
 def test_first_slot_of_a_job(life: Life) -> None:
@@ -92,7 +92,7 @@ def test_first_slot_of_a_job(life: Life) -> None:
     life.ship(redefined(wanted(start="now")))
 
     assert stored(life) == {0: 10, 60: 3}
-    assert limited(life) == [{"start": NOW, "end": NOW + 60, "slots": 1}]
+    assert limited(life) == [{"span": Span(NOW, NOW + 60), "slots": 1}]
 
 
 @pytest.mark.parametrize("step", range(8))
@@ -119,8 +119,8 @@ def test_purge_beside_a_recount(life: Life, step: int) -> None:
 
     assert stored(life) == before
     assert stored(life, "ids") == ids
-    left = [(one["start"], one["end"]) for one in limited(life)]
-    assert left == [(NOW - 1200, NOW - 600)]
+    left = [one["span"] for one in limited(life)]
+    assert left == [Span(NOW - 1200, NOW - 600)]
 
 
 def test_slot_that_would_be_cut(life: Life) -> None:
@@ -146,7 +146,7 @@ def test_slot_that_would_be_cut(life: Life) -> None:
     ship(life, redefined(job))
 
     assert stored(life) == before | {0: 1}
-    assert limited(life) == [{"start": NOW - 12 * HOUR, "end": NOW - 12 * HOUR + 30, "slots": 1}]
+    assert limited(life) == [{"span": Span(NOW - 12 * HOUR, NOW - 12 * HOUR + 30), "slots": 1}]
     assert life.state.progress("events").since == NOW - 12 * HOUR + 60  # type: ignore[union-attr] # it has begun
 
 
@@ -182,7 +182,7 @@ def test_settled_as_long_as_its_slots(life: Life, purged: int) -> None:
     ship(life, redefined(job))
 
     assert stored(life) == before
-    assert limited(life) == ([{"start": NOW, "end": NOW + 660, "slots": 11}] if purged else [])
+    assert limited(life) == ([{"span": Span(NOW, NOW + 660), "slots": 11}] if purged else [])
     life.deliver()
     while life.state.housekeeping.prune("events", unit=UNIT, before=2**40):
         pass
@@ -205,7 +205,7 @@ def test_slots_below_all_that_is_known(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == {-600: 10, -60: 5}
-    assert limited(life) == [{"start": NOW - 600, "end": NOW - 540, "slots": 1}]
+    assert limited(life) == [{"span": Span(NOW - 600, NOW - 540), "slots": 1}]
 
 
 def test_lookback_slots(life: Life) -> None:
@@ -229,7 +229,7 @@ def test_lookback_slots(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == before | {-120: 4}
-    assert limited(life) == [{"start": NOW - 720, "end": NOW - 240, "slots": 8}]
+    assert limited(life) == [{"span": Span(NOW - 720, NOW - 240), "slots": 8}]
     life.source.rows[-1]["created_at"] = life.created(0)
     life.ship(redefined(job))
     assert stored(life) == before | {-120: 4, 120: 1}
