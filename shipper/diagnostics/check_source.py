@@ -74,7 +74,12 @@ def _check_session(source: Examination, section: SourceSection, session: Session
         remedy = (
             "Synchronize both clocks by NTP (`timedatectl`). Until then merging, pruning and zero-fill are suspended."
         )
-        yield Finding(False, subject, f"our clock is {abs(session.ahead)} s {direction} its clock", remedy)
+        yield Finding(
+            False,
+            subject,
+            f"the clock of this machine is {abs(session.ahead)} s {direction} the source's clock",
+            remedy,
+        )
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
@@ -82,7 +87,10 @@ def _check_lag(source: Examination, section: SourceSection, session: Session) ->
     if section.lag_query is not None:
         yield Finding(True, f"source {source.name}", f"replication lag {source.lag():.0f} s")
     elif session.is_read_only:
-        remedy = "If it is a replica, set `lag_query` in its source; otherwise delayed rows may be missed."
+        remedy = (
+            "If it is a replica, set `lag_query` in its source: without it, rows that reach the replica late may be "
+            'missed. If it is not a replica, set lag_query = "SELECT 0".'
+        )
         yield Finding(False, f"source {source.name}", "the server is read-only", remedy)
 
 
@@ -118,7 +126,9 @@ class _TableCheck:
             return
         observation = self.source.observe(query)
         late = durations.show(self.section.late)
-        text = f"ids up to {observation.id}; late rows (up to {late} after a higher id) are counted, too"
+        text = (
+            f"ids up to {observation.id}; a row that appears up to {late} after a row with a higher id is counted, too"
+        )
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs
@@ -195,7 +205,9 @@ class _TableCheck:
             yield Finding(False, f"job {job.name}", f"each query reads the complete table: {plan}", remedy)
             return
         self.source.read(query, window)
-        yield self._time(job, table, observation) or Finding(True, f"job {job.name}", f"counted by {plan.text}")
+        yield self._time(job, table, observation) or Finding(
+            True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
+        )
 
     def _time(self, job: Job, table: Table, observation: Observation) -> Finding | None:
         """Return the error of the job's time column, if there is one."""

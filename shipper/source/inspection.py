@@ -81,7 +81,7 @@ class Examination(Source):
             with self.connections.connected(f"explain {query.table} {window}") as connection:
                 return planned(connection, query, window)
         except Denied:
-            return Plan("a plan that this user may not see (SHOW VIEW)", None, is_range=False, is_scan=False)
+            return Plan("not visible to this user (SHOW VIEW)", None, is_range=False, is_scan=False)
 
     def twice(self, query: Query, rows: int) -> int | None:
         """Return an id that two of the newest `rows` rows share, None where there is none."""

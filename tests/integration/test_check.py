@@ -24,7 +24,7 @@ from shipper.source.grants import usable
 from shipper.source.inspection import Examination, Session
 
 COLUMNS = "id, created_at, action"
-LATE = "late rows (up to {} after a higher id) are counted, too"
+LATE = "a row that appears up to {} after a row with a higher id is counted, too"
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 
 
@@ -83,7 +83,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert source.startswith(f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, MariaDB 10")
     assert source.endswith((" ms, no TLS, as root@127.0.0.1", " ms, no TLS, as root@localhost"))
     assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
-    assert job == "✓ job events: counted by range on PRIMARY"
+    assert job == "✓ job events: its query works; the database's plan: range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: accepts data"
     assert proof == "✓ proof: no proof without render_url: a value counts as stored after 4 sends"
     assert "shipper admin carbon-conf" in checked.stderr
@@ -140,7 +140,7 @@ def test_nothing_hides_another(shipper_app: Shipper, carbon_cache: CarbonCache) 
     assert "Table 'app.nowhere' doesn't exist" in told
     assert "Can't connect" in told
     assert shown.returncode == 1
-    assert "✓ job events: counted by" in shown.stdout
+    assert "✓ job events: its query works" in shown.stdout
     assert "✗ table audit_trail of app: no column crated_at (job wrong)\n    Did you mean" in shown.stdout
     assert "5 checks failed" in shown.stderr
     assert shipper_app.call("check", "--offline").returncode == 0
@@ -246,7 +246,7 @@ def test_view(reader: Shipper, mariadb: MariaDB) -> None:
     rewrite(reader, ('table = "audit_trail"', 'table = "seen"'))
 
     assert bad(reader) == {}
-    assert "counted by a plan that this user may not see (SHOW VIEW)" in reader.call("check").stdout
+    assert "its query works; the database's plan: not visible to this user (SHOW VIEW)" in reader.call("check").stdout
 
 
 def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:
@@ -277,7 +277,7 @@ def test_clock_and_replica(reader: Shipper, mariadb: MariaDB) -> None:
         execute(mariadb, "SET GLOBAL init_connect = ''", "SET GLOBAL read_only = 0")
 
     clock, replica = found
-    assert re.fullmatch(r"source app: our clock is 36\d\d s ahead of its clock", clock)
+    assert re.fullmatch(r"source app: the clock of this machine is 36\d\d s ahead of the source's clock", clock)
     assert replica == "source app: the server is read-only"
     assert [one for one in later if "read-only" in one] == []
     assert "✓ source app: replication lag 7 s" in shown
@@ -331,7 +331,7 @@ def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: Carbon
     assert second == {}
     assert ", postgresql 1" in shown
     assert "✓ table audit_trail of app: no unique index on id: two rows" in shown
-    assert "✓ job events: counted by Bitmap Index Scan on audit_trail_id" in shown
+    assert "✓ job events: its query works; the database's plan: Bitmap Index Scan on audit_trail_id" in shown
     assert list(third) == ["table audit_trail of app: no column action (job events)"]
 
 
@@ -352,7 +352,7 @@ def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
         connection.execute(found.popitem()[1])
 
     assert "✗ table texts of app: observe texts: id holds 'x', which is not an id\n" in shown
-    assert "✓ job events: counted by SEARCH audit_trail USING INTEGER PRIMARY KEY" in shown
+    assert "✓ job events: its query works; the database's plan: SEARCH audit_trail USING INTEGER PRIMARY KEY" in shown
     assert list(found) == ["table audit_trail of app: no column action (job events)"]
     assert bad(app) == {}
 
