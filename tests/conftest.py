@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from debian import UnavailableError
 from hypothesis import HealthCheck, Phase, settings
-from servers import MariaDB, PostgreSQL
+from servers import MariaDB, MySQL, PostgreSQL, mysqld
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +24,44 @@ LONG = (
 """What takes longest, in the order in which it is begun when several processes test."""
 
 
+NO_MYSQL = "no MySQL"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that requires MySQL."""
+    parser.addoption("--require-mysql", action="store_true", help="fail without MySQL, instead of skipping its tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark; get MySQL before anything runs if it is required."""
+    config.addinivalue_line("markers", "on_mysql: run the test on MySQL, too")
+    if config.getoption("--require-mysql") and not hasattr(config, "workerinput"):
+        try:
+            mysqld()
+        except UnavailableError as error:
+            remedy = "Check the network, or set SHIPPER_MYSQLD to the path of a mysqld"
+            raise pytest.UsageError(f"--require-mysql: {NO_MYSQL}: {error}\n{remedy}.") from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests with the mark on both servers."""
+    if "mariadb" in metafunc.fixturenames and metafunc.definition.get_closest_marker("on_mysql"):
+        metafunc.parametrize("mariadb", ["mariadb_server", "mysql"], ids=["mariadb", "mysql"], indirect=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Write, below everything else, that tests did not run for want of MySQL."""
+    yield
+    skipped = sum(NO_MYSQL in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        terminalreporter.section("NOT RUN ON MYSQL", yellow=True)
+        terminalreporter.write_line(
+            f"No MySQL here: {skipped} test{'s' * (skipped > 1)} skipped, for the reason above."
+        )
+        terminalreporter.write_line("A network, or SHIPPER_MYSQLD=/path/to/mysqld, lets them run.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
     items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
@@ -37,9 +76,28 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+def mariadb(request: pytest.FixtureRequest) -> MariaDB:
+    """Provide a private MariaDB; tests with the mark `on_mysql` run again with a MySQL in its place."""
+    server: MariaDB = request.getfixturevalue(getattr(request, "param", "mariadb_server"))
+    return server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
     """Run a private MariaDB."""
     server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQL]:
+    """Run a private MySQL, or skip the test where it cannot be had."""
+    try:
+        mysqld()
+    except UnavailableError as error:
+        pytest.skip(f"{NO_MYSQL}: {error}")
+    server = MySQL(tmp_path_factory.mktemp("mysql"))
     yield server
     server.stop()
 

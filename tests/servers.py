@@ -8,13 +8,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import debian
 import psycopg
 import pymysql
+from typing_extensions import override
 
 START_SECONDS = 60.0
+AS_ROOT = ["--user=root"] if os.getuid() == 0 else []
 _SCHEMA = """
     CREATE TABLE audit_trail (
         id {id} PRIMARY KEY,
@@ -43,6 +47,12 @@ def program(name: str, package: str, folders: Sequence[str] = ("/usr/sbin", "/us
 class MariaDB:
     """A MariaDB below a directory."""
 
+    name = "MariaDB"
+    _following = (
+        "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'root', "
+        "MASTER_USE_GTID = slave_pos"
+    )
+
     def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
         """Make its data directory, and start it."""
         self._root = root
@@ -50,25 +60,13 @@ class MariaDB:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         (root / "tmp").mkdir(parents=True)  # a server that starts removes the files of others there
-        subprocess.run(
-            [
-                program("mariadb-install-db", "mariadb-server-core"),
-                "--no-defaults",
-                f"--datadir={root}/data",
-                f"--tmpdir={root}/tmp",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ],
-            check=True,
-            capture_output=True,
-        )
+        self._install()
         self.start()
 
     def start(self) -> None:
         """Run it, and return once it answers."""
         command = [
-            program("mariadbd", "mariadb-server-core"),
-            "--no-defaults",
+            *self._program(),
             f"--datadir={self._root}/data",
             f"--tmpdir={self._root}/tmp",
             f"--socket={self._root}/mysqld.sock",
@@ -79,9 +77,7 @@ class MariaDB:
             "--skip-name-resolve",
             *self._options,
         ]
-        if os.getuid() == 0:
-            command.append("--user=root")
-        with (self._root / "mariadbd.log").open("ab") as log:
+        with (self._root / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -89,7 +85,7 @@ class MariaDB:
                 self.connect().close()
             except pymysql.err.OperationalError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"mariadbd did not start: {self._root}/mariadbd.log") from None
+                    raise RuntimeError(f"{self.name} did not start: {self._root}/server.log") from None
                 time.sleep(0.05)
             else:
                 return
@@ -122,9 +118,71 @@ class MariaDB:
             cursor.execute(SCHEMAS["mysql"])
         return f"mysql+pymysql://root@127.0.0.1:{self.port}/{name}"
 
+    def follow(self, primary: "MariaDB") -> None:
+        """Replicate another server, which has written its binary log since it was made."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(self._following.format(port=primary.port))
+            cursor.execute("START REPLICA")
+
+    def _install(self) -> None:
+        command = [
+            *(program("mariadb-install-db", "mariadb-server-core"), "--no-defaults"),
+            *(f"--datadir={self._root}/data", f"--tmpdir={self._root}/tmp"),
+            *("--auth-root-authentication-method=normal", "--skip-test-db"),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def _program(self) -> list[str]:
+        return [program("mariadbd", "mariadb-server-core"), "--no-defaults", *AS_ROOT]
+
+
+class MySQL(MariaDB):
+    """A MySQL below a directory, which tests use like a MariaDB."""
+
+    name = "MySQL"
+    _following = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, SOURCE_USER = 'root'"
+
+    @override
+    def _install(self) -> None:
+        users = self._root / "users.sql"
+        users.write_text("CREATE USER root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")
+        install = ["--initialize-insecure", "--skip-log-bin", f"--init-file={users}"]
+        command = [*self._program(), f"--datadir={self._root}/data", *install]
+        subprocess.run(command, check=True, capture_output=True)
+
+    @override
+    def _program(self) -> list[str]:
+        return [mysqld(), "--no-defaults", *AS_ROOT, "--mysqlx=OFF", "--secure-file-priv=NULL"]
+
+
+@cache
+def mysqld() -> str:
+    """Find MySQL's server: SHIPPER_MYSQLD, or else the one of Debian sid, because Debian's releases have none.
+
+    Raises:
+        debian.UnavailableError: it cannot be had.
+    """
+    named = os.environ.get("SHIPPER_MYSQLD")
+    if named is None:
+        return debian.unpacked("mysql-server-core", "usr/sbin/mysqld", "sid")
+    if shutil.which(named) is None:
+        raise debian.UnavailableError(f"SHIPPER_MYSQLD={named} is not a program")
+    return named
+
+
+def has_mysql() -> bool:
+    """Whether MySQL can be had."""
+    try:
+        mysqld()
+    except debian.UnavailableError:
+        return False
+    return True
+
 
 class PostgreSQL:
     """A PostgreSQL below a separate directory. It refuses to run as root, and runs as user nobody then."""
+
+    name = "PostgreSQL"
 
     def __init__(self) -> None:
         """Make its data directory, and start it."""
@@ -187,6 +245,11 @@ class PostgreSQL:
 
     def _run(self, command: list[str]) -> None:
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self._root)
+
+
+def sequence(rows: int) -> str:
+    """Return a table for MariaDB and MySQL with the column seq, from 1 to rows."""
+    return f"JSON_TABLE(CONCAT('[1', REPEAT(',1', {rows - 1}), ']'), '$[*]' COLUMNS (seq FOR ORDINALITY)) AS sequence"
 
 
 def postgresql_program(name: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from servers import SCHEMAS, MariaDB, PostgreSQL
 
@@ -14,6 +15,8 @@ from shipper.source.database import Source
 
 INSERT = "INSERT INTO audit_trail (id, created_at, action, outcome, duration_ms) VALUES (%s, %s, %s, %s, %s)"
 KINDS = ("mariadb", "postgresql", "sqlite")
+"""Kinds of SQL; MySQL's is MariaDB's."""
+DATABASES = (*KINDS, "mysql")
 _LOOSE = {
     "mariadb": ["ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)"],
     "postgresql": [
@@ -89,8 +92,16 @@ class Table(Source):
             self.execute(statement)
 
 
+def on(database: str, request: pytest.FixtureRequest, folder: Path) -> Table:
+    """Make an empty table on one of DATABASES, whose server is a fixture."""
+    if database == "sqlite":
+        return on_sqlite(folder / "app.db", is_wal=True)
+    server = request.getfixturevalue(database)
+    return on_postgresql(server) if database == "postgresql" else on_mariadb(server)
+
+
 def on_mariadb(server: MariaDB, *, name: str = "app", **options: Any) -> Table:
-    """Make an empty table on MariaDB."""
+    """Make an empty table on MariaDB or MySQL."""
     return Table("mariadb", server.make_database(name), lambda: server.connect(name), **options)
 
 

@@ -13,6 +13,7 @@ from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
 from harness import EVENTS
+from servers import sequence
 
 RETURN_SECONDS = 5.0  # the first delivery follows Carbon's return within
 OUTAGES_SECONDS = (1.0, 14.0)  # until the delays between attempts have grown to their longest
@@ -27,7 +28,7 @@ WIDE: dict[str, Any] = {
 """Many series, which make one large batch."""
 WIDEN = f"""
     INSERT INTO audit_trail (created_at, action, outcome)
-    SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM seq_1_to_{WIDE_SERIES}"""
+    SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM {sequence(WIDE_SERIES)}"""
 
 
 @fault(replay=CARBON_DIES)

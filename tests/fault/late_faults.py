@@ -46,32 +46,32 @@ def late_by_minutes(stage: Stage) -> list[Score]:
     stage.write(longest=MINUTES_LATE)
     time.sleep(WRITING_SECONDS + MINUTES_LATE)
     stage.still()
-    score = stage.finish(f"{stage.kind}: commits up to 10 min late, scaled", 1)
+    score = stage.finish(f"{stage.server.name}: commits up to 10 min late, scaled", 1)
     assert stage.ask(LATE_ROWS) > 0
     return [score]
 
 
-for _kind in ("mariadb", "postgresql"):
+for _kind in ("mariadb", "mysql", "postgresql"):
     fault(name=f"late_by_minutes_{_kind}", kind=_kind, program=(SCALED,))(late_by_minutes)
 
 
-@fault()
+@fault(on_mysql=True)
 def back_filled(stage: Stage) -> list[Score]:
     """Write rows with explicit ids into gaps far below. Mutant: ask for no gaps."""
     stage.app.start()
     stage.write(back_fills=True)
     time.sleep(WRITING_SECONDS)
     stage.still()
-    score = stage.finish("ids back-filled", 1)
+    score = stage.finish(f"{stage.server.name}: ids back-filled", 1)
     assert stage.ask(LATE_ROWS) > 0
     return [score]
 
 
-@fault(jobs=EVENTS_A_SECOND, has_own_server=True)
+@fault(on_mysql=True, jobs=EVENTS_A_SECOND, has_own_server=True)
 def replica_stalls(stage: Stage) -> list[Score]:
     """Stop a replica, with `lag_query`; rows commit late on its primary. Mutant: ask for no gaps."""
     (stage.app.folder / "replica").mkdir()
-    replica = MariaDB(stage.app.folder / "replica", ["--server-id=2"])
+    replica = type(stage.mariadb)(stage.app.folder / "replica", ["--server-id=2"])
     try:
         with _replicated(stage, replica) as cursor:
             _say(stage, f'lag_query = "{LAG_QUERY}"')
@@ -80,17 +80,19 @@ def replica_stalls(stage: Stage) -> list[Score]:
             stage.write(longest=LATE_SECONDS)
             stage.wait("delivery.finished")
             for seconds in STALLS_SECONDS:
-                cursor.execute("STOP SLAVE SQL_THREAD")
+                cursor.execute("STOP REPLICA SQL_THREAD")
                 time.sleep(seconds)
-                cursor.execute("START SLAVE SQL_THREAD")
+                cursor.execute("START REPLICA SQL_THREAD")
                 stage.wait("delivery.finished")
-            return [stage.finish("replica stands still for 3 to 5 s, commits up to 5 s late", len(STALLS_SECONDS))]
+            return [
+                stage.finish(f"{stage.server.name}: replica stands still, commits up to 5 s late", len(STALLS_SECONDS))
+            ]
     finally:
         stage.app.stop(signal.SIGKILL)
         replica.stop()
 
 
-@fault(jobs=EVENTS_A_SECOND)
+@fault(on_mysql=True, jobs=EVENTS_A_SECOND)
 def table_emptied(stage: Stage) -> list[Score]:
     """Empty the table, so that ids start again; an operator resets the jobs. Mutant: continue behind captured."""
     stage.app.start()
@@ -105,10 +107,10 @@ def table_emptied(stage: Stage) -> list[Score]:
     stage.write()
     time.sleep(2)  # none of its rows is counted
     _reset(stage, "--emptied")
-    return [stage.finish("table emptied, reset --emptied", 1)]
+    return [stage.finish(f"{stage.server.name}: table emptied, reset --emptied", 1)]
 
 
-@fault(jobs=EVENTS_A_SECOND)
+@fault(on_mysql=True, jobs=EVENTS_A_SECOND)
 def commits_lost(stage: Stage) -> list[Score]:
     """Remove the newest rows, and use their ids again, as a crash without flushed logs does.
 
@@ -135,7 +137,7 @@ def commits_lost(stage: Stage) -> list[Score]:
     wait_for(stage.is_at_rest, "all is captured")
     ended = stage.app.call("backfill", "events", "--from", "1h", "--until", "now", "--yes")
     assert ended.returncode == 0, ended.stderr
-    return [stage.finish("newest rows taken back, their ids given again, reset --restored", 1)]
+    return [stage.finish(f"{stage.server.name}: newest rows taken back, their ids given again, reset --restored", 1)]
 
 
 def _reset(stage: Stage, what: str) -> None:
@@ -155,9 +157,7 @@ def _replicated(stage: Stage, replica: MariaDB) -> Iterator[pymysql.cursors.Curs
     primary = stage.mariadb.connect(stage.database)
     with closing(primary), primary.cursor() as cursor, closing(replica.connect()) as other, other.cursor() as follower:
         cursor.execute("CREATE TABLE heartbeat (id INT PRIMARY KEY, beat DATETIME(6))")
-        source = f"MASTER_HOST = '127.0.0.1', MASTER_PORT = {stage.mariadb.port}, MASTER_USER = 'root'"
-        follower.execute(f"CHANGE MASTER TO {source}, MASTER_USE_GTID = slave_pos")
-        follower.execute("START SLAVE")
+        replica.follow(stage.mariadb)
         stopping = threading.Event()
 
         def beat() -> None:

@@ -12,12 +12,12 @@ from fault.score import Score
 from fault.stage import Stage
 from graphite_web import GraphiteWeb
 from harness import EVENTS
-from servers import free_port
+from servers import free_port, sequence
 
 CREATES_PER_MINUTE = 50
 SERIES, SOAK_SERIES = 120, 300
 PATIENCE_SECONDS = 600.0
-WIDE = "SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM seq_1_to_{series}"
+WIDE = "SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'success' FROM {numbers}"
 
 _RELAY = """\
 [relay]
@@ -45,7 +45,7 @@ def creates_limited(stage: Stage) -> list[Score]:
     conf.write_text(conf.read_text().replace("MAX_CREATES_PER_MINUTE = inf", limit))
     stage.carbon.start()
     with closing(stage.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO audit_trail (created_at, action, outcome) {WIDE.format(series=series)}")
+        cursor.execute(f"INSERT INTO audit_trail (created_at, action, outcome) {WIDE.format(numbers=sequence(series))}")
     stage.app.start()
     note = f"{series} new series, {CREATES_PER_MINUTE} a minute"
     return [stage.finish("Carbon: creates limited", 1, note, seconds=PATIENCE_SECONDS)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fault.score import Score
 from fault.stage import Stage
-from servers import MariaDB, PostgreSQL
+from servers import MariaDB, MySQL, PostgreSQL
 
 AT_ONCE = 10  # for two cores: they wait most of the time
 
@@ -41,12 +41,17 @@ def fault(
     kind: str = "mariadb",
     is_long: bool = False,
     in_memory: bool = False,
+    on_mysql: bool = False,
     **options: Any,
 ) -> Callable[[Play], Play]:
-    """Add a fault to the list; options are those of Stage."""
+    """Add a fault to the list, once more if it is for MySQL, too; options are those of Stage."""
 
     def add(play: Play) -> Play:
-        FAULTS[name or play.__name__] = Fault(play, has_own_server, kind, is_long, in_memory, options)
+        first = Fault(play, has_own_server, kind, is_long, in_memory, options)
+        called = name or play.__name__
+        FAULTS[called] = first
+        if on_mysql:
+            FAULTS[f"{called}_on_mysql"] = first._replace(kind="mysql")
         return play
 
     return add
@@ -83,8 +88,8 @@ def _played(name: str, folder: Path, servers: Servers, soak_seconds: float) -> l
             server = PostgreSQL()
             stack.callback(server.close)
         elif one.has_own_server:
-            (folder / "mariadb").mkdir()
-            server = MariaDB(folder / "mariadb", ["--log-bin", "--server-id=1"])
+            (folder / one.kind).mkdir()
+            server = (MySQL if one.kind == "mysql" else MariaDB)(folder / one.kind, ["--log-bin", "--server-id=1"])
             stack.callback(server.stop)
         made = Stage(folder, server, database=f"fault_{name}", soak_seconds=soak_seconds, **one.options)
         stage = stack.enter_context(closing(made))

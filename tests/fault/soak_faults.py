@@ -71,10 +71,10 @@ def all_at_random(stage: Stage) -> list[Score]:
             dice.choice(faults)()
             struck += 1
             time.sleep(dice.uniform(0, 2))
-        return [stage.finish(f"{stage.kind}: all at random", struck)]
+        return [stage.finish(f"{stage.server.name}: all at random", struck)]
 
 
-for _kind in PREPARED:
+for _kind in (*PREPARED, "mysql"):
     options: dict[str, Any] = {"replay": '["3s", "6s", "9s"]', "program": (SCALED,)}
     name = f"all_at_random_{_kind}"
     fault(name=name, kind=_kind, has_own_server=True, is_long=True, **options)(all_at_random)

@@ -1,4 +1,4 @@
-"""MariaDB: killed, restarted, sessions ended, a broken network."""
+"""MariaDB and MySQL: killed, restarted, sessions ended, a broken network."""
 
 import signal
 import time
@@ -24,15 +24,15 @@ def restarted(number: signal.Signals, stage: Stage) -> list[Score]:
             stage.mariadb.stop(number)
         with stage.until("observation.recovered"):
             stage.mariadb.start()
-    return [stage.finish(f"MariaDB: {number.name}, restarted", 3)]
+    return [stage.finish(f"{stage.mariadb.name}: {number.name}, restarted", 3)]
 
 
 for _number in (signal.SIGKILL, signal.SIGTERM):
-    fault(name=f"mariadb_{_number.name.lower()}", has_own_server=True)(partial(restarted, _number))
+    fault(name=f"database_{_number.name.lower()}", on_mysql=True, has_own_server=True)(partial(restarted, _number))
 
 
-@fault()
-def mariadb_sessions_killed(stage: Stage) -> list[Score]:
+@fault(on_mysql=True)
+def database_sessions_killed(stage: Stage) -> list[Score]:
     """End all sessions, again and again. Mutant: record a window whose query has failed."""
     stage.app.start()
     stage.write()
@@ -47,11 +47,11 @@ def mariadb_sessions_killed(stage: Stage) -> list[Score]:
                     cursor.execute(f"KILL {session}")
             kills += len(sessions)
             time.sleep(0.1)
-    return [stage.finish("MariaDB: sessions killed", kills)]
+    return [stage.finish(f"{stage.mariadb.name}: sessions killed", kills)]
 
 
-@fault()
-def mariadb_unreachable(stage: Stage) -> list[Score]:
+@fault(on_mysql=True)
+def database_unreachable(stage: Stage) -> list[Score]:
     """Reset, refuse, stall connections to MariaDB. Mutant: no timeout in the client."""
     stage.configure('timeout = "10s"', 'timeout = "1s"')
     with closing(Proxy(stage.mariadb.port)) as proxy:
@@ -64,4 +64,4 @@ def mariadb_unreachable(stage: Stage) -> list[Score]:
                 proxy.become(mode)
             with stage.until("observation.recovered"):
                 proxy.become(Mode.PASS)
-        return [stage.finish("MariaDB: connections reset, refused, silent", 3)]
+        return [stage.finish(f"{stage.mariadb.name}: connections reset, refused, silent", 3)]

@@ -7,7 +7,7 @@ import pytest
 from fault import carbon_faults, late_faults, process_faults, proof_faults, soak_faults, source_faults, state_faults
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
-from servers import MariaDB, PostgreSQL
+from servers import MariaDB, PostgreSQL, has_mysql
 
 MODULES = (
     carbon_faults,
@@ -28,17 +28,21 @@ def running(
     """Start all chosen faults, the long ones first, then in the order of their tests."""
     chosen = [name for item in request.session.items if (name := item.name.removeprefix("test_fault[")[:-1]) in FAULTS]
     soak = request.config.getoption("--soak", default=0.0)
+    if not has_mysql():
+        chosen = [name for name in chosen if FAULTS[name].kind != "mysql"]
     servers: dict[str, MariaDB | PostgreSQL] = {"mariadb": mariadb}
-    if any(FAULTS[name].kind == "postgresql" and not FAULTS[name].has_own_server for name in chosen):
-        servers["postgresql"] = request.getfixturevalue("postgresql")
+    for kind in {FAULTS[name].kind for name in chosen if not FAULTS[name].has_own_server} - {"mariadb"}:
+        servers[kind] = request.getfixturevalue(kind)
     with closing(Running(tmp_path_factory.mktemp("faults"), servers, chosen, soak_seconds=soak)) as made:
         yield made
 
 
 @pytest.mark.timeout(900)  # other faults may run before
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault(name: str, running: Running, record: Record) -> None:
+def test_fault(name: str, running: Running, record: Record, request: pytest.FixtureRequest) -> None:
     """Graphite equals the source at the end, bucket by bucket."""
+    if FAULTS[name].kind == "mysql":
+        request.getfixturevalue("mysql")  # skips the test where it cannot be had
     for score in map(record, running.scores(name)):
         if score.fault.startswith("naive"):
             assert score.lost > 0  # else the fault had no effect

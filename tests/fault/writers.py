@@ -25,7 +25,8 @@ RETRY_SECONDS = 0.2
 ACTIONS, OUTCOMES = ["login", "logout", "export"], ["success", "failure"]
 INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
 NOW = {"mariadb": "UTC_TIMESTAMP(6)", "postgresql": "clock_timestamp()"}
-_INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES ({now}, %s, %s) RETURNING id"
+_INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES ({now}, %s, %s)"
+NEW_ID = {"mariadb": "SELECT LAST_INSERT_ID()", "postgresql": "SELECT lastval()"}
 _INSERT_AT = "INSERT INTO audit_trail (created_at, action, outcome, id) VALUES ({now}, %s, %s, %s)"
 
 
@@ -43,6 +44,7 @@ class Writers:
     ) -> None:
         """Start them; late transactions stay open for longest at most, in seconds."""
         self._session = session
+        self._new_id = NEW_ID[kind]
         self._insert, self._insert_at = (text.format(now=NOW[kind]) for text in (_INSERT, _INSERT_AT))
         self._longest = longest
         self._holes: deque[int] | None = deque(maxlen=100) if back_fills else None
@@ -77,7 +79,10 @@ class Writers:
 
     def _transact(self, execute: Execute, dice: random.Random) -> None:
         execute("BEGIN")
-        ids = [execute(self._insert, _row(dice))[0][0] for _ in range(dice.randint(1, 20))]
+        ids = []
+        for _ in range(dice.randint(1, 20)):
+            execute(self._insert, _row(dice))
+            ids.append(execute(self._new_id)[0][0])
         is_late = dice.random() < LATE_SHARE
         self._stop.wait(dice.uniform(0, self._longest if is_late else min(SHORT_SECONDS, self._longest)))
         if dice.random() >= ROLLED_BACK_SHARE:

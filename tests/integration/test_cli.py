@@ -432,7 +432,8 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
     )
     comment, *granted = app.call("admin grants").stdout.splitlines()
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE USER reader@'%' IDENTIFIED BY 's€säme#42'")
+        cursor.execute("DROP USER IF EXISTS reader@'%'")
+        cursor.execute("CREATE USER reader@'%' IDENTIFIED BY 's€säme#42'")
         for statement in granted:
             cursor.execute(statement)
     insert(mariadb, 4)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from builders import NOW
 from looks import Looks, brief, wanted
-from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
+from tables import DATABASES, on
 
 from shipper.core.errors import QueryRefused, SourceReset
 from shipper.core.measures import COUNT, Kind, Measure
@@ -26,16 +26,10 @@ ENDS = wanted("ends", time="end_date", lookback=600, max_age=86400, late=LATE)
 TICKS = wanted("ticks", time=None, late=LATE)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=DATABASES)
 def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
     """Give an empty table on each kind of database, at which nobody has looked yet."""
-    if request.param == "sqlite":
-        table = on_sqlite(tmp_path / "app.db", is_wal=True)
-    elif request.param == "mariadb":
-        table = on_mariadb(request.getfixturevalue("mariadb"))
-    else:
-        table = on_postgresql(request.getfixturevalue("postgresql"))
-    with closing(table), closing(Looks(table, tmp_path)) as made:
+    with closing(on(request.param, request, tmp_path)) as table, closing(Looks(table, tmp_path)) as made:
         yield made
 
 

@@ -9,10 +9,11 @@ from contextlib import closing, suppress
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
-from servers import MariaDB
+from servers import MariaDB, sequence
 
 from shipper.demo.carbon_cache import CarbonCache
 
+pytestmark = pytest.mark.on_mysql
 WRITERS = 3
 LONGEST_TRANSACTION = 0.8  # seconds
 HISTORY_ROWS = 200_000
@@ -48,7 +49,7 @@ HISTORY = f"""
     INSERT INTO audit_trail (created_at, action, outcome)
     SELECT UTC_TIMESTAMP(6) - INTERVAL MOD(seq * 7919, 36000) SECOND,
         ELT(1 + MOD(seq, 3), 'login', 'logout', 'export'), ELT(1 + MOD(seq, 2), 'success', 'failure')
-    FROM seq_1_to_{HISTORY_ROWS}"""
+    FROM {sequence(HISTORY_ROWS)}"""
 
 
 class Writers:

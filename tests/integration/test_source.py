@@ -67,8 +67,9 @@ def assert_measured(table: Table, kind: str, values: tuple[object, ...], expecte
     assert expected is None or expected == actual
 
 
+@pytest.mark.on_mysql
 class TestMariaDB(SourceContract):
-    """MariaDB keeps the contract."""
+    """MariaDB and MySQL keep the contract."""
 
     @pytest.fixture
     def table(self, mariadb: MariaDB) -> Iterator[Table]:
@@ -218,9 +219,9 @@ class TestMariaDB(SourceContract):
         assert "secret" not in str(caught.value)
         assert "user and password: in the option file" in str(caught.value.hint)
 
-    def test_server_restart(self, tmp_path: Path) -> None:
+    def test_server_restart(self, mariadb: MariaDB, tmp_path: Path) -> None:
         """A server that stops is unavailable, and the same source reads it again when it is back."""
-        server = MariaDB(tmp_path)
+        server = type(mariadb)(tmp_path)
         try:
             with closing(source_at(server.make_database("app"), timeout=5)) as source:
                 source.observe(query())

@@ -10,10 +10,11 @@ import pytest
 from harness import wait_for
 from looks import Looks, brief, wanted
 from servers import MariaDB, PostgreSQL
-from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
+from tables import DATABASES, Table, on, on_mariadb, on_postgresql
 
 from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable
 from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Job
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker
@@ -34,23 +35,17 @@ LIKE = {
 
 def looks_at(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[Looks]:
     """Give an empty table that no job has read yet."""
-    if kind == "sqlite":
-        table = on_sqlite(folder / "app.db", is_wal=True)
-    elif kind == "mariadb":
-        table = on_mariadb(request.getfixturevalue("mariadb"))
-    else:
-        table = on_postgresql(request.getfixturevalue("postgresql"))
-    with closing(table), closing(Looks(table, folder)) as looks:
+    with closing(on(kind, request, folder)) as table, closing(Looks(table, folder)) as looks:
         yield looks
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=DATABASES)
 def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
     """Give an empty table on each kind of database."""
     yield from looks_at(request, request.param, tmp_path)
 
 
-@pytest.fixture(params=["mariadb", "postgresql"])
+@pytest.fixture(params=["mariadb", "mysql", "postgresql"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
     """Give an empty table on each kind of server."""
     yield from looks_at(request, request.param, tmp_path)
@@ -248,10 +243,10 @@ def _has(table: Table, name: str) -> bool:
     return table.execute(asked, (name,)) == [(1,)]
 
 
-def _attempt(looks: Looks, source: Any) -> bool:
+def _attempt(looks: Looks, source: Any, job: Job = EVENTS) -> bool:
     """Look once, as a tick does, and return whether that succeeded; the next tick tries again."""
     try:
-        looks.look(EVENTS, source=source)
+        looks.look(job, source=source)
     except (SourceUnavailable, QueryRefused):
         return False
     return True
@@ -409,7 +404,9 @@ def test_alter_beside_a_long_catch_up(served: Looks, has_gaps: bool) -> None:  #
                 ended.append(altering.ident is not None and not altering.is_alive())
             return super().__getattr__(name)
 
-    looks.look(job, source=Counting(table, "read", altering.start, 5))
+    source = Counting(table, "read", altering.start, 5)
+    if not _attempt(looks, source, job):  # altered between the start of a snapshot and its first statement
+        looks.look(job, source=source)
 
     assert looks.total(job) == len(ids)
     assert ended.count(True) > len(ended) / 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import whisper
 from harness import Shipper, wait_for
-from servers import MariaDB
+from servers import MariaDB, sequence
 
 from shipper.core.retention import EDGE_SECONDS
 from shipper.demo.carbon_cache import CarbonCache
@@ -21,7 +21,7 @@ ACTIONS = ("login", "logout")
 HISTORY = f"""
     INSERT INTO audit_trail (created_at, action)
     SELECT FROM_UNIXTIME(UNIX_TIMESTAMP() - MOD(seq * 7919 * 523, 364 * 86400)), ELT(1 + MOD(seq, 2), 'login', 'logout')
-    FROM seq_1_to_{ROWS}"""
+    FROM {sequence(ROWS)}"""
 JOBS = """
 [job.hourly]
 table = "audit_trail"

@@ -10,11 +10,11 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
 
+from debian import CACHE, call, mirror
 from servers import program
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ class Machine:
 
 def wheels(folder: Path) -> Path:
     """Build shipper and its dependencies, for which a network is needed, and return their directory."""
-    _call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
+    call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
     return folder
 
 
@@ -143,7 +143,7 @@ def _tree() -> Path:
     """Return the tree for boots; make it again when its contents have to change."""
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipper-tests"
+    cache = CACHE / "systemd"
     tree = cache / key.hexdigest()[:16]
     if not tree.exists():
         shutil.rmtree(cache, ignore_errors=True)  # older trees
@@ -158,21 +158,5 @@ def _make(tree: Path, suite: str) -> None:
     """Install Debian, and in it an environment with shipper's dependencies."""
     program("systemd-nspawn", "systemd-container")
     debootstrap = program("debootstrap", "debootstrap")
-    _call([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(tree), _mirror()])
+    call([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(tree), mirror()])
     tree.chmod(0o755)
-
-
-def _mirror() -> str:
-    """Return the address from which the host gets its packages."""
-    listed = _call(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).splitlines()
-    found = [address for address in listed if "security" not in address]
-    if not found:
-        raise RuntimeError("apt has no list of packages: apt-get update")
-    return found[0]
-
-
-def _call(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])}: {(done.stderr or done.stdout)[-2000:]}")
-    return done.stdout
