@@ -21,10 +21,12 @@ from shipper.core.measures import Value, exact
 from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
 from shipper.core.paths import brief
 from shipper.core.rows.totals import MOST
+from shipper.source.dialects.expressions import BINARY
 from shipper.source.statement import QUARTER_SECONDS, measured
 
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WIDE = decimal.Context(prec=1000, traps=[])
 
 
@@ -71,9 +73,27 @@ def utc_bucket(epoch: int, query: Query) -> int:
     return moment - moment % query.bucket
 
 
-def group_of(values: Iterable[object]) -> Group:
-    """Return group values as text, also those that are not UTF-8."""
-    return tuple([_text(value) for value in values])
+def group_of(values: Iterable[bytes | str | None]) -> Group:
+    """Return group values as text, from those that `counted` selects."""
+    return tuple([_label(value) for value in values])
+
+
+def _label(value: bytes | str | None) -> str | None:
+    if not isinstance(value, bytes):
+        return value
+    return shown(value[1:]) if value[:1] == BINARY else value.decode("utf-8", "backslashreplace")
+
+
+def shown(value: object) -> str | None:
+    """Return any value of a driver as text; bytes that are no printable UTF-8 in hexadecimal digits."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            if not _CONTROL.search(text := value.decode()):
+                return text
+        return value.hex()
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as PostgreSQL writes them
+    return None if value is None else str(value)
 
 
 def numbers(
@@ -142,7 +162,7 @@ def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     labels_of(query, columns)
     rows = []
     for row in result.mappings():
-        group = group_of([row[name] for name in query.by])
+        group = tuple([shown(row[name]) for name in query.by])
         count = number(row.get("count"), "count")
         count = count if isinstance(count, int) else 1
         values, rejected = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
@@ -163,12 +183,6 @@ def _values_of(
         if left_out:
             rejected.append(RejectedValue(column, left_out))
     return values, rejected
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return None if value is None else str(value)
 
 
 def _epoch(value: object, column: str) -> int | None:

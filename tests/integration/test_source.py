@@ -127,7 +127,7 @@ class TestMariaDB(SourceContract):
             table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, %s)", (number, name))
 
         groups = {row.group[0]: row.rows for row in table.read(query(), FAR)}
-        assert groups == dict.fromkeys(["\\xff", "\\xfe", "?", "a\0b", "\u4e16", "a"], 1)
+        assert groups == dict.fromkeys(["ff", "fe", "?", "610062", "\u4e16", "a"], 1)
 
     def test_read_latin(self, table: Table) -> None:
         """Text of another character set is the same text. Mutant: cast all columns to bytes."""

@@ -11,8 +11,15 @@ from sqlalchemy.sql.functions import FunctionElement
 Statement = sa.Select[Any] | sa.TextClause
 
 
-class Text(FunctionElement[bytes]):
-    """A value's text as UTF-8 bytes: grouping ignores collations, so 'Login', 'login' and 'login ' differ."""
+BINARY = b"\xff"
+"""First byte of a binary label; no text in UTF-8 has it."""
+
+
+class Text(FunctionElement[bytes | str]):
+    """A value's text, mostly as UTF-8 bytes; BINARY and the bytes of a value that has no text.
+
+    Grouping ignores collations: 'Login', 'login' and 'login ' differ.
+    """
 
     inherit_cache = True
     name = "shipper_text"

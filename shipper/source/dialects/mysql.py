@@ -2,10 +2,12 @@
 
 import ssl
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from pymysql.constants import ER
+from pymysql.constants import ER, FIELD_TYPE
+from pymysql.converters import conversions
 from pymysql.optionfile import Parser
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
@@ -39,6 +41,7 @@ from shipper.source.dialects.expressions import (
 
 _NAMES = ("mysql", "mariadb")
 _EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
+_NUMERIC = 5  # COERCIBILITY of numbers and times
 _TABLE = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
 
 ERRORS: Mapping[object, Meaning] = {
@@ -95,6 +98,7 @@ def arguments(access: Access) -> dict[str, Any]:
         "read_timeout": access.timeout + GRACE_SECONDS,
         "write_timeout": access.timeout + GRACE_SECONDS,
         "charset": "utf8mb4",
+        "conv": conversions | {FIELD_TYPE.BIT: partial(int.from_bytes, byteorder="big")},
     }
     if access.option_file:
         connect["read_default_file"] = access.option_file
@@ -183,10 +187,13 @@ def _tls_context(access: Access) -> ssl.SSLContext:
 
 @compiles(Text, *_NAMES)
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    # bytes stay bytes: converted to utf8mb4, all that are not valid would become '?'
-    column = argument(element, compiler, options)
-    text = f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)"
-    return f"IF(CHARSET({column}) = 'binary', CAST({column} AS BINARY), {text})"
+    value = argument(element, compiler, options)
+    # one function makes text of JSON, and a number of BIT: their other properties are those of bytes
+    plain = f"COALESCE({value})"
+    return f"""CASE WHEN CHARSET({plain}) <> 'binary' THEN CAST(CONVERT({value} USING utf8mb4) AS BINARY)
+    WHEN COERCIBILITY({value}) = {_NUMERIC} THEN CAST({value} AS BINARY)
+    WHEN COERCIBILITY({plain}) = {_NUMERIC} THEN CAST({plain} AS BINARY)
+    ELSE CONCAT(x'ff', CAST({value} AS BINARY)) END"""
 
 
 @compiles(Unfit, *_NAMES)

@@ -71,7 +71,8 @@ def _is_rewritten(connection: sa.Connection) -> bool:
 ERRORS: Mapping[object, Meaning] = {
     "22003": (Overflow, CHECK_TYPES),  # numeric_value_out_of_range
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
-    "42883": (QueryRefused, "Measure a numeric column; or cast it in custom `sql`."),  # no such operator
+    # undefined_function: of an operator, too
+    "42883": (QueryRefused, "Write `where` with values of the column's type (true for BOOLEAN); measure numbers only."),
     "28": (QueryRefused, CHECK_LOGIN),
     "3D": (QueryRefused, CHECK_DATABASE),
     "42": (QueryRefused, CHECK_NAMES),
@@ -183,7 +184,11 @@ def default_schema(_: Access) -> str | None:
 
 @compiles(Text, "postgresql")
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"convert_to(CAST({argument(element, compiler, options)} AS text), 'UTF8')"
+    value = argument(element, compiler, options)
+    text = f"CAST({value} AS text)"
+    # beside NULL, a value of a domain has the domain's type
+    return f"""CASE pg_typeof(COALESCE({value}, NULL)) WHEN CAST('bytea' AS regtype)
+    THEN CAST('\\xff' AS bytea) || CAST({text} AS bytea) ELSE convert_to({text}, 'UTF8') END"""
 
 
 @compiles(Unfit, "postgresql")

@@ -112,7 +112,9 @@ def default_schema(_: Access) -> str | None:
 
 @compiles(Text, "sqlite")
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST(CAST({argument(element, compiler, options)} AS TEXT) AS BLOB)"
+    value = argument(element, compiler, options)
+    # a text may contain bytes that are no UTF-8, as well: the types differ; CASE has no collation
+    return f"CASE TYPEOF({value}) WHEN 'blob' THEN CAST(x'ff' || {value} AS BLOB) ELSE CAST({value} AS TEXT) END"
 
 
 @compiles(Unfit, "sqlite")
