@@ -82,6 +82,16 @@ class Condition(NamedTuple):
     operator: Literal["in", "not", "like", "ge", "gt", "le", "lt", "null"]
     values: tuple[Scalar, ...]
 
+    # true and 1 are equal in Python, but not in PostgreSQL: queries that differ in them must not share a statement
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Condition) and repr(self) == repr(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -329,7 +329,7 @@ class TestPostgreSQL(SourceContract):
         with pytest.raises(QueryRefused, match="operator does not exist") as caught:
             measured(table, "TEXT", "abc")
 
-        assert "numeric column" in str(caught.value.hint)
+        assert "measure numbers only" in str(caught.value.hint)
 
     def test_read_time_with_zone(self, table: Table) -> None:
         """A column with a time zone needs no `time_zone`."""
