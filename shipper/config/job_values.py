@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from shipper.config.cron import trigger_of
+from shipper.config.cron import Cron as CronLine
 from shipper.config.values import NODE, matches, node, toml, wrong
 from shipper.core.measures import Kind
 from shipper.core.model import MAX_ID, Condition, Scalar
@@ -104,7 +104,7 @@ def start(value: object) -> object:
 def cron(value: str) -> str:
     """Accept a line of cron."""
     try:
-        trigger_of(value, "UTC")
+        CronLine(value, "UTC")
     except ValueError as error:
         remedy = f'{error}. Write, for example, "*/5 6-20 * * mon-fri".'
         raise wrong(f'cron = "{value}" is not a schedule', remedy[0].upper() + remedy[1:]) from None

@@ -17,7 +17,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from shipper.config.cron import trigger_of
+from shipper.config.cron import Cron
 
 _INSTANT = timedelta(microseconds=1)
 
@@ -46,13 +46,11 @@ class _Cron(BaseTrigger):  # type: ignore[misc] # likewise
     """A trigger of a cron line; it leaves out missed times."""
 
     def __init__(self, line: str, zone: str) -> None:
-        self._trigger = trigger_of(line, zone)
+        self._cron = Cron(line, zone)
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         """Return the first time after previous and from now on."""
-        start = max(now, previous + _INSTANT) if previous else now
-        fire_time: datetime | None = self._trigger.get_next_fire_time(None, start)
-        return fire_time
+        return self._cron.first_from(max(now, previous + _INSTANT) if previous else now)
 
 
 class Scheduler:

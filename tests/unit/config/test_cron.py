@@ -1,24 +1,33 @@
 """Lines of cron with the meaning of crontab(5)."""
 
-from datetime import UTC, datetime, timedelta
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import islice, takewhile
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from shipper.config.cron import trigger_of
+from shipper.config.cron import Cron
 
 MONDAY = datetime(2026, 9, 21, 0, 0, tzinfo=UTC)
 
 
 def times(line: str, count: int, zone: str = "UTC", start: datetime = MONDAY) -> list[str]:
     """Return the first times of a line, from midnight of a Monday."""
-    trigger, moments, previous = trigger_of(line, zone), [], None
-    now = start
-    for _ in range(count):
-        previous = trigger.get_next_fire_time(previous, now)
-        assert previous is not None
-        moments.append(previous.astimezone(UTC).strftime("%a %d %H:%M"))
-        now = previous + timedelta(microseconds=1)
-    return moments
+    moments = islice(runs(line, zone, start), count)
+    return [moment.strftime("%a %d %H:%M") for moment in moments]
+
+
+def runs(line: str, zone: str, start: datetime) -> Iterator[datetime]:
+    """Yield the moments of a line from a moment on."""
+    cron = Cron(line, zone)
+    while (moment := cron.first_from(start)) is not None:
+        yield moment
+        start = moment + timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def times(line: str, count: int, zone: str = "UTC", start: datetime = MONDAY) ->
     ],
 )
 def test_weekdays(weekdays: str, expected: list[str]) -> None:
-    """Sunday is 0 and 7, as in crontab(5). Mutant: leave the numbers to APScheduler, whose 0 is Monday."""
+    """Sunday is 0 and 7, as in crontab(5). Mutant: 0 is Monday."""
     assert [f"{day} 06:00" for day in expected] == times(f"0 6 * * {weekdays}", len(expected))
 
 
@@ -82,4 +91,112 @@ def test_nickname() -> None:
 def test_rejected(line: str) -> None:
     """A text that is no line of cron is an error."""
     with pytest.raises(ValueError, match=r"."):
-        trigger_of(line, "UTC")
+        Cron(line, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("59/1 6 * * *", ["Mon 21 06:59"]),
+        ("*/25 6 * * *", ["Mon 21 06:00", "Mon 21 06:25", "Mon 21 06:50", "Tue 22 06:00"]),
+        ("10-20/5,50 6 * * *", ["Mon 21 06:10", "Mon 21 06:15", "Mon 21 06:20", "Mon 21 06:50"]),
+        ("0 0 1 Nov-feb *", ["Sun 01 00:00", "Tue 01 00:00", "Fri 01 00:00", "Mon 01 00:00", "Mon 01 00:00"]),
+        ("0 0 29 2 *", ["Tue 29 00:00"]),
+    ],
+)
+def test_fields(line: str, expected: list[str]) -> None:
+    """Steps, ranges, lists and names of crontab(5)."""
+    assert times(line, len(expected)) == expected
+
+
+LINES = (
+    "@daily",
+    "0 2 * * *",
+    "30 2 * * *",
+    "15 0,1,2,3 * * *",
+    "0 */6 * * *",
+    "*/20 2 * * *",
+    "40 1-3 * * sun",
+    "5 * * * sun",
+)
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Havana",  # midnight does not exist once a year
+    "America/Santiago",
+    "Asia/Beirut",
+    "Africa/Casablanca",  # back during Ramadan
+    "Australia/Lord_Howe",  # by half an hour
+    "Antarctica/Troll",  # by two hours
+    "Asia/Kathmandu",
+)
+
+
+def by_minutes(line: str, zone: str, day: date) -> list[datetime]:
+    """Return the moments of a line on a local date, by a look at each minute: what crontab(5) and cron(8) say.
+
+    Only lines with the fields minute, hour, and perhaps Sunday.
+    """
+    minute, hour, _, _, weekday = line.replace("@daily", "0 0 * * *").split()
+    if weekday == "sun" and day.weekday() != 6:
+        return []
+    walls = [
+        datetime.combine(day, time(number // 60, number % 60))
+        for number in range(1440)
+        if holds(minute, number % 60) and holds(hour, number // 60)
+    ]
+    midnight = datetime.combine(day, time(), UTC)
+    offsets = [(midnight + timedelta(hours=hours)).astimezone(ZoneInfo(zone)).utcoffset() for hours in (-48, 72)]
+    if offsets[0] == offsets[1]:
+        assert offsets[0] is not None
+        return [wall.replace(tzinfo=UTC) - offsets[0] for wall in walls]
+    shown = shown_around(midnight, zone)
+    if minute.startswith("*") or hour.startswith("*"):
+        return sorted(moment for wall in walls for moment in shown.get(wall, []))
+    return sorted({shown[min(other for other in shown if other >= wall)][0] for wall in walls})
+
+
+@lru_cache
+def shown_around(midnight: datetime, zone: str) -> dict[datetime, list[datetime]]:
+    """Return the moments at which a zone's clock shows each local time, for the days around one."""
+    shown: dict[datetime, list[datetime]] = {}
+    for number in range(-2 * 1440, 3 * 1440):
+        moment = midnight + timedelta(minutes=number)
+        shown.setdefault(moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None), []).append(moment)
+    return shown
+
+
+def holds(field: str, number: int) -> bool:
+    """Return whether a field has a number."""
+    if field.startswith("*"):
+        return number % int(field[2:] or 1) == 0
+    first, _, last = field.partition("-")
+    return int(first) <= number <= int(last) if last else str(number) in field.split(",")
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("zone", ZONES)
+def test_every_day(line: str, zone: str) -> None:
+    """Each run of two years is where cron(8) has it, over all changes of the clock.
+
+    Mutants: a time that does not exist runs an hour later; it does not run; a time that comes twice runs twice.
+    """
+    days = [date(2025, 1, 1) + timedelta(days=number) for number in range(2 * 365)]
+    expected = sorted({moment for day in days for moment in by_minutes(line, zone, day)})
+    found = runs(line, zone, expected[0] - timedelta(seconds=30))
+
+    assert list(takewhile(lambda moment: moment <= expected[-1], found)) == expected
+
+
+def test_day_that_does_not_exist() -> None:
+    """Samoa had no 30 December 2011: what is due on it runs when the 31st begins."""
+    start = datetime(2011, 12, 29, 9, 30, tzinfo=UTC)
+
+    assert times("0 12 30 * *", 2, "Pacific/Apia", start) == ["Fri 30 10:00", "Sun 29 22:00"]
+
+
+def test_machine_without_zones() -> None:
+    """Zones are known where the machine has no tz database. Mutant: depend on the machine's."""
+    program = "from shipper.config.cron import Cron; print(Cron('@daily', 'Europe/Berlin'), Cron('@daily', 'UTC'))"
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONTZPATH": ""}, check=True)
