@@ -79,6 +79,11 @@ class Desk:
         """Ask Carbon."""
         return self.carbon.has_died()
 
+    @property
+    def may_write_old_values(self) -> bool:
+        """Ask Carbon."""
+        return self.carbon.may_write_old_values
+
     def restart_carbon(self) -> None:
         """Kill Carbon, let the courier notice it, and start Carbon again."""
         self.carbon.kill()

@@ -228,6 +228,9 @@ class FakeCarbon:
         """Number of datapoints of the next batch that are stored before the connection breaks."""
         self.is_full = False
         """Whether it confirms everything and stores nothing, as with a full disk."""
+        self.may_write_old_values = False
+        """Whether another relay, which hangs, may write values over newer ones."""
+        self.has_switched = False
 
     def deliver(self, datapoints: Iterable[Datapoint]) -> None:
         """Store datapoints, as Carbon does: the last write of a slot wins."""
@@ -245,10 +248,17 @@ class FakeCarbon:
 
     def has_died(self) -> bool:
         """Whether Carbon has died; connect the witness again if it was closed."""
+        if self.has_switched:
+            self.has_switched = False
+            return True
         if self.has_witness is not False:
             return False
         self.has_witness = True if self.is_up else None
         return not self.is_up
+
+    def switch(self) -> None:
+        """Let another relay take its place."""
+        self.has_switched = True
 
     def close_idle(self) -> None:
         """Close the idle witness connection."""

@@ -22,6 +22,7 @@ from shipper.config.job_values import (
     Tests,
 )
 from shipper.config.values import (
+    Address,
     Host,
     Listen,
     Node,
@@ -60,6 +61,8 @@ class GraphiteSection(Section):
     """Host of carbon's line receiver."""
     port: int = Field(2003, ge=1, le=65535)
     """Port of carbon's line receiver (plaintext)."""
+    hosts: list[Address] | None = Field(None, min_length=1)
+    """Equal relays, HOST:PORT, instead of host and port: one is used, and the next when it fails."""
     prefix: Prefix | None = None
     """First nodes of every metric path."""
     tags: Tags = {}
@@ -76,6 +79,11 @@ class GraphiteSection(Section):
     """Times after the first confirmation at which values are sent again."""
     render_url: RenderUrl | None = None
     """Address of graphite-web, for reading values back."""
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Hosts and ports of the receivers."""
+        return self.hosts or [(self.host, self.port)]
 
 
 class StatusSection(Section):

@@ -111,6 +111,9 @@ def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     if graphite.proof == "readback" and graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
         yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)
+    for key in sorted({"host", "port"} & graphite.model_fields_set) if graphite.hosts else ():
+        remedy = 'Write each receiver into hosts, as in hosts = ["relay1.internal:2003", "relay2.internal:2003"].'
+        yield Problem(("graphite", key), f"hosts and {key}: use only one", remedy)
 
 
 def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Iterator[Problem]:

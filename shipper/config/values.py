@@ -4,6 +4,7 @@ A function raises an error with a remedy.
 """
 
 import re
+from ipaddress import IPv6Address
 from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Annotated
@@ -142,11 +143,28 @@ Prefix = Annotated[str, AfterValidator(prefix), matches(rf"{NODE}(\.{NODE})*")]
 
 
 def host(value: str) -> str:
-    """Accept a host's name or address."""
+    """Accept a host's name or address; the brackets around an IPv6 address are optional."""
+    if ":" in value:
+        address = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        try:
+            IPv6Address(address)
+        except ValueError:
+            remedy = 'Write a name or an address, as in "graphite.internal" or "::1"; a port does not belong to it.'
+            raise wrong(f'"{value}" is not a host', remedy) from None
+        return address
     labels = value.removesuffix(".").split(".")
-    if ":" not in value and not all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})", label) for label in labels):
+    if not all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})", label) for label in labels):
         raise wrong(f'"{value}" is not a host', 'Write a name or an address, as in "graphite.internal".')
     return value
+
+
+def address(value: object) -> tuple[str, int]:
+    """Read HOST:PORT, with an IPv6 address in brackets."""
+    name, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= _MAX_PORT or (":" in name and name[0] != "["):
+        remedy = 'Write HOST:PORT, as in "relay1.internal:2003" or "[::1]:2003".'
+        raise wrong(f"{toml(value)} is not the address of a receiver", remedy)
+    return host(name), int(port)
 
 
 def path(value: str) -> str:
@@ -158,6 +176,7 @@ def path(value: str) -> str:
 
 
 Host = Annotated[str, AfterValidator(host), WithJsonSchema({"type": "string", "minLength": 1})]
+Address = Annotated[tuple[str, int], BeforeValidator(address), matches(r"(\[[^\]]+\]|[^:\[\]]+):[0-9]{1,5}")]
 Path = Annotated[str, AfterValidator(path), matches("/.*")]
 
 

@@ -11,7 +11,8 @@ from shipper.config.load import Config
 from shipper.core.model import Job, JobStatus
 from shipper.core.repair.reset import check_identity
 from shipper.diagnostics.check_source import Finding, attempted, check_source
-from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback
+from shipper.graphite.carbon import Carbon
+from shipper.runtime.endpoints import evidence_of, open_readback, receivers
 from shipper.state.database import holder
 from shipper.state.queries import job_statuses
 
@@ -24,7 +25,8 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from attempted(f"state {config.state.path}", _check_state(config))
     for name in config.sources:
         yield from attempted(f"source {name}", check_source(config, name))
-    yield from attempted("carbon", _check_carbon(config))
+    for carbon in receivers(config):
+        yield from attempted("carbon", _check_carbon(carbon))
     yield from attempted("graphite", _check_graphite(config))
     yield from _check_proof(config)
 
@@ -70,9 +72,9 @@ def _check_identity(job: Job, status: JobStatus) -> Iterator[Finding]:
     yield from ()
 
 
-def _check_carbon(config: Config) -> Iterator[Finding]:
+def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
     """Connect, send no datapoints, and wait until Carbon has read the connection to its end."""
-    with closing(open_carbon(config)) as carbon:
+    with closing(carbon):
         carbon.deliver(())
         yield Finding(True, f"carbon {carbon}", "accepts data")
 

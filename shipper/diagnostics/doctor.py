@@ -13,7 +13,7 @@ from shipper.core.errors import ConfigError
 from shipper.core.model import Datapoint, SeriesData
 from shipper.core.paths import node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
-from shipper.graphite.carbon import Carbon
+from shipper.graphite.receivers import Receivers
 from shipper.graphite.render_api import Readback
 from shipper.runtime.endpoints import open_carbon, open_readback
 
@@ -82,7 +82,7 @@ class _Flight:
         self._series = series
         self._readback = readback
 
-    def answers(self, carbon: Carbon, wait: float) -> Answers:
+    def answers(self, carbon: Receivers, wait: float) -> Answers:
         """Send it until it has arrived, and return Graphite's final answers."""
         answers, began, due = self._read(), time.monotonic(), 0.0
         is_new = not any(answers)
@@ -106,7 +106,7 @@ class _Flight:
             changed = changed if answers == before else time.monotonic()
         return answers
 
-    def _send(self, carbon: Carbon) -> None:
+    def _send(self, carbon: Receivers) -> None:
         try:
             carbon.deliver(Datapoint(self._series, value, slot) for slot, value in self._canary.points)
         finally:

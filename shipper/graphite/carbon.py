@@ -7,12 +7,16 @@ sufficient, which is why totals are sent again before they count as proven.
 Strategy: an idle connection, the *witness*, ends with the process that confirmed. Its end alone proves nothing, because
 some receivers close idle connections. Therefore we connect again at once: a process that accepts is alive, and the
 connection is the new witness; one that refuses, or accepts and drops the connection, is dead.
+
+A process that does not confirm in time may still read what its kernel has received, hours later. Its witness is then
+half-closed, and ends once the process continues or exits.
 """
 
 import socket
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import graphyte
@@ -25,7 +29,7 @@ KEEPALIVE_SECONDS = 60
 DROPPED_SECONDS = 0.5
 """Least life of a new witness, in seconds: a dying process, or a proxy without a Carbon, also accepts it."""
 PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, if a receiver closes each of them at once
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, and Carbon reads nothing more of ours
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, and the kernel sends nothing more of ours
 
 
 @dataclass(slots=True)
@@ -59,9 +63,13 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         self._renew_at: float | None = None
         """Time to connect again after a witness has ended; None if that is not needed."""
         self._pause = 0.0
+        self._peer: tuple[str, int] | None = None
+        """Address that the name of the host stood for: a name may stand for several machines, one of which confirms."""
+        self._abandoned: _Witness | None = None
+        """Witness of a process that did not confirm."""
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def deliver(self, datapoints: Iterable[Datapoint]) -> None:
         """Send datapoints on one connection and return when Carbon has read them all.
@@ -75,12 +83,13 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             if self._witness is None:
                 self._watch(None)
             self.send_socket(lines)
+            self._forget_abandoned()  # the process reads in order
         except OSError as error:
-            self.close()
+            self._abandon()
             reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise DeliveryFailed(
                 f"deliver to {self}: {reason}",
-                hint="Check that carbon-cache runs, and that host and port in [graphite] are its line receiver.",
+                hint="Check that carbon-cache runs, and that [graphite] names host and port of its line receiver.",
             ) from error
 
     @property
@@ -99,20 +108,28 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
                 return False
             self._dismiss_witness()
             if self._was_dropped(witness, now):
+                self._peer = None
                 return True
         if self._renew_at is None or now < self._renew_at:
             return False
         try:
             self._watch(self._ended_seconds)
         except OSError:
-            self._renew_at = None
+            self._renew_at = self._peer = None
             return True
         return False
+
+    def may_read_more(self) -> bool:
+        """Whether a process that did not confirm is neither known to have exited nor to have continued since."""
+        if self._abandoned is not None and self._abandoned.has_ended():
+            self._forget_abandoned()
+        return self._abandoned is not None
 
     def close(self) -> None:
         """Close the witness."""
         self._dismiss_witness()
-        self._renew_at = None
+        self._forget_abandoned()
+        self._renew_at = self._peer = None
 
     def send_message(self, message: bytes) -> None:
         """Override graphyte's hook: send, close our half, and wait until Carbon closes its half."""
@@ -130,7 +147,12 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             raise ConnectionError("not a Carbon line receiver: it sent an answer")
 
     def _connect(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), self.timeout)
+        connection = socket.create_connection(self._peer or (self.host, self.port), self.timeout)
+        if self._peer is None:
+            numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+            host, port = socket.getnameinfo(connection.getpeername(), numeric)
+            self._peer = host, int(port)
+        return connection
 
     def _watch(self, predecessor_seconds: float | None) -> None:
         """Open a witness."""
@@ -155,6 +177,21 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         if is_short:
             self._pause = min(max(2 * self._pause, PAUSE_FIRST), PAUSE_MOST)
         return False
+
+    def _abandon(self) -> None:
+        """Half-close the witness, and keep it until the process continues or exits."""
+        witness, self._witness = self._witness, None
+        self._renew_at = self._peer = None
+        if witness is not None:
+            with suppress(OSError):
+                witness.connection.shutdown(socket.SHUT_WR)
+            self._forget_abandoned()
+            self._abandoned = witness
+
+    def _forget_abandoned(self) -> None:
+        if self._abandoned is not None:
+            self._abandoned.connection.close()
+            self._abandoned = None
 
     def _dismiss_witness(self) -> None:
         if self._witness is not None:

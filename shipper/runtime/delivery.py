@@ -78,8 +78,8 @@ class Delivery:
     @property
     def is_stuck(self) -> bool:
         """Whether a step takes far longer than its timeouts allow."""
-        began = self._step_began
-        return began is not None and time.monotonic() - began > STUCK_TIMEOUTS * self._pipeline.config.graphite.timeout
+        began, timeout = self._step_began, self._pipeline.config.graphite.timeout
+        return began is not None and time.monotonic() - began > STUCK_TIMEOUTS * timeout * len(self._pipeline.carbon)
 
     def _run(self) -> None:
         """Deliver until the thread is stopped; a bug ends the process."""
@@ -151,14 +151,17 @@ def step(pipeline: Pipeline, *, opens_round: bool = True) -> Delivered | None:
 
     See Courier.step.
     """
-    courier = pipeline.courier
+    courier, carbon, before = pipeline.courier, pipeline.carbon, str(pipeline.carbon)
     began, restarts = time.monotonic(), courier.restarts
     try:
         is_trusted = pipeline.clocks.are_trusted()
         delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, opens_round=opens_round)
     finally:  # also if the batch failed
-        if courier.restarts > restarts:
-            logger().info("carbon.disconnected")
+        if str(carbon) != before:
+            reason = {"error": str(carbon.failure)} if carbon.failure else {}
+            logger().warning("carbon.switched", carbon=str(carbon), before=before, **reason)
+        elif courier.restarts > restarts:
+            logger().info("carbon.disconnected", carbon=before)
         for job, rows in courier.given_up.items():
             logger().warning("rows.rejected", job=job, reason=RejectReason.TOO_OLD.value, rows=rows)
         courier.given_up.clear()

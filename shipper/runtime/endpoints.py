@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
 from shipper.graphite.carbon import Carbon
+from shipper.graphite.receivers import Receivers
 from shipper.source.database import Source
 from shipper.status.report import evidence
 
@@ -17,10 +18,14 @@ def open_source(config: Config, name: str) -> Source:
     return Source(name, config.access(name), threads=config.sources[name].connections)
 
 
-def open_carbon(config: Config) -> Carbon:
-    """Return the configured Carbon."""
-    graphite = config.graphite
-    return Carbon(graphite.host, graphite.port, timeout=graphite.timeout)
+def receivers(config: Config) -> list[Carbon]:
+    """Return the configured Carbon, or all equal relays."""
+    return [Carbon(host, port, timeout=config.graphite.timeout) for host, port in config.graphite.addresses]
+
+
+def open_carbon(config: Config) -> Receivers:
+    """Return the configured Carbon, or the first of equal relays that works."""
+    return Receivers(receivers(config))
 
 
 def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":

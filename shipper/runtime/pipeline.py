@@ -10,7 +10,7 @@ from shipper.config.load import Config
 from shipper.core.delivery.courier import Courier
 from shipper.core.errors import ConfigError, TransientError
 from shipper.core.model import Job, Replay
-from shipper.graphite.carbon import Carbon
+from shipper.graphite.receivers import Receivers
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Clocks, Flag
 from shipper.runtime.endpoints import open_carbon, open_readback, open_source
@@ -36,7 +36,7 @@ class Pipeline:
     """The workers by table and schedule."""
     held: dict[str, ConfigError]
     """Jobs that cannot run as they are configured."""
-    carbon: Carbon
+    carbon: Receivers
     courier: Courier
     wake: Flag
     """Raised when there are new totals to deliver."""
@@ -174,9 +174,9 @@ def rename_jobs(state: State, jobs: Iterable[Job], config: Config) -> bool:
     return bool(renamed)
 
 
-def _retarget(state: State, carbon: Carbon) -> None:
-    if state.outbox.retarget(str(carbon)):
-        logger().info("carbon.changed", carbon=str(carbon))
+def _retarget(state: State, carbon: Receivers) -> None:
+    if state.outbox.retarget(carbon.addresses):
+        logger().info("carbon.changed", carbon=carbon.addresses)
 
 
 def _close(pipeline: Pipeline) -> None:
@@ -185,7 +185,7 @@ def _close(pipeline: Pipeline) -> None:
         source.close()
 
 
-def _courier(config: Config, state: State, carbon: Carbon) -> Courier:
+def _courier(config: Config, state: State, carbon: Receivers) -> Courier:
     """Return a courier that continues with the replays of the one before."""
     graphite = config.graphite
     reads_all = graphite.proof == "readback"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shipper.core.model import Datapoint
 from shipper.core.paths import COUNTS, GAUGES, node, path
-from shipper.graphite.carbon import Carbon
+from shipper.graphite.receivers import Receivers
 from shipper.status.report import JobReport, JobState, Report
 
 EVERY_SECONDS = 60
@@ -35,7 +35,7 @@ class SelfMetrics:
 
     def __init__(
         self,
-        carbon: Carbon,
+        carbon: Receivers,
         *,
         prefix: str | None,
         host: str,

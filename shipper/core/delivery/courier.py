@@ -38,6 +38,10 @@ class Sink(Protocol):
     def has_died(self) -> bool:
         """Whether the Carbon that confirmed datapoints has exited; True once for each death."""
 
+    @property
+    def may_write_old_values(self) -> bool:
+        """Whether a Carbon that hangs may yet write values over newer ones: nothing is proven meanwhile."""
+
 
 class Delivered(NamedTuple):
     """Result of one step."""
@@ -126,6 +130,7 @@ class Courier:
                 # Carbon confirms only once it has read all; this failure may be its death, which loses its cache
                 self._invalidate(clock)
                 raise
+            self._check_carbon(clock)  # another relay may have confirmed than did before
             current.is_begun = True
 
         # the batch is confirmed: the cursors move past it, and a watermark is committed here and nowhere earlier
@@ -322,6 +327,7 @@ class Courier:
 
     def _read_sample(self, now: int, clock: float) -> Reading | None:
         """Read a sample of the confirmed values, if one is due; None when nothing was read."""
+        self._proofs.is_held = self._sink.may_write_old_values
         if self._sampler is None:
             return None
         if not self._is_trusted:  # which archive answers is not known
@@ -329,7 +335,7 @@ class Courier:
         reading = self._sampler.read(upto=self._upto, now=now, clock=clock)
 
         # while a sample differs, replays prove nothing: they prove that Carbon reads, not that it stores
-        self._proofs.is_held = self._sampler.is_suspicious
+        self._proofs.is_held |= self._sampler.is_suspicious
         if reading is not None and reading.resends is not None:
             self._proofs.resend(*reading.resends, clock)
         if reading is not None and reading.is_reported:

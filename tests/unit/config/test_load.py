@@ -204,6 +204,15 @@ def test_load(tmp_path: Path) -> None:
         ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Lengthen the archive"),
         ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
         ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
+        ('prefix = "audit"', 'host = "a:2003"', 2, '"a:2003" is not a host', "a port does not belong to it"),
+        ('prefix = "audit"', 'host = "[::1"', 2, '"[::1" is not a host', '"::1"'),
+        ('prefix = "audit"', 'hosts = ["a"]', 2, '"a" is not the address of a receiver', "HOST:PORT"),
+        ('prefix = "audit"', 'hosts = ["::1:2003"]', 2, '"::1:2003" is not the address of', '"[::1]:2003"'),
+        ('prefix = "audit"', 'hosts = ["a:0"]', 2, '"a:0" is not the address of', "HOST:PORT"),
+        ('prefix = "audit"', "hosts = [5]", 2, "5 is not the address of", "HOST:PORT"),
+        ('prefix = "audit"', "hosts = []", 2, "hosts = [] is invalid", "at least 1"),
+        ('prefix = "audit"', 'hosts = ["a:1"]\nhost = "b"', 3, "hosts and host: use only one", "into hosts"),
+        ('prefix = "audit"', 'hosts = ["a:1"]\nport = 2003', 3, "hosts and port: use only one", "into hosts"),
         ('prefix = "audit"', 'timeout = "2h"', 2, "timeout", "less than or equal to 3600"),
         ("[graphite]", '[state]\npath = ":memory:"\n[graphite]', 2, '":memory:" is not an absolute path', "root"),
         ("//db1.internal/app", "//h:abc/app", 6, "is not a database url", "mysql+pymysql://db1.internal/app"),
@@ -377,6 +386,23 @@ def test_problem_in_further_file(tmp_path: Path, text: str, line: int, message: 
 
     expected = message.format(main=main, further=further)
     assert re.search(rf"^{re.escape(str(further))}:{line}: .*{re.escape(expected)}", str(caught.value), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("port = 1", [("127.0.0.1", 1)]),
+        ('host = "::1"', [("::1", 2003)]),
+        ('host = "[::1]"', [("::1", 2003)]),
+        (
+            'hosts = ["a.b:1", "[fe80::1%eth0]:2", "127.0.0.1:65535"]',
+            [("a.b", 1), ("fe80::1%eth0", 2), ("127.0.0.1", 65535)],
+        ),
+    ],
+)
+def test_receivers(tmp_path: Path, given: str, expected: list[tuple[str, int]]) -> None:
+    """Brackets do not belong to an IPv6 address; hosts takes the place of host and port."""
+    assert load(write(tmp_path, GOOD.replace('prefix = "audit"', given))).graphite.addresses == expected
 
 
 def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

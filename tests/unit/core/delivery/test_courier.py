@@ -291,6 +291,45 @@ def test_failure_in_midst_of_round(state: State) -> None:
     assert desk.carbon.sums() == {"a.x.count": {MINUTE: 1}, "a.y.count": {MINUTE: 1}}
 
 
+def test_another_relay_confirms(state: State) -> None:
+    """A relay takes over in the last batch of the last replay: what the one before had confirmed is not proven.
+
+    Mutant: ask for deaths only before a batch.
+    """
+    desk = Desk(state, batch=2)
+    desk.record("a", 0, 5, {(action, MINUTE): 1 for action in "xyz"})
+    for seconds in (0, *REPLAY[:-1]):
+        desk.clock = 1000.0 + seconds
+        desk.run()
+    desk.clock = 1000.0 + REPLAY[-1]
+    desk.step()
+    desk.meanwhile = desk.carbon.switch
+    desk.step()
+    desk.meanwhile = lambda: None
+
+    assert desk.unproven() == 3
+    assert len(desk.run()) == 2
+
+
+def test_relay_that_hangs(state: State) -> None:
+    """While a relay hangs, which may write old values later, nothing is proven; once it continues, all goes again.
+
+    Mutant: replay meanwhile.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1})
+    desk.run()
+    desk.carbon.may_write_old_values = True
+    desk.clock += 86_400
+    assert desk.run() == []
+    assert (desk.unproven(), desk.courier.delay(desk.clock)) == (1, None)
+    desk.carbon.may_write_old_values = False
+    desk.carbon.switch()
+
+    assert len(desk.run()) == 1
+    assert desk.unproven() == 1
+
+
 def test_restart_sends_unproven(state: State) -> None:
     """A new courier without a schedule sends all totals that are not proven."""
     desk = Desk(state)

@@ -1,0 +1,191 @@
+"""Equal relays, tried one after the other: on real carbon-relays before one carbon-cache, and on what tests control."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from builders import points
+from harness import Shipper, wait_for
+from relays import CarbonRelay, Line
+from servers import MariaDB
+
+from shipper.core.errors import DeliveryFailed
+from shipper.demo.carbon_cache import CarbonCache
+from shipper.graphite.carbon import Carbon
+from shipper.graphite.receivers import Receivers
+
+POINT = points("a.count 1 1790000040\n")
+
+
+def refusing() -> Carbon:
+    """Return a receiver at which nobody listens."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return Carbon("127.0.0.1", chosen.getsockname()[1], timeout=5)
+
+
+def test_next_receiver() -> None:
+    """The next receiver confirms, and stays in use; the switch is reported once, with its reason."""
+    lines: list[bytes] = []
+    line = Line(lines.append)
+    down = refusing()
+    with closing(line), closing(Receivers([down, Carbon("127.0.0.1", line.port, timeout=5)])) as receivers:
+        assert str(receivers) == str(down)
+        receivers.deliver(iter(POINT))
+        assert lines == [b"a.count 1 1790000040\n"]
+        assert (str(receivers), receivers.addresses) == (f"127.0.0.1:{line.port}", f"{down}, 127.0.0.1:{line.port}")
+        assert [receivers.has_died(), receivers.has_died()] == [True, False]
+        assert "refused" in str(receivers.failure)
+        assert not receivers.may_write_old_values
+        receivers.deliver(POINT)
+
+        assert not receivers.has_died()
+        assert receivers.watched is not None
+
+
+def test_no_receiver() -> None:
+    """If all fail, the error names each, and the next delivery begins with the same one; that is no switch."""
+    receivers = Receivers([refusing(), refusing()])
+    before = str(receivers)
+    with pytest.raises(DeliveryFailed, match=r"deliver to .* refused; deliver to .* refused") as caught:
+        receivers.deliver(POINT)
+
+    assert "port" in str(caught.value.hint)
+    assert (str(receivers), receivers.has_died()) == (before, False)
+
+
+def test_receiver_that_hangs() -> None:
+    """While a receiver hangs it may write old values; its end or its continuation is reported once.
+
+    Mutants: close the witness of a receiver that failed; take a receiver that hangs for dead.
+    """
+    lines: list[bytes] = []
+    hanging, other = Line(lines.append), Line(lines.append)
+    edges = [Carbon("127.0.0.1", one.port, timeout=0.5) for one in (hanging, other)]
+    with closing(hanging), closing(other), closing(Receivers(edges)) as receivers:
+        receivers.deliver(POINT)
+        hanging.runs.clear()
+        receivers.deliver(points("a.count 2 1790000040\n"))
+        receivers.deliver(points("a.count 3 1790000040\n"))
+        assert str(receivers) == str(edges[1])
+        assert (receivers.has_died(), receivers.has_died(), receivers.may_write_old_values) == (True, False, True)
+        hanging.runs.set()
+        wait_for(receivers.has_died, "the receiver continues", seconds=5)
+        wait_for(lambda: [line.split()[1] for line in lines] == [b"1", b"2", b"3", b"2"], "the old value", seconds=5)
+
+        assert (receivers.has_died(), receivers.may_write_old_values) == (False, False)
+
+
+def test_ipv6() -> None:
+    """An IPv6 address works, and is shown in brackets."""
+    lines: list[bytes] = []
+    line = Line(lines.append, "::1")
+    with closing(line), closing(Carbon("::1", line.port, timeout=5)) as edge:
+        edge.deliver(POINT)
+
+        assert (str(edge), lines) == (f"[::1]:{line.port}", [b"a.count 1 1790000040\n"])
+
+
+def test_name_of_several_machines() -> None:
+    """A name may stand for several machines: the witness and the values go to the same one.
+
+    Mutant: look the name up for each connection.
+    """
+    line = Line(lambda _: None)
+    with closing(line), closing(Carbon("localhost", line.port, timeout=5)) as edge:
+        edge.deliver(POINT)
+        edge.host = "other.invalid"
+        edge.deliver(POINT)
+        edge.close()
+        with pytest.raises(DeliveryFailed):
+            edge.deliver(POINT)
+
+
+@pytest.fixture
+def relays(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[list[CarbonRelay]]:
+    """Run two carbon-relays before the carbon-cache."""
+    relays = [CarbonRelay(tmp_path / name, destination=carbon_cache.port) for name in ("a", "b")]
+    for relay in relays:
+        relay.start()
+    yield relays
+    for relay in relays:
+        relay.close()
+
+
+class Rows:
+    """Rows of one minute, and their number in the source and in Carbon."""
+
+    def __init__(self, mariadb: MariaDB, cache: CarbonCache) -> None:
+        self.minute = int(time.time()) // 60 * 60 - 120
+        self.count = 0
+        self._mariadb, self._cache = mariadb, cache
+
+    def insert(self) -> None:
+        """Commit a row."""
+        self.count += 1
+        with self._mariadb.connect("app") as connection, connection.cursor() as cursor:
+            statement = "INSERT INTO audit_trail (created_at, action) VALUES (FROM_UNIXTIME(%s), 'login')"
+            cursor.execute(statement, (self.minute,))
+
+    def stored(self) -> float | None:
+        """Return Carbon's value."""
+        return self._cache.sums().get("audit.events.login.count", {}).get(self.minute)
+
+    def arrive(self) -> None:
+        """Commit a row, and wait until Carbon has it."""
+        self.insert()
+        wait_for(lambda: self.stored() == self.count, f"{self.count} rows", seconds=20)
+
+
+def test_relays(
+    tmp_path: Path, database: str, mariadb: MariaDB, carbon_cache: CarbonCache, relays: list[CarbonRelay]
+) -> None:
+    """Relays are killed in turn, and one hangs for a while: the sum is equal once all is proven.
+
+    Mutant: switch without sending again what the relay before had confirmed.
+    """
+    app, rows = Shipper(tmp_path, url=database, port=1), Rows(mariadb, carbon_cache)
+    a, b = (f"127.0.0.1:{relay.port}" for relay in relays)
+    configured = f'hosts = ["{a}", "{b}"]\nreplay = ["1s", "2s", "3s"]'
+    app.config.write_text(app.config.read_text().replace("port = 1", configured).replace('"5s"', '"1s"'))
+
+    def report() -> tuple[str, int]:
+        document = json.loads(app.call("status", "-o", "json").stdout)
+        carbon = next(one for one in document["endpoints"] if one["name"] == "carbon")
+        return carbon["address"], document["jobs"][0]["unproven"]
+
+    app.start()
+    try:
+        rows.arrive()
+        assert report()[0] == a
+
+        # killed while idle, and while rows come
+        relays[0].stop(signal.SIGKILL)
+        rows.arrive()
+        assert report()[0] == b
+        assert f"event=carbon.switched carbon={b} before={a}" in app.text()
+        relays[0].start()
+        relays[1].stop(signal.SIGKILL)
+        rows.arrive()
+        assert report()[0] == a
+        relays[1].start()
+        wait_for(lambda: report()[1] == 0, "all is proven")
+
+        # it hangs with a value, which the next values overtake
+        relays[0].send_signal(signal.SIGSTOP)
+        rows.insert()
+        wait_for(lambda: report()[0] == b, "the other relay")
+        rows.arrive()
+        assert report()[1] > 0
+        relays[0].send_signal(signal.SIGCONT)
+        wait_for(lambda: report()[1] == 0, "all is proven")
+        wait_for(lambda: rows.stored() == rows.count, "the last value", seconds=10)
+        assert "timed out" in app.text()
+    finally:
+        relays[0].send_signal(signal.SIGCONT)
+        assert app.stop() == 0
