@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import whisper
 
-from shipper.core.errors import DeliveryFailed, QueryRefused
+from shipper.core.errors import DeliveryFailed, QueryRefused, RowRefused
 from shipper.core.id_set import union_of, words_of
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import (
@@ -63,6 +63,9 @@ class FakeSource:
     """Whether the catalogue proves that ids are unique."""
     seen: list[dict[str, Any]] | None = None
     """Rows of the open snapshot; None outside of a snapshot."""
+    unreadable: set[int] = field(default_factory=set)
+    """Ids of rows with which a query fails."""
+    aside: set[int] = field(default_factory=set)
     server: str = "one"
     connection_number: int = 1
 
@@ -157,16 +160,26 @@ class FakeSource:
         if unknown := columns - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
         cells: dict[tuple[int | None, Group], list[dict[str, Any]]] = {}
+        bad = {row["id"] for row in self._in(rows)} & self.unreadable
+        if bad - self.aside:
+            raise RowRefused(f"read ids {bad}: a value does not fit")
         for row in self._in(rows):
-            if all(TESTS[test](row[column], values) for column, test, values in query.where):
+            if row["id"] not in bad and all(TESTS[test](row[column], values) for column, test, values in query.where):
                 group = tuple(None if (value := row[column]) is None else str(value) for column in query.by)
                 bucket = self._bucket(query, row)
                 if bucket is None or bucket in span:
                     cells.setdefault((bucket, group), []).append(row)
-        return [
+        counts = [
             Row(bucket, group, len(cell), tuple(_measured(measure, cell) for measure in query.measures))
             for (bucket, group), cell in cells.items()
         ]
+        return counts + [Row(None, (), 1, (None,), (), is_unreadable=True) for _ in bad]
+
+    def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
+        """Remember a row as unreadable, as shipper.core.rows.table.Source.set_aside."""
+        if identity in self.aside or identity not in self.unreadable:
+            raise error
+        self.aside.add(identity)
 
     def count(self, query: Query, window: Window) -> int:
         """Return the number of rows, as shipper.core.rows.table.Source.count."""

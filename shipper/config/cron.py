@@ -1,7 +1,7 @@
 """Lines of cron, with the meaning of crontab(5) and, where a clock changes, of Debian's cron(8).
 
 Where a clock is set forward, a line with fixed times runs right after the change instead of at a time that does not
-exist. Where it is set back, such a line runs once. A line whose minute or hour begins with a star means every so often,
+exist. Where it is set back, such a line runs once. A line whose minute or hour begins with a star means an interval,
 so it runs at all moments whose local time matches.
 """
 

@@ -7,7 +7,7 @@ continues behind the last recorded window.
 
 from collections.abc import Generator, Iterator
 
-from shipper.core.errors import Overflow
+from shipper.core.errors import RowRefused
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
 from shipper.core.ledger import LateIds, Ledger, RecordResult, RecordUpdate
 from shipper.core.model import (
@@ -164,6 +164,8 @@ def read_late_rows(
     gaps, source, query = position.gaps_due(before, job.late), look.source, job.query
     if not gaps.ranges and not gaps.ids:
         return {}, []
+    rows: list[Row] = []
+    last = 0
     try:
         with source.snapshot(query, since=look.horizon.clock):
             words = look.appeared(query, position, gaps)
@@ -171,16 +173,18 @@ def read_late_rows(
                 for run in rows_to_read(job, words, position):
                     words = union_of(words, position.counted.missing(source.words(query, run)))
             parts = [part for some in _parts(words, is_split=is_split) for part in rows_to_read(job, some, position)]
-            rows = [row for part in parts for row in source.read(query, part)]
-    except Overflow:
-        if is_split:  # a single row overflows: an expression in the job's configuration
-            raise
+            for part in parts:
+                last = part.upto if isinstance(part, Window) else part[-1]
+                rows += source.read(query, part)
+    except RowRefused as error:
+        if is_split:
+            source.set_aside(query, last, error)
         return read_late_rows(job, position, before, look, is_split=True)
     return words, rows
 
 
 def _parts(words: Words, *, is_split: bool) -> Iterator[Words]:
-    """Return ids in one part, or each in a separate part: the sum of all of them may overflow."""
+    """Return ids in one part, or each in a separate part: one of them may be unreadable, or their sum too large."""
     return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
 
 

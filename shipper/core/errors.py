@@ -11,7 +11,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 ├─ NotRunning           no service runs that could be asked
 └─ PermanentError       a retry cannot help until an operator acts
    ├─ QueryRefused          the database understood the query and rejected it
-   │  └─ Overflow              a sum does not fit into its type
+   │  └─ RowRefused            a value of a row, or a sum of values, makes the query fail
    ├─ BadMetric             a path or a value that Carbon would misread
    ├─ Unproven              Graphite does not hold values that Carbon has confirmed
    ├─ StateCorrupt          the state file is damaged, foreign, newer, or was changed by another program
@@ -67,8 +67,8 @@ class QueryRefused(PermanentError):
     """The source understood the query and rejected it."""
 
 
-class Overflow(QueryRefused):
-    """A sum does not fit into the type of its column; that of fewer rows may."""
+class RowRefused(QueryRefused):
+    """A value of a row, or a sum of values, makes the query fail; without it the query works."""
 
 
 class BadMetric(PermanentError):

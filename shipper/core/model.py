@@ -26,6 +26,7 @@ class RejectReason(StrEnum):
     NEVER_COMPLETED = "never_completed"
     REFUSED = "refused"
     NO_ID = "no_id"
+    UNREADABLE = "unreadable"
 
 
 class Rejection(NamedTuple):
@@ -73,6 +74,8 @@ class Row(NamedTuple):
     values: tuple[Value | None, ...]
     """Value of each measure, in the order of the query; None if there is none, or Carbon cannot store it."""
     rejected_values: tuple[RejectedValue, ...] = ()
+    is_unreadable: bool = False
+    """Whether the database cannot compute a value of the row, so that nothing else is known about it."""
 
 
 class Condition(NamedTuple):

@@ -3,16 +3,16 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from typing_extensions import override
 
-from shipper.core.errors import QueryRefused, SourceUnavailable
-from shipper.core.id_set import FULL
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
+from shipper.core.id_set import FULL, ids_of
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, Row, Span, Window
+from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.rows import table
 from shipper.source.access import Access
 from shipper.source.catalog import is_unique, plain_engine, planned
@@ -40,6 +40,10 @@ KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
 LISTED = 1000
 """Ids in one statement: with about ten thousand, MySQL reads the entire index instead."""
+MOST_ASIDE = 100
+"""Unreadable rows of one query; more of them are rather a mistake in its expressions."""
+NO_ROWS = Window(2**63 - 2, 2**63 - 1)
+"""Window at the end of a BIGINT, where no sequence comes."""
 SPARSE_WORDS = 1000
 """Words of an answer from which ids are listed if the words have fewer than two ids each, as ids from a clock do."""
 
@@ -53,6 +57,8 @@ class Source(table.Source):
         self.connections = Connections(name, access, threads=threads)
         self._access = access
         self._unique: dict[tuple[str, str], bool] = {}
+        self._aside: dict[Query, dict[int, str]] = {}
+        """Errors of unreadable rows, by their ids."""
         self._sparse: dict[tuple[str, str], bool] = {}
         """Whether ids of a table, by table and id column, are so sparse that they are listed."""
 
@@ -119,9 +125,26 @@ class Source(table.Source):
 
     @override
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        if isinstance(rows, Window):
-            return self._read(query, rows, span)
-        return [row for part in batched(rows, LISTED) for row in self._read(query, part, span)]
+        aside = self._aside.get(query, {}) if self._aside else {}
+        found = sorted(one for one in (aside if isinstance(rows, Window) else rows) if one in aside and one in rows)
+        counts = [row for part in _without(rows, found) for row in self._read(query, part, span)]
+        for one in ids_of(self.words(query, tuple(found))) if found else ():
+            value = RejectedValue(query.id, 1, aside[one], one)
+            counts.append(Row(None, (None,) * len(query.by), 1, (None,) * len(query.measures), (value,), True))
+        return counts
+
+    @override
+    def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
+        aside = self._aside.setdefault(query, {})
+        if identity in aside:
+            raise error
+        if len(aside) >= MOST_ASIDE:
+            raise QueryRefused(
+                f"read {query.table}: {MOST_ASIDE} rows are unreadable, the last at {query.id} {identity}: {error}",
+                hint="Change `where_sql` or the expression that fails, or leave such rows out.",
+            ) from error
+        self._read(query, NO_ROWS, ALWAYS)  # a mistake in the configuration fails here, too
+        aside[identity] = str(error)
 
     def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
         is_custom = query.sql is not None or query.where_sql is not None
@@ -294,6 +317,18 @@ class Source(table.Source):
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.connections.close()
+
+
+def _without(rows: Window | Ids, aside: list[int]) -> Iterator[Window | Ids]:
+    """Yield the parts of a window between some ids, or batches of ids without them."""
+    if not isinstance(rows, Window):
+        yield from batched(tuple(one for one in rows if one not in aside), LISTED)
+        return
+    after = rows.after
+    for one in [*aside, rows.upto + 1]:
+        if after < one - 1:
+            yield Window(after, one - 1)
+        after = one
 
 
 def batched(ids: Ids, size: int) -> Iterable[Ids]:

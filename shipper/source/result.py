@@ -27,6 +27,8 @@ from shipper.source.statement import QUARTER_SECONDS, measured
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NO_DATE = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d+)?)?")
+"""What PyMySQL returns for a date of MySQL that does not exist: 0000-00-00, 2026-11-00."""
 _WIDE = decimal.Context(prec=1000, traps=[])
 
 
@@ -198,6 +200,8 @@ def _epoch(value: object, column: str) -> int | None:
         return None
     if isinstance(value, int | float | decimal.Decimal):
         return math.floor(value)
+    if isinstance(value, str) and _NO_DATE.fullmatch(value):
+        return None
     raise QueryRefused(
         f"read by sql: {column} is {value!r:.60}, which is not a time", hint="Select a time or an epoch."
     )

@@ -15,10 +15,11 @@ from builders import NOW
 from looks import Looks, brief, wanted
 from tables import DATABASES, on
 
-from shipper.core.errors import QueryRefused, SourceReset
+from shipper.core.errors import QueryRefused, ShipperError, SourceReset
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Condition, Span
 from shipper.core.repair.reset import After
+from shipper.core.rows.table import scan
 
 LATE = 6 * 3600
 EVENTS = wanted(late=LATE)
@@ -348,3 +349,70 @@ def test_ids_that_are_none(looks: Looks) -> None:
 
     assert looks.total(EVENTS) == 2
     assert looks.table.uncountable(EVENTS.query) == 3
+
+
+CANNOT = {
+    "mariadb": "IF(action = 'bad', 18446744073709551615 + id, 0) = 0",
+    "mysql": "IF(action = 'bad', 18446744073709551615 + id, 0) = 0",
+    "postgresql": "CASE WHEN action = 'bad' THEN CAST(action AS integer) ELSE 0 END = 0",
+    "sqlite": "CASE WHEN action = 'bad' THEN json_extract(action, '$.a') ELSE 0 END = 0",
+}
+"""A condition that fails with a row."""
+
+
+def test_row_that_cannot_be_read(looks: Looks) -> None:
+    """Rows with which the query fails are counted by cause; those beside them, early and late, go to Graphite.
+
+    A recount does not count them again, and a reconcile reads the rest, too. Mutants: fail; count no late ones.
+    """
+    kind = looks.table.kind
+    events = replace(EVENTS, query=replace(EVENTS.query, where_sql=CANNOT[kind]))
+    looks.insert([*range(1, 4), *range(5, 9), *range(12, 21)], ago=30)
+    looks.table.insert(4, looks.created(30), "bad")
+    looks.table.insert(11, looks.created(30), "bad")
+    looks.look(events)
+    assert looks.total(events) == 16
+    looks.insert([10], ago=30)
+    looks.table.insert(9, looks.created(30), "bad")
+    looks.look(events)
+
+    assert (looks.total(events), looks.rejected(events)) == (17, {"unreadable": 3})
+    assert looks.ids(events) == list(range(1, 21))
+    measures = (COUNT, Measure("rows", Kind.SUM, "id"))
+    looks.look(replace(events, query=replace(events.query, measures=measures)))
+    assert (looks.total(events), looks.rejected(events)) == (17, {"unreadable": 3})
+    rows = [row for _, part in scan(events, 0, 20, source=looks.table) for row in part]
+    assert sum(row.rows for row in rows if not row.is_unreadable) == 17
+
+
+def test_condition_that_fails_always(looks: Looks) -> None:
+    """A mistake in the configuration stops the job: it is no row's. Mutant: set the rows aside one by one."""
+    never = "no such function(id) > 0" if looks.table.kind == "sqlite" else "1 / (id - id) > 0 AND nonsense(id)"
+    events = replace(EVENTS, query=replace(EVENTS.query, where_sql=never))
+    looks.insert(range(1, 9), ago=30)
+    with pytest.raises(ShipperError):
+        looks.look(events)
+
+    assert looks.ids(events) == []
+
+
+def test_too_many_rows_that_cannot_be_read(looks: Looks) -> None:
+    """If a hundred rows are unreadable, an expression is wrong, and the job waits. Mutant: set all rows aside."""
+    events = replace(EVENTS, query=replace(EVENTS.query, where_sql=CANNOT[looks.table.kind]))
+    for number in range(1, 103):
+        looks.table.insert(number, looks.created(30), "bad")
+    with pytest.raises(QueryRefused, match="100 rows are unreadable, the last at id 101"):
+        looks.look(events)
+
+
+def test_dates_that_do_not_exist(looks: Looks) -> None:
+    """Zero dates in the result of custom sql are rows without a time; those beside them are counted."""
+    if looks.table.kind not in {"mariadb", "mysql"}:
+        pytest.skip("only MySQL has such dates")
+    times = "CASE id WHEN 1 THEN '0000-00-00' WHEN 2 THEN '2026-11-00 10:00:00' ELSE CAST(created_at AS CHAR) END"
+    statement = f"SELECT {times} AS bucket, action, 1 AS count FROM audit_trail WHERE id > :after AND id <= :upto"
+    events = replace(EVENTS, query=replace(EVENTS.query, sql=statement, time="bucket"))
+    looks.insert(range(1, 6), ago=30)
+    looks.look(events)
+
+    assert (looks.total(events), looks.rejected(events)) == (3, {"no_time": 2})

@@ -22,7 +22,7 @@ from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
 
-_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
+_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED, RejectReason.UNREADABLE})
 
 
 @dataclass(slots=True)

@@ -8,9 +8,10 @@ a span needs the chunks that reach into it.
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from shipper.core.errors import Overflow
+from shipper.core.errors import RowRefused
 from shipper.core.ledger import Ledger, RecordResult
 from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window
 
@@ -63,7 +64,14 @@ class Source(Protocol):
 
         Raises:
             SourceUnavailable: no answer, or not in time.
-            QueryRefused: the database rejects the statement; Overflow: fewer rows at once may work.
+            QueryRefused: the database rejects the statement; RowRefused: fewer rows at once may work.
+        """
+
+    def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
+        """Let `read` return a row as unreadable from now on.
+
+        Raises:
+            QueryRefused: the query fails without rows, too, or there are too many unreadable rows.
         """
 
     def count(self, query: Query, window: Window) -> int:
@@ -137,7 +145,7 @@ def each_window(
     planned = windows(job, after, upto, source=source)
     window = next(planned, None)
     while window is not None:
-        part, (content, rows) = shrinking(window, read)
+        part, (content, rows) = shrinking(window, read, partial(source.set_aside, job.query))
         yield part, content
         try:
             window = planned.send((part, rows))
@@ -145,19 +153,21 @@ def each_window(
             return
 
 
-def shrinking(window: Window, read: Callable[[Window], Content]) -> tuple[Window, Content]:
-    """Read a window, or the longest halved beginning of it whose sums fit; return that part with its content.
+def shrinking(
+    window: Window, read: Callable[[Window], Content], set_aside: Callable[[int, RowRefused], None]
+) -> tuple[Window, Content]:
+    """Read a window, or the longest halved beginning of it that can be read; return that part with its content.
 
-    Raises:
-        Overflow: the value of a single row does not fit.
+    A single row that cannot be read is set aside.
     """
     while True:
         try:
             return window, read(window)
-        except Overflow:
-            if window.upto - window.after == 1:  # an expression in the job's configuration
-                raise
-            window = Window(window.after, (window.after + window.upto) // 2)
+        except RowRefused as error:
+            if window.upto - window.after == 1:
+                set_aside(window.upto, error)
+            else:
+                window = Window(window.after, (window.after + window.upto) // 2)
 
 
 def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:

@@ -59,8 +59,11 @@ def shown_span(job: Job, *, now: int, source_time: int) -> Span:
 def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded | None = None) -> Folded:
     """Add rows up by group and bucket."""
     folded = into or Folded()
-    for bucket, group, rows_in, values, refused in rows:
+    for bucket, group, rows_in, values, refused, is_unreadable in rows:
         folded.rejected_values.extend(refused)
+        if is_unreadable:
+            folded.rejected[Rejection(RejectReason.UNREADABLE)] += rows_in
+            continue
         if bucket is None or bucket not in span:
             folded.rejected[_reason(bucket, span)] += rows_in
             continue

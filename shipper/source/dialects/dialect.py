@@ -19,7 +19,7 @@ CHECK_DATABASE = "Check the database in `url`, and the grants of the source's us
 CHECK_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
 CHECK_SERVER = "Check that the database is up, and that `url` names its host and port."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."
-CHECK_TYPES = "A value does not fit its type: check `where_sql` and `sql`."
+CHECK_TYPES = "A value does not fit its type: check `where` and the expressions of the job."
 
 Meaning = tuple[type[SourceUnavailable | QueryRefused], str]
 """Class for a driver's error, and the hint for the operator."""

@@ -13,7 +13,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
-from shipper.core.errors import ConfigError, QueryRefused, SourceUnavailable
+from shipper.core.errors import ConfigError, QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access, Denied
 from shipper.source.dialects.dialect import (
     CHECK_DATABASE,
@@ -21,6 +21,7 @@ from shipper.source.dialects.dialect import (
     CHECK_NAMES,
     CHECK_SERVER,
     CHECK_TLS,
+    CHECK_TYPES,
     Catalog,
     Meaning,
     Plan,
@@ -41,6 +42,8 @@ from shipper.source.dialects.expressions import (
 
 _NAMES = ("mysql", "mariadb")
 _EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
+# numbers that PyMySQL does not name: ER_DATA_OUT_OF_RANGE, and ER_INVALID_JSON_TEXT_IN_PARAM of MySQL
+_OUT_OF_RANGE, _INVALID_JSON = 1690, 3141
 _NUMERIC = 5  # COERCIBILITY of numbers and times
 _TABLE = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
 
@@ -54,6 +57,9 @@ ERRORS: Mapping[object, Meaning] = {
     ER.TABLEACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.COLUMNACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.VIEW_NO_EXPLAIN: (Denied, CHECK_NAMES),
+    _OUT_OF_RANGE: (RowRefused, CHECK_TYPES),
+    ER.WRONG_VALUE_FOR_TYPE: (RowRefused, CHECK_TYPES),
+    _INVALID_JSON: (RowRefused, CHECK_TYPES),
 }
 WORDS: Mapping[str, Meaning] = {
     "certificate": (SourceUnavailable, CHECK_TLS),

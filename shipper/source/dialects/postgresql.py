@@ -16,7 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
-from shipper.core.errors import Overflow, QueryRefused, SourceUnavailable
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access, Denied
 from shipper.source.dialects.dialect import (
     CHECK_DATABASE,
@@ -69,14 +69,13 @@ def _is_rewritten(connection: sa.Connection) -> bool:
 
 # SQLSTATEs and their classes: the manual, appendix A
 ERRORS: Mapping[object, Meaning] = {
-    "22003": (Overflow, CHECK_TYPES),  # numeric_value_out_of_range
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
     # undefined_function: of an operator, too
     "42883": (QueryRefused, "Write `where` with values of the column's type (true for BOOLEAN); measure numbers only."),
     "28": (QueryRefused, CHECK_LOGIN),
     "3D": (QueryRefused, CHECK_DATABASE),
     "42": (QueryRefused, CHECK_NAMES),
-    "22": (QueryRefused, "A value does not fit its column: check `where`, `where_sql` and `sql`."),
+    "22": (RowRefused, CHECK_TYPES),
 }
 # psycopg gives no SQLSTATE while it connects
 WORDS: Mapping[str, Meaning] = {

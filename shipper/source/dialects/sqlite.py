@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
-from shipper.core.errors import Overflow, QueryRefused, SourceUnavailable
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, Meaning, Plan, Rewrites
 from shipper.source.dialects.expressions import (
@@ -28,7 +28,8 @@ from shipper.source.dialects.expressions import (
 
 ERRORS: Mapping[object, Meaning] = {}
 WORDS: Mapping[str, Meaning] = {
-    "integer overflow": (Overflow, CHECK_TYPES),
+    "integer overflow": (RowRefused, CHECK_TYPES),
+    "malformed JSON": (RowRefused, CHECK_TYPES),
     "no such": (QueryRefused, CHECK_NAMES),
     "syntax error": (QueryRefused, CHECK_NAMES),
     "unable to open": (SourceUnavailable, "Check that the file of `url` exists, and that this user can read it."),

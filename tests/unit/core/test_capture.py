@@ -9,7 +9,7 @@ from builders import NOW, begin, captured, done, horizon, job
 from fakes import FakeSource
 
 from shipper.core.capture import capture
-from shipper.core.errors import ConfigError, Overflow, SourceReset
+from shipper.core.errors import ConfigError, RowRefused, SourceReset
 from shipper.core.id_set import words_of
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import ALWAYS, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
@@ -238,7 +238,7 @@ def test_gaps_of_a_sum_without_room(state: State) -> None:
     class Narrow(FakeSource):
         def read(self, query, rows, span=ALWAYS):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - as there
             if not isinstance(rows, Window) and len(rows) > 1:
-                raise Overflow("read: out of range")
+                raise RowRefused("read: out of range")
             return super().read(query, rows, span)
 
     source = Narrow()

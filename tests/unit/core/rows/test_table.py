@@ -9,9 +9,9 @@ from fakes import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.core.errors import Overflow
+from shipper.core.errors import RowRefused
 from shipper.core.model import ALWAYS, MAX_ID, Span, Window
-from shipper.core.rows.table import each_window, scan, shrinking, walk_back
+from shipper.core.rows.table import each_window, scan, walk_back
 
 CREATED = "2026-09-21 14:14:10"
 SNOWFLAKE = 1_541_815_603_606_036_480
@@ -104,7 +104,7 @@ def limited(size: int, asked: list[Window]) -> FakeSource:
         def read(self, query, rows, span=ALWAYS):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - as there
             asked.append(rows)
             if rows.upto - rows.after > size:
-                raise Overflow("read: out of range")
+                raise RowRefused("read: out of range")
             return super().read(query, rows, span)
 
     source = Limited()
@@ -135,10 +135,21 @@ def test_overflow(size: int, expected: list[tuple[int, int]]) -> None:
 def test_overflow_of_one_row() -> None:
     """One row that is invalid by itself is told, not halved for ever. Mutant: halve it."""
     asked: list[Window] = []
-    with pytest.raises(Overflow):
-        shrinking(Window(0, 8), lambda window: limited(0, asked).read(WANTED.query, window))
+    source = limited(0, asked)
+    with pytest.raises(RowRefused):
+        next(scan(WANTED, 0, 8, source=source))
 
     assert asked == [Window(0, 8), Window(0, 4), Window(0, 2), Window(0, 1)]
+
+
+def test_unreadable_rows() -> None:
+    """A row that the database cannot read does not stop those beside it. Mutant: halve no window for it."""
+    source = table(*range(1, 21))
+    source.unreadable = {1, 7, 8, 20}
+    counts = [row for _, part in scan(WANTED, 0, 20, source=source) for row in part]
+
+    assert sum(row.rows for row in counts if not row.is_unreadable) == 16
+    assert sum(row.rows for row in counts if row.is_unreadable) == 4
 
 
 def test_each_window_is_told_what_was_read() -> None:
