@@ -125,6 +125,8 @@ class SourceSection(Section):
     """Check of the server's certificate; by default verify-identity for a host that is not local."""
     tls_ca: Path | None = None
     """File with the authority of the server's certificate; by default the system's authorities."""
+    server_public_key: Path | None = None
+    """File with the public key of a MySQL server, for passwords without TLS."""
     timeout: Seconds = Field("30s", validate_default=True, le=3600)
     """Time limit of a statement."""
     connections: int = Field(4, ge=1, le=100)

@@ -69,6 +69,7 @@ class Config:
             section.tls,
             section.tls_ca,
             lag_query=section.lag_query,
+            server_public_key=section.server_public_key,
         )
 
 

@@ -166,11 +166,14 @@ def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
         remedy = 'Add, for example, url = "mysql+pymysql://db1.internal/app", or host and database.'
         yield Problem(place, "the source has no url", remedy)
     if source.url is not None and source.url.startswith("sqlite"):
-        for key in ("user", "password", "tls", "tls_ca", "credentials"):
+        for key in ("user", "password", "tls", "tls_ca", "server_public_key", "credentials"):
             if key in source.model_fields_set:
                 yield Problem((*place, key), f"{key} has no effect on a file", "Remove it: SQLite has no server.")
     if source.host is not None and source.socket is not None:
         yield Problem((*place, "socket"), "host and socket: use only one", "Remove one of them.")
+    if source.server_public_key is not None and _dialect(source) == "postgresql":
+        remedy = "Remove it: only MySQL encrypts passwords with a key."
+        yield Problem((*place, "server_public_key"), "server_public_key is for MySQL only", remedy)
     if source.credentials is not None and _dialect(source) not in {"mysql", "mariadb"}:
         remedy = 'Write user = "NAME" and password = { credential = "NAME" }: only MySQL has option files.'
         yield Problem((*place, "credentials"), "credentials are for MySQL only", remedy)

@@ -63,12 +63,11 @@ def check_source(config: Config, name: str) -> Iterator[Finding]:
 
 def _check_session(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
     subject, facts = f"source {source.name}", [str(source), session.server, f"{session.seconds * 1000:.0f} ms"]
+    if session.is_pooled:
+        facts.append("behind a pooler")
     if session.account is not None:
-        facts += [f"{session.tls} ({source.verifies})" if session.tls else "no TLS", f"as {session.account}"]
+        facts += [*_protection(source.access, session.tls), f"as {session.account}"]
     yield Finding(True, subject, ", ".join(facts))
-    if session.zone:
-        remedy = "A proxy has undone `SET time_zone`: let it keep the settings of a session, or connect without it."
-        yield Finding(False, subject, f"its sessions are {session.zone:+d} s off UTC", remedy)
     if abs(session.ahead) > section.max_skew:
         direction = "behind" if session.ahead > 0 else "ahead of"
         remedy = (
@@ -80,6 +79,14 @@ def _check_session(source: Examination, section: SourceSection, session: Session
             f"the clock of this machine is {abs(session.ahead)} s {direction} the source's clock",
             remedy,
         )
+
+
+def _protection(access: Access, tls: str | None) -> Iterator[str]:
+    """Yield how data and passwords are protected on their way."""
+    verified = "not verified" if access.verifies == "off" else access.verifies
+    yield f"{tls} ({verified})" if tls else "no TLS"
+    if access.answers_only:
+        yield "password by challenge only"
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:

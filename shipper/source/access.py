@@ -36,6 +36,8 @@ class Access(NamedTuple):
     """Statement that returns how far a replica is behind, in seconds."""
     idle: int = IDLE_SECONDS
     """Longest pause within a snapshot, in seconds."""
+    server_public_key: str | None = None
+    """A file with the public key of a MySQL server, for passwords without TLS."""
 
     @property
     def kind(self) -> str:
@@ -43,10 +45,26 @@ class Access(NamedTuple):
         return self.url.get_backend_name()
 
     @property
+    def host(self) -> str | None:
+        """Return the host of the URL, for PostgreSQL also a socket's directory; None without."""
+        host = self.url.host or self.url.query.get("host")
+        return host if host is None or isinstance(host, str) else host[0]
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is reached by a unix socket; libpq takes one if no host is named."""
+        is_default = self.host is None and self.kind == "postgresql"
+        return is_default or "unix_socket" in self.url.query or str(self.host).startswith("/")
+
+    @property
     def verifies(self) -> Tls:
         """Return which facts about the server TLS verifies."""
-        is_local = self.url.host in LOOPBACK or "unix_socket" in self.url.query or str(self.url.host).startswith("/")
-        return self.tls or ("off" if is_local else "verify-identity")
+        return self.tls or ("off" if self.host in LOOPBACK or self.is_socket else "verify-identity")
+
+    @property
+    def answers_only(self) -> bool:
+        """Whether passwords must not leave this machine: nothing verifies the server, and no operator allows it."""
+        return self.tls is None and self.verifies == "off" and not self.is_socket
 
     def __str__(self) -> str:
         url = self.url

@@ -3,28 +3,26 @@
 Sessions are read-only, in UTC and autocommit: a transaction ends with its statement. Snapshots are the exception: they
 last a moment and end before anything is sent, because an open reader blocks ALTER TABLE, which then blocks every
 INSERT. If this process is stopped within a snapshot, the server ends it.
+
+Behind a pooler, each transaction may run in another session: there, each statement is a transaction, and each
+transaction brings its settings along.
 """
 
-import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import count as counted_up
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from shipper.core.errors import QueryRefused, SourceUnavailable
+from shipper.core.errors import SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.dialects.databases import DIALECTS
 from shipper.source.dialects.dialect import Dialect
+from shipper.source.engine import DriverFailure, connect, engine_of, translated
 
-PING_SECONDS = 1.0
-"""A connection is pinged if it was not used for this time."""
 SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
 RETRIED = "The next tick tries again."
@@ -36,7 +34,7 @@ class _Thread(threading.local):
 
     connection: sa.Connection | None = None
     number = 0
-    """Number of the connection; 0 where the next call takes another one."""
+    """Number of the connection; 0 where the next call may use another one."""
     holders = 0
     """How many blocks keep the connection."""
     begun: float | None = None
@@ -57,7 +55,7 @@ class Connections:
 
     def __init__(self, name: str, access: Access, *, threads: int) -> None:
         """Prepare an engine without connecting."""
-        self.engine = _engine(access, threads=threads)
+        self.engine = engine_of(access, threads=threads)
         self.dialect = DIALECTS[access.kind]
         self._name = name
         self._lockless: set[str] = set()
@@ -105,28 +103,13 @@ class Connections:
         """Yield this thread's connection, and translate errors.
 
         Raises:
-            SourceUnavailable: no answer, not in time, or the snapshot has ended.
+            SourceUnavailable: no usable answer, not in time, or the snapshot has ended.
             QueryRefused: the database rejects the statement.
         """
         if self._thread.depth and self._thread.begun is None:
             raise SourceUnavailable(f"{step}: its snapshot has ended", hint=RETRIED)
-        try:
-            with self._taken() as connection:
-                yield connection
-        except sa.exc.TimeoutError as error:
-            raise SourceUnavailable(
-                f"{step}: all connections to {self._name} are busy", hint="Raise `connections` of the source."
-            ) from error
-        except sa.exc.DBAPIError as error:
-            raise _translated(self.dialect, error, step) from error
-        except (sa.exc.StatementError, OverflowError) as error:
-            message = str(error).partition("\n")[0]
-            raise QueryRefused(f"{step}: {message}", hint="Check the values of `where`.") from error
-        except RuntimeError as error:  # a driver that lacks a module
-            hints = [hint for word, hint in self.dialect.MISSING_MODULES.items() if word in str(error)]
-            if not hints:
-                raise
-            raise QueryRefused(f"{step}: {error}", hint=hints[0]) from error
+        with translated(self.dialect, step, source=self._name), self._taken() as connection, self._begun(connection):
+            yield connection
 
     def check_snapshot(self, connection: sa.Connection, table: str, *, reads_others: bool) -> None:
         """Check that the tables which were read are as the snapshot knows them; reads_others: not only this table.
@@ -166,7 +149,8 @@ class Connections:
         if thread.begun is not None and not thread.depth:
             self._end_snapshot()  # statements outside see new rows
         if thread.connection is None:
-            thread.connection, thread.number = self.engine.connect(), next(_NUMBERS)
+            thread.connection = connect(self.engine)
+            thread.number = 0 if _local_of(thread.connection) else next(_NUMBERS)
         is_kept = False
         try:
             yield thread.connection
@@ -176,6 +160,21 @@ class Connections:
                 self._end_snapshot("ROLLBACK")
                 self._release()
 
+    @contextmanager
+    def _begun(self, connection: sa.Connection) -> Iterator[None]:
+        """Run a statement in a separate transaction where sessions keep no settings."""
+        local = _local_of(connection)
+        if local is None or self._thread.begun is not None:
+            yield
+            return
+        try:
+            connection.exec_driver_sql(f"{self.dialect.BEGIN_SINGLE}; {local}")
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.invalidate()  # its transaction may be open
+            raise
+
     def _may_join(self, table: str, since: float) -> bool:
         begun = self._thread.begun
         is_young = begun is not None and begun >= since and time.monotonic() - begun < SNAPSHOT_SECONDS
@@ -183,11 +182,13 @@ class Connections:
 
     def _begin_snapshot(self, table: str) -> None:
         dialect = self.dialect
-        with self.connected(f"look at {table}") as connection:
+        with translated(dialect, f"look at {table}", source=self._name), self._taken() as connection:
             # read the server's name before: within the transaction, a rejection would end it
-            self.server_of(connection)
+            with self._begun(connection):
+                self.server_of(connection)
+            begin = "; ".join(filter(None, (dialect.BEGIN, _local_of(connection))))
             begun = time.monotonic()
-            connection.exec_driver_sql(dialect.BEGIN)
+            connection.exec_driver_sql(begin)
             self._thread.begun, self._thread.table = begun, table
             # lock the table; begin again where that is not allowed
             if dialect.REWRITES is None or table in self._lockless:
@@ -195,7 +196,7 @@ class Connections:
             if not dialect.REWRITES.lock(connection, table):
                 self._lockless.add(table)
                 connection.exec_driver_sql("ROLLBACK")
-                connection.exec_driver_sql(dialect.BEGIN)
+                connection.exec_driver_sql(begin)
 
     def _end_snapshot(self, how: str = "COMMIT") -> None:
         thread = self._thread
@@ -207,7 +208,7 @@ class Connections:
             return
         try:
             thread.connection.exec_driver_sql(how)
-        except sa.exc.SQLAlchemyError:  # it ends with its connection, which may be gone already
+        except (sa.exc.SQLAlchemyError, DriverFailure):  # it ends with its connection, which may be gone already
             connection, thread.connection, thread.number = thread.connection, None, 0
             with suppress(sa.exc.SQLAlchemyError):
                 connection.invalidate()
@@ -220,41 +221,10 @@ class Connections:
             connection.close()
 
 
-def _engine(access: Access, *, threads: int) -> sa.Engine:
-    """Return an engine that has not connected yet."""
-    dialect = DIALECTS[access.kind]
-    engine = sa.create_engine(
-        dialect.url(access),
-        isolation_level="AUTOCOMMIT",
-        # as many connections as threads: one beyond the pool would be opened and closed at every use
-        pool_size=threads,
-        max_overflow=0,
-        pool_timeout=access.timeout,
-        # a statement is a transaction by itself: there is nothing to roll back
-        skip_autocommit_rollback=True,
-        connect_args=dialect.arguments(access),
-        poolclass=sa.pool.QueuePool,
-    )
-    sa.event.listen(engine, "connect", lambda connection, _: dialect.prepare(connection, access))
-    sa.event.listen(engine, "checkin", _note_use)
-    sa.event.listen(engine, "checkout", partial(_ping, engine))
-    return engine
-
-
-def _note_use(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
-    entry.info["used"] = time.monotonic()
-
-
-def _ping(engine: sa.Engine, connection: DBAPIConnection, entry: ConnectionPoolEntry, *_: object) -> None:
-    """Ping a connection that was not used for a while; if it is gone, the pool opens another one."""
-    if time.monotonic() - entry.info.get("used", math.inf) < PING_SECONDS:
-        return
-    try:
-        is_there = engine.dialect.do_ping(connection)
-    except engine.dialect.loaded_dbapi.Error as error:
-        raise sa.exc.DisconnectionError(str(error)) from error
-    if not is_there:
-        raise sa.exc.DisconnectionError
+def _local_of(connection: sa.Connection) -> str | None:
+    """Return the settings of each transaction; None where the session keeps them."""
+    local: str | None = connection.info["session"].local
+    return local
 
 
 def _server_of(dialect: Dialect, connection: sa.Connection) -> str | None:
@@ -267,16 +237,3 @@ def _server_of(dialect: Dialect, connection: sa.Connection) -> str | None:
         if error.connection_invalidated:
             raise
         return None  # an older version has no name, or this user may not read it
-
-
-def _translated(dialect: Dialect, error: sa.exc.DBAPIError, step: str) -> SourceUnavailable | QueryRefused:
-    """Return a driver's error as ours: the first line of its message, without the statement and its values."""
-    original = error.orig
-    arguments = original.args if original else ()
-    message = str(arguments[-1] if arguments else original).partition("\n")[0]
-    meanings = [dialect.ERRORS[code] for code in dialect.codes(original) if code in dialect.ERRORS]
-    meanings += [meaning for words, meaning in dialect.WORDS.items() if words in message]
-    if not meanings:
-        return SourceUnavailable(f"{step}: {message}")
-    kind, hint = meanings[0]
-    return kind(f"{step}: {message}", hint=hint)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, Span, Window
-from shipper.source.access import Denied
+from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table, described, planned, written
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
@@ -27,8 +27,8 @@ class Session(NamedTuple):
     """The version of TLS, None without."""
     is_read_only: bool
     """Whether the server takes no writes, as most replicas."""
-    zone: int
-    """Distance of the session's zone from UTC, in seconds; a proxy may have undone our setting."""
+    is_pooled: bool
+    """Whether transactions may run in different sessions of the server."""
     ahead: int
     """How far the server's clock is ahead of ours, in seconds."""
     seconds: float
@@ -39,9 +39,9 @@ class Examination(Source):
     """One database, for closer looks."""
 
     @property
-    def verifies(self) -> str:
-        """Return which facts about the server TLS verifies."""
-        return self._access.verifies
+    def access(self) -> Access:
+        """Return how the database is reached."""
+        return self._access
 
     def session(self) -> Session:
         """Connect, and return the facts about the session."""
@@ -49,14 +49,15 @@ class Examination(Source):
         ours = self.connections.dialect
         with self.connections.connected("connect") as connection:
             dialect = connection.dialect
-            account, is_read_only, zone = connection.exec_driver_sql(ours.SESSION).one()
+            account, is_read_only = connection.exec_driver_sql(ours.SESSION).one()
             seconds = time.monotonic() - began
             tls = connection.exec_driver_sql(ours.TLS).one_or_none() if ours.TLS else None
+            is_pooled = connection.info["session"].local is not None
             ahead = connection.execute(sa.select(ServerTime())).scalar_one() - int(time.time())
         name = "MariaDB" if getattr(dialect, "is_mariadb", False) else dialect.name
-        version = ".".join(str(part) for part in dialect.server_version_info or () if isinstance(part, int))
+        version = ".".join(str(part) for part in (dialect.server_version_info or ())[:3] if isinstance(part, int))
         protocol = tls[1] if tls is not None else None
-        return Session(f"{name} {version}", account, protocol or None, bool(is_read_only), int(zone), ahead, seconds)
+        return Session(f"{name} {version}", account, protocol or None, bool(is_read_only), is_pooled, ahead, seconds)
 
     def table(self, path: str) -> Table:
         """Return the catalog's facts about a table."""

@@ -95,8 +95,8 @@ class TableLook:
         size = window.upto - window.after
         with self.source.held():  # on one connection: behind a proxy another one may lead to a server that is behind
             if not query.is_whole and self._complete != (self.source.connection_number, window):
-                if self.source.count(query, window) < size:
-                    return None
+                if self.source.count(query, window) < size or not self.source.connection_number:
+                    return None  # behind a pooler, the next statement may see another server
                 self._complete = self.source.connection_number, window
             rows = self.source.read(query, window)
         return rows if not query.is_whole or sum(row.rows for row in rows) == size else None

@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def connection_number(self) -> int:
-        """Number of the connection that this thread uses; it changes with the connection."""
+        """Number of the connection that this thread uses; it changes with the connection, and is 0 behind a pooler."""
 
     def held(self) -> AbstractContextManager[None]:
         """Keep one connection for all calls of this thread in the block."""

@@ -18,6 +18,18 @@ CHECK_NAMES = (
 CHECK_DATABASE = "Check the database in `url`, and the grants of the source's user."
 CHECK_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
 CHECK_SERVER = "Check that the database is up, and that `url` names its host and port."
+CHECK_SERVER_STATE = "The server is starting or stopping, or lacks memory or disk space: see its log."
+CHECK_CONNECTIONS = (
+    "Lower `connections` of the source, or raise the limit in the server; `shipper check` needs one more."
+)
+CHECK_EXPIRY = "Set a new password for the account, then write it where the source has it."
+CHECK_CHALLENGE = (
+    "Verify the server by TLS (`tls`, `tls_ca`); or set `server_public_key` to its public key; or, on a trusted "
+    'network, set `tls = "off"`.'
+)
+CHECK_INSTALLATION = "Run deploy/install again: packages are missing that logins need."
+WAIT = "The next tick tries again."
+SLOW = "See `shipper preview` for the query and its plan; or raise `timeout` of the source."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."
 CHECK_TYPES = "A value does not fit its type: check `where` and the expressions of the job."
 
@@ -61,6 +73,15 @@ class Catalog(NamedTuple):
     """Whether a column holds only values of its type."""
 
 
+class Session(NamedTuple):
+    """The settings of a session that was set up."""
+
+    settings: Mapping[str, object]
+    """Values by name, as the session must return them."""
+    local: str | None = None
+    """Behind a pooler: statements that set them for one transaction, since the next may run in another session."""
+
+
 class Rewrites(NamedTuple):
     """Protection where a table that is rewritten (TRUNCATE, ALTER TABLE) looks empty to an older snapshot."""
 
@@ -77,14 +98,16 @@ class Dialect(Protocol):
     """Meanings by the driver's code."""
     WORDS: Mapping[str, Meaning]
     """Meanings by words of the message, where the code has none; the first match counts."""
-    MISSING_MODULES: Mapping[str, str]
-    """Hints for a RuntimeError of the driver, by a word of its message."""
+    DRIVER_ERROR: type[Exception]
+    """Base class of the driver's documented errors."""
     BEGIN: str
     """Statement that opens a read-only snapshot."""
+    BEGIN_SINGLE: str
+    """Statement that opens a transaction for one statement, behind a pooler."""
     REWRITES: Rewrites | None
     CATALOG: Catalog
     SESSION: str
-    """Statement for account, whether the server is read-only, and distance of the zone from UTC in seconds."""
+    """Statement for the account, and whether the server is read-only."""
     TLS: str | None
     """Statement whose second column is the TLS version of the session."""
     GRANT_SCHEMA: str | None
@@ -100,8 +123,14 @@ class Dialect(Protocol):
     def arguments(self, access: Access) -> dict[str, Any]:
         """Return the arguments of the driver's connect."""
 
-    def prepare(self, connection: DBAPIConnection, access: Access) -> None:
-        """Make a new session read-only, in UTC, with limits of the server for statements and snapshots."""
+    def connect(self, access: Access, arguments: Mapping[str, Any]) -> DBAPIConnection | None:
+        """Open a connection, or return None: then SQLAlchemy does."""
+
+    def prepare(self, connection: DBAPIConnection, access: Access) -> Session:
+        """Set all that changes the meaning of statements; read-only, in UTC, with the server's time limits."""
+
+    def read_back(self, connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the values that settings have now."""
 
     def codes(self, error: BaseException | None) -> Iterable[object]:
         """Return the codes of a driver's error, the most specific first."""

@@ -6,27 +6,14 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from pymysql.constants import ER, FIELD_TYPE
-from pymysql.converters import conversions
-from pymysql.optionfile import Parser
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
-from shipper.core.errors import ConfigError, QueryRefused, RowRefused, SourceUnavailable
-from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access, Denied
-from shipper.source.dialects.dialect import (
-    CHECK_DATABASE,
-    CHECK_LOGIN,
-    CHECK_NAMES,
-    CHECK_SERVER,
-    CHECK_TLS,
-    CHECK_TYPES,
-    Catalog,
-    Meaning,
-    Plan,
-    Rewrites,
-)
+from shipper.core.errors import ConfigError
+from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
+from shipper.source.dialects import mysql_login
+from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
@@ -39,37 +26,57 @@ from shipper.source.dialects.expressions import (
     argument,
     explain,
 )
+from shipper.source.dialects.mysql_errors import BY_NUMBER, BY_WORDS
+from shipper.source.dialects.mysql_login import FIELD_TYPE, conversions, option
 
 _NAMES = ("mysql", "mariadb")
 _EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
-# numbers that PyMySQL does not name: ER_DATA_OUT_OF_RANGE, and ER_INVALID_JSON_TEXT_IN_PARAM of MySQL
-_OUT_OF_RANGE, _INVALID_JSON = 1690, 3141
 _NUMERIC = 5  # COERCIBILITY of numbers and times
 _TABLE = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
 
-ERRORS: Mapping[object, Meaning] = {
-    ER.ACCESS_DENIED_ERROR: (QueryRefused, CHECK_LOGIN),
-    ER.DBACCESS_DENIED_ERROR: (QueryRefused, CHECK_DATABASE),
-    ER.BAD_DB_ERROR: (QueryRefused, CHECK_DATABASE),
-    ER.BAD_FIELD_ERROR: (QueryRefused, CHECK_NAMES),
-    ER.NO_SUCH_TABLE: (QueryRefused, CHECK_NAMES),
-    ER.PARSE_ERROR: (QueryRefused, CHECK_NAMES),
-    ER.TABLEACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
-    ER.COLUMNACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
-    ER.VIEW_NO_EXPLAIN: (Denied, CHECK_NAMES),
-    _OUT_OF_RANGE: (RowRefused, CHECK_TYPES),
-    ER.WRONG_VALUE_FOR_TYPE: (RowRefused, CHECK_TYPES),
-    _INVALID_JSON: (RowRefused, CHECK_TYPES),
+ERRORS: Mapping[object, Meaning] = BY_NUMBER
+WORDS: Mapping[str, Meaning] = BY_WORDS
+DRIVER_ERROR: type[Exception] = mysql_login.Error
+connect = mysql_login.connect
+_UNLIMITED = 2**64 - 1
+_DEFAULT = "DEFAULT"
+_SETTINGS: Mapping[str, str | int] = {
+    "autocommit": 1,
+    "time_zone": "+00:00",
+    "tx_isolation": "REPEATABLE-READ",
+    "tx_read_only": 1,
+    "transaction_isolation": "REPEATABLE-READ",
+    "transaction_read_only": 1,
+    # CHAIN would keep statements after a snapshot in an old one
+    "completion_type": "NO_CHAIN",
+    # quotes, operators and functions as in the manual: no ANSI_QUOTES, ORACLE, EMPTY_STRING_IS_NULL, PAD_CHAR...
+    "sql_mode": "",
+    "sql_select_limit": _UNLIMITED,
+    "max_join_size": _UNLIMITED,
+    "sql_big_selects": 1,
+    "sql_auto_is_null": 0,
+    "group_concat_max_len": 2**30,
+    "character_set_client": "utf8mb4",
+    "character_set_connection": "utf8mb4",
+    "character_set_results": "utf8mb4",
+    "div_precision_increment": 4,
+    "default_week_format": 0,
+    "lc_time_names": "en_US",
+    "max_sort_length": 1024,
 }
-WORDS: Mapping[str, Meaning] = {
-    "certificate": (SourceUnavailable, CHECK_TLS),
-    "SSL": (SourceUnavailable, CHECK_TLS),
-    "connection": (SourceUnavailable, CHECK_SERVER),
-    "Can't connect": (SourceUnavailable, CHECK_SERVER),
+"""The session's variables that change what a statement means, as servers have them by default."""
+_MARIADB: Mapping[str, str | int] = {
+    "collation_connection": "utf8mb4_general_ci",
+    "old_mode": "",
+    "system_versioning_asof": _DEFAULT,  # else tables may be shown as of a time
+    "max_recursive_iterations": 2**32 - 1,
 }
-MISSING_MODULES: Mapping[str, str] = {"cryptography": "`pip install pymysql[rsa]`, or connect by TLS."}
-"""PyMySQL needs that package for MySQL 8's usual authentication."""
+_MYSQL: Mapping[str, str | int] = {
+    "collation_connection": "utf8mb4_0900_ai_ci",
+    "show_gipk_in_create_table_and_information_schema": 1,  # else the key that MySQL makes has no index
+}
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+BEGIN_SINGLE = "START TRANSACTION READ ONLY"
 REWRITES: Rewrites | None = None
 # SQLAlchemy's own inspection needs SHOW CREATE TABLE, which grants on columns do not allow
 CATALOG = Catalog(
@@ -85,7 +92,7 @@ CATALOG = Catalog(
         SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
     moment="timestamp",
 )
-SESSION = "SELECT CURRENT_USER(), @@read_only, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())"
+SESSION = "SELECT CURRENT_USER(), @@read_only"
 TLS: str | None = "SHOW SESSION STATUS LIKE 'Ssl_version'"
 GRANT_SCHEMA: str | None = None
 MAKE_TRANSACTIONAL = "ENGINE = InnoDB"
@@ -99,7 +106,7 @@ def url(access: Access) -> sa.URL:
 
 def arguments(access: Access) -> dict[str, Any]:
     """Return PyMySQL's arguments."""
-    connect: dict[str, Any] = {
+    given: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": access.timeout + GRACE_SECONDS,
         "write_timeout": access.timeout + GRACE_SECONDS,
@@ -107,33 +114,52 @@ def arguments(access: Access) -> dict[str, Any]:
         "conv": conversions | {FIELD_TYPE.BIT: partial(int.from_bytes, byteorder="big")},
     }
     if access.option_file:
-        connect["read_default_file"] = access.option_file
-    if password := access.url.password or _option(access, "password"):
-        connect["password"] = password.encode()  # servers store UTF-8; PyMySQL would encode it as Latin-1
+        given["read_default_file"] = access.option_file
+    if password := access.url.password or option(access, "password"):
+        given["password"] = password.encode()  # servers store UTF-8; PyMySQL would encode it as Latin-1
     if "unix_socket" not in access.url.query and access.url.host is None:
-        connect["host"] = "127.0.0.1"
+        given["host"] = "127.0.0.1"
+    if key := mysql_login.public_key(access):
+        given["server_public_key"] = key
     if access.verifies != "off":
         # PyMySQL's own context verifies nothing without a file of authorities
         context = _tls_context(access)
         context.check_hostname = access.verifies == "verify-identity"
-        connect["ssl"] = context
-    return connect
+        given["ssl"] = context
+    return given
 
 
-def prepare(connection: DBAPIConnection, access: Access) -> None:
-    """Set zone, isolation, access mode and limits of a new session."""
+def prepare(connection: DBAPIConnection, access: Access) -> Session:
+    """Set those of the settings that this server has."""
     cursor = connection.cursor()
-    cursor.execute("SET time_zone = '+00:00'")
-    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    cursor.execute("SET SESSION TRANSACTION READ ONLY")
-    cursor.execute("SET SESSION group_concat_max_len = 4294967295")
-    cursor.execute("SELECT VERSION()")
-    if "MariaDB" in str(cursor.fetchone()):
-        cursor.execute(f"SET SESSION max_statement_time = {access.timeout}")
-        cursor.execute(f"SET SESSION idle_transaction_timeout = {access.idle}")
-    else:  # MySQL counts in milliseconds, and has no limit for idle transactions
-        cursor.execute(f"SET SESSION max_execution_time = {access.timeout * 1000}")
+    # else even the list of settings may be cut
+    cursor.execute(f"SET SESSION sql_select_limit = {_UNLIMITED}, SESSION max_join_size = {_UNLIMITED}")
+    is_mariadb = "MariaDB" in connection.get_server_info()
+    settings = {
+        **_SETTINGS,
+        **(_MARIADB if is_mariadb else _MYSQL),
+        "max_statement_time": access.timeout,
+        "idle_transaction_timeout": access.idle,  # MySQL has no such limit
+        "max_execution_time": access.timeout * 1000,
+    }
+    cursor.execute("SHOW SESSION VARIABLES WHERE variable_name IN %s", (tuple(settings),))
+    known = {name for name, _ in cursor.fetchall()}
+    settings = {name: value for name, value in settings.items() if name in known}
+    assignments = (
+        f"SESSION {name} = {value if value == _DEFAULT else repr(value)}" for name, value in settings.items()
+    )
+    cursor.execute(f"SET {', '.join(assignments)}")
     cursor.close()
+    return Session(settings)
+
+
+def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Read the session's variables."""
+    cursor = connection.cursor()
+    cursor.execute(f"SELECT {', '.join(f'@@SESSION.{name}' for name in settings)}")
+    values = cursor.fetchone() or ()
+    cursor.close()
+    return dict(zip(settings, values, strict=False))
 
 
 def codes(error: BaseException | None) -> Iterable[object]:
@@ -159,7 +185,7 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
 
 def user(access: Access) -> str | None:
     """Return the user of the URL or of the option file."""
-    return access.url.username or _option(access, "user")
+    return access.url.username or option(access, "user")
 
 
 def account(account: str, _quote: IdentifierPreparer) -> str | None:
@@ -173,22 +199,17 @@ def default_schema(access: Access) -> str | None:
     return access.url.database
 
 
-def _option(access: Access, name: str) -> str | None:
-    """Return an option of [client] in the option file, None where it is not set."""
-    options = Parser()
-    if access.option_file:
-        options.read(access.option_file, encoding="utf-8")
-    value: str | None = options.get("client", name) if options.has_option("client", name) else None
-    return value
-
-
 def _tls_context(access: Access) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=access.tls_ca)
+        context = ssl.create_default_context(cafile=access.tls_ca)
     except OSError as error:  # the base class of SSLError, too
         reason = error.strerror or error
         hint = "Set `tls_ca` to a CA file (PEM) that this user can read."
         raise ConfigError(f"read tls_ca {access.tls_ca}: {reason}", hint=hint) from error
+    if access.tls_ca is not None:
+        # Python 3.13 demands key identifiers, which the certificates that MySQL makes for itself do not have
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 @compiles(Text, *_NAMES)

@@ -9,9 +9,13 @@ import json
 import re
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
@@ -19,16 +23,22 @@ from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access, Denied
 from shipper.source.dialects.dialect import (
+    CHECK_CHALLENGE,
+    CHECK_CONNECTIONS,
     CHECK_DATABASE,
     CHECK_LOGIN,
     CHECK_NAMES,
     CHECK_SERVER,
+    CHECK_SERVER_STATE,
     CHECK_TLS,
     CHECK_TYPES,
+    SLOW,
+    WAIT,
     Catalog,
     Meaning,
     Plan,
     Rewrites,
+    Session,
 )
 from shipper.source.dialects.expressions import (
     BitsOfIds,
@@ -67,18 +77,78 @@ def _is_rewritten(connection: sa.Connection) -> bool:
     return bool(connection.exec_driver_sql(_REWRITTEN).scalar_one())
 
 
+_SETTINGS: Mapping[str, str] = {
+    "TimeZone": "UTC",
+    "timezone_abbreviations": "Default",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "lc_numeric": "C",
+    "lc_monetary": "C",
+    "lc_time": "C",
+    "transform_null_equals": "off",
+    # a limit would return some of the rows
+    "gin_fuzzy_search_limit": "0",
+    # an error instead of rows that a policy hides
+    "row_security": "off",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": "read committed",
+}
+"""The session's settings that change what a statement means; search_path stays as the role has it."""
+
+
+class _AnyText(Loader):
+    """Reader of texts of unknown encoding: bytes that are not UTF-8 are escaped."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "backslashreplace")
+
+
+def _duration(seconds: int) -> str:
+    """Return a duration as PostgreSQL writes it."""
+    units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+    unit = next(unit for unit, length in units.items() if seconds % length == 0)
+    return f"{seconds // units[unit]}{unit}"
+
+
 # SQLSTATEs and their classes: the manual, appendix A
 ERRORS: Mapping[object, Meaning] = {
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
     # undefined_function: of an operator, too
     "42883": (QueryRefused, "Write `where` with values of the column's type (true for BOOLEAN); measure numbers only."),
+    "42501 by rows": (
+        QueryRefused,
+        "A policy hides rows from this user: ALTER ROLE ... BYPASSRLS, or name a view that shows the rows to count.",
+    ),
     "28": (QueryRefused, CHECK_LOGIN),
     "3D": (QueryRefused, CHECK_DATABASE),
     "42": (QueryRefused, CHECK_NAMES),
     "22": (RowRefused, CHECK_TYPES),
+    "25006": (QueryRefused, "Remove what writes from `where_sql` and `sql`: a function, or FOR UPDATE."),
+    "40": (SourceUnavailable, WAIT),  # serialization failure, deadlock, conflict with recovery
+    "53": (SourceUnavailable, CHECK_SERVER_STATE),  # disk full, out of memory
+    "53300": (SourceUnavailable, CHECK_CONNECTIONS),
+    "55": (SourceUnavailable, WAIT),  # lock not available
+    "57": (SourceUnavailable, CHECK_SERVER_STATE),
+    "57014": (SourceUnavailable, SLOW),  # query_canceled, by statement_timeout
 }
 # psycopg gives no SQLSTATE while it connects
 WORDS: Mapping[str, Meaning] = {
+    "cleartext password": (QueryRefused, CHECK_CHALLENGE),
+    "too many": (SourceUnavailable, CHECK_CONNECTIONS),
+    "connection slots": (SourceUnavailable, CHECK_CONNECTIONS),
+    "no more connections allowed": (SourceUnavailable, CHECK_CONNECTIONS),  # PgBouncer's
+    "the database system is": (SourceUnavailable, CHECK_SERVER_STATE),  # starting up, shutting down
+    "statement pooling mode": (QueryRefused, "Set pool_mode of the pooler to transaction or session."),
+    "unsupported startup parameter": (QueryRefused, "Add it to ignore_startup_parameters in pgbouncer.ini."),
+    "pg_hba.conf": (
+        QueryRefused,
+        "Allow this host, user and database in pg_hba.conf, with or without TLS as `tls` says.",
+    ),
     "authentication failed": (QueryRefused, CHECK_LOGIN),
     'role "': (QueryRefused, CHECK_LOGIN),
     'database "': (QueryRefused, CHECK_DATABASE),
@@ -86,8 +156,10 @@ WORDS: Mapping[str, Meaning] = {
     "SSL": (SourceUnavailable, CHECK_TLS),
     "connection": (SourceUnavailable, CHECK_SERVER),
 }
-MISSING_MODULES: Mapping[str, str] = {}
+DRIVER_ERROR: type[Exception] = psycopg.Error
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# else a statement that waits for an ALTER TABLE may see the table as it was before: without rows
+BEGIN_SINGLE = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
 CATALOG = Catalog(
     columns="""SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
@@ -102,8 +174,7 @@ CATALOG = Catalog(
                 JOIN pg_class ON pg_class.oid = inhparent WHERE inhparent = indrelid AND relkind = 'r')""",
     moment="timestamp with time zone",
 )
-SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery(),
-    EXTRACT(timezone FROM now())"""
+SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery()"""
 TLS: str | None = "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 GRANT_SCHEMA: str | None = "GRANT USAGE ON SCHEMA {schema} TO {account};"
 MAKE_TRANSACTIONAL = ""
@@ -116,7 +187,7 @@ def url(access: Access) -> sa.URL:
 
 
 def arguments(access: Access) -> dict[str, Any]:
-    """Return psycopg's arguments, with all settings of the session."""
+    """Return psycopg's arguments."""
     modes = {"verify-identity": "verify-full", "verify-ca": "verify-ca", "off": "disable"}
     connect: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
@@ -125,23 +196,63 @@ def arguments(access: Access) -> dict[str, Any]:
         "tcp_user_timeout": (access.timeout + GRACE_SECONDS) * 1000,
         "keepalives_idle": access.timeout,
         "application_name": "shipper",
-        "options": f"-c statement_timeout={access.timeout * 1000} -c default_transaction_read_only=on -c TimeZone=UTC "
-        f"-c idle_in_transaction_session_timeout={access.idle * 1000} "
-        # else a statement that waits for an ALTER TABLE may see the table as it was before: without rows
-        "-c default_transaction_isolation=read\\ committed",
+        "client_encoding": "UTF8",
+        # behind a pooler, a prepared statement may be that of another table
+        "prepare_threshold": None,
     }
+    if access.answers_only:
+        connect["require_auth"] = "!password"
     if access.verifies != "off":
         connect["sslrootcert"] = access.tls_ca or ssl.get_default_verify_paths().cafile or "system"
     return connect
 
 
-def prepare(_connection: DBAPIConnection, _access: Access) -> None:
-    """Do nothing: `arguments` holds the settings."""
+def connect(_access: Access, _arguments: Mapping[str, Any]) -> DBAPIConnection | None:
+    """Leave it to SQLAlchemy."""
+    return None
+
+
+def prepare(connection: DBAPIConnection, access: Access) -> Session:
+    """Set what the session needs; behind a pooler, which may share sessions, leave that to each transaction."""
+    connection.autocommit = True
+    settings = {
+        **_SETTINGS,
+        "statement_timeout": _duration(access.timeout),
+        "idle_in_transaction_session_timeout": _duration(access.idle),
+    }
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        # its texts may be of any encoding: neither the server nor psycopg may reject one
+        settings["client_encoding"] = "SQL_ASCII"
+        for name in ("text", "varchar", "bpchar", "name"):
+            connection.adapters.register_loader(name, _AnyText)
+    assignments = [f"{name} = '{value}'" for name, value in settings.items()]
+    cursor = connection.cursor()
+    try:
+        # a pooler gives its clients other numbers
+        if cursor.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
+            local = ["search_path = DEFAULT", *assignments]
+            return Session({}, "; ".join(f"SET LOCAL {assignment}" for assignment in local))
+        cursor.execute("; ".join(f"SET {assignment}" for assignment in assignments))
+    finally:
+        cursor.close()
+    return Session(settings)
+
+
+def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Read the session's settings."""
+    cursor = connection.cursor()
+    columns = ", ".join(f"current_setting('{name}')" for name in settings)
+    cursor.execute(f"SELECT {columns}")
+    values = cursor.fetchone() or ()
+    cursor.close()
+    return dict(zip(settings, values, strict=False))
 
 
 def codes(error: BaseException | None) -> Iterable[object]:
     """Return the SQLSTATE and its class."""
     state = getattr(error, "sqlstate", None) or ""
+    if "row-level security" in str(error):  # with the number of a missing grant
+        return (f"{state} by rows",)
     return state, state[:2]
 
 
@@ -157,7 +268,8 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     try:
         (plan,) = explain(connection, "EXPLAIN (FORMAT JSON)", statement, values).scalar_one()
     finally:
-        connection.execute(sa.text("RESET enable_seqscan"))
+        with suppress(sa.exc.DBAPIError):  # a transaction that has failed resets it by its end
+            connection.execute(sa.text("RESET enable_seqscan"))
     node = plan["Plan"]
     while "Plans" in node:
         node = node["Plans"][0]
@@ -185,9 +297,11 @@ def default_schema(_: Access) -> str | None:
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     value = argument(element, compiler, options)
     text = f"CAST({value} AS text)"
+    # in a database of SQL_ASCII, whose bytes may be of any encoding, UTF8 would be an error
+    encoding = "CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
     # beside NULL, a value of a domain has the domain's type
     return f"""CASE pg_typeof(COALESCE({value}, NULL)) WHEN CAST('bytea' AS regtype)
-    THEN CAST('\\xff' AS bytea) || CAST({text} AS bytea) ELSE convert_to({text}, 'UTF8') END"""
+    THEN CAST('\\xff' AS bytea) || CAST({text} AS bytea) ELSE convert_to({text}, {encoding}) END"""
 
 
 @compiles(Unfit, "postgresql")

@@ -1,6 +1,7 @@
 """SQLite, through the standard library."""
 
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import Access
-from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, Meaning, Plan, Rewrites
+from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
@@ -26,16 +27,25 @@ from shipper.source.dialects.expressions import (
     explain,
 )
 
+_SETTINGS: Mapping[str, object] = {"query_only": 1, "read_uncommitted": 0}
 ERRORS: Mapping[object, Meaning] = {}
 WORDS: Mapping[str, Meaning] = {
     "integer overflow": (RowRefused, CHECK_TYPES),
     "malformed JSON": (RowRefused, CHECK_TYPES),
     "no such": (QueryRefused, CHECK_NAMES),
     "syntax error": (QueryRefused, CHECK_NAMES),
+    # a reader of a file in WAL mode shares memory with writers
+    "readonly database": (
+        SourceUnavailable,
+        "Let this user write the file and its folder, because it is in WAL mode; or run PRAGMA journal_mode = DELETE.",
+    ),
+    "is locked": (SourceUnavailable, "Look for a program that keeps a transaction open on the file."),
+    "malformed": (QueryRefused, "Restore the file: it is damaged (PRAGMA integrity_check)."),
+    "not a database": (QueryRefused, "Check the path in `url`: the file is no SQLite database."),
     "unable to open": (SourceUnavailable, "Check that the file of `url` exists, and that this user can read it."),
 }
-MISSING_MODULES: Mapping[str, str] = {}
-BEGIN = "BEGIN"
+DRIVER_ERROR: type[Exception] = sqlite3.Error
+BEGIN = BEGIN_SINGLE = "BEGIN"
 REWRITES: Rewrites | None = None
 CATALOG = Catalog(
     columns="SELECT name, type FROM pragma_table_info(:table)",
@@ -52,7 +62,7 @@ CATALOG = Catalog(
         HAVING COUNT(*) = 1 AND UPPER(MAX(type)) = 'INTEGER'""",
     has_types=False,
 )
-SESSION = "SELECT NULL, 0, 0"
+SESSION = "SELECT NULL, 0"
 TLS: str | None = None
 GRANT_SCHEMA: str | None = None
 MAKE_TRANSACTIONAL = ""
@@ -69,13 +79,29 @@ def arguments(access: Access) -> dict[str, Any]:
     return {"timeout": access.timeout, "check_same_thread": False}
 
 
-def prepare(connection: DBAPIConnection, _: Access) -> None:
+def connect(_access: Access, _arguments: Mapping[str, Any]) -> DBAPIConnection | None:
+    """Leave it to SQLAlchemy."""
+    return None
+
+
+def prepare(connection: DBAPIConnection, _: Access) -> Session:
     """Make a connection read-only, and decode every text."""
     # else SQLite could not return a row with a text that is not UTF-8
     connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only = ON")
+    cursor.execute("PRAGMA case_sensitive_like = OFF")  # cannot be read back
+    for name, value in _SETTINGS.items():
+        cursor.execute(f"PRAGMA {name} = {value}")
     cursor.close()
+    return Session(_SETTINGS)
+
+
+def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Read the connection's pragmas."""
+    cursor = connection.cursor()
+    values = {name: cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in settings}
+    cursor.close()
+    return values
 
 
 def codes(_: BaseException | None) -> Iterable[object]:

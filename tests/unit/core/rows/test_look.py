@@ -95,6 +95,16 @@ def test_whole_window_on_another_connection(source: Counting) -> None:
     assert look.read(FAILURES, Window(0, 2)).words == words_of([2])
 
 
+def test_whole_window_behind_a_pooler(source: Counting) -> None:
+    """Where each statement may see another server, ids and rows come from one snapshot, also of a whole window.
+
+    Mutant: believe the count, and rows that the next server lacks are never counted.
+    """
+    source.connection_number = 0
+
+    assert TableLook(source, horizon(5)).read(FAILURES, Window(0, 2)).words == words_of([1, 2])
+
+
 def test_row_between_count_and_read(source: Counting) -> None:
     """A count that is not whole is forgotten: what is read later, with the ids of then, is what counts.
 

@@ -1,0 +1,154 @@
+"""Engines: sessions that are set up completely, and errors of drivers as ours.
+
+Strategy: a session inherits nothing that changes what a statement means. Its settings are applied before SQLAlchemy
+asks the server how to quote, and read back; and again after each pause, because a proxy may have reset them, or have
+led the connection to another server. A session that differs is replaced by a new one, which differs or not.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable
+from shipper.source.access import Access
+from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.dialect import CHECK_TYPES, Dialect
+
+PING_SECONDS = 1.0
+"""A connection's session is read back if it was not used for this time."""
+
+
+class DriverFailure(Exception):
+    """An exception of a driver that is none of its documented errors; the cause is the original."""
+
+
+def engine_of(access: Access, *, threads: int) -> sa.Engine:
+    """Return an engine that has not connected yet."""
+    dialect = DIALECTS[access.kind]
+    engine = sa.create_engine(
+        dialect.url(access),
+        isolation_level="AUTOCOMMIT",
+        # as many connections as threads: one beyond the pool would be opened and closed at every use
+        pool_size=threads,
+        max_overflow=0,
+        pool_timeout=access.timeout,
+        # a statement is a transaction by itself: there is nothing to roll back
+        skip_autocommit_rollback=True,
+        connect_args=dialect.arguments(access),
+        poolclass=sa.pool.QueuePool,
+    )
+    sa.event.listen(engine, "do_connect", lambda _, __, ___, arguments: dialect.connect(access, arguments))
+    sa.event.listen(engine, "connect", partial(_set_up, dialect, access), insert=True)
+    sa.event.listen(engine, "checkin", _note_use)
+    sa.event.listen(engine, "checkout", partial(_read_back, engine, dialect))
+    sa.event.listen(engine, "handle_error", _failure)
+    return engine
+
+
+def connect(engine: sa.Engine) -> sa.Connection:
+    """Take a connection of an engine, or open one.
+
+    Raises:
+        DriverFailure: the driver raised what it does not document.
+    """
+    try:
+        return engine.connect()
+    except (sa.exc.SQLAlchemyError, ShipperError):
+        raise
+    except Exception as error:
+        raise DriverFailure from error
+
+
+@contextmanager
+def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
+    """Raise errors of SQLAlchemy and of drivers in the block as ours.
+
+    Raises:
+        SourceUnavailable: no answer, not in time, or none that can be understood.
+        QueryRefused: the database rejects the statement.
+    """
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        hint = "Raise `connections` of the source."
+        raise SourceUnavailable(f"{step}: all connections to {source} are busy", hint=hint) from error
+    except sa.exc.DBAPIError as error:
+        raise _ours(dialect, error.orig or error, step) from error
+    except DriverFailure as error:
+        raise _ours(dialect, error.__cause__ or error, step) from error
+    except (sa.exc.StatementError, OverflowError) as error:
+        message = str(error).partition("\n")[0]
+        raise QueryRefused(f"{step}: {message}", hint="Check the values of `where`.") from error
+    except sa.exc.InvalidRequestError as error:  # an answer without the rows or columns that each server gives
+        raise SourceUnavailable(f"{step}: unusable answer: {error}", hint=UNUSABLE) from error
+
+
+UNUSABLE = "Check that `url` names the database itself; a proxy between may be the cause."
+
+
+def _ours(dialect: Dialect, error: BaseException, step: str) -> SourceUnavailable | QueryRefused:
+    """Return a driver's error as ours: one line of its message, without the statement and its values."""
+    lines = str(error.args[-1] if error.args else error).splitlines() or [""]
+    # psycopg lists the failures of all addresses of a host
+    message = lines[-1] if lines[0].endswith(":") else lines[0]
+    meanings = [dialect.ERRORS[code] for code in dialect.codes(error) if code in dialect.ERRORS]
+    meanings += [meaning for words, meaning in dialect.WORDS.items() if words in message]
+    if isinstance(error, dialect.DRIVER_ERROR):
+        kind, hint = meanings[0] if meanings else (SourceUnavailable, None)
+        return kind(f"{step}: {message}", hint=hint)
+    if isinstance(error, UnicodeError):
+        meanings.append((RowRefused, CHECK_TYPES))
+    kind, hint = meanings[0] if meanings else (SourceUnavailable, UNUSABLE)
+    return kind(f"{step}: {type(error).__name__}: {message}", hint=hint)
+
+
+def _set_up(dialect: Dialect, access: Access, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    """Apply the settings of a new session, and read them back."""
+    session = dialect.prepare(connection, access)
+    entry.info["session"] = session
+    actual = dialect.read_back(connection, session.settings)
+    for name, value in session.settings.items():
+        if actual.get(name) != value:
+            raise QueryRefused(
+                f"set up a session: {name} is {actual.get(name)!r} instead of {value!r}",
+                hint="Connect to the database itself, or let the proxy keep the settings of a session.",
+            )
+
+
+def _note_use(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["used"] = time.monotonic()
+
+
+def _read_back(
+    engine: sa.Engine, dialect: Dialect, connection: DBAPIConnection, entry: ConnectionPoolEntry, *_: object
+) -> None:
+    """Check a session that was not used for a while; if it is gone or has changed, the pool opens another one."""
+    if time.monotonic() - entry.info.get("used", math.inf) < PING_SECONDS:
+        return
+    settings = entry.info["session"].settings
+    try:
+        if settings:
+            is_same = dialect.read_back(connection, settings) == settings
+        else:
+            is_same = engine.dialect.do_ping(connection)
+    except Exception as error:  # of whatever class: the connection cannot be used
+        raise sa.exc.DisconnectionError(str(error)) from error
+    if not is_same:
+        raise sa.exc.DisconnectionError
+
+
+def _failure(context: ExceptionContext) -> DriverFailure | None:
+    """Tell a driver's undocumented exceptions from bugs of ours, and close the connection, whose state is unknown."""
+    error = context.original_exception
+    is_documented = context.sqlalchemy_exception is not None or isinstance(error, sa.exc.SQLAlchemyError)
+    # sqlite3 raises OverflowError for a value of `where`, before it sends anything
+    if is_documented or isinstance(error, OverflowError) or not isinstance(error, Exception):
+        return None
+    context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
+    return DriverFailure()
