@@ -17,7 +17,10 @@ from shipper.cli.options import format_time, instant
 @options.yes
 @options.job
 @click.option(
-    "--to", required=True, metavar="ID|TIME|end", help="Skip to: after this id, this time's slot, or the end."
+    "--to",
+    required=True,
+    metavar="ID|TIME|end",
+    help="Where to continue: after this id, at the slot of this time, or after the newest row (end).",
 )
 def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     """Skip rows that a job has not counted yet: it never counts them.
@@ -60,9 +63,11 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
         f"  {facts['ids']} ids are skipped",
     ]
     if facts["slot"] is not None:
-        lines += [f"  slots from {format_time(facts['slot'])} on are counted in full, skipped rows included"]
+        lines += [f"  from {format_time(facts['slot'])} on all rows are counted, also those with skipped ids"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
-            lines += [f"  values from {format_time(facts['complete_until'])} until then are not changed"]
+            start = format_time(facts["complete_until"])
+            kept = f"  from {start} until then Graphite keeps its present values"
+            lines += [f"{kept}: skipped rows of that time are never counted"]
     if facts["not_before"] is not None:
         lines += [f"  its first bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
     return lines
@@ -215,7 +220,7 @@ def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         "Graphite keeps its datapoints.",
-        f"To recount a span of time from the table as it is now: `shipper backfill {job}`.",
+        f"To recount a span of time from the table as it is now: `shipper backfill {job} --from TIME --until TIME`.",
     ]
 
 

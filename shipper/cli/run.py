@@ -54,7 +54,10 @@ def reload(file: str) -> None:
         service = holder(str(load(file, with_credentials=False).state.path))
         address = service.address if service else None
     if address is None:
-        raise NotRunning(f"reload {file}: no service runs with this [state]", hint="Start it: systemctl start shipper.")
+        raise NotRunning(
+            f"reload {file}: no running service uses the state file of this configuration",
+            hint="Start it: systemctl start shipper.",
+        )
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
     jobs = answer["jobs"]
     click.echo(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")

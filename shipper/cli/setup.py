@@ -44,7 +44,9 @@ def check(file: str, output: str, *, offline: bool) -> None:
         show_json({"is_good": not bad, "findings": [finding._asdict() for finding in shown]})
     failed = f"{bad} {'check' if bad == 1 else 'checks'} failed"
     hint = (
-        "Carbon's own configuration was not checked: run `shipper admin doctor`, or `shipper admin carbon-conf --diff`."
+        "Carbon's own configuration was not checked: run `shipper admin doctor`, or "
+        "`shipper admin carbon-conf --diff FILE` for each of Carbon's files (storage-schemas.conf, "
+        "storage-aggregation.conf, carbon.conf)."
     )
     click.echo(failed if bad else hint, err=True)
     sys.exit(1 if bad else 0)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NOT_RUNNING = 3
 WATCH_SECONDS = 2.0
+INDENT = 15  # of the facts of a preview
 
 _COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
 _ENDPOINTS = ("ENDPOINT", "ADDRESS", "STATE", "LAST ANSWER")
@@ -42,8 +43,11 @@ def status_text(document: Mapping[str, Any]) -> str:
 
 def _service(document: Mapping[str, Any]) -> str:
     service = f"shipper {document['version']} on {document['host']}"
+    if document["user_pid"] is not None:
+        user = f"process {document['user_pid']} (a single command, such as `shipper once`)"
+        return f"{service}: no service runs; {user} uses the state now. This report is from the state file."
     if not document["is_running"]:
-        return f"{service}: not running; this is from its state and endpoints"
+        return f"{service}: not running; this report is from the state file and the endpoints"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
     return f"{service}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
@@ -142,17 +146,17 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
     sys.exit(_watch(read, code) if watch else code)
 
 
-@click.command(short_help="Last commits of a job's watermark.")
+@click.command(short_help="Last deliveries of a job: when its watermark moved.")
 @options.configured
 @options.output
 @options.utc
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Maximum to show.")
-@click.option("--at", type=instant, metavar="TIME", help="Commits around a time, and the slots around it.")
+@click.option("--at", type=instant, metavar="TIME", help="Deliveries around a time, and the slots around it.")
 @options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
-    """Show the last commits of a job's watermark, the newest last: their times, ids and datapoints.
+    """Show the last deliveries of a job: when its watermark moved, the newest last, with ids and datapoints.
 
-    With --at: the commits before and after a time, and the slots around it.
+    With --at: the deliveries before and after a time, and the slots around it.
     """
     from shipper.config.load import load
     from shipper.diagnostics.status import story
@@ -247,12 +251,12 @@ def _show(preview: "Preview", limit: int | None) -> None:
         facts.append(("deferred", f"{preview.deferred} datapoints wait for a coarser archive"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
-        click.echo(f"{title:<10}{text.replace(chr(10), chr(10) + ' ' * 10)}")
+        click.echo(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")
     lines = [(one.line, format_time(one.slot)) for one in preview.datapoints[:limit]]
     click.echo("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
     if rest := len(preview.datapoints) - len(lines):
         click.echo(f"  and {rest} more: --limit 0 shows all")
-    click.echo(f"{'watermark':<10}{preview.watermark}")
+    click.echo(f"{'watermark then':<{INDENT}}{preview.watermark}")
 
 
 def _window(preview: "Preview") -> str:
@@ -260,7 +264,7 @@ def _window(preview: "Preview") -> str:
         return f"no new rows above id {preview.watermark}"
     left = preview.horizon - preview.window.upto
     rest = f"; {left} more ids up to {preview.horizon} are left" if left else ""
-    return f"ids {preview.window}, {preview.rows} {'row' if preview.rows == 1 else 'rows'}{rest}"
+    return f"{preview.window}, {preview.rows} {'row' if preview.rows == 1 else 'rows'}{rest}"
 
 
 def _event(event: str, details: Mapping[str, object]) -> str:

@@ -22,8 +22,8 @@ REASONS = {
     "incomplete": "are not complete yet",
     "too_old": "are older than the retention of Graphite",
     "pruned": "are so old that the state does not know their ids any more",
-    "cut": "lie at the boundary of two archives: their late values wait to be written",
-    "other_step": "are part of a longer slot: Graphite's steps differ from `retentions`",
+    "cut": "lie where one archive ends and the next begins: they can be compared later",
+    "other_step": "are stored by Graphite in longer steps than `retentions` says: run `shipper admin doctor`",
 }
 MOSTLY_LEFT_OUT = 4
 
@@ -35,7 +35,13 @@ MOSTLY_LEFT_OUT = 4
 @click.option(
     "--from", "start", type=instant, metavar="TIME", help="Start, its slot included; default: a day before the end."
 )
-@click.option("--until", "end", type=instant, metavar="TIME", help="End, not included; default: all complete slots.")
+@click.option(
+    "--until",
+    "end",
+    type=instant,
+    metavar="TIME",
+    help="End, not included; default: the end of the last complete slot.",
+)
 @click.option(
     "--limit", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Maximum to show."
 )
@@ -86,7 +92,9 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        still = f"{different} differences are left; max and min of deleted rows stay"
+        still = (
+            f"{different} differences are left; a max or min whose rows were deleted cannot be corrected in Graphite"
+        )
         click.echo(still if different else "equal now", err=True)
     if output == "json":
         show_json(document)
@@ -132,7 +140,11 @@ def doctor(file: str, output: str, wait: int) -> None:
     if not examination.is_right:
         click.echo("Carbon applies a changed configuration to new series only: see the handbook, deploy/.", err=True)
     path = examination.series.replace(".", "/")
-    click.echo(f"The test series stays: delete {path}.wsp to test a changed Carbon configuration.", err=True)
+    click.echo(
+        f"The test series stays: before you test a changed configuration, delete {path}.wsp in Carbon's Whisper "
+        "directory (LOCAL_DATA_DIR in carbon.conf), on Carbon's machine.",
+        err=True,
+    )
     sys.exit(0 if examination.is_right else 1)
 
 
@@ -185,7 +197,8 @@ def _show(results: Sequence["Reconciled"], limit: int) -> None:
     if differences:
         show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences])
         click.echo()
-    show_table(("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"), [_summary(result) for result in results])
+    heads = ("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL VALUES", "DIFFERENT VALUES")
+    show_table(heads, [_summary(result) for result in results])
 
 
 def _row(difference: "Difference") -> tuple[str, ...]:
@@ -215,7 +228,8 @@ def _remarks(result: "Reconciled") -> Iterator[str]:
     job, comparison = result.job, result.comparison
     if not result.has_begun:
         yield f"{job}: has not started: nothing to compare"
-    elif comparison.is_mostly_left_out:
+        return
+    if comparison.is_mostly_left_out:
         yield f"{job}: only {_share(comparison)} were compared"
     for reason, slots in comparison.left_out.items():
         yield f"{job}: not compared: {slots:,} slots {REASONS[reason]}"

@@ -135,7 +135,11 @@ def _hidden(message: str, secrets: Iterable[str]) -> str:
 def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | None) -> ConfigError:
     """Return the error of a file that is not TOML."""
     is_twice = "twice" in str(error) or "overwrite" in str(error)
-    hint = "Remove the section or key that is there twice." if is_twice else "Close each quote and bracket."
+    hint = (
+        "Remove the section or key that is there twice."
+        if is_twice
+        else 'Put texts and durations in quotes, as in every = "30s"; close each quote and bracket.'
+    )
     return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
 
 

@@ -12,6 +12,7 @@ from shipper.core.errors import ConfigError
 KINDS = ("env", "file", "credential")
 NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; let this user read it."
+OTHER_USER_HINT = "Run the command as root, or as the user that shipper runs as."
 
 
 class References:
@@ -66,10 +67,11 @@ def option_file(name: str, source: str, folder: Path) -> str:
         if place.is_file() and os.access(place, os.R_OK):
             _check_option_file(place)
             return str(place)
-    raise ConfigError(
-        f'read credentials "{name}" of source "{source}": none readable at {", ".join(map(str, places))}',
-        hint=OPTION_FILE_HINT,
-    )
+    step = f'read credentials "{name}" of source "{source}"'
+    for place in places:
+        if place.is_file():
+            raise ConfigError(f"{step}: {place} exists, but this user may not read it", hint=OTHER_USER_HINT)
+    raise ConfigError(f"{step}: there is no file {' or '.join(map(str, places))}", hint=OPTION_FILE_HINT)
 
 
 def _targets(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None]]:

@@ -204,8 +204,12 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
     for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
         needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
         if length < needed_seconds:
-            remedy = f"Lengthen the archive of {length} s to {needed_seconds} s: time to deliver and replay."
-            yield Problem(("graphite", "retentions"), f'too short for job "{place[1]}"', remedy)
+            remedy = (
+                f"Keep the archive of {length} s for at least {needed_seconds} s, here and in Carbon: datapoints must "
+                "still fit into it when they are delivered or sent again."
+            )
+            problem = f'an archive of `retentions` is too short for job "{place[1]}"'
+            yield Problem(("graphite", "retentions"), problem, remedy)
     if not has_time(job) and job.bucket < every:
         remedy = "Make `bucket` at least `every`: without `time` each tick fills the bucket in which it runs."
         yield Problem((*place, "bucket"), "`bucket` is shorter than `every`", remedy)
@@ -228,27 +232,29 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
     for column in job.by:
         if column not in used:
             remedy = f"Put {{{column}}} into the name, or its groups would overwrite each other."
-            yield Problem(place, f'the column "{column}" of `by` is missing', remedy)
+            yield Problem(place, f"`name` does not contain {{{column}}}, a column of `by`", remedy)
     if MEASURE not in used and (len(job.measure) > 1 or job.sql is not None):
         remedy = "Put {measure} into the name, or its measures would overwrite each other."
-        yield Problem(place, "{measure} is missing", remedy)
+        yield Problem(place, "`name` does not contain {measure}", remedy)
 
 
 def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     if job.lookback is not None and job.time is None and job.sql is None:
         yield Problem(
-            (*place, "lookback"), "lookback needs time", "Name the column that is set when a row is completed."
+            (*place, "lookback"),
+            "`lookback` needs the key `time`",
+            "Name the column that is set when a row is completed.",
         )
     if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
         remedy = "Use count and sum only: a maximum that was sent cannot be corrected."
-        yield Problem((*place, "measure"), "no max or min with lookback", remedy)
+        yield Problem((*place, "measure"), "no max or min with `lookback`", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
             yield Problem((*place, "groups"), f"a group has {len(group)} values", remedy)
     if len(set(job.by)) < len(job.by):
-        yield Problem((*place, "by"), "by names a column twice", "Name each column once.")
+        yield Problem((*place, "by"), "`by` names a column twice", "Name each column once.")
 
 
 def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
@@ -256,18 +262,18 @@ def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
         statement = _COMMENT.sub(" ", job.sql)
         if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", statement, re.IGNORECASE):
             remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
-            yield Problem((*place, "sql"), "sql would count rows at the ends of its windows twice", remedy)
+            yield Problem((*place, "sql"), "`sql` would count rows at the ends of its windows twice", remedy)
         if job.lookback is not None:
-            yield Problem((*place, "lookback"), "no lookback with sql", "Use a `time` column instead of sql.")
+            yield Problem((*place, "lookback"), "no `lookback` with `sql`", "Use a `time` column instead of `sql`.")
         for name in ("after", "upto"):
             if not re.search(rf"(?<!:):{name}\b", statement):
                 remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
-                yield Problem((*place, "sql"), f"sql does not use :{name}", remedy)
+                yield Problem((*place, "sql"), f"`sql` does not use :{name}", remedy)
         for key in _CONDITIONS:
             if key in job.model_fields_set:
-                yield Problem((*place, key), f"{key} has no effect beside sql", "Put it into the sql.")
+                yield Problem((*place, key), f"`{key}` has no effect beside `sql`", "Put it into the `sql`.")
         if job.time is not None:
-            yield Problem((*place, "time"), "time has no effect beside sql", "Select the time as `bucket`.")
+            yield Problem((*place, "time"), "`time` has no effect beside `sql`", "Select the time as `bucket`.")
 
 
 def _used(job: JobSection) -> list[str]:

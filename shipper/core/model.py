@@ -108,7 +108,7 @@ class Window:
             raise ValueError(f"not a window of ids: {self}")
 
     def __str__(self) -> str:
-        return f"({self.after}, {self.upto}]"
+        return f"ids {self.after + 1} to {self.upto}"
 
     def __contains__(self, identity: int) -> bool:
         return self.after < identity <= self.upto

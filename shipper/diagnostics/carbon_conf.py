@@ -46,7 +46,7 @@ def stanzas(config: Config) -> dict[str, list[Stanza]]:
 
 _WHY = {
     SCHEMAS: "before any other stanza that matches these series",
-    AGGREGATION: "before other stanzas, too; sums also with gaps",
+    AGGREGATION: "also before any other stanza that matches these series; xFilesFactor = 0 keeps slots with few values",
     CARBON: "the default, 50, silently drops the first datapoints of new series",
 }
 

@@ -28,6 +28,10 @@ _UNSEEN = (
     "Check that Carbon creates series (MAX_CREATES_PER_MINUTE in carbon.conf, a full disk), and that render_url names "
     "the graphite-web that reads its files."
 )
+_UNWRITTEN = (
+    "Check that Carbon can write (disk, permissions), and that render_url names the graphite-web that reads its files; "
+    "then repeat with a longer --wait."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ def examine(config: Config, *, wait: float) -> Examination:
             series, [Verdict(False, f"the test series is not in Graphite {wait:.0f} s after it was sent", _UNSEEN)], []
         )
     has_arrived = canary.has_arrived(answers)
-    arrival = Verdict(has_arrived, "sent values can be read" if has_arrived else "sent values cannot be read")
+    arrival = Verdict(True, "sent values can be read")
+    if not has_arrived:
+        arrival = Verdict(False, "the test series exists, but the values just sent are not in it", _UNWRITTEN)
     return Examination(series, [arrival, *canary.verdicts(answers)], canary.sums(answers))
 
 

@@ -18,7 +18,7 @@ from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUna
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
-from shipper.state.database import holder
+from shipper.state.database import Holder, holder
 from shipper.state.queries import commits, job_statuses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
@@ -40,10 +40,10 @@ def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
         with suppress(NotRunning):  # it has just ended, or is about to start
             answer: dict[str, Any] = ask(service.address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
             return answer
-    return _read(config, service.process if service else None).only(names).document()
+    return _read(config, service).only(names).document()
 
 
-def _read(config: Config, process: int | None) -> Report:
+def _read(config: Config, user: Holder | None) -> Report:
     """Return the report of a service that does not run, from its state and its endpoints."""
     path = str(config.state.path)
     statuses = job_statuses(path) if Path(path).exists() else {}
@@ -59,7 +59,8 @@ def _read(config: Config, process: int | None) -> Report:
         state_path=path,
         state_bytes=os.path.getsize(path) if statuses else None,  # noqa: PTH202 - shorter than Path
         config_file=config.file,
-        pid=process,
+        pid=user.process if user and user.address else None,
+        user_pid=user.process if user and not user.address else None,
     )
 
 

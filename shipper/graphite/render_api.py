@@ -13,7 +13,7 @@ from shipper.graphite.http import fetch_json
 
 MOST_TARGETS = 900  # Django rejects a request of more than 1,000 fields
 MOST_POINTS = 100_000  # of one answer: 2.5 MB
-NO_RENDER_API = "the answer is not one of the render API"
+NO_RENDER_API = "the answer does not come from graphite-web's render API"
 _MISREAD = (KeyError, TypeError, ValueError, OverflowError)
 
 

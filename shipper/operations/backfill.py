@@ -63,11 +63,13 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
-        known = "not yet" if since == ALWAYS.end else f"since {format_utc(since)}"
-        raise ShipperError(
-            f"backfill {job.name}: the state does not know which rows belong to that time",
-            hint=f"Choose a later time. Rows are known {known} (no `time`: see [state] keep).",
+        hint = (
+            f"Choose a time from {format_utc(since)} on. This job has no `time` column, so only the state knows which "
+            "rows belong to a time, and it forgets them after [state] keep."
         )
+        if since == ALWAYS.end:
+            hint = "The state knows no counted rows of this job, so nothing can be recounted now."
+        raise ShipperError(f"backfill {job.name}: the state does not know which rows belong to that time", hint=hint)
     return spans
 
 
@@ -209,7 +211,8 @@ class Work:
         has_changed = definition_digest(job) != self._digest or current.progress.captured < self._read_upto
         if has_changed or align_spans(self._context, current, [piece]) != [piece]:
             raise StateBusy(
-                f"backfill {job.name}: the job, its table or its purged rows have changed since the plan was made",
+                f"backfill {job.name}: the job or its table has changed since the plan was made, or more of its rows "
+                "were deleted",
                 hint="Run the command again.",
             )
         # recount it, transaction by transaction

@@ -78,7 +78,8 @@ def inspect_job(context: OperationContext, worker: Worker) -> JobContext:
     job, state = worker.job, context.pipeline.state
     if progress.definition_digest != definition_digest(job) or progress.recount_from is not None:
         raise StateBusy(
-            f"job {job.name} is about to recount slots, because it is new or was changed",
+            f"job {job.name} must first recount some slots, because it is new, its configuration was changed, or "
+            "`shipper admin seek` moved it",
             hint="Try again after its next tick; if no service runs: `shipper once`.",
         )
     # a table that was reset raises here; the events of the check are left to the next capture

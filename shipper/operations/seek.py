@@ -23,7 +23,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         target = _target(worker.job, arguments, current)
         if target.captured == progress.captured and worker.job.lookback is None:
             raise ShipperError(
-                f"skip rows of job {name}: all earlier rows are counted",
+                f"skip rows of job {name}: there is nothing to skip: all rows up to that point are counted already",
                 hint="To recount them, use `shipper backfill`.",
             )
     facts = {

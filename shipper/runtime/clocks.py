@@ -59,7 +59,8 @@ class Clocks:
         if abs(comparison.ahead) > max_skew:
             direction = "ahead of" if comparison.ahead > 0 else "behind"
             raise TransientError(
-                f"compare clocks: ours is {abs(comparison.ahead):.0f} s {direction} source {source}",
+                f"compare clocks: the clock of this machine is {abs(comparison.ahead):.0f} s {direction} the clock of "
+                f"source {source}",
                 hint="Correct the wrong clock (NTP). Until then jobs without `time` count no new rows; "
                 "merging, pruning and zero-fill pause.",
             )
@@ -130,7 +131,7 @@ def wait_idle(part: Part) -> None:
     while not part.is_idle:
         if time.monotonic() > deadline:
             raise StateBusy(
-                f"wait: {part} did not end in {PATIENCE_SECONDS:.0f} s",
+                f"waited {PATIENCE_SECONDS:.0f} s: the {part} has not ended",
                 hint="Try again when its statement has ended, or restart the service.",
             )
         time.sleep(PAUSE_SECONDS)

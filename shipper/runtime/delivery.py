@@ -138,7 +138,8 @@ def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
     try:
         while step(pipeline):
             if time.monotonic() > deadline:
-                logger().warning("delivery.abandoned", seconds=seconds)
+                hint = "Nothing is lost: the next start delivers the rest."
+                logger().warning("delivery.abandoned", seconds=seconds, hint=hint)
                 return False
     except ShipperError as error:
         RepeatedFailure("delivery.failed", "delivery.recovered").failed(error, clock=time.monotonic())

@@ -34,7 +34,7 @@ class GroupKey(NamedTuple):
 
     def __str__(self) -> str:
         when = f"every {self.every} s" if self.cron is None else f"cron {self.cron} {self.zone}"
-        return f"{self.source} {self.table}.{self.id} {when}"
+        return f"table {self.table} (source {self.source}, {when})"
 
 
 def group_key(job: Job) -> GroupKey:
@@ -66,7 +66,7 @@ class PollingGroup:
         self._queue = RunQueue(source, state, self._failures.committing)
 
     def __str__(self) -> str:
-        return f"ticks of {self.key}"
+        return f"tick of {self.key}"
 
     def join(self, workers: Iterable[Worker]) -> None:
         """Replace the members."""
@@ -84,8 +84,8 @@ class PollingGroup:
     def overdue(self) -> None:
         """Log that a tick is due while the previous one still runs, or waits for a thread."""
         seconds = self._calls.still_seconds
-        state = f"still running, after {seconds:.0f} s" if seconds else "still waiting for a thread"
-        self._log_late(f"previous tick {state}")
+        state = f"still runs, after {seconds:.0f} s" if seconds else "still waits for one of the source's `connections`"
+        self._log_late(f"the previous tick {state}")
 
     @property
     def is_idle(self) -> bool:
@@ -182,10 +182,15 @@ class PollingGroup:
             worker.log_overdue()
         waiting = self._queue.late(period(self.workers[0].job))
         if waiting:
-            self._log_late(f"{waiting} of {len(self.workers)} jobs still waiting in the queue")
+            self._log_late(
+                f"{waiting} of {len(self.workers)} jobs on this table still wait for their turn to be counted"
+            )
         else:
             self._failures.waiting.recovered()
 
     def _log_late(self, problem: str) -> None:
-        hint = "Look for a lock wait (SHOW PROCESSLIST, pg_stat_activity), or raise `connections` of the source."
+        hint = (
+            "Look in the database for a statement that waits for a lock (SHOW PROCESSLIST, pg_stat_activity), or raise "
+            "`connections` of the source."
+        )
         self._failures.waiting.failed(SourceUnavailable(f"tick: {problem}", hint=hint), clock=time.monotonic())

@@ -102,7 +102,7 @@ class Worker:
         check_identity(job, state.offsets(job.name))
 
     def __str__(self) -> str:
-        return f"job {self.job.name}"
+        return f"running capture of job {self.job.name}"
 
     def join(self, shared: SharedFailures) -> None:
         """Belong to a polling group, whose failures are this job's failures, too."""
@@ -196,8 +196,9 @@ class Worker:
             return
         self._waiting.failed(
             SourceUnavailable(
-                f"tick: previous capture still running, after {seconds:.0f} s",
-                hint="Look for a lock wait (SHOW PROCESSLIST, pg_stat_activity); `timeout` ends it.",
+                f"tick: the previous capture still runs, after {seconds:.0f} s",
+                hint="Look in the database for a statement that waits for a lock (SHOW PROCESSLIST, pg_stat_activity). "
+                "The source's `timeout` ends such a statement.",
             ),
             clock=time.monotonic(),
         )

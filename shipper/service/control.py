@@ -50,7 +50,7 @@ class Control:
         except OSError as error:
             raise ConfigError(
                 f"listen at {path}: {error.strerror or error}",
-                hint="Create the directory, and make it writable: $RUNTIME_DIRECTORY, else that of [state] path.",
+                hint="Create the directory of that path, and let the user that shipper runs as write there.",
             ) from error
         self.commands = self._server.commands = dict(commands)
         self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)

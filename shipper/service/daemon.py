@@ -153,7 +153,8 @@ class Service:
         is_idle = _until(lambda: all(part.is_idle for part in self._pipeline.parts), seconds=END_SECONDS)
         if not is_idle:
             jobs = ",".join(worker.job.name for worker in workers if not worker.is_idle)
-            logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS)
+            hint = "Nothing is lost: the next start reads these rows again."
+            logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS, hint=hint)
         self._schedule.stop(wait=is_idle)
 
         # deliveries

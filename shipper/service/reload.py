@@ -83,7 +83,7 @@ class Reloader:
     def _stop_delivery(self) -> None:
         if not self._delivery.stop(seconds=PATIENCE_SECONDS):
             raise StateBusy(
-                f"reload: the running delivery did not end in {PATIENCE_SECONDS:.0f} s",
+                f"reload: waited {PATIENCE_SECONDS:.0f} s: the running delivery has not ended",
                 hint="Check Carbon's load, then reload again.",
             )
 
@@ -170,8 +170,11 @@ def _check_reloadable(before: Config, after: Config) -> None:
     """Reject a configuration that needs a restart."""
     if after.state.path != before.state.path:
         raise ConfigError(
-            f"reload {after.file}: [state] path has changed",
+            f"reload {after.file}: [state] path has changed, and a reload cannot apply that; nothing was reloaded",
             hint="Restart to use another state: systemctl restart shipper",
         )
     if after.status != before.status:
-        raise ConfigError(f"reload {after.file}: [status] has changed", hint="systemctl restart shipper")
+        raise ConfigError(
+            f"reload {after.file}: [status] has changed, and a reload cannot apply that; nothing was reloaded",
+            hint="Restart the service: systemctl restart shipper",
+        )

@@ -121,7 +121,9 @@ class Connections:
         if rewrites is None or self._thread.begun is None or not (reads_others or table in self._lockless):
             return
         if rewrites.is_rewritten(connection):
-            raise SourceUnavailable(f"look at {table}: a table was rewritten meanwhile", hint=RETRIED)
+            raise SourceUnavailable(
+                f"read {table}: a table was changed by TRUNCATE or ALTER TABLE during the reading", hint=RETRIED
+            )
 
     def server_of(self, connection: sa.Connection) -> str | None:
         """Return the server's unique name, None where it has none; each connection asks once."""

@@ -89,7 +89,7 @@ class Source(table.Source):
 
     @override
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
-        with self.connections.connected(f"look for ids of {query.table} {window}") as connection:
+        with self.connections.connected(f"look for ids of {query.table}, {window}") as connection:
             values = bounds(query, window) | {"skipped": rows - 1}
             identity: int | None = connection.execute(following(query, is_backward=is_backward), values).scalar()
         return identity
@@ -106,7 +106,7 @@ class Source(table.Source):
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         if query.sql is not None:  # only the statement knows the time: the entire window, or nothing
             return window.after + 1 if any(row.bucket is not None for row in self.read(query, window, span)) else None
-        with self.connections.connected(f"look for rows of {query.table} {window}") as connection:
+        with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
             first_id: int | None = connection.execute(smallest(query), bounds(query, window, span)).scalar_one()
         return first_id
 
@@ -115,7 +115,7 @@ class Source(table.Source):
         if query.sql is not None:  # only the statement knows times
             buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
-        with self.connections.connected(f"look for times of {query.table} {window}") as connection:
+        with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
             first, last = connection.execute(extremes(query), bounds(query, window)).one()
         if first is None:
             return None
@@ -155,7 +155,7 @@ class Source(table.Source):
                 return self._read(query, rows, span)
         kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
-        with self.connections.connected(f"read {query.table} {_brief(rows)}") as connection:
+        with self.connections.connected(f"read {query.table}, {_brief(rows)}") as connection:
             counts = rows_of(query, connection.execute(counted(query, **kind), values), span)
             self.connections.check_snapshot(connection, query.table, reads_others=is_custom)
             # rejected totals are known by their groups; find the first of the values that the statement left out
@@ -168,7 +168,7 @@ class Source(table.Source):
 
     @override
     def count(self, query: Query, window: Window) -> int:
-        with self.connections.connected(f"count the rows of {query.table} {window}") as connection:
+        with self.connections.connected(f"count the rows of {query.table}, {window}") as connection:
             count: int = connection.execute(number_of(query), bounds(query, window)).scalar_one()
         return count
 
@@ -195,8 +195,9 @@ class Source(table.Source):
             for epoch, word, bits, count in self._present(query, part):
                 bits &= FULL  # noqa: PLW2901 - PostgreSQL's integers have a sign
                 if bits.bit_count() != count:
+                    different = f"{count} rows have {bits.bit_count()} different {query.id}"
                     raise QueryRefused(
-                        f"read {query.table} {_brief(rows)}: {count} rows have {bits.bit_count()} different {query.id}",
+                        f"read {query.table}, {_brief(rows)}: {different}",
                         hint="`id` must name a column in which no two rows have the same value.",
                     )
                 words = by_bucket.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
@@ -209,7 +210,7 @@ class Source(table.Source):
         key = (query.table, query.id)
         # sparse ids: list them, and learn whether they still are sparse
         if query.time is None and self._sparse.get(key) and isinstance(rows, Window):
-            with self.connections.connected(f"list the ids of {query.table} {rows}") as connection:
+            with self.connections.connected(f"list the ids of {query.table}, {rows}") as connection:
                 text, number = connection.execute(listed(query), bounds(query, rows)).one()
             body, _, rest = (text or "").rpartition(";")
             counts = Counter(map(int, body.split(";"))) if body else Counter[int]()
@@ -218,7 +219,7 @@ class Source(table.Source):
                 return [(None, identity // 64, 1 << identity % 64, count) for identity, count in counts.items()]
         # dense ids: let the database combine them
         statement = present(query, are_listed=not isinstance(rows, Window))
-        with self.connections.connected(f"look for ids of {query.table} {_brief(rows)}") as connection:
+        with self.connections.connected(f"look for ids of {query.table}, {_brief(rows)}") as connection:
             answer = connection.execute(statement, bounds(query, rows)).all()
         words = [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]
         if len(words) >= SPARSE_WORDS:
@@ -285,7 +286,8 @@ class Source(table.Source):
         if not is_range:
             raise QueryRefused(
                 f"explain sql: it reads the entire table for each window, not a range of {query.id}",
-                hint=f"Write the plain column in its range, as in `WHERE {query.id} > :after AND {query.id} <= :upto`.",
+                hint=f"In WHERE, compare the column itself, without a function or cast: `WHERE {query.id} > :after AND "
+                f"{query.id} <= :upto`; the column also needs an index.",
             )
         measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
         return replace(query, measures=measures)

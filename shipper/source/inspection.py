@@ -79,7 +79,7 @@ class Examination(Source):
     def plan(self, query: Query, window: Window) -> Plan:
         """Return the plan of the query's statement; MySQL shows plans of views to few users only."""
         try:
-            with self.connections.connected(f"explain {query.table} {window}") as connection:
+            with self.connections.connected(f"explain {query.table}, {window}") as connection:
                 return planned(connection, query, window)
         except Denied:
             return Plan("not visible to this user (SHOW VIEW)", None, is_range=False, is_scan=False)

@@ -55,7 +55,9 @@ def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
     wrong = [name for name in measures if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) or columns.count(name) > 1]
     if wrong or not measures:
         reason = f"the column {wrong[0]!r} cannot be a measure's name" if wrong else "its result has no measure"
-        raise QueryRefused(f"read by sql: {reason}", hint="Name each by itself, as in `COUNT(*) AS count`.")
+        raise QueryRefused(
+            f"read by sql: {reason}", hint="Give each counted column its own name, as in `COUNT(*) AS count`."
+        )
     return measures
 
 

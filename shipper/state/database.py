@@ -86,11 +86,15 @@ class StateFile:
         try:
             yield
         finally:
-            with self._mutex, translated("commit captures"):
+            with self._mutex, translated("write counted rows to the state file"):
                 self._gathering -= 1
                 self.make_durable()
         if self._failed_commits != failed_commits:
-            raise StateBusy("commit captures: a commit of another thread failed", hint=UNWRITABLE)
+            raise StateBusy(
+                "write counted rows to the state file: the common write of several jobs failed; another error line has "
+                "the reason",
+                hint=UNWRITABLE,
+            )
 
     @contextmanager
     def reading(self, step: str) -> Iterator[sqlite3.Connection]:
@@ -166,11 +170,12 @@ def lock(path: str) -> BinaryIO:
     try:
         _flock(descriptor)
     except BlockingIOError as error:
-        process = os.pread(descriptor, 20, 0).decode().partition("\n")[0] or "unknown"
+        process = os.pread(descriptor, 20, 0).decode().partition("\n")[0]
         os.close(descriptor)
         raise StateBusy(
-            f"open state {path}: another shipper has it, process {process}",
-            hint="Use that process, or stop it first (systemctl stop shipper). Never run two on the same series.",
+            f"open state {path}: process {process or '(unknown)'} uses it already; usually that is the service",
+            hint="Leave it running and do not run this command; or stop it first: systemctl stop shipper. "
+            "Never run two shippers on the same series.",
         ) from error
     _write(descriptor, str(os.getpid()))
     return os.fdopen(descriptor, "r+b", buffering=0)

@@ -217,7 +217,8 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
     if not os.access(file, os.R_OK):
         raise ConfigError(
             f"read state {path}: there is no such file, or this user may not read it",
-            hint="Check [state] path; `shipper run` creates the file.",
+            hint="Run the command as the user that shipper runs as, or as root. "
+            "If the file does not exist, check [state] path; the service creates the file when it starts.",
         )
     # without a -wal file no process writes, and SQLite could not create one in a directory that is read-only for us
     mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"

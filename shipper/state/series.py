@@ -95,8 +95,10 @@ class Registry:
                 new.setdefault(name.path, name)
             elif owner.job != job:
                 raise ConfigError(
-                    f"name {name.path}: it belongs to job {owner.job}",
-                    hint="Give one of the jobs another `name`: two jobs must not write the same series.",
+                    f"series {name.path} belongs to job {owner.job} already",
+                    hint=f"Give one of the two jobs another `name`. If job {owner.job} is not configured any more: "
+                    f"`shipper admin rename {owner.job} {job}` (continue with its state) or "
+                    f"`shipper admin forget {owner.job}`.",
                 )
         self._make(job, new.values())
         return {*new.values(), *(name for name in names if name.path not in new and self._is_own(job, name))}

@@ -121,6 +121,8 @@ class Report:
     config_file: str = ""
     pid: int | None = None
     """None if it does not run: then the report comes from the state file and the endpoints."""
+    user_pid: int | None = None
+    """Process that uses the state while no service runs, such as `shipper once`; None if there is none."""
     started_at: float | None = None
     loaded_at: float | None = None
     """Time at which the active configuration was loaded."""
@@ -220,5 +222,5 @@ def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
         return "every value is proven, by reading it back from Graphite"
     sends = replays + 1
     if reads_samples:
-        return f"samples are proven, by reading them back; others count as stored after {sends} sends"
+        return f"some values (samples) are read back from Graphite; all others count as stored after {sends} sends"
     return f"no proof without render_url: a value counts as stored after {sends} sends"

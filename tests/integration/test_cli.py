@@ -212,7 +212,7 @@ def test_run_twice_refused(shipper_app: Shipper) -> None:
     ended = shipper_app.call("run")
 
     assert ended.returncode == 1
-    assert f"another shipper has it, process {shipper_app.pid}" in ended.stderr
+    assert f"process {shipper_app.pid} uses it already" in ended.stderr
 
 
 def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:

@@ -63,21 +63,21 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[:3] == [
-        f"job       events on mysql 127.0.0.1:{mariadb.port}/app",
-        "window    ids (0, 5], 5 rows",
-        "event     job.started start=beginning captured=0",
+        f"job            events on mysql 127.0.0.1:{mariadb.port}/app",
+        "window         ids 1 to 5, 5 rows",
+        "event          job.started start=beginning captured=0",
     ]
     assert "`audit_trail`.id > 0 AND `audit_trail`.id <= 5" in shown.stdout.replace("`id`", "id")
-    at = lines.index("rejected  no_time: 1")
-    assert re.fullmatch(r"plan      range on PRIMARY, about \d+ rows", lines[at - 1])
+    at = lines.index("rejected       no_time: 1")
+    assert re.fullmatch(r"plan           range on PRIMARY, about \d+ rows", lines[at - 1])
     assert lines[at + 1 :] == [
-        "name      NULL becomes audit.events.none.count",
-        "name      'São Tomé' becomes audit.events.S_o_Tom_.count",
-        "sends     3 datapoints",
+        "name           NULL becomes audit.events.none.count",
+        "name           'São Tomé' becomes audit.events.S_o_Tom_.count",
+        "sends          3 datapoints",
         f"  audit.events.S_o_Tom_.count 1 {slot}  {when}Z",
         f"  audit.events.login.count 2 {slot}     {when}Z",
         "  and 1 more: --limit 0 shows all",
-        "watermark 5",
+        "watermark then 5",
     ]
     assert shown.stderr == "Nothing was sent, and nothing was stored.\n"
     assert list(app.folder.glob("shipper.db*")) == []

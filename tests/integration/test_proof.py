@@ -131,7 +131,7 @@ def test_reconcile(ends: Ends) -> None:
     at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ends.minute - 300)).split()
     assert first.split() == [*at, a_b, "-", "1", "1"]
     assert second.split()[2:] == [sso, "1", "missing", "-1"]
-    assert summary_head.split() == ["JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "DIFFERENT"]
+    assert summary_head.split() == ["JOB", "FROM", "UNTIL", "COMPARED", "EQUAL", "VALUES", "DIFFERENT", "VALUES"]
     assert (summary.split()[0], summary.split()[-1]) == ("events", "3")
     assert re.search(r" (1,4\d\d|1,3\d\d) of 1,440 slots ", summary)
     assert "2 of 3 differences are shown: --limit shows more" in shown.stderr

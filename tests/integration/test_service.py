@@ -217,8 +217,8 @@ def test_self_metrics(shipper_app: Shipper, carbon_cache: CarbonCache) -> None:
     ("part", "named"),
     [
         ("courier", "delivery"),
-        ("job", "job events"),
-        ("tick", "ticks of app audit_trail.id every 1 s"),
+        ("job", "running capture of job events"),
+        ("tick", "tick of table audit_trail (source app, every 1 s)"),
         ("scheduler", "scheduler"),
     ],
 )

@@ -85,7 +85,7 @@ def _graph(panel: Panel) -> list[Any]:
 
 
 TIMEOUT_SECONDS = 10.0
-NOT_GRAPHITE = "the answer is not one of graphite-web"
+NOT_GRAPHITE = "the answer does not come from graphite-web"
 
 
 class GraphiteWeb:

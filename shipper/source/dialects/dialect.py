@@ -15,6 +15,7 @@ from shipper.source.dialects.expressions import Statement
 CHECK_NAMES = (
     "Check the names in the job against the table, and the grants of the source's user: `shipper admin grants`."
 )
+CHECK_SQL = "Check the SQL in `where_sql` or `sql` of the job, or in `lag_query` of the source."
 CHECK_DATABASE = "Check the database in `url`, and the grants of the source's user."
 CHECK_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
 CHECK_SERVER = "Check that the database is up, and that `url` names its host and port."

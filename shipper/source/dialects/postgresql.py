@@ -29,6 +29,7 @@ from shipper.source.dialects.dialect import (
     CHECK_LOGIN,
     CHECK_NAMES,
     CHECK_SERVER,
+    CHECK_SQL,
     CHECK_SERVER_STATE,
     CHECK_TLS,
     CHECK_TYPES,
@@ -118,6 +119,7 @@ def _duration(seconds: int) -> str:
 # SQLSTATEs and their classes: the manual, appendix A
 ERRORS: Mapping[object, Meaning] = {
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
+    "42601": (QueryRefused, CHECK_SQL),  # syntax_error
     # undefined_function: of an operator, too
     "42883": (QueryRefused, "Write `where` with values of the column's type (true for BOOLEAN); measure numbers only."),
     "42501 by rows": (

@@ -14,7 +14,16 @@ from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.source.access import Access
-from shipper.source.dialects.dialect import CHECK_NAMES, CHECK_TYPES, Catalog, Meaning, Plan, Rewrites, Session
+from shipper.source.dialects.dialect import (
+    CHECK_NAMES,
+    CHECK_SQL,
+    CHECK_TYPES,
+    Catalog,
+    Meaning,
+    Plan,
+    Rewrites,
+    Session,
+)
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     Epoch,
@@ -33,7 +42,7 @@ WORDS: Mapping[str, Meaning] = {
     "integer overflow": (RowRefused, CHECK_TYPES),
     "malformed JSON": (RowRefused, CHECK_TYPES),
     "no such": (QueryRefused, CHECK_NAMES),
-    "syntax error": (QueryRefused, CHECK_NAMES),
+    "syntax error": (QueryRefused, CHECK_SQL),
     # a reader of a file in WAL mode shares memory with writers
     "readonly database": (
         SourceUnavailable,

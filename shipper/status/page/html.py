@@ -53,7 +53,7 @@ def _backlog(report: Report) -> Iterable[Markup]:
 
 
 def _state(report: Report) -> Iterable[Markup]:
-    yield muted("State")
+    yield muted("State file")
     yield tag("b", "not created yet" if report.state_bytes is None else size(report.state_bytes))
     yield tag("span", report.state_path, class_="muted")
 
@@ -108,7 +108,7 @@ def _job(job: JobReport, now: float) -> Markup:
 def _behind(job: JobReport, now: float) -> Iterable[Markup]:
     yield muted("unknown") if job.behind is None else counted(job.behind, "id")
     if job.behind and job.complete_until is not None:
-        yield muted(durations.show(now - job.complete_until))
+        yield muted(f"all rows counted until {durations.show(now - job.complete_until)} ago")
     if job.waiting:
         yield muted(f"{plural(job.waiting, 'datapoint')} pending")
 

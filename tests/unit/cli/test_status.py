@@ -91,7 +91,7 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
             3,
             False,
             True,
-            "samples are proven, by reading them back; others count as stored after 4 sends",
+            "some values (samples) are read back from Graphite; all others count as stored after 4 sends",
         ),
         (
             1,

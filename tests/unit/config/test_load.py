@@ -114,7 +114,7 @@ def test_load(tmp_path: Path) -> None:
         ('by = ["action"]', 'by = ["action"]\ngroups = [["a", "b"]]', 17, "a group has 2 values", "action"),
         ('by = ["action"]', 'by = ["action"]\ngroups = [1]', 17, "[1] are not groups", "strings"),
         ('by = ["action"]', 'by = ["action"]\ngroups = "a"', 17, '"a" are not groups', "list"),
-        ('by = ["action"]', 'by = ["action", "action"]', 16, "by names a column twice", "once"),
+        ('by = ["action"]', 'by = ["action", "action"]', 16, "`by` names a column twice", "once"),
         ('by = ["action"]', 'by = ["action"]\nzeros = true', 17, "True is not a duration", "90s"),
         ('by = ["action"]', 'by = ["action"]\ncron = "* * * *"', 17, "is not a schedule", "five fields"),
         ('by = ["action"]', 'by = ["action"]\ncron = "* * * * 8"', 17, "is not a schedule", "0 and 7 are Sunday"),
@@ -129,9 +129,15 @@ def test_load(tmp_path: Path) -> None:
             "max or min",
             "count and sum",
         ),
-        ('time = "created_at"', 'lookback = "5m"', 14, "lookback needs time", "completed"),
-        ('time = "created_at"', 'sql = "SELECT 1 WHERE id > :after"', 14, "sql does not use :upto", "id <= :upto"),
-        ('time = "created_at"', 'sql = "SELECT :after, :upto"', 15, "where has no effect beside sql", "into the sql"),
+        ('time = "created_at"', 'lookback = "5m"', 14, "`lookback` needs the key `time`", "completed"),
+        ('time = "created_at"', 'sql = "SELECT 1 WHERE id > :after"', 14, "`sql` does not use :upto", "id <= :upto"),
+        (
+            'time = "created_at"',
+            'sql = "SELECT :after, :upto"',
+            15,
+            "`where` has no effect beside `sql`",
+            "into the `sql`",
+        ),
         ("mysql+pymysql://db1", "mysql+pymysql://me:s3cret@h:x", 6, "url is not a database url", "mysql+pymysql"),
         ('url = "', 'password = { plain = "s3cret" }\nurl = "', 6, "the file contains a password", "credential"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = ["s3cret"]', 6, "url = (hidden) is invalid", "quotes"),
@@ -145,7 +151,7 @@ def test_load(tmp_path: Path) -> None:
             "`bucket` is shorter than `every`",
             "at least `every`",
         ),
-        ('time = "created_at"', 'sql = "SELECT 1 -- :after :upto"', 14, "sql does not use :after", "id > :after"),
+        ('time = "created_at"', 'sql = "SELECT 1 -- :after :upto"', 14, "`sql` does not use :after", "id > :after"),
         ('table = "audit', 'where_sql = "a = 1) OR (b"\ntable = "audit', 12, "do not match", "Close each one"),
         ('table = "audit', 'start = true\ntable = "audit', 12, "start = True is not a start", "beginning"),
         ('outcome = "failure"', "outcome = nan", 15, "nan is not a value to compare with", "number"),
@@ -174,7 +180,13 @@ def test_load(tmp_path: Path) -> None:
         ("[defaults]", 'user = { file = "none" }\n[defaults]', 8, "has no value", "none (No such file"),
         ("[defaults]", 'user = { credential = "c" }\n[defaults]', 8, "has no value", "c (No such file"),
         ('by = ["action"]', 'by = ["outcome"]', 17, "{action} is neither a column of `by`", "outcome"),
-        ('by = ["action"]', 'by = ["action", "outcome"]', 17, 'the column "outcome" of `by` is missing', "{outcome}"),
+        (
+            'by = ["action"]',
+            'by = ["action", "outcome"]',
+            17,
+            "`name` does not contain {outcome}, a column of `by`",
+            "{outcome}",
+        ),
         ('"logins.{action}.{measure}"', '"logins..{action}"', 17, "does not give metric paths", "nodes"),
         ('table = "audit', 'start = "soon"\ntable = "audit', 12, 'start = "soon" is not a start', '"beginning"'),
         ('table = "audit', 'source = "ap"\ntable = "audit', 12, 'no source "ap"', 'Did you mean "app"?'),
@@ -201,7 +213,7 @@ def test_load(tmp_path: Path) -> None:
         ('every = "1m"', "start = []", 9, "start = [] is not a start", '"beginning"'),
         ('every = "1m"', "start = {}", 9, "start = {} is not a start", '"beginning"'),
         ('every = "1m"', "start = -1", 9, "start = -1 is not a start", '"beginning"'),
-        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Lengthen the archive"),
+        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Keep the archive"),
         ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
         ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
         ('prefix = "audit"', 'host = "a:2003"', 2, '"a:2003" is not a host', "a port does not belong to it"),
@@ -295,7 +307,7 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Credentials are a systemd credential, or a file beside the configuration; the error names both places."""
     text = GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')
     config = load(write(tmp_path, text))
-    with pytest.raises(ConfigError, match=re.escape(f"none readable at {tmp_path}/mysql.cnf")):
+    with pytest.raises(ConfigError, match=re.escape(f"there is no file {tmp_path}/mysql.cnf")):
         config.access("app")
     for spoiled in ("user = me\n", "[mysqld]\n", "[client]\nport = abc\n", "[client]\nuser=a\nuser=b\n"):
         (tmp_path / "mysql.cnf").write_text(spoiled)

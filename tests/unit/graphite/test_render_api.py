@@ -116,7 +116,7 @@ def test_held_asks_for_a_span(web: Web) -> None:
         (OK + b"\xff\xfe\xfd", "read back from graphite.internal"),
         (OK + b"[" * 100_000, "read back from graphite.internal"),
         *(
-            (OK + answer, "the answer is not one of the render API")
+            (OK + answer, "the answer does not come from graphite-web's render API")
             for answer in (
                 *(b"1", b"null", b'"a"', b'{"a": 1}', b"[1]", b"[null]", b"[[]]", b'[{"target": "a"}]'),
                 b'[{"target": "a", "datapoints": 1}]',

@@ -141,7 +141,7 @@ def test_job_changes_meanwhile(office: Office) -> None:
         office.tick()
 
     office.between = [int, int, change]
-    with pytest.raises(StateBusy, match="have changed since"):
+    with pytest.raises(StateBusy, match="has changed since"):
         office.do("run", plan["arguments"])
 
 

@@ -29,7 +29,7 @@ def test_agreeing_clocks() -> None:
 def test_differing_clocks(off: int, direction: str) -> None:
     """A source that differs by more is reported; another source may still confirm our clock. Mutant: one way only."""
     clocks = Clocks()
-    with pytest.raises(TransientError, match=f"[34]\\d\\d s {direction} source app") as caught:
+    with pytest.raises(TransientError, match=f"[34]\\d\\d s {direction} the clock of source app") as caught:
         clocks.observed("app", int(time.time()) + off, max_skew=300)
 
     assert "Correct the wrong clock (NTP)." in str(caught.value.hint)

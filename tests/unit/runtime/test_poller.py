@@ -173,7 +173,7 @@ def test_group_key() -> None:
 
     assert {group_key(one)} == {group_key(other) for other in alike}
     assert group_key(one) not in {group_key(other) for other in unlike}
-    assert str(group_key(one)) == "app audit_trail.id every 60 s"
+    assert str(group_key(one)) == "table audit_trail (source app, every 60 s)"
 
 
 def test_one_look_for_all(state: State) -> None:
@@ -358,8 +358,8 @@ def test_waiting_logged(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
         desk.tick()
 
     assert lines == [
-        ("job.overdue", "tick: previous capture still running, after 61 s"),
-        ("job.overdue", "tick: 2 of 3 jobs still waiting in the queue"),
+        ("job.overdue", "tick: the previous capture still runs, after 61 s"),
+        ("job.overdue", "tick: 2 of 3 jobs on this table still wait for their turn to be counted"),
     ]
     assert [log["event"] for log in logs if log["event"] == "job.resumed"] == ["job.resumed"] * 2
     assert not any(worker.failure for worker in desk.workers)
@@ -372,7 +372,7 @@ def test_skipped_tick_logged(state: State) -> None:
         desk.polling_group.overdue()
 
     assert [(log["event"], log["table"], log["error"]) for log in logs] == [
-        ("job.overdue", "audit_trail", "tick: previous tick still waiting for a thread")
+        ("job.overdue", "audit_trail", "tick: the previous tick still waits for one of the source's `connections`")
     ]
 
 

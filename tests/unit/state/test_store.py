@@ -118,7 +118,7 @@ def test_file_is_private(state: State, path: str) -> None:
 
 def test_second_instance_is_rejected(state: State, path: str) -> None:
     """A second process gets an error that names the first; once that has closed the state it may open it."""
-    with pytest.raises(StateBusy, match=f"another shipper has it, process {os.getpid()}"):
+    with pytest.raises(StateBusy, match=f"process {os.getpid()} uses it already"):
         State(path)
     assert holder(path) == (os.getpid(), None)
     state.close()
@@ -241,7 +241,7 @@ def test_path_of_another_job(state: State) -> None:
     record(state, 0, 5, 1)
     begin(state, 0, "renamed")
     with (
-        pytest.raises(ConfigError, match=f"{KEY.path}: it belongs to job events"),
+        pytest.raises(ConfigError, match=f"series {KEY.path} belongs to job events already"),
         state.recording("renamed", Window(0, 5)) as recording,
     ):
         recording.claim([NAME])
@@ -327,7 +327,7 @@ def test_gathered_cannot_be_committed(state: State) -> None:
 def test_gathered_is_undone_by_others(state: State) -> None:
     """A block fails, too, if a failed commit of another caller undid its captures. Mutant: take them for committed."""
     begin(state, 0)
-    with pytest.raises(StateBusy, match="a commit of another thread failed"), state.gathering():
+    with pytest.raises(StateBusy, match="the common write of several jobs failed"), state.gathering():
         record(state, 0, 5, 1)
         state._connection.execute("PRAGMA defer_foreign_keys = ON")
         state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
