@@ -19,6 +19,7 @@ from harness import EVENTS, Shipper, shipper, wait_for
 from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
+from shipper.state.database import lock
 
 MINUTE = 60
 
@@ -359,6 +360,11 @@ def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert "not running" in ended.stdout
     assert re.search(r"^carbon +127.0.0.1:\d+ +answers +0s ago$", ended.stdout, re.MULTILINE)
     assert re.search(r"^events  - +4 +0 ", ended.stdout, re.MULTILINE)
+
+    with closing(lock(str(shipper_app.folder / "shipper.db"))):  # as `shipper once`
+        beside = shipper_app.call("status")
+    assert (beside.returncode, "healthy" in beside.stdout) == (3, False)
+    assert f"no service runs; process {os.getpid()} (a single command" in beside.stdout
 
 
 def test_status_of_ends_that_are_down(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:

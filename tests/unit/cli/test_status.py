@@ -116,6 +116,14 @@ def test_text_of_a_service_that_does_not_run() -> None:
     assert "healthy" not in shown
 
 
+def test_text_while_a_single_command_uses_the_state() -> None:
+    """A process that uses the state, but is no service, is named, and the text does not say healthy."""
+    shown = plain(report(pid=None, user_pid=22424, started_at=None, loaded_at=None))
+
+    assert "no service runs; process 22424 (a single command, such as `shipper once`) uses the state now" in shown
+    assert "healthy" not in shown
+
+
 def test_only() -> None:
     """A report can be limited to jobs, by name or for all sources, with the endpoints that they need."""
     ends = tuple(EndpointReport(name, "", None, TROUBLE) for name in ("source app", "source other", "carbon"))

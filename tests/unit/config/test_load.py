@@ -1,5 +1,6 @@
 """The configuration: its problems, with their lines and remedies."""
 
+import os
 import re
 from pathlib import Path
 
@@ -320,6 +321,17 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "creds/mysql.cnf").write_text("[client]\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", f"{tmp_path}/creds")
     assert config.access("app").option_file == f"{tmp_path}/creds/mysql.cnf"
+
+
+def test_credentials_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that exists, but that this user may not read, has another remedy than one that is missing."""
+    config = load(write(tmp_path, GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')))
+    (tmp_path / "mysql.cnf").write_text("[client]\n")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read every file
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}/mysql.cnf exists, but this user may not")) as caught:
+        config.access("app")
+
+    assert caught.value.hint == "Run the command as root, or as the user that shipper runs as."
 
 
 def test_state_path_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
