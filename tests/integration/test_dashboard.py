@@ -307,7 +307,7 @@ def test_push_keeps_changes_of_users(stage: Stage) -> None:
     [
         (b"HTTP/1.0 500 Oops\r\n\r\n", "HTTP 500 Oops"),
         (b"HTTP/1.0 200 OK\r\n\r\n<html>", "the answer is not JSON"),
-        (b"HTTP/1.0 200 OK\r\n\r\n[1]", "not one of graphite-web"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[1]", "does not come from graphite-web"),
         (b'HTTP/1.0 200 OK\r\n\r\n{"error": "Must be logged in"}', "Must be logged in"),
         (b'HTTP/1.0 200 OK\r\n\r\n{"error": "does not exist, but who are you?"}', "who are you?"),  # load, then save
         (None, "refused"),
