@@ -121,6 +121,7 @@ def arguments(access: Access) -> dict[str, Any]:
         given["host"] = "127.0.0.1"
     if key := mysql_login.public_key(access):
         given["server_public_key"] = key
+        given["ssl_disabled"] = access.verifies == "off"  # by TLS, servers want the password itself
     if access.verifies != "off":
         # PyMySQL's own context verifies nothing without a file of authorities
         context = _tls_context(access)
