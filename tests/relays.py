@@ -1,10 +1,13 @@
-"""Private receivers before or instead of a carbon-cache: a carbon-relay, and a line receiver that tests control."""
+"""Private receivers before or instead of a carbon-cache: a carbon-relay, and receivers that tests control."""
 
+import json
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -68,3 +71,53 @@ class Line:
                     self.runs.wait()
                     self._stored(line)
             self.runs.wait()
+
+
+class Combining:
+    """A receiver that keeps all values of a minute, and a render API that shows them combined, as VictoriaMetrics."""
+
+    def __init__(self, combine: Callable[[list[float]], float]) -> None:
+        """Combine the values of a minute by a function."""
+        self._values: dict[tuple[str, int], list[float]] = {}
+        self._combine = combine
+        self._line = Line(self._store)
+        self.port = self._line.port
+        combining = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                fields = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(combining._render(fields)).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._web.server_port}"
+        threading.Thread(target=self._web.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._line.close()
+        self._web.shutdown()
+        self._web.server_close()
+
+    def _store(self, line: bytes) -> None:
+        path, value, slot = line.decode().split()
+        self._values.setdefault((path, int(slot)), []).append(float(value))
+
+    def _render(self, fields: dict[str, list[str]]) -> list[object]:
+        (start,), (end,) = fields["from"], fields["until"]  # both are exclusive
+        slots = range(int(start) // 60 * 60 + 60, int(end), 60)
+        known = {path for path, _ in self._values}
+        return [
+            {"target": path, "datapoints": [[self._shown(path, slot), slot] for slot in slots]}
+            for path in fields["target"]
+            if path in known
+        ]
+
+    def _shown(self, path: str, slot: int) -> float | None:
+        values = self._values.get((path, slot))
+        return self._combine(values) if values else None

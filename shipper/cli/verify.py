@@ -117,7 +117,8 @@ def doctor(file: str, output: str, wait: int) -> None:
 
     Exits with 0 if this Graphite stores counts correctly, 1 if not, with what to change.
 
-    It tests whether Carbon creates series, how long it keeps each step, and how it combines values into coarser steps.
+    It tests whether Carbon creates series, keeps the last value of a slot that is sent again, how long it keeps each
+    step, and how it combines values into coarser steps.
     """
     from shipper.config.load import load
     from shipper.diagnostics.doctor import examine

@@ -28,10 +28,6 @@ _UNSEEN = (
     "Check that Carbon creates series (MAX_CREATES_PER_MINUTE in carbon.conf, a full disk), and that render_url names "
     "the graphite-web that reads its files."
 )
-_UNWRITTEN = (
-    "Check that Carbon can write (disk, permissions), and that render_url names the graphite-web that reads its files; "
-    "then repeat with a longer --wait."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +63,15 @@ def examine(config: Config, *, wait: float) -> Examination:
     begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
     series = begin + path(node(socket.gethostname()), NAME, "count")
     canary = Canary(config.graphite.retentions, int(time.time()))
-    answers = _Flight(canary, series, readback).answers(open_carbon(config), wait)
+    flight = _Flight(canary, series, readback)
+    answers = flight.answers(open_carbon(config), wait)
     # judge
     if not any(answers):
         return Examination(
             series, [Verdict(False, f"the test series is not in Graphite {wait:.0f} s after it was sent", _UNSEEN)], []
         )
-    has_arrived = canary.has_arrived(answers)
-    arrival = Verdict(True, "sent values can be read")
-    if not has_arrived:
-        arrival = Verdict(False, "the test series exists, but the values just sent are not in it", _UNWRITTEN)
-    return Examination(series, [arrival, *canary.verdicts(answers)], canary.sums(answers))
+    verdicts = [*canary.judge_arrival(flight.before, answers), *canary.verdicts(answers)]
+    return Examination(series, verdicts, canary.sums(answers))
 
 
 class _Flight:
@@ -87,10 +81,12 @@ class _Flight:
         self._canary = canary
         self._series = series
         self._readback = readback
+        self.before = self._read()
+        """Graphite's answers before it was sent."""
 
     def answers(self, carbon: Receivers, wait: float) -> Answers:
         """Send it until it has arrived, and return Graphite's final answers."""
-        answers, began, due = self._read(), time.monotonic(), 0.0
+        answers, began, due = self.before, time.monotonic(), 0.0
         is_new = not any(answers)
         while not self._canary.has_arrived(answers) and time.monotonic() - began < wait:
             if time.monotonic() >= due:
@@ -114,7 +110,8 @@ class _Flight:
 
     def _send(self, carbon: Receivers) -> None:
         try:
-            carbon.deliver(Datapoint(self._series, value, slot) for slot, value in self._canary.points)
+            for batch in (*([rewrite] for rewrite in self._canary.rewrites), self._canary.points):
+                carbon.deliver(Datapoint(self._series, value, slot) for slot, value in batch)
         finally:
             carbon.close()
 

@@ -36,7 +36,7 @@ class Readback:
         """
         values: dict[str, float | None] = dict.fromkeys(paths)
         for first in range(0, len(paths), MOST_TARGETS):
-            for series in self._series(paths[first : first + MOST_TARGETS], Span(slot, slot + 1)):
+            for series in self._series(paths[first : first + MOST_TARGETS], Span(slot, slot + 2)):
                 values |= self._value(series, slot)
         return values
 
@@ -50,12 +50,13 @@ class Readback:
         """
         most = max(1, min(MOST_TARGETS, MOST_POINTS * step // (span.end - span.start)))
         for first in range(0, len(paths), most):
-            for series in self._series(paths[first : first + most], Span(span.start, span.end - step + 1)):
+            for series in self._series(paths[first : first + most], Span(span.start, span.end - step + min(step, 2))):
                 yield self._data(series, step)
 
     def _series(self, paths: Sequence[str], span: Span) -> Sequence[Mapping[str, Any]]:
-        # `from` is exclusive, `until` is inclusive; without noCache an answer may be a minute old, and without
-        # maxDataPoints graphite-web combines no datapoints
+        # `from` is exclusive; `until` is inclusive in graphite-web and exclusive in VictoriaMetrics: a second after the
+        # last slot serves both; without noCache an answer may be a minute old, and without maxDataPoints graphite-web
+        # combines no datapoints
         fields = [("format", "json"), ("noCache", "1"), ("from", str(span.start - 1)), ("until", str(span.end - 1))]
         body = urlencode([*fields, *(("target", path) for path in paths)]).encode()
         series: Any = fetch_json(f"{self._url}/render", body, timeout=self._timeout, failure=self._failure)

@@ -236,6 +236,7 @@ def test_doctor(ends: Ends) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.splitlines() == [
         "✓ sent values can be read",
+        "✓ the last value of a slot wins",
         "✓ a value every 1m is kept for 1d",
         "✓ a value every 1h is kept for 30d",
         "✓ 1h values are the sum of 1m values (also with gaps)",

@@ -1,17 +1,19 @@
 """Equal relays, tried one after the other: on real carbon-relays before one carbon-cache, and on what tests control."""
 
 import json
+import operator
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from builders import points
 from harness import Shipper, wait_for
-from relays import CarbonRelay, Line
+from relays import CarbonRelay, Combining, Line
 from servers import MariaDB
 
 from shipper.core.errors import DeliveryFailed
@@ -104,6 +106,33 @@ def test_name_of_several_machines() -> None:
         edge.close()
         with pytest.raises(DeliveryFailed):
             edge.deliver(POINT)
+
+
+@pytest.mark.parametrize(
+    ("combine", "verdict", "remedy"),
+    [
+        (fmean, "✗ a slot that is sent again has the average value, not the last one", "-dedup.minScrapeInterval=1s"),
+        (max, "✗ a slot that is sent again has the largest value, not the last one", "values that shrink stay wrong"),
+        (
+            operator.itemgetter(0),
+            "✗ a slot that is sent again has the first value, not the last one",
+            "receiver that overwrites",
+        ),
+        (operator.itemgetter(-1), "✓ the last value of a slot wins", ""),
+    ],
+)
+def test_doctor(tmp_path: Path, combine: Callable[[list[float]], float], verdict: str, remedy: str) -> None:
+    """Doctor names a receiver that does not keep the last value. Mutant: send the slot once."""
+    with closing(Combining(combine)) as receiver:
+        app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=receiver.port)
+        app.config.write_text(
+            app.config.read_text().replace("[graphite]", f'[graphite]\nrender_url = "{receiver.url}"')
+        )
+        ended = app.call("admin doctor", "--wait", "2s")
+
+    assert verdict in ended.stdout.splitlines(), ended.stdout + ended.stderr
+    assert (ended.returncode, "✓ sent values can be read" in ended.stdout) == (1 if remedy else 0, True)
+    assert remedy in ended.stdout
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 Strategy: one slot of the second archive gets all its points, another slot a single point. Their values in the second
 archive show the aggregation method and xFilesFactor; the archive that answers for an age shows the retentions. Which
 slots get points does not depend on the time of the test, so points of earlier canaries do not disturb it.
+
+The last point is sent several times, with growing and then with shrinking values: shipper depends on a receiver that
+keeps the last one. Values of later canaries are larger, so that an earlier one is never taken for the largest.
 """
 
 import math
@@ -18,6 +21,7 @@ from shipper.core.retention import EDGE_SECONDS, after, floor
 SLOTS = 4  # the newest slots of the second archive, in which points may be
 ENOUGH = 100  # slots of an answer, so that a wrong step shows
 SINGLE, FIRST, SECOND, OTHER = 3, 4, 1, 2  # values whose sum, mean, extremes and last all differ
+REWRITES = 4, 9  # what the last point has before its value, as multiples: first, largest, mean, sum and last all differ
 
 AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": sum,
@@ -27,6 +31,21 @@ AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "last": lambda values: values[-1],
 }
 """Whisper's aggregation methods."""
+
+
+_UNWRITTEN = (
+    "Check that Carbon can write (disk, permissions), and that render_url names the graphite-web that reads its files; "
+    "then repeat with a longer --wait."
+)
+_OVERWRITES = "a slot that is sent again has the {} value, not the last one"
+_REMEDIES = {
+    "average": "Send to Carbon. VictoriaMetrics does this by default; with -dedup.minScrapeInterval=1s it keeps the "
+    "largest value, which is right for counts that only grow.",
+    "largest": "Send to Carbon: values that shrink stay wrong (recounts, lookback, min). VictoriaMetrics with "
+    "-dedup.minScrapeInterval does this.",
+    "first": "Send to Carbon, or to another receiver that overwrites values.",
+    "added-up": "Remove the aggregator between shipper and Graphite: shipper sends complete totals.",
+}
 
 
 class Question(NamedTuple):
@@ -63,14 +82,27 @@ class Canary:
         self._now = now
         self.points = _points(archives, now)
         """Slots and values, the single point first: once the series is there, that point is written."""
+        slot, value = self.points[-1]
+        self.rewrites = [(slot, value * times) for times in REWRITES]
+        """Earlier values of the last point, in the order in which they are sent, each in a separate connection."""
         self._ends = [self._end(archive) for archive in archives]
         self._views = [self._view(number) for number in range(len(archives))]
         self.questions = [*self._ends, *self._views]
 
     def has_arrived(self, answers: Sequence[SeriesData | None]) -> bool:
         """Whether Graphite holds the last point."""
-        data, (slot, value) = answers[len(self._archives)], self.points[-1]
-        return data is not None and dict(data.items()).get(floor(slot, data.step)) == value
+        return self._last_point(answers) == self.points[-1][1]
+
+    def judge_arrival(self, before: Sequence[SeriesData | None], answers: Sequence[SeriesData | None]) -> list[Verdict]:
+        """Judge whether the last point has the last of its values; before: the answers before it was sent."""
+        arrival = Verdict(True, "sent values can be read")
+        if self.has_arrived(answers):
+            return [arrival, Verdict(True, "the last value of a slot wins")]
+        value, data = self._last_point(answers), answers[len(self._archives)]
+        if value is None or data is None or data.step != self._archives[0].step or value == self._last_point(before):
+            return [Verdict(False, "the test series exists, but the values just sent are not in it", _UNWRITTEN)]
+        kind = self._kind_of(value)
+        return [arrival, Verdict(False, _OVERWRITES.format(kind), _REMEDIES[kind])]
 
     def sums(self, answers: Sequence[SeriesData | None]) -> list["Sums"]:
         """Return how each archive is aggregated in the next one."""
@@ -85,6 +117,20 @@ class Canary:
         views = map(self._judge_archive, self._archives, self._views, answers[len(self._archives) :])
         verdicts += [verdict for verdict in views if not verdict.is_good]
         return verdicts + [_judge_sums(sums) for sums in self.sums(answers)]
+
+    def _last_point(self, answers: Sequence[SeriesData | None]) -> float | None:
+        """Return the value that Graphite holds of the last point."""
+        data = answers[len(self._archives)]
+        return None if data is None else dict(data.items()).get(floor(self.points[-1][0], data.step))
+
+    def _kind_of(self, value: float) -> str:
+        """Return how Graphite combines the values of the last point; all of them may have been sent several times."""
+        first, largest = (value for _, value in self.rewrites)
+        if value == first:
+            return "first"
+        if value < largest:
+            return "average"
+        return "largest" if value == largest else "added-up"
 
     def _end(self, archive: Archive) -> Question:
         """Ask for values that are nearly as old as the archive keeps them."""
@@ -145,7 +191,7 @@ def _judge_sums(sums: Sums) -> Verdict:
 
 def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:
     """Return slots and values of the points: a single one in one slot of the second archive, all in another."""
-    factor = 1 + now % 997  # values of another canary differ
+    factor = now  # values of another canary differ
     step = archives[0].step
     oldest, newest = after(now - archives[0].duration + EDGE_SECONDS, step), floor(now, step) - step
     if len(archives) == 1:

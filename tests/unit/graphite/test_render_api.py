@@ -67,15 +67,15 @@ def rendered(values: dict[str, Any], slot: int = SLOT) -> bytes:
 
 
 def test_read_asks_for_a_slot(web: Web) -> None:
-    """A request is for one slot without cache, and for each path; `from` is exclusive, `until` is inclusive.
+    """A request is for one slot without cache, and for each path; `from` and `until` may both be exclusive.
 
-    Mutants: without noCache; from the slot on; until the next.
+    Mutants: without noCache; from the slot on; until the slot; until the next.
     """
     web.answer = lambda _: rendered({"a.count": 5, "b;dc=eu": None})
     values = Readback("http://graphite.internal/", timeout=7).read(["a.count", "b;dc=eu", "c"], SLOT)
 
     assert values == {"a.count": 5.0, "b;dc=eu": None, "c": None}
-    fields = [("format", "json"), ("noCache", "1"), ("from", str(SLOT - 1)), ("until", str(SLOT))]
+    fields = [("format", "json"), ("noCache", "1"), ("from", str(SLOT - 1)), ("until", str(SLOT + 1))]
     targets = [("target", "a.count"), ("target", "b;dc=eu"), ("target", "c")]
     assert web.requests == [("http://graphite.internal/render", fields + targets, 7)]
 
@@ -103,7 +103,7 @@ def test_held_asks_for_a_span(web: Web) -> None:
     values = list(Readback("http://graphite.internal", timeout=7).held(["a"], Span(SLOT - 60, SLOT + 60), 60))
 
     assert values == [("a", SeriesData(SLOT - 60, 60, [7.0, 5.0]))]
-    assert web.requests[0][1][2:] == [("from", str(SLOT - 61)), ("until", str(SLOT)), ("target", "a")]
+    assert web.requests[0][1][2:] == [("from", str(SLOT - 61)), ("until", str(SLOT + 1)), ("target", "a")]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Judgement of Carbon's settings by a canary, on real Whisper files."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from builders import NOW, points
@@ -114,10 +115,38 @@ def test_inconclusive_values() -> None:
     assert sums_of(SeriesData(0, 60, [None]), SeriesData(0, 3600, [None]))[2:] == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "combine"), [("average", fmean), ("largest", max), ("first", lambda values: values[0]), ("added-up", sum)]
+)
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_receiver_without_overwriting(kind: str, combine: Callable[[list[float]], float], times: int) -> None:
+    """A receiver that does not keep the last value is named, also if all is sent several times, and in a second test.
+
+    Mutants: send growing values only; send larger values in an earlier canary.
+    """
+    sent: dict[int, list[float]] = {}
+    before: list[SeriesData | None] = [None, None]
+    for now in (NOW, NOW + 30) if kind != "first" else (NOW,):
+        canary = Canary((Archive(60, DAY),), now)
+        for slot, value in (*canary.rewrites, *canary.points) * times:
+            sent.setdefault(slot, []).append(value)
+        slots = range(canary.questions[1].span.start, canary.questions[1].span.end, 60)
+        view = SeriesData(slots.start, 60, [combine(sent[slot]) if slot in sent else None for slot in slots])
+        assert not canary.has_arrived([None, view])
+        arrival, last = canary.judge_arrival(before, [None, view])
+
+        assert (arrival.is_good, last.is_good) == (True, False)
+        assert last.text == f"a slot that is sent again has the {kind} value, not the last one"
+        before = [None, view]
+
+
 def test_not_there(tmp_path: Path) -> None:
     """Points of an earlier canary are not taken for those that were sent. Mutant: always send the same values."""
     ground = Ground(tmp_path, TWO)
     _, answers = ground.fly(TWO)
 
-    assert not Canary(TWO, ground.now + 1).has_arrived(answers)
+    later = Canary(TWO, ground.now + 1)
+    assert not later.has_arrived(answers)
+    (verdict,) = later.judge_arrival(answers, answers)
+    assert (verdict.is_good, "the values just sent are not in it" in verdict.text) == (False, True)
     assert not Canary(TWO, ground.now).has_arrived([None] * len(answers))
