@@ -4,13 +4,23 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from fault import carbon_faults, late_faults, process_faults, proof_faults, soak_faults, source_faults, state_faults
+from fault import (
+    carbon_faults,
+    defaults_faults,
+    late_faults,
+    process_faults,
+    proof_faults,
+    soak_faults,
+    source_faults,
+    state_faults,
+)
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
 from servers import MariaDB, PostgreSQL, has_mysql
 
 MODULES = (
     carbon_faults,
+    defaults_faults,
     late_faults,
     process_faults,
     proof_faults,
