@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import whisper
-from fault.score import Score, differences
+from fault.score import Score, Series, differences
 from fault.writers import INSERT, SHORT_SECONDS, Connection, Writers
 from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
 from servers import MariaDB, PostgreSQL
@@ -60,6 +60,8 @@ class Stage:
         self.kind = "mariadb" if isinstance(server, MariaDB) else "postgresql"
         self.table = "audit_trail"
         """Table of all rows that were ever committed."""
+        self.others: tuple[str, ...] = ()
+        """More tables, each counted by a job of the same name."""
         self.carbon = CarbonCache(folder / "carbon", retentions=retentions)
         self.app = Shipper(
             folder,
@@ -160,10 +162,10 @@ class Stage:
             sums = self.carbon.sums()
         except (whisper.WhisperException, struct.error, OSError):  # Carbon is just creating a file
             return self.count(), 0
-        path, epoch = f"'{prefix}', action, '.count'", EPOCH[self.kind]
-        by_action = EXPECTED.format(path=path, epoch=epoch, step=self._step, table=self.table)
-        shipped = {path: slots for path, slots in sums.items() if path.startswith(prefix) and path.endswith(".count")}
-        lost, doubled = differences(self._expected(by_action), shipped)
+        lost, doubled = self._compared(sums, self.table, prefix)
+        for other in self.others if prefix == "audit.events." else ():
+            more_lost, more_doubled = self._compared(sums, other)
+            lost, doubled = lost + more_lost, doubled + more_doubled
         if self._has_found and prefix == "audit.events.":
             found = {path: {0: sum(slots.values())} for path, slots in sums.items() if path.startswith("audit.found.")}
             more_lost, more_doubled = differences(self._expected(BY_OUTCOME.format(table=self.table)), found)
@@ -172,10 +174,15 @@ class Stage:
 
     def is_at_rest(self) -> bool:
         """Whether all rows of the table are captured, delivered and proven."""
-        ((largest,),) = self.execute("SELECT COALESCE(MAX(id), 0) FROM audit_trail")
         waiting = "SELECT COUNT(*) FROM total JOIN series ON series.id = series WHERE changed <> 0 AND value <> 0"
-        behind = f"SELECT COUNT(*) FROM watermark WHERE value <> '{largest}'"
-        return self.ask(waiting) == self.ask(behind) == 0
+        others = ", ".join(f"'{other}'" for other in self.others)
+        return self.ask(waiting) == 0 and not any(
+            self.ask(f"SELECT COUNT(*) FROM watermark WHERE {jobs} AND value <> '{self._largest(table)}'")
+            for table, jobs in [
+                ("audit_trail", f"job NOT IN ({others})"),
+                *((other, f"job = '{other}'") for other in self.others),
+            ]
+        )
 
     def rejected(self) -> int:
         """Count the rejected rows."""
@@ -192,6 +199,18 @@ class Stage:
         self.still()
         self.app.stop(signal.SIGKILL)
         self.carbon.close()
+
+    def _largest(self, table: str) -> int:
+        ((largest,),) = self.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}")
+        return int(largest)
+
+    def _compared(self, sums: Series, table: str, prefix: str = "") -> tuple[int, int]:
+        """Compare a table with the series of its groups."""
+        prefix = prefix or f"audit.{table}."
+        path, epoch = f"'{prefix}', action, '.count'", EPOCH[self.kind]
+        by_action = EXPECTED.format(path=path, epoch=epoch, step=self._step, table=table)
+        shipped = {path: slots for path, slots in sums.items() if path.startswith(prefix) and path.endswith(".count")}
+        return differences(self._expected(by_action), shipped)
 
     def _expected(self, statement: str) -> dict[str, dict[int, float]]:
         series: dict[str, dict[int, float]] = {}
