@@ -212,7 +212,7 @@ class TestMariaDB(SourceContract):
     def test_wrong_password(self, mariadb: MariaDB) -> None:
         """A rejected login is reported without the password."""
         url = f"mysql+pymysql://nobody:secret@127.0.0.1:{mariadb.port}/app"
-        with closing(source_at(url, timeout=5)) as source, pytest.raises(QueryRefused) as caught:
+        with closing(source_at(url, timeout=5, tls="off")) as source, pytest.raises(QueryRefused) as caught:
             source.observe(query())
 
         assert "Access denied" in str(caught.value)
