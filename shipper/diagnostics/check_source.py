@@ -151,10 +151,11 @@ class _TableCheck:
             account = self.session.account or ""
             remedy = "\n".join(granting(self.access, account, {self.path: denied}))
             yield Finding(False, self.subject, f"{account} may not read {self._needed(denied)}", remedy)
-        if missing and not table.columns:  # there is no such table
-            yield Finding(False, self.subject, str(errors[missing[0]]), errors[missing[0]].hint or "")
-            return
-        for column in missing:
+        # no such table, or one that cannot be read at all: its columns have one error
+        failing = [column for column in missing if not table.columns or column in table.columns]
+        if failing:
+            yield Finding(False, self.subject, str(errors[failing[0]]), errors[failing[0]].hint or "")
+        for column in () if failing else missing:
             remedy = suggest(column, table.columns)
             yield Finding(False, self.subject, f"no column {self._needed({column})}", remedy)
 

@@ -164,21 +164,42 @@ def test_index(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert "✓ table audit_trail of app: no unique index on id: two rows" in shipper_app.call("check").stdout
 
 
+@pytest.mark.on_mysql
 def test_index_that_is_not_used(reader: Shipper, mariadb: MariaDB) -> None:
-    """An index that the planner ignores is an error; the statement of the remedy is enough."""
-    ignored, used = ("INVISIBLE", "VISIBLE") if isinstance(mariadb, MySQL) else ("IGNORED", "NOT IGNORED")
+    """An index that the planner ignores is an error; the statement of the remedy is enough.
+
+    Mutant: take any index; one on an expression, which MySQL has, names no column.
+    """
+    is_mysql = mariadb.name == "MySQL"
+    state, opposite = ("VISIBLE", "INVISIBLE") if is_mysql else ("NOT IGNORED", "IGNORED")
     execute(
         mariadb,
         "GRANT SELECT ON app.audit_trail TO checker@'127.0.0.%'",
-        "ALTER TABLE audit_trail MODIFY id BIGINT, DROP PRIMARY KEY, ADD UNIQUE KEY ids (id)",
-        f"ALTER TABLE audit_trail ALTER INDEX ids {ignored}",
+        "ALTER TABLE audit_trail MODIFY id BIGINT, DROP PRIMARY KEY, ADD KEY ids (id)",
+        *["ALTER TABLE audit_trail ADD UNIQUE KEY expression ((id + 0))"][:is_mysql],
+        f"ALTER TABLE audit_trail ALTER INDEX ids {opposite}",
     )
     ((told, remedy),) = bad(reader).items()
     execute(mariadb, remedy)
 
-    assert f"the index ids on id must be {used} to be used: each query would read the complete table" in told
-    assert remedy == f"ALTER TABLE `app`.`audit_trail` ALTER INDEX `ids` {used};"
+    assert f"the index ids on id must be {state} to be used: each query would read the complete table" in told
+    assert remedy == f"ALTER TABLE `app`.`audit_trail` ALTER INDEX `ids` {state};"
     assert bad(reader) == {}
+
+
+def test_key_that_mysql_makes(mysql: MySQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """The primary key that MySQL makes and hides can be the id, wherever the server does not show it."""
+    app = Shipper(tmp_path, url=mysql.make_database("app"), port=carbon_cache.port)
+    rewrite(app, ('id = "id"', 'id = "my_row_id"'))
+    with mysql.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION sql_generate_invisible_primary_key = 1")
+        cursor.execute("DROP TABLE audit_trail")
+        cursor.execute("CREATE TABLE audit_trail (created_at DATETIME, action VARCHAR(9))")
+        cursor.execute("SET GLOBAL show_gipk_in_create_table_and_information_schema = 0")
+        try:
+            assert bad(app) == {}
+        finally:
+            cursor.execute("SET GLOBAL show_gipk_in_create_table_and_information_schema = 1")
 
 
 def test_index_of_postgresql(postgresql: PostgreSQL) -> None:
@@ -323,6 +344,9 @@ def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: Carbon
         second, shown = bad(app), app.call("check").stdout
         connection.execute(b"ALTER TABLE audit_trail DROP COLUMN action")
         third = bad(app)
+        connection.execute(b"ALTER TABLE audit_trail ADD COLUMN action text, ENABLE ROW LEVEL SECURITY")
+        connection.execute(b"GRANT SELECT (action) ON audit_trail TO reader")
+        ((hidden, remedy),) = bad(app).items()
 
     assert list(first) == [
         "table audit_trail of app: reader@127.0.0.1 may not read action, created_at (job events)",
@@ -333,6 +357,8 @@ def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: Carbon
     assert "✓ table audit_trail of app: no unique index on id: two rows" in shown
     assert "✓ job events: its query works; the database's plan: Bitmap Index Scan on audit_trail_id" in shown
     assert list(third) == ["table audit_trail of app: no column action (job events)"]
+    assert "row-level security policy" in hidden
+    assert "BYPASSRLS" in remedy
 
 
 def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
