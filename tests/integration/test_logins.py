@@ -162,6 +162,34 @@ def test_first_login(mysql: MySQL, account: sa.URL, way: str) -> None:
     assert "server_public_key" in str(caught.value.hint)
 
 
+def test_restarted_without_tls(mysql: MySQL, tmp_path: Path) -> None:
+    """Without TLS, too, a first login needs the server's key: a server that restarts forgets who has logged in.
+
+    Mutant: no cryptography, which only the login after a restart needs.
+    """
+    server = MySQL(tmp_path, ["--tls-version="])
+    try:
+        server.make_database("app")
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE USER usual IDENTIFIED BY %s", (PASSWORD,))
+            cursor.execute("GRANT SELECT ON app.* TO usual")
+        plain = Access(sa.URL.create("mysql+pymysql", "usual", PASSWORD, "127.0.0.1", server.port, "app"), 5)
+        for access in (
+            plain._replace(tls="off"),
+            plain._replace(server_public_key=f"{folder_of(server)}/public_key.pem"),
+        ):
+            with closing(Source("app", plain)) as source, pytest.raises(QueryRefused, match="asks for the password"):
+                source.observe(query())
+            for each in (access, plain):
+                with closing(Examination("app", each)) as examined:
+                    assert examined.observe(query()).id == 0
+                    assert examined.session().tls is None
+            server.stop()
+            server.start()
+    finally:
+        server.stop()
+
+
 def test_wrong_key(mysql: MySQL, account: sa.URL, tmp_path: Path) -> None:
     """Another key is a login that fails, not a password in clear; a file that is no key is a configuration error."""
     (tmp_path / "other.pem").write_bytes(KEY[1:])
