@@ -21,7 +21,7 @@ from shipper.state.store import State
 NOW = 1_790_000_040
 """Wall clock of tests, the start of a minute, in epoch seconds."""
 ARCHIVE = Archive(step=60, duration=30 * 86400)
-QUERY = ("time", "bucket", "by", "where", "table", "id", "measures", "sql", "time_zone")
+QUERY = ("time", "bucket", "by", "by_sql", "names", "where", "table", "id", "measures", "sql", "time_zone")
 
 
 def query(**changed: Any) -> Query:

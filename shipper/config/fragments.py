@@ -56,6 +56,11 @@ def _fragments(job: JobSection) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the keys of each fragment, and its text."""
     if job.where_sql is not None:
         yield ("where_sql",), job.where_sql
+    for name, text in job.by_sql.items():
+        yield ("by_sql", name), text
+    for name, names in job.names.items():
+        if isinstance(names, str):
+            yield ("names", name), names
 
 
 def flaw_of(fragment: str, dialect: str) -> Flaw | None:
@@ -76,12 +81,6 @@ def flaw_of(fragment: str, dialect: str) -> Flaw | None:
     if depth == 0:
         return None
     return Flaw("has parentheses that do not match", "Close each one that you open, and open each one that you close.")
-
-
-def is_select(fragment: str) -> bool:
-    """Whether a fragment begins as a query does."""
-    word = _WORD.match(fragment.lstrip())
-    return word is not None and word[0].lower() in {"select", "with"}
 
 
 _NO_COMMENT = "Remove it: comments of TOML begin with #; two minus signs need a blank between them."

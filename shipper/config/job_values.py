@@ -149,6 +149,21 @@ Groups = Annotated[
 ]
 
 
+def names(value: object) -> str | dict[str, str]:
+    """Read names by value, or the statement that selects them."""
+    if isinstance(value, str) and re.match(r"\s*(select|with)\b", value, re.IGNORECASE):
+        return value
+    if isinstance(value, dict) and value and all(isinstance(name, str) and name for name in value.values()):
+        return value
+    remedy = 'Write { 1 = "added", 2 = "changed" }, or "SELECT id, name FROM actions".'
+    raise wrong(f"{toml(value)} are not names", remedy)
+
+
+_GIVEN = {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}, "minProperties": 1}
+_SELECT = {"type": "string", "pattern": r"^\s*([Ss][Ee][Ll][Ee][Cc][Tt]|[Ww][Ii][Tt][Hh])\b"}
+Names = Annotated[str | dict[str, str], BeforeValidator(names), WithJsonSchema({"anyOf": [_SELECT, _GIVEN]})]
+
+
 def conditions(value: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     """Read the tests of one column: a value, any of several, or tests such as { ge = 1, lt = 10 }."""
     if not isinstance(value, dict):

@@ -14,6 +14,7 @@ from shipper.config.job_values import (
     Groups,
     Identifier,
     Measure,
+    Names,
     Sources,
     Start,
     Table,
@@ -162,6 +163,10 @@ class JobSection(Section):
     """Custom SQL statement over the ids above :after up to :upto."""
     by: list[Identifier] = []
     """Columns by which rows are grouped: one series for each value."""
+    by_sql: dict[Identifier, Name] = {}
+    """Expressions in SQL, in place of columns: their names in `by`."""
+    names: dict[Identifier, Names] = {}
+    """Names of values, by column of `by`: a table of names, or a SELECT of value and name."""
     measure: dict[Node, Measure] = Field({"count": "count"}, validate_default=True, min_length=1)
     """Measures by their name in the path: count, or sum, max, min of a column."""
     name: Template

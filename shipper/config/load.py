@@ -21,7 +21,7 @@ from shipper.config.rules import BUCKET, SOURCE, has_time, related, sources_of
 from shipper.config.values import holds_password
 from shipper.core.errors import ConfigError
 from shipper.core.measures import Measure
-from shipper.core.model import Condition, Job, Query
+from shipper.core.model import Condition, Job, Names, Query
 from shipper.core.paths import MEASURE
 from shipper.source.access import Access
 
@@ -247,6 +247,11 @@ def _query(section: JobSection) -> Query:
             for operator, values in tests
         ),
         "by": tuple(section.by),
+        "by_sql": tuple(sorted(section.by_sql.items())),
+        "names": tuple(
+            Names(column, sql=names) if isinstance(names, str) else Names(column, tuple(sorted(names.items())))
+            for column, names in sorted(section.names.items())
+        ),
         "measures": tuple(Measure(name, kind, column) for name, (kind, column) in section.measure.items()),
         "sql": None if section.sql is None else section.sql.strip().removesuffix(";"),
     }

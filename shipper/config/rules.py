@@ -80,7 +80,7 @@ def _may_be_equal(node: str, other: str) -> bool:
 SOURCE = "source"  # the placeholder
 BUCKET = "bucket"  # the time column of custom sql
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_CONDITIONS = ("where", "where_sql", "measure")
+_CONDITIONS = ("where", "where_sql", "by_sql", "measure")
 
 
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
@@ -227,8 +227,8 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
             yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", remedy)
     for name in (MEASURE, SOURCE):
         if name in job.by:
-            remedy = "Give the column another name by `sql` (AS): shipper needs this one itself."
-            yield Problem(place, f"{{{name}}} is not a column here", remedy)
+            remedy = f'Rename the column: by = ["{name}_column"], by_sql = {{ {name}_column = "{name}" }}.'
+            yield Problem((*place[:-1], "by"), f"{{{name}}} is reserved: in a name it is the {name} of the job", remedy)
     for column in job.by:
         if column not in used:
             remedy = f"Put {{{column}}} into the name, or its groups would overwrite each other."
@@ -253,8 +253,24 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
             yield Problem((*place, "groups"), f"a group has {len(group)} values", remedy)
+    yield from _label_problems(place, job)
     if len(set(job.by)) < len(job.by):
         yield Problem((*place, "by"), "`by` names a column twice", "Name each column once.")
+
+
+def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+    for key in ("by_sql", "names"):
+        for name in getattr(job, key):
+            if name not in job.by:
+                remedy = f"Add it to `by`, or use one of: {', '.join(job.by) or 'none'}."
+                yield Problem((*place, key, name), f'"{name}" of {key} is not in `by`', remedy)
+    for column, value in (
+        (column, value) for group in job.groups for column, value in zip(job.by, group, strict=False)
+    ):
+        names = job.names.get(column, {})
+        if isinstance(names, dict) and value in names and value not in names.values():
+            remedy = f'Write "{names[value]}": a group is named as in the path.'
+            yield Problem((*place, "groups"), f'"{value}" of groups has another name', remedy)
 
 
 def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:

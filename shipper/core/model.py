@@ -96,6 +96,16 @@ class Condition(NamedTuple):
         return hash(repr(self))
 
 
+class Names(NamedTuple):
+    """Names to show in place of the values of a column of `by`; values without a name stay."""
+
+    column: str
+    given: tuple[tuple[str, str], ...] = ()
+    """Values with their names."""
+    sql: str | None = None
+    """Statement that selects values and names instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Range of ids: above after, up to and including upto."""
@@ -191,6 +201,9 @@ class Query:
     where: tuple[Condition, ...] = ()
     where_sql: str | None = None
     by: tuple[str, ...] = ()
+    by_sql: tuple[tuple[str, str], ...] = ()
+    """Expressions in place of columns of `by`: their names there, and their SQL."""
+    names: tuple[Names, ...] = ()
     measures: tuple[Measure, ...] = (COUNT,)
     sql: str | None = None
     """Custom sql instead of the conditions; it contains :after and :upto."""
@@ -205,12 +218,18 @@ class Query:
     @property
     def bare(self) -> "Query":
         """Same query for all rows of the table, by time only."""
-        return replace(self, by=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
+        return replace(self, by=(), by_sql=(), names=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
 
     @property
     def ids_only(self) -> "Query":
         """Same query for the ids of the table only."""
-        return replace(self, by=(), where=(), where_sql=None, measures=(), sql=None, time=None)
+        return replace(self.bare, measures=(), time=None)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return all SQL of the configuration in it; each may read other tables."""
+        texts = (self.sql, self.where_sql, *dict(self.by_sql).values(), *(names.sql for names in self.names))
+        return tuple(text for text in texts if text is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from shipper.source.access import Access
 from shipper.source.catalog import is_unique, plain_engine, planned
 from shipper.source.connection import Connections
 from shipper.source.grants import transactional
+from shipper.source.names import Lookups
 from shipper.source.result import labels_of, rows_of, traced, utc, utc_bucket
 from shipper.source.statement import (
     DAY_SECONDS,
@@ -56,6 +57,7 @@ class Source(table.Source):
         self.name = name
         self.connections = Connections(name, access, threads=threads)
         self._access = access
+        self._lookups = Lookups(self.connections)
         self._unique: dict[tuple[str, str], bool] = {}
         self._aside: dict[Query, dict[int, str]] = {}
         """Errors of unreadable rows, by their ids."""
@@ -147,7 +149,7 @@ class Source(table.Source):
         aside[identity] = str(error)
 
     def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
-        is_custom = query.sql is not None or query.where_sql is not None
+        is_custom = bool(query.texts)
         hides_rewrites = self.connections.dialect.REWRITES is not None
         if is_custom and hides_rewrites and not self.connections.is_in_snapshot:
             # custom SQL may read other tables: only a snapshot shows whether one was rewritten
@@ -164,7 +166,7 @@ class Source(table.Source):
             for column in left_out:
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (identity, value)
-        return traced(counts, unfit) if unfit else counts
+        return self._lookups.renamed(query, traced(counts, unfit) if unfit else counts)
 
     @override
     def count(self, query: Query, window: Window) -> int:
@@ -269,13 +271,14 @@ class Source(table.Source):
             ) from error
 
     def prepared(self, query: Query) -> Query:
-        """Check that a query can run in windows, and return it; custom `sql` with its measures.
+        """Check that a query can run in windows and has its names; return it, custom `sql` with its measures.
 
         Raises:
             QueryRefused: it would read the entire table for each window, or lacks a column; or the table has no
                 transactions, and so no snapshots.
         """
         self._check_engine(query)
+        self._lookups.read(query)
         if query.sql is None:
             return query
         # run custom sql on a window without rows

@@ -26,8 +26,7 @@ def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[s
         yield f"-- {access.url.database} must be readable for the user that shipper runs as"
         return
     yield from granting(access, account, columns_by_table(queries))
-    custom = [text for query in queries for text in (query.where_sql, query.sql) if text]
-    for text in dict.fromkeys(custom):
+    for text in dict.fromkeys(text for query in queries for text in query.texts):
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
 

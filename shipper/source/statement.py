@@ -23,6 +23,7 @@ from shipper.source.dialects.expressions import (
     ServerTime,
     Text,
     Unfit,
+    WithText,
     WordOfId,
     table_named,
 )
@@ -75,7 +76,7 @@ def columns_of(query: Query) -> set[str]:
     """Return the columns of its table that a query names; of custom `sql` only the id is known."""
     if query.sql is not None:
         return {query.id}
-    names = {query.id, *query.by, *(condition.column for condition in query.where)}
+    names = {query.id, *(set(query.by) - dict(query.by_sql).keys()), *(condition.column for condition in query.where)}
     names |= {query.time} if query.time else set()
     return names | {measure.column for measure in query.measures if measure.column}
 
@@ -99,7 +100,10 @@ def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Se
     if query.sql is not None:
         return sa.text(query.sql)
     table = table_of(query)
-    columns: list[sa.ColumnElement[Any]] = [_bucket(query, table), *(Text(table.c[name]) for name in query.by)]
+    columns: list[sa.ColumnElement[Any]] = [
+        _bucket(query, table),
+        *(Text(_label(query, table, name)) for name in query.by),
+    ]
     # labels that no table has as a column: GROUP BY prefers the column
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *_aggregates(query, table)).select_from(table)
@@ -175,6 +179,19 @@ def uncountable(query: Query) -> sa.Select[Any]:
     return sa.select(below + rows.where(identity.is_(None)).scalar_subquery())
 
 
+def names_in(sql: str) -> WithText:
+    """Select all columns of a text's result, and no row."""
+    names = sa.table("shipper_names")
+    return WithText("shipper_names", sql, sa.select(sa.literal_column("*")).select_from(names).limit(0))
+
+
+def names_of(sql: str, rows: int) -> WithText:
+    """Select values and names, as `counted` selects labels, from a text's result; at most that number of rows."""
+    names = sa.table("shipper_names", sa.column("value"), sa.column("name"))
+    statement = sa.select(Text(names.c.value), Text(names.c.name)).limit(rows)
+    return WithText("shipper_names (value, name)", sql, statement)
+
+
 def twice(query: Query, rows: int) -> sa.Select[Any]:
     """Select the smallest id that two of the newest `rows` rows share."""
     identity = table_of(query.ids_only).c[query.id]
@@ -217,6 +234,12 @@ def newest(query: Query, rows: int) -> sa.Select[Any]:
     identity = table.c[query.id]
     epoch = epoch_of(plain, table) if plain.time else sa.null()
     return sa.select(identity, epoch).where(identity <= _UPTO).order_by(identity.desc()).limit(rows)
+
+
+def _label(query: Query, table: sa.TableClause, name: str) -> sa.ColumnElement[Any]:
+    """Return the column or the expression that `by` names."""
+    text = dict(query.by_sql).get(name)
+    return table.c[name] if text is None else sa.literal_column(f"({text})")
 
 
 def _aggregates(query: Query, table: sa.TableClause) -> list[sa.ColumnElement[Any]]:

@@ -88,6 +88,15 @@ class _Explain(sa.Executable, sa.ClauseElement):
         self.words, self.statement = words, statement
 
 
+class WithText(sa.Executable, sa.ClauseElement):
+    """A statement that reads the result of a text by a name."""
+
+    inherit_cache = False
+
+    def __init__(self, name: str, text: str, statement: sa.ClauseElement) -> None:
+        self.name, self.text, self.statement = name, text, statement
+
+
 def argument(element: FunctionElement[Any], compiler: SQLCompiler, options: Mapping[str, Any]) -> str:
     """Return the SQL of an expression's argument."""
     return compiler.process(element.clauses, **options)
@@ -121,3 +130,9 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(_Explain)
 def _explain(element: _Explain, compiler: SQLCompiler, **options: Any) -> str:
     return f"{element.words} {compiler.process(element.statement, **options)}"
+
+
+@compiles(WithText)
+def _with_text(element: WithText, compiler: SQLCompiler, **options: Any) -> str:
+    text = compiler.process(sa.literal_column(element.text), **options)
+    return f"WITH {element.name} AS ({text}) {compiler.process(element.statement, **options)}"

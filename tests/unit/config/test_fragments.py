@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from shipper.config.fragments import flaw_of, is_select
+from shipper.config.fragments import flaw_of
 
 ALL = ("mysql", "mariadb", "postgresql", "sqlite")
 SAFE = [
@@ -93,17 +93,3 @@ def test_no_fragment_leaves_its_place() -> None:
             assert not rows or flaw_of(fragment, "sqlite"), fragment
 
     assert left > 0  # some do leave it
-
-
-@pytest.mark.parametrize(
-    ("fragment", "expected"),
-    [
-        ("SELECT id, name FROM t", True),
-        ("\n with x AS (SELECT 1) SELECT", True),
-        ("selected", False),
-        ("(SELECT", False),
-    ],
-)
-def test_is_select(fragment: str, *, expected: bool) -> None:
-    """A query begins with SELECT or WITH."""
-    assert is_select(fragment) == expected

@@ -9,7 +9,7 @@ import pytest
 from shipper.config.keys import GraphiteSection, JobSection, LimitsSection, Section, SourceSection, StateSection
 from shipper.config.load import load
 from shipper.core.errors import ConfigError
-from shipper.core.model import Archive, Condition, Job, Query
+from shipper.core.model import Archive, Condition, Job, Names, Query
 
 REFERENCE = Path(__file__).parents[3] / "config/shipper.toml"
 
@@ -33,6 +33,7 @@ by = ["action"]
 name = "logins.{action}.{measure}"
 """
 URL = 'url = "mysql+pymysql://db1.internal/app"'
+BY = 'by = ["action"]'
 SECOND = '[source.other]\nurl = "sqlite:////tmp/x.db"\n'
 SAME = '[job.other]\ntable = "t"\nid = "id"\nby = ["x"]\nname = "logins.{x}.count"\n'
 
@@ -62,6 +63,31 @@ def test_load(tmp_path: Path) -> None:
     )
     assert config.graphite.retentions == (Archive(60, 30 * 86400), Archive(3600, 5 * 31536000))
     assert config.sources["app"].late == config.jobs["logins"].late == 21_600
+
+
+def test_labels(tmp_path: Path) -> None:
+    """Expressions and names become parts of the query, in an order that does not depend on the file's."""
+    names = "names.tag = { 2 = 'b', 1 = 'a' }\nnames.action = 'SELECT id, name FROM actions'"
+    text = GOOD.replace(BY, f'by = ["tag", "action"]\nby_sql.tag = "LOWER(x)"\n{names}')
+    query = load(write(tmp_path, text.replace("{action}", "{tag}.{action}"))).jobs["logins"].query
+
+    assert query.by_sql == (("tag", "LOWER(x)"),)
+    assert query.names == (
+        Names("action", sql="SELECT id, name FROM actions"),
+        Names("tag", (("1", "a"), ("2", "b"))),
+    )
+
+
+def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
+    """A fragment is read as the database of its source reads it, of several sources as each of them. Mutant: MySQL."""
+    text = GOOD.replace(BY, f"{BY}\nwhere_sql = \"details #>> '{{a}}' = 'x'\"")
+    postgresql = text.replace("mysql+pymysql", "postgresql+psycopg")
+    load(write(tmp_path, postgresql))
+    several = postgresql.replace("[defaults]", '[source.other]\nkind = "mysql"\nhost = "h"\ndatabase = "d"\n[defaults]')
+
+    for wrong in (text, several.replace('name = "logins', 'source = ["app", "other"]\nname = "{source}.logins')):
+        with pytest.raises(ConfigError, match="where_sql contains a comment: #"):
+            load(write(tmp_path, wrong))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +180,27 @@ def test_load(tmp_path: Path) -> None:
         ),
         ('time = "created_at"', 'sql = "SELECT 1 -- :after :upto"', 14, "`sql` does not use :after", "id > :after"),
         ('table = "audit', 'where_sql = "a = 1) OR (b"\ntable = "audit', 12, "do not match", "Close each one"),
+        ('by = ["action"]', 'by = ["source"]', 16, "{source} is reserved", 'by_sql = { source_column = "source" }'),
+        ('by = ["action"]', 'by = ["measure"]', 16, "{measure} is reserved", 'by = ["measure_column"]'),
+        (BY, f"{BY}\nby_sql.tag = 'x'", 17, '"tag" of by_sql is not in `by`', "one of: action"),
+        (BY, f"{BY}\nnames.acton = {{ 1 = 'a' }}", 17, '"acton" of names is not in `by`', "one of: action"),
+        (BY, f"{BY}\nnames.action = 'event'", 17, '"event" are not names', "SELECT id, name"),
+        (BY, f"{BY}\nnames.action = {{ 1 = 2 }}", 17, "are not names", '1 = "added"'),
+        (BY, f"{BY}\nnames.action = {{ }}", 17, "are not names", '1 = "added"'),
+        (BY, f"{BY}\nnames.action = 'SELECT 1) x --'", 17, "names.action has parentheses", "Close each one"),
+        (BY, f"{BY}\nnames.action = 'SELECT 1, 2;'", 17, "names.action contains a semicolon", "Remove it"),
+        (BY, f"{BY}\nby_sql.action = 'x # y'", 17, "by_sql.action contains a comment: #", "Remove it"),
+        (BY, f"{BY}\nby_sql.action = '1) OR (1'", 17, "by_sql.action has parentheses", "Close each one"),
+        (BY, f"{BY}\nby_sql.action = ''", 17, 'action = "" is invalid', "at least 1"),
+        (BY, f"{BY}\nnames.action = {{ 1 = 'a' }}\ngroups = ['1']", 18, '"1" of groups has another name', 'Write "a"'),
+        (BY, f'{BY}\nwhere_sql = "a = \'b"', 17, "where_sql has a quote", "Close it"),
+        (
+            'time = "created_at"',
+            "by_sql.action = 'x'\nsql = 'SELECT'",
+            14,
+            "by_sql has no effect beside sql",
+            "into the sql",
+        ),
         ('table = "audit', 'start = true\ntable = "audit', 12, "start = True is not a start", "beginning"),
         ('outcome = "failure"', "outcome = nan", 15, "nan is not a value to compare with", "number"),
         ('table = "audit', 'source = 5\ntable = "audit', 12, "source = 5 is not a source", "a list"),
@@ -237,7 +284,7 @@ def test_load(tmp_path: Path) -> None:
         ("mysql+pymysql://db1.internal/app", "nothing", 6, "url is not a database url", "sqlite:////var"),
         ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
         ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
-        ('by = ["action"]', 'by = ["action", "measure"]', 17, "{measure} is not a column here", "another name"),
+        ('by = ["action"]', 'by = ["action", "measure"]', 16, "{measure} is reserved", "measure_column"),
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:

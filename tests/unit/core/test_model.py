@@ -13,6 +13,7 @@ from shipper.core.model import (
     Archive,
     Condition,
     Job,
+    Names,
     Query,
     definition_digest,
     path_digest,
@@ -45,12 +46,14 @@ OTHER: dict[str, Any] = {
     "where": (Condition("action", "in", ("login",)),),
     "where_sql": "1 = 1",
     "by": ("action", "outcome"),
+    "by_sql": (("action", "LOWER(action)"),),
+    "names": (Names("action", (("1", "login"),)),),
     "measures": (Measure("ms", Kind.SUM, "duration_ms"),),
     "sql": "SELECT 1",
     "time_zone": "Europe/Berlin",
 }
 """Another value for each field of Job and Query, except `query`."""
-PATHS = {"template", "by", "null_as", "empty_as", "time", "time_zone", "sql"}
+PATHS = {"template", "by", "by_sql", "names", "null_as", "empty_as", "time", "time_zone", "sql"}
 """Fields that decide which path a row adds to, and at which time."""
 
 
