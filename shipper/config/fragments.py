@@ -49,7 +49,7 @@ def fragment_problems(place: Place, job: JobSection, dialects: Iterable[str]) ->
     for keys, text in _fragments(job):
         flaws = [flaw for dialect in sorted(dialects) if (flaw := flaw_of(text, dialect))]
         for reason, remedy in flaws[:1]:
-            yield Problem((*place, *keys), f"{'.'.join(keys)} {reason}", remedy)
+            yield Problem((*place, *keys), f"`{'.'.join(keys)}` {reason}", remedy)
 
 
 def _fragments(job: JobSection) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -225,10 +225,6 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
         if name not in {*job.by, MEASURE, SOURCE}:
             remedy = suggest(name, [*job.by, MEASURE, SOURCE])
             yield Problem(place, f"{{{name}}} is neither a column of `by` nor {{measure}}", remedy)
-    for name in (MEASURE, SOURCE):
-        if name in job.by:
-            remedy = f'Rename the column: by = ["{name}_column"], by_sql = {{ {name}_column = "{name}" }}.'
-            yield Problem((*place[:-1], "by"), f"{{{name}}} is reserved: in a name it is the {name} of the job", remedy)
     for column in job.by:
         if column not in used:
             remedy = f"Put {{{column}}} into the name, or its groups would overwrite each other."
@@ -259,18 +255,24 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
 
 
 def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+    for name in (MEASURE, SOURCE):
+        if name in job.by:
+            remedy = f'Rename the column: by = ["{name}_column"], by_sql = {{ {name}_column = "{name}" }}.'
+            if job.sql is not None:
+                remedy = f"Rename the column in `sql` and in `by`: {name} AS {name}_column."
+            yield Problem((*place, "by"), f"{{{name}}} is reserved: in a name it is the {name} of the job", remedy)
     for key in ("by_sql", "names"):
         for name in getattr(job, key):
             if name not in job.by:
                 remedy = f"Add it to `by`, or use one of: {', '.join(job.by) or 'none'}."
-                yield Problem((*place, key, name), f'"{name}" of {key} is not in `by`', remedy)
+                yield Problem((*place, key, name), f'"{name}" of `{key}` is not in `by`', remedy)
     for column, value in (
         (column, value) for group in job.groups for column, value in zip(job.by, group, strict=False)
     ):
         names = job.names.get(column, {})
         if isinstance(names, dict) and value in names and value not in names.values():
             remedy = f'Write "{names[value]}": a group is named as in the path.'
-            yield Problem((*place, "groups"), f'"{value}" of groups has another name', remedy)
+            yield Problem((*place, "groups"), f'"{value}" of `groups` has another name', remedy)
 
 
 def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:

@@ -6,11 +6,12 @@ again, in the snapshot of its row.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from shipper.core.errors import QueryRefused
+from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.model import Names, Query, Row
 from shipper.source.connection import Connections
 from shipper.source.result import group_of
@@ -75,13 +76,22 @@ class Lookups:
 
     def _read(self, query: Query, column: str, sql: str) -> dict[str, str]:
         step = f"read names.{column}"
-        with self._connections.connected(step) as connection:
+        with _blamed_on_names(), self._connections.connected(step) as connection:
             width = len(connection.execute(names_in(sql)).keys())
             if width != 2:  # noqa: PLR2004 - value and name
                 raise QueryRefused(f"{step}: its result has {width} columns", hint="Select two: value and name.")
             rows = connection.execute(names_of(sql, MOST_NAMES + 1)).all()
             self._connections.check_snapshot(connection, query.table, reads_others=True)
         return _checked(step, [group_of(row) for row in rows])
+
+
+@contextmanager
+def _blamed_on_names() -> Iterator[None]:
+    """Let no error of a table of names be one of a counted row."""
+    try:
+        yield
+    except RowRefused as error:
+        raise QueryRefused(str(error), hint=error.hint) from error
 
 
 def _checked(step: str, rows: list[tuple[Any, ...]]) -> dict[str, str]:

@@ -283,6 +283,16 @@ def test_names_that_cannot_be_read(codes: Table, sql: str, message: str, hint: s
         assert hint in str(caught.value.hint)
 
 
+def test_names_that_cannot_be_computed(codes: Table) -> None:
+    """An error in the SELECT of names is no error of a counted row: no row is set aside. Mutant: let it through."""
+    overflows = "SELECT SUM(n), 'x' FROM (SELECT 9223372036854775807 AS n UNION ALL SELECT 1) AS numbers"
+    with pytest.raises(QueryRefused) as caught:
+        codes.prepared(named(overflows if codes.kind == "sqlite" else "SELECT 9223372036854775807 + 1, 'x'"))
+
+    assert type(caught.value) is QueryRefused
+    assert str(caught.value).startswith("read names.code: ")
+
+
 def test_names_change_under_a_job(codes: Table, tmp_path: Path) -> None:
     """In one process, too, a row is counted once: under the name of its time, after a recount under the present one.
 

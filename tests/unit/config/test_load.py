@@ -86,7 +86,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
     several = postgresql.replace("[defaults]", '[source.other]\nkind = "mysql"\nhost = "h"\ndatabase = "d"\n[defaults]')
 
     for wrong in (text, several.replace('name = "logins', 'source = ["app", "other"]\nname = "{source}.logins')):
-        with pytest.raises(ConfigError, match="where_sql contains a comment: #"):
+        with pytest.raises(ConfigError, match="`where_sql` contains a comment: #"):
             load(write(tmp_path, wrong))
 
 
@@ -182,24 +182,30 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('table = "audit', 'where_sql = "a = 1) OR (b"\ntable = "audit', 12, "do not match", "Close each one"),
         ('by = ["action"]', 'by = ["source"]', 16, "{source} is reserved", 'by_sql = { source_column = "source" }'),
         ('by = ["action"]', 'by = ["measure"]', 16, "{measure} is reserved", 'by = ["measure_column"]'),
-        (BY, f"{BY}\nby_sql.tag = 'x'", 17, '"tag" of by_sql is not in `by`', "one of: action"),
-        (BY, f"{BY}\nnames.acton = {{ 1 = 'a' }}", 17, '"acton" of names is not in `by`', "one of: action"),
+        (BY, f"{BY}\nby_sql.tag = 'x'", 17, '"tag" of `by_sql` is not in `by`', "one of: action"),
+        (BY, f"{BY}\nnames.acton = {{ 1 = 'a' }}", 17, '"acton" of `names` is not in `by`', "one of: action"),
         (BY, f"{BY}\nnames.action = 'event'", 17, '"event" are not names', "SELECT id, name"),
         (BY, f"{BY}\nnames.action = {{ 1 = 2 }}", 17, "are not names", '1 = "added"'),
         (BY, f"{BY}\nnames.action = {{ }}", 17, "are not names", '1 = "added"'),
-        (BY, f"{BY}\nnames.action = 'SELECT 1) x --'", 17, "names.action has parentheses", "Close each one"),
-        (BY, f"{BY}\nnames.action = 'SELECT 1, 2;'", 17, "names.action contains a semicolon", "Remove it"),
-        (BY, f"{BY}\nby_sql.action = 'x # y'", 17, "by_sql.action contains a comment: #", "Remove it"),
-        (BY, f"{BY}\nby_sql.action = '1) OR (1'", 17, "by_sql.action has parentheses", "Close each one"),
+        (BY, f"{BY}\nnames.action = 'SELECT 1) x --'", 17, "`names.action` has parentheses", "Close each one"),
+        (BY, f"{BY}\nnames.action = 'SELECT 1, 2;'", 17, "`names.action` contains a semicolon", "Remove it"),
+        (BY, f"{BY}\nby_sql.action = 'x # y'", 17, "`by_sql.action` contains a comment: #", "Remove it"),
+        (BY, f"{BY}\nby_sql.action = '1) OR (1'", 17, "`by_sql.action` has parentheses", "Close each one"),
         (BY, f"{BY}\nby_sql.action = ''", 17, 'action = "" is invalid', "at least 1"),
-        (BY, f"{BY}\nnames.action = {{ 1 = 'a' }}\ngroups = ['1']", 18, '"1" of groups has another name', 'Write "a"'),
-        (BY, f'{BY}\nwhere_sql = "a = \'b"', 17, "where_sql has a quote", "Close it"),
+        (
+            BY,
+            f"{BY}\nnames.action = {{ 1 = 'a' }}\ngroups = ['1']",
+            18,
+            '"1" of `groups` has another name',
+            'Write "a"',
+        ),
+        (BY, f'{BY}\nwhere_sql = "a = \'b"', 17, "`where_sql` has a quote", "Close it"),
         (
             'time = "created_at"',
             "by_sql.action = 'x'\nsql = 'SELECT'",
             14,
-            "by_sql has no effect beside sql",
-            "into the sql",
+            "`by_sql` has no effect beside `sql`",
+            "into the `sql`",
         ),
         ('table = "audit', 'start = true\ntable = "audit', 12, "start = True is not a start", "beginning"),
         ('outcome = "failure"', "outcome = nan", 15, "nan is not a value to compare with", "number"),
