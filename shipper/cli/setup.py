@@ -83,8 +83,8 @@ def grants(file: str, host: str) -> None:
 def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
     """Print the stanzas that Carbon's configuration needs for these series.
 
-    With --diff, check Carbon's storage-schemas.conf, storage-aggregation.conf or carbon.conf: show the stanza that
-    applies to each path, and the changes to make. Exits with 1 if there are any.
+    With --diff, check Carbon's storage-schemas.conf, storage-aggregation.conf, carbon.conf, whitelist.conf or
+    blacklist.conf: show the stanza that applies to each path, and the changes to make. Exits with 1 if there are any.
     """
     from shipper.config.load import load
     from shipper.diagnostics.carbon_conf import diff, rules, stanzas

@@ -4,10 +4,12 @@ Strategy: as in Carbon, the first stanza whose pattern is found in a path applie
 known here: paths contain the column's name instead.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as ParserError
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ from shipper.core.model import Job
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, path, paths_of
 
 SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"
+WHITELIST, BLACKLIST = "whitelist.conf", "blacklist.conf"
 
 
 class Stanza(NamedTuple):
@@ -100,15 +103,17 @@ def _path_pattern(job: Job, measure: str | None = None) -> str:
 
 
 _DEFAULTS = {SCHEMAS: {"retentions": "60s:7d"}, AGGREGATION: {}}  # carbon/storage.py, where no stanza matches
-_MOST_CREATES = "MAX_CREATES_PER_MINUTE"
+_MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNECTIONS"
+LEAST_CONNECTIONS = 5
+"""Connections of shipper at a time: one that stays open, and two each for metrics of itself and for a command."""
 
 
 class Verdict(NamedTuple):
-    """The stanza that applies to a path, and its effect."""
+    """The stanza that applies to a path, and its effect; or a setting, and its section."""
 
     path: str
     stanza: str | None
-    """None for Carbon's default."""
+    """None for Carbon's default; in a whitelist or a blacklist the pattern that is found in the path."""
     present: str
     needed: str
     is_good: bool
@@ -133,11 +138,13 @@ def diff(config: Config, file: str) -> Diff:
     Raises:
         ConfigError: the file cannot be read, neither here nor by Carbon.
     """
+    if Path(file).name in {WHITELIST, BLACKLIST}:
+        return _diff_of_list(config, file)
     parser = _parsed(file)
     kind = _kind(file, parser)
     own = stanzas(config)[kind]
     if kind == CARBON:
-        return _creates(file, parser)
+        return _diff_of_settings(config, file, parser)
     present = [Stanza(name, dict(parser[name])) for name in parser.sections()]
     try:
         verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
@@ -152,13 +159,22 @@ def diff(config: Config, file: str) -> Diff:
 def _parsed(file: str) -> ConfigParser:
     parser = ConfigParser(interpolation=None)
     try:
-        parser.read_string(Path(file).read_text(encoding="utf-8"), file)
-    except (OSError, UnicodeDecodeError, ParserError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ConfigError(
-            f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read."
-        ) from error
+        parser.read_string(_text(file), file)
+    except ParserError as error:
+        raise _unreadable(file, error) from error
     return parser
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> ConfigError:
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return ConfigError(f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read.")
 
 
 def _kind(file: str, parser: ConfigParser) -> str:
@@ -226,11 +242,63 @@ def _changes(bad: list[Verdict], present: list[Stanza], own: list[Stanza]) -> st
     return "\n".join([f"{remove}# insert {first}:", *map(str, own)])
 
 
-def _creates(file: str, parser: ConfigParser) -> Diff:
-    """Compare the number of series that Carbon creates a minute; it drops the datapoints of all others."""
-    present = parser.get("cache", _MOST_CREATES, fallback="50")
-    verdict = Verdict(
-        _MOST_CREATES, "cache" if parser.has_section("cache") else None, present, "inf", present.lower() == "inf"
-    )
-    remedy = f"# in [cache]; then restart carbon:\n{_MOST_CREATES} = inf\n"
-    return Diff(file, [verdict], "" if verdict.is_good else remedy)
+def _diff_of_settings(config: Config, file: str, parser: ConfigParser) -> Diff:
+    """Compare the settings of carbon.conf that make Carbon drop or delay datapoints, and the lists in use."""
+    verdicts, changes = [], []
+    for verdict in _settings(parser):
+        verdicts.append(verdict)
+        if not verdict.is_good:
+            changes.append(f"# in [{verdict.stanza or 'cache'}]; then restart carbon:\n{verdict.path} = inf\n")
+    for name in _lists(file, parser):
+        found = _diff_of_list(config, name)
+        verdicts += found.verdicts
+        changes += [found.write] if found.write else []
+    return Diff(file, verdicts, "\n".join(changes))
+
+
+def _settings(parser: ConfigParser) -> Iterator[Verdict]:
+    """Yield the number of series created a minute, beyond which datapoints are dropped, and too few connections."""
+    if parser.has_section("cache") or not parser.sections():
+        present = parser.get("cache", _MOST_CREATES, fallback="50")
+        section = "cache" if parser.has_section("cache") else None
+        yield Verdict(_MOST_CREATES, section, present, "inf", present.lower() == "inf")
+    for section in parser.sections():
+        present = parser.get(section, _MOST_CONNECTIONS, fallback="inf")
+        if present.isdigit() and int(present) < LEAST_CONNECTIONS:
+            yield Verdict(_MOST_CONNECTIONS, section, present, f"{LEAST_CONNECTIONS} or more", is_good=False)
+
+
+def _lists(file: str, parser: ConfigParser) -> list[str]:
+    """Return the whitelists and blacklists that are in use; Carbon takes a missing one for empty."""
+    folders = {
+        Path(parser.get(section, "CONF_DIR", fallback=str(Path(file).parent)))
+        for section in parser.sections()
+        if parser.get(section, "USE_WHITELIST", fallback="no").lower() in {"1", "yes", "true", "on"}
+    }
+    names = [str(folder / name) for folder in sorted(folders) for name in (WHITELIST, BLACKLIST)]
+    return [name for name in names if os.access(name, os.F_OK)]
+
+
+def _diff_of_list(config: Config, file: str) -> Diff:
+    """Compare a whitelist or a blacklist with the paths, as Carbon does (carbon/regexlist.py)."""
+    patterns, is_black = list(_patterns(_text(file))), Path(file).name == BLACKLIST
+    verdicts = []
+    for shown, real in _paths(config):
+        found = next((pattern.pattern for pattern in patterns if pattern.search(real)), None)
+        is_good = found is None if is_black else found is not None or not patterns
+        verdicts.append(Verdict(shown, found, "stored" if is_good else "dropped", "stored", is_good))
+    bad = {verdict.stanza for verdict in verdicts if not verdict.is_good}
+    if not bad:
+        return Diff(file, verdicts, "")
+    if is_black:
+        lines = [pattern.pattern for pattern in patterns if pattern.pattern in bad]
+        return Diff(file, verdicts, "\n".join([f"# remove from {file}, or narrow:", *lines, ""]))
+    return Diff(file, verdicts, f"# add to {file}:\n{_pattern(config)}\n")
+
+
+def _patterns(text: str) -> Iterator[re.Pattern[str]]:
+    """Yield the patterns of a list; Carbon skips comments, and patterns that it cannot read."""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            with suppress(re.error):
+                yield re.compile(line.strip())

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from shipper.config.load import Config
+from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Job, JobStatus
 from shipper.core.repair.reset import check_identity
 from shipper.diagnostics.check_source import Finding, attempted, check_source
@@ -75,8 +76,15 @@ def _check_identity(job: Job, status: JobStatus) -> Iterator[Finding]:
 def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
     """Connect, send no datapoints, and wait until Carbon has read the connection to its end."""
     with closing(carbon):
-        carbon.deliver(())
-        yield Finding(True, f"carbon {carbon}", "accepts data")
+        try:
+            carbon.deliver(())
+        except DeliveryFailed:
+            if not carbon.confirms_alone():
+                raise
+            remedy = "Set MAX_RECEIVER_CONNECTIONS = inf in carbon.conf, and restart Carbon: shipper keeps one open."
+            yield Finding(False, f"carbon {carbon}", "answers one connection, but no second one beside it", remedy)
+        else:
+            yield Finding(True, f"carbon {carbon}", "accepts data")
 
 
 def _check_graphite(config: Config) -> Iterator[Finding]:

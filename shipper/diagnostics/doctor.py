@@ -25,8 +25,8 @@ AGAIN_SECONDS = 5.0  # Carbon drops datapoints of a series that it does not crea
 Answers = Sequence[SeriesData | None]
 
 _UNSEEN = (
-    "Check that Carbon creates series (MAX_CREATES_PER_MINUTE in carbon.conf, a full disk), and that render_url names "
-    "the graphite-web that reads its files."
+    "Check that Carbon creates series (MAX_CREATES_PER_MINUTE and USE_WHITELIST in carbon.conf, a full disk), and that "
+    "render_url names the graphite-web that reads its files."
 )
 
 

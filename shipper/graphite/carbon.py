@@ -92,6 +92,15 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
                 hint="Check that carbon-cache runs, and that [graphite] names host and port of its line receiver.",
             ) from error
 
+    def confirms_alone(self) -> bool:
+        """Whether it confirms a connection that has no other beside it; a delivery has."""
+        self.close()
+        try:
+            self.send_message(b"")
+        except OSError:
+            return False
+        return True
+
     @property
     def watched(self) -> socket.socket | None:
         """Connection whose end is a reason to call `has_died`; None while there is none."""

@@ -174,6 +174,63 @@ def test_creates(app: Shipper, tmp_path: Path) -> None:
     assert diffs(app, str(file))[0]["is_good"]
 
 
+def test_connections(app: Shipper, tmp_path: Path) -> None:
+    """Too few connections are an error, in each section. Mutants: of [cache] only; one is enough."""
+    file = tmp_path / "carbon.conf"
+    creates = "MAX_CREATES_PER_MINUTE = inf\n"
+    sections = {"cache": "1", "cache:b": "inf", "relay": "4", "aggregator": "5"}
+    text = "".join(f"[{name}]\n{creates}MAX_RECEIVER_CONNECTIONS = {number}\n" for name, number in sections.items())
+    file.write_text(text)
+    (found,) = diffs(app, str(file))
+
+    shown = [list(one.values()) for one in found["verdicts"][1:]]
+    assert shown == [
+        ["MAX_RECEIVER_CONNECTIONS", name, sections[name], "5 or more", False] for name in ("cache", "relay")
+    ]
+    assert re.findall(r"in \[(\w+)\].*\n(.*)", found["write"]) == [
+        (name, "MAX_RECEIVER_CONNECTIONS = inf") for name in ("cache", "relay")
+    ]
+
+
+@pytest.mark.parametrize("app", ["audit", None], indirect=True)
+@pytest.mark.parametrize(
+    ("lists", "dropped", "write"),
+    [
+        ({"blacklist.conf": "# all\n\n(\nlogins\\..*(ms|count)$\nnever\n"}, {"count", "ms"}, "logins\\..*(ms|count)$"),
+        ({"whitelist.conf": "(slowest|fastest|shipper)\n"}, {"count", "ms"}, "# add to"),
+        ({"whitelist.conf": "# nothing\n"}, set(), ""),
+        ({"blacklist.conf": "never\n", "whitelist.conf": "."}, set(), ""),
+        ({}, set(), ""),
+    ],
+)
+def test_lists(app: Shipper, tmp_path: Path, lists: dict[str, str], dropped: set[str], write: str) -> None:
+    """Series that a real Carbon drops by its lists are shown, by the file itself and by carbon.conf.
+
+    Mutants: a whitelist that has no pattern drops all; match instead of search; stop at a pattern that is not one.
+    """
+    carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
+    conf = tmp_path / "carbon/conf/carbon.conf"
+    conf.write_text(conf.read_text() + "USE_WHITELIST = True\n")
+    for name, text in lists.items():
+        (conf.parent / name).write_text(text)
+    real = dict(_paths(load(str(app.config))))
+    paths = {shown: path for shown, path in real.items() if "logins" in path}
+    lines = "".join(f"{path} 1 {int(time.time())}\n" for path in [*paths.values(), "x.slowest"])
+    carbon.start()
+    with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
+        sender.deliver(points(lines))
+    wait_for(lambda: "x.slowest" in carbon.sums(), "the last series")
+    missing = {shown for shown, path in paths.items() if path not in carbon.sums()}
+    carbon.close()
+    (of_conf,) = diffs(app, str(conf))
+    of_lists = diffs(app, *(str(conf.parent / name) for name in lists)) if lists else []
+
+    assert {shown.rpartition(".")[2] for shown in missing} == dropped
+    for verdicts in (of_conf["verdicts"], [verdict for one in of_lists for verdict in one["verdicts"]]):
+        assert {one["path"] for one in verdicts if one["present"] == "dropped"} & paths.keys() == missing
+    assert (of_conf["is_good"], write in of_conf["write"]) == (not dropped, True)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [

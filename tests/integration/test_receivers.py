@@ -2,8 +2,10 @@
 
 import json
 import operator
+import re
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,7 +16,7 @@ import pytest
 from builders import points
 from harness import Shipper, wait_for
 from relays import CarbonRelay, Combining, Line
-from servers import MariaDB
+from servers import SCHEMAS, MariaDB
 
 from shipper.core.errors import DeliveryFailed
 from shipper.demo.carbon_cache import CarbonCache
@@ -133,6 +135,77 @@ def test_doctor(tmp_path: Path, combine: Callable[[list[float]], float], verdict
     assert verdict in ended.stdout.splitlines(), ended.stdout + ended.stderr
     assert (ended.returncode, "✓ sent values can be read" in ended.stdout) == (1 if remedy else 0, True)
     assert remedy in ended.stdout
+
+
+@pytest.fixture
+def carbon_with(tmp_path: Path) -> Iterator[Callable[[str], CarbonCache]]:
+    """Return a function that runs a carbon-cache with a further setting."""
+    cache = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
+    conf = tmp_path / "carbon/conf/carbon.conf"
+    text = conf.read_text()
+
+    def run(setting: str) -> CarbonCache:
+        cache.stop()
+        conf.write_text(f"{text}{setting}\n")
+        cache.start()
+        return cache
+
+    yield run
+    cache.close()
+
+
+def test_carbon_closes_idle_connections(carbon_with: Callable[[str], CarbonCache], tmp_path: Path) -> None:
+    """A real Carbon that closes idle connections has not restarted: all is proven on time, and sent only then.
+
+    Mutant: take the end of the witness for that of Carbon.
+    """
+    cache = carbon_with("METRIC_CLIENT_IDLE_TIMEOUT = 1")
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=cache.port)
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as source:
+        source.execute(SCHEMAS["sqlite"])
+        source.execute("INSERT INTO audit_trail (id, created_at, action) VALUES (1, datetime('now'), 'login')")
+    app.config.write_text(app.config.read_text().replace("[graphite]", '[graphite]\nreplay = ["2s", "4s", "6s"]'))
+
+    def report() -> tuple[int, int]:
+        (job,) = json.loads(app.call("status", "-o", "json").stdout)["jobs"]
+        return job["watermark"], job["unproven"]
+
+    app.start()
+    try:
+        wait_for(lambda: report() == (1, 0), "the row is proven")
+        assert "carbon.disconnected" not in app.events()
+        cache.stop(signal.SIGKILL)
+        wait_for(lambda: "carbon.disconnected" in app.events(), "Carbon has died")
+    finally:
+        assert app.stop() == 0
+
+
+def test_check_of_few_connections(carbon_with: Callable[[str], CarbonCache], tmp_path: Path) -> None:
+    """A Carbon that answers one connection at a time is an error; the remedy is enough."""
+    cache = carbon_with("MAX_RECEIVER_CONNECTIONS = 1")
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=cache.port)
+    app.config.write_text(app.config.read_text().replace('"5s"', '"1s"'))
+    shown = app.call("check").stdout
+    (remedy,) = re.findall(
+        rf"^✗ carbon 127.0.0.1:{cache.port}: answers one connection, .*\n +Set (\S+ = \S+) in", shown, re.MULTILINE
+    )
+    carbon_with(remedy)
+
+    assert f"✓ carbon 127.0.0.1:{cache.port}: accepts data" in app.call("check").stdout
+
+
+def test_check_of_hosts(tmp_path: Path) -> None:
+    """Each receiver is checked. Mutant: only until one works."""
+    line, down = Line(lambda _: None), refusing()
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=1)
+    hosts = f'hosts = ["{down}", "[::1]:1", "127.0.0.1:{line.port}"]'
+    app.config.write_text(app.config.read_text().replace("port = 1", hosts))
+    with closing(line):
+        shown = app.call("check").stdout
+
+    assert f"✗ carbon: deliver to {down}: Connection refused" in shown
+    assert "✗ carbon: deliver to [::1]:1: Connection refused" in shown
+    assert f"✓ carbon 127.0.0.1:{line.port}: accepts data" in shown
 
 
 @pytest.fixture
