@@ -103,8 +103,15 @@ def explained(error: ErrorDetails, place: Place) -> Problem:
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """Return a remedy for a wrong name: the nearest known one, or all of them."""
-    close = get_close_matches(wrong, list(known), n=1)
-    return f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(known) or 'none'}."
+    near = nearest(wrong, known)
+    return f'Did you mean "{near}"?' if near else f"Known here: {', '.join(known) or 'none'}."
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a wrong one, in whatever case; None if none is like it."""
+    names = {name.casefold(): name for name in known}
+    close = get_close_matches(wrong.casefold(), list(names), n=1)
+    return names[close[0]] if close else None
 
 
 def report(documents: list[Document], problems: Iterable[Problem], secrets: Iterable[str]) -> ConfigError:

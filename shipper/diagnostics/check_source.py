@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from shipper.config.keys import SourceSection
 from shipper.config.load import Config
-from shipper.config.problems import suggest
+from shipper.config.problems import nearest, suggest
 from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Window
@@ -154,10 +154,18 @@ class _TableCheck:
         # no such table, or one that cannot be read at all: its columns have one error
         failing = [column for column in missing if not table.columns or column in table.columns]
         if failing:
-            yield Finding(False, self.subject, str(errors[failing[0]]), errors[failing[0]].hint or "")
+            error = errors[failing[0]]
+            remedy = error.hint or "" if table.columns else self._other_table() or error.hint or ""
+            yield Finding(False, self.subject, str(error), remedy)
         for column in () if failing else missing:
             remedy = suggest(column, table.columns)
             yield Finding(False, self.subject, f"no column {self._needed({column})}", remedy)
+
+    def _other_table(self) -> str | None:
+        """Return a remedy if a table has nearly the same name, as in another case."""
+        schema, dot, name = self.path.rpartition(".")
+        near = nearest(name, self.source.tables_beside(self.path))
+        return near and f'Did you mean "{schema}{dot}{near}"?'
 
     def _needed(self, columns: set[str]) -> str:
         """Return columns, and the jobs that need them."""

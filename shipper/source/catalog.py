@@ -55,6 +55,11 @@ def described(connection: sa.Connection, path: str) -> Table:
     )
 
 
+def tables_beside(connection: sa.Connection, path: str) -> list[str]:
+    """Return the names of all tables and views in a table's schema."""
+    return [str(row[0]) for row in _rows(connection, _catalog(connection).tables, path)]
+
+
 def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
     """Return whether an index of just this column keeps its values unique."""
     rows = _rows(connection, _catalog(connection).unique, path)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, Span, Window
 from shipper.source.access import Access, Denied
-from shipper.source.catalog import Table, described, planned, written
+from shipper.source.catalog import Table, described, planned, tables_beside, written
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
 from shipper.source.dialects.expressions import ServerTime, table_named
@@ -63,6 +63,11 @@ class Examination(Source):
         """Return the catalog's facts about a table."""
         with self.connections.connected(f"look up {path}") as connection:
             return described(connection, path)
+
+    def tables_beside(self, path: str) -> list[str]:
+        """Return the names of all tables and views in a table's schema, as far as this user sees them."""
+        with self.connections.connected(f"look up tables beside {path}") as connection:
+            return tables_beside(connection, path)
 
     def unreadable(self, path: str, columns: Iterable[str]) -> dict[str, QueryRefused]:
         """Return the columns that this user cannot read, with the errors; no row is read."""

@@ -12,7 +12,7 @@ import pytest
 from builders import query
 from contract import FAR
 from graphite_web import GraphiteWeb
-from harness import Shipper, wait_for
+from harness import EVENTS, Shipper, wait_for
 from looks import Looks, wanted
 from tables import DATABASES, Table, on
 
@@ -323,3 +323,50 @@ def test_names_change_under_a_job(codes: Table, tmp_path: Path) -> None:
         looks.look(wanted(by=job.query.by, names=job.query.names, template=job.template, where=where))
 
         assert totals() == {"entry": 3, "logout": 1, "9": 1}
+
+
+def program(table: Table, folder: Path, *changes: tuple[str, str]) -> Shipper:
+    """Return the program, which cannot deliver, with a job that has names of codes."""
+    job = EVENTS.replace('["action"]', f'["code"]\nnames.code = "{SELECT}"').replace("{action}", "{code}")
+    for before, after in changes:
+        assert before in job
+        job = job.replace(before, after)
+    return Shipper(folder, url=table.url, port=9, jobs=job)
+
+
+def complaints(app: Shipper) -> dict[str, str]:
+    """Return the errors of `shipper check` about the table and its job, with their remedies."""
+    findings = json.loads(app.call("check", "-o", "json").stdout)["findings"]
+    subjects = ("table", "job")
+    bad = [one for one in findings if not one["is_good"] and one["subject"].startswith(subjects)]
+    return {f"{one['subject']}: {one['text']}": one["remedy"] for one in bad}
+
+
+def test_check_reads_names(codes: Table, tmp_path: Path) -> None:
+    """`check` and `preview` read the names: both use what a capture would, or fail as it would."""
+    codes.execute(
+        "INSERT INTO audit_trail (id, created_at, code) VALUES (1, %s, 3)", (_moment(int(time.time()) - 600),)
+    )
+    app = program(codes, tmp_path, ("[job.events]", '[job.events]\ngroups = ["logout"]'))
+    assert complaints(app) == {}
+    shown = app.call("preview", "events", "--limit", "0").stdout
+    codes.execute("DELETE FROM codes")
+
+    assert "audit.events.login.count 1 " in shown
+    assert "audit.events.logout.count 0 " in shown
+    assert complaints(app) == {
+        "job events: read names.code: its result is empty": "Fill the table of names, or remove this key."
+    }
+    assert "names.code: its result is empty" in app.call("preview", "events").stderr
+
+
+def test_check_names_a_table_in_another_case(codes: Table, tmp_path: Path) -> None:
+    """A table in the wrong case, or misspelled, has the remedy with the right name. Mutant: compare with the case."""
+    wrong = "audit_trial" if codes.kind == "sqlite" else "AUDIT_TRAIL"
+    schema = "" if codes.kind == "sqlite" else {"postgresql": "public."}.get(codes.kind, "app.")
+    for prefix in {"", schema}:
+        app = program(codes, tmp_path, ('table = "audit_trail"', f'table = "{prefix}{wrong}"'))
+
+        assert list(complaints(app).values()) == [f'Did you mean "{prefix}audit_trail"?']
+    app = program(codes, tmp_path, ('table = "audit_trail"', 'table = "nothing_like_it"'))
+    assert "Did you mean" not in str(complaints(app))

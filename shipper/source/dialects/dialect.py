@@ -56,6 +56,8 @@ class Plan(NamedTuple):
 class Catalog(NamedTuple):
     """Statements that read a database's catalog, by :schema and :table, or by :path, which is quoted."""
 
+    tables: str
+    """Names of the tables and views beside the table."""
     columns: str
     """Name and type of each column."""
     leading: str

@@ -32,7 +32,8 @@ from shipper.source.dialects.mysql_login import FIELD_TYPE, conversions, option
 _NAMES = ("mysql", "mariadb")
 _EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
 _NUMERIC = 5  # COERCIBILITY of numbers and times
-_TABLE = "WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
+_SCHEMA = "WHERE table_schema = COALESCE(:schema, DATABASE())"
+_TABLE = f"{_SCHEMA} AND table_name = :table"
 
 ERRORS: Mapping[object, Meaning] = BY_NUMBER
 WORDS: Mapping[str, Meaning] = BY_WORDS
@@ -80,6 +81,7 @@ BEGIN_SINGLE = "START TRANSACTION READ ONLY"
 REWRITES: Rewrites | None = None
 # SQLAlchemy's own inspection needs SHOW CREATE TABLE, which grants on columns do not allow
 CATALOG = Catalog(
+    tables=f"SELECT table_name FROM information_schema.tables {_SCHEMA}",
     columns=f"SELECT column_name, data_type FROM information_schema.columns {_TABLE}",
     # each server runs the comments with its version; an index on an expression has no column
     leading=f"""SELECT index_name, column_name, CASE WHEN FALSE THEN ''

@@ -164,6 +164,8 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 BEGIN_SINGLE = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
 REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
 CATALOG = Catalog(
+    tables="""SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname = COALESCE(CAST(:schema AS text), current_schema())""",
     columns="""SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
         WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped""",
     leading="""SELECT relname, attname, CASE WHEN NOT indisvalid THEN 'VALID' END FROM pg_index
