@@ -56,6 +56,8 @@ def _fragments(job: JobSection) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the keys of each fragment, and its text."""
     if job.where_sql is not None:
         yield ("where_sql",), job.where_sql
+    if job.time_sql is not None:
+        yield ("time_sql",), job.time_sql
     for name, text in job.by_sql.items():
         yield ("by_sql", name), text
     for name, names in job.names.items():

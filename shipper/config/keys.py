@@ -154,7 +154,11 @@ class JobSection(Section):
     time: Identifier | None = None
     """Column of each row's event time."""
     time_zone: Zone = "UTC"
-    """Time zone of a time column that has none."""
+    """Time zone of times that have none."""
+    time_unit: Literal["s", "ms", "us"] | None = None
+    """Unit of a time that is a number since 1970."""
+    time_sql: Name | None = None
+    """Event time as an expression in SQL, instead of `time`."""
     where: dict[Identifier, Tests] = {}
     """Conditions on columns: a value, a list of values, or tests."""
     where_sql: Name | None = None

@@ -27,7 +27,7 @@ from shipper.source.access import Access
 
 DEFAULT_PATH = "/etc/shipper/shipper.toml"
 
-_SCHEDULE = {"every", "cron"}
+_ALTERNATIVES = ({"every", "cron"}, {"time", "time_sql"})
 _DRIVERS = {"mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql", "postgresql": "postgresql+psycopg"}
 
 
@@ -186,10 +186,9 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over(defaults: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Put a job over the defaults; its `every` or `cron` replaces both."""
-    if job.keys() & _SCHEDULE:
-        defaults = {key: value for key, value in defaults.items() if key not in _SCHEDULE}
-    return defaults | job
+    """Put a job over the defaults; one of two alternatives, as `every` or `cron`, replaces both."""
+    replaced = set[str]().union(*(keys for keys in _ALTERNATIVES if job.keys() & keys))
+    return {key: value for key, value in defaults.items() if key not in replaced} | job
 
 
 def _default_problems(raw: dict[str, Any]) -> list[Problem]:
@@ -240,7 +239,7 @@ def _job(name: str, section: JobSection, source: str, parsed: File) -> Job:
 
 def _query(section: JobSection) -> Query:
     own = {
-        "time": BUCKET if section.sql is not None and has_time(section) else section.time,
+        "time": _time_of(section),
         "where": tuple(
             Condition(column, operator, values)  # type: ignore[arg-type] # Tests accepts no other
             for column, tests in section.where.items()
@@ -256,6 +255,13 @@ def _query(section: JobSection) -> Query:
         "sql": None if section.sql is None else section.sql.strip().removesuffix(";"),
     }
     return Query(**_copied(section, Query) | own)
+
+
+def _time_of(section: JobSection) -> str | None:
+    """Return the column of a job's time; of an expression and of custom sql the name of the result."""
+    if section.sql is not None:
+        return BUCKET if has_time(section) else None
+    return section.time if section.time_sql is None else "time_sql"
 
 
 def _copied(section: JobSection, kind: type[Job | Query]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _may_be_equal(node: str, other: str) -> bool:
 SOURCE = "source"  # the placeholder
 BUCKET = "bucket"  # the time column of custom sql
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_CONDITIONS = ("where", "where_sql", "by_sql", "measure")
+_CONDITIONS = ("where", "where_sql", "by_sql", "measure", "time_unit", "time_sql")
 
 
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
@@ -136,7 +136,7 @@ def _collisions(jobs: list[tuple[str, str]], graphite: GraphiteSection) -> Itera
 def has_time(job: JobSection) -> bool:
     """Whether its rows have an event time; in custom sql it is the column `bucket`."""
     if job.sql is None:
-        return job.time is not None
+        return job.time is not None or job.time_sql is not None
     return re.search(rf"\b{BUCKET}\b", _COMMENT.sub(" ", job.sql), re.IGNORECASE) is not None
 
 
@@ -236,12 +236,7 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
 
 def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
-    if job.lookback is not None and job.time is None and job.sql is None:
-        yield Problem(
-            (*place, "lookback"),
-            "`lookback` needs the key `time`",
-            "Name the column that is set when a row is completed.",
-        )
+    yield from _time_problems(place, job)
     if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
         remedy = "Use count and sum only: a maximum that was sent cannot be corrected."
         yield Problem((*place, "measure"), "no max or min with `lookback`", remedy)
@@ -273,6 +268,18 @@ def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
         if isinstance(names, dict) and value in names and value not in names.values():
             remedy = f'Write "{names[value]}": a group is named as in the path.'
             yield Problem((*place, "groups"), f'"{value}" of `groups` has another name', remedy)
+
+
+def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:
+    if job.time is not None and job.time_sql is not None:
+        yield Problem((*place, "time_sql"), "`time` and `time_sql`: use only one", "Remove one of them.")
+    if job.sql is not None or has_time(job):
+        return
+    if job.time_unit is not None:
+        yield Problem((*place, "time_unit"), "`time_unit` needs the key `time`", "Name the column of the number.")
+    if job.lookback is not None:
+        remedy = "Name the column that is set when a row is completed."
+        yield Problem((*place, "lookback"), "`lookback` needs the key `time`", remedy)
 
 
 def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:

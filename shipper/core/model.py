@@ -29,6 +29,15 @@ class RejectReason(StrEnum):
     UNREADABLE = "unreadable"
 
 
+class TimeForm(StrEnum):
+    """How a database stores the times of a job."""
+
+    TIME = "time"
+    """As times or dates; on SQLite, whose columns have no types, as any value."""
+    NUMBER = "number"
+    TEXT = "text"
+
+
 class Rejection(NamedTuple):
     """Reason of rejected rows, and their bucket if it may be recounted later."""
 
@@ -196,7 +205,7 @@ class Query:
     """Name of the table, or `schema.table`."""
     id: str
     time: str | None
-    """Column of the event time; with custom sql a column of its result."""
+    """Column of the event time; with custom sql a column of its result; with time_sql its name in messages."""
     bucket: int
     where: tuple[Condition, ...] = ()
     where_sql: str | None = None
@@ -209,6 +218,12 @@ class Query:
     """Custom sql instead of the conditions; it contains :after and :upto."""
     time_zone: str = "UTC"
     """Zone of times in a column without a zone: a name of the tz database."""
+    time_unit: Literal["s", "ms", "us"] | None = None
+    """Unit of a time that is a number since 1970."""
+    time_sql: str | None = None
+    """Expression of the event time, instead of a column."""
+    time_form: TimeForm = TimeForm.TIME
+    """How the database stores the times: `prepared` reads it from the database."""
 
     @property
     def is_whole(self) -> bool:
@@ -223,12 +238,24 @@ class Query:
     @property
     def ids_only(self) -> "Query":
         """Same query for the ids of the table only."""
-        return replace(self.bare, measures=(), time=None)
+        bare = replace(self.bare, measures=(), time=None)
+        return replace(bare, time_unit=None, time_sql=None, time_form=TimeForm.TIME)
+
+    @property
+    def ids_by_time(self) -> "Query":
+        """Same query for ids and times only; with custom sql, which alone knows the times, for ids only."""
+        return self.ids_only if self.sql is not None else replace(self.bare, measures=())
 
     @property
     def texts(self) -> tuple[str, ...]:
         """Return all SQL of the configuration in it; each may read other tables."""
-        texts = (self.sql, self.where_sql, *dict(self.by_sql).values(), *(names.sql for names in self.names))
+        texts = (
+            self.sql,
+            self.where_sql,
+            self.time_sql,
+            *dict(self.by_sql).values(),
+            *(names.sql for names in self.names),
+        )
         return tuple(text for text in texts if text is not None)
 
 
@@ -393,7 +420,8 @@ class JobStatus(NamedTuple):
 
 _IDENTITY = frozenset({"name", "source", "table", "id"})  # compared by themselves
 _SCHEDULE = frozenset({"every", "cron", "cron_zone", "start", "chunk"})
-NO_MEANING = _IDENTITY | _SCHEDULE | {"title", "archives", "zeros", "groups", "max_age", "max_groups", "keep", "late"}
+_LIMITS = frozenset({"max_age", "max_groups", "keep", "late"})
+NO_MEANING = _IDENTITY | _SCHEDULE | _LIMITS | {"title", "archives", "zeros", "groups", "time_form"}
 """Fields of Job and Query that do not change what its totals mean."""
 SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
 """Fields that change what a total means, but neither the path that a row adds to nor the row's time."""

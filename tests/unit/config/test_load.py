@@ -165,6 +165,25 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             "`where` has no effect beside `sql`",
             "into the `sql`",
         ),
+        ('time = "created_at"', 'time_unit = "s"', 14, "`time_unit` needs the key `time`", "of the number"),
+        ('time = "created_at"', 'time_unit = "min"', 14, 'time_unit = "min" is invalid', "'s', 'ms' or 'us'"),
+        ('table = "audit', 'time_sql = "a"\ntable = "audit', 12, "`time` and `time_sql`: use only one", "Remove one"),
+        ('time = "created_at"', 'time_sql = "a) + (b"', 14, "`time_sql` has parentheses that do not", "Close each one"),
+        ('time = "created_at"', 'time_sql = "a -- b"', 14, "`time_sql` contains a comment", "begin with #"),
+        (
+            'time = "created_at"',
+            'time_sql = "a"\nsql = ":after :upto"',
+            14,
+            "`time_sql` has no effect",
+            "into the `sql`",
+        ),
+        (
+            'time = "created_at"',
+            'time_unit = "s"\nsql = ":after :upto"',
+            14,
+            "`time_unit` has no effect",
+            "into the `sql`",
+        ),
         ("mysql+pymysql://db1", "mysql+pymysql://me:s3cret@h:x", 6, "url is not a database url", "mysql+pymysql"),
         ('url = "', 'password = { plain = "s3cret" }\nurl = "', 6, "the file contains a password", "credential"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = ["s3cret"]', 6, "url = (hidden) is invalid", "quotes"),
@@ -568,3 +587,20 @@ def test_schedule(tmp_path: Path, default: str, own: str, expected: tuple[int | 
     job = load(write(tmp_path, text)).jobs["logins"]
 
     assert (job.every, job.cron) == expected
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "expected"),
+    [
+        ('time = "at"', 'time_sql = "a + b"', ("time_sql", "a + b", None)),
+        ('time_sql = "a + b"', 'time = "at"\ntime_unit = "ms"', ("at", None, "ms")),
+        ('time_sql = "a + b"', "", ("time_sql", "a + b", None)),
+        ('time_unit = "us"', 'time = "at"', ("at", None, "us")),
+    ],
+)
+def test_time(tmp_path: Path, default: str, own: str, expected: tuple[str | None, ...]) -> None:
+    """The `time` or `time_sql` of a job replaces either default. Mutant: let a default time win."""
+    text = GOOD.replace('every = "1m"', default).replace('time = "created_at"', own)
+    query = load(write(tmp_path, text)).jobs["logins"].query
+
+    assert (query.time, query.time_sql, query.time_unit) == expected

@@ -15,6 +15,7 @@ from shipper.core.model import (
     Job,
     Names,
     Query,
+    TimeForm,
     definition_digest,
     path_digest,
 )
@@ -51,9 +52,13 @@ OTHER: dict[str, Any] = {
     "measures": (Measure("ms", Kind.SUM, "duration_ms"),),
     "sql": "SELECT 1",
     "time_zone": "Europe/Berlin",
+    "time_unit": "ms",
+    "time_sql": "created_at",
+    "time_form": TimeForm.TEXT,
 }
 """Another value for each field of Job and Query, except `query`."""
-PATHS = {"template", "by", "by_sql", "names", "null_as", "empty_as", "time", "time_zone", "sql"}
+TIMES = {"time", "time_zone", "time_unit", "time_sql"}
+PATHS = {"template", "by", "by_sql", "names", "null_as", "empty_as", "sql", *TIMES}
 """Fields that decide which path a row adds to, and at which time."""
 
 
