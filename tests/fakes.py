@@ -68,6 +68,8 @@ class FakeSource:
     aside: set[int] = field(default_factory=set)
     server: str = "one"
     connection_number: int = 1
+    preparations: int = 0
+    """How often a query was prepared."""
 
     def insert(
         self,
@@ -96,6 +98,7 @@ class FakeSource:
 
     def prepared(self, query: Query) -> Query:
         """Return the query, as shipper.source.database.Source.prepared."""
+        self.preparations += 1
         return query
 
     def first_id(self, query: Query, after: int, upto: int) -> int:

@@ -172,7 +172,7 @@ class Worker:
         self._moved = time.monotonic()
 
     def prepare(self) -> None:
-        """Have the job's custom sql explained, once, and take its measures from the answer.
+        """Let the source check the job's query, once, and add what only the database knows of it.
 
         Raises:
             QueryRefused: it cannot be run.
@@ -228,6 +228,7 @@ class Worker:
         except ShipperError as error:
             self.count_failure()
             self._capturing.failed(error, clock=time.monotonic())
+            self._is_prepared = False  # the table may have changed
             return Ended.FAILED
         except Exception:  # noqa: BLE001 - the one place where a bug is contained
             self.break_down()

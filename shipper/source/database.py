@@ -5,21 +5,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from typing_extensions import override
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
-from shipper.core.id_set import FULL, ids_of
-from shipper.core.measures import Kind, Measure
+from shipper.core.id_set import FULL, ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.rows import table
 from shipper.source.access import Access
-from shipper.source.catalog import is_unique, plain_engine, planned
+from shipper.source.catalog import is_unique
 from shipper.source.connection import Connections
-from shipper.source.grants import transactional
 from shipper.source.names import Lookups
-from shipper.source.result import labels_of, rows_of, traced, utc, utc_bucket
+from shipper.source.prepare import check_times, prepared
+from shipper.source.result import rows_of, traced, utc, utc_bucket
 from shipper.source.statement import (
     DAY_SECONDS,
     bounds,
@@ -36,6 +34,7 @@ from shipper.source.statement import (
     smallest,
     uncountable,
 )
+from shipper.source.times import is_plausible
 
 KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
@@ -98,8 +97,11 @@ class Source(table.Source):
 
     @override
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
-        with self.connections.connected(f"look for the row of {query.table} at {upto}") as connection:
-            row = connection.execute(newest(query, 1), {"upto": upto}).one_or_none()
+        try:
+            with self.connections.connected(f"look for the row of {query.table} at {upto}") as connection:
+                row = connection.execute(newest(query, 1, is_marked=True), {"upto": upto}).one_or_none()
+        except RowRefused:  # its time is unreadable
+            return self.newest(query.ids_only, upto)
         if row is None:
             return 0, None
         return row[0], None if row[1] is None else utc(int(row[1]), query.time_zone)
@@ -108,8 +110,11 @@ class Source(table.Source):
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         if query.sql is not None:  # only the statement knows the time: the entire window, or nothing
             return window.after + 1 if any(row.bucket is not None for row in self.read(query, window, span)) else None
-        with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
-            first_id: int | None = connection.execute(smallest(query), bounds(query, window, span)).scalar_one()
+        try:
+            with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
+                first_id: int | None = connection.execute(smallest(query), bounds(query, window, span)).scalar_one()
+        except RowRefused:  # the time of a row is unreadable: the entire window
+            return window.after + 1
         return first_id
 
     @override
@@ -117,8 +122,11 @@ class Source(table.Source):
         if query.sql is not None:  # only the statement knows times
             buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
-        with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
-            first, last = connection.execute(extremes(query), bounds(query, window)).one()
+        try:
+            with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
+                first, last = connection.execute(extremes(query), bounds(query, window)).one()
+        except RowRefused:  # the time of a row is unreadable
+            return ALWAYS
         if first is None:
             return None
         # a zone's clock goes back once a year: its extremes are exact to the day only
@@ -127,13 +135,17 @@ class Source(table.Source):
 
     @override
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
-        aside = self._aside.get(query, {}) if self._aside else {}
-        found = sorted(one for one in (aside if isinstance(rows, Window) else rows) if one in aside and one in rows)
+        found = self._aside_in(query, rows)
         counts = [row for part in _without(rows, found) for row in self._read(query, part, span)]
         for one in ids_of(self.words(query, tuple(found))) if found else ():
-            value = RejectedValue(query.id, 1, aside[one], one)
+            value = RejectedValue(query.id, 1, self._aside[query][one], one)
             counts.append(Row(None, (None,) * len(query.by), 1, (None,) * len(query.measures), (value,), True))
         return counts
+
+    def _aside_in(self, query: Query, rows: Window | Ids) -> list[int]:
+        """Return the unreadable rows among others, in order."""
+        aside = self._aside.get(query, {}) if self._aside else {}
+        return sorted(one for one in (aside if isinstance(rows, Window) else rows) if one in aside and one in rows)
 
     @override
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
@@ -166,6 +178,9 @@ class Source(table.Source):
             for column in left_out:
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (identity, value)
+        is_timed = query.sql is None and query.time is not None
+        if is_timed and counts and not any(is_plausible(row.bucket) for row in counts):
+            check_times(self.connections, query)
         return self._lookups.renamed(query, traced(counts, unfit) if unfit else counts)
 
     @override
@@ -183,17 +198,19 @@ class Source(table.Source):
                     for number, bits in words.items():
                         merged[number] = merged.get(number, 0) | bits
             return merged
-        return self.words_by(replace(query.ids_only, time=None), rows).get(None, {})
+        return self.words_by(query.ids_only, rows).get(None, {})
 
     @override
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
         # all jobs that look at the table in this snapshot share the answer
-        query = replace(query.ids_only, time=None if query.sql else query.time)
-        if (known := self.connections.recall((query, rows))) is not None:
+        aside = self._aside_in(query, rows) if query.time_sql is not None else []
+        query = query.ids_by_time
+        key = (query, rows, *aside)
+        if (known := self.connections.recall(key)) is not None:
             return dict(known)
         # merge words of the grain into words of buckets
         by_bucket: dict[int | None, dict[int, int]] = {}
-        for part in [rows] if isinstance(rows, Window) else batched(rows, LISTED):
+        for part in _without(rows, aside):
             for epoch, word, bits, count in self._present(query, part):
                 bits &= FULL  # noqa: PLW2901 - PostgreSQL's integers have a sign
                 if bits.bit_count() != count:
@@ -204,7 +221,9 @@ class Source(table.Source):
                     )
                 words = by_bucket.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
                 words[word] = words.get(word, 0) | bits
-        self.connections.remember((query, rows), by_bucket)
+        if aside:  # their times are unreadable
+            by_bucket[None] = union_of(by_bucket.get(None, {}), self.words(query, tuple(aside)))
+        self.connections.remember(key, by_bucket)
         return by_bucket
 
     def _present(self, query: Query, rows: Window | Ids) -> Iterable[tuple[int | None, int, int, int]]:
@@ -244,6 +263,8 @@ class Source(table.Source):
 
     @override
     def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+        if query.time_sql is not None:  # a row that makes it fail would stop the job
+            query = query.ids_only
         with self.connections.connected(f"look for the rows of {query.table} up to {upto}") as connection:
             rows = connection.execute(newest(query, KNOWN_ROWS), {"upto": upto}).all()
             server = self.connections.server_of(connection)
@@ -271,40 +292,9 @@ class Source(table.Source):
             ) from error
 
     def prepared(self, query: Query) -> Query:
-        """Check that a query can run in windows and has its names; return it, custom `sql` with its measures.
-
-        Raises:
-            QueryRefused: it would read the entire table for each window, or lacks a column; or the table has no
-                transactions, and so no snapshots.
-        """
-        self._check_engine(query)
+        """Check that a query can run, and return it with what only the database knows, as `prepare.prepared`."""
         self._lookups.read(query)
-        if query.sql is None:
-            return query
-        # run custom sql on a window without rows
-        window = Window(0, 1)
-        with self.connections.connected("explain sql") as connection:
-            is_range = planned(connection, query, window).is_range
-            columns = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
-        if not is_range:
-            raise QueryRefused(
-                f"explain sql: it reads the entire table for each window, not a range of {query.id}",
-                hint=f"In WHERE, compare the column itself, without a function or cast: `WHERE {query.id} > :after AND "
-                f"{query.id} <= :upto`; the column also needs an index.",
-            )
-        measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
-        return replace(query, measures=measures)
-
-    def _check_engine(self, query: Query) -> None:
-        if self.connections.dialect.CATALOG.engine is None:
-            return
-        with self.connections.connected(f"look at the engine of {query.table}") as connection:
-            name = plain_engine(connection, query.table)
-        if name is not None:
-            raise QueryRefused(
-                f"look at {query.table}: its engine, {name}, has no transactions, and so no snapshots",
-                hint=f"Give it an engine with transactions: {transactional(self._access, query.table)}",
-            )
+        return prepared(self.connections, self._access, query)
 
     @property
     @override

@@ -22,7 +22,7 @@ from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
 from shipper.core.paths import brief
 from shipper.core.rows.totals import MOST
 from shipper.source.dialects.expressions import BINARY
-from shipper.source.statement import QUARTER_SECONDS, measured
+from shipper.source.statement import QUARTER_SECONDS, UTC_MARK, measured
 
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
@@ -66,6 +66,8 @@ def utc(epoch: int, zone: str) -> int:
 
     An hour that the clock shows twice, in autumn, counts as the first of the two.
     """
+    if epoch > UTC_MARK // 2:  # no zone moves it
+        return epoch - UTC_MARK
     return epoch if zone == "UTC" else epoch + _offset(epoch // QUARTER_SECONDS, zone)
 
 

@@ -7,17 +7,15 @@ parameters, which `bounds` returns.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from shipper.core.measures import Kind
-from shipper.core.model import ALWAYS, Condition, Ids, Query, Scalar, Span, Window
+from shipper.core.model import ALWAYS, Condition, Ids, Query, Scalar, Span, TimeForm, Window
 from shipper.source.dialects.expressions import (
     BitsOfIds,
-    Epoch,
     Fit,
     ListOfIds,
     ServerTime,
@@ -27,6 +25,7 @@ from shipper.source.dialects.expressions import (
     WordOfId,
     table_named,
 )
+from shipper.source.dialects.stored_times import Epoch, EpochOfNumber, EpochOfText
 
 QUARTER_SECONDS = 900
 """All present zones differ from UTC by a multiple of it."""
@@ -34,6 +33,11 @@ DAY_SECONDS = 86_400
 """No zone differs from UTC by more."""
 STATEMENTS = 1000
 """Statements of each kind that are kept."""
+UTC_MARK = QUARTER_SECONDS * 2**40
+"""Added to a time that `time_zone` must not move: beyond all times, and a multiple of all units of grouping."""
+FORMS = {TimeForm.TIME: Epoch, TimeForm.NUMBER: EpochOfNumber, TimeForm.TEXT: EpochOfText}
+UNITS = {None: 0, "s": 1, "ms": 1000, "us": 1_000_000}
+"""Units of a number in a second; None where a number is no epoch."""
 
 _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any]]], sa.ColumnElement[bool]]] = {
     "in": lambda column, values: column == values[0] if len(values) == 1 else column.in_(values),
@@ -69,7 +73,7 @@ def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, A
 
 def table_of(query: Query) -> sa.TableClause:
     """Return the table with all columns that a query uses."""
-    return table_named(query.table, columns_of(query) | {query.id, *query.by, query.time or query.id})
+    return table_named(query.table, columns_of(query) | {query.id, *query.by})
 
 
 def columns_of(query: Query) -> set[str]:
@@ -77,7 +81,7 @@ def columns_of(query: Query) -> set[str]:
     if query.sql is not None:
         return {query.id}
     names = {query.id, *(set(query.by) - dict(query.by_sql).keys()), *(condition.column for condition in query.where)}
-    names |= {query.time} if query.time else set()
+    names |= {query.time} if query.time and query.time_sql is None else set()
     return names | {measure.column for measure in query.measures if measure.column}
 
 
@@ -86,9 +90,18 @@ def measured(query: Query) -> list[str]:
     return list(dict.fromkeys(measure.column for measure in query.measures if measure.column))
 
 
-def epoch_of(query: Query, table: sa.TableClause) -> sa.ColumnElement[int]:
-    """Return a query's time as epoch seconds."""
-    return Epoch(table.c[query.time or query.id])
+def time_of(query: Query, table: sa.TableClause) -> sa.ColumnElement[Any]:
+    """Return a query's time as the database stores it."""
+    if query.time_sql is not None:
+        return sa.literal_column(f"({query.time_sql})")
+    return table.c[query.time or query.id]
+
+
+def epoch_of(query: Query, table: sa.TableClause, *, is_marked: bool = False) -> sa.ColumnElement[int]:
+    """Return a query's time as epoch seconds; is_marked: with UTC_MARK where `time_zone` must not move it."""
+    mark = UTC_MARK if is_marked and query.time_zone != "UTC" else 0
+    numbers: list[sa.ColumnElement[int]] = [sa.literal_column(str(one)) for one in (UNITS[query.time_unit], mark)]
+    return FORMS[query.time_form](time_of(query, table), *numbers)
 
 
 @lru_cache(STATEMENTS)
@@ -227,12 +240,12 @@ def largest(query: Query) -> sa.Select[Any, int]:
 
 
 @lru_cache(STATEMENTS)
-def newest(query: Query, rows: int) -> sa.Select[Any]:
+def newest(query: Query, rows: int, *, is_marked: bool = False) -> sa.Select[Any]:
     """Select ids and times of the newest rows up to an id."""
-    plain = replace(query.ids_only, time=None if query.sql else query.time)
+    plain = query.ids_by_time
     table = table_of(plain)
     identity = table.c[query.id]
-    epoch = epoch_of(plain, table) if plain.time else sa.null()
+    epoch = epoch_of(plain, table, is_marked=is_marked) if plain.time else sa.null()
     return sa.select(identity, epoch).where(identity <= _UPTO).order_by(identity.desc()).limit(rows)
 
 
@@ -286,7 +299,7 @@ def _bound(value: Scalar) -> sa.BindParameter[Any]:
 
 
 def _bucket(query: Query, table: sa.TableClause) -> sa.ColumnElement[Any]:
-    return _floor(epoch_of(query, table), _grain(query)) if query.time else sa.null()
+    return _floor(epoch_of(query, table, is_marked=True), _grain(query)) if query.time else sa.null()
 
 
 def _grain(query: Query) -> int:

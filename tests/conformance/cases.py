@@ -118,6 +118,67 @@ TIMES = [
     ),
 ]
 
+_MS = [1789999200000, 1789999259999, 1789999260000]
+_STORED_TIMES = 'by = ["outcome"]\nname = "x.{outcome}.{measure}"\n'
+_EITHER = """time_sql = "CASE WHEN outcome = 'ok' THEN created_at ELSE end_date END"\n"""
+
+STORED_TIMES = [
+    Case(
+        "milliseconds since 1970",
+        [Event(number, None, amount=amount) for number, amount in enumerate([*_MS, None, 0, -1], 1)],
+        {"login count": {"14:00": 2, "14:01": 1}},
+        'time = "amount"\ntime_unit = "ms"',
+        rejected={"no_time": 2, "too_old": 1},
+    ),
+    Case(
+        "number that is set later",
+        [Event(1, None, amount=0), Event(2, None, amount=1789999500)],
+        {"login count": {"14:05": 1, "14:06": 1}},
+        'time = "amount"\ntime_unit = "s"\nlookback = "15m"',
+        updates=["UPDATE audit_trail SET amount = 1789999560 WHERE id = 1"],
+    ),
+    Case(
+        "texts with offsets",
+        actions("2026-09-21T16:00:00+02:00", "2026-09-21 14:00:59.9Z", "2026-09-21 10:01", "20260921T140100Z", "x"),
+        {"ok count": {"14:00": 2, "14:01": 2}},
+        f'{_STORED_TIMES}time = "action"\ntime_zone = "America/New_York"',
+        rejected={"no_time": 1},
+    ),
+    Case(
+        "text that is set later",
+        actions("", "2026-09-21T16:05:00+02:00"),
+        {"ok count": {"14:05": 1, "14:06": 1}},
+        f'{_STORED_TIMES}time = "action"\nlookback = "15m"',
+        updates=["UPDATE audit_trail SET action = '2026-09-21T16:06:00+02:00' WHERE id = 1"],
+    ),
+    Case(
+        "time_sql",
+        [
+            Event(1, "14:00:00", duration_ms=5),
+            Event(2, "14:00:00", outcome="x", end_date="14:01:00", duration_ms=7),
+            Event(3, "14:00:00", outcome="x", duration_ms=7),
+            Event(4, "14:00:00", duration_ms=1),
+        ],
+        {"login count": {"14:00": 1, "14:01": 1}, "login ms": {"14:00": 5, "14:01": 7}},
+        f'{_EITHER}measure = {{ count = "count", ms = "sum:duration_ms" }}\nwhere = {{ duration_ms = {{ gt = 1 }} }}',
+        rejected={"no_time": 1},
+    ),
+    Case(
+        "time_sql that changes later",
+        [Event(1, outcome="x"), Event(2, "14:05:00")],
+        {"login count": {"14:05": 1, "14:06": 1}},
+        f'{_EITHER}lookback = "15m"',
+        updates=["UPDATE audit_trail SET end_date = '2026-09-21 14:06:00' WHERE id = 1"],
+    ),
+    Case(
+        "time_sql with a number",
+        [Event(number, None, amount=amount) for number, amount in enumerate([*_MS, None], 1)],
+        {"login count": {"14:00": 2, "14:01": 1}},
+        'time_sql = "amount + 0"\ntime_unit = "ms"',
+        rejected={"no_time": 1},
+    ),
+]
+
 CONDITIONS = [
     _where('where = { outcome = "ok" }', 1, "a value"),
     _where('where = { outcome = ["ok", "failure"] }', 3, "any of several"),
@@ -489,4 +550,4 @@ SQL = [
     ),
 ]
 
-CASES = [*ROWS, *TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *LOOKBACK, *SQL]
+CASES = [*ROWS, *TIMES, *STORED_TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *LOOKBACK, *SQL]

@@ -1,13 +1,15 @@
 """The table of the cases on each kind of database, with the application's sessions."""
 
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
 import sqlalchemy as sa
-from servers import MariaDB, PostgreSQL
+from servers import SCHEMAS, MariaDB, PostgreSQL
 from table import COLUMNS, Event
 
 from shipper.source.access import Access
@@ -125,6 +127,28 @@ class OnSQLite:
     def close(self) -> None:
         """Close all connections."""
         self.source.close()
+
+
+@contextmanager
+def opened(request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Provide the table on the database that a fixture's parameter names."""
+    database: Database
+    if request.param == "sqlite":
+        database = OnSQLite(factory.mktemp("sqlite"), SCHEMAS["sqlite"])
+    elif request.param == "postgresql":
+        database = OnPostgreSQL(request.getfixturevalue("postgresql"))
+    else:
+        database = OnMariaDB(request.getfixturevalue(request.param))
+    yield database
+    database.close()
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """Provide a folder in memory, where fsync costs nothing."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
 
 
 def insert(database: Database, rows: list[Event]) -> None:

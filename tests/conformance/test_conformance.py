@@ -7,7 +7,6 @@ do not commit in the order in which they began. The state and the Whisper files 
 
 import json
 import random
-import tempfile
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -19,9 +18,8 @@ from typing import Any
 
 import pytest
 from cases import CASES
-from databases import Database, OnMariaDB, OnPostgreSQL, OnSQLite, insert
+from databases import Database, insert, memory_folder, opened
 from fakes import FakeWeb, WhisperCarbon
-from servers import SCHEMAS
 from shipping import Crash, Fragile
 from table import JOB, NOW, Case, epoch
 from tables import KINDS
@@ -224,7 +222,7 @@ def _written(run: Run, capture: Callable[[], None]) -> None:
 def configured(case: Case, folder: Path) -> Config:
     """Load the job of a case from a configuration file."""
     own = tomllib.loads(case.job)
-    left_out = {*own, *({"time"} if "sql" in own else set())}
+    left_out = {*own, *({"time"} if own.keys() & {"sql", "time_sql"} else set())}
     lines = [line for line in JOB.splitlines() if line.partition(" ")[0] not in left_out]
     file = folder / "shipper.toml"
     file.write_text(CONFIG.format(retentions=case.retentions, job="\n".join([*lines, case.job])))
@@ -242,23 +240,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Provide the table on each kind of database."""
-    database: Database
-    if request.param == "sqlite":
-        database = OnSQLite(tmp_path_factory.mktemp("sqlite"), SCHEMAS["sqlite"])
-    elif request.param == "postgresql":
-        database = OnPostgreSQL(request.getfixturevalue("postgresql"))
-    else:
-        database = OnMariaDB(request.getfixturevalue(request.param))
-    yield database
-    database.close()
+    with opened(request, tmp_path_factory) as database:
+        yield database
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Provide a folder in memory, where fsync costs nothing."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
+    """Provide a folder in memory."""
+    with memory_folder() as folder:
+        yield folder
 
 
 WAYS = [
@@ -275,10 +265,11 @@ def test_case(case: Case, way: Callable[[Run], None], database: Database, folder
         pytest.skip(f"{case.without} cannot hold such rows")
     database.execute("DELETE FROM audit_trail")
     with closing(Run(case, database, folder)) as run:
-        _assert_case(run, way)
+        assert_case(run, way)
 
 
-def _assert_case(run: Run, way: Callable[[Run], None]) -> None:
+def assert_case(run: Run, way: Callable[[Run], None]) -> None:
+    """Check what Whisper shows after rows were written and captured in a way."""
     case = run.case
     way(run)
     rejected = run.rejected()

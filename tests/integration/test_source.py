@@ -329,7 +329,21 @@ class TestPostgreSQL(SourceContract):
         with pytest.raises(QueryRefused, match="operator does not exist") as caught:
             measured(table, "TEXT", "abc")
 
-        assert "measure numbers only" in str(caught.value.hint)
+        assert "Measure a numeric column" in str(caught.value.hint)
+
+    @pytest.mark.parametrize(
+        ("where", "where_sql"),
+        [((Condition("action", "in", (5,)),), None), ((), "missing(action)"), ((), "-action > 1")],
+    )
+    def test_hint_of_wrong_type_elsewhere(
+        self, table: Table, where: tuple[Condition, ...], where_sql: str | None
+    ) -> None:
+        """A hint speaks of measures only where one is wrong."""
+        with pytest.raises(QueryRefused, match="does not exist") as caught:
+            table.read(query(where=where, where_sql=where_sql), FAR)
+
+        assert "column's type" in str(caught.value.hint)
+        assert "easure" not in str(caught.value.hint)
 
     def test_read_time_with_zone(self, table: Table) -> None:
         """A column with a time zone needs no `time_zone`."""

@@ -36,7 +36,7 @@ class TableLook:
         self.has_gaps = has_gaps
         self._complete: tuple[int, Window] | None = None
         """Newest window without gaps, with the number of the connection that saw it."""
-        self._fingerprints: dict[tuple[int, str | None, bool], Fingerprint] = {}
+        self._fingerprints: dict[object, Fingerprint] = {}
         self._without_id: int | None = None
 
     def read(self, query: Query, window: Window) -> Content:
@@ -71,7 +71,8 @@ class TableLook:
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return what identifies the table, by its newest rows up to an id."""
-        key = (upto, None if job.query.sql else job.query.time, job.lookback is None)
+        query = job.query.ids_by_time
+        key = (upto, query.time, query.time_unit, query.time_sql, job.lookback is None)
         if key not in self._fingerprints:
             with self._beside(job.query):
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)

@@ -40,14 +40,6 @@ class Fit(FunctionElement[Any]):
     name = "shipper_fit"
 
 
-class Epoch(FunctionElement[int]):
-    """A time column as integer epoch seconds, rounded down; a time without a zone counts as UTC."""
-
-    inherit_cache = True
-    name = "shipper_epoch"
-    type = sa.Integer()
-
-
 class ServerTime(FunctionElement[int]):
     """The server's clock, epoch seconds."""
 

@@ -16,7 +16,6 @@ from shipper.source.dialects import mysql_login
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     BitsOfIds,
-    Epoch,
     ListOfIds,
     ServerTime,
     Statement,
@@ -30,7 +29,6 @@ from shipper.source.dialects.mysql_errors import BY_NUMBER, BY_WORDS
 from shipper.source.dialects.mysql_login import FIELD_TYPE, conversions, option
 
 _NAMES = ("mysql", "mariadb")
-_EPOCH_SECONDS = 62_167_219_200  # TO_SECONDS('1970-01-01')
 _NUMERIC = 5  # COERCIBILITY of numbers and times
 _SCHEMA = "WHERE table_schema = COALESCE(:schema, DATABASE())"
 _TABLE = f"{_SCHEMA} AND table_name = :table"
@@ -230,13 +228,6 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # compared with a DOUBLE without + 0e0, a time would be beyond every number
     return f"({argument(element, compiler, options)} + 0e0 NOT BETWEEN -1e300 AND 1e300)"
-
-
-@compiles(Epoch, *_NAMES)
-def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # UNIX_TIMESTAMP depends on the session's zone, and is NULL before 1970 and after 2038; a difference in
-    # microseconds takes twice as long
-    return f"(TO_SECONDS({argument(element, compiler, options)}) - {_EPOCH_SECONDS})"
 
 
 @compiles(ServerTime, *_NAMES)

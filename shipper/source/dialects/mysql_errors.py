@@ -35,6 +35,7 @@ BY_NUMBER: Mapping[object, Meaning] = {
     ER.BAD_FIELD_ERROR: (QueryRefused, CHECK_NAMES),
     ER.NO_SUCH_TABLE: (QueryRefused, CHECK_NAMES),
     ER.PARSE_ERROR: (QueryRefused, CHECK_SQL),
+    ER.SP_DOES_NOT_EXIST: (QueryRefused, CHECK_SQL),
     ER.TABLEACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.COLUMNACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.VIEW_NO_EXPLAIN: (Denied, CHECK_NAMES),

@@ -43,7 +43,6 @@ from shipper.source.dialects.dialect import (
 )
 from shipper.source.dialects.expressions import (
     BitsOfIds,
-    Epoch,
     ListOfIds,
     ServerTime,
     Statement,
@@ -116,12 +115,15 @@ def _duration(seconds: int) -> str:
     return f"{seconds // units[unit]}{unit}"
 
 
+_OF_MEASURE = re.compile(r"< numeric$|function (sum|max|min)\(", re.MULTILINE)
+"""Messages for columns that `Unfit` and the aggregates behind it cannot read; values of `where` are of other types."""
 # SQLSTATEs and their classes: the manual, appendix A
 ERRORS: Mapping[object, Meaning] = {
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
     "42601": (QueryRefused, CHECK_SQL),  # syntax_error
     # undefined_function: of an operator, too
-    "42883": (QueryRefused, "Write `where` with values of the column's type (true for BOOLEAN); measure numbers only."),
+    "42883": (QueryRefused, "Write `where` and `where_sql` with values of the column's type: true for BOOLEAN."),
+    "42883 of a measure": (QueryRefused, "Measure a numeric column; or cast it in custom `sql`."),
     "42501 by rows": (
         QueryRefused,
         "A policy hides rows from this user: ALTER ROLE ... BYPASSRLS, or name a view that shows the rows to count.",
@@ -257,6 +259,8 @@ def codes(error: BaseException | None) -> Iterable[object]:
     state = getattr(error, "sqlstate", None) or ""
     if "row-level security" in str(error):  # with the number of a missing grant
         return (f"{state} by rows",)
+    if state == "42883" and _OF_MEASURE.search(str(error)):
+        return (f"{state} of a measure",)
     return state, state[:2]
 
 
@@ -312,13 +316,6 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # NaN, which NUMERIC has too, is greater than every number
     return f"({argument(element, compiler, options)} NOT BETWEEN -1e300 AND 1e300)"
-
-
-@compiles(Epoch, "postgresql")
-def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # 'infinity' has no epoch: such a row has no time
-    column = argument(element, compiler, options)
-    return f"CASE WHEN isfinite({column}) THEN CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT) END"
 
 
 @compiles(ServerTime, "postgresql")

@@ -26,7 +26,6 @@ from shipper.source.dialects.dialect import (
 )
 from shipper.source.dialects.expressions import (
     BitsOfIds,
-    Epoch,
     ListOfIds,
     ServerTime,
     Statement,
@@ -158,12 +157,6 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # a text is greater than every number; SUM adds the number that a text begins with, and so does CAST
     return f"(CAST({argument(element, compiler, options)} AS REAL) NOT BETWEEN -1e300 AND 1e300)"
-
-
-@compiles(Epoch, "sqlite")
-def _epoch(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
-    # without SUBSTR 23:59:59.999999 rounds up a second
-    return f"CAST(STRFTIME('%s', SUBSTR({argument(element, compiler, options)}, 1, 19)) AS INTEGER)"
 
 
 @compiles(ServerTime, "sqlite")

@@ -1,0 +1,89 @@
+"""Preparation of a query: checks before its first window, and facts that only the database knows."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Query, Window
+from shipper.source.access import Access, Denied
+from shipper.source.catalog import plain_engine, planned
+from shipper.source.connection import RETRIED, Connections
+from shipper.source.grants import transactional
+from shipper.source.result import labels_of
+from shipper.source.statement import bounds, counted
+from shipper.source.times import check_values, timed
+
+
+def prepared(connections: Connections, access: Access, query: Query) -> Query:
+    """Check that a query can run in windows, and return it with the form of its times; custom `sql` with measures.
+
+    Raises:
+        QueryRefused: it would read the entire table for each window, or lacks a column; or its times cannot be
+            read; or the table has no transactions, and so no snapshots.
+    """
+    _check_engine(connections, access, query)
+    if query.sql is not None:
+        return _explained(connections, query)
+    if query.time is None:
+        return query
+    query = _timed(connections, query)
+    # single rows that make time_sql fail are set aside later
+    with suppress(RowRefused), connections.connected(f"read {query.time} of {query.table}") as connection:
+        check_values(connection, query)
+    return query
+
+
+def check_times(connections: Connections, query: Query) -> None:
+    """Check, after rows without a good time, that times can be read and have the same form as before.
+
+    Raises:
+        QueryRefused: the newest times cannot be read.
+        SourceUnavailable: the column has another type now; a job must be prepared again.
+    """
+    if _timed(connections, query).time_form is not query.time_form:
+        raise SourceUnavailable(f"read {query.table}: the type of {query.time} has changed", hint=RETRIED)
+    with connections.connected(f"read {query.time} of {query.table}") as connection:
+        check_values(connection, query)
+
+
+def _timed(connections: Connections, query: Query) -> Query:
+    """Return a query with the form of its times."""
+    try:
+        with connections.connected(f"read {query.time} of {query.table}") as connection:
+            return timed(connection, query)
+    except QueryRefused as error:
+        is_answer = error.__cause__ is not None and not isinstance(error, Denied)
+        if query.time_sql is None or not is_answer:
+            raise
+        hint = f"Correct `time_sql`: an SQL expression over columns of {query.table}."
+        raise QueryRefused(str(error), hint=hint) from error
+
+
+def _explained(connections: Connections, query: Query) -> Query:
+    """Return custom sql with its measures."""
+    # run custom sql on a window without rows
+    window = Window(0, 1)
+    with connections.connected("explain sql") as connection:
+        is_range = planned(connection, query, window).is_range
+        columns = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
+    if not is_range:
+        raise QueryRefused(
+            f"explain sql: it reads the entire table for each window, not a range of {query.id}",
+            hint=f"In WHERE, compare the column itself, without a function or cast: `WHERE {query.id} > :after AND "
+            f"{query.id} <= :upto`; the column also needs an index.",
+        )
+    measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
+    return replace(query, measures=measures)
+
+
+def _check_engine(connections: Connections, access: Access, query: Query) -> None:
+    if connections.dialect.CATALOG.engine is None:
+        return
+    with connections.connected(f"look at the engine of {query.table}") as connection:
+        name = plain_engine(connection, query.table)
+    if name is not None:
+        raise QueryRefused(
+            f"look at {query.table}: its engine, {name}, has no transactions, and so no snapshots",
+            hint=f"Give it an engine with transactions: {transactional(access, query.table)}",
+        )

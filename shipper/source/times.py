@@ -1,0 +1,139 @@
+"""The form in which a database stores a job's times, and errors of columns that contain no times.
+
+Strategy: the type of the column decides which SQL reads it. Whether that SQL can read the values is seen from the
+newest ones: if it cannot read any, the job must not run, since all its rows would be rejected. Single values that are
+no times are rejected as `no_time`.
+"""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from shipper.core.errors import QueryRefused
+from shipper.core.model import Query, TimeForm
+from shipper.core.paths import brief
+from shipper.source.catalog import Table, described
+from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.stored_times import TIMES, Times
+from shipper.source.statement import UNITS, epoch_of, table_of, time_of
+
+NEWEST_ROWS = 1000
+"""Number of newest rows that show whether times can be read: the work of a millisecond."""
+PLAUSIBLE = (31_536_000, 7_258_118_400)
+"""Epochs of the years 1971 to 2199: with a wrong unit, present times are outside."""
+SAMPLE = 20
+"""Number of values that are read of them."""
+_NO_TIME = re.compile(r"[0 :./TZ-]*", re.IGNORECASE)
+"""Texts that mean no time: empty ones, 0, 0000-00-00."""
+_NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
+_TIME_OF_DAY = re.compile(r"\d?\d:")
+
+
+def timed(connection: sa.Connection, query: Query) -> Query:
+    """Return a query with the form of its times.
+
+    Raises:
+        QueryRefused: its time has another type.
+    """
+    times = TIMES[connection.dialect.name]
+    with connection.execute(_type(query)) as answer:
+        type_ = answer.cursor.description[0][1]
+    if type_ not in times.forms:
+        raise _not_times(query, described(connection, query.table), times)
+    query = replace(query, time_form=times.forms[type_])
+    if query.time_unit is not None and _has_only_times(connection, query):
+        raise QueryRefused(
+            f"read {query.table}: {query.time} contains times, not numbers", hint="Remove `time_unit` from the job."
+        )
+    return query
+
+
+def units_of(number: float) -> list[str]:
+    """Return the units in which a number of present times may count."""
+    return [unit for unit, units in UNITS.items() if unit and is_plausible(number / units)]
+
+
+def check_values(connection: sa.Connection, query: Query) -> None:
+    """Check that times can be read among the newest rows that have any value.
+
+    Raises:
+        QueryRefused: they are no times, or numbers of another unit.
+    """
+    if _has_only_times(connection, query):
+        return
+    values = connection.execute(_sample(query)).all()
+    present = [(value, epoch) for value, epoch in values if not _is_nothing(value)]
+    is_good = [epoch is not None if query.time_unit is None else is_plausible(epoch) for _, epoch in present]
+    if present and not any(is_good):
+        raise _unreadable(query, present[0][0], TIMES[connection.dialect.name])
+
+
+def _has_only_times(connection: sa.Connection, query: Query) -> bool:
+    return query.time_form is TimeForm.TIME and DIALECTS[connection.dialect.name].CATALOG.has_types
+
+
+def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
+    value = _text(newest)
+    is_number = _NUMBER.fullmatch(value) is not None
+    message = f"read {query.table}: the newest {query.time} is {value if is_number else brief(value)}"
+    if not is_number:
+        example = times.combine if _TIME_OF_DAY.match(value) else times.parse
+        return QueryRefused(f"{message}, which is not a time", hint=_convert(query, example))
+    units = units_of(float(value))
+    wrong = "not a time" if query.time_unit is None else f'no present time with time_unit = "{query.time_unit}"'
+    if not units:
+        return QueryRefused(f"{message}, which is {wrong}", hint=_NO_UNIT)
+    shown = datetime.fromtimestamp(float(value) / UNITS[units[0]], UTC)
+    hint = f'Set `time_unit = "{units[0]}"`: that value is then {shown:%Y-%m-%d %H:%M:%S} UTC.'
+    return QueryRefused(f"{message}, which is {wrong}", hint=hint)
+
+
+_NO_UNIT = "Name another column as `time`, or write `time_sql`, which converts it to a time."
+
+
+def _not_times(query: Query, table: Table, times: Times) -> QueryRefused:
+    """Return the error of a time whose type is none of times; of an expression the type has no name."""
+    if query.time is None or query.time not in table.columns:
+        return QueryRefused(f"read {query.table}: {query.time} gives no times", hint=_convert(query, times.parse))
+    type_ = table.columns[query.time].type
+    hint = _convert(query, times.combine) if type_.startswith("time") else _NO_UNIT
+    return QueryRefused(f"read {query.table}: {query.time} has type {type_}, which is not a time", hint=hint)
+
+
+def _convert(query: Query, example: str) -> str:
+    if query.time_sql is not None:
+        return f'Correct `time_sql`, as in time_sql = "{example.format(time="COLUMN")}".'
+    return f'Write `time_sql` instead of `time`, as in time_sql = "{example.format(time=query.time)}".'
+
+
+def is_plausible(epoch: float | None) -> bool:
+    """Whether a time is that of a present row."""
+    return epoch is not None and PLAUSIBLE[0] <= epoch <= PLAUSIBLE[1]
+
+
+def _is_nothing(value: object) -> bool:
+    return value == 0 or _NO_TIME.fullmatch(_text(value)) is not None
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _sample(query: Query) -> sa.Select[Any]:
+    """Select stored times and their epochs among the newest rows: plausible ones first, then the newest."""
+    table = table_of(query.ids_by_time)
+    identity, time, epoch = table.c[query.id], time_of(query, table), epoch_of(query, table)
+    labelled = [column.label(f"shipper_{n}") for n, column in enumerate((identity, time, epoch))]
+    newest_rows = sa.select(*labelled).where(identity > 0).order_by(identity.desc()).limit(NEWEST_ROWS).subquery()
+    newest_id, value, moment = newest_rows.c
+    is_bad = sa.case((moment.between(*PLAUSIBLE), 0), else_=1)
+    return sa.select(value, moment).where(value.is_not(None)).order_by(is_bad, newest_id.desc()).limit(SAMPLE)
+
+
+def _type(query: Query) -> sa.Select[Any]:
+    """Select a query's time of no row: the answer has its type."""
+    table = table_of(query.ids_by_time)
+    return sa.select(time_of(query, table).label("shipper_time")).select_from(table).limit(0)
