@@ -6,7 +6,7 @@ fails only the jobs that need it, and a server that does not answer is asked onc
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from shipper.config.keys import SourceSection
@@ -14,7 +14,7 @@ from shipper.config.load import Config
 from shipper.config.problems import nearest, suggest
 from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
-from shipper.core.model import Job, Observation, Query, Window
+from shipper.core.model import Job, Observation, Query, TimeForm, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
 from shipper.source.grants import granting, indexing, transactional, usable
@@ -41,7 +41,7 @@ def attempted(subject: str, checks: Iterator[Finding]) -> Iterator[Finding]:
 
 FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
-"""Number of newest rows searched for duplicate ids, where no index excludes them: quick in any table."""
+"""Number of newest rows searched for duplicate ids, where no index excludes them, and for times: quick in any table."""
 AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time zone from UTC
 
 
@@ -221,7 +221,7 @@ class _TableCheck:
             yield Finding(False, f"job {job.name}", f"each query reads the complete table: {plan}", remedy)
             return
         self.source.read(query, window)
-        yield self._time(job, table, observation) or Finding(
+        yield self._time(replace(job, query=query), table, observation) or Finding(
             True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
         )
 
@@ -235,10 +235,25 @@ class _TableCheck:
             remedy = "Remove `time_zone`: the database returns such a column in UTC."
             return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
         newest, time = self.source.newest(query, observation.id)
-        if time is not None and time > observation.time + AHEAD_SECONDS:
+        if time is None:
+            return self._timeless(job, observation.id)
+        if time > observation.time + AHEAD_SECONDS:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
             remedy = (
                 "Set `time_zone` to that of the writing clock. If only that row is wrong, it is rejected as `future`."
             )
             return Finding(False, f"job {job.name}", ahead, remedy)
         return None
+
+    def _timeless(self, job: Job, newest: int) -> Finding | None:
+        """Return the error of a job whose newest row has no time, if no row near it has one."""
+        query, text, remedy = job.query, None, ""
+        if newest == 0 and query.time_form is TimeForm.NUMBER and query.time_unit is None:
+            text = f"{query.time} contains numbers, and the table has no row that shows their unit"
+            remedy = 'Set `time_unit` to "s", "ms" or "us"; or wait for a row if they are like 20261128161731.'
+        elif newest > 0 and job.lookback is None:
+            oldest = self.source.nth_id(query, Window(0, newest), NEWEST_ROWS, is_backward=True)
+            if self.source.times(query, Window((oldest or 1) - 1, newest)) is None:
+                text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
+                remedy = "Name another column as `time`; if it is set later, add `lookback`."
+        return None if text is None else Finding(False, f"job {job.name}", text, remedy)

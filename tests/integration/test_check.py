@@ -227,11 +227,11 @@ def test_ids_that_are_none(shipper_app: Shipper, mariadb: MariaDB) -> None:
     execute(
         mariadb,
         "ALTER TABLE audit_trail MODIFY id BIGINT NULL, DROP PRIMARY KEY, ADD KEY (id)",
-        "INSERT INTO audit_trail (id) VALUES (NULL), (-3), (-3), (1)",
+        "INSERT INTO audit_trail (id, created_at) VALUES (NULL, NOW()), (-3, NOW()), (-3, NOW()), (1, NOW())",
     )
     first = bad(shipper_app)
     twice = "INSERT INTO audit_trail (id) VALUES (1)"
-    execute(mariadb, twice, f"INSERT INTO audit_trail (id) SELECT seq + 1 FROM {sequence(10_000)}")
+    execute(mariadb, twice, f"INSERT INTO audit_trail (id, created_at) SELECT seq + 1, NOW() FROM {sequence(10_000)}")
     assert bad(shipper_app) == first
     execute(mariadb, "INSERT INTO audit_trail (id) VALUES (7), (9), (9)")
     second = bad(shipper_app)
@@ -324,6 +324,90 @@ def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
     execute(mariadb, "ALTER TABLE audit_trail MODIFY created_at TIMESTAMP NULL")
     assert list(bad(shipper_app)) == ["job events: created_at is a timestamp, and needs no time_zone"]
+
+
+def seconds_ago(seconds: int, units: int = 1) -> str:
+    """Return an expression for an epoch before now."""
+    return f"(UNIX_TIMESTAMP() - {seconds}) * {units}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "units", "wrong"), [("s", 1, ""), ("ms", 1000, 'time_unit = "s"\n'), ("us", 1_000_000, "")]
+)
+def test_numbers(shipper_app: Shipper, mariadb: MariaDB, unit: str, units: int, wrong: str) -> None:
+    """A `time` that is a number is an error, and its job does not run; the remedy is enough.
+
+    Mutant: assume the unit.
+    """
+    execute(
+        mariadb,
+        "ALTER TABLE audit_trail DROP created_at, ADD created_at BIGINT",
+        f"INSERT INTO audit_trail (created_at, action) VALUES ({seconds_ago(90, units)}, 'login')",
+    )
+    rewrite(shipper_app, ("[job.events]\n", f"[job.events]\n{wrong}"))
+    ((told, remedy),) = bad(shipper_app).items()
+    refused = shipper_app.call("once")
+    line = re.search(r"`(time_unit = .*?)`", remedy)
+    assert line is not None
+    rewrite(shipper_app, (f"[job.events]\n{wrong}", f"[job.events]\n{line[1]}\n"))
+
+    assert told.startswith("job events: read audit_trail: the newest created_at is 1")
+    assert line[1] == f'time_unit = "{unit}"'
+    assert refused.returncode == 1
+    assert "rejected" not in shipper_app.call("status").stdout
+    assert bad(shipper_app) == {}
+    assert shipper_app.call("once").returncode == 0
+
+
+def test_no_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """Newest rows without a time are an error, unless the job waits for times; so are numbers without rows.
+
+    Mutants: look at the newest row only; an error for `lookback`, too.
+    """
+    execute(mariadb, "INSERT INTO audit_trail (created_at) VALUES ('2026-11-01'), (NULL), (NULL)")
+    assert bad(shipper_app) == {}
+    execute(mariadb, "UPDATE audit_trail SET created_at = NULL")
+    (told,) = bad(shipper_app)
+    rewrite(shipper_app, ('time = "created_at"', 'time = "created_at"\nlookback = "15m"'))
+    assert told.startswith("job events: created_at is NULL or 0 in all of the newest rows")
+    assert bad(shipper_app) == {}
+
+    execute(mariadb, "DELETE FROM audit_trail", "ALTER TABLE audit_trail MODIFY created_at INT NULL")
+    assert list(bad(shipper_app)) == [
+        "job events: created_at contains numbers, and the table has no row that shows their unit"
+    ]
+
+
+def test_time_sql(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """An expression is checked as a column is; a bad one is an error with a remedy."""
+    execute(
+        mariadb,
+        "ALTER TABLE audit_trail ADD day DATE, ADD clock TIME",
+        "INSERT INTO audit_trail (day, clock) VALUES (UTC_DATE(), '00:00:00')",
+    )
+    found = []
+    for before, after in (
+        ('time = "created_at"', 'time = "clock"'),
+        ('time = "clock"', 'time_sql = "TIMESTAMP(day, clok)"'),
+        ("clok", "created_at"),
+        ("created_at", "clock"),
+    ):
+        rewrite(shipper_app, (before, after))
+        found.append(bad(shipper_app))
+
+    time, missing, null, good = found
+    assert time == {
+        "job events: read audit_trail: clock has type time, which is not a time": (
+            'Write `time_sql` instead of `time`, as in time_sql = "TIMESTAMP(DAY, clock)".'
+        )
+    }
+    ((told, remedy),) = missing.items()
+    assert "Unknown column 'clok'" in told
+    assert remedy == "Correct `time_sql`: an SQL expression over columns of audit_trail."
+    assert list(null) == [
+        "job events: time_sql is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
+    ]
+    assert good == {}
 
 
 def test_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
