@@ -17,11 +17,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shipper.core.errors import SourceUnavailable
+from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.dialects.databases import DIALECTS
-from shipper.source.dialects.dialect import Dialect
-from shipper.source.engine import DriverFailure, connect, engine_of, translated
+from shipper.source.dialects.dialect import Dialect, Session
+from shipper.source.engine import DriverFailure, check_settings, connect, engine_of, translated
 
 SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
@@ -126,8 +126,9 @@ class Connections:
             )
 
     def server_of(self, connection: sa.Connection) -> str | None:
-        """Return the server's unique name, None where it has none; each connection asks once."""
-        if "server" not in connection.info:
+        """Return the server's unique name, None where it has none; each connection asks once, a shared one often."""
+        may_differ = _session_of(connection).is_shared and self._thread.begun is None
+        if may_differ or "server" not in connection.info:
             connection.info["server"] = _server_of(self.dialect, connection)
         server: str | None = connection.info["server"]
         return server
@@ -152,7 +153,7 @@ class Connections:
             self._end_snapshot()  # statements outside see new rows
         if thread.connection is None:
             thread.connection = connect(self.engine)
-            thread.number = 0 if _local_of(thread.connection) else next(_NUMBERS)
+            thread.number = 0 if _session_of(thread.connection).is_shared else next(_NUMBERS)
         is_kept = False
         try:
             yield thread.connection
@@ -165,7 +166,7 @@ class Connections:
     @contextmanager
     def _begun(self, connection: sa.Connection) -> Iterator[None]:
         """Run a statement in a separate transaction where sessions keep no settings."""
-        local = _local_of(connection)
+        local = _session_of(connection).local
         if local is None or self._thread.begun is not None:
             yield
             return
@@ -188,10 +189,13 @@ class Connections:
             # read the server's name before: within the transaction, a rejection would end it
             with self._begun(connection):
                 self.server_of(connection)
-            begin = "; ".join(filter(None, (dialect.BEGIN, _local_of(connection))))
+            session = _session_of(connection)
+            begin = "; ".join(filter(None, (dialect.BEGIN, session.local)))
             begun = time.monotonic()
             connection.exec_driver_sql(begin)
             self._thread.begun, self._thread.table = begun, table
+            if session.is_shared and session.settings:
+                _check_settings(dialect, connection, session)
             # lock the table; begin again where that is not allowed
             if dialect.REWRITES is None or table in self._lockless:
                 return
@@ -223,10 +227,21 @@ class Connections:
             connection.close()
 
 
-def _local_of(connection: sa.Connection) -> str | None:
-    """Return the settings of each transaction; None where the session keeps them."""
-    local: str | None = connection.info["session"].local
-    return local
+def _session_of(connection: sa.Connection) -> Session:
+    """Return the session that was set up for a connection."""
+    session: Session = connection.info["session"]
+    return session
+
+
+def _check_settings(dialect: Dialect, connection: sa.Connection, session: Session) -> None:
+    """Check that a snapshot has the settings of its connection, which is closed otherwise."""
+    driver = connection.connection.dbapi_connection
+    try:
+        if driver is not None:
+            check_settings(dialect, driver, session.settings)
+    except QueryRefused:
+        connection.invalidate()
+        raise
 
 
 def _server_of(dialect: Dialect, connection: sa.Connection) -> str | None:

@@ -7,7 +7,7 @@ led the connection to another server. A session that differs is replaced by a ne
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -80,6 +80,8 @@ def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
         raise SourceUnavailable(f"{step}: all connections to {source} are busy", hint=hint) from error
     except sa.exc.DBAPIError as error:
         raise _ours(dialect, error.orig or error, step) from error
+    except dialect.DRIVER_ERROR as error:
+        raise _ours(dialect, error, step) from error
     except DriverFailure as error:
         raise _ours(dialect, error.__cause__ or error, step) from error
     except (sa.exc.StatementError, OverflowError) as error:
@@ -112,8 +114,17 @@ def _set_up(dialect: Dialect, access: Access, connection: DBAPIConnection, entry
     """Apply the settings of a new session, and read them back."""
     session = dialect.prepare(connection, access)
     entry.info["session"] = session
-    actual = dialect.read_back(connection, session.settings)
-    for name, value in session.settings.items():
+    check_settings(dialect, connection, session.settings)
+
+
+def check_settings(dialect: Dialect, connection: DBAPIConnection, settings: Mapping[str, object]) -> None:
+    """Read settings back.
+
+    Raises:
+        QueryRefused: one has another value.
+    """
+    actual = dialect.read_back(connection, settings)
+    for name, value in settings.items():
         if actual.get(name) != value:
             raise QueryRefused(
                 f"set up a session: {name} is {actual.get(name)!r} instead of {value!r}",

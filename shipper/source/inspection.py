@@ -52,7 +52,7 @@ class Examination(Source):
             account, is_read_only = connection.exec_driver_sql(ours.SESSION).one()
             seconds = time.monotonic() - began
             tls = connection.exec_driver_sql(ours.TLS).one_or_none() if ours.TLS else None
-            is_pooled = connection.info["session"].local is not None
+            is_pooled = connection.info["session"].is_shared
             ahead = connection.execute(sa.select(ServerTime())).scalar_one() - int(time.time())
         name = "MariaDB" if getattr(dialect, "is_mariadb", False) else dialect.name
         version = ".".join(str(part) for part in (dialect.server_version_info or ())[:3] if isinstance(part, int))

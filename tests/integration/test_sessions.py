@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.model import Condition, Query
 from shipper.source.access import Access
 from shipper.source.database import Source
+from shipper.source.inspection import Examination
 
 CODED = replace(query(by=("code",)), where=(Condition("outcome", "in", ("", "ok")),))
 HOSTILE = {
@@ -266,3 +267,65 @@ def test_hostile_role(postgresql: PostgreSQL) -> None:
                 table.execute(f"ALTER ROLE root RESET {name}")
 
     assert not set(actual.items()) & set(HOSTILE_POSTGRESQL.items())
+
+
+@contextmanager
+def numbering(server: MariaDB) -> Iterator[int]:
+    """Run a proxy that numbers sessions by itself; give its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def pump(source: socket.socket, target: socket.socket) -> None:
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+        def serve(client: socket.socket) -> None:
+            with client, socket.create_connection(("127.0.0.1", server.port)) as behind:
+                greeting = behind.recv(65536)
+                number = greeting.index(b"\0", 5) + 1  # behind the version
+                client.sendall(greeting[:number] + b"\xff\xff\xff\x7f" + greeting[number + 4 :])
+                back = threading.Thread(target=pump, args=(behind, client))
+                back.start()
+                pump(client, behind)
+                back.join()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listening.accept()[0],)).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+@pytest.mark.on_mysql
+def test_proxy_that_shares_sessions(mariadb: MariaDB, coded: Table) -> None:
+    """Behind a proxy with other numbers, each snapshot reads its settings back; a lost one is an error, once.
+
+    Mutant: read back after pauses only.
+    """
+    with numbering(mariadb) as port:
+        url = sa.make_url(coded.url).set(port=port)
+        with closing(Examination("app", Access(url, 30, tls="off"))) as source:
+            assert source.session().is_pooled
+            assert not again_is_pooled(coded)
+            with source.held():
+                assert groups(source) == {"ab": 2, "\u00e9": 1}
+                assert source.connection_number == 0
+                with source.connections.connected("lose") as connection:
+                    connection.exec_driver_sql("SET SESSION sql_select_limit = 1")
+                with pytest.raises(QueryRefused, match="sql_select_limit is 1"), source.snapshot(CODED):
+                    pytest.fail("the snapshot has begun")
+                assert groups(source) == {"ab": 2, "\u00e9": 1}
+
+
+def again_is_pooled(table: Table) -> bool:
+    """Return whether a direct connection looks like one through a pooler."""
+    with closing(Examination("app", Access(sa.make_url(table.url), 30))) as source:
+        return source.session().is_pooled

@@ -81,8 +81,10 @@ class Session(NamedTuple):
 
     settings: Mapping[str, object]
     """Values by name, as the session must return them."""
+    is_shared: bool = False
+    """Whether the server numbers it otherwise than its greeting: a pooler may run each transaction in another one."""
     local: str | None = None
-    """Behind a pooler: statements that set them for one transaction, since the next may run in another session."""
+    """Statements that set them for one transaction, where a session is shared, and the database can do that."""
 
 
 class Rewrites(NamedTuple):

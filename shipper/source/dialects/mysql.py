@@ -62,18 +62,14 @@ _SETTINGS: Mapping[str, str | int] = {
     "default_week_format": 0,
     "lc_time_names": "en_US",
     "max_sort_length": 1024,
-}
-"""The session's variables that change what a statement means, as servers have them by default."""
-_MARIADB: Mapping[str, str | int] = {
-    "collation_connection": "utf8mb4_general_ci",
+    # MariaDB's
     "old_mode": "",
     "system_versioning_asof": _DEFAULT,  # else tables may be shown as of a time
     "max_recursive_iterations": 2**32 - 1,
+    # MySQL's: else the key that it makes has no index
+    "show_gipk_in_create_table_and_information_schema": 1,
 }
-_MYSQL: Mapping[str, str | int] = {
-    "collation_connection": "utf8mb4_0900_ai_ci",
-    "show_gipk_in_create_table_and_information_schema": 1,  # else the key that MySQL makes has no index
-}
+"""The session's variables that change what a statement means, as servers have them by default; no server has all."""
 BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 BEGIN_SINGLE = "START TRANSACTION READ ONLY"
 REWRITES: Rewrites | None = None
@@ -135,10 +131,11 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
     cursor = connection.cursor()
     # else even the list of settings may be cut
     cursor.execute(f"SET SESSION sql_select_limit = {_UNLIMITED}, SESSION max_join_size = {_UNLIMITED}")
-    is_mariadb = "MariaDB" in connection.get_server_info()
+    version = connection.get_server_info()
+    is_old = version.startswith("5.")  # MySQL 5.7 has no newer collation
     settings = {
         **_SETTINGS,
-        **(_MARIADB if is_mariadb else _MYSQL),
+        "collation_connection": "utf8mb4_general_ci" if "MariaDB" in version or is_old else "utf8mb4_0900_ai_ci",
         "max_statement_time": access.timeout,
         "idle_transaction_timeout": access.idle,  # MySQL has no such limit
         "max_execution_time": access.timeout * 1000,
@@ -151,7 +148,9 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
     )
     cursor.execute(f"SET {', '.join(assignments)}")
     cursor.close()
-    return Session(settings)
+    # a proxy's greeting has another number than the server's session; the greeting has 32 bits of it
+    number: Any = read_back(connection, {"pseudo_thread_id": None})["pseudo_thread_id"]
+    return Session(settings, is_shared=number % 2**32 != connection.thread_id())
 
 
 def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:

@@ -20,27 +20,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
-from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
-from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access, Denied
-from shipper.source.dialects.dialect import (
-    CHECK_CHALLENGE,
-    CHECK_CONNECTIONS,
-    CHECK_DATABASE,
-    CHECK_LOGIN,
-    CHECK_NAMES,
-    CHECK_SERVER,
-    CHECK_SERVER_STATE,
-    CHECK_SQL,
-    CHECK_TLS,
-    CHECK_TYPES,
-    SLOW,
-    WAIT,
-    Catalog,
-    Meaning,
-    Plan,
-    Rewrites,
-    Session,
-)
+from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
+from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     BitsOfIds,
     ListOfIds,
@@ -52,6 +33,7 @@ from shipper.source.dialects.expressions import (
     explain,
     table_named,
 )
+from shipper.source.dialects.postgresql_errors import BY_SQLSTATE, BY_WORDS
 
 _LOCK_REJECTED = ("42501", "42809")  # insufficient_privilege, wrong_object_type: the manual, appendix A
 # A transaction holds a lock on every table that it has read: also on partitions, and on tables behind views and
@@ -117,49 +99,8 @@ def _duration(seconds: int) -> str:
 
 _OF_MEASURE = re.compile(r"< numeric$|function (sum|max|min)\(", re.MULTILINE)
 """Messages for columns that `Unfit` and the aggregates behind it cannot read; values of `where` are of other types."""
-# SQLSTATEs and their classes: the manual, appendix A
-ERRORS: Mapping[object, Meaning] = {
-    "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
-    "42601": (QueryRefused, CHECK_SQL),  # syntax_error
-    # undefined_function: of an operator, too
-    "42883": (QueryRefused, "Write `where` and `where_sql` with values of the column's type: true for BOOLEAN."),
-    "42883 of a measure": (QueryRefused, "Measure a numeric column; or cast it in custom `sql`."),
-    "42501 by rows": (
-        QueryRefused,
-        "A policy hides rows from this user: ALTER ROLE ... BYPASSRLS, or name a view that shows the rows to count.",
-    ),
-    "28": (QueryRefused, CHECK_LOGIN),
-    "3D": (QueryRefused, CHECK_DATABASE),
-    "42": (QueryRefused, CHECK_NAMES),
-    "22": (RowRefused, CHECK_TYPES),
-    "25006": (QueryRefused, "Remove what writes from `where_sql` and `sql`: a function, or FOR UPDATE."),
-    "40": (SourceUnavailable, WAIT),  # serialization failure, deadlock, conflict with recovery
-    "53": (SourceUnavailable, CHECK_SERVER_STATE),  # disk full, out of memory
-    "53300": (SourceUnavailable, CHECK_CONNECTIONS),
-    "55": (SourceUnavailable, WAIT),  # lock not available
-    "57": (SourceUnavailable, CHECK_SERVER_STATE),
-    "57014": (SourceUnavailable, SLOW),  # query_canceled, by statement_timeout
-}
-# psycopg gives no SQLSTATE while it connects
-WORDS: Mapping[str, Meaning] = {
-    "cleartext password": (QueryRefused, CHECK_CHALLENGE),
-    "too many": (SourceUnavailable, CHECK_CONNECTIONS),
-    "connection slots": (SourceUnavailable, CHECK_CONNECTIONS),
-    "no more connections allowed": (SourceUnavailable, CHECK_CONNECTIONS),  # PgBouncer's
-    "the database system is": (SourceUnavailable, CHECK_SERVER_STATE),  # starting up, shutting down
-    "statement pooling mode": (QueryRefused, "Set pool_mode of the pooler to transaction or session."),
-    "unsupported startup parameter": (QueryRefused, "Add it to ignore_startup_parameters in pgbouncer.ini."),
-    "pg_hba.conf": (
-        QueryRefused,
-        "Allow this host, user and database in pg_hba.conf, with or without TLS as `tls` says.",
-    ),
-    "authentication failed": (QueryRefused, CHECK_LOGIN),
-    'role "': (QueryRefused, CHECK_LOGIN),
-    'database "': (QueryRefused, CHECK_DATABASE),
-    "certificate": (SourceUnavailable, CHECK_TLS),
-    "SSL": (SourceUnavailable, CHECK_TLS),
-    "connection": (SourceUnavailable, CHECK_SERVER),
-}
+ERRORS: Mapping[object, Meaning] = BY_SQLSTATE
+WORDS: Mapping[str, Meaning] = BY_WORDS
 DRIVER_ERROR: type[Exception] = psycopg.Error
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # else a statement that waits for an ALTER TABLE may see the table as it was before: without rows
@@ -237,7 +178,7 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
         # a pooler gives its clients other numbers
         if cursor.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
             local = ["search_path = DEFAULT", *assignments]
-            return Session({}, "; ".join(f"SET LOCAL {assignment}" for assignment in local))
+            return Session({}, True, "; ".join(f"SET LOCAL {assignment}" for assignment in local))
         cursor.execute("; ".join(f"SET {assignment}" for assignment in assignments))
     finally:
         cursor.close()
