@@ -172,6 +172,29 @@ class SourceContract:
 
         assert {row.group[0]: row.values for row in rows} == {"login": (4, 11, 7, -1), "logout": (1, None, None, None)}
 
+    def test_read_undivided(self, table: Table) -> None:
+        """An indivisible measure is read by bucket and group, of all rows in the span; reads of windows leave it out.
+
+        Mutants: read it with the others; count NULL; leave out the conditions; cut a bucket at the end of the span.
+        """
+        ok = [("00:00:00", 5), ("00:04:59", 7), ("00:05:00", 5), ("00:05:30", None), ("00:09:59", 5)]
+        for number, (created, duration) in enumerate(ok, start=1):
+            table.insert(number, f"2026-11-01 {created}", "login", "ok", duration)
+        table.insert(6, "2026-11-01 00:05:00", "login", "bad", 8)
+        table.insert(7, None, "login", "ok", 9)
+        table.insert(8, "2026-11-01 00:05:00", "logout", "ok", None)
+        measures = (COUNT, Measure("values", Kind.DISTINCT, "duration_ms"))
+        wanted = query(bucket=300, measures=measures, where=(Condition("outcome", "in", ("ok",)),))
+
+        first, second = Span(NOVEMBER, NOVEMBER + 60), Span(NOVEMBER + 300, NOVEMBER + 360)
+        assert table.read_undivided(wanted, FAR, first) == [Row(NOVEMBER, ("login",), 0, (None, 2))]
+        assert table.read_undivided(wanted, Window(0, 1), first) == [Row(NOVEMBER, ("login",), 0, (None, 1))]
+        assert sorted(table.read_undivided(wanted, FAR, second)) == [
+            Row(NOVEMBER + 300, ("login",), 0, (None, 1)),
+            Row(NOVEMBER + 300, ("logout",), 0, (None, 0)),
+        ]
+        assert {row.values for row in table.read(wanted, FAR) if row.bucket == NOVEMBER} == {(2, None)}
+
     def test_read_span(self, table: Table) -> None:
         """With a span only rows in its buckets are counted, and rows without a time."""
         for number, created in enumerate(("00:00:59", "00:01:00", "00:02:59", "00:03:00"), start=1):

@@ -48,7 +48,12 @@ TESTS: dict[str, Callable[[Any, tuple[Any, ...]], bool]] = {
     "lt": lambda value, values: value is not None and value < values[0],
     "null": lambda value, values: (value is None) == values[0],
 }
-AGGREGATES: dict[Kind, Callable[[list[Any]], Any]] = {Kind.SUM: sum, Kind.MAX: max, Kind.MIN: min}
+AGGREGATES: dict[Kind, Callable[[list[Any]], Any]] = {
+    Kind.SUM: sum,
+    Kind.MAX: max,
+    Kind.MIN: min,
+    Kind.DISTINCT: lambda values: len(set(values)),
+}
 
 
 @dataclass
@@ -159,6 +164,24 @@ class FakeSource:
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Return the rows by bucket and group, as shipper.core.rows.table.Source.read."""
+        counts = [
+            Row(bucket, group, len(cell), tuple(_measured(measure, cell, is_whole=False) for measure in query.measures))
+            for (bucket, group), cell in self._cells(query, rows, span).items()
+        ]
+        bad = {row["id"] for row in self._in(rows)} & self.unreadable
+        return counts + [Row(None, (), 1, (None,), (), is_unreadable=True) for _ in bad]
+
+    def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
+        """Return indivisible measures, as shipper.core.rows.table.Source.read_undivided."""
+        return [
+            Row(bucket, group, 0, tuple(_measured(measure, cell, is_whole=True) for measure in query.measures))
+            for (bucket, group), cell in self._cells(query, window, span).items()
+            if bucket is not None
+        ]
+
+    def _cells(
+        self, query: Query, rows: Window | Ids, span: Span
+    ) -> dict[tuple[int | None, Group], list[dict[str, Any]]]:
         columns = {query.id, *query.by, *(condition.column for condition in query.where), query.time or query.id}
         if unknown := columns - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
@@ -172,11 +195,7 @@ class FakeSource:
                 bucket = self._bucket(query, row)
                 if bucket is None or bucket in span:
                     cells.setdefault((bucket, group), []).append(row)
-        counts = [
-            Row(bucket, group, len(cell), tuple(_measured(measure, cell) for measure in query.measures))
-            for (bucket, group), cell in cells.items()
-        ]
-        return counts + [Row(None, (), 1, (None,), (), is_unreadable=True) for _ in bad]
+        return cells
 
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
         """Remember a row as unreadable, as shipper.core.rows.table.Source.set_aside."""
@@ -374,11 +393,14 @@ class FakeWeb:
                 yield path, SeriesData(start, own_step, values)
 
 
-def _measured(measure: Measure, rows: list[dict[str, Any]]) -> int | None:
+def _measured(measure: Measure, rows: list[dict[str, Any]], *, is_whole: bool) -> int | None:
+    """Return a measure of rows; None for one that needs all rows of a bucket where they are not, and vice versa."""
+    if measure.kind.is_divisible is is_whole:
+        return None
     if measure.column is None:
         return len(rows)
     values = [row[measure.column] for row in rows if row[measure.column] is not None]
-    return AGGREGATES[measure.kind](values) if values else None
+    return AGGREGATES[measure.kind](values) if values or is_whole else None
 
 
 def _epoch(value: object, zone: str) -> int | None:

@@ -23,6 +23,7 @@ from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
 from shipper.core.errors import DeliveryFailed, SourceReset
 from shipper.core.id_set import words_of
+from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Archive, Condition, Job, Span
 from shipper.core.repair.reset import After, restarted
 from shipper.core.rows.look import TableLook
@@ -32,7 +33,15 @@ from shipper.state.store import State
 
 ARCHIVES = (Archive(60, 4 * 3600), Archive(3600, 365 * 86400))
 LATE = 10**9  # other tests cover how ids grow old
-EVENTS = job("events", chunk=3, archives=ARCHIVES, zeros=86400, late=LATE)
+KINDS = 3
+EVENTS = job(
+    "events",
+    chunk=3,
+    archives=ARCHIVES,
+    zeros=86400,
+    late=LATE,
+    measures=(COUNT, Measure("kinds", Kind.DISTINCT, "duration_ms")),
+)
 ASKED = ("a", "b c", "ok")
 TICKS = job(
     "ticks",
@@ -97,8 +106,11 @@ class Shipping(RuleBasedStateMachine):
         whisper = Path(self.folder.name) / "whisper"
         whisper.mkdir()
         self.carbon = WhisperCarbon(whisper, ARCHIVES, lambda: self.now)
+        self.carbon.kinds["kinds"] = "max"
         self.recorded: dict[tuple[str, int], set[int]] = {}
         self.given, self.has_deleted, self.unseen_restarts = 0, False, 0
+        self.has_lost = False
+        """Whether rows were ever deleted: distinct values of their slots stay as they were."""
         self.gone: dict[str, list[dict[str, Any]]] = {EVENTS.name: [], TICKS.name: []}
         """Rows that were counted and have left the table."""
         self.pruned: dict[str, Counter[str]] = {EVENTS.name: Counter(), TICKS.name: Counter()}
@@ -161,6 +173,7 @@ class Shipping(RuleBasedStateMachine):
             self.given += gap
             self.source.begin(self.given, created, action, action or "ok")
             self.source.in_flight[-1]["is_shown"] = age is not None and 0 <= age <= 36 * 3600
+            self.source.in_flight[-1]["duration_ms"] = self.given % (KINDS + 1) or None
 
     @precondition(lambda self: self.source.in_flight)
     @rule(which=st.integers(0, 9), is_committed=st.booleans())
@@ -200,7 +213,7 @@ class Shipping(RuleBasedStateMachine):
 
     def forget_uncounted(self, gone: list[dict[str, Any]]) -> None:
         """Remember which rows that are gone each job has counted."""
-        self.has_deleted = True
+        self.has_deleted = self.has_lost = True
         for wanted in (EVENTS, TICKS):
             self.gone[wanted.name] += [row for row in gone if self.is_decided(wanted, int(row["id"]))]
 
@@ -396,7 +409,7 @@ class Shipping(RuleBasedStateMachine):
         sums = Counter[str]()
         query = """
             SELECT json_extract("group", '$[0]'), SUM(value) FROM total JOIN series ON series.id = total.series
-            WHERE job = ? GROUP BY 1"""
+            WHERE job = ? AND measure = 'count' GROUP BY 1"""
         for group, value in self.state._connection.execute(query, (wanted.name,)):
             sums[str(group)] += value
         return +sums
@@ -410,7 +423,7 @@ class Shipping(RuleBasedStateMachine):
     def in_graphite(self, wanted: Job) -> Counter[str]:
         """Add up a job's values in Graphite, by raw group."""
         sums = Counter[str]()
-        query = """SELECT path, json_extract("group", '$[0]') FROM series WHERE job = ?"""
+        query = """SELECT path, json_extract("group", '$[0]') FROM series WHERE job = ? AND measure = 'count'"""
         shown = self.carbon.zoom(ARCHIVES[1])
         for path, group in self.state._connection.execute(query, (wanted.name,)):
             sums[str(group)] += int(sum(shown.get(path, {}).values()))
@@ -460,6 +473,8 @@ class Shipping(RuleBasedStateMachine):
             counted = [*self.source.rows, *self.gone[wanted.name]]
             assert self.counts(wanted, counted) == self.in_graphite(wanted)
         assert self.by_slot() == self.expected_by_slot()
+        if not self.has_lost:
+            assert self.distinct_values() == self.expected_distinct_values()
         self.compare_unshown()
         self.reconcile()
         unproven = "SELECT COUNT(*) FROM total WHERE changed > 0"
@@ -473,7 +488,8 @@ class Shipping(RuleBasedStateMachine):
             graphite, start = FakeWeb(self.carbon), known.progress.since
             comparison = compare_job(wanted, known, start, None, source=self.source, graphite=graphite, now=self.now)
             assert self.has_deleted or comparison.differences == []
-            assert all((one.graphite or 0) > (one.source or 0) for one in comparison.differences)
+            counts = [one for one in comparison.differences if one.path.endswith(".count")]
+            assert all((one.graphite or 0) > (one.source or 0) for one in counts)
 
     def compare_unshown(self) -> None:
         """The counters have all rejected rows, and no others."""
@@ -485,7 +501,7 @@ class Shipping(RuleBasedStateMachine):
         """Add up the event-time job's values in Graphite, by hour."""
         shown = Counter[int]()
         for path, slots in self.carbon.zoom(ARCHIVES[1]).items():
-            if path.startswith("events."):
+            if path.startswith("events.") and path.endswith(".count"):
                 shown.update({slot: int(value) for slot, value in slots.items()})
         return {hour: rows for hour, rows in shown.items() if rows}
 
@@ -494,3 +510,27 @@ class Shipping(RuleBasedStateMachine):
         rows = [row for row in (*self.source.rows, *self.gone[EVENTS.name]) if row["is_shown"]]
         epochs = (datetime.fromisoformat(str(row["created_at"])).replace(tzinfo=UTC).timestamp() for row in rows)
         return dict(Counter(int(epoch) // 3600 * 3600 for epoch in epochs))
+
+    def distinct_values(self) -> dict[tuple[str, int], int]:
+        """Return the event-time job's distinct values in Graphite, by raw group and hour."""
+        query = """SELECT path, json_extract("group", '$[0]') FROM series WHERE measure = 'kinds'"""
+        shown = self.carbon.zoom(ARCHIVES[1])
+        return {
+            (str(group), hour): int(value)
+            for path, group in self.state._connection.execute(query)
+            for hour, value in shown.get(path, {}).items()
+            if value
+        }
+
+    def expected_distinct_values(self) -> dict[tuple[str, int], int]:
+        """Count the table's distinct values by group and minute; return the largest of each hour."""
+        minutes: dict[tuple[str, int], set[int]] = {}
+        for row in self.source.rows:
+            if row["is_shown"] and row["duration_ms"] is not None:
+                epoch = int(datetime.fromisoformat(str(row["created_at"])).replace(tzinfo=UTC).timestamp())
+                minutes.setdefault((str(row["action"]), epoch // 60 * 60), set()).add(row["duration_ms"])
+        hours: dict[tuple[str, int], int] = {}
+        for (group, minute), values in minutes.items():
+            key = group, minute // 3600 * 3600
+            hours[key] = max(hours.get(key, 0), len(values))
+        return hours

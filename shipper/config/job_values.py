@@ -19,6 +19,7 @@ from shipper.core.paths import MAX_TEMPLATE, is_template
 
 IDENTIFIER = "[A-Za-z_][A-Za-z0-9_$]{0,63}"
 _NODES = r"([A-Za-z0-9_-]|\{[^{}]*\})+"
+_OF_COLUMN = [kind.value for kind in Kind if kind is not Kind.COUNT]
 _OPERATORS = [operator for operator in get_args(Condition.__annotations__["operator"]) if operator != "in"]
 _SCALAR = {"type": ["string", "number", "boolean"]}
 _SCALARS = {"type": "array", "items": _SCALAR, "minItems": 1}
@@ -124,10 +125,11 @@ def measure(value: object) -> tuple[Kind, str | None]:
     kind, _, column = value.partition(":") if isinstance(value, str) else ("", "", "")
     if kind == Kind.COUNT and not column:
         return Kind.COUNT, None
-    if kind in {Kind.SUM, Kind.MAX, Kind.MIN} and column:
+    if kind in _OF_COLUMN and column:
         return Kind(kind), identifier(column)
     remedy = (
-        'Write "count", "sum:column", "max:column" or "min:column"; a mean is divideSeries(sum, count) in Graphite.'
+        'Write "count", "sum:column", "max:column", "min:column" or "distinct:column"; '
+        "a mean is divideSeries(sum, count) in Graphite."
     )
     raise wrong(f"{toml(value)} is not a measure", remedy)
 
@@ -142,7 +144,11 @@ def groups(value: object) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in rows)
 
 
-Measure = Annotated[tuple[Kind, str | None], BeforeValidator(measure), matches(f"(count|(sum|max|min):{IDENTIFIER})")]
+Measure = Annotated[
+    tuple[Kind, str | None],
+    BeforeValidator(measure),
+    matches(f"({Kind.COUNT}|({'|'.join(_OF_COLUMN)}):{IDENTIFIER})"),
+]
 _GROUP = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Groups = Annotated[
     tuple[tuple[str, ...], ...], BeforeValidator(groups), WithJsonSchema({"type": "array", "items": _GROUP})

@@ -172,7 +172,7 @@ class JobSection(Section):
     names: dict[Identifier, Names] = {}
     """Names of values, by column of `by`: a table of names, or a SELECT of value and name."""
     measure: dict[Node, Measure] = Field({"count": "count"}, validate_default=True, min_length=1)
-    """Measures by their name in the path: count, or sum, max, min of a column."""
+    """Measures by their name in the path: count, or sum, max, min, distinct of a column."""
     name: Template
     """Metric path, with {column} and {measure}."""
     tags: Tags = {}

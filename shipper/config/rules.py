@@ -13,7 +13,6 @@ from shipper.config.fragments import fragment_problems
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
 from shipper.config.problems import Place, Problem, suggest
 from shipper.config.references import NOT_READ_URL
-from shipper.core.measures import Kind
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, PLACEHOLDER, path, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 
@@ -237,8 +236,11 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
 def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     yield from _time_problems(place, job)
-    if job.lookback is not None and any(kind in {Kind.MAX, Kind.MIN} for kind, _ in job.measure.values()):
-        remedy = "Use count and sum only: a maximum that was sent cannot be corrected."
+    if not has_time(job) and not all(kind.is_divisible for kind, _ in job.measure.values()):
+        remedy = "Name the column of the event time: the distinct values of a bucket are counted from all its rows."
+        yield Problem((*place, "measure"), "distinct needs the key `time`", remedy)
+    if job.lookback is not None and not all(kind.has_zero for kind, _ in job.measure.values()):
+        remedy = "Use count and sum, or distinct: a maximum that was sent cannot be corrected."
         yield Problem((*place, "measure"), "no max or min with `lookback`", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
@@ -294,6 +296,9 @@ def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
             if not re.search(rf"(?<!:):{name}\b", statement):
                 remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
                 yield Problem((*place, "sql"), f"`sql` does not use :{name}", remedy)
+        if re.search(r"\(\s*distinct\b", statement, re.IGNORECASE):
+            remedy = 'Use a job without `sql`: measure = { users = "distinct:COLUMN" }. Distinct values do not add up.'
+            yield Problem((*place, "sql"), "`sql` counts DISTINCT values, which would be added up", remedy)
         for key in _CONDITIONS:
             if key in job.model_fields_set:
                 yield Problem((*place, key), f"`{key}` has no effect beside `sql`", "Put it into the `sql`.")

@@ -23,6 +23,7 @@ from shipper.core.model import (
     path_digest,
 )
 from shipper.core.position import Position
+from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
@@ -76,8 +77,9 @@ def capture(
         progress = ledger.progress(job.name) or progress  # slots may have been left
     if job.lookback is not None:
         yield from lookback(context, progress, look=look, zero_fill=zero_fill)
-        return
-    yield from _Look(context, progress, look, zero_fill=zero_fill).steps()
+    else:
+        yield from _Look(context, progress, look, zero_fill=zero_fill).steps()
+    yield from recount_lacking(context, ledger.progress(job.name) or progress)
 
 
 class _Look:
@@ -204,10 +206,14 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     job, source, ledger, _ = context
     length, since = job.query.bucket, None
     yield Event("job.changed", {"captured": progress.captured}, "info")
+    lacking = ledger.lacking(job.name)
     if job.query.time is not None and progress.path_digest == path_digest(job):
         oldest = ledger.lowest(job.name, ALWAYS)
         # older slots were incomplete: skipped, or counted by an earlier definition
         since = ceil(max(oldest[0], progress.since), length) if oldest else None
+    elif lacking:  # only the former definition could complete these slots
+        end = lacking[0].slot + lacking[0].step
+        yield Event("recount.limited", {"span": Span(lacking[-1].slot, end), "slots": len(lacking)}, "warning")
     whole = after(horizon.time, length) if since is None else since
     low = progress.low
     if job.lookback is not None:  # rows of slots older than its lookback

@@ -60,16 +60,22 @@ class Recording(Protocol):
         """Mark slots from this one on as complete, and as part of the job."""
 
     def own(self, paths: Collection[str]) -> set[str]:
-        """Return which of the paths are counts or sums of the job, and claim them."""
+        """Return which of the paths have a 0 where there are no rows, and belong to the job; claim them."""
 
     def stored_keys(self, span: Span, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of stored counts and sums of these measures in the slots of a span, and claim their paths."""
+        """Return the keys of stored totals of these measures in a span, but extremes, and claim their paths."""
 
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
         """Store totals with claimed paths; an equal total changes nothing, unless resends is set."""
 
     def mark(self, slot: int, step: int) -> None:
         """Mark a slot as one that holds rows of this window, even without a total."""
+
+    def lack(self, slot: int, step: int, rows: int) -> None:
+        """Note that the indivisible measures of a slot lack rows until it is recounted."""
+
+    def recounted(self, span: Span, at: int) -> None:
+        """Note that no measure of the slots of a span lacks rows, as of a time."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Store that series had rows in a bucket."""
@@ -84,7 +90,7 @@ class Recording(Protocol):
         """Return the oldest bucket in which a series of the job had rows."""
 
     def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
-        """Store 0 for counts and sums without a total in a slot.
+        """Store 0 for series without a total in a slot, but extremes, and indivisible measures that lack rows.
 
         These are series with rows before the slot that were seen since then, and the declared paths.
         """
@@ -119,6 +125,9 @@ class Ledger(Protocol):
 
     def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
         """Return the job's slots that overlap a span, in order."""
+
+    def lacking(self, job: str) -> list["Lacking"]:
+        """Return the slots whose indivisible measures lack rows, newest first."""
 
     def settled(self, job: str) -> list["Settled"]:
         """Return how many ids at or below the floor of the position were counted, by ranges, in order."""
@@ -164,6 +173,17 @@ class Slot(NamedTuple):
     step: int
     after: int
     upto: int
+
+
+class Lacking(NamedTuple):
+    """Slot whose indivisible measures lack rows."""
+
+    slot: int
+    step: int
+    rows: int
+    """Number of rows since the last recount."""
+    recounted: int
+    """Time of the last recount, in epoch seconds; 0 if there was none."""
 
 
 class Settled(NamedTuple):
@@ -236,6 +256,8 @@ class RecordResult:
     """Rows that went to OTHER."""
     other: Group | None = None
     """First group of these rows."""
+    others: set[Group] = field(default_factory=set)
+    """All groups of these rows."""
     sanitized: list[tuple[str, Group]] = field(default_factory=list)
     """New paths that differ from their group's values."""
     nameless: Group | None = None

@@ -1,6 +1,7 @@
 """Measures: how values are combined, and what Graphite must do with them.
 
-A measure must combine across windows of ids: two parts of a slot are counted at different times.
+Two parts of a bucket are counted at different times, in different windows of ids. A measure that does not combine
+across windows is indivisible: each change of a bucket counts all of it again.
 """
 
 import decimal
@@ -22,11 +23,17 @@ class Kind(StrEnum):
     SUM = "sum"
     MAX = "max"
     MIN = "min"
+    DISTINCT = "distinct"
 
     @property
-    def is_additive(self) -> bool:
-        """Whether the values of parts add up to that of all, and no rows are a 0."""
-        return _RULES[self].is_additive
+    def has_zero(self) -> bool:
+        """Whether no rows are a 0, not a missing value."""
+        return _RULES[self].has_zero
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether the values of two parts of a bucket give that of all; else only a statement on all its rows does."""
+        return _RULES[self].is_divisible
 
     @property
     def aggregation(self) -> str:
@@ -34,7 +41,7 @@ class Kind(StrEnum):
         return _RULES[self].aggregation
 
     def combine(self, one: Value | None, other: Value | None) -> Value | None:
-        """Return the value of two parts together; None is a part without a value."""
+        """Return the value of two buckets together, or of two parts of one; None is one without a value."""
         if one is None or other is None:
             return other if one is None else one
         return _RULES[self].combine(one, other)
@@ -42,7 +49,8 @@ class Kind(StrEnum):
 
 class _Rule(NamedTuple):
     combine: Callable[[Value, Value], Value]
-    is_additive: bool
+    has_zero: bool
+    is_divisible: bool
     aggregation: str
 
 
@@ -58,16 +66,18 @@ def _sum(one: Value, other: Value) -> Value:
 
 
 _RULES = {
-    Kind.COUNT: _Rule(_sum, is_additive=True, aggregation="sum"),
-    Kind.SUM: _Rule(_sum, is_additive=True, aggregation="sum"),
-    Kind.MAX: _Rule(max, is_additive=False, aggregation="max"),
-    Kind.MIN: _Rule(min, is_additive=False, aggregation="min"),
+    Kind.COUNT: _Rule(_sum, has_zero=True, is_divisible=True, aggregation="sum"),
+    Kind.SUM: _Rule(_sum, has_zero=True, is_divisible=True, aggregation="sum"),
+    Kind.MAX: _Rule(max, has_zero=False, is_divisible=True, aggregation="max"),
+    Kind.MIN: _Rule(min, has_zero=False, is_divisible=True, aggregation="min"),
+    # the users of an hour are not the sum of those of its minutes: a coarser slot has the largest of its buckets
+    Kind.DISTINCT: _Rule(max, has_zero=True, is_divisible=False, aggregation="max"),
 }
-"""One row a kind: everything that differs between them, but for its SQL (source/measure.py)."""
+"""One row a kind: everything that differs between them, but for its SQL (source/statement.py)."""
 
 
 def combined(kind: Kind, values: Iterable[Value]) -> Value:
-    """Return the value of parts together, of which there is at least one."""
+    """Return the value of buckets or parts together, of which there is at least one."""
     total: Value | None = None
     for value in values:
         total = kind.combine(total, value)

@@ -27,6 +27,7 @@ class RejectReason(StrEnum):
     REFUSED = "refused"
     NO_ID = "no_id"
     UNREADABLE = "unreadable"
+    NOT_RECOUNTED = "not_recounted"
 
 
 class TimeForm(StrEnum):
@@ -234,6 +235,11 @@ class Query:
     def bare(self) -> "Query":
         """Same query for all rows of the table, by time only."""
         return replace(self, by=(), by_sql=(), names=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether each measure may be counted in parts of a bucket."""
+        return all(measure.kind.is_divisible for measure in self.measures)
 
     @property
     def ids_only(self) -> "Query":

@@ -124,6 +124,12 @@ GROUPS = 50_000
 OTHER = "_other"
 """Value of the group that all groups beyond `limits.series` share."""
 
+
+def other_of(job: Job) -> Group | None:
+    """Return the group that all groups beyond the limit share; None for a job without groups."""
+    return (OTHER,) * len(job.query.by) or None
+
+
 Paths = dict[Group, list[str] | None]
 """The path of each measure, in their order, by group; None where Carbon could not store one."""
 
@@ -151,12 +157,16 @@ class Directory:
         self._owners = {name.path: (name.group, name.measure.name) for name in names}
         self._groups = {group for group, _ in self._owners.values()}
 
+    def shares(self, group: Group) -> bool:
+        """Whether a group is, or would be, one of those that share OTHER's paths."""
+        other = other_of(self._job)
+        return other is not None and (group == other or (group not in self._groups and other in self._groups))
+
     def paths(self, group: Group) -> list[str]:
         """Return the path of each measure of a group, its own or the one it would get; [] where Carbon has no room."""
         # without series, a group may be one of those that share OTHER's
-        other = (OTHER,) * len(self._job.query.by)
-        if group not in self._groups and other in self._groups:
-            group = other
+        if self.shares(group):
+            group = (OTHER,) * len(group)
 
         # the first path that is the group's own or free, as a claim would find it
         own: dict[str, str] = {}
@@ -188,6 +198,7 @@ def _claim_within_limit(
     if beyond:
         other = (OTHER,) * len(job.query.by)
         paths |= dict.fromkeys(beyond, _claim(job, {other: _names(job, other)}, recording)[other])
+        tally.others |= beyond
         tally.other_rows += sum(rows[group] for group in beyond)
         tally.other = new[room] if tally.other is None else tally.other
 

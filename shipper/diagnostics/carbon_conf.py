@@ -31,9 +31,11 @@ class Stanza(NamedTuple):
 
     name: str
     settings: Mapping[str, str]
+    comment: str = ""
 
     def __str__(self) -> str:
-        return "\n".join([f"[{self.name}]", *(f"{key} = {value}" for key, value in self.settings.items()), ""])
+        lines = [f"[{self.name}]", *(f"{key} = {value}" for key, value in self.settings.items()), ""]
+        return "\n".join([f"# {self.comment}", *lines] if self.comment else lines)
 
 
 def stanzas(config: Config) -> dict[str, list[Stanza]]:
@@ -47,6 +49,7 @@ def stanzas(config: Config) -> dict[str, list[Stanza]]:
     }
 
 
+_INDIVISIBLE = "numbers of distinct values do not add up: a coarser archive keeps that of the largest bucket"
 _WHY = {
     SCHEMAS: "before any other stanza that matches these series",
     AGGREGATION: "also before any other stanza that matches these series; xFilesFactor = 0 keeps slots with few values",
@@ -74,7 +77,7 @@ def _aggregations(config: Config) -> Iterator[Stanza]:
     yield _aggregation("shipper-itself", f"{own}({worst})$", "max")
     yield _aggregation("shipper-itself-up", f"{own}up$", "min")
     yield _aggregation("shipper-itself-counts", f"{own}({'|'.join(COUNTS)})$", "sum")
-    for kind in (kind for kind in Kind if not kind.is_additive):
+    for kind in (kind for kind in Kind if kind.aggregation != "sum"):
         paths = [
             f"^{_path_pattern(job, measure.name)}$"
             for job in config.jobs.values()
@@ -82,7 +85,8 @@ def _aggregations(config: Config) -> Iterator[Stanza]:
             if measure.kind is kind
         ]
         if paths:
-            yield _aggregation(f"shipper-{kind}", "|".join(paths), kind.aggregation)
+            stanza = _aggregation(f"shipper-{kind}", "|".join(paths), kind.aggregation)
+            yield stanza if kind.is_divisible else stanza._replace(comment=_INDIVISIBLE)
 
 
 def _aggregation(name: str, pattern: str, method: str) -> Stanza:

@@ -15,11 +15,12 @@ from shipper.core.rows import table
 from shipper.source.access import Access
 from shipper.source.catalog import is_unique
 from shipper.source.connection import Connections
-from shipper.source.names import Lookups
+from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
-from shipper.source.result import rows_of, traced, utc, utc_bucket
+from shipper.source.result import offsets_of, rows_of, traced, unambiguous, undivided_rows, utc, utc_bucket
 from shipper.source.statement import (
     DAY_SECONDS,
+    Same,
     bounds,
     counted,
     extremes,
@@ -33,6 +34,7 @@ from shipper.source.statement import (
     present,
     smallest,
     uncountable,
+    undivided,
 )
 from shipper.source.times import is_plausible
 
@@ -160,18 +162,40 @@ class Source(table.Source):
         self._read(query, NO_ROWS, ALWAYS)  # a mistake in the configuration fails here, too
         aside[identity] = str(error)
 
-    def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
-        is_custom = bool(query.texts)
+    @override
+    def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
+        if self._needs_snapshot(query):
+            with self.snapshot(query, since=time.monotonic()):
+                return self.read_undivided(query, window, span)
+        rows = self._undivided(query, window, span, ())
+        named = self._lookups.renamed(query, rows)
+        if same := same_names(rows, named):  # groups with one name are one group, which only the database can count
+            named = self._lookups.renamed(query, self._undivided(query, window, span, same))
+        return unambiguous(query, named)
+
+    def _undivided(self, query: Query, window: Window, span: Span, same: Same) -> list[Row]:
+        aside = self._aside_in(query, window)
+        statement = undivided(query, offsets_of(query.time_zone, span), same, has_aside=bool(aside))
+        values = bounds(query, window, span) | ({"aside": aside} if aside else {})
+        with self.connections.connected(f"read {query.table}, {window}") as connection:
+            rows = undivided_rows(query, connection.execute(statement, values), span)
+            self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
+        return rows
+
+    def _needs_snapshot(self, query: Query) -> bool:
+        """Whether custom SQL may read other tables: only a snapshot shows if one was rewritten."""
         hides_rewrites = self.connections.dialect.REWRITES is not None
-        if is_custom and hides_rewrites and not self.connections.is_in_snapshot:
-            # custom SQL may read other tables: only a snapshot shows whether one was rewritten
+        return bool(query.texts) and hides_rewrites and not self.connections.is_in_snapshot
+
+    def _read(self, query: Query, rows: Window | Ids, span: Span) -> list[Row]:
+        if self._needs_snapshot(query):
             with self.snapshot(query, since=time.monotonic()):
                 return self._read(query, rows, span)
         kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
         with self.connections.connected(f"read {query.table}, {_brief(rows)}") as connection:
             counts = rows_of(query, connection.execute(counted(query, **kind), values), span)
-            self.connections.check_snapshot(connection, query.table, reads_others=is_custom)
+            self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
             # rejected totals are known by their groups; find the first of the values that the statement left out
             left_out = {value.column for row in counts for value in row.rejected_values if value.value is None}
             unfit: dict[str, tuple[int, object]] = {}

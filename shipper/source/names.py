@@ -15,7 +15,7 @@ from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.model import Names, Query, Row
 from shipper.source.connection import Connections
 from shipper.source.result import group_of
-from shipper.source.statement import names_in, names_of
+from shipper.source.statement import Same, names_in, names_of
 
 MOST_NAMES = 10_000
 FRESH_SECONDS = 60.0
@@ -83,6 +83,19 @@ class Lookups:
             rows = connection.execute(names_of(sql, MOST_NAMES + 1)).all()
             self._connections.check_snapshot(connection, query.table, reads_others=True)
         return _checked(step, [group_of(row) for row in rows])
+
+
+def same_names(rows: list[Row], named: list[Row]) -> Same:
+    """Return which label values have the name of another one, if two groups became equal by their names."""
+    if len({row[:2] for row in named}) == len(named):
+        return ()
+    first: dict[tuple[int, str], str] = {}
+    same = set()
+    for row, with_name in zip(rows, named, strict=True):
+        for at, (value, name) in enumerate(zip(row.group, with_name.group, strict=True)):
+            if value is not None and name is not None and first.setdefault((at, name), value) != value:
+                same.add((at, value, first[at, name]))
+    return tuple(sorted(same))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ that Carbon could not hold and keeps the other values of its group. Values left 
 import decimal
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -22,7 +23,7 @@ from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
 from shipper.core.paths import brief
 from shipper.core.rows.totals import MOST
 from shipper.source.dialects.expressions import BINARY
-from shipper.source.statement import QUARTER_SECONDS, UTC_MARK, measured
+from shipper.source.statement import DAY_SECONDS, QUARTER_SECONDS, UTC_MARK, Offsets, measured
 
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
@@ -40,6 +41,43 @@ def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]
     """
     rows = _custom_rows(query, result) if query.sql is not None else list(_rows(query, result))
     return rows if span == ALWAYS else [row for row in rows if row.bucket is None or row.bucket in span]
+
+
+def undivided_rows(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
+    """Return the rows of `undivided` whose bucket is in a span."""
+    rows = []
+    groups_end = 1 + len(query.by)
+    for row in result.all():
+        rest = iter(row[groups_end:])
+        values = tuple(None if measure.kind.is_divisible else int(next(rest)) for measure in query.measures)
+        rows.append(Row(int(row[0]), group_of(row[1:groups_end]), 0, values))
+    return [row for row in rows if row.bucket is not None and row.bucket in span]
+
+
+def unambiguous(query: Query, rows: list[Row]) -> list[Row]:
+    """Leave out the values of groups that differ only in bytes that are no text: their texts share a series."""
+    counts = Counter(row[:2] for row in rows)
+    return [
+        row
+        if counts[row[:2]] == 1
+        else row._replace(
+            values=(None,) * len(row.values), rejected_values=(RejectedValue(", ".join(query.by), 1, group=row.group),)
+        )
+        for row in rows
+    ]
+
+
+def offsets_of(zone: str, span: Span) -> Offsets:
+    """Return the differences from a zone's clock to UTC around a span of UTC."""
+    if zone == "UTC":
+        return ()
+    offsets: list[tuple[int, int]] = []
+    first = span.start - DAY_SECONDS
+    for local in range(first - first % QUARTER_SECONDS, span.end + DAY_SECONDS, QUARTER_SECONDS):
+        offset = utc(local, zone) - local
+        if not offsets or offsets[-1][1] != offset:
+            offsets.append((local, offset))
+    return tuple(offsets)
 
 
 def labels_of(query: Query, columns: Sequence[str]) -> list[str]:
@@ -152,7 +190,7 @@ def traced(rows: list[Row], first: dict[str, tuple[int, object]]) -> list[Row]:
 
 
 def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
-    count_at, are_counts = len(query.by) + 1, not measured(query)
+    count_at, are_counts = len(query.by) + 1, all(measure.column is None for measure in query.measures)
     for row in result.all():
         epoch, group, count = row[0], group_of(row[1:count_at]), row[count_at]
         bucket = None if epoch is None else utc_bucket(int(epoch), query)
@@ -181,9 +219,12 @@ def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
 def _values_of(
     query: Query, rows: int, cells: Iterable[Any], group: Group
 ) -> tuple[list[Value | None], list[RejectedValue]]:
-    """Return the measures of a row; a total of fit values may itself be too large."""
+    """Return the divisible measures of a row; a total of fit values may itself be too large."""
     rest = iter(cells)
-    named = [(column or name, next(rest) if column else rows) for name, _, column in query.measures]
+    named = [
+        (column or name, None if not kind.is_divisible else next(rest) if column else rows)
+        for name, kind, column in query.measures
+    ]
     values, rejected = numbers(named, rows, group)
     for column, left_out in zip(measured(query), rest, strict=True):
         if left_out:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from shipper.core.measures import Kind
 from shipper.core.model import ALWAYS, Condition, Ids, Query, Scalar, Span, TimeForm, Window
 from shipper.source.dialects.expressions import (
+    AsText,
     BitsOfIds,
     Fit,
     ListOfIds,
@@ -49,14 +50,15 @@ _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any
     "lt": lambda column, values: column < values[0],
 }
 _AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]] = {
-    Kind.SUM: sa.func.sum,
-    Kind.MAX: sa.func.max,
-    Kind.MIN: sa.func.min,
+    Kind.SUM: lambda column: sa.func.sum(Fit(column)),
+    Kind.MAX: lambda column: sa.func.max(Fit(column)),
+    Kind.MIN: lambda column: sa.func.min(Fit(column)),
+    Kind.DISTINCT: lambda column: sa.func.count(sa.distinct(Text(column))),
 }
 _AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
     sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
 )
-_IDS = sa.bindparam("ids", expanding=True, type_=sa.BigInteger())
+_IDS, _ASIDE = (sa.bindparam(name, expanding=True, type_=sa.BigInteger()) for name in ("ids", "aside"))
 
 
 def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, Any]:
@@ -86,8 +88,9 @@ def columns_of(query: Query) -> set[str]:
 
 
 def measured(query: Query) -> list[str]:
-    """Return the measured columns, each once."""
-    return list(dict.fromkeys(measure.column for measure in query.measures if measure.column))
+    """Return the columns of divisible measures, each once."""
+    columns = (measure.column for measure in query.measures if measure.kind.is_divisible)
+    return list(dict.fromkeys(column for column in columns if column))
 
 
 def time_of(query: Query, table: sa.TableClause) -> sa.ColumnElement[Any]:
@@ -113,10 +116,7 @@ def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Se
     if query.sql is not None:
         return sa.text(query.sql)
     table = table_of(query)
-    columns: list[sa.ColumnElement[Any]] = [
-        _bucket(query, table),
-        *(Text(_label(query, table, name)) for name in query.by),
-    ]
+    columns: list[sa.ColumnElement[Any]] = [_bucket(query, table), *_groups(query, table)]
     # labels that no table has as a column: GROUP BY prefers the column
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *_aggregates(query, table)).select_from(table)
@@ -125,6 +125,48 @@ def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Se
     if not keys:  # without GROUP BY there is a row even if nothing matches
         return statement.having(sa.func.count() > 0)
     return statement.group_by(*(sa.text(key.name) for key in keys))
+
+
+Offsets = tuple[tuple[int, int], ...]
+"""Differences from a zone's clock to UTC, in seconds, each with the local time at which it begins."""
+
+
+Same = tuple[tuple[int, str, str], ...]
+"""Label values that count as another one: position in `by`, value, other value."""
+
+
+@lru_cache(STATEMENTS)
+def undivided(query: Query, offsets: Offsets, same: Same, *, has_aside: bool) -> sa.Select[Any]:
+    """Select bucket, group columns and indivisible measures of a span; buckets are those of UTC.
+
+    With has_aside, some ids are left out.
+    """
+    table = table_of(query)
+    moment, identity = _moved(epoch_of(query, table, is_marked=True), offsets), table.c[query.id]
+    labelled = [
+        column.label(f"shipper_{n}")
+        for n, column in enumerate((_floor(moment, query.bucket), *_groups(query, table, same)))
+    ]
+    values = [
+        _AGGREGATES[kind](table.c[column]) for _, kind, column in query.measures if column and not kind.is_divisible
+    ]
+    conditions = [*_conditions(query, table, is_within=False, are_listed=False), _in_span(epoch_of(query, table))]
+    if has_aside:  # the only construct that computes nothing for these rows
+        rest = sa.case((identity.not_in(_ASIDE), sa.and_(*conditions)), else_=sa.false())
+        conditions = [*_in_window(identity), rest]
+    statement = sa.select(*labelled, *values).select_from(table).where(*conditions)
+    return statement.group_by(*(sa.text(key.name) for key in labelled))
+
+
+def _moved(epoch: sa.ColumnElement[int], offsets: Offsets) -> sa.ColumnElement[int]:
+    """Move a zone's local time to UTC, but not a time that is marked."""
+    if not offsets:
+        return epoch
+    (_, first), *later = offsets
+    offset = _number(first)
+    for start, new in later:
+        offset = sa.case((epoch >= _number(start), _number(new)), else_=offset)
+    return epoch + sa.case((epoch > _number(UTC_MARK // 2), _number(-UTC_MARK)), else_=offset)
 
 
 @lru_cache(STATEMENTS)
@@ -256,10 +298,24 @@ def _label(query: Query, table: sa.TableClause, name: str) -> sa.ColumnElement[A
 
 
 def _aggregates(query: Query, table: sa.TableClause) -> list[sa.ColumnElement[Any]]:
-    """Return the measures of columns, and for each column the number of values left out."""
-    columns = [_AGGREGATES[kind](Fit(table.c[column])) for _, kind, column in query.measures if column]
+    """Return the divisible measures of columns, and for each column the number of values left out."""
+    columns = [_AGGREGATES[kind](table.c[column]) for _, kind, column in query.measures if column and kind.is_divisible]
     unfit = [sa.func.count(sa.case((Unfit(table.c[name]), 1))) for name in measured(query)]
     return [*columns, *unfit]
+
+
+def _groups(query: Query, table: sa.TableClause, same: Same = ()) -> list[sa.ColumnElement[Any]]:
+    """Return the labels of groups; some of their values are replaced by others."""
+    groups: list[sa.ColumnElement[Any]] = []
+    for at, name in enumerate(query.by):
+        label = Text(_label(query, table, name))
+        others = [
+            (label == sa.literal(value, AsText()), sa.literal(other, AsText()))
+            for place, value, other in same
+            if place == at
+        ]
+        groups.append(sa.case(*others, else_=label) if others else label)
+    return groups
 
 
 def _in_window(identity: sa.ColumnElement[int]) -> tuple[sa.ColumnElement[bool], ...]:
@@ -309,5 +365,9 @@ def _grain(query: Query) -> int:
 
 def _floor(epoch: sa.ColumnElement[int], length: int) -> sa.ColumnElement[int]:
     """Round down to a bucket, also before 1970, where % is negative."""
-    size: sa.ColumnElement[int] = sa.literal_column(str(length))
+    size = _number(length)
     return epoch - ((epoch % size) + size) % size
+
+
+def _number(value: int) -> sa.ColumnElement[int]:
+    return sa.literal_column(str(value))

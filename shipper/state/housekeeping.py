@@ -6,10 +6,11 @@ from collections.abc import Container
 from shipper.core.model import Job, definition_digest
 from shipper.state.database import StateFile
 
-# Units of time that have ended, and whose slots all changed last before a time.
+# Units of time that have ended, and whose slots all changed last before a time, and lack no rows.
 _OLD_UNITS = """
     SELECT slot / :unit * :unit AS start FROM slot WHERE job = :job
-    GROUP BY start HAVING MAX(changed) < :before AND start + :unit <= :before ORDER BY start LIMIT 200"""
+    GROUP BY start HAVING MAX(changed) < :before AND MAX(lacking) = 0 AND start + :unit <= :before
+    ORDER BY start LIMIT 200"""
 _UNPROVEN = """
     SELECT 1 FROM total JOIN series ON series.id = total.series
     WHERE slot >= ? AND slot < ? AND job = ? AND changed > 0 LIMIT 1"""

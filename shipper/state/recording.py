@@ -18,7 +18,10 @@ from shipper.state import positions
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
 
-_SUMS = "(" + ", ".join(f"'{kind}'" for kind in Kind if kind.is_additive) + ")"
+_HAVE_ZERO, _DIVISIBLE = (
+    "(" + ", ".join(f"'{kind}'" for kind in kinds if kind.has_zero) + ")"
+    for kinds in (Kind, [kind for kind in Kind if kind.is_divisible])
+)
 
 # If the window changed no totals and none is waiting, the watermark follows captured at once.
 _CAPTURED = f"""
@@ -39,14 +42,14 @@ _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
 # Zero for every series with rows before the slot, and since a time, that has no total there.
-_ZERO = f"""
+_ZERO = """
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT :slot, :step, id, 0, :revision, 1 FROM series
-    WHERE job = :job AND kind IN {_SUMS} AND first_slot < :slot AND last_slot >= :seen_since"""
+    WHERE job = :job AND kind IN {kinds} AND first_slot < :slot AND last_slot >= :seen_since"""
 # Zero for one declared series.
-_DECLARED = f"""
+_DECLARED = """
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
-    SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {_SUMS}"""
+    SELECT ?, ?, id, 0, ?, 1 FROM series WHERE id = ? AND kind IN {kinds}"""
 # Slots of finer archives within a slot.
 _FINER = "SELECT slot, step FROM slot WHERE job = ? AND slot >= ? AND slot < ? AND step < ?"
 _OF_SERIES = "slot = ? AND step = ? AND series IN (SELECT value FROM json_each(?))"
@@ -55,7 +58,7 @@ _TAKE = f"DELETE FROM total WHERE {_OF_SERIES} RETURNING series, value"
 # Stored totals of a span that a recount may clear: maxima and minima of former rows stay.
 _STORED = f"""
     SELECT slot, step, {COLUMNS} FROM series JOIN total ON total.series = series.id
-    WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_SUMS} AND measure IN (SELECT value FROM json_each(?))"""
+    WHERE slot >= ? AND slot < ? AND job = ? AND kind IN {_HAVE_ZERO} AND measure IN (SELECT value FROM json_each(?))"""
 # A slot keeps the smallest `after` and the largest `upto`; of two ids as text the longer is the larger.
 _WIDER = """
     ON CONFLICT DO UPDATE SET changed = excluded.changed,
@@ -65,6 +68,10 @@ _WIDER = """
             THEN excluded.upto ELSE upto END"""
 # Ids of a slot.
 _SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
+# Rows that the indivisible measures of a slot lack; a recount of a span.
+_LACK = "UPDATE slot SET lacking = lacking + ? WHERE job = ? AND slot = ? AND step = ?"
+_RECOUNTED = "UPDATE slot SET lacking = 0, recounted = ? WHERE job = ? AND slot >= ? AND slot < ?"
+_LACKS = "SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ? AND lacking > 0"
 # A slot takes over the ids of a finer slot within it.
 _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, changed)
@@ -102,6 +109,7 @@ class StateRecording(Recording):
         self._slots: set[tuple[int, int]] = set()
         self._ids: dict[tuple[int, int], Window] = {}
         self._zero_filled: set[tuple[int, int]] = set()
+        self._lacking = Counter[tuple[int, int]]()
         self._has_slot: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
         self._begins: int = self._one("SELECT begins FROM job WHERE job = ?", job)[0]
@@ -212,6 +220,15 @@ class StateRecording(Recording):
         self._slots.add((slot, step))
 
     @override
+    def lack(self, slot: int, step: int, rows: int) -> None:
+        self._slots.add((slot, step))
+        self._lacking[slot, step] += rows
+
+    @override
+    def recounted(self, span: Span, at: int) -> None:
+        self._connection.execute(_RECOUNTED, (at, self._job, span.start, span.end))
+
+    @override
     def rejected(self, reason: RejectReason) -> int:
         row = self._one("SELECT rows FROM rejected WHERE job = ? AND reason = ?", self._job, reason.value)
         return row[0] if row else 0
@@ -230,10 +247,14 @@ class StateRecording(Recording):
     def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
         self._registry.save()
         values = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
-        puts = self._connection.execute(_ZERO, values).rowcount
+        # a measure that lacks rows is not 0
+        lacks = self._lacking[slot, step] or self._one(_LACKS, self._job, slot, step)
+        kinds = _DIVISIBLE if lacks else _HAVE_ZERO
+        puts = self._connection.execute(_ZERO.format(kinds=kinds), values).rowcount
         for path in declared:
+            number = self._registry.id_of(path)
             puts += self._connection.execute(
-                _DECLARED, (slot, step, self._revision, self._registry.id_of(path))
+                _DECLARED.format(kinds=kinds), (slot, step, self._revision, number)
             ).rowcount
         if puts:
             self._puts += puts
@@ -285,6 +306,9 @@ class StateRecording(Recording):
             self._connection.execute(_SLOT, (self._job, *place, after, upto))
             for finer in self._finer_places(*place):  # the slot has the rows of its finer slots, too
                 self._connection.execute(_FINER_IDS, (*place, self._job, *finer))
+        # rows that indivisible measures lack
+        for place, rows in self._lacking.items():
+            self._connection.execute(_LACK, (rows, self._job, *place))
 
     def _finer_places(self, slot: int, step: int) -> list[tuple[int, int]]:
         """Return the job's slots of finer archives within a slot."""

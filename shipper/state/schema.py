@@ -82,8 +82,11 @@ SCHEMA: Statements = (
         after TEXT NOT NULL, -- all ids are above this one
         upto TEXT NOT NULL, -- no id is above this one
         changed INTEGER NOT NULL, -- time of the last change, epoch seconds
+        lacking INTEGER NOT NULL DEFAULT 0, -- rows that its indivisible measures lack since the last recount
+        recounted INTEGER NOT NULL DEFAULT 0, -- time of that recount, epoch seconds
         PRIMARY KEY (job, slot, step)
     ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX slot_lacking ON slot (job, slot) WHERE lacking > 0",
     """
     CREATE TABLE pruned ( -- times whose slots were pruned: [start, end); rows for them are rejected as too late
         job TEXT NOT NULL,

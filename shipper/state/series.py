@@ -107,7 +107,7 @@ class Registry:
         """Return which of the paths are counts or sums of the job: `Recording.own`."""
         self._look_up(paths)
         known = {path: self._known[path] for path in paths if path in self._known}
-        return {path for path, one in known.items() if one.job == job and Kind(one.kind).is_additive}
+        return {path for path, one in known.items() if one.job == job and Kind(one.kind).has_zero}
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return which of the groups have series."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing_extensions import override
 
 from shipper.core.errors import StateCorrupt
-from shipper.core.ledger import LateIds, Ledger, Settled, Slot
+from shipper.core.ledger import Lacking, LateIds, Ledger, Settled, Slot
 from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
@@ -42,6 +42,7 @@ _LOWEST = """
             SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
         ORDER BY length(after), after LIMIT 1)
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
+_LACKING = "SELECT slot, step, lacking, recounted FROM slot WHERE job = ? AND lacking > 0 ORDER BY slot DESC, step"
 # Counts below the floor, by ranges of ids.
 _SETTLED = f"SELECT after, upto, rows FROM settled WHERE job = ? {ID_ORDER.format('after')}"
 # Keeps the known fingerprint, marked as of a table that went back.
@@ -124,6 +125,7 @@ class State(StateFile, Ledger):
             # by other times or paths the buckets of rejected rows are unknown: they stay rejected
             connection.execute(_KEEP_REJECTED, (job, job, progress.path_digest))
             connection.execute(_DEFINE, _definition(job, progress))
+            connection.execute("UPDATE slot SET lacking = 0 WHERE job = ?", (job,))
 
     @override
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
@@ -135,6 +137,11 @@ class State(StateFile, Ledger):
     def slots(self, job: str, *, span: Span = ALWAYS) -> list[Slot]:
         with self.reading("read slots") as connection:
             return queries.slots_of(connection, job, span)
+
+    @override
+    def lacking(self, job: str) -> list[Lacking]:
+        with self.reading("read slots") as connection:
+            return [Lacking(*row) for row in connection.execute(_LACKING, (job,))]
 
     @override
     def settled(self, job: str) -> list[Settled]:

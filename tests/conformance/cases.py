@@ -250,6 +250,176 @@ MEASURES = [
     ),
 ]
 
+_USERS = 'measure = { count = "count", users = "distinct:outcome" }\n'
+DISTINCT = [
+    Case(
+        "distinct",
+        [
+            *(Event(number, outcome=outcome) for number, outcome in enumerate(("x", "y", "x", None, "x"), 1)),
+            Event(6, "14:01:00", outcome="x"),
+            Event(7, "14:01:30", outcome="y"),
+            Event(8, "14:02:00", outcome=None),
+        ],
+        {"login count": {"14:00": 5, "14:01": 2, "14:02": 1}, "login users": {"14:00": 2, "14:01": 2, "14:02": 0}},
+        _USERS,
+    ),
+    Case(
+        "distinct bytes",
+        [
+            Event(number, outcome=outcome)
+            for number, outcome in enumerate(("a", "A", "a ", "\u00e4", "a", "\u00c4", ""), 1)
+        ],
+        {"login users": {"14:00": 6}},
+        'measure = { users = "distinct:outcome" }',
+    ),
+    Case(
+        "distinct long values",
+        [Event(number, action="x" * 399 + end, outcome="o") for number, end in enumerate("abab", 1)],
+        {"o users": {"14:00": 2}},
+        'by = ["outcome"]\nname = "x.{outcome}.{measure}"\nmeasure = { users = "distinct:action" }',
+    ),
+    Case(
+        "distinct numbers beside other measures",
+        [
+            Event(number, action=action, duration_ms=duration)
+            for number, (action, duration) in enumerate((("a", 5), ("b", 5), ("a", 5), ("a", 7), ("b", None)), 1)
+        ],
+        {
+            "a count": {"14:00": 3},
+            "a ms": {"14:00": 17},
+            "a values": {"14:00": 2},
+            "a slowest": {"14:00": 7},
+            "b count": {"14:00": 2},
+            "b ms": {"14:00": 5},
+            "b values": {"14:00": 1},
+            "b slowest": {"14:00": 5},
+        },
+        'measure = { count = "count", ms = "sum:duration_ms", values = "distinct:duration_ms",'
+        ' slowest = "max:duration_ms" }\n',
+    ),
+    Case(
+        "distinct under conditions",
+        [Event(number, outcome=outcome, duration_ms=number) for number, outcome in enumerate("xyzxyz", 1)],
+        {"login count": {"14:00": 4}, "login users": {"14:00": 2}},
+        _USERS + 'where = { outcome = ["x", "y", "z"] }\nwhere_sql = "duration_ms < 3 OR duration_ms BETWEEN 4 AND 5"',
+    ),
+    Case(
+        "distinct of a day",
+        [
+            Event(number, time, outcome=outcome)
+            for number, (time, outcome) in enumerate(
+                (("00:00:00", "x"), ("09:00:00", "y"), ("14:00:00", "x"), ("2026-09-20 23:59:59", "z")), 1
+            )
+        ],
+        {
+            "login count": {"00:00": 3, "2026-09-20 00:00:00": 1},
+            "login users": {"00:00": 2, "2026-09-20 00:00:00": 1},
+        },
+        _USERS + 'bucket = "1d"',
+    ),
+    Case(
+        "distinct of a coarser archive: the largest bucket",
+        [
+            Event(number, f"2026-08-21 {time}", outcome=outcome)
+            for number, (time, outcome) in enumerate(
+                (("10:00:00", "x"), ("10:00:30", "y"), ("10:01:00", "x"), ("10:01:00", "z"), ("11:00:00", "w")), 1
+            )
+        ],
+        {
+            "login count": {"2026-08-21 10:00:00": 4, "2026-08-21 11:00:00": 1},
+            "login users": {"2026-08-21 10:00:00": 2, "2026-08-21 11:00:00": 1},
+        },
+        _USERS,
+        zoom=3600,
+    ),
+    Case(
+        "distinct in a zone",
+        [
+            Event(number, time, outcome=outcome)
+            for number, (time, outcome) in enumerate(
+                (("19:00:00", "x"), ("19:29:59", "y"), ("19:29:59", "x"), ("19:30:00", "z")), 1
+            )
+        ],
+        {"login count": {"13:00": 3, "14:00": 1}, "login users": {"13:00": 2, "14:00": 1}},
+        _USERS + 'time_zone = "Asia/Kolkata"\nbucket = "1h"',
+        zoom=3600,
+    ),
+    Case(
+        "distinct in a zone, at the end of DST",
+        [
+            Event(number, f"2025-10-26 {time}", outcome=outcome)
+            for number, (time, outcome) in enumerate(
+                (("01:30:00", "x"), ("01:45:00", "y"), ("02:00:00", "x"), ("02:59:59", "x"), ("03:00:00", "z")), 1
+            )
+        ],
+        {
+            "login count": {"2025-10-25 23:00:00": 2, "2025-10-26 00:00:00": 2, "2025-10-26 02:00:00": 1},
+            "login users": {"2025-10-25 23:00:00": 2, "2025-10-26 00:00:00": 1, "2025-10-26 02:00:00": 1},
+        },
+        _USERS + 'time_zone = "Europe/Berlin"\nbucket = "1h"',
+        zoom=3600,
+    ),
+    Case(
+        "distinct with texts of several offsets",
+        [
+            Event(1, action="2026-09-21T16:00:00+02:00", amount=1),
+            Event(2, action="2026-09-21 10:00:30", amount=1),
+            Event(3, action="2026-09-21 14:00:59Z", amount=2),
+            Event(4, action="2026-09-21 10:01", amount=1),
+            Event(5, action="x", amount=3),
+        ],
+        {"ok count": {"14:00": 3, "14:01": 1}, "ok users": {"14:00": 2, "14:01": 1}},
+        f'{_STORED_TIMES}time = "action"\ntime_zone = "America/New_York"\n'
+        'measure = { count = "count", users = "distinct:amount" }',
+        rejected={"no_time": 1},
+    ),
+    Case(
+        "distinct with zeros",
+        [Event(1, "14:10:00", outcome="x"), Event(2, "14:12:00", outcome="y"), Event(3, "14:12:00", outcome="x")],
+        {
+            "login count": {"14:10": 1, "14:11": 0, "14:12": 2, "14:13": 0, "14:14": 0},
+            "login users": {"14:10": 1, "14:11": 0, "14:12": 2, "14:13": 0, "14:14": 0},
+        },
+        _USERS + 'zeros = "7d"',
+        has_order=False,
+    ),
+    Case(
+        "distinct from now",
+        [
+            Event(number, time, outcome=outcome)
+            for number, (time, outcome) in enumerate(
+                (("14:13:59", "w"), ("14:14:00", "x"), ("14:14:30", "y"), ("14:14:40", "x")), 1
+            )
+        ],
+        {"login count": {"14:14": 3}, "login users": {"14:14": 2}},
+        _USERS + 'start = "now"',
+        there_before=2,
+    ),
+    Case(
+        "distinct with a lookback",
+        [
+            Event(1, "14:05:00", outcome="x"),
+            Event(2, "14:05:00", outcome="y"),
+            Event(3, "14:06:00", outcome="z"),
+            Event(4, "13:00:00", outcome="u"),
+            Event(5, "13:00:00", outcome="v"),
+        ],
+        {
+            "login count": {"13:00": 2, "14:05": 2, "14:06": 1},
+            "login users": {"13:00": 2, "14:05": 1, "14:06": 1},
+        },
+        _USERS + 'lookback = "15m"',
+        updates=["UPDATE audit_trail SET outcome = 'x' WHERE id = 2"],
+    ),
+    Case(
+        "distinct, deleted within a lookback",
+        [Event(number, outcome=outcome) for number, outcome in enumerate("xyz", 1)],
+        {"login count": {"14:00": 1}, "login users": {"14:00": 1}},
+        _USERS + 'lookback = "15m"',
+        updates=["DELETE FROM audit_trail WHERE id = 2", "DELETE FROM audit_trail WHERE id = 1"],
+    ),
+]
+
 NAMES = [
     Case(
         "case",
@@ -550,4 +720,7 @@ SQL = [
     ),
 ]
 
-CASES = [*ROWS, *TIMES, *STORED_TIMES, *CONDITIONS, *MEASURES, *NAMES, *POISON, *IDS, *AGES, *ZEROS, *LOOKBACK, *SQL]
+CASES = [
+    *(*ROWS, *TIMES, *STORED_TIMES, *CONDITIONS, *MEASURES, *DISTINCT, *NAMES, *POISON, *IDS, *AGES, *ZEROS),
+    *(*LOOKBACK, *SQL),
+]

@@ -31,7 +31,8 @@ id = "id"
 time = "created_at"
 by = ["action"]
 name = "logins.{action}.{measure}"
-measure = { count = "count", ms = "sum:duration_ms", slowest = "max:duration_ms", fastest = "min:duration_ms" }
+measure = { count = "count", ms = "sum:duration_ms", slowest = "max:duration_ms", fastest = "min:duration_ms", \
+users = "distinct:outcome" }
 
 [job.tagged]
 table = "audit_trail"
@@ -106,7 +107,7 @@ def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
         sender.deliver(points("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode()))
     assert app.call("once").returncode == 0
     storage = tmp_path / "carbon/storage/whisper"
-    wait_for(lambda: len(list(storage.rglob("*.wsp"))) == len(own) + 5, "all files")
+    wait_for(lambda: len(list(storage.rglob("*.wsp"))) == len(own) + 6, "all files")
     carbon.close()
     made = {
         file.stem if "_tagged" not in str(file) else "tagged": whisper.info(str(file))
@@ -118,10 +119,18 @@ def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     assert archives == {((60, 86400), (3600, 2592000))}
     assert {name: info["aggregationMethod"] for name, info in made.items()} == {
         **dict.fromkeys((*COUNTS, "count", "ms"), "sum"),
-        **dict.fromkeys((*GAUGES, "slowest", "tagged"), "max"),
+        **dict.fromkeys((*GAUGES, "slowest", "tagged", "users"), "max"),
         "fastest": "min",
         "up": "min",
     }
+
+
+def test_coarse_distinct_values_are_explained(app: Shipper) -> None:
+    """The stanza of distinct values tells what a coarser archive shows of them."""
+    printed = app.call("admin carbon-conf").stdout
+
+    assert "the largest bucket\n[shipper-distinct]\n" in printed
+    assert printed.count("distinct values") == 1
 
 
 @pytest.mark.parametrize("app", ["audit", None], indirect=True)

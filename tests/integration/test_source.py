@@ -25,8 +25,8 @@ from shipper.core.rows.totals import Folded, fold
 from shipper.source.access import Access
 from shipper.source.database import Source
 
-MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in Kind))
-MEASURED_KINDS = tuple(Kind)
+MEASURED_KINDS = tuple(kind for kind in Kind if kind.is_divisible)
+MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in MEASURED_KINDS))
 LARGEST = 2**64 - 1
 LONG = Decimal("12345678901234567890123456789012345.123456789012345678901234567891")
 

@@ -243,7 +243,21 @@ MUTANTS = {
     "no margin at the end of an archive": Mutant(
         "core/retention.py", "newest = now - archive.duration - EDGE_SECONDS", "newest = now - archive.duration"
     ),
-    "a minimum with lookback": Mutant("config/rules.py", "{Kind.MAX, Kind.MIN}", "{Kind.MAX}"),
+    "take distinct values for divisible": Mutant(
+        "core/measures.py", "has_zero=True, is_divisible=False", "has_zero=True, is_divisible=True"
+    ),
+    "forget which slots lack rows": Mutant(
+        "core/rows/totals.py",
+        "        _put(job, recording, _totals(parts, before, tally), moment)\n        _note_lacking(",
+        "        _put(job, recording, _totals(parts, before, tally), moment)\n        (lambda *_: None)(",
+    ),
+    "recount distinct values of rows that are gone": Mutant(
+        "core/repair/indivisible.py", "is_complete = not (yield from", "is_complete = True or (yield from"
+    ),
+    "no recount when a bucket is over": Mutant("core/repair/indivisible.py", "return is_over or not", "return not"),
+    "a minimum with lookback": Mutant(
+        "config/rules.py", "not all(kind.has_zero for", "not all(kind.has_zero or kind == 'min' for"
+    ),
 }
 
 

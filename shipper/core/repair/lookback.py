@@ -21,6 +21,7 @@ from shipper.core.retention import place_of
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
+from shipper.core.rows.undivided import read_undivided, widen
 
 _OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED, RejectReason.UNREADABLE})
 
@@ -113,7 +114,8 @@ def _read(
             rows_before = source.read(query, tuple(ids_of(new))) if new else []
         return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
 
-    for _, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
+    ids: dict[int, Window] = {}
+    for part, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
         fold(rows, places, job.kinds, into=cycle.span)
         fold(rows_before, places, job.kinds, into=cycle.before)
         cycle.new_before = union_of(cycle.new_before, new)
@@ -122,7 +124,9 @@ def _read(
                 cycle.open = union_of(cycle.open, words)
             else:
                 cycle.in_span = union_of(cycle.in_span, words)
+                widen(ids, [bucket], part)
         yield
+    yield from read_undivided(job, ids, places, source=source, into=cycle.span)
 
 
 def _rejected(cycle: _Cycle, never: int) -> Counter[Rejection]:

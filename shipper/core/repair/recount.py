@@ -11,10 +11,9 @@ it; the event recount.limited reports them.
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
-from shipper.core.ledger import Ledger, RecordUpdate
+from shipper.core.ledger import Ledger, RecordUpdate, Slot
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, place_of
@@ -22,6 +21,7 @@ from shipper.core.rows.slots import outermost
 from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
 from shipper.core.rows.totals import replace as replace_totals
+from shipper.core.rows.undivided import read_undivided, widen
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     places, again = shown_span(job, now=moment.now, source_time=horizon.time), None
 
     # the span: complete slots, and none that is ahead of a clock that was set back
-    place = _received(job, progress.recount_from, ledger, moment.now)
+    place = received(job, progress.recount_from, ledger, moment.now)
     ahead = _ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     start = first_whole(progress, place)
@@ -62,10 +62,11 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     # the gate, before and after reading, because rows may be deleted meanwhile
     windows = [Window(low, captured)] if low < captured else []
     while True:
-        left = yield from _lacking(context, Span(span.start, until), position, bucket=progress.bucket)
-        if left is not None:
-            yield Event("recount.limited", {"span": Span(span.start, left.end), "slots": left.slots}, "warning")
-            span = Span(_whole_from(job, left.end, moment.now), end)
+        lacking = yield from slots_without_rows(context, Span(span.start, until), position)
+        if lacking:
+            left = max(slot.slot + max(slot.step, progress.bucket) for slot in lacking)
+            yield Event("recount.limited", {"span": Span(span.start, left), "slots": len(lacking)}, "warning")
+            span = Span(_whole_from(job, left, moment.now), end)
         elif again is not None:
             break
         again = yield from recount_windows(context, windows, span, places, position)
@@ -115,11 +116,10 @@ def recount_windows(
     for one in windows:
         for window, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
-            for bucket in {row.bucket for row in rows if row.bucket is not None and row.bucket in places}:
-                known = again.ids.get(bucket, window)
-                again.ids[bucket] = Window(min(known.after, window.after), max(known.upto, window.upto))
+            widen(again.ids, {row.bucket for row in rows if row.bucket is not None and row.bucket in places}, window)
             again.new = union_of(again.new, new)
             yield
+    yield from read_undivided(job, again.ids, places, source=source, into=again.folded)
     return again
 
 
@@ -137,32 +137,21 @@ def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
     return source.read(job.query, Window(identity - 1, identity), span)
 
 
-class _Left(NamedTuple):
-    """Slots that a recount leaves as they are."""
-
-    end: int
-    """All slots before it stay."""
-    slots: int
-    """Number of slots that lack rows."""
-
-
-def _lacking(context: Context, span: Span, position: Position, *, bucket: int) -> Generator[None, None, _Left | None]:
-    """Find slots that lack counted rows; None if there are none.
-
-    `bucket` is the longest bucket that the slots were counted with; it may be longer than the job's bucket.
-    """
+def slots_without_rows(context: Context, span: Span, position: Position) -> Generator[None, None, list[Slot]]:
+    """Find the slots of which counted rows are gone."""
     job, source, ledger, _ = context
     slots = [slot for slot in outermost(ledger.slots(job.name, span=span)) if slot.slot >= span.start]
     slots = [slot for slot in slots if slot.after < slot.upto]
     if not slots:
-        return None
-    low, counted, settled = min(slot.after for slot in slots), position.counted, ledger.settled(job.name)
+        return []
+    low, high = min(slot.after for slot in slots), max(slot.upto for slot in slots)
+    counted, settled = position.counted, ledger.settled(job.name)
 
     # ids that no record covers count as gone; of settled ids the number of rows is known
     known_from = settled[0].after if settled else counted.floor
     gone = [Window(0, known_from)] if low < known_from else []
     for after, upto, rows in settled:
-        if upto > low and source.count(job.query, Window(after, upto)) < rows:
+        if after < high and upto > low and source.count(job.query, Window(after, upto)) < rows:
             gone.append(Window(after, upto))
         yield
 
@@ -171,13 +160,12 @@ def _lacking(context: Context, span: Span, position: Position, *, bucket: int) -
         return words, size_of(words)
 
     # above the floor each counted id is known
-    for window, words in each_window(job, max(low, counted.floor), position.captured, read, source=source):
+    for window, words in each_window(job, max(low, counted.floor), high, read, source=source):
         known = counted.within(window.after, window.upto)
         lost = ids_of({key: bits & ~words.get(key, 0) for key, bits in known.items()})
         gone += [Window(lost[0] - 1, lost[-1])] if lost else []
         yield
-    lack = [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
-    return _Left(max(slot.slot + max(slot.step, bucket) for slot in lack), len(lack)) if lack else None
+    return [slot for slot in slots if any(one.after < slot.upto and slot.after < one.upto for one in gone)]
 
 
 def lookback_from(job: Job, progress: Progress) -> int:
@@ -202,7 +190,7 @@ def _whole_from(job: Job, start: int, now: int) -> int:
     return start
 
 
-def _received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
+def received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
     """Return the slot that receives a slot now: a coarser one may have taken its place."""
     place = place_of(job.archives, slot, now)
     stored = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]

@@ -74,6 +74,16 @@ class Source(Protocol):
             QueryRefused: the query fails without rows, too, or there are too many unreadable rows.
         """
 
+    def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
+        """Count the indivisible measures of each bucket in a span, in one statement; other values are None, rows 0.
+
+        The window must contain all rows of these buckets.
+
+        Raises:
+            SourceUnavailable: no answer, or not in time.
+            QueryRefused: the database rejects the statement.
+        """
+
     def count(self, query: Query, window: Window) -> int:
         """Return the number of rows in the window, conditions ignored."""
 

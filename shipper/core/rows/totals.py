@@ -14,7 +14,8 @@ from typing import NamedTuple
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import Group, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
-from shipper.core.paths import brief, claim_paths
+from shipper.core.paths import brief, claim_paths, other_of
+from shipper.core.position import Position
 from shipper.core.retention import floor, is_due, oldest_shown, place_of
 from shipper.core.rows.table import Context
 from shipper.core.rows.zero_fill import zero_fill_buckets
@@ -104,6 +105,7 @@ def add(
         parts = _keyed(job, folded, recording, tally, moment.now)
         before = recording.take(parts.keys())
         _put(job, recording, _totals(parts, before, tally), moment)
+        _note_lacking(job, folded, recording, moment.now)
         zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
         _count_without_id(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill else None
@@ -152,7 +154,10 @@ def replace(
         if beside is not None:
             added = _keyed(job, beside, recording, tally, moment.now)
             totals |= _totals(added, recording.take(added.keys()), tally)
+            _note_lacking(job, beside, recording, moment.now)
         _put(job, recording, totals, moment, resends=is_asked)
+        if not job.query.is_divisible:
+            recording.recounted(span, moment.now)
         for bucket, one in ids.items():
             if (place := _place(job, bucket, recording, moment.now)) is not None:
                 recording.limit_ids(*place, one)
@@ -161,6 +166,42 @@ def replace(
         zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
+
+
+def complete(
+    context: Context, span: Span, folded: Folded, *, position: Position, zero_fill: Span | None = None
+) -> RecordResult:
+    """Replace the totals of indivisible measures in all slots of a span; those of other measures stay."""
+    job, _, ledger, moment = context
+    with ledger.recording(job.name, None) as recording:
+        tally = RecordResult()
+        parts = _keyed(job, folded, recording, tally, moment.now)
+        tally.rejected.clear()  # rows were counted when they were captured
+        recording.take(parts.keys())
+        _put(job, recording, _totals(parts, {}, tally), moment)
+        recording.recounted(span, moment.now)
+        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
+        recording.write(RecordUpdate(position))
+    return tally
+
+
+def give_up(context: Context, span: Span, rejected: int, *, position: Position) -> RecordResult:
+    """Leave the indivisible measures of all slots of a span as they are, and reject rows that no measure contains."""
+    job, _, ledger, moment = context
+    tally = RecordResult(Counter({Rejection(RejectReason.NOT_RECOUNTED): rejected}))
+    with ledger.recording(job.name, None) as recording:
+        recording.recounted(span, moment.now)
+        recording.write(RecordUpdate(position, tally.rejected))
+    return tally
+
+
+def _note_lacking(job: Job, folded: Folded, recording: Recording, now: int) -> None:
+    """Note the slots whose indivisible measures lack new rows."""
+    if job.query.is_divisible:
+        return
+    for (_, bucket), cell in folded.cells.items():
+        if not isinstance(place := _open_place(job, bucket, recording, now), RejectReason):
+            recording.lack(*place, cell.rows)
 
 
 def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int) -> set[Key]:
@@ -193,6 +234,7 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, 
 
     # paths of groups, and the values of each
     paths, parts = claim_paths(job, groups, recording, tally), Parts()
+    shared = tally.others | {other_of(job)}
     seen: dict[int, list[str]] = {}
     for (group, bucket), cell in folded.cells.items():
         place = places[bucket]
@@ -202,7 +244,8 @@ def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, 
             tally.rejected[Rejection(RejectReason.REFUSED)] += cell.rows
             continue
         for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
-            if value is not None:
+            # groups that share a path are parts of its bucket
+            if value is not None and (measure.kind.is_divisible or group not in shared):
                 parts.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
         seen.setdefault(bucket, []).extend(own)
     for bucket, seen_paths in seen.items():

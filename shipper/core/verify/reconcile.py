@@ -14,12 +14,13 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from shipper.core.ledger import JobSnapshot, Name
 from shipper.core.measures import Kind, Value, combined
-from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span
+from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
 from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
+from shipper.core.rows.undivided import read_undivided, widen
 from shipper.core.verify.canary import AGGREGATIONS
 
 EXACT = 2**53
@@ -120,9 +121,9 @@ def _slots(
 
 
 def _is_equal(kind: Kind, ours: Value | None, theirs: float | None) -> bool:
-    """Whether the values are equal for Whisper, which stores doubles. Where values add up, no value equals 0."""
+    """Whether the values are equal for Whisper, which stores doubles. Where no rows are a 0, no value equals it."""
     if ours is None or theirs is None:
-        return kind.is_additive and not ours and not theirs
+        return kind.has_zero and not ours and not theirs
     if isinstance(ours, int) and abs(ours) <= EXACT:
         return ours == theirs
     return math.isclose(float(ours), theirs, rel_tol=NEAR)
@@ -242,22 +243,28 @@ def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Folde
     """Count the rows of a part again; None where it has too many cells and can be halved."""
     folded = Folded()
     can_be_halved = part.span.end - part.span.start > part.step
-    for rows in _rows(job, part, snapshot, source):
+    ids: dict[int, Window] = {}
+    for window, rows in _rows(job, part, snapshot, source):
         fold((row for row in rows if row.bucket is not None), part.span, job.kinds, into=folded)
+        if window is not None:
+            widen(ids, {row.bucket for row in rows if row.bucket is not None}, window)
         if can_be_halved and len(folded.cells) > MOST_CELLS:
             return None
+    for _ in read_undivided(job, ids, part.span, source=source, into=folded):
+        pass
     return folded
 
 
-def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterator[list[Row]]:
-    """Read the rows of a part, up to captured: rows above it are not counted yet."""
+def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterator[tuple[Window | None, list[Row]]]:
+    """Read the rows of a part, up to captured: rows above it are not counted yet; with a time, give their window."""
     # without a time column, a slot is known by its ids
     if job.query.time is None:
-        yield from rows_by_ids(job, snapshot.slots, snapshot.late, part.span, source=source)
+        for rows in rows_by_ids(job, snapshot.slots, snapshot.late, part.span, source=source):
+            yield None, rows
         return
 
     # buckets as long as the slots of the part: fewer cells, and the same sums
-    if part.step % job.query.bucket == 0:
+    if part.step % job.query.bucket == 0 and job.query.is_divisible:
         job = replace(job, query=replace(job.query, bucket=part.step))
 
     # The lowest id by the state, or by time, whichever is lower: rows that no capture has seen may have lower ids than
@@ -265,8 +272,7 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
     since = Span(part.span.start - late_seconds(job), ALWAYS.end)
     low = walk_back(job, snapshot.progress.captured, since, source=source)
     low = min([low, *(slot.after for slot in snapshot.slots if slot.slot in part.span)])
-    for _, rows in scan(job, low, snapshot.progress.captured, source=source, span=part.span):
-        yield rows
+    yield from scan(job, low, snapshot.progress.captured, source=source, span=part.span)
 
 
 def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:
@@ -278,7 +284,8 @@ def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Cou
         if group not in paths:
             paths[group] = directory.paths(group)
         for path, measure, value in zip(paths[group], job.query.measures, cell.values, strict=False):
-            if value is not None:  # groups beyond the limit share their paths
+            # groups beyond the limit share their paths
+            if value is not None and (measure.kind.is_divisible or not directory.shares(group)):
                 _, cells = series.setdefault(path, Counted(measure.kind, {}))
                 cells[bucket] = combined(measure.kind, [value, *([cells[bucket]] if bucket in cells else [])])
     return series

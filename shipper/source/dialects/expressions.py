@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from typing_extensions import override
 
 Statement = sa.Select[Any] | sa.TextClause
 
@@ -23,6 +24,21 @@ class Text(FunctionElement[bytes | str]):
 
     inherit_cache = True
     name = "shipper_text"
+
+
+class AsText(sa.types.TypeDecorator[str]):
+    """The type of values to compare with `Text`, which SQLite does not return as bytes."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return sa.Text() if dialect.name == "sqlite" else sa.LargeBinary()
+
+    @override
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | bytes | None:
+        return value if value is None or dialect.name == "sqlite" else value.encode()
 
 
 class Unfit(FunctionElement[bool]):

@@ -310,6 +310,21 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
         ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
         ('by = ["action"]', 'by = ["action", "measure"]', 16, "{measure} is reserved", "measure_column"),
+        (
+            'time = "created_at"',
+            'measure = { users = "distinct:x" }',
+            14,
+            "distinct needs the key `time`",
+            "event time",
+        ),
+        ('by = ["action"]', 'by = ["action"]\nmeasure = { m = "distinct" }', 17, "not a measure", '"distinct:column"'),
+        (
+            'by = ["action"]',
+            'by = ["action"]\nsql = "SELECT COUNT( distinct x) FROM a WHERE id > :after AND id <= :upto"',
+            17,
+            "`sql` counts DISTINCT values, which would be added up",
+            "distinct:COLUMN",
+        ),
     ],
 )
 def test_problem(tmp_path: Path, old: str, new: str, line: int, message: str, remedy: str) -> None:

@@ -19,6 +19,7 @@ JOBS = (
     job("timed", measures=MEASURES, by=("action", "outcome"), template="a.{outcome}.{measure}.x-{action}", bucket=300),
     job("total", by=(), template="a.total.{measure}"),
     job("fewest", by=(), template="a.fewest", measures=(Measure("n", Kind.MIN, "id"),)),
+    job("users", by=(), template="a.users", measures=(Measure("n", Kind.DISTINCT, "user_id"),), bucket=86400),
     job("own", sql="SELECT ...", by=("country",), template="own.{country}.{measure}"),
     job("tagged", template="a.b.{measure};action={action};dc=eu"),
     job("sharded@eu", template="eu.{action}.{measure}"),
@@ -46,6 +47,7 @@ def targets(of: Job) -> list[str]:
                 ],
                 ["alias(consolidateBy(a.total.count,'sum'),'count')"],
                 ["alias(consolidateBy(a.fewest,'min'),'n')"],
+                ["alias(consolidateBy(summarize(a.users,'86400s','max'),'max'),'n')"],
                 ["aliasByNode(consolidateBy(own.*.*,'sum'),1,2)"],
                 ["aliasByNode(consolidateBy(seriesByTag('name=a.b.count','action=~^[^.]+$','dc=eu'),'sum'),'action')"],
                 ["aliasByNode(consolidateBy(eu.*.count,'sum'),1)"],
@@ -64,7 +66,7 @@ def test_targets(of: Job, expected: list[str]) -> None:
 
 def test_titles() -> None:
     """A panel has the job's title, or its name and `by`; then the measure, if there are several, and the source."""
-    titles = [panel.title for of in JOBS[:3] + JOBS[6:7] for panel in panels_of(of, 60)]
+    titles = [panel.title for of in JOBS[:3] + JOBS[7:8] for panel in panels_of(of, 60)]
     timed = [f"timed, by action, outcome: {name}" for name in ("count", "ms", "slowest")]
 
     assert titles == ["Events, by action", *timed, "total", "sharded, by action (app)"]
