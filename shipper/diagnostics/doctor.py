@@ -5,17 +5,17 @@ graphite-web merges Carbon's cache with the files by its own rules: an answer co
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shipper.config.load import Config
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, DeliveryFailed
 from shipper.core.model import Datapoint, SeriesData
 from shipper.core.paths import node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
 from shipper.graphite.receivers import Receivers
 from shipper.graphite.render_api import Readback
-from shipper.runtime.endpoints import open_carbon, open_readback
+from shipper.runtime.endpoints import open_carbon, open_readback, receivers
 
 NAME = "_doctor"  # instead of a job's name
 READ_SECONDS = 0.5
@@ -71,7 +71,29 @@ def examine(config: Config, *, wait: float) -> Examination:
             series, [Verdict(False, f"the test series is not in Graphite {wait:.0f} s after it was sent", _UNSEEN)], []
         )
     verdicts = [*canary.judge_arrival(flight.before, answers), *canary.verdicts(answers)]
+    if canary.has_arrived(answers):
+        verdicts += _judge_receivers(config, series, readback, wait)
     return Examination(series, verdicts, canary.sums(answers))
+
+
+def _judge_receivers(config: Config, series: str, readback: Readback, wait: float) -> Iterator[Verdict]:
+    """Judge whether each of several receivers sends to this Graphite."""
+    several = receivers(config) if len(config.graphite.addresses) > 1 else []
+    for number, carbon in enumerate(several, 1):
+        # the time decides the values: no canary has those of another
+        canary = Canary(config.graphite.retentions, int(time.time()) + number)
+        try:
+            answers = _Flight(canary, series, readback).answers(Receivers([carbon]), wait)
+        except DeliveryFailed as error:
+            yield Verdict(False, str(error), error.hint or "")
+            continue
+        if canary.has_arrived(answers):
+            yield Verdict(True, f"{carbon} sends to this Graphite")
+        else:
+            remedy = (
+                "Name only relays in hosts that send to the same Graphite: the others would get a part of the counts."
+            )
+            yield Verdict(False, f"values sent to {carbon} cannot be read", remedy)
 
 
 class _Flight:

@@ -29,6 +29,8 @@ KEEPALIVE_SECONDS = 60
 DROPPED_SECONDS = 0.5
 """Least life of a new witness, in seconds: a dying process, or a proxy without a Carbon, also accepts it."""
 PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, if a receiver closes each of them at once
+_NOT_THERE = "Check that carbon-cache runs, and that [graphite] names host and port of its line receiver."
+_TIMED_OUT = "Check that carbon-cache is not overloaded, and that MAX_RECEIVER_CONNECTIONS in carbon.conf is inf."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, and the kernel sends nothing more of ours
 
 
@@ -86,10 +88,11 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             self._forget_abandoned()  # the process reads in order
         except OSError as error:
             self._abandon()
-            reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            is_late = isinstance(error, TimeoutError)
+            reason = "timed out" if is_late else error.strerror or str(error)
             raise DeliveryFailed(
                 f"deliver to {self}: {reason}",
-                hint="Check that carbon-cache runs, and that [graphite] names host and port of its line receiver.",
+                hint=_TIMED_OUT if is_late else _NOT_THERE,
             ) from error
 
     def confirms_alone(self) -> bool:

@@ -137,6 +137,23 @@ def test_doctor(tmp_path: Path, combine: Callable[[list[float]], float], verdict
     assert remedy in ended.stdout
 
 
+def test_doctor_of_hosts(tmp_path: Path) -> None:
+    """Doctor tests each of several receivers. Mutant: test the one in use only."""
+    with closing(Combining(operator.itemgetter(-1))) as receiver, closing(Line(lambda _: None)) as elsewhere:
+        app, down = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=1), refusing()
+        same, other = f"127.0.0.1:{receiver.port}", f"127.0.0.1:{elsewhere.port}"
+        graphite = f'hosts = ["{down}", "{same}", "{other}"]\nrender_url = "{receiver.url}"'
+        app.config.write_text(app.config.read_text().replace("port = 1", graphite))
+        shown = app.call("admin doctor", "--wait", "2s").stdout
+
+    assert "✓ the last value of a slot wins" in shown
+    assert re.findall(r"^(.) (.*(?:127\.0\.0\.1).*)$", shown, re.MULTILINE) == [
+        ("✗", f"deliver to {down}: Connection refused"),
+        ("✓", f"{same} sends to this Graphite"),
+        ("✗", f"values sent to {other} cannot be read"),
+    ]
+
+
 @pytest.fixture
 def carbon_with(tmp_path: Path) -> Iterator[Callable[[str], CarbonCache]]:
     """Return a function that runs a carbon-cache with a further setting."""
