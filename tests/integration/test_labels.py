@@ -1,15 +1,17 @@
 """Labels on real databases: the same value has the same label, whatever its type, and counts equal GROUP BY."""
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from builders import query
 from contract import FAR
-from tables import KINDS, Table, on_mariadb, on_postgresql, on_sqlite
+from random_fragments import random_fragments
+from tables import DATABASES, on
 
+from shipper.config.fragments import flaw_of
+from shipper.core.errors import ShipperError
 from shipper.core.model import Condition
 
 BYTES: dict[object, str] = {b"\x00": "00", b"\x01": "01", b"A": "A", b"\xff\x00": "ff00", "\u4e16".encode(): "\u4e16"}
@@ -47,22 +49,7 @@ TYPES: dict[str, dict[str, dict[object, str]]] = {
     },
     "sqlite": {"": {**BYTES, "a\tb": "a\tb", "text": "text", 1: "1", 1.5: "1.5"}, "BOOLEAN": {0: "0", 1: "1"}},
 }
-CASES = [(kind, column) for kind in KINDS for column in TYPES[kind]]
-
-
-def table_of(request: pytest.FixtureRequest, kind: str, folder: Path) -> Table:
-    """Return an empty table on a kind of database."""
-    if kind == "sqlite":
-        return on_sqlite(folder / "app.db", is_wal=True)
-    on = {"postgresql": on_postgresql}.get(kind, on_mariadb)
-    return on(request.getfixturevalue(kind))
-
-
-@pytest.fixture(params=KINDS)
-def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
-    """Give an empty table on each kind of database."""
-    with closing(table_of(request, request.param, tmp_path)) as table:
-        yield table
+CASES = [(kind, column) for kind in DATABASES for column in TYPES[kind]]
 
 
 @pytest.mark.parametrize(("kind", "column"), CASES)
@@ -71,7 +58,7 @@ def test_label_of_each_type(request: pytest.FixtureRequest, tmp_path: Path, kind
 
     Mutants: without COALESCE on MySQL; pg_typeof of the plain value; without BINARY before bytes.
     """
-    with closing(table_of(request, kind, tmp_path)) as table:
+    with closing(on(kind, request, tmp_path)) as table:
         if column == "secret":
             table.execute("CREATE DOMAIN secret AS bytea")
         table.execute(f"ALTER TABLE audit_trail ADD x {column} NULL")
@@ -96,7 +83,7 @@ def test_label_of_each_type(request: pytest.FixtureRequest, tmp_path: Path, kind
 )
 def test_label_of_custom_sql(request: pytest.FixtureRequest, tmp_path: Path, kind: str, column: str, sql: str) -> None:
     """Custom sql gives a value the same label. Mutant: PyMySQL's own converter of BIT."""
-    with closing(table_of(request, kind, tmp_path)) as table:
+    with closing(on(kind, request, tmp_path)) as table:
         table.execute(f"ALTER TABLE audit_trail ADD x {column} NULL")
         values = TYPES[kind][column]
         for number, value in enumerate(values, 1):
@@ -112,7 +99,7 @@ def test_label_of_custom_sql(request: pytest.FixtureRequest, tmp_path: Path, kin
     [
         *(
             (kind, column, value)
-            for kind in KINDS
+            for kind in DATABASES
             if kind != "postgresql"
             for column in ("BIT(1)", "BOOLEAN")
             for value in (True, 1)
@@ -128,7 +115,7 @@ def test_where_on_a_flag(request: pytest.FixtureRequest, tmp_path: Path, kind: s
 
     Mutant: plain equality of conditions, which lets both share the first one's statement.
     """
-    with closing(table_of(request, kind, tmp_path)) as table:
+    with closing(on(kind, request, tmp_path)) as table:
         table.execute(f"ALTER TABLE audit_trail ADD x {column} NULL")
         for number, flag in enumerate([1, 0, 1, None], 1):
             stored = None if flag is None else str(flag) if kind == "postgresql" else flag
@@ -136,3 +123,25 @@ def test_where_on_a_flag(request: pytest.FixtureRequest, tmp_path: Path, kind: s
         rows = table.read(query(by=(), where=(Condition("x", "in", (value,)),)), FAR)  # type: ignore[arg-type] # a scalar
 
     assert [row.rows for row in rows] == [2]
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_no_fragment_leaves_its_place(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """In our sessions no accepted fragment of SQL gets a row past the condition beside it.
+
+    Mutant: count closing parentheses only.
+    """
+    with closing(on(kind, request, tmp_path)) as table:
+        table.insert(1, None, None)
+        left = 0
+        for fragment in random_fragments(4000):
+            statement = f"SELECT 1 FROM audit_trail WHERE 1 = 0 AND ({fragment})"
+            try:
+                with table.connections.connected("try") as connection:
+                    rows = connection.exec_driver_sql(statement.replace("%", "%%")).fetchall()
+            except ShipperError:
+                continue
+            left += bool(rows)
+            assert not rows or flaw_of(fragment, kind), fragment
+
+    assert left > 0  # some do leave it

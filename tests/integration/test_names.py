@@ -173,7 +173,7 @@ def trail(table: Table, tmp_path: Path, graphite: tuple[CarbonCache, GraphiteWeb
 def test_every_way_of_counting(trail: Trail) -> None:
     """Captures, late rows, recounts, backfills and comparisons agree on names and expressions.
 
-    Mutants: names only in captures; a lookup that is never read again; one code for a name.
+    Mutant: no names in a span of time.
     """
     # captures, late rows, and a code that gets its name with its first row
     trail.insert(*range(1, 20), *range(22, 40))
@@ -238,7 +238,7 @@ def codes(table: Table) -> Table:
 def test_names_are_read_again(codes: Table) -> None:
     """A value that was not seen before reads the names again at once, one without a name after a minute.
 
-    Mutants: read them for each unknown value; never read them again; NULL as a name.
+    Mutants: read them for each unknown value; never read them again.
     """
     now = [1000.0]
     lookups = Lookups(codes.connections, clock=lambda: now[0])
@@ -296,7 +296,7 @@ def test_names_that_cannot_be_computed(codes: Table) -> None:
 def test_names_change_under_a_job(codes: Table, tmp_path: Path) -> None:
     """In one process, too, a row is counted once: under the name of its time, after a recount under the present one.
 
-    Mutants: keep the totals of a group that has gone; compare raw values with groups of the state.
+    Mutant: keep the totals of a group that has gone.
     """
     with closing(Looks(codes, tmp_path)) as looks:
         job = wanted(by=("code",), names=(Names("code", sql=SELECT),), template="events.{code}.{measure}")
