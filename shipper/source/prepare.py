@@ -52,9 +52,11 @@ def _timed(connections: Connections, query: Query) -> Query:
     try:
         with connections.connected(f"read {query.time} of {query.table}") as connection:
             return timed(connection, query)
-    except QueryRefused as error:
-        is_answer = error.__cause__ is not None and not isinstance(error, Denied)
-        if query.time_sql is None or not is_answer:
+    except (QueryRefused, SourceUnavailable) as error:
+        # an error that has no meaning yet is one of the expression, too
+        is_unknown = isinstance(error, SourceUnavailable) and error.hint is None
+        is_refused = isinstance(error, QueryRefused) and not isinstance(error, Denied) and error.__cause__ is not None
+        if query.time_sql is None or not (is_unknown or is_refused):
             raise
         hint = f"Correct `time_sql`: an SQL expression over columns of {query.table}."
         raise QueryRefused(str(error), hint=hint) from error

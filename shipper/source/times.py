@@ -29,6 +29,7 @@ SAMPLE = 20
 _NO_TIME = re.compile(r"[0 :./TZ-]*", re.IGNORECASE)
 """Texts that mean no time: empty ones, 0, 0000-00-00."""
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
+_COMPACT = re.compile(r"(19|20)\d{6}(\d{6})?")
 _TIME_OF_DAY = re.compile(r"\d?\d:")
 
 
@@ -82,6 +83,8 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
     if not is_number:
         example = times.combine if _TIME_OF_DAY.match(value) else times.parse
         return QueryRefused(f"{message}, which is not a time", hint=_convert(query, example))
+    if query.time_unit is not None and _COMPACT.fullmatch(value):
+        return QueryRefused(f"{message}, which is a time without a unit", hint="Remove `time_unit` from the job.")
     units = units_of(float(value))
     wrong = "not a time" if query.time_unit is None else f'no present time with time_unit = "{query.time_unit}"'
     if not units:
@@ -134,6 +137,7 @@ def _sample(query: Query) -> sa.Select[Any]:
 
 
 def _type(query: Query) -> sa.Select[Any]:
-    """Select a query's time of no row: the answer has its type."""
+    """Select a query's time of no row: the answer has its type. Aggregates are no times: WHERE rejects them."""
     table = table_of(query.ids_by_time)
-    return sa.select(time_of(query, table).label("shipper_time")).select_from(table).limit(0)
+    time = time_of(query, table)
+    return sa.select(time.label("shipper_time")).select_from(table).where(time.is_not(None)).limit(0)

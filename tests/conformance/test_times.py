@@ -150,6 +150,8 @@ KINDS = [
         no_time=3,
     ),
     Kind("moments", {"mysql": "TIMESTAMP NULL", "postgresql": "TIMESTAMPTZ"}, _iso(" 14:00:30"), ONCE),
+    Kind("domains over times", {"postgresql": "stamp"}, _iso(" 14:00:30"), ONCE),
+    Kind("domains over numbers", {"postgresql": "epoch"}, [AT], ONCE, 'time_unit = "s"'),
     Kind("zero dates", {"mysql": "DATETIME"}, [*_iso(" 14:00:30"), "0000-00-00 00:00:00", None], ONCE, no_time=2),
     Kind("days of Julius", {"sqlite": "REAL"}, [2461305.0836806], ONCE),
     Kind(
@@ -189,8 +191,12 @@ def dialect_of(database: Database) -> str:
 
 def create(database: Database, type_: str, more: str = "") -> None:
     """Make the table of a kind."""
-    with suppress(Exception):
-        database.execute("SET SESSION sql_mode = ''")  # MySQL's zero dates
+    for statement in (
+        "SET SESSION sql_mode = ''",  # MySQL's zero dates
+        *("CREATE DOMAIN stamp AS TIMESTAMP", "CREATE DOMAIN epoch AS BIGINT"),
+    ):
+        with suppress(Exception):
+            database.execute(statement)
     database.execute(f"CREATE TABLE kinds (id INTEGER PRIMARY KEY, at {type_} NULL, action VARCHAR(9){more})")
 
 
@@ -256,6 +262,8 @@ REFUSED = [
     ),
     Refused("nanoseconds", BIGINT, [AT * 10**9], f"is {AT * 10**9}, which is not a time", _NO_UNIT),
     Refused("nanoseconds", BIGINT, [AT * 10**9], 'no present time with time_unit = "us"', _NO_UNIT, 'time_unit = "us"'),
+    Refused("digits", BIGINT, [20260921140030], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
+    Refused("digits of days", BIGINT, [20260921], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
     Refused("ids", BIGINT, [1, 2, 3], "is 3, which is not a time", _NO_UNIT),
     Refused("times of a day", TIME, ["08:00:00"], "at has type time", _COMBINED),
     Refused("times of a day, in an empty table", TIME, [], "at has type time", _COMBINED),
@@ -278,11 +286,14 @@ REFUSED = [
         'time_unit = "s"',
     ),
     *(
-        Refused(name, TEXT, [], "read time_sql of kinds", "Correct `time_sql`", f'time_sql = "{text}"')
+        Refused(name, TEXT, [], "time_sql", "Correct `time_sql`", f'time_sql = "{text}"')
         for name, text in {
             "no column": "nowhere",
             "no expression": "at +",
             "no function": "no_such_function(at)",
+            "an aggregate": "MAX(at)",
+            "two columns": "id, at",
+            "another table": "SELECT b FROM a",
         }.items()
     ),
     Refused(

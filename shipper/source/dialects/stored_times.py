@@ -72,6 +72,10 @@ def _is_epoch(number: str, units: int) -> str:
     return f"{number} > -{EPOCH_SECONDS * units} AND {number} < {EPOCH_SECONDS * units} AND {number} <> 0"
 
 
+def _plus(mark: int) -> str:
+    return f" + {mark}" if mark else ""
+
+
 # MySQL and MariaDB
 
 _MYSQL_TYPES = {
@@ -116,8 +120,8 @@ def _mysql_number(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 
 def _mysql_epoch(number: str, units: int, mark: int) -> str:
     whole = f"FLOOR({number})"  # the remainder first: a division rounds, DIV to 0
-    seconds = f"({whole} - MOD(MOD({whole}, {units}) + {units}, {units})) DIV {units}"
-    return f"CASE WHEN {_is_epoch(number, units)} THEN CAST({seconds} AS SIGNED) + {mark} END"
+    seconds = whole if units == 1 else f"({whole} - MOD(MOD({whole}, {units}) + {units}, {units})) DIV {units}"
+    return f"CASE WHEN {_is_epoch(number, units)} THEN CAST({seconds} AS SIGNED){_plus(mark)} END"
 
 
 @compiles(EpochOfText, *_MYSQL)
@@ -173,7 +177,7 @@ def _postgresql_number(element: Epoch, compiler: SQLCompiler, **options: Any) ->
 def _postgresql_epoch(number: str, units: int, mark: int) -> str:
     # FLOOR makes a BIGINT a float, and a NUMERIC of a float has 15 digits: only the text is exact
     seconds = f"FLOOR(CAST(CAST({number} AS TEXT) AS NUMERIC) * {1 / units:f})"
-    return f"CASE WHEN {_is_epoch(number, units)} THEN CAST({seconds} AS BIGINT) + {mark} END"
+    return f"CASE WHEN {_is_epoch(number, units)} THEN CAST({seconds} AS BIGINT){_plus(mark)} END"
 
 
 @compiles(EpochOfText, "postgresql")
@@ -237,8 +241,8 @@ def _sqlite_seconds(time: str) -> str:
 def _sqlite_epoch(number: str, units: int, mark: int) -> str:
     # the remainder first: CAST and / round to 0
     whole = f"(CAST({number} AS INTEGER) - ({number} < CAST({number} AS INTEGER)))"
-    seconds = f"({whole} - (({whole} % {units}) + {units}) % {units}) / {units}"
-    return f"CASE WHEN {_is_epoch(number, units)} THEN {seconds} + {mark} END"
+    seconds = whole if units == 1 else f"({whole} - (({whole} % {units}) + {units}) % {units}) / {units}"
+    return f"CASE WHEN {_is_epoch(number, units)} THEN {seconds}{_plus(mark)} END"
 
 
 _POSTGRESQL_TYPES = {
