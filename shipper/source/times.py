@@ -47,7 +47,8 @@ def timed(connection: sa.Connection, query: Query) -> Query:
     query = replace(query, time_form=times.forms[type_])
     if query.time_unit is not None and _has_only_times(connection, query):
         raise QueryRefused(
-            f"read {query.table}: {query.time} contains times, not numbers", hint="Remove `time_unit` from the job."
+            f"read {query.table}: {query.time} contains times, not numbers",
+            hint="Remove `time_unit` from the job, or from [defaults].",
         )
     return query
 

@@ -57,10 +57,10 @@ def _numbers(unit: str, units: int) -> list[Kind]:
         Kind(
             f"numbers in texts, {unit}",
             TEXT,
-            [*map(str, [*ends, *fractions]), "0", "", "x"],
+            [*map(str, [*ends, *fractions]), "0", "", "x", "9" * 31, "9" * 55],
             {"14:00": 4, "14:01": 2},
             lines,
-            no_time=3,
+            no_time=5,
         ),
     ]
 

@@ -23,7 +23,7 @@ _TO_SECONDS_OF_1970 = 62_167_219_200
 _FRACTIONS = "([.,][0-9]*)?"
 # Go writes the name of a zone behind its offset
 _ZONE = "[ ]?(Z|UTC|GMT|[-+](0[0-9]|1[0-5])(:?[0-5][0-9])?( [A-Z]+)?)?"
-_NUMBER = "^[0-9]+([.][0-9]*)?$"
+_NUMBER = "^[0-9]{1,30}([.][0-9]*)?$"
 
 
 class Times(NamedTuple):
