@@ -74,8 +74,8 @@ class Recording(Protocol):
     def lack(self, slot: int, step: int, rows: int) -> None:
         """Note that the indivisible measures of a slot lack rows until it is recounted."""
 
-    def recounted(self, span: Span, at: int) -> None:
-        """Note that no measure of the slots of a span lacks rows, as of a time."""
+    def recounted(self, span: Span, at: int, *, has_failed: bool = False) -> None:
+        """Note that no measure of the slots of a span lacks rows, as of a time; or that a recount failed then."""
 
     def see(self, bucket: int, paths: Iterable[str]) -> None:
         """Store that series had rows in a bucket."""
@@ -183,7 +183,7 @@ class Lacking(NamedTuple):
     rows: int
     """Number of rows since the last recount."""
     recounted: int
-    """Time of the last recount, in epoch seconds; 0 if there was none."""
+    """Time of the last recount, or attempt, in epoch seconds; 0 if there was none."""
 
 
 class Settled(NamedTuple):

@@ -14,7 +14,7 @@ from shipper.config.load import Config
 from shipper.config.problems import nearest, suggest
 from shipper.core import durations
 from shipper.core.errors import QueryRefused, ShipperError
-from shipper.core.model import Job, Observation, Query, TimeForm, Window
+from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
 from shipper.source.grants import granting, indexing, transactional, usable
@@ -221,6 +221,8 @@ class _TableCheck:
             yield Finding(False, f"job {job.name}", f"each query reads the complete table: {plan}", remedy)
             return
         self.source.read(query, window)
+        if not query.is_divisible:
+            self.source.read_undivided(query, window, Span(0, query.bucket))
         yield self._time(replace(job, query=query), table, observation) or Finding(
             True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
         )

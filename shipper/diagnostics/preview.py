@@ -12,10 +12,11 @@ from shipper.config.keys import SourceSection
 from shipper.config.load import Config
 from shipper.core.capture import capture
 from shipper.core.errors import TransientError
-from shipper.core.model import ALWAYS, Group, Ids, Job, Observation, Query, Row, Span, Window
+from shipper.core.model import ALWAYS, Group, Ids, Job, Now, Observation, Query, Row, Span, Window
 from shipper.core.paths import is_safe
+from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.reset import check_identity
-from shipper.core.rows.table import CaptureStep, Event
+from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
 from shipper.source.dialects.dialect import Plan
@@ -113,6 +114,9 @@ def preview(config: Config, job: Job) -> Preview:
         )
         with closing(capturing):
             steps = [*events, *_first_chunk(capturing)]
+        if (progress := state.progress(job.name)) is not None:
+            context = Context(job, source, state, Now(int(time.time()), is_trusted))
+            steps += [step for step in recount_lacking(context, progress) if step is not None]
         return _preview(job, source, state, horizon.id, steps)
 
 

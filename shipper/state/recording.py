@@ -70,7 +70,7 @@ _WIDER = """
 _SLOT = f"INSERT INTO slot (job, slot, step, after, upto, changed) VALUES (?, ?, ?, ?, ?, unixepoch()) {_WIDER}"
 # Rows that the indivisible measures of a slot lack; a recount of a span.
 _LACK = "UPDATE slot SET lacking = lacking + ? WHERE job = ? AND slot = ? AND step = ?"
-_RECOUNTED = "UPDATE slot SET lacking = 0, recounted = ? WHERE job = ? AND slot >= ? AND slot < ?"
+_RECOUNTED = "UPDATE slot SET lacking = lacking * ?, recounted = ? WHERE job = ? AND slot >= ? AND slot < ?"
 _LACKS = "SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ? AND lacking > 0"
 # A slot takes over the ids of a finer slot within it.
 _FINER_IDS = f"""
@@ -225,8 +225,8 @@ class StateRecording(Recording):
         self._lacking[slot, step] += rows
 
     @override
-    def recounted(self, span: Span, at: int) -> None:
-        self._connection.execute(_RECOUNTED, (at, self._job, span.start, span.end))
+    def recounted(self, span: Span, at: int, *, has_failed: bool = False) -> None:
+        self._connection.execute(_RECOUNTED, (has_failed, at, self._job, span.start, span.end))
 
     @override
     def rejected(self, reason: RejectReason) -> int:

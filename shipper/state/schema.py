@@ -83,7 +83,7 @@ SCHEMA: Statements = (
         upto TEXT NOT NULL, -- no id is above this one
         changed INTEGER NOT NULL, -- time of the last change, epoch seconds
         lacking INTEGER NOT NULL DEFAULT 0, -- rows that its indivisible measures lack since the last recount
-        recounted INTEGER NOT NULL DEFAULT 0, -- time of that recount, epoch seconds
+        recounted INTEGER NOT NULL DEFAULT 0, -- time of that recount, or of a later attempt, epoch seconds
         PRIMARY KEY (job, slot, step)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX slot_lacking ON slot (job, slot) WHERE lacking > 0",

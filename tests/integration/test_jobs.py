@@ -43,6 +43,25 @@ def app(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Shipper]:
     program.stop()
 
 
+def test_distinct_values(app: Shipper, carbon_cache: CarbonCache) -> None:
+    """Users of an hour reach Carbon beside the rows; check, preview and backfill know them, too."""
+    measure = 'measure = { count = "count", users = "distinct:outcome" }'
+    change(app, 'name = "events', f'bucket = "1h"\n{measure}\nname = "events')
+    with closing(sqlite3.connect(app.folder / "app.db")) as connection, connection:
+        connection.execute("UPDATE audit_trail SET outcome = CASE id WHEN 1 THEN 'Ann' ELSE 'ann' END")
+    previewed, checked = app.call("preview", "events"), app.call("check")
+    assert "audit.events.login.users 2 " in previewed.stdout
+    assert "events: its query works" in checked.stdout
+    assert app.call("once").returncode == 0
+    wait_for(lambda: len(sums(carbon_cache)) == 2, "two series")
+
+    assert sums(carbon_cache) == {"audit.events.login.count": 3, "audit.events.login.users": 2}
+    change(app, "distinct:outcome", "distinct:nothing")
+    checked = app.call("check")
+    assert checked.returncode == 1
+    assert "no column nothing (job events)" in checked.stdout
+
+
 def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
     """A job on several sources runs on each separately; a source that is down stops no other."""
     url = insert(app.folder, "two", 5)

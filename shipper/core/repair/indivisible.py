@@ -11,12 +11,13 @@ The gate is that of all recounts: if counted rows of a slot are gone, its value 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from shipper.core.errors import ShipperError
 from shipper.core.ledger import Lacking
 from shipper.core.model import Progress, Span, Window
 from shipper.core.repair.recount import first_whole, slots_without_rows
 from shipper.core.retention import place_of
 from shipper.core.rows.table import CaptureStep, Context, Event
-from shipper.core.rows.totals import Folded, complete, fold, give_up
+from shipper.core.rows.totals import Folded, complete, fold, give_up, put_off
 from shipper.core.rows.undivided import read_span
 
 SHARE = 60
@@ -31,6 +32,8 @@ class _Place(NamedTuple):
     """Window that contains the ids of its rows; None if it cannot be counted again."""
     rows: int
     """Number of rows that its indivisible measures lack."""
+    recounted: int
+    """Time of the last attempt, in epoch seconds; 0 if there was none."""
 
 
 def recount_lacking(context: Context, progress: Progress) -> Iterator[CaptureStep | Event | None]:
@@ -44,7 +47,8 @@ def recount_lacking(context: Context, progress: Progress) -> Iterator[CaptureSte
             place = _place(context, one, progress)
             before = places.get(place.span)
             places[place.span] = place if before is None else before._replace(rows=before.rows + place.rows)
-    for adjoining in _adjoining(places.values(), job.chunk):
+    # those that failed come last
+    for adjoining in _adjoining(sorted(places.values(), key=lambda place: place.recounted), job.chunk):
         yield from _recount(context, adjoining, progress)
 
 
@@ -66,8 +70,9 @@ def _place(context: Context, one: Lacking, progress: Progress) -> _Place:
     is_whole = first_whole(progress, span) == span.start and span.end > progress.since
     slots = [each for each in ledger.slots(job.name, span=span) if each.after < each.upto]
     if target is None or not is_whole or not slots:
-        return _Place(span, None, one.rows)
-    return _Place(span, Window(min(each.after for each in slots), max(each.upto for each in slots)), one.rows)
+        return _Place(span, None, one.rows, one.recounted)
+    window = Window(min(each.after for each in slots), max(each.upto for each in slots))
+    return _Place(span, window, one.rows, one.recounted)
 
 
 def _adjoining(places: Iterable[_Place], chunk: int) -> list[list[_Place]]:
@@ -99,10 +104,14 @@ def _recount(context: Context, places: list[_Place], progress: Progress) -> Iter
     span, window, position = Span(places[-1].span.start, places[0].span.end), _hull(places), ledger.position(job.name)
     folded, is_complete = Folded(), False
     if window is not None:
-        fold(read_span(job, window, span, source=source), span, job.kinds, into=folded)
-        yield None
-        # the gate, after reading: rows that are there now were there before
-        is_complete = not (yield from slots_without_rows(context, span, position))
+        try:
+            fold(read_span(job, window, span, source=source), span, job.kinds, into=folded)
+            yield None
+            # the gate, after reading: rows that are there now were there before
+            is_complete = not (yield from slots_without_rows(context, span, position))
+        except ShipperError:  # a statement that takes too long must not run at each tick, nor keep others waiting
+            put_off(context, span, position=position)
+            raise
     if is_complete:
         zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
         yield CaptureStep(None, 0, complete(context, span, folded, position=position, zero_fill=zero_fill))

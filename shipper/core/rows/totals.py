@@ -195,6 +195,14 @@ def give_up(context: Context, span: Span, rejected: int, *, position: Position) 
     return tally
 
 
+def put_off(context: Context, span: Span, *, position: Position) -> None:
+    """Note that an attempt to recount the indivisible measures of all slots of a span has failed."""
+    job, _, ledger, moment = context
+    with ledger.recording(job.name, None) as recording:
+        recording.recounted(span, moment.now, has_failed=True)
+        recording.write(RecordUpdate(position))
+
+
 def _note_lacking(job: Job, folded: Folded, recording: Recording, now: int) -> None:
     """Note the slots whose indivisible measures lack new rows."""
     if job.query.is_divisible:

@@ -1,6 +1,7 @@
 """Distinct values: a slot with new rows is counted again, all of it; the number of rows is exact at every step."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.capture import capture
+from shipper.core.errors import SourceUnavailable
 from shipper.core.measures import COUNT, Kind, Measure
-from shipper.core.model import Condition, Job, Span
+from shipper.core.model import Condition, Job, Query, Row, Span, Window
 from shipper.core.repair.reset import After, restarted
 from shipper.core.rows.table import CaptureStep
 from shipper.core.verify.reconcile import compare_job
@@ -163,6 +165,34 @@ def test_adjoining_slots_of_which_one_lacks_rows(life: Life) -> None:
     assert stored(life) == {-180: 1, -120: 1, -60: 2}
     assert stored(life, "count") == {-180: 2, -120: 2, -60: 2}
     assert [one["span"].start - NOW for one in limited(life)] == [-120, -180]
+
+
+def test_statement_that_fails(life: Life) -> None:
+    """A statement that takes too long runs once in a sixtieth of its bucket; rows count, other slots do not wait.
+
+    Mutants: try at each look; try the newest first for ever.
+    """
+    job, attempts = users(bucket=HOUR), []
+    read, newest = life.source.read_undivided, NOW - NOW % HOUR
+
+    def failing(query: Query, window: Window, span: Span) -> list[Row]:
+        attempts.append((life.now - NOW, span.start - newest))
+        if span.start == newest:
+            raise SourceUnavailable("too long")
+        return read(query, window, span)
+
+    life.source.read_undivided = failing  # type: ignore[method-assign]
+    life.insert((NOW - newest + 2 * HOUR, "login", "x"), (NOW - newest, "login", "x"))
+    for _ in range(8):
+        with suppress(SourceUnavailable):
+            life.ship(job)
+        life.now += 15
+    assert attempts == [(0, 0), (15, -2 * HOUR), (60, 0)]
+    life.source.read_undivided = read  # type: ignore[method-assign]
+    life.ship(job)
+
+    assert stored(life) == {newest - NOW - 2 * HOUR: 1, newest - NOW: 1}
+    assert stored(life, "count") == {newest - NOW - 2 * HOUR: 1, newest - NOW: 1}
 
 
 def test_groups_beyond_the_limit(life: Life) -> None:
