@@ -214,6 +214,8 @@ class JobSnapshot(NamedTuple):
     """Parts of that span whose slots were pruned."""
     late: Sequence[LateIds] = ()
     """Late ids, of a job without a time column."""
+    lacking: Sequence[Span] = ()
+    """Slots of that span whose indivisible measures lack rows."""
 
 
 class RecordUpdate(NamedTuple):

@@ -88,6 +88,7 @@ _SLOTS = """
     SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
     ORDER BY slot, step"""
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
+_LACKING = "SELECT slot, slot + step FROM slot WHERE job = ? AND slot < ? AND slot + step > ? AND lacking > 0"
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"
 
 
@@ -119,8 +120,9 @@ def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
             for path, group, measure, kind in connection.execute(_NAMES, (job,))
         ]
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
+        lacking = [Span(*row) for row in connection.execute(_LACKING, (job, span.end, span.start))]
         slots, late = slots_of(connection, job, span), late_ids_of(connection, job)
-    return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late)
+    return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking)
 
 
 # Commits around a time, with the watermark of the commit before.

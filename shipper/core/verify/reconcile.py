@@ -200,15 +200,16 @@ def _reach(job: Job, snapshot: JobSnapshot, span: Span, now: int) -> tuple[list[
 
     # Graphite shows them where no archive ends; without a time column, the ids of pruned slots are not known
     shown = parts(job.archives, Span(first, last), now)
-    known = shown if job.query.time else [rest for part in shown for rest in without(part, snapshot.pruned)]
+    complete = [rest for part in shown for rest in without(part, snapshot.lacking)]
+    known = complete if job.query.time else [rest for part in complete for rest in without(part, snapshot.pruned)]
 
     # each other slot has one reason; those that no other reason explains are cut by the end of an archive
     step = job.archives[0].step
     seconds = {
         "not_whole": first - start,
-        "incomplete": end - last,
+        "incomplete": end - last + _length(shown) - _length(complete),
         "too_old": max(0, min(last, oldest_shown(job.archives, now)) - first),
-        "pruned": _length(shown) - _length(known),
+        "pruned": _length(complete) - _length(known),
     }
     slots = Counter({reason: length // step for reason, length in seconds.items()})
     slots["cut"] = (end - start - _length(known)) // step - slots.total()

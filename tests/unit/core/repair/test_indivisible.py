@@ -381,6 +381,25 @@ def test_reconcile(life: Life) -> None:
     assert (difference.source, difference.graphite) == (4, 3)
 
 
+def test_reconcile_before_a_recount(life: Life) -> None:
+    """Reconcile does not compare a slot that lacks rows: it is not complete. Mutant: report it as different."""
+    job = users(bucket=HOUR)
+    hour = NOW - NOW % HOUR - HOUR
+    life.insert((NOW - hour, "login", "x"))
+    life.ship(job)
+    life.now += 1
+    life.insert((life.now - hour, "login", "y"))
+    life.ship(job)
+    assert life.state.lacking("events")
+    known = read_snapshot(life.state.path, job.name, Span(0, life.now))
+    assert known is not None
+    life.carbon.kinds["users"] = "max"
+    compared = compare_job(job, known, hour, None, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
+
+    assert compared.differences == []
+    assert compared.left_out["incomplete"] == 1
+
+
 def test_pruning_waits(life: Life) -> None:
     """A slot that lacks rows is not pruned. Mutant: prune it."""
     job = users(bucket=DAY)
