@@ -175,8 +175,8 @@ MUTANTS = {
     ),
     "end a bucket with the slot of its total": Mutant(
         "core/repair/recount.py",
-        "_Left(max(slot.slot + max(slot.step, bucket) for slot in lack)",
-        "_Left(max(slot.slot + slot.step for slot in lack)",
+        "left = max(slot.slot + max(slot.step, progress.bucket) for",
+        "left = max(slot.slot + slot.step for",
     ),
     "take a future row for one without a slot": Mutant(
         "state/store.py", "bucket >= :start AND bucket < :end)), (", "bucket < 0)), ("
