@@ -1,9 +1,9 @@
-"""Carbon: down, frozen, ended within a batch, killed before it writes, full; broken connections."""
+"""Carbon: down, frozen, ended within a batch, killed before it writes, full; broken connections; two relays."""
 
 import random
 import signal
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
 from harness import EVENTS
+from relays import CarbonRelay
 from servers import sequence
 
 RETURN_SECONDS = 5.0  # the first delivery follows Carbon's return within
@@ -153,6 +154,33 @@ def carbon_full(stage: Stage) -> list[Score]:
         conf.write_text(ample)
         stage.carbon.start()
     return [stage.finish("Carbon: full cache, until a restart", 2)]
+
+
+@fault()
+def relays_killed_and_frozen(stage: Stage) -> list[Score]:
+    """Kill the relay in use, and freeze the other until its replays are over: it reads old values after newer ones.
+
+    Mutant: prove values while a relay hangs.
+    """
+    with ExitStack() as stack:
+        relays = [CarbonRelay(stage.app.folder / name, destination=stage.carbon.port) for name in ("a", "b")]
+        for relay in relays:
+            stack.enter_context(closing(relay)).start()
+        hosts = ", ".join(f'"127.0.0.1:{relay.port}"' for relay in relays)
+        stage.configure(f"port = {stage.carbon.port}\n", f"hosts = [{hosts}]\n")
+        stage.app.start()
+        stage.write(longest=3)  # totals grow after they were sent
+        for _ in range(2):
+            stage.wait("delivery.finished")
+            with stage.until("carbon.switched"):
+                relays[0].stop(signal.SIGKILL)
+            relays[0].start()
+            stage.wait("delivery.finished")
+            with stage.until("carbon.switched"):
+                relays[1].send_signal(signal.SIGSTOP)
+            time.sleep(8)
+            relays[1].send_signal(signal.SIGCONT)
+        return [stage.finish("Relays: kill -9; frozen, woken", 4)]
 
 
 def _widen(stage: Stage) -> None:
