@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from shipper.core.id_set import union_of, words_of
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import (
     ALWAYS,
+    MAX_ID,
     Archive,
     Datapoint,
     Fingerprint,
@@ -98,7 +99,8 @@ class FakeSource:
 
     def observe(self, query: Query) -> Observation:
         """Return the largest id, as shipper.source.database.Source.observe."""
-        largest = max((row["id"] for row in self.visible), default=0)
+        upto = int(self.now()) if query.is_along else MAX_ID
+        largest = max((number for row in self.visible if (number := _number(query, row)) <= upto), default=0)
         return Observation(id=largest, time=int(self.now()), clock=time.monotonic())
 
     def prepared(self, query: Query) -> Query:
@@ -108,7 +110,7 @@ class FakeSource:
 
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Return the first id, as shipper.core.rows.table.Source.first_id."""
-        return min((row["id"] for row in self.visible if after < row["id"] <= upto), default=upto)
+        return min((_number(query, row) for row in self._in(query, Window(after, upto))), default=upto)
 
     @contextmanager
     def snapshot(self, query: Query, *, since: float = 0.0) -> Iterator[None]:
@@ -135,30 +137,48 @@ class FakeSource:
 
     def uncountable(self, query: Query) -> int:
         """Return the number of rows without an id, as shipper.core.rows.table.Source.uncountable."""
-        return sum(row["id"] is None or row["id"] < 1 for row in self.visible)
+        return sum(_number(query, row) < 1 for row in self.visible)
+
+    def local(self, query: Query, moment: int) -> int:
+        """Return the second of the time column, as shipper.core.rows.table.Source.local."""
+        return moment
+
+    def minutes(self, query: Query, window: Window) -> dict[int, tuple[int, int]]:
+        """Return rows and checksums by minute, as shipper.core.rows.table.Source.minutes."""
+        minutes: dict[int, tuple[int, int]] = {}
+        for row in self._in(query, window):
+            second = _number(query, row)
+            rows, checksum = minutes.get(second - second % 60, (0, 0))
+            minutes[second - second % 60] = rows + 1, checksum + second % 60
+        return minutes
+
+    def beyond(self, query: Query, second: int) -> int:
+        """Return the number of rows after a second, as shipper.core.rows.table.Source.beyond."""
+        return sum(_number(query, row) > second for row in self.visible)
 
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
         """Return the id of the n-th row, as shipper.core.rows.table.Source.nth_id."""
-        ids = sorted((int(row["id"]) for row in self._in(window)), reverse=is_backward)
+        ids = sorted((_number(query, row) for row in self._in(query, window)), reverse=is_backward)
         return ids[rows - 1] if rows <= len(ids) else None
 
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         """Return the newest row up to an id, as shipper.core.rows.table.Source.newest."""
-        rows = [row for row in self.visible if row["id"] <= upto]
+        rows = [row for row in self.visible if _number(query, row) <= upto]
         if not rows:
             return 0, None
-        row = max(rows, key=lambda row: int(row["id"]))
-        return row["id"], _epoch(row[query.time], query.time_zone) if query.time else None
+        row = max(rows, key=partial(_number, query))
+        return _number(query, row), _epoch(row[query.time], query.time_zone) if query.time else None
 
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Return the smallest id in a span of time, as shipper.core.rows.table.Source.first_in."""
-        ids = [row["id"] for row in self._in(window) if (at := self._bucket(query, row)) is not None and at in span]
+        rows = self._in(query, window)
+        ids = [_number(query, row) for row in rows if (at := self._bucket(query, row)) is not None and at in span]
         return min(ids, default=None)
 
     def times(self, query: Query, window: Window) -> Span | None:
         """Return the span of the rows' times, as shipper.core.rows.table.Source.times."""
         assert query.time is not None
-        epochs = [_epoch(row[query.time], query.time_zone) for row in self._in(window)]
+        epochs = [_epoch(row[query.time], query.time_zone) for row in self._in(query, window)]
         times = [time for time in epochs if time is not None]
         return Span(min(times), max(times) + 1) if times else None
 
@@ -168,7 +188,7 @@ class FakeSource:
             Row(bucket, group, len(cell), tuple(_measured(measure, cell, is_whole=False) for measure in query.measures))
             for (bucket, group), cell in self._cells(query, rows, span).items()
         ]
-        bad = {row["id"] for row in self._in(rows)} & self.unreadable
+        bad = {row["id"] for row in self._in(query, rows)} & self.unreadable
         return counts + [Row(None, (), 1, (None,), (), is_unreadable=True) for _ in bad]
 
     def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
@@ -186,16 +206,20 @@ class FakeSource:
         if unknown := columns - COLUMNS:
             raise QueryRefused(f"unknown columns {unknown}")
         cells: dict[tuple[int | None, Group], list[dict[str, Any]]] = {}
-        bad = {row["id"] for row in self._in(rows)} & self.unreadable
+        bad = {row["id"] for row in self._in(query, rows)} & self.unreadable
         if bad - self.aside:
             raise RowRefused(f"read ids {bad}: a value does not fit")
-        for row in self._in(rows):
+        for row in self._in(query, rows):
             if row["id"] not in bad and all(TESTS[test](row[column], values) for column, test, values in query.where):
                 group = tuple(None if (value := row[column]) is None else str(value) for column in query.by)
                 bucket = self._bucket(query, row)
                 if bucket is None or bucket in span:
                     cells.setdefault((bucket, group), []).append(row)
         return cells
+
+    def renamed(self, query: Query, rows: list[Row]) -> list[Row]:
+        """Return the rows, for shipper.core.rows.table.Source.renamed: values have no names."""
+        return rows
 
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
         """Remember a row as unreadable, as shipper.core.rows.table.Source.set_aside."""
@@ -205,7 +229,7 @@ class FakeSource:
 
     def count(self, query: Query, window: Window) -> int:
         """Return the number of rows, as shipper.core.rows.table.Source.count."""
-        return len(self._in(window))
+        return len(self._in(query, window))
 
     def held(self) -> AbstractContextManager[None]:
         """Do nothing, for shipper.core.rows.table.Source.held: there is no connection to keep."""
@@ -221,7 +245,7 @@ class FakeSource:
 
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
         """Return the ids as words, by bucket, as shipper.core.rows.table.Source.words_by."""
-        chosen = self._in(rows)
+        chosen = self._in(query, rows)
         if len({row["id"] for row in chosen}) < len(chosen):
             raise QueryRefused("two rows have the same id")
         ids_by: dict[int | None, list[int]] = {}
@@ -239,9 +263,9 @@ class FakeSource:
         """Return 0, for shipper.source.database.Source.lag: this is no replica."""
         return 0.0
 
-    def _in(self, rows: Window | Ids) -> list[dict[str, Any]]:
+    def _in(self, query: Query, rows: Window | Ids) -> list[dict[str, Any]]:
         if isinstance(rows, Window):
-            return [row for row in self.visible if row["id"] is not None and rows.after < row["id"] <= rows.upto]
+            return [row for row in self.visible if _number(query, row) in rows]
         listed = set(rows)
         return [row for row in self.visible if row["id"] in listed]
 
@@ -401,6 +425,13 @@ def _measured(measure: Measure, rows: list[dict[str, Any]], *, is_whole: bool) -
         return len(rows)
     values = [row[measure.column] for row in rows if row[measure.column] is not None]
     return AGGREGATES[measure.kind](values) if values or is_whole else None
+
+
+def _number(query: Query, row: dict[str, Any]) -> int:
+    """Return the id of a row, 0 for one without; along a time its second."""
+    if query.is_along:
+        return _epoch(row[query.id], "UTC") or 0
+    return int(row["id"] or 0)
 
 
 def _epoch(value: object, zone: str) -> int | None:

@@ -8,6 +8,7 @@ import click
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, Messages, act, show_plan
 from shipper.cli.options import format_time, instant
+from shipper.cli.output import format_place
 
 
 @click.command(short_help="Skip rows that a job has not counted yet.")
@@ -59,8 +60,8 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{facts['job']}: continues after id {facts['to']}; now at id {facts['captured']}",
-        f"  {facts['ids']} ids are skipped",
+        f"{facts['job']}: continues after {_place(facts, 'to')}; now at {_place(facts, 'captured')}",
+        f"  {facts['ids']} {'seconds' if facts['is_along'] else 'ids'} are skipped",
     ]
     if facts["slot"] is not None:
         lines += [f"  from {format_time(facts['slot'])} on all rows are counted, also those with skipped ids"]
@@ -74,7 +75,11 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _moved(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: continues after id {result['captured']}"
+    return f"{result['job']}: continues after {_place(result, 'captured')}"
+
+
+def _place(facts: Mapping[str, Any], name: str) -> str:
+    return ("" if facts["is_along"] else "id ") + format_place(facts[name], is_along=facts["is_along"])
 
 
 @click.command(short_help="Transfer a removed job's state to another job.")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
@@ -46,3 +47,8 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def mark(*, is_good: bool) -> str:
     """Return the mark of a check: a green tick or a red cross."""
     return click.style("✓", fg="green") if is_good else click.style("✗", fg="red")
+
+
+def format_place(value: int, *, is_along: bool) -> str:
+    """Format an id; of a job along a time, the second of its column."""
+    return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S}" if is_along else str(value)

@@ -12,7 +12,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.options import format_time, instant
-from shipper.cli.output import in_json, show_json, show_table, table
+from shipper.cli.output import format_place, in_json, show_json, show_table, table
 from shipper.core import durations
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
     return (
         name,
         state,
-        str(job["watermark"]),
-        "?" if job["behind"] is None else str(job["behind"]),
+        format_place(job["watermark"], is_along=job["is_along"]),
+        "?" if job["behind"] is None else durations.show(job["behind"]) if job["is_along"] else str(job["behind"]),
         "-" if age is None else durations.show(age),
         str(job["waiting"]),
         str(job["unproven"]),
@@ -167,7 +167,9 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
         return
     commits, slots = document["commits"], document["slots"]
     if commits:
-        show_table(("COMMITTED", "WATERMARK", "IDS", "DATAPOINTS"), [_commit(one) for one in commits])
+        is_along = document["is_along"]
+        ids = "SECONDS" if is_along else "IDS"
+        show_table(("COMMITTED", "WATERMARK", ids, "DATAPOINTS"), [_commit(one, is_along=is_along) for one in commits])
     else:
         click.echo(f"{job}: nothing delivered yet", err=True)
     if commits and slots:
@@ -180,8 +182,9 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
         )
 
 
-def _commit(commit: Mapping[str, int | None]) -> tuple[str, ...]:
-    return format_time(commit["committed"]), *(_number(commit[name]) for name in ("watermark", "ids", "datapoints"))
+def _commit(commit: Mapping[str, Any], *, is_along: bool) -> tuple[str, ...]:
+    watermark = format_place(commit["watermark"], is_along=is_along)
+    return format_time(commit["committed"]), watermark, _number(commit["ids"]), _number(commit["datapoints"])
 
 
 def _slot(slot: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -256,10 +259,14 @@ def _show(preview: "Preview", limit: int | None) -> None:
     click.echo("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
     if rest := len(preview.datapoints) - len(lines):
         click.echo(f"  and {rest} more: --limit 0 shows all")
-    click.echo(f"{'watermark then':<{INDENT}}{preview.watermark}")
+    watermark = format_place(preview.watermark, is_along=preview.is_along)
+    click.echo(f"{'watermark then':<{INDENT}}{watermark}")
 
 
 def _window(preview: "Preview") -> str:
+    if preview.is_along:
+        upto = format_place(preview.horizon, is_along=True)
+        return f"times up to {upto}, {preview.rows} {'row' if preview.rows == 1 else 'rows'}"
     if preview.window is None:
         return f"no new rows above id {preview.watermark}"
     left = preview.horizon - preview.window.upto

@@ -150,7 +150,7 @@ class JobSection(Section):
     table: Table
     """Table, or SCHEMA.TABLE."""
     id: Identifier
-    """Growing integer key of the table."""
+    """Growing integer key of the table, or its indexed time column, the same as `time`."""
     time: Identifier | None = None
     """Column of each row's event time."""
     time_zone: Zone = "UTC"

@@ -236,6 +236,12 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
 def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     yield from _time_problems(place, job)
+    if job.id == job.time and isinstance(job.start, int):
+        remedy = 'Write start = "now" or "beginning"; `shipper admin seek` continues such a job at a time.'
+        yield Problem((*place, "start"), "a job along a time cannot start after an id", remedy)
+    if job.id == job.time and not all(kind.is_divisible for kind, _ in job.measure.values()):
+        remedy = "Name an integer key as `id`, or count without distinct: along a time rows have no ids."
+        yield Problem((*place, "measure"), "no distinct along a time", remedy)
     if not has_time(job) and not all(kind.is_divisible for kind, _ in job.measure.values()):
         remedy = "Name the column of the event time: the distinct values of a bucket are counted from all its rows."
         yield Problem((*place, "measure"), "distinct needs the key `time`", remedy)

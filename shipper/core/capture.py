@@ -28,6 +28,7 @@ from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
+from shipper.core.rows.along import AlongLook, begin_along
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
@@ -61,15 +62,22 @@ def capture(
     context = Context(job, source, ledger, moment)
     progress = ledger.progress(job.name)
     if progress is None:
-        progress, position = begin_job(job, horizon, source, moment.now)
+        is_along = job.query.is_along
+        begun = begin_along(job, horizon, source) if is_along else begin_job(job, horizon, source, moment.now)
+        progress, position = begun
         ledger.begin(job, progress, position)
         yield Event("job.started", {"start": job.start, "captured": progress.captured}, "info")
     yield from check(job, progress, ledger.position(job.name), look=look, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
     if progress.definition_digest != definition_digest(job):
+        if job.query.is_along:
+            yield from AlongLook(context, look, progress, zero_fill=None).rebase()
         progress = yield from _redefined(context, horizon, progress)
     zero_fill = zero_fill_due(job, progress, horizon.time, moment.now) if is_trusted else None
+    if job.query.is_along:
+        yield from AlongLook(context, look, progress, zero_fill=zero_fill).steps()
+        return
 
     # recount older rows in the slots that new rows fall in
     if progress.recount_from is not None:
@@ -149,8 +157,8 @@ class _Look:
 
     def _completed(self, done: RecordUpdate) -> RecordUpdate:
         """Add that all rows up to the horizon are captured, and how many rows have no id."""
-        without_id = self._look.without_id(self._job.query, self._progress)
-        return done._replace(complete_until=self._horizon.time, without_id=without_id)
+        outside = self._look.outside(self._job.query, self._progress)
+        return done._replace(complete_until=self._horizon.time, outside=outside)
 
     def _added(self, window: Window | None, folded: Folded, done: RecordUpdate, zero_fill: Span | None) -> RecordResult:
         return add(self._context, window, folded, done, zero_fill=zero_fill, bucket=self._bucket)
@@ -207,7 +215,7 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     length, since = job.query.bucket, None
     yield Event("job.changed", {"captured": progress.captured}, "info")
     lacking = ledger.lacking(job.name)
-    if job.query.time is not None and progress.path_digest == path_digest(job):
+    if job.query.time is not None and progress.path_digest == path_digest(job) and not job.query.is_along:
         oldest = ledger.lowest(job.name, ALWAYS)
         # older slots were incomplete: skipped, or counted by an earlier definition
         since = ceil(max(oldest[0], progress.since), length) if oldest else None
@@ -216,7 +224,7 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         yield Event("recount.limited", {"span": Span(lacking[-1].slot, end), "slots": len(lacking)}, "warning")
     whole = after(horizon.time, length) if since is None else since
     low = progress.low
-    if job.lookback is not None:  # rows of slots older than its lookback
+    if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
         not_before=after(horizon.time, length),

@@ -135,6 +135,9 @@ class Ledger(Protocol):
     def late_ids(self, job: str) -> list["LateIds"]:
         """Return the late ids of a job without a time column, by the slot in which they were counted."""
 
+    def minutes(self, job: str, window: Window) -> dict[int, "Minute"]:
+        """Return what is known of the minutes that begin in a window, of a job along a time, by their start."""
+
     def recording(self, job: str, window: Window | None) -> AbstractContextManager[Recording]:
         """Open the transaction that records a window (None: no new ids); it commits at the end of the block.
 
@@ -201,6 +204,27 @@ class LateIds(NamedTuple):
     words: Words
 
 
+class Held(NamedTuple):
+    """Rows of a group in a bucket of a minute, when there were most."""
+
+    rows: int
+    values: tuple[Value | None, ...]
+    """Value of each measure."""
+    left_out: Mapping[str, int] = {}
+    """Number of values that Carbon cannot hold, by column."""
+
+
+class Minute(NamedTuple):
+    """Content of the table in a minute, of a job along a time."""
+
+    rows: int
+    """Number of rows at the last look, conditions ignored; -1: the minute must be counted again."""
+    checksum: int
+    """Checksum of their times."""
+    groups: Mapping[tuple[int, Group], Held]
+    """Rows by bucket and group."""
+
+
 class JobSnapshot(NamedTuple):
     """Data of a job without its totals, at one moment."""
 
@@ -245,8 +269,10 @@ class RecordUpdate(NamedTuple):
     """Ids of these rows, of a job without a time column."""
     shows: Mapping[RejectReason, Span] = {}
     """Spans whose rejected rows, by reason, are shown now and leave the counters."""
-    without_id: int | None = None
-    """Number of rows of the table that no window holds, because their id is NULL or no id."""
+    outside: Mapping[RejectReason, int] = {}
+    """Number of rows of the table that no window holds now, by reason."""
+    minutes: Mapping[int, Minute] = {}
+    """Minutes that were counted, by their start, of a job along a time; those below the floor are forgotten."""
 
 
 @dataclass(slots=True)

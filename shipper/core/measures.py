@@ -46,6 +46,12 @@ class Kind(StrEnum):
             return other if one is None else one
         return _RULES[self].combine(one, other)
 
+    def difference(self, one: Value | None, other: Value | None) -> Value | None:
+        """Return what must be combined with the other value to give one; None is no value."""
+        if other is None or _RULES[self].combine is not _sum:
+            return one
+        return _sum(one or 0, -other)
+
 
 class _Rule(NamedTuple):
     combine: Callable[[Value, Value], Value]

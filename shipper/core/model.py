@@ -227,6 +227,11 @@ class Query:
     """How the database stores the times: `prepared` reads it from the database."""
 
     @property
+    def is_along(self) -> bool:
+        """Whether it reads along a time: the seconds of that column take the place of ids, and rows share them."""
+        return self.time == self.id and self.sql is None and self.time_sql is None
+
+    @property
     def is_whole(self) -> bool:
         """Whether it counts all rows of the table."""
         return not self.where and self.where_sql is None and self.sql is None

@@ -61,6 +61,11 @@ class Position:
 
     def gaps_due(self, before: "Position", late: int, *, most: int | None = None) -> Gaps:
         """Return the gaps that a look must ask for, up to the id `most`; `before` is the position before it."""
+        parts = [self.counted.gaps(after, upto) for after, upto in self.ranges_due(before, late, most=most)]
+        return Gaps([one for gaps in parts for one in gaps.ranges], [one for gaps in parts for one in gaps.ids])
+
+    def ranges_due(self, before: "Position", late: int, *, most: int | None = None) -> list[tuple[int, int]]:
+        """Return the ranges (after, upto] of ids at or below captured at which a look must look, in order."""
         captured, passed, age = self.captured if most is None else most, self.age - before.age, GROWTH * EAGER_SECONDS
         # gaps that were young at the look before are due, however long ago that was: each is asked for once more
         spans = [(self.id_at(EAGER_SECONDS + passed), self.captured)]
@@ -73,8 +78,7 @@ class Position:
         for after, upto in sorted((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)):
             first = due.pop() if due and after <= due[-1][1] else (after, upto)
             due.append((first[0], max(first[1], upto)))
-        parts = [self.counted.gaps(after, upto) for after, upto in due]
-        return Gaps([one for gaps in parts for one in gaps.ranges], [one for gaps in parts for one in gaps.ids])
+        return due
 
     def id_at(self, age: int) -> int:
         """Return the largest id that is known to be at least that old, in seconds; the floor if there is none."""

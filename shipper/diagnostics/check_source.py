@@ -17,7 +17,7 @@ from shipper.core.errors import QueryRefused, ShipperError
 from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
-from shipper.source.grants import granting, indexing, transactional, usable
+from shipper.source.grants import granting, indexing, transactional, usable, without_id
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
 
@@ -48,15 +48,15 @@ AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time
 def check_source(config: Config, name: str) -> Iterator[Finding]:
     """Check a source, its tables, and the queries of its jobs."""
     access, section = config.access(name), config.sources[name]
-    tables: dict[tuple[str, str], list[Job]] = {}
+    tables: dict[tuple[str, str, bool], list[Job]] = {}
     for job in config.jobs.values():
         if job.source == name:
-            tables.setdefault((job.query.table, job.query.id), []).append(job)
+            tables.setdefault((job.query.table, job.query.id, job.query.is_along), []).append(job)
     with closing(Examination(name, access)) as source:
         session = source.session()
         yield from _check_session(source, section, session)
         yield from attempted(f"source {name}", _check_lag(source, section, session))
-        for (path, _), jobs in tables.items():
+        for (path, *_), jobs in tables.items():
             table = _TableCheck(source, access, section, session, path, jobs)
             yield from attempted(table.subject, table.findings())
 
@@ -131,11 +131,15 @@ class _TableCheck:
         if bad := self._id(table, query.id):
             yield bad
             return
-        observation = self.source.observe(query)
         late = durations.show(self.section.late)
-        text = (
-            f"ids up to {observation.id}; a row that appears up to {late} after a row with a higher id is counted, too"
-        )
+        if query.is_along:
+            query = self.source.prepared(query)
+            observation = self.source.observe(query)
+            text = f"read along {query.id}; a row that appears up to {late} after its time is counted, too"
+        else:
+            observation = self.source.observe(query)
+            up_to = f"a row that appears up to {late} after a row with a higher id is counted, too"
+            text = f"ids up to {observation.id}; {up_to}"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs
@@ -175,8 +179,8 @@ class _TableCheck:
     def _id(self, table: Table, name: str) -> Finding | None:
         """Return the error of the id column, if there is one."""
         column = table.columns.get(name)
-        if column is not None and not column.is_integer:
-            remedy = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
+        if column is not None and not column.is_integer and not self.jobs[0].query.is_along:
+            remedy = without_id(self.access, self.path, name, column.type)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         indices = [index for index in table.indices if index.column.lower() == name.lower()]
         if table.is_view or not table.columns or any(index.required is None for index in indices):
@@ -190,9 +194,9 @@ class _TableCheck:
 
     def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
         """Check that every row has an id, that ids are unique and never reused, and that reads are consistent."""
-        if not self.source.is_unique(query):
+        if not query.is_along and not self.source.is_unique(query):
             yield self._duplicates(query)
-        if rows := self.source.uncountable(query):
+        if not query.is_along and (rows := self.source.uncountable(query)):
             remedy = "Give them ids from 1 on. Until then they are rejected with the reason `no_id`."
             yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
         if table.engine is not None:
@@ -236,6 +240,8 @@ class _TableCheck:
         if column is not None and column.is_moment and query.time_zone != "UTC":
             remedy = "Remove `time_zone`: the database returns such a column in UTC."
             return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
+        if query.is_along:
+            return self._ahead(job, query, observation)
         newest, time = self.source.newest(query, observation.id)
         if time is None:
             return self._timeless(job, observation.id)
@@ -259,3 +265,11 @@ class _TableCheck:
                 text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
                 remedy = "Name another column as `time`; if it is set later, add `lookback`."
         return None if text is None else Finding(False, f"job {job.name}", text, remedy)
+
+    def _ahead(self, job: Job, query: Query, observation: Observation) -> Finding | None:
+        """Return the error of rows that are ahead of the source's clock, along a time."""
+        rows = self.source.beyond(query, self.source.local(query, observation.time) + AHEAD_SECONDS)
+        if not rows:
+            return None
+        remedy = "Set `time_zone` to that of the writing clock. Rows of the future count as `future` until their time."
+        return Finding(False, f"job {job.name}", f"rows whose {query.time} is in the future: {rows}", remedy)

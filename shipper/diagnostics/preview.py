@@ -59,6 +59,8 @@ class Preview(NamedTuple):
     rejected: dict[str, int]
     watermark: int
     """The watermark after the delivery."""
+    is_along: bool
+    """Whether it reads along a time: seconds take the place of ids."""
 
     def document(self, limit: int | None) -> dict[str, Any]:
         """Return JSON values, with at most `limit` lines."""
@@ -164,6 +166,7 @@ def _preview(
         deferred=sum(change.is_deferred for change in changes),
         rejected=dict(+rejected),
         watermark=offsets.captured if offsets else 0,
+        is_along=job.query.is_along,
     )
 
 

@@ -75,7 +75,8 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
     try:
         for job in (job for job in config.jobs.values() if job.source == name):
             try:
-                jobs[job.name] = replace(jobs[job.name], source_max=source.observe(job.query).id)
+                query = source.prepared(job.query) if job.query.is_along else job.query
+                jobs[job.name] = replace(jobs[job.name], source_max=source.observe(query).id)
             except SourceUnavailable as error:
                 return replace(endpoint, failure=_failure(error))
             except ShipperError as error:
@@ -131,6 +132,7 @@ def story(config: Config, name: str, *, limit: int, at: int | None) -> dict[str,
         around = stored_slots(path, name, start=at - span, end=at + span, longest=retentions[-1].step)
     return {
         "job": name,
+        "is_along": job is not None and job.query.is_along,
         "commits": [commit._asdict() for commit in last],
         "slots": [slot._asdict() for slot in around],
     }

@@ -107,7 +107,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         current = inspect_job(context, worker)
         wanted = [Span(*pair) for pair in arguments["spans"]]
         spans = align_spans(context, current, wanted)
-        is_timed = worker.job.query.time is not None
+        is_timed = worker.job.query.time is not None and not worker.job.query.is_along
         low = low_of(context.pipeline.state, worker, spans) if is_timed else 0
         digest = definition_digest(worker.job)
     # resume an interrupted backfill of the same spans
@@ -183,7 +183,7 @@ class Work:
     def _locate(self, worker: Worker, progress: Progress) -> list[Chunk]:
         """Return the times of each chunk of ids up to captured; chunks that cannot change are read only once."""
         job, late_rows = worker.job, self._state.late_rows(worker.job.name)
-        if job.query.time is None:
+        if job.query.time is None or job.query.is_along:  # the state, or the span, says which rows to read
             return []
         # a late row may be below what was read
         if late_rows != self._late_rows:

@@ -103,7 +103,8 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
 
 def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str], jobs: Mapping[str, Job]) -> str | None:
     """Return the job that takes a row over, None if none does."""
-    fits = [name for name, job in jobs.items() if (job.query.table, job.query.id) == (row.table, row.column)]
+    by_id = {name: job.query for name, job in jobs.items() if not job.query.is_along}
+    fits = [name for name, query in by_id.items() if (query.table, query.id) == (row.table, row.column)]
     if (name := names.get(row.script)) is not None:
         if name not in jobs:
             raise ConfigError(f"import: no job {name!r}", hint=f"The jobs are: {', '.join(jobs)}.")

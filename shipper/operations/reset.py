@@ -22,6 +22,11 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     """
     name = arguments["job"]
     with context.locked(name) as worker:
+        if worker.job.query.is_along:
+            raise ShipperError(
+                f"reset job {name}: it reads along {worker.job.query.time}, and needs no reset",
+                hint="Do nothing: it counts rows with new times. `shipper backfill` recounts earlier ones.",
+            )
         situation = _situation(context, worker)
     what = After(arguments["what"]) if arguments.get("what") else None
     if what is not None:

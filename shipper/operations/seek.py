@@ -28,6 +28,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
             )
     facts = {
         "job": name,
+        "is_along": worker.job.query.is_along,
         "captured": progress.captured,
         "to": target.captured,
         "ids": target.captured - progress.captured,
@@ -60,13 +61,15 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         context.pipeline.state.seek(name, target, position)
         worker.moved()
     logger().warning("rows.skipped", job=name, before=progress.captured, captured=target.captured)
-    return {"job": name, "before": progress.captured, "captured": target.captured}
+    is_along = worker.job.query.is_along
+    return {"job": name, "is_along": is_along, "before": progress.captured, "captured": target.captured}
 
 
 def _target(job: Job, arguments: Mapping[str, Any], current: JobContext) -> Target:
     worker, progress, horizon, moment = current
     if "id" in arguments:
         return by_id(job, arguments["id"], progress, horizon, source=worker.source, now=moment.now)
-    if "time" in arguments:
-        return by_time(job, arguments["time"], progress, horizon, source=worker.source, now=moment.now)
+    if "time" in arguments or job.query.is_along:
+        time = arguments.get("time", horizon.time)  # along a time, the end is the bucket of now
+        return by_time(job, time, progress, horizon, source=worker.source, now=moment.now)
     return by_end(job, progress, horizon, now=moment.now)

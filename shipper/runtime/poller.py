@@ -31,6 +31,8 @@ class GroupKey(NamedTuple):
     every: int | None
     cron: str | None
     zone: str
+    along: tuple[str, ...] = ()
+    """How jobs along a time read their column; empty for jobs by ids."""
 
     def __str__(self) -> str:
         when = f"every {self.every} s" if self.cron is None else f"cron {self.cron} {self.zone}"
@@ -39,7 +41,9 @@ class GroupKey(NamedTuple):
 
 def group_key(job: Job) -> GroupKey:
     """Return the key of a job's polling group."""
-    return GroupKey(job.source, job.query.table, job.query.id, job.every, job.cron, job.cron_zone)
+    query = job.query
+    along = (query.time_zone, query.time_unit or "") if query.is_along else ()
+    return GroupKey(job.source, query.table, query.id, job.every, job.cron, job.cron_zone, along)
 
 
 class PollingGroup:
@@ -117,7 +121,10 @@ class PollingGroup:
         # until it is known, the lag of a replica counts as growing
         before, self._lag = self._lag, -math.inf
         lag = self.source.lag()
-        observation = self.source.observe(self.workers[0].job.query)
+        first = self.workers[0]
+        if first.job.query.is_along:  # only then it is known how the column stores times
+            first.prepare()
+        observation = self.source.observe(first.job.query)
         observed_at = time.time()
         for worker in self.workers:
             worker.observed(observation, observed_at)

@@ -149,6 +149,7 @@ def job_report(
         job.source,
         job.query.table,
         JobState.NEW,
+        is_along=job.query.is_along,
         next_tick=next_tick,
         totals=minutes,
     )

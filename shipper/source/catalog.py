@@ -1,6 +1,7 @@
 """Facts that a database tells about tables and statements: columns, keys, engines, plans."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -85,6 +86,7 @@ def written(dialect: sa.Dialect, query: Query, window: Window, span: Span) -> st
         if not isinstance(element, sa.BindParameter):
             return None
         value = values.get(element.key, element.value)
+        value = str(value) if isinstance(value, datetime) else value
         return sa.bindparam(None, value, type_=_TYPES[type(value)])
 
     statement: Any = replacement_traverse(counted(query, is_within=span != ALWAYS), {}, typed)

@@ -4,7 +4,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
 from typing_extensions import override
 
@@ -13,14 +16,18 @@ from shipper.core.id_set import FULL, ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.rows import table
 from shipper.source.access import Access
-from shipper.source.catalog import is_unique
+from shipper.source.catalog import described, is_unique
 from shipper.source.connection import Connections
+from shipper.source.grants import without_id
 from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
-from shipper.source.result import offsets_of, rows_of, traced, unambiguous, undivided_rows, utc, utc_bucket
+from shipper.source.result import local, offsets_of, rows_of, traced, unambiguous, undivided_rows, utc, utc_bucket
 from shipper.source.statement import (
     DAY_SECONDS,
+    MINUTE_SECONDS,
     Same,
+    beginning_of,
+    beyond,
     bounds,
     counted,
     extremes,
@@ -29,6 +36,7 @@ from shipper.source.statement import (
     following,
     largest,
     listed,
+    minutes,
     newest,
     number_of,
     present,
@@ -48,6 +56,9 @@ NO_ROWS = Window(2**63 - 2, 2**63 - 1)
 """Window at the end of a BIGINT, where no sequence comes."""
 SPARSE_WORDS = 1000
 """Words of an answer from which ids are listed if the words have fewer than two ids each, as ids from a clock do."""
+
+
+NOT_AN_ID = "`id` names a column of integers that only grow, from 1 to 2^64 - 1."
 
 
 class Source(table.Source):
@@ -75,38 +86,55 @@ class Source(table.Source):
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database rejects it.
         """
-        with self.connections.connected(f"observe {query.table}") as connection:
+        with self._with_id(query), self.connections.connected(f"observe {query.table}") as connection:
             identity, source_time = connection.execute(largest(query)).one()
-        clock = time.monotonic()
-        if identity is not None and not (isinstance(identity, int) and 0 <= identity <= MAX_ID):
-            raise QueryRefused(
-                f"observe {query.table}: {query.id} holds {identity!r}, which is not an id",
-                hint="`id` names a column of integers that only grow, from 1 to 2^64 - 1.",
-            )
-        return Observation(id=identity or 0, time=int(source_time), clock=clock)
+            clock = time.monotonic()
+            if query.is_along:  # rows ahead of the clock are looked at when their time comes
+                row = connection.execute(newest(query, 1), self._upto(query, self.local(query, source_time))).first()
+                identity = max(0, int(row[0])) if row is not None else 0
+            if identity is not None and not _is_id(identity):
+                raise QueryRefused(
+                    f"observe {query.table}: {query.id} holds {identity!r}, which is not an id",
+                    hint=NOT_AN_ID,
+                )
+        return Observation(id=int(identity or 0), time=int(source_time), clock=clock)
+
+    @contextmanager
+    def _with_id(self, query: Query) -> Iterator[None]:
+        """Explain an error by the type of the id column, if that is the reason."""
+        try:
+            yield
+        except QueryRefused as error:
+            with self.connections.connected(f"look at {query.table}") as connection:
+                column = described(connection, query.table).columns.get(query.id)
+            if query.is_along or column is None or (column.is_integer and error.hint != NOT_AN_ID):
+                raise
+            wrong = f"observe {query.table}: {query.id} has type {column.type}, which is not an id"
+            hint = without_id(self._access, query.table, query.id, column.type)
+            raise QueryRefused(str(error) if column.is_integer else wrong, hint=hint) from error
 
     @override
     def first_id(self, query: Query, after: int, upto: int) -> int:
         with self.connections.connected(f"look for ids of {query.table} above {after}") as connection:
-            return connection.execute(first(query), bounds(query, Window(after, upto))).scalar_one() or upto
+            return int(connection.execute(first(query), bounds(query, Window(after, upto))).scalar() or upto)
 
     @override
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
         with self.connections.connected(f"look for ids of {query.table}, {window}") as connection:
             values = bounds(query, window) | {"skipped": rows - 1}
-            identity: int | None = connection.execute(following(query, is_backward=is_backward), values).scalar()
-        return identity
+            identity = connection.execute(following(query, is_backward=is_backward), values).scalar()
+        return None if identity is None else int(identity)
 
     @override
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         try:
             with self.connections.connected(f"look for the row of {query.table} at {upto}") as connection:
-                row = connection.execute(newest(query, 1, is_marked=True), {"upto": upto}).one_or_none()
+                row = connection.execute(newest(query, 1, is_marked=True), self._upto(query, upto)).one_or_none()
         except RowRefused:  # its time is unreadable
             return self.newest(query.ids_only, upto)
         if row is None:
             return 0, None
-        return row[0], None if row[1] is None else utc(int(row[1]), query.time_zone)
+        return int(row[0]), None if row[1] is None else utc(int(row[1]), query.time_zone)
 
     @override
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
@@ -114,10 +142,10 @@ class Source(table.Source):
             return window.after + 1 if any(row.bucket is not None for row in self.read(query, window, span)) else None
         try:
             with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
-                first_id: int | None = connection.execute(smallest(query), bounds(query, window, span)).scalar_one()
+                first_id = connection.execute(smallest(query), bounds(query, window, span)).scalar()
         except RowRefused:  # the time of a row is unreadable: the entire window
             return window.after + 1
-        return first_id
+        return None if first_id is None else int(first_id)
 
     @override
     def times(self, query: Query, window: Window) -> Span | None:
@@ -139,10 +167,20 @@ class Source(table.Source):
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         found = self._aside_in(query, rows)
         counts = [row for part in _without(rows, found) for row in self._read(query, part, span)]
-        for one in ids_of(self.words(query, tuple(found))) if found else ():
-            value = RejectedValue(query.id, 1, self._aside[query][one], one)
-            counts.append(Row(None, (None,) * len(query.by), 1, (None,) * len(query.measures), (value,), True))
+        for one, number in self._present_of(query, found).items():
+            value = RejectedValue(query.id, number, self._aside[query][one], one)
+            counts.append(Row(None, (None,) * len(query.by), number, (None,) * len(query.measures), (value,), True))
         return counts
+
+    def _present_of(self, query: Query, ids: list[int]) -> dict[int, int]:
+        """Return the number of rows that have each of some ids; along a time, of the rows in those seconds."""
+        if query.is_along:
+            return {one: rows for one in ids if (rows := self.count(query, Window(one - 1, one)))}
+        return dict.fromkeys(ids_of(self.words(query, tuple(ids))), 1) if ids else {}
+
+    @override
+    def renamed(self, query: Query, rows: list[Row]) -> list[Row]:
+        return self._lookups.renamed(query, rows)
 
     def _aside_in(self, query: Query, rows: Window | Ids) -> list[int]:
         """Return the unreadable rows among others, in order."""
@@ -201,7 +239,7 @@ class Source(table.Source):
             unfit: dict[str, tuple[int, object]] = {}
             for column in left_out:
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
-                    unfit[column] = (identity, value)
+                    unfit[column] = (int(identity), value)
         is_timed = query.sql is None and query.time is not None
         if is_timed and counts and not any(is_plausible(row.bucket) for row in counts):
             check_times(self.connections, query)
@@ -274,8 +312,34 @@ class Source(table.Source):
     @override
     def uncountable(self, query: Query) -> int:
         with self.connections.connected(f"look for rows of {query.table} without an id") as connection:
-            count: int = connection.execute(uncountable(query)).scalar_one()
+            values = {"after": beginning_of(query, MINUTE_SECONDS)}
+            count: int = connection.execute(uncountable(query), values).scalar_one()
         return count
+
+    @override
+    def local(self, query: Query, moment: int) -> int:
+        return local(moment, query.time_zone) if query.time_unit is None else moment
+
+    @override
+    def minutes(self, query: Query, window: Window) -> dict[int, tuple[int, int]]:
+        query = replace(query.bare, bucket=1)
+        if (known := self.connections.recall((query, window))) is not None:
+            return dict(known)
+        with self.connections.connected(f"look for rows of {query.table} {window}") as connection:
+            rows = connection.execute(minutes(query), bounds(query, window)).all()
+        answer = {int(start): (int(count), int(checksum)) for start, count, checksum in rows if start is not None}
+        self.connections.remember((query, window), answer)
+        return answer
+
+    @override
+    def beyond(self, query: Query, second: int) -> int:
+        with self.connections.connected(f"look for rows of {query.table} in the future") as connection:
+            count: int = connection.execute(beyond(query), {"after": beginning_of(query, second + 1)}).scalar_one()
+        return count
+
+    @staticmethod
+    def _upto(query: Query, upto: int) -> dict[str, Any]:
+        return {"upto": beginning_of(query, upto + 1) if query.is_along else upto}
 
     @override
     def is_unique(self, query: Query) -> bool:
@@ -290,10 +354,10 @@ class Source(table.Source):
         if query.time_sql is not None:  # a row that makes it fail would stop the job
             query = query.ids_only
         with self.connections.connected(f"look for the rows of {query.table} up to {upto}") as connection:
-            rows = connection.execute(newest(query, KNOWN_ROWS), {"upto": upto}).all()
+            rows = connection.execute(newest(query, KNOWN_ROWS), self._upto(query, upto)).all()
             server = self.connections.server_of(connection)
         # in any zone: fingerprints are compared with each other only
-        return Fingerprint(server, tuple((row[0], None if row[1] is None else int(row[1])) for row in rows))
+        return Fingerprint(server, tuple((int(row[0]), None if row[1] is None else int(row[1])) for row in rows))
 
     def lag(self) -> float:
         """Return how far this replica is behind, in seconds; 0 without a lag_query.
@@ -348,6 +412,11 @@ def _without(rows: Window | Ids, aside: list[int]) -> Iterator[Window | Ids]:
         if after < one - 1:
             yield Window(after, one - 1)
         after = one
+
+
+def _is_id(value: object) -> bool:
+    """Return whether a value is an id: NUMERIC columns give decimals."""
+    return isinstance(value, int | Decimal) and value == int(value) and 0 <= value <= MAX_ID
 
 
 def batched(ids: Ids, size: int) -> Iterable[Ids]:

@@ -72,6 +72,16 @@ def transactional(access: Access, table: str) -> str:
     return f"ALTER TABLE {_path(access, table)} {DIALECTS[access.kind].MAKE_TRANSACTIONAL};"
 
 
+def without_id(access: Access, table: str, column: str, type_: str) -> str:
+    """Write how a job can count a table without the integer key that it names as `id`."""
+    along = "Name an indexed time column, or (with `time_unit`) one with numbers since 1970, as `id` and as `time`"
+    if type_.startswith(("date", "timestamp")):
+        along = f'Set `time = "{column}"`, too'
+    add = DIALECTS[access.kind].ADD_KEY.format(table=_path(access, table))
+    key = f'Or set `id = "n"` after: {add}' if add else "Or name an integer key."
+    return f"{along}: the job then reads along that column. {key}"
+
+
 def _path(access: Access, table: str) -> str:
     schema, _, name = table.rpartition(".")
     parts = [schema or DIALECTS[access.kind].default_schema(access), name]

@@ -1,18 +1,22 @@
 """Preparation of a query: checks before its first window, and facts that only the database knows."""
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import Query, Window
+from shipper.core.model import Query, TimeForm, Window
 from shipper.source.access import Access, Denied
-from shipper.source.catalog import plain_engine, planned
+from shipper.source.catalog import described, plain_engine, planned
 from shipper.source.connection import RETRIED, Connections
-from shipper.source.grants import transactional
+from shipper.source.grants import transactional, without_id
 from shipper.source.result import labels_of
-from shipper.source.statement import bounds, counted
+from shipper.source.statement import bounds, counted, newest_value
 from shipper.source.times import check_values, timed
+
+_ORDERED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+"""Texts that SQLite compares as times."""
 
 
 def prepared(connections: Connections, access: Access, query: Query) -> Query:
@@ -31,6 +35,8 @@ def prepared(connections: Connections, access: Access, query: Query) -> Query:
     # single rows that make time_sql fail are set aside later
     with suppress(RowRefused), connections.connected(f"read {query.time} of {query.table}") as connection:
         check_values(connection, query)
+    if query.is_along:
+        _check_along(connections, access, query)
     return query
 
 
@@ -88,4 +94,22 @@ def _check_engine(connections: Connections, access: Access, query: Query) -> Non
         raise QueryRefused(
             f"look at {query.table}: its engine, {name}, has no transactions, and so no snapshots",
             hint=f"Give it an engine with transactions: {transactional(access, query.table)}",
+        )
+
+
+def _check_along(connections: Connections, access: Access, query: Query) -> None:
+    """Check that the values of a time column have the order of times."""
+    with connections.connected(f"look at {query.time} of {query.table}") as connection:
+        column = described(connection, query.table).columns.get(query.id)
+        (value,) = connection.execute(newest_value(query)).one()
+    is_text = isinstance(value, str | bytes)
+    if query.time_form is TimeForm.TIME:
+        is_ordered = query.time_unit is not None or not is_text or _ORDERED.match(str(value)) is not None
+    else:
+        is_ordered = query.time_form is TimeForm.NUMBER and query.time_unit is not None
+    if not is_ordered:
+        example = f", as {value}" if is_text else ""
+        raise QueryRefused(
+            f"read {query.table} along {query.time}: its values{example} are not in the order of times",
+            hint=without_id(access, query.table, query.id, "" if is_text or column is None else column.type),
         )

@@ -109,6 +109,14 @@ def utc(epoch: int, zone: str) -> int:
     return epoch if zone == "UTC" else epoch + _offset(epoch // QUARTER_SECONDS, zone)
 
 
+def local(moment: int, zone: str) -> int:
+    """Return the local time of a zone in epoch seconds, as if it were UTC."""
+    if zone == "UTC":
+        return moment
+    there = datetime.fromtimestamp(moment, ZoneInfo(zone))
+    return math.floor(there.replace(tzinfo=UTC).timestamp())
+
+
 def utc_bucket(epoch: int, query: Query) -> int:
     """Return the bucket of a time that `counted` or `present` has grouped by."""
     if query.time_zone == "UTC":

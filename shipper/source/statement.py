@@ -7,6 +7,7 @@ parameters, which `bounds` returns.
 
 import math
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -19,9 +20,11 @@ from shipper.source.dialects.expressions import (
     BitsOfIds,
     Fit,
     ListOfIds,
+    Moment,
     ServerTime,
     Text,
     Unfit,
+    WithinMinute,
     WithText,
     WordOfId,
     table_named,
@@ -30,6 +33,7 @@ from shipper.source.dialects.stored_times import Epoch, EpochOfNumber, EpochOfTe
 
 QUARTER_SECONDS = 900
 """All present zones differ from UTC by a multiple of it."""
+MINUTE_SECONDS = 60
 DAY_SECONDS = 86_400
 """No zone differs from UTC by more."""
 STATEMENTS = 1000
@@ -59,11 +63,16 @@ _AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
     sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
 )
 _IDS, _ASIDE = (sa.bindparam(name, expanding=True, type_=sa.BigInteger()) for name in ("ids", "aside"))
+_LAST_SECOND = 253_402_300_799  # 9999-12-31 23:59:59
 
 
 def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, Any]:
     """Return the parameters of a statement on a window or on listed ids, and on a span of time unless it is ALWAYS."""
-    ids = {"after": rows.after, "upto": rows.upto} if isinstance(rows, Window) else {"ids": rows}
+    ids: dict[str, Any] = {"ids": rows}
+    if isinstance(rows, Window):
+        ids = {"after": rows.after, "upto": rows.upto}
+        if query.is_along:
+            ids = {name: beginning_of(query, second + 1) for name, second in ids.items()}
     if span == ALWAYS:
         return ids
     # with a zone the statement is exact to the day only; `rows_of` is exact
@@ -71,6 +80,20 @@ def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, A
     # a span need not begin or end with a bucket: a slot may be shorter than the bucket that begins in it
     start, end = (-(-edge // query.bucket) * query.bucket for edge in (span.start, span.end))
     return ids | {"since": start - margin, "before": end + margin}
+
+
+def beginning_of(query: Query, second: int) -> datetime | int:
+    """Return the first value of a query's time column that is in a second, or in a later one."""
+    second = min(second, _LAST_SECOND)
+    if query.time_unit is not None:
+        return second * UNITS[query.time_unit]
+    return datetime(1970, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - as the column has it
+
+
+def _edges(query: Query) -> tuple[sa.BindParameter[Any], sa.BindParameter[Any]]:
+    """Return the first value of a window along a time, and the first one behind it."""
+    type_ = Moment() if query.time_unit is None else sa.BigInteger()
+    return sa.bindparam("after", type_=type_), sa.bindparam("upto", type_=type_)
 
 
 def table_of(query: Query) -> sa.TableClause:
@@ -153,7 +176,7 @@ def undivided(query: Query, offsets: Offsets, same: Same, *, has_aside: bool) ->
     conditions = [*_conditions(query, table, is_within=False, are_listed=False), _in_span(epoch_of(query, table))]
     if has_aside:  # the only construct that computes nothing for these rows
         rest = sa.case((identity.not_in(_ASIDE), sa.and_(*conditions)), else_=sa.false())
-        conditions = [*_in_window(identity), rest]
+        conditions = [*_in_window(query, identity), rest]
     statement = sa.select(*labelled, *values).select_from(table).where(*conditions)
     return statement.group_by(*(sa.text(key.name) for key in labelled))
 
@@ -179,16 +202,17 @@ def present(query: Query, *, are_listed: bool) -> sa.Select[Any]:
     identity = table.c[query.id]
     bucket, word = _bucket(query, table).label("shipper_bucket"), WordOfId(identity).label("shipper_word")
     statement = sa.select(bucket, word, BitsOfIds(identity), sa.func.count()).select_from(table)
-    statement = statement.where(*_chosen(identity, are_listed=are_listed))
+    statement = statement.where(*_chosen(query, identity, are_listed=are_listed))
     return statement.group_by(*(sa.text(key.name) for key in ([bucket, word] if query.time else [word])))
 
 
 @lru_cache(STATEMENTS)
-def smallest(query: Query) -> sa.Select[tuple[Any]]:
+def smallest(query: Query) -> sa.Select[Any]:
     """Select the smallest id of a row with a bucket in a span."""
     table = table_of(query)
     identity = table.c[query.id]
-    return sa.select(sa.func.min(identity)).where(*_in_window(identity), _in_span(epoch_of(query, table)))
+    chosen = *_in_window(query, identity), _in_span(epoch_of(query, table))
+    return _smallest(query, table).where(*chosen)
 
 
 @lru_cache(STATEMENTS)
@@ -197,37 +221,42 @@ def listed(query: Query) -> sa.Select[Any]:
     table = table_of(query.ids_only)
     identity = table.c[query.id]
     columns: list[sa.ColumnElement[Any]] = [ListOfIds(identity), sa.func.count()]
-    return sa.select(*columns).select_from(table).where(*_in_window(identity))
+    return sa.select(*columns).select_from(table).where(*_in_window(query, identity))
 
 
 @lru_cache(STATEMENTS)
 def number_of(query: Query) -> sa.Select[Any]:
     """Count the rows of a window, without the query's conditions."""
     table = table_of(query.ids_only)
-    return sa.select(sa.func.count()).select_from(table).where(*_in_window(table.c[query.id]))
+    return sa.select(sa.func.count()).select_from(table).where(*_in_window(query, table.c[query.id]))
 
 
 @lru_cache(STATEMENTS)
 def first(query: Query) -> sa.Select[Any]:
     """Select the smallest id of a window."""
-    identity = table_of(query.ids_only).c[query.id]
-    return sa.select(sa.func.min(identity)).where(*_in_window(identity))
+    table = table_of(query.ids_only)
+    return _smallest(query, table).where(*_in_window(query, table.c[query.id]))
 
 
 @lru_cache(STATEMENTS)
 def following(query: Query, *, is_backward: bool = False) -> sa.Select[Any]:
     """Select the id that follows the skipped ids of a window; with is_backward, counted from its end."""
-    identity = table_of(query.ids_only).c[query.id]
+    table = table_of(query.ids_only)
+    identity = table.c[query.id]
     order = identity.desc() if is_backward else identity
-    return sa.select(identity).where(*_in_window(identity)).order_by(order).limit(1).offset(_SKIPPED)
+    statement = sa.select(number_in(query, table)).where(*_in_window(query, identity))
+    return statement.order_by(order).limit(1).offset(_SKIPPED)
 
 
 @lru_cache(STATEMENTS)
 def uncountable(query: Query) -> sa.Select[Any]:
-    """Count the rows whose id is NULL or below 1."""
+    """Count the rows whose id is NULL or below 1; along a time, those with no time since 1970."""
     table = table_of(query.ids_only)
     identity = table.c[query.id]
     rows = sa.select(sa.func.count()).select_from(table)
+    if query.is_along:
+        early, without = identity < _edges(query)[0], identity.is_(None)
+        return sa.select(rows.where(early).scalar_subquery() + rows.where(without).scalar_subquery())
     # MIN first, which reads one row: PostgreSQL scans a table without statistics for `id < 1`
     first_id = sa.select(sa.func.min(identity)).select_from(table).scalar_subquery()
     below = sa.case((first_id < 1, rows.where(identity < 1).scalar_subquery()), else_=0)
@@ -247,6 +276,27 @@ def names_of(sql: str, rows: int) -> WithText:
     return WithText("shipper_names (value, name)", sql, statement)
 
 
+@lru_cache(STATEMENTS)
+def beyond(query: Query) -> sa.Select[Any]:
+    """Count the rows from a time on."""
+    table = table_of(query.ids_only)
+    return sa.select(sa.func.count()).select_from(table).where(table.c[query.id] >= _edges(query)[0])
+
+
+@lru_cache(STATEMENTS)
+def minutes(query: Query) -> sa.Select[Any]:
+    """Select each minute of a window that has rows, with their number and a checksum of their times."""
+    table = table_of(query)
+    minute = _floor(epoch_of(query, table), MINUTE_SECONDS).label("shipper_minute")
+    within: sa.ColumnElement[Any] = WithinMinute(table.c[query.id])
+    if query.time_unit is not None:
+        length: sa.ColumnElement[int] = sa.literal_column(str(MINUTE_SECONDS * UNITS[query.time_unit]))
+        within = sa.cast(table.c[query.id], sa.Numeric(30, 6)) % length
+    columns: list[sa.ColumnElement[Any]] = [minute, sa.func.count(), sa.func.sum(within)]
+    statement = sa.select(*columns).select_from(table).where(*_in_window(query, table.c[query.id]))
+    return statement.group_by(sa.text(minute.name))
+
+
 def twice(query: Query, rows: int) -> sa.Select[Any]:
     """Select the smallest id that two of the newest `rows` rows share."""
     identity = table_of(query.ids_only).c[query.id]
@@ -260,7 +310,7 @@ def extremes(query: Query) -> sa.Select[Any, Any]:
     """Select the smallest and the largest time of a window's rows."""
     table = table_of(query)
     epoch = epoch_of(query, table)
-    return sa.select(sa.func.min(epoch), sa.func.max(epoch)).where(*_in_window(table.c[query.id]))
+    return sa.select(sa.func.min(epoch), sa.func.max(epoch)).where(*_in_window(query, table.c[query.id]))
 
 
 @lru_cache(STATEMENTS)
@@ -268,7 +318,7 @@ def first_unfit(query: Query, measure: str, *, is_within: bool, are_listed: bool
     """Select the id and the value of the first row whose value `counted` leaves out."""
     table = table_of(query)
     conditions = [*_conditions(query, table, is_within=is_within, are_listed=are_listed), Unfit(table.c[measure])]
-    columns = table.c[query.id], table.c[measure]
+    columns = number_in(query, table), table.c[measure]
     # labels, because the measured column may be the id
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     return sa.select(*labelled).select_from(table).where(*conditions).order_by(table.c[query.id]).limit(1)
@@ -276,7 +326,9 @@ def first_unfit(query: Query, measure: str, *, is_within: bool, are_listed: bool
 
 @lru_cache(STATEMENTS)
 def largest(query: Query) -> sa.Select[Any, int]:
-    """Select the table's largest id, and the time of the server's clock."""
+    """Select the table's largest id, and the time of the server's clock; along a time NULL and the time."""
+    if query.is_along:
+        return sa.select(sa.null(), ServerTime())
     table = table_of(query.ids_only)
     return sa.select(sa.func.max(table.c[query.id]), ServerTime()).select_from(table)
 
@@ -288,7 +340,15 @@ def newest(query: Query, rows: int, *, is_marked: bool = False) -> sa.Select[Any
     table = table_of(plain)
     identity = table.c[query.id]
     epoch = epoch_of(plain, table, is_marked=is_marked) if plain.time else sa.null()
-    return sa.select(identity, epoch).where(identity <= _UPTO).order_by(identity.desc()).limit(rows)
+    chosen = identity < _edges(query)[1] if query.is_along else identity <= _UPTO
+    columns: list[sa.ColumnElement[Any]] = [number_in(query, table), epoch]
+    return sa.select(*columns).where(chosen).order_by(identity.desc()).limit(rows)
+
+
+def newest_value(query: Query) -> sa.Select[Any]:
+    """Select the largest value of the column that windows are made of."""
+    table = table_of(query.ids_only)
+    return sa.select(sa.func.max(table.c[query.id])).select_from(table)
 
 
 def _label(query: Query, table: sa.TableClause, name: str) -> sa.ColumnElement[Any]:
@@ -318,7 +378,23 @@ def _groups(query: Query, table: sa.TableClause, same: Same = ()) -> list[sa.Col
     return groups
 
 
-def _in_window(identity: sa.ColumnElement[int]) -> tuple[sa.ColumnElement[bool], ...]:
+def number_in(query: Query, table: sa.TableClause) -> sa.ColumnElement[int]:
+    """Return the number that windows are made of: the id; along a time the second, as the column has it."""
+    return epoch_of(query, table) if query.is_along else table.c[query.id]
+
+
+def _smallest(query: Query, table: sa.TableClause) -> sa.Select[Any]:
+    """Select the smallest id; along a time from the row that the index has first."""
+    identity: sa.ColumnElement[Any] = table.c[query.id]
+    if query.is_along:
+        return sa.select(number_in(query, table)).order_by(identity).limit(1)
+    return sa.select(sa.func.min(identity))
+
+
+def _in_window(query: Query, identity: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    if query.is_along:
+        first, end = _edges(query)
+        return identity >= first, identity < end
     return identity > _AFTER, identity <= _UPTO
 
 
@@ -326,14 +402,14 @@ def _in_span(epoch: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     return sa.and_(epoch >= _SINCE, epoch < _BEFORE)
 
 
-def _chosen(identity: sa.ColumnElement[int], *, are_listed: bool) -> tuple[sa.ColumnElement[bool], ...]:
-    return (identity.in_(_IDS),) if are_listed else _in_window(identity)
+def _chosen(query: Query, identity: sa.ColumnElement[int], *, are_listed: bool) -> tuple[sa.ColumnElement[bool], ...]:
+    return (identity.in_(_IDS),) if are_listed else _in_window(query, identity)
 
 
 def _conditions(
     query: Query, table: sa.TableClause, *, is_within: bool, are_listed: bool
 ) -> list[sa.ColumnElement[bool]]:
-    conditions = [*_chosen(table.c[query.id], are_listed=are_listed)]
+    conditions = [*_chosen(query, table.c[query.id], are_listed=are_listed)]
     conditions += [_holds(table.c[condition.column], condition) for condition in query.where]
     if query.where_sql:
         conditions.append(sa.literal_column(f"({query.where_sql})"))

@@ -10,8 +10,8 @@ from shipper.core.delivery.outbox import Outbox
 from shipper.core.measures import Kind, combined
 from shipper.core.model import Changed, Pending, Replay, Waiting
 from shipper.state.database import StateFile
-from shipper.state.recording import loaded, stored
 from shipper.state.schema import NOW
+from shipper.state.values import loaded, stored
 
 HISTORY_ROWS = 10_000  # a week of a commit a minute; a few hundred KB
 

@@ -5,7 +5,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from typing_extensions import override
@@ -14,9 +13,10 @@ from shipper.core.ledger import Name, Recording, RecordUpdate, Total
 from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
-from shipper.state import positions
+from shipper.state import minutes, positions
 from shipper.state.schema import NOW
 from shipper.state.series import COLUMNS, Registry, Series
+from shipper.state.values import loaded, stored
 
 _HAVE_ZERO, _DIVISIBLE = (
     "(" + ", ".join(f"'{kind}'" for kind in kinds if kind.has_zero) + ")"
@@ -281,6 +281,8 @@ class StateRecording(Recording):
         is_written = positions.write(self._connection, self._job, self._before, update.position, update.late_rows)
         if is_captured and is_written:
             self.after = replace(update.position, version=update.position.version + 1, settled=0)
+        if update.minutes or update.position.counted.floor > self._before.counted.floor:
+            minutes.write(self._connection, self._job, update.minutes, update.position.counted.floor)
         # progress, the ids of the slots, rejected and late rows
         self._connection.execute(_PROGRESS, values)
         self._write_slots(update.ids_within)
@@ -328,16 +330,3 @@ class StateRecording(Recording):
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()
-
-
-def stored(value: Value) -> int | str:
-    """Return a value as the file stores it: as text beyond SQLite's integers, which end at 2^63 - 1."""
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else str(value)
-
-
-def loaded(value: int | str) -> Value:
-    """Return a value that the file has stored."""
-    if isinstance(value, int):
-        return value
-    number = Decimal(value)
-    return int(number) if number == number.to_integral_value() else number

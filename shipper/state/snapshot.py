@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from shipper.core.measures import Value
 from shipper.core.model import Group
-from shipper.state.recording import loaded
 from shipper.state.schema import reader
 from shipper.state.store import State
+from shipper.state.values import loaded
 
 _NEWEST = "SELECT COALESCE(MAX(revision), 0) FROM total"
 _CHANGES = """

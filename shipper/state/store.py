@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing_extensions import override
 
 from shipper.core.errors import StateCorrupt
-from shipper.core.ledger import Lacking, LateIds, Ledger, Settled, Slot
+from shipper.core.ledger import Lacking, LateIds, Ledger, Minute, Settled, Slot
 from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
-from shipper.state import positions, queries
+from shipper.state import minutes, positions, queries
 from shipper.state.database import StateFile
 from shipper.state.housekeeping import Housekeeping
 from shipper.state.outbox import StateOutbox
@@ -219,6 +219,11 @@ class State(StateFile, Ledger):
         with self.reading("read a setting") as connection:
             row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    @override
+    def minutes(self, job: str, window: Window) -> dict[int, Minute]:
+        with self.reading("read minutes") as connection:
+            return minutes.read(connection, job, window)
 
     @override
     @contextmanager

@@ -67,6 +67,8 @@ class JobReport:
     """Rows up to this id have been read."""
     source_max: int | None = None
     """Largest id of the table at the last tick."""
+    is_along: bool = False
+    """Whether it reads along a time: these three are then seconds of that column instead of ids."""
     complete_until: int | None = None
     """Source time up to which all rows are counted."""
     waiting: int = 0

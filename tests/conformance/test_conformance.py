@@ -7,6 +7,7 @@ do not commit in the order in which they began. The state and the Whisper files 
 
 import json
 import random
+import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import CASES
+from cases import CASES, LOOKBACK
 from databases import Database, insert, memory_folder, opened
 from fakes import FakeWeb, WhisperCarbon
 from shipping import Crash, Fragile
@@ -54,7 +55,7 @@ class Run:
         query = database.source.prepared(config.jobs["x"].query)
         self.job = replace(config.jobs["x"], query=query)
         self.config = config
-        self.clock = 0.0
+        self.clock, self.now = 0.0, NOW
         self.rejected_values = Counter[str]()
         (folder / "whisper").mkdir()
         self.carbon = WhisperCarbon(folder / "whisper", config.graphite.retentions, lambda: NOW + self.clock)
@@ -78,7 +79,7 @@ class Run:
 
     def capture(self, *, chunk: int | None = None, crashes: bool = False, seconds: int = 0) -> None:
         """Capture all rows, in windows of chunk ids; with crashes, crash after each step."""
-        now = NOW + seconds
+        now = self.now + seconds
         horizon = Observation(self.database.source.observe(self.job.query).id, now, 0.0)
         wanted = replace(self.job, chunk=chunk or self.job.chunk)
         is_done = False
@@ -98,7 +99,7 @@ class Run:
 
     def capture_fragile(self, *, is_late: bool) -> None:
         """Capture all rows, with a crash at the first statement, then at the second of the rest, and so on."""
-        horizon = Observation(self.database.source.observe(self.job.query).id, NOW, 0.0)
+        horizon = Observation(self.database.source.observe(self.job.query).id, self.now, 0.0)
         wanted = replace(self.job, chunk=2)
         for number in count(1):
             fuse = [number]
@@ -230,7 +231,9 @@ def configured(case: Case, folder: Path) -> Config:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each case on every kind of database in all ways; on MySQL, which speaks MariaDB's SQL, in some."""
-    both = [(kind, way) for kind in KINDS for way in WAYS] + [("mysql", way) for way in WAYS_ON_MYSQL]
+    is_along = metafunc.function is test_case_along
+    ways, on_mysql = (WAYS_ALONG, [one_pass]) if is_along else (WAYS, WAYS_ON_MYSQL)
+    both = [(kind, way) for kind in KINDS for way in ways] + [("mysql", way) for way in on_mysql]
     ids = [f"{way.__name__}-{kind}" for kind, way in both]
     if "way" in metafunc.fixturenames:
         metafunc.parametrize(("database", "way"), both, ids=ids, indirect=["database"], scope="module")
@@ -250,10 +253,18 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
+# a job along a time does not look at rows from before its start, nor from before 1970
+NOT_ALONG = {"far past", "before the epoch", "near future", "from now, for a slot of before"}
+ALONG = [
+    case
+    for case in CASES
+    if case.name not in NOT_ALONG and case not in LOOKBACK and not re.search("time =|sql =", case.job)
+]
 WAYS = [
     *(one_pass, many_windows, crashes, crashes_before_statements, crashes_after_statements),
     *(with_writers, with_late_commits),
 ]
+WAYS_ALONG = [one_pass, crashes_before_statements, with_writers, with_late_commits]
 WAYS_ON_MYSQL = [one_pass, crashes, with_late_commits]
 
 
@@ -267,12 +278,27 @@ def test_case(case: Case, way: Callable[[Run], None], database: Database, folder
         assert_case(run, way)
 
 
+@pytest.mark.parametrize("case", ALONG, ids=lambda case: case.name)
+def test_case_along(case: Case, way: Callable[[Run], None], database: Database, folder: Path) -> None:
+    """Jobs that read along the time, instead of ids, have the same values."""
+    if case.without == database.source.connections.engine.dialect.name:
+        pytest.skip(f"{case.without} cannot hold such rows")
+    database.execute("DELETE FROM audit_trail")
+    with closing(Run(case, database, folder)) as run:
+        run.job = replace(run.job, query=replace(run.job.query, id=str(run.job.query.time)), late=2 * NOW)
+        assert_case(run, way)
+
+
 def assert_case(run: Run, way: Callable[[Run], None]) -> None:
     """Check what Whisper shows after rows were written and captured in a way."""
     case = run.case
     way(run)
     if not run.job.query.is_divisible:  # slots that were recounted within this sixtieth of their bucket
         run.capture(seconds=max(run.job.query.bucket, run.job.archives[-1].step) // SHARE)
+
+    if run.job.query.is_along and case.rejected:  # rows that no look reads are counted once a minute
+        run.now += 60
+        run.capture()
     rejected = run.rejected()
     run.deliver()
 

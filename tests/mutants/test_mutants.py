@@ -203,7 +203,9 @@ MUTANTS = {
     "rename without counted ids": Mutant(
         "state/housekeeping.py", "AND columns.name = 'job'", "AND columns.name = 'job' AND tables.name <> 'counted'"
     ),
-    "never count rows without an id": Mutant("core/rows/totals.py", "    if more:\n", "    if 0:\n"),
+    "never count rows without an id": Mutant(
+        "core/rows/totals.py", "if more := rows - recording.rejected(reason):", "if more := 0:"
+    ),
     "deliver totals that are not durable": Mutant("state/outbox.py", "self._file.make_durable()  #", "pass  #"),
     "keep recounted slots pruned": Mutant("core/rows/totals.py", "recording.unprune(span)", "pass"),
     "continue within a slot": Mutant(

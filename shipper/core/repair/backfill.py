@@ -9,10 +9,11 @@ left out.
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.core.ledger import RecordUpdate
+from shipper.core.ledger import Minute, RecordUpdate
 from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
 from shipper.core.repair.recount import Recounted, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
+from shipper.core.rows.along import recount_along
 from shipper.core.rows.slots import rows_of_slots
 from shipper.core.rows.table import CaptureStep, Context
 from shipper.core.rows.totals import fold, replace, shown_span
@@ -75,8 +76,10 @@ def backfill(
     """
     job, source, ledger, moment = context
     places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
-    again = Recounted()
-    if job.query.time is None:
+    again, minutes = Recounted(), dict[int, Minute]()
+    if job.query.is_along:
+        again.folded, minutes = yield from recount_along(context, span, places)
+    elif job.query.time is None:
         for rows in rows_of_slots(job, span, source=source, ledger=ledger):
             fold(rows, places, job.kinds, into=again.folded)
             yield None
@@ -90,7 +93,7 @@ def backfill(
         context,
         span,
         again.folded,
-        RecordUpdate(position.with_ids(again.new), shows=shows),
+        RecordUpdate(position.with_ids(again.new), shows=shows, minutes=minutes),
         ids=again.ids,
         zero_fill=zero_fill,
         is_asked=True,

@@ -74,7 +74,7 @@ def lookback(
         replaces=_OF_THIS_CYCLE,
         fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
-        without_id=look.without_id(job.query, progress),
+        outside=look.outside(job.query, progress),
     )
     tally = replace(context, span, cycle.span, done, window=window, beside=cycle.before, zero_fill=zero_fill)
     # one step, after which nothing is left to do

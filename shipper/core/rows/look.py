@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shipper.core.errors import QueryRefused
 from shipper.core.id_set import Gaps, Words, size_of, union_of
-from shipper.core.model import Fingerprint, Job, Observation, Progress, Query, Row, Window
+from shipper.core.model import Fingerprint, Job, Observation, Progress, Query, RejectReason, Row, Window
 from shipper.core.position import Position
 from shipper.core.rows.table import Source, fingerprint_of
 
@@ -78,10 +78,14 @@ class TableLook:
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)
         return self._fingerprints[key]
 
-    def without_id(self, query: Query, progress: Progress) -> int | None:
-        """Return the number of rows that no window contains, because they have no id; None except once a minute."""
+    def outside(self, query: Query, progress: Progress) -> dict[RejectReason, int]:
+        """Return the number of rows that no window contains, by reason; empty except once a minute."""
         if self.horizon.time // EVERY_SECONDS == progress.complete_until // EVERY_SECONDS:
-            return None
+            return {}
+        return {RejectReason.NO_ID: self.count_without_id(query)}
+
+    def count_without_id(self, query: Query) -> int:
+        """Return the number of rows that have no id."""
         if self._without_id is None:
             with self._beside(query):
                 self._without_id = self.source.uncountable(query)

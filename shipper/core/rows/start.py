@@ -16,6 +16,7 @@ from shipper.core.id_set import Words
 from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import ceil, floor, place_of
+from shipper.core.rows.along import first_bucket, position_at
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
 
 ROWS_BEFORE = 1_000_000
@@ -57,6 +58,8 @@ def position_behind(
 
     It counts rows that appear later, unless the id is to be a floor. Ids that it counted before stay counted.
     """
+    if job.query.is_along:
+        return position_at(upto, before)
     if before is not None:
         position = before
         for window, words in _windows(job, before.captured, upto, source=source):
@@ -115,9 +118,10 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
     Raises:
         ShipperError: the job cannot continue there.
     """
-    if job.lookback is not None:
+    if job.lookback is not None or job.query.is_along:
+        reason = "along a time it has no ids" if job.query.is_along else "with lookback it reads by time"
         raise ShipperError(
-            f"skip rows of job {job.name}: with lookback it reads by time, and cannot skip by id",
+            f"skip rows of job {job.name}: {reason}, and cannot skip by id",
             hint="Give a time, or `end`.",
         )
     if upto > horizon.id:
@@ -145,6 +149,9 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
         raise ShipperError(f"skip rows of job {job.name}: it has no `time` column", hint="Give an id, or `end`.")
     if time < progress.complete_until - (job.lookback or 0):
         raise ShipperError(f"skip rows of job {job.name}: rows of that time are counted", hint=_BACK)
+    if job.query.is_along:
+        slot = first_bucket(job, time)
+        return Target(max(progress.captured, source.local(job.query, slot) - 1), slot, 0)
     target = _timed(job, progress.captured, time, now)
     if job.lookback is not None:  # it reads by time, and no row from before
         return target

@@ -17,6 +17,9 @@ from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, S
 
 SPARSE = 8  # if a window lacks seven ids in eight, the next one is measured in rows
 
+SECONDS = 600
+"""A window of this length needs no limit of rows, along a time."""
+
 Content = TypeVar("Content")
 
 
@@ -42,6 +45,15 @@ class Source(Protocol):
     def uncountable(self, query: Query) -> int:
         """Return the number of rows whose id is NULL or below 1: no window contains them."""
 
+    def local(self, query: Query, moment: int) -> int:
+        """Return the second that the time column has at a moment, by its time zone."""
+
+    def minutes(self, query: Query, window: Window) -> Mapping[int, tuple[int, int]]:
+        """Return the minutes of a window that have rows, along a time: the number of rows, and a checksum of times."""
+
+    def beyond(self, query: Query, second: int) -> int:
+        """Return the number of rows after a second, along a time."""
+
     def first_id(self, query: Query, after: int, upto: int) -> int:
         """Return the smallest id of the table in (after, upto], upto if there is none."""
 
@@ -66,6 +78,9 @@ class Source(Protocol):
             SourceUnavailable: no answer, or not in time.
             QueryRefused: the database rejects the statement; RowRefused: fewer rows at once may work.
         """
+
+    def renamed(self, query: Query, rows: list[Row]) -> list[Row]:
+        """Return rows with the names of label values, which `read` returns for a query with `names`."""
 
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
         """Let `read` return a row as unreadable from now on.
@@ -135,17 +150,19 @@ class CaptureStep(NamedTuple):
 def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
     """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
 
-    The caller sends back which part of each window it has read, and the number of rows in it.
+    The caller sends back which part of each window it has read, and the number of rows in it. Along a time, a window
+    has about `chunk` rows.
     """
-    size, is_sparse = job.chunk, False
+    is_along = job.query.is_along
+    size, is_sparse = SECONDS if is_along else job.chunk, is_along
     while after < upto:
         end = min(after + size, upto)
         if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
-            end = source.nth_id(job.query, Window(after, upto), size) or upto
+            end = source.nth_id(job.query, Window(after, upto), job.chunk) or upto
         answer = yield Window(after, end)
         assert answer is not None
         part, rows = answer
-        after, is_sparse = part.upto, rows * SPARSE < part.upto - part.after
+        after, is_sparse = part.upto, is_along or rows * SPARSE < part.upto - part.after
 
 
 def each_window(

@@ -107,7 +107,7 @@ def add(
         _put(job, recording, _totals(parts, before, tally), moment)
         _note_lacking(job, folded, recording, moment.now)
         zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
-        _count_without_id(done, recording, tally)
+        _count_outside(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
@@ -162,7 +162,7 @@ def replace(
             if (place := _place(job, bucket, recording, moment.now)) is not None:
                 recording.limit_ids(*place, one)
         zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
-        _count_without_id(done, recording, tally)
+        _count_outside(done, recording, tally)
         zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
         recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
     return tally
@@ -218,11 +218,11 @@ def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int)
     return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
 
 
-def _count_without_id(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
-    """Count rows without an id: the difference to the last count, up or down."""
-    more = 0 if done.without_id is None else done.without_id - recording.rejected(RejectReason.NO_ID)
-    if more:
-        tally.rejected[Rejection(RejectReason.NO_ID)] = more
+def _count_outside(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
+    """Count rows that no window holds: the difference to the last count, up or down."""
+    for reason, rows in done.outside.items():
+        if more := rows - recording.rejected(reason):
+            tally.rejected[Rejection(reason)] = more
 
 
 Parts = dict[Key, tuple[Kind, list[Value]]]

@@ -17,6 +17,7 @@ from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
+from shipper.core.rows.along import window_of
 from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
@@ -264,16 +265,24 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
             yield None, rows
         return
 
+    window = _window(job, part.span, snapshot, source)
     # buckets as long as the slots of the part: fewer cells, and the same sums
     if part.step % job.query.bucket == 0 and job.query.is_divisible:
         job = replace(job, query=replace(job.query, bucket=part.step))
+    if window is not None:
+        yield from scan(job, window.after, window.upto, source=source, span=part.span)
 
+
+def _window(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> Window | None:
+    """Return a window that contains all rows of a span, up to captured; None if there is none."""
+    if job.query.is_along:
+        return window_of(job, span, source)
     # The lowest id by the state, or by time, whichever is lower: rows that no capture has seen may have lower ids than
     # those that were counted.
-    since = Span(part.span.start - late_seconds(job), ALWAYS.end)
-    low = walk_back(job, snapshot.progress.captured, since, source=source)
-    low = min([low, *(slot.after for slot in snapshot.slots if slot.slot in part.span)])
-    yield from scan(job, low, snapshot.progress.captured, source=source, span=part.span)
+    captured, since = snapshot.progress.captured, Span(span.start - late_seconds(job), ALWAYS.end)
+    low = walk_back(job, captured, since, source=source)
+    low = min([low, *(slot.after for slot in snapshot.slots if slot.slot in span)])
+    return Window(low, captured) if low < captured else None
 
 
 def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:

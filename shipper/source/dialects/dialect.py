@@ -117,6 +117,8 @@ class Dialect(Protocol):
     """Statement whose second column is the TLS version of the session."""
     GRANT_SCHEMA: str | None
     """Statement that lets an account use a schema."""
+    ADD_KEY: str
+    """Statement that adds an integer key `n` to a table; empty where only a new table can have one."""
     MAKE_TRANSACTIONAL: str
     """End of the ALTER TABLE that gives a table transactions."""
     REVIVE_INDEX: str

@@ -1,6 +1,7 @@
 """SQL expressions that each database's file compiles."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,6 +55,29 @@ class Fit(FunctionElement[Any]):
 
     inherit_cache = True
     name = "shipper_fit"
+
+
+class WithinMinute(FunctionElement[int]):
+    """The microseconds of a time since its minute began."""
+
+    inherit_cache = True
+    name = "shipper_within_minute"
+    type = sa.BigInteger()
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A time that is compared with a time column; SQLite's texts may have fractions, or none."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.String() if dialect.name == "sqlite" else sa.DateTime())
+
+    @override
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        return value.isoformat(sep=" ") if value is not None and dialect.name == "sqlite" else value
 
 
 class ServerTime(FunctionElement[int]):

@@ -21,6 +21,7 @@ from shipper.source.dialects.expressions import (
     Statement,
     Text,
     Unfit,
+    WithinMinute,
     WordOfId,
     argument,
     explain,
@@ -76,7 +77,8 @@ REWRITES: Rewrites | None = None
 # SQLAlchemy's own inspection needs SHOW CREATE TABLE, which grants on columns do not allow
 CATALOG = Catalog(
     tables=f"SELECT table_name FROM information_schema.tables {_SCHEMA}",
-    columns=f"SELECT column_name, data_type FROM information_schema.columns {_TABLE}",
+    columns=f"""SELECT column_name, CASE WHEN data_type = 'decimal' AND numeric_scale = 0 THEN 'decimal integer'
+        ELSE data_type END FROM information_schema.columns {_TABLE}""",
     # each server runs the comments with its version; an index on an expression has no column
     leading=f"""SELECT index_name, column_name, CASE WHEN FALSE THEN ''
             /*!80000 WHEN is_visible = 'NO' THEN 'VISIBLE' */ /*M!100600 WHEN ignored = 'YES' THEN 'NOT IGNORED' */ END
@@ -91,6 +93,7 @@ CATALOG = Catalog(
 SESSION = "SELECT CURRENT_USER(), @@read_only"
 TLS: str | None = "SHOW SESSION STATUS LIKE 'Ssl_version'"
 GRANT_SCHEMA: str | None = None
+ADD_KEY = "ALTER TABLE {table} ADD n BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE;"
 MAKE_TRANSACTIONAL = "ENGINE = InnoDB"
 REVIVE_INDEX = "ALTER TABLE {table} ALTER INDEX {index} {required};"
 
@@ -227,6 +230,12 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # compared with a DOUBLE without + 0e0, a time would be beyond every number
     return f"({argument(element, compiler, options)} + 0e0 NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(WithinMinute, *_NAMES)
+def _within_minute(element: WithinMinute, compiler: SQLCompiler, **options: Any) -> str:
+    column = argument(element, compiler, options)
+    return f"(SECOND({column}) * 1000000 + MICROSECOND({column}))"
 
 
 @compiles(ServerTime, *_NAMES)

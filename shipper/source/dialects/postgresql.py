@@ -29,6 +29,7 @@ from shipper.source.dialects.expressions import (
     Statement,
     Text,
     Unfit,
+    WithinMinute,
     argument,
     explain,
     table_named,
@@ -109,7 +110,12 @@ REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
 CATALOG = Catalog(
     tables="""SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname = COALESCE(CAST(:schema AS text), current_schema())""",
-    columns="""SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+    # a domain has the type that it is based on; the low bits of a modifier are the scale
+    columns="""SELECT attname, CASE WHEN base.oid = CAST('numeric' AS regtype) AND modifier > 0
+            AND (modifier - 4) & 2047 = 0 THEN 'numeric integer' ELSE format_type(base.oid, NULL) END
+        FROM pg_attribute JOIN pg_type AS own ON own.oid = atttypid
+        JOIN pg_type AS base ON base.oid = CASE own.typtype WHEN 'd' THEN own.typbasetype ELSE own.oid END
+        CROSS JOIN LATERAL (SELECT CASE own.typtype WHEN 'd' THEN own.typtypmod ELSE atttypmod END AS modifier) AS type
         WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped""",
     leading="""SELECT relname, attname, CASE WHEN NOT indisvalid THEN 'VALID' END FROM pg_index
         JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
@@ -124,6 +130,7 @@ CATALOG = Catalog(
 SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery()"""
 TLS: str | None = "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 GRANT_SCHEMA: str | None = "GRANT USAGE ON SCHEMA {schema} TO {account};"
+ADD_KEY = "ALTER TABLE {table} ADD n BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE;"
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = "REINDEX INDEX {path};"
 
@@ -223,7 +230,7 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     while "Plans" in node:
         node = node["Plans"][0]
     text = f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')}"
-    is_range = bool(re.search(rf'"Index Cond": "[^"]*\b{name}\b\W* > ', json.dumps(plan)))
+    is_range = bool(re.search(rf'"Index Cond": "[^"]*\b{name}\b\W* >=? ', json.dumps(plan)))
     return Plan(text, node["Plan Rows"], is_range, is_scan=not is_range and node["Node Type"] == "Seq Scan")
 
 
@@ -257,6 +264,12 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # NaN, which NUMERIC has too, is greater than every number
     return f"({argument(element, compiler, options)} NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(WithinMinute, "postgresql")
+def _within_minute(element: WithinMinute, compiler: SQLCompiler, **options: Any) -> str:
+    time = f"CAST({argument(element, compiler, options)} AS TIMESTAMP)"
+    return f"CAST(EXTRACT(MICROSECONDS FROM {time}) AS BIGINT)"
 
 
 @compiles(ServerTime, "postgresql")

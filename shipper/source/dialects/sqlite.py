@@ -31,6 +31,7 @@ from shipper.source.dialects.expressions import (
     Statement,
     Text,
     Unfit,
+    WithinMinute,
     argument,
     explain,
 )
@@ -74,6 +75,7 @@ CATALOG = Catalog(
 SESSION = "SELECT NULL, 0"
 TLS: str | None = None
 GRANT_SCHEMA: str | None = None
+ADD_KEY = ""
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = ""
 
@@ -157,6 +159,11 @@ def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # a text is greater than every number; SUM adds the number that a text begins with, and so does CAST
     return f"(CAST({argument(element, compiler, options)} AS REAL) NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(WithinMinute, "sqlite")
+def _within_minute(element: WithinMinute, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST(ROUND(SUBSTR({argument(element, compiler, options)}, 18) * 1000000) AS INTEGER)"
 
 
 @compiles(ServerTime, "sqlite")

@@ -4,6 +4,7 @@ It is one document without scripts and without further files.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from shipper.core import durations
 from shipper.status.page.markup import (
@@ -94,7 +95,7 @@ def _job(job: JobReport, now: float) -> Markup:
     cells = (
         tag("th", tag("b", job.job), muted(about), scope="row"),
         tag("td", mark, class_=f"state {kind}"),
-        tag("td", number(job.watermark), class_="number", data_label="Watermark"),
+        tag("td", _watermark(job), class_="number", data_label="Watermark"),
         tag("td", *_behind(job, now), class_="number", data_label="Backlog"),
         tag("td", ago(job.delivered_at, now), data_label="Last delivery"),
         tag("td", ahead(job.next_tick, now), data_label="Next tick"),
@@ -105,8 +106,14 @@ def _job(job: JobReport, now: float) -> Markup:
     return tag("tbody", tag("tr", *cells), row)
 
 
+def _watermark(job: JobReport) -> Markup | str:
+    if job.is_along and job.watermark is not None:
+        return f"{datetime.fromtimestamp(job.watermark, UTC):%Y-%m-%d %H:%M:%S}"
+    return number(job.watermark)
+
+
 def _behind(job: JobReport, now: float) -> Iterable[Markup]:
-    yield muted("unknown") if job.behind is None else counted(job.behind, "id")
+    yield muted("unknown") if job.behind is None else counted(job.behind, "second" if job.is_along else "id")
     if job.behind and job.complete_until is not None:
         yield muted(f"all rows counted until {durations.show(now - job.complete_until)} ago")
     if job.waiting:

@@ -126,6 +126,7 @@ PENDING = {
     "history": "(job, value, committed, datapoints) VALUES ('events', '1', '', 0)",
     "identity": "(job, server, rows, went_back) VALUES ('events', 'one', '[]', 1)",
     "late": "(job, slot, words) VALUES ('events', 0, x'00')",
+    "minute": "(job, start, rows, checksum, held) VALUES ('events', 0, 1, '1', '[]')",
     "pruned": "(job, start, end) VALUES ('events', 0, 60)",
     "settled": "(job, after, upto, rows, at) VALUES ('events', '0', '1', 1, 0)",
     "rejected": "(job, reason, rows) VALUES ('events', 'no_time', 3)",

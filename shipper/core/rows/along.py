@@ -1,0 +1,359 @@
+"""Jobs along a time: a table without an integer key is read along an indexed time column.
+
+Strategy: the seconds of that column, as it has them, take the place of ids: in windows, in captured, in the watermark.
+Many rows may share a second, so the position has no set of counted ids. Instead the state keeps, for each minute back
+to `late`, what the table held when the minute was last counted: the number of rows, a checksum of their times, and the
+values of each group. A look asks the minutes that are due (as it would ask for gaps) for number and checksum, and
+counts those that differ again. Rows of a group beyond the most that it ever had are new: they are added to the totals,
+in the transaction that stores the minute. Therefore deleted rows lower nothing, rows that vanish and return are counted
+once, and a long bucket costs no more than a short one.
+
+Limit: a deleted row hides a row of the same group and minute that appears later. Where a look can see that, the event
+recount.limited reports it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from shipper.core.errors import RowRefused
+from shipper.core.id_set import IdSet
+from shipper.core.ledger import Held, Minute, RecordUpdate
+from shipper.core.measures import Kind
+from shipper.core.model import (
+    ALWAYS,
+    Group,
+    Job,
+    Observation,
+    Progress,
+    RejectedValue,
+    RejectReason,
+    Row,
+    Span,
+    Window,
+    definition_digest,
+    path_digest,
+)
+from shipper.core.position import EAGER_SECONDS, Position
+from shipper.core.retention import after, ceil, coalesce, floor
+from shipper.core.rows.look import TableLook
+from shipper.core.rows.table import SECONDS, CaptureStep, Context, Event, Source
+from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
+
+MINUTE = 60
+BEGINNING = 59
+"""Position before all rows: those of the first minute of 1970, and earlier ones, count as rows without a time."""
+LONG_SECONDS = 3600
+"""Longest step where minutes are kept: each minute that differs is a statement within one snapshot."""
+FAR_SECONDS = 86_400
+"""If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
+REPEATED_SECONDS = 7200
+"""How much longer minutes in local time are kept: a clock that is set back repeats an hour."""
+CHECKED_SECONDS = 60
+"""Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
+
+UNREADABLE = -1
+"""Place of rows that the database cannot read, instead of a bucket."""
+_NEVER = Minute(0, 0, {})
+
+
+def begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progress, Position]:
+    """Return the progress and the position of a new job: it counts whole buckets from now on, or all rows."""
+    since = first_bucket(job, horizon.time) if job.start == "now" else 0
+    captured = BEGINNING
+    if since:
+        captured = source.local(job.query, since) - 1
+    elif horizon.id:  # rows in flight may be older than the first row
+        first = min(source.first_id(job.query, BEGINNING, horizon.id), horizon.id - kept_seconds(job))
+        captured = max(BEGINNING, floor(first, MINUTE) - 1)
+    progress = Progress(
+        captured=captured,
+        complete_until=0,
+        zero_filled_until=since,
+        not_before=ceil(horizon.time, job.query.bucket),
+        recount_from=None,
+        low=captured,
+        definition_digest=definition_digest(job),
+        path_digest=path_digest(job),
+        since=since,
+        begins=since,
+        bucket=job.query.bucket,
+    )
+    return progress, position_at(captured)
+
+
+def kept_seconds(job: Job) -> int:
+    """Return for how long minutes are kept."""
+    zone = 0 if job.query.time_zone == "UTC" else REPEATED_SECONDS
+    return max(job.late, job.lookback or 0) + zone
+
+
+def first_bucket(job: Job, moment: int) -> int:
+    """Return the start of the bucket that holds a time, or of an earlier one, which is also that of a minute."""
+    return floor(moment, math.lcm(MINUTE, job.query.bucket))
+
+
+def position_at(captured: int, before: Position | None = None) -> Position:
+    """Return the position of a job that continues behind a second, and looks at nothing before it again."""
+    return replace(before or Position(captured, IdSet(0, 0)), captured=captured, counted=IdSet(captured, captured))
+
+
+@dataclass(slots=True)
+class _Found:
+    """Difference between a table and what is known of it."""
+
+    rows: list[Row] = field(default_factory=list)
+    """New rows."""
+    late_rows: int = 0
+    """How many of them are not above captured."""
+    minutes: dict[int, Minute] = field(default_factory=dict)
+    hidden: set[int] = field(default_factory=set)
+    """Buckets in which deleted rows may hide new ones."""
+
+
+class AlongLook:
+    """One look along a time, for one job."""
+
+    def __init__(self, context: Context, look: TableLook, progress: Progress, *, zero_fill: Span | None) -> None:
+        self._context, self._look, self._progress, self._zero_fill = context, look, progress, zero_fill
+        self._job, self._source, self._ledger, moment = context
+        job, horizon, query = self._job, look.horizon, self._job.query
+        self._shown = shown_span(job, now=moment.now, source_time=horizon.time)
+        last = min(after(self._shown.end - 1, query.bucket), ceil(horizon.time + MINUTE + MAX_SKEW_SECONDS + 1, MINUTE))
+        self._end = floor(self._source.local(query, last), MINUTE)
+        """Rows from this second on are ahead of the source's clock."""
+        self._late = kept_seconds(job)
+        self._falls_from = self._end
+        """First second of the minutes whose values may fall."""
+        if job.lookback is not None:
+            since = max(progress.since, floor(progress.complete_until - job.lookback, query.bucket), 0)
+            self._falls_from = self._source.local(query, since)
+
+    def steps(self) -> Iterator[CaptureStep | Event | None]:
+        """Look at all minutes that are due, oldest first, one transaction a step; yield None where nothing is new."""
+        horizon, position = self._look.horizon, self._ledger.position(self._job.name)
+        if horizon.id > position.captured + self._late + FAR_SECONDS:
+            yield from self._catch_up(position, floor(horizon.id - self._late, MINUTE))
+        for span in self._due():
+            for window in _windows(self._job, span, self._source, longest=LONG_SECONDS):
+                yield from self._step(window, is_last=window.upto == self._end - 1)
+
+    def rebase(self) -> Iterator[CaptureStep | Event | None]:
+        """Let a changed definition start: rows up to captured count as counted, by it as well."""
+        job, source, position = self._job, self._source, self._ledger.position(self._job.name)
+        for window in _windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
+            found = _Found()
+            with source.snapshot(job.query, since=self._look.horizon.clock):
+                for start, before in self._ledger.minutes(job.name, window).items():
+                    seen = Window(start - 1, min(start + MINUTE - 1, position.captured))
+                    if source.count(job.query, seen) > before.rows:
+                        found.hidden.add(start)
+                    held = held_in(job, read_along(job, seen, source))
+                    found.minutes[start] = Minute(-1, 0, {key: one for key, (one, _) in held.items()})
+            done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
+            yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
+            yield from self._limited(found)
+
+    def _due(self) -> list[Span]:
+        """Return the spans to look at, in whole minutes: older ones more and more rarely, and the newest always."""
+        job, horizon, before = self._job, self._look.horizon, self._ledger.position(self._job.name)
+        position, lowest = before.at_look(horizon, every=job.every, late=self._late), before.counted.floor
+        # where a clock was set back, times are given again
+        newest = min(before.captured, self._source.local(job.query, horizon.time) - EAGER_SECONDS)
+        ranges = [*position.ranges_due(before, self._late), (max(lowest, newest), self._end - 1)]
+        if self._falls_from < self._end:
+            ranges.append((max(lowest, self._falls_from - 1), self._end - 1))
+        spans = (_minutes(first, min(upto, self._end - 1)) for first, upto in ranges)
+        return coalesce(span for span in spans if span.start < span.end)
+
+    def _catch_up(self, before: Position, until: int) -> Iterator[CaptureStep | Event | None]:
+        """Count what is far behind without keeping minutes, after a last look at those that are kept."""
+        kept = _minutes(before.counted.floor, before.captured)
+        for window in _windows(self._job, kept, self._source, longest=LONG_SECONDS):
+            yield from self._step(window, is_last=False)
+        for window in _windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
+            rows = self._source.renamed(self._job.query, read_along(self._job, window, self._source))
+            folded = fold(rows, self._shown, self._job.kinds)
+            position = self._ledger.position(self._job.name)
+            moved = Window(position.captured, window.upto)
+            done = RecordUpdate(position_at(window.upto, position), ids_within=moved)
+            yield CaptureStep(moved, folded.rows, add(self._context, moved, folded, done))
+
+    def _step(self, window: Window, *, is_last: bool) -> Iterator[CaptureStep | Event | None]:
+        """Look at the minutes of a window, and record what is new."""
+        job, horizon, before = self._job, self._look.horizon, self._ledger.position(self._job.name)
+        found = self._compare(window, before.captured)
+        captured = max(before.captured, min(window.upto, horizon.id))
+        moved = Window(before.captured, captured) if captured > before.captured else None
+        position = self._moved(before, captured, is_last=is_last)
+        done = RecordUpdate(position, minutes=found.minutes, ids_within=window, late_rows=found.late_rows)
+        is_due = is_last and horizon.time >= self._progress.complete_until + CHECKED_SECONDS
+        zero_fill = self._zero_fill if is_last else None
+        if found.minutes or moved or is_due or zero_fill:
+            if is_last:
+                outside = self._outside() if is_due else {}
+                done = done._replace(complete_until=horizon.time, outside=outside, is_recounted=True)
+            folded = fold(found.rows, self._shown, job.kinds)
+            tally = add(self._context, moved, folded, done, zero_fill=zero_fill)
+            yield CaptureStep(moved, folded.rows, tally, late_rows=found.late_rows)
+        else:
+            if is_last:
+                self._ledger.note_look(job.name, position)
+            yield None
+        yield from self._limited(found)
+
+    def _compare(self, window: Window, captured: int) -> _Found:
+        """Count the minutes of a window that differ from what is known of them, in one snapshot."""
+        job, source, found = self._job, self._source, _Found()
+        with source.snapshot(job.query, since=self._look.horizon.clock):
+            present, known = source.minutes(job.query, window), self._ledger.minutes(job.name, window)
+            for start in sorted(present.keys() | known.keys()):
+                numbers, before = present.get(start, (0, 0)), known.get(start, _NEVER)
+                may_fall = start >= self._falls_from
+                if numbers == before[:2] and not may_fall:
+                    continue
+                rows = read_along(job, Window(start - 1, start + MINUTE - 1), source) if numbers[0] else []
+                new, groups, hidden = difference(job, rows, before.groups, may_fall=may_fall)
+                if (minute := Minute(*numbers, groups)) != before:
+                    found.minutes[start] = minute
+                found.rows += source.renamed(job.query, new)
+                found.late_rows += sum(row.rows for row in new) if start + MINUTE <= captured else 0
+                # where rows were only deleted, nothing is hidden
+                if before.rows >= 0 and numbers[0] >= before.rows:
+                    found.hidden |= hidden
+        return found
+
+    def _moved(self, before: Position, captured: int, *, is_last: bool) -> Position:
+        """Return the position behind a step; only the last one of a look makes minutes older."""
+        position, lowest = before, before.counted.floor
+        if is_last:
+            position = before.at_look(self._look.horizon, every=self._job.every, late=self._late)
+            lowest = max(lowest, min(position.id_at(self._late), captured))
+        return replace(position, captured=captured, counted=IdSet(lowest, captured))
+
+    def _outside(self) -> dict[RejectReason, int]:
+        """Return the number of rows that no look reads now, by reason."""
+        query = self._job.query
+        without_time = self._look.count_without_id(query)
+        return {RejectReason.NO_TIME: without_time, RejectReason.FUTURE: self._source.beyond(query, self._end - 1)}
+
+    def _limited(self, found: _Found) -> Iterator[Event]:
+        if found.hidden:
+            span = Span(min(found.hidden), max(found.hidden) + self._job.query.bucket)
+            yield Event("recount.limited", {"span": span, "slots": len(found.hidden)}, "warning")
+
+
+def _windows(job: Job, span: Span, source: Source, *, longest: int | None = None) -> Iterator[Window]:
+    """Yield windows of whole minutes, each of about `chunk` rows at most."""
+    start = span.start
+    while start < span.end:
+        end = span.end
+        if end - start > SECONDS:
+            start = floor(source.first_id(job.query, start - 1, end - 1), MINUTE)
+            end = end if longest is None else min(end, start + longest)
+            last = source.nth_id(job.query, Window(start - 1, end - 1), job.chunk)
+            end = end if last is None else min(end, after(last, MINUTE))
+        yield Window(start - 1, end - 1)
+        start = end
+
+
+Groups = Mapping[tuple[int, Group], Held]
+
+
+def difference(job: Job, rows: Iterable[Row], before: Groups, *, may_fall: bool) -> tuple[list[Row], Groups, set[int]]:
+    """Return the rows of a minute beyond those before, what it held at most, and the buckets that lack rows.
+
+    If values may fall, the rows are the difference, also a negative one.
+    """
+    now, kinds, new, most, lacking = held_in(job, rows), job.kinds, list[Row](), dict(before), set[int]()
+    nothing = Held(0, (None,) * len(kinds))
+    for key in now.keys() | before.keys():
+        (there, rejected), had = now.get(key, (nothing, ())), before.get(key, nothing)
+        if there == had:
+            continue
+        if there.rows <= had.rows and not may_fall:
+            lacking |= {key[0]} - {UNREADABLE}
+            continue
+        most[key] = there
+        values = tuple(map(Kind.difference, kinds, there.values, had.values))
+        more = Counter(there.left_out)
+        more.subtract(had.left_out)
+        refused = tuple(one._replace(rows=more.pop(one.column)) for one in rejected if more[one.column] > 0)
+        bucket, is_unreadable = (None, True) if key[0] == UNREADABLE else (key[0], False)
+        new.append(Row(bucket, key[1], there.rows - had.rows, values, refused, is_unreadable))
+    return new, most, lacking
+
+
+def held_in(job: Job, rows: Iterable[Row]) -> dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]]:
+    """Return what each group has in each bucket, and the values that were left out."""
+    held: dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]] = {}
+    for bucket, group, number, values, rejected, is_unreadable in rows:
+        if is_unreadable:
+            bucket = UNREADABLE  # noqa: PLW2901 - kept beside the others
+        if bucket is None:  # what is in the window has a time, but for an infinity
+            continue
+        one, others = held.get((bucket, group), (Held(0, (None,) * len(values)), ()))
+        combined = tuple(map(Kind.combine, job.kinds, one.values, values))
+        left_out = Counter(one.left_out)
+        for value in rejected:
+            left_out[value.column] += value.rows
+        held[bucket, group] = Held(one.rows + number, combined, left_out), (*others, *rejected)
+    return held
+
+
+def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:
+    """Read a window, or its halves if it cannot be read; a second that cannot be read is set aside.
+
+    Labels are values, without names: a name may change, and the minutes that are kept must be comparable.
+    """
+    query = replace(job.query, names=())
+    while True:
+        try:
+            return source.read(query, window, span)
+        except RowRefused as error:
+            if window.upto - window.after > 1:
+                middle = (window.after + window.upto) // 2
+                halves = Window(window.after, middle), Window(middle, window.upto)
+                return [row for half in halves for row in read_along(job, half, source, span)]
+            source.set_aside(query, window.upto, error)
+
+
+def window_of(job: Job, span: Span, source: Source) -> Window | None:
+    """Return a window that contains all rows of a span of time; None if there is none."""
+    margin = 0 if job.query.time_zone == "UTC" else REPEATED_SECONDS
+    first, end = (source.local(job.query, max(0, edge)) for edge in (span.start, span.end))
+    first = max(BEGINNING, first - margin - 1)
+    return Window(first, end + margin - 1) if first < end + margin - 1 else None
+
+
+def recount_along(
+    context: Context, span: Span, places: Span
+) -> Generator[None, None, tuple[Folded, dict[int, Minute]]]:
+    """Count the rows of a span again, and what the minutes hold that are kept; yield while reading."""
+    job, source, ledger, _ = context
+    folded, minutes, whole = Folded(), dict[int, Minute](), window_of(job, span, source)
+    if whole is None:
+        return folded, minutes
+    rows_in, kept = _minutes(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
+    for window in _windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
+        fold(source.renamed(job.query, read_along(job, window, source, span)), places, job.kinds, into=folded)
+        yield
+    for window in _windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
+        with source.snapshot(job.query):
+            known = ledger.minutes(job.name, window)
+            for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
+                rows = read_along(job, Window(start - 1, start + MINUTE - 1), source, span)
+                named = source.renamed(job.query, rows)
+                fold((row for row in named if row.bucket is not None), places, job.kinds, into=folded)
+                before = known.get(start, _NEVER)
+                groups = {key: held for key, held in before.groups.items() if key[0] not in span}
+                groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
+                minutes[start] = before._replace(groups=groups)
+        yield
+    return folded, minutes
+
+
+def _minutes(first: int, upto: int) -> Span:
+    """Return the whole minutes that hold the seconds above first up to another one."""
+    return Span(floor(first + 1, MINUTE), after(upto, MINUTE))

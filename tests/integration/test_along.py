@@ -1,0 +1,337 @@
+"""Jobs along a time, on real databases: tables whose rows have no integer key, and whose times are not unique."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import NOW
+from looks import TOTALS, Looks, wanted
+from shipping import Crash, Fragile
+from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
+
+from shipper.core.capture import capture
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Job, Names, Span
+from shipper.core.rows.table import Event
+from shipper.state.store import State
+
+LATE = 6 * 3600
+EVENTS = wanted(id="created_at", late=LATE)
+NEW = replace(EVENTS, start="now")
+MEASURES = (COUNT, Measure("ms", Kind.SUM, "duration_ms"))
+INSERT = "INSERT INTO audit_trail (created_at, action, duration_ms) VALUES (%s, %s, %s)"
+
+
+@pytest.fixture(params=KINDS)
+def looks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Looks]:
+    """Give an empty table with an index on its time, on each kind of database."""
+    if request.param == "sqlite":
+        table = on_sqlite(tmp_path / "app.db", is_wal=True)
+    elif request.param == "mariadb":
+        table = on_mariadb(request.getfixturevalue("mariadb"))
+    else:
+        table = on_postgresql(request.getfixturevalue("postgresql"))
+    table.execute("CREATE INDEX times ON audit_trail (created_at)")
+    with closing(table), closing(Looks(table, tmp_path)) as made:
+        yield made
+
+
+def put(looks: Looks, *seconds: float, action: str | None = "login") -> None:
+    """Insert rows with times a number of seconds ago."""
+    for ago in seconds:
+        fraction = f".{round(ago % 1 * 1e6):06d}" if ago % 1 else ""
+        looks.table.execute(INSERT, (looks.created(int(ago)) + fraction, action, 5))
+
+
+def settle(looks: Looks, *jobs: Job, seconds: int = 2 * LATE) -> None:
+    """Look so often that each minute is looked at for the last time."""
+    for _ in range(0, seconds, 120):
+        looks.now += 120
+        looks.look(*jobs)
+
+
+def test_rows_that_share_a_time(looks: Looks) -> None:
+    """Rows with one time are counted, also those that come after a look at it."""
+    put(looks, 30, 30, 30)
+    looks.look(EVENTS)
+    put(looks, 30, 30, 29, 0)
+    looks.look(EVENTS)
+
+    assert looks.slots(EVENTS) == {60: 6, 0: 1}
+    assert looks.look(EVENTS) == []
+    assert looks.total(EVENTS) == 7
+
+
+def test_late_rows_are_found_until_late(looks: Looks) -> None:
+    """A row that appears up to `late` after its time is counted once; a later one is not."""
+    looks.look(NEW)
+    put(looks, 0)
+    looks.look(NEW)
+    for seconds in (90, 600, 3000, 9000, LATE - 14_000):
+        looks.now += seconds
+        put(looks, looks.now - NOW, 0)
+        settle(looks, NEW, seconds=240)
+    looks.look(NEW)
+    settle(looks, NEW)
+    expected = looks.slots(NEW)
+    put(looks, looks.now - NOW)
+    settle(looks, NEW)
+
+    assert looks.slots(NEW)[0] == 6
+    assert looks.slots(NEW) == expected
+
+
+def test_beginning_counts_all_rows_once(looks: Looks) -> None:
+    """Years of rows are counted, in steps of about `chunk` rows; those that Graphite cannot show are told."""
+    put(looks, 700 * 86_400, 90 * 86_400, 90 * 86_400, 3 * 86_400, 3 * 86_400 - 1, LATE + 61, LATE, 60, 1)
+    job = replace(EVENTS, chunk=2)
+    looks.look(job)
+
+    assert looks.total(job) == 8
+    assert looks.rejected(job) == {"too_old": 1}
+    settle(looks, job, seconds=1200)
+    assert looks.total(job) == 8
+
+
+def test_start_now_begins_with_the_whole_bucket(looks: Looks) -> None:
+    """A new job counts its bucket from the beginning, and nothing before."""
+    job = replace(NEW, query=replace(NEW.query, bucket=3600))
+    start = looks.now % 3600
+    put(looks, start + 1, start, 30, 0)
+    looks.look(job)
+    put(looks, start + 1, start)
+    settle(looks, job, seconds=600)
+
+    assert looks.total(job) == 4
+
+
+def test_deleted_rows_lower_nothing(looks: Looks) -> None:
+    """Deleted rows stay counted; a later row of another group of the minute is added, one of the same group is told."""
+    put(looks, 30, 30, 31)
+    put(looks, 30, action="other")
+    looks.look(EVENTS)
+    looks.table.execute("DELETE FROM audit_trail WHERE action = 'login'")
+    assert looks.look(EVENTS) == []
+    put(looks, 29, action="other")
+    noticed = looks.look(EVENTS)
+    assert looks.total(EVENTS) == 5
+    put(looks, 29)
+    noticed = looks.look(EVENTS)
+
+    assert looks.total(EVENTS) == 5
+    assert noticed == [Event("recount.limited", {"span": Span(NOW - 60, NOW), "slots": 1}, "warning")]
+
+
+def test_rows_that_vanish_and_return(looks: Looks) -> None:
+    """A table that is emptied and filled again with the same rows is counted once."""
+    put(looks, 60, 30, 30, 10)
+    looks.look(EVENTS)
+    looks.table.execute("CREATE TABLE copy AS SELECT * FROM audit_trail")
+    looks.table.execute("DELETE FROM audit_trail")
+    looks.now += 10
+    assert looks.look(EVENTS) == []
+    looks.table.execute("INSERT INTO audit_trail SELECT * FROM copy")
+    looks.now += 10
+    put(looks, 0)
+    assert looks.look(EVENTS) == []
+
+    assert looks.total(EVENTS) == 5
+
+
+def test_rows_without_a_time_and_ahead_of_the_clock(looks: Looks) -> None:
+    """Rows without a time, and rows of the future, are told; the latter are counted when their time comes."""
+    put(looks, 0, -200, -4000)
+    looks.table.execute("INSERT INTO audit_trail (created_at, action) VALUES (NULL, 'login')")
+    looks.look(EVENTS)
+
+    assert looks.rejected(EVENTS) == {"no_time": 1, "future": 1}
+    assert looks.total(EVENTS) == 2
+    looks.table.execute("UPDATE audit_trail SET created_at = %s WHERE created_at IS NULL", (looks.created(30),))
+    looks.now += 4060
+    looks.look(EVENTS)
+    settle(looks, EVENTS)
+    assert looks.rejected(EVENTS) == {}
+    assert looks.total(EVENTS) == 4
+
+
+def test_lookback_follows_labels_that_change(looks: Looks) -> None:
+    """Within lookback values follow the table, up and down."""
+    job = replace(EVENTS, lookback=900)
+    put(looks, 30, 30, 600)
+    looks.look(job)
+    looks.table.execute("UPDATE audit_trail SET action = 'other'")
+    looks.now += 60
+    looks.look(job)
+    rows = looks.state._connection.execute(
+        "SELECT path, SUM(value) FROM total JOIN series ON series.id = series GROUP BY 1"
+    )
+
+    assert dict(rows.fetchall()) == {"events.login.count": 0, "events.other.count": 3}
+
+
+def test_a_clock_that_is_set_back(looks: Looks) -> None:
+    """Rows are counted while the source's clock repeats an hour."""
+    put(looks, 0)
+    looks.look(EVENTS)
+    looks.now -= 3000
+    for _ in range(50):
+        looks.now += 60
+        put(looks, 0)
+        looks.look(EVENTS)
+    looks.now += 60
+    looks.look(EVENTS)
+
+    assert looks.total(EVENTS) == 51
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+def test_local_times(looks: Looks, zone: str) -> None:
+    """A column in local time is read along as it is, and its rows count in UTC."""
+    hours = {"Europe/Berlin": -2, "America/New_York": 4, "Asia/Kolkata": -5.5}
+    job = replace(NEW, query=replace(NEW.query, time_zone=zone))
+    there = int(hours[zone] * 3600)
+    put(looks, there + 100, there + 30, there)
+    looks.look(job)
+    put(looks, there + 30, there - 1)
+    looks.now += 5
+    looks.look(job)
+
+    assert looks.slots(job) == {0: 2}
+    looks.now += 60
+    put(looks, there)
+    looks.look(job)
+    assert looks.slots(job) == {0: 2, -60: 1}
+
+
+class Walk:
+    """A random walk: rows that come now, late, twice at one time; deletes; kills between any two statements."""
+
+    def __init__(self, looks: Looks, seed: int) -> None:
+        """Begin the job on an empty table."""
+        self.looks, self.dice = looks, random.Random(seed)
+        self.job = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES), chunk=self.dice.choice([1, 5, 1000]))
+        self.folder = Path(str(looks.state.path)).parent
+        self.expected: Counter[tuple[str, int]] = Counter()
+        """Rows by action and minute."""
+        self.sums: Counter[tuple[str, int]] = Counter()
+        self.fresh: set[tuple[str, int]] = set()
+        """Those of which a complete look has counted all rows."""
+        self.closed: set[tuple[str, int]] = set()
+        """Those with deleted rows: later ones might be hidden."""
+        looks.look(self.job)
+
+    def insert(self, execute: Any, times: list[float]) -> None:
+        """Insert a row for each time, in epoch seconds."""
+        for time in times:
+            action, duration = self.dice.choice("abc"), self.dice.choice([1, 7, 50])
+            key = action, int(time) // 60 * 60
+            if key in self.closed:
+                continue
+            ago = self.looks.now - time
+            fraction = f".{round((time % 1) * 1e6):06d}" if time % 1 else ""
+            execute(INSERT, (self.looks.created(int(self.looks.now - int(time))) + fraction, action, duration))
+            assert ago >= 0
+            self.expected[key] += 1
+            self.sums[key] += duration
+            self.fresh.discard(key)
+
+    def times(self, oldest: int) -> list[float]:
+        """Choose times of rows: several may be equal."""
+        newest = self.looks.now
+        pool: list[float] = [newest - self.dice.randint(0, oldest) for _ in range(2)]
+        pool += [time - 0.25 for time in pool if time - 1 > newest - oldest]
+        return [self.dice.choice(pool) for _ in range(self.dice.randint(1, 5))]
+
+    def step(self) -> None:
+        """Do one of what may happen."""
+        looks, dice = self.looks, self.dice
+        what = dice.random()
+        if what < 0.3:
+            with looks.table.session() as execute:
+                self.insert(execute, self.times(10))
+        elif what < 0.45:
+            with looks.table.session() as execute:
+                self.insert(execute, self.times(LATE - 3600))
+        elif what < 0.55:
+            with looks.table.session() as execute:
+                execute("BEGIN")
+                self.insert(execute, self.times(30))
+                if looks.table.kind != "sqlite":  # there a reader would wait for it
+                    self.look()
+                execute("COMMIT")
+            self.fresh.clear()
+        elif what < 0.65 and self.fresh:
+            action, minute = dice.choice(sorted(self.fresh))
+            between = looks.created(looks.now - minute), looks.created(looks.now - minute - 60)
+            looks.table.execute(
+                "DELETE FROM audit_trail WHERE action = %s AND created_at >= %s AND created_at < %s", (action, *between)
+            )
+            self.closed.add((action, minute))
+            self.fresh.discard((action, minute))
+        elif what < 0.8:
+            looks.now += dice.choice([1, 30, 61, 900])
+        else:
+            self.look()
+
+    def look(self) -> None:
+        """Look, or be killed in the middle of it."""
+        looks, fuse = self.looks, [self.dice.randint(1, 120) if self.dice.random() < 0.5 else 0]
+        observed = replace(looks.table.observe(self.job.query), time=looks.now)
+        ends: list[Any] = [Fragile(end, fuse, is_late=self.dice.random() < 0.5) for end in (looks.table, looks.state)]
+        source, ledger = ends
+        try:
+            for step in capture(self.job, observed, source=source, ledger=ledger, now=looks.now):
+                assert not isinstance(step, Event) or step.event == "recount.limited", step
+        except Crash:
+            looks.state.close()
+            looks.state = State(str(self.folder / "shipper.db"))
+        else:
+            young = looks.now - 50
+            self.fresh |= {key for key in self.expected if key[1] > young and key not in self.closed}
+
+    def shown(self, measure: str) -> dict[tuple[str, int], int]:
+        """Return the totals by action and minute."""
+        rows = self.looks.state._connection.execute(TOTALS, (self.job.name,)).fetchall()
+        parts = [(path.split("."), slot, value) for path, slot, value in rows]
+        return {(names[1], slot): int(value) for names, slot, value in parts if names[2] == measure}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_walks(looks: Looks, seed: int) -> None:
+    """Whatever comes in between, each row is counted once.
+
+    Mutants: record minutes and totals in two transactions; ask for no old minutes; compare numbers of rows only; let a
+    look that has not ended make minutes older.
+    """
+    walk = Walk(looks, seed)
+    for _ in range(80):
+        walk.step()
+    settle(looks, walk.job, seconds=LATE + 1200)
+
+    assert walk.shown("count") == dict(walk.expected)
+    assert walk.shown("ms") == dict(walk.sums)
+
+
+def test_names_that_come_later(looks: Looks) -> None:
+    """A value whose name is committed after its row is counted once; what comes later has the name.
+
+    Mutant: keep minutes by names.
+    """
+    looks.table.execute("CREATE TABLE codes (code VARCHAR(9), name VARCHAR(9))")
+    looks.table.execute("INSERT INTO codes VALUES ('x', 'other')")
+    names = Names("action", sql="SELECT code, name FROM codes")
+    job = replace(EVENTS, query=replace(EVENTS.query, names=(names,)))
+    put(looks, 30, 30, action="18")
+    looks.look(job)
+    looks.table.execute("INSERT INTO codes VALUES ('18', 'deleted')")
+    looks.table._lookups._lookups.clear()  # as after a minute
+    put(looks, 29, action="18")
+    looks.look(job)
+
+    assert looks.total(job) == 3
+    assert looks.rejected(job) == {}

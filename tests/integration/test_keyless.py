@@ -1,0 +1,170 @@
+"""Tables without an integer key, with the program as an operator has it: found by check, counted along a time."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from harness import Shipper, wait_for
+from tables import Table, on_mariadb, on_postgresql, on_sqlite
+
+from shipper.demo.carbon_cache import CarbonCache
+
+
+class Kind(NamedTuple):
+    """A kind of table."""
+
+    database: str
+    columns: str
+    """Columns besides `action`; the time is `at`."""
+    unit: str | None = None
+    """Unit of a time that is a number."""
+
+    def time(self, ago: int) -> object:
+        """Return a time a number of seconds ago, as the table stores it."""
+        now = datetime.now(UTC) - timedelta(seconds=ago)
+        if self.unit is None:
+            return now.strftime("%Y-%m-%d %H:%M:%S")
+        return int(now.timestamp()) * {"s": 1, "ms": 1000, "us": 1_000_000}[self.unit]
+
+
+KINDS = {
+    "uuid and DATETIME(3)": Kind("mariadb", "id CHAR(36) PRIMARY KEY, at DATETIME(3) NOT NULL"),
+    "no key and TIMESTAMP": Kind("mariadb", "id VARCHAR(36), at TIMESTAMP(6) NULL"),
+    "uuid and timestamptz": Kind("postgresql", "id uuid PRIMARY KEY, at timestamptz"),
+    "no key and timestamp": Kind("postgresql", "id text, at timestamp"),
+    "cuid and epoch": Kind("mariadb", "id VARCHAR(36) PRIMARY KEY, at INT NOT NULL", "s"),
+    "uuid and milliseconds": Kind("mariadb", "id CHAR(36), at BIGINT", "ms"),
+    "uuid and milliseconds on PostgreSQL": Kind("postgresql", "id varchar(36), at bigint", "ms"),
+    "uuid and fractions": Kind("postgresql", "id varchar(36), at double precision", "s"),
+    "epoch in microseconds": Kind("sqlite", "id TEXT PRIMARY KEY, at INTEGER", "us"),
+    "text": Kind("sqlite", "id TEXT PRIMARY KEY, at TEXT"),
+}
+JOB = """
+[job.events]
+table = "log"
+id = "id"
+time = "at"
+by = ["action"]
+name = "events.{action}.{measure}"
+"""
+
+
+class Site(NamedTuple):
+    """A table, and the program beside it."""
+
+    kind: Kind
+    table: Table
+    app: Shipper
+    carbon: CarbonCache
+
+    def insert(self, *actions: str, ago: int = 0) -> None:
+        """Insert rows with a time a number of seconds ago."""
+        for action in actions:
+            values = str(uuid4()), self.kind.time(ago), action
+            self.table.execute("INSERT INTO log (id, at, action) VALUES (%s, %s, %s)", values)
+
+    def change(self, old: str, new: str) -> None:
+        """Change the configuration."""
+        text = self.app.config.read_text()
+        assert old in text
+        self.app.config.write_text(text.replace(old, new))
+
+    def document(self, command: str) -> Any:
+        """Return the result of a command as JSON."""
+        done = self.app.call(command, "-o", "json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    def bad(self) -> dict[str, str]:
+        """Return the errors of check, with their remedies."""
+        return {one["text"]: one["remedy"] for one in self.document("check")["findings"] if not one["is_good"]}
+
+    def sums(self) -> dict[str, float]:
+        """Add up every series as Whisper holds it."""
+        return {path: sum(slots.values()) for path, slots in self.carbon.sums().items()}
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Site]:
+    """Give a table of each kind with three rows, and a job that names its key as id."""
+    kind: Kind = KINDS[request.param]
+    if kind.database == "sqlite":
+        table = on_sqlite(tmp_path / "app.db", is_wal=True)
+    elif kind.database == "mariadb":
+        table = on_mariadb(request.getfixturevalue("mariadb"))
+    else:
+        table = on_postgresql(request.getfixturevalue("postgresql"))
+    table.execute(f"CREATE TABLE log ({kind.columns}, action VARCHAR(32))")
+    app = Shipper(tmp_path, url=table.url, port=carbon_cache.port, jobs=JOB)
+    made = Site(kind, table, app, carbon_cache)
+    if kind.unit is not None:
+        made.change('time = "at"', f'time = "at"\ntime_unit = "{kind.unit}"')
+    made.insert("a", "a", "b")
+    with closing(table):
+        yield made
+
+
+def test_table_without_an_integer_key(site: Site) -> None:
+    """Each error of check has a remedy, all of them together let the table be counted.
+
+    Mutants: take a uuid for an id; require no index; show seconds as ids.
+    """
+    # the key is no id: check and once say the same
+    (text, remedy), *_ = site.bad().items()
+    assert re.search(r"which is not an id", text), text
+    assert "as `id` and as `time`" in remedy
+    ended = site.app.call("once")
+    assert ended.returncode == 1
+    assert "which is not an id" in ended.stderr
+    # the time as id: it needs an index
+    site.change('id = "id"', 'id = "at"')
+    ((text, remedy),) = site.bad().items()
+    assert text == "no index begins with at: each query would read the complete table"
+    site.table.execute(remedy)
+    assert site.bad() == {}
+
+    shown = site.app.call("preview events")
+    assert ", 3 rows" in shown.stdout, shown
+    assert "audit.events.a.count 2" in shown.stdout
+    assert site.app.call("once").returncode == 0
+    wait_for(lambda: site.sums() == {"audit.events.a.count": 2, "audit.events.b.count": 1}, "three rows")
+
+
+def test_commands(site: Site) -> None:
+    """All commands know jobs along a time."""
+    site.change('id = "id"', 'id = "at"')
+    site.table.execute("CREATE INDEX log_at ON log (at)")
+    for ago in range(3600, 3610):  # a backfill leaves the oldest rows out: others may be purged
+        site.insert("z", ago=ago)
+    assert site.app.call("once").returncode == 0
+    (job,) = site.document("status")["jobs"]
+    now = datetime.now(UTC)
+    assert now.timestamp() - 120 < job["watermark"] <= now.timestamp()
+    assert f"{datetime.fromtimestamp(job['watermark'], UTC):%Y-%m-%d %H:%M:%S}" in site.app.call("status").stdout
+    assert "SECONDS" in site.app.call("history events").stdout
+
+    # rows that were counted, and are changed: a backfill counts them again
+    site.table.execute("UPDATE log SET action = 'c' WHERE action = 'a'")
+    span = [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (datetime.fromtimestamp(now.timestamp() - 600, UTC), now)]
+    done = site.app.call("backfill events --yes", "--from", span[0], "--until", span[1])
+    assert done.returncode == 0, done.stderr
+    expected = {"audit.events.a.count": 0, "audit.events.b.count": 1, "audit.events.c.count": 2}
+    expected["audit.events.z.count"] = 10
+    wait_for(lambda: site.sums() == expected, "a backfill")
+    site.insert("b")
+    assert site.app.call("once").returncode == 0
+    wait_for(lambda: sum(site.sums().values()) == 14, "a row after the backfill")
+
+    # what does not apply is refused
+    reset = site.app.call("reset events --yes --emptied")
+    assert (reset.returncode, "needs no reset" in reset.stderr) == (1, True), reset
+    skipped = site.app.call("admin seek events --yes --to 5")
+    assert "cannot skip by id" in skipped.stderr
+    site.change('start = "beginning"', "start = 5")
+    assert "a job along a time cannot start after an id" in site.app.call("check").stderr
