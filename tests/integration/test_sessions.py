@@ -108,9 +108,10 @@ def test_hostile_defaults(mariadb: MariaDB, coded: Table, hostile: str) -> None:
         pytest.skip("this server does not have it")
     settings = known if hostile == "all" else {hostile: known[hostile]}
     insert = "INSERT INTO audit_trail (id, created_at, outcome, code) VALUES (9, '2026-11-01', 'ok', 'ab')"
-    with coded.session() as execute, globally(mariadb, settings), closing(again(coded)) as source:
+    with coded.in_flight(insert) as execute, globally(mariadb, settings), closing(again(coded)) as source:
         assert groups(source) == {"ab": 2, "\u00e9": 1}
-        execute(insert)
+        source.read(CODED, FAR)  # in a transaction that a snapshot must not leave open
+        execute("COMMIT")
         assert groups(source) == {"ab": 3, "\u00e9": 1}
 
 
