@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -255,6 +256,16 @@ def test_names_are_read_again(codes: Table) -> None:
     assert labels("7", "8") == ["seven", "8"]
     now[0] += FRESH_SECONDS
     assert labels("8") == ["eight"]
+
+
+def test_names_of_custom_sql(codes: Table) -> None:
+    """Labels of custom sql have names, as well."""
+    codes.execute("INSERT INTO audit_trail (id, code) VALUES (1, 1), (2, 3), (3, 9)")
+    sql = "SELECT code, COUNT(*) AS count FROM audit_trail WHERE id > :after AND id <= :upto GROUP BY code"
+    custom = codes.prepared(replace(named(), sql=sql, time=None))
+
+    assert {(row.group[0], row.rows) for row in codes.read(custom, FAR)} == {("login", 1), ("9", 1)}
+    assert sum(row.rows for row in codes.read(custom, FAR)) == 3
 
 
 @pytest.mark.parametrize(

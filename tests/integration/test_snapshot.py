@@ -16,7 +16,7 @@ from tables import DATABASES, Table, on, on_mariadb, on_postgresql
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import Window
+from shipper.core.model import Names, Window
 from shipper.source.access import Access
 from shipper.source.database import Source
 
@@ -389,6 +389,8 @@ CUSTOM_SQL = {
     "sql": query(sql=JOINED, measures=(Measure("count", Kind.SUM, "count"),)),
     "where_sql": query(where_sql="id IN (SELECT id FROM customers)"),
     "function": query(where_sql="is_known(id)"),
+    "by_sql": query(by_sql=(("action", "(SELECT name FROM customers WHERE id = audit_trail.id)"),)),
+    "names": query(names=(Names("action", sql="SELECT id, name FROM customers"),)),
 }
 REWRITES = {
     "altered": ("ALTER TABLE customers ALTER name TYPE text USING name || 'y'",),

@@ -4,7 +4,7 @@ from builders import query
 from sqlalchemy import make_url
 
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import Condition
+from shipper.core.model import Condition, Names
 from shipper.source.access import Access
 from shipper.source.grants import grants
 
@@ -36,12 +36,19 @@ def test_other_tables() -> None:
 
 def test_own_sql() -> None:
     """Columns in custom SQL are unknown: the SQL is shown."""
-    lines = granted("postgresql+psycopg://db1/app", {"where_sql": "a = 1\n  AND b", "by": ()}, {"sql": "SELECT c"})
+    labels: dict[str, object] = {
+        "by_sql": (("action", "LOWER(d)"),),
+        "names": (Names("action", sql="SELECT e, f FROM g"),),
+    }
+    where: dict[str, object] = {"where_sql": "a = 1\n  AND b", "by": ()}
+    lines = granted("postgresql+psycopg://db1/app", where, {"sql": "SELECT c"}, labels)
 
     assert lines == [
         'GRANT SELECT ("created_at", "id") ON "audit_trail" TO "shipper";',
         "-- and SELECT on the columns named in: a = 1 AND b",
         "-- and SELECT on the columns named in: SELECT c",
+        "-- and SELECT on the columns named in: LOWER(d)",
+        "-- and SELECT on the columns named in: SELECT e, f FROM g",
     ]
 
 
