@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from builders import query
+from pymysql.err import OperationalError
 from servers import MariaDB, MySQL, PostgreSQL
 
 from shipper.core.errors import ConfigError, QueryRefused, ShipperError
@@ -205,7 +206,10 @@ def test_ed25519(mariadb_server: MariaDB) -> None:
     """MariaDB's ed25519 works. Mutant: no PyNaCl."""
     mariadb_server.make_database("app")
     with mariadb_server.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("INSTALL SONAME 'auth_ed25519'")
+        try:
+            cursor.execute("INSTALL SONAME 'auth_ed25519'")
+        except OperationalError:
+            pytest.skip("no plugin for ed25519, which Debian's package mariadb-server has")
         try:
             cursor.execute("CREATE USER curve@'%%' IDENTIFIED VIA ed25519 USING PASSWORD(%s)", (PASSWORD,))
             cursor.execute("GRANT SELECT ON app.* TO curve@'%'")

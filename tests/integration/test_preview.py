@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from harness import EVENTS, Shipper, wait_for
 from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
+from tables import DATABASES
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -144,7 +145,7 @@ def dumped(app: Shipper) -> list[str]:
         return list(connection.iterdump())
 
 
-@pytest.mark.parametrize("kind", ["mariadb", "postgresql", "sqlite"])
+@pytest.mark.parametrize("kind", DATABASES)
 def test_sql(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     """The shown query can be pasted, with any values, and returns the rows that are counted.
 
@@ -153,9 +154,9 @@ def test_sql(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     columns = "(created_at, action, outcome, duration_ms)"
     rows = "VALUES (CURRENT_TIMESTAMP, 'login', 'it''s', 2), (CURRENT_TIMESTAMP, 'login', '100 %:x \\', 2)"
     statement = f"INSERT INTO audit_trail {columns} {rows}"
-    run = {"mariadb": _in_mariadb, "postgresql": _in_postgresql, "sqlite": _in_sqlite}[kind]
-    url, execute = run(request, tmp_path)
-    execute(statement if kind != "mariadb" else statement.replace("\\", "\\\\"))
+    run = {"postgresql": _in_postgresql, "sqlite": _in_sqlite}.get(kind, _in_mariadb)
+    url, execute = run(request, tmp_path, kind)
+    execute(statement if kind not in {"mariadb", "mysql"} else statement.replace("\\", "\\\\"))
     found = previewed(Shipper(tmp_path, url=url, port=free_port(), jobs=WHERE))
     (row,) = execute(found["sql"])
 
@@ -166,8 +167,8 @@ def test_sql(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
 Execute = Callable[[str], list[Any]]
 
 
-def _in_mariadb(request: pytest.FixtureRequest, _: Path) -> tuple[str, Execute]:
-    mariadb: MariaDB = request.getfixturevalue("mariadb")
+def _in_mariadb(request: pytest.FixtureRequest, _: Path, kind: str) -> tuple[str, Execute]:
+    mariadb: MariaDB = request.getfixturevalue(kind)
 
     def execute(statement: str) -> list[Any]:
         with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -177,7 +178,7 @@ def _in_mariadb(request: pytest.FixtureRequest, _: Path) -> tuple[str, Execute]:
     return mariadb.make_database("app"), execute
 
 
-def _in_postgresql(request: pytest.FixtureRequest, _: Path) -> tuple[str, Execute]:
+def _in_postgresql(request: pytest.FixtureRequest, _: Path, __: str) -> tuple[str, Execute]:
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")
 
     def execute(statement: str) -> list[Any]:
@@ -188,7 +189,7 @@ def _in_postgresql(request: pytest.FixtureRequest, _: Path) -> tuple[str, Execut
     return postgresql.make_database("app"), execute
 
 
-def _in_sqlite(_: pytest.FixtureRequest, folder: Path) -> tuple[str, Execute]:
+def _in_sqlite(_: pytest.FixtureRequest, folder: Path, __: str) -> tuple[str, Execute]:
     def execute(statement: str) -> list[Any]:
         with closing(sqlite3.connect(folder / "app.db", isolation_level=None)) as connection:
             return connection.execute(statement).fetchall()
