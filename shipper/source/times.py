@@ -131,7 +131,9 @@ def _sample(query: Query) -> sa.Select[Any]:
     table = table_of(query.ids_by_time)
     identity, time, epoch = table.c[query.id], time_of(query, table), epoch_of(query, table)
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate((identity, time, epoch))]
-    newest_rows = sa.select(*labelled).where(identity > 0).order_by(identity.desc()).limit(NEWEST_ROWS).subquery()
+    newest_rows = (
+        sa.select(*labelled).where(identity.is_not(None)).order_by(identity.desc()).limit(NEWEST_ROWS).subquery()
+    )
     newest_id, value, moment = newest_rows.c
     is_bad = sa.case((moment.between(*PLAUSIBLE), 0), else_=1)
     return sa.select(value, moment).where(value.is_not(None)).order_by(is_bad, newest_id.desc()).limit(SAMPLE)

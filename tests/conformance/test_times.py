@@ -274,6 +274,7 @@ REFUSED = [
     Refused("truth", {"postgresql": "BOOLEAN"}, [True], "at has type boolean", _NO_UNIT),
     Refused("json", {"mysql": "JSON", "postgresql": "JSONB"}, ['{"a": 1}'], "", {}),
     Refused("bits", {"mysql": "BIT(1)"}, [1], "at has type bit", _NO_UNIT),
+    Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "not in the order of times", "indexed time", 'id = "at"'),
     Refused("years", {"mysql": "YEAR"}, [2026], "at has type year", _NO_UNIT),
     Refused("enums", {"mysql": "ENUM('a')"}, ["a"], "is 'a', which is not a time", _PARSED),
     Refused("uuids", {"postgresql": "UUID"}, ["8a1f4a2e-0000-4000-8000-000000000000"], "at has type uuid", _NO_UNIT),
