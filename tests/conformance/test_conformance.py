@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import CASES, LOOKBACK
+from cases import CASES, DISTINCT, LOOKBACK
 from databases import Database, insert, memory_folder, opened
 from fakes import FakeWeb, WhisperCarbon
 from shipping import Crash, Fragile
@@ -258,7 +258,7 @@ NOT_ALONG = {"far past", "before the epoch", "near future", "from now, for a slo
 ALONG = [
     case
     for case in CASES
-    if case.name not in NOT_ALONG and case not in LOOKBACK and not re.search("time =|sql =", case.job)
+    if case.name not in NOT_ALONG and case not in (*LOOKBACK, *DISTINCT) and not re.search("time =|sql =", case.job)
 ]
 WAYS = [
     *(one_pass, many_windows, crashes, crashes_before_statements, crashes_after_statements),
