@@ -18,6 +18,7 @@ from shipper.core.rows import table
 from shipper.source.access import Access
 from shipper.source.catalog import described, is_unique
 from shipper.source.connection import Connections
+from shipper.source.engine import is_of_login
 from shipper.source.grants import without_id
 from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
@@ -105,6 +106,8 @@ class Source(table.Source):
         try:
             yield
         except QueryRefused as error:
+            if is_of_login(error):  # another attempt could lock the account
+                raise
             with self.connections.connected(f"look at {query.table}") as connection:
                 column = described(connection, query.table).columns.get(query.id)
             if query.is_along or column is None or (column.is_integer and error.hint != NOT_AN_ID):

@@ -91,6 +91,11 @@ def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
         raise SourceUnavailable(f"{step}: unusable answer: {error}", hint=UNUSABLE) from error
 
 
+def is_of_login(error: ShipperError) -> bool:
+    """Return whether the database rejected a connection, not a statement."""
+    return isinstance(error.__cause__, sa.exc.DBAPIError) and error.__cause__.statement is None
+
+
 UNUSABLE = "Check that `url` names the database itself; a proxy between may be the cause."
 
 
