@@ -322,7 +322,7 @@ class TestPostgreSQL(SourceContract):
         with pytest.raises(QueryRefused, match="out of range") as caught:
             table.read(query(where_sql="CAST(id AS int) + 2147483647 > 0"), Window(0, 9))
 
-        assert "where_sql" in str(caught.value.hint)
+        assert "expressions of the job" in str(caught.value.hint)
 
     def test_hint_of_wrong_type(self, table: Table) -> None:
         """A measure of a text column has a hint about its type. Mutant: the hint about missing names."""
