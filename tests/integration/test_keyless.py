@@ -136,6 +136,7 @@ def test_table_without_an_integer_key(site: Site) -> None:
     wait_for(lambda: site.sums() == {"audit.events.a.count": 2, "audit.events.b.count": 1}, "three rows")
 
 
+@pytest.mark.parametrize("site", ["uuid and DATETIME(3)", "uuid and milliseconds on PostgreSQL", "text"], indirect=True)
 def test_commands(site: Site) -> None:
     """All commands know jobs along a time."""
     site.change('id = "id"', 'id = "at"')
@@ -168,3 +169,32 @@ def test_commands(site: Site) -> None:
     assert "cannot skip by id" in skipped.stderr
     site.change('start = "beginning"', "start = 5")
     assert "a job along a time cannot start after an id" in site.app.call("check").stderr
+
+
+@pytest.mark.parametrize("kind", ["decimal", "numeric", "domain", "plain numeric"])
+def test_ids_of_other_types(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, carbon_cache: CarbonCache
+) -> None:
+    """Whole numbers of any type are ids: of DECIMAL and NUMERIC without a scale, and of domains over integers."""
+    if kind == "decimal":
+        table, type_ = on_mariadb(request.getfixturevalue("mariadb")), "DECIMAL(20)"
+    else:
+        table = on_postgresql(request.getfixturevalue("postgresql"))
+        table.execute("CREATE DOMAIN audit_id AS bigint CHECK (VALUE > 0)")
+        type_ = {"numeric": "numeric(20)", "domain": "audit_id", "plain numeric": "numeric"}[kind]
+    with closing(table):
+        table.execute(f"CREATE TABLE log (id {type_} PRIMARY KEY, at TIMESTAMP, action VARCHAR(32))")
+        app = Shipper(tmp_path, url=table.url, port=carbon_cache.port, jobs=JOB)
+        made = Site(Kind("", ""), table, app, carbon_cache)
+        moment = made.kind.time(0)
+        for identity in (1, 2, 3, 70, 4000):  # some are missing: ids are asked for as words
+            table.execute("INSERT INTO log (id, at, action) VALUES (%s, %s, 'a')", (identity, moment))
+        if kind == "plain numeric":
+            (text,) = made.bad()
+            assert text == "id has type numeric, which is not an id"
+            return
+        assert made.bad() == {}
+        assert app.call("once").returncode == 0
+        table.execute("INSERT INTO log (id, at, action) VALUES (69, %s, 'a')", (moment,))
+        assert app.call("once").returncode == 0
+        wait_for(lambda: made.sums() == {"audit.events.a.count": 6}, "six rows")
