@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from builders import NOW
@@ -16,8 +18,10 @@ from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.capture import capture
 from shipper.core.measures import COUNT, Kind, Measure
-from shipper.core.model import Job, Names, Span
-from shipper.core.rows.table import Event
+from shipper.core.model import Job, Names, Now, Span
+from shipper.core.repair.backfill import backfill
+from shipper.core.rows.start import by_time, position_behind
+from shipper.core.rows.table import Context, Event
 from shipper.state.store import State
 
 LATE = 6 * 3600
@@ -335,3 +339,77 @@ def test_names_that_come_later(looks: Looks) -> None:
 
     assert looks.total(job) == 3
     assert looks.rejected(job) == {}
+
+
+def test_changed_definition(looks: Looks) -> None:
+    """A changed definition counts what comes after it, also in minutes that are counted, and nothing twice.
+
+    Mutants: keep the minutes as they are; count again what is up to captured.
+    """
+    put(looks, 20, 20, 90)
+    looks.look(EVENTS)
+    other = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES))
+    put(looks, 10)
+    looks.look(other)
+    put(looks, 20, 10, 90)
+    looks.look(other)
+
+    assert looks.slots(other) == {60: 5, 120: 2}
+    assert looks.slots(other, "ms") == {60: 15, 120: 5}
+
+
+def test_backfill_beside_captures(looks: Looks) -> None:
+    """A backfill counts rows that no look has seen yet; the next look does not add them again.
+
+    Mutant: leave the minutes of a backfill as they are.
+    """
+    put(looks, 30, 30, 4000, 4000)
+    looks.look(EVENTS)
+    put(looks, 30, 29, 4000, 0)
+    context = Context(EVENTS, looks.table, looks.state, Now(looks.now))
+    progress, horizon = looks.state.progress(EVENTS.name), looks.table.observe(EVENTS.query)
+    assert progress is not None
+    span = Span(NOW - 7200, NOW)
+    list(backfill(context, span, [], replace(horizon, time=looks.now), progress))
+    assert looks.total(EVENTS) == 7
+    looks.look(EVENTS)
+    settle(looks, EVENTS)
+
+    assert looks.total(EVENTS) == 8
+
+
+def test_seek_skips_rows(looks: Looks) -> None:
+    """A job that skips rows begins with the whole bucket of a time, and counts no row before it."""
+    put(looks, 7200)
+    looks.look(EVENTS)
+    looks.now += 7200
+    put(looks, 3600, 3600, 1800, 1700)
+    progress, horizon = looks.state.progress(EVENTS.name), replace(looks.table.observe(EVENTS.query), time=looks.now)
+    assert progress is not None
+    target = by_time(EVENTS, looks.now - 1750, progress, horizon, source=looks.table, now=looks.now)
+    position = position_behind(EVENTS, target.captured, source=looks.table, before=looks.state.position(EVENTS.name))
+    looks.state.seek(EVENTS.name, target, position)
+    looks.look(EVENTS)
+    put(looks, 3600, 1700)
+    settle(looks, EVENTS, seconds=LATE)
+
+    assert looks.slots(EVENTS) == {7200: 1, -5400: 1, -5460: 2}
+    after = looks.state.progress(EVENTS.name)
+    assert after is not None
+    assert after.recount_from is None
+
+
+@pytest.mark.parametrize("late", [600, LATE])
+def test_an_hour_that_repeats(looks: Looks, late: int) -> None:
+    """Rows of a local time that is given twice are all counted, as of its first occurrence. Mutant: keep no longer."""
+    query = replace(EVENTS.query, time_zone="Europe/Berlin", bucket=3600)
+    job = replace(NEW, query=query, late=late)
+    first = int(datetime(2026, 10, 24, 23, 30, tzinfo=UTC).timestamp())
+    for looks.now in range(first, first + 3 * 3600, 300):
+        local = datetime.fromtimestamp(looks.now, ZoneInfo("Europe/Berlin"))
+        looks.table.execute(INSERT, (f"{local:%Y-%m-%d %H:%M:%S}", "login", 5))
+        looks.look(job)
+    settle(looks, job, seconds=1200)
+
+    hour = NOW - first // 3600 * 3600
+    assert looks.slots(job) == {hour: 6, hour - 3600: 24, hour - 2 * 3600 - 3600: 6}
