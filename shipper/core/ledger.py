@@ -218,7 +218,7 @@ class Minute(NamedTuple):
     """Content of the table in a minute, of a job along a time."""
 
     rows: int
-    """Number of rows at the last look, conditions ignored; -1: the minute must be counted again."""
+    """Number of rows at the last look, conditions ignored."""
     checksum: int
     """Checksum of their times."""
     groups: Mapping[tuple[int, Group], Held]

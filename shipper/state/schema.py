@@ -149,7 +149,7 @@ SCHEMA: Statements = (
     CREATE TABLE minute ( -- what the table held in a minute, of jobs along a time
         job TEXT NOT NULL,
         start INTEGER NOT NULL, -- second of the time column at which it begins
-        rows INTEGER NOT NULL, -- number of rows at the last look; -1: count it again
+        rows INTEGER NOT NULL, -- number of rows at the last look
         checksum TEXT NOT NULL, -- sum of their times
         held TEXT NOT NULL, -- bucket, group, rows, values and values left out, as JSON, of each group
         PRIMARY KEY (job, start)

@@ -150,7 +150,7 @@ class AlongLook:
                     if source.count(job.query, seen) > before.rows:
                         found.hidden.add(start)
                     held = held_in(job, read_along(job, seen, source))
-                    found.minutes[start] = Minute(-1, 0, {key: one for key, (one, _) in held.items()})
+                    found.minutes[start] = before._replace(groups={key: one for key, (one, _) in held.items()})
             done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
             yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
             yield from self._limited(found)
@@ -220,7 +220,7 @@ class AlongLook:
                 found.rows += source.renamed(job.query, new)
                 found.late_rows += sum(row.rows for row in new) if start + MINUTE <= captured else 0
                 # where rows were only deleted, nothing is hidden
-                if before.rows >= 0 and numbers[0] >= before.rows:
+                if numbers[0] >= before.rows:
                     found.hidden |= hidden
         return found
 
