@@ -108,6 +108,14 @@ def identify(connection: sqlite3.Connection, job: str, known: Fingerprint) -> No
     connection.execute(_IDENTIFY, (job, known.server, _identity_json(known.rows)))
 
 
+def forget_times(connection: sqlite3.Connection, job: str) -> None:
+    """Keep only the ids of the fingerprint of a job's table."""
+    row = connection.execute("SELECT rows FROM identity WHERE job = ?", (job,)).fetchone()
+    if row is not None:
+        timeless = _identity_json(tuple((identity, None) for identity, _ in identity_rows(row[0])))
+        connection.execute("UPDATE identity SET rows = ? WHERE job = ?", (timeless, job))
+
+
 def outdate(connection: sqlite3.Connection, job: str) -> None:
     """Delete the fingerprint of a table without rows up to captured, because it may have some now."""
     connection.execute("DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0", (job,))

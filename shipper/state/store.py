@@ -30,8 +30,6 @@ _DEFINE = """
         job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # Oldest slot of a span (or bucket of rows of the future), and the lowest id above which all rows of the span are.
-_KEEP_REJECTED = """
-    DELETE FROM rejected_in WHERE job = ? AND (SELECT path_digest FROM job WHERE job = ?) <> ?"""
 _LOWEST = """
     SELECT COALESCE(MIN(slot), (
         SELECT MIN(bucket) FROM rejected_in
@@ -122,8 +120,11 @@ class State(StateFile, Ledger):
     @override
     def redefine(self, job: str, progress: Progress) -> None:
         with self.writing(f"redefine job {job}", may_wait=True) as connection:
-            # by other times or paths the buckets of rejected rows are unknown: they stay rejected
-            connection.execute(_KEEP_REJECTED, (job, job, progress.path_digest))
+            # by other times or paths the buckets of rejected rows are unknown: they stay rejected; so are known times
+            (digest,) = connection.execute("SELECT path_digest FROM job WHERE job = ?", (job,)).fetchone()
+            if digest != progress.path_digest:
+                connection.execute("DELETE FROM rejected_in WHERE job = ?", (job,))
+                positions.forget_times(connection, job)
             connection.execute(_DEFINE, _definition(job, progress))
             connection.execute("UPDATE slot SET lacking = 0 WHERE job = ?", (job,))
 
