@@ -188,8 +188,9 @@ class FakeSource:
             Row(bucket, group, len(cell), tuple(_measured(measure, cell, is_whole=False) for measure in query.measures))
             for (bucket, group), cell in self._cells(query, rows, span).items()
         ]
-        bad = {row["id"] for row in self._in(query, rows)} & self.unreadable
-        return counts + [Row(None, (), 1, (None,), (), is_unreadable=True) for _ in bad]
+        buckets = [self._bucket(query, row) for row in self._in(query, rows) if row["id"] in self.unreadable]
+        found = [bucket for bucket in buckets if bucket is None or bucket in span]
+        return counts + [Row(bucket, (), 1, (None,), (), is_unreadable=True) for bucket in found]
 
     def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
         """Return indivisible measures, as shipper.core.rows.table.Source.read_undivided."""
@@ -226,6 +227,10 @@ class FakeSource:
         if identity in self.aside or identity not in self.unreadable:
             raise error
         self.aside.add(identity)
+
+    def retry(self, query: Query) -> None:
+        """Forget rows that can be read now, as shipper.core.rows.table.Source.retry."""
+        self.aside &= self.unreadable
 
     def count(self, query: Query, window: Window) -> int:
         """Return the number of rows, as shipper.core.rows.table.Source.count."""

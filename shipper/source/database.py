@@ -3,11 +3,11 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
@@ -62,6 +62,14 @@ SPARSE_WORDS = 1000
 NOT_AN_ID = "`id` names a column of integers that only grow, from 1 to 2^64 - 1."
 
 
+class _Aside(NamedTuple):
+    """A row that makes a query fail."""
+
+    error: str
+    has_time: bool
+    """Whether its time can be read, without the rest."""
+
+
 class Source(table.Source):
     """One database, for any number of threads."""
 
@@ -72,8 +80,8 @@ class Source(table.Source):
         self._access = access
         self._lookups = Lookups(self.connections)
         self._unique: dict[tuple[str, str], bool] = {}
-        self._aside: dict[Query, dict[int, str]] = {}
-        """Errors of unreadable rows, by their ids."""
+        self._aside: dict[Query, dict[int, _Aside]] = {}
+        """Unreadable rows, by their ids."""
         self._sparse: dict[tuple[str, str], bool] = {}
         """Whether ids of a table, by table and id column, are so sparse that they are listed."""
 
@@ -141,25 +149,34 @@ class Source(table.Source):
 
     @override
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
-        if query.sql is not None:  # only the statement knows the time: the entire window, or nothing
-            return window.after + 1 if any(row.bucket is not None for row in self.read(query, window, span)) else None
         try:
+            if query.sql is not None:  # only the statement knows the time: the entire window, or nothing
+                is_in = any(row.bucket is not None for row in self.read(query, window, span))
+                return window.after + 1 if is_in else None
             with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
                 first_id = connection.execute(smallest(query), bounds(query, window, span)).scalar()
-        except RowRefused:  # the time of a row is unreadable: the entire window
+        except RowRefused:  # a row is unreadable: the entire window
             return window.after + 1
         return None if first_id is None else int(first_id)
 
     @override
     def times(self, query: Query, window: Window) -> Span | None:
+        try:
+            return self._times(query, window)
+        except RowRefused:  # a row is unreadable: the times of the others
+            if window.upto - window.after == 1:
+                return None
+        middle = (window.after + window.upto) // 2
+        halves = (self.times(query, Window(*ends)) for ends in ((window.after, middle), (middle, window.upto)))
+        spans = [span for span in halves if span is not None]
+        return Span(min(span.start for span in spans), max(span.end for span in spans)) if spans else None
+
+    def _times(self, query: Query, window: Window) -> Span | None:
         if query.sql is not None:  # only the statement knows times
             buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
-        try:
-            with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
-                first, last = connection.execute(extremes(query), bounds(query, window)).one()
-        except RowRefused:  # the time of a row is unreadable
-            return ALWAYS
+        with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
+            first, last = connection.execute(extremes(query), bounds(query, window)).one()
         if first is None:
             return None
         # a zone's clock goes back once a year: its extremes are exact to the day only
@@ -170,25 +187,30 @@ class Source(table.Source):
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         found = self._aside_in(query, rows)
         counts = [row for part in _without(rows, found) for row in self._read(query, part, span)]
-        for one, number in self._present_of(query, found).items():
-            value = RejectedValue(query.id, number, self._aside[query][one], one)
-            counts.append(Row(None, (None,) * len(query.by), number, (None,) * len(query.measures), (value,), True))
+        for bucket, one, number in self._present_of(query, found):
+            if bucket is None or bucket in span:
+                value = RejectedValue(query.id, number, found[one].error, one)
+                nothing = (None,) * len(query.by), number, (None,) * len(query.measures)
+                counts.append(Row(bucket, *nothing, (value,), True))
         return counts
 
-    def _present_of(self, query: Query, ids: list[int]) -> dict[int, int]:
-        """Return the number of rows that have each of some ids; along a time, of the rows in those seconds."""
+    def _present_of(self, query: Query, ids: Iterable[int]) -> Iterator[tuple[int | None, int, int]]:
+        """Yield bucket, id and number of rows of some ids; along a time, the ids are seconds."""
         if query.is_along:
-            return {one: rows for one in ids if (rows := self.count(query, Window(one - 1, one)))}
-        return dict.fromkeys(ids_of(self.words(query, tuple(ids))), 1) if ids else {}
+            counts = ((one, self.count(query, Window(one - 1, one))) for one in ids)
+            yield from ((None, one, rows) for one, rows in counts if rows)
+        elif ids:
+            for bucket, words in self.words_by(query, tuple(ids)).items():
+                yield from ((bucket, one, 1) for one in ids_of(words))
 
     @override
     def renamed(self, query: Query, rows: list[Row]) -> list[Row]:
         return self._lookups.renamed(query, rows)
 
-    def _aside_in(self, query: Query, rows: Window | Ids) -> list[int]:
+    def _aside_in(self, query: Query, rows: Window | Ids) -> dict[int, _Aside]:
         """Return the unreadable rows among others, in order."""
-        aside = self._aside.get(query, {}) if self._aside else {}
-        return sorted(one for one in (aside if isinstance(rows, Window) else rows) if one in aside and one in rows)
+        aside = dict(self._aside[query]) if query in self._aside else {}
+        return {one: aside[one] for one in sorted(aside) if one in rows}
 
     @override
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
@@ -201,7 +223,23 @@ class Source(table.Source):
                 hint="Change `where_sql` or the expression that fails, or leave such rows out.",
             ) from error
         self._read(query, NO_ROWS, ALWAYS)  # a mistake in the configuration fails here, too
-        aside[identity] = str(error)
+        aside[identity] = _Aside(str(error), self._has_time(query, identity))
+
+    def _has_time(self, query: Query, identity: int) -> bool:
+        try:
+            if not query.is_along:
+                self._present(query.ids_by_time, (identity,))
+        except RowRefused:
+            return False
+        return True
+
+    @override
+    def retry(self, query: Query) -> None:
+        aside = self._aside.get(query, {})
+        for one in tuple(aside):
+            with suppress(RowRefused):
+                self._read(query, Window(one - 1, one), ALWAYS)
+                aside.pop(one, None)
 
     @override
     def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
@@ -217,7 +255,7 @@ class Source(table.Source):
     def _undivided(self, query: Query, window: Window, span: Span, same: Same) -> list[Row]:
         aside = self._aside_in(query, window)
         statement = undivided(query, offsets_of(query.time_zone, span), same, has_aside=bool(aside))
-        values = bounds(query, window, span) | ({"aside": aside} if aside else {})
+        values = bounds(query, window, span) | ({"aside": list(aside)} if aside else {})
         with self.connections.connected(f"read {query.table}, {window}") as connection:
             rows = undivided_rows(query, connection.execute(statement, values), span)
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
@@ -244,7 +282,8 @@ class Source(table.Source):
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (int(identity), value)
         is_timed = query.sql is None and query.time is not None
-        if is_timed and counts and not any(is_plausible(row.bucket) for row in counts):
+        may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it
+        if is_timed and not may_end and counts and not any(is_plausible(row.bucket) for row in counts):
             check_times(self.connections, query)
         return self._lookups.renamed(query, traced(counts, unfit) if unfit else counts)
 
@@ -268,7 +307,7 @@ class Source(table.Source):
     @override
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
         # all jobs that look at the table in this snapshot share the answer
-        aside = self._aside_in(query, rows) if query.time_sql is not None else []
+        aside = [one for one, known in self._aside_in(query, rows).items() if not known.has_time]
         query = query.ids_by_time
         key = (query, rows, *aside)
         if (known := self.connections.recall(key)) is not None:
@@ -405,7 +444,7 @@ class Source(table.Source):
         self.connections.close()
 
 
-def _without(rows: Window | Ids, aside: list[int]) -> Iterator[Window | Ids]:
+def _without(rows: Window | Ids, aside: Collection[int]) -> Iterator[Window | Ids]:
     """Yield the parts of a window between some ids, or batches of ids without them."""
     if not isinstance(rows, Window):
         yield from batched(tuple(one for one in rows if one not in aside), LISTED)

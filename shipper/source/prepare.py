@@ -32,9 +32,7 @@ def prepared(connections: Connections, access: Access, query: Query) -> Query:
     if query.time is None:
         return query
     query = _timed(connections, query)
-    # single rows that make time_sql fail are set aside later
-    with suppress(RowRefused), connections.connected(f"read {query.time} of {query.table}") as connection:
-        check_values(connection, query)
+    _check_values(connections, query)
     if query.is_along:
         _check_along(connections, access, query)
     return query
@@ -49,7 +47,12 @@ def check_times(connections: Connections, query: Query) -> None:
     """
     if _timed(connections, query).time_form is not query.time_form:
         raise SourceUnavailable(f"read {query.table}: the type of {query.time} has changed", hint=RETRIED)
-    with connections.connected(f"read {query.time} of {query.table}") as connection:
+    _check_values(connections, query)
+
+
+def _check_values(connections: Connections, query: Query) -> None:
+    # single rows that make time_sql fail are set aside by those who read them
+    with suppress(RowRefused), connections.connected(f"read {query.time} of {query.table}") as connection:
         check_values(connection, query)
 
 

@@ -77,6 +77,7 @@ def backfill(
     job, source, ledger, moment = context
     places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
     again, minutes = Recounted(), dict[int, Minute]()
+    source.retry(job.query)
     if job.query.is_along:
         again.folded, minutes = yield from recount_along(context, span, places)
     elif job.query.time is None:
@@ -87,13 +88,14 @@ def backfill(
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
         again = yield from recount_windows(context, captured, span, places, position)
 
-    shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end)), RejectReason.TOO_LATE: span}
+    shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end))}
+    shows |= {RejectReason.TOO_LATE: span, RejectReason.UNREADABLE: span}
     zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     tally = replace(
         context,
         span,
         again.folded,
-        RecordUpdate(position.with_ids(again.new), shows=shows, minutes=minutes),
+        RecordUpdate(position.with_ids(again.new), again.folded.unreadable, shows=shows, minutes=minutes),
         ids=again.ids,
         zero_fill=zero_fill,
         is_asked=True,

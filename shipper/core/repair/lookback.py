@@ -23,7 +23,7 @@ from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
 from shipper.core.rows.undivided import read_undivided, widen
 
-_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED, RejectReason.UNREADABLE})
+_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
 
 
 @dataclass(slots=True)
@@ -48,6 +48,7 @@ def lookback(
     position = before.at_look(horizon, every=job.every, late=late)
     span = Span(_since(job, progress, moment), ALWAYS.end)
     places = shown_span(job, now=moment.now, source_time=horizon.time)
+    look.source.retry(job.query)
 
     # read all rows above low, or above the lowest late row
     appeared = _appeared(job, position, before, look, low=progress.low, late=late)
@@ -66,12 +67,13 @@ def lookback(
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = RecordUpdate(
         position.give_up_old_gaps(late, most=passed),
-        _rejected(cycle, size_of(never)),
+        _rejected(cycle, span, size_of(never)),
         horizon.time,
         low=passed,
         ids_within=Window(low, horizon.id) if low < horizon.id else None,
         is_recounted=True,
         replaces=_OF_THIS_CYCLE,
+        shows={RejectReason.UNREADABLE: span},
         fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
         outside=look.outside(job.query, progress),
@@ -129,11 +131,14 @@ def _read(
     yield from read_undivided(job, ids, places, source=source, into=cycle.span)
 
 
-def _rejected(cycle: _Cycle, never: int) -> Counter[Rejection]:
+def _rejected(cycle: _Cycle, span: Span, never: int) -> Counter[Rejection]:
     """Return the rejected rows: all of the span, and the new ones before it."""
     rejected = cycle.span.rejected.copy()
     rejected.pop(Rejection(RejectReason.NO_TIME), None)
+    # rows whose time is unreadable, too, are in each span until they are completed or given up
+    rejected[Rejection(RejectReason.UNREADABLE, span.end - 1)] = rejected.pop(Rejection(RejectReason.UNREADABLE), 0)
     rejected[Rejection(RejectReason.NEVER_COMPLETED)] = never
-    for reason, rows in cycle.before.rejected.items():
-        rejected[Rejection(RejectReason.TOO_LATE, reason.bucket)] += rows
+    for one, rows in cycle.before.rejected.items():
+        is_unreadable = one.reason is RejectReason.UNREADABLE
+        rejected[one if is_unreadable else Rejection(RejectReason.TOO_LATE, one.bucket)] += rows
     return rejected

@@ -73,10 +73,11 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
 
     done = RecordUpdate(
         position.with_ids(again.new),
+        again.folded.unreadable,
         since=None if span.start == place.start else span.start,
         is_recounted=True,
         bucket=job.query.bucket,
-        shows={RejectReason.FUTURE: Span(span.start, min(end, places.end))},
+        shows={RejectReason.FUTURE: Span(span.start, min(end, places.end)), RejectReason.UNREADABLE: span},
     )
     tally = replace_totals(context, span, again.folded, done, ids=again.ids)
     yield CaptureStep(None, 0, tally)

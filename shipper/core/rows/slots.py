@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from shipper.core.errors import RowRefused
 from shipper.core.id_set import Words, ids_of
 from shipper.core.ledger import LateIds, Ledger, Slot
 from shipper.core.model import Ids, Job, Row, Span, Window
@@ -63,7 +64,19 @@ def rows_by_ids(
     for each in late:
         if each.slot in span:
             for part in rows_to_read(job, each.words):
-                yield [row._replace(bucket=each.slot) for row in source.read(job.query, part)]
+                yield [row._replace(bucket=each.slot) for row in _read(job, part, source)]
+
+
+def _read(job: Job, part: Window | Ids, source: Source) -> list[Row]:
+    """Read some ids; if one of them is unreadable, each in turn."""
+    try:
+        return source.read(job.query, part)
+    except RowRefused as error:
+        ids = (part.upto,) if isinstance(part, Window) else part
+        if len(ids) > 1:
+            return [row for one in ids for row in _read(job, (one,), source)]
+        source.set_aside(job.query, ids[0], error)
+        return source.read(job.query, part)
 
 
 def _uncounted(job: Job, window: Window, position: Position, source: Source) -> list[int]:

@@ -89,6 +89,9 @@ class Source(Protocol):
             QueryRefused: the query fails without rows, too, or there are too many unreadable rows.
         """
 
+    def retry(self, query: Query) -> None:
+        """Let `read` count rows that were set aside and can be read now. Call it outside of a snapshot."""
+
     def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
         """Count the indivisible measures of each bucket in a span, in one statement; other values are None, rows 0.
 

@@ -50,6 +50,14 @@ class Folded:
         """Number of rows that were folded, rejected ones included."""
         return sum(cell.rows for cell in self.cells.values()) + self.rejected.total()
 
+    @property
+    def unreadable(self) -> Counter[Rejection]:
+        """Rejected rows that the database cannot read, but whose buckets are known."""
+        rejected = self.rejected.items()
+        return Counter(
+            {key: rows for key, rows in rejected if key[0] is RejectReason.UNREADABLE and key[1] is not None}
+        )
+
 
 def shown_span(job: Job, *, now: int, source_time: int) -> Span:
     """Return the span of buckets that Graphite can show; its end lets clocks differ a little."""
@@ -63,7 +71,7 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
     for bucket, group, rows_in, values, refused, is_unreadable in rows:
         folded.rejected_values.extend(refused)
         if is_unreadable:
-            folded.rejected[Rejection(RejectReason.UNREADABLE)] += rows_in
+            folded.rejected[Rejection(RejectReason.UNREADABLE, bucket)] += rows_in
             continue
         if bucket is None or bucket not in span:
             folded.rejected[_reason(bucket, span)] += rows_in
