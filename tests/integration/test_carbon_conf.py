@@ -206,7 +206,7 @@ def test_connections(app: Shipper, tmp_path: Path) -> None:
     ("lists", "dropped", "write"),
     [
         ({"blacklist.conf": "# all\n\n(\nlogins\\..*(ms|count)$\nnever\n"}, {"count", "ms"}, "logins\\..*(ms|count)$"),
-        ({"whitelist.conf": "(slowest|fastest|shipper)\n"}, {"count", "ms"}, "# add to"),
+        ({"whitelist.conf": "(slowest|fastest|shipper)\n"}, {"count", "ms", "users"}, "# add to"),
         ({"whitelist.conf": "# nothing\n"}, set(), ""),
         ({"blacklist.conf": "never\n", "whitelist.conf": "."}, set(), ""),
         ({}, set(), ""),

@@ -274,7 +274,7 @@ def test_rewritten_during_a_look(served: Looks, change: dict[str, str], name: st
     looks.look(EVENTS)
     looks.insert([3, 5, 7, 9], ago=5)
     _attempt(looks, Between(table, name, beside(table, change[table.kind])))
-    looks.look(EVENTS)
+    wait_for(lambda: _attempt(looks, table), "a look behind the change")
 
     assert looks.ids(EVENTS) == [1, 2, 3, 4, 5, 7, 9]
     assert looks.total(EVENTS) == 7
