@@ -2,6 +2,7 @@
 
 import math
 
+from shipper.source.dialects.dialect import CHECK_NAMES
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 NOW = 1_800_000_000.0
@@ -64,8 +65,8 @@ def office() -> Report:
         delivered_at=NOW - 352,
         totals=tuple(count * (minute % 5 == 0) if minute < 55 else 0 for minute, count in enumerate(busy)),
         failure=Failure(
-            "read window (1204118, 1205322]: Unknown column 'order_events.amout' in 'SELECT'",
-            "Name a column that the table has.",
+            "read order_events, ids 1204119 to 1205322: Unknown column 'order_events.amout' in 'SELECT'",
+            CHECK_NAMES,
             NOW - 340,
             2,
         ),
