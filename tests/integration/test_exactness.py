@@ -405,10 +405,9 @@ def test_too_many_rows_that_cannot_be_read(looks: Looks) -> None:
         looks.look(events)
 
 
+@pytest.mark.parametrize("looks", ["mariadb", "mysql"], indirect=True)
 def test_dates_that_do_not_exist(looks: Looks) -> None:
     """Zero dates in the result of custom sql are rows without a time; those beside them are counted."""
-    if looks.table.kind not in {"mariadb", "mysql"}:
-        pytest.skip("only MySQL has such dates")
     times = "CASE id WHEN 1 THEN '0000-00-00' WHEN 2 THEN '2026-11-00 10:00:00' ELSE CAST(created_at AS CHAR) END"
     statement = f"SELECT {times} AS bucket, action, 1 AS count FROM audit_trail WHERE id > :after AND id <= :upto"
     events = replace(EVENTS, query=replace(EVENTS.query, sql=statement, time="bucket"))
