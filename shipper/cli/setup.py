@@ -1,7 +1,6 @@
 """Commands that set shipper up: `check`, `grants`, `carbon-conf`, `dashboard`."""
 
 import sys
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.output import mark, show_json, show_table
-from shipper.config.load import Config
 from shipper.core.errors import ConfigError
-from shipper.core.model import Job
-from shipper.graphite.dashboards.panels import Dashboard, own_panels, panels_of
 
 if TYPE_CHECKING:
     from shipper.diagnostics.carbon_conf import Diff
@@ -118,20 +114,6 @@ def _show_finding(finding: "Finding") -> None:
         click.echo(f"    {line}")
 
 
-def dashboards(config: Config, jobs: Sequence[Job] = ()) -> list[Dashboard]:
-    """Return a dashboard of all jobs and one of the service; of chosen jobs only one, with a separate name."""
-    prefix = config.graphite.prefix
-    name = f"shipper-{prefix.replace('.', '-')}" if prefix else "shipper"
-    step = config.graphite.retentions[0].step
-    panels = [panel for job in jobs or config.jobs.values() for panel in panels_of(job, step)]
-    if jobs:
-        names = [job.name.replace("@", "-") for job in jobs]
-        return [Dashboard("-".join([name, *names]), ", ".join(job.name for job in jobs), panels)]
-    title = f"{prefix}: counted by shipper" if prefix else "Counted by shipper"
-    own = Dashboard(f"{name}-self", f"shipper itself, for {prefix}" if prefix else "shipper itself", own_panels(prefix))
-    return [Dashboard(f"{name}-jobs", title, panels), own]
-
-
 @click.command(short_help="Dashboards for Graphite or Grafana.")
 @options.configured
 @options.yes
@@ -148,17 +130,18 @@ def dashboard(
 
     Grafana reads dashboards from files: -d writes them, with the provisioning file that lets Grafana find them.
     """
-    from shipper.cli.setup import dashboards
     from shipper.config.load import load
     from shipper.graphite.dashboards import grafana
     from shipper.graphite.dashboards import graphite_web as graphite
+    from shipper.graphite.dashboards.panels import dashboards
 
     if url is not None and (kind == "grafana" or not url.startswith(("http://", "https://"))):
         raise click.UsageError(
             "--push needs the kind graphite and an address like http://graphite.internal; for Grafana use -d."
         )
     config = load(file, with_credentials=False)
-    boards = dashboards(config, [job for name in jobs for job in config.named(name)])
+    chosen = [job for name in jobs for job in config.named(name)]
+    boards = dashboards(config.graphite.prefix, config.jobs.values(), chosen, config.graphite.retentions[0].step)
     documents = {one.name: grafana.document(one) if kind == "grafana" else graphite.state(one) for one in boards}
     if folder is not None:
         _write(folder, documents, grafana.provisioning(str(folder.absolute())) if kind == "grafana" else None)

@@ -4,7 +4,7 @@ Strategy: Graphite draws averages where there are more datapoints than pixels, u
 Counts and sums are added, which makes the bars of any picture add up to the count; of extremes the worst remains.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from shipper.core.measures import Kind, Measure
@@ -69,6 +69,18 @@ class Dashboard(NamedTuple):
     name: str
     title: str
     panels: Sequence[Panel]
+
+
+def dashboards(prefix: str | None, jobs: Iterable[Job], chosen: Sequence[Job], step: int) -> list[Dashboard]:
+    """Return a dashboard of all jobs and one of the service; of chosen jobs only one, with a separate name."""
+    name = f"shipper-{prefix.replace('.', '-')}" if prefix else "shipper"
+    panels = [panel for job in chosen or jobs for panel in panels_of(job, step)]
+    if chosen:
+        names = [job.name.replace("@", "-") for job in chosen]
+        return [Dashboard("-".join([name, *names]), ", ".join(job.name for job in chosen), panels)]
+    title = f"{prefix}: counted by shipper" if prefix else "Counted by shipper"
+    own = Dashboard(f"{name}-self", f"shipper itself, for {prefix}" if prefix else "shipper itself", own_panels(prefix))
+    return [Dashboard(f"{name}-jobs", title, panels), own]
 
 
 def panels_of(job: Job, step: int) -> Iterator[Panel]:
