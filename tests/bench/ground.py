@@ -87,6 +87,20 @@ SMOKE = Sizes(
 )
 
 
+class Ids(NamedTuple):
+    """How a table numbers its rows: the id of its n-th row, and how many rows there are up to its newest id."""
+
+    of_row: str = "n"
+    rows: str = "newest"
+
+
+IDS = {
+    "": Ids(),
+    "1 % of ids missing": Ids("n + (n - 1) DIV 99", "newest - newest DIV 100"),  # none is a multiple of 100
+    "two thirds missing": Ids("3 * n", "newest DIV 3"),
+}
+
+
 class Work(NamedTuple):
     """What the server has done for a user."""
 
@@ -116,25 +130,20 @@ class Ground:
     _sink: "subprocess.Popen[str]"
     database: str = "bench"
 
-    def table(self, rows: int, *, actions: int = 20, seconds: int = 86_400, has_holes: bool = False) -> None:
+    def table(self, rows: int, *, actions: int = 20, seconds: int = 86_400, ids: Ids = IDS[""]) -> None:
         """Make the table anew, with so many rows of so many actions, over so many seconds up to now."""
         self.mysql.make_database(self.database)
-        self.insert(rows, actions=actions, seconds=seconds, has_holes=has_holes)
+        self.insert(rows, actions=actions, seconds=seconds, ids=ids)
 
-    def insert(self, rows: int, *, actions: int = 20, seconds: int = 60, has_holes: bool = False) -> None:
-        """Add rows behind, with an id after the other, as single inserts have them.
-
-        With holes no id is a multiple of 100, as if one insert in a hundred had been rolled back.
-        """
+    def insert(self, rows: int, *, actions: int = 20, seconds: int = 60, ids: Ids = IDS[""]) -> None:
+        """Add rows after those that are there."""
         if not rows:
             return
-        number, identity = "newest + seq", "n"
-        if has_holes:
-            number, identity = "newest - newest DIV 100 + seq", "n + (n - 1) DIV 99"
         with self.mysql.connect(self.database) as connection, connection.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO audit_trail (id, created_at, action, outcome) SELECT {identity}, at, action, 'ok' FROM ("
-                f"SELECT {number} AS n, CONCAT('action', seq % {actions}) AS action, "
+                f"INSERT INTO audit_trail (id, created_at, action, outcome) "
+                f"SELECT {ids.of_row}, at, action, 'ok' FROM ("
+                f"SELECT {ids.rows} + seq AS n, CONCAT('action', seq % {actions}) AS action, "
                 f"UTC_TIMESTAMP(6) - INTERVAL FLOOR({seconds} * (1 - seq / {rows})) SECOND AS at "
                 f"FROM seq_1_to_{rows}, (SELECT COALESCE(MAX(id), 0) AS newest FROM audit_trail) AS there) AS new"
             )
