@@ -4,7 +4,7 @@ from fault.running import fault
 from fault.score import Score
 from fault.stage import Stage
 from harness import wait_for
-from hostile import READER, SERVERS, administrating, settings_of
+from hostile_settings import READER, SERVERS, administrating, settings_of
 
 LOOKED = ("event=capture.finished", "event=capture.failed", "event=observation.failed")
 

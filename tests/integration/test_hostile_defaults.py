@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from builders import query
 from contract import FAR
-from hostile import READER, SERVERS, Administrator, Setting, administrating, settings_of
+from hostile_settings import READER, SERVERS, Administrator, Setting, administrating, settings_of
 from tables import Table, on_mariadb, on_postgresql
 
 from shipper.core.errors import ShipperError, SourceUnavailable
