@@ -78,7 +78,7 @@ assert isinstance(admin, _Sections)
 admin.divide(
     {
         "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, change.import_),
-        "Service": (run.reload,),
+        "Service": (run.reload, run.backup),
         "Jobs": (change.seek, change.rename, change.forget),
         "Tools": (about.schema, about.completion, run.demo),
     }

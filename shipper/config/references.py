@@ -64,7 +64,7 @@ def option_file(name: str, source: str, folder: Path) -> str:
     """
     places = _places(name, folder)
     for place in places:
-        if place.is_file() and os.access(place, os.R_OK):
+        if place.is_file() and os.access(place, os.R_OK, effective_ids=True):
             _check_option_file(place)
             return str(place)
     step = f'read credentials "{name}" of source "{source}"'

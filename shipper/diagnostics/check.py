@@ -14,6 +14,7 @@ from shipper.core.repair.reset import check_identity
 from shipper.diagnostics.check_source import Finding, attempted, check_source
 from shipper.graphite.carbon import Carbon
 from shipper.runtime.endpoints import evidence_of, open_readback, receivers
+from shipper.state.access import enter
 from shipper.state.database import holder
 from shipper.state.queries import job_statuses
 
@@ -45,6 +46,7 @@ def _check_state(config: Config) -> Iterator[Finding]:
     """Check the state file, or the directory in which it will be created."""
     path = Path(config.state.path)
     subject = f"state {path}"
+    enter(str(path))
     try:
         exists = path.exists()
     except PermissionError:
@@ -55,7 +57,9 @@ def _check_state(config: Config) -> Iterator[Finding]:
     if not path.parent.is_dir():
         remedy = f"mkdir -p -m 700 {path.parent}, owned by the user that shipper runs as."
         yield Finding(False, subject, "its directory does not exist", remedy)
-    elif not os.access(path.parent, os.W_OK | os.X_OK) or (exists and not os.access(path, os.R_OK | os.W_OK)):
+    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
+        exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    ):
         remedy = "Run the check as the user that shipper runs as, or as root; that user must own file and directory."
         yield Finding(False, subject, "this user cannot write there", remedy)
     elif not exists:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from shipper.core.errors import ConfigError, StateBusy
+from shipper.state.access import enter
 from shipper.state.schema import UNWRITABLE, prepare, translated
 from shipper.state.series import Registry
 
@@ -41,7 +43,7 @@ class StateFile:
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are private; SQLite gives its -wal and -shm files the same mode
-            os.close(make(path, 0o600))
+            os.close(_make(path))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path)
@@ -166,11 +168,14 @@ def lock(path: str) -> BinaryIO:
         StateBusy: another process has it.
         ConfigError: this user may not write the lock file.
     """
-    descriptor = make(f"{path}.lock", 0o644)
+    enter(path)
+    descriptor = _make(f"{path}.lock")
+    with suppress(PermissionError):  # other users could hold a lock that they can read
+        os.fchmod(descriptor, 0o600)
     try:
         _flock(descriptor)
     except BlockingIOError as error:
-        process = os.pread(descriptor, 20, 0).decode().partition("\n")[0]
+        process = _holder(descriptor).process
         os.close(descriptor)
         raise StateBusy(
             f"open state {path}: process {process or '(unknown)'} uses it already; usually that is the service",
@@ -181,26 +186,19 @@ def lock(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "r+b", buffering=0)
 
 
-def make(path: str, mode: int) -> int:
-    """Open a file for writing, create it if needed, and return its descriptor.
-
-    A file that root creates gets the owner of its directory: the service could not use a file of root.
+def _make(path: str) -> int:
+    """Open a file for writing, create it for this user alone if needed, and return its descriptor.
 
     Raises:
         ConfigError: this user may not write there.
     """
-    is_new = not os.path.exists(path)  # noqa: PTH110 - a path is a text here
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(
             f"open state {path}: {error.strerror}",
             hint="Make sure that the directory of [state] path exists and that this user may write there.",
         ) from error
-    if is_new and os.geteuid() == 0:
-        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - beside descriptors
-        os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    return descriptor
 
 
 def _write(descriptor: int, text: str) -> None:
@@ -231,8 +229,9 @@ def holder(path: str) -> Holder | None:
     Raises:
         ConfigError: this user may not read the lock file.
     """
+    enter(path)
     try:
-        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -243,9 +242,14 @@ def holder(path: str) -> Holder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        process, _, address = os.pread(descriptor, 5000, 0).decode().partition("\n")
-        return Holder(int(process or 0), address or None)
+        return _holder(descriptor)
     else:
         return None
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> Holder:
+    """Read the process that has the lock; 0 if the file says something else."""
+    process, _, address = os.pread(descriptor, 5000, 0).decode(errors="replace").partition("\n")
+    return Holder(int(process) if re.fullmatch("[0-9]{1,10}", process) else 0, address.replace("\0", "") or None)

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from shipper.core.errors import ConfigError, StateBusy, StateCorrupt
+from shipper.state.access import enter
 
 UNWRITABLE = "Free disk space; check that the state file is writable and no other program locks it."
 RESTORE = "Stop shipper and restore the state from a backup."
@@ -225,8 +226,9 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
         StateCorrupt: it is damaged, foreign or newer.
         ConfigError: there is no such file, or this user may not read it.
     """
+    enter(path)
     file = Path(path).absolute()
-    if not os.access(file, os.R_OK):
+    if not os.access(file, os.R_OK, effective_ids=True):
         raise ConfigError(
             f"read state {path}: there is no such file, or this user may not read it",
             hint="Run the command as the user that shipper runs as, or as root. "

@@ -1,15 +1,17 @@
-"""A scratch copy of the state, for a preview."""
+"""Copies of the state: a scratch copy for a preview, and backups."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from shipper.core.measures import Value
 from shipper.core.model import Group
+from shipper.state.access import enter
 from shipper.state.schema import reader
 from shipper.state.store import State
 from shipper.state.values import loaded
@@ -59,13 +61,34 @@ def scratch_state(path: str) -> Iterator[ScratchState]:
         StateCorrupt: the state is damaged, foreign or newer.
         ConfigError: this user may not read it.
     """
-    with TemporaryDirectory(prefix="shipper-") as folder:
+    with _folder(path) as folder:
         copy = f"{folder}/copy.db"
         if _exists(Path(path)):
-            with reader(path) as original, closing(sqlite3.connect(copy)) as copied:
-                original.backup(copied)
+            _copy(path, copy)
         with ScratchState(copy) as state:
             yield state
+
+
+def back_up(path: str, output: BinaryIO) -> None:
+    """Write a copy of the state, also beside the process that holds it; raises as `scratch_state` does."""
+    with _folder(path) as folder:
+        copy = f"{folder}/copy.db"
+        _copy(path, copy)
+        with Path(copy).open("rb") as file:
+            shutil.copyfileobj(file, output)
+
+
+@contextmanager
+def _folder(path: str) -> Iterator[str]:
+    """Yield a temporary directory of the user that owns the state's directory, or of this one."""
+    enter(path)  # first, else the directory would be root's
+    with TemporaryDirectory(prefix="shipper-") as folder:
+        yield folder
+
+
+def _copy(path: str, copy: str) -> None:
+    with reader(path) as original, closing(sqlite3.connect(copy)) as copied:
+        original.backup(copied)
 
 
 def _exists(path: Path) -> bool:

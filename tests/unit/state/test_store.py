@@ -105,14 +105,14 @@ for after in range(3):
 
 
 def test_file_is_private(state: State, path: str) -> None:
-    """Other users may not read group values; they may ask which process holds the state."""
+    """Other users may not read group values, nor take the lock."""
     begin(state, 0)
 
     assert {file.name: oct(file.stat().st_mode & 0o777) for file in Path(path).parent.iterdir()} == {
         "shipper.db": "0o600",
         "shipper.db-wal": "0o600",
         "shipper.db-shm": "0o600",
-        "shipper.db.lock": "0o644",
+        "shipper.db.lock": "0o600",
     }
 
 
@@ -484,6 +484,34 @@ def test_unusable_file_is_rejected(path: str, spoil: Callable[[str], None], says
     assert holder(path) is None
 
 
+def _link(path: str) -> None:
+    Path(path).symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [(os.mkfifo, "a FIFO"), (os.mkdir, "a directory"), (_link, "a symbolic link")],
+)
+def test_no_file(path: str, suffix: str, spoil: Callable[[str], None], says: str) -> None:
+    """Writer and readers reject at once what is no file, with its name; a FIFO would let them wait for ever."""
+    spoil(path + suffix)
+    for call in (State, job_statuses, holder):
+        with pytest.raises(ConfigError, match=f"{path}{suffix} is {says}") as caught:
+            call(path)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "x", "\xff", "9" * 5000, "1\n\0", "-5\n/control.sock"])
+def test_lock_with_any_text(state: State, path: str, text: str) -> None:
+    """Whatever the lock file says, a process that has it is known to have it."""
+    Path(f"{path}.lock").write_bytes(text.encode("latin-1"))
+
+    assert holder(path) is not None
+    with pytest.raises(StateBusy, match="uses it already"):
+        State(path)
+
+
 def test_no_directory(tmp_path: Path) -> None:
     """A state in a directory that does not exist is a configuration error."""
     with pytest.raises(ConfigError, match="No such file"):
@@ -599,15 +627,3 @@ def test_failed_migration_leaves_the_file(path: str) -> None:
         assert connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'mark'").fetchone() == (0,)
         prepare(connection, path, (MARK,))
         assert connection.execute("SELECT step FROM mark").fetchall() == [("2",)]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_files_made_by_root_belong_to_the_service(tmp_path: Path) -> None:
-    """The service can use files that `shipper once` created as root. Mutant: leave them owned by root."""
-    os.chown(tmp_path, 12345, 12345)
-    with State(str(tmp_path / "shipper.db")) as state:
-        state.outbox.retarget("127.0.0.1:2003")
-        owners = {file.name: file.stat().st_uid for file in tmp_path.iterdir()}
-
-    assert set(owners) >= {"shipper.db", "shipper.db.lock", "shipper.db-wal"}
-    assert set(owners.values()) == {12345}

@@ -1,0 +1,97 @@
+"""Access to the state's directory: commands of root must not do there what the directory's owner could not do.
+
+Strategy: the owner of the directory may put links into it. SQLite follows them, and as root gives the target to the
+owner of the database. Before a process of root opens a file there, it therefore becomes the owner of the directory,
+and stays it. It keeps one capability, to read: systemd lets no user but root reach the directory, and commands still
+need credentials that only root can read.
+"""
+
+import os
+import pwd
+import stat
+from contextlib import suppress
+
+from shipper.core.errors import ConfigError
+
+_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
+"""Names of the files, after that of the state."""
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# linux/prctl.h, linux/capability.h
+_PR_SET_KEEPCAPS = 8
+_CAPABILITY_VERSION = 0x20080522
+_CAP_DAC_READ_SEARCH = 1 << 2
+
+
+def enter(path: str) -> None:
+    """Become the owner of the state's directory if this is root, and reject what is no file of a state.
+
+    Raises:
+        ConfigError: root would not be safe there, or one of the files is something else.
+    """
+    try:
+        folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - a path is a text here
+    except OSError:
+        return  # to open the file fails in the same way, with its own message
+    if os.geteuid() == 0 and folder.st_uid != 0:
+        _become(folder.st_uid, folder.st_gid, path)
+    elif os.geteuid() == 0 and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"open state {path}: its directory belongs to root, and other users may write there",
+            hint="Give the directory to the user that shipper runs as, or take the right from others: chmod go-w.",
+        )
+    for suffix in _SUFFIXES:
+        with suppress(OSError):
+            kind = stat.S_IFMT(os.lstat(path + suffix).st_mode)
+            if kind in _KINDS:
+                raise ConfigError(
+                    f"open state {path}: {path}{suffix} is {_KINDS[kind]}",
+                    hint="Let [state] path name a file, or one that does not exist yet; remove what is there instead.",
+                )
+
+
+def _become(user: int, group: int, path: str) -> None:
+    """Become another user, who may also read what only root can read."""
+    try:
+        account = pwd.getpwuid(user)
+        group, groups = account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid)
+    except KeyError:  # a dynamic user of systemd, whose service does not run
+        groups = [group]
+    import ctypes  # noqa: PLC0415 - only root needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        # the change of the user leaves root's capabilities, which do not act then
+        _checked(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        os.setgroups(groups)
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+        # one of them acts again, and all others are gone; in a container it may be missing
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+        sets = (
+            ctypes.c_uint32 * 6
+        )()  # effective, permitted, inheritable: of the first 32 capabilities, and the others
+        _checked(libc.capget(header, sets))
+        kept = sets[1] & _CAP_DAC_READ_SEARCH
+        sets[:] = [kept, kept, 0, 0, 0, 0]
+        _checked(libc.capset(header, sets))
+    except OSError as error:
+        raise ConfigError(
+            f"open state {path}: its directory belongs to user {user}, and this process cannot become it: "
+            f"{error.strerror}",
+            hint="Run the command as that user.",
+        ) from error
+
+
+def _checked(result: int) -> None:
+    import ctypes  # noqa: PLC0415 - as above
+
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,191 @@
+"""Files that somebody else has put in the way: commands of root, and what is no file."""
+
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from harness import CONFIG, EVENTS
+from servers import SCHEMAS
+
+NOBODY = 65534
+COMMANDS = (
+    "check",
+    "once",
+    "run",
+    "status",
+    "history events",
+    "preview events",
+    "reconcile",
+    "admin backup",
+    "admin forget events --yes",
+    "admin rename events other --yes",
+    "admin seek events --to end --yes",
+    "backfill events --from 2h --until 1h --yes",
+    "reset events --emptied --yes",
+)
+ALL_IN_ONE = """
+import os, pathlib, sys
+from shipper.cli.commands import main
+import shipper.service.daemon, shipper.diagnostics.reconcile, shipper.diagnostics.check, shipper.diagnostics.preview
+for command in sys.argv[2:]:
+    words = command.split()
+    if words[0] == "link":
+        pathlib.Path(words[1]).unlink(missing_ok=True)
+        os.symlink(words[2], words[1])
+        continue
+    if words[0] == "unlink":
+        pathlib.Path(words[1]).unlink()
+        continue
+    if (child := os.fork()) == 0:
+        main([*words, "--config", sys.argv[1]], prog_name="shipper")
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(f"\\nENDED {command}: {code}", file=sys.stderr, flush=True)
+"""
+"""Runs commands one after the other, each in a process of its own: to import everything takes longer than a command."""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+
+
+class Place:
+    """A configuration, a table, and a state directory that belongs to a user who is not to be trusted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder, folder / "state/shipper.db"
+        self.state.parent.mkdir()
+        os.chown(self.state.parent, NOBODY, NOBODY)
+        with closing(sqlite3.connect(folder / "app.db")) as table:
+            table.execute(SCHEMAS["sqlite"])
+            table.execute("INSERT INTO audit_trail (created_at, action) VALUES (datetime('now'), 'login')")
+            table.commit()
+        self.config = folder / "shipper.toml"
+        text = CONFIG.format(folder=self.state.parent, port=9, url=f"sqlite:///{folder}/app.db", jobs=EVENTS)
+        self.config.write_text(
+            text.replace(
+                "[source.app]", 'render_url = "http://127.0.0.1:9"\n\n[status]\nlisten = "off"\n\n[source.app]'
+            )
+        )
+
+    def call(self, *commands: str) -> list[tuple[str, int, str]]:
+        """Run commands; return each with its exit code and its output on stderr. `link` and `unlink` change links."""
+        script = [sys.executable, "-c", ALL_IN_ONE, str(self.config), *commands]
+        ended = subprocess.run(script, capture_output=True, check=False, timeout=120)
+        parts = re.split("\nENDED (.*): (-?[0-9]+)\n", ended.stderr.decode())
+        return [(command, int(code), output) for output, command, code in zip(*[iter(parts)] * 3, strict=False)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Give a place in which only root can reach the state's directory by its path, as with systemd's dynamic users."""
+    made = Place(tmp_path)
+    yield made
+    os.chown(made.state.parent, 0, 0)
+
+
+@as_root
+def test_root_follows_no_link(place: Place) -> None:
+    """No command of root makes, empties, reads or gives away the target of a link in the state's directory.
+
+    Mutants: open the lock without `enter`; let `enter` look at the database alone.
+    """
+    target, missing = place.folder / "target", place.folder / "missing"
+    target.write_text("precious")
+    target.chmod(0o600)
+    few = ("once", "status", "admin backup")
+    links = [f"{place.state}{suffix}" for suffix in ("-wal", "-shm", "-journal", "", ".lock")]
+    steps = [(f"link {link} {target}", *few, f"unlink {link}") for link in links]
+    lock = links[-1]
+    ended = place.call(
+        *("once", *chain.from_iterable(steps)),
+        *(f"link {lock} {missing}", "once"),
+        *(f"link {lock} {target}", *COMMANDS),
+    )
+
+    assert [command for command, *_ in ended] == ["once", *few * len(links), "once", *COMMANDS]
+    for command, code, output in ended[1:]:
+        assert (command, code) == (command, 1 if command == "check" else 78), output
+        assert command == "check" or "is a symbolic link" in output
+        assert "Traceback" not in output
+    assert not missing.exists()
+    assert target.read_text() == "precious"
+    assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o600)
+
+
+@as_root
+def test_root_becomes_the_owner(place: Place) -> None:
+    """In the state's directory root is its owner, whatever is put there at that moment; it may still read credentials.
+
+    Mutants: leave the process root; leave it all capabilities.
+    """
+    script = """
+import pathlib, sys
+from shipper.state.store import State
+secret = pathlib.Path(sys.argv[2])
+State(sys.argv[1]).close()
+print(secret.read_text())
+for attempt in (lambda: secret.write_text("x"), secret.with_name("new").touch, lambda: secret.chmod(0o666)):
+    try:
+        attempt()
+    except PermissionError:
+        print("denied")
+print(pathlib.Path("/proc/self/status").read_text())
+"""
+    secret = place.folder / "secret"
+    secret.write_text("correct-horse")
+    secret.chmod(0o600)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(place.state), str(secret)], capture_output=True, text=True, check=True
+    )
+    facts = dict(line.split(":\t", 1) for line in ended.stdout.splitlines() if ":\t" in line)
+
+    assert ended.stdout.splitlines()[:4] == ["correct-horse", "denied", "denied", "denied"]
+    assert facts["Uid"].split() == [str(NOBODY)] * 4
+    assert facts["Gid"].split() == [str(NOBODY)] * 4
+    assert facts["CapEff"] == facts["CapPrm"] == f"{4:016x}"
+    assert {file.stat().st_uid for file in place.state.parent.iterdir()} == {NOBODY}
+
+
+@as_root
+def test_root_works_for_the_owner(place: Place) -> None:
+    """Commands of root work in a directory that only its owner and root may use, and their files are the owner's."""
+    ended = place.call("check", "once", "status", "preview events", "admin backup", "admin forget gone --yes")
+
+    assert [(command, code) for command, code, _ in ended] == [
+        *(("check", 1), ("once", 1)),  # there is no Carbon
+        *(("status", 3), ("preview events", 0), ("admin backup", 0)),
+        ("admin forget gone --yes", 78),
+    ], ended
+    assert "capture.finished" in ended[1][2]
+    assert "no job 'gone' in the state" in ended[-1][2]
+    assert {file.stat().st_uid for file in place.state.parent.iterdir()} == {NOBODY}
+
+
+@as_root
+def test_directory_of_root_that_others_may_write(place: Place) -> None:
+    """Root does not work where others could put links while no user owns the directory."""
+    os.chown(place.state.parent, 0, NOBODY)
+    place.state.parent.chmod(0o770)
+    ((_, code, output),) = place.call("once")
+
+    assert code == 78
+    assert "other users may write there" in output
+    assert "hint: " in output
+    assert list(place.state.parent.iterdir()) == []
+
+
+@as_root
+def test_lock_of_others(place: Place) -> None:
+    """Other users cannot take the lock, nor one of an older release, which all can read. Mutant: keep the mode."""
+    place.state.parent.chmod(0o755)
+    lock = Path(f"{place.state}.lock")
+    lock.touch(0o644)
+    os.chown(lock, NOBODY, NOBODY)
+    place.call("once")
+
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
