@@ -5,28 +5,28 @@ that takes long first returns lines with its progress.
 """
 
 import json
-import os
 import socket
-import socketserver
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
+from shipper.listener import PART_BYTES, Listener, Send
+from shipper.log import logger
+from shipper.unix_socket import UnixSocket, short
 
 COMMAND_BYTES = 1_000_000  # enough for the spans of a year in a backfill
-SHOWN_BYTES = 100
-READ_SECONDS = 5.0  # a client has its line ready when it connects
+ANSWER_BYTES = 64_000_000  # a status of 10,000 jobs has 20 MB
+MOST_COMMANDS = 16  # at once; operations may take hours
+SHOWN_BYTES, SHOWN_CHARACTERS = 100, 300
 
 Progress = Callable[[Mapping[str, Any]], None]
 """Function that sends progress to the client. It raises OSError if the client has gone."""
 Command = Callable[[Mapping[str, Any], Progress], Mapping[str, Any]]
 """Function that runs a command with its arguments."""
 
-
 _OTHER_VERSION = "Restart the service: its version may differ from this command's (systemctl restart shipper)."
+_BUG = "Report the traceback of control.failed in the log: journalctl -u shipper"
 
 
 class Control:
@@ -39,29 +39,63 @@ class Control:
             ConfigError: the socket cannot be created there.
         """
         self.path = path
+        self.commands = dict(commands)
         try:
-            with _short(path) as address:
-                Path(address).unlink(missing_ok=True)  # of a killed process: the state's lock allows no other
-                mask = os.umask(0o177)
-                try:
-                    self._server = _Server(address, _Handler)
-                finally:
-                    os.umask(mask)
-        except OSError as error:
+            self._socket = UnixSocket(path, mode=0o600)
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"listen at {path}: {error.strerror or error}",
+                f"listen at {path}: {getattr(error, 'strerror', None) or error}",
                 hint="Create the directory of that path, and let the user that shipper runs as write there.",
             ) from error
-        self.commands = self._server.commands = dict(commands)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
-        self._thread.start()
+        self._listener = Listener(
+            self._socket.socket,
+            self._serve,
+            name="control",
+            is_complete=lambda request: b"\n" in request,
+            most_bytes=COMMAND_BYTES,
+            most_threads=MOST_COMMANDS,
+        )
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it still answers, at the path where it began."""
+        return self._listener.is_alive and self._socket.is_there
 
     def close(self) -> None:
         """Stop listening, and remove the socket."""
-        self._server.shutdown()
-        self._server.server_close()
-        with suppress(OSError):
-            Path(self.path).unlink()
+        self._socket.remove()
+        self._listener.close()
+
+    def _serve(self, request: bytes, send: Send) -> bytes:
+        """Run a command; return its answer, or its error."""
+        try:
+            command, arguments = self._parse(request)
+            answer = command(arguments, lambda progress: send(_line({"progress": progress})))
+        except ShipperError as error:
+            return _line({"error": str(error), "hint": error.hint, "is_config": isinstance(error, ConfigError)})
+        except (ConnectionError, TimeoutError):  # the client has gone
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug ends this command alone, and its client must not wait
+            logger().error("control.failed", error=f"{type(error).__name__}: {error}"[:SHOWN_CHARACTERS], exc_info=True)
+            return _line({"error": f"command failed: {type(error).__name__}", "hint": _BUG, "is_config": False})
+        return _line({"answer": answer})
+
+    def _parse(self, request: bytes) -> tuple[Command, Mapping[str, Any]]:
+        """Return the command of a request, and its arguments.
+
+        Raises:
+            ShipperError: there is no such command.
+        """
+        try:
+            document = json.loads(request)
+        except (ValueError, RecursionError):
+            document = None
+        match document:
+            case {"command": str(name), "arguments": dict(arguments)} if name in self.commands:
+                return self.commands[name], arguments
+        shown = repr(request[:SHOWN_BYTES])
+        logger().warning("control.rejected", request=shown, bytes=len(request))
+        raise ShipperError(f"unknown command {shown}", hint=_OTHER_VERSION)
 
 
 def ask(
@@ -82,15 +116,15 @@ def ask(
         ShipperError: the command failed.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _short(path) as address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, short(path) as address:
             connection.settimeout(timeout)
             connection.connect(address)
-            connection.sendall(json.dumps({"command": command, "arguments": arguments or {}}).encode() + b"\n")
-            with connection.makefile("rb") as stream:
-                answer = json.loads(stream.readline() or "{}")
-                while "progress" in answer:
-                    report(answer["progress"])
-                    answer = json.loads(stream.readline() or "{}")
+            connection.sendall(_line({"command": command, "arguments": arguments or {}}))
+            lines = _lines(connection, timeout)
+            answer = next(lines, {})
+            while "progress" in answer:
+                report(answer["progress"])
+                answer = next(lines, {})
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning(f"ask service at {path}: no process listens", hint="systemctl start shipper") from error
     except PermissionError as error:
@@ -99,52 +133,47 @@ def ask(
         ) from error
     except OSError as error:
         raise ShipperError(f"ask service at {path}: {error}", hint="Read its log: journalctl -u shipper") from error
-    if "error" in answer:
-        kind = ConfigError if answer["is_config"] else ShipperError
-        raise kind(answer["error"], hint=answer["hint"])
-    if "answer" not in answer:
-        raise ShipperError(
-            f"ask service at {path}: connection closed without an answer", hint="Read its log: journalctl -u shipper"
-        )
-    return answer["answer"]
+    match answer:
+        case {"error": str(message), "hint": hint, "is_config": is_config}:
+            raise (ConfigError if is_config else ShipperError)(message, hint=hint)
+        case {"answer": result}:
+            return result
+    raise ShipperError(
+        f"ask service at {path}: connection closed without an answer", hint="Read its log: journalctl -u shipper"
+    )
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    commands: Mapping[str, Command]
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode() + b"\n"
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    timeout = READ_SECONDS
-    server: _Server
+def _lines(connection: socket.socket, timeout: float) -> Iterator[dict[str, Any]]:
+    """Yield the lines that a service sends, each within a number of seconds, however it sends them.
 
-    def handle(self) -> None:
-        """Answer one command."""
-        with suppress(OSError):  # the client has gone
-            self._write(self._answer(self.rfile.readline(COMMAND_BYTES)))
-
-    def _answer(self, line: bytes) -> dict[str, Any]:
-        try:
-            request = json.loads(line)
-            command = self.server.commands[request["command"]]
-            arguments = request["arguments"]
-        except (ValueError, KeyError, TypeError):
-            return {"error": f"unknown command {line[:SHOWN_BYTES]!r}", "hint": _OTHER_VERSION, "is_config": False}
-        try:
-            return {"answer": command(arguments, lambda progress: self._write({"progress": progress}))}
-        except ShipperError as error:
-            return {"error": str(error), "hint": error.hint, "is_config": isinstance(error, ConfigError)}
-
-    def _write(self, document: Mapping[str, Any]) -> None:
-        self.wfile.write(json.dumps(document).encode() + b"\n")
+    Raises:
+        OSError: a line does not come in time, is too long, or is no JSON object.
+    """
+    received, deadline = bytearray(), time.monotonic() + timeout
+    while True:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        part = connection.recv(PART_BYTES)
+        received += part
+        if len(received) > ANSWER_BYTES:
+            raise OSError(f"an answer of more than {ANSWER_BYTES} bytes")
+        if b"\n" in part:
+            *lines, rest = received.split(b"\n")
+            for line in lines:
+                yield _object(line)
+            received, deadline = rest, time.monotonic() + timeout
+        if not part:
+            return
 
 
-@contextmanager
-def _short(path: str) -> Iterator[str]:
-    """Yield a name for path that fits into a socket's address (108 bytes), however long the path is."""
-    file = Path(path)
-    folder = os.open(file.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _object(line: bytearray) -> dict[str, Any]:
     try:
-        yield f"/proc/self/fd/{folder}/{file.name}"
-    finally:
-        os.close(folder)
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise OSError(f"an answer that is no JSON object: {bytes(line[:SHOWN_BYTES])!r}")
+    return document

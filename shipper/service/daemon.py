@@ -13,19 +13,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shipper.config.load import Config
-from shipper.core.errors import ConfigError, ShipperError, StateBusy
+from shipper.core.errors import ShipperError, StateBusy
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.delivery import Delivery, drain
 from shipper.runtime.endpoints import open_carbon
 from shipper.runtime.pipeline import Pipeline, composed
 from shipper.service import systemd
 from shipper.service.control import Command, Control
+from shipper.service.door import Door
 from shipper.service.executor import Operator
 from shipper.service.reload import Reloader
 from shipper.service.schedule import Schedule
@@ -82,7 +83,7 @@ class Service:
         self._reloader = Reloader(pipeline, self._delivery, self._schedule, renewed=self._renew_own_metrics)
         self._operator = Operator(pipeline, self._delivery, self._reloader.lock)
         self._status = ""
-        self._opened = ExitStack()
+        self._doors: list[Door] = []
 
     @property
     def has_failed(self) -> bool:
@@ -100,28 +101,22 @@ class Service:
         }
 
         # sockets
-        control = Control(f"{runtime}/control.sock", commands)
-        self._opened.callback(control.close)
-        pipeline.state.announce(control.path)
-        self._open_page(f"unix:{runtime}/status.sock")
+        address = f"{runtime}/control.sock"
+        self._doors.append(
+            Door(lambda: Control(address, commands), RepeatedFailure("control.failed", "control.recovered"))
+        )
+        listen = pipeline.config.status.listen or f"unix:{runtime}/status.sock"
+        if listen != "off":
+            report = partial(self.report, with_totals=True)
+            self._doors.append(Door(lambda: Page(listen, report), RepeatedFailure("page.failed", "page.recovered")))
+        self._check_doors()
+        pipeline.state.announce(address)
 
         # threads
         self._schedule.start()
         self._delivery.start()
         logger().info("service.started", jobs=len(pipeline.workers), carbon=str(pipeline.carbon), pid=os.getpid())
         systemd.notify(READY=1, STATUS=f"jobs scheduled: {len(pipeline.workers)}")
-
-    def _open_page(self, default: str) -> None:
-        """Open the status page; the service runs without it if that fails."""
-        address = self._pipeline.config.status.listen or default
-        if address == "off":
-            return
-        try:
-            page = Page(address, partial(self.report, with_totals=True))
-        except ConfigError as error:
-            logger().error("page.failed", error=str(error), hint=error.hint)
-            return
-        self._opened.callback(page.close)
 
     def serve(self) -> None:
         """Watch all parts until a signal stops the service."""
@@ -135,6 +130,7 @@ class Service:
                 threading.Thread(target=self._reload_by_signal, name="reload").start()
             self._follow_clock()
             self._watch()
+            self._check_doors()
             if beats % STATUS_BEATS == 0:
                 self._notify_status()
             beats += 1
@@ -161,8 +157,13 @@ class Service:
         has_ended = self._delivery.stop(seconds=END_SECONDS)
         if has_ended and not self._delivery.has_failed:
             drain(self._pipeline, seconds=DRAIN_SECONDS)
-        self._opened.close()
+        for door in self._doors:
+            door.close()
         return is_idle and has_ended
+
+    def _check_doors(self) -> None:
+        for door in self._doors:
+            door.check()
 
     def _reload_by_signal(self) -> None:
         """Reload; only the log shows the result."""

@@ -3,9 +3,7 @@
 import http.client
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from chromium import Chromium
 from reports import office, report, troubled
 
 from shipper.core.errors import ConfigError
-from shipper.status.page.server import MOST_REQUESTS, Page
+from shipper.status.page.server import Page
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
@@ -92,29 +90,6 @@ def test_garbage_and_silence(page: Page) -> None:
     assert b"<script>" not in garbage
     with socket.create_connection(address) as end:
         assert exchange(end, b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 414 ")
-
-
-def test_dripping(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server disconnects clients that send byte by byte, and answers others, although none is ever silent."""
-    monkeypatch.setattr("shipper.status.page.server.REQUEST_SECONDS", 0.5)
-    address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
-    with ExitStack() as opened:
-        drips = [opened.enter_context(socket.create_connection(address)) for _ in range(MOST_REQUESTS)]
-        stop = threading.Event()
-
-        def drip() -> None:
-            while not stop.wait(0.05):
-                for end in drips:
-                    with suppress(OSError):
-                        end.sendall(b"G")
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
-            assert request(page, "GET", "/livez").status == 200
-        finally:
-            stop.set()
-            dripping.join()
 
 
 def test_unix_socket(tmp_path: Path) -> None:

@@ -1,38 +1,39 @@
 """HTTP server on a unix socket or on loopback: GET only, without cookies, scripts and sessions.
 
-Strategy: the standard library's server needs little memory; each request has a thread, up to a limit.
+Each connection gets one answer (HTTP/1.0), so that a request has one end for every reader.
 """
 
-import os
+import re
 import socket
-import socketserver
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
 
 from shipper.core.errors import ConfigError
+from shipper.listener import Listener, Send
+from shipper.log import logger
 from shipper.status.page.routes import Answer, answer
 from shipper.status.page.style import DIGEST
 from shipper.status.report import Report
+from shipper.unix_socket import UnixSocket
 
-MOST_REQUESTS = 8  # at once; further clients wait
-REQUEST_SECONDS = 5.0  # enough for every real client
+MOST_THREADS = 4
+LINE_BYTES, HEADER_BYTES = 8_000, 16_000
 MODE = 0o660  # the group of the socket's directory may connect, too
-LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+_TEXT = "text/plain; charset=utf-8"
 _HEADERS = {
+    "Server": "shipper",
     "Cache-Control": "no-store",
     "Content-Security-Policy": f"default-src 'none'; style-src '{DIGEST}'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_END = re.compile(rb"\r?\n\r?\n")
+_LINE = re.compile(r"([A-Z]+) (/[!-~]*) HTTP/1\.[0-9]")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 
 
 class Page:
@@ -44,138 +45,109 @@ class Page:
         Raises:
             ConfigError: it cannot listen there.
         """
+        self._report = report
+        self._unix: UnixSocket | None = None
         try:
-            self._server = _unix(address.removeprefix("unix:")) if address.startswith("unix:") else _tcp(address)
-        except OSError as error:
+            if address.startswith("unix:"):
+                self._unix = UnixSocket(address.removeprefix("unix:"), mode=MODE)
+                listening, self._label, self._hosts = self._unix.socket, address, LOOPBACK | {"shipper"}
+            else:
+                listening, self._label, self._hosts = *_tcp(address), LOOPBACK
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"listen at {address}: {error.strerror or error}",
+                f"listen at {address}: {getattr(error, 'strerror', None) or error}",
                 hint="Choose another `listen` in [status], or stop the process that listens there.",
             ) from error
-        self._server.report = report
-        self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
-        self._thread.start()
+        self._listener = Listener(
+            listening,
+            self._serve,
+            name="page",
+            is_complete=lambda request: b"\n\r\n" in request or b"\n\n" in request,
+            most_bytes=HEADER_BYTES,
+            most_threads=MOST_THREADS,
+        )
 
     def __str__(self) -> str:
-        return self._server.label
+        return self._label
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether it still answers, at the path where it began."""
+        return self._listener.is_alive and (self._unix is None or self._unix.is_there)
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
-        self._server.shutdown()
-        self._server.server_close()
-        if self._server.label.startswith("unix:"):
-            with suppress(OSError):
-                Path(self._server.label.removeprefix("unix:")).unlink()
+        if self._unix is not None:
+            self._unix.remove()
+        self._listener.close()
 
-
-class _Server(socketserver.ThreadingTCPServer):
-    """Server with a thread for each request, up to MOST_REQUESTS."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
-    report: Callable[[], Report]
-    label: str
-    hosts: frozenset[str] | None = None
-    """Accepted values of the header Host; None is any. They keep foreign pages out (DNS rebinding)."""
-
-    def __init__(self, address: Any, family: socket.AddressFamily) -> None:
-        self.address_family = family
-        self._free = threading.BoundedSemaphore(MOST_REQUESTS)
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a request's thread once fewer than MOST_REQUESTS run."""
-        self._free.acquire()
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one request within its deadline: a client that sends byte by byte must not block others."""
-        deadline = threading.Timer(REQUEST_SECONDS, partial(_end, request))
-        deadline.daemon = True
-        deadline.start()
+    def _serve(self, request: bytes, _: Send) -> bytes:
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            deadline.cancel()
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that disconnect."""
+            return respond(request, self._hosts, self._report)
+        except Exception:  # noqa: BLE001 - a bug ends this request alone
+            logger().error("page.failed", error="answer request: a bug", exc_info=True)
+            return _response(Answer(500, _TEXT, "a bug: see the log\n"))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = REQUEST_SECONDS
-    server_version, sys_version = "shipper", ""
-
-    def do_GET(self) -> None:
-        """Answer a request, unless its header Host is not ours."""
-        path, _, query = self.path.partition("?")
-        host = (self.headers.get("Host") or "").lower()
-        if self.server.hosts is not None and host not in self.server.hosts:
-            self._send(
-                Answer(
-                    421,
-                    "text/plain; charset=utf-8",
-                    f"wrong host; use one of: {', '.join(sorted(self.server.hosts))}\n",
-                )
-            )
-            return
-        self._send(answer(path, query, self.server.report))
-
-    do_HEAD = do_GET  # noqa: N815 - the base class names it so
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 - overrides
-        """Reject in one line: the standard library's page repeats the text of the request."""
-        is_method = code == HTTPStatus.NOT_IMPLEMENTED
-        words = "GET and HEAD only\n" if is_method else "rejected\n"
-        self._send(Answer(HTTPStatus.METHOD_NOT_ALLOWED if is_method else code, "text/plain; charset=utf-8", words))
-        self.close_connection = True
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class names it so
-        """Leave requests out of the log."""
-
-    def address_string(self) -> str:
-        """Return no name for a client: a unix socket has none."""
-        return ""
-
-    def _send(self, reply: Answer) -> None:
-        body = reply.body.encode(errors="backslashreplace")
-        self.send_response(reply.status)
-        for name, value in {**_HEADERS, "Content-Type": reply.kind, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+class _Rejected(Exception):
+    def __init__(self, status: HTTPStatus, words: str = "rejected") -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
 
 
-def _end(request: socket.socket) -> None:
-    with suppress(OSError):  # the client has closed it
-        request.shutdown(socket.SHUT_RDWR)
+def respond(request: bytes, hosts: frozenset[str], report: Callable[[], Report]) -> bytes:
+    """Return the response to a request, which begins with its header; hosts are the names of this server.
 
-
-def _unix(path: str) -> _Server:
-    """Listen at a path; replace the socket of a killed process, but not of a running one."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end, suppress(FileNotFoundError, ConnectionRefusedError):
-        end.connect(path)
-        raise FileExistsError(0, "another process listens there")
-    Path(path).unlink(missing_ok=True)
-    mask = os.umask(0o777 & ~MODE)
+    It answers in one line where it rejects, and repeats nothing of the request.
+    """
     try:
-        server = _Server(path, socket.AF_UNIX)
-    finally:
-        os.umask(mask)
-    server.label = f"unix:{path}"
-    return server
+        method, target = _parse(request, hosts)
+    except _Rejected as rejected:
+        return _response(Answer(rejected.status, _TEXT, f"{rejected.words}\n"))
+    path, _, query = target.partition("?")
+    return _response(answer(path, query, report), has_body=method == "GET")
 
 
-def _tcp(address: str) -> _Server:
+def _parse(request: bytes, hosts: frozenset[str]) -> tuple[str, str]:
+    """Return method and target."""
+    # the header, complete and within its limits
+    end = _END.search(request)
+    first, *lines = (request[: end.start()] if end else request).decode("latin-1").replace("\r\n", "\n").split("\n")
+    if len(first) > LINE_BYTES:
+        raise _Rejected(HTTPStatus.REQUEST_URI_TOO_LONG)
+    if (end.end() if end else len(request)) > HEADER_BYTES:
+        raise _Rejected(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    # its syntax
+    line, fields = _LINE.fullmatch(first), [field for one in lines if (field := _HEADER.fullmatch(one))]
+    if end is None or line is None or len(fields) < len(lines):
+        raise _Rejected(HTTPStatus.BAD_REQUEST)
+    method, target = line.groups()
+    if method not in {"GET", "HEAD"}:
+        raise _Rejected(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only")
+
+    # its host: a web page whose name resolves to this server must not read from it (DNS rebinding)
+    names = [field[2].strip().lower() for field in fields if field[1].lower() == "host"]
+    if len(names) > 1:
+        raise _Rejected(HTTPStatus.BAD_REQUEST)
+    if any(name and re.sub(r":[0-9]*$", "", name) not in hosts for name in names):
+        raise _Rejected(HTTPStatus.MISDIRECTED_REQUEST, f"wrong host; use one of: {', '.join(sorted(hosts))}")
+    return method, target
+
+
+def _response(reply: Answer, *, has_body: bool = True) -> bytes:
+    body = reply.body.encode(errors="backslashreplace")
+    allowed = {"Allow": "GET, HEAD"} if reply.status == HTTPStatus.METHOD_NOT_ALLOWED else {}
+    headers = {**_HEADERS, "Content-Type": reply.kind, "Content-Length": str(len(body)), **allowed}
+    lines = [f"HTTP/1.0 {reply.status:d} {HTTPStatus(reply.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join((*lines, "", "")).encode() + (body if has_body else b"")
+
+
+def _tcp(address: str) -> tuple[socket.socket, str]:
+    """Listen at HOST:PORT; return the socket, and the address with the port that the kernel has chosen."""
     host, _, port = address.rpartition(":")
     parsed = ip_address(host.strip("[]").replace("localhost", "127.0.0.1"))
-    server = _Server((str(parsed), int(port)), socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)  # noqa: PLR2004 - IPv6
-    bound = server.server_address[1]
-    server.label = f"{host}:{bound}"
-    server.hosts = frozenset(f"{name}:{bound}" for name in LOOPBACK)
-    return server
+    family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+    listening = socket.create_server((str(parsed), int(port)), family=family)
+    return listening, f"{host}:{listening.getsockname()[1]}"

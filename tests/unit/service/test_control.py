@@ -1,16 +1,22 @@
 """The control socket."""
 
+import json
 import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, StateBusy
 from shipper.service.control import Control, Progress, ask
+from shipper.unix_socket import short
 
 
 def refused(_arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
@@ -94,6 +100,125 @@ def test_unknown_command(control: Control) -> None:
     """An unknown command is reported."""
     with pytest.raises(ShipperError, match=r"unknown command .*dance"):
         ask(control.path, "dance", timeout=5)
+
+
+def exchange(control: Control, words: bytes) -> bytes:
+    """Send bytes, and return everything that the server answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end, short(control.path) as address:
+        end.settimeout(30)
+        end.connect(address)
+        end.sendall(words)
+        end.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := end.recv(65536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xfe\x00\n",
+        b"[" * 900_000 + b"\n",
+        b'{"command": "good", "arguments": ' + b"[" * 5000 + b"]" * 5000 + b"}\n",
+        b'{"command": "good", "arguments": 5}\n',
+        b'{"command": ["good"], "arguments": {}}\n',
+        b'{"command": "good"}\n',
+        b'{"command": "good", "arguments": {"jobs": ' + b"9" * 5000 + b"}}\n",
+        b'{"command": "good", "arguments": {"jobs": "' + b"x" * 3_000_000,
+        b"null",
+    ],
+)
+def test_rubbish(control: Control, rubbish: bytes) -> None:
+    """Whatever a client sends has an error as its answer and one line in the log, and the next client is answered."""
+    with capture_logs() as logs:
+        answer = json.loads(exchange(control, rubbish))
+
+    assert answer["error"].startswith("unknown command")
+    assert [log["event"] for log in logs] == ["control.rejected"]
+    assert "exc_info" not in logs[0]
+    assert ask(control.path, "good", timeout=30) == {"jobs": 2}
+
+
+@settings(max_examples=30)
+@given(
+    st.binary(max_size=100)
+    | st.recursive(st.none() | st.text(), st.lists, max_leaves=5).map(json.dumps).map(str.encode)
+)
+def test_any_bytes(words: bytes) -> None:
+    """No bytes are a bug. Mutant: take the fields of the document without asking for its shape."""
+    control = Control.__new__(Control)
+    control.commands = {}
+    with capture_logs():
+        answer = json.loads(control._serve(words, lambda _: None))
+
+    assert answer["error"].startswith("unknown command")
+
+
+def test_bug(control: Control) -> None:
+    """A bug ends its command alone: the client learns where to look, and the log has the traceback."""
+    control.commands["bug"] = lambda _arguments, _report: {"x": 1 // 0}
+    with capture_logs() as logs, pytest.raises(ShipperError, match="command failed: ZeroDivisionError"):
+        ask(control.path, "bug", timeout=30)
+
+    assert [(log["event"], log["exc_info"]) for log in logs] == [("control.failed", True)]
+    assert ask(control.path, "good", timeout=30) == {"jobs": 2}
+
+
+def test_idle_clients(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command is answered at once beside clients that say nothing. Mutant: accept them one by one."""
+    monkeypatch.setattr("shipper.listener.REQUEST_SECONDS", 600.0)
+    with ExitStack() as idle, short(control.path) as address:
+        for _ in range(200):
+            idle.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)).connect(address)
+
+        assert ask(control.path, "good", timeout=30) == {"jobs": 2}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"nonsense\n", b"[]\n", b'{"error": 5}\n', b'{"answ', b'{"progress": {}}\n', b"[" * 100_000 + b"\n"]
+)
+def test_rogue_service(tmp_path: Path, answer: bytes) -> None:
+    """A command that asks something else than a service fails in one line. Mutant: trust the answer."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ShipperError, match="ask service at "):
+            ask(str(path), "good", timeout=30)
+        thread.join()
+
+
+def test_answer_within_time(tmp_path: Path) -> None:
+    """A service that drips its answer does not hold a command up. Mutant: let each part begin a new deadline."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                for _ in range(600):
+                    connection.sendall(b" ")
+                    threading.Event().wait(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(ShipperError, match="timed out"):
+            ask(str(path), "good", timeout=0.5)
+        thread.join()
 
 
 def test_only_its_user(control: Control) -> None:

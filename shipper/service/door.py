@@ -1,0 +1,48 @@
+"""Servers of the service that must not stop it: opened again whenever clients cannot reach them."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from shipper.core.errors import ShipperError, StateBusy
+from shipper.log import RepeatedFailure
+
+
+class Server(Protocol):
+    """A server with a listening socket."""
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether clients can reach it."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Door:
+    """A server that is opened, and opened again after a failure. Nothing else waits for it."""
+
+    def __init__(self, open_server: Callable[[], Server], failure: RepeatedFailure) -> None:
+        """Take the function that opens the server; it raises ShipperError."""
+        self._open_server = open_server
+        self._failure = failure
+        self._server: Server | None = None
+
+    def check(self) -> None:
+        """Open the server, unless clients can reach it; log a failure, and its end."""
+        if self._server is not None and self._server.is_reachable:
+            return
+        try:
+            self.close()
+            self._server = self._open_server()
+        except (ShipperError, OSError, RuntimeError) as failure:  # no descriptor or thread is left
+            error = failure if isinstance(failure, ShipperError) else StateBusy(f"listen: {failure}")
+            self._failure.failed(error, clock=time.monotonic())
+        else:
+            self._failure.recovered()
+
+    def close(self) -> None:
+        """Close the server, if it is open."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
