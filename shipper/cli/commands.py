@@ -86,7 +86,7 @@ admin.divide(
 assert isinstance(main, _Sections)
 main.divide(
     {
-        "Run": (run.run, run.once),
+        "Run": (run.run, run.once, run.pause, run.resume),
         "Inspect": (status.status, status.history, status.preview),
         "Verify": (setup.check, verify.reconcile),
         "Repair": (change.backfill, change.reset),

@@ -68,6 +68,7 @@ utc: Decorator = click.option(
 yes: Decorator = click.option("--yes", "-y", "is_sure", is_flag=True, help="Do not ask for confirmation.")
 job: Decorator = click.argument("job", shell_complete=_jobs)
 jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=_jobs)
+some_jobs: Decorator = click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_jobs)
 
 
 _TIME_OF_DAY = re.compile(r"\d?\d:\d\d")

@@ -1,13 +1,17 @@
-"""Commands that run shipper: `run`, `once`, `reload`, `demo`; and `backup`."""
+"""Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`, `demo`; and `backup`."""
 
-import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
 from shipper.cli import options
+from shipper.cli.output import show_json
+from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning
 
+PAUSE_SECONDS = 60.0  # a capture that runs may take its time to end
 RELOAD_SECONDS = 60.0  # TimeoutStartSec of the unit, which systemd also applies to a reload
 
 
@@ -38,21 +42,66 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
+@click.command(short_help="Stop jobs for a maintenance of their tables.")
+@options.configured
+@options.output
+@options.some_jobs
+def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
+    """Let jobs leave their tables alone, until `shipper resume`; what they have counted is still delivered.
+
+    Nothing is lost: they then continue where they were. Exits with 1 if a job still reads its table.
+    """
+    result = _switch(file, "pause", jobs)
+    if output == "json":
+        show_json(result)
+    for job in result["jobs"] if output == "table" else ():
+        click.echo(f"{job}: {'paused' if job in result['changed'] else 'is paused already'}")
+    for part in result["running"]:
+        click.echo(f"the {part} has not ended yet", err=True)
+    sys.exit(1 if result["running"] else 0)
+
+
+@click.command(short_help="Let paused jobs continue.")
+@options.configured
+@options.output
+@options.some_jobs
+def resume(file: str, output: str, jobs: tuple[str, ...]) -> None:
+    """Let paused jobs continue where they were, at their next tick.
+
+    Rows of the pause count in the buckets of their own times; those of a job without `time` all count in the bucket of
+    its next tick.
+    """
+    result = _switch(file, "resume", jobs)
+    if output == "json":
+        show_json(result)
+    for job in result["jobs"] if output == "table" else ():
+        click.echo(f"{job}: {'continues at its next tick' if job in result['changed'] else 'is not paused'}")
+
+
+def _switch(file: str, operation: str, jobs: Sequence[str]) -> Mapping[str, Any]:
+    """Pause or resume jobs: in the service, or in the state where none runs."""
+    from shipper.config.load import load
+    from shipper.operations import pause
+    from shipper.service.control import ask
+    from shipper.state.store import State
+
+    if (address := address_of(file)) is not None:
+        request = {"operation": operation, "arguments": {"jobs": jobs}, "is_plan": False}
+        answer: Mapping[str, Any] = ask(address, "operate", request, timeout=PAUSE_SECONDS)
+        return answer
+    config = load(file, with_credentials=False)
+    with State(config.state.path) as state:
+        return (pause.pause_in if operation == "pause" else pause.resume_in)(state, config, jobs)
+
+
 @click.command(short_help="Let the service reload its configuration.")
 @options.configured
 def reload(file: str) -> None:
     """Let the running service reload its configuration. An invalid one changes nothing, and its errors are shown."""
-    from shipper.config.load import load
     from shipper.service.control import ask
-    from shipper.state.database import holder
 
-    # systemd's ExecReload need not read the file here: the service reports the errors of a broken one
-    runtime = os.environ.get("RUNTIME_DIRECTORY")
-    if runtime is not None:
-        address: str | None = f"{runtime}/control.sock"
-    else:
-        service = holder(str(load(file, with_credentials=False).state.path))
-        address = service.address if service else None
+    # the file need not be read here: the service reports the errors of a broken one
+    address = address_of(file)
     if address is None:
         raise NotRunning(
             f"reload {file}: no running service uses the state file of this configuration",

@@ -22,7 +22,7 @@ NOT_RUNNING = 3
 WATCH_SECONDS = 2.0
 INDENT = 15  # of the facts of a preview
 
-_COLORS = {"ok": "green", "new": "yellow", "late": "yellow", "gone": "white"}
+_COLORS = {"ok": "green", "new": "yellow", "paused": "yellow", "late": "yellow", "gone": "white"}
 _ENDPOINTS = ("ENDPOINT", "ADDRESS", "STATE", "LAST ANSWER")
 _JOBS = ("JOB", "STATE", "WATERMARK", "BEHIND", "LAG", "WAITING", "UNPROVEN", "DELIVERED", "NEXT")
 
@@ -65,8 +65,9 @@ def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
 def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the row of a job, with "?" if the source does not answer, and "-" for no value yet."""
     name, now, age, state = job["job"], document["now"], job["complete_until_age"], job["state"]
-    # a service that does not run has no states, except errors found now
-    state = click.style(state, fg=_COLORS.get(state, "red")) if document["is_running"] or job["failure"] else "-"
+    # a service that does not run has no states, except pauses, and errors found now
+    is_known = document["is_running"] or job["failure"] or job["paused_since"] is not None
+    state = click.style(state, fg=_COLORS.get(state, "red")) if is_known else "-"
     if job["watermark"] is None:
         return name, state, *"------", _ahead(job["next_tick"], now)
     return (
@@ -83,8 +84,11 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
 
 
 def _rows(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield rejected and late rows, a line for each job."""
+    """Yield pauses, rejected rows and late rows, a line for each job."""
     for job in document["jobs"]:
+        if job["paused_since"] is not None:
+            since = format_time(job["paused_since"])
+            yield f"{job['job']}: paused since {since}; `shipper resume {job['job']}` lets it continue where it was"
         if job["rejected"]:
             rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
             yield f"{job['job']}: rejected rows: {rows}"
@@ -109,7 +113,7 @@ def _failures(document: Mapping[str, Any]) -> Iterator[str]:
 def _verdict(document: Mapping[str, Any]) -> str:
     if document["complaints"]:
         return click.style(f"unhealthy: {'; '.join(document['complaints'])}", fg="red")
-    return click.style("healthy", fg="green") if document["is_running"] else ""
+    return click.style("; ".join(["healthy", *document["remarks"]]), fg="green") if document["is_running"] else ""
 
 
 def _ago(when: float | None, now: float) -> str:

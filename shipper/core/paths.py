@@ -108,7 +108,7 @@ def check_path(path: str) -> None:
 
 NODE = "shipper"
 """First node of the paths of shipper's own metrics; the configuration keeps it free of jobs."""
-GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "up")
+GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "paused", "up")
 """Own metrics that are a state; a coarser archive keeps the worst value: the largest, of `up` the smallest."""
 COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_ms", "failures")
 """Own metrics that count within a minute; a coarser archive keeps the sum."""

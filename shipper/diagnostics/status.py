@@ -19,7 +19,7 @@ from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, o
 from shipper.service.control import ask
 from shipper.service.vitals import gone, job_report
 from shipper.state.database import Holder, holder
-from shipper.state.queries import commits, job_statuses, stored_slots
+from shipper.state.queries import commits, job_statuses, pauses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 ASK_SECONDS = 30.0
@@ -48,6 +48,9 @@ def _read(config: Config, user: Holder | None) -> Report:
     path = str(config.state.path)
     statuses = job_statuses(path) if Path(path).exists() else {}
     jobs = {name: job_report(job, statuses.get(name)) for name, job in config.jobs.items()}
+    for name, since in (pauses(path) if statuses else {}).items():
+        if name in jobs:
+            jobs[name] = replace(jobs[name], state=JobState.PAUSED, paused_since=since)
     sources = [_source(config, name, jobs) for name in config.sources]
     return Report(
         version=version("shipper"),
@@ -73,7 +76,7 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
         return replace(endpoint, failure=_failure(error))
     endpoint = replace(endpoint, address=str(source))
     try:
-        for job in (job for job in config.jobs.values() if job.source == name):
+        for job in (job for job in config.jobs.values() if job.source == name and jobs[job.name].paused_since is None):
             try:
                 query = source.prepared(job.query) if job.query.is_along else job.query
                 jobs[job.name] = replace(jobs[job.name], source_max=source.observe(query).id)

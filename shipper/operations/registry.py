@@ -1,4 +1,4 @@
-"""Operations that change jobs: each plans what it would do, then does it.
+"""Operations that change jobs: each plans what it would do, then does it; pause and resume need no plan.
 
 An operation has two steps, because its command shows a plan and asks. The plan changes nothing; it returns facts for
 people, and the arguments with which the second step does exactly that. The running service does both; where no service
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from shipper.config.load import Config
-from shipper.operations import backfill, import_legacy, jobs, reset, seek
+from shipper.operations import backfill, import_legacy, jobs, pause, reset, seek
 from shipper.operations.context import OperationContext, Plan
 from shipper.runtime.delivery import drain
 from shipper.runtime.pipeline import composed
@@ -33,9 +33,13 @@ _OPERATIONS = {
     "import": _Operation(import_legacy.plan, import_legacy.run),
 }
 
+_UNPLANNED = {"pause": pause.pause, "resume": pause.resume}
+
 
 def operate(context: OperationContext, *, operation: str, arguments: Arguments, is_plan: bool) -> Mapping[str, Any]:
     """Plan an operation, or run it and wait for the delivery of its changes; return JSON values."""
+    if operation in _UNPLANNED:
+        return _UNPLANNED[operation](context, arguments)
     plan, run = _OPERATIONS[operation]
     if is_plan:
         return plan(context, arguments)._asdict()

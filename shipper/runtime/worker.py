@@ -115,8 +115,13 @@ class Worker:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it starts no more captures."""
-        return self.is_broken or self._stopping.is_set()
+        """Whether it starts no captures now."""
+        return self.is_broken or self._must_end()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an operator paused the job: see the state's pauses."""
+        return self.job.name in self._state.pauses
 
     @property
     def is_ready(self) -> bool:
@@ -136,7 +141,9 @@ class Worker:
 
     @property
     def failure(self) -> RepeatedFailure | None:
-        """Return the worst of its failures that last, None without any."""
+        """Return the worst of its failures that last, None without any; a paused job fails at nothing."""
+        if self.is_paused:
+            return None
         failures = (self._capturing, *(self._shared or ()), self._waiting)
         return next((failure for failure in failures if failure.error), None)
 
@@ -170,6 +177,11 @@ class Worker:
     def moved(self) -> None:
         """Discard the observations made before the job was moved."""
         self._moved = time.monotonic()
+
+    def refresh(self) -> None:
+        """Discard the observations, and prepare the query again: the table may have changed while it was paused."""
+        self._is_prepared = False
+        self.moved()
 
     def prepare(self) -> None:
         """Let the source check the job's query, once, and add what only the database knows of it.
@@ -222,7 +234,7 @@ class Worker:
                             steps.append(step)
                         # the next chapter reads the clock again, which decides which rows are too old
                         may_end = isinstance(step, CaptureStep) and step.is_rest
-                        if self._stopping.is_set() or (may_end and time.monotonic() - began > CHAPTER_SECONDS):
+                        if self._must_end() or (may_end and time.monotonic() - began > CHAPTER_SECONDS):
                             ended = Ended.LEFT
                             break
         except ShipperError as error:
@@ -237,6 +249,10 @@ class Worker:
             self._waiting.recovered()
         self._capturing.recovered()
         return ended
+
+    def _must_end(self) -> bool:
+        """Return whether a running capture must end after its window."""
+        return self.is_paused or self._stopping.is_set()
 
     @property
     def is_broken(self) -> bool:

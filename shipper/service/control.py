@@ -25,6 +25,8 @@ Progress = Callable[[Mapping[str, Any]], None]
 Command = Callable[[Mapping[str, Any], Progress], Mapping[str, Any]]
 """Function that runs a command with its arguments."""
 
+CONNECT_SECONDS = 5.0
+NOT_ALLOWED = "Run this as the service's user, or as root."
 _OTHER_VERSION = "Restart the service: its version may differ from this command's (systemctl restart shipper)."
 _BUG = "Report the traceback of control.failed in the log: journalctl -u shipper"
 
@@ -128,9 +130,7 @@ def ask(
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning(f"ask service at {path}: no process listens", hint="systemctl start shipper") from error
     except PermissionError as error:
-        raise ConfigError(
-            f"ask service at {path}: {error.strerror}", hint="Run this as the service's user, or as root."
-        ) from error
+        raise ConfigError(f"ask service at {path}: {error.strerror}", hint=NOT_ALLOWED) from error
     except OSError as error:
         raise ShipperError(f"ask service at {path}: {error}", hint="Read its log: journalctl -u shipper") from error
     match answer:
@@ -141,6 +141,23 @@ def ask(
     raise ShipperError(
         f"ask service at {path}: connection closed without an answer", hint="Read its log: journalctl -u shipper"
     )
+
+
+def is_listening(path: str) -> bool:
+    """Return whether a service listens at a path.
+
+    Raises:
+        ConfigError: this user may not ask it.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, short(path) as address:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(address)
+    except PermissionError as error:
+        raise ConfigError(f"ask service at {path}: {error.strerror}", hint=NOT_ALLOWED) from error
+    except OSError:
+        return False
+    return True
 
 
 def _line(document: Mapping[str, Any]) -> bytes:

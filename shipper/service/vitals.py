@@ -79,14 +79,16 @@ class Vitals:
         if worker is None:
             failure = Failure(str(held), held.hint, self._started_at, 1) if held else None
             return replace(report, state=JobState.HELD, failure=failure)
+        if (paused := self._pipeline.state.pauses.get(job.name)) is not None:
+            report = replace(report, paused_since=paused, next_tick=None)
         if worker.stats.seen is not None:
             report = replace(report, source_max=worker.stats.seen.id)
         return replace(report, state=self._state(worker, report), failure=self._failure(worker, report))
 
     def _state(self, worker: Worker, report: JobReport) -> JobState:
+        if worker.is_broken or worker.is_paused:
+            return JobState.STOPPED if worker.is_broken else JobState.PAUSED
         failure = worker.failure
-        if worker.is_broken:
-            return JobState.STOPPED
         if failure and isinstance(failure.error, SourceReset):
             return JobState.HELD
         if worker.is_overdue:
@@ -118,7 +120,10 @@ class Vitals:
         failures = [failure for worker in workers if (failure := worker.failure)]
         down = next((failure for failure in failures if isinstance(failure.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
-        return EndpointReport(f"source {name}", address, reached or None, _failure(down) if down else None)
+        is_needed = not workers or any(not worker.is_paused for worker in workers)
+        return EndpointReport(
+            f"source {name}", address, reached or None, _failure(down) if down else None, is_needed=is_needed
+        )
 
     def _carbon(self) -> EndpointReport:
         delivery = self._delivery

@@ -6,12 +6,13 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from shipper.core.errors import ConfigError, StateBusy
 from shipper.state.access import enter
+from shipper.state.queries import pauses_of
 from shipper.state.schema import UNWRITABLE, prepare, translated
 from shipper.state.series import Registry
 
@@ -53,6 +54,9 @@ class StateFile:
             self._stored: dict[str, Position] = {}
             """Position of each job as it is in the file."""
             newest = "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
+            self.pauses: Mapping[str, int] = {}
+            """Jobs that an operator paused, and since when, in epoch seconds."""
+            self.load_pauses()
             self.revision: int = self._connection.execute(newest).fetchone()[0]
             """Newest revision of a total."""
             opened.pop_all()  # no error: lock and connection stay open
@@ -134,6 +138,11 @@ class StateFile:
             with self.writing(step) as connection:
                 yield connection
             self.revision += 1
+
+    def load_pauses(self) -> None:
+        """Read which jobs are paused, after a change."""
+        with self.reading("read pauses") as connection:
+            self.pauses = pauses_of(connection)
 
     def forget_cached(self) -> None:
         """Drop the caches, because the file may differ from them now."""

@@ -1,7 +1,8 @@
 """Housekeeping of the state file: prune old totals, rename and forget jobs."""
 
 import sqlite3
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 
 from shipper.core.model import Job, definition_digest
 from shipper.state.database import StateFile
@@ -65,7 +66,7 @@ class Housekeeping:
         Return that job's name, None if there is none.
         """
         identity = (definition_digest(job), job.source, job.query.table, job.query.id)
-        with self._file.writing(f"rename to {job.name}") as connection:
+        with self._moving(f"rename to {job.name}") as connection:
             if connection.execute("SELECT 1 FROM watermark WHERE job = ?", (job.name,)).fetchone():
                 return None
             twins = (name for (name,) in connection.execute(_TWIN, identity).fetchall() if name not in configured)
@@ -76,16 +77,25 @@ class Housekeeping:
 
     def move(self, before: str, after: str) -> None:
         """Give a job's data to another name, and forget what that name had."""
-        with self._file.writing(f"rename job {before} to {after}") as connection:
-            self._forget(connection, after)
+        with self._moving(f"rename job {before} to {after}") as connection:
             self._move(connection, before, after)
 
     def forget(self, job: str) -> None:
         """Delete all data of a job."""
-        with self._file.writing(f"forget job {job}") as connection:
+        with self._moving(f"forget job {job}") as connection:
             self._forget(connection, job)
 
+    @contextmanager
+    def _moving(self, step: str) -> Iterator[sqlite3.Connection]:
+        """Write other names of jobs, or none; the pauses in memory follow."""
+        with self._file.writing(step) as connection:
+            yield connection
+        self._file.load_pauses()
+
     def _move(self, connection: sqlite3.Connection, before: str, after: str) -> None:
+        """Give a job's data to another name, and forget what that name had; the job is paused if either was."""
+        connection.execute("INSERT OR IGNORE INTO pause SELECT ?, since FROM pause WHERE job = ?", (before, after))
+        self._forget(connection, after)
         self._change_tables(connection, before, "UPDATE {table} SET job = ? WHERE job = ?", after, before)
 
     def _forget(self, connection: sqlite3.Connection, job: str) -> None:

@@ -52,6 +52,17 @@ def job_statuses(path: str) -> dict[str, JobStatus]:
     }
 
 
+def pauses(path: str) -> dict[str, int]:
+    """Return since when an operator paused each paused job, in epoch seconds; raises as `job_statuses` does."""
+    with reader(path) as connection:
+        return pauses_of(connection)
+
+
+def pauses_of(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the paused jobs, and since when."""
+    return dict(connection.execute("SELECT job, since FROM pause"))
+
+
 def series_counts(path: str) -> dict[str, int]:
     """Return the number of series of each job; raises as `job_statuses` does."""
     with reader(path) as connection:

@@ -181,6 +181,11 @@ SCHEMA: Statements = (
         datapoints INTEGER NOT NULL -- number delivered since the previous commit
     ) STRICT""",
     """
+    CREATE TABLE pause ( -- jobs that an operator paused
+        job TEXT PRIMARY KEY,
+        since INTEGER NOT NULL -- epoch seconds
+    ) STRICT, WITHOUT ROWID""",
+    """
     CREATE TABLE setting ( -- values to keep by name: Carbon's address, the progress of backfills
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL

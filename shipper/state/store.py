@@ -5,7 +5,7 @@ all of it is on disk, and after an error or a kill inside of it none is. A lock 
 processes out; the kernel releases it however the process ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from typing_extensions import override
@@ -207,6 +207,20 @@ class State(StateFile, Ledger):
         statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
         with self.writing(f"mark slots of job {job} as complete") as connection:
             connection.execute(statement, (span.start, job, span.end))
+
+    def pause(self, jobs: Iterable[str], *, since: int) -> None:
+        """Pause jobs, as an operator asked; those that are paused already keep their time."""
+        with self.writing("pause jobs") as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO pause (job, since) VALUES (?, ?)", [(job, since) for job in jobs]
+            )
+        self.load_pauses()
+
+    def resume(self, jobs: Iterable[str]) -> None:
+        """End the pauses of jobs."""
+        with self.writing("resume jobs") as connection:
+            connection.executemany("DELETE FROM pause WHERE job = ?", [(job,) for job in jobs])
+        self.load_pauses()
 
     def remember(self, name: str, value: str | None) -> None:
         """Keep a setting; None deletes it."""

@@ -96,6 +96,7 @@ def _gauges(job: JobReport, now: float) -> dict[str, int | None]:
         "lag_rows": job.behind,
         "unproven": job.unproven,
         "overdue": int(job.state is JobState.OVERDUE),
+        "paused": int(job.state is JobState.PAUSED),
         "up": int(job.state not in {JobState.HELD, JobState.STOPPED}),
     }
 

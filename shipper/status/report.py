@@ -3,7 +3,7 @@
 Times are epoch seconds; None is unknown, or not yet.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, Self
@@ -19,6 +19,8 @@ class JobState(Enum):
     OK = "ok"
     NEW = "new"
     """No tick has succeeded yet."""
+    PAUSED = "paused"
+    """An operator paused the job: `shipper resume` lets it continue."""
     LATE = "late"
     """Nothing fails, but rows wait longer than the schedule explains."""
     FAILING = "failing"
@@ -33,7 +35,7 @@ class JobState(Enum):
     """A bug stopped the job; the log has details."""
 
 
-HEALTHY = {JobState.OK, JobState.NEW, JobState.GONE}
+HEALTHY = {JobState.OK, JobState.NEW, JobState.PAUSED, JobState.GONE}
 NOT_READY = {JobState.HELD, JobState.STOPPED}
 """States that last until an operator acts."""
 MOST_NAMED = 5  # jobs in one line
@@ -81,6 +83,8 @@ class JobReport:
     delivered_at: float | None = None
     """Time of the last delivery that moved the watermark."""
     next_tick: float | None = None
+    paused_since: float | None = None
+    """When an operator paused it; None if it is not paused."""
     failure: Failure | None = None
     totals: tuple[int, ...] = ()
     """Rows counted in each of the last MINUTES minutes, oldest first; empty if unknown."""
@@ -149,10 +153,12 @@ class Report:
         for job in self.jobs:
             if job.state not in HEALTHY:
                 states.setdefault(job.state, []).append(job.job)
-        for state, names in states.items():
-            more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-            complaints.append(f"{state.value}: {', '.join([*names[:MOST_NAMED], *more])}")
-        return complaints
+        return [*complaints, *(f"{state.value}: {_few(names)}" for state, names in states.items())]
+
+    def remarks(self) -> list[str]:
+        """Return what is intended, and yet not as usual, in a few words: the paused jobs."""
+        paused = [job.job for job in self.jobs if job.state is JobState.PAUSED]
+        return [f"{JobState.PAUSED.value}: {_few(paused)}"] if paused else []
 
     def summary(self) -> str:
         """Return the service's health in one line, for `systemctl status`."""
@@ -162,7 +168,7 @@ class Report:
         errors = [f"{one.name}: {one.failure.error}" for one in self.endpoints if one.failure]
         errors = errors or [f"{job.job}: {job.failure.error}" for job in self.jobs if job.failure][:1]
         health = f"unhealthy: {'; '.join(complaints)}" if complaints else "healthy"
-        return "; ".join([f"{jobs}, {health}", *lag, *errors])
+        return "; ".join([f"{jobs}, {health}", *self.remarks(), *lag, *errors])
 
     def checks(self) -> list[tuple[str, str | None]]:
         """Return the conditions of readiness, each with the reason why it is not met.
@@ -175,7 +181,8 @@ class Report:
             checks.append((endpoint.name, reason))
         for job in self.jobs:
             reason = job.failure.error if job.failure else job.state.value
-            checks.append((f"job {job.job}", reason if job.state in NOT_READY else None))
+            name = f"job {job.job} (paused)" if job.state is JobState.PAUSED else f"job {job.job}"
+            checks.append((name, reason if job.state in NOT_READY else None))
         return checks
 
     def only(self, names: Iterable[str]) -> Self:
@@ -210,12 +217,19 @@ class Report:
             "is_running": self.pid is not None,
             "is_ready": self.is_ready,
             "complaints": self.complaints(),
+            "remarks": self.remarks(),
         }
 
     @property
     def is_ready(self) -> bool:
         """Whether the service runs, reaches its endpoints, and runs all its jobs."""
         return self.pid is not None and all(reason is None for _, reason in self.checks())
+
+
+def _few(names: Sequence[str]) -> str:
+    """Name the first of some jobs, and how many more there are."""
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
 
 
 def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:

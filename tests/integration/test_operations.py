@@ -133,6 +133,34 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
     assert begun.stop() == 0
 
 
+def test_pause(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """A paused job counts nothing, over restarts and in `once`, and afterwards all rows of the pause, once.
+
+    Mutants: `once` runs paused jobs; the service pauses in memory only.
+    """
+    before = captured(either)
+    paused = either.call("pause", "events", "-o", "json")
+    assert paused.returncode == 0, paused.stderr
+    assert json.loads(paused.stdout) == {"jobs": ["events"], "changed": ["events"], "running": []}
+    insert(mariadb, 3)
+    if either.events():
+        assert either.stop() == 0
+        either.start()
+        text = either.call("status")
+        assert (text.returncode, text.stdout.splitlines()[-1]) == (0, "healthy; paused: events")
+    else:
+        skipped, refused = either.call("once"), either.call("once", "events")
+        assert (skipped.returncode, "event=job.skipped" in skipped.stderr) == (0, True)
+        assert (refused.returncode, "hint: shipper resume events" in refused.stderr) == (1, True)
+    assert captured(either) == before
+    resumed = either.call("resume", "events", "events")
+    assert (resumed.returncode, resumed.stdout) == (0, "events: continues at its next tick\n")
+    assert either.events() or either.call("once").returncode == 0
+
+    wait_for(lambda: total(carbon_cache) == 13, "13 rows in Graphite")
+    assert either.call("pause", "evnts").returncode == 78
+
+
 def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Backfill recounts slots that Carbon lost, and doubles none; it aligns spans to slots and counts present rows."""
     before = captured(either)

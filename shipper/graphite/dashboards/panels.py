@@ -26,7 +26,7 @@ _OWN = (
     ("Delivery time", "ms", ("deliver_ms",)),
     ("Unproven totals", "", ("unproven",)),
     ("Series", "", ("series",)),
-    ("Overdue jobs", "", ("overdue",)),
+    ("Overdue and paused jobs", "", ("overdue", "paused")),
     ("Running jobs", "", ("up",)),
 )
 

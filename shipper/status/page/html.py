@@ -63,6 +63,7 @@ _MARKS = {
     JobState.OK: ("good", "● ok"),
     JobState.GONE: ("muted", "○ gone"),
     JobState.NEW: ("warn", "… new"),
+    JobState.PAUSED: ("warn", "‖ paused"),
     JobState.LATE: ("warn", "▲ late"),
     JobState.OVERDUE: ("bad", "▲ overdue"),
     JobState.FAILING: ("bad", "✕ failing"),
@@ -121,7 +122,10 @@ def _behind(job: JobReport, now: float) -> Iterable[Markup]:
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
-    """Yield the error of a job, its rejected rows and its late rows."""
+    """Yield the error of a job or its pause, its rejected rows and its late rows."""
+    if job.paused_since is not None:
+        hint = f"; shipper resume {job.job} lets it continue where it was"
+        yield tag("p", "Paused by an operator ", ago(job.paused_since, now), hint, class_="muted")
     if job.failure is not None:
         yield _failure(job.failure, now, kind)
     if job.rejected:
@@ -187,7 +191,7 @@ def _overall(report: Report) -> tuple[str, str]:
     if complaints := report.complaints():
         is_late = all(one.startswith(JobState.LATE.value) for one in complaints)
         return "warn" if is_late else "bad", f"✕ unhealthy: {'; '.join(complaints)}"
-    return "good", "● healthy"
+    return "good", "; ".join(["● healthy", *report.remarks()])
 
 
 def _header(report: Report) -> Markup:

@@ -40,6 +40,11 @@ _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = 
         lambda job: job.delivered_at,
     ),
     ("next_tick_timestamp_seconds", "Time of the next tick.", lambda job: job.next_tick),
+    (
+        "paused_timestamp_seconds",
+        "Time at which an operator paused the job; missing if it is not paused.",
+        lambda job: job.paused_since,
+    ),
     ("failures", "Consecutive failures; 0 after a success.", lambda job: job.failure.failures if job.failure else 0),
 )
 

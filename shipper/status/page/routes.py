@@ -55,7 +55,7 @@ def livez(report: Report) -> tuple[bool, str]:
 def readyz(report: Report, *, is_verbose: bool) -> tuple[bool, str]:
     """Return whether the service runs, reaches all endpoints, and runs all jobs; if not, always in detail."""
     if report.is_ready and not is_verbose:
-        return True, "ok\n"
+        return True, "; ".join(["ok", *report.remarks()]) + "\n"
     verdict = "passed" if report.is_ready else "failed"
     return report.is_ready, f"{_lines(report.checks())}readyz check {verdict}\n"
 

@@ -9,6 +9,7 @@ from reports import NOW, TROUBLE, job, report, troubled
 from shipper.cli.status import status_text
 from shipper.core.errors import ConfigError
 from shipper.status.page.html import page
+from shipper.status.page.routes import answer
 from shipper.status.report import EndpointReport, Failure, JobState, Report, evidence
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
@@ -124,6 +125,27 @@ def test_text_while_a_single_command_uses_the_state() -> None:
     assert "healthy" not in shown
 
 
+def test_paused_job() -> None:
+    """A paused job is intended, and each tool says it. Mutants: leave the remark out of any."""
+    of = report(job("a", JobState.PAUSED, paused_since=NOW - 3600, next_tick=None), job("b"))
+    shown = plain(of)
+
+    assert (of.complaints(), of.is_ready) == ([], True)
+    assert shown.endswith("\nhealthy; paused: a")
+    assert "\na: paused since 2027-01-15 " in shown
+    assert "; `shipper resume a` lets it continue where it was" in shown
+    assert of.summary() == "2 jobs, healthy; paused: a"
+    assert "<title>● healthy; paused: a" in page(of)
+    assert "Paused by an operator" in page(of)
+    assert answer("/readyz", "", lambda: of).body == "ok; paused: a\n"
+    assert "[+]job a (paused) ok" in answer("/readyz", "verbose", lambda: of).body
+    assert f'shipper_job_paused_timestamp_seconds{{job="a"}} {NOW - 3600}' in answer("/metrics", "", lambda: of).body
+    assert of.document()["remarks"] == ["paused: a"]
+    stopped = plain(replace(of, pid=None, started_at=None, loaded_at=None))
+    assert "\na    paused  8412556" in stopped
+    assert "\nb    -       8412556" in stopped
+
+
 def test_only() -> None:
     """A report can be limited to jobs, by name or for all sources, with the endpoints that they need."""
     ends = tuple(EndpointReport(name, "", None, TROUBLE) for name in ("source app", "source other", "carbon"))
@@ -146,7 +168,7 @@ def test_judges_agree(state: JobState, failure: Failure | None) -> None:
     of = report(job("a", state), endpoints=(EndpointReport("carbon", "x", NOW, failure),))
     is_healthy = not of.complaints()
 
-    assert plain(of).endswith("\nhealthy") is is_healthy
+    assert plain(of).splitlines()[-1].startswith("healthy") is is_healthy
     assert ("<title>● healthy" in page(of)) is is_healthy
     assert of.summary().startswith("1 job, healthy" if state is not JobState.GONE else "0 jobs, healthy") is is_healthy
     assert of.is_ready or not is_healthy

@@ -130,6 +130,7 @@ PENDING = {
     "pruned": "(job, start, end) VALUES ('events', 0, 60)",
     "settled": "(job, after, upto, rows, at) VALUES ('events', '0', '1', 1, 0)",
     "rejected": "(job, reason, rows) VALUES ('events', 'no_time', 3)",
+    "pause": "(job, since) VALUES ('events', 7)",
     "rejected_in": "(job, reason, bucket, after, rows) VALUES ('events', 'no_time', -1, '0', 3)",
 }
 """A row for each table that may have rows of a job, besides its totals and offsets."""
@@ -188,6 +189,21 @@ def test_move_replaces_the_other_job(state: State) -> None:
     assert rows_of(state._connection, "others") == before
     assert totals(state, OTHER) == {}
     assert [state.recall(f"backfill {name}") for name in ("events", "others", "eventsource")] == [None, None, "far"]
+
+
+@pytest.mark.parametrize("is_twin", [True, False])
+@pytest.mark.parametrize("paused", [("events",), ("logins",), ("events", "logins")])
+def test_rename_of_a_paused_job(state: State, paused: tuple[str, ...], is_twin: bool) -> None:  # noqa: FBT001 - a table
+    """A job stays paused if either name was, in the file and in memory. Mutants: forget either; no load_pauses."""
+    state.pause(paused, since=7)
+    if is_twin:
+        state.housekeeping.rename(job("logins", template=job().template), ["logins", "others"])
+    else:
+        state.housekeeping.move("events", "logins")
+
+    assert state.pauses == {"logins": 7}
+    state.housekeeping.forget("logins")
+    assert state.pauses == {}
 
 
 def test_forget_with_unproven_totals(state: State) -> None:
