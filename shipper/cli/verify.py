@@ -1,5 +1,6 @@
 """Commands that verify Graphite: `reconcile`, `doctor`."""
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -190,7 +191,8 @@ def _documents(results: Iterable["Reconciled"], limit: int) -> Iterator[dict[str
 def _document(difference: "Difference") -> dict[str, Any]:
     slot, step, series, source, graphite = difference
     number = source if source is None or isinstance(source, int) else float(source)
-    return {"slot": slot, "step": step, "series": series, "source": number, "graphite": graphite}
+    value = graphite if graphite is None or math.isfinite(graphite) else repr(graphite)  # JSON has no infinity
+    return {"slot": slot, "step": step, "series": series, "source": number, "graphite": value}
 
 
 def _show(results: Sequence["Reconciled"], limit: int) -> None:

@@ -22,6 +22,9 @@ Edges translate the errors of their drivers once, `raise ... from error`; the ca
 report them. Any other exception is a bug.
 """
 
+MOST_TEXT = 300
+"""Maximum length of a foreign text in a message."""
+
 
 class ShipperError(Exception):
     """An expected failure, with a hint where there is a remedy."""
@@ -85,3 +88,10 @@ class StateCorrupt(PermanentError):
 
 class SourceReset(PermanentError):
     """The largest id of the table went back below captured."""
+
+
+def printable(text: str) -> str:
+    """Return a text of a server, cut, on one line, and without characters that a terminal or a log obeys."""
+    shown = text[: MOST_TEXT + 1]
+    line = "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in shown)
+    return f"{line[:MOST_TEXT]}..." if len(line) > MOST_TEXT else line

@@ -23,6 +23,7 @@ import graphyte
 
 from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Datapoint
+from shipper.graphite.connection import connect
 from shipper.graphite.line_protocol import line
 
 KEEPALIVE_SECONDS = 60
@@ -44,13 +45,14 @@ class _Witness:
     """Life of the witness that this one replaces, in seconds; None if a delivery opened this one."""
 
     def has_ended(self) -> bool:
-        """Whether the other side has closed it."""
+        """Whether the other side has closed it, or speaks on it: a line receiver never does."""
         try:
-            return self.connection.recv(1) == b""
+            self.connection.recv(1)
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            pass
+        return True
 
 
 class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
@@ -159,10 +161,14 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
             raise ConnectionError("not a Carbon line receiver: it sent an answer")
 
     def _connect(self) -> socket.socket:
-        connection = socket.create_connection(self._peer or (self.host, self.port), self.timeout)
+        connection = connect(*(self._peer or (self.host, self.port)), timeout=self.timeout)
         if self._peer is None:
             numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-            host, port = socket.getnameinfo(connection.getpeername(), numeric)
+            try:
+                host, port = socket.getnameinfo(connection.getpeername(), numeric)
+            except OSError:  # it was reset at once
+                connection.close()
+                raise
             self._peer = host, int(port)
         return connection
 

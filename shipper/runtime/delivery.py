@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 
 from shipper.core.delivery.courier import Delivered
-from shipper.core.errors import ShipperError, Unproven
+from shipper.core.errors import PermanentError, ShipperError, Unproven
 from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
 from shipper.log import RepeatedFailure, logger
@@ -25,6 +25,7 @@ UNPROVEN_HINT = (
     "Run `shipper admin doctor`. Check Carbon's disk, MAX_CREATES_PER_MINUTE, whitelist, aggregator and relay, and "
     "that no other program writes this series. shipper sends the value again until Graphite has it."
 )
+MOST_BUGS = 100  # in a row, about five minutes: then only a new process can help
 STUCK_TIMEOUTS = 20  # a step that takes this many of Carbon's timeouts never ends by itself
 
 
@@ -42,6 +43,8 @@ class Delivery:
         """Time that batches took, by the jobs in them."""
         self.has_failed = False
         """Whether a bug has ended the thread."""
+        self._bugs = 0
+        """Number of steps in a row that ended with a bug."""
         self._pipeline = pipeline
         self._chore = chore
         self._stopping = Flag()
@@ -81,8 +84,13 @@ class Delivery:
         began, timeout = self._step_began, self._pipeline.config.graphite.timeout
         return began is not None and time.monotonic() - began > STUCK_TIMEOUTS * timeout * len(self._pipeline.carbon)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether Carbon or graphite-web did not answer the last time."""
+        return self.failure.error is not None or self._pipeline.reading.error is not None
+
     def _run(self) -> None:
-        """Deliver until the thread is stopped; a bug ends the process."""
+        """Deliver until the thread is stopped; a bug that lasts ends the process."""
         try:
             while not self._stopping.is_set():
                 self._deliver()
@@ -103,11 +111,18 @@ class Delivery:
             delivered = step(self._pipeline, opens_round=opens_round)
             rest = self._chore(delivered is None)
         except ShipperError as error:
-            self._step_began = None
-            self.failure.failed(error, clock=time.monotonic())
-            self._stopping.wait(backoff(self.failure.failures, random.random()))  # noqa: S311 - jitter
+            self._pause(error)
             return
-        self._step_began = None
+        except Exception as error:
+            self._bugs += 1
+            if self._bugs > MOST_BUGS:
+                raise
+            # the jobs continue, and a new courier begins with what the state knows: this one may have stopped halfway
+            self._pipeline.replace_courier()
+            hint = "Report the traceback. Captures continue; everything that is not proven is sent again."
+            self._pause(PermanentError(f"deliver: {type(error).__name__}: {error}", hint=hint), exc_info=True)
+            return
+        self._step_began, self._bugs = None, 0
         if delivered is not None:
             self._count(delivered, time.monotonic() - began)
             return
@@ -120,6 +135,13 @@ class Delivery:
         delay = self._pipeline.courier.delay(time.monotonic())
         self._pipeline.wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS), watched)
         self._pipeline.wake.clear()
+
+    def _pause(self, error: ShipperError, *, exc_info: bool = False) -> None:
+        """Log a failed step, and wait before the next."""
+        self._step_began = None
+        traceback = {"exc_info": True} if exc_info else {}
+        self.failure.failed(error, clock=time.monotonic(), **traceback)
+        self._stopping.wait(backoff(self.failure.failures, random.random()))  # noqa: S311 - jitter
 
     def _count(self, delivered: Delivered, seconds: float) -> None:
         """Add the result of a step to the statistics."""

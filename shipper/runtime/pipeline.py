@@ -101,6 +101,11 @@ class Pipeline:
         self.keep_replays()
         self.courier = _courier(self.config, self.state, self.carbon)
 
+    def replace_courier(self) -> None:
+        """Replace the courier after a bug: nothing of its schedule is kept, so that all unproven totals go again."""
+        self.state.outbox.keep_replays([])
+        self.courier = _courier(self.config, self.state, self.carbon)
+
     def renew_carbon(self) -> None:
         """Connect to the Carbon of the configuration, which has changed; deliver and read with its settings."""
         self.keep_replays()

@@ -40,6 +40,7 @@ BEAT_SECONDS = 5.0
 STATUS_BEATS = 3  # beats between two status reports to systemd
 STEP_SECONDS = 2.0  # a clock that moves by more between two beats was set, not adjusted
 END_SECONDS = 40.0  # for running captures and the current batch to end
+ABANDON_SECONDS = 2.0  # for the current batch, if Carbon or graphite-web do not answer
 DRAIN_SECONDS = 15.0  # for the rest to be delivered then: both fit into TimeoutStopSec
 PRUNE_SECONDS = 600.0
 PRUNE_MOST_SECONDS = 6 * PRUNE_SECONDS  # also if the courier is never idle
@@ -153,9 +154,9 @@ class Service:
             logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS, hint=hint)
         self._schedule.stop(wait=is_idle)
 
-        # deliveries
-        has_ended = self._delivery.stop(seconds=END_SECONDS)
-        if has_ended and not self._delivery.has_failed:
+        # deliveries; without an answer from Carbon, the rest waits for the next start
+        has_ended = self._delivery.stop(seconds=ABANDON_SECONDS if self._delivery.is_failing else END_SECONDS)
+        if has_ended and self._delivery.failure.error is None and not self._delivery.has_failed:
             drain(self._pipeline, seconds=DRAIN_SECONDS)
         for door in self._doors:
             door.close()

@@ -11,7 +11,6 @@ keeps the last one. Values of later canaries are larger, so that an earlier one 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from statistics import fmean
 from typing import NamedTuple
 
 from shipper.core import durations
@@ -25,7 +24,7 @@ REWRITES = 4, 9  # what the last point has before its value, as multiples: first
 
 AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": sum,
-    "average": fmean,
+    "average": lambda values: sum(values) / len(values),  # fmean raises where doubles overflow
     "max": max,
     "min": min,
     "last": lambda values: values[-1],

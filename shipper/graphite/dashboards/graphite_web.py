@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from shipper.core.errors import ShipperError
+from shipper.core.errors import ShipperError, printable
 from shipper.graphite.dashboards.panels import Dashboard, Panel, Target
 from shipper.graphite.http import fetch_json
 
@@ -110,7 +110,7 @@ class GraphiteWeb:
             return None
         state = answer.get("state")
         if not isinstance(state, dict):
-            raise self._failure(str(answer.get("error") or NOT_GRAPHITE))
+            raise self._failure(printable(str(answer.get("error") or NOT_GRAPHITE)))
         return state
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
@@ -120,9 +120,9 @@ class GraphiteWeb:
             ShipperError: graphite-web did not store it.
         """
         answer = self._answer(f"save/{quote(name)}", urlencode({"state": json.dumps(state)}).encode())
-        if not answer.get("success"):
+        if answer.get("success") is not True:
             hint = "If it requires a login, write a file with -d, and paste it into Dashboard, Edit on its page."
-            raise self._failure(str(answer.get("error") or "the answer does not confirm it"), hint)
+            raise self._failure(printable(str(answer.get("error") or "the answer does not confirm it")), hint)
 
     def _answer(self, path: str, body: bytes | None = None) -> Mapping[str, Any]:
         url = f"{self._url}/dashboard/{path}"
