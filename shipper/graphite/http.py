@@ -83,7 +83,7 @@ def _request(url: SplitResult, host: str, body: bytes | None) -> bytes:
 
 
 class _Incoming(io.RawIOBase):
-    """What a server sends, up to a deadline and a size; for HTTPResponse in place of a socket."""
+    """The bytes of a server, up to a deadline and a size; for HTTPResponse in place of a socket."""
 
     def __init__(self, connection: socket.socket, deadline: float, most: int) -> None:
         self._connection, self._deadline, self._most = connection, deadline, most
