@@ -16,11 +16,13 @@ def _jobs(context: click.Context, _param: click.Parameter, incomplete: str) -> l
     from contextlib import suppress
     from pathlib import Path
 
+    from shipper.config.files import UnreadableError, read_text
+
     names: list[str] = []
     file = Path(context.params["file"])
     for path in (file, *file.parent.glob("conf.d/*.toml")):
-        with suppress(OSError, ValueError, AttributeError):
-            for name, job in tomllib.loads(path.read_text(encoding="utf-8")).get("job", {}).items():
+        with suppress(UnreadableError, ValueError, AttributeError, RecursionError):
+            for name, job in tomllib.loads(read_text(path)).get("job", {}).items():
                 several = job.get("source")
                 names += [name, *(f"{name}@{one}" for one in several)] if isinstance(several, list) else [name]
     return sorted(name for name in names if name.startswith(incomplete))

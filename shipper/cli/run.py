@@ -25,7 +25,10 @@ def run(file: str, log_format: str) -> None:
     from shipper.service import daemon
 
     log.start(as_json=log_format == "json")
-    daemon.run(load(file))
+    config = load(file)
+    for exposed in config.exposed_files():
+        log.logger().warning("credentials.exposed", file=exposed, hint=f"chmod o-r {exposed}")
+    daemon.run(config)
 
 
 @click.command(short_help="Run all jobs once, or some.")

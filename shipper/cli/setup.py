@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def check(file: str, output: str, *, offline: bool) -> None:
     """Check the configuration, the state, the sources with the queries of their jobs, and Carbon.
 
-    One run shows all errors, each ✗ with its fix. Exits with 1 if there is an error.
+    One run shows all errors, each ✗ with its fix, and warnings (!). Exits with 1 if there is an error.
     """
     from shipper.config.load import load
     from shipper.diagnostics.check import Finding, findings
@@ -109,7 +109,9 @@ def _show_diff(diff: "Diff") -> None:
 
 
 def _show_finding(finding: "Finding") -> None:
-    click.echo(f"{mark(is_good=finding.is_good)} {finding.subject}: {finding.text}")
+    is_warning = finding.is_good and finding.remedy
+    sign = click.style("!", fg="yellow") if is_warning else mark(is_good=finding.is_good)
+    click.echo(f"{sign} {finding.subject}: {finding.text}")
     for line in finding.remedy.splitlines():
         click.echo(f"    {line}")
 

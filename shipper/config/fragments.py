@@ -40,8 +40,14 @@ _LEXICONS = {
 _LETTER = r"A-Za-z_\x80-\U0010ffff"
 _WORD = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*")
 _DOLLAR_QUOTE = re.compile(rf"\$([{_LETTER}][{_LETTER}0-9]*)?\$")
-_CONTINUED = re.compile(r"[ \t\f\v]*[\n\r]\s*'")  # after a line break a text of PostgreSQL continues, escapes included
-_UNCLOSED = "\0"  # no token, because a NUL is rejected before
+_CONTINUED = re.compile(
+    r"[ \t\f\v]*[\n\r][ \t\f\v\n\r]*'"
+)  # after a line break a text of PostgreSQL continues, escapes included
+_NUMBER_BEFORE_QUOTE = re.compile(r"[0-9$][\w.$]*[eE]'")
+"""1e5e'x': whether e'x' is a text with escapes depends on PostgreSQL's version."""
+_VARIABLE = re.compile(r"[$@#:][\w$:]")
+"""A variable of SQLite, $x(...), ends at the first parenthesis, whatever is quoted in it."""
+_UNCLOSED, _AMBIGUOUS, _OUTSIDE = "\0", "\0\0", "\0\0\0"  # no tokens, because a NUL is rejected before
 
 
 def fragment_problems(place: Place, job: JobSection, dialects: Iterable[str]) -> Iterator[Problem]:
@@ -87,6 +93,8 @@ def flaw_of(fragment: str, dialect: str) -> Flaw | None:
 
 _NO_COMMENT = "Remove it: comments of TOML begin with #; two minus signs need a blank between them."
 _FLAWS = {
+    _AMBIGUOUS: Flaw("has a number directly before a text", "Write a blank between them."),
+    _OUTSIDE: Flaw("contains a variable", "Remove it: shipper gives it no value."),
     ";": Flaw("contains a semicolon", "Remove it: the text becomes a part of a statement."),
     _UNCLOSED: Flaw("has a quote that is not closed", "Close it; inside of quotes write it twice, as in 'it''s'."),
 }
@@ -96,6 +104,10 @@ def _tokens(fragment: str, dialect: str) -> Iterator[str]:
     """Yield words, quoted texts, beginnings of comments, and single characters; _UNCLOSED last for an open quote."""
     start = 0
     while start < len(fragment):
+        if dialect == "postgresql" and _NUMBER_BEFORE_QUOTE.match(fragment, start):
+            yield _AMBIGUOUS
+        if dialect == "sqlite" and _VARIABLE.match(fragment, start):
+            yield _OUTSIDE
         end = _end(fragment, start, _LEXICONS[dialect])
         yield fragment[start:end] if end else _UNCLOSED
         start = end or len(fragment)

@@ -76,7 +76,7 @@ def template(value: str) -> str:
 
 def tag(value: str) -> str:
     """Accept the value of a tag, with or without placeholders; carbon rejects an empty one and a leading ~."""
-    if not is_template(f"x;x={value}"):
+    if {";", "="} & set(value) or not is_template(f"x;x={value}"):
         raise wrong(f'"{value}" cannot be the value of a tag', "Use letters, digits, _ - . and {column}.")
     return value
 

@@ -4,9 +4,9 @@ Three stages: the files become one table with its references resolved; keys.py c
 checks which values fit together.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 
+from shipper.config.files import UnreadableError, is_exposed, read_text
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
-from shipper.config.problems import Document, Problem, explained, not_toml, report
+from shipper.config.problems import MOST_DEPTH, Document, Place, Problem, explained, not_toml, report, too_deep
 from shipper.config.references import KINDS, References, option_file
 from shipper.config.rules import BUCKET, SOURCE, has_time, related, sources_of
 from shipper.config.values import holds_password
@@ -41,6 +42,8 @@ class Config:
     status: StatusSection
     sources: Mapping[str, SourceSection]
     jobs: Mapping[str, Job]
+    secret_files: tuple[str, ...] = ()
+    """Files with passwords to which references led."""
 
     def named(self, name: str) -> list[Job]:
         """Return the job of a name; of one that is configured on several sources, the job of each.
@@ -53,6 +56,16 @@ class Config:
             hint = f"The jobs are: {', '.join(self.jobs)}."
             raise ConfigError(f"choose jobs: no job {name!r} in {self.file}", hint=hint)
         return jobs
+
+    def exposed_files(self) -> list[str]:
+        """Return the files with passwords that all users of this machine can read."""
+        files = set(self.secret_files)
+        for name, section in self.sources.items():
+            with suppress(ConfigError):  # who connects reports it
+                files |= (
+                    {option_file(section.credentials, name, Path(self.file).parent)} if section.credentials else set()
+                )
+        return sorted(filter(is_exposed, files))
 
     def access(self, name: str) -> Access:
         """Return how to connect to a source.
@@ -84,7 +97,7 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     documents = [_read(path) for path in (file, *sorted(map(str, folder.glob("conf.d/*.toml"))))]
     references = References(folder, with_credentials=with_credentials)
     raw, problems, secrets = references.resolved(_joined(documents)), references.problems, references.secrets
-    problems += [*_job_files(documents), *_passwords(documents[0]), *_default_problems(raw)]
+    problems += [*_job_files(documents), *_passwords(documents[0]), *_default_problems(raw), *_nul_problems(raw, ())]
     # each value by itself; a problem that is known already is not reported twice
     try:
         parsed = File.model_validate(_with_defaults(raw))
@@ -99,24 +112,26 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     if problems:
         raise report(documents, problems, secrets)
     jobs = {job.name: job for jobs in by_section.values() for job in jobs}
-    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs)
+    files = tuple(references.secret_files)
+    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs, files)
 
 
 def _read(file: str) -> Document:
     try:
-        text = Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"read configuration {file}: {error.strerror}",
-            hint=f"Name it with --config FILE, or put it at {DEFAULT_PATH}.",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"read configuration {file}: not UTF-8", hint="Save the file as UTF-8 text.") from error
+        text = read_text(file)
+    except UnreadableError as error:
+        is_text = "UTF-8" not in str(error)
+        hint = f"Name it with --config FILE, or put it at {DEFAULT_PATH}." if is_text else "Save it as UTF-8 text."
+        raise ConfigError(f"read configuration {file}: {error}", hint=hint) from error
     try:
-        return Document(file, text, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"\(at line (\d+)", str(error))
-        raise not_toml(file, text, error, line and line[1]) from error
+        document = Document(file, text, tomllib.loads(text))
+    except RecursionError:
+        raise too_deep(file, text) from None
+    except ValueError as error:  # also for a number with thousands of digits
+        raise not_toml(file, text, error) from error
+    if document.depth > MOST_DEPTH:
+        raise too_deep(file, text)
+    return document
 
 
 def _joined(documents: list[Document]) -> dict[str, Any]:
@@ -167,6 +182,19 @@ def _passwords(main: Document) -> Iterator[Problem]:
                 'or write user = "NAME" and password = { credential = "NAME" }.'
             )
             yield Problem(("source", name, "url"), "url contains a password", remedy)
+
+
+def _nul_problems(value: object, place: Place) -> Iterator[Problem]:
+    """Reject NUL characters: databases, files and sockets would each fail in another way."""
+    match value:
+        case str() if "\0" in value:
+            yield Problem(place, f'"{place[-1]}" contains a NUL character', "Remove it.")
+        case dict():
+            for key, inner in value.items():
+                yield from _nul_problems(inner, (*place, key))
+        case list():
+            for inner in value:
+                yield from _nul_problems(inner, place)
 
 
 def _may_hold_password(url: str) -> bool:

@@ -3,7 +3,7 @@
 The standard library's parser gives values without lines. tree-sitter finds them, and is only imported for a problem.
 """
 
-import tomllib
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from shipper.config.keys import (
     Section,
     SourceSection,
     StateSection,
+    StatusSection,
 )
 from shipper.config.values import toml
 from shipper.core.errors import ConfigError
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 """Keys from the top of the file to a value."""
 
+MOST_DEPTH = 20
+"""Most tables and lists within each other; four are of use."""
 SECRET_LENGTH = 4  # a shorter text is no secret, and part of many words
-_SECRET = {"url", "password"}  # they may contain passwords
+SECRET = {"url", "password"}
+"""Keys that may contain passwords."""
 
+_MANY_DIGITS = re.compile(r"[0-9][0-9_]{999,}")
 _REMEDIES = {
     "int_type": "Write an integer, without quotes.",
     "string_type": 'Write it in quotes: "...".',
@@ -51,6 +56,7 @@ _SECTIONS: dict[object, type[Section]] = {
     "state": StateSection,
     "graphite": GraphiteSection,
     "limits": LimitsSection,
+    "status": StatusSection,
     "source": SourceSection,
     "job": JobSection,
     "defaults": JobSection,
@@ -73,6 +79,16 @@ class Document(NamedTuple):
     file: str
     text: str
     raw: dict[str, Any]
+
+    @property
+    def depth(self) -> int:
+        """Number of tables and lists within each other."""
+        depth, level = 0, list[Any]([self.raw])
+        while level:
+            depth += 1
+            inner = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)]
+            level = [one for one in inner if isinstance(one, dict | list)]
+        return depth
 
     def holds(self, place: Place) -> bool:
         """Whether this file has a place that begins with a section."""
@@ -97,7 +113,7 @@ def explained(error: ErrorDetails, place: Place) -> Problem:
             return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
         case _:
             remedy = _REMEDIES.get(kind, f"{error['msg']}.")
-            value = "(hidden)" if key in _SECRET else toml(error["input"])
+            value = "(hidden)" if key in SECRET else toml(error["input"])
             return Problem(place, f"{key} = {value} is invalid", remedy)
 
 
@@ -119,7 +135,8 @@ def report(documents: list[Document], problems: Iterable[Problem], secrets: Iter
     # each problem goes to the file that has its place
     by_document: dict[str, list[Problem]] = {document.file: [] for document in documents}
     for problem in problems:
-        moved = problem._replace(place=_place(problem.place, documents), message=_hidden(problem.message, secrets))
+        message, remedy = printable(_hidden(problem.message, secrets)), printable(problem.remedy)
+        moved = problem._replace(place=_place(problem.place, documents), message=message, remedy=remedy)
         holder = next((document for document in documents if document.holds(moved.place)), documents[0])
         by_document[problem.file or holder.file].append(moved)
     # then all of a file, in the order of its lines
@@ -132,6 +149,13 @@ def report(documents: list[Document], problems: Iterable[Problem], secrets: Iter
     return ConfigError("\n".join(report_lines))
 
 
+def printable(text: str) -> str:
+    """Escape all characters that would end the line, or that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def _hidden(message: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         if len(secret) >= SECRET_LENGTH:
@@ -139,15 +163,31 @@ def _hidden(message: str, secrets: Iterable[str]) -> str:
     return message
 
 
-def not_toml(file: str, text: str, error: tomllib.TOMLDecodeError, line: str | None) -> ConfigError:
+def not_toml(file: str, text: str, error: ValueError) -> ConfigError:
     """Return the error of a file that is not TOML."""
-    is_twice = "twice" in str(error) or "overwrite" in str(error)
-    hint = (
-        "Remove the section or key that is there twice."
-        if is_twice
-        else 'Put texts and durations in quotes, as in every = "30s"; close each quote and bracket.'
-    )
-    return ConfigError(f"{file}:{line or text.count(chr(10)) + 1}: {error}", hint=hint)
+    message, hint = str(error), 'Put texts and durations in quotes, as in every = "30s"; close each quote and bracket.'
+    line = re.search(r"\(at line (\d+)", message)
+    number = int(line[1]) if line else text.count("\n") + 1
+    if "twice" in message or "overwrite" in message:
+        hint = "Remove the section or key that is there twice."
+    elif digits := _MANY_DIGITS.search(text) if "digits" in message else None:
+        message, hint = f"a number of {len(digits[0])} digits", "Write a shorter number."
+        number = text.count("\n", 0, digits.start()) + 1
+    elif "\0" in text:
+        message, hint = "a NUL character", "Save the file as UTF-8 text."
+        number = text.count("\n", 0, text.index("\0")) + 1
+    return ConfigError(f"{file}:{number}: {message}", hint=hint)
+
+
+def too_deep(file: str, text: str) -> ConfigError:
+    """Return the error of a file with too many tables and lists within each other, at the line where they are."""
+    depths, depth = [], 0
+    for line in text.split("\n"):
+        depth += sum(map(line.count, "[{"))
+        depths.append(depth + line.count("."))
+        depth -= sum(map(line.count, "]}"))
+    number = 1 + next((n for n, most in enumerate(depths) if most > MOST_DEPTH), 0)
+    return ConfigError(f"{file}:{number}: nested too deeply", hint="Close each bracket; no key is that deep.")
 
 
 def _known(place: Place) -> list[str]:

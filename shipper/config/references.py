@@ -2,11 +2,13 @@
 
 import configparser
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shipper.config.problems import Place, Problem
+from shipper.config.files import UnreadableError, read_bytes, read_text
+from shipper.config.problems import SECRET, Place, Problem
 from shipper.core.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
@@ -22,6 +24,8 @@ class References:
         """Resolve paths relative to folder, which is the configuration's."""
         self.secrets: list[str] = []
         """Values that references led to: no message shows them."""
+        self.secret_files: list[str] = []
+        """Files of these values."""
         self.problems: list[Problem] = []
         self._folder = folder
         self._with_credentials = with_credentials
@@ -48,6 +52,7 @@ class References:
         for target, content in _targets(kind, name, self._folder):
             targets.append(target)
             if content is not None:
+                self.secret_files += [target] if kind != "env" and place[-1] in SECRET else []
                 text = content.rstrip("\n")
                 self.secrets.extend([text] if text else [])
                 return text
@@ -81,9 +86,9 @@ def _targets(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | No
         return
     for place in [folder / name] if kind == "file" else _places(name, folder):
         try:
-            yield str(place), place.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            yield f"{place} ({getattr(error, 'strerror', None) or 'not UTF-8 text'})", None
+            yield str(place), read_text(place)
+        except UnreadableError as error:
+            yield f"{place} ({error})", None
 
 
 def _places(credential: str, folder: Path) -> list[Path]:
@@ -94,11 +99,23 @@ def _places(credential: str, folder: Path) -> list[Path]:
 
 def _check_option_file(file: Path) -> None:
     """Reject a file that PyMySQL cannot parse."""
-    parser = configparser.RawConfigParser(allow_no_value=True)
+    parser, hint = configparser.RawConfigParser(allow_no_value=True), OPTION_FILE_HINT
     try:
-        parser.read_string(file.read_text(encoding="utf-8"))
-        parser["client"].getint("port", 0)
-    except (configparser.Error, KeyError, ValueError) as error:
-        is_syntax = isinstance(error, configparser.Error)
-        reason = str(error).partition("\n")[0] if is_syntax else "no usable [client] section"
-        raise ConfigError(f"read credentials {file}: {reason}", hint=OPTION_FILE_HINT) from None
+        content = read_bytes(file)
+        if content.startswith(BOM_UTF8):
+            reason, hint = "it begins with a byte order mark", "Save it as UTF-8 text without that mark."
+        else:
+            parser.read_string(content.decode())
+            parser["client"].getint("port", 0)
+            return
+    except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
+        reason, hint = str(error).partition("\n")[0], "Remove one of the two."
+    except configparser.Error as error:
+        reason = str(error).partition("\n")[0]
+    except UnreadableError as error:
+        reason = str(error)
+    except UnicodeDecodeError:
+        reason = "not UTF-8 text"
+    except (KeyError, ValueError):
+        reason = "no usable [client] section"
+    raise ConfigError(f"read credentials {file}: {reason}", hint=hint)

@@ -3,6 +3,7 @@
 A function raises an error with a remedy.
 """
 
+import os
 import re
 from ipaddress import IPv6Address
 from itertools import pairwise
@@ -23,6 +24,9 @@ DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite")
 NODE = r"[A-Za-z0-9_-]{1,100}"
 _ARCHIVE = rf"\s*{durations.SINGLE}:{durations.SINGLE}\s*"
 _MAX_PORT = 65535
+_SHOWN = 200
+"""Characters of a value in a message."""
+_SOCKET_BYTES = 107  # of the path in a client's address, unix(7)
 
 
 def wrong(message: str, remedy: str) -> PydanticCustomError:
@@ -31,8 +35,12 @@ def wrong(message: str, remedy: str) -> PydanticCustomError:
 
 
 def toml(value: object) -> str:
-    """Write a value as the file may have it."""
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """Write a value as the file may have it, or its beginning."""
+    try:
+        text = f'"{value}"' if isinstance(value, str) else str(value)
+    except ValueError:  # Python shows no number with thousands of digits
+        text = "a number with thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def matches(pattern: str) -> WithJsonSchema:
@@ -73,11 +81,14 @@ def listen(value: str) -> str:
     if value == "off":
         return value
     if value.startswith("unix:"):
-        if not value.removeprefix("unix:").startswith("/"):
+        socket = value.removeprefix("unix:")
+        if not socket.startswith("/"):
             raise wrong(f'"{value}" is not a socket', 'Write an absolute path, as in "unix:/run/shipper/page.sock".')
+        if len(os.fsencode(socket)) > _SOCKET_BYTES:
+            raise wrong(f"the path of {toml(value)} is too long", f"Use at most {_SOCKET_BYTES} bytes.")
         return value
     host, _, port = value.rpartition(":")
-    if host not in {"127.0.0.1", "localhost", "[::1]"} or not port.isdigit() or int(port) > _MAX_PORT:
+    if host not in {"127.0.0.1", "localhost", "[::1]"} or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _MAX_PORT:
         remedy = 'Write "127.0.0.1:PORT"; let users of other machines come through a proxy or ssh.'
         raise wrong(f'"{value}" is no loopback address', remedy)
     return value

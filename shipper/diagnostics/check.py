@@ -24,6 +24,7 @@ __all__ = ["Finding", "findings"]
 def findings(config: Config) -> Iterator[Finding]:
     """Yield the results of all checks."""
     yield from _check_file(config.file)
+    yield from _check_credentials(config)
     yield from attempted(f"state {config.state.path}", _check_state(config))
     for name in config.sources:
         yield from attempted(f"source {name}", check_source(config, name))
@@ -40,6 +41,12 @@ def _check_file(file: str) -> Iterator[Finding]:
     if status.st_uid == os.geteuid() == 0 and not is_for_group and not status.st_mode & stat.S_IROTH:
         remedy = f"Let the service's user read it: chmod 644 {file}. Keep secrets in other files."
         yield Finding(False, file, "only root can read it", remedy)
+
+
+def _check_credentials(config: Config) -> Iterator[Finding]:
+    """Warn of files with passwords that all users can read."""
+    for file in config.exposed_files():
+        yield Finding(True, f"credentials {file}", "all users of this machine can read them", f"chmod o-r {file}")
 
 
 def _check_state(config: Config) -> Iterator[Finding]:

