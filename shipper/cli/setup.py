@@ -13,38 +13,51 @@ from shipper.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from shipper.diagnostics.carbon_conf import Diff
-    from shipper.diagnostics.check import Finding
+    from shipper.diagnostics.finding import Finding
+
+
+UNSEEN_CARBON = """\
+Carbon's own configuration was not checked: add --canary, which sends a test series and reads it back; or give a copy \
+of its directory with --carbon DIR."""
 
 
 @click.command(short_help="Check configuration, sources and Carbon.")
 @options.configured
 @options.output
 @click.option("--offline", is_flag=True, help="Check only the file; connect nowhere.")
-def check(file: str, output: str, *, offline: bool) -> None:
-    """Check the configuration, the state, the sources with the queries of their jobs, and Carbon.
+@click.option(
+    "--carbon",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Directory of Carbon's configuration; default: found, if Carbon runs on this machine.",
+)
+@click.option("--canary", is_flag=True, help="Also send a test series to Carbon and read it back, as `doctor` does.")
+def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary: bool) -> None:
+    """Check the configuration, the state, the sources with the queries of their jobs, Carbon and Graphite.
 
-    One run shows all errors, each ✗ with its fix, and warnings (!). Exits with 1 if there is an error.
+    It also checks that the tables of started jobs are still those that were counted. One run shows all errors, each ✗
+    with its fix, and warnings (!). Exits with 1 if there is an error.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.check import Finding, findings
+    from shipper.diagnostics.carbon_conf import folder_of
+    from shipper.diagnostics.check import findings
+    from shipper.diagnostics.finding import Finding
 
     config = load(file, with_credentials=not offline)
     jobs = f"{len(config.jobs)} {'job' if len(config.jobs) == 1 else 'jobs'}"
-    shown = []
-    for finding in chain([Finding(True, file, f"valid, {jobs}")], () if offline else findings(config)):
+    folder, shown = carbon or folder_of(config), []
+    checks = () if offline else findings(config, carbon=folder, has_canary=canary)
+    for finding in chain([Finding(True, file, f"valid, {jobs}")], checks):
         shown.append(finding)
         if output == "table":
             _show_finding(finding)
     bad = sum(not finding.is_good for finding in shown)
     if output == "json":
         show_json({"is_good": not bad, "findings": [finding._asdict() for finding in shown]})
-    failed = f"{bad} {'check' if bad == 1 else 'checks'} failed"
-    hint = (
-        "Carbon's own configuration was not checked: run `shipper admin doctor`, or "
-        "`shipper admin carbon-conf --diff FILE` for each of Carbon's files (storage-schemas.conf, "
-        "storage-aggregation.conf, carbon.conf)."
-    )
-    click.echo(failed if bad else hint, err=True)
+    if bad:
+        click.echo(f"{bad} {'check' if bad == 1 else 'checks'} failed", err=True)
+    elif not canary and folder is None:
+        click.echo(UNSEEN_CARBON, err=True)
     sys.exit(1 if bad else 0)
 
 

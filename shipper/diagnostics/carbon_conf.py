@@ -24,6 +24,9 @@ from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, path, paths_of
 
 SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"
 WHITELIST, BLACKLIST = "whitelist.conf", "blacklist.conf"
+FOLDERS = (Path("/etc/carbon"), Path("/opt/graphite/conf"))  # Debian's, and the default of Graphite
+DEFAULT_PORT = "2003"
+LOOPBACK = {"localhost", "127.0.0.1", "::1", "[::1]"}
 
 
 class Stanza(NamedTuple):
@@ -107,6 +110,7 @@ def _path_pattern(job: Job, measure: str | None = None) -> str:
 
 
 _DEFAULTS = {SCHEMAS: {"retentions": "60s:7d"}, AGGREGATION: {}}  # carbon/storage.py, where no stanza matches
+_PORT = "LINE_RECEIVER_PORT"
 _MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNECTIONS"
 LEAST_CONNECTIONS = 5
 """Connections of shipper at a time: one that stays open, and two each for metrics of itself and for a command."""
@@ -136,7 +140,29 @@ class Diff(NamedTuple):
         return not self.write
 
 
-def diff(config: Config, file: str) -> Diff:
+def folder_of(config: Config) -> Path | None:
+    """Return the directory with the configuration of the Carbon that these series go to, if it runs on this machine."""
+    for host, port in config.graphite.addresses:
+        for folder in FOLDERS if host in LOOPBACK else ():
+            parser = ConfigParser(interpolation=None)
+            with suppress(OSError, UnicodeDecodeError, ParserError):
+                parser.read(folder / CARBON, encoding="utf-8")
+            ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
+            if str(port) in ports:
+                return folder
+    return None
+
+
+def diffs(config: Config, folder: Path) -> Iterator[Diff]:
+    """Compare all of Carbon's files; raises as `diff` does.
+
+    Only the file of aggregations may be missing: Carbon then uses its defaults (carbon/storage.py), as in Debian.
+    """
+    for name in (SCHEMAS, AGGREGATION, CARBON):
+        yield diff(config, str(folder / name), may_miss=name == AGGREGATION)
+
+
+def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
     """Compare one of Carbon's files with the stanzas that these series need.
 
     Raises:
@@ -144,7 +170,7 @@ def diff(config: Config, file: str) -> Diff:
     """
     if Path(file).name in {WHITELIST, BLACKLIST}:
         return _diff_of_list(config, file)
-    parser = _parsed(file)
+    parser = ConfigParser() if may_miss and not Path(file).exists() else _parsed(file)
     kind = _kind(file, parser)
     own = stanzas(config)[kind]
     if kind == CARBON:

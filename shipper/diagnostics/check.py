@@ -8,29 +8,40 @@ from contextlib import closing
 from pathlib import Path
 
 from shipper.config.load import Config
-from shipper.core.errors import DeliveryFailed
-from shipper.core.model import Job, JobStatus
-from shipper.core.repair.reset import check_identity
-from shipper.diagnostics.check_source import Finding, attempted, check_source
+from shipper.core.errors import DeliveryFailed, ShipperError
+from shipper.diagnostics.carbon_conf import diffs
+from shipper.diagnostics.check_source import check_source
+from shipper.diagnostics.check_state import Stored, check_file, stored
+from shipper.diagnostics.doctor import examine
+from shipper.diagnostics.finding import Finding, attempted
 from shipper.graphite.carbon import Carbon
 from shipper.runtime.endpoints import evidence_of, open_readback, receivers
-from shipper.state.access import enter
-from shipper.state.database import holder
-from shipper.state.queries import job_statuses
 
-__all__ = ["Finding", "findings"]
+CANARY_SECONDS = 30.0
+"""Longest wait for Carbon to create the canary's series."""
 
 
-def findings(config: Config) -> Iterator[Finding]:
-    """Yield the results of all checks."""
+def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterator[Finding]:
+    """Yield the results of all checks.
+
+    Carbon is the directory of its configuration. A canary is a test series, which is sent and read back.
+    """
     yield from _check_file(config.file)
     yield from _check_credentials(config)
-    yield from attempted(f"state {config.state.path}", _check_state(config))
+    yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path)))
+    try:
+        known = stored(Path(config.state.path))
+    except ShipperError:  # reported above
+        known = Stored()
     for name in config.sources:
-        yield from attempted(f"source {name}", check_source(config, name))
-    for carbon in receivers(config):
-        yield from attempted("carbon", _check_carbon(carbon))
+        yield from attempted(f"source {name}", check_source(config, name, known))
+    for one in receivers(config):
+        yield from attempted("carbon", _check_carbon(one))
+    if carbon is not None:
+        yield from attempted(f"carbon {carbon}", _check_carbon_conf(config, carbon))
     yield from attempted("graphite", _check_graphite(config))
+    if has_canary:
+        yield from attempted("canary", _check_canary(config))
     yield from _check_proof(config)
 
 
@@ -49,41 +60,6 @@ def _check_credentials(config: Config) -> Iterator[Finding]:
         yield Finding(True, f"credentials {file}", "all users of this machine can read them", f"chmod o-r {file}")
 
 
-def _check_state(config: Config) -> Iterator[Finding]:
-    """Check the state file, or the directory in which it will be created."""
-    path = Path(config.state.path)
-    subject = f"state {path}"
-    enter(str(path))
-    try:
-        exists = path.exists()
-    except PermissionError:
-        yield Finding(
-            False, subject, "this user cannot read it", "Run the check as the user that shipper runs as, or as root."
-        )
-        return
-    if not path.parent.is_dir():
-        remedy = f"mkdir -p -m 700 {path.parent}, owned by the user that shipper runs as."
-        yield Finding(False, subject, "its directory does not exist", remedy)
-    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
-        exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
-    ):
-        remedy = "Run the check as the user that shipper runs as, or as root; that user must own file and directory."
-        yield Finding(False, subject, "this user cannot write there", remedy)
-    elif not exists:
-        yield Finding(True, subject, "does not exist yet; can be created")
-    else:
-        statuses, process = job_statuses(str(path)), holder(str(path))
-        jobs = f"{len(statuses)} {'job' if len(statuses) == 1 else 'jobs'}"
-        yield Finding(True, subject, f"{jobs}; in use by process {process.process}" if process else jobs)
-        for name in statuses.keys() & config.jobs.keys():
-            yield from attempted(f"job {name}", _check_identity(config.jobs[name], statuses[name]))
-
-
-def _check_identity(job: Job, status: JobStatus) -> Iterator[Finding]:
-    check_identity(job, status.offsets)
-    yield from ()
-
-
 def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
     """Connect, send no datapoints, and wait until Carbon has read the connection to its end."""
     with closing(carbon):
@@ -96,6 +72,26 @@ def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
             yield Finding(False, f"carbon {carbon}", "answers one connection, but no second one beside it", remedy)
         else:
             yield Finding(True, f"carbon {carbon}", "accepts data")
+
+
+def _check_carbon_conf(config: Config, folder: Path) -> Iterator[Finding]:
+    """Compare Carbon's own configuration with what these series need."""
+    for diff in diffs(config, folder):
+        bad = [verdict for verdict in diff.verdicts if not verdict.is_good]
+        if not bad:
+            yield Finding(True, f"carbon {diff.file}", "right for these series")
+            continue
+        first = f"{bad[0].path}: {bad[0].present}; needed: {bad[0].needed}"
+        others = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
+        missing = "" if Path(diff.file).exists() else "does not exist, so Carbon uses its defaults; "
+        yield Finding(False, f"carbon {diff.file}", f"{missing}{first}{others}", diff.write.rstrip())
+
+
+def _check_canary(config: Config) -> Iterator[Finding]:
+    """Send a test series and judge how Graphite stores it."""
+    examination = examine(config, wait=CANARY_SECONDS)
+    for verdict in examination.verdicts:
+        yield Finding(verdict.is_good, f"canary {examination.series}", verdict.text, verdict.remedy)
 
 
 def _check_graphite(config: Config) -> Iterator[Finding]:

@@ -7,37 +7,20 @@ fails only the jobs that need it, and a server that does not answer is asked onc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from shipper.config.keys import SourceSection
 from shipper.config.load import Config
 from shipper.config.problems import nearest, suggest
 from shipper.core import durations
-from shipper.core.errors import QueryRefused, ShipperError
+from shipper.core.errors import QueryRefused
 from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
+from shipper.diagnostics.check_state import Stored, check_job
+from shipper.diagnostics.finding import Finding, attempted
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
 from shipper.source.grants import granting, indexing, transactional, usable, without_id
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
-
-
-class Finding(NamedTuple):
-    """The result of one check; a good one has a remedy if it is a warning."""
-
-    is_good: bool
-    subject: str
-    text: str
-    remedy: str = ""
-
-
-def attempted(subject: str, checks: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield the results of checks, and the error that ends them; later checks run all the same."""
-    try:
-        yield from checks
-    except ShipperError as error:
-        yield Finding(False, subject, str(error), error.hint or "")
-
 
 FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
@@ -45,8 +28,8 @@ NEWEST_ROWS = 10_000
 AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time zone from UTC
 
 
-def check_source(config: Config, name: str) -> Iterator[Finding]:
-    """Check a source, its tables, and the queries of its jobs."""
+def check_source(config: Config, name: str, known: Stored) -> Iterator[Finding]:
+    """Check a source, its tables, the queries of its jobs, and whether they are still those that were counted."""
     access, section = config.access(name), config.sources[name]
     tables: dict[tuple[str, str, bool], list[Job]] = {}
     for job in config.jobs.values():
@@ -57,7 +40,7 @@ def check_source(config: Config, name: str) -> Iterator[Finding]:
         yield from _check_session(source, section, session)
         yield from attempted(f"source {name}", _check_lag(source, section, session))
         for (path, *_), jobs in tables.items():
-            table = _TableCheck(source, access, section, session, path, jobs)
+            table = _TableCheck(source, access, section, session, path, jobs, known)
             yield from attempted(table.subject, table.findings())
 
 
@@ -111,6 +94,7 @@ class _TableCheck:
     session: Session
     path: str
     jobs: Sequence[Job]
+    known: Stored
 
     @property
     def subject(self) -> str:
@@ -152,9 +136,7 @@ class _TableCheck:
         denied = {column for column, error in errors.items() if isinstance(error, Denied)}
         missing = sorted(errors.keys() - denied)
         if denied:
-            account = self.session.account or ""
-            remedy = "\n".join(granting(self.access, account, {self.path: denied}))
-            yield Finding(False, self.subject, f"{account} may not read {self._needed(denied)}", remedy)
+            yield self._denied(table, denied)
         # no such table, or one that cannot be read at all: its columns have one error
         failing = [column for column in missing if not table.columns or column in table.columns]
         if failing:
@@ -164,6 +146,18 @@ class _TableCheck:
         for column in () if failing else missing:
             remedy = suggest(column, table.columns)
             yield Finding(False, self.subject, f"no column {self._needed({column})}", remedy)
+
+    def _denied(self, table: Table, columns: set[str]) -> Finding:
+        """Report columns that this user may not read; MySQL says the same of those that do not exist."""
+        account = self.session.account or ""
+        remedy = "\n".join(granting(self.access, account, {self.path: columns}))
+        text = f"{account} may not read {self._needed(columns)}"
+        if unseen := sorted(columns - table.columns.keys()):
+            text += ", or there is no such " + ("column" if table.columns else "table")
+            near = [nearest(one, table.columns) for one in unseen]
+            meant = [f'Did you mean "{one}"?' for one in near if one] if table.columns else [self._other_table()]
+            remedy = "\n".join([*filter(None, meant), f"If the name is right: {remedy}"])
+        return Finding(False, self.subject, text, remedy)
 
     def _other_table(self) -> str | None:
         """Return a remedy if a table has nearly the same name, as in another case."""
@@ -230,6 +224,7 @@ class _TableCheck:
         yield self._time(replace(job, query=query), table, observation) or Finding(
             True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
         )
+        yield from check_job(replace(job, query=query), self.known, self.source, observation)
 
     def _time(self, job: Job, table: Table, observation: Observation) -> Finding | None:
         """Return the error of the job's time column, if there is one."""

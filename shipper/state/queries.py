@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from shipper.core.id_set import unpack
 from shipper.core.ledger import JobSnapshot, LateIds, Name, Slot
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import JobStatus, Offsets, Progress, Span
+from shipper.core.model import Fingerprint, JobStatus, Offsets, Progress, Span
+from shipper.state.positions import identity_rows
 from shipper.state.schema import reader
 
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
@@ -61,6 +62,23 @@ def pauses(path: str) -> dict[str, int]:
 def pauses_of(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the paused jobs, and since when."""
     return dict(connection.execute("SELECT job, since FROM pause"))
+
+
+class KnownTable(NamedTuple):
+    """The identity of a job's table, and the job's definition when it was stored."""
+
+    fingerprint: Fingerprint
+    path_digest: str
+
+
+def known_tables(path: str) -> dict[str, KnownTable]:
+    """Return the identity of each job's table; raises as `job_statuses` does."""
+    with reader(path) as connection:
+        rows = connection.execute("SELECT job, server, rows, went_back, path_digest FROM identity JOIN job USING (job)")
+        return {
+            job: KnownTable(Fingerprint(server, identity_rows(text), bool(went_back)), digest)
+            for job, server, text, went_back, digest in rows
+        }
 
 
 def series_counts(path: str) -> dict[str, int]:

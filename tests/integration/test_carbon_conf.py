@@ -20,6 +20,7 @@ from servers import SCHEMAS
 from shipper.config.load import load
 from shipper.core.paths import COUNTS, GAUGES
 from shipper.demo.carbon_cache import CarbonCache
+from shipper.diagnostics import carbon_conf
 from shipper.diagnostics.carbon_conf import _paths
 from shipper.graphite.carbon import Carbon
 
@@ -269,3 +270,46 @@ def test_empty(app: Shipper, tmp_path: Path) -> None:
 
     assert {(one["stanza"], one["present"]) for one in found["verdicts"]} == {(None, "average, 0.5")}
     assert found["write"].startswith("# insert in the file:\n[shipper-itself]\n")
+
+
+def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
+    """`check --carbon` compares all files; Debian ships none for aggregations, and Carbon then takes its defaults.
+
+    Mutants: a missing file is right; the text to write is left out.
+    """
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    for name in ("storage-schemas.conf", "carbon.conf"):
+        (folder / name).write_text((EXAMPLES / f"{name}.example").read_text())
+
+    def found() -> dict[str, dict[str, Any]]:
+        checked = app.call("check", "-o", "json", "--carbon", str(folder))
+        findings = json.loads(checked.stdout)["findings"]
+        return {Path(one["subject"]).name: one for one in findings if one["subject"].startswith("carbon /")}
+
+    first = found()
+    _, *parts = re.split(r"^# ([a-z-]+\.conf), .*\n", app.call("admin carbon-conf").stdout, flags=re.MULTILINE)
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        before = folder / name
+        before.write_text(text + (before.read_text() if before.exists() else "").replace("[cache]", "[old]"))
+    second = found()
+
+    names = {"storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"}
+    assert first.keys() == second.keys() == names
+    assert not any(one["is_good"] for one in first.values())
+    missing = first["storage-aggregation.conf"]
+    assert missing["text"].startswith("does not exist, so Carbon uses its defaults; audit.logins.{action}.count: ")
+    assert "[shipper]\npattern = " in missing["remedy"]
+    assert all(one["is_good"] for one in second.values()), second
+
+
+def test_carbon_on_this_machine(app: Shipper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carbon's directory is found by its port, if Carbon is reached at a loopback address."""
+    monkeypatch.setattr(carbon_conf, "FOLDERS", (tmp_path / "none", tmp_path))
+    (tmp_path / "carbon.conf").write_text("[cache]\nLINE_RECEIVER_PORT = 9\n")
+    config = load(str(app.config))
+    found = carbon_conf.folder_of(config)
+    (tmp_path / "carbon.conf").write_text("[cache]\n")  # port 2003, another Carbon
+
+    assert found == tmp_path
+    assert carbon_conf.folder_of(config) is None

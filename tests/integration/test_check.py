@@ -92,7 +92,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert job == "✓ job events: its query works; the database's plan: range on PRIMARY"
     assert carbon == f"✓ carbon 127.0.0.1:{carbon_cache.port}: accepts data"
     assert proof == "✓ proof: no proof without render_url: a value counts as stored after 4 sends"
-    assert "shipper admin carbon-conf" in checked.stderr
+    assert "--canary" in checked.stderr
 
 
 def test_privileges(reader: Shipper, mariadb: MariaDB) -> None:
@@ -100,21 +100,63 @@ def test_privileges(reader: Shipper, mariadb: MariaDB) -> None:
     execute(mariadb, "GRANT SELECT (id) ON app.audit_trail TO checker@'127.0.0.%'")
     rewrite(reader, (EVENTS, EVENTS + IDS))
     found = bad(reader)
-    ((told, grant),) = found.items()
-    execute(mariadb, grant)
+    ((told, remedy),) = found.items()
+    execute(mariadb, remedy.removeprefix("If the name is right: "))
 
-    assert told == "table audit_trail of app: checker@127.0.0.% may not read action, created_at (job events)"
-    assert grant == "GRANT SELECT (`action`, `created_at`) ON `app`.`audit_trail` TO 'checker'@'127.0.0.%';"
+    denied = "table audit_trail of app: checker@127.0.0.% may not read action, created_at (job events)"
+    assert told == f"{denied}, or there is no such column"
+    grant = "GRANT SELECT (`action`, `created_at`) ON `app`.`audit_trail` TO 'checker'@'127.0.0.%';"
+    assert remedy == f"If the name is right: {grant}"
     assert bad(reader) == {}
+
+
+def test_a_name_that_is_wrong(reader: Shipper, mariadb: MariaDB) -> None:
+    """MySQL denies what does not exist to a user with few grants: a GRANT alone would be no remedy."""
+    execute(mariadb, f"GRANT SELECT ({COLUMNS}) ON app.audit_trail TO checker@'127.0.0.%'")
+    rewrite(reader, ('"created_at"', '"crated_at"'))
+    ((no_column, column),) = bad(reader).items()
+    rewrite(reader, ('"crated_at"', '"created_at"'), ('"audit_trail"', '"audit_trial"'))
+    ((no_table, table),) = bad(reader).items()
+
+    assert no_column.endswith("may not read crated_at (job events), or there is no such column")
+    assert column.startswith('Did you mean "created_at"?\nIf the name is right: GRANT SELECT (`crated_at`)')
+    assert no_table.endswith("may not read action, created_at, id (job events), or there is no such table")
+    assert table.startswith('Did you mean "audit_trail"?\nIf the name is right: GRANT SELECT')
+
+
+def test_a_table_that_went_back(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """What the state knows of a job is compared with its table: other rows, an empty table, and then a reset.
+
+    Mutants: no comparison; only the largest id is compared.
+    """
+    rows = "INSERT INTO audit_trail (id, created_at, action) VALUES (1, {0}, 'a'), (2, {0}, 'b')"
+    execute(mariadb, rows.format("NOW() - INTERVAL 2 MINUTE"))
+    assert shipper_app.call("once").returncode == 0
+    good = shipper_app.call("check")
+    execute(mariadb, "TRUNCATE audit_trail")
+    emptied = bad(shipper_app)
+    execute(mariadb, rows.format("NOW() - INTERVAL 1 HOUR"))
+    refilled = bad(shipper_app)
+    execute(mariadb, "INSERT INTO audit_trail (id, created_at, action) VALUES (3, NOW(), 'c')")
+    others = bad(shipper_app)
+    reset = shipper_app.call("reset", "events", "--emptied", "--yes")
+
+    assert "✓ job events: counted up to id 2; 2 series; rejected rows: none\n" in good.stdout
+    held = "job events: it is held, because its table went back: "
+    assert list(emptied) == [f"{held}its largest id fell to 0; id 2 was captured"]
+    assert "run `shipper reset events`" in emptied[f"{held}its largest id fell to 0; id 2 was captured"]
+    assert list(refilled) == list(others) == [f"{held}its rows up to id 2 changed since they were captured"]
+    assert reset.returncode == 0, reset.stderr
+    assert bad(shipper_app) == {}
 
 
 def test_no_privilege_at_all(reader: Shipper, mariadb: MariaDB) -> None:
     """A table that the user may not read at all needs all columns of its jobs."""
     execute(mariadb, "CREATE TABLE other (id INT PRIMARY KEY)", "GRANT SELECT ON app.other TO checker@'127.0.0.%'")
-    ((told, grant),) = bad(reader).items()
-    execute(mariadb, grant)
+    ((told, remedy),) = bad(reader).items()
+    execute(mariadb, remedy.removeprefix("If the name is right: "))
 
-    assert "may not read action, created_at, id (job events)" in told
+    assert told.endswith("may not read action, created_at, id (job events), or there is no such table")
     assert bad(reader) == {}
 
 

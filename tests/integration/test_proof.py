@@ -249,6 +249,17 @@ def test_doctor(ends: Ends) -> None:
     assert again["series"].replace(".", "/") in shown.stderr
 
 
+def test_check_with_a_canary(ends: Ends) -> None:
+    """`check --canary` includes the verdicts of `doctor`."""
+    checked = ends.app.call("check", "-o", "json", "--canary")
+    canary = [one for one in json.loads(checked.stdout)["findings"] if one["subject"].startswith("canary ")]
+
+    assert checked.returncode == 0, checked.stdout
+    assert len(canary) > 2
+    assert all(one["is_good"] for one in canary)
+    assert not checked.stderr
+
+
 def test_doctor_of_averages(ends: Ends) -> None:
     """Doctor rejects a Graphite that stores means, and for less time, with a remedy."""
     ends.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')

@@ -53,26 +53,37 @@ def check(
     horizon = look.horizon
     if job.query.is_along:  # no row has the identity of another
         return
-    reason = f"its largest id fell to {horizon.id}; id {progress.captured} was captured"
-    if horizon.id >= progress.captured:
+    reason = fallen(horizon.id, progress.captured)
+    if reason is None:
         known = ledger.fingerprint(job.name)
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
             return
         present = look.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
-        is_comparable = progress.path_digest == path_digest(job)  # else times are of another column or zone
-        match _verdict(known, present if is_comparable else timeless(present), position):
+        match verdict(job, known, present, progress.path_digest, position):
             case "same":
                 yield from _rotated(job, progress, known, present, look)
                 return
             case "changed":
                 yield Event("source.changed", {"server": present.server or "-"}, "warning")
                 return
-        reason = f"its rows up to id {progress.captured} changed since they were captured"
+        reason = changed(progress.captured)
     ledger.distrust(job.name)
-    raise SourceReset(
-        f"check {job.query.table}: {reason}",
-        hint=f"Find out whether the table was emptied, restored or replaced, then run `shipper reset {job.name}`.",
-    )
+    raise SourceReset(f"check {job.query.table}: {reason}", hint=remedy(job))
+
+
+def fallen(largest: int, captured: int) -> str | None:
+    """Return why a table with this largest id went back; None if its ids are not below those that were captured."""
+    return f"its largest id fell to {largest}; id {captured} was captured" if largest < captured else None
+
+
+def changed(captured: int) -> str:
+    """Return why a table went back that has other rows under known ids."""
+    return f"its rows up to id {captured} changed since they were captured"
+
+
+def remedy(job: Job) -> str:
+    """Return what an operator does about a table that went back."""
+    return f"Find out whether the table was emptied, restored or replaced, then run `shipper reset {job.name}`."
 
 
 class After(StrEnum):
@@ -166,8 +177,16 @@ def _lacks_newest_only(known: Fingerprint, times: Mapping[int, int | None]) -> b
     return present == sorted(present) and not present[0] and present[-1] if present else False
 
 
-def _verdict(known: Fingerprint, present: Fingerprint, position: Position) -> Literal["same", "changed", "reset"]:
-    """Compare the known rows of a table with its present rows, up to the newest known row."""
+def verdict(
+    job: Job, known: Fingerprint, present: Fingerprint, digest: str, position: Position | None
+) -> Literal["same", "changed", "reset"]:
+    """Compare the known rows of a table with its present rows, up to the newest known row.
+
+    Digest is the job's `path_digest` when the known rows were stored. Without a position a table of which no row was
+    known is the same.
+    """
+    if digest != path_digest(job):  # times are of another column or zone
+        present = timeless(present)
     times = dict(present.rows)
     pairs = ((time, times.get(identity)) for identity, time in known.rows)
     newest = next((pair for pair in pairs if None not in pair), None)  # times of older rows may have been corrected
@@ -179,7 +198,7 @@ def _verdict(known: Fingerprint, present: Fingerprint, position: Position) -> Li
         return "reset"
     if known.went_back and newest is None and not _lacks_newest_only(known, times):
         return "reset"
-    if not known.rows:  # nothing was below captured: rows that are there now are late ones, or ids are used again
-        late = position.counted.missing(words_of(identity for identity, _ in present.rows))
-        return "same" if size_of(late) == len(present.rows) else "reset"
+    if not known.rows:  # rows that are there now are late ones, or ids are used again
+        late = position.counted.missing(words_of(identity for identity, _ in present.rows)) if position else {}
+        return "same" if position is None or size_of(late) == len(present.rows) else "reset"
     return "changed" if is_other_server or (present.rows and known.rows[0][0] not in times) else "same"

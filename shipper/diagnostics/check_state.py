@@ -1,0 +1,93 @@
+"""Checks of the state: its file, and what it knows of a job, compared with the job's table."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from shipper.core.model import Job, JobStatus, Observation
+from shipper.core.repair import reset
+from shipper.core.rows.table import Source, fingerprint_of
+from shipper.diagnostics.finding import Finding
+from shipper.state.access import enter
+from shipper.state.database import holder
+from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
+
+
+class Stored(NamedTuple):
+    """Data of the state, by job; empty without a state."""
+
+    statuses: Mapping[str, JobStatus] = {}
+    tables: Mapping[str, KnownTable] = {}
+    series: Mapping[str, int] = {}
+
+
+def check_file(path: Path) -> Iterator[Finding]:
+    """Check the state file, or the directory in which it will be created."""
+    subject = f"state {path}"
+    enter(str(path))
+    try:
+        exists = path.exists()
+    except PermissionError:
+        yield Finding(
+            False, subject, "this user cannot read it", "Run the check as the user that shipper runs as, or as root."
+        )
+        return
+    if not path.parent.is_dir():
+        remedy = f"mkdir -p -m 700 {path.parent}, owned by the user that shipper runs as."
+        yield Finding(False, subject, "its directory does not exist", remedy)
+    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
+        exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    ):
+        remedy = "Run the check as the user that shipper runs as, or as root; that user must own file and directory."
+        yield Finding(False, subject, "this user cannot write there", remedy)
+    elif not exists:
+        yield Finding(True, subject, "does not exist yet; can be created")
+    else:
+        statuses, process = job_statuses(str(path)), holder(str(path))
+        jobs = f"{len(statuses)} {'job' if len(statuses) == 1 else 'jobs'}"
+        yield Finding(True, subject, f"{jobs}; in use by process {process.process}" if process else jobs)
+
+
+def stored(path: Path) -> Stored:
+    """Return the data of the state, by job.
+
+    Raises:
+        StateCorrupt: it is damaged, foreign or newer.
+        ConfigError: this user may not read it.
+    """
+    name = str(path)
+    return Stored(job_statuses(name), known_tables(name), series_counts(name)) if path.exists() else Stored()
+
+
+def check_job(job: Job, known: Stored, source: Source, observation: Observation) -> Iterator[Finding]:
+    """Compare a job's table with the rows that were counted; no finding if the job has not started.
+
+    Raises:
+        ConfigError: the configuration names another source, table or column.
+    """
+    status, subject = known.statuses.get(job.name), f"job {job.name}"
+    if status is None:
+        return
+    reset.check_identity(job, status.offsets)
+    captured = status.offsets.captured
+    if not job.query.is_along and (
+        reason := _went_back(job, known.tables.get(job.name), captured, source, observation)
+    ):
+        yield Finding(False, subject, f"it is held, because its table went back: {reason}", reset.remedy(job))
+        return
+    counted = f"{known.series.get(job.name, 0)} series" if known.series.get(job.name) else "no row counted yet"
+    rejected = ", ".join(f"{reason} {rows:,}" for reason, rows in status.rejected.items())
+    upto = "" if job.query.is_along else f"counted up to id {captured}; "
+    yield Finding(True, subject, f"{upto}{counted}; rejected rows: {rejected or 'none'}")
+
+
+def _went_back(
+    job: Job, known: KnownTable | None, captured: int, source: Source, observation: Observation
+) -> str | None:
+    """Return why the table went back; None if it has the rows that were counted."""
+    if (reason := reset.fallen(observation.id, captured)) or known is None or not known.fingerprint.rows:
+        return reason
+    present = fingerprint_of(job, source, known.fingerprint.rows[0][0])
+    is_other = reset.verdict(job, known.fingerprint, present, known.path_digest, None) == "reset"
+    return reset.changed(captured) if is_other else None
