@@ -34,6 +34,7 @@ def report(*jobs: JobReport, **fields: object) -> Report:
     ends = (
         EndpointReport("source app", "mysql db1.internal/app", NOW - 3),
         EndpointReport("carbon", "graphite:2003", NOW - 20),
+        EndpointReport("state", "/var/lib/shipper/shipper.db", NOW - 2, praise="written"),
     )
     known: dict[str, object] = {
         "endpoints": ends,
@@ -101,5 +102,6 @@ def troubled() -> Report:
     ends = (
         EndpointReport("source app", "mysql db1", NOW - 3),
         EndpointReport("carbon", "graphite:2003", None, TROUBLE),
+        EndpointReport("state", "/var/lib/shipper/shipper.db", NOW - 2, praise="written"),
     )
     return report(*jobs, bad, new, *(job(f"many{number}") for number in range(50)), endpoints=ends)

@@ -13,6 +13,7 @@ import click
 from shipper.cli import options
 from shipper.cli.options import format_time, instant
 from shipper.cli.output import format_place, in_json, show_json, show_table, table
+from shipper.cli.service import address_of
 from shipper.core import durations
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def status_text(document: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def exit_code(document: Mapping[str, Any]) -> int:
+    """Return the exit code for a report."""
+    return NOT_RUNNING if not document["is_running"] else 0 if document["is_ready"] else 1
+
+
 def _service(document: Mapping[str, Any]) -> str:
     service = f"shipper {document['version']} on {document['host']}"
     if document["user_pid"] is not None:
@@ -50,7 +56,8 @@ def _service(document: Mapping[str, Any]) -> str:
         return f"{service}: not running; this report is from the state file and the endpoints"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
-    return f"{service}: running{since}, process {document['pid']}; configuration loaded {format_time(loaded)}"
+    running = f"{service}: running{since}, process {document['pid']}"
+    return f"{running}; configuration loaded {format_time(loaded)}"
 
 
 def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -58,7 +65,7 @@ def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
     if endpoint["failure"]:
         state = click.style(endpoint["complaint"], fg="red")
     else:
-        state = click.style("answers", fg="green") if answered else click.style("not reached yet", fg="yellow")
+        state = click.style(endpoint["praise"], fg="green") if answered else click.style("not reached yet", fg="yellow")
     return endpoint["name"], endpoint["address"], state, _ago(answered, now)
 
 
@@ -100,6 +107,7 @@ def _failures(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield each error once, though many jobs may share it, with its hint."""
     failures = [(job["job"], job["failure"]) for job in document["jobs"]]
     failures += [(endpoint["name"], endpoint["failure"]) for endpoint in document["endpoints"]]
+    failures.append(("reload", document["rejected"]))
     by_error = {failure["error"]: (name, failure) for name, failure in failures if failure}
     for error, (name, failure) in by_error.items():
         times = failure["failures"]
@@ -111,9 +119,12 @@ def _failures(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _verdict(document: Mapping[str, Any]) -> str:
+    """Return the verdict on a service that runs; on another one, the endpoints' complaints."""
     if document["complaints"]:
-        return click.style(f"unhealthy: {'; '.join(document['complaints'])}", fg="red")
-    return click.style("; ".join(["healthy", *document["remarks"]]), fg="green") if document["is_running"] else ""
+        return click.style(document["verdict"], fg="red")
+    if not document["is_running"]:
+        return ""
+    return click.style(document["verdict"], fg="green" if document["is_ready"] else "yellow")
 
 
 def _ago(when: float | None, now: float) -> str:
@@ -133,17 +144,14 @@ def _ahead(when: float | None, now: float) -> str:
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show the service, its endpoints, each job's progress, and errors.
 
-    Exits with 0 if it is healthy, 1 if not, 3 if it does not run.
+    Exits with 0 if it is healthy, 1 if not or not known yet, 3 if it does not run. Without --config it needs no
+    configuration file while the service runs.
     """
-    from shipper.config.load import load
     from shipper.diagnostics.status import document
 
-    config = load(file, with_credentials=False)
-
     def read() -> tuple[str, int]:
-        report = document(config, jobs)
-        code = NOT_RUNNING if not report["is_running"] else 1 if report["complaints"] else 0
-        return in_json(report) if output == "json" else status_text(report), code
+        report = document(address_of(file), file, jobs)
+        return in_json(report) if output == "json" else status_text(report), exit_code(report)
 
     text, code = read()
     click.echo(text)

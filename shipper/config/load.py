@@ -5,9 +5,10 @@ checks which values fit together.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Config:
     jobs: Mapping[str, Job]
     secret_files: tuple[str, ...] = ()
     """Files with passwords to which references led."""
+    digest: str = ""
+    """Digest of the files that it was read from."""
 
     def named(self, name: str) -> list[Job]:
         """Return the job of a name; of one that is configured on several sources, the job of each.
@@ -93,9 +96,8 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
         ConfigError: with a line `FILE:LINE: PROBLEM` and a remedy for every problem.
     """
     # one table of all files
-    folder = Path(file).parent
-    documents = [_read(path) for path in (file, *sorted(map(str, folder.glob("conf.d/*.toml"))))]
-    references = References(folder, with_credentials=with_credentials)
+    documents = [_read(path) for path in _files(file)]
+    references = References(Path(file).parent, with_credentials=with_credentials)
     raw, problems, secrets = references.resolved(_joined(documents)), references.problems, references.secrets
     problems += [*_job_files(documents), *_passwords(documents[0]), *_default_problems(raw), *_nul_problems(raw, ())]
     # each value by itself; a problem that is known already is not reported twice
@@ -113,7 +115,24 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
         raise report(documents, problems, secrets)
     jobs = {job.name: job for jobs in by_section.values() for job in jobs}
     files = tuple(references.secret_files)
-    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs, files)
+    digest = _digest((document.file, document.text) for document in documents)
+    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs, files, digest)
+
+
+def digest_of(file: str) -> str:
+    """Return the digest that a configuration would have if it were loaded now; empty if it cannot be read."""
+    try:
+        return _digest((path, read_text(path)) for path in _files(file))
+    except UnreadableError:
+        return ""
+
+
+def _files(file: str) -> list[str]:
+    return [file, *sorted(map(str, Path(file).parent.glob("conf.d/*.toml")))]
+
+
+def _digest(texts: Iterable[tuple[str, str]]) -> str:
+    return sha256(repr(list(texts)).encode(errors="backslashreplace")).hexdigest()
 
 
 def _read(file: str) -> Document:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from shipper.config.load import Config
+from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
@@ -28,19 +28,21 @@ SLOTS_AROUND = 5  # buckets before and after a time
 NO_SERIES = "shipper.status"  # read from graphite-web to test whether it answers
 
 
-def document(config: Config, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the report of the service as JSON values, whether it runs or not; of the named jobs, or of all.
+def document(address: str | None, file: str, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the report of the service as JSON values, of the named jobs, or of all.
+
+    The service that listens at an address reports itself; where none does, the report is made from the state.
 
     Raises:
         ConfigError: this user may not read the state, or there is no such job.
         StateCorrupt: the state is damaged, foreign or newer.
     """
-    service = holder(str(config.state.path))
-    if service is not None and service.address is not None:
+    if address is not None:
         with suppress(NotRunning):  # it has just ended, or is about to start
-            answer: dict[str, Any] = ask(service.address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
+            answer: dict[str, Any] = ask(address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
             return answer
-    return _read(config, service).only(names).document()
+    config = load(file, with_credentials=False)
+    return _read(config, holder(str(config.state.path))).only(names).document()
 
 
 def _read(config: Config, user: Holder | None) -> Report:
@@ -57,7 +59,7 @@ def _read(config: Config, user: Holder | None) -> Report:
         host=socket.gethostname(),
         now=time.time(),
         jobs=(*jobs.values(), *gone(statuses, config.jobs)),
-        endpoints=(*sources, _carbon(config), *_graphite(config)),
+        endpoints=(*sources, _carbon(config), *_graphite(config), _state(path)),
         evidence=evidence_of(config),
         state_path=path,
         state_bytes=os.path.getsize(path) if statuses else None,  # noqa: PTH202 - shorter than Path
@@ -111,6 +113,12 @@ def _graphite(config: Config) -> Iterator[EndpointReport]:
         yield replace(endpoint, failure=_failure(error))
     else:
         yield replace(endpoint, reached_at=time.time())
+
+
+def _state(path: str) -> EndpointReport:
+    """Return when the state was last written; whether its disk can be written now, only a write would show."""
+    times = [os.path.getmtime(file) for file in (path, f"{path}-wal") if Path(file).exists()]  # noqa: PTH204 - shorter
+    return EndpointReport("state", path, max(times, default=None), praise="written", is_needed=False)
 
 
 def _failure(error: ShipperError) -> Failure:

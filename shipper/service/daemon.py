@@ -208,7 +208,9 @@ class Service:
 
     def report(self, *, with_totals: bool = False) -> Report:
         """Return the status of the service: see Vitals."""
-        return self._vitals.report(stalled=self._stuck_parts(), with_totals=with_totals)
+        return self._vitals.report(
+            stalled=self._stuck_parts(), rejected=self._reloader.rejected, with_totals=with_totals
+        )
 
     def _document(self, jobs: Collection[str]) -> dict[str, Any]:
         return self.report(with_totals=True).only(jobs).document()
@@ -229,6 +231,7 @@ class Service:
     def _renew_own_metrics(self) -> None:
         """Use the changed [graphite] for the own metrics, which continue with the counts sent so far."""
         self._own_metrics = self._new_own_metrics(self._own_metrics.sent)
+        self._delivery.reached_at = None  # that was another Carbon
 
     def _chore(self, is_idle: bool) -> float:  # noqa: FBT001 - the only argument of a callback
         """Do the housekeeping between deliveries, and return the seconds until the next is due."""
@@ -236,7 +239,10 @@ class Service:
         if since > (PRUNE_SECONDS if is_idle else PRUNE_MOST_SECONDS):
             self._pruned = time.monotonic()
             self._pipeline.prune()
-        return min(self._own_metrics.send(time.time()), PRUNE_SECONDS)
+        rest = self._own_metrics.send(time.time())
+        if sent_at := self._own_metrics.sent_at:
+            self._delivery.reached_at = max(self._delivery.reached_at or 0.0, sent_at)
+        return min(rest, PRUNE_SECONDS)
 
 
 def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:

@@ -17,6 +17,7 @@ from shipper.runtime.pipeline import Pipeline, make_worker, rename_jobs
 from shipper.runtime.poller import group_key
 from shipper.service import systemd
 from shipper.service.schedule import Schedule
+from shipper.status.report import Failure
 
 
 class Reloader:
@@ -30,6 +31,8 @@ class Reloader:
         """Lock held during a reload, an operation, and the stop of the service."""
         self.has_failed = False
         """Whether a reload failed halfway, so that the process must end and start again."""
+        self.rejected: Failure | None = None
+        """Reason why the last reload was rejected; None if it was not."""
         self._pipeline, self._delivery, self._schedule = pipeline, delivery, schedule
         self._renewed = renewed
 
@@ -47,9 +50,13 @@ class Reloader:
             except ShipperError as error:
                 hint = {"hint": error.hint} if error.hint else {}
                 logger().error("config.rejected", error=str(error), **hint)
+                before = self.rejected
+                since, failures = (before.since, before.failures) if before else (time.time(), 0)
+                self.rejected = Failure(str(error), error.hint, since, failures + 1)
                 raise
             else:
                 self._commit(exchange)
+                self.rejected = None
             finally:
                 systemd.notify(READY=1)
             config = self._pipeline.config

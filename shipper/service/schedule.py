@@ -13,6 +13,7 @@ from shipper.source.database import Source
 PULSE = "scheduler"  # a call like any other, which shows that the scheduler works
 PULSE_EVERY_SECONDS = 5
 PULSE_MOST_SECONDS = 30.0
+SEE_SECONDS = 60.0
 SPREAD_SECONDS = 60  # the first ticks are spread over this time at most
 
 
@@ -52,6 +53,7 @@ class Schedule:
             name, tick = str(key), partial(self._tick, key)
             if key.cron is not None:
                 scheduler.cron(key.cron, key.zone, tick, name=name, pool=key.source)
+                scheduler.later(0.0, partial(self._see, key), pool=key.source)
             elif key.every is not None:
                 offset = min(key.every, SPREAD_SECONDS) * number / len(new)
                 scheduler.every(key.every, tick, name=name, pool=key.source, offset=offset)
@@ -74,6 +76,14 @@ class Schedule:
         polling_group = self._pipeline.polling_groups.get(key)
         if polling_group is not None:
             polling_group.tick(partial(self._scheduler.later, pool=key.source))
+
+    def _see(self, key: GroupKey) -> None:
+        """Observe the table of a group with cron, until it answers: its first tick may be a day away."""
+        polling_group = self._pipeline.polling_groups.get(key)
+        if polling_group is None or all(worker.stats.seen or worker.is_broken for worker in polling_group.workers):
+            return
+        if not polling_group.observe():
+            self._scheduler.later(SEE_SECONDS, partial(self._see, key), pool=key.source)
 
     def _skipped(self, name: str) -> None:
         for key, polling_group in list(self._pipeline.polling_groups.items()):

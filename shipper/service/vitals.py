@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from shipper.config.load import Config
-from shipper.core.errors import SourceReset, SourceUnavailable
+from shipper.config.load import Config, digest_of
+from shipper.core.errors import SourceReset, SourceUnavailable, StateBusy, StateCorrupt
 from shipper.core.model import Job, JobStatus
 from shipper.log import RepeatedFailure
 from shipper.runtime.delivery import Delivery
@@ -21,6 +21,7 @@ from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, J
 
 MINUTE = 60
 LACKS = "does not hold what was sent"
+STATE_ERRORS = (StateBusy, StateCorrupt)
 LATE_PERIODS = 3  # a job that is behind by more than this many ticks, and a minute, is late
 
 
@@ -32,15 +33,18 @@ class Vitals:
         self._next_tick = next_tick
         self._started_at = pipeline.loaded_at
 
-    def report(self, *, stalled: tuple[str, ...] = (), with_totals: bool = False) -> Report:
+    def report(
+        self, *, stalled: tuple[str, ...] = (), rejected: Failure | None = None, with_totals: bool = False
+    ) -> Report:
         """Return the status of the service.
 
         Raises:
             StateBusy: the state cannot be read now.
         """
         config = self._pipeline.config
-        waiting = self._pipeline.courier.waiting()
-        statuses = {name: one._replace(waiting=waiting[name]) for name, one in job_statuses(config.state.path).items()}
+        # after a kill the courier sends all again, and the state knows what of it was confirmed
+        courier, statuses = self._pipeline.courier.waiting(), dict(job_statuses(config.state.path))
+        statuses = {name: one._replace(waiting=min(one.waiting, courier[name])) for name, one in statuses.items()}
         minutes = _minutes(config) if with_totals else {}
         jobs = [self._job(job, statuses.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
         return Report(
@@ -48,7 +52,12 @@ class Vitals:
             host=socket.gethostname(),
             now=time.time(),
             jobs=(*jobs, *gone(statuses, config.jobs)),
-            endpoints=(*(self._source(name) for name in config.sources), self._carbon(), *self._graphite()),
+            endpoints=(
+                *(self._source(name) for name in config.sources),
+                self._carbon(),
+                *self._graphite(),
+                self._state_file(),
+            ),
             evidence=evidence_of(config),
             state_path=str(config.state.path),
             state_bytes=os.path.getsize(config.state.path),  # noqa: PTH202 - a number is all that is asked for
@@ -56,6 +65,8 @@ class Vitals:
             pid=os.getpid(),
             started_at=self._started_at,
             loaded_at=self._pipeline.loaded_at,
+            rejected=rejected,
+            is_config_changed=digest_of(config.file) != config.digest,
             stalled=stalled,
         )
 
@@ -126,8 +137,16 @@ class Vitals:
         )
 
     def _carbon(self) -> EndpointReport:
+        """Return how Carbon answers; a delivery that fails because of the state says nothing about it."""
         delivery = self._delivery
-        return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, _failure(delivery.failure))
+        failure = None if isinstance(delivery.failure.error, STATE_ERRORS) else _failure(delivery.failure)
+        return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, failure)
+
+    def _state_file(self) -> EndpointReport:
+        state = self._pipeline.state
+        trouble = state.trouble
+        failure = Failure(str(trouble.error), trouble.error.hint, trouble.since, trouble.failures) if trouble else None
+        return EndpointReport("state", state.path, state.written_at, failure, "cannot be used", "written")
 
     def _graphite(self) -> Iterator[EndpointReport]:
         """Yield the Graphite that totals are read back from, if there is one."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
-from shipper.core.errors import ConfigError, StateBusy
+from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.state.access import enter
-from shipper.state.queries import pauses_of
+from shipper.state.queries import CONFIRMED, pauses_of
 from shipper.state.schema import UNWRITABLE, prepare, translated
 from shipper.state.series import Registry
 
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 5  # an operator's SQLite client may hold the file for a moment
 GATHER_SECONDS = 0.25  # a capture waits no longer for a common commit
+
+
+class Trouble(NamedTuple):
+    """A failure of the state file that lasts."""
+
+    error: ShipperError
+    since: float
+    failures: int
 
 
 class StateFile:
@@ -37,6 +45,10 @@ class StateFile:
         self.path = path
         self.commits = 0
         """Number of successful commits."""
+        self.written_at = time.time()
+        """When the state was last written, in epoch seconds."""
+        self.trouble: Trouble | None = None
+        """Failure of the state since then."""
         self._mutex = threading.RLock()  # one connection for all threads
         self._gathering = 0  # threads inside `gathering`
         self._failed_commits = 0
@@ -53,7 +65,7 @@ class StateFile:
             """Position of each job, with the results of later looks."""
             self._stored: dict[str, Position] = {}
             """Position of each job as it is in the file."""
-            newest = "SELECT COALESCE(MAX(revision), 0) FROM total WHERE changed = 1"
+            newest = f"SELECT MAX(COALESCE(MAX(revision), 0), {CONFIRMED}) FROM total WHERE changed = 1"
             self.pauses: Mapping[str, int] = {}
             """Jobs that an operator paused, and since when, in epoch seconds."""
             self.load_pauses()
@@ -92,7 +104,7 @@ class StateFile:
         try:
             yield
         finally:
-            with self._mutex, translated("write counted rows to the state file"):
+            with self._mutex, self._translated("write counted rows to the state file"):
                 self._gathering -= 1
                 self.make_durable()
         if self._failed_commits != failed_commits:
@@ -105,13 +117,13 @@ class StateFile:
     @contextmanager
     def reading(self, step: str) -> Iterator[sqlite3.Connection]:
         """Keep other threads out while a block reads; step names it in errors."""
-        with self._mutex, translated(step):
+        with self._mutex, self._translated(step):
             yield self._connection
 
     @contextmanager
     def writing(self, step: str, *, may_wait: bool = False) -> Iterator[sqlite3.Connection]:
         """Write all of a block or nothing, durably at its end; with may_wait, at the commit of `gathering`."""
-        with self._mutex, translated(step):
+        with self._mutex, self._translated(step):
             connection = self._connection
             if not connection.in_transaction:
                 connection.execute("BEGIN IMMEDIATE")
@@ -139,6 +151,17 @@ class StateFile:
                 yield connection
             self.revision += 1
 
+    @contextmanager
+    def _translated(self, step: str) -> Iterator[None]:
+        """Translate SQLite's errors, and remember them until the next commit."""
+        try:
+            with translated(step):
+                yield
+        except (StateBusy, StateCorrupt) as error:
+            since, failures = (self.trouble.since, self.trouble.failures) if self.trouble else (time.time(), 0)
+            self.trouble = Trouble(error, since, failures + 1)
+            raise
+
     def load_pauses(self) -> None:
         """Read which jobs are paused, after a change."""
         with self.reading("read pauses") as connection:
@@ -157,6 +180,7 @@ class StateFile:
         try:
             self._connection.execute("COMMIT")
             self.commits += 1
+            self.written_at, self.trouble = time.time(), None
         except BaseException:
             self._failed_commits += 1
             self.forget_cached()

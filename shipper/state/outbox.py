@@ -38,6 +38,7 @@ _COMMIT = f"""
     WHERE job = :job AND (length(:value), :value) > (length(value), value)
         AND (length(:value), :value) <= (length(captured), captured)"""
 _ADD_HISTORY = f"INSERT INTO history (job, value, datapoints, committed) VALUES (?, ?, ?, {NOW})"
+_CONFIRM = "INSERT OR REPLACE INTO setting (name, value) VALUES ('confirmed', ?)"
 _TRIM_HISTORY = "DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?"
 _KEEP_REPLAY = "INSERT INTO replay (after, upto, stage, confirmed, due, repeats, reads) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -121,12 +122,13 @@ class StateOutbox(Outbox):
         return [Changed(series, job, path, loaded(value), bool(made)) for series, job, path, value, made in rows]
 
     @override
-    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
+    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int], *, confirmed: int = 0) -> None:
         with self._file.writing("commit watermarks") as connection:
             for job, value in watermarks.items():
                 if connection.execute(_COMMIT, {"job": job, "value": str(value)}).rowcount:
                     connection.execute(_ADD_HISTORY, (job, str(value), datapoints.get(job, 0)))
             connection.execute(_TRIM_HISTORY, (HISTORY_ROWS,))
+            connection.execute(_CONFIRM, (str(confirmed),))
 
     @override
     def prove(self, *, after: int, upto: int) -> None:

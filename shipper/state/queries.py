@@ -18,10 +18,13 @@ PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
         definition_digest, path_digest, since, begins, bucket
     FROM watermark JOIN job USING (job) WHERE job = ?"""
+CONFIRMED = "(SELECT COALESCE(MAX(CAST(value AS INTEGER)), 0) FROM setting WHERE name = 'confirmed')"
+"""Revision up to which all totals are confirmed."""
 # unproven: totals not proven yet; waiting: those newer than all that Carbon has confirmed.
-_STATUS = """
+_STATUS = f"""
     WITH unproven (job, totals, waiting) AS (
-        SELECT series.job, COUNT(*), SUM(open.revision > (SELECT COALESCE(MAX(upto), 0) FROM replay)) FROM (
+        SELECT series.job, COUNT(*), SUM(open.revision > MAX({CONFIRMED}, (
+            SELECT COALESCE(MAX(upto), 0) FROM replay))) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
             UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
         ) AS open JOIN series ON series.id = open.series GROUP BY series.job)

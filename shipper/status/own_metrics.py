@@ -47,6 +47,8 @@ class SelfMetrics:
     ) -> None:
         """Send nothing yet; step is that of Carbon's finest archive, in seconds; sent: earlier counts, by job."""
         self.sent = sent
+        self.sent_at = 0.0
+        """When Carbon last confirmed them, in epoch seconds; 0 before the first time."""
         self._carbon = carbon
         self._begin = f"{prefix}." if prefix else ""
         self._host = node(host)
@@ -73,7 +75,7 @@ class SelfMetrics:
             self._carbon.deliver(self._datapoints(report, counts, series, slot))
         finally:
             self._carbon.close()
-        self.sent = counts
+        self.sent, self.sent_at = counts, time.time()
         return self._due - time.time()
 
     def _datapoints(

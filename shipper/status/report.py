@@ -36,8 +36,6 @@ class JobState(Enum):
 
 
 HEALTHY = {JobState.OK, JobState.NEW, JobState.PAUSED, JobState.GONE}
-NOT_READY = {JobState.HELD, JobState.STOPPED}
-"""States that last until an operator acts."""
 MOST_NAMED = 5  # jobs in one line
 
 
@@ -102,13 +100,15 @@ class EndpointReport:
     """Report of one endpoint: a source, Carbon, or Graphite."""
 
     name: str
-    """Name: source app, carbon, or graphite."""
+    """Name: source app, carbon, graphite, or state (the disk of the state file)."""
     address: str
     reached_at: float | None = None
     """Time of its last answer."""
     failure: Failure | None = None
     complaint: str = "does not answer"
     """Meaning of its failure, in a few words."""
+    praise: str = "answers"
+    """Meaning of its last answer."""
     is_needed: bool = True
     """Whether captures or deliveries wait for it."""
 
@@ -132,6 +132,10 @@ class Report:
     started_at: float | None = None
     loaded_at: float | None = None
     """Time at which the active configuration was loaded."""
+    rejected: Failure | None = None
+    """Reason why the last reload was rejected; None if it was not."""
+    is_config_changed: bool = False
+    """Whether the configuration file differs from the active configuration."""
     evidence: str = ""
     """Evidence that Graphite holds the values, in one line."""
     stalled: tuple[str, ...] = ()
@@ -143,47 +147,68 @@ class Report:
         return max((job for job in self.jobs if job.behind), key=lambda job: job.behind or 0, default=None)
 
     def complaints(self) -> list[str]:
-        """Return each unhealthy component, in a few words; nothing for a healthy service.
-
-        Page, `shipper status`, systemd's status line and readiness all judge by this.
-        """
+        """Return each unhealthy component, in a few words; nothing for a healthy service."""
         complaints = [f"no progress: {part}" for part in self.stalled]
         complaints += [f"{one.name} {one.complaint}" for one in self.endpoints if one.failure]
-        states: dict[JobState, list[str]] = {}
-        for job in self.jobs:
-            if job.state not in HEALTHY:
-                states.setdefault(job.state, []).append(job.job)
-        return [*complaints, *(f"{state.value}: {_few(names)}" for state, names in states.items())]
+        complaints += ["configuration rejected"] if self.rejected else []
+        worst_first = reversed([state for state in JobState if state not in HEALTHY])
+        return complaints + self._jobs_in(*worst_first)
+
+    def unseen(self) -> list[str]:
+        """Return what was not seen to work yet, in a few words: it is neither healthy nor unhealthy."""
+        names = [one.name for one in self.endpoints if one.is_needed and not one.failure and one.reached_at is None]
+        return [*(f"{name} not reached" for name in names), *self._jobs_in(JobState.NEW)]
 
     def remarks(self) -> list[str]:
-        """Return what is intended, and yet not as usual, in a few words: the paused jobs."""
-        paused = [job.job for job in self.jobs if job.state is JobState.PAUSED]
-        return [f"{JobState.PAUSED.value}: {_few(paused)}"] if paused else []
+        """Return what is intended, and yet not as usual, in a few words."""
+        changed = self.is_config_changed and not self.rejected
+        return [*self._jobs_in(JobState.PAUSED), *(["configuration changed, not reloaded"] if changed else [])]
+
+    def verdict(self) -> str:
+        """Return the service's health in one line.
+
+        It is the only judgement: `shipper status`, its exit code, page, readiness, metrics and systemd's status line
+        follow it.
+        """
+        if complaints := self.complaints():
+            return f"unhealthy: {'; '.join(complaints)}"
+        if unseen := self.unseen():
+            return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
+        return "; ".join(["healthy", *self.remarks()])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the service runs and is healthy: nothing is wrong, and everything was seen to work."""
+        return self.pid is not None and not self.complaints() and not self.unseen()
 
     def summary(self) -> str:
-        """Return the service's health in one line, for `systemctl status`."""
+        """Return the service's health and backlog in one line, for `systemctl status`."""
         number = sum(job.state is not JobState.GONE for job in self.jobs)
-        jobs, complaints = f"{number} {'job' if number == 1 else 'jobs'}", self.complaints()
+        jobs = f"{number} {'job' if number == 1 else 'jobs'}"
         lag = [f"{self.worst.job} {self.worst.behind} ids behind"] if self.worst else []
         errors = [f"{one.name}: {one.failure.error}" for one in self.endpoints if one.failure]
         errors = errors or [f"{job.job}: {job.failure.error}" for job in self.jobs if job.failure][:1]
-        health = f"unhealthy: {'; '.join(complaints)}" if complaints else "healthy"
-        return "; ".join([f"{jobs}, {health}", *self.remarks(), *lag, *errors])
+        return "; ".join([f"{jobs}, {self.verdict()}", *lag, *errors])
 
     def checks(self) -> list[tuple[str, str | None]]:
-        """Return the conditions of readiness, each with the reason why it is not met.
-
-        These are complaints that do not pass by themselves, and endpoints that have not answered yet.
-        """
+        """Return the conditions of readiness, each with the reason why it is not met."""
         checks: list[tuple[str, str | None]] = [("alive", ", ".join(self.stalled) or None)]
-        for endpoint in (one for one in self.endpoints if one.is_needed):
-            reason = endpoint.failure.error if endpoint.failure else None if endpoint.reached_at else "not reached yet"
+        for endpoint in self.endpoints:
+            is_unseen = endpoint.is_needed and endpoint.reached_at is None
+            reason = endpoint.failure.error if endpoint.failure else "not reached yet" if is_unseen else None
             checks.append((endpoint.name, reason))
+        checks.append(("configuration", self.rejected.error if self.rejected else None))
         for job in self.jobs:
-            reason = job.failure.error if job.failure else job.state.value
-            name = f"job {job.job} (paused)" if job.state is JobState.PAUSED else f"job {job.job}"
-            checks.append((name, reason if job.state in NOT_READY else None))
+            is_good = job.state in HEALTHY - {JobState.NEW}
+            reason = None if is_good else job.failure.error if job.failure else job.state.value
+            paused = " (paused)" if job.state is JobState.PAUSED else ""
+            checks.append((f"job {job.job}{paused}", reason))
         return checks
+
+    def _jobs_in(self, *states: JobState) -> list[str]:
+        """Return the jobs in some states, in a few words, a text for each state."""
+        by_state = {state: [job.job for job in self.jobs if job.state is state] for state in states}
+        return [f"{state.value}: {_few(names)}" for state, names in by_state.items() if names]
 
     def only(self, names: Iterable[str]) -> Self:
         """Return the report of some jobs, with the endpoints that they need; of all jobs if there are no names.
@@ -202,7 +227,7 @@ class Report:
             jobs |= named
         if not jobs:
             return self
-        needed = {"carbon", "graphite", *(f"source {job.source}" for job in jobs.values())}
+        needed = {"carbon", "graphite", "state", *(f"source {job.source}" for job in jobs.values())}
         endpoints = tuple(one for one in self.endpoints if one.name in needed)
         return replace(self, jobs=tuple(jobs.values()), endpoints=endpoints)
 
@@ -216,14 +241,10 @@ class Report:
             **document,
             "is_running": self.pid is not None,
             "is_ready": self.is_ready,
+            "verdict": self.verdict(),
             "complaints": self.complaints(),
             "remarks": self.remarks(),
         }
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the service runs, reaches its endpoints, and runs all its jobs."""
-        return self.pid is not None and all(reason is None for _, reason in self.checks())
 
 
 def _few(names: Sequence[str]) -> str:

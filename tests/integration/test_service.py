@@ -261,3 +261,37 @@ def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, car
     wait_for(lambda: shipper_app.call("status").returncode == 0, "healthy")
     assert jobs_of(shipper_app)["events"]["waiting"] == 0
     shipper_app.stop()
+
+
+def test_status_without_a_configuration_file(
+    shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` finds the service without its file, and tells a changed file from a rejected one; so does the page.
+
+    Mutants: read the file first; forget the rejected reload; `healthy` before anything was seen.
+    """
+    (runtime := shipper_app.folder / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
+    insert(mariadb, 1)
+    good = shipper_app.config.read_text()
+    shipper_app.start()
+
+    def verdict() -> tuple[int, str]:
+        shown = shipper_app.call("status")
+        return shown.returncode, (shown.stdout.splitlines() or [shown.stderr])[-1]
+
+    wait_for(lambda: verdict() == (0, "healthy"), "healthy")
+    shipper_app.config.write_text(good + "\n[job.")
+    assert verdict() == (0, "healthy; configuration changed, not reloaded")
+    assert shipper_app.call("admin reload").returncode == 78
+    assert verdict() == (1, "unhealthy: configuration rejected")
+    assert "shipper.toml:" in shipper_app.call("status").stdout
+    shipper_app.config.unlink()
+    document = json.loads(shipper_app.call("status", "-o", "json").stdout)
+    assert (document["rejected"]["failures"], document["is_config_changed"]) == (1, True)
+    (state,) = [end for end in document["endpoints"] if end["name"] == "state"]
+    assert (state["address"], state["failure"]) == (str(shipper_app.folder / "shipper.db"), None)
+    shipper_app.config.write_text(good)
+    assert shipper_app.call("admin reload").returncode == 0
+    assert verdict() == (0, "healthy")
+    assert shipper_app.stop() == 0

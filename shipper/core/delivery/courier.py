@@ -314,7 +314,9 @@ class Courier:
         return job in self._deferred or any(job in waiting.remaining for waiting in self._rounds)
 
     def _commit(self, watermarks: Mapping[str, int]) -> None:
-        self._outbox.commit(watermarks, {job: self._sent.pop(job, 0) for job in watermarks})
+        begun = (one.after for one in self._rounds if one.cursors and one.remaining)
+        sent = {job: self._sent.pop(job, 0) for job in watermarks}
+        self._outbox.commit(watermarks, sent, confirmed=min(begun, default=self._upto))
 
     def _finish(self, current: Round, clock: float) -> None:
         """Take a confirmed round off the stack, and schedule what proves it."""

@@ -18,8 +18,11 @@ class Outbox(Protocol):
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
         """Return at most limit changed totals of a slot: revision in (after, upto], series > beyond, by series."""
 
-    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int]) -> None:
-        """Store watermarks durably, with the number of datapoints delivered for each; none moves back."""
+    def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int], *, confirmed: int = 0) -> None:
+        """Store watermarks durably, with the number of datapoints delivered for each; none moves back.
+
+        All totals with a revision up to confirmed are confirmed: reports after a restart do not count them as waiting.
+        """
 
     def prove(self, *, after: int, upto: int) -> None:
         """Mark totals whose revision is still in (after, upto] as proven."""

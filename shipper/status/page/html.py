@@ -26,20 +26,22 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 
 def tiles(report: Report) -> Markup:
     """Return the list of tiles."""
-    contents = [*(_endpoint(one, report.now) for one in report.endpoints), _backlog(report), _state(report)]
+    endpoints = [_endpoint(one, report) for one in report.endpoints]
+    contents = [*endpoints, _backlog(report)]
     return tag("ul", *(tag("li", *content) for content in contents), class_="tiles")
 
 
-def _endpoint(endpoint: EndpointReport, now: float) -> Iterable[Markup]:
+def _endpoint(endpoint: EndpointReport, report: Report) -> Iterable[Markup]:
     if endpoint.failure:
         kind, words = "bad", f"✕ {endpoint.complaint}"
     elif endpoint.reached_at is None:
         kind, words = "warn", "… not reached yet"
     else:
-        kind, words = "good", "● answers"
+        kind, words = "good", f"● {endpoint.praise}"
+    about = f", {size(report.state_bytes)}" if endpoint.name == "state" and report.state_bytes is not None else ""
     yield muted(endpoint.name)
     yield tag("b", words, class_=kind)
-    yield tag("span", endpoint.address, "; last answer ", ago(endpoint.reached_at, now), class_="muted")
+    yield tag("span", f"{endpoint.address}{about}; last ", ago(endpoint.reached_at, report.now), class_="muted")
 
 
 def _backlog(report: Report) -> Iterable[Markup]:
@@ -51,12 +53,6 @@ def _backlog(report: Report) -> Iterable[Markup]:
         return
     yield tag("b", counted(worst.behind or 0, "id"), class_="warn")
     yield muted(f"worst: {worst.job}")
-
-
-def _state(report: Report) -> Iterable[Markup]:
-    yield muted("State file")
-    yield tag("b", "not created yet" if report.state_bytes is None else size(report.state_bytes))
-    yield tag("span", report.state_path, class_="muted")
 
 
 _MARKS = {
@@ -181,17 +177,19 @@ def page(report: Report) -> str:
         tag("style", Markup(STYLE)),
     )
     main = (_header(report), tag("p", words, class_=f"overall {kind}", role="status"), tiles(report))
+    rejected = [_failure(report.rejected, report.now, "bad")] if report.rejected else []
     table = (tag("h2", plural(len(report.jobs), "job")), jobs(report))
-    body = tag("main", *main, *table, _footer(report))
+    body = tag("main", *main, *rejected, *table, _footer(report))
     return join(Markup("<!doctype html>"), tag("html", tag("head", *head), tag("body", body), lang="en"))
 
 
 def _overall(report: Report) -> tuple[str, str]:
     """Return the service's health, as a word for the style and as a sentence."""
-    if complaints := report.complaints():
+    complaints, verdict = report.complaints(), report.verdict()
+    if complaints:
         is_late = all(one.startswith(JobState.LATE.value) for one in complaints)
-        return "warn" if is_late else "bad", f"✕ unhealthy: {'; '.join(complaints)}"
-    return "good", "; ".join(["● healthy", *report.remarks()])
+        return "warn" if is_late else "bad", f"✕ {verdict}"
+    return ("warn", f"… {verdict}") if report.unseen() else ("good", f"● {verdict}")
 
 
 def _header(report: Report) -> Markup:

@@ -57,10 +57,20 @@ def metrics(report: Report) -> str:
 def _service(report: Report) -> Iterable[str]:
     for name, about, value in (
         ("shipper_up", "1 if the service runs.", report.pid is not None),
-        ("shipper_ready", "1 if the service runs, reaches all endpoints, and runs all jobs.", report.is_ready),
+        ("shipper_ready", "1 if the service is healthy, as /readyz and shipper status say.", report.is_ready),
         ("shipper_stalled", "Stalled components: they make no progress.", len(report.stalled)),
         ("process_start_time_seconds", "Start time of the process.", report.started_at),
-        ("shipper_config_loaded_timestamp_seconds", "Time at which the configuration was loaded.", report.loaded_at),
+        ("shipper_config_last_reload_successful", "0 if the last reload was rejected.", report.rejected is None),
+        (
+            "shipper_config_last_reload_success_timestamp_seconds",
+            "Time at which the active configuration was loaded.",
+            report.loaded_at,
+        ),
+        (
+            "shipper_config_file_changed",
+            "1 if the configuration file differs from the active configuration.",
+            report.is_config_changed,
+        ),
         ("shipper_state_bytes", "Size of the state file.", report.state_bytes),
     ):
         yield _family(name, "gauge", about, [({}, value)])

@@ -53,7 +53,7 @@ def livez(report: Report) -> tuple[bool, str]:
 
 
 def readyz(report: Report, *, is_verbose: bool) -> tuple[bool, str]:
-    """Return whether the service runs, reaches all endpoints, and runs all jobs; if not, always in detail."""
+    """Return whether the service is healthy, by its report; if not, always in detail."""
     if report.is_ready and not is_verbose:
         return True, "; ".join(["ok", *report.remarks()]) + "\n"
     verdict = "passed" if report.is_ready else "failed"

@@ -1,12 +1,14 @@
 """The text of `shipper status`."""
 
+import html
 from dataclasses import replace
+from typing import Any
 
 import click
 import pytest
 from reports import NOW, TROUBLE, job, report, troubled
 
-from shipper.cli.status import status_text
+from shipper.cli.status import exit_code, status_text
 from shipper.core.errors import ConfigError
 from shipper.status.page.html import page
 from shipper.status.page.routes import answer
@@ -30,7 +32,7 @@ def plain(of: Report) -> str:
         (SHARDS, ["late: orders"]),
         (report(job("a", JobState.HELD), job("b", JobState.FAILING)), ["held: a", "failing: b"]),
         (report(endpoints=(EndpointReport("carbon", "x", None, TROUBLE),)), ["carbon does not answer"]),
-        (report(endpoints=(EndpointReport("carbon", "x"),)), []),  # nothing was to be sent yet
+        (report(endpoints=(EndpointReport("carbon", "x"),)), []),  # not known yet
         (report(endpoints=(LACKING,)), ["graphite does not hold what was sent"]),
         (report(endpoints=(replace(LACKING, failure=None, reached_at=None),)), []),  # nothing was to be read yet
         (report(stalled=("delivery",)), ["no progress: delivery"]),
@@ -48,12 +50,12 @@ def test_text_of_a_good_service() -> None:
     shown = plain(report(wanted, job("new", JobState.NEW, watermark=None, delivered_at=None)))
 
     assert shown.startswith("shipper 0.1.0 on web1: running for 3d3h, process 812; configuration loaded 2027-01-")
-    assert "\nsource app  mysql db1.internal/app  answers  3s ago\n" in shown
     rows = {line.split()[0]: line for line in shown.splitlines() if line}
+    assert rows["source"].split() == ["source", "app", "mysql", "db1.internal/app", "answers", "3s", "ago"]
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
     assert rows["failed_logins"].split() == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s".split()  # noqa: SIM905
     assert rows["new"].split() == ["new", "new", *"------", "in", "34s"]
-    assert shown.splitlines()[-1] == "healthy"
+    assert shown.splitlines()[-1] == "not known yet: new: new"
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -66,7 +68,7 @@ def test_text_of_what_is_wrong() -> None:
     assert f"\n    {TROUBLE.hint}\n" in shown
     assert "rejected rows: no_time 4, too_late 2\n" in shown
     assert "late rows of audit_trail, counted: 3\n" in shown
-    assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; late: late; failing: failing, a_very")
+    assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; stopped: stopped; held: held; ")
 
 
 def test_text_of_a_graphite_that_lacks_something() -> None:
@@ -161,14 +163,71 @@ def test_only() -> None:
     assert caught.value.hint == "The jobs are: logins@a, logins@b, orders, left."
 
 
+CARBON = EndpointReport("carbon", "x", NOW)
+SITUATIONS: list[dict[str, Any]] = [
+    {},
+    {"stalled": ("delivery",)},
+    {"rejected": TROUBLE},
+    {"is_config_changed": True},
+    {"rejected": TROUBLE, "is_config_changed": True},
+    *({"endpoints": (replace(CARBON, name=name, failure=TROUBLE),)} for name in ("carbon", "source app", "state")),
+    {"endpoints": (replace(CARBON, reached_at=None),)},
+    {"endpoints": (replace(CARBON, reached_at=None, failure=TROUBLE),)},
+    {"endpoints": (LACKING,)},
+    {"endpoints": (replace(LACKING, failure=None, reached_at=None),)},
+]
+
+
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("failure", [None, TROUBLE])
-def test_judges_agree(state: JobState, failure: Failure | None) -> None:
-    """Page, command, systemd and readiness never disagree. Mutant: a second list of healthy states."""
-    of = report(job("a", state), endpoints=(EndpointReport("carbon", "x", NOW, failure),))
-    is_healthy = not of.complaints()
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_judges_agree(state: JobState, failure: Failure | None, situation: dict[str, Any]) -> None:
+    """Page, command, exit code, systemd, readiness and metrics never disagree, whatever the situation is.
 
-    assert plain(of).splitlines()[-1].startswith("healthy") is is_healthy
-    assert ("<title>● healthy" in page(of)) is is_healthy
-    assert of.summary().startswith("1 job, healthy" if state is not JobState.GONE else "0 jobs, healthy") is is_healthy
-    assert of.is_ready or not is_healthy
+    Mutants: a second list of healthy states; any of the situations left out of complaints, or of checks.
+    """
+    of = report(job("a", state, failure=failure), job("b"), **{"endpoints": (CARBON,), **situation})
+    verdict, ready = of.verdict(), answer("/readyz", "verbose", lambda: of)
+    is_healthy = verdict.partition(";")[0] == "healthy"
+
+    assert verdict.startswith(("healthy", "unhealthy: ", "not known yet: "))
+    assert is_healthy is of.is_ready is of.document()["is_ready"]
+    assert exit_code(of.document()) == (0 if is_healthy else 1)
+    assert plain(of).splitlines()[-1] == verdict
+    assert f"{html.escape(verdict)} · shipper on" in page(of)
+    assert ("<title>● " in page(of)) is is_healthy
+    assert f"job{'' if state is JobState.GONE else 's'}, {verdict}" in of.summary()
+    assert (ready.status == 200) is ("[-]" not in ready.body) is is_healthy
+    assert (answer("/readyz", "", lambda: of).body.startswith("ok")) is is_healthy
+    assert f"shipper_ready {int(is_healthy)}\n" in answer("/metrics", "", lambda: of).body
+    stopped = replace(of, pid=None)
+    assert (exit_code(stopped.document()), stopped.is_ready) == (3, False)
+
+
+def test_configuration_is_shown() -> None:
+    """A rejected reload is shown with its error by all tools; a file that was not loaded yet is a remark."""
+    rejected, changed = report(rejected=TROUBLE), report(is_config_changed=True)
+
+    assert plain(rejected).endswith("\nunhealthy: configuration rejected")
+    assert f"\nreload: {TROUBLE.error}\n    7 times since 2027-01-15 " in plain(rejected)
+    assert html.escape(TROUBLE.error) in page(rejected)
+    assert "[-]configuration failed: read window" in answer("/readyz", "", lambda: rejected).body
+    assert plain(changed).endswith("\nhealthy; configuration changed, not reloaded")
+    metrics = answer("/metrics", "", lambda: replace(rejected, is_config_changed=True)).body
+    assert "\nshipper_config_last_reload_successful 0\n" in metrics
+    assert "\nshipper_config_file_changed 1\n" in metrics
+    assert f"\nshipper_config_last_reload_success_timestamp_seconds {NOW - 273_000}\n" in metrics
+
+
+def test_state_is_an_endpoint() -> None:
+    """The state's disk is shown with its path, by all tools, also of a report of some jobs."""
+    path = "/var/lib/shipper/shipper.db"
+    of = report(endpoints=(EndpointReport("state", path, NOW - 9, TROUBLE, "cannot be used", "written"),))
+    good = report(endpoints=(EndpointReport("state", path, NOW - 9, praise="written"),))
+
+    assert f"\nstate     {path}  cannot be used  9s ago\n" in plain(of)
+    assert of.only(["logins"]).complaints() == ["state cannot be used"]
+    assert "✕ cannot be used" in page(of)
+    assert f"{path}, 48.0 KiB; last " in page(of)
+    assert 'shipper_endpoint_failures{endpoint="state"} 7' in answer("/metrics", "", lambda: of).body
+    assert f"\nstate     {path}  written  9s ago\n" in plain(good)

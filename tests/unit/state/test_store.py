@@ -414,6 +414,42 @@ def test_job_statuses_beside_the_writer(state: State, path: str) -> None:
     assert job_statuses(path) == {"events": expected._replace(waiting=0)}
 
 
+def test_trouble_of_the_state(path: str) -> None:
+    """A full disk is remembered with its error until a write succeeds. Mutants: remember nothing; for ever."""
+    with State(path) as state:
+        begin(state, 0)
+        (pages,) = state._connection.execute("PRAGMA page_count").fetchone()
+        state._connection.execute(f"PRAGMA max_page_count = {pages}")
+        for _ in range(2):
+            with pytest.raises(StateBusy, match="disk is full"):
+                state.remember("much", "x" * 1_000_000)
+        full, written_at = state.trouble, state.written_at
+        state._connection.execute("PRAGMA max_page_count = 1000000")
+        state.remember("much", "x" * 1_000_000)
+
+        assert full is not None
+        assert (str(full.error), full.failures) == ("keep a setting: database or disk is full", 2)
+        assert state.trouble is None
+        assert state.written_at > written_at
+
+
+def test_confirmed_totals_do_not_wait_after_a_kill(path: str) -> None:
+    """What was confirmed does not count as waiting after a kill, and new totals do.
+
+    Mutants: no `confirmed` in the status; the revisions of a new process begin below it.
+    """
+    with State(path) as state:
+        begin(state, 0)
+        record(state, 0, 5, 1)
+        state.outbox.commit({"events": 5}, {"events": 1}, confirmed=state.revision)
+        state.outbox.prove(after=0, upto=state.revision)
+    with State(path) as state:
+        record(state, 5, 9, 2)
+        assert job_statuses(path)["events"].waiting == 1
+        state.outbox.commit({"events": 9}, {"events": 1}, confirmed=state.revision)
+    assert job_statuses(path)["events"].waiting == 0
+
+
 def test_history_beside_the_writer(state: State, path: str) -> None:
     """Commits around a time have their distance in ids; slots of any length are found that touch a span."""
     begin(state, MAX_ID - 9)

@@ -50,14 +50,14 @@ class Outline(HTMLParser):
         (report(endpoints=ENDS), 200, 503),  # a restart does not cure a dead Carbon
         (report(stalled=("delivery",)), 503, 503),
         (report(job("a", JobState.STOPPED)), 200, 503),
-        (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 200),  # it retries by itself
+        (report(job("a", JobState.FAILING, failure=TROUBLE)), 200, 503),  # as `shipper status` says
         (report(endpoints=(EndpointReport("carbon", "x"),)), 200, 503),  # not reached yet
         (report(endpoints=(EndpointReport("graphite", "x", is_needed=False),)), 200, 200),  # nothing waits for it
-        (report(endpoints=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 200),
+        (report(endpoints=(EndpointReport("graphite", "x", None, TROUBLE, is_needed=False),)), 200, 503),
     ],
 )
 def test_health(of: Report, live: int, ready: int) -> None:
-    """Liveness fails if a restart could help, readiness if an endpoint does not answer or a job does not run."""
+    """Liveness fails if a restart could help, readiness unless all is healthy."""
     assert (answer("/livez", "", lambda: of).status, answer("/readyz", "", lambda: of).status) == (live, ready)
 
 
@@ -67,7 +67,7 @@ def test_readyz_verbose() -> None:
 
     assert lines[:2] == ["[+]alive ok", "[+]source app ok"]
     assert lines[2].startswith("[-]carbon failed: read window")
-    assert lines[3:] == ["[+]job logins ok", "readyz check failed"]
+    assert lines[3:] == ["[+]configuration ok", "[+]job logins ok", "readyz check failed"]
 
 
 def test_values_missing_in_graphite() -> None:
@@ -132,7 +132,7 @@ def test_page_shows_worst_first() -> None:
     ("of", "words"),
     [
         (report(), "● healthy"),
-        (report(job("a", JobState.NEW)), "● healthy"),
+        (report(job("a", JobState.NEW)), "… not known yet: new: a"),
         (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
         (report(endpoints=ENDS), "✕ unhealthy: carbon does not answer"),
         (report(stalled=("delivery",)), "✕ unhealthy: no progress: delivery"),

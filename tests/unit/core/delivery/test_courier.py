@@ -156,6 +156,21 @@ def test_waiting_is_what_carbon_has_not_confirmed(state: State) -> None:
     assert desk.courier.waiting() == {}
 
 
+def test_confirmed_is_below_rounds_that_wait(state: State) -> None:
+    """The state learns up to which revision all is confirmed: below a round that still waits. Mutant: the newest."""
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1, ("z", MINUTE): 1})
+    before = state.revision - 1
+    desk.step()
+    desk.record("b", 0, 7, {("x", MINUTE): 1})
+    desk.step()
+    confirmed = [int(state.recall("confirmed") or 0)]
+    desk.run()
+    confirmed.append(int(state.recall("confirmed") or 0))
+
+    assert confirmed == [before, state.revision]
+
+
 def test_failed_batch_goes_again(state: State) -> None:
     """After a failure the same totals are sent again, with their values at that time."""
     desk = Desk(state)
