@@ -118,7 +118,10 @@ def format_time(at: float | None) -> str:
     """Return a time, epoch seconds, to the second and with its zone; "-" for None."""
     if at is None:
         return "-"
-    moment = datetime.fromtimestamp(at, UTC)
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError):  # after the year 9999
+        return str(at)
     if zone() is UTC:
         return moment.strftime("%Y-%m-%d %H:%M:%SZ")
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -233,7 +233,10 @@ def _pack(words: tuple[tuple[int, int], ...]) -> bytes:
 @lru_cache(DECODED)
 def unpack(packed: bytes) -> Words:
     """Return the words of a segment; callers must not change them."""
-    raw = zlib.decompress(packed)
+    decompressor = zlib.decompressobj()
+    raw = decompressor.decompress(packed, 2 * SEGMENT_WORDS * 8)
+    if decompressor.unconsumed_tail:
+        raise ValueError("a segment has too many ids")
     numbers = struct.unpack(f"<{len(raw) // 8}Q", raw)
     half, key = len(numbers) // 2, 0
     words: dict[int, int] = {}

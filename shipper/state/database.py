@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.state.access import enter
 from shipper.state.queries import CONFIRMED, pauses_of
-from shipper.state.schema import UNWRITABLE, prepare, translated
+from shipper.state.schema import UNWRITABLE, decoded, prepare, translated
 from shipper.state.series import Registry
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class StateFile:
     @contextmanager
     def reading(self, step: str) -> Iterator[sqlite3.Connection]:
         """Keep other threads out while a block reads; step names it in errors."""
-        with self._mutex, self._translated(step):
+        with self._mutex, self._translated(step), decoded(step):
             yield self._connection
 
     @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from shipper.core.ledger import Held, Minute
 from shipper.core.model import Group, Window
-from shipper.state.values import loaded, stored
+from shipper.state.values import group, integer, loaded, stored
 
 _READ = "SELECT start, rows, checksum, held FROM minute WHERE job = ? AND start > ? AND start <= ?"
 _WRITE = "INSERT OR REPLACE INTO minute (job, start, rows, checksum, held) VALUES (?, ?, ?, ?, ?)"
@@ -37,6 +37,10 @@ def _json(minute: Minute) -> str:
 
 def _groups(text: str) -> dict[tuple[int, Group], Held]:
     return {
-        (bucket, tuple(group)): Held(rows, tuple(None if value is None else loaded(value) for value in values), left)
-        for bucket, group, rows, values, left in json.loads(text)
+        (integer(bucket), group(labels)): Held(
+            integer(rows),
+            tuple(None if value is None else loaded(value) for value in values),
+            {column: integer(number) for column, number in dict(left).items()},
+        )
+        for bucket, labels, rows, values, left in json.loads(text)
     }

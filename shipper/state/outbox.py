@@ -10,7 +10,7 @@ from shipper.core.delivery.outbox import Outbox
 from shipper.core.measures import Kind, combined
 from shipper.core.model import Changed, Pending, Replay, Waiting
 from shipper.state.database import StateFile
-from shipper.state.schema import NOW
+from shipper.state.schema import NOW, decoded
 from shipper.state.values import loaded, stored
 
 HISTORY_ROWS = 10_000  # a week of a commit a minute; a few hundred KB
@@ -107,19 +107,19 @@ class StateOutbox(Outbox):
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
             behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()
             deferred = connection.execute(_JOBS_WITH_DEFERRED).fetchall() if behind else []
-        return Pending(
-            upto,
-            {job: int(captured) for job, captured in behind},
-            [Waiting(*row) for row in waiting],
-            frozenset(job for (job,) in deferred),
-        )
+            return Pending(
+                upto,
+                {job: int(captured) for job, captured in behind},
+                [Waiting(*row) for row in waiting],
+                frozenset(job for (job,) in deferred),
+            )
 
     @override
     def changed(self, slot: int, step: int, *, after: int, upto: int, beyond: int, limit: int) -> list[Changed]:
         place = {"slot": slot, "step": step, "after": after, "upto": upto, "beyond": beyond, "limit": limit}
         with self._file.reading("read what changed") as connection:
             rows = connection.execute(_CHANGED, place).fetchall()
-        return [Changed(series, job, path, loaded(value), bool(made)) for series, job, path, value, made in rows]
+            return [Changed(series, job, path, loaded(value), bool(made)) for series, job, path, value, made in rows]
 
     @override
     def commit(self, watermarks: Mapping[str, int], datapoints: Mapping[str, int], *, confirmed: int = 0) -> None:
@@ -159,11 +159,13 @@ class StateOutbox(Outbox):
             # read the finer totals and those of the coarse slot, and delete the finer ones
             start, coarse = into
             place = {"slot": slot, "step": step, "start": start, "end": start + coarse, "into": coarse}
-            totals = connection.execute(_FINER, place).fetchall()
+            with decoded("merge totals"):
+                finer = connection.execute(_FINER, place)
+                totals = [(series, job, Kind(kind), loaded(value)) for series, job, kind, value in finer]
             connection.execute(_DELETE_FINER, place | {"series": json.dumps([row[0] for row in totals])})
             # store one total for each series
             for (series, kind), rows in groupby(totals, key=lambda row: (row[0], row[2])):
-                value = combined(Kind(kind), [loaded(row[3]) for row in rows])
+                value = combined(kind, [row[3] for row in rows])
                 connection.execute(_PUT_DEFERRED, (start, coarse, series, stored(value), self._file.revision + 1))
             # remember which rows the coarse slot holds
             for job in {row[1] for row in totals}:

@@ -10,7 +10,8 @@ from shipper.core.id_set import IdSet, Segment, segment_of
 from shipper.core.ledger import LateIds
 from shipper.core.model import Fingerprint, Rejection, RejectReason, Span
 from shipper.core.position import Mark, Position
-from shipper.state.schema import ID_ORDER
+from shipper.state.schema import ID_ORDER, decoded
+from shipper.state.values import integer
 
 TOGETHER_SECONDS = 1800
 """Length of the time whose ids become one range of `settled`, in seconds.
@@ -49,9 +50,10 @@ def read(connection: sqlite3.Connection, job: str) -> Position:
             f"read the position of job {job}: there is none", hint="Stop shipper and restore the state from a backup."
         )
     captured, floor, solid, version, age, looked, marks = row
-    segments = tuple(segment_of(int(start), packed) for start, packed in connection.execute(_SEGMENTS, (job,)))
-    counted = IdSet(int(floor), int(solid), segments)
-    return Position(int(captured), counted, version, age, looked, _marks(marks))
+    with decoded(f"read the position of job {job}"):
+        segments = tuple(segment_of(int(start), packed) for start, packed in connection.execute(_SEGMENTS, (job,)))
+        counted = IdSet(int(floor), int(solid), segments)
+        return Position(int(captured), counted, version, age, looked, _marks(marks))
 
 
 def begin(connection: sqlite3.Connection, job: str, position: Position) -> None:
@@ -112,7 +114,8 @@ def forget_times(connection: sqlite3.Connection, job: str) -> None:
     """Keep only the ids of the fingerprint of a job's table."""
     row = connection.execute("SELECT rows FROM identity WHERE job = ?", (job,)).fetchone()
     if row is not None:
-        timeless = _identity_json(tuple((identity, None) for identity, _ in identity_rows(row[0])))
+        with decoded(f"read the table of job {job}"):
+            timeless = _identity_json(tuple((identity, None) for identity, _ in identity_rows(row[0])))
         connection.execute("UPDATE identity SET rows = ? WHERE job = ?", (timeless, job))
 
 
@@ -130,7 +133,7 @@ def _identity_json(rows: tuple[tuple[int, int | None], ...]) -> str:
 @lru_cache(100)
 def identity_rows(text: str) -> tuple[tuple[int, int | None], ...]:
     """Return the rows of a fingerprint from their JSON."""
-    return tuple((identity, time) for identity, time in json.loads(text))
+    return tuple((integer(identity), None if time is None else integer(time)) for identity, time in json.loads(text))
 
 
 @lru_cache(100)
@@ -140,7 +143,7 @@ def _marks_json(marks: tuple[Mark, ...]) -> str:
 
 @lru_cache(100)
 def _marks(text: str) -> tuple[Mark, ...]:
-    return tuple(Mark(age, identity) for age, identity in json.loads(text))
+    return tuple(Mark(integer(age), integer(identity)) for age, identity in json.loads(text))
 
 
 _REJECT = """

@@ -12,6 +12,7 @@ from shipper.core.measures import Kind, Measure
 from shipper.core.model import Fingerprint, JobStatus, Offsets, Progress, Span
 from shipper.state.positions import identity_rows
 from shipper.state.schema import reader
+from shipper.state.values import group_of
 
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
@@ -49,11 +50,10 @@ def job_statuses(path: str) -> dict[str, JobStatus]:
         ConfigError: there is no such file, or this user may not read it.
     """
     with reader(path) as connection:
-        rows = connection.execute(_STATUS).fetchall()
-    return {
-        job: JobStatus(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
-        for job, unproven, rejected, late_rows, delivered_at, waiting, *position in rows
-    }
+        return {
+            job: JobStatus(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
+            for job, unproven, rejected, late_rows, delivered_at, waiting, *position in connection.execute(_STATUS)
+        }
 
 
 def pauses(path: str) -> dict[str, int]:
@@ -107,6 +107,8 @@ def instant(text: str) -> int:
 def offsets_of(row: Sequence[Any]) -> Offsets:
     """Return a row of OFFSETS as a value."""
     source, table, identity, value, captured, complete_until, updated = row
+    if complete_until is not None:
+        instant(complete_until)  # who shows it could not translate an error
     return Offsets(source, table, identity, int(value), int(captured), complete_until, updated)
 
 
@@ -148,13 +150,13 @@ def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
         if progress is None:
             return None
         names = [
-            Name(path, tuple(json.loads(group)), Measure(measure, Kind(kind)))
+            Name(path, group_of(group), Measure(measure, Kind(kind)))
             for path, group, measure, kind in connection.execute(_NAMES, (job,))
         ]
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
         lacking = [Span(*row) for row in connection.execute(_LACKING, (job, span.end, span.start))]
         slots, late = slots_of(connection, job, span), late_ids_of(connection, job)
-    return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking)
+        return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking)
 
 
 # Commits around a time, with the watermark of the commit before.
@@ -208,11 +210,11 @@ def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Co
     Raises as `job_statuses` does.
     """
     with reader(path) as connection:
-        rows = connection.execute(_COMMITS, {"job": job, "at": at, "until": until, "beyond": beyond}).fetchall()
-    return [
-        Commit(committed, int(value), None if before is None else int(value) - int(before), datapoints)
-        for committed, value, before, datapoints in rows
-    ]
+        rows = connection.execute(_COMMITS, {"job": job, "at": at, "until": until, "beyond": beyond})
+        return [
+            Commit(committed, int(value), None if before is None else int(value) - int(before), datapoints)
+            for committed, value, before, datapoints in rows
+        ]
 
 
 def stored_slots(path: str, job: str, *, start: int, end: int, longest: int) -> list[StoredSlot]:

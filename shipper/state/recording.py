@@ -14,7 +14,7 @@ from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
 from shipper.state import minutes, positions
-from shipper.state.schema import NOW
+from shipper.state.schema import NOW, decoded
 from shipper.state.series import COLUMNS, Registry, Series
 from shipper.state.values import loaded, stored
 
@@ -158,8 +158,9 @@ class StateRecording(Recording):
             rows = self._connection.execute(_READ, (*place, series)).fetchall()
             for finer in self._finer_places(*place):
                 rows += self._connection.execute(_TAKE, (*finer, series)).fetchall()
-            for number, value in rows:
-                totals.setdefault(of_series[number], []).append(loaded(value))
+            with decoded("read totals"):
+                for number, value in rows:
+                    totals.setdefault(of_series[number], []).append(loaded(value))
         return totals
 
     @override

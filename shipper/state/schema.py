@@ -6,14 +6,19 @@ silently becomes a float. They are compared by (length, text), because as plain 
 
 import os
 import sqlite3
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
 from shipper.core.errors import ConfigError, StateBusy, StateCorrupt
 from shipper.state.access import enter
 
 UNWRITABLE = "Free disk space; check that the state file is writable and no other program locks it."
+_MALFORMED = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, struct.error, zlib.error)
+_SHOWN = 200  # characters of a damaged value
 RESTORE = "Stop shipper and restore the state from a backup."
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
@@ -243,6 +248,7 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
     mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"
     with (
         translated(f"read state {path}"),
+        decoded(f"read state {path}"),
         closing(sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True)) as connection,
     ):
         _check(connection, path, 1 + len(MIGRATIONS))
@@ -254,6 +260,8 @@ def translated(step: str) -> Iterator[None]:
     """Translate SQLite's errors into ours."""
     try:
         yield
+    except (OverflowError, sqlite3.DataError) as error:  # of a number
+        raise StateCorrupt(f"{step}: {error}", hint=RESTORE) from error
     except sqlite3.OperationalError as error:
         raise StateBusy(f"{step}: {error}", hint=UNWRITABLE) from error
     except sqlite3.IntegrityError as error:
@@ -265,6 +273,25 @@ def translated(step: str) -> Iterator[None]:
             f"{step}: {error}",
             hint=f"{RESTORE} Jobs with a time column then correct their totals.",
         ) from error
+
+
+@contextmanager
+def decoded(step: str) -> Iterator[None]:
+    """Translate the errors of a block that only reads rows: this program never writes what causes them."""
+    try:
+        yield
+    except _MALFORMED as error:
+        raise StateCorrupt(f"{step}: unreadable value: {str(error)[:_SHOWN]}", hint=RESTORE) from error
+
+
+@cache
+def _tables() -> frozenset[str]:
+    """Return the definitions of all tables and indexes of the current version, as SQLite keeps them."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statements in (SCHEMA, *MIGRATIONS):
+            for statement in statements:
+                connection.execute(statement)
+        return frozenset(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"))
 
 
 def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
@@ -282,3 +309,8 @@ def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
             f"open state {path}: it has version {version}, this program knows {newest}",
             hint="Run the newer shipper, or restore a backup that this version made.",
         )
+    if version == 1 + len(MIGRATIONS) == newest:
+        found = set(connection.execute("SELECT type, sql FROM sqlite_schema"))
+        changed = _tables() - {sql for _, sql in found}
+        if changed or {kind for kind, _ in found} & {"view", "trigger"}:
+            raise StateCorrupt(f"open state {path}: another program has changed its tables", hint=RESTORE)

@@ -14,6 +14,7 @@ from shipper.core.errors import ConfigError
 from shipper.core.ledger import Name
 from shipper.core.measures import Kind
 from shipper.core.model import Group
+from shipper.state.schema import decoded
 
 CACHE_SIZE = 50_000  # series, and groups as JSON, from one recording to the next: at most 20 MB
 
@@ -107,7 +108,8 @@ class Registry:
         """Return which of the paths are counts or sums of the job: `Recording.own`."""
         self._look_up(paths)
         known = {path: self._known[path] for path in paths if path in self._known}
-        return {path for path, one in known.items() if one.job == job and Kind(one.kind).has_zero}
+        with decoded("read series"):
+            return {path for path, one in known.items() if one.job == job and Kind(one.kind).has_zero}
 
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return which of the groups have series."""

@@ -1,6 +1,5 @@
 """Copies of the state: a scratch copy for a preview, and backups."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from shipper.core.model import Group
 from shipper.state.access import enter
 from shipper.state.schema import reader
 from shipper.state.store import State
-from shipper.state.values import loaded
+from shipper.state.values import group_of, loaded
 
 _NEWEST = "SELECT COALESCE(MAX(revision), 0) FROM total"
 _CHANGES = """
@@ -46,11 +45,10 @@ class ScratchState(State):
     def changes(self, job: str) -> list[Change]:
         """Return a job's totals that have changed since the copy was opened, newest slot first."""
         with self.reading("read what changed") as connection:
-            rows = connection.execute(_CHANGES, (job, self._began)).fetchall()
-        return [
-            Change(path, tuple(json.loads(group)), loaded(value), slot, bool(is_deferred))
-            for path, group, value, slot, is_deferred in rows
-        ]
+            return [
+                Change(path, group_of(group), loaded(value), slot, bool(is_deferred))
+                for path, group, value, slot, is_deferred in connection.execute(_CHANGES, (job, self._began))
+            ]
 
 
 @contextmanager

@@ -88,13 +88,13 @@ class State(StateFile, Ledger):
         """Return watermark and captured of a job; None if it is new."""
         with self.reading("read offsets") as connection:
             row = connection.execute(f"{queries.OFFSETS} WHERE job = ?", (job,)).fetchone()
-        return queries.offsets_of(row) if row else None
+            return queries.offsets_of(row) if row else None
 
     @override
     def progress(self, job: str) -> Progress | None:
         with self.reading("read progress") as connection:
             row = connection.execute(queries.PROGRESS, (job,)).fetchone()
-        return queries.progress_of(row) if row else None
+            return queries.progress_of(row) if row else None
 
     @override
     def position(self, job: str) -> Position:
@@ -132,7 +132,7 @@ class State(StateFile, Ledger):
     def lowest(self, job: str, span: Span) -> tuple[int, int] | None:
         with self.reading("read slots") as connection:
             slot, after = connection.execute(_LOWEST, {"job": job, "start": span.start, "end": span.end}).fetchone()
-        return None if slot is None else (slot, int(after))
+            return None if slot is None else (slot, int(after))
 
     @override
     def slots(self, job: str, *, span: Span = ALWAYS) -> list[Slot]:
@@ -147,8 +147,8 @@ class State(StateFile, Ledger):
     @override
     def settled(self, job: str) -> list[Settled]:
         with self.reading("read counts below the floor") as connection:
-            rows = connection.execute(_SETTLED, (job,)).fetchall()
-        return [Settled(int(after), int(upto), count) for after, upto, count in rows]
+            rows = connection.execute(_SETTLED, (job,))
+            return [Settled(int(after), int(upto), count) for after, upto, count in rows]
 
     @override
     def late_ids(self, job: str) -> list[LateIds]:
@@ -171,7 +171,7 @@ class State(StateFile, Ledger):
     def fingerprint(self, job: str) -> Fingerprint | None:
         with self.reading("read table identity") as connection:
             row = connection.execute("SELECT server, rows, went_back FROM identity WHERE job = ?", (job,)).fetchone()
-        return None if row is None else Fingerprint(row[0], positions.identity_rows(row[1]), bool(row[2]))
+            return None if row is None else Fingerprint(row[0], positions.identity_rows(row[1]), bool(row[2]))
 
     @override
     def distrust(self, job: str) -> None:

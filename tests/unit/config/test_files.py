@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shipper.config import files
@@ -232,6 +232,7 @@ def test_exposed_files(open_folder: Path, mode: int, folder_mode: int, is_expose
     assert load(put(open_folder, text.encode())).exposed_files() == expected
 
 
+few = settings(max_examples=settings().max_examples // 3)  # an example takes ten milliseconds
 SCALARS = st.one_of(
     st.text(max_size=8).map(lambda text: '"' + "".join(f"\\U{ord(c):08x}" for c in text) + '"'),
     st.integers().map(str),
@@ -276,6 +277,7 @@ def check(content: bytes) -> None:
             assert len(lines) == 2 * len(reasons)
 
 
+@few
 @given(st.binary(max_size=200))
 @example(b"=")
 @example(b"[a]\n[a]")
@@ -285,12 +287,14 @@ def test_any_bytes(content: bytes) -> None:
     check(content)
 
 
+@few
 @given(st.integers(0, len(GOOD)), st.integers(0, 30), st.binary(max_size=6))
 def test_bytes_in_a_good_file(place: int, length: int, added: bytes) -> None:
     """So does a good configuration in which some bytes are missing, and others are there."""
     check(GOOD[:place].encode() + added + GOOD[place + length :].encode())
 
 
+@few
 @given(st.sampled_from(KEYS), VALUES)
 @example(("status", "other"), "1")
 @example(("job.logins", "null_as"), '"a\\nb"')
