@@ -1,14 +1,16 @@
 """Commands that change jobs: `seek`, `backfill`, `rename`, `forget`, `import`, `reset`."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from shipper.cli import options
-from shipper.cli.confirm import BACKFILL, Messages, act, show_plan
+from shipper.cli.confirm import BACKFILL, Messages, act, perform, show_plan
 from shipper.cli.options import format_time, instant
-from shipper.cli.output import format_place
+from shipper.cli.output import format_place, show_json
+from shipper.cli.verify import prove
 
 
 @click.command(short_help="Skip rows that a job has not counted yet.")
@@ -44,18 +46,25 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
 @options.yes
 @options.job
 @click.option("--from", "start", type=instant, required=True, metavar="TIME", help="Start; its slot is included.")
-@click.option("--until", "end", type=instant, required=True, metavar="TIME", help="End; not included.")
+@click.option(
+    "--until", "end", type=instant, default="now", show_default=True, metavar="TIME", help="End; not included."
+)
 @click.option("--rate", type=click.IntRange(min=1), metavar="N", help="Maximum datapoints per second.")
 def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: int | None, is_sure: bool) -> None:
     """Recount complete slots of a span of time from the source, and send their totals.
 
     They replace the values in Graphite. Captures continue meanwhile. If it is interrupted, run the same command again
-    within an hour to continue.
+    within an hour to continue. At the end it compares the slots with Graphite, and exits with 1 if they differ.
     """
     if start >= end:
         raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
     arguments = {"job": job, "spans": [[start, end]], "rate": rate}
-    act(file, "backfill", arguments, BACKFILL, output=output, is_sure=is_sure)
+    performed = perform(file, "backfill", arguments, BACKFILL, is_json=output == "json", is_sure=is_sure)
+    spans, is_delivered = performed["plan"]["spans"], performed["done"]["is_delivered"]
+    proof = prove(file, job, (spans[0][0], spans[-1][1])) if is_delivered else None
+    if output == "json":
+        show_json({**performed, "proof": proof})
+    sys.exit(1 if proof is not None and proof["different"] else 0)
 
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ import click
 
 from shipper.cli.options import format_time
 from shipper.cli.output import show_json
+from shipper.cli.service import address_of
 
 WIDTH = 30
 SILENCE_SECONDS = 600.0  # the longest pause between two reports of the service: a piece of a backfill, with time-outs
@@ -130,11 +131,9 @@ def _operate(file: str, progress: Progress) -> Iterator[Callable[..., Facts]]:
     from shipper.config.load import load
     from shipper.operations import registry
     from shipper.service.control import ask
-    from shipper.state.database import holder
 
-    service = holder(str(load(file, with_credentials=False).state.path))
-    if service is not None and service.address is not None:
-        address = service.address
+    address = address_of(file)
+    if address is not None:
         yield lambda **request: ask(address, "operate", request, timeout=SILENCE_SECONDS, report=progress.report)
         return
     log.start(is_quiet=True)
@@ -159,6 +158,11 @@ def _backfill_plan(facts: Facts) -> list[str]:
     if any(start < first or end > last for start, end in facts["requested"]):
         lines += [
             "  the rest is not recounted: it lies in the future, is too old for Graphite, or may have been purged"
+        ]
+    if facts["gap"] is not None:
+        end, since = map(format_time, facts["gap"])
+        lines += [
+            f"  leaves a gap: from {end} up to {since}, where the job's complete slots begin, nothing is recounted"
         ]
     if facts["ids"] is not None:
         lines += [f"  searches {facts['ids']} ids for its rows"]

@@ -73,6 +73,8 @@ jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_com
 some_jobs: Decorator = click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_jobs)
 
 
+AHEAD = timedelta(hours=1)
+"""How far ahead a time of day may be: at 06:10, "--until 07:00" is not the one of yesterday."""
 _TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
 
 
@@ -91,9 +93,9 @@ def duration(text: str) -> int:
 
 
 def instant(text: str) -> int:
-    """Return a time, epoch seconds; a time of day is its last occurrence, a duration counts back from now.
+    """Return a time, epoch seconds; a duration counts back from now.
 
-    The type of an option.
+    A time of day is its last occurrence, or the next one if that is at most AHEAD away. The type of an option.
     """
     now = time.time()
     if text == "now":
@@ -108,7 +110,11 @@ def instant(text: str) -> int:
             return int((moment if moment.tzinfo else moment.replace(tzinfo=zone())).timestamp())
         today = datetime.fromtimestamp(now, zone())
         moment = datetime.combine(today, datetime.strptime(text, "%H:%M").time(), zone())  # noqa: DTZ007 - combine adds the zone
-        return int((moment if moment.timestamp() <= now else moment - timedelta(days=1)).timestamp())
+        if moment.timestamp() > now + AHEAD.total_seconds():
+            moment -= timedelta(days=1)
+        elif moment.timestamp() <= now - timedelta(days=1).total_seconds() + AHEAD.total_seconds():
+            moment += timedelta(days=1)  # just before midnight, a time just after it
+        return int(moment.timestamp())
     except (ValueError, OverflowError) as error:
         expected = "write 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
         raise click.BadParameter(f"{text!r} is not a time: {expected}") from error

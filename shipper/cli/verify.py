@@ -90,7 +90,7 @@ def reconcile(
     if fix and different:
         bad = [result for result in results if result.spans]
         fixed = [_fix(file, result, output, is_sure=is_sure) for result in bad]
-        left = [list(compare(config, [result.job], *_range(result), waits=True)) for result in bad]
+        left = [list(compare(config, [result.job], *_range(result), is_recounted=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
         still = (
@@ -148,6 +148,33 @@ def doctor(file: str, output: str, wait: int) -> None:
         err=True,
     )
     sys.exit(0 if examination.is_right else 1)
+
+
+def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
+    """Compare a span that was recounted with Graphite, and show the result on stderr; return it as JSON values.
+
+    Return None if nothing could be compared.
+    """
+    from shipper.config.load import load
+    from shipper.diagnostics.reconcile import reconcile as compare
+
+    try:
+        config = load(file)
+        (result,) = compare(config, [job], *span, is_recounted=True)
+    except ShipperError as error:
+        click.echo(f"{job}: nothing could be compared with Graphite: {error}", err=True)
+        return None
+    # count slots of the finest archive: one differs if any of its series does
+    comparison, step = result.comparison, config.graphite.retentions[0].step
+    different = sum(part.end - part.start for part in comparison.spans) // step
+    equal = comparison.compared - different
+    click.echo(f"{job}: {equal:,} of {comparison.requested:,} slots are equal in Graphite", err=True)
+    for line in _remarks(result):
+        click.echo(line, err=True)
+    if different:
+        first, end = format_time(span[0]), format_time(span[1])
+        click.echo(f"  shipper reconcile {job} --from '{first}' --until '{end}' shows the differences", err=True)
+    return {"equal": equal, "different": different, "left_out": comparison.left_out}
 
 
 def _fix(file: str, result: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any] | None:

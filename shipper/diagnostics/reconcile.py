@@ -46,11 +46,12 @@ class Reconciled:
 
 
 def reconcile(
-    config: Config, names: Iterable[str], start: int | None, end: int | None, *, waits: bool = False
+    config: Config, names: Iterable[str], start: int | None, end: int | None, *, is_recounted: bool = False
 ) -> Iterator[Reconciled]:
     """Compare jobs, or all of them, in a span of time, with the defaults of `requested_span`.
 
-    While a service runs, or if `waits`, differences may be on their way, and are compared again.
+    While a service runs, differences may be on their way, and are compared again. If the span was just recounted, they
+    may be, too, and its slots are complete, even before the job's first complete slot.
 
     Raises:
         ConfigError: there is no such job, or no render_url; or a job has captured nothing with its present definition.
@@ -64,7 +65,8 @@ def reconcile(
     for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:
-            yield _Comparer(job, source, readback, config.state.path).repeated(start, end, waits=waits)
+            comparer = _Comparer(job, source, readback, config.state.path, is_recounted=is_recounted)
+            yield comparer.repeated(start, end)
         finally:
             source.close()
 
@@ -72,18 +74,19 @@ def reconcile(
 class _Comparer:
     """A job with its source, its state and Graphite."""
 
-    def __init__(self, job: Job, source: Source, readback: Readback, state: str) -> None:
+    def __init__(self, job: Job, source: Source, readback: Readback, state: str, *, is_recounted: bool) -> None:
         self._job = job
         self._source = source
         self._readback = readback
         self._state = state
+        self._is_recounted = is_recounted
 
-    def repeated(self, start: int | None, end: int | None, *, waits: bool) -> Reconciled:
+    def repeated(self, start: int | None, end: int | None) -> Reconciled:
         """Compare, and compare differences again that may be on their way."""
         result = self.once(start, end)
         for _ in range(1, COMPARISONS):
             before = result.comparison
-            if not before.differences or not (waits or holder(self._state)):
+            if not before.differences or not (self._is_recounted or holder(self._state)):
                 break
             time.sleep(PAUSE_SECONDS)
             again = self.once(before.spans[0].start, before.spans[-1].end)
@@ -104,6 +107,9 @@ class _Comparer:
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), requested=slots), has_begun=False)
         # compare
         _check(job, snapshot)
+        if self._is_recounted:
+            since = min(snapshot.progress.since, span.start)
+            snapshot = snapshot._replace(progress=snapshot.progress._replace(since=since))
         job = replace(job, query=self._source.prepared(job.query))
         comparison = compare_job(
             job, snapshot, span.start, span.end, source=self._source, graphite=self._readback, now=now

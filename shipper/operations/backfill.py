@@ -53,7 +53,7 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     is_timed, upto = job.query.time is not None, progress.captured
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
     shows = shown_span(job, now=moment.now, source_time=horizon.time)
-    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest)
+    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest, progress.begins)
     slots = [aligned(job, span, limits, now=moment.now) for span in wanted]
     spans = coalesce(span for span in slots if span is not None)
     if not spans:
@@ -119,6 +119,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         "spans": _pairs(spans),
         "ids": current.progress.captured - low if is_timed else None,
         "resumes_at": resumes_at,
+        "gap": _gap(current.progress, spans),
     }
     rest = {"rate": arguments.get("rate"), "cleared": cleared, "resumes_at": resumes_at}
     return Plan(facts, {"job": name, "spans": facts["spans"]} | rest)
@@ -244,6 +245,11 @@ def _resumes_at(context: OperationContext, name: str, spans: Sequence[Span], dig
     note = json.loads(context.pipeline.state.recall(_note(name)) or "{}")
     is_same = (note.get("spans"), note.get("digest")) == (_pairs(spans), digest)
     return note["done_until"] if is_same and time.time() - note["at"] < RESUME_SECONDS else None
+
+
+def _gap(progress: Progress, spans: Sequence[Span]) -> list[int] | None:
+    """Return the time between the spans and the first complete slot of the job; None if they adjoin."""
+    return [spans[-1].end, progress.since] if spans[-1].end < progress.since else None
 
 
 def _pairs(spans: Sequence[Span]) -> list[list[int]]:

@@ -86,6 +86,29 @@ def ends(tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb
     ends.app.stop(signal.SIGKILL)
 
 
+def test_backfill_proves_itself(ends: Ends) -> None:
+    """A backfill names the gap that it leaves to the job's beginning, and compares its slots with Graphite at the end.
+
+    Mutants: no gap; compare without waiting for the values; count equal slots that differ.
+    """
+    ends.configure('start = "beginning"', 'start = "now"')
+    ends.insert(3 * HOUR, "login", 4)
+    ends.insert(0, "login")
+    assert ends.app.call("once").returncode == 0
+    span = ["--from", time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(ends.minute - 4 * HOUR)), "--until"]
+    filled = ends.app.call("backfill", "events", *span, "2h", "--yes")
+    assert (filled.returncode, "  leaves a gap: from " in filled.stdout) == (0, True), filled.stderr
+    assert re.search(r"^events: (\d+) of \1 slots are equal in Graphite$", filled.stderr, re.MULTILINE)
+    # another sender's value: a series of the job has it, and no row of the source
+    ends.send("events.login.count", 9, ends.minute - 3 * HOUR - 5 * MINUTE)
+    again = ends.app.call("backfill", "events", "--from", "4h", "--yes", "-o", "json")
+    document = json.loads(again.stdout)
+
+    assert document["plan"]["gap"] is None
+    assert (again.returncode, document["proof"]["different"]) == (1, 1)
+    assert "  shipper reconcile events --from '" in again.stderr
+
+
 def test_reconcile(ends: Ends) -> None:
     """Delivered minutes and hours are equal; a change in the source or in Graphite is shown.
 

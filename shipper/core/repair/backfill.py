@@ -29,18 +29,22 @@ class Limits(NamedTuple):
     """Length of the groups of slots that are pruned together, in seconds."""
     purged_until: int
     """Time up to which rows of the table may have been purged; -1 if none were."""
+    begins: int = 0
+    """First slot of the job; once a span before it is recounted, the time between the two counts as pruned."""
 
 
 def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     """Return the complete slots that contain a span, None if none of it can be recounted."""
-    bucket, (shows, pruned, unit, purged_until) = job.query.bucket, limits
+    bucket, (shows, pruned, unit, purged_until, begins) = job.query.bucket, limits
     start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
     if start >= end:
         return None
     start, end = enclosing(job.archives, start, now).start, _end(job, end - bucket, now)
     if any(one.start < start < one.end for one in pruned):
         start = floor(start, unit)
-    if any(one.start < end < one.end for one in pruned):
+    if end < begins:
+        end = min(ceil(end, unit), begins)
+    elif any(one.start < end < one.end for one in pruned):
         end = ceil(end, unit)
     # incomplete slots at the oldest time of Graphite, and of the table, stay as they are
     if start < shows.start:

@@ -135,16 +135,25 @@ def test_first_slot(start: int, known: dict[str, Any], expected: int) -> None:
         (PRUNED.end, {"pruned": PRUNED}, PRUNED.end),
         (PRUNED.start + 60, {"pruned": PRUNED}, PRUNED.start + HOUR),
         (PRUNED.start, {"pruned": PRUNED}, PRUNED.start),
+        (PRUNED.end - 120, {"begins": PRUNED.end + 60}, PRUNED.end),
+        (PRUNED.end - 120, {"begins": PRUNED.end - 60}, PRUNED.end - 60),
+        (PRUNED.end - 120, {"begins": PRUNED.end - 120}, PRUNED.end - 120),
+        (PRUNED.end - 120, {"begins": PRUNED.end - 180}, PRUNED.end - 120),
     ],
 )
 def test_last_slot(end: int, known: dict[str, Any], expected: int) -> None:
-    """The end grows to a whole slot, within what can be shown, and to all of a unit that was pruned."""
-    known = {"shows": NOW + 361} | known
+    """The end grows to a whole slot that can be shown, and to all of a unit that was pruned, or is before the job.
+
+    Mutant: no limit before the job: then its first piece makes the plan of the last one wrong.
+    """
+    known = {"shows": NOW + 361, "begins": 0} | known
     pruned = (known["pruned"],) if "pruned" in known else ()
     shows = Span(NOW - 364 * DAY, known["shows"])
     start = PRUNED.start - HOUR
 
-    assert aligned(wanted(), Span(start, end), Limits(shows, pruned, HOUR, -1), now=NOW) == Span(start, expected)
+    assert aligned(wanted(), Span(start, end), Limits(shows, pruned, HOUR, -1, known["begins"]), now=NOW) == Span(
+        start, expected
+    )
 
 
 @pytest.mark.parametrize(("unit", "length"), [(60, HOUR), (HOUR, HOUR), (DAY, DAY), (420, 8 * 420)])

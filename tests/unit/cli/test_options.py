@@ -1,0 +1,41 @@
+"""Times as operators write them."""
+
+import time
+from datetime import UTC, datetime
+
+import click
+import pytest
+
+from shipper.cli.options import instant, keep_utc
+
+DAY = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+
+
+def at(now: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a text means at a time of the day, in UTC."""
+    hours, minutes = map(int, now.split(":"))
+    monkeypatch.setattr(time, "time", lambda: DAY + hours * 3600 + minutes * 60)
+    with click.Context(click.Command("any")) as context:
+        keep_utc(context, click.Option(["--utc"]), True)
+        return datetime.fromtimestamp(instant(text), UTC).strftime("%d %H:%M")
+
+
+@pytest.mark.parametrize(
+    ("now", "text", "meaning"),
+    [
+        ("06:10", "06:10", "23 06:10"),
+        ("06:10", "06:00", "23 06:00"),
+        ("06:10", "06:11", "23 06:11"),  # a moment ahead is today
+        ("06:10", "07:00", "23 07:00"),
+        ("06:10", "07:10", "23 07:10"),
+        ("06:10", "07:11", "22 07:11"),
+        ("23:50", "00:10", "24 00:10"),
+        ("23:50", "00:51", "23 00:51"),
+        ("00:10", "23:50", "22 23:50"),
+        ("06:10", "now", "23 06:10"),
+        ("06:10", "2h", "23 04:10"),
+    ],
+)
+def test_instant(now: str, text: str, meaning: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time of day is its last occurrence, or the next one within an hour. Mutants: only the last; only today's."""
+    assert at(now, text, monkeypatch) == meaning
