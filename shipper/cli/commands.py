@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from shipper.cli import about, change, run, setup, status, verify
+from shipper.cli import about, change, copies, run, setup, status, verify
 from shipper.cli.output import complain
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
@@ -78,7 +78,7 @@ assert isinstance(admin, _Sections)
 admin.divide(
     {
         "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, change.import_),
-        "Service": (run.reload, run.backup),
+        "Service": (run.reload,),
         "Jobs": (change.seek, change.rename, change.forget),
         "Tools": (about.schema, about.completion, run.demo),
     }
@@ -89,7 +89,7 @@ main.divide(
         "Run": (run.run, run.once, run.pause, run.resume),
         "Inspect": (status.status, status.history, status.preview),
         "Verify": (setup.check, verify.reconcile),
-        "Repair": (change.backfill, change.reset),
+        "Repair": (change.backfill, change.reset, copies.backup, copies.restore),
         "More": (about.version, admin),
     }
 )

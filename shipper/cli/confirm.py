@@ -90,7 +90,7 @@ def perform(file: str, operation: str, arguments: Facts, messages: Messages, *, 
     # plan, and let the operator decide; meanwhile nothing is locked, and a service may start
     progress = Progress()
     plan = _plan(file, operation, arguments, messages, progress, is_json=is_json)
-    _confirm(is_sure=is_sure)
+    confirm(is_sure=is_sure)
     # run exactly this plan
     with _operate(file, progress) as operate, progress:
         result = operate(operation=operation, arguments=plan["arguments"], is_plan=False)
@@ -141,7 +141,8 @@ def _operate(file: str, progress: Progress) -> Iterator[Callable[..., Facts]]:
         yield partial(registry.operate, context)
 
 
-def _confirm(*, is_sure: bool) -> None:
+def confirm(*, is_sure: bool) -> None:
+    """Ask whether to continue; end the command with 1 if not."""
     if is_sure:
         return
     if not sys.stdin.isatty():

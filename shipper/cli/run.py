@@ -1,4 +1,4 @@
-"""Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`, `demo`; and `backup`."""
+"""Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`, `demo`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -113,18 +113,6 @@ def reload(file: str) -> None:
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
     jobs = answer["jobs"]
     click.echo(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")
-
-
-@click.command(short_help="Copy of the state, to stdout.")
-@options.configured
-def backup(file: str) -> None:
-    """Write a copy of the state to stdout, also while the service runs: `shipper admin backup >FILE`."""
-    from shipper.config.load import load
-    from shipper.state.snapshot import back_up
-
-    if sys.stdout.isatty():
-        raise click.UsageError("stdout is a terminal: write the copy to a file, as in `shipper admin backup >FILE`.")
-    back_up(str(load(file, with_credentials=False).state.path), sys.stdout.buffer)
 
 
 @click.command(short_help="Run the demo, without any server.")

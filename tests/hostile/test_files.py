@@ -24,7 +24,7 @@ COMMANDS = (
     "history events",
     "preview events",
     "reconcile",
-    "admin backup",
+    "backup",
     "admin forget events --yes",
     "admin rename events other --yes",
     "admin seek events --to end --yes",
@@ -97,7 +97,7 @@ def test_root_follows_no_link(place: Place) -> None:
     target, missing = place.folder / "target", place.folder / "missing"
     target.write_text("precious")
     target.chmod(0o600)
-    few = ("once", "status", "admin backup")
+    few = ("once", "status", "backup")
     links = [f"{place.state}{suffix}" for suffix in ("-wal", "-shm", "-journal", "", ".lock")]
     steps = [(f"link {link} {target}", *few, f"unlink {link}") for link in links]
     lock = links[-1]
@@ -154,11 +154,11 @@ print(pathlib.Path("/proc/self/status").read_text())
 @as_root
 def test_root_works_for_the_owner(place: Place) -> None:
     """Commands of root work in a directory that only its owner and root may use, and their files are the owner's."""
-    ended = place.call("check", "once", "status", "preview events", "admin backup", "admin forget gone --yes")
+    ended = place.call("check", "once", "status", "preview events", "backup", "admin forget gone --yes")
 
     assert [(command, code) for command, code, _ in ended] == [
         *(("check", 1), ("once", 1)),  # there is no Carbon
-        *(("status", 3), ("preview events", 0), ("admin backup", 0)),
+        *(("status", 3), ("preview events", 0), ("backup", 0)),
         ("admin forget gone --yes", 78),
     ], ended
     assert "capture.finished" in ended[1][2]

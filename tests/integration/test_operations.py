@@ -161,6 +161,31 @@ def test_pause(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> 
     assert either.call("pause", "evnts").returncode == 78
 
 
+def test_backup_and_restore(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """The plan says what a copy's age means for jobs with and without a time; after it no row is lost or doubled."""
+    copy = begun.folder / "copy.db"
+    with begun.config.open("a") as config:
+        config.write(TICKS)
+    assert begun.call("backup", str(copy)).returncode == 0
+    assert begun.call("once").returncode == 0
+    refused = begun.call("restore", str(copy))
+    assert (refused.returncode, "pass --yes" in refused.stderr) == (2, True)
+    restored = begun.call("restore", str(copy), "--yes")
+
+    assert restored.returncode == 0, restored.stderr
+    assert "  events: counted up to 5, complete until " in restored.stdout
+    assert "Not in the copy, so they begin as new jobs: ticks.\n" in restored.stdout
+    assert "; the replaced state is " in restored.stdout
+    assert captured(begun) == {"events": 5}
+    assert begun.call("once").returncode == 0
+    wait_for(lambda: total(carbon_cache) == 10, "10 rows in Graphite")
+    assert begun.call("backup", str(begun.folder / "more.db")).returncode == 0
+    again = begun.call("restore", str(begun.folder / "more.db"), "--yes")
+    assert "Without `time` these jobs count them again, into one bucket, though Graphite has them: ticks." in (
+        again.stdout
+    )
+
+
 def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Backfill recounts slots that Carbon lost, and doubles none; it aligns spans to slots and counts present rows."""
     before = captured(either)

@@ -1,0 +1,84 @@
+"""Commands about copies of the state: `backup`, `restore`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from shipper.cli import options
+from shipper.cli.confirm import confirm
+from shipper.cli.options import format_time
+from shipper.cli.output import format_place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shipper.config.load import Config
+    from shipper.core.model import JobStatus
+
+
+@click.command(short_help="Copy the state, also while the service runs.")
+@options.configured
+@click.argument("copy", metavar="[FILE]", required=False)
+def backup(file: str, copy: str | None) -> None:
+    """Write a copy of the state to a new file, also while the service runs; without FILE to stdout."""
+    from shipper.config.load import load
+    from shipper.state.restore import new_file
+    from shipper.state.snapshot import back_up
+
+    path = str(load(file, with_credentials=False).state.path)
+    if copy is not None:
+        with new_file(copy) as output:
+            back_up(path, output)
+        click.echo(f"{copy}: a copy of {path}")
+        return
+    if sys.stdout.isatty():
+        raise click.UsageError("stdout is a terminal: name a file, as in `shipper backup FILE`.")
+    back_up(path, sys.stdout.buffer)
+
+
+@click.command(short_help="Put a copy in the place of the state.")
+@options.configured
+@options.utc
+@options.yes
+@click.argument("copy", metavar="FILE")
+def restore(file: str, copy: str, *, is_sure: bool) -> None:
+    """Put a copy of the state in its place, while the service is stopped. The replaced state is kept beside.
+
+    The service then reads the rows since the copy again.
+    """
+    from shipper.config.load import load
+    from shipper.state.restore import restore as restore_state
+
+    config = load(file, with_credentials=False)
+
+    def agree(statuses: "Mapping[str, JobStatus]") -> None:
+        for line in _plan(config, copy, statuses):
+            click.echo(line)
+        confirm(is_sure=is_sure)
+
+    kept = restore_state(copy, str(config.state.path), agree=agree)
+    click.echo(f"{config.state.path}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
+
+
+def _plan(config: "Config", copy: str, statuses: "Mapping[str, JobStatus]") -> list[str]:
+    """Describe a copy, and the effect of its age on jobs with and without a time."""
+    from shipper.state.queries import instant
+
+    lines = [f"{copy}: takes the place of {config.state.path}"]
+    for name, status in statuses.items():
+        job, offsets = config.jobs.get(name), status.offsets
+        is_along = job is not None and job.query.is_along
+        until = f", complete until {format_time(instant(offsets.complete_until))}" if offsets.complete_until else ""
+        lines.append(f"  {name}: counted up to {format_place(offsets.captured, is_along=is_along)}{until}")
+    lines.append(
+        "Later rows are read again, as after a downtime. Jobs with `time` come out right: totals replace totals."
+    )
+    timeless = [name for name in statuses if name in config.jobs and config.jobs[name].query.time is None]
+    if timeless:
+        names = ", ".join(timeless)
+        lines.append(f"Without `time` these jobs count them again, into one bucket, though Graphite has them: {names}.")
+        lines.append("  `shipper admin seek JOB --to end` before the start skips them, with those of the time since.")
+    if new := [name for name in config.jobs if name not in statuses]:
+        lines.append(f"Not in the copy, so they begin as new jobs: {', '.join(new)}.")
+    return lines
