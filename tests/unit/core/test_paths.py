@@ -7,7 +7,6 @@ import pytest
 from builders import job
 from hypothesis import strategies as st
 
-from shipper.config.rules import Templates
 from shipper.core.errors import BadMetric
 from shipper.core.paths import brief, is_template, paths_of, placeholders
 
@@ -93,38 +92,6 @@ def test_paths_of_too_long() -> None:
 def test_brief(value: object, shown: str) -> None:
     """Any value is one line of at most 60 characters. Mutants: str instead of repr; the digits of a number cut off."""
     assert shown == brief(value)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ("a.count", "a.count", True),
-        ("a.count", "b.count", False),
-        ("a.count", "a.b.count", False),
-        ("a.{x}.count", "a.b.count", True),
-        ("a.{x}.count", "a.{y}.count", True),
-        ("a.{x}", "b.{x}", False),
-        ("login_{x}", "order_{x}", False),
-        ("login_{x}", "log{x}", True),
-        ("{x}_a", "{x}_b", False),
-        ("{x}_ab", "{x}_b", False),
-        ("{x}_ab", "{x}b", True),
-        ("login_{x}", "login_", False),
-        ("login_{x}", "login_a", True),
-        ("a;dc=eu", "a;dc=us", False),
-        ("a;dc={x}", "a;dc=us", True),
-        ("a;dc=eu", "a", False),
-        ("a;dc=eu", "a;env=eu", False),
-    ],
-)
-def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
-    """Two templates may collide if every node could be equal."""
-    for first, second in ((one, other), (other, one)):
-        templates = Templates()
-        templates.add("quite.different", "another")
-        templates.add(first, "job")
-
-        assert list(templates.like(second)) == (["job"] if expected else [])
 
 
 @pytest.mark.parametrize(("template", "expected"), [("a.{b}.c", True), ("a..{b}", False), ("a b", False), ("{", False)])
