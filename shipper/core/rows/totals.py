@@ -6,14 +6,14 @@ process that is killed at any instruction has either counted a window or not. No
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
-from shipper.core.model import Group, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
+from shipper.core.model import Group, Job, Key, RejectedValue, Rejection, RejectReason, Row, Span, Window
 from shipper.core.paths import brief, claim_paths, other_of
 from shipper.core.position import Position
 from shipper.core.retention import floor, is_due, oldest_shown, place_of
@@ -53,10 +53,8 @@ class Folded:
     @property
     def unreadable(self) -> Counter[Rejection]:
         """Rejected rows that the database cannot read, but whose buckets are known."""
-        rejected = self.rejected.items()
-        return Counter(
-            {key: rows for key, rows in rejected if key[0] is RejectReason.UNREADABLE and key[1] is not None}
-        )
+        one, rejected = RejectReason.UNREADABLE, self.rejected.items()
+        return Counter({key: rows for key, rows in rejected if key.reason is one and key.bucket is not None})
 
 
 def shown_span(job: Job, *, now: int, source_time: int) -> Span:
@@ -105,20 +103,13 @@ def add(
 
     Without a time column all of them are in one bucket.
     """
-    job, _, ledger, moment = context
-    with ledger.recording(job.name, window) as recording:
-        tally = RecordResult(folded.rejected.copy(), rejected_values=folded.rejected_values.copy())
-        if bucket is not None and (place := _place(job, bucket, recording, moment.now)):
-            recording.mark(*place)
-        parts = _keyed(job, folded, recording, tally, moment.now)
-        before = recording.take(parts.keys())
-        _put(job, recording, _totals(parts, before, tally), moment)
-        _note_lacking(job, folded, recording, moment.now)
-        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
-        _count_outside(done, recording, tally)
-        zero_filled_until = zero_fill.end if zero_fill else None
-        recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
-    return tally
+    with _changing(context, window, folded) as change:
+        change.tally.rejected.update(folded.rejected)
+        if bucket is not None and (place := change.place(bucket)):
+            change.recording.mark(*place)
+        change.put(change.added(folded))
+        change.write(done, zero_fill)
+    return change.tally
 
 
 def replace(
@@ -140,39 +131,27 @@ def replace(
     Graphite may lack them. `ids` are windows that contain the rows of a bucket; `beside` is added to slots outside of
     the span; `cleared` are places for which Graphite is known to hold a value.
     """
-    job, _, ledger, moment = context
-    with ledger.recording(job.name, window) as recording:
+    with _changing(context, window, folded) as change:
+        recording, tally = change.recording, change.tally
         # slots that count from here on
         if is_asked:
             recording.unprune(span)
         else:
             recording.begin_at(span.start)
         # new totals instead of those in the state; 0 for those without rows
-        tally = RecordResult(Counter(done.rejected), rejected_values=folded.rejected_values.copy())
-        parts = _keyed(job, folded, recording, tally, moment.now)
-        recording.take(parts.keys())
-        totals = _totals(parts, {}, tally)
-        gone = set(recording.stored_keys(span, [measure.name for measure in job.query.measures])) - parts.keys()
-        gone |= _cleared(job, cleared, recording, moment.now) - parts.keys()
-        totals |= dict.fromkeys(gone, 0)
+        tally.rejected.update(done.rejected)
+        totals = change.replaced(folded, span, cleared)
         tally.totals = len(totals)
         if not done.replaces:  # rejected rows were counted when they were captured
             tally.rejected = Counter(done.rejected)
         # rows of other slots are added
         if beside is not None:
-            added = _keyed(job, beside, recording, tally, moment.now)
-            totals |= _totals(added, recording.take(added.keys()), tally)
-            _note_lacking(job, beside, recording, moment.now)
-        _put(job, recording, totals, moment, resends=is_asked)
-        if not job.query.is_divisible:
-            recording.recounted(span, moment.now)
-        for bucket, one in ids.items():
-            if (place := _place(job, bucket, recording, moment.now)) is not None:
-                recording.limit_ids(*place, one)
-        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
-        _count_outside(done, recording, tally)
-        zero_filled_until = zero_fill.end if zero_fill and not is_asked else None
-        recording.write(done._replace(rejected=tally.rejected, zero_filled_until=zero_filled_until))
+            totals |= change.added(beside)
+        change.put(totals, resends=is_asked)
+        if not context.job.query.is_divisible:
+            recording.recounted(span, context.moment.now)
+        change.limit_ids(ids)
+        change.write(done, zero_fill, moves_on=not is_asked)
     return tally
 
 
@@ -180,130 +159,156 @@ def complete(
     context: Context, span: Span, folded: Folded, *, position: Position, zero_fill: Span | None = None
 ) -> RecordResult:
     """Replace the totals of indivisible measures in all slots of a span; those of other measures stay."""
-    job, _, ledger, moment = context
-    with ledger.recording(job.name, None) as recording:
-        tally = RecordResult()
-        parts = _keyed(job, folded, recording, tally, moment.now)
-        tally.rejected.clear()  # rows were counted when they were captured
-        recording.take(parts.keys())
-        _put(job, recording, _totals(parts, {}, tally), moment)
-        recording.recounted(span, moment.now)
-        zero_fill_buckets(job, recording, zero_fill, partial(_place, job, recording=recording, now=moment.now))
-        recording.write(RecordUpdate(position))
-    return tally
+    with _changing(context) as change:
+        change.put(change.replaced(folded))
+        change.tally.rejected.clear()  # rows were counted when they were captured
+        change.recording.recounted(span, context.moment.now)
+        change.write(RecordUpdate(position), zero_fill, moves_on=False)
+    return change.tally
 
 
 def give_up(context: Context, span: Span, rejected: int, *, position: Position) -> RecordResult:
     """Leave the indivisible measures of all slots of a span as they are, and reject rows that no measure contains."""
-    job, _, ledger, moment = context
-    tally = RecordResult(Counter({Rejection(RejectReason.NOT_RECOUNTED): rejected}))
-    with ledger.recording(job.name, None) as recording:
-        recording.recounted(span, moment.now)
-        recording.write(RecordUpdate(position, tally.rejected))
-    return tally
+    with _changing(context) as change:
+        change.tally.rejected[Rejection(RejectReason.NOT_RECOUNTED)] = rejected
+        change.recording.recounted(span, context.moment.now)
+        change.write(RecordUpdate(position))
+    return change.tally
 
 
 def put_off(context: Context, span: Span, *, position: Position) -> None:
     """Note that an attempt to recount the indivisible measures of all slots of a span has failed."""
-    job, _, ledger, moment = context
-    with ledger.recording(job.name, None) as recording:
-        recording.recounted(span, moment.now, has_failed=True)
-        recording.write(RecordUpdate(position))
+    with _changing(context) as change:
+        change.recording.recounted(span, context.moment.now, has_failed=True)
+        change.write(RecordUpdate(position))
 
 
-def _note_lacking(job: Job, folded: Folded, recording: Recording, now: int) -> None:
-    """Note the slots whose indivisible measures lack new rows."""
-    if job.query.is_divisible:
-        return
-    for (_, bucket), cell in folded.cells.items():
-        if not isinstance(place := _open_place(job, bucket, recording, now), RejectReason):
-            recording.lack(*place, cell.rows)
-
-
-def _cleared(job: Job, cleared: Collection[Key], recording: Recording, now: int) -> set[Key]:
-    """Return the places that belong to the job and can still be written."""
-    own = recording.own({key.path for key in cleared}) if cleared else set()
-    return {key for key in cleared if key.path in own and _open_place(job, key.slot, recording, now) == key[1:]}
-
-
-def _count_outside(done: RecordUpdate, recording: Recording, tally: RecordResult) -> None:
-    """Count rows that no window holds: the difference to the last count, up or down."""
-    for reason, rows in done.outside.items():
-        if more := rows - recording.rejected(reason):
-            tally.rejected[Rejection(reason)] = more
+@contextmanager
+def _changing(context: Context, window: Window | None = None, folded: Folded | None = None) -> Iterator["_Change"]:
+    """Open the transaction that records a window; the result lists the values that were left out of folded rows."""
+    with context.ledger.recording(context.job.name, window) as recording:
+        change = _Change(context, recording)
+        change.tally.rejected_values += folded.rejected_values if folded else ()
+        yield change
 
 
 Parts = dict[Key, tuple[Kind, list[Value]]]
 """Values to combine for each total."""
 
 
-def _keyed(job: Job, folded: Folded, recording: Recording, tally: RecordResult, now: int) -> Parts:
-    """Return the values of cells by total; count the rows of cells that belong to none as rejected."""
-    # the slot of each bucket, and cells without one
-    places = {bucket: _open_place(job, bucket, recording, now) for bucket in {bucket for _, bucket in folded.cells}}
-    groups: dict[Group, int] = {}
-    for (group, bucket), cell in folded.cells.items():
-        if isinstance(place := places[bucket], RejectReason):
-            tally.rejected[Rejection(place, bucket if place is RejectReason.TOO_LATE else None)] += cell.rows
-        else:
-            groups[group] = groups.get(group, 0) + cell.rows
+class _Change:
+    """An open change of a job's totals."""
 
-    # paths of groups, and the values of each
-    paths, parts = claim_paths(job, groups, recording, tally), Parts()
-    shared = tally.others | {other_of(job)}
-    seen: dict[int, list[str]] = {}
-    for (group, bucket), cell in folded.cells.items():
-        place = places[bucket]
-        if isinstance(place, RejectReason):
-            continue
-        if (own := paths[group]) is None:
-            tally.rejected[Rejection(RejectReason.REFUSED)] += cell.rows
-            continue
-        for path, measure, value in zip(own, job.query.measures, cell.values, strict=True):
-            # groups that share a path are parts of its bucket
-            if value is not None and (measure.kind.is_divisible or group not in shared):
-                parts.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
-        seen.setdefault(bucket, []).extend(own)
-    for bucket, seen_paths in seen.items():
-        recording.see(bucket, seen_paths)
-    return parts
+    def __init__(self, context: Context, recording: Recording) -> None:
+        self.recording = recording
+        self.tally = RecordResult()
+        self._job, self._moment = context.job, context.moment
 
+    def place(self, bucket: int) -> tuple[int, int] | None:
+        """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
+        for archive in reversed(self._job.archives[1:]):
+            slot = floor(bucket, archive.step)
+            if self.recording.has_slot(slot, archive.step):
+                return slot, archive.step
+        return place_of(self._job.archives, bucket, self._moment.now)
 
-def _open_place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | RejectReason:
-    """Return the slot and step of a bucket, or the reason why there is none."""
-    place = _place(job, bucket, recording, now)
-    if place is None:
-        return RejectReason.TOO_OLD
-    return RejectReason.TOO_LATE if recording.is_pruned(bucket) else place
+    def added(self, folded: Folded) -> dict[Key, Value]:
+        """Return the totals of cells, added to those in the state; note which indivisible measures lack new rows."""
+        parts = self._parts(folded)
+        before = self.recording.take(parts.keys())
+        for (_, bucket), cell in folded.cells.items() if not self._job.query.is_divisible else ():
+            if not isinstance(place := self._open_place(bucket), RejectReason):
+                self.recording.lack(*place, cell.rows)
+        return self._totals(parts, before)
 
+    def replaced(self, folded: Folded, span: Span | None = None, cleared: Collection[Key] = ()) -> dict[Key, Value]:
+        """Return the totals of cells, instead of those in the state, and 0 for other totals of a span."""
+        parts = self._parts(folded)
+        self.recording.take(parts.keys())
+        totals = self._totals(parts, {})
+        gone = set[Key]()
+        if span is not None:
+            gone.update(self.recording.stored_keys(span, [measure.name for measure in self._job.query.measures]))
+        # places that belong to the job and can still be written
+        own = self.recording.own({key.path for key in cleared}) if cleared else set()
+        gone.update(key for key in cleared if key.path in own and self._open_place(key.slot) == key[1:])
+        return totals | dict.fromkeys(gone - parts.keys(), 0)
 
-def _place(job: Job, bucket: int, recording: Recording, now: int) -> tuple[int, int] | None:
-    """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
-    for archive in reversed(job.archives[1:]):
-        slot = floor(bucket, archive.step)
-        if recording.has_slot(slot, archive.step):
-            return slot, archive.step
-    return place_of(job.archives, bucket, now)
+    def put(self, totals: Mapping[Key, Value], *, resends: bool = False) -> None:
+        """Store totals."""
+        # while the clock may be wrong, no slot has left an archive for certain
+        now, bucket = self._moment.now if self._moment.is_trusted else 0, self._job.query.bucket
+        places = {(slot, step) for _, slot, step in totals}
+        due = {place: is_due(self._job.archives, *place, bucket=bucket, now=now) for place in places}
+        self.recording.put((Total(key, value, due[key[1:]]) for key, value in totals.items()), resends=resends)
 
+    def limit_ids(self, ids: Mapping[int, Window]) -> None:
+        """Store windows that contain the rows of a bucket."""
+        for bucket, window in ids.items():
+            if (place := self.place(bucket)) is not None:
+                self.recording.limit_ids(*place, window)
 
-def _totals(parts: Parts, before: Mapping[Key, list[Value]], tally: RecordResult) -> dict[Key, Value]:
-    """Combine values with the totals before; values whose total Carbon could not store are left out and reported."""
-    totals = {}
-    for key, (kind, values) in parts.items():
-        there = before.get(key, [])
-        value = combined(kind, [*there, *values])
-        if -MOST <= value <= MOST:
-            totals[key] = value
-            continue
-        tally.rejected_values.append(RejectedValue(key.path, len(values), brief(value)))
-        if there:
-            totals[key] = combined(kind, there)
-    return totals
+    def write(self, done: RecordUpdate, zero_fill: Span | None = None, *, moves_on: bool = True) -> None:
+        """Fill a span with zeros, and count rows that no window holds. The last call.
 
+        Unless `moves_on` is False, the next zero-fill begins at the end of this one.
+        """
+        zero_fill_buckets(self._job, self.recording, zero_fill, self.place)
+        for reason, rows in done.outside.items():  # the difference to the last count, up or down
+            if more := rows - self.recording.rejected(reason):
+                self.tally.rejected[Rejection(reason)] = more
+        until = zero_fill.end if zero_fill and moves_on else None
+        self.recording.write(done._replace(rejected=self.tally.rejected, zero_filled_until=until))
 
-def _put(job: Job, recording: Recording, totals: Mapping[Key, Value], moment: Now, *, resends: bool = False) -> None:
-    # while the clock may be wrong, no slot has left an archive for certain
-    now, bucket = moment.now if moment.is_trusted else 0, job.query.bucket
-    places = {(slot, step) for _, slot, step in totals}
-    due = {place: is_due(job.archives, *place, bucket=bucket, now=now) for place in places}
-    recording.put((Total(key, value, due[key.slot, key.step]) for key, value in totals.items()), resends=resends)
+    def _parts(self, folded: Folded) -> Parts:
+        """Return the values of cells by total; count the rows of cells that belong to none as rejected."""
+        # the slot of each bucket, and cells without one
+        places = {bucket: self._open_place(bucket) for bucket in {bucket for _, bucket in folded.cells}}
+        groups: dict[Group, int] = {}
+        for (group, bucket), cell in folded.cells.items():
+            if isinstance(place := places[bucket], RejectReason):
+                rejection = Rejection(place, bucket if place is RejectReason.TOO_LATE else None)
+                self.tally.rejected[rejection] += cell.rows
+            else:
+                groups[group] = groups.get(group, 0) + cell.rows
+
+        # paths of groups, and the values of each
+        paths, parts = claim_paths(self._job, groups, self.recording, self.tally), Parts()
+        shared = self.tally.others | {other_of(self._job)}
+        seen: dict[int, list[str]] = {}
+        for (group, bucket), cell in folded.cells.items():
+            place = places[bucket]
+            if isinstance(place, RejectReason):
+                continue
+            if (own := paths[group]) is None:
+                self.tally.rejected[Rejection(RejectReason.REFUSED)] += cell.rows
+                continue
+            for path, measure, value in zip(own, self._job.query.measures, cell.values, strict=True):
+                # groups that share a path are parts of its bucket
+                if value is not None and (measure.kind.is_divisible or group not in shared):
+                    parts.setdefault(Key(path, *place), (measure.kind, []))[1].append(value)
+            seen.setdefault(bucket, []).extend(own)
+        for bucket, seen_paths in seen.items():
+            self.recording.see(bucket, seen_paths)
+        return parts
+
+    def _open_place(self, bucket: int) -> tuple[int, int] | RejectReason:
+        """Return the slot and step of a bucket, or the reason why there is none."""
+        place = self.place(bucket)
+        if place is None:
+            return RejectReason.TOO_OLD
+        return RejectReason.TOO_LATE if self.recording.is_pruned(bucket) else place
+
+    def _totals(self, parts: Parts, before: Mapping[Key, list[Value]]) -> dict[Key, Value]:
+        """Combine values with the totals before; leave out and report values whose total Carbon could not store."""
+        totals = {}
+        for key, (kind, values) in parts.items():
+            there = before.get(key, [])
+            value = combined(kind, [*there, *values])
+            if -MOST <= value <= MOST:
+                totals[key] = value
+                continue
+            self.tally.rejected_values.append(RejectedValue(key.path, len(values), brief(value)))
+            if there:
+                totals[key] = combined(kind, there)
+        return totals
