@@ -28,7 +28,7 @@ from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
-from shipper.core.rows.along import AlongLook, begin_along
+from shipper.core.rows.along import AlongLook
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job
@@ -62,9 +62,7 @@ def capture(
     context = Context(job, source, ledger, moment)
     progress = ledger.progress(job.name)
     if progress is None:
-        is_along = job.query.is_along
-        begun = begin_along(job, horizon, source) if is_along else begin_job(job, horizon, source, moment.now)
-        progress, position = begun
+        progress, position = begin_job(job, horizon, source, moment.now)
         ledger.begin(job, progress, position)
         yield Event("job.started", {"start": job.start, "captured": progress.captured}, "info")
     yield from check(job, progress, ledger.position(job.name), look=look, ledger=ledger)

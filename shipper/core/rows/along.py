@@ -12,7 +12,6 @@ Limit: a deleted row hides a row of the same group and minute that appears later
 recount.limited reports it.
 """
 
-import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,78 +24,30 @@ from shipper.core.model import (
     ALWAYS,
     Group,
     Job,
-    Observation,
     Progress,
     RejectedValue,
     RejectReason,
     Row,
     Span,
     Window,
-    definition_digest,
-    path_digest,
 )
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
 from shipper.core.rows.look import TableLook
+from shipper.core.rows.start import BEGINNING, MINUTE, kept_seconds, position_at, repeated_seconds
 from shipper.core.rows.table import SECONDS, CaptureStep, Context, Event, Source
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
 
-MINUTE = 60
-BEGINNING = 59
-"""Position before all rows: those of the first minute of 1970, and earlier ones, count as rows without a time."""
 LONG_SECONDS = 3600
 """Longest step where minutes are kept: each minute that differs is a statement within one snapshot."""
 FAR_SECONDS = 86_400
 """If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
-REPEATED_SECONDS = 7200
-"""How much longer minutes in local time are kept: a clock that is set back repeats an hour."""
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
 
 UNREADABLE = -1
 """Place of rows that the database cannot read, instead of a bucket."""
 _NEVER = Minute(0, 0, {})
-
-
-def begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progress, Position]:
-    """Return the progress and the position of a new job: it counts whole buckets from now on, or all rows."""
-    since = first_bucket(job, horizon.time) if job.start == "now" else 0
-    captured = BEGINNING
-    if since:
-        captured = source.local(job.query, since) - 1
-    elif horizon.id:  # rows in flight may be older than the first row
-        first = min(source.first_id(job.query, BEGINNING, horizon.id), horizon.id - kept_seconds(job))
-        captured = max(BEGINNING, floor(first, MINUTE) - 1)
-    progress = Progress(
-        captured=captured,
-        complete_until=0,
-        zero_filled_until=since,
-        not_before=ceil(horizon.time, job.query.bucket),
-        recount_from=None,
-        low=captured,
-        definition_digest=definition_digest(job),
-        path_digest=path_digest(job),
-        since=since,
-        begins=since,
-        bucket=job.query.bucket,
-    )
-    return progress, position_at(captured)
-
-
-def kept_seconds(job: Job) -> int:
-    """Return for how long minutes are kept."""
-    zone = 0 if job.query.time_zone == "UTC" else REPEATED_SECONDS
-    return max(job.late, job.lookback or 0) + zone
-
-
-def first_bucket(job: Job, moment: int) -> int:
-    """Return the start of the bucket that holds a time, or of an earlier one, which is also that of a minute."""
-    return floor(moment, math.lcm(MINUTE, job.query.bucket))
-
-
-def position_at(captured: int, before: Position | None = None) -> Position:
-    """Return the position of a job that continues behind a second, and looks at nothing before it again."""
-    return replace(before or Position(captured, IdSet(0, 0)), captured=captured, counted=IdSet(captured, captured))
 
 
 @dataclass(slots=True)
@@ -321,7 +272,7 @@ def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) ->
 
 def window_of(job: Job, span: Span, source: Source) -> Window | None:
     """Return a window that contains all rows of a span of time; None if there is none."""
-    margin = 0 if job.query.time_zone == "UTC" else REPEATED_SECONDS
+    margin = repeated_seconds(job)
     first, end = (source.local(job.query, max(0, edge)) for edge in (span.start, span.end))
     first = max(BEGINNING, first - margin - 1)
     return Window(first, end + margin - 1) if first < end + margin - 1 else None

@@ -8,23 +8,30 @@ A seek goes forward only, and starts like a new job. Slots between stay as they 
 nothing has looked at them.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from shipper.core.errors import ConfigError, ShipperError
-from shipper.core.id_set import Words
+from shipper.core.id_set import IdSet, Words
 from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import ceil, floor, place_of
-from shipper.core.rows.along import first_bucket, position_at
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
 
+MINUTE = 60
+BEGINNING = 59
+"""Position before all rows: those of the first minute of 1970, and earlier ones, count as rows without a time."""
+_REPEATED_SECONDS = 7200  # a clock that is set back repeats an hour
 ROWS_BEFORE = 1_000_000
 """Number of newest rows among which a missing id may be a row in flight: half a second's work."""
 
 
 def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
     """Return the progress and the position of a new job."""
+    if job.query.is_along:
+        return _begin_along(job, horizon, source)
     captured, begins = _start(job, horizon, source)
     length = job.query.bucket
     not_before = ceil(horizon.time, length)
@@ -49,6 +56,51 @@ def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple
         bucket=length,
     )
     return progress, position_behind(job, captured, source=source, is_floor=job.start != "now")
+
+
+def _begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progress, Position]:
+    """Return those of a job along a time: it counts whole buckets from now on, or all rows."""
+    since = _first_bucket(job, horizon.time) if job.start == "now" else 0
+    captured = BEGINNING
+    if since:
+        captured = source.local(job.query, since) - 1
+    elif horizon.id:  # rows in flight may be older than the first row
+        first = min(source.first_id(job.query, BEGINNING, horizon.id), horizon.id - kept_seconds(job))
+        captured = max(BEGINNING, floor(first, MINUTE) - 1)
+    progress = Progress(
+        captured=captured,
+        complete_until=0,
+        zero_filled_until=since,
+        not_before=ceil(horizon.time, job.query.bucket),
+        recount_from=None,
+        low=captured,
+        definition_digest=definition_digest(job),
+        path_digest=path_digest(job),
+        since=since,
+        begins=since,
+        bucket=job.query.bucket,
+    )
+    return progress, position_at(captured)
+
+
+def kept_seconds(job: Job) -> int:
+    """Return for how long minutes are kept."""
+    return max(job.late, job.lookback or 0) + repeated_seconds(job)
+
+
+def repeated_seconds(job: Job) -> int:
+    """Return how far the clock of a time column may be set back."""
+    return 0 if job.query.time_zone == "UTC" else _REPEATED_SECONDS
+
+
+def _first_bucket(job: Job, moment: int) -> int:
+    """Return the start of the bucket that holds a time, or of an earlier one, which is also that of a minute."""
+    return floor(moment, math.lcm(MINUTE, job.query.bucket))
+
+
+def position_at(captured: int, before: Position | None = None) -> Position:
+    """Return the position of a job that continues behind a second, and looks at nothing before it again."""
+    return replace(before or Position(captured, IdSet(0, 0)), captured=captured, counted=IdSet(captured, captured))
 
 
 def position_behind(
@@ -144,13 +196,13 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
         ShipperError: the job cannot continue there.
     """
     if time > horizon.time:
-        raise ShipperError(f"skip rows of job {job.name}: the time is after its source's clock", hint="Give `end`.")
+        raise ShipperError(f"skip rows of job {job.name}: that time is in the future", hint="Give `end`.")
     if job.query.time is None or job.query.sql is not None:
         raise ShipperError(f"skip rows of job {job.name}: it has no `time` column", hint="Give an id, or `end`.")
     if time < progress.complete_until - (job.lookback or 0):
         raise ShipperError(f"skip rows of job {job.name}: rows of that time are counted", hint=_BACK)
     if job.query.is_along:
-        slot = first_bucket(job, time)
+        slot = _first_bucket(job, time)
         return Target(max(progress.captured, source.local(job.query, slot) - 1), slot, 0)
     target = _timed(job, progress.captured, time, now)
     if job.lookback is not None:  # it reads by time, and no row from before
