@@ -58,10 +58,7 @@ def lookback(
         yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
     # move low up to the first row that is in the span, or that is incomplete and young
-    oldest = position.id_at(job.max_age)
-    young = [one for one in ids_of(cycle.open) if one > oldest][:1]
-    passed = min([horizon.id + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
-    never = position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
+    passed, never = _passed(job, position, cycle, horizon.id)
     decided = union_of(union_of(cycle.in_span, cycle.new_before), never)
     window = Window(captured, horizon.id) if horizon.id > captured else None
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
@@ -81,6 +78,14 @@ def lookback(
     tally = replace(context, span, cycle.span, done, window=window, beside=cycle.before, zero_fill=zero_fill)
     # one step, after which nothing is left to do
     yield CaptureStep(window, cycle.span.rows + cycle.before.rows, tally, is_rest=False, late_rows=done.late_rows)
+
+
+def _passed(job: Job, position: Position, cycle: _Cycle, upto: int) -> tuple[int, Words]:
+    """Return the id up to which no row changes any more, and the ids of rows that will never be completed."""
+    oldest = position.id_at(job.max_age)
+    young = [one for one in ids_of(cycle.open) if one > oldest][:1]
+    passed = min([upto + 1, *young, *ids_of(cycle.in_span)[:1]]) - 1
+    return passed, position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
 
 
 def _since(job: Job, progress: Progress, moment: Now) -> int:

@@ -9,7 +9,7 @@ ids, how many in which range. A slot whose ids include some that are gone keeps 
 it; the event recount.limited reports them.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
@@ -40,7 +40,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     assert progress.recount_from is not None
     job, source, ledger, moment = context
     captured, position = progress.captured, ledger.position(job.name)
-    places, again = shown_span(job, now=moment.now, source_time=horizon.time), None
+    places = shown_span(job, now=moment.now, source_time=horizon.time)
 
     # the span: complete slots, and none that is ahead of a clock that was set back
     place = received(job, progress.recount_from, ledger, moment.now)
@@ -56,21 +56,11 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     # the ids: rows that did not belong to the job earlier may be below those of its oldest slot
     known = ledger.lowest(job.name, span)
     low = walk_back(job, known[1] if known else captured, span, source=source)
-    # totals within the lookback are recounted at each look, and may fall
-    until = end if job.lookback is None else min(end, lookback_from(job, progress))
-
-    # the gate, before and after reading, because rows may be deleted meanwhile
     windows = [Window(low, captured)] if low < captured else []
-    while True:
-        lacking = yield from slots_without_rows(context, Span(span.start, until), position)
-        if lacking:
-            left = max(slot.slot + max(slot.step, progress.bucket) for slot in lacking)
-            yield Event("recount.limited", {"span": Span(span.start, left), "slots": len(lacking)}, "warning")
-            span = Span(_whole_from(job, left, moment.now), end)
-        elif again is not None:
-            break
-        again = yield from recount_windows(context, windows, span, places, position)
 
+    # the rows; totals within the lookback are recounted at each look, and may fall
+    until = end if job.lookback is None else min(end, lookback_from(job, progress))
+    span, again = yield from _read_through_gate(context, windows, span, places, progress, until=until)
     done = RecordUpdate(
         position.with_ids(again.new),
         again.folded.unreadable,
@@ -81,6 +71,26 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     )
     tally = replace_totals(context, span, again.folded, done, ids=again.ids)
     yield CaptureStep(None, 0, tally)
+
+
+def _read_through_gate(
+    context: Context, windows: Sequence[Window], span: Span, places: Span, progress: Progress, *, until: int
+) -> Generator[CaptureStep | Event | None, None, tuple[Span, Recounted]]:
+    """Read the rows of a span, but of no slot before `until` of which counted rows are gone; return the rest, too.
+
+    The gate is asked before and after reading, because rows may be deleted meanwhile.
+    """
+    job, _, ledger, moment = context
+    position, again = ledger.position(job.name), None
+    while True:
+        lacking = yield from slots_without_rows(context, Span(span.start, until), position)
+        if lacking:
+            left = max(slot.slot + max(slot.step, progress.bucket) for slot in lacking)
+            yield Event("recount.limited", {"span": Span(span.start, left), "slots": len(lacking)}, "warning")
+            span = Span(_whole_from(job, left, moment.now), span.end)
+        elif again is not None:
+            return span, again
+        again = yield from recount_windows(context, windows, span, places, position)
 
 
 def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
