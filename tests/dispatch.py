@@ -8,8 +8,9 @@ from builders import done as counted
 from fakes import FakeCarbon, FakeSource
 
 from shipper.core.delivery.courier import Courier, Delivered
+from shipper.core.delivery.outbox import Replay
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Datapoint, Now, Replay, Window
+from shipper.core.model import Archive, Datapoint, Now, Window
 from shipper.core.rows.table import Context
 from shipper.core.rows.totals import Cell, Folded, add
 from shipper.state.store import State

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from shipper.config.load import Config
 from shipper.core.delivery.courier import Courier
+from shipper.core.delivery.outbox import Replay
 from shipper.core.errors import ConfigError, TransientError
-from shipper.core.model import Job, Replay
+from shipper.core.model import Job
 from shipper.graphite.receivers import Receivers
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Clocks, Flag

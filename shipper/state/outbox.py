@@ -6,9 +6,8 @@ from itertools import groupby
 
 from typing_extensions import override
 
-from shipper.core.delivery.outbox import Outbox
+from shipper.core.delivery.outbox import Changed, Outbox, Pending, Replay, Waiting
 from shipper.core.measures import Kind, combined
-from shipper.core.model import Changed, Pending, Replay, Waiting
 from shipper.state.database import StateFile
 from shipper.state.schema import NOW, decoded
 from shipper.state.values import loaded, stored

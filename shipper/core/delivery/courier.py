@@ -14,11 +14,11 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from shipper.core.delivery.outbox import Outbox
+from shipper.core.delivery.outbox import Outbox, Pending, Replay
 from shipper.core.delivery.proofs import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Datapoint, Pending, Replay
+from shipper.core.model import Archive, Datapoint
 from shipper.core.retention import due, has_left, merge_target
 
 RELEASE_SECONDS = 30.0

@@ -1,9 +1,62 @@
 """Outbox: the totals that are not proven yet, as the courier uses them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from shipper.core.model import Changed, Pending
+from shipper.core.measures import Value
+
+
+class Pending(NamedTuple):
+    """Pending totals when the courier begins a round."""
+
+    upto: int
+    """Newest revision: the round sends the changed totals up to it."""
+    captured: Mapping[str, int]
+    """Captured id of each job whose watermark is behind."""
+    waiting: list["Waiting"]
+    """Newest slot first."""
+    deferred: frozenset[str] = frozenset()
+    """Jobs with totals that are deferred until their archive receives them."""
+
+
+class Waiting(NamedTuple):
+    """Number of changed totals of a job in one slot."""
+
+    job: str
+    slot: int
+    step: int
+    totals: int
+
+
+@dataclass(slots=True)
+class Replay:
+    """Confirmed revisions (after, upto], and when they are sent or read again."""
+
+    after: int
+    upto: int
+    stage: int
+    """Number of replays so far; INVALIDATED: none count, and it is sent again at once."""
+    confirmed: float
+    due: float
+    repeats: int = 0
+    """How often it is sent, once a minute, before its replays count: Carbon may not have created its series yet."""
+    reads: bool = False
+    """Whether it is read back instead of sent."""
+
+
+INVALIDATED = -1
+
+
+class Changed(NamedTuple):
+    """Total that is not proven yet."""
+
+    series: int
+    job: str
+    path: str
+    value: Value
+    is_made: bool
+    """Whether a total of this series was proven before, so Carbon has created its file."""
 
 
 class Outbox(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shipper.core.model import INVALIDATED, Pending, Replay
+from shipper.core.delivery.outbox import INVALIDATED, Pending, Replay
 from shipper.core.retry import MINUTE, READ_SECONDS, TRIES, minutes_to_create, reread_delay
 
 NEIGHBOUR_SECONDS = 5.0

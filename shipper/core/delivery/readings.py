@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from shipper.core.delivery.outbox import Outbox
+from shipper.core.delivery.outbox import Changed, Outbox
 from shipper.core.delivery.proofs import Difference, Round
 from shipper.core.errors import ReadbackFailed
-from shipper.core.model import Archive, Changed
+from shipper.core.model import Archive
 from shipper.core.retention import has_left
 from shipper.core.retry import SAMPLE_DELAYS, sample_delay, sample_patience, sample_pause
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from builders import NOW, begin, done, job
 
+from shipper.core.delivery.outbox import Replay
 from shipper.core.ledger import Name, Total
 from shipper.core.measures import COUNT
-from shipper.core.model import Key, Replay, Span, Window
+from shipper.core.model import Key, Span, Window
 from shipper.state.store import State
 
 HOUR = 3600

@@ -15,10 +15,11 @@ import pytest
 from builders import NOW, captured, done, job
 from builders import begin as begin_job
 
+from shipper.core.delivery.outbox import Pending, Replay
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.ledger import Name, Total
 from shipper.core.measures import COUNT, Value
-from shipper.core.model import MAX_ID, JobStatus, Key, Offsets, Pending, Rejection, RejectReason, Replay, Window
+from shipper.core.model import MAX_ID, JobStatus, Key, Offsets, Rejection, RejectReason, Window
 from shipper.state.database import GATHER_SECONDS, holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.queries import Commit, StoredSlot, commits, job_statuses, stored_slots

@@ -8,8 +8,9 @@ from builders import ARCHIVE
 from dispatch import MINUTE, REPLAY, Desk
 
 from shipper.core.delivery.courier import Delivered
+from shipper.core.delivery.outbox import Pending
 from shipper.core.errors import DeliveryFailed, StateBusy
-from shipper.core.model import Archive, Pending
+from shipper.core.model import Archive
 from shipper.state.outbox import StateOutbox
 from shipper.state.store import State
 

@@ -10,10 +10,11 @@ from builders import ARCHIVE
 from dispatch import MINUTE, Desk, Graphite
 from fakes import FakeCarbon
 
+from shipper.core.delivery.outbox import Changed
 from shipper.core.delivery.proofs import Round
 from shipper.core.delivery.readings import Sampler
 from shipper.core.errors import DeliveryFailed
-from shipper.core.model import Archive, Changed
+from shipper.core.model import Archive
 from shipper.state.store import State
 
 
