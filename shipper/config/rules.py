@@ -99,7 +99,7 @@ def _source_problems(place: Place, source: SourceSection) -> Iterator[Problem]:
 
 def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Problem]:
     if not job.source and len(parsed.source) > 1:
-        yield Problem((*place, "source"), "no source is named", f"Choose one of: {', '.join(parsed.source)}.")
+        yield Problem((*place, "source"), "`source` is missing", f"Choose one of: {', '.join(parsed.source)}.")
     names = sources_of(job, parsed)
     for name in names:
         if name not in parsed.source:
@@ -137,7 +137,7 @@ def _template_problems(place: Place, job: JobSection, graphite: GraphiteSection)
     place, used = (*place, "name"), _used(job)
     for name in (name for text in (graphite.tags | job.tags).values() for name in placeholders(text)):
         if name not in {*used, *job.by, MEASURE, SOURCE}:
-            remedy = "Use {measure} or {source}: a tag of all jobs can only name placeholders that every job has."
+            remedy = "Use only {measure} and {source} in a tag of all jobs: other placeholders belong to one job."
             yield Problem(("graphite", "tags"), f'{{{name}}} is no column of job "{place[1]}"', remedy)
     for name in used:
         if name not in {*job.by, MEASURE, SOURCE}:
@@ -156,13 +156,13 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _sql_problems(place, job)
     yield from _time_problems(place, job)
     if job.id == job.time and isinstance(job.start, int):
-        remedy = 'Write start = "now" or "beginning"; `shipper admin seek` continues such a job at a time.'
+        remedy = 'Write start = "now" or "beginning"; `shipper admin seek` moves such a job to a later time.'
         yield Problem((*place, "start"), "a job along a time cannot start after an id", remedy)
     if job.id == job.time and not all(kind.is_divisible for kind, _ in job.measure.values()):
-        remedy = "Name an integer key as `id`, or count without distinct: along a time rows have no ids."
-        yield Problem((*place, "measure"), "no distinct along a time", remedy)
+        remedy = "Set `id` to an integer key, or remove the distinct measure."
+        yield Problem((*place, "measure"), "distinct does not work along a time", remedy)
     if not has_time(job) and not all(kind.is_divisible for kind, _ in job.measure.values()):
-        remedy = "Name the column of the event time: the distinct values of a bucket are counted from all its rows."
+        remedy = "Set `time` to the column of the event time: distinct values are counted for each bucket as a whole."
         yield Problem((*place, "measure"), "distinct needs the key `time`", remedy)
     if job.lookback is not None and not all(kind.has_zero for kind, _ in job.measure.values()):
         remedy = "Use count and sum, or distinct: a maximum that was sent cannot be corrected."
@@ -203,9 +203,11 @@ def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     if job.sql is not None or has_time(job):
         return
     if job.time_unit is not None:
-        yield Problem((*place, "time_unit"), "`time_unit` needs the key `time`", "Name the column of the number.")
+        yield Problem(
+            (*place, "time_unit"), "`time_unit` needs the key `time`", "Set `time` to the column with the numbers."
+        )
     if job.lookback is not None:
-        remedy = "Name the column that is set when a row is completed."
+        remedy = "Set `time` to the column of the event time; it may be filled in later."
         yield Problem((*place, "lookback"), "`lookback` needs the key `time`", remedy)
 
 

@@ -25,6 +25,7 @@ from shipper.source.statement import columns_of
 FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
 """Number of newest rows searched for duplicate ids, where no index excludes them, and for times: quick in any table."""
+_ZONE = "Set `time_zone` to the zone of the program that writes it."
 AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time zone from UTC
 
 
@@ -119,10 +120,10 @@ class _TableCheck:
         if query.is_along:
             query = self.source.prepared(query)
             observation = self.source.observe(query)
-            text = f"read along {query.id}; a row that appears up to {late} after its time is counted, too"
+            text = f"read along {query.id}; a row that appears at most {late} after its time is still counted"
         else:
             observation = self.source.observe(query)
-            up_to = f"a row that appears up to {late} after a row with a higher id is counted, too"
+            up_to = f"a row that appears at most {late} after a row with a higher id is still counted"
             text = f"ids up to {observation.id}; {up_to}"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
@@ -242,9 +243,7 @@ class _TableCheck:
             return self._timeless(job, observation.id)
         if time > observation.time + AHEAD_SECONDS:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
-            remedy = (
-                "Set `time_zone` to that of the writing clock. If only that row is wrong, it is rejected as `future`."
-            )
+            remedy = f"{_ZONE} If only this row is wrong, it is rejected as `future`."
             return Finding(False, f"job {job.name}", ahead, remedy)
         return None
 
@@ -253,12 +252,12 @@ class _TableCheck:
         query, text, remedy = job.query, None, ""
         if newest == 0 and query.time_form is TimeForm.NUMBER and query.time_unit is None:
             text = f"{query.time} contains numbers, and the table has no row that shows their unit"
-            remedy = 'Set `time_unit` to "s", "ms" or "us"; or wait for a row if they are like 20261128161731.'
+            remedy = 'Set `time_unit` to "s", "ms" or "us"; with digits such as 20261128161731, wait for the first row.'
         elif newest > 0 and job.lookback is None:
             oldest = self.source.nth_id(query, Window(0, newest), NEWEST_ROWS, is_backward=True)
             if self.source.times(query, Window((oldest or 1) - 1, newest)) is None:
                 text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
-                remedy = "Name another column as `time`; if it is set later, add `lookback`."
+                remedy = "Set `time` to another column; if this column is filled in later, add `lookback`."
         return None if text is None else Finding(False, f"job {job.name}", text, remedy)
 
     def _ahead(self, job: Job, query: Query, observation: Observation) -> Finding | None:
@@ -266,5 +265,5 @@ class _TableCheck:
         rows = self.source.beyond(query, self.source.local(query, observation.time) + AHEAD_SECONDS)
         if not rows:
             return None
-        remedy = "Set `time_zone` to that of the writing clock. Rows of the future count as `future` until their time."
+        remedy = f"{_ZONE} Until their time comes, rows are rejected as `future`."
         return Finding(False, f"job {job.name}", f"rows whose {query.time} is in the future: {rows}", remedy)

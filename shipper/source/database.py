@@ -59,7 +59,7 @@ SPARSE_WORDS = 1000
 """Words of an answer from which ids are listed if the words have fewer than two ids each, as ids from a clock do."""
 
 
-NOT_AN_ID = "`id` names a column of integers that only grow, from 1 to 2^64 - 1."
+NOT_AN_ID = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
 
 
 class _Aside(NamedTuple):
@@ -321,7 +321,7 @@ class Source(table.Source):
                     different = f"{count} rows have {bits.bit_count()} different {query.id}"
                     raise QueryRefused(
                         f"read {query.table}, {_brief(rows)}: {different}",
-                        hint="`id` must name a column in which no two rows have the same value.",
+                        hint="Set `id` to a column in which no two rows have the same value.",
                     )
                 words = by_bucket.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
                 words[word] = words.get(word, 0) | bits

@@ -96,7 +96,7 @@ def is_of_login(error: ShipperError) -> bool:
     return isinstance(error.__cause__, sa.exc.DBAPIError) and error.__cause__.statement is None
 
 
-UNUSABLE = "Check that `url` names the database itself; a proxy between may be the cause."
+UNUSABLE = "Check that `url` names the database itself: a proxy before it may be the cause."
 
 
 def _ours(dialect: Dialect, error: BaseException, step: str) -> SourceUnavailable | QueryRefused:

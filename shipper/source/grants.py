@@ -74,11 +74,11 @@ def transactional(access: Access, table: str) -> str:
 
 def without_id(access: Access, table: str, column: str, type_: str) -> str:
     """Write how a job can count a table without the integer key that it names as `id`."""
-    along = "Name an indexed time column, or (with `time_unit`) one with numbers since 1970, as `id` and as `time`"
+    along = "Set `id` and `time` to an indexed time column (with `time_unit`, one with numbers since 1970)"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
     add = DIALECTS[access.kind].ADD_KEY.format(table=_path(access, table))
-    key = f'Or set `id = "n"` after: {add}' if add else "Or name an integer key."
+    key = f'Or set `id = "n"` after: {add}' if add else "Or set `id` to an integer key."
     return f"{along}: the job then reads along that column. {key}"
 
 

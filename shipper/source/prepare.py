@@ -24,7 +24,7 @@ def prepared(connections: Connections, access: Access, query: Query) -> Query:
 
     Raises:
         QueryRefused: it would read the entire table for each window, or lacks a column; or its times cannot be
-            read; or the table has no transactions, and so no snapshots.
+            read; or the table has no transactions, and therefore no snapshots.
     """
     _check_engine(connections, access, query)
     if query.sql is not None:
@@ -95,7 +95,7 @@ def _check_engine(connections: Connections, access: Access, query: Query) -> Non
         name = plain_engine(connection, query.table)
     if name is not None:
         raise QueryRefused(
-            f"look at {query.table}: its engine, {name}, has no transactions, and so no snapshots",
+            f"look at {query.table}: its engine, {name}, has no transactions, and therefore no snapshots",
             hint=f"Give it an engine with transactions: {transactional(access, query.table)}",
         )
 
@@ -113,6 +113,6 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
     if not is_ordered:
         example = f", as {value}" if is_text else ""
         raise QueryRefused(
-            f"read {query.table} along {query.time}: its values{example} are not in the order of times",
+            f"read {query.table} along {query.time}: its values{example} do not sort by time",
             hint=without_id(access, query.table, query.id, "" if is_text or column is None else column.type),
         )

@@ -173,7 +173,7 @@ def number(value: object, column: str) -> Value | None:
         value = decimal.Decimal(repr(value))
     if not isinstance(value, int | decimal.Decimal):
         raise QueryRefused(
-            f"read measure: {column} comes to {brief(value)}, which is not a number",
+            f"read measure: the result of {column} is {brief(value)}, which is not a number",
             hint="Measure a numeric column, and leave such rows out with `where` or `where_sql`.",
         )
     is_finite = isinstance(value, int) or value.is_finite()

@@ -87,7 +87,7 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
     if query.time_unit is not None and _COMPACT.fullmatch(value):
         return QueryRefused(f"{message}, which is a time without a unit", hint="Remove `time_unit` from the job.")
     units = units_of(float(value))
-    wrong = "not a time" if query.time_unit is None else f'no present time with time_unit = "{query.time_unit}"'
+    wrong = "not a time" if query.time_unit is None else f'not a current time with time_unit = "{query.time_unit}"'
     if not units:
         return QueryRefused(f"{message}, which is {wrong}", hint=_NO_UNIT)
     shown = datetime.fromtimestamp(float(value) / UNITS[units[0]], UTC)
@@ -95,7 +95,7 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
     return QueryRefused(f"{message}, which is {wrong}", hint=hint)
 
 
-_NO_UNIT = "Name another column as `time`, or write `time_sql`, which converts it to a time."
+_NO_UNIT = "Set `time` to another column, or write `time_sql`, which converts it to a time."
 
 
 def _not_times(query: Query, table: Table, times: Times) -> QueryRefused:

@@ -269,7 +269,9 @@ REFUSED = [
         for job in ["", f'time_unit = "{"ms" if unit == "s" else "s"}"']
     ),
     Refused("nanoseconds", BIGINT, [AT * 10**9], f"is {AT * 10**9}, which is not a time", _NO_UNIT),
-    Refused("nanoseconds", BIGINT, [AT * 10**9], 'no present time with time_unit = "us"', _NO_UNIT, 'time_unit = "us"'),
+    Refused(
+        "nanoseconds", BIGINT, [AT * 10**9], 'not a current time with time_unit = "us"', _NO_UNIT, 'time_unit = "us"'
+    ),
     Refused("digits", BIGINT, [20260921140030], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
     Refused("digits of days", BIGINT, [20260921], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
     Refused("ids", BIGINT, [1, 2, 3], "is 3, which is not a time", _NO_UNIT),
@@ -282,7 +284,7 @@ REFUSED = [
     Refused("truth", {"postgresql": "BOOLEAN"}, [True], "at has type boolean", _NO_UNIT),
     Refused("json", {"mysql": "JSON", "postgresql": "JSONB"}, ['{"a": 1}'], "", {}),
     Refused("bits", {"mysql": "BIT(1)"}, [1], "at has type bit", _NO_UNIT),
-    Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "not in the order of times", "indexed time", 'id = "at"'),
+    Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "do not sort by time", "indexed time", 'id = "at"'),
     Refused("years", {"mysql": "YEAR"}, [2026], "at has type year", _NO_UNIT),
     Refused("enums", {"mysql": "ENUM('a')"}, ["a"], "is 'a', which is not a time", _PARSED),
     Refused("uuids", {"postgresql": "UUID"}, ["8a1f4a2e-0000-4000-8000-000000000000"], "at has type uuid", _NO_UNIT),

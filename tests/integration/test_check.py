@@ -22,7 +22,7 @@ from shipper.source.grants import usable
 from shipper.source.inspection import Examination
 
 COLUMNS = "id, created_at, action"
-LATE = "a row that appears up to {} after a row with a higher id is counted, too"
+LATE = "a row that appears at most {} after a row with a higher id is still counted"
 pytestmark = pytest.mark.on_mysql
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 

@@ -23,12 +23,12 @@ CHECK_SERVER_STATE = "The server is starting or stopping, or lacks memory or dis
 CHECK_CONNECTIONS = (
     "Lower `connections` of the source, or raise the limit in the server; `shipper check` needs one more."
 )
-CHECK_EXPIRY = "Set a new password for the account, then write it where the source has it."
+CHECK_EXPIRY = "Set a new password for the account, then write it into the source's credentials."
 CHECK_CHALLENGE = (
     "Verify the server by TLS (`tls`, `tls_ca`); or set `server_public_key` to its public key; or, on a trusted "
     'network, set `tls = "off"`.'
 )
-CHECK_INSTALLATION = "Run deploy/install again: packages are missing that logins need."
+CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this login needs."
 WAIT = "The next tick tries again."
 SLOW = "See `shipper preview` for the query and its plan; or raise `timeout` of the source."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."

@@ -50,7 +50,7 @@ WORDS: Mapping[str, Meaning] = {
     ),
     "is locked": (SourceUnavailable, "Look for a program that keeps a transaction open on the file."),
     "malformed": (QueryRefused, "Restore the file: it is damaged (PRAGMA integrity_check)."),
-    "not a database": (QueryRefused, "Check the path in `url`: the file is no SQLite database."),
+    "not a database": (QueryRefused, "Check the path in `url`: the file is not an SQLite database."),
     "unable to open": (SourceUnavailable, "Check that the file of `url` exists, and that this user can read it."),
 }
 DRIVER_ERROR: type[Exception] = sqlite3.Error

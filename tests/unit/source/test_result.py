@@ -76,7 +76,7 @@ def test_number(value: object, expected: object) -> None:
 @pytest.mark.parametrize("value", ["abc", "5", b"5", timedelta(1), [], "a\nb" * 1000])
 def test_number_of_nothing(value: object) -> None:
     """A value that is not a number is an error of the configuration, reported in one short line."""
-    with pytest.raises(QueryRefused, match=r"ms comes to .* not a number") as caught:
+    with pytest.raises(QueryRefused, match=r"the result of ms is .* not a number") as caught:
         number(value, "ms")
 
     assert len(str(caught.value)) < 150
