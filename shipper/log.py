@@ -1,4 +1,7 @@
-"""Logging with structlog: one line per event on stderr, for the journal, a terminal or a log shipper."""
+"""Logging with structlog: one line per event on stderr, for the journal, a terminal or a log shipper.
+
+Each module logs its own events; the core yields them to runtime/capture_log.py. deploy/log-events.md lists all of them.
+"""
 
 import logging
 import os
