@@ -88,7 +88,7 @@ def flaw_of(fragment: str, dialect: str) -> Flaw | None:
             break
     if depth == 0:
         return None
-    return Flaw("has parentheses that do not match", "Close each one that you open, and open each one that you close.")
+    return Flaw("has parentheses that do not match", "Match each opening parenthesis with a closing one.")
 
 
 _NO_COMMENT = "Remove it: comments of TOML begin with #; two minus signs need a blank between them."

@@ -47,7 +47,7 @@ BY_NUMBER: Mapping[object, Meaning] = {
         SourceUnavailable,
         "Run `mariadb-admin flush-hosts` or `mysqladmin flush-hosts` on the server.",
     ),
-    ER.HOST_NOT_PRIVILEGED: (QueryRefused, "Allow this host: no account of the server has it as its host."),
+    ER.HOST_NOT_PRIVILEGED: (QueryRefused, "Allow this host: no account of the server may connect from it."),
     1820: (QueryRefused, CHECK_EXPIRY),  # ER_MUST_CHANGE_PASSWORD
     1862: (QueryRefused, CHECK_EXPIRY),  # ER_MUST_CHANGE_PASSWORD_LOGIN
     3118: (QueryRefused, UNLOCK),  # ER_ACCOUNT_HAS_BEEN_LOCKED
