@@ -258,7 +258,7 @@ def _of_unit(unit: str) -> str:
     return f'Set `time_unit = "{unit}"`: that value is then 2026-09-21 14:00:30 UTC.'
 
 
-_NO_UNIT = "Name another column as `time`, or write `time_sql`"
+_NO_UNIT = "Set `time` to another column, or write `time_sql`"
 _COMBINED = {"mysql": "TIMESTAMP(DAY, at)", "postgresql": "DAY + at", "sqlite": "DAY || ' ' || at"}
 _PARSED = {"mysql": "STR_TO_DATE(at, ", "postgresql": "TO_TIMESTAMP(at, ", "sqlite": "SUBSTR(at,7,4) || '-'"}
 REFUSED = [
