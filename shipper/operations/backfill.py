@@ -11,6 +11,7 @@ from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_dige
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.retention import coalesce
 from shipper.core.rows.table import (
+    CaptureStep,
     Chunk,
     Context,
     chunks,
@@ -140,7 +141,10 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
     )
     # recount
     began, work = time.monotonic(), Work(context, name, spans, arguments["rate"] or math.inf, cleared)
-    work.do(arguments["resumes_at"])
+    try:
+        work.do(arguments["resumes_at"])
+    finally:
+        log_steps(context.pipeline.config.jobs[name], work.steps, seconds=0.0)
     # the job is complete for these spans, and nothing is left to resume
     for span in reversed(spans):
         context.pipeline.state.include(name, span)
@@ -158,6 +162,8 @@ class Work:
     ) -> None:
         self.rows = 0
         self.datapoints = 0
+        self.steps: list[CaptureStep] = []
+        """Steps with rows or values that Graphite does not show as they are."""
         self._context, self._state = context, context.pipeline.state
         self._name, self._spans, self._rate, self._cleared = name, spans, rate, cleared
         self._digest = ""
@@ -224,7 +230,8 @@ class Work:
             if step is not None:
                 self.rows += step.rows
                 self.datapoints += step.tally.totals
-                log_steps(job, [step], seconds=0.0)
+                if not step.tally.is_plain:
+                    self.steps.append(step)
 
     def _rest(self, due: float, done: float) -> None:
         """Report the progress, and wait until the next piece is due."""

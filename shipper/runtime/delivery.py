@@ -7,8 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable
 
 from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import PermanentError, ShipperError, Unproven
@@ -20,7 +19,6 @@ from shipper.runtime.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it
 TOGETHER_SECONDS = 0.25  # totals recorded within this time are delivered together
-MOST_SHOWN = 10  # watermarks in a log line
 UNPROVEN_HINT = (
     "Run `shipper admin doctor`. Check Carbon's disk, MAX_CREATES_PER_MINUTE, whitelist, aggregator and relay, and "
     "that no other program writes this series. shipper sends the value again until Graphite has it."
@@ -192,20 +190,9 @@ def step(pipeline: Pipeline, *, opens_round: bool = True) -> Delivered | None:
         return None
     if delivered.is_reading:
         _log_reading(pipeline, delivered)
-    if (datapoints := sum(delivered.datapoints.values())) and not delivered.is_replay:
-        logger().info(
-            "delivery.finished",
-            datapoints=datapoints,
-            watermarks=_brief(delivered.watermarks),
-            seconds=round(time.monotonic() - began, 3),
-        )
+    if not delivered.is_replay:
+        pipeline.delivering.add(delivered, seconds=time.monotonic() - began)
     return delivered
-
-
-def _brief(watermarks: Mapping[str, int]) -> str:
-    """Format the first watermarks: those of hundreds of jobs would make a long line."""
-    shown = [f"{job}:{value}" for job, value in islice(watermarks.items(), MOST_SHOWN)]
-    return ",".join([*shown, f"and {len(watermarks) - MOST_SHOWN} more"] if len(watermarks) > MOST_SHOWN else shown)
 
 
 def _log_reading(pipeline: Pipeline, delivered: Delivered) -> None:

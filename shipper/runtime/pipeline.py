@@ -14,6 +14,7 @@ from shipper.core.model import Job
 from shipper.graphite.receivers import Receivers
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Clocks, Flag
+from shipper.runtime.delivery_log import DeliveryLog
 from shipper.runtime.endpoints import open_carbon, open_readback, open_source
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
@@ -47,6 +48,8 @@ class Pipeline:
     """The last values sent cannot be read back."""
     unproven: RepeatedFailure = field(default_factory=lambda: RepeatedFailure("delivery.unproven", "delivery.proven"))
     """Graphite does not hold the values sent."""
+    delivering: DeliveryLog = field(default_factory=DeliveryLog)
+    """Deliveries that are not logged yet."""
     read_at: float | None = None
     """When values were last read back, in epoch seconds."""
 

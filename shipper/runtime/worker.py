@@ -6,10 +6,11 @@ Its polling group (poller.py) decides when it captures, and what it shares with 
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import partial
 from typing import NamedTuple
 
 from shipper.core.capture import capture
@@ -291,14 +292,19 @@ class Worker:
     def _logged(self) -> Iterator[list[CaptureStep]]:
         """Yield a list for the steps of a block; log and count them, and the block's time, even if it fails."""
         steps: list[CaptureStep] = []
-        began = time.monotonic()
+        began, losses = time.monotonic(), self._state.losses
         try:
             yield steps
         finally:
             seconds = time.monotonic() - began
-            self.stats.rows += sum(step.rows for step in steps)
             self.stats.capture_seconds += seconds
-            log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
+            # jobs share a commit: what it does not store was not counted
+            if self._state.losses == losses:
+                self._state.when_durable(partial(self._log, steps, seconds))
+
+    def _log(self, steps: Sequence[CaptureStep], seconds: float) -> None:
+        self.stats.rows += sum(step.rows for step in steps)
+        log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
 
 def period(job: Job) -> float:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
@@ -53,6 +53,9 @@ class StateFile:
         self._gathering = 0  # threads inside `gathering`
         self._failed_commits = 0
         self._begun = 0.0  # when the open transaction began
+        self.losses = 0
+        """Number of transactions that were lost, with all that threads wrote in them."""
+        self._after_commit: list[Callable[[], None]] = []
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are private; SQLite gives its -wal and -shm files the same mode
@@ -135,9 +138,11 @@ class StateFile:
                 connection.execute("RELEASE written")
             except BaseException:
                 self.forget_cached()
-                if connection.in_transaction:  # on a full disk SQLite has rolled back already
+                if connection.in_transaction:
                     connection.execute("ROLLBACK TO written")
                     connection.execute("RELEASE written")
+                else:  # on a full disk SQLite has rolled back already
+                    self._lose()
                 raise
             finally:
                 if not (may_wait and self._gathering and time.monotonic() - self._begun < GATHER_SECONDS):
@@ -181,12 +186,28 @@ class StateFile:
             self._connection.execute("COMMIT")
             self.commits += 1
             self.written_at, self.trouble = time.time(), None
+            calls, self._after_commit = self._after_commit, []
         except BaseException:
             self._failed_commits += 1
+            self._lose()
             self.forget_cached()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        for call in calls:
+            call()
+
+    def _lose(self) -> None:
+        self.losses += 1
+        self._after_commit.clear()
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call once what was written until now is durable, or never if its commit fails."""
+        with self._mutex:
+            if self._connection.in_transaction:
+                self._after_commit.append(call)
+                return
+        call()
 
 
 TRIES, PAUSE_SECONDS = 10, 0.05

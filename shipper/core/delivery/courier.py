@@ -91,7 +91,7 @@ class Courier:
         self._upto = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
         self._sent = Counter[str]()
-        """Number of datapoints sent, by job, since the job's watermark moved."""
+        """Number of datapoints sent for the first time, by job, since the job's watermark moved."""
         self._deferred: frozenset[str] = frozenset()
         """Jobs with deferred totals."""
         self._release_at = float("-inf")
@@ -135,7 +135,8 @@ class Courier:
 
         # the batch is confirmed: the cursors move past it, and a watermark is committed here and nowhere earlier
         current.cursors = left
-        self._sent.update(jobs)
+        if current.replay is None:
+            self._sent.update(jobs)
         watermarks |= self._completed_by(current, jobs)
         if watermarks:
             self._commit(watermarks)

@@ -43,6 +43,31 @@ def test_capture_records(tmp_path: Path) -> None:
         assert captured(state) == 1
 
 
+def test_lost_commit_is_no_capture(state: State) -> None:
+    """Rows whose commit fails are not logged as captured, and not counted; the next capture logs them.
+
+    Mutants: log before the commit; keep the line for the next commit.
+    """
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+
+    def spoil() -> None:
+        desk.source.before_read = lambda: None
+        state._connection.execute("PRAGMA defer_foreign_keys = ON")
+        state._connection.execute("INSERT INTO position VALUES ('orphan', 0, '0', '0', 0, 0, '', 0)")
+
+    desk.source.before_read = spoil
+    events = []
+    for _ in range(2):
+        with structlog.testing.capture_logs() as logs:
+            desk.tick()
+            desk.run_planned()
+        events.append([log["event"] for log in logs])
+
+    assert events == [["job.started", "capture.failed"], ["job.started", "capture.finished", "capture.recovered"]]
+    assert desk.worker.stats.rows == 1
+
+
 def test_capture_fails_and_continues(state: State) -> None:
     """A failed capture loses nothing: the next tick prepares the query again, and captures the rows.
 

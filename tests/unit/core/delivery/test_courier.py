@@ -157,6 +157,22 @@ def test_waiting_is_what_carbon_has_not_confirmed(state: State) -> None:
     assert desk.courier.waiting() == {}
 
 
+def test_history_counts_no_replays(state: State) -> None:
+    """The datapoints of a commit are those sent for the first time. Mutant: those of replays, too."""
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.run()
+    desk.clock += 60
+    replayed = list(desk.run())
+    desk.record("a", 5, 9, {("x", MINUTE): 2})
+    desk.run()
+    with state.reading("read history") as connection:
+        history = connection.execute("SELECT value, datapoints FROM history ORDER BY id").fetchall()
+
+    assert len(replayed[0]) == 2
+    assert history == [("5", 2), ("9", 1)]
+
+
 def test_confirmed_is_below_rounds_that_wait(state: State) -> None:
     """The state learns up to which revision all is confirmed: below a round that still waits. Mutant: the newest."""
     desk = Desk(state, batch=1)
