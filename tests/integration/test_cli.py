@@ -46,7 +46,22 @@ def test_help_names_the_commands() -> None:
     assert (shown.returncode, admin.returncode) == (0, 0)
     assert "Usage: shipper " in shown.stdout
     assert "Ship counts of an audit trail to Graphite" in shown.stdout
-    daily = {"run", "once", "check", "preview", "status", "history", "reconcile", "backfill", "reset", "version"}
+    daily = {
+        "run",
+        "once",
+        "pause",
+        "resume",
+        "check",
+        "preview",
+        "status",
+        "history",
+        "reconcile",
+        "backfill",
+        "reset",
+        "backup",
+        "restore",
+        "version",
+    }
     assert daily | {"admin"} == set(listed[0])
     assert {"reload", "doctor", "seek", "grants", "carbon-conf", "demo"} < set(listed[1])
 
