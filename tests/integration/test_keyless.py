@@ -118,7 +118,7 @@ def test_table_without_an_integer_key(site: Site) -> None:
     # the key is no id: check and once say the same
     (text, remedy), *_ = site.bad().items()
     assert re.search(r"which is not an id", text), text
-    assert "as `id` and as `time`" in remedy
+    assert "Set `id` and `time` to an indexed time column" in remedy
     ended = site.app.call("once")
     assert ended.returncode == 1
     assert "which is not an id" in ended.stderr
