@@ -1,8 +1,11 @@
 """Operation import: jobs continue after the ids that an older program has counted.
 
 Its SQLite file has the table `persist (scriptname, index_table, index_column, index_value)`, one row per script.
+
+Strategy: only the content of the file is read, up to a limit: SQLite would make files beside it, and follow links.
 """
 
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -10,12 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shipper.config.files import UnreadableError, read_bytes
 from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import MAX_ID, Job
 from shipper.core.rows.start import begin_job
 from shipper.log import logger
 from shipper.operations.context import OperationContext, Plan
 
+_WAL, _MODES = b"\2\2", slice(18, 20)  # of SQLite's header: who reads and writes the file needs its -wal
+_HEADER_BYTES = 100
+_CHARACTERS = 100_000  # of a value
+_IS_TABLE = "SELECT 1 FROM sqlite_schema WHERE name = 'persist' AND type = 'table'"  # a view may have no end
 _ROWS = "SELECT scriptname, index_table, index_column, index_value FROM persist ORDER BY scriptname"
 
 
@@ -35,15 +43,24 @@ def read(file: str) -> list[Persisted]:
     Raises:
         ConfigError: it is not such a file.
     """
-    path = Path(file).absolute()
+    if any(Path(f"{file}{suffix}").exists() for suffix in ("-wal", "-journal")):
+        hint = "End the older program. If the file beside it stays, open it once with the SQLite client."
+        raise ConfigError(f"import {file}: a program uses it, or has not closed it", hint=hint)
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(_ROWS).fetchall()
-    except sqlite3.Error as error:
-        raise ConfigError(
-            f"import {file}: {error}",
-            hint="Give an SQLite file with the table persist (scriptname, index_table, index_column, index_value).",
-        ) from error
+        content = bytearray(read_bytes(file))
+        if len(content) < _HEADER_BYTES:
+            raise _unusable(file, "file is not a database")
+        if content[_MODES] == _WAL:
+            content[_MODES] = b"\1\1"
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _CHARACTERS)
+            connection.deserialize(bytes(content))
+            is_table = connection.execute(_IS_TABLE).fetchone()
+            rows = connection.execute(_ROWS).fetchall() if is_table else None
+    except (sqlite3.Error, UnreadableError, UnicodeDecodeError) as error:
+        raise _unusable(file, error) from error
+    if rows is None:
+        raise _unusable(file, "there is no table persist")
     return [Persisted(str(row[0]), str(row[1]), str(row[2]), _value(str(row[3]))) for row in rows]
 
 
@@ -120,8 +137,13 @@ def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str],
     return fits[0] if len(fits) == 1 and is_only else None
 
 
+def _unusable(file: str, reason: object) -> ConfigError:
+    hint = "Give an SQLite file with the table persist (scriptname, index_table, index_column, index_value)."
+    return ConfigError(f"import {file}: {reason}", hint=hint)
+
+
 def _value(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) <= MAX_ID else None
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) <= MAX_ID else None
 
 
 def _listed(rows: Sequence[Persisted]) -> str:

@@ -39,7 +39,7 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["admin forget", "evnts", "--yes"], 78, "The state knows: events."),
     (["admin rename", "events", "logins", "--yes"], 1, "the job is in the configuration"),
     (["admin rename", "evnts", "logins", "--yes"], 78, "The state knows: events."),
-    (["admin import", "nowhere.db", "--yes"], 78, "unable to open database file"),
+    (["admin import", "nowhere.db", "--yes"], 78, "No such file or directory"),
 ]
 
 
