@@ -1,18 +1,22 @@
 """Files that somebody else has put in the way: commands of root, and what is no file."""
 
+import json
 import os
 import re
+import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
 import pytest
-from harness import CONFIG, EVENTS
+from harness import CONFIG, EVENTS, Shipper, shipper, wait_for
 from servers import SCHEMAS
 
 NOBODY = 65534
@@ -189,3 +193,112 @@ def test_lock_of_others(place: Place) -> None:
     place.call("once")
 
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+
+
+SPOILED = {
+    "a pipe": "import os; os.mkfifo(path)",
+    "a total without end": "sql('UPDATE total SET value = ?', '1e999999999')",
+    "the last revision": "sql('UPDATE total SET revision = ?', 2**63 - 1)",
+    "a group that is no JSON": "sql('UPDATE series SET \"group\" = ?', '[' * 100000)",
+    "tables of another program": "sql('DROP TABLE total')",
+}
+SPOIL = """
+import pathlib, shutil, sqlite3, sys
+path, good, statement = sys.argv[1:]
+pathlib.Path(path).unlink(missing_ok=True)
+def sql(statement, *values):
+    shutil.copy(good, path)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+exec(statement)
+"""
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_state(spoiled: str, state_of: Place) -> None:
+    """With a state of rubbish no command waits or ends in a traceback: they say what they read, and what to do."""
+    good = state_of.folder / "good.db"
+    if not good.exists():
+        state_of.call("once")
+        shutil.copy(state_of.state, good)
+    subprocess.run([sys.executable, "-c", SPOIL, str(state_of.state), str(good), SPOILED[spoiled]], check=True)
+    ended = state_of.call("once", "check", "status", "history events", "preview events", "admin backup")
+
+    assert len(ended) == 6
+    for command, code, output in ended:
+        assert "Traceback" not in output, (command, output)
+        assert code in {0, 1, 3, 78}, (command, output)
+    if spoiled == "a pipe":
+        assert [code for _, code, _ in ended] == [78, 1, 78, 78, 78, 78]
+    elif spoiled == "tables of another program":
+        assert [code for _, code, _ in ended] == [1] * 6
+        assert "restore the state from a backup" in ended[0][2]
+
+
+@pytest.fixture(scope="module")
+def state_of(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Give a place that tests share."""
+    made = Place(tmp_path_factory.mktemp("state"))
+    os.chown(made.state.parent, os.geteuid(), -1)
+    return made
+
+
+def test_configuration_of_the_service(tmp_path: Path) -> None:
+    """A reload of a file of rubbish is rejected with its line, by command and by signal, and the service continues."""
+    with closing(sqlite3.connect(tmp_path / "app.db")) as table:
+        table.execute(SCHEMAS["sqlite"])
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=9)
+    good = app.config.read_text()
+    app.start()
+    try:
+        for added, message in (
+            (f"x = {'[' * 100_000}", "nested too deeply"),
+            (f"x = {'9' * 5000}", "a number of 5000 digits"),
+            ('x = "\0"', "a NUL character"),
+            ('[defaults]\nevery = "2s"', "Cannot declare"),
+        ):
+            app.config.write_text(f"{good}\n{added}\n")
+            # as systemd does it: else the command reads the file itself, and finds the error first
+            ended = shipper("admin", "reload", "--config", str(app.config), RUNTIME_DIRECTORY=str(tmp_path))
+            assert ended.returncode == 78
+            assert re.search(rf"shipper\.toml:[0-9]+: .*{message}", ended.stderr), ended.stderr
+            assert "Traceback" not in ended.stderr
+        os.kill(app.pid, signal.SIGHUP)
+        wait_for(lambda: app.events().count("config.rejected") == 5, "the reload by signal")
+        app.config.write_text(good)
+
+        assert app.call("admin reload").returncode == 0
+    finally:
+        app.stop()
+    assert "Traceback" not in app.text()
+
+
+def test_credentials_that_all_can_read() -> None:
+    """The check warns of a file with a password that all users can read, and so does the service once at its start.
+
+    Mutants: no warning; an error.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        os.chown(place.state.parent, os.geteuid(), -1)
+        place.folder.chmod(0o755)
+        secret = place.folder / "mysql.cnf"
+        secret.write_text("[client]\nuser = me\n")
+        secret.chmod(0o644)
+        other = '\n[source.other]\nurl = "mysql+pymysql://127.0.0.1:9/app"\ncredentials = "mysql.cnf"\n'
+        place.config.write_text(place.config.read_text().replace('table = "', 'source = "app"\ntable = "') + other)
+        checked = shipper("check", "-o", "json", "--config", str(place.config))
+        findings = {one["subject"]: one for one in json.loads(checked.stdout)["findings"]}
+        shown = shipper("check", "--config", str(place.config)).stdout
+        text = place.config.read_text()
+        app = Shipper(place.folder, url="", port=9)
+        app.config.write_text(text)
+        app.start()
+        app.stop()
+
+        assert findings[f"credentials {secret}"]["is_good"]
+        assert f"! credentials {secret}: all users of this machine can read them\n    chmod o-r {secret}\n" in shown
+        assert app.events().count("credentials.exposed") == 1
