@@ -225,7 +225,7 @@ def test_state(spoiled: str, state_of: Place) -> None:
         state_of.call("once")
         shutil.copy(state_of.state, good)
     subprocess.run([sys.executable, "-c", SPOIL, str(state_of.state), str(good), SPOILED[spoiled]], check=True)
-    ended = state_of.call("once", "check", "status", "history events", "preview events", "admin backup")
+    ended = state_of.call("once", "check", "status", "history events", "preview events", "backup")
 
     assert len(ended) == 6
     for command, code, output in ended:
