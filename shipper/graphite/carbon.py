@@ -12,6 +12,7 @@ A process that does not confirm in time may still read what its kernel has recei
 half-closed, and ends once the process continues or exits.
 """
 
+import select
 import socket
 import struct
 import time
@@ -150,6 +151,7 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         connection = self._connect()
         try:
             connection.sendall(message)
+            _require_silence(connection)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(1)
         except BaseException:
@@ -215,3 +217,11 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
         if self._witness is not None:
             self._witness.connection.close()
             self._witness = None
+
+
+def _require_silence(connection: socket.socket) -> None:
+    """Raise if the other side has sent anything, or closed its half: an end that does not follow ours is no answer."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if poll.poll(0):
+        raise ConnectionError("not a Carbon line receiver: it answered, or closed its half first")
