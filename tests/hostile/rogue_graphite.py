@@ -1,5 +1,6 @@
 """A graphite-web and a Carbon, and tables of what they may do instead of answering."""
 
+import ctypes
 import gzip
 import json
 import select
@@ -9,7 +10,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs, unquote
 
-from hostile.rogue import BLOCK, Treatment, dripping, endless, garbage, saying
+from hostile.rogue import BLOCK, Rogue, Treatment, dripping, endless, garbage, saying
+from typing_extensions import override
 
 SLOT = 1_790_000_040
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -59,6 +61,20 @@ class Graphite:
         with self._mutex:
             known = [path for path in paths if path in self.values]
             return [{"target": one, "datapoints": [[self.values[one].get(n), n] for n in slots]} for one in known]
+
+
+class RogueCarbon(Rogue):
+    """A rogue that resets connections when it becomes another, as a process does that dies with unread data.
+
+    Its kernel would otherwise end them as a Carbon does that has read everything.
+    """
+
+    @override
+    def _hang_up(self) -> None:
+        unspecified = bytes(16)  # connect(2): an address of AF_UNSPEC dissolves a connection
+        with self._mutex:
+            for client in self._open:
+                ctypes.CDLL(None).connect(client.fileno(), unspecified, len(unspecified))
 
 
 def read_request(client: socket.socket) -> tuple[str, dict[str, list[str]]]:
