@@ -2,12 +2,13 @@
 
 from shipper.cli.commands import main
 from shipper.core.delivery import proofs, readings
+from shipper.runtime import delivery
 
 SECONDS = 0.2
 
 
 def hurry() -> None:
-    """Shorten the delays between two readings."""
+    """Shorten the delays between two readings, and between two failures."""
     changed: dict[tuple[object, str], object] = {
         (proofs, "READ_SECONDS"): SECONDS,
         (proofs, "MINUTE"): SECONDS,
@@ -15,6 +16,7 @@ def hurry() -> None:
         (readings, "SAMPLE_SECONDS"): SECONDS,
         (readings, "sample_delay"): lambda _: SECONDS,
         (readings, "sample_pause"): lambda _: SECONDS,
+        (delivery, "backoff"): lambda *_: SECONDS,
     }
     for (owner, name), value in changed.items():
         setattr(owner, name, value)

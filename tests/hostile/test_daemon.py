@@ -16,11 +16,17 @@ from hostile.rogue_graphite import CARBON, WEB, Graphite, RogueCarbon, holding, 
 PROGRAM = (str(Path(__file__).with_name("quick.py")),)
 MOST_MEGABYTES = 192  # MemoryHigh of the unit
 WEB_ROWS = (
-    *("is silent", "drips its body", "resets after the request", "speaks no HTTP", "says 500 in colour"),
-    *("has an endless header", "has an endless body", "compresses", "redirects to a file", "says null", "says 5"),
-    *("nests", "has 5,000 digits", "has a time of Infinity", "has equal times", "repeats a target"),
+    *("is silent", "drips its body", "resets after the request", "speaks no HTTP", "has an endless body"),
+    *("says null", "says 5", "nests", "has 5,000 digits", "has a time of Infinity", "has equal times"),
 )
-"""Rows of the table: each kind once."""
+CARBON_ROWS = (
+    "resets after all",
+    "never reads",
+    "reads a byte a second",
+    "reads all and never closes",
+    "speaks for ever",
+)
+"""Rows of the tables: each kind once."""
 CREATE = "CREATE TABLE audit_trail (id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT, action TEXT)"
 
 
@@ -127,7 +133,7 @@ def test_rogue_carbon(tmp_path: Path) -> None:
         ends.insert()
         wait_for(ends.has_delivered, "the first delivery")
         wait_for(lambda: ends.offsets() == (1, 1), "the first watermark")
-        for name in CARBON:
+        for name in CARBON_ROWS:
             before = ends.carbon.connections
             ends.carbon.become(CARBON[name])
             ends.insert()
