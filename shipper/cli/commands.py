@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from shipper.cli import about, change, copies, run, setup, status, verify
+from shipper.cli.init import init
 from shipper.cli.output import complain
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
@@ -90,6 +91,6 @@ main.divide(
         "Inspect": (status.status, status.history, status.preview),
         "Verify": (setup.check, verify.reconcile),
         "Repair": (change.backfill, change.reset, copies.backup, copies.restore),
-        "More": (about.version, admin),
+        "More": (init, about.version, admin),
     }
 )

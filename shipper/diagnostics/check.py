@@ -11,7 +11,7 @@ from shipper.config.load import Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_conf import diffs
 from shipper.diagnostics.check_source import check_source
-from shipper.diagnostics.check_state import Stored, check_file, stored
+from shipper.diagnostics.check_state import Stored, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.graphite.carbon import Carbon
@@ -31,8 +31,10 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path)))
     try:
         known = stored(Path(config.state.path))
-    except ShipperError:  # reported above
+    except (ShipperError, PermissionError):  # reported above
         known = Stored()
+    for job in config.jobs.values():
+        yield from attempted(f"job {job.name}", check_identity(job, known))
     for name in config.sources:
         yield from attempted(f"source {name}", check_source(config, name, known))
     for one in receivers(config):

@@ -60,16 +60,22 @@ def stored(path: Path) -> Stored:
     return Stored(job_statuses(name), known_tables(name), series_counts(name)) if path.exists() else Stored()
 
 
-def check_job(job: Job, known: Stored, source: Source, observation: Observation) -> Iterator[Finding]:
-    """Compare a job's table with the rows that were counted; no finding if the job has not started.
+def check_identity(job: Job, known: Stored) -> Iterator[Finding]:
+    """Check that the configuration still names the table that was counted, whether it can be read or not.
 
     Raises:
-        ConfigError: the configuration names another source, table or column.
+        ConfigError: it names another one.
     """
+    if (status := known.statuses.get(job.name)) is not None:
+        reset.check_identity(job, status.offsets)
+    yield from ()
+
+
+def check_job(job: Job, known: Stored, source: Source, observation: Observation) -> Iterator[Finding]:
+    """Compare a job's table with the rows that were counted; no finding if the job has not started."""
     status, subject = known.statuses.get(job.name), f"job {job.name}"
-    if status is None:
+    if status is None or status.offsets[:3] != (job.source, job.query.table, job.query.id):
         return
-    reset.check_identity(job, status.offsets)
     captured = status.offsets.captured
     if not job.query.is_along and (
         reason := _went_back(job, known.tables.get(job.name), captured, source, observation)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, Span, Window
 from shipper.source.access import Access, Denied
+from shipper.source.candidates import Candidates, candidates
 from shipper.source.catalog import Table, described, planned, tables_beside, written
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
@@ -63,6 +64,10 @@ class Examination(Source):
         """Return the catalog's facts about a table."""
         with self.connections.connected(f"look up {path}") as connection:
             return described(connection, path)
+
+    def candidates(self, path: str) -> Candidates:
+        """Return the columns of a table that suit a job."""
+        return candidates(self.connections, path)
 
     def tables_beside(self, path: str) -> list[str]:
         """Return the names of all tables and views in a table's schema, as far as this user sees them."""

@@ -60,6 +60,7 @@ def test_help_names_the_commands() -> None:
         "reset",
         "backup",
         "restore",
+        "init",
         "version",
     }
     assert daily | {"admin"} == set(listed[0])

@@ -1,0 +1,217 @@
+"""`shipper init`: asks for a database, a table and its columns, and writes a first configuration.
+
+Strategy: each question offers what the database itself tells. Nothing is written before the last answer, and then the
+new file is loaded as any other; `shipper check` finds what is still missing.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from shipper.cli import options
+from shipper.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from shipper.source.inspection import Examination
+
+DEFAULT_FOLDER = Path("/etc/shipper")
+OPTION_FILE = "mysql.cnf"
+PASSWORD_FILE = "database-password"  # noqa: S105 - a name
+MOST_SHOWN = 30
+HEAD = """\
+#:schema ./shipper.schema.json
+# Written by `shipper init`. deploy/configure.md has all keys.
+"""
+_DROP_IN = f"[Service]\nLoadCredential={PASSWORD_FILE}:{DEFAULT_FOLDER}/{PASSWORD_FILE}"
+RESERVED = {"source", "measure"}  # they mean something else in the name of a series
+_TRAILS = re.compile(r"audit|trail|event|log|history|activity", re.IGNORECASE)
+
+
+class Login(NamedTuple):
+    """How to reach the database."""
+
+    url: "sa.URL"
+    """Without user and password."""
+    user: str | None
+    """None for SQLite."""
+    password: str
+
+
+class Chosen(NamedTuple):
+    """The keys of the first job."""
+
+    table: str
+    id: str
+    time: str | None
+    unit: str | None
+    by: list[str]
+
+
+@click.command(short_help="Write a first configuration: answer questions.")
+@options.configured
+def init(file: str) -> None:
+    """Ask for a database, a table and its columns; write the configuration and the credentials.
+
+    The table's columns are read, and suitable ones are offered. Print the GRANT for the database user, and the stanzas
+    for Carbon. An existing file is kept as FILE.old.
+    """
+    from shipper.config.load import load
+    from shipper.diagnostics.carbon_conf import rules
+    from shipper.source.access import Access
+    from shipper.source.grants import grants
+    from shipper.source.inspection import Examination
+
+    # ask
+    login = _login()
+    access = Access(login.url.set(username=login.user, password=login.password or None), 30)
+    with closing(Examination("app", access)) as source:
+        click.echo(f"Connected: {source.session().server}")
+        chosen = _chosen(source)
+    host, port = _address()
+    render_url = click.prompt(
+        "Address of graphite-web, to read values back (empty: none)", default="", show_default=False
+    )
+    if Path(file).exists() and not click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?"):
+        raise click.Abort
+    # write
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    for name, text, mode in _credentials(login, Path(file).parent):
+        _write(name, text, mode)
+    graphite: dict[str, str | int] = {"host": host, "port": port, **({"render_url": render_url} if render_url else {})}
+    _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
+    # say what is next
+    config = load(file)
+    click.echo("\nNext:\n\n1. Let an administrator of the database run:\n")
+    for statement in grants(access, [job.query for job in config.jobs.values()], host="%"):
+        click.echo(f"   {statement}")
+    click.echo(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
+    click.echo("3. Run `shipper check` until it shows no ✗.")
+    if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
+        click.echo(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
+
+
+def _login() -> Login:
+    """Ask how to reach the database."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    text = click.prompt("Database, as in mysql+pymysql://db1.internal/app or postgresql+psycopg://db1.internal/app")
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise click.UsageError(f"{text!r} is not a URL: write DRIVER://HOST/DATABASE.") from error
+    if url.get_backend_name() == "sqlite":
+        return Login(url, None, "")
+    user = click.prompt("User", default=url.username or "shipper")
+    password = click.prompt("Password", hide_input=True, default=url.password or "", show_default=False)
+    return Login(url._replace(username=None, password=None), user, password)  # set() keeps what is None
+
+
+def _chosen(source: "Examination") -> Chosen:
+    """Ask for a table and its columns."""
+    tables = sorted(source.tables_beside(""), key=lambda name: (_TRAILS.search(name) is None, name))
+    if not tables:
+        raise ConfigError(
+            f"read {source}: this user sees no table",
+            hint="Let an administrator GRANT SELECT on the table to this user, and begin again.",
+        )
+    table = _ask("Table", tables)
+    found = source.candidates(table)
+    times = {time.name: time for time in found.times}
+    id_ = _ask("Column with the growing key", found.ids or [name for name, time in times.items() if time.is_indexed])
+    along = [id_] if id_ in times else []
+    time = _ask("Column with the time of the event (-: none)", [*along, *times, "-"])
+    labels = [name for name in found.labels if name not in {id_, time, *RESERVED}]
+    by = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"])
+    unit = times[time].unit if time in times else None
+    return Chosen(table, id_, None if time == "-" else time, unit, [] if by == "-" else re.split(r"\s*,\s*", by))
+
+
+def _ask(question: str, offered: Sequence[str]) -> str:
+    """Ask for a name; the first one that is offered is the default."""
+    if len(offered) > 1:
+        more = ", ..." if len(offered) > MOST_SHOWN else ""
+        click.echo(f"  found: {', '.join(offered[:MOST_SHOWN])}{more}")
+    answer: str = click.prompt(question, default=offered[0] if offered else None)
+    return answer
+
+
+def _address() -> tuple[str, int]:
+    """Ask for Carbon's address."""
+    answer = click.prompt("Carbon, HOST:PORT of its line receiver", default="127.0.0.1:2003")
+    host, _, port = answer.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.UsageError(f"{answer!r} is not HOST:PORT.")
+    return host.strip("[]"), int(port)
+
+
+def _credentials(login: Login, folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Yield the files with user and password, and their modes."""
+    if login.user is None:
+        return
+    if login.url.get_backend_name() == "postgresql":
+        yield folder / PASSWORD_FILE, f"{login.password}\n", 0o600
+    else:
+        yield folder / OPTION_FILE, f"[client]\nuser = {login.user}\npassword = {login.password}\n", 0o600
+
+
+def _configuration(file: Path, graphite: Mapping[str, str | int], login: Login, chosen: Chosen) -> str:
+    """Return the text of the configuration."""
+    name = re.sub(r"\W+", "_", chosen.table).strip("_").lower()
+    path = ".".join([name, *(f"{{{column}}}" for column in chosen.by), "{measure}"])
+    source: dict[str, Any] = {"url": login.url.render_as_string()}
+    if login.url.get_backend_name() == "postgresql":
+        source |= {"user": login.user, "password": {"credential": PASSWORD_FILE}}
+    elif login.user is not None:
+        source["credentials"] = OPTION_FILE
+    job = {
+        "table": chosen.table,
+        "id": chosen.id,
+        "time": chosen.time,
+        "time_unit": chosen.unit,
+        "by": chosen.by or None,
+    }
+    sections: dict[str, dict[str, Any]] = {
+        "state": {"path": None if file.parent == DEFAULT_FOLDER else f"{file.parent.absolute()}/shipper.db"},
+        "graphite": {**graphite, "prefix": "audit", "retentions": "1m:30d,1h:5y"},
+        "source.app": source,
+        f"job.{name}": {**job, "name": path, "every": "1m", "bucket": "1m"},
+    }
+    parts = [f"[{title}]\n{''.join(_lines(keys))}" for title, keys in sections.items()]
+    return "\n".join([HEAD, *parts])
+
+
+def _lines(keys: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in keys.items():
+        if isinstance(value, dict):
+            inner = ", ".join(f"{name} = {_toml(one)}" for name, one in value.items())
+            yield f"{key} = {{ {inner} }}\n"
+        elif value is not None:
+            yield f"{key} = {_toml(value)}\n"
+
+
+def _toml(value: str | int | list[str]) -> str:
+    """Write a value: JSON's texts, numbers and lists are TOML's, too."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """Create a file; one that exists is kept as FILE.old."""
+    try:
+        if path.exists():
+            path.replace(f"{path}.old")
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "w") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"write {path}: {error.strerror}", hint="Run it as root, or name another file with --config."
+        ) from error
+    click.echo(f"written: {path}")

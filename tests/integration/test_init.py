@@ -1,0 +1,141 @@
+"""`init`: its answers make a configuration that `check` accepts and that counts."""
+
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import connect
+
+import pytest
+import sqlalchemy as sa
+from servers import MariaDB, PostgreSQL
+
+from shipper.demo.carbon_cache import CarbonCache
+
+TABLES = {
+    "mariadb": "event_id BIGINT AUTO_INCREMENT PRIMARY KEY, happened_at DATETIME, message TEXT, payload JSON",
+    "postgresql": "event_id bigserial PRIMARY KEY, happened_at timestamptz, message text, payload jsonb",
+    "sqlite": "event_id INTEGER PRIMARY KEY AUTOINCREMENT, happened_at INTEGER, message TEXT, payload BLOB",
+}
+NOW = {"mariadb": "UTC_TIMESTAMP()", "postgresql": "now()", "sqlite": "unixepoch()"}
+
+
+def statements(kind: str) -> Iterator[str]:
+    """Yield what makes a table with two rows."""
+    yield f"CREATE TABLE audit_events ({TABLES[kind]}, action VARCHAR(30))"
+    yield (
+        f"INSERT INTO audit_events (happened_at, action, message) "
+        f"VALUES ({NOW[kind]}, 'login', 'x'), ({NOW[kind]}, 'logout', 'x')"
+    )
+
+
+def run(folder: Path, command: str, *answers: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without a terminal, with answers to its questions."""
+    called = [sys.executable, "-W", "ignore", "-m", "shipper.cli", command, "--config", f"{folder}/etc/shipper.toml"]
+    text = "".join(f"{answer}\n" for answer in answers)
+    return subprocess.run(called, check=False, input=text, capture_output=True, text=True, start_new_session=True)
+
+
+def database(kind: str, folder: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> tuple[str, list[str]]:
+    """Make a table on a database; return its URL, and the answers to the questions about a login."""
+    if kind == "sqlite":
+        with connect(folder / "app.db") as connection:
+            for statement in statements(kind):
+                connection.execute(statement)
+        return f"sqlite:///{folder}/app.db", []
+    server = mariadb if kind == "mariadb" else postgresql
+    url = sa.make_url(server.make_database("trail"))
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements(kind):
+            connection.exec_driver_sql(statement)
+        if kind == "mariadb":
+            connection.exec_driver_sql("CREATE OR REPLACE USER asker@'127.0.0.%%' IDENTIFIED BY 'se#cret'")
+            connection.exec_driver_sql("GRANT SELECT ON trail.* TO asker@'127.0.0.%%'")
+    engine.dispose()
+    user = "asker" if kind == "mariadb" else str(url.username)
+    return url._replace(username="typed", password="se#cret").render_as_string(hide_password=False), [user, "se#cret"]
+
+
+@pytest.fixture(scope="module")
+def carbon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarbonCache]:
+    """Run a Carbon."""
+    server = CarbonCache(tmp_path_factory.mktemp("carbon"), retentions="1m:30d,1h:5y")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_defaults_count(
+    kind: str, tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL, carbon_cache: CarbonCache
+) -> None:
+    """The columns that are offered first are right: `check` accepts the new configuration, and it counts.
+
+    Mutants: the first column is the key; numbers have no unit; payloads are labels.
+    """
+    url, login = database(kind, tmp_path, mariadb, postgresql)
+    asked = run(tmp_path, "init", url, *login, "", "", "", "", f"127.0.0.1:{carbon_cache.port}", "")
+    assert asked.returncode == 0, asked.stderr
+    written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
+    checked, once = run(tmp_path, "check"), run(tmp_path, "once")
+
+    assert written["job"]["audit_events"] == {
+        "table": "audit_events",
+        "id": "event_id",
+        "time": "happened_at",
+        **({"time_unit": "s"} if kind == "sqlite" else {}),
+        "by": ["action"],
+        "name": "audit_events.{action}.{measure}",
+        "every": "1m",
+        "bucket": "1m",
+    }
+    assert "found: action, message, -" in asked.stdout
+    shown = (tmp_path / "etc/shipper.toml").read_text() + asked.stdout + asked.stderr
+    assert not re.search("se(#|%23)cret|typed@|typed:", shown)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "etc").iterdir()}
+    assert {mode for name, mode in modes.items() if not name.startswith("shipper.")} <= {0o600}
+    assert ("GRANT SELECT" in asked.stdout) == (kind != "sqlite")
+    assert "pattern = ^audit\\." in asked.stdout
+    assert once.returncode == 0, once.stderr
+    assert "datapoints=2 " in once.stderr
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
+    """Other answers are taken; an old file is kept; nothing is written before the last answer."""
+    url, login = database("mariadb", tmp_path, mariadb, postgresql)
+    answers = [url, *login, "audit_events", "event_id", "-", "action, message", "[::1]:2004", "http://graphite"]
+    first = run(tmp_path, "init", *answers)
+    written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
+    refused = run(tmp_path, "init", *answers, "n")
+    cut = run(tmp_path, "init", *answers[:5])
+    again = run(tmp_path, "init", *answers, "y")
+
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert written["graphite"] | {"host": "::1", "port": 2004, "render_url": "http://graphite"} == written["graphite"]
+    assert written["job"]["audit_events"]["by"] == ["action", "message"]
+    assert "time" not in written["job"]["audit_events"]
+    assert refused.returncode == cut.returncode == 1
+    assert {file.name for file in (tmp_path / "etc").iterdir()} >= {"shipper.toml.old", "mysql.cnf.old"}
+
+
+def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:
+    """A wrong address, and a user who sees no table, are an error with a remedy; nothing is written."""
+    url = mariadb.make_database("trail")
+    with mariadb.connect("trail") as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE audit_trail")
+    wrong = run(tmp_path, "init", "db1.internal")
+    nothing = run(tmp_path, "init", "mysql+pymysql://127.0.0.1:9/app", "shipper", "x")
+    empty = run(tmp_path, "init", url, "root", "")
+
+    assert wrong.returncode == 2
+    assert "write DRIVER://HOST/DATABASE" in wrong.stderr
+    assert nothing.returncode == 1
+    assert empty.returncode == 78
+    assert "this user sees no table" in empty.stderr
+    assert not (tmp_path / "etc").exists()
+    assert not any("Traceback" in one.stderr for one in (wrong, nothing, empty))
