@@ -5,9 +5,9 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from sqlite3 import connect
 
 import pytest
 import sqlalchemy as sa
@@ -39,25 +39,32 @@ def run(folder: Path, command: str, *answers: str) -> subprocess.CompletedProces
     return subprocess.run(called, check=False, input=text, capture_output=True, text=True, start_new_session=True)
 
 
-def database(kind: str, folder: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> tuple[str, list[str]]:
-    """Make a table on a database; return its URL, and the answers to the questions about a login."""
-    if kind == "sqlite":
-        with connect(folder / "app.db") as connection:
-            for statement in statements(kind):
-                connection.execute(statement)
-        return f"sqlite:///{folder}/app.db", []
+def database(
+    kind: str, folder: Path, mariadb: MariaDB, postgresql: PostgreSQL
+) -> tuple[str, list[str], Callable[[], None]]:
+    """Make a table on a database; return its URL, the answers about a login, and what adds two more rows."""
     server = mariadb if kind == "mariadb" else postgresql
-    url = sa.make_url(server.make_database("trail"))
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        for statement in statements(kind):
-            connection.exec_driver_sql(statement)
-        if kind == "mariadb":
-            connection.exec_driver_sql("CREATE OR REPLACE USER asker@'127.0.0.%%' IDENTIFIED BY 'se#cret'")
-            connection.exec_driver_sql("GRANT SELECT ON trail.* TO asker@'127.0.0.%%'")
-    engine.dispose()
+    url = sa.make_url(f"sqlite:///{folder}/app.db" if kind == "sqlite" else server.make_database("trail"))
+    create, insert = statements(kind)
+
+    def execute(*texts: str) -> None:
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            for text in texts:
+                connection.exec_driver_sql(text)
+        engine.dispose()
+
+    execute(create, insert)
+    if kind == "sqlite":
+        return str(url), [], partial(execute, insert)
+    if kind == "mariadb":
+        execute(
+            "CREATE OR REPLACE USER asker@'127.0.0.%%' IDENTIFIED BY 'se#cret'",
+            "GRANT SELECT ON trail.* TO asker@'127.0.0.%%'",
+        )
     user = "asker" if kind == "mariadb" else str(url.username)
-    return url._replace(username="typed", password="se#cret").render_as_string(hide_password=False), [user, "se#cret"]
+    shown = url._replace(username="typed", password="se#cret").render_as_string(hide_password=False)
+    return shown, [user, "se#cret"], partial(execute, insert)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +84,13 @@ def test_defaults_count(
 
     Mutants: the first column is the key; numbers have no unit; payloads are labels.
     """
-    url, login = database(kind, tmp_path, mariadb, postgresql)
+    url, login, more = database(kind, tmp_path, mariadb, postgresql)
     asked = run(tmp_path, "init", url, *login, "", "", "", "", f"127.0.0.1:{carbon_cache.port}", "")
     assert asked.returncode == 0, asked.stderr
     written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
-    checked, once = run(tmp_path, "check"), run(tmp_path, "once")
+    checked, started = run(tmp_path, "check"), run(tmp_path, "once")
+    more()
+    once = run(tmp_path, "once")
 
     assert written["job"]["audit_events"] == {
         "table": "audit_events",
@@ -100,14 +109,14 @@ def test_defaults_count(
     assert {mode for name, mode in modes.items() if not name.startswith("shipper.")} <= {0o600}
     assert ("GRANT SELECT" in asked.stdout) == (kind != "sqlite")
     assert "pattern = ^audit\\." in asked.stdout
-    assert once.returncode == 0, once.stderr
-    assert "datapoints=2 " in once.stderr
+    assert started.returncode == once.returncode == 0, started.stderr + once.stderr
+    assert "rows=2 " in once.stderr
     assert checked.returncode == 0, checked.stdout
 
 
 def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
     """Other answers are taken; an old file is kept; nothing is written before the last answer."""
-    url, login = database("mariadb", tmp_path, mariadb, postgresql)
+    url, login, _ = database("mariadb", tmp_path, mariadb, postgresql)
     answers = [url, *login, "audit_events", "event_id", "-", "action, message", "[::1]:2004", "http://graphite"]
     first = run(tmp_path, "init", *answers)
     written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
