@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -45,27 +45,42 @@ def unpacked(package: str, program: str, suite: str) -> str:
 
     It is downloaded once; the cache has a folder `PACKAGE-VERSION` for it.
     """
+
+    def make(folder: Path) -> str:
+        version = _unpack(folder, package, suite, with_needs=True)
+        _write_script(folder / Path(program).name, program)
+        return version
+
+    return str(_kept(package, Path(program).name, make))
+
+
+def unpacked_file(package: str, file: str, suite: str) -> Path:
+    """Return a file of a release's package; nothing that the package needs is unpacked. The cache keeps it, too."""
+    return _kept(f"{package}-{suite}", f"root/{file}", lambda folder: _unpack(folder, package, suite, with_needs=False))
+
+
+def _kept(name: str, wanted: str, make: Callable[[Path], str]) -> Path:
+    """Return a file of the cache; make its folder if need be, with a function that returns the version."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{package}.lock").open("w") as lock:
+    with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several processes test
-        script = Path(program).name
-        for made in sorted(CACHE.glob(f"{package}-*/{script}"), reverse=True):
-            return str(made)
+        for made in sorted(CACHE.glob(f"{name}-*/{wanted}"), reverse=True):
+            return made
         folder = Path(mkdtemp(dir=CACHE))
         try:
-            version = _unpack(folder, package, suite)
-            _write_script(folder / script, program)
-            return str(folder.rename(CACHE / f"{package}-{version}") / script)
+            version = make(folder)
+            if not (folder / wanted).exists():
+                raise UnavailableError(f"{name} {version} has no {wanted}")
+            return folder.rename(CACHE / f"{name}-{version}") / wanted
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # only if it failed
 
 
-def call(command: Sequence[str], **environment: str) -> str:
+def call(command: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     """Run a command, and return its output."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8", **environment}
-        )
+        variables = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=variables)
     except FileNotFoundError:
         raise UnavailableError(f"{command[0]} is not there") from None
     if done.returncode:
@@ -73,22 +88,23 @@ def call(command: Sequence[str], **environment: str) -> str:
     return done.stdout
 
 
-def _unpack(folder: Path, package: str, suite: str) -> str:
-    """Unpack a package and all that it needs into folder/root; return its version."""
+def _unpack(folder: Path, package: str, suite: str, *, with_needs: bool) -> str:
+    """Unpack a package, and perhaps all that it needs, into folder/root; return its version."""
     with TemporaryDirectory() as made:
         apt = Path(made)
-        for name in ("lists/partial", "archives/partial"):
-            (apt / name).mkdir(parents=True)
+        archives = apt / "archives"
+        for made_folder in (apt / "lists/partial", archives / "partial"):
+            made_folder.mkdir(parents=True)
         (apt / "status").touch()
         (apt / "sources.list").write_text(_SOURCE.format(mirror=mirror(), suite=suite))
         (apt / "apt.conf").write_text(_APT.format(folder=apt))
         environment = {"APT_CONFIG": str(apt / "apt.conf")}
-        call(["apt-get", "update", "-qq", "--error-on=any"], **environment)
-        install = ["apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends", package]
-        call(install, **environment)
-        for archive in sorted(apt.glob("archives/*.deb")):
+        call(["apt-get", "update", "-qq", "--error-on=any"], archives, environment)
+        install = ["install", "-y", "--download-only", "--no-install-recommends"]
+        call(["apt-get", "-qq", *(install if with_needs else ["download"]), package], archives, environment)
+        for archive in sorted(archives.glob("*.deb")):
             call(["dpkg-deb", "--extract", str(archive), str(folder / "root")])
-        (archive,) = apt.glob(f"archives/{package}_*.deb")
+        (archive,) = archives.glob(f"{package}_*.deb")
         return call(["dpkg-deb", "--field", str(archive), "Version"]).strip()
 
 

@@ -1,6 +1,7 @@
 """Private servers for the tests, on ports from the kernel; each is ended by its pid."""
 
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -168,6 +169,12 @@ def mysqld() -> str:
     if shutil.which(named) is None:
         raise debian.UnavailableError(f"SHIPPER_MYSQLD={named} is not a program")
     return named
+
+
+def mariadb_plugin(file: str) -> Path:
+    """Return a plugin of Debian's package mariadb-server, of the release that runs here; see `mysqld` for errors."""
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    return debian.unpacked_file("mariadb-server", f"usr/lib/mysql/plugin/{file}", suite)
 
 
 def has_mysql() -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from builders import query
-from pymysql.err import OperationalError
-from servers import MariaDB, MySQL, PostgreSQL
+from debian import UnavailableError
+from servers import MariaDB, MySQL, PostgreSQL, mariadb_plugin
 
 from shipper.core.errors import ConfigError, QueryRefused, ShipperError
 from shipper.source.access import Access, Tls
@@ -21,6 +21,7 @@ from shipper.source.database import Source
 from shipper.source.inspection import Examination
 
 PASSWORD = "secret-Zür1ch"
+PLUGIN = "auth_ed25519.so"
 SALT = b"12345678", b"abcdefghijkl"
 CAPABILITIES = 0x8 | 0x200 | 0x8000 | 0x80000 | 0x200000
 MOST_OF_A_PROOF = 64  # bytes; what RSA has encrypted is longer
@@ -202,23 +203,38 @@ def test_wrong_key(mysql: MySQL, account: sa.URL, tmp_path: Path) -> None:
             Source("app", Access(account, 5, server_public_key=f"{folder_of(mysql)}/{name}"))
 
 
-def test_ed25519(mariadb_server: MariaDB) -> None:
-    """MariaDB's ed25519 works. Mutant: no PyNaCl."""
-    mariadb_server.make_database("app")
+@pytest.fixture
+def with_ed25519(mariadb_server: MariaDB, tmp_path: Path) -> Iterator[MariaDB]:
+    """Give a MariaDB that has the plugin, which Debian's package mariadb-server-core lacks."""
     with mariadb_server.connect() as connection, connection.cursor() as cursor:
-        try:
-            cursor.execute("INSTALL SONAME 'auth_ed25519'")
-        except OperationalError:
-            pytest.skip("no plugin for ed25519, which Debian's package mariadb-server has")
+        cursor.execute("SELECT @@plugin_dir")
+        ((folder,),) = cursor.fetchall()
+    if Path(folder, PLUGIN).exists():
+        yield mariadb_server
+        return
+    try:
+        plugin = mariadb_plugin(PLUGIN)
+    except UnavailableError as error:
+        pytest.skip(f"no plugin for ed25519: {error}")
+    server = MariaDB(tmp_path, ["--skip-ssl", f"--plugin-dir={plugin.parent}"])
+    yield server
+    server.stop()
+
+
+def test_ed25519(with_ed25519: MariaDB) -> None:
+    """MariaDB's ed25519 works. Mutant: no PyNaCl."""
+    with_ed25519.make_database("app")
+    with with_ed25519.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"INSTALL SONAME '{PLUGIN}'")
         try:
             cursor.execute("CREATE USER curve@'%%' IDENTIFIED VIA ed25519 USING PASSWORD(%s)", (PASSWORD,))
             cursor.execute("GRANT SELECT ON app.* TO curve@'%'")
-            url = sa.URL.create("mysql+pymysql", "curve", PASSWORD, "127.0.0.1", mariadb_server.port, "app")
+            url = sa.URL.create("mysql+pymysql", "curve", PASSWORD, "127.0.0.1", with_ed25519.port, "app")
             with closing(Source("app", Access(url, 5))) as source:
                 assert source.observe(query()).id == 0
         finally:
             cursor.execute("DROP USER IF EXISTS curve@'%'")
-            cursor.execute("UNINSTALL SONAME 'auth_ed25519'")
+            cursor.execute(f"UNINSTALL SONAME '{PLUGIN}'")
 
 
 def test_modules_of_logins() -> None:
