@@ -18,7 +18,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 LONG = (
-    *("fault", "test_day.py", "test_install.py", "test_mutants.py", "test_mending.py", "test_machine.py"),
+    *("fault", "test_day.py", "test_install.py", "test_mending.py", "test_machine.py"),
     *("test_bench.py", "test_service.py", "test_conformance.py"),
 )
 """What takes longest, in the order in which it is begun when several processes test."""
