@@ -27,24 +27,12 @@ from shipper.service.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *("capture", "start", "reading", "seen", "position", "idset", "record", "naming", "reset", "fold", "scan"),
-    *(
-        "recount",
-        "proof",
-        "courier",
-        "rounds",
-        "carbon",
-        "worker",
-        "turns",
-        "polling_group",
-        "once",
-        "delivery",
-        "pipeline",
-    ),
+    *("core/capture", "core/delivery/courier", "core/delivery/proofs", "core/rows/totals", "core/rows/zero_fill"),
+    *("graphite/carbon", "runtime/delivery", "runtime/pipeline", "runtime/worker", "service/once", "state/*"),
 )
-FILES = {str(ROOT / f"{name}.py") for name in MODULES} | {
-    str(file) for folder in ("state", "source") for file in (ROOT / folder).glob("*.py")
-}
+"""Modules that store or send something, or decide about it; where shipper only reads, a kill has no effect."""
+FILES = {name: {str(file) for file in ROOT.glob(f"{name}.py")} for name in MODULES}
+TRACED = {file for files in FILES.values() for file in files}
 ROWS = [("login", "success"), ("logout", "success"), ("login", "failure")]
 LOOK_EVERY = 20  # iterations
 INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
@@ -65,7 +53,7 @@ class Tracer:
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         """Trace each call, and each line of the files of interest."""
         if event == "call":
-            return self if frame.f_code.co_filename in FILES else None
+            return self if frame.f_code.co_filename in TRACED else None
         if event == "line":
             self._count((frame.f_code.co_filename, frame.f_lineno))
         return self
@@ -88,6 +76,8 @@ class Killer:
         self._left_out = 0
         self._known: set[Location] = set()
         self._waiting: deque[tuple[Location, int]] = deque()
+        if moved := [name for name, files in FILES.items() if not files]:
+            raise SystemExit(f"no such modules: {', '.join(moved)}")
 
     def run(self) -> None:
         """Run once to the end, and then once for each line."""

@@ -28,7 +28,7 @@ RELOADED = (
 """Changes of jobs, source and [graphite], applied in turn, repeatedly."""
 DAY_SECONDS = 86_400
 KILLER = str(Path(__file__).with_name("killer.py"))
-FEWEST_LINES = 400
+FEWEST_LINES = 700
 STEPPED = str(Path(__file__).with_name("stepped.py"))
 
 
@@ -92,7 +92,7 @@ def reloaded(stage: Stage) -> list[Score]:
 
 @fault(is_long=True, in_memory=True)
 def killed_at_every_line(stage: Stage) -> list[Score]:
-    """Kill shipper once at every line that it runs. Mutant: captured and totals in two transactions."""
+    """Kill shipper at every line that stores, sends or decides. Mutant: captured and totals in two transactions."""
     command = [sys.executable, KILLER, str(stage.app.config), str(stage.mariadb.port), stage.database]
     log = stage.app.folder / "killer.log"
     with log.open("wb") as output:
