@@ -10,7 +10,7 @@ from pathlib import Path
 
 from servers import free_port, program
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 _SETTINGS = """\
 SECRET_KEY = "test"

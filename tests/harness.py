@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
+"""A wait this long has failed; machines that test much else take long for everything."""
 
 CONFIG = """\
 [state]

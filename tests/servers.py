@@ -18,7 +18,7 @@ import psycopg
 import pymysql
 from typing_extensions import override
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 AS_ROOT = ["--user=root"] if os.getuid() == 0 else []
 _SCHEMA = """
     CREATE TABLE audit_trail (

@@ -33,10 +33,8 @@ def late_on_postgresql(stage: Stage) -> list[Score]:
     stage.app.start()
     stage.write(longest=LATE_SECONDS)
     time.sleep(WRITING_SECONDS)  # as long as the fault lasts
-    stage.still()
-    score = stage.finish("PostgreSQL: commits up to 5 s late", 1)
-    assert stage.ask(LATE_ROWS) > 0
-    return [score]
+    _wait_for_late_rows(stage)
+    return [stage.finish("PostgreSQL: commits up to 5 s late", 1)]
 
 
 def late_by_minutes(stage: Stage) -> list[Score]:
@@ -45,10 +43,8 @@ def late_by_minutes(stage: Stage) -> list[Score]:
     stage.app.start()
     stage.write(longest=MINUTES_LATE)
     time.sleep(WRITING_SECONDS + MINUTES_LATE)
-    stage.still()
-    score = stage.finish(f"{stage.server.name}: commits up to 10 min late, scaled", 1)
-    assert stage.ask(LATE_ROWS) > 0
-    return [score]
+    _wait_for_late_rows(stage)
+    return [stage.finish(f"{stage.server.name}: commits up to 10 min late, scaled", 1)]
 
 
 for _kind in ("mariadb", "mysql", "postgresql"):
@@ -61,10 +57,8 @@ def back_filled(stage: Stage) -> list[Score]:
     stage.app.start()
     stage.write(back_fills=True)
     time.sleep(WRITING_SECONDS)
-    stage.still()
-    score = stage.finish(f"{stage.server.name}: ids back-filled", 1)
-    assert stage.ask(LATE_ROWS) > 0
-    return [score]
+    _wait_for_late_rows(stage)
+    return [stage.finish(f"{stage.server.name}: ids back-filled", 1)]
 
 
 @fault(on_mysql=True, jobs=EVENTS_A_SECOND, has_own_server=True)
@@ -124,10 +118,11 @@ def commits_lost(stage: Stage) -> list[Score]:
     stage.still()
     wait_for(stage.is_at_rest, "all is captured")
     assert stage.app.stop() == 0
+    captured = stage.largest("audit_trail")
     stage.execute(f"DELETE FROM audit_trail ORDER BY id DESC LIMIT {TAKEN_BACK}")
     stage.execute("ALTER TABLE audit_trail AUTO_INCREMENT = 1")
     stage.write()
-    time.sleep(3)  # ids pass captured again
+    wait_for(lambda: stage.largest("audit_trail") > captured, "ids pass captured again")
     with stage.until("changed since they were captured"):
         stage.app.start()
     _reset(stage, "--restored")
@@ -138,6 +133,11 @@ def commits_lost(stage: Stage) -> list[Score]:
     ended = stage.app.call("backfill", "events", "--from", "1h", "--until", "now", "--yes")
     assert ended.returncode == 0, ended.stderr
     return [stage.finish(f"{stage.server.name}: newest rows taken back, their ids given again, reset --restored", 1)]
+
+
+def _wait_for_late_rows(stage: Stage) -> None:
+    """Wait until rows were late, which takes longer on a busy machine."""
+    wait_for(lambda: stage.ask(LATE_ROWS) > 0, "late rows")
 
 
 def _reset(stage: Stage, what: str) -> None:

@@ -177,7 +177,7 @@ class Stage:
         waiting = "SELECT COUNT(*) FROM total JOIN series ON series.id = series WHERE changed <> 0 AND value <> 0"
         others = ", ".join(f"'{other}'" for other in self.others)
         return self.ask(waiting) == 0 and not any(
-            self.ask(f"SELECT COUNT(*) FROM watermark WHERE {jobs} AND value <> '{self._largest(table)}'")
+            self.ask(f"SELECT COUNT(*) FROM watermark WHERE {jobs} AND value <> '{self.largest(table)}'")
             for table, jobs in [
                 ("audit_trail", f"job NOT IN ({others})"),
                 *((other, f"job = '{other}'") for other in self.others),
@@ -200,7 +200,8 @@ class Stage:
         self.app.stop(signal.SIGKILL)
         self.carbon.close()
 
-    def _largest(self, table: str) -> int:
+    def largest(self, table: str) -> int:
+        """Return the largest id of a table."""
         ((largest,),) = self.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}")
         return int(largest)
 

@@ -6,16 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from itertools import count
 
 import pytest
 from builders import points
 from contract import SinkContract
+from harness import PATIENCE_SECONDS, wait_for
 
 from shipper.core.errors import DeliveryFailed
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
-
-PATIENCE_SECONDS = 20.0
 
 
 class Both:
@@ -67,11 +67,7 @@ class TestCarbonCache(SinkContract):
         lines = (b"wide.s%d.count %d %d\n" % (n % 1000, n, slot) for n in range(100_000))
         carbon.deliver(points(b"".join(lines)))
         expected = {f"wide.s{n}.count": {slot: 99_000.0 + n} for n in range(1000)}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while carbon.server.sums() != expected and time.monotonic() < deadline:
-            time.sleep(0.5)
-
-        assert expected == carbon.server.sums()
+        wait_for(lambda: carbon.server.sums() == expected, "the last values")
 
     def test_deliver_carbon_frozen(self, carbon: Both) -> None:
         """A Carbon that is stopped confirms nothing within the time-out."""
@@ -91,12 +87,13 @@ def peer() -> Iterator[tuple[int, Callable[[Callable[[socket.socket], None]], No
 
         def serve(handle: Callable[[socket.socket], None]) -> None:
             def loop() -> None:
-                while True:
+                for number in count():
                     try:
                         connection, _ = server.accept()
                     except OSError:
                         return
                     with connection:
+                        connection.settimeout(PATIENCE_SECONDS if number else 0.2)  # the witness sends nothing
                         handle(connection)
 
             threading.Thread(target=loop, daemon=True).start()
@@ -114,7 +111,6 @@ def test_deliver_exact_bytes(peer: Peer) -> None:
     received: list[bytes] = []
 
     def read_all(connection: socket.socket) -> None:
-        connection.settimeout(0.2)
         data = b""
         try:
             while part := connection.recv(65536):
@@ -136,7 +132,6 @@ def test_deliver_to_something_that_answers(peer: Peer, answer: bytes) -> None:
     port, serve = peer
 
     def reply(connection: socket.socket) -> None:
-        connection.settimeout(0.2)
         try:
             while connection.recv(65536):
                 pass
@@ -154,7 +149,6 @@ def test_deliver_to_something_that_resets(peer: Peer) -> None:
     port, serve = peer
 
     def reset(connection: socket.socket) -> None:
-        connection.settimeout(0.2)
         try:
             if connection.recv(100):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -184,7 +178,7 @@ class Idle:
     def __init__(self, seconds: float) -> None:
         """Close them after some seconds."""
         self.accepted = 0
-        self._seconds = seconds
+        self.seconds = seconds
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -201,22 +195,31 @@ class Idle:
             except OSError:
                 return
             self.accepted += 1
+            connection.settimeout(self.seconds)
             threading.Thread(target=self._read, args=(connection,), daemon=True).start()
 
     def _read(self, connection: socket.socket) -> None:
         with connection, suppress(TimeoutError):
-            connection.settimeout(self._seconds)
             while connection.recv(65536):
                 pass
 
 
-def watch(edge: Carbon, seconds: float) -> int:
-    """Watch for deaths for some time; return their number."""
-    deadline, deaths = time.monotonic() + seconds, 0
-    while time.monotonic() < deadline:
-        deaths += edge.has_died()
-        time.sleep(0.01)
-    return deaths
+def accepts(idle: Idle, edge: Carbon, connections: int) -> float:
+    """Watch for deaths, of which there must be none, until a receiver has accepted connections; return the seconds."""
+    began = time.monotonic()
+
+    def has_accepted() -> bool:
+        assert not edge.has_died()
+        return idle.accepted == connections
+
+    wait_for(has_accepted, f"{connections} connections")
+    return time.monotonic() - began
+
+
+def dies(edge: Carbon) -> bool:
+    """Wait for a death; return whether it is reported once."""
+    wait_for(edge.has_died, "a death")
+    return not edge.has_died()
 
 
 def test_idle_connections_are_closed() -> None:
@@ -227,11 +230,10 @@ def test_idle_connections_are_closed() -> None:
     idle = Idle(1.2)
     with closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
         edge.deliver(points(b"a.count 1 1790000040\n"))
-        assert watch(edge, 4) == 0
-        assert 5 <= idle.accepted <= 6  # a delivery, its witness, and one after the other
+        assert accepts(idle, edge, 5) >= 3 * 1.2  # a delivery, its witness, and one after the other
         idle.close()
 
-        assert watch(edge, 1.5) == 1
+        assert dies(edge)
 
 
 def test_idle_connections_are_closed_at_once() -> None:
@@ -239,9 +241,8 @@ def test_idle_connections_are_closed_at_once() -> None:
     idle = Idle(0.05)
     with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
         edge.deliver(points(b"a.count 1 1790000040\n"))
-        assert watch(edge, 5) == 0
 
-        assert 5 <= idle.accepted <= 7  # a delivery, its witness, two at once, then after 1 s and 2 s
+        assert accepts(idle, edge, 6) > 1  # a delivery, its witness, two at once, then after 1 s and 2 s
 
 
 def test_accepted_and_dropped() -> None:
@@ -252,6 +253,6 @@ def test_accepted_and_dropped() -> None:
     idle = Idle(1.2)
     with closing(idle), closing(Carbon("127.0.0.1", idle.port, timeout=5)) as edge:
         edge.deliver(points(b"a.count 1 1790000040\n"))
-        idle._seconds = 0.05
+        idle.seconds = 0.05
 
-        assert watch(edge, 3) == 1
+        assert dies(edge)

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from harness import EVENTS, Shipper, shipper, wait_for
+from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, wait_for
 from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -241,12 +241,10 @@ def test_run_survives_both_ends_down(shipper_app: Shipper, mariadb: MariaDB, car
     wait_for(lambda: "capture.finished" in shipper_app.events(), "a capture")
     insert(mariadb, 4)
     wait_for(lambda: shipper_app.events().count("capture.finished") >= 2, "two captures")
-    started = time.monotonic()
     carbon_cache.start()
     wait_for(lambda: "delivery.recovered" in shipper_app.events(), "delivery.recovered")
     wait_for(lambda: total(carbon_cache) == 8, "8 rows in Graphite")
 
-    assert time.monotonic() - started < 30
     assert shipper_app.events().count("delivery.failed") == 1
 
 
@@ -403,13 +401,13 @@ def test_status_watch(shipper_app: Shipper, mariadb: MariaDB) -> None:
     program = ["env", "--default-signal=INT", sys.executable, "-m", "shipper.cli"]
     command = [*program, "status", "--config", str(shipper_app.config), "--watch"]
     for (ours, theirs), again in ((pty.openpty(), b"\x1b[2J"), (os.pipe(), b"\n\nshipper 0.")):
-        said, deadline = b"", time.monotonic() + 20
+        said, deadline = b"", time.monotonic() + PATIENCE_SECONDS
         with subprocess.Popen(command, stdout=theirs) as process:
             while again not in said.partition(b"not running")[2] and time.monotonic() < deadline:
                 said += os.read(ours, 65536) if select.select([ours], [], [], 1)[0] else b""
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(PATIENCE_SECONDS)
             process.kill()
         for end in (ours, theirs):
             os.close(end)

@@ -143,7 +143,7 @@ class Trail:
         """Capture and deliver once, and wait until Graphite has what the table has."""
         ended = self.app.call("once")
         assert ended.returncode == 0, ended.stderr
-        wait_for(lambda: self.shipped() == self.truth(), f"{self.truth()}\n{self.shipped()}", seconds=20)
+        wait_for(lambda: self.shipped() == self.truth(), f"{self.truth()}\n{self.shipped()}")
 
     def differences(self) -> int:
         """Compare by `shipper reconcile`; return the number of differences."""
@@ -212,7 +212,7 @@ def test_name_that_changes(trail: Trail) -> None:
     assert any(".found.login." in path for path in trail.shipped())
     assert trail.differences() > 0
     assert trail.app.call("reconcile", "--fix", "--yes").returncode == 0
-    wait_for(lambda: trail.shipped() == trail.truth(), "all rows under the new name", seconds=20)
+    wait_for(lambda: trail.shipped() == trail.truth(), "all rows under the new name")
     assert trail.differences() == 0
 
 

@@ -323,4 +323,4 @@ def test_doctor_of_a_series_that_is_not_made(
     assert ended.returncode == 1
     assert "✗ the test series is not in Graphite 2 s after it was sent" in ended.stdout
     assert "MAX_CREATES_PER_MINUTE" in ended.stdout
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # as it waits without the option

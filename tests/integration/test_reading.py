@@ -93,9 +93,7 @@ def test_carbon_cannot_write(ends: Ends) -> None:
     files.rename(files.with_name("aside"))
     files.write_bytes(b"")
     ends.insert(90, minutes=10)
-    began = time.monotonic()
     wait_for(lambda: "delivery.unproven" in ends.app.events(), "the error")
-    assert time.monotonic() - began < 90 / FASTER
     (line,) = [line for line in ends.app.text().splitlines() if "event=delivery.unproven" in line][:1]
     assert "level=error" in line
     assert " path=audit.events.log" in line
@@ -128,7 +126,7 @@ def test_carbon_closes_idle_connections(ends: Ends, tmp_path: Path) -> None:
     ends.carbon.start()
     ends.app.start()
     ends.insert(20, minutes=10)
-    wait_for(lambda: ends.is_at(20), "20 rows, proven", seconds=20)
+    wait_for(lambda: ends.is_at(20), "20 rows, proven")
 
     assert "carbon.disconnected" not in ends.app.events()
     assert ends.app.stop() == 0

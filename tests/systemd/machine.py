@@ -28,7 +28,7 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 120.0
 CHECKOUT, WHEELS = "/srv/shipper", "/srv/wheels"
 _BOOT = """\
 set -e

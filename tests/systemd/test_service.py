@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,9 +112,14 @@ def total(carbon_cache: CarbonCache) -> float:
     return sum(carbon_cache.sums().get("events.count", {}).values())
 
 
+def watermark(machine: Machine) -> int:
+    """Return the watermark of the one job."""
+    return int(machine.run("python3", "-c", WATERMARK).stdout)
+
+
 def test_start_and_status(service: Machine, carbon_cache: CarbonCache) -> None:
     """`systemctl start` returns when the service is ready, even with Carbon down; its status shows the failure."""
-    drop_in(service, "WatchdogSec=2s")  # the service sends its status at half of it
+    drop_in(service, "WatchdogSec=6s")  # the service sends its status at half of it
     started = service.run("systemctl", "start", "shipper")
     assert started.returncode == 0, started.stderr + journal(service)
     assert service.run("systemctl", "is-active", "shipper").stdout == "active\n"
@@ -155,7 +159,7 @@ def test_reload_good_and_broken(service: Machine, carbon_cache: CarbonCache) -> 
     broken = service.run("systemctl", "reload", "shipper")
     service.run("rm", "/etc/shipper/conf.d/more.toml")
     assert (good.returncode, broken.returncode) == (0, 1)
-    assert "/etc/shipper/conf.d/more.toml:3:" in journal(service)
+    wait_for(lambda: "/etc/shipper/conf.d/more.toml:3:" in journal(service), "the line")
     assert (shown(service, "MainPID"), shown(service, "ActiveState")) == (process, "active")
 
 
@@ -167,7 +171,7 @@ def test_broken_configuration_stays_down(service: Machine) -> None:
 
     assert started.returncode != 0
     assert (shown(service, "ExecMainStatus"), shown(service, "NRestarts")) == ("78", "0")
-    assert "/etc/shipper/shipper.toml:1: " in journal(service)
+    wait_for(lambda: "/etc/shipper/shipper.toml:1: " in journal(service), "the line")
 
 
 def test_missing_credentials_stay_down(service: Machine) -> None:
@@ -231,7 +235,7 @@ def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None
     insert(service, 1)
 
     wait_for(lambda: total(carbon_cache) == 7, "all rows, once")
-    assert int(service.run("python3", "-c", WATERMARK).stdout) == 7
+    wait_for(lambda: watermark(service) == 7, "their confirmation")
 
 
 def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> None:
@@ -241,13 +245,13 @@ def test_kill_keeps_the_state(service: Machine, carbon_cache: CarbonCache) -> No
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
     wait_for(lambda: total(carbon_cache) == 4, "the first rows")
-    before = int(service.run("python3", "-c", WATERMARK).stdout)
+    wait_for(lambda: watermark(service) == 4, "their confirmation")
     service.run("systemctl", "kill", "--signal=KILL", "shipper")
     insert(service, 3)
 
     wait_for(lambda: total(carbon_cache) == 7, "all rows")
+    wait_for(lambda: watermark(service) == 7, "their confirmation")
     assert shown(service, "NRestarts") == "1"
-    assert int(service.run("python3", "-c", WATERMARK).stdout) == before + 3
 
 
 def test_stops_in_time(service: Machine) -> None:
@@ -255,10 +259,8 @@ def test_stops_in_time(service: Machine) -> None:
     service.run("systemctl", "start", "shipper")
     insert(service, 4)
     wait_for(lambda: "capture.finished" in journal(service).rpartition("service.started")[2], "a capture")
-    began = time.monotonic()
-    service.run("systemctl", "stop", "shipper")
+    service.run("systemctl", "stop", "shipper")  # after TimeoutStopSec it would be killed
 
-    assert time.monotonic() - began < 60
     assert (shown(service, "Result"), shown(service, "ExecMainStatus")) == ("success", "0")
 
 
