@@ -3,6 +3,7 @@
 Each module logs its own events; the core yields them to runtime/capture_log.py. deploy/log-events.md lists all of them.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -10,13 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from shipper.core.errors import ShipperError, TransientError
 from shipper.core.retry import LOG_SECONDS
+from shipper.log_writer import LogWriter
 
+# controls of terminals, and of the direction of text; but not the end of a line and the tab
+_CONTROLS = {*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
+_VISIBLE = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
@@ -31,30 +37,61 @@ def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
     key_order = ["timestamp", "level", "event", "job"]
     logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
     render = structlog.processors.JSONRenderer() if as_json else logfmt
-    line = [structlog.processors.format_exc_info, _journal_line(render) if is_journal() else render]
+    render_line = _journal_line(render) if is_journal() else _visible_line(render)
+    line: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, render_line]
+    stream = _stream()
     structlog.configure(
         processors=[*known, *line],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if is_quiet else logging.INFO),
     )
-    _start_libraries(known, line)
+    _start_libraries(stream, known, line)
 
 
-def _start_libraries(known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]) -> None:
+def _start_libraries(
+    stream: LogWriter | TextIO, known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]
+) -> None:
     """Log the messages of libraries, which use the standard library, in the same way."""
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=known, processors=processors))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns of ticks that come while one runs
+    logging.captureWarnings(capture=True)
+
+
+def _stream() -> LogWriter | TextIO:
+    """Return the stream of the log: stderr, behind a writer if it is a file of this process."""
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return sys.stderr
+    writer = LogWriter(descriptor, dropped=lambda lines: logger().warning("log.dropped", lines=lines))
+    atexit.register(writer.drain)
+    _writers.append(writer)
+    return writer
+
+
+_writers: list[LogWriter] = []
+
+
+def drain() -> None:
+    """Wait until all lines are written, as far as that is possible now. For what writes to stderr itself, or exits."""
+    for writer in _writers:
+        writer.drain()
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:
     """Return the program's logger; an event is a constant `noun.verbed` with key-values."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
     return log
+
+
+def visible(text: str) -> str:
+    """Return a text that changes nothing but letters on a terminal: its control characters become escapes."""
+    return text.translate(_VISIBLE)
 
 
 def format_utc(time: int) -> str:
@@ -116,6 +153,12 @@ def _journal_line(
 
     def line(log: WrappedLogger, name: str, event: EventDict) -> str:
         priority = _PRIORITIES.get(event.pop("level"), 6)
-        return "\n".join(f"<{priority}>{part}" for part in str(render(log, name, event)).splitlines())
+        return "\n".join(f"<{priority}>{part}" for part in visible(str(render(log, name, event))).splitlines())
 
     return line
+
+
+def _visible_line(
+    render: Callable[[WrappedLogger, str, EventDict], str | bytes],
+) -> Callable[[WrappedLogger, str, EventDict], str]:
+    return lambda log, name, event: visible(str(render(log, name, event)))
