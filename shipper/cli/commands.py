@@ -7,13 +7,14 @@ it needs when it runs, which keeps `--help` quick.
 
 import gc
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import click
 
-from shipper.cli import about, change, copies, run, setup, status, verify
+from shipper.cli import about, change, copies, run, setup, status, streams, verify
 from shipper.cli.init import init
 from shipper.cli.output import complain
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
@@ -47,6 +48,14 @@ class _Sections(click.Group):
 
 class _Main(_Sections):
     """Commands whose expected failures are one line and a hint, never a traceback."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        streams.prepare()
+        try:
+            return super().main(*arguments, **options)
+        except ShipperError as error:  # the help cannot be written
+            complain(error)
+            sys.exit(1)
 
     def invoke(self, context: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):  # https://no-color.org

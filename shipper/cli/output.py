@@ -11,14 +11,15 @@ from shipper.core.errors import ShipperError
 
 def complain(error: ShipperError) -> None:
     """Print an error on one line, and its hint on another."""
-    from shipper.log import is_journal
+    from shipper.log import drain, is_journal, visible
 
+    drain()
     # systemd's journal reads the priority of a line from its beginning: sd-daemon(3)
     priority = "<3>" if is_journal() else ""
-    for line in f"error: {error}".splitlines():
+    for line in visible(f"error: {error}").splitlines():
         click.secho(f"{priority}{line}", fg="red", err=True)
     if error.hint:
-        click.echo(f"{priority}  hint: {error.hint}", err=True)
+        click.echo(visible(f"{priority}  hint: {error.hint}"), err=True)
 
 
 def in_json(document: object) -> str:
