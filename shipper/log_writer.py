@@ -41,7 +41,7 @@ class LogWriter:
                 self._lines.append(line)
                 self._size += len(line)
             self._changed.notify_all()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._start()
         return len(text)
 
@@ -92,7 +92,9 @@ class LogWriter:
             try:
                 line = line[os.write(self._descriptor, line) :]
             except BlockingIOError:  # another process has made the pipe non-blocking
-                if not select.select((), (self._descriptor,), (), RETRY_SECONDS)[1]:
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                if not poll.poll(1000 * RETRY_SECONDS):
                     break
             except OSError:
                 break

@@ -1,9 +1,7 @@
 """The delivery thread: it runs the courier, logs results and failures, retries, and drains at shutdown."""
 
 import math
-import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -15,6 +13,7 @@ from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
 from shipper.log import RepeatedFailure, logger
 from shipper.runtime.clocks import Flag
+from shipper.runtime.bugs import end_process
 from shipper.runtime.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it
@@ -94,8 +93,7 @@ class Delivery:
                 self._deliver()
         except BaseException:  # noqa: BLE001 - the process must not continue without this thread
             self.has_failed = True
-            logger().critical("service.failed", exc_info=True)
-            os.kill(os.getpid(), signal.SIGTERM)
+            end_process()
 
     def _deliver(self) -> None:
         """Make one step, or wait for the next."""

@@ -67,7 +67,7 @@ class PollingGroup:
         self._is_scheduled = False
         self._calls = Calls()
         self._failures = SharedFailures.of(key.source, key.table)
-        self._queue = RunQueue(source, state, self._failures.committing)
+        self._queue = RunQueue(source, state, self._failures.committing, self._break_down)
 
     def __str__(self) -> str:
         return f"tick of {self.key}"
@@ -149,7 +149,11 @@ class PollingGroup:
             if self._is_scheduled or self._observed is None:
                 return
             self._is_scheduled = True
-        later(0.0, partial(self._run_round, later))
+        try:
+            later(0.0, partial(self._run_round, later))
+        except BaseException:
+            self._is_scheduled = False  # the next tick tries again
+            raise
 
     def _run_round(self, later: Later) -> None:
         """Run a round of captures; from its start, the next one may be scheduled, because this one may take long."""
@@ -178,10 +182,13 @@ class PollingGroup:
             self._failures.observing.failed(error, clock=time.monotonic())
             return False
         except Exception:  # noqa: BLE001 - as in Worker.capture
-            for worker in self.workers:
-                worker.break_down()
+            self._break_down()
             return False
         return True
+
+    def _break_down(self) -> None:
+        for worker in self.workers:
+            worker.break_down()
 
     def _log_overdue(self) -> None:
         """Log which captures should have ended before this tick."""

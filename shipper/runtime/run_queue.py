@@ -37,11 +37,14 @@ class QueueEntry(NamedTuple):
 class RunQueue:
     """Workers that are to capture, each up to its horizon. For several threads."""
 
-    def __init__(self, source: Source, state: State, committing: RepeatedFailure) -> None:
-        """Start empty; committing logs that captures could not be committed."""
+    def __init__(
+        self, source: Source, state: State, committing: RepeatedFailure, break_down: Callable[[], None]
+    ) -> None:
+        """Start empty; committing logs that captures could not be committed, and break_down stops jobs after a bug."""
         self._source = source
         self._state = state
         self._committing = committing
+        self._break_down = break_down
         self._mutex = threading.Lock()
         self._waiting: dict[Worker, QueueEntry] = {}
         self._threads = 0
@@ -98,6 +101,9 @@ class RunQueue:
                 has_succeeded = self._run_captures(later)
         except ShipperError as error:
             self._committing.failed(error, clock=time.monotonic())
+            return False
+        except Exception:  # noqa: BLE001 - as in Worker.capture
+            self._break_down()
             return False
         if self._state.commits != commits:  # else there was nothing to commit
             self._committing.recovered()

@@ -53,15 +53,34 @@ class _Cron(BaseTrigger):  # type: ignore[misc] # likewise
         return self._cron.first_from(max(now, previous + _INSTANT) if previous else now)
 
 
+class _Scheduler(BackgroundScheduler):  # type: ignore[misc] # likewise
+    """APScheduler, with a function to call when its thread fails."""
+
+    def __init__(self, failed: Callable[[], None], **options: object) -> None:
+        super().__init__(**options)
+        self._failed = failed
+
+    def _main_loop(self) -> None:
+        try:
+            super()._main_loop()
+        except BaseException:  # noqa: BLE001 - its thread must not end without a word
+            self._failed()
+
+
 class Scheduler:
     """A caller of functions, repeatedly or once, on a few threads."""
 
-    def __init__(self, skipped: Callable[[str], None] = lambda _: None) -> None:
-        """Call skipped with the name of a call that is due while the previous one still runs, or waits for a thread."""
+    def __init__(
+        self, skipped: Callable[[str], None] = lambda _: None, failed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call skipped with the name of a call that is due while the previous one still runs, or waits for a thread.
+
+        Call failed, with an exception being handled, if no more calls will be made.
+        """
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._skipped = skipped
-        self._scheduler = BackgroundScheduler(
-            timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        self._scheduler = _Scheduler(
+            failed, timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
 
         def report_skipped(event: JobSubmissionEvent) -> None:

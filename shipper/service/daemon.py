@@ -21,6 +21,8 @@ from typing import Any
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
 from shipper.log import RepeatedFailure, logger
+from shipper.log import drain as drain_log
+from shipper.runtime.bugs import contained, log_thread
 from shipper.runtime.delivery import Delivery, drain
 from shipper.runtime.endpoints import open_carbon
 from shipper.runtime.pipeline import Pipeline, composed
@@ -55,18 +57,35 @@ def run(config: Config) -> None:
     """
     # blocked before any thread starts, so that only this thread receives them, with sigtimedwait
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
+    threading.excepthook = log_thread
     with composed(config) as pipeline:
         gc.collect()
         gc.freeze()  # the objects that exist now stay
         service = Service(pipeline)
-        service.start()
-        service.serve()
-        is_ended = service.stop()
+        is_ended = _serve(service)
     logger().info("service.stopped")
+    if not is_ended:
+        drain_log()
+        os._exit(service.has_failed)  # a thread hangs in a driver, and Python would wait for it
     if service.has_failed:
         raise SystemExit(1)
-    if not is_ended:
-        os._exit(0)  # a thread hangs in a driver, and Python would wait for it
+
+
+def _serve(service: "Service") -> bool:
+    """Start, serve and stop, whatever fails; return whether all threads have ended."""
+    for step in (service.start, service.serve):
+        try:
+            step()
+        except Exception:  # noqa: BLE001 - other threads would keep the process alive without the main thread
+            logger().critical("service.failed", exc_info=True)
+            service.has_failed = True
+            break
+    try:
+        return service.stop()
+    except Exception:  # noqa: BLE001 - likewise
+        logger().critical("service.failed", exc_info=True)
+        service.has_failed = True
+        return False
 
 
 class Service:
@@ -84,12 +103,11 @@ class Service:
         self._reloader = Reloader(pipeline, self._delivery, self._schedule, renewed=self._renew_own_metrics)
         self._operator = Operator(pipeline, self._delivery, self._reloader.lock)
         self._status = ""
-        self._doors: list[Door] = []
-
-    @property
-    def has_failed(self) -> bool:
+        self._status_failure = RepeatedFailure("status.failed", "status.recovered", {"target": "systemd"})
+        self._metrics_failure = RepeatedFailure("status.failed", "status.recovered", {"target": "Graphite"})
+        self.has_failed = False
         """Whether a bug has ended a part of the service, so that only a restart can repair it."""
-        return self._reloader.has_failed or self._delivery.has_failed
+        self._doors: list[Door] = []
 
     def start(self) -> None:
         """Start all parts."""
@@ -142,6 +160,7 @@ class Service:
         systemd.notify(STOPPING=1, STATUS="stopping: captures end, and the rest is delivered")
 
         # captures
+        self.has_failed |= self._reloader.has_failed or self._delivery.has_failed or self._schedule.has_failed
         self._operator.stop()
         with self._reloader.lock:  # a running reload or operation ends first
             workers = list(self._pipeline.workers.values())
@@ -200,7 +219,7 @@ class Service:
         return tuple(stuck)
 
     def _notify_status(self) -> None:
-        with suppress(ShipperError):
+        with suppress(ShipperError), contained(self._status_failure):
             status = self.report().summary()
             if status != self._status:
                 systemd.notify(STATUS=status)
@@ -239,9 +258,11 @@ class Service:
         if since > (PRUNE_SECONDS if is_idle else PRUNE_MOST_SECONDS):
             self._pruned = time.monotonic()
             self._pipeline.prune()
-        rest = self._own_metrics.send(time.time())
-        if sent_at := self._own_metrics.sent_at:
-            self._delivery.reached_at = max(self._delivery.reached_at or 0.0, sent_at)
+        rest = BEAT_SECONDS
+        with contained(self._metrics_failure):
+            rest = self._own_metrics.send(time.time())
+            if sent_at := self._own_metrics.sent_at:
+                self._delivery.reached_at = max(self._delivery.reached_at or 0.0, sent_at)
         return min(rest, PRUNE_SECONDS)
 
 

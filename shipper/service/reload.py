@@ -1,7 +1,5 @@
 """Reload: a new configuration takes the place of the running one, completely or not at all."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.log import logger
 from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery
+from shipper.runtime.bugs import end_process
 from shipper.runtime.endpoints import open_source
 from shipper.runtime.pipeline import Pipeline, make_worker, rename_jobs
 from shipper.runtime.poller import group_key
@@ -106,9 +105,8 @@ class Reloader:
                 self._renewed()
                 self._delivery.start()
         except BaseException:
-            logger().critical("service.failed", exc_info=True)
             self.has_failed = True
-            os.kill(os.getpid(), signal.SIGTERM)
+            end_process()
             raise
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from shipper.core.model import Job
+from shipper.runtime.bugs import end_process
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.scheduler import Scheduler
@@ -22,7 +23,9 @@ class Schedule:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._scheduler = Scheduler(self._skipped)
+        self._scheduler = Scheduler(self._skipped, self._fail)
+        self.has_failed = False
+        """Whether a bug has ended the scheduler."""
         self._pulsed = time.monotonic()
 
     def start(self) -> None:
@@ -89,6 +92,10 @@ class Schedule:
         for key, polling_group in list(self._pipeline.polling_groups.items()):
             if str(key) == name:
                 polling_group.overdue()
+
+    def _fail(self) -> None:
+        self.has_failed = True
+        end_process()
 
     def _pulse(self) -> None:
         self._pulsed = time.monotonic()

@@ -3,7 +3,9 @@
 import os
 import socket
 import time
+from contextlib import suppress
 
+SEND_SECONDS = 1.0
 HALF = 2  # sd_watchdog_enabled(3): feed the watchdog at half of its time
 
 
@@ -13,13 +15,14 @@ def notify(**fields: object) -> None:
     if not address:
         return
     text = "\n".join(f"{name}={_line(value)}" for name, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        try:
-            # a leading @ is systemd's way to write the NUL of an abstract address
-            connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-            connection.sendall(text.encode())
-        except OSError:
-            return
+    with (
+        suppress(OSError),  # a systemd that hangs, or that has gone
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
+    ):
+        connection.settimeout(SEND_SECONDS)
+        # a leading @ is systemd's way to write the NUL of an abstract address
+        connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+        connection.sendall(text.encode(errors="backslashreplace"))
 
 
 def reloading() -> None:
