@@ -12,8 +12,8 @@ from shipper.core.errors import PermanentError, ShipperError, Unproven
 from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
 from shipper.log import RepeatedFailure, logger
-from shipper.runtime.clocks import Flag
 from shipper.runtime.bugs import end_process
+from shipper.runtime.clocks import Flag
 from shipper.runtime.pipeline import Pipeline
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it

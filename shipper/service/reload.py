@@ -8,9 +8,9 @@ from typing import Any
 from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.log import logger
+from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery
-from shipper.runtime.bugs import end_process
 from shipper.runtime.endpoints import open_source
 from shipper.runtime.pipeline import Pipeline, make_worker, rename_jobs
 from shipper.runtime.poller import group_key
