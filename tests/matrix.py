@@ -1,6 +1,7 @@
 """Runs the tests in another Debian: a tree in the cache, entered with chroot.
 
-`./tests/run matrix` runs everything but tests/systemd; further arguments go to ./tests/run there.
+`./tests/run matrix` runs everything but tests/systemd, also with `--require-mysql`; other arguments go to ./tests/run
+there.
 """
 
 import os
@@ -41,7 +42,9 @@ def main() -> int:
     # the processes of a run end with it, and its mounts are seen by it alone
     isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", ENTER, "matrix", str(tree)]
     environment = {**os.environ, "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-    return subprocess.run([*isolated, CHECKOUT, *(sys.argv[1:] or EVERYTHING)], check=False, env=environment).returncode
+    given = sys.argv[1:]
+    chosen = [*EVERYTHING, *given] if given in ([], ["--require-mysql"]) else given
+    return subprocess.run([*isolated, CHECKOUT, *chosen], check=False, env=environment).returncode
 
 
 def _tree() -> Path:
