@@ -117,7 +117,8 @@ class RepeatedFailure:
         """Count a failure, and log it with additional fields, unless one was logged within LOG_SECONDS."""
         if self.error is None:
             self.since = time.time()
-        self.error = error
+        self.error = error.with_traceback(None)
+        error.__cause__ = error.__context__ = None  # what the driver raised may hold megabytes of an answer
         self.failures += 1
         if self.failures > 1 and clock - self._logged_at < LOG_SECONDS:
             return

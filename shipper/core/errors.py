@@ -24,14 +24,16 @@ report them. Any other exception is a bug.
 
 MOST_TEXT = 300
 """Maximum length of a foreign text in a message."""
+MOST_LINE = 2000
+"""Maximum length of a line of a message."""
 
 
 class ShipperError(Exception):
     """An expected failure, with a hint where there is a remedy."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(_safe(message))
+        self.hint = None if hint is None else _safe(hint)
 
 
 class ConfigError(ShipperError):
@@ -90,8 +92,15 @@ class SourceReset(PermanentError):
     """The largest id of the table went back below captured."""
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = MOST_TEXT) -> str:
     """Return a text of a server, cut, on one line, and without characters that a terminal or a log obeys."""
-    shown = text[: MOST_TEXT + 1]
+    if text.isprintable() and len(text) <= most:
+        return text
+    shown = text[: most + 1]
     line = "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in shown)
-    return f"{line[:MOST_TEXT]}..." if len(line) > MOST_TEXT else line
+    return f"{line[:most]}..." if len(line) > most else line
+
+
+def _safe(text: str) -> str:
+    """Return a message with foreign names and values in it, as safe as they are by themselves."""
+    return "\n".join(printable(line, MOST_LINE) for line in text.split("\n"))

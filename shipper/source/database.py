@@ -20,11 +20,13 @@ from shipper.source.catalog import described, is_unique
 from shipper.source.connection import Connections
 from shipper.source.engine import is_of_login
 from shipper.source.grants import without_id
+from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
 from shipper.source.result import local, offsets_of, rows_of, traced, unambiguous, undivided_rows, utc, utc_bucket
 from shipper.source.statement import (
     DAY_SECONDS,
+    LAST_SECOND,
     MINUTE_SECONDS,
     Same,
     beginning_of,
@@ -101,12 +103,13 @@ class Source(table.Source):
             if query.is_along:  # rows ahead of the clock are looked at when their time comes
                 row = connection.execute(newest(query, 1), self._upto(query, self.local(query, source_time))).first()
                 identity = max(0, int(row[0])) if row is not None else 0
+            moment = whole(source_time, 0, LAST_SECOND)
             if identity is not None and not _is_id(identity):
                 raise QueryRefused(
                     f"observe {query.table}: {query.id} holds {identity!r}, which is not an id",
                     hint=NOT_AN_ID,
                 )
-        return Observation(id=int(identity or 0), time=int(source_time), clock=clock)
+        return Observation(id=int(identity or 0), time=moment, clock=clock)
 
     @contextmanager
     def _with_id(self, query: Query) -> Iterator[None]:
@@ -127,25 +130,28 @@ class Source(table.Source):
     @override
     def first_id(self, query: Query, after: int, upto: int) -> int:
         with self.connections.connected(f"look for ids of {query.table} above {after}") as connection:
-            return int(connection.execute(first(query), bounds(query, Window(after, upto))).scalar() or upto)
+            identity = connection.execute(first(query), bounds(query, Window(after, upto))).scalar()
+            return upto if identity is None else whole(identity, after + 1, upto)
 
     @override
     def nth_id(self, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
         with self.connections.connected(f"look for ids of {query.table}, {window}") as connection:
             values = bounds(query, window) | {"skipped": rows - 1}
             identity = connection.execute(following(query, is_backward=is_backward), values).scalar()
-        return None if identity is None else int(identity)
+            return None if identity is None else whole(identity, window.after + 1, window.upto)
 
     @override
     def newest(self, query: Query, upto: int) -> tuple[int, int | None]:
         try:
             with self.connections.connected(f"look for the row of {query.table} at {upto}") as connection:
                 row = connection.execute(newest(query, 1, is_marked=True), self._upto(query, upto)).one_or_none()
+                if row is None:
+                    return 0, None
+                return int(row[0]), None if row[1] is None else utc(int(row[1]), query.time_zone)
         except RowRefused:  # its time is unreadable
+            if query == query.ids_only:
+                raise
             return self.newest(query.ids_only, upto)
-        if row is None:
-            return 0, None
-        return int(row[0]), None if row[1] is None else utc(int(row[1]), query.time_zone)
 
     @override
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
@@ -154,10 +160,10 @@ class Source(table.Source):
                 is_in = any(row.bucket is not None for row in self.read(query, window, span))
                 return window.after + 1 if is_in else None
             with self.connections.connected(f"look for rows of {query.table}, {window}") as connection:
-                first_id = connection.execute(smallest(query), bounds(query, window, span)).scalar()
+                identity = connection.execute(smallest(query), bounds(query, window, span)).scalar()
+                return None if identity is None else whole(identity, window.after + 1, window.upto)
         except RowRefused:  # a row is unreadable: the entire window
             return window.after + 1
-        return None if first_id is None else int(first_id)
 
     @override
     def times(self, query: Query, window: Window) -> Span | None:
@@ -165,6 +171,7 @@ class Source(table.Source):
             return self._times(query, window)
         except RowRefused:  # a row is unreadable: the times of the others
             if window.upto - window.after == 1:
+                self._times(query, NO_ROWS)  # a mistake in the configuration fails here, too
                 return None
         middle = (window.after + window.upto) // 2
         halves = (self.times(query, Window(*ends)) for ends in ((window.after, middle), (middle, window.upto)))
@@ -177,11 +184,11 @@ class Source(table.Source):
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
         with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
             first, last = connection.execute(extremes(query), bounds(query, window)).one()
-        if first is None:
-            return None
-        # a zone's clock goes back once a year: its extremes are exact to the day only
-        margin = 0 if query.time_zone == "UTC" else DAY_SECONDS
-        return Span(utc(int(first), query.time_zone) - margin, utc(int(last), query.time_zone) + 1 + margin)
+            if first is None:
+                return None
+            # a zone's clock goes back once a year: its extremes are exact to the day only
+            margin = 0 if query.time_zone == "UTC" else DAY_SECONDS
+            return Span(utc(int(first), query.time_zone) - margin, utc(int(last), query.time_zone) + 1 + margin)
 
     @override
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
@@ -290,8 +297,7 @@ class Source(table.Source):
     @override
     def count(self, query: Query, window: Window) -> int:
         with self.connections.connected(f"count the rows of {query.table}, {window}") as connection:
-            count: int = connection.execute(number_of(query), bounds(query, window)).scalar_one()
-        return count
+            return whole(connection.execute(number_of(query), bounds(query, window)).scalar_one(), 0, MOST_COUNT)
 
     @override
     def words(self, query: Query, rows: Window | Ids, span: Span | None = None) -> dict[int, int]:
@@ -337,8 +343,8 @@ class Source(table.Source):
         if query.time is None and self._sparse.get(key) and isinstance(rows, Window):
             with self.connections.connected(f"list the ids of {query.table}, {rows}") as connection:
                 text, number = connection.execute(listed(query), bounds(query, rows)).one()
-            body, _, rest = (text or "").rpartition(";")
-            counts = Counter(map(int, body.split(";"))) if body else Counter[int]()
+                body, _, rest = (text or "").rpartition(";")
+                counts = Counter(map(int, body.split(";"))) if body else Counter[int]()
             if not rest and counts.total() == number:  # else the server has cut the text
                 self._sparse[key] = len({identity // 64 for identity in counts}) * 2 > len(counts)
                 return [(None, identity // 64, 1 << identity % 64, count) for identity, count in counts.items()]
@@ -346,7 +352,10 @@ class Source(table.Source):
         statement = present(query, are_listed=not isinstance(rows, Window))
         with self.connections.connected(f"look for ids of {query.table}, {_brief(rows)}") as connection:
             answer = connection.execute(statement, bounds(query, rows)).all()
-        words = [(row[0], int(row[1]), int(row[2]), row[3]) for row in answer]
+            words = [
+                (None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), whole(row[3], 1, MOST_COUNT))
+                for row in answer
+            ]
         if len(words) >= SPARSE_WORDS:
             self._sparse[key] = sum(row[3] for row in words) < 2 * len(words)
         return words
@@ -355,8 +364,7 @@ class Source(table.Source):
     def uncountable(self, query: Query) -> int:
         with self.connections.connected(f"look for rows of {query.table} without an id") as connection:
             values = {"after": beginning_of(query, MINUTE_SECONDS)}
-            count: int = connection.execute(uncountable(query), values).scalar_one()
-        return count
+            return whole(connection.execute(uncountable(query), values).scalar_one(), 0, MOST_COUNT)
 
     @override
     def local(self, query: Query, moment: int) -> int:
@@ -369,15 +377,19 @@ class Source(table.Source):
             return dict(known)
         with self.connections.connected(f"look for rows of {query.table} {window}") as connection:
             rows = connection.execute(minutes(query), bounds(query, window)).all()
-        answer = {int(start): (int(count), int(checksum)) for start, count, checksum in rows if start is not None}
+            answer = {
+                int(start): (whole(count, 1, MOST_COUNT), int(checksum))
+                for start, count, checksum in rows
+                if start is not None
+            }
         self.connections.remember((query, window), answer)
         return answer
 
     @override
     def beyond(self, query: Query, second: int) -> int:
         with self.connections.connected(f"look for rows of {query.table} in the future") as connection:
-            count: int = connection.execute(beyond(query), {"after": beginning_of(query, second + 1)}).scalar_one()
-        return count
+            later = {"after": beginning_of(query, second + 1)}
+            return whole(connection.execute(beyond(query), later).scalar_one(), 0, MOST_COUNT)
 
     @staticmethod
     def _upto(query: Query, upto: int) -> dict[str, Any]:
@@ -398,8 +410,8 @@ class Source(table.Source):
         with self.connections.connected(f"look for the rows of {query.table} up to {upto}") as connection:
             rows = connection.execute(newest(query, KNOWN_ROWS), self._upto(query, upto)).all()
             server = self.connections.server_of(connection)
-        # in any zone: fingerprints are compared with each other only
-        return Fingerprint(server, tuple((int(row[0]), None if row[1] is None else int(row[1])) for row in rows))
+            # in any zone: fingerprints are compared with each other only
+            return Fingerprint(server, tuple((int(row[0]), None if row[1] is None else int(row[1])) for row in rows))
 
     def lag(self) -> float:
         """Return how far this replica is behind, in seconds; 0 without a lag_query.

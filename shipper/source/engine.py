@@ -10,22 +10,41 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable
-from shipper.source.access import Access
+from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable, printable
+from shipper.source.access import GRACE_SECONDS, Access
 from shipper.source.dialects.databases import DIALECTS
-from shipper.source.dialects.dialect import CHECK_TYPES, Dialect
+from shipper.source.dialects.dialect import CHECK_TYPES, SLOW, SMALLER, Dialect, Meaning
+from shipper.source.limits import (
+    MOST_COLUMNS,
+    MOST_VALUES,
+    AnswerTooLarge,
+    AnswerTooLate,
+    AnswerUnusable,
+    Meter,
+    check_columns,
+    check_rows,
+)
 
 PING_SECONDS = 1.0
 """A connection's session is read back if it was not used for this time."""
 
 
+FEW_ROWS = MOST_VALUES // MOST_COLUMNS
+"""Number of rows that cannot be too many."""
+
+
 class DriverFailure(Exception):
     """An exception of a driver that is none of its documented errors; the cause is the original."""
+
+
+class BadParameter(Exception):
+    """A value of `where` that a driver cannot send; the cause is its error."""
 
 
 def engine_of(access: Access, *, threads: int) -> sa.Engine:
@@ -43,10 +62,11 @@ def engine_of(access: Access, *, threads: int) -> sa.Engine:
         connect_args=dialect.arguments(access),
         poolclass=sa.pool.QueuePool,
     )
-    sa.event.listen(engine, "do_connect", lambda _, __, ___, arguments: dialect.connect(access, arguments))
+    sa.event.listen(engine, "do_connect", partial(_open, dialect, access))
     sa.event.listen(engine, "connect", partial(_set_up, dialect, access), insert=True)
     sa.event.listen(engine, "checkin", _note_use)
     sa.event.listen(engine, "checkout", partial(_read_back, engine, dialect))
+    sa.event.listen(engine, "after_cursor_execute", _check_shape)
     sa.event.listen(engine, "handle_error", _failure)
     return engine
 
@@ -84,11 +104,12 @@ def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
         raise _ours(dialect, error, step) from error
     except DriverFailure as error:
         raise _ours(dialect, error.__cause__ or error, step) from error
-    except (sa.exc.StatementError, OverflowError) as error:
-        message = str(error).partition("\n")[0]
+    except (sa.exc.StatementError, BadParameter) as error:
+        message = printable(str(error.__cause__ or error).partition("\n")[0])
         raise QueryRefused(f"{step}: {message}", hint="Check the values of `where`.") from error
-    except sa.exc.InvalidRequestError as error:  # an answer without the rows or columns that each server gives
-        raise SourceUnavailable(f"{step}: unusable answer: {error}", hint=UNUSABLE) from error
+    # an answer without the rows or columns that each server gives, or with other values
+    except (sa.exc.InvalidRequestError, AnswerUnusable, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise SourceUnavailable(f"{step}: unusable answer: {printable(str(error))}", hint=UNUSABLE) from error
 
 
 def is_of_login(error: ShipperError) -> bool:
@@ -97,22 +118,38 @@ def is_of_login(error: ShipperError) -> bool:
 
 
 UNUSABLE = "Check that `url` names the database itself: a proxy before it may be the cause."
+_LIMITS: Mapping[type[BaseException], Meaning] = {
+    AnswerTooLarge: (RowRefused, SMALLER),
+    AnswerTooLate: (SourceUnavailable, SLOW),
+    AnswerUnusable: (SourceUnavailable, UNUSABLE),
+}
+_LONGEST = 4096
+"""Length to which the text of an error is read."""
 
 
 def _ours(dialect: Dialect, error: BaseException, step: str) -> SourceUnavailable | QueryRefused:
     """Return a driver's error as ours: one line of its message, without the statement and its values."""
-    lines = str(error.args[-1] if error.args else error).splitlines() or [""]
+    text = str(error.args[-1] if error.args else error)[:_LONGEST]
+    lines = text.splitlines() or [""]
     # psycopg lists the failures of all addresses of a host
-    message = lines[-1] if lines[0].endswith(":") else lines[0]
-    meanings = [dialect.ERRORS[code] for code in dialect.codes(error) if code in dialect.ERRORS]
+    message = printable(lines[-1] if lines[0].endswith(":") else lines[0])
+    meanings = [_LIMITS[type(error)]] if type(error) in _LIMITS else []
+    is_expected = bool(meanings) or isinstance(error, dialect.DRIVER_ERROR)
+    codes = dialect.codes(error) if isinstance(error, dialect.DRIVER_ERROR) else ()
+    meanings += [dialect.ERRORS[code] for code in codes if code in dialect.ERRORS]
     meanings += [meaning for words, meaning in dialect.WORDS.items() if words in message]
-    if isinstance(error, dialect.DRIVER_ERROR):
-        kind, hint = meanings[0] if meanings else (SourceUnavailable, None)
-        return kind(f"{step}: {message}", hint=hint)
     if isinstance(error, UnicodeError):
         meanings.append((RowRefused, CHECK_TYPES))
-    kind, hint = meanings[0] if meanings else (SourceUnavailable, UNUSABLE)
-    return kind(f"{step}: {type(error).__name__}: {message}", hint=hint)
+    kind, hint = meanings[0] if meanings else (SourceUnavailable, None if is_expected else UNUSABLE)
+    return kind(f"{step}: {message if is_expected else f'{type(error).__name__}: {message}'}", hint=hint)
+
+
+def _open(
+    dialect: Dialect, access: Access, _: sa.Dialect, entry: ConnectionPoolEntry, __: object, arguments: dict[str, Any]
+) -> DBAPIConnection | None:
+    """Open a connection with a meter, which is open from its first use on."""
+    meter = entry.info["meter"] = Meter(access.timeout + GRACE_SECONDS)
+    return dialect.connect(access, arguments, meter)
 
 
 def _set_up(dialect: Dialect, access: Access, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
@@ -145,6 +182,7 @@ def _read_back(
     engine: sa.Engine, dialect: Dialect, connection: DBAPIConnection, entry: ConnectionPoolEntry, *_: object
 ) -> None:
     """Check a session that was not used for a while; if it is gone or has changed, the pool opens another one."""
+    entry.info["meter"].open()
     if time.monotonic() - entry.info.get("used", math.inf) < PING_SECONDS:
         return
     settings = entry.info["session"].settings
@@ -159,12 +197,28 @@ def _read_back(
         raise sa.exc.DisconnectionError
 
 
-def _failure(context: ExceptionContext) -> DriverFailure | None:
+def _check_shape(
+    _: sa.Connection,
+    cursor: DBAPICursor,
+    __: str,
+    ___: object,
+    context: Any,
+    ____: bool,  # noqa: FBT001 - SQLAlchemy's
+) -> None:
+    """Check the columns of an answer, and how much Python would make of its rows, before it does."""
+    if isinstance(context.invoked_statement, sa.Select):
+        check_columns(len(cursor.description or ()), len(context.compiled._result_columns))  # noqa: SLF001
+    if cursor.rowcount > FEW_ROWS:
+        check_rows(cursor.rowcount, len(cursor.description or ()))
+
+
+def _failure(context: ExceptionContext) -> DriverFailure | BadParameter | None:
     """Tell a driver's undocumented exceptions from bugs of ours, and close the connection, whose state is unknown."""
     error = context.original_exception
     is_documented = context.sqlalchemy_exception is not None or isinstance(error, sa.exc.SQLAlchemyError)
-    # sqlite3 raises OverflowError for a value of `where`, before it sends anything
-    if is_documented or isinstance(error, OverflowError) or not isinstance(error, Exception):
+    if is_documented or not isinstance(error, Exception):
         return None
+    if isinstance(error, OverflowError) and context.dialect.name == "sqlite":  # before it runs anything
+        return BadParameter()
     context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
     return DriverFailure()

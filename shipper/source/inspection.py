@@ -7,13 +7,14 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused
-from shipper.core.model import Query, Span, Window
+from shipper.core.model import MAX_ID, Query, Span, Window
 from shipper.source.access import Access, Denied
 from shipper.source.candidates import Candidates, candidates
 from shipper.source.catalog import Table, described, planned, tables_beside, written
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
 from shipper.source.dialects.expressions import ServerTime, table_named
+from shipper.source.limits import whole
 from shipper.source.statement import twice
 
 
@@ -97,8 +98,8 @@ class Examination(Source):
     def twice(self, query: Query, rows: int) -> int | None:
         """Return an id that two of the newest `rows` rows share, None where there is none."""
         with self.connections.connected(f"look for ids of {query.table} that two rows have") as connection:
-            identity: int | None = connection.execute(twice(query, rows)).scalar()
-        return identity
+            identity = connection.execute(twice(query, rows)).scalar()
+            return None if identity is None else whole(identity, 0, MAX_ID)
 
     def sql(self, query: Query, window: Window, span: Span) -> str:
         """Return the statement that counts a window, ready to run."""

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 
-from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable, printable
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Query, TimeForm, Window
 from shipper.source.access import Access, Denied
@@ -111,7 +111,7 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
     else:
         is_ordered = query.time_form is TimeForm.NUMBER and query.time_unit is not None
     if not is_ordered:
-        example = f", as {value}" if is_text else ""
+        example = f", as {printable(str(value))}" if is_text else ""
         raise QueryRefused(
             f"read {query.table} along {query.time}: its values{example} do not sort by time",
             hint=without_id(access, query.table, query.id, "" if is_text or column is None else column.type),

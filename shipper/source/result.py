@@ -23,6 +23,7 @@ from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
 from shipper.core.paths import brief
 from shipper.core.rows.totals import MOST
 from shipper.source.dialects.expressions import BINARY
+from shipper.source.limits import MOST_COUNT, AnswerUnusable, whole
 from shipper.source.statement import DAY_SECONDS, QUARTER_SECONDS, UTC_MARK, Offsets, measured
 
 PLACES = 400
@@ -49,7 +50,9 @@ def undivided_rows(query: Query, result: sa.CursorResult[Any], span: Span) -> li
     groups_end = 1 + len(query.by)
     for row in result.all():
         rest = iter(row[groups_end:])
-        values = tuple(None if measure.kind.is_divisible else int(next(rest)) for measure in query.measures)
+        values = tuple(
+            None if measure.kind.is_divisible else whole(next(rest), 0, MOST_COUNT) for measure in query.measures
+        )
         rows.append(Row(int(row[0]), group_of(row[1:groups_end]), 0, values))
     return [row for row in rows if row.bucket is not None and row.bucket in span]
 
@@ -131,8 +134,10 @@ def group_of(values: Iterable[bytes | str | None]) -> Group:
 
 
 def _label(value: bytes | str | None) -> str | None:
-    if not isinstance(value, bytes):
+    if value is None or isinstance(value, str):
         return value
+    if not isinstance(value, bytes):
+        raise AnswerUnusable(f"{brief(value)} is not a text")
     return shown(value[1:]) if value[:1] == BINARY else value.decode("utf-8", "backslashreplace")
 
 
@@ -200,7 +205,7 @@ def traced(rows: list[Row], first: dict[str, tuple[int, object]]) -> list[Row]:
 def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
     count_at, are_counts = len(query.by) + 1, all(measure.column is None for measure in query.measures)
     for row in result.all():
-        epoch, group, count = row[0], group_of(row[1:count_at]), row[count_at]
+        epoch, group, count = row[0], group_of(row[1:count_at]), whole(row[count_at], 1, MOST_COUNT)
         bucket = None if epoch is None else utc_bucket(int(epoch), query)
         if are_counts:  # the usual case, with many rows
             yield Row(bucket, group, count, (count,) * len(query.measures))
@@ -216,7 +221,7 @@ def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     for row in result.mappings():
         group = tuple([shown(row[name]) for name in query.by])
         count = number(row.get("count"), "count")
-        count = count if isinstance(count, int) else 1
+        count = count if isinstance(count, int) and abs(count) <= MOST_COUNT else 1
         values, rejected = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
         epoch = None if query.time is None else _epoch(row[query.time], query.time)
         bucket = None if epoch is None else utc_bucket(epoch, query)
@@ -236,7 +241,7 @@ def _values_of(
     values, rejected = numbers(named, rows, group)
     for column, left_out in zip(measured(query), rest, strict=True):
         if left_out:
-            rejected.append(RejectedValue(column, left_out))
+            rejected.append(RejectedValue(column, whole(left_out, 1, rows)))
     return values, rejected
 
 

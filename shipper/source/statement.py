@@ -63,7 +63,8 @@ _AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
     sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
 )
 _IDS, _ASIDE = (sa.bindparam(name, expanding=True, type_=sa.BigInteger()) for name in ("ids", "aside"))
-_LAST_SECOND = 253_402_300_799  # 9999-12-31 23:59:59
+LAST_SECOND = 253_402_300_799
+"""9999-12-31 23:59:59."""
 
 
 def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def bounds(query: Query, rows: Window | Ids, span: Span = ALWAYS) -> dict[str, A
 
 def beginning_of(query: Query, second: int) -> datetime | int:
     """Return the first value of a query's time column that is in a second, or in a later one."""
-    second = min(second, _LAST_SECOND)
+    second = min(second, LAST_SECOND)
     if query.time_unit is not None:
         return second * UNITS[query.time_unit]
     return datetime(1970, 1, 1) + timedelta(seconds=second)  # noqa: DTZ001 - as the column has it

@@ -137,6 +137,25 @@ def passing(port: int) -> Treatment:
     return treat
 
 
+def impersonating(port: int, answer: Treatment, *, at: bytes) -> Treatment:
+    """Lead to a server, until the client sends a message with the bytes `at`: from there on, answer in its place."""
+
+    def treat(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            with suppress(OSError):
+                while data := client.recv(BLOCK):
+                    if at in data:
+                        answer(client)
+                        break
+                    server.sendall(data)
+            server.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    return treat
+
+
 def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(BLOCK):

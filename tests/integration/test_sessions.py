@@ -191,8 +191,8 @@ def test_driver_that_fails_in_an_answer(coded: Table) -> None:
         assert "proxy" in str(caught.value.hint)
         assert groups(coded) == {"ab": 2, "\u00e9": 1}
 
-    with pytest.raises(KeyError), coded.connections.connected("ours"):
-        raise KeyError
+    with pytest.raises(NameError), coded.connections.connected("ours"):
+        raise NameError
 
 
 def test_sql_ascii(postgresql: PostgreSQL) -> None:

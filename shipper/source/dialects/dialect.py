@@ -10,6 +10,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.dialects.expressions import Statement
+from shipper.source.limits import Meter
 
 # hints that several databases give
 CHECK_NAMES = (
@@ -32,6 +33,7 @@ CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this l
 WAIT = "The next tick tries again."
 SLOW = "See `shipper preview` for the query and its plan; or raise `timeout` of the source."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."
+SMALLER = "Lower `chunk` of the job, or count with fewer or shorter labels."
 CHECK_TYPES = "A value does not fit its type: check `where` and the expressions of the job."
 
 Meaning = tuple[type[SourceUnavailable | QueryRefused], str]
@@ -130,8 +132,8 @@ class Dialect(Protocol):
     def arguments(self, access: Access) -> dict[str, Any]:
         """Return the arguments of the driver's connect."""
 
-    def connect(self, access: Access, arguments: Mapping[str, Any]) -> DBAPIConnection | None:
-        """Open a connection, or return None: then SQLAlchemy does."""
+    def connect(self, access: Access, arguments: Mapping[str, Any], meter: Meter) -> DBAPIConnection | None:
+        """Open a connection whose answers are measured, or return None: then SQLAlchemy opens one."""
 
     def prepare(self, connection: DBAPIConnection, access: Access) -> Session:
         """Set all that changes the meaning of statements; read-only, in UTC, with the server's time limits."""

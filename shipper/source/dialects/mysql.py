@@ -26,8 +26,9 @@ from shipper.source.dialects.expressions import (
     argument,
     explain,
 )
+from shipper.source.dialects.mysql_driver import FIELD_TYPE, Error, conversions
 from shipper.source.dialects.mysql_errors import BY_NUMBER, BY_WORDS
-from shipper.source.dialects.mysql_login import FIELD_TYPE, conversions, option
+from shipper.source.dialects.mysql_login import option
 
 _NAMES = ("mysql", "mariadb")
 _NUMERIC = 5  # COERCIBILITY of numbers and times
@@ -36,7 +37,7 @@ _TABLE = f"{_SCHEMA} AND table_name = :table"
 
 ERRORS: Mapping[object, Meaning] = BY_NUMBER
 WORDS: Mapping[str, Meaning] = BY_WORDS
-DRIVER_ERROR: type[Exception] = mysql_login.Error
+DRIVER_ERROR: type[Exception] = Error
 connect = mysql_login.connect
 _UNLIMITED = 2**64 - 1
 _DEFAULT = "DEFAULT"

@@ -21,7 +21,7 @@ from shipper.source.dialects.dialect import (
     WAIT,
     Meaning,
 )
-from shipper.source.dialects.mysql_login import CR, ER
+from shipper.source.dialects.mysql_driver import CR, ER
 
 CHECK_ACCOUNT = CHECK_LOGIN.rstrip(".") + "; if the account requires TLS, check `tls`."
 UNLOCK = "Unlock the account: ALTER USER ... ACCOUNT UNLOCK."

@@ -13,37 +13,24 @@ from typing import Any
 
 from shipper.core.errors import ConfigError
 from shipper.source.access import Access
-
-# PyMySQL would load cryptography at once: 10 MB, which only a first login by sha2 without TLS needs. This module must
-# be the first that imports it
-sys.modules.setdefault("cryptography", None)  # type: ignore[arg-type] # an import of None fails
-from pymysql import _auth  # noqa: E402
-from pymysql.connections import Connection  # noqa: E402
-from pymysql.constants import CR, ER, FIELD_TYPE  # noqa: E402
-from pymysql.converters import conversions  # noqa: E402
-from pymysql.err import Error, OperationalError  # noqa: E402
-from pymysql.optionfile import Parser  # noqa: E402
-
-if sys.modules.get("cryptography") is None:
-    del sys.modules["cryptography"]
-
-__all__ = ["CR", "ER", "FIELD_TYPE", "Error", "connect", "conversions", "option", "public_key"]
+from shipper.source.dialects.mysql_driver import CR, MeteredConnection, OperationalError, Parser, auth
+from shipper.source.limits import Meter
 
 _CHALLENGES = (b"mysql_native_password", b"caching_sha2_password", b"sha256_password", b"client_ed25519")
 """Plugins that answer a challenge, or encrypt the password with a key."""
 
 
-def connect(access: Access, arguments: Mapping[str, Any]) -> Any:
+def connect(access: Access, arguments: Mapping[str, Any], meter: Meter) -> Any:
     """Open a connection; a login that needs the package cryptography loads it."""
-    kind = _Challenged if access.answers_only else Connection
+    kind = _Challenged if access.answers_only else MeteredConnection
     try:
-        return kind(**arguments)
+        return kind(meter, **arguments)
     except RuntimeError as error:
         if "cryptography" not in str(error) or "cryptography" in sys.modules:
             raise
         importlib.import_module("cryptography")
-        importlib.reload(_auth)
-        return kind(**arguments)
+        importlib.reload(auth)
+        return kind(meter, **arguments)
 
 
 def public_key(access: Access) -> bytes | None:
@@ -75,12 +62,12 @@ def option(access: Access, name: str) -> str | None:
     return value
 
 
-class _Challenged(Connection):
+class _Challenged(MeteredConnection):
     """A connection that answers challenges only."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, meter: Meter, **arguments: Any) -> None:
         arguments["server_public_key"] = arguments.get("server_public_key") or _Withheld()
-        super().__init__(**arguments)
+        super().__init__(meter, **arguments)
 
     @property
     def _secure(self) -> bool:

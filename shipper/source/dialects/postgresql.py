@@ -34,7 +34,9 @@ from shipper.source.dialects.expressions import (
     explain,
     table_named,
 )
+from shipper.source.dialects.postgresql_driver import MeteredConnection
 from shipper.source.dialects.postgresql_errors import BY_SQLSTATE, BY_WORDS
+from shipper.source.limits import Meter
 
 _LOCK_REJECTED = ("42501", "42809")  # insufficient_privilege, wrong_object_type: the manual, appendix A
 # A transaction holds a lock on every table that it has read: also on partitions, and on tables behind views and
@@ -146,7 +148,6 @@ def arguments(access: Access) -> dict[str, Any]:
     connect: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "sslmode": modes[access.verifies],
-        # psycopg has no time-out for answers: the server's limit, and the kernel's for a silent peer, take its place
         "tcp_user_timeout": (access.timeout + GRACE_SECONDS) * 1000,
         "keepalives_idle": access.timeout,
         "application_name": "shipper",
@@ -161,9 +162,11 @@ def arguments(access: Access) -> dict[str, Any]:
     return connect
 
 
-def connect(_access: Access, _arguments: Mapping[str, Any]) -> DBAPIConnection | None:
-    """Leave it to SQLAlchemy."""
-    return None
+def connect(_access: Access, arguments: Mapping[str, Any], meter: Meter) -> Any:
+    """Open a connection."""
+    connection = MeteredConnection.connect(**arguments)
+    connection.meter = meter
+    return connection
 
 
 def prepare(connection: DBAPIConnection, access: Access) -> Session:

@@ -35,6 +35,7 @@ from shipper.source.dialects.expressions import (
     argument,
     explain,
 )
+from shipper.source.limits import Meter
 
 _SETTINGS: Mapping[str, object] = {"query_only": 1, "read_uncommitted": 0}
 ERRORS: Mapping[object, Meaning] = {}
@@ -90,8 +91,8 @@ def arguments(access: Access) -> dict[str, Any]:
     return {"timeout": access.timeout, "check_same_thread": False}
 
 
-def connect(_access: Access, _arguments: Mapping[str, Any]) -> DBAPIConnection | None:
-    """Leave it to SQLAlchemy."""
+def connect(_access: Access, _arguments: Mapping[str, Any], _meter: Meter) -> DBAPIConnection | None:
+    """Leave it to SQLAlchemy: a file is no server."""
     return None
 
 

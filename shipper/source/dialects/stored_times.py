@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from shipper.core.model import TimeForm
-from shipper.source.dialects.mysql_login import FIELD_TYPE
+from shipper.source.dialects.mysql_driver import FIELD_TYPE
 
 EPOCH_SECONDS = 10**12
 """Epochs below are numbers that any database can compute with; the year 9999 is a quarter of it."""

@@ -113,5 +113,5 @@ def test_all_addresses() -> None:
 
 def test_bug_of_ours() -> None:
     """A bug of ours remains one. Mutant: translate all exceptions."""
-    with pytest.raises(KeyError), translated(DIALECTS["sqlite"], "look", source="app"):
-        raise KeyError
+    with pytest.raises(NameError), translated(DIALECTS["sqlite"], "look", source="app"):
+        raise NameError

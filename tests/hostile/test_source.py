@@ -1,0 +1,170 @@
+"""A source whose database is a rogue: each answer is one of its failures, in time; and it recovers by itself."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from builders import job, query
+from harness import wait_for
+from hostile import rogue_mysql, rogue_postgresql
+from hostile.databases import SERVERS, Case, Real, cases_of, real
+from hostile.rogue import Rogue, Treatment, impersonating, passing, saying
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shipper.core.capture import capture
+from shipper.core.errors import MOST_LINE, QueryRefused, ShipperError
+from shipper.core.model import Query, Window
+from shipper.source.access import GRACE_SECONDS, Access
+from shipper.source.database import Source
+from shipper.state.store import State
+
+TIMEOUT = 1
+PASSWORD = "secret-Zür1ch"
+PATIENCE = 3 * (TIMEOUT + GRACE_SECONDS)
+"""Longest time of a statement of a second, on a busy machine."""
+WINDOW = Window(0, 100)
+CALLS: dict[str, Callable[[Source, Query], object]] = {
+    "observe": lambda source, query: source.observe(query),
+    "read": lambda source, query: source.read(query, WINDOW),
+    "words": lambda source, query: source.words_by(query, WINDOW),
+    "keys": lambda source, query: source.is_unique(query),
+    "fingerprint": lambda source, query: source.fingerprint(query, 100),
+    "count": lambda source, query: source.count(query, WINDOW),
+    "times": lambda source, query: source.times(query, WINDOW),
+    "newest": lambda source, query: source.newest(query, 100),
+    "nth": lambda source, query: source.nth_id(query, WINDOW, 5),
+    "prepared": lambda source, query: source.prepared(query),
+}
+
+
+def run(server: Real, case: Case) -> list[str]:
+    """Call a source whose database is a rogue, then a real one; return what is wrong."""
+    wrong = []
+    asked = query(by=("action",))
+    with closing(Rogue(case.treat)) as rogue, closing(Source("app", server.access(rogue))) as source:
+        for name, call in [*CALLS.items()][: 1 if case.is_slow or case.is_large else None]:
+            began = time.monotonic()
+            try:
+                call(source, asked)
+            except ShipperError as error:
+                text = str(error)
+                if not text.isprintable() or len(text) > MOST_LINE + 3:
+                    wrong.append(f"{case.name}: {name}: {text!r}")
+            except Exception as error:  # noqa: BLE001 - it is what the test looks for
+                wrong.append(f"{case.name}: {name}: {error!r}")
+            else:
+                wrong += [f"{case.name}: {name} succeeds"] if name == "observe" else []
+            if time.monotonic() - began > PATIENCE:
+                wrong.append(f"{case.name}: {name} takes {time.monotonic() - began:.0f} s")
+        rogue.become(passing(server.port))
+        wait_for(lambda: has_recovered(source, asked), f"{case.name}: recovery")
+    return wrong
+
+
+def has_recovered(source: Source, asked: Query) -> bool:
+    """Return whether a table is observed; the first call may get a connection that has ended."""
+    try:
+        return source.observe(asked).id == 0
+    except ShipperError:
+        return False
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_each_answer(server: str, request: pytest.FixtureRequest) -> None:
+    """Whatever a database answers, calls end in time with errors of ours, on one line; then the same source recovers.
+
+    Mutants: PyMySQL's time-out of each read; no time-out for PostgreSQL; no limit of bytes; of rows; no check of the
+    columns; errors as servers write them; a `newest` that asks for the id only, again and again.
+    """
+    database = real(request, server)
+    with ThreadPoolExecutor(8) as threads:
+        wrong = [*threads.map(lambda case: run(database, case), cases_of(server, database.port))]
+
+    assert [line for lines in wrong for line in lines] == []
+
+
+def cleartext_of_postgresql(received: list[bytes]) -> Treatment:
+    """Ask for the password in clear, and keep what comes."""
+
+    def treat(client: Any) -> None:
+        received.append(client.recv(65_536))
+        client.sendall(rogue_postgresql.CLEARTEXT)
+        received.append(client.recv(65_536))
+
+    return treat
+
+
+def test_password_for_postgresql() -> None:
+    """A program on the port of a PostgreSQL that is down gets no password. Mutant: no require_auth."""
+    received: list[bytes] = []
+    with closing(Rogue(cleartext_of_postgresql(received))) as rogue:
+        url = sa.URL.create("postgresql+psycopg", "u", PASSWORD, "127.0.0.1", rogue.port, "app")
+        with closing(Source("app", Access(url, TIMEOUT))) as source, pytest.raises(QueryRefused) as caught:
+            source.observe(query())
+
+    assert "cleartext" in str(caught.value)
+    assert "tls" in str(caught.value.hint)
+    assert PASSWORD.encode() not in b"".join(received)
+
+
+NUMBERS = st.integers(-(10**40), 10**40).map(lambda number: str(number).encode())
+SMALL = st.integers(-2, 200).map(lambda number: str(number).encode())
+WORDS = st.sampled_from(
+    [b"", b"0", b"NaN", b"Infinity", b"1e400", b"2026-11-00", b"0000-00-00", b"1.5", b"a;;", b"\xff"]
+)
+VALUES = st.one_of(st.none(), SMALL, SMALL, NUMBERS, WORDS, st.binary(max_size=30))
+MYSQL_TYPES = st.sampled_from([8, 8, 246, 5, 253, 12, 10, 11, 16, 252, 245, 99])
+POSTGRESQL_TYPES = st.sampled_from([20, 20, 1700, 701, 25, 17, 1114, 1082, 1083, 1184, 16, 114, 99_999])
+PLACES = st.sampled_from([b"max(", b"count(", b"BIT_OR", b"GROUP BY", b"ORDER BY", b"audit_trail"])
+
+
+@st.composite
+def answers(draw: st.DrawFn, types: st.SearchStrategy[int]) -> tuple[list[int], list[list[bytes | None]]]:
+    """Draw the types and the rows of an answer."""
+    columns = draw(st.lists(types, min_size=1, max_size=4))
+    return columns, draw(st.lists(st.lists(VALUES, min_size=len(columns), max_size=len(columns)), max_size=3))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_any_values(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Whatever values a database gives, a capture ends, or fails with an error of ours, and the state takes them.
+
+    Mutants: take any number for a count or a time; let a driver's type be a label.
+    """
+    database, numbers = real(request, server), count()
+    is_mysql = server == "mariadb_server"
+    make = (lambda *answer: saying(rogue_mysql.result(*answer))) if is_mysql else rogue_postgresql.result
+    with (
+        closing(Rogue(passing(database.port))) as rogue,
+        closing(Source("app", database.access(rogue, timeout=10))) as source,
+        closing(State(str(tmp_path / "shipper.db"))) as state,
+    ):
+
+        @settings(
+            max_examples=max(20, settings.default.max_examples // 10),  # type: ignore[union-attr]
+            deadline=None,
+            suppress_health_check=[HealthCheck.function_scoped_fixture],
+        )
+        @given(answers(MYSQL_TYPES if is_mysql else POSTGRESQL_TYPES), PLACES)
+        def check(answer: tuple[list[int], list[list[bytes | None]]], at: bytes) -> None:
+            rogue.become(impersonating(database.port, make(answer[0], *answer[1]), at=at))
+            wanted = job(f"job{next(numbers)}", by=("action",))
+            try:
+                seen = replace(source.observe(wanted.query), id=50)
+            except ShipperError:
+                return
+            try:
+                for _ in capture(wanted, seen, source=source, ledger=state, now=seen.time):
+                    pass
+            except ShipperError:
+                return
+
+        check()
