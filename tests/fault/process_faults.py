@@ -86,7 +86,7 @@ def reloaded(stage: Stage) -> list[Score]:
         ended = stage.app.call("admin reload")
         assert ended.returncode == 0, ended.stderr
         time.sleep(dice.uniform(0, 0.5))
-    assert stage.app.events().count("config.reloaded") == RELOADS
+    wait_for(lambda: stage.app.events().count("config.reloaded") == RELOADS, "the last reload in the log")
     return [stage.finish("shipper: reload", RELOADS)]
 
 

@@ -260,7 +260,7 @@ def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, c
         cursor.execute("CREATE TABLE later AS SELECT * FROM audit_trail")
     wait_for(lambda: total(carbon_cache, "audit.broken.login.count") == 4, "4 rows of the other table")
 
-    assert "observation.recovered" in shipper_app.events()
+    wait_for(lambda: "observation.recovered" in shipper_app.events(), "observation.recovered")
 
 
 def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB) -> None:

@@ -76,7 +76,7 @@ class Walk:
         code, shown = walk(self.app.config, command)
         assert code == 0, shown
         assert "Continue? [y/N]" in shown
-        assert "source.reset" in self.app.events()
+        wait_for(lambda: "source.reset" in self.app.events(), "source.reset")
         wait_for(lambda: walk(self.app.config, self.status)[0] == 0, "a healthy status")
         return shown
 
@@ -166,6 +166,6 @@ def test_rename_with_ids_that_go_on(way: Walk) -> None:
     way.log_in(8, 2)
     way.shows({15: 4, 12: 2, 8: 2})
 
-    assert "event=source.rotated" in way.app.text()
+    wait_for(lambda: "event=source.rotated" in way.app.text(), "source.rotated")
     assert "captured=6" in way.app.text()
     assert "first=11" in way.app.text()
