@@ -7,6 +7,7 @@ led the connection to another server. A session that differs is replaced by a ne
 
 import math
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -71,6 +72,22 @@ def engine_of(access: Access, *, threads: int) -> sa.Engine:
     return engine
 
 
+@contextmanager
+def _forgetful() -> Iterator[None]:
+    """Let no error keep, in the frames that it has left, the answer about which it is.
+
+    Frames and errors refer to each other: the next collection of garbage may come after a dozen such answers.
+    """
+    try:
+        yield
+    except ShipperError as error:
+        cause: BaseException | None = error.__cause__
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
 def connect(engine: sa.Engine) -> sa.Connection:
     """Take a connection of an engine, or open one.
 
@@ -93,6 +110,12 @@ def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
         SourceUnavailable: no answer, not in time, or none that can be understood.
         QueryRefused: the database rejects the statement.
     """
+    with _forgetful(), _ours_in(dialect, step, source):
+        yield
+
+
+@contextmanager
+def _ours_in(dialect: Dialect, step: str, source: str) -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as error:
