@@ -51,6 +51,11 @@ def answering(*parts: bytes) -> Treatment:
     return treat
 
 
+def once(*parts: bytes) -> Treatment:
+    """Answer one statement, and close."""
+    return saying(b"".join(parts))
+
+
 def result(types: Sequence[int], *rows: Sequence[bytes | None]) -> Treatment:
     """Answer with complete rows, to statements with values."""
     return answering(PARSED, description(*types), *(row(*values) for values in rows), DONE)
@@ -110,8 +115,8 @@ TO_STATEMENTS: dict[str, Treatment] = {
     "endless notices": endless(PARSED, message(b"N", b"SNOTICE\0C00000\0M" + b"x" * 1000 + b"\0\0")),
     "endless notifications": endless(PARSED, message(b"A", b"\0\0\0\7a\0" + b"x" * 100 + b"\0")),
     "huge packets": endless(PARSED + description(TEXT), b"D\x3f\xff\xff\xff\0\1\x3f\xff\xff\xf5" + b"x" * MIB),
-    "huge value": answering(PARSED, description(TEXT), row(b"\xf0\x9f\x98\x80" + b"x" * (15 * MIB)), DONE),
-    "huge error": answering(PARSED, error("XX000", "\U0001f600" + "x" * 8 * MIB), message(b"Z", b"I")),
+    "huge value": once(PARSED, description(TEXT), row(b"\xf0\x9f\x98\x80" + b"x" * (15 * MIB)), DONE),
+    "huge error": once(PARSED, error("XX000", "\U0001f600" + "x" * 8 * MIB), message(b"Z", b"I")),
     "escapes": answering(PARSED, error("XX000", ESCAPES), message(b"Z", b"I")),
     "copy": answering(PARSED, message(b"G", b"\0\0\1\0\0"), message(b"Z", b"I")),
     "copy out": answering(PARSED, message(b"H", b"\0\0\1\0\0"), message(b"d", b"x"), message(b"Z", b"I")),

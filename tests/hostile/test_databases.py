@@ -1,0 +1,191 @@
+"""The daemon and the commands beside rogue databases: each costs its own job, and nothing else."""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from harness import Shipper, wait_for
+from hostile.databases import SERVERS, Case, Real, cases_of, real
+from hostile.rogue import Rogue, passing
+
+Rogues = dict[str, Rogue]
+
+MOST_LINE = 3000
+MOST_MIB = 240
+"""Memory of the daemon, below the unit's limit of 256 MiB."""
+JOB = """
+[source.{name}]
+url = "{url}"
+timeout = "1s"
+connections = 1
+
+[job.{name}]
+source = "{name}"
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "{name}.{{action}}.{{measure}}"
+every = "{every}"
+"""
+
+
+class Sink:
+    """A Carbon that keeps what it reads."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._text = b""
+        self._rogue = Rogue(self._read)
+        self.port, self.close = self._rogue.port, self._rogue.close
+
+    def _read(self, client: socket.socket) -> None:
+        while data := client.recv(65_536):
+            with self._mutex:
+                self._text += data
+
+    def sums(self) -> dict[str, int]:
+        """Return the sum of the newest values of each path's slots, without shipper's own series."""
+        newest = {
+            (path, slot): int(value)
+            for path, value, slot in (line.split() for line in self._text.decode().split("\n")[:-1])
+            if not path.startswith("audit.shipper.")
+        }
+        sums: dict[str, int] = {}
+        for (path, _), value in newest.items():
+            sums[path] = sums.get(path, 0) + value
+        return sums
+
+
+@contextmanager
+def shipping(folder: Path, server: Real, cases: list[Case], *, every: str) -> Iterator[tuple[Shipper, Sink, Rogues]]:
+    """Configure a job on the real server, and one for each case; run the rogues, and stop all at the end."""
+    rogues = {re.sub(r"\W", "_", case.name): Rogue(case.treat) for case in cases}
+    urls = {name: server.url.set(port=rogue.port) for name, rogue in rogues.items()} | {"well": server.url}
+    jobs = "".join(JOB.format(name=name, url=url, every=every) for name, url in urls.items())
+    with closing(Sink()) as sink:
+        program = Shipper(folder, url=str(server.url), port=sink.port, jobs=jobs)
+        try:
+            yield program, sink, rogues
+        finally:
+            program.stop()
+            for rogue in rogues.values():
+                rogue.close()
+
+
+def check_text(text: str) -> None:
+    """Check that an operator, a terminal and a log get only what we wrote."""
+    assert "Traceback" not in text
+    assert [line for line in text.splitlines() if not line.isprintable() or len(line) > MOST_LINE] == []
+
+
+def memory_of(program: Shipper) -> int:
+    """Return the largest memory that the daemon has had, in MiB."""
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024
+
+
+def failed(program: Shipper) -> set[str]:
+    """Return the sources of whose failures the log tells."""
+    lines = [line for line in program.text().splitlines() if "event=observation.failed" in line]
+    return {found[1] for line in lines if (found := re.search(r"source=(\w+)", line))}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_daemon(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Beside dozens of rogues a job goes on; each of theirs is failing, never stopped, and recovers without a restart.
+
+    Mutants: let a driver's error, or a value that is none, be a bug; no limit of time.
+    """
+    database = real(request, server)
+    cases = [case for case in cases_of(server, database.port) if not case.is_large]
+    with shipping(tmp_path, database, cases, every="3s") as (program, sink, rogues):
+        program.start()
+        wait_for(lambda: failed(program) == rogues.keys(), "the failures", seconds=120)
+        insert(request, server, 3)
+        wait_for(lambda: sink.sums().get("audit.well.login.count") == 3, "rows of the job that is well")
+        status = program.call("status", "-o", "json")
+        report = json.loads(status.stdout)
+        states = {job["job"]: job["state"] for job in report["jobs"]}
+
+        assert status.returncode == 1
+        assert states.pop("well") == "ok"
+        assert {name for name, state in states.items() if state not in {"failing", "overdue"}} == set()
+        shown = program.call("status")
+        check_text(shown.stdout + shown.stderr)
+        assert memory_of(program) < MOST_MIB
+
+        for rogue in rogues.values():
+            rogue.become(passing(database.port))
+        expected = dict.fromkeys((f"audit.{name}.login.count" for name in (*rogues, "well")), 3)
+        wait_for(lambda: sink.sums() == expected, "rows of all jobs", seconds=120)
+        check_text(program.text())
+        assert program.stop() == 0
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_memory(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Answers without an end, one kind after the other, need less memory than the unit has.
+
+    Mutants: no limit of bytes; none of rows; a failure that keeps its driver's error, with the answer in it.
+    """
+    database = real(request, server)
+    first, *others = [case for case in cases_of(server, database.port) if case.is_large]
+    with shipping(tmp_path, database, [first], every="1s") as (program, sink, rogues):
+        insert(request, server, 3)
+        program.start()
+        (rogue,) = rogues.values()
+        for case in (first, *others):
+            rogue.become(case.treat)
+            seen = rogue.connections
+            wait_for(lambda seen=seen: rogue.connections > seen + 1, case.name)  # type: ignore[misc] # two attempts
+        rogue.become(passing(database.port))
+        wait_for(lambda: len(sink.sums()) == 2, "rows of both jobs")
+
+        assert memory_of(program) < MOST_MIB
+        check_text(program.text())
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_commands(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Commands end with their exit code, and with lines that a terminal can show.
+
+    Mutant: print what a server says.
+    """
+    database = real(request, server)
+    all_cases = cases_of(server, database.port)
+    cases = [case for case in all_cases if not case.is_slow and not case.is_large]
+    (escapes,) = (case for case in all_cases if case.name == "statement escapes")
+    insert(request, server, 3)
+    with shipping(tmp_path, database, cases, every="1s") as (program, sink, rogues):
+        check, once = program.call("check"), program.call("once")
+        assert {line.split(":")[0] for line in check.stdout.splitlines() if line.startswith("✗")} >= {
+            f"✗ source {name}" for name in rogues if name.startswith("login")
+        }
+        assert sink.sums() == {"audit.well.login.count": 3}
+        # one job has begun, and fails now
+        name = "statement_escapes"
+        rogues[name].become(passing(database.port))
+        begun = program.call("once", name)
+        rogues[name].become(escapes.treat)
+        calls = [f"{command} {name}" for command in ("once", "preview", "reset --emptied --yes")]
+        calls += [f"backfill --from 2h --until now --yes {name}"]
+        later = [program.call(call) for call in calls]
+
+        assert begun.returncode == 0
+        assert [one.returncode for one in (check, once, *later)] == [1] * (2 + len(later))
+        for one in (check, once, *later):
+            check_text(one.stdout + one.stderr)
+
+
+def insert(request: pytest.FixtureRequest, server: str, rows: int) -> None:
+    """Add rows to the real table, committed."""
+    now = "UTC_TIMESTAMP(6)" if server == "mariadb_server" else "CURRENT_TIMESTAMP"
+    with request.getfixturevalue(server).connect("app") as connection, connection.cursor() as cursor:
+        for _ in range(rows):
+            cursor.execute(f"INSERT INTO audit_trail (created_at, action) VALUES ({now}, 'login')")
