@@ -24,7 +24,7 @@ from shipper.config.values import holds_password
 from shipper.core.errors import ConfigError
 from shipper.core.measures import Measure
 from shipper.core.model import Condition, Job, Names, Query
-from shipper.core.paths import MEASURE
+from shipper.core.paths import MEASURE, label
 from shipper.source.access import Access
 
 DEFAULT_PATH = "/etc/shipper/shipper.toml"
@@ -277,6 +277,7 @@ def _job(name: str, section: JobSection, source: str, parsed: File) -> Job:
         "every": None if section.cron else section.every,
         "template": _template(section, source, parsed.graphite),
         "archives": parsed.graphite.retentions,
+        "groups": tuple(tuple(label(value) for value in group) for group in section.groups),
         "max_groups": parsed.limits.series,
         "keep": parsed.state.keep,
         "late": parsed.source.get(source, SourceSection()).late,  # rules.py reports a source that is missing
@@ -295,7 +296,9 @@ def _query(section: JobSection) -> Query:
         "by": tuple(section.by),
         "by_sql": tuple(sorted(section.by_sql.items())),
         "names": tuple(
-            Names(column, sql=names) if isinstance(names, str) else Names(column, tuple(sorted(names.items())))
+            Names(column, sql=names)
+            if isinstance(names, str)
+            else Names(column, tuple((label(value), label(name)) for value, name in sorted(names.items())))
             for column, names in sorted(section.names.items())
         ),
         "measures": tuple(Measure(name, kind, column) for name, (kind, column) in section.measure.items()),

@@ -225,6 +225,8 @@ class Query:
     """Expression of the event time, instead of a column."""
     time_form: TimeForm = TimeForm.TIME
     """How the database stores the times: `prepared` reads it from the database."""
+    short: frozenset[str] = frozenset()
+    """Columns and expressions whose type allows no long values, if they are labels: `prepared` knows that, too."""
 
     @property
     def is_along(self) -> bool:
@@ -239,7 +241,9 @@ class Query:
     @property
     def bare(self) -> "Query":
         """Same query for all rows of the table, by time only."""
-        return replace(self, by=(), by_sql=(), names=(), where=(), where_sql=None, measures=(COUNT,), sql=None)
+        return replace(
+            self, by=(), by_sql=(), names=(), where=(), where_sql=None, measures=(COUNT,), sql=None, short=frozenset()
+        )
 
     @property
     def is_divisible(self) -> bool:
@@ -380,7 +384,7 @@ class JobStatus(NamedTuple):
 _IDENTITY = frozenset({"name", "source", "table", "id"})  # compared by themselves
 _SCHEDULE = frozenset({"every", "cron", "cron_zone", "start", "chunk"})
 _LIMITS = frozenset({"max_age", "max_groups", "keep", "late"})
-NO_MEANING = _IDENTITY | _SCHEDULE | _LIMITS | {"title", "archives", "zeros", "groups", "time_form"}
+NO_MEANING = _IDENTITY | _SCHEDULE | _LIMITS | {"title", "archives", "zeros", "groups", "time_form", "short"}
 """Fields of Job and Query that do not change what its totals mean."""
 SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
 """Fields that change what a total means, but neither the path that a row adds to nor the row's time."""

@@ -21,6 +21,7 @@ from shipper.core.model import Group, Job
 
 MEASURE = "measure"
 MAX_VALUE = 100  # bytes of a group value in a path, half a node; a longer value is cut and gets a hash
+MAX_LABEL = 100  # characters of a group value; a longer one is its beginning and a hash, wherever it is kept
 MAX_TEMPLATE = 200  # bytes; leaves room for seven long values in a line
 MAX_NODE = 251  # bytes; Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
@@ -52,6 +53,11 @@ def node(text: str) -> str:
 def is_safe(group: Group) -> bool:
     """Whether a path shows the values of a group unchanged."""
     return all(value and not _UNSAFE.search(value) and len(value) <= MAX_VALUE for value in group)
+
+
+def label(text: str) -> str:
+    """Return a text as a group value: a long one as its beginning and its SHA-256, as databases do it."""
+    return text if len(text) <= MAX_LABEL else f"{text[:MAX_LABEL]}...{sha256(text.encode()).hexdigest()}"
 
 
 def brief(value: object) -> str:

@@ -14,6 +14,7 @@ from typing_extensions import override
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.core.id_set import FULL, ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
+from shipper.core.paths import brief
 from shipper.core.rows import table
 from shipper.source.access import Access
 from shipper.source.catalog import described, is_unique
@@ -23,7 +24,17 @@ from shipper.source.grants import without_id
 from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
-from shipper.source.result import local, offsets_of, rows_of, traced, unambiguous, undivided_rows, utc, utc_bucket
+from shipper.source.result import (
+    local,
+    offsets_of,
+    rows_of,
+    traced,
+    unambiguous,
+    undivided_rows,
+    utc,
+    utc_bucket,
+    within,
+)
 from shipper.source.statement import (
     DAY_SECONDS,
     LAST_SECOND,
@@ -53,6 +64,8 @@ KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
 LISTED = 1000
 """Ids in one statement: with about ten thousand, MySQL reads the entire index instead."""
+MOST_LABELS = 20_000
+"""Labels in one answer; where a window has more, its halves are read: 15 MB at most."""
 MOST_ASIDE = 100
 """Unreadable rows of one query; more of them are rather a mistake in its expressions."""
 NO_ROWS = Window(2**63 - 2, 2**63 - 1)
@@ -106,7 +119,7 @@ class Source(table.Source):
             moment = whole(source_time, 0, LAST_SECOND)
             if identity is not None and not _is_id(identity):
                 raise QueryRefused(
-                    f"observe {query.table}: {query.id} holds {identity!r}, which is not an id",
+                    f"observe {query.table}: {query.id} holds {brief(identity)}, which is not an id",
                     hint=NOT_AN_ID,
                 )
         return Observation(id=int(identity or 0), time=moment, clock=clock)
@@ -279,8 +292,9 @@ class Source(table.Source):
                 return self._read(query, rows, span)
         kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
+        most = MOST_LABELS // max(1, len(query.by)) if isinstance(rows, Window) and rows.upto - rows.after > 1 else None
         with self.connections.connected(f"read {query.table}, {_brief(rows)}") as connection:
-            counts = rows_of(query, connection.execute(counted(query, **kind), values), span)
+            counts = rows_of(query, connection.execute(counted(query, **kind, most=most), values))
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
             # rejected totals are known by their groups; find the first of the values that the statement left out
             left_out = {value.column for row in counts for value in row.rejected_values if value.value is None}
@@ -288,6 +302,9 @@ class Source(table.Source):
             for column in left_out:
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (int(identity), value)
+        if most is not None and len(counts) > most:
+            raise RowRefused(f"read {query.table}, {_brief(rows)}: more than {most} groups")
+        counts = within(counts, span)
         is_timed = query.sql is None and query.time is not None
         may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it
         if is_timed and not may_end and counts and not any(is_plausible(row.bucket) for row in counts):

@@ -10,9 +10,10 @@ from shipper.core.model import Query, TimeForm, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import described, plain_engine, planned
 from shipper.source.connection import RETRIED, Connections
+from shipper.source.engine import is_of_login
 from shipper.source.grants import transactional, without_id
 from shipper.source.result import labels_of
-from shipper.source.statement import bounds, counted, newest_value
+from shipper.source.statement import bounds, counted, labels, newest_value
 from shipper.source.times import check_values, timed
 
 _ORDERED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
@@ -29,6 +30,7 @@ def prepared(connections: Connections, access: Access, query: Query) -> Query:
     _check_engine(connections, access, query)
     if query.sql is not None:
         return _explained(connections, query)
+    query = replace(query, short=_short(connections, query))
     if query.time is None:
         return query
     query = _timed(connections, query)
@@ -88,6 +90,22 @@ def _explained(connections: Connections, query: Query) -> Query:
     return replace(query, measures=measures)
 
 
+def _short(connections: Connections, query: Query) -> frozenset[str]:
+    """Return the columns and expressions whose type allows no long values: these labels need no cut."""
+    names, statement = labels(query)
+    if not names:
+        return frozenset()
+    try:
+        with connections.connected(f"look at the labels of {query.table}") as connection:
+            description = connection.execute(statement).cursor.description
+    except QueryRefused as error:
+        if is_of_login(error):  # another attempt could lock the account
+            raise
+        return frozenset()  # the statements that count explain what is wrong
+    is_short = connections.dialect.is_short
+    return frozenset(name for name, column in zip(names, description, strict=True) if is_short(column))
+
+
 def _check_engine(connections: Connections, access: Access, query: Query) -> None:
     if connections.dialect.CATALOG.engine is None:
         return
@@ -104,7 +122,8 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
     """Check that the values of a time column have the order of times."""
     with connections.connected(f"look at {query.time} of {query.table}") as connection:
         column = described(connection, query.table).columns.get(query.id)
-        (value,) = connection.execute(newest_value(query)).one()
+        may_be_text = query.time_form is TimeForm.TEXT or not connections.dialect.CATALOG.has_types
+        (value,) = connection.execute(newest_value(query, is_text=may_be_text)).one()
     is_text = isinstance(value, str | bytes)
     if query.time_form is TimeForm.TIME:
         is_ordered = query.time_unit is not None or not is_text or _ORDERED.match(str(value)) is not None

@@ -4,6 +4,7 @@ Strategy: Carbon accepts an infinity and can never return the sum again. Therefo
 that Carbon could not hold and keeps the other values of its group. Values left out are counted, located and logged.
 """
 
+import codecs
 import decimal
 import math
 import re
@@ -20,27 +21,33 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.measures import Value, exact
 from shipper.core.model import ALWAYS, Group, Query, RejectedValue, Row, Span
-from shipper.core.paths import brief
+from shipper.core.paths import brief, label
 from shipper.core.rows.totals import MOST
-from shipper.source.dialects.expressions import BINARY
+from shipper.source.dialects.expressions import BINARY, CUT
 from shipper.source.limits import MOST_COUNT, AnswerUnusable, whole
 from shipper.source.statement import DAY_SECONDS, QUARTER_SECONDS, UTC_MARK, Offsets, measured
 
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
+_END = len("...") + 64
+"""Length of what `label` adds to the beginning of a long value."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_DATE = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d+)?)?")
 """What PyMySQL returns for a date of MySQL that does not exist: 0000-00-00, 2026-11-00."""
 _WIDE = decimal.Context(prec=1000, traps=[])
 
 
-def rows_of(query: Query, result: sa.CursorResult[Any], span: Span) -> list[Row]:
+def rows_of(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     """Return the rows of `counted`.
 
     Raises:
         QueryRefused: a value is not of the type that the query needs.
     """
-    rows = _custom_rows(query, result) if query.sql is not None else list(_rows(query, result))
+    return _custom_rows(query, result) if query.sql is not None else list(_rows(query, result))
+
+
+def within(rows: list[Row], span: Span) -> list[Row]:
+    """Return the rows whose bucket is in a span, and those without one."""
     return rows if span == ALWAYS else [row for row in rows if row.bucket is None or row.bucket in span]
 
 
@@ -138,7 +145,19 @@ def _label(value: bytes | str | None) -> str | None:
         return value
     if not isinstance(value, bytes):
         raise AnswerUnusable(f"{brief(value)} is not a text")
-    return shown(value[1:]) if value[:1] == BINARY else value.decode("utf-8", "backslashreplace")
+    if value[:1] == BINARY:
+        return shown(value[1:])
+    if value[:1] == CUT:
+        return f"{_shown_beginning(value[1:-_END])}{value[-_END:].decode()}"
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _shown_beginning(value: bytes) -> str | None:
+    """Return the beginning of bytes as `shown` does; it may end within a character."""
+    with suppress(UnicodeDecodeError):
+        _, length = codecs.utf_8_decode(value, "strict", False)
+        return shown(value[:length])
+    return shown(value)
 
 
 def shown(value: object) -> str | None:
@@ -194,12 +213,23 @@ def traced(rows: list[Row], first: dict[str, tuple[int, object]]) -> list[Row]:
         if rejected.value is not None or rejected.column not in first:
             return rejected
         identity, value = first[rejected.column]
-        return rejected._replace(id=identity, value=brief(value))
+        return rejected._replace(id=identity, value=brief(_number_of(value)))
 
     return [
         row._replace(rejected_values=tuple(map(with_id, row.rejected_values))) if row.rejected_values else row
         for row in rows
     ]
+
+
+def _number_of(value: object) -> object:
+    """Return the number that a text is, if it is one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        exact_number = decimal.Decimal(value)
+    except decimal.InvalidOperation:
+        return value
+    return exact_number if exact_number.is_finite() else float(exact_number)
 
 
 def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
@@ -219,7 +249,7 @@ def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     labels_of(query, columns)
     rows = []
     for row in result.mappings():
-        group = tuple([shown(row[name]) for name in query.by])
+        group = tuple([None if (text := shown(row[name])) is None else label(text) for name in query.by])
         count = number(row.get("count"), "count")
         count = count if isinstance(count, int) and abs(count) <= MOST_COUNT else 1
         values, rejected = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)

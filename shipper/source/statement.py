@@ -17,8 +17,10 @@ from shipper.core.measures import Kind
 from shipper.core.model import ALWAYS, Condition, Ids, Query, Scalar, Span, TimeForm, Window
 from shipper.source.dialects.expressions import (
     AsText,
+    Beginning,
     BitsOfIds,
     Fit,
+    Label,
     ListOfIds,
     Moment,
     ServerTime,
@@ -57,7 +59,6 @@ _AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]
     Kind.SUM: lambda column: sa.func.sum(Fit(column)),
     Kind.MAX: lambda column: sa.func.max(Fit(column)),
     Kind.MIN: lambda column: sa.func.min(Fit(column)),
-    Kind.DISTINCT: lambda column: sa.func.count(sa.distinct(Text(column))),
 }
 _AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
     sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
@@ -132,10 +133,12 @@ def epoch_of(query: Query, table: sa.TableClause, *, is_marked: bool = False) ->
 
 
 @lru_cache(STATEMENTS)
-def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Select[Any] | sa.TextClause:
+def counted(
+    query: Query, *, is_within: bool, are_listed: bool = False, most: int | None = None
+) -> sa.Select[Any] | sa.TextClause:
     """Select bucket, group columns, number of rows and measures of a window; with is_within, in a span only.
 
-    With are_listed, listed ids take the place of the window.
+    With are_listed, listed ids take the place of the window; with most, one row more than that ends the result.
     """
     if query.sql is not None:
         return sa.text(query.sql)
@@ -148,7 +151,8 @@ def counted(query: Query, *, is_within: bool, are_listed: bool = False) -> sa.Se
     keys = labelled if query.time else labelled[1:]
     if not keys:  # without GROUP BY there is a row even if nothing matches
         return statement.having(sa.func.count() > 0)
-    return statement.group_by(*(sa.text(key.name) for key in keys))
+    statement = statement.group_by(*(sa.text(key.name) for key in keys))
+    return statement if most is None else statement.limit(most + 1)
 
 
 Offsets = tuple[tuple[int, int], ...]
@@ -172,7 +176,9 @@ def undivided(query: Query, offsets: Offsets, same: Same, *, has_aside: bool) ->
         for n, column in enumerate((_floor(moment, query.bucket), *_groups(query, table, same)))
     ]
     values = [
-        _AGGREGATES[kind](table.c[column]) for _, kind, column in query.measures if column and not kind.is_divisible
+        sa.func.count(sa.distinct(_text(query, column, table.c[column])))
+        for _, kind, column in query.measures
+        if column and not kind.is_divisible
     ]
     conditions = [*_conditions(query, table, is_within=False, are_listed=False), _in_span(epoch_of(query, table))]
     if has_aside:  # the only construct that computes nothing for these rows
@@ -273,7 +279,7 @@ def names_in(sql: str) -> WithText:
 def names_of(sql: str, rows: int) -> WithText:
     """Select values and names, as `counted` selects labels, from a text's result; at most that number of rows."""
     names = sa.table("shipper_names", sa.column("value"), sa.column("name"))
-    statement = sa.select(Text(names.c.value), Text(names.c.name)).limit(rows)
+    statement = sa.select(Label(names.c.value), Label(names.c.name)).limit(rows)
     return WithText("shipper_names (value, name)", sql, statement)
 
 
@@ -319,7 +325,7 @@ def first_unfit(query: Query, measure: str, *, is_within: bool, are_listed: bool
     """Select the id and the value of the first row whose value `counted` leaves out."""
     table = table_of(query)
     conditions = [*_conditions(query, table, is_within=is_within, are_listed=are_listed), Unfit(table.c[measure])]
-    columns = number_in(query, table), table.c[measure]
+    columns = number_in(query, table), Beginning(table.c[measure])
     # labels, because the measured column may be the id
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     return sa.select(*labelled).select_from(table).where(*conditions).order_by(table.c[query.id]).limit(1)
@@ -346,16 +352,32 @@ def newest(query: Query, rows: int, *, is_marked: bool = False) -> sa.Select[Any
     return sa.select(*columns).where(chosen).order_by(identity.desc()).limit(rows)
 
 
-def newest_value(query: Query) -> sa.Select[Any]:
-    """Select the largest value of the column that windows are made of."""
+def newest_value(query: Query, *, is_text: bool) -> sa.Select[Any]:
+    """Select the largest value of the column that windows are made of; the beginning of a text."""
     table = table_of(query.ids_only)
-    return sa.select(sa.func.max(table.c[query.id])).select_from(table)
+    value: sa.ColumnElement[Any] = sa.func.max(table.c[query.id])
+    return sa.select(Beginning(value) if is_text else value).select_from(table)
 
 
 def _label(query: Query, table: sa.TableClause, name: str) -> sa.ColumnElement[Any]:
     """Return the column or the expression that `by` names."""
     text = dict(query.by_sql).get(name)
     return table.c[name] if text is None else sa.literal_column(f"({text})")
+
+
+def _text(query: Query, text: str, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return a value of a column or expression as a label; where all are short, that is their text."""
+    return Text(value) if text in query.short else Label(value)
+
+
+def labels(query: Query) -> tuple[list[str], sa.Select[Any]]:
+    """Return the columns and expressions that are labels or distinct values, and select no row of them, for types."""
+    table, expressions = table_of(query), dict(query.by_sql)
+    values = {expressions.get(name, name): _label(query, table, name) for name in query.by}
+    distinct = (measure.column for measure in query.measures if not measure.kind.is_divisible)
+    values |= {column: table.c[column] for column in distinct if column}
+    labelled = [value.label(f"shipper_{n}") for n, value in enumerate(values.values())]
+    return list(values), sa.select(*labelled).select_from(table).limit(0)
 
 
 def _aggregates(query: Query, table: sa.TableClause) -> list[sa.ColumnElement[Any]]:
@@ -369,7 +391,7 @@ def _groups(query: Query, table: sa.TableClause, same: Same = ()) -> list[sa.Col
     """Return the labels of groups; some of their values are replaced by others."""
     groups: list[sa.ColumnElement[Any]] = []
     for at, name in enumerate(query.by):
-        label = Text(_label(query, table, name))
+        label = _text(query, dict(query.by_sql).get(name, name), _label(query, table, name))
         others = [
             (label == sa.literal(value, AsText()), sa.literal(other, AsText()))
             for place, value, other in same

@@ -17,6 +17,7 @@ from shipper.core.model import Query, TimeForm
 from shipper.core.paths import brief
 from shipper.source.catalog import Table, described
 from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.expressions import Beginning
 from shipper.source.dialects.stored_times import TIMES, Times
 from shipper.source.statement import UNITS, epoch_of, table_of, time_of
 
@@ -129,7 +130,7 @@ def _text(value: object) -> str:
 def _sample(query: Query) -> sa.Select[Any]:
     """Select stored times and their epochs among the newest rows: plausible ones first, then the newest."""
     table = table_of(query.ids_by_time)
-    identity, time, epoch = table.c[query.id], time_of(query, table), epoch_of(query, table)
+    identity, time, epoch = table.c[query.id], Beginning(time_of(query, table)), epoch_of(query, table)
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate((identity, time, epoch))]
     newest_rows = (
         sa.select(*labelled).where(identity.is_not(None)).order_by(identity.desc()).limit(NEWEST_ROWS).subquery()

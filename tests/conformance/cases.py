@@ -1,5 +1,7 @@
 """Conformance cases. Every database can represent their values exactly."""
 
+from hashlib import sha256
+
 from table import Case, Event, actions, at
 
 _ALL = 'by = []\nname = "x.{measure}"\n'
@@ -19,6 +21,11 @@ def _where(where: str, count: int, name: str) -> Case:
     """Return the case that counts the five rows above with a condition."""
     expected: dict[str, dict[str, float]] = {" count": {"14:00": count}} if count else {}
     return Case(f"where {name}", _OUTCOMES, expected, _ALL + where)
+
+
+def _label(value: str) -> str:
+    """Return how the state holds a value."""
+    return value if len(value) <= 100 else f"{value[:100]}...{sha256(value.encode()).hexdigest()}"
 
 
 ROWS = [
@@ -279,6 +286,15 @@ DISTINCT = [
         'by = ["outcome"]\nname = "x.{outcome}.{measure}"\nmeasure = { users = "distinct:action" }',
     ),
     Case(
+        "distinct in long groups",
+        [
+            Event(number, action="x" * 399 + end, outcome=outcome)
+            for number, (end, outcome) in enumerate(("ao", "ap", "bo", "ao"), 1)
+        ],
+        {f"{_label('x' * 399 + 'a')} users": {"14:00": 2}, f"{_label('x' * 399 + 'b')} users": {"14:00": 1}},
+        'measure = { users = "distinct:outcome" }',
+    ),
+    Case(
         "distinct numbers beside other measures",
         [
             Event(number, action=action, duration_ms=duration)
@@ -422,6 +438,12 @@ DISTINCT = [
 
 NAMES = [
     Case(
+        "names of long values",
+        actions(*("x" * 399 + end for end in "abab"), "y" * 399),
+        {"named count": {"14:00": 2}, f"{_label('x' * 399 + 'b')} count": {"14:00": 2}, "short count": {"14:00": 1}},
+        f'names.action = {{ "{"x" * 399}a" = "named", "{"y" * 399}" = "short" }}',
+    ),
+    Case(
         "case",
         actions("Login", "login", "LOGIN"),
         {f"{name} count": {"14:00": 1} for name in ("Login", "login", "LOGIN")},
@@ -458,12 +480,15 @@ NAMES = [
 _ONE_LINE = ["a\rb", "a\r\nb", "a\tb", "a\x1cb", "a\x85b", "a\u00a0b", "a\u2028b", "a\u2029b", " ", "\n", "\u3000"]
 _PATHS = ["a", "/", "a/b", "../../etc", ".", "a..b", ".a", "a.", "a;b=c", ";", ";=", "a;b=~c", "-", "_other", "_"]
 _VALUES = ["nan", "inf", "a 1 1790000040", "a 5 -1\nx.b.count 7 1790000040", "'; DROP TABLE audit_trail; --"]
-_LONG = ["x" * 300, "x" * 299 + "y", "\u4e16" * 300, "a\n" * 150]
+_LONG = [
+    *("x" * 300, "x" * 299 + "y", "x" * 299 + "Y", "x" * 299 + " ", "x" * 100, "x" * 101),
+    *("\u4e16" * 300, "a\n" * 150, "\U0001f600" * 100, "\U0001f600" * 101),
+]
 
 
 def _named(kind: str, names: list[str], *, without: str = "") -> Case:
     """Return the case of groups that are hard to name beside a normal one: each is a separate series."""
-    expected: dict[str, dict[str, float]] = {f"{name} count": {"14:00": 2} for name in ["good", *names]}
+    expected: dict[str, dict[str, float]] = {f"{_label(name)} count": {"14:00": 2} for name in ["good", *names]}
     return Case(f"poison {kind}", actions(*["good", *names] * 2), expected, without=without)
 
 

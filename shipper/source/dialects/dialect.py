@@ -150,6 +150,9 @@ class Dialect(Protocol):
     def plan(self, connection: sa.Connection, statement: Statement, values: Mapping[str, Any], name: str) -> Plan:
         """Return the plan of a statement that reads a range of the id column `name`."""
 
+    def is_short(self, column: Any) -> bool:
+        """Return whether a column of a result, as the driver describes it, has only values that make short labels."""
+
     def user(self, access: Access) -> str | None:
         """Return the user of a source, None where the configuration names none."""
 

@@ -15,6 +15,8 @@ Statement = sa.Select[Any] | sa.TextClause
 
 BINARY = b"\xff"
 """First byte of a binary label; no text in UTF-8 has it."""
+CUT = b"\xfe"
+"""First byte of a long binary label: behind it are MAX_LABEL bytes and the end that `label` adds."""
 
 
 class Text(FunctionElement[bytes | str]):
@@ -25,6 +27,23 @@ class Text(FunctionElement[bytes | str]):
 
     inherit_cache = True
     name = "shipper_text"
+
+
+class Label(FunctionElement[bytes | str]):
+    """The same; of a long value the beginning and the SHA-256 of all of it: no value is too large for our memory.
+
+    Two values have one label only if they are equal, because no short value is as long as the label of a long one.
+    """
+
+    inherit_cache = True
+    name = "shipper_label"
+
+
+class Beginning(FunctionElement[Any]):
+    """The beginning of a value's text, to show it."""
+
+    inherit_cache = True
+    name = "shipper_beginning"
 
 
 class AsText(sa.types.TypeDecorator[str]):

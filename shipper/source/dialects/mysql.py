@@ -11,11 +11,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.errors import ConfigError
+from shipper.core.paths import MAX_LABEL
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
 from shipper.source.dialects import mysql_login
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
+    Beginning,
     BitsOfIds,
+    Label,
     ListOfIds,
     ServerTime,
     Statement,
@@ -187,6 +190,11 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     return Plan(text, rows, bool(ranges), is_scan=not ranges and step["type"] in {"ALL", "index"})
 
 
+def is_short(column: Any) -> bool:
+    """Return whether it has at most MAX_LABEL characters of at most four bytes."""
+    return 0 < (column[3] or 0) <= 4 * MAX_LABEL
+
+
 def user(access: Access) -> str | None:
     """Return the user of the URL or of the option file."""
     return access.url.username or option(access, "user")
@@ -219,12 +227,39 @@ def _tls_context(access: Access) -> ssl.SSLContext:
 @compiles(Text, *_NAMES)
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     value = argument(element, compiler, options)
+    return _by_kind(
+        value, text=f"CAST(CONVERT({value} USING utf8mb4) AS BINARY)", binary=f"CONCAT(x'ff', CAST({value} AS BINARY))"
+    )
+
+
+def _by_kind(value: str, *, text: str, binary: str) -> str:
+    """Return the SQL for texts, for numbers and times, and for bytes."""
     # one function makes text of JSON, and a number of BIT: their other properties are those of bytes
     plain = f"COALESCE({value})"
-    return f"""CASE WHEN CHARSET({plain}) <> 'binary' THEN CAST(CONVERT({value} USING utf8mb4) AS BINARY)
+    return f"""CASE WHEN CHARSET({plain}) <> 'binary' THEN {text}
     WHEN COERCIBILITY({value}) = {_NUMERIC} THEN CAST({value} AS BINARY)
     WHEN COERCIBILITY({plain}) = {_NUMERIC} THEN CAST({plain} AS BINARY)
-    ELSE CONCAT(x'ff', CAST({value} AS BINARY)) END"""
+    ELSE {binary} END"""
+
+
+@compiles(Label, *_NAMES)
+def _label(element: Label, compiler: SQLCompiler, **options: Any) -> str:
+    value = argument(element, compiler, options)
+    # LEFT, because its result has a maximum length: a longer type takes a temporary table on disk. The result of other
+    # functions is NULL beyond max_allowed_packet
+    beginning, digest = f"LEFT({value}, {MAX_LABEL})", f"SHA2(CONVERT({value} USING utf8mb4), 256)"
+    bytes_ = f"CAST({beginning} AS BINARY)"
+    text = (
+        f"CASE WHEN CHAR_LENGTH({value}) > {MAX_LABEL} THEN CONCAT({beginning}, '...', {digest}) ELSE {beginning} END"
+    )
+    binary = f"""CASE WHEN LENGTH({value}) > {MAX_LABEL} THEN CONCAT(x'fe', {bytes_}, '...', {digest})
+        ELSE CONCAT(x'ff', {bytes_}) END"""
+    return _by_kind(value, text=f"CAST(CONVERT({text} USING utf8mb4) AS BINARY)", binary=binary)
+
+
+@compiles(Beginning, *_NAMES)
+def _beginning(element: Beginning, compiler: SQLCompiler, **options: Any) -> str:
+    return f"LEFT({argument(element, compiler, options)}, {MAX_LABEL})"
 
 
 @compiles(Unfit, *_NAMES)

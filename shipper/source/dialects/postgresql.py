@@ -20,10 +20,13 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
+from shipper.core.paths import MAX_LABEL
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
+    Beginning,
     BitsOfIds,
+    Label,
     ListOfIds,
     ServerTime,
     Statement,
@@ -237,6 +240,12 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     return Plan(text, node["Plan Rows"], is_range, is_scan=not is_range and node["Node Type"] == "Seq Scan")
 
 
+def is_short(column: Any) -> bool:
+    """Return whether its type has a fixed size, or a maximum length."""
+    size = column.internal_size or column.display_size or column.precision
+    return size is not None and size <= MAX_LABEL
+
+
 def user(access: Access) -> str | None:
     """Return the user of the URL."""
     return access.url.username
@@ -256,11 +265,45 @@ def default_schema(_: Access) -> str | None:
 def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
     value = argument(element, compiler, options)
     text = f"CAST({value} AS text)"
+    return _by_kind(value, text=_encoded(text), binary=_marked(text))
+
+
+def _marked(text: str) -> str:
+    return f"CAST('\\xff' AS bytea) || CAST({text} AS bytea)"
+
+
+def _encoded(text: str) -> str:
     # in a database of SQL_ASCII, whose bytes may be of any encoding, UTF8 would be an error
-    encoding = "CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
+    return f"convert_to({text}, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"
+
+
+def _by_kind(value: str, *, text: str, binary: str) -> str:
+    """Return the SQL for bytes, and for everything else."""
     # beside NULL, a value of a domain has the domain's type
     return f"""CASE pg_typeof(COALESCE({value}, NULL)) WHEN CAST('bytea' AS regtype)
-    THEN CAST('\\xff' AS bytea) || CAST({text} AS bytea) ELSE convert_to({text}, {encoding}) END"""
+    THEN {binary} ELSE {text} END"""
+
+
+@compiles(Label, "postgresql")
+def _label(element: Label, compiler: SQLCompiler, **options: Any) -> str:
+    value = argument(element, compiler, options)
+    text = f"CAST({value} AS text)"
+    # the length in bytes first: it is known without reading the value
+    is_long = f"octet_length({text}) > {MAX_LABEL} AND length({text}) > {MAX_LABEL}"
+    cut = f"left({text}, {MAX_LABEL}) || '...' || encode(sha256({_encoded(text)}), 'hex')"
+    # the text of bytes is \x and two digits for each
+    digits, digest = 2 + 2 * MAX_LABEL, f"encode(sha256(CAST({text} AS bytea)), 'hex')"
+    long = f"CAST('\\xfe' AS bytea) || CAST(left({text}, {digits}) AS bytea) || CAST('...' || {digest} AS bytea)"
+    return _by_kind(
+        value,
+        text=f"CASE WHEN {is_long} THEN {_encoded(cut)} ELSE {_encoded(text)} END",
+        binary=f"CASE WHEN length({text}) > {digits} THEN {long} ELSE {_marked(text)} END",
+    )
+
+
+@compiles(Beginning, "postgresql")
+def _beginning(element: Beginning, compiler: SQLCompiler, **options: Any) -> str:
+    return f"left(CAST({argument(element, compiler, options)} AS text), {MAX_LABEL})"
 
 
 @compiles(Unfit, "postgresql")

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote as quoted
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
+from shipper.core.paths import MAX_LABEL
 from shipper.source.access import Access
 from shipper.source.dialects.dialect import (
     CHECK_NAMES,
@@ -25,7 +27,10 @@ from shipper.source.dialects.dialect import (
     Session,
 )
 from shipper.source.dialects.expressions import (
+    CUT,
+    Beginning,
     BitsOfIds,
+    Label,
     ListOfIds,
     ServerTime,
     Statement,
@@ -38,10 +43,13 @@ from shipper.source.dialects.expressions import (
 from shipper.source.limits import Meter
 
 _SETTINGS: Mapping[str, object] = {"query_only": 1, "read_uncommitted": 0}
+MOST_BYTES = 8_000_000
+"""Largest value that SQLite may read: it runs in our memory, and holds several copies of a value."""
 ERRORS: Mapping[object, Meaning] = {}
 WORDS: Mapping[str, Meaning] = {
     "integer overflow": (RowRefused, CHECK_TYPES),
     "malformed JSON": (RowRefused, CHECK_TYPES),
+    "too big": (RowRefused, f"Leave out rows with values of more than {MOST_BYTES} bytes, by `where` or `where_sql`."),
     "no such": (QueryRefused, CHECK_NAMES),
     "syntax error": (QueryRefused, CHECK_SQL),
     # a reader of a file in WAL mode shares memory with writers
@@ -100,7 +108,10 @@ def prepare(connection: DBAPIConnection, _: Access) -> Session:
     """Make a connection read-only, and decode every text."""
     # else SQLite could not return a row with a text that is not UTF-8
     connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
     cursor = connection.cursor()
+    (encoding,) = cursor.execute("PRAGMA encoding").fetchone()
+    connection.create_function("shipper_label", 2, partial(label_of, encoding), deterministic=True)
     cursor.execute("PRAGMA case_sensitive_like = OFF")  # cannot be read back
     for name, value in _SETTINGS.items():
         cursor.execute(f"PRAGMA {name} = {value}")
@@ -134,6 +145,11 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     return Plan(step, None, bool(ranges), is_scan=not ranges and step.startswith("SCAN"))
 
 
+def is_short(_: Any) -> bool:
+    """Return False: columns have no types."""
+    return False
+
+
 def user(_: Access) -> str | None:
     """Return None: a file has no users."""
     return None
@@ -150,10 +166,34 @@ def default_schema(_: Access) -> str | None:
 
 
 @compiles(Text, "sqlite")
-def _text(element: Text, compiler: SQLCompiler, **options: Any) -> str:
+def _text(element: Text | Label, compiler: SQLCompiler, **options: Any) -> str:
     value = argument(element, compiler, options)
     # a text may contain bytes that are no UTF-8, as well: the types differ; CASE has no collation
     return f"CASE TYPEOF({value}) WHEN 'blob' THEN CAST(x'ff' || {value} AS BLOB) ELSE CAST({value} AS TEXT) END"
+
+
+@compiles(Label, "sqlite")
+def _label(element: Label, compiler: SQLCompiler, **options: Any) -> str:
+    value = argument(element, compiler, options)
+    # the length of a text would end at a NUL in it
+    long = f"shipper_label(CAST({value} AS BLOB), TYPEOF({value}) = 'blob')"
+    return f"CASE WHEN LENGTH(CAST({value} AS BLOB)) > {MAX_LABEL} THEN {long} ELSE {_text(element, compiler)} END"
+
+
+def label_of(encoding: str, value: bytes, is_binary: int) -> bytes | str:
+    """Return the label of a value of more than MAX_LABEL bytes, given with its encoding."""
+    if is_binary:
+        return CUT + value[:MAX_LABEL] + b"..." + sha256(value).hexdigest().encode()
+    beginning = value[: 4 * (MAX_LABEL + 1)].decode(encoding, "backslashreplace")  # 4 bytes for a character at most
+    if len(beginning) <= MAX_LABEL:
+        return beginning
+    return f"{beginning[:MAX_LABEL]}...{sha256(value).hexdigest()}"
+
+
+@compiles(Beginning, "sqlite")
+def _beginning(element: Beginning, compiler: SQLCompiler, **options: Any) -> str:
+    value = argument(element, compiler, options)
+    return f"CASE WHEN TYPEOF({value}) IN ('text', 'blob') THEN SUBSTR({value}, 1, {MAX_LABEL}) ELSE {value} END"
 
 
 @compiles(Unfit, "sqlite")

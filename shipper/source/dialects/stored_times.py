@@ -18,6 +18,8 @@ from shipper.source.dialects.mysql_driver import FIELD_TYPE
 
 EPOCH_SECONDS = 10**12
 """Epochs below are numbers that any database can compute with; the year 9999 is a quarter of it."""
+_LONGEST = 100
+"""Characters of a text that are read as a time: some databases fail at patterns of a long text."""
 _MYSQL = ("mysql", "mariadb")
 _TO_SECONDS_OF_1970 = 62_167_219_200
 _FRACTIONS = "([.,][0-9]*)?"
@@ -127,7 +129,7 @@ def _mysql_epoch(number: str, units: int, mark: int) -> str:
 @compiles(EpochOfText, *_MYSQL)
 def _mysql_text(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     column, units, mark = _arguments(element, compiler, options)
-    text = f"TRIM(CONVERT({column} USING utf8mb4))"
+    text = f"TRIM(CONVERT(LEFT({column}, {_LONGEST}) USING utf8mb4))"
     # the offset, as +0130: behind the date, which has signs, too
     rest = f"SUBSTR({text}, 12)"
     offset = f"CONCAT(REPLACE(REGEXP_SUBSTR({rest}, '[-+][0-9:]+'), ':', ''), '00')"
@@ -183,7 +185,7 @@ def _postgresql_epoch(number: str, units: int, mark: int) -> str:
 @compiles(EpochOfText, "postgresql")
 def _postgresql_text(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     column, units, mark = _arguments(element, compiler, options)
-    text = f"TRIM({column})"
+    text = f"TRIM(LEFT({column}, {_LONGEST}))"
     time, whole = _postgresql_time(text, mark), f"CAST(SPLIT_PART({text}, '.', 1) AS NUMERIC)"
     is_number = f"{text} ~ '{_NUMBER}'"
     return f"CASE WHEN {is_number} THEN {_postgresql_epoch(whole, units, mark)} ELSE {time} END" if units else time
@@ -214,7 +216,7 @@ _OF_TEXT = f"""SELECT CAST(STRFTIME('%s', SUBSTR(iso, 1, MIN(19, LENGTH(iso) - L
             WHEN 8 THEN '' ELSE ' ' || SUBSTR(digits, 9, 2) || ':' || SUBSTR(digits, 11, 2) || ':' || SUBSTR(digits, 13)
         END END AS iso
     FROM (SELECT text, REPLACE(text, 'T', '') AS digits
-    FROM (SELECT REPLACE(UPPER(TRIM({{value}})), '/', '-') AS text))))"""
+    FROM (SELECT REPLACE(UPPER(TRIM(SUBSTR({{value}}, 1, {_LONGEST}))), '/', '-') AS text))))"""
 
 
 @compiles(Epoch, "sqlite")
