@@ -285,9 +285,11 @@ class RecordResult:
     other: Group | None = None
     """First group of these rows."""
     others: set[Group] = field(default_factory=set)
-    """All groups of these rows."""
+    """All groups of these rows, until the transaction ends."""
+    sanitized_series: int = 0
+    """Number of new paths that differ from their group's values; of several measures the first counts."""
     sanitized: list[tuple[str, Group]] = field(default_factory=list)
-    """New paths that differ from their group's values."""
+    """The first few of them."""
     nameless: Group | None = None
     """First group whose path Carbon could not hold."""
     rejected_values: list[RejectedValue] = field(default_factory=list)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 
 from shipper.core.errors import BadMetric
 from shipper.core.ledger import Name, Recording, RecordResult
@@ -125,8 +126,12 @@ def path(host: str, job: str, name: str) -> str:
     return f"{NODE}.{host}.{job}.{name}"
 
 
-GROUPS = 50_000
-"""Maximum number of groups whose names are cached: 15 MB at most."""
+GROUPS = 20_000
+"""Maximum number of groups whose names are cached: 25 MB at most."""
+CLAIMED = 2000
+"""Groups whose paths are claimed at once."""
+SHOWN = 10
+"""New paths that differ from their values, of one transaction, which are kept for reports."""
 OTHER = "_other"
 """Value of the group that all groups beyond `limits.series` share."""
 
@@ -142,14 +147,17 @@ Paths = dict[Group, list[str] | None]
 
 def claim_paths(job: Job, groups: Mapping[Group, int], recording: Recording, tally: RecordResult) -> Paths:
     """Claim and return the paths of groups, given with their numbers of rows; groups beyond the limit share OTHER's."""
-    # nearly always each group owns its paths already: one query confirms that
-    wanted = {group: _names(job, group) for group in groups}
-    owned = recording.adopt([name for names in wanted.values() for name in names])
-    paths: Paths = {group: [name.path for name in names] or None for group, names in wanted.items()}
+    paths: Paths = {}
+    rest = iter(groups)
+    while some := tuple(islice(rest, CLAIMED)):
+        # nearly always each group owns its paths already: one query confirms that
+        wanted = {group: _names(job, group) for group in some}
+        owned = recording.adopt([name for names in wanted.values() for name in names])
+        paths |= {group: [name.path for name in names] or None for group, names in wanted.items()}
 
-    # all other groups claim paths
-    if unowned := {group: names for group, names in wanted.items() if not owned.issuperset(names)}:
-        paths |= _claim_within_limit(job, unowned, groups, recording, tally)
+        # all other groups claim paths
+        if unowned := {group: names for group, names in wanted.items() if not owned.issuperset(names)}:
+            paths |= _claim_within_limit(job, unowned, groups, recording, tally)
     if tally.nameless is None:
         tally.nameless = next((group for group in groups if paths[group] is None), None)
     return paths
@@ -209,7 +217,9 @@ def _claim_within_limit(
         tally.other = new[room] if tally.other is None else tally.other
 
     # report new paths that do not show their values
-    tally.sanitized += [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_safe(group)]
+    unsafe = [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_safe(group)]
+    tally.sanitized_series += len(unsafe)
+    tally.sanitized += unsafe[: max(0, SHOWN - len(tally.sanitized))]
     return paths
 
 

@@ -39,10 +39,10 @@ def log_steps(
     if other := sum(tally.other_rows for tally in tallies):
         value = _brief(next(tally.other for tally in tallies if tally.other is not None))
         logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
-    if sanitized := [entry for tally in tallies for entry in tally.sanitized]:
-        path, group = sanitized[0]
+    if series := sum(tally.sanitized_series for tally in tallies):
+        path, group = next(first for tally in tallies for first in tally.sanitized)
         value = _brief(tuple(value for value in group if not is_safe((value,))))
-        logger().info("series.sanitized", job=job.name, series=len(sanitized), first=path, value=value)
+        logger().info("series.sanitized", job=job.name, series=series, first=path, value=value)
     _log_rejected_values(job, [value for tally in tallies for value in tally.rejected_values])
 
 

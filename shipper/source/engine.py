@@ -140,6 +140,7 @@ def is_of_login(error: ShipperError) -> bool:
     return isinstance(error.__cause__, sa.exc.DBAPIError) and error.__cause__.statement is None
 
 
+LARGE_VALUES = "Leave out rows with very large values, by `where` or `where_sql`."
 UNUSABLE = "Check that `url` names the database itself: a proxy before it may be the cause."
 _LIMITS: Mapping[type[BaseException], Meaning] = {
     AnswerTooLarge: (RowRefused, SMALLER),
@@ -161,6 +162,8 @@ def _ours(dialect: Dialect, error: BaseException, step: str) -> SourceUnavailabl
     codes = dialect.codes(error) if isinstance(error, dialect.DRIVER_ERROR) else ()
     meanings += [dialect.ERRORS[code] for code in codes if code in dialect.ERRORS]
     meanings += [meaning for words, meaning in dialect.WORDS.items() if words in message]
+    if isinstance(error, MemoryError):  # of SQLite
+        return RowRefused(f"{step}: out of memory", hint=LARGE_VALUES)
     if isinstance(error, UnicodeError):
         meanings.append((RowRefused, CHECK_TYPES))
     kind, hint = meanings[0] if meanings else (SourceUnavailable, None if is_expected else UNUSABLE)

@@ -262,6 +262,8 @@ def translated(step: str) -> Iterator[None]:
         yield
     except (OverflowError, sqlite3.DataError) as error:  # of a number
         raise StateCorrupt(f"{step}: {error}", hint=RESTORE) from error
+    except MemoryError as error:  # a source on SQLite has taken all that SQLite may use
+        raise StateBusy(f"{step}: out of memory", hint="The next tick tries again.") from error
     except sqlite3.OperationalError as error:
         raise StateBusy(f"{step}: {error}", hint=UNWRITABLE) from error
     except sqlite3.IntegrityError as error:

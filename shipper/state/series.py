@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from shipper.core.measures import Kind
 from shipper.core.model import Group
 from shipper.state.schema import decoded
 
-CACHE_SIZE = 50_000  # series, and groups as JSON, from one recording to the next: at most 20 MB
+CACHE_SIZE = 50_000  # series from one recording to the next: at most 20 MB
+GROUPS = 20_000  # groups as digests: at most 25 MB
 
 COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
 _OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_each(?))"
@@ -36,7 +38,7 @@ class Series(NamedTuple):
     id: int
     job: str
     group: str
-    """As JSON."""
+    """As JSON; in the cache the digest of a long one."""
     measure: str
     kind: str
     first_slot: int | None = None
@@ -75,7 +77,7 @@ class Registry:
 
     def learn(self, series: Series) -> None:
         """Add a row to the cache."""
-        self._known[series.path] = series
+        self._known[series.path] = series._replace(group=_digest(series.group))
 
     def id_of(self, path: str) -> int:
         """Return the id of a path that is in the cache."""
@@ -134,7 +136,7 @@ class Registry:
                 continue
             self._known[path] = seen
             if path in self._new:
-                self._new[path] = seen
+                self._new[path] = self._new[path].seen(bucket)
             else:
                 changed.append(known.id)
         if changed:
@@ -161,21 +163,32 @@ class Registry:
             path: Series(path, number, job, raw_group(group), measure.name, measure.kind.value)
             for number, (path, group, measure) in enumerate(names, first)
         }
-        self._known |= self._new
+        for series in self._new.values():
+            self.learn(series)
 
     def _is_own(self, job: str, name: Name) -> bool:
         """Whether the name owns its path; its kind of measure becomes that of the name."""
         path, group, measure = name
         owner = self._known.get(path)
-        if owner is None or owner.job != job or owner.measure != measure.name or owner.group != raw_group(group):
+        if owner is None or owner.job != job or owner.measure != measure.name or owner.group != digest_of(group):
             return False
         if owner.kind != measure.kind:
             self._connection.execute(_KIND, (measure.kind.value, owner.id))
-            self.learn(owner._replace(kind=measure.kind.value))
+            self._known[path] = owner._replace(kind=measure.kind.value)
         return True
 
 
-@lru_cache(CACHE_SIZE)
+@lru_cache(GROUPS)
+def digest_of(group: Group) -> str:
+    """Return a group's JSON, or its digest where that takes less memory."""
+    return _digest(raw_group(group))
+
+
+def _digest(text: str) -> str:
+    digest = sha256(text.encode()).hexdigest()
+    return text if len(text) <= len(digest) else digest
+
+
 def raw_group(group: Group) -> str:
     """Return a group as a JSON array, the same text as json.dumps writes, in a third of the time."""
     return f"[{', '.join(['null' if value is None else encode_basestring_ascii(value) for value in group])}]"

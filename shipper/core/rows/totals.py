@@ -290,6 +290,7 @@ class _Change:
             seen.setdefault(bucket, []).extend(own)
         for bucket, seen_paths in seen.items():
             self.recording.see(bucket, seen_paths)
+        self.tally.others.clear()  # tallies wait for the log, and there may be very many groups
         return parts
 
     def _open_place(self, bucket: int) -> tuple[int, int] | RejectReason:

@@ -44,7 +44,9 @@ from shipper.source.limits import Meter
 
 _SETTINGS: Mapping[str, object] = {"query_only": 1, "read_uncommitted": 0}
 MOST_BYTES = 8_000_000
-"""Largest value that SQLite may read: it runs in our memory, and holds several copies of a value."""
+"""Largest value that SQLite may return: it runs in our memory, and holds several copies of a value."""
+MOST_MEMORY = 64_000_000
+"""Memory that all of SQLite may take in this process: it reads a value whole before it knows its length."""
 ERRORS: Mapping[object, Meaning] = {}
 WORDS: Mapping[str, Meaning] = {
     "integer overflow": (RowRefused, CHECK_TYPES),
@@ -115,6 +117,7 @@ def prepare(connection: DBAPIConnection, _: Access) -> Session:
     cursor.execute("PRAGMA case_sensitive_like = OFF")  # cannot be read back
     for name, value in _SETTINGS.items():
         cursor.execute(f"PRAGMA {name} = {value}")
+    cursor.execute(f"PRAGMA hard_heap_limit = {MOST_MEMORY}")
     cursor.close()
     return Session(_SETTINGS)
 
