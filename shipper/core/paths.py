@@ -32,6 +32,7 @@ HASH_DIGITS = (0, 6, 16, 64)
 
 _SHORT = Context(prec=17, traps=[])  # 17 digits distinguish all doubles
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_LONG = re.compile(r"\.\.\.([0-9a-f]{64})\Z")  # the end of the label of a long value
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:;[A-Za-z0-9_-]+=[A-Za-z0-9_.-]+)*")
 
@@ -100,7 +101,8 @@ def _sanitize(value: str | None, job: Job) -> str:
 def _digest(group: Group) -> str:
     """Hash a group in a form that operators can hash, too: a single value as it is, else the JSON of the state."""
     text = group[0] if len(group) == 1 and group[0] is not None else json.dumps(group)
-    return sha256(text.encode()).hexdigest()
+    long = _LONG.search(text) if len(text) > MAX_LABEL else None
+    return long[1] if long else sha256(text.encode()).hexdigest()
 
 
 def check_path(path: str) -> None:

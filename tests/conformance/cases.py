@@ -289,7 +289,7 @@ DISTINCT = [
         "distinct in long groups",
         [
             Event(number, action="x" * 399 + end, outcome=outcome)
-            for number, (end, outcome) in enumerate(("ao", "ap", "bo", "ao"), 1)
+            for number, (end, outcome) in enumerate((("a", "o"), ("a", "p"), ("b", "o"), ("a", "o")), 1)
         ],
         {f"{_label('x' * 399 + 'a')} users": {"14:00": 2}, f"{_label('x' * 399 + 'b')} users": {"14:00": 1}},
         'measure = { users = "distinct:outcome" }',
@@ -439,7 +439,7 @@ DISTINCT = [
 NAMES = [
     Case(
         "names of long values",
-        actions(*("x" * 399 + end for end in "abab"), "y" * 399),
+        actions(*["x" * 399 + "a", "x" * 399 + "b"] * 2, "y" * 399),
         {"named count": {"14:00": 2}, f"{_label('x' * 399 + 'b')} count": {"14:00": 2}, "short count": {"14:00": 1}},
         f'names.action = {{ "{"x" * 399}a" = "named", "{"y" * 399}" = "short" }}',
     ),

@@ -5,10 +5,12 @@ from hashlib import sha256
 
 import pytest
 from builders import job
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.core.errors import BadMetric
-from shipper.core.paths import brief, is_template, paths_of, placeholders
+from shipper.core.paths import brief, is_template, label, paths_of, placeholders
+from shipper.source.dialects.sqlite import label_of
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 LONG = "x" * 300
@@ -24,6 +26,11 @@ def test_paths_of_hashes() -> None:
 
 def _hash(value: str, digits: int = 6) -> str:
     return sha256(value.encode()).hexdigest()[:digits]
+
+
+def _ended(text: str) -> str:
+    """Return what looks like a label."""
+    return f"{text[:100]}...{sha256(text.encode()).hexdigest()}"
 
 
 @pytest.mark.parametrize(
@@ -48,11 +55,26 @@ def _hash(value: str, digits: int = 6) -> str:
         ("x" * 100, "x" * 100),
         ("x" * 101, "x" * 93 + "-" + _hash("x" * 101)),
         (LONG, "x" * 93 + "-" + _hash(LONG)),
+        (label(LONG), "x" * 93 + "-" + _hash(LONG)),
     ],
 )
 def test_paths_of_value(value: str | None, node: str) -> None:
     """A group value becomes one node, even with dots."""
     assert paths_of(job(), (value,)) == [f"events.{node}.count"]
+
+
+@given(*[st.one_of(st.text(max_size=400), st.builds(_ended, st.text(min_size=95, max_size=120)))] * 2)
+def test_label(one: str, other: str) -> None:
+    """Two values have one label, and one path with all digits, only if they are equal; SQLite's label is the same.
+
+    Mutants: no hash; the hash of the beginning.
+    """
+    long = one.encode()
+
+    assert (label(one) == label(other)) == (one == other)
+    assert (paths_of(job(), (label(one),), digits=64) == paths_of(job(), (label(other),), digits=64)) == (one == other)
+    assert len(label(one)) <= 167
+    assert len(long) <= 100 or label_of("UTF-8", long, 0) == label(one)
 
 
 def test_paths_of_template() -> None:
