@@ -101,7 +101,7 @@ def _short(connections: Connections, query: Query) -> frozenset[str]:
     except QueryRefused as error:
         if is_of_login(error):  # another attempt could lock the account
             raise
-        return frozenset()  # the statements that count explain what is wrong
+        return frozenset()  # the statements that count report the error
     is_short = connections.dialect.is_short
     return frozenset(name for name, column in zip(names, description, strict=True) if is_short(column))
 

@@ -245,16 +245,17 @@ def _by_kind(value: str, *, text: str, binary: str) -> str:
 @compiles(Label, *_NAMES)
 def _label(element: Label, compiler: SQLCompiler, **options: Any) -> str:
     value = argument(element, compiler, options)
-    # LEFT, because its result has a maximum length: a longer type takes a temporary table on disk. The result of other
-    # functions is NULL beyond max_allowed_packet
-    beginning, digest = f"LEFT({value}, {MAX_LABEL})", f"SHA2(CONVERT({value} USING utf8mb4), 256)"
-    bytes_ = f"CAST({beginning} AS BINARY)"
-    text = (
-        f"CASE WHEN CHAR_LENGTH({value}) > {MAX_LABEL} THEN CONCAT({beginning}, '...', {digest}) ELSE {beginning} END"
+    # LEFT, because its result has a maximum length: a longer type takes a temporary table on disk; and the result of
+    # CAST is NULL beyond max_allowed_packet
+    beginning = f"LEFT({value}, {MAX_LABEL})"
+    text, binary = f"CAST(CONVERT({beginning} USING utf8mb4) AS BINARY)", f"CAST({beginning} AS BINARY)"
+    end = f"'...', SHA2(CONVERT({value} USING utf8mb4), 256)"
+    return _by_kind(
+        value,
+        text=f"CASE WHEN CHAR_LENGTH({value}) > {MAX_LABEL} THEN CONCAT({text}, {end}) ELSE {text} END",
+        binary=f"""CASE WHEN LENGTH({value}) > {MAX_LABEL} THEN CONCAT(x'fe', {binary}, {end})
+        ELSE CONCAT(x'ff', {binary}) END""",
     )
-    binary = f"""CASE WHEN LENGTH({value}) > {MAX_LABEL} THEN CONCAT(x'fe', {bytes_}, '...', {digest})
-        ELSE CONCAT(x'ff', {bytes_}) END"""
-    return _by_kind(value, text=f"CAST(CONVERT({text} USING utf8mb4) AS BINARY)", binary=binary)
 
 
 @compiles(Beginning, *_NAMES)

@@ -39,12 +39,14 @@ BY_SQLSTATE: Mapping[object, Meaning] = {
     "40": (SourceUnavailable, WAIT),  # serialization failure, deadlock, conflict with recovery
     "53": (SourceUnavailable, CHECK_SERVER_STATE),  # disk full, out of memory
     "53300": (SourceUnavailable, CHECK_CONNECTIONS),
+    "54": (RowRefused, CHECK_TYPES),  # a value is larger than a function's result may be
     "55": (SourceUnavailable, WAIT),  # lock not available
     "57": (SourceUnavailable, CHECK_SERVER_STATE),
     "57014": (SourceUnavailable, SLOW),  # query_canceled, by statement_timeout
 }
-# psycopg gives no SQLSTATE while it connects
+# psycopg gives no SQLSTATE while it connects; that of an internal error has no meaning
 BY_WORDS: Mapping[str, Meaning] = {
+    "invalid memory alloc": (RowRefused, CHECK_TYPES),  # of a value, which may be up to a gigabyte long
     "cleartext password": (QueryRefused, CHECK_CHALLENGE),
     "too many": (SourceUnavailable, CHECK_CONNECTIONS),
     "connection slots": (SourceUnavailable, CHECK_CONNECTIONS),
