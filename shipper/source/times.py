@@ -130,7 +130,9 @@ def _text(value: object) -> str:
 def _sample(query: Query) -> sa.Select[Any]:
     """Select stored times and their epochs among the newest rows: plausible ones first, then the newest."""
     table = table_of(query.ids_by_time)
-    identity, time, epoch = table.c[query.id], Beginning(time_of(query, table)), epoch_of(query, table)
+    identity, time, epoch = table.c[query.id], time_of(query, table), epoch_of(query, table)
+    if query.time_form is not TimeForm.NUMBER:  # a text may be long
+        time = Beginning(time)
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate((identity, time, epoch))]
     newest_rows = (
         sa.select(*labelled).where(identity.is_not(None)).order_by(identity.desc()).limit(NEWEST_ROWS).subquery()
