@@ -13,7 +13,7 @@ from harness import Shipper, wait_for
 from hostile.rogue import Rogue
 from hostile.rogue_graphite import CARBON, WEB, Graphite, RogueCarbon, holding, resetting
 
-PROGRAM = (str(Path(__file__).with_name("quick.py")),)
+QUICK, BUGGY = (str(Path(__file__).with_name(name)) for name in ("quick.py", "buggy.py"))
 MOST_MEGABYTES = 192  # MemoryHigh of the unit
 WEB_ROWS = (
     *("is silent", "drips its body", "resets after the request", "speaks no HTTP", "has an endless body"),
@@ -33,7 +33,7 @@ CREATE = "CREATE TABLE audit_trail (id INTEGER PRIMARY KEY AUTOINCREMENT, create
 class Ends:
     """A table, a Carbon and a graphite-web that can become rogues, and shipper between."""
 
-    def __init__(self, folder: Path, proof: str) -> None:
+    def __init__(self, folder: Path, proof: str, program: tuple[str, ...] = (QUICK,)) -> None:
         folder.mkdir()
         self.graphite = Graphite()
         self.web, self.carbon = Rogue(self.graphite.web), RogueCarbon(self.graphite.carbon)
@@ -42,7 +42,7 @@ class Ends:
         with self._open("app.db") as connection:
             connection.execute(CREATE)
         url = f"sqlite:///{folder}/app.db"
-        self.app = Shipper(folder, url=url, port=self.carbon.port, program=PROGRAM)
+        self.app = Shipper(folder, url=url, port=self.carbon.port, program=program)
         self.configure('timeout = "5s"', 'timeout = "1s"')
         self.configure("[graphite]", f'[graphite]\nproof = "{proof}"\nrender_url = "http://127.0.0.1:{self.web.port}"')
 
@@ -169,3 +169,21 @@ def test_stop(tmp_path: Path, end: str) -> None:
         assert ends.app.stop() == 0
         assert time.monotonic() - began < 30
         ends.check_log()
+
+
+def test_bug_of_the_courier(tmp_path: Path) -> None:
+    """The jobs survive an exception that nothing expects, and a new courier delivers and proves everything.
+
+    Mutants: the bug ends the process; the courier stays, and has lost what it was about to prove.
+    """
+    with closing(Ends(tmp_path / "bug", "readback", (BUGGY, "reading"))) as ends:
+        ends.app.start()
+        ends.insert()
+        wait_for(lambda: "delivery.recovered" in ends.app.events(), "the recovery")
+        ends.insert()
+        wait_for(lambda: ends.offsets() == (2, 2) and ends.has_delivered() and not ends.unproven(), "all proven")
+
+        assert ends.app.stop() == 0
+        assert "ZeroDivisionError: a bug" in ends.app.text()
+        assert "level=error event=delivery.failed" in ends.app.text()
+        assert not {"service.failed", "job.stopped"} & set(ends.app.events())
