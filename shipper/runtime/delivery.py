@@ -118,8 +118,9 @@ class Delivery:
             hint = "Report the traceback. Captures continue; everything that is not proven is sent again."
             self._pause(PermanentError(f"deliver: {type(error).__name__}: {error}", hint=hint), exc_info=True)
             return
-        self._step_began, self._bugs = None, 0
+        self._step_began = None
         if delivered is not None:
+            self._bugs = 0  # a step that had nothing to do proves nothing
             self._count(delivered, time.monotonic() - began)
             return
 
