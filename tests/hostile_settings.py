@@ -1,9 +1,10 @@
 """Global settings of servers that change what statements of new sessions mean, or whether they succeed."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
+from pymysql.err import OperationalError
 from servers import MariaDB, PostgreSQL
 from tables import Execute, executing
 
@@ -133,7 +134,8 @@ class Administrator:
             return
         theirs = f"SELECT id FROM information_schema.processlist WHERE user = '{READER}'"
         for (session,) in self.execute(theirs):
-            self.execute(f"KILL {session}")
+            with suppress(OperationalError):  # the session has just ended by itself
+                self.execute(f"KILL {session}")
 
 
 @contextmanager

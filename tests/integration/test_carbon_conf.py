@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
@@ -24,7 +25,8 @@ from shipper.diagnostics import carbon_conf
 from shipper.diagnostics.carbon_conf import _paths
 from shipper.graphite.carbon import Carbon
 
-EXAMPLES = Path(sys.prefix) / "conf"
+PACKAGED = Path("/usr/share/doc/graphite-carbon/examples")
+EXAMPLES = own if (own := Path(sys.prefix) / "conf").is_dir() else PACKAGED
 JOBS = """
 [job.logins]
 table = "audit_trail"
@@ -82,7 +84,8 @@ def paste(folder: Path, printed: str, before: str = "") -> None:
 
 def read_by_carbon(folder: Path, paths: Sequence[str]) -> dict[str, list[list[str]]]:
     """Return the stanzas that Carbon itself applies to paths, and their effects."""
-    command = [sys.executable, "-c", _CARBON, str(folder)]
+    python = sys.executable if find_spec("carbon") else "/usr/bin/python3"  # that of Debian's carbon
+    command = [python, "-c", _CARBON, str(folder)]
     done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True, check=True)
     found: dict[str, list[list[str]]] = json.loads(done.stdout)
     return found

@@ -136,7 +136,7 @@ def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (tmp_path, "a directory"),
         (Path("/dev/zero"), "a device"),
         (tmp_path / "nothing", "No such file or directory"),
-        (Path("a\0b"), "embedded null byte"),
+        (Path("a\0b"), "(open: )?embedded null "),  # byte; character in Python 3.13
     ):
         with pytest.raises(ConfigError, match=f"read configuration .*: {message}"):
             load(str(path))
