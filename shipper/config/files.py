@@ -4,6 +4,7 @@ import os
 import select
 import stat
 import time
+from codecs import BOM_UTF8
 from pathlib import Path
 
 MOST_BYTES = 4_000_000
@@ -24,7 +25,7 @@ def read_text(file: str | Path) -> str:
         UnreadableError: it is no readable text.
     """
     try:
-        text = read_bytes(file).decode("utf-8-sig")
+        text = read_bytes(file).removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise UnreadableError("not UTF-8 text") from None
     return text.replace("\r\n", "\n")
