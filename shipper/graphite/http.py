@@ -62,7 +62,8 @@ def _fetch(url: SplitResult, body: bytes | None, deadline: float, most: int) -> 
         while request:
             connection.settimeout(time_left(deadline))
             request = request[connection.send(request[:_PART_BYTES]) :]
-        return _read(HTTPResponse(_Incoming(connection, deadline, most)))  # type: ignore[arg-type] # all that it needs
+        with HTTPResponse(_Incoming(connection, deadline, most)) as answer:  # type: ignore[arg-type] # all that it needs
+            return _read(answer)
     finally:
         connection.close()
 
