@@ -127,8 +127,8 @@ def _operate(file: str, progress: Progress) -> Iterator[Callable[..., Facts]]:
     """Provide the function that plans or runs operations: in the service, or here where none runs."""
     from functools import partial
 
-    from shipper import log
     from shipper.config.load import load
+    from shipper.log import logger as log
     from shipper.operations import registry
     from shipper.service.control import ask
 

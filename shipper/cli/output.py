@@ -11,7 +11,7 @@ from shipper.core.errors import ShipperError
 
 def complain(error: ShipperError) -> None:
     """Print an error on one line, and its hint on another."""
-    from shipper.log import drain, is_journal, visible
+    from shipper.log.logger import drain, is_journal, visible
 
     drain()
     # systemd's journal reads the priority of a line from its beginning: sd-daemon(3)

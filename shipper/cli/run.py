@@ -20,8 +20,8 @@ RELOAD_SECONDS = 60.0  # TimeoutStartSec of the unit, which systemd also applies
 @options.logging
 def run(file: str, log_format: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
-    from shipper import log
     from shipper.config.load import load
+    from shipper.log import logger as log
     from shipper.service import daemon
 
     log.start(as_json=log_format == "json")
@@ -37,8 +37,8 @@ def run(file: str, log_format: str) -> None:
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     """Observe, capture and deliver once, then exit: with 1 if any of it failed."""
-    from shipper import log
     from shipper.config.load import load
+    from shipper.log import logger as log
     from shipper.service.once import once as run_once
 
     log.start(as_json=log_format == "json")

@@ -22,9 +22,9 @@ from shipper.core.rows.table import (
     windows_in,
 )
 from shipper.core.rows.totals import shown_span
-from shipper.log import format_utc, logger
+from shipper.log.captures import log_steps
+from shipper.log.logger import format_utc, logger
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
-from shipper.runtime.capture_log import log_steps
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State

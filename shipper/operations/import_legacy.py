@@ -17,7 +17,7 @@ from shipper.config.files import UnreadableError, read_bytes
 from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import MAX_ID, Job
 from shipper.core.rows.start import begin_job
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.operations.context import OperationContext, Plan
 
 _WAL, _MODES = b"\2\2", slice(18, 20)  # of SQLite's header: who reads and writes the file needs its -wal

@@ -6,7 +6,7 @@ from typing import Any
 from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import JobStatus
 from shipper.core.repair.reset import check_identity
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.operations.context import OperationContext, Plan
 from shipper.state.queries import job_statuses
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shipper.config.load import Config
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.operations.context import OperationContext
 from shipper.runtime.clocks import PATIENCE_SECONDS, PAUSE_SECONDS, Part
 from shipper.runtime.pipeline import Pipeline

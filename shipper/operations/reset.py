@@ -9,7 +9,7 @@ from shipper.core.model import Fingerprint, Job, Observation, Progress
 from shipper.core.position import Position
 from shipper.core.repair.reset import After, check, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.operations.context import OperationContext, Plan, observe_job
 from shipper.runtime.worker import Worker
 

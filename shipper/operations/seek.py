@@ -6,7 +6,7 @@ from typing import Any
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
 from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 
 

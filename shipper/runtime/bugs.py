@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shipper.core.errors import PermanentError, ShipperError
-from shipper.log import RepeatedFailure, logger
+from shipper.log.logger import RepeatedFailure, logger
 
 
 def end_process() -> None:

@@ -11,7 +11,7 @@ from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import PermanentError, ShipperError, Unproven
 from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
-from shipper.log import RepeatedFailure, logger
+from shipper.log.logger import RepeatedFailure, logger
 from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import Flag
 from shipper.runtime.pipeline import Pipeline

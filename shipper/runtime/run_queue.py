@@ -14,7 +14,7 @@ from typing import NamedTuple
 from shipper.core.errors import ShipperError
 from shipper.core.model import Observation
 from shipper.core.rows.look import TableLook
-from shipper.log import RepeatedFailure
+from shipper.log.logger import RepeatedFailure
 from shipper.runtime.worker import CHAPTER_SECONDS, Ended, Worker
 from shipper.source.database import Source
 from shipper.state.store import State

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
-from shipper.listener import PART_BYTES, Listener, Send
-from shipper.log import logger
-from shipper.unix_socket import UnixSocket, short
+from shipper.log.logger import logger
+from shipper.sockets.listener import PART_BYTES, Listener, Send
+from shipper.sockets.unix_socket import UnixSocket, short
 
 COMMAND_BYTES = 1_000_000  # enough for the spans of a year in a backfill
 ANSWER_BYTES = 64_000_000  # a status of 10,000 jobs has 20 MB

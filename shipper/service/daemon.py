@@ -20,8 +20,8 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
-from shipper.log import RepeatedFailure, logger
-from shipper.log import drain as drain_log
+from shipper.log.logger import RepeatedFailure, logger
+from shipper.log.logger import drain as drain_log
 from shipper.runtime.bugs import contained, log_thread
 from shipper.runtime.delivery import Delivery, drain
 from shipper.runtime.endpoints import open_carbon

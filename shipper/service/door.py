@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shipper.core.errors import ShipperError, StateBusy
-from shipper.log import RepeatedFailure
+from shipper.log.logger import RepeatedFailure
 
 
 class Server(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from shipper.config.load import Config
 from shipper.core.errors import StateBusy
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.runtime.delivery import drain
 from shipper.runtime.pipeline import composed
 

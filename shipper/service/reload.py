@@ -7,7 +7,7 @@ from typing import Any
 
 from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
-from shipper.log import logger
+from shipper.log.logger import logger
 from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import PATIENCE_SECONDS, Part, wait_idle
 from shipper.runtime.delivery import Delivery

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from shipper.config.load import Config, digest_of
 from shipper.core.errors import SourceReset, SourceUnavailable, StateBusy, StateCorrupt
 from shipper.core.model import Job, JobStatus
-from shipper.log import RepeatedFailure
+from shipper.log.logger import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline

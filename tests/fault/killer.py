@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 import pymysql
 
 import shipper
-from shipper import log as journal
 from shipper.config.load import Config, load
+from shipper.log import logger as journal
 from shipper.service.once import once
 
 ROOT = Path(shipper.__file__).parent

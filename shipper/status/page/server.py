@@ -10,12 +10,12 @@ from http import HTTPStatus
 from ipaddress import ip_address
 
 from shipper.core.errors import ConfigError
-from shipper.listener import Listener, Send
-from shipper.log import logger
+from shipper.log.logger import logger
+from shipper.sockets.listener import Listener, Send
+from shipper.sockets.unix_socket import UnixSocket
 from shipper.status.page.routes import Answer, answer
 from shipper.status.page.style import DIGEST
 from shipper.status.report import Report
-from shipper.unix_socket import UnixSocket
 
 MOST_THREADS = 4
 LINE_BYTES, HEADER_BYTES = 8_000, 16_000

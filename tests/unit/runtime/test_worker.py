@@ -14,7 +14,7 @@ from desk import CREATED, Desk
 from shipper.core.errors import ConfigError, SourceUnavailable
 from shipper.core.model import RejectedValue, Span
 from shipper.core.rows.table import Event
-from shipper.runtime.capture_log import log_event
+from shipper.log.captures import log_event
 from shipper.state.store import State
 
 

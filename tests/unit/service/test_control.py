@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, StateBusy
 from shipper.service.control import Control, Progress, ask
-from shipper.unix_socket import short
+from shipper.sockets.unix_socket import short
 
 
 def refused(_arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
@@ -169,7 +169,7 @@ def test_bug(control: Control) -> None:
 
 def test_idle_clients(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command is answered at once beside clients that say nothing. Mutant: accept them one by one."""
-    monkeypatch.setattr("shipper.listener.REQUEST_SECONDS", 600.0)
+    monkeypatch.setattr("shipper.sockets.listener.REQUEST_SECONDS", 600.0)
     with ExitStack() as idle, short(control.path) as address:
         for _ in range(200):
             idle.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)).connect(address)

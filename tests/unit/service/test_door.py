@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shipper.core.errors import NotRunning
-from shipper.log import RepeatedFailure
+from shipper.log.logger import RepeatedFailure
 from shipper.service.control import Control, ask
 from shipper.service.door import Door
 

@@ -7,7 +7,7 @@ from shipper.core.ledger import RecordResult
 from shipper.core.model import Group, Job, RejectedValue, RejectReason, Span
 from shipper.core.paths import brief, is_safe
 from shipper.core.rows.table import CaptureStep, Event
-from shipper.log import format_utc, logger
+from shipper.log.logger import format_utc, logger
 
 
 def log_event(job: Job, event: Event) -> None:

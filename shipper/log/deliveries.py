@@ -6,7 +6,7 @@ from itertools import islice
 
 from shipper.core.delivery.courier import Delivered
 from shipper.core.retry import LOG_SECONDS
-from shipper.log import logger
+from shipper.log.logger import logger
 
 MOST_SHOWN = 10  # watermarks in a log line
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from harness import wait_for
 
-from shipper import listener
-from shipper.listener import MOST_CLIENTS, Listener, Send
-from shipper.unix_socket import UnixSocket
+from shipper.sockets import listener
+from shipper.sockets.listener import MOST_CLIENTS, Listener, Send
+from shipper.sockets.unix_socket import UnixSocket
 
 LARGE = b"x" * 3_000_000
 """A reply that no socket's buffer takes at once."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from harness import wait_for
 
-from shipper import log_writer
-from shipper.log_writer import LogWriter
+from shipper.log import writer
+from shipper.log.writer import LogWriter
 
 PIPE_BYTES = 4096
 LINE = "x" * 999 + "\n"
@@ -36,9 +36,9 @@ class Pipe:
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     """Give a pipe that is not read yet, with a small buffer before it."""
-    monkeypatch.setattr(log_writer, "MOST_BYTES", 20_000)
-    monkeypatch.setattr(log_writer, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(log_writer, "LAST_SECONDS", 0.2)
+    monkeypatch.setattr(writer, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "LAST_SECONDS", 0.2)
     pipe = Pipe()
     yield pipe
     os.close(pipe.read_end)
@@ -80,11 +80,11 @@ def test_full_disk(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
         return real(descriptor, data[:3])
 
-    monkeypatch.setattr("shipper.log_writer.os.write", write)
+    monkeypatch.setattr("shipper.log.writer.os.write", write)
     pipe.writer.write("first\n")
     pipe.writer.write("second\udcff\n")
     wait_for(lambda: pipe.writer._is_failing, "the failure")
-    monkeypatch.setattr(log_writer, "LAST_SECONDS", 600.0)
+    monkeypatch.setattr(writer, "LAST_SECONDS", 600.0)
     pipe.writer.drain()
 
     is_full.clear()

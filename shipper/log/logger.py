@@ -1,6 +1,6 @@
 """Logging with structlog: one line per event on stderr, for the journal, a terminal or a log shipper.
 
-Each module logs its own events; the core yields them to runtime/capture_log.py. deploy/log-events.md lists all of them.
+Each module logs its own events; the core yields them to captures.py. deploy/log-events.md lists all of them.
 """
 
 import atexit
@@ -18,7 +18,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from shipper.core.errors import ShipperError, TransientError
 from shipper.core.retry import LOG_SECONDS
-from shipper.log_writer import LogWriter
+from shipper.log.writer import LogWriter
 
 # controls of terminals, and of the direction of text; but not the end of a line and the tab
 _CONTROLS = {*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}

@@ -8,14 +8,14 @@ import sys
 from structlog.testing import capture_logs
 
 from shipper.core.errors import DeliveryFailed
-from shipper.log import RepeatedFailure
+from shipper.log.logger import RepeatedFailure
 
 PROGRAM = """
 import logging, os, sys
 if "journal" in sys.argv:
     status = os.fstat(2)
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
-from shipper import log
+from shipper.log import logger as log
 log.start(as_json="json" in sys.argv)
 log.logger().info("capture.finished", job="a", rows=3)
 logging.getLogger("sqlalchemy").warning("odd thing")
