@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from shipper.core.errors import ConfigError, TransientError
@@ -112,16 +113,16 @@ class CarbonCache:
         storage = self.storage
         sums = {}
         for file in storage.rglob("*.wsp"):
-            try:
-                finest = whisper.info(str(file))["archives"][0]
-            except whisper.CorruptWhisperFile:
-                continue  # carbon is creating it
-            step = finest["secondsPerPoint"]
-            now = int(time.time()) + step  # includes the present slot
-            (start, end, _), values = whisper.fetch(str(file), now - finest["retention"], now=now, archiveToSelect=step)
-            slots = zip(range(start, end, step), values, strict=True)
             path = ".".join(file.relative_to(storage).with_suffix("").parts)
-            sums[path] = {slot: value for slot, value in slots if value is not None}
+            with suppress(whisper.CorruptWhisperFile):  # carbon is creating it
+                finest = whisper.info(str(file))["archives"][0]
+                step = finest["secondsPerPoint"]
+                now = int(time.time()) + step  # includes the present slot
+                (start, end, _), values = whisper.fetch(
+                    str(file), now - finest["retention"], now=now, archiveToSelect=step
+                )
+                slots = zip(range(start, end, step), values, strict=True)
+                sums[path] = {slot: value for slot, value in slots if value is not None}
         return sums
 
     def _reads(self) -> bool:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
+import whisper
 from builders import points
 from contract import SinkContract
 from harness import PATIENCE_SECONDS, wait_for
@@ -78,6 +80,21 @@ class TestCarbonCache(SinkContract):
                 edge.deliver(points(b"a.count 1 1790000040\n"))
         finally:
             carbon.server.send_signal(signal.SIGCONT)
+
+
+def test_files_that_carbon_creates(tmp_path: Path) -> None:
+    """A file that Carbon has begun and not finished has no values yet. Mutant: read its datapoints unguarded."""
+    with closing(CarbonCache(tmp_path, retentions="1m:1d")) as carbon:
+        file = carbon.storage / "a/count.wsp"
+        file.parent.mkdir()
+        whisper.create(str(file), [(60, 1440)])
+        content = file.read_bytes()
+        shown = []
+        for size in (0, 10, 20, 28, 35, len(content)):
+            file.write_bytes(content[:size])
+            shown.append(carbon.sums())
+
+    assert shown == [{}, {}, {}, {}, {}, {"a.count": {}}]
 
 
 @pytest.fixture

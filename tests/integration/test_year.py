@@ -65,7 +65,10 @@ def read(carbon: Path, path: str, *, since: float) -> dict[int, float]:
     file = carbon / "storage/whisper" / (path.replace(".", "/") + ".wsp")
     if not file.exists():  # Carbon creates it when it writes, some time after it has confirmed
         return {}
-    (start, end, step), values = whisper.fetch(str(file), int(since))
+    try:
+        (start, end, step), values = whisper.fetch(str(file), int(since))
+    except whisper.CorruptWhisperFile:  # it is creating it
+        return {}
     return {slot: value for slot, value in zip(range(start, end, step), values, strict=True) if value is not None}
 
 
