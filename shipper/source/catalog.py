@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from shipper.core.model import ALWAYS, Query, Span, Window
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import Catalog, Plan
 from shipper.source.statement import bounds, counted, labels
 
@@ -76,13 +76,13 @@ def plain_engine(connection: sa.Connection, path: str) -> str | None:
 def planned(connection: sa.Connection, query: Query, window: Window) -> Plan:
     """Return the database's plan for the statement that counts a window."""
     statement = counted(query, is_within=False)
-    return DIALECTS[connection.dialect.name].plan(connection, statement, bounds(query, window), query.id)
+    return dialect_named(connection.dialect.name).plan(connection, statement, bounds(query, window), query.id)
 
 
 def written(dialect: sa.Dialect, query: Query, window: Window, span: Span) -> str:
     """Return the statement that counts a window, with its values in it, for people."""
     values = bounds(query, window, span)
-    if not DIALECTS[dialect.name].CATALOG.has_types:  # other programs have no function for long labels
+    if not dialect_named(dialect.name).CATALOG.has_types:  # other programs have no function for long labels
         query = replace(query, short=frozenset(labels(query)[0]))
 
     def typed(element: Any, **_: Any) -> Any:
@@ -101,7 +101,7 @@ def written(dialect: sa.Dialect, query: Query, window: Window, span: Span) -> st
 
 
 def _catalog(connection: sa.Connection) -> Catalog:
-    return DIALECTS[connection.dialect.name].CATALOG
+    return dialect_named(connection.dialect.name).CATALOG
 
 
 def _first(connection: sa.Connection, statement: str | None, path: str) -> str | None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.source.access import Access
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import Dialect, Session
 from shipper.source.engine import DriverFailure, check_settings, connect, engine_of, translated
 
@@ -56,7 +56,7 @@ class Connections:
     def __init__(self, name: str, access: Access, *, threads: int) -> None:
         """Prepare an engine without connecting."""
         self.engine = engine_of(access, threads=threads)
-        self.dialect = DIALECTS[access.kind]
+        self.dialect = dialect_named(access.kind)
         self._name = name
         self._lockless: set[str] = set()
         """Tables that cannot be locked."""

@@ -19,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable, printable
 from shipper.source.access import GRACE_SECONDS, Access
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import CHECK_TYPES, SLOW, SMALLER, Dialect, Meaning
 from shipper.source.limits import (
     MOST_COLUMNS,
@@ -50,7 +50,7 @@ class BadParameter(Exception):
 
 def engine_of(access: Access, *, threads: int) -> sa.Engine:
     """Return an engine that has not connected yet."""
-    dialect = DIALECTS[access.kind]
+    dialect = dialect_named(access.kind)
     engine = sa.create_engine(
         dialect.url(access),
         isolation_level="AUTOCOMMIT",

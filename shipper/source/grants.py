@@ -7,7 +7,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer
 from shipper.core.model import Query
 from shipper.source.access import Access
 from shipper.source.catalog import Index
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.statement import columns_of
 
 DEFAULT_USER = "shipper"
@@ -20,9 +20,9 @@ def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[s
     Host is that of a MySQL account: the host from which the account may connect.
     """
     queries = list(queries)
-    user = DIALECTS[access.kind].user(access) or DEFAULT_USER
+    user = dialect_named(access.kind).user(access) or DEFAULT_USER
     account = f"{user}@{host}"
-    if DIALECTS[access.kind].account(account, _quote(access)) is None:
+    if dialect_named(access.kind).account(account, _quote(access)) is None:
         yield f"-- {access.url.database} must be readable for the user that shipper runs as"
         return
     yield from granting(access, account, columns_by_table(queries))
@@ -40,7 +40,7 @@ def columns_by_table(queries: Iterable[Query]) -> dict[str, set[str]]:
 
 def granting(access: Access, account: str, columns: Mapping[str, Iterable[str]]) -> Iterator[str]:
     """Write a GRANT on some columns of each table to an account, USER@HOST."""
-    dialect, quote = DIALECTS[access.kind], _quote(access)
+    dialect, quote = dialect_named(access.kind), _quote(access)
     grantee = dialect.account(account, quote)
     for table, names in columns.items():
         schema = table.rpartition(".")[0]
@@ -59,7 +59,7 @@ def indexing(access: Access, table: str, column: str) -> str:
 
 def usable(access: Access, table: str, index: Index) -> str:
     """Write the statement after which the planner uses an index again."""
-    return DIALECTS[access.kind].REVIVE_INDEX.format(
+    return dialect_named(access.kind).REVIVE_INDEX.format(
         table=_path(access, table),
         index=_quote(access).quote_identifier(index.name),
         path=_path(access, f"{table.rpartition('.')[0]}.{index.name}".removeprefix(".")),
@@ -69,7 +69,7 @@ def usable(access: Access, table: str, index: Index) -> str:
 
 def transactional(access: Access, table: str) -> str:
     """Write the statement that gives a table an engine with transactions."""
-    return f"ALTER TABLE {_path(access, table)} {DIALECTS[access.kind].MAKE_TRANSACTIONAL};"
+    return f"ALTER TABLE {_path(access, table)} {dialect_named(access.kind).MAKE_TRANSACTIONAL};"
 
 
 def without_id(access: Access, table: str, column: str, type_: str) -> str:
@@ -77,14 +77,14 @@ def without_id(access: Access, table: str, column: str, type_: str) -> str:
     along = "Set `id` and `time` to an indexed time column (with `time_unit`, one with numbers since 1970)"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
-    add = DIALECTS[access.kind].ADD_KEY.format(table=_path(access, table))
+    add = dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
     key = f'Or set `id = "n"` after: {add}' if add else "Or set `id` to an integer key."
     return f"{along}: the job then reads along that column. {key}"
 
 
 def _path(access: Access, table: str) -> str:
     schema, _, name = table.rpartition(".")
-    parts = [schema or DIALECTS[access.kind].default_schema(access), name]
+    parts = [schema or dialect_named(access.kind).default_schema(access), name]
     return ".".join(_quote(access).quote_identifier(part) for part in parts if part)
 
 

@@ -16,7 +16,7 @@ from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, TimeForm
 from shipper.core.paths import brief
 from shipper.source.catalog import Table, described
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.expressions import Beginning
 from shipper.source.dialects.stored_times import TIMES, Times
 from shipper.source.statement import UNITS, epoch_of, table_of, time_of
@@ -75,7 +75,7 @@ def check_values(connection: sa.Connection, query: Query) -> None:
 
 
 def _has_only_times(connection: sa.Connection, query: Query) -> bool:
-    return query.time_form is TimeForm.TIME and DIALECTS[connection.dialect.name].CATALOG.has_types
+    return query.time_form is TimeForm.TIME and dialect_named(connection.dialect.name).CATALOG.has_types
 
 
 def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:

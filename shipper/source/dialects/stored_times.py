@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from psycopg.postgres import types
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -247,10 +246,11 @@ def _sqlite_epoch(number: str, units: int, mark: int) -> str:
     return f"CASE WHEN {_is_epoch(number, units)} THEN {seconds}{_plus(mark)} END"
 
 
+# OIDs of pg_type.dat: psycopg knows them, too, but is slow to import
 _POSTGRESQL_TYPES = {
-    TimeForm.TIME: ("date", "timestamp", "timestamptz"),
-    TimeForm.NUMBER: ("int2", "int4", "int8", "numeric", "float4", "float8"),
-    TimeForm.TEXT: ("text", "varchar", "bpchar", "name"),
+    TimeForm.TIME: (1082, 1114, 1184),  # date, timestamp, timestamptz
+    TimeForm.NUMBER: (21, 23, 20, 1700, 700, 701),  # int2, int4, int8, numeric, float4, float8
+    TimeForm.TEXT: (25, 1043, 1042, 19),  # text, varchar, bpchar, name
 }
 _ON_MYSQL = Times(
     {code: form for form, codes in _MYSQL_TYPES.items() for code in codes},
@@ -261,7 +261,7 @@ TIMES: Mapping[str, Times] = {
     "mysql": _ON_MYSQL,
     "mariadb": _ON_MYSQL,
     "postgresql": Times(
-        {types[name].oid: form for form, names in _POSTGRESQL_TYPES.items() for name in names},
+        {oid: form for form, oids in _POSTGRESQL_TYPES.items() for oid in oids},
         parse="TO_TIMESTAMP({time}, 'DD/MM/YYYY HH24:MI:SS')",
         combine="DAY + {time}",
     ),

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 _PACKAGES = """
 import contextlib, sys
 before = set(sys.modules)
@@ -12,6 +14,13 @@ for words in (["--help"], ["admin", "--help"], ["reconcile", "--help"], ["versio
         main(words)
 names = {name.partition(".")[0] for name in sys.modules.keys() - before}
 print(*sorted(names - sys.stdlib_module_names - {"shipper"}))
+"""
+_DRIVERS = """
+import sys
+import shipper.service.daemon
+from shipper.source.dialects.databases import dialect_named
+dialect_named(sys.argv[1])
+print(*sorted(sys.modules.keys() & {"psycopg", "sqlite3"}))
 """
 
 
@@ -25,3 +34,15 @@ def test_help_imports_nothing_slow() -> None:
 
     assert "No such option" in answer.stderr
     assert answer.stdout.splitlines()[-1] == "click tabulate"  # `version` prints a table
+
+
+@pytest.mark.parametrize(("name", "modules"), [("mariadb", "sqlite3"), ("postgresql", "psycopg sqlite3")])
+def test_drivers_are_imported_when_a_source_needs_them(name: str, modules: str) -> None:
+    """The service needs no memory for the drivers of other databases; SQLite keeps its state.
+
+    Mutant: import all dialects at the top of databases.py.
+    """
+    command = [sys.executable, "-c", _DRIVERS, name]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    assert answer.stdout.strip() == modules

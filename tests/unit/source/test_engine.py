@@ -13,7 +13,7 @@ from psycopg import errors as pg
 
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable
 from shipper.source.access import Access
-from shipper.source.dialects.databases import DIALECTS
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import Session
 from shipper.source.engine import DriverFailure, _set_up, translated
 
@@ -89,7 +89,7 @@ def mysql(number: int, message: str = "no") -> Exception:
 )
 def test_translated(kind: str, error: Exception, expected: type[ShipperError], hint: str) -> None:
     """Each error has the class that decides about retries, and the remedy for its number."""
-    dialect = DIALECTS[kind]
+    dialect = dialect_named(kind)
     with pytest.raises(expected, match=r"^look: ") as caught, translated(dialect, "look", source="app"):
         if isinstance(error, dialect.DRIVER_ERROR):
             raise sa.exc.DBAPIError("SELECT", None, error)
@@ -106,12 +106,12 @@ def test_all_addresses() -> None:
     )
     with (
         pytest.raises(SourceUnavailable, match=r"look: - host 127.0.0.1: too many clients"),
-        translated(DIALECTS["postgresql"], "look", source="app"),
+        translated(dialect_named("postgresql"), "look", source="app"),
     ):
         raise sa.exc.DBAPIError("SELECT", None, error)
 
 
 def test_bug_of_ours() -> None:
     """A bug of ours remains one. Mutant: translate all exceptions."""
-    with pytest.raises(NameError), translated(DIALECTS["sqlite"], "look", source="app"):
+    with pytest.raises(NameError), translated(dialect_named("sqlite"), "look", source="app"):
         raise NameError
