@@ -2,6 +2,7 @@
 
 import math
 
+from shipper.core.verify.audit import Audit
 from shipper.source.dialects.dialect import CHECK_NAMES
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
@@ -48,11 +49,25 @@ def report(*jobs: JobReport, **fields: object) -> Report:
     return Report("0.1.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
 
 
+EQUAL = Audit(int(NOW) - 7200, 10_080, 10_000)
+DIFFERENT = Audit(int(NOW) - 7100, 10_080, 10_080, 2, 3, 1, int(NOW) - 90_000, int(NOW) - 80_040)
+FAILED = Audit(int(NOW) - 7000, error=TROUBLE.error, hint=TROUBLE.hint)
+
+
+def audited() -> Report:
+    """Return the report of a service whose audits ended in each way."""
+    few = Audit(int(NOW) - 7300, 1440, 10)
+    jobs = job("good", audit=EQUAL), job("few", audit=few), job("bad", audit=DIFFERENT), job("failed", audit=FAILED)
+    return report(*jobs, job("new"), next_audit=NOW + 79_200)
+
+
 def office() -> Report:
     """Return the report of a service on a working day, for a picture."""
     busy = [round(40 + 25 * math.sin(minute / 9) + (minute * 37) % 23) for minute in range(60)]
-    logins = job("logins", title="Logins, by action", totals=tuple(busy))
-    failed = job("failed_logins", title="Failed logins, by action", totals=tuple(count // 7 for count in busy))
+    logins = job("logins", title="Logins, by action", totals=tuple(busy), audit=EQUAL)
+    failed = job(
+        "failed_logins", title="Failed logins, by action", totals=tuple(count // 7 for count in busy), audit=EQUAL
+    )
     orders = job(
         "orders",
         JobState.FAILING,
@@ -81,9 +96,10 @@ def office() -> Report:
         source_max=55_021,
         late_rows=3,
         rejected={"no_time": 4},
+        audit=EQUAL,
         totals=tuple(count % 3 * (minute % 7 < 3) for minute, count in enumerate(busy)),
     )
-    return report(logins, failed, orders, exports)
+    return report(logins, failed, orders, exports, next_audit=NOW + 79_200)
 
 
 def troubled() -> Report:

@@ -25,6 +25,8 @@ INDENT = 15  # of the facts of a preview
 
 _COLORS = {"ok": "green", "new": "yellow", "paused": "yellow", "late": "yellow", "gone": "white"}
 _ENDPOINTS = ("ENDPOINT", "ADDRESS", "STATE", "LAST ANSWER")
+_AUDIT_COLORS = {"equal": "green", "incomplete": "yellow"}
+_AUDITS = ("AUDIT", "RESULT", "COMPARED", "DIFFERENT", "MISSING", "SURPLUS", "ENDED")
 _JOBS = ("JOB", "STATE", "WATERMARK", "BEHIND", "LAG", "WAITING", "UNPROVEN", "DELIVERED", "NEXT")
 
 
@@ -36,6 +38,7 @@ def status_text(document: Mapping[str, Any]) -> str:
         table(_ENDPOINTS, [_endpoint(one, now) for one in document["endpoints"]]),
         f"proof: {document['evidence']}" if document["evidence"] else "",
         table(_JOBS, [_job(job, document) for job in document["jobs"]]),
+        "\n".join(_audits(document)),
         "\n".join((*_rows(document), *_failures(document))),
         _verdict(document),
     ]
@@ -90,6 +93,26 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
     )
 
 
+def _audits(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of the newest audits, and when the next one begins; nothing without a schedule of audits."""
+    now, audits = document["now"], [(job["job"], job["audit"]) for job in document["jobs"] if job["audit"]]
+    if audits:
+        yield table(_AUDITS, [_audit(name, audit, now) for name, audit in audits])
+    if document["audit_since"] is not None:
+        yield f"audit: running for {durations.show(now - document['audit_since'])}"
+    elif document["next_audit"] is not None:
+        yield f"audit: next {_ahead(document['next_audit'], now)}"
+
+
+def _audit(name: str, audit: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    result = click.style(audit["outcome"], fg=_AUDIT_COLORS.get(audit["outcome"], "red"))
+    if audit["error"] is not None:
+        return name, result, *"----", _ago(audit["at"], now)
+    compared = f"{audit['compared']:,} of {audit['requested']:,} slots"
+    numbers = (f"{audit[number]:,}" for number in ("different", "missing", "surplus"))
+    return name, result, compared, *numbers, _ago(audit["at"], now)
+
+
 def _rows(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield pauses, rejected rows and late rows, a line for each job."""
     for job in document["jobs"]:
@@ -106,6 +129,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[str]:
 def _failures(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield each error once, though many jobs may share it, with its hint."""
     failures = [(job["job"], job["failure"]) for job in document["jobs"]]
+    failures += [(f"audit of {job['job']}", job["audit_failure"]) for job in document["jobs"]]
     failures += [(endpoint["name"], endpoint["failure"]) for endpoint in document["endpoints"]]
     failures.append(("reload", document["rejected"]))
     by_error = {failure["error"]: (name, failure) for name, failure in failures if failure}

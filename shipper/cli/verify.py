@@ -216,7 +216,7 @@ def _documents(results: Iterable["Reconciled"], limit: int) -> Iterator[dict[str
 
 
 def _document(difference: "Difference") -> dict[str, Any]:
-    slot, step, series, source, graphite = difference
+    slot, step, series, source, graphite, _ = difference
     number = source if source is None or isinstance(source, int) else float(source)
     value = graphite if graphite is None or math.isfinite(graphite) else repr(graphite)  # JSON has no infinity
     return {"slot": slot, "step": step, "series": series, "source": number, "graphite": value}
@@ -232,7 +232,7 @@ def _show(results: Sequence["Reconciled"], limit: int) -> None:
 
 
 def _row(difference: "Difference") -> tuple[str, ...]:
-    slot, _, series, source, graphite = difference
+    slot, _, series, source, graphite, _ = difference
     shown_source = "-" if source is None else _number(float(source))
     shown_graphite = "missing" if graphite is None else _number(graphite)
     return format_time(slot), series, shown_source, shown_graphite, _number((graphite or 0.0) - float(source or 0))

@@ -117,7 +117,9 @@ def check_path(path: str) -> None:
 
 NODE = "shipper"
 """First node of the paths of shipper's own metrics; the configuration keeps it free of jobs."""
-GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "paused", "up")
+AUDIT = ("audit_compared", "audit_different", "audit_missing", "audit_surplus", "audit_failed")
+"""Own metrics about a job's newest audit."""
+GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "paused", *AUDIT, "up")
 """Own metrics that are a state; a coarser archive keeps the worst value: the largest, of `up` the smallest."""
 COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_ms", "failures")
 """Own metrics that count within a minute; a coarser archive keeps the sum."""

@@ -17,7 +17,7 @@ from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
-from shipper.service.vitals import gone, job_report
+from shipper.service.vitals import audited, gone, job_report
 from shipper.state.database import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
@@ -53,6 +53,8 @@ def _read(config: Config, user: Holder | None) -> Report:
     for name, since in (pauses(path) if statuses else {}).items():
         if name in jobs:
             jobs[name] = replace(jobs[name], state=JobState.PAUSED, paused_since=since)
+    if statuses:
+        jobs = {job.job: job for job in audited(jobs.values(), config)}
     sources = [_source(config, name, jobs) for name in config.sources]
     return Report(
         version=version("shipper"),

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -15,7 +15,7 @@ from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import BUG_HINT, Worker
-from shipper.state.queries import instant, job_statuses, totals
+from shipper.state.queries import audits, instant, job_statuses, totals
 from shipper.status.own_metrics import Totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
 
@@ -47,6 +47,7 @@ class Vitals:
         statuses = {name: one._replace(waiting=min(one.waiting, courier[name])) for name, one in statuses.items()}
         minutes = _minutes(config) if with_totals else {}
         jobs = [self._job(job, statuses.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
+        jobs = audited(jobs, config)
         return Report(
             version=version("shipper"),
             host=socket.gethostname(),
@@ -193,6 +194,12 @@ def _with_status(report: JobReport, status: JobStatus) -> JobReport:
         late_rows=status.late_rows,
         delivered_at=status.delivered_at,
     )
+
+
+def audited(jobs: Iterable[JobReport], config: Config) -> list[JobReport]:
+    """Add the newest audits to reports of jobs."""
+    known = audits(str(config.state.path))
+    return [replace(job, audit=known.get(job.job)) for job in jobs]
 
 
 def gone(statuses: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:

@@ -10,6 +10,7 @@ from shipper.core.id_set import unpack
 from shipper.core.ledger import JobSnapshot, LateIds, Name, Slot
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Fingerprint, JobStatus, Offsets, Progress, Span
+from shipper.core.verify.audit import Audit
 from shipper.state.positions import identity_rows
 from shipper.state.schema import reader
 from shipper.state.values import group_of
@@ -65,6 +66,12 @@ def pauses(path: str) -> dict[str, int]:
 def pauses_of(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the paused jobs, and since when."""
     return dict(connection.execute("SELECT job, since FROM pause"))
+
+
+def audits(path: str) -> dict[str, Audit]:
+    """Return the newest audit of each job; raises as `job_statuses` does."""
+    with reader(path) as connection:
+        return {job: Audit(*values) for job, *values in connection.execute("SELECT * FROM audit")}
 
 
 class KnownTable(NamedTuple):

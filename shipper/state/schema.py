@@ -191,6 +191,20 @@ SCHEMA: Statements = (
         since INTEGER NOT NULL -- epoch seconds
     ) STRICT, WITHOUT ROWID""",
     """
+    CREATE TABLE audit ( -- result of each job's newest audit; times in epoch seconds
+        job TEXT PRIMARY KEY,
+        at INTEGER NOT NULL, -- when it ended
+        requested INTEGER NOT NULL, -- number of slots
+        compared INTEGER NOT NULL, -- number of slots
+        different INTEGER NOT NULL, -- number of slots
+        missing INTEGER NOT NULL, -- number of rows
+        surplus INTEGER NOT NULL, -- number of rows
+        start INTEGER, -- first slot that differs
+        end INTEGER, -- end of the last slot that differs
+        error TEXT, -- reason why nothing could be compared
+        hint TEXT -- its remedy
+    ) STRICT, WITHOUT ROWID""",
+    """
     CREATE TABLE setting ( -- values to keep by name: Carbon's address, the progress of backfills
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL

@@ -7,6 +7,7 @@ processes out; the kernel releases it however the process ends.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 
 from typing_extensions import override
 
@@ -15,6 +16,7 @@ from shipper.core.ledger import Lacking, LateIds, Ledger, Minute, Settled, Slot
 from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
+from shipper.core.verify.audit import Audit
 from shipper.state import minutes, positions, queries
 from shipper.state.database import StateFile
 from shipper.state.housekeeping import Housekeeping
@@ -221,6 +223,12 @@ class State(StateFile, Ledger):
         with self.writing("resume jobs") as connection:
             connection.executemany("DELETE FROM pause WHERE job = ?", [(job,) for job in jobs])
         self.load_pauses()
+
+    def keep_audit(self, job: str, audit: Audit) -> None:
+        """Keep the result of a job's newest audit, instead of the one before."""
+        values = (job, *astuple(audit))
+        with self.writing(f"keep the audit of job {job}") as connection:
+            connection.execute(f"INSERT OR REPLACE INTO audit VALUES ({', '.join('?' * len(values))})", values)
 
     def remember(self, name: str, value: str | None) -> None:
         """Keep a setting; None deletes it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from shipper.core.model import Datapoint
-from shipper.core.paths import COUNTS, GAUGES, node, path
+from shipper.core.paths import AUDIT, COUNTS, GAUGES, node, path
 from shipper.graphite.receivers import Receivers
 from shipper.status.report import JobReport, JobState, Report
 
@@ -82,7 +82,9 @@ class SelfMetrics:
         self, report: Report, counts: Mapping[str, Counts], series: Mapping[str, int], slot: int
     ) -> Iterator[Datapoint]:
         for job in report.jobs:
-            values: dict[str, int | None] = _gauges(job, report.now) | {"series": series.get(job.job, 0)}
+            values: dict[str, int | None] = (
+                _gauges(job, report.now) | _audited(job) | {"series": series.get(job.job, 0)}
+            )
             if job.job in counts:
                 # counts of the state from before this process do not belong to this minute
                 before = self.sent.get(job.job) or {name: counts[job.job][name] for name in _OF_STATE}
@@ -101,6 +103,15 @@ def _gauges(job: JobReport, now: float) -> dict[str, int | None]:
         "paused": int(job.state is JobState.PAUSED),
         "up": int(job.state not in {JobState.HELD, JobState.STOPPED}),
     }
+
+
+def _audited(job: JobReport) -> dict[str, int | None]:
+    """Return the numbers of the newest audit; an audit that failed has none but that it did."""
+    audit = job.audit
+    if audit is None or audit.error is not None:
+        return {"audit_failed": None if audit is None else 1}
+    numbers = (audit.compared, audit.different, audit.missing, audit.surplus, 0)
+    return dict(zip(AUDIT, numbers, strict=True))
 
 
 def _counts(job: JobReport, totals: Totals) -> Counts:

@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any, Self
 
 from shipper.core.errors import ConfigError
+from shipper.core.verify.audit import Audit, Outcome
+from shipper.log.logger import format_utc
 
 MINUTES = 60  # of a job's newest totals
 
@@ -36,6 +38,7 @@ class JobState(Enum):
 
 
 HEALTHY = {JobState.OK, JobState.NEW, JobState.PAUSED, JobState.GONE}
+_AUDITS = {Outcome.DIFFERENT: "Graphite differs", Outcome.FAILED: "audit failed"}
 MOST_NAMED = 5  # jobs in one line
 
 
@@ -84,6 +87,8 @@ class JobReport:
     paused_since: float | None = None
     """When an operator paused it; None if it is not paused."""
     failure: Failure | None = None
+    audit: Audit | None = None
+    """Its newest audit; None before the first, and without [audit] cron."""
     totals: tuple[int, ...] = ()
     """Rows counted in each of the last MINUTES minutes, oldest first; empty if unknown."""
 
@@ -93,6 +98,20 @@ class JobReport:
         if self.source_max is None or self.watermark is None:
             return None
         return max(0, self.source_max - self.watermark)
+
+    @property
+    def audit_failure(self) -> Failure | None:
+        """Problem that the newest audit found, for an operator; None for none."""
+        audit = self.audit
+        if audit is None or audit.outcome not in _AUDITS:
+            return None
+        error, hint = audit.error or "", audit.hint
+        if audit.start is not None and audit.end is not None:
+            rows = f"{audit.missing:,} rows missing, {audit.surplus:,} surplus"
+            error = f"{audit.different:,} of {audit.compared:,} slots differ in Graphite: {rows}"
+            span = f"--from {format_utc(audit.start)} --until {format_utc(audit.end)}"
+            hint = f"`shipper reconcile {self.job} {span}` shows the differences; with --fix it corrects Graphite."
+        return Failure(error, hint, audit.at, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,10 @@ class Report:
     started_at: float | None = None
     loaded_at: float | None = None
     """Time at which the active configuration was loaded."""
+    next_audit: float | None = None
+    """Time of the next audit; None without [audit] cron."""
+    audit_since: float | None = None
+    """Start of the audit that runs now; None if none does."""
     rejected: Failure | None = None
     """Reason why the last reload was rejected; None if it was not."""
     is_config_changed: bool = False
@@ -152,7 +175,9 @@ class Report:
         complaints += [f"{one.name} {one.complaint}" for one in self.endpoints if one.failure]
         complaints += ["configuration rejected"] if self.rejected else []
         worst_first = reversed([state for state in JobState if state not in HEALTHY])
-        return complaints + self._jobs_in(*worst_first)
+        complaints += self._jobs_in(*worst_first)
+        audits = {words: self._audited(outcome) for outcome, words in _AUDITS.items()}
+        return complaints + [f"{words}: {_few(names)}" for words, names in audits.items() if names]
 
     def unseen(self) -> list[str]:
         """Return what was not seen to work yet, in a few words: it is neither healthy nor unhealthy."""
@@ -203,12 +228,17 @@ class Report:
             reason = None if is_good else job.failure.error if job.failure else job.state.value
             paused = " (paused)" if job.state is JobState.PAUSED else ""
             checks.append((f"job {job.job}{paused}", reason))
+        audits = {job.job: job.audit_failure for job in self.jobs if job.audit}
+        checks += [(f"audit of {name}", failure.error if failure else None) for name, failure in audits.items()]
         return checks
 
     def _jobs_in(self, *states: JobState) -> list[str]:
         """Return the jobs in some states, in a few words, a text for each state."""
         by_state = {state: [job.job for job in self.jobs if job.state is state] for state in states}
         return [f"{state.value}: {_few(names)}" for state, names in by_state.items() if names]
+
+    def _audited(self, outcome: Outcome) -> list[str]:
+        return [job.job for job in self.jobs if job.audit and job.audit.outcome is outcome]
 
     def only(self, names: Iterable[str]) -> Self:
         """Return the report of some jobs, with the endpoints that they need; of all jobs if there are no names.
@@ -236,6 +266,9 @@ class Report:
         document = asdict(self)
         for job, raw in zip(self.jobs, document["jobs"], strict=True):
             age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
+            if job.audit:
+                raw["audit"].update(outcome=job.audit.outcome.value)
+            raw["audit_failure"] = asdict(job.audit_failure) if job.audit_failure else None
             raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, rejected=dict(job.rejected))
         return {
             **document,

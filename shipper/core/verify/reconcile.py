@@ -50,6 +50,7 @@ class Difference(NamedTuple):
     path: str
     source: Value | None
     graphite: float | None
+    kind: Kind
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def compare_series(
         elif slot <= purged_upto and _has_more(kind, ours, theirs):
             into.purged += 1
         else:
-            into.differences.append(Difference(slot, unit, path, ours, theirs))
+            into.differences.append(Difference(slot, unit, path, ours, theirs, kind))
     return max(0, span.end - span.start)
 
 

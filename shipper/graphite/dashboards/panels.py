@@ -26,6 +26,9 @@ _OWN = (
     ("Delivery time", "ms", ("deliver_ms",)),
     ("Unproven totals", "", ("unproven",)),
     ("Series", "", ("series",)),
+    ("Audit: rows missing in Graphite, surplus", "", ("audit_missing", "audit_surplus")),
+    ("Audit: slots compared, different", "", ("audit_compared", "audit_different")),
+    ("Audit: failed", "", ("audit_failed",)),
     ("Overdue and paused jobs", "", ("overdue", "paused")),
     ("Running jobs", "", ("up",)),
 )

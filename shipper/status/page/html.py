@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from shipper.core import durations
+from shipper.core.verify.audit import Outcome
 from shipper.status.page.markup import (
     Markup,
     ago,
@@ -27,7 +28,7 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 def tiles(report: Report) -> Markup:
     """Return the list of tiles."""
     endpoints = [_endpoint(one, report) for one in report.endpoints]
-    contents = [*endpoints, _backlog(report)]
+    contents = [*endpoints, _backlog(report), *([_audit_tile(report)] if _has_audits(report) else [])]
     return tag("ul", *(tag("li", *content) for content in contents), class_="tiles")
 
 
@@ -55,6 +56,34 @@ def _backlog(report: Report) -> Iterable[Markup]:
     yield muted(f"worst: {worst.job}")
 
 
+def _has_audits(report: Report) -> bool:
+    return report.next_audit is not None or any(job.audit for job in report.jobs)
+
+
+def _audit_tile(report: Report) -> Iterable[Markup]:
+    """Yield the worst result of the newest audits, and when the last one ended."""
+    audits = [job.audit for job in report.jobs if job.audit]
+    yield muted("Audit: source and Graphite")
+    if not audits:
+        yield tag("b", "… not compared yet", class_="warn")
+    else:
+        outcome = max((audit.outcome for audit in audits), key=list(Outcome).index)
+        kind, words = _OUTCOMES[outcome]
+        jobs = sum(audit.outcome is outcome for audit in audits)
+        yield tag("b", words if outcome is Outcome.EQUAL else f"{words}: {plural(jobs, 'job')}", class_=kind)
+        yield tag("span", "last ", ago(max(audit.at for audit in audits), report.now), class_="muted")
+    if report.audit_since is not None:
+        yield muted(f"running for {durations.show(report.now - report.audit_since)}")
+    elif report.next_audit is not None:
+        yield tag("span", "next ", ahead(report.next_audit, report.now), class_="muted")
+
+
+_OUTCOMES = {
+    Outcome.EQUAL: ("good", "● equal"),
+    Outcome.INCOMPLETE: ("warn", "… incomplete"),
+    Outcome.DIFFERENT: ("bad", "✕ different"),
+    Outcome.FAILED: ("bad", "✕ failed"),
+}
 _MARKS = {
     JobState.OK: ("good", "● ok"),
     JobState.GONE: ("muted", "○ gone"),
@@ -127,6 +156,11 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
     if job.rejected:
         rows = ", ".join(f"{reason.replace('_', ' ')} {rows}" for reason, rows in job.rejected.items())
         yield tag("p", f"Rejected rows, by reason: {rows}", class_="muted")
+    if job.audit_failure is not None:
+        yield _failure(job.audit_failure, now, "bad")
+    elif job.audit is not None:
+        compared = f"{job.audit.compared:,} of {job.audit.requested:,} slots compared, "
+        yield tag("p", f"Audit: {job.audit.outcome.value}, {compared}", ago(job.audit.at, now), class_="muted")
     if job.late_rows:
         yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
 

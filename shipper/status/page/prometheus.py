@@ -45,8 +45,43 @@ _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = 
         "Time at which an operator paused the job; missing if it is not paused.",
         lambda job: job.paused_since,
     ),
+    (
+        "audit_compared_slots",
+        "Slots that the newest audit compared with Graphite; missing if it failed.",
+        lambda job: _audited(job, "compared"),
+    ),
+    (
+        "audit_different_slots",
+        "Slots of the newest audit in which source and Graphite differ.",
+        lambda job: _audited(job, "different"),
+    ),
+    (
+        "audit_missing_rows",
+        "Rows that Graphite lacks, by the newest audit.",
+        lambda job: _audited(job, "missing"),
+    ),
+    (
+        "audit_surplus_rows",
+        "Rows that Graphite has in addition, by the newest audit: deleted in the source, or counted twice.",
+        lambda job: _audited(job, "surplus"),
+    ),
+    (
+        "audit_timestamp_seconds",
+        "Time at which the newest audit ended.",
+        lambda job: job.audit.at if job.audit else None,
+    ),
+    (
+        "audit_successful",
+        "1 if the newest audit could compare the job, 0 if it failed.",
+        lambda job: job.audit.error is None if job.audit else None,
+    ),
     ("failures", "Consecutive failures; 0 after a success.", lambda job: job.failure.failures if job.failure else 0),
 )
+
+
+def _audited(job: JobReport, name: str) -> int | None:
+    """Return a number of the newest audit; None if it failed, or there was none."""
+    return None if job.audit is None or job.audit.error is not None else getattr(job.audit, name)
 
 
 def metrics(report: Report) -> str:

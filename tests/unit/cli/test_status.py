@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 import pytest
-from reports import NOW, TROUBLE, job, report, troubled
+from reports import DIFFERENT, EQUAL, FAILED, NOW, TROUBLE, audited, job, report, troubled
 
 from shipper.cli.status import exit_code, status_text
 from shipper.core.errors import ConfigError
@@ -231,3 +231,45 @@ def test_state_is_an_endpoint() -> None:
     assert f"{path}, 48.0 KiB; last " in page(of)
     assert 'shipper_endpoint_failures{endpoint="state"} 7' in answer("/metrics", "", lambda: of).body
     assert f"\nstate     {path}  written  9s ago\n" in plain(good)
+
+
+def test_audits() -> None:
+    """Each tool shows the newest audits, with what to do; only an audit that compared is equal.
+
+    Mutants: a failed audit is equal; one that compared little is equal; different is no complaint.
+    """
+    shown = plain(audited())
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if " slots " in line or " - " in line}
+
+    assert rows["good"] == ["equal", *"10,000 of 10,080 slots".split(), "0", "0", "0", "2h", "ago"]  # noqa: SIM905
+    assert rows["few"][:2] == ["incomplete", "10"]
+    assert rows["bad"] == ["different", *"10,080 of 10,080 slots".split(), "2", "3", "1", "1h58m", "ago"]  # noqa: SIM905
+    assert rows["failed"] == ["failed", *"----", "1h56m", "ago"]
+    assert "new" not in rows
+    assert "\naudit: next in 22h\n" in shown
+    assert f"\naudit of failed: {TROUBLE.error}\n" in shown
+    problem = "2 of 10,080 slots differ in Graphite: 3 rows missing, 1 surplus"
+    assert f"\naudit of bad: {problem}\n" in shown
+    span = "--from 2027-01-14T07:00:00Z --until 2027-01-14T09:46:00Z"
+    assert f"    `shipper reconcile bad {span}` shows the differences; with --fix it corrects Graphite.\n" in shown
+    assert shown.endswith("\nunhealthy: Graphite differs: bad; audit failed: failed")
+    assert f"[-]audit of bad failed: {problem}\n" in answer("/readyz", "", audited).body
+    assert "[+]audit of few ok\n" in answer("/readyz", "", audited).body
+    assert '<b class="bad">✕ failed: 1 job</b>' in page(audited())
+    assert "Audit: equal, 10,000 of 10,080 slots compared" in page(audited())
+    assert f"shipper reconcile bad {span}" in page(audited())
+
+
+@pytest.mark.parametrize(
+    ("of", "code", "line"),
+    [
+        (report(job("a", audit=EQUAL), next_audit=NOW + 60), 0, "audit: next in 1m"),
+        (report(audit_since=NOW - 60, next_audit=NOW + 60), 0, "audit: running for 1m"),
+        (report(job("a", audit=DIFFERENT)), 1, "unhealthy: Graphite differs: a"),
+        (report(job("a", audit=FAILED)), 1, "unhealthy: audit failed: a"),
+    ],
+)
+def test_verdict_of_audits(of: Report, code: int, line: str) -> None:
+    """A difference or a failed audit makes the service unhealthy; an equal one, and none yet, do not."""
+    assert exit_code(of.document()) == code
+    assert f"\n{line}" in plain(of)

@@ -123,6 +123,7 @@ def test_prune_one_job(state: State) -> None:
 
 
 PENDING = {
+    "audit": "(job, at, requested, compared, different, missing, surplus) VALUES ('events', 7, 9, 9, 0, 0, 0)",
     "counted": "(job, start, words) VALUES ('events', '1', x'00')",
     "history": "(job, value, committed, datapoints) VALUES ('events', '1', '', 0)",
     "identity": "(job, server, rows, went_back) VALUES ('events', 'one', '[]', 1)",

@@ -16,7 +16,16 @@ from life import Life, wanted
 
 from shipper.core.errors import ShipperError, StateCorrupt
 from shipper.core.model import ALWAYS, Window
-from shipper.state.queries import commits, job_statuses, pauses, read_snapshot, series_counts, stored_slots, totals
+from shipper.state.queries import (
+    audits,
+    commits,
+    job_statuses,
+    pauses,
+    read_snapshot,
+    series_counts,
+    stored_slots,
+    totals,
+)
 from shipper.state.store import State
 
 JOB = wanted().name
@@ -44,6 +53,7 @@ MORE = (
     "INSERT INTO late (job, slot, words) SELECT job, 60, words FROM counted",
     """INSERT INTO minute VALUES ('events', 60, 1, '5', '[[60, ["a"], 1, [1], {"x": 1}]]')""",
     "INSERT INTO replay VALUES (0, 1, 0, 0, 0, 0, 0)",
+    "INSERT INTO audit VALUES ('events', 60, 9, 9, 1, 1, 0, 0, 60, NULL, NULL)",
     "INSERT INTO pause VALUES ('events', 60)",
     "INSERT INTO setting VALUES ('carbon', 'one')",
     "UPDATE total SET changed = 1 WHERE slot = (SELECT MAX(slot) FROM total)",
@@ -51,6 +61,7 @@ MORE = (
 READ: tuple[Callable[[str], object], ...] = (
     job_statuses,
     pauses,
+    audits,
     series_counts,
     lambda path: totals(path, since=0, step=60),
     lambda path: read_snapshot(path, JOB, ALWAYS),

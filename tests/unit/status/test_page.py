@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from reports import NOW, TROUBLE, job, report, troubled
+from reports import NOW, TROUBLE, audited, job, report, troubled
 
 from shipper.core.errors import StateBusy
 from shipper.status.page.html import page
@@ -93,6 +93,19 @@ def test_metrics() -> None:
     assert values["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
     assert ("shipper_job_watermark", "<b>new</b>") not in values
     assert (values["shipper_up",], values["shipper_ready",]) == (1, 0)
+
+
+def test_metrics_of_audits() -> None:
+    """Numbers of an audit exist if it compared; its time and success, if there was one. Mutant: 0 for a failed one."""
+    values = samples(audited())
+    numbers = ("compared_slots", "different_slots", "missing_rows", "surplus_rows")
+
+    assert [values[f"shipper_job_audit_{name}", "bad"] for name in numbers] == [10_080, 2, 3, 1]
+    assert [values[f"shipper_job_audit_{name}", "good"] for name in numbers] == [10_000, 0, 0, 0]
+    assert not {(f"shipper_job_audit_{name}", job) for name in numbers for job in ("failed", "new")} & values.keys()
+    assert [values["shipper_job_audit_successful", job] for job in ("good", "bad", "failed")] == [1, 1, 0]
+    assert values["shipper_job_audit_timestamp_seconds", "good"] == NOW - 7200
+    assert ("shipper_job_audit_timestamp_seconds", "new") not in values
 
 
 def test_status_is_json() -> None:

@@ -128,7 +128,7 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
     ("kind", "kept", "expected"),
     [
         (Kind.COUNT, SeriesData(0, 300, [15.0]), []),
-        (Kind.COUNT, SeriesData(0, 300, [5.0]), [Difference(0, 300, "a", 15, 5.0)]),
+        (Kind.COUNT, SeriesData(0, 300, [5.0]), [Difference(0, 300, "a", 15, 5.0, Kind.COUNT)]),
         (Kind.MAX, SeriesData(0, 300, [5.0]), []),
         (Kind.MIN, SeriesData(0, 300, [1.0]), []),
         (Kind.COUNT, SeriesData(0, 30, [1.0, None, 1.0, 1.0, 3.0, None, 2.0, 2.0, 5.0]), []),
