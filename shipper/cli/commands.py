@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from shipper.cli import about, change, copies, run, setup, status, streams, verify
+from shipper.cli import about, change, copies, run, setup, status, verify
 from shipper.cli.init import init
-from shipper.cli.output import complain
+from shipper.cli.output import complain, prepare_streams
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 
 # A start creates a hundred thousand objects that stay; collecting them repeatedly takes a sixth of its time.
@@ -50,7 +50,7 @@ class _Main(_Sections):
     """Commands whose expected failures are one line and a hint, never a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        streams.prepare()
+        prepare_streams()
         try:
             return super().main(*arguments, **options)
         except ShipperError as error:  # the help cannot be written

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def backup(file: str, copy: str | None) -> None:
     """Write a copy of the state to a new file, also while the service runs; without FILE to stdout."""
     from shipper.config.load import load
-    from shipper.state.restore import new_file
-    from shipper.state.snapshot import back_up
+    from shipper.state.copies import back_up, new_file
 
     path = str(load(file, with_credentials=False).state.path)
     if copy is not None:
@@ -48,7 +47,7 @@ def restore(file: str, copy: str, *, is_sure: bool) -> None:
     The service then reads the rows since the copy again.
     """
     from shipper.config.load import load
-    from shipper.state.restore import restore as restore_state
+    from shipper.state.copies import restore as restore_state
 
     config = load(file, with_credentials=False)
 

@@ -21,7 +21,7 @@ from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
 from shipper.source.dialects.dialect import Plan
 from shipper.source.inspection import Examination
-from shipper.state.snapshot import Change, ScratchState, scratch_state
+from shipper.state.copies import Change, ScratchState, scratch_state
 
 
 class DatapointLine(NamedTuple):

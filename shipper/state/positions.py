@@ -1,4 +1,4 @@
-"""Position of each job, and what a recording stores with it: table identity, late ids, rejected rows by bucket."""
+"""Position of each job, and what a recording stores with it: minutes, table identity, late ids, rejected rows."""
 
 import json
 import sqlite3
@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from shipper.core.errors import StateCorrupt
 from shipper.core.id_set import IdSet, Segment, segment_of
-from shipper.core.ledger import LateIds
-from shipper.core.model import Fingerprint, Rejection, RejectReason, Span
+from shipper.core.ledger import Held, LateIds, Minute
+from shipper.core.model import Fingerprint, Group, Rejection, RejectReason, Span, Window
 from shipper.core.position import Mark, Position
 from shipper.state.schema import ID_ORDER, decoded
-from shipper.state.values import integer
+from shipper.state.values import group, integer, loaded, stored
 
 TOGETHER_SECONDS = 1800
 """Length of the time whose ids become one range of `settled`, in seconds.
@@ -39,6 +39,9 @@ _SETTLE = """
 # The range that ends where the new one begins, if it is recent.
 _LAST_SETTLED = f"""
     SELECT after FROM settled WHERE job = :job AND upto = :after AND at > unixepoch() - {TOGETHER_SECONDS}"""
+_READ_MINUTES = "SELECT start, rows, checksum, held FROM minute WHERE job = ? AND start > ? AND start <= ?"
+_WRITE_MINUTES = "INSERT OR REPLACE INTO minute (job, start, rows, checksum, held) VALUES (?, ?, ?, ?, ?)"
+_FORGET_MINUTES = "DELETE FROM minute WHERE job = ? AND start <= ? - 59"
 _IDENTIFY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
 
 
@@ -75,12 +78,12 @@ def write(connection: sqlite3.Connection, job: str, before: Position, after: Pos
         return False
     _settle(connection, job, before.counted.floor, after)
     # write only those segments that differ
-    stored = {(one.start, one.packed) for one in before.counted.segments}
+    known = {(one.start, one.packed) for one in before.counted.segments}
     starts = {one.start for one in counted.segments}
     obsolete = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
     if obsolete:
         connection.executemany("DELETE FROM counted WHERE job = ? AND start = ?", obsolete)
-    _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in stored))
+    _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in known))
     return True
 
 
@@ -122,6 +125,39 @@ def forget_times(connection: sqlite3.Connection, job: str) -> None:
 def outdate(connection: sqlite3.Connection, job: str) -> None:
     """Delete the fingerprint of a table without rows up to captured, because it may have some now."""
     connection.execute("DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0", (job,))
+
+
+def read_minutes(connection: sqlite3.Connection, job: str, window: Window) -> dict[int, Minute]:
+    """Return the minutes that begin in a window, by their start."""
+    rows = connection.execute(_READ_MINUTES, (job, window.after, window.upto))
+    return {start: Minute(number, int(checksum), _groups(held)) for start, number, checksum, held in rows}
+
+
+def write_minutes(connection: sqlite3.Connection, job: str, minutes: Mapping[int, Minute], floor: int) -> None:
+    """Store minutes, and forget those that end at or before the floor."""
+    rows = [(job, start, one.rows, str(one.checksum), _minute_json(one)) for start, one in minutes.items()]
+    connection.executemany(_WRITE_MINUTES, rows)
+    connection.execute(_FORGET_MINUTES, (job, floor))
+
+
+def _minute_json(minute: Minute) -> str:
+    return json.dumps(
+        [
+            [bucket, group, rows, [value if value is None else stored(value) for value in values], left_out]
+            for (bucket, group), (rows, values, left_out) in minute.groups.items()
+        ]
+    )
+
+
+def _groups(text: str) -> dict[tuple[int, Group], Held]:
+    return {
+        (integer(bucket), group(labels)): Held(
+            integer(rows),
+            tuple(None if value is None else loaded(value) for value in values),
+            {column: integer(number) for column, number in dict(left).items()},
+        )
+        for bucket, labels, rows, values, left in json.loads(text)
+    }
 
 
 # cached: most jobs on one table have the same fingerprint and the same marks

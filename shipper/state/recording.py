@@ -13,7 +13,7 @@ from shipper.core.ledger import Name, Recording, RecordUpdate, Total
 from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
-from shipper.state import minutes, positions
+from shipper.state import positions
 from shipper.state.schema import NOW, decoded
 from shipper.state.series import COLUMNS, Registry, Series
 from shipper.state.values import loaded, stored
@@ -283,7 +283,7 @@ class StateRecording(Recording):
         if is_captured and is_written:
             self.after = replace(update.position, version=update.position.version + 1, settled=0)
         if update.minutes or update.position.counted.floor > self._before.counted.floor:
-            minutes.write(self._connection, self._job, update.minutes, update.position.counted.floor)
+            positions.write_minutes(self._connection, self._job, update.minutes, update.position.counted.floor)
         # progress, the ids of the slots, rejected and late rows
         self._connection.execute(_PROGRESS, values)
         self._write_slots(update.ids_within)

@@ -17,7 +17,7 @@ from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
 from shipper.core.verify.audit import Audit
-from shipper.state import minutes, positions, queries
+from shipper.state import positions, queries
 from shipper.state.database import StateFile
 from shipper.state.housekeeping import Housekeeping
 from shipper.state.outbox import StateOutbox
@@ -246,7 +246,7 @@ class State(StateFile, Ledger):
     @override
     def minutes(self, job: str, window: Window) -> dict[int, Minute]:
         with self.reading("read minutes") as connection:
-            return minutes.read(connection, job, window)
+            return positions.read_minutes(connection, job, window)
 
     @override
     @contextmanager

@@ -11,9 +11,8 @@ from builders import begin, captured, job
 
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.model import JobStatus
-from shipper.state.restore import new_file, restore
+from shipper.state.copies import back_up, new_file, restore
 from shipper.state.schema import APPLICATION_ID
-from shipper.state.snapshot import back_up
 from shipper.state.store import State
 
 Agree = Callable[[Mapping[str, JobStatus]], None]
