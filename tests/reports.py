@@ -2,9 +2,18 @@
 
 import math
 
+from shipper.core.model import RejectReason
 from shipper.core.verify.audit import Audit
 from shipper.source.dialects.dialect import CHECK_NAMES
-from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
+from shipper.status.report import (
+    DeliveryCounters,
+    EndpointReport,
+    Failure,
+    JobCounters,
+    JobReport,
+    JobState,
+    Report,
+)
 
 NOW = 1_800_000_000.0
 TROUBLE = Failure(
@@ -25,6 +34,7 @@ def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport
         "delivered_at": NOW - 20,
         "next_tick": NOW + 34,
         "totals": tuple(range(60)),
+        "counters": JobCounters(rows=1770, datapoints=60, captures=120, capture_seconds=1.5),
     }
     known |= {"title": f"Title of {name}", "schedule": "every 60 s", "source": "app", "table": "audit_trail"}
     return JobReport(name, state=state, **{**known, **fields})  # type: ignore[arg-type] # any fields
@@ -41,6 +51,8 @@ def report(*jobs: JobReport, **fields: object) -> Report:
         "endpoints": ends,
         "state_path": "/var/lib/shipper/shipper.db",
         "state_bytes": 49_152,
+        "state_free_bytes": 20_000_000_000,
+        "deliveries": DeliveryCounters(80, 2.5, 1),
         "config_file": "/etc/shipper/shipper.toml",
         "pid": 812,
         "started_at": NOW - 273_000,
@@ -104,6 +116,8 @@ def office() -> Report:
 
 def troubled() -> Report:
     """Return the report of a service with a job in each state, and with names and errors that could break a page."""
+    counters = JobCounters(rows=9, late_rows=3, failures=7)
+    counters.reject({RejectReason.NO_TIME: 4, RejectReason.TOO_LATE: 2})
     jobs = [job(state.value, state) for state in JobState]
     bad = job(
         "a_very_long_job_name_" * 5,
@@ -113,6 +127,7 @@ def troubled() -> Report:
         rejected={"no_time": 4, "too_late": 2},
         late_rows=3,
         waiting=18,
+        counters=counters,
     )
     new = job("<b>new</b>", JobState.NEW, watermark=None, source_max=None, delivered_at=None, totals=())
     ends = (

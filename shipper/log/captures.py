@@ -1,9 +1,8 @@
 """The results of captures in the log."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from shipper.core.ledger import RecordResult
 from shipper.core.model import Group, Job, RejectedValue, RejectReason, Span
 from shipper.core.paths import brief, is_safe
 from shipper.core.rows.table import CaptureStep, Event
@@ -35,7 +34,7 @@ def log_steps(
     tallies = [step.tally for step in steps if not step.tally.is_plain]
     if not tallies:
         return
-    _log_rejected(job, tallies)
+    _log_rejected(job, steps)
     if other := sum(tally.other_rows for tally in tallies):
         value = _brief(next(tally.other for tally in tallies if tally.other is not None))
         logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
@@ -59,13 +58,18 @@ def _log_rows(job: Job, steps: Sequence[CaptureStep], seconds: float) -> None:
         )
 
 
-def _log_rejected(job: Job, tallies: Sequence[RecordResult]) -> None:
+def rejected_rows(steps: Iterable[CaptureStep]) -> Counter[RejectReason]:
+    """Return how many rows a capture rejected, by reason."""
     rejected = Counter[RejectReason]()
-    for tally in tallies:
-        for rejection, rows in tally.rejected.items():
+    for step in steps:
+        for rejection, rows in step.tally.rejected.items():
             rejected[rejection.reason] += rows
-    nameless = [tally.nameless for tally in tallies if tally.nameless is not None]
-    for reason, count in (+rejected).items():  # a recount may lower a counter
+    return +rejected  # a recount may lower a counter
+
+
+def _log_rejected(job: Job, steps: Sequence[CaptureStep]) -> None:
+    nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
+    for reason, count in rejected_rows(steps).items():
         first = {"value": _brief(nameless[0])} if nameless and reason is RejectReason.REFUSED else {}
         logger().warning("rows.rejected", job=job.name, reason=reason.value, rows=count, **first)
 

@@ -22,7 +22,7 @@ from shipper.core.rows.table import (
     windows_in,
 )
 from shipper.core.rows.totals import shown_span
-from shipper.log.captures import log_steps
+from shipper.log.captures import log_steps, rejected_rows
 from shipper.log.logger import format_utc, logger
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 from shipper.runtime.worker import Worker
@@ -145,6 +145,7 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         work.do(arguments["resumes_at"])
     finally:
         log_steps(context.pipeline.config.jobs[name], work.steps, seconds=0.0)
+        context.pipeline.counters[name].reject(rejected_rows(work.steps))
     # the job is complete for these spans, and nothing is left to resume
     for span in reversed(spans):
         context.pipeline.state.include(name, span)

@@ -4,7 +4,6 @@ import math
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from shipper.core.delivery.courier import Delivered
@@ -15,6 +14,7 @@ from shipper.log.logger import RepeatedFailure, logger
 from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import Flag
 from shipper.runtime.pipeline import Pipeline
+from shipper.status.report import DeliveryCounters
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it
 TOGETHER_SECONDS = 0.25  # totals recorded within this time are delivered together
@@ -34,10 +34,7 @@ class Delivery:
         self.failure = RepeatedFailure("delivery.failed", "delivery.recovered")
         self.reached_at: float | None = None
         """When Carbon last confirmed a batch, in epoch seconds."""
-        self.datapoints = Counter[str]()
-        """Datapoints delivered, by job."""
-        self.seconds = Counter[str]()
-        """Time that batches took, by the jobs in them."""
+        self.counters = DeliveryCounters()
         self.has_failed = False
         """Whether a bug has ended the thread."""
         self._bugs = 0
@@ -136,6 +133,7 @@ class Delivery:
     def _pause(self, error: ShipperError, *, exc_info: bool = False) -> None:
         """Log a failed step, and wait before the next."""
         self._step_began = None
+        self.counters.failures += 1
         traceback = {"exc_info": True} if exc_info else {}
         self.failure.failed(error, clock=time.monotonic(), **traceback)
         self._stopping.wait(backoff(self.failure.failures, random.random()))  # noqa: S311 - jitter
@@ -144,11 +142,13 @@ class Delivery:
         """Add the result of a step to the statistics."""
         if delivered.datapoints:
             self.reached_at = time.time()
+            self.counters.batches += 1
+            self.counters.seconds += seconds
         if not delivered.is_reading:
             self.failure.recovered()
-        self.datapoints.update(delivered.datapoints)
-        for job in delivered.datapoints:
-            self.seconds[job] += seconds  # type: ignore[assignment] # a Counter adds any numbers
+        for job, datapoints in delivered.datapoints.items():
+            self._pipeline.counters[job].datapoints += datapoints
+            self._pipeline.counters[job].deliver_seconds += seconds
 
 
 def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
@@ -184,6 +184,7 @@ def step(pipeline: Pipeline, *, opens_round: bool = True) -> Delivered | None:
             logger().info("carbon.disconnected", carbon=before)
         for job, rows in courier.given_up.items():
             logger().warning("rows.rejected", job=job, reason=RejectReason.TOO_OLD.value, rows=rows)
+            pipeline.counters[job].reject({RejectReason.TOO_OLD: rows})
         courier.given_up.clear()
     if delivered is None:
         return None

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
+from shipper.status.report import JobCounters
 
 SAMPLE_TIMEOUT = 5.0
 """Timeout of reading a sample, in seconds: deliveries wait for it, and a Graphite that hangs must not delay them."""
@@ -52,6 +54,8 @@ class Pipeline:
     """Deliveries that are not logged yet."""
     read_at: float | None = None
     """When values were last read back, in epoch seconds."""
+    counters: defaultdict[str, JobCounters] = field(default_factory=lambda: defaultdict(JobCounters))
+    """Counters by job; they outlive a worker, which a reload replaces."""
 
     @property
     def parts(self) -> list[Worker | PollingGroup]:
@@ -63,6 +67,7 @@ class Pipeline:
         # the workers of each group
         members: dict[GroupKey, list[Worker]] = {}
         for worker in self.workers.values():
+            worker.counters = self.counters[worker.job.name]
             members.setdefault(group_key(worker.job), []).append(worker)
 
         # a group is made unless there is one that reads from the same source

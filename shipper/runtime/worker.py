@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
@@ -19,11 +19,12 @@ from shipper.core.model import Job, Now, Observation
 from shipper.core.repair.reset import check_identity
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
-from shipper.log.captures import log_event, log_steps
+from shipper.log.captures import log_event, log_steps, rejected_rows
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
+from shipper.status.report import JobCounters
 
 BUG_HINT = "Report the traceback of job.stopped in the log, then: systemctl restart shipper"
 CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread
@@ -39,19 +40,6 @@ class Ended(Enum):
     """It gave its thread up, and a rest is left."""
     FAILED = auto()
     """The totals recorded before the failure stay."""
-
-
-@dataclass(slots=True)
-class WorkerStats:
-    """Statistics of a worker since it was made."""
-
-    seen: Observation | None = None
-    """The last observation."""
-    seen_at: float | None = None
-    """Time of the last observation, in epoch seconds."""
-    rows: int = 0
-    capture_seconds: float = 0.0
-    failures: int = 0
 
 
 class SharedFailures(NamedTuple):
@@ -86,7 +74,12 @@ class Worker:
         self.job = job
         self.broken_at: float | None = None
         """Time of the bug that stopped this job."""
-        self.stats = WorkerStats()
+        self.seen: Observation | None = None
+        """The last observation."""
+        self.seen_at: float | None = None
+        """Time of the last observation, in epoch seconds."""
+        self.counters = JobCounters()
+        """Those of the pipeline, which outlive this worker; see Pipeline.regroup."""
         self.source = source
         self.unit = math.lcm(unit, job.query.bucket)
         """Length of the unit in which slots are pruned, in seconds."""
@@ -196,11 +189,11 @@ class Worker:
 
     def observed(self, observation: Observation, at: float) -> None:
         """Remember an observation of the table, and when it was made, in epoch seconds."""
-        self.stats.seen, self.stats.seen_at = observation, at
+        self.seen, self.seen_at = observation, at
 
     def count_failure(self) -> None:
         """Count a failed capture, or a failed tick of the polling group."""
-        self.stats.failures += 1
+        self.counters.failures += 1
 
     def log_overdue(self) -> None:
         """Log that a tick is due while a capture has made no progress since the tick before."""
@@ -297,13 +290,16 @@ class Worker:
             yield steps
         finally:
             seconds = time.monotonic() - began
-            self.stats.capture_seconds += seconds
+            self.counters.captures += 1
+            self.counters.capture_seconds += seconds
             # jobs share a commit: what it does not store was not counted
             if self._state.losses == losses:
                 self._state.when_durable(partial(self._log, steps, seconds))
 
     def _log(self, steps: Sequence[CaptureStep], seconds: float) -> None:
-        self.stats.rows += sum(step.rows for step in steps)
+        self.counters.rows += sum(step.rows for step in steps)
+        self.counters.late_rows += sum(step.late_rows for step in steps)
+        self.counters.reject(rejected_rows(steps))
         log_steps(self.job, steps, seconds=seconds, late_rows=lambda: self._state.late_rows(self.job.name))
 
 

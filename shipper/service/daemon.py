@@ -242,7 +242,6 @@ class Service:
             host=socket.gethostname(),
             step=config.graphite.retentions[0].step,
             report=self.report,
-            totals=self._vitals.totals,
             series=partial(series_counts, str(config.state.path)),
             sent=sent or {},
         )

@@ -83,7 +83,7 @@ class Schedule:
     def _see(self, key: GroupKey) -> None:
         """Observe the table of a group with cron, until it answers: its first tick may be a day away."""
         polling_group = self._pipeline.polling_groups.get(key)
-        if polling_group is None or all(worker.stats.seen or worker.is_broken for worker in polling_group.workers):
+        if polling_group is None or all(worker.seen or worker.is_broken for worker in polling_group.workers):
             return
         if not polling_group.observe():
             self._scheduler.later(SEE_SECONDS, partial(self._see, key), pool=key.source)

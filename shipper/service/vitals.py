@@ -1,6 +1,7 @@
 """The status report of the running service, from the state of its parts."""
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,6 @@ from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import BUG_HINT, Worker
 from shipper.state.queries import audits, instant, job_statuses, totals
-from shipper.status.own_metrics import Totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
 
 MINUTE = 60
@@ -62,6 +62,7 @@ class Vitals:
             evidence=evidence_of(config),
             state_path=str(config.state.path),
             state_bytes=os.path.getsize(config.state.path),  # noqa: PTH202 - a number is all that is asked for
+            state_free_bytes=shutil.disk_usage(config.state.path).free,
             config_file=config.file,
             pid=os.getpid(),
             started_at=self._started_at,
@@ -69,21 +70,8 @@ class Vitals:
             rejected=rejected,
             is_config_changed=digest_of(config.file) != config.digest,
             stalled=stalled,
+            deliveries=self._delivery.counters,
         )
-
-    def totals(self) -> dict[str, Totals]:
-        """Return the counters of each job in this process."""
-        delivery = self._delivery
-        return {
-            name: Totals(
-                worker.stats.rows,
-                delivery.datapoints[name],
-                worker.stats.capture_seconds,
-                delivery.seconds[name],
-                worker.stats.failures,
-            )
-            for name, worker in self._pipeline.workers.items()
-        }
 
     def _job(self, job: Job, status: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
@@ -93,9 +81,14 @@ class Vitals:
             return replace(report, state=JobState.HELD, failure=failure)
         if (paused := self._pipeline.state.pauses.get(job.name)) is not None:
             report = replace(report, paused_since=paused, next_tick=None)
-        if worker.stats.seen is not None:
-            report = replace(report, source_max=worker.stats.seen.id)
-        return replace(report, state=self._state(worker, report), failure=self._failure(worker, report))
+        if worker.seen is not None:
+            report = replace(report, source_max=worker.seen.id)
+        return replace(
+            report,
+            state=self._state(worker, report),
+            failure=self._failure(worker, report),
+            counters=worker.counters,
+        )
 
     def _state(self, worker: Worker, report: JobReport) -> JobState:
         if worker.is_broken or worker.is_paused:
@@ -107,7 +100,7 @@ class Vitals:
             return JobState.OVERDUE
         if failure or self._waits_for_carbon(report):
             return JobState.FAILING
-        if worker.stats.seen is None:
+        if worker.seen is None:
             return JobState.NEW
         return JobState.LATE if self._is_late(worker, report) else JobState.OK
 
@@ -128,7 +121,7 @@ class Vitals:
 
     def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
-        reached = max((worker.stats.seen_at or 0.0 for worker in workers), default=0.0)
+        reached = max((worker.seen_at or 0.0 for worker in workers), default=0.0)
         failures = [failure for worker in workers if (failure := worker.failure)]
         down = next((failure for failure in failures if isinstance(failure.error, SourceUnavailable)), None)
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""

@@ -6,28 +6,17 @@ contain the present value. They use a separate connection: that of the data is a
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from shipper.core.model import Datapoint
 from shipper.core.paths import AUDIT, COUNTS, GAUGES, node, path
 from shipper.graphite.receivers import Receivers
-from shipper.status.report import JobReport, JobState, Report
+from shipper.status.report import JobCounters, JobReport, JobState, Report
 
 EVERY_SECONDS = 60
 _OF_STATE = ("late_rows", "too_late")  # counted by the state since its beginning; the others by this process
 
 Counts = Mapping[str, int]
 """Value so far of each of COUNTS."""
-
-
-class Totals(NamedTuple):
-    """Numbers of one job that only the running process counts, since its start."""
-
-    rows: int
-    datapoints: int
-    capture_seconds: float
-    deliver_seconds: float
-    failures: int
 
 
 class SelfMetrics:
@@ -41,7 +30,6 @@ class SelfMetrics:
         host: str,
         step: int,
         report: Callable[[], Report],
-        totals: Callable[[], Mapping[str, Totals]],
         series: Callable[[], Mapping[str, int]],
         sent: Mapping[str, Counts],
     ) -> None:
@@ -54,7 +42,7 @@ class SelfMetrics:
         self._host = node(host)
         self._every = max(step, EVERY_SECONDS // step * step)
         self._step = step
-        self._report, self._totals, self._series = report, totals, series
+        self._report, self._series = report, series
         self._due = 0.0
 
     def send(self, now: float) -> float:
@@ -66,8 +54,8 @@ class SelfMetrics:
         if now < self._due <= now + self._every:
             return self._due - now
         # measure, and plan the next time
-        report, totals, series = self._report(), self._totals(), self._series()
-        counts = {job.job: _counts(job, totals[job.job]) for job in report.jobs if job.job in totals}
+        report, series = self._report(), self._series()
+        counts = {job.job: _counts(job, job.counters) for job in report.jobs if job.counters}
         slot = int(now) // self._step * self._step
         self._due = (int(now) // self._every + 1) * self._every
         # send, without the connection of the data
@@ -114,13 +102,13 @@ def _audited(job: JobReport) -> dict[str, int | None]:
     return dict(zip(AUDIT, numbers, strict=True))
 
 
-def _counts(job: JobReport, totals: Totals) -> Counts:
+def _counts(job: JobReport, counters: JobCounters) -> Counts:
     return {
-        "rows": totals.rows,
+        "rows": counters.rows,
         "late_rows": job.late_rows,
         "too_late": job.rejected.get("too_late", 0),
-        "datapoints": totals.datapoints,
-        "capture_ms": round(totals.capture_seconds * 1000),
-        "deliver_ms": round(totals.deliver_seconds * 1000),
-        "failures": totals.failures,
+        "datapoints": counters.datapoints,
+        "capture_ms": round(counters.capture_seconds * 1000),
+        "deliver_ms": round(counters.deliver_seconds * 1000),
+        "failures": counters.failures,
     }

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Self
 
 from shipper.core.errors import ConfigError
+from shipper.core.model import RejectReason
 from shipper.core.verify.audit import Audit, Outcome
 from shipper.log.logger import format_utc
 
@@ -53,6 +54,38 @@ class Failure:
     failures: int
 
 
+@dataclass(slots=True)
+class JobCounters:
+    """Numbers of one job since this process began; they only grow."""
+
+    rows: int = 0
+    late_rows: int = 0
+    rejected: dict[RejectReason, int] = field(default_factory=lambda: dict.fromkeys(RejectReason, 0))
+    datapoints: int = 0
+    captures: int = 0
+    capture_seconds: float = 0.0
+    deliver_seconds: float = 0.0
+    """Time that the batches with datapoints of the job took."""
+    failures: int = 0
+    """Failed ticks and captures."""
+
+    def reject(self, rows: Mapping[RejectReason, int]) -> None:
+        """Count rejected rows."""
+        for reason, number in rows.items():
+            self.rejected[reason] += number
+
+
+@dataclass(slots=True)
+class DeliveryCounters:
+    """Numbers of deliveries since this process began; they only grow."""
+
+    batches: int = 0
+    """Batches that Carbon confirmed, repetitions included."""
+    seconds: float = 0.0
+    """Time that they took."""
+    failures: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class JobReport:
     """Report of one job."""
@@ -81,6 +114,8 @@ class JobReport:
     rejected: Mapping[str, int] = field(default_factory=dict)
     late_rows: int = 0
     """Late rows of the job's table; they are counted."""
+    counters: JobCounters | None = None
+    """None if it does not run."""
     delivered_at: float | None = None
     """Time of the last delivery that moved the watermark."""
     next_tick: float | None = None
@@ -143,6 +178,8 @@ class Report:
     endpoints: tuple[EndpointReport, ...] = ()
     state_path: str = ""
     state_bytes: int | None = None
+    state_free_bytes: int | None = None
+    """Space that the disk of the state has left."""
     config_file: str = ""
     pid: int | None = None
     """None if it does not run: then the report comes from the state file and the endpoints."""
@@ -161,6 +198,8 @@ class Report:
     """Whether the configuration file differs from the active configuration."""
     evidence: str = ""
     """Evidence that Graphite holds the values, in one line."""
+    deliveries: DeliveryCounters | None = None
+    """None if it does not run."""
     stalled: tuple[str, ...] = ()
     """Components that should make progress, and do not; a restart may fix them."""
 

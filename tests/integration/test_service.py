@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
@@ -71,7 +72,7 @@ def total(carbon_cache: CarbonCache, path: str) -> float:
     return sum(carbon_cache.sums().get(path, {}).values())
 
 
-def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, object]]:
+def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, Any]]:
     """Return the status of the running service's jobs."""
     document = json.loads(shipper_app.call("status", "-o", "json").stdout)
     return {job["job"]: job for job in document["jobs"]}
@@ -103,7 +104,10 @@ def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
 
 
 def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A new job runs; a broken file is rejected with its line and changes nothing; SIGHUP reloads, too."""
+    """A new job runs; a broken file is rejected with its line and changes nothing; SIGHUP reloads, too.
+
+    Mutant: count from 0 in a changed job, and the own metrics of its next minute are negative.
+    """
     config = shipper_app.config.read_text()
     shipper_app.start()
     insert(mariadb, 3)
@@ -127,12 +131,14 @@ def test_reload(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     insert(mariadb, 2)
     wait_for(lambda: total(carbon_cache, "audit.second.login.count") == 5, "rows after a refusal")
 
-    # a reload by signal: without the second job
-    shipper_app.config.write_text(config)
+    # a reload by signal: without the second job, and with another worker of the first
+    shipper_app.config.write_text(config.replace('by = ["action"]', 'by = ["action"]\ntitle = "Events"'))
     reloads = shipper_app.events().count("config.reloaded")
     os.kill(shipper_app.pid, signal.SIGHUP)
     wait_for(lambda: shipper_app.events().count("config.reloaded") > reloads, "config.reloaded")
-    assert jobs_of(shipper_app)["second"]["state"] == "gone"
+    jobs = jobs_of(shipper_app)
+    assert (jobs["second"]["state"], jobs["events"]["title"]) == ("gone", "Events")
+    assert jobs["events"]["counters"]["rows"] == 5
     assert shipper_app.stop() == 0
 
 

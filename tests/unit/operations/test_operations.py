@@ -1,6 +1,7 @@
 """Operations in one process, with changes between their pieces."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from shipper.operations.context import OperationContext
 from shipper.operations.registry import operate
 from shipper.runtime.worker import Worker
 from shipper.state.store import State
+from shipper.status.report import JobCounters
 
 HOUR = 3600
 
@@ -71,7 +73,8 @@ class Office:
         sections = {"app": SimpleNamespace(max_skew=300)}
         jobs = {worker.job.name: worker.job for worker in self.desk.workers}
         config = SimpleNamespace(sources=sections, jobs=jobs, file="shipper.toml")
-        pipeline: Any = SimpleNamespace(state=self.state, clocks=self.desk.clocks, config=config)
+        counters = defaultdict[str, JobCounters](JobCounters)
+        pipeline: Any = SimpleNamespace(state=self.state, clocks=self.desk.clocks, config=config, counters=counters)
         context = OperationContext(
             pipeline,
             locked=self.locked,

@@ -65,12 +65,12 @@ def test_tick_captures_at_once(state: State) -> None:
     desk.source.insert(3, CREATED, "login")
     desk.tick()
     desk.run_planned()
-    rows = [desk.worker.stats.rows]
+    rows = [desk.worker.counters.rows]
     desk.source.commit()
     desk.tick()
     desk.run_planned()
 
-    assert [*rows, desk.worker.stats.rows] == [2, 3]
+    assert [*rows, desk.worker.counters.rows] == [2, 3]
     assert captured(state) == 3
 
 

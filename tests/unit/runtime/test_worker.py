@@ -65,7 +65,7 @@ def test_lost_commit_is_no_capture(state: State) -> None:
         events.append([log["event"] for log in logs])
 
     assert events == [["job.started", "capture.failed"], ["job.started", "capture.finished", "capture.recovered"]]
-    assert desk.worker.stats.rows == 1
+    assert desk.worker.counters.rows == 1
 
 
 def test_capture_fails_and_continues(state: State) -> None:
@@ -288,7 +288,7 @@ def test_stopped_worker_begins_nothing(state: State) -> None:
     assert state.progress("events") is None
 
 
-def test_stats(state: State) -> None:
+def test_counters(state: State) -> None:
     """A worker counts rows, failures and time for the service's own metrics, and keeps its last observation."""
     desk = Desk(state)
     desk.source.insert(1, CREATED, "login", "ok")
@@ -296,10 +296,12 @@ def test_stats(state: State) -> None:
     desk.run_planned()
     desk.source.fault = SourceUnavailable("gone")
     desk.tick()
-    stats = desk.worker.stats
+    counters = desk.worker.counters
 
-    assert (stats.rows, stats.failures, stats.seen and stats.seen.id) == (1, 1, 1)
-    assert stats.capture_seconds > 0
+    assert (counters.rows, counters.captures, counters.failures) == (1, 1, 1)
+    assert counters.capture_seconds > 0
+    assert desk.worker.seen is not None
+    assert desk.worker.seen.id == 1
     assert desk.worker.failure is not None
     assert desk.worker.failure.error is desk.source.fault
 
@@ -377,7 +379,7 @@ def test_late_rows_logged(state: State) -> None:
         desk.source.insert(number, CREATED, "login")
 
     assert [first, second, logged(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
-    assert desk.worker.stats.rows == 7
+    assert desk.worker.counters.rows == 7
 
 
 def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +399,7 @@ def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> No
             desk.run_planned()
 
     assert [line["rows"] for line in logs if line["event"] == "rows.late"] == [1]
-    assert desk.worker.stats.rows == 3
+    assert desk.worker.counters.rows == 3
     assert desk.planned == []
 
 
