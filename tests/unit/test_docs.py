@@ -8,17 +8,20 @@ from pathlib import Path
 import click
 import pytest
 from pydantic import BaseModel, TypeAdapter
+from reports import EQUAL, NOW, job, report
 
 from shipper.cli.commands import main
 from shipper.config import keys
 from shipper.config.load import load
 from shipper.core.paths import paths_of
 from shipper.diagnostics.carbon_conf import rules
+from shipper.status.page.prometheus import metrics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CONFIGURE = (ROOT / "deploy/configure.md").read_text()
 COMMANDS = (ROOT / "deploy/commands.md").read_text()
+MONITOR = (ROOT / "deploy/monitor.md").read_text()
 PAGES = [
     "README.md",
     "CHANGELOG.md",
@@ -75,6 +78,17 @@ def test_every_event_is_in_the_handbook() -> None:
     page = (ROOT / "deploy/log-events.md").read_text()
 
     assert _events() == set(re.findall(r"^\| `(\w+\.\w+)` \|", page, re.MULTILINE))
+
+
+def test_every_metric_is_in_the_handbook() -> None:
+    """An operator finds each metric for Prometheus, and no other, in monitor.md."""
+    chapter = _chapter(MONITOR, "Metrics for Prometheus")
+    named = [
+        name for cell in re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+    ]
+    every = report(job("a", paused_since=NOW, audit=EQUAL))
+
+    assert sorted(named) == sorted(re.findall(r"^# TYPE (\w+) ", metrics(every), re.MULTILINE))
 
 
 @pytest.mark.parametrize("heading", SECTIONS)

@@ -1,19 +1,43 @@
 """Metrics in Prometheus' text format 0.0.4, in base units.
 
-An unknown value is missing: a 0 would be a claim.
+An unknown value is missing: a 0 would be a claim. Counters begin with 0 at the start of the process. A job is the label
+`job_name`: Prometheus itself sets `job`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from shipper.status.report import JobReport, JobState, Report
+from shipper.status.report import JobCounters, JobReport, JobState, Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-Samples = Iterable[tuple[dict[str, str], float | None]]
+Labels = dict[str, str]
+Samples = Iterable[tuple[Labels, float | None]]
 """Labels and value; None is unknown."""
 
+_SERVICE_GAUGES: tuple[tuple[str, str, Callable[[Report], float | None]], ...] = (
+    ("shipper_ready", "1 if the service is healthy, as /readyz and shipper status say.", lambda one: one.is_ready),
+    ("shipper_stalled_components", "Components that make no progress.", lambda one: len(one.stalled)),
+    ("process_start_time_seconds", "Start time of the process.", lambda one: one.started_at),
+    (
+        "shipper_config_last_reload_successful",
+        "0 if the last reload was rejected.",
+        lambda one: one.rejected is None,
+    ),
+    (
+        "shipper_config_last_reload_success_timestamp_seconds",
+        "Time at which the active configuration was loaded.",
+        lambda one: one.loaded_at,
+    ),
+    (
+        "shipper_config_file_changed",
+        "1 if the configuration file differs from the active configuration.",
+        lambda one: one.is_config_changed,
+    ),
+    ("shipper_state_bytes", "Size of the state file.", lambda one: one.state_bytes),
+    ("shipper_state_free_bytes", "Free space on the disk of the state file.", lambda one: one.state_free_bytes),
+)
 _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = (
     ("watermark", "Watermark: rows up to this id are counted and confirmed by Carbon.", lambda job: job.watermark),
     ("captured", "Rows up to this id have been read.", lambda job: job.captured),
@@ -28,10 +52,10 @@ _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = 
         "Source time up to which all rows are counted.",
         lambda job: job.complete_until,
     ),
-    ("waiting_totals", "Pending totals: Carbon has not confirmed them yet.", lambda job: job.waiting),
+    ("waiting_datapoints", "Datapoints that Carbon has not confirmed yet.", lambda job: job.waiting),
     (
-        "unproven_totals",
-        "Unproven totals: not sent yet, or not yet verified in Graphite.",
+        "unproven_datapoints",
+        "Datapoints that are not sent yet, or not yet verified in Graphite.",
         lambda job: job.unproven,
     ),
     (
@@ -75,7 +99,17 @@ _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = 
         "1 if the newest audit could compare the job, 0 if it failed.",
         lambda job: job.audit.error is None if job.audit else None,
     ),
-    ("failures", "Consecutive failures; 0 after a success.", lambda job: job.failure.failures if job.failure else 0),
+    (
+        "consecutive_failures",
+        "Failures since the last success.",
+        lambda job: job.failure.failures if job.failure else 0,
+    ),
+)
+_JOB_COUNTERS: tuple[tuple[str, str, Callable[[JobCounters], float]], ...] = (
+    ("rows_total", "Captured rows.", lambda counters: counters.rows),
+    ("late_rows_total", "Rows that committed after a higher id was read; they are counted.", lambda one: one.late_rows),
+    ("datapoints_total", "Datapoints that Carbon confirmed, repetitions included.", lambda one: one.datapoints),
+    ("failures_total", "Failed ticks and captures.", lambda counters: counters.failures),
 )
 
 
@@ -86,74 +120,79 @@ def _audited(job: JobReport, name: str) -> int | None:
 
 def metrics(report: Report) -> str:
     """Return all metrics of a report."""
-    return "".join((*_service(report), *_jobs(report), *_endpoints(report)))
+    return "".join((*_service(report), *_jobs(report), *_counters(report), *_endpoints(report)))
 
 
-def _service(report: Report) -> Iterable[str]:
-    for name, about, value in (
-        ("shipper_up", "1 if the service runs.", report.pid is not None),
-        ("shipper_ready", "1 if the service is healthy, as /readyz and shipper status say.", report.is_ready),
-        ("shipper_stalled", "Stalled components: they make no progress.", len(report.stalled)),
-        ("process_start_time_seconds", "Start time of the process.", report.started_at),
-        ("shipper_config_last_reload_successful", "0 if the last reload was rejected.", report.rejected is None),
-        (
-            "shipper_config_last_reload_success_timestamp_seconds",
-            "Time at which the active configuration was loaded.",
-            report.loaded_at,
-        ),
-        (
-            "shipper_config_file_changed",
-            "1 if the configuration file differs from the active configuration.",
-            report.is_config_changed,
-        ),
-        ("shipper_state_bytes", "Size of the state file.", report.state_bytes),
-    ):
-        yield _family(name, "gauge", about, [({}, value)])
+def _service(report: Report) -> Iterator[str]:
     yield _family("shipper_build_info", "gauge", "Version of the running service.", [({"version": report.version}, 1)])
+    for name, about, value in _SERVICE_GAUGES:
+        yield _family(name, "gauge", about, [({}, value(report))])
+    if (deliveries := report.deliveries) is not None:
+        about = "Batches that Carbon confirmed, repetitions included."
+        yield _family("shipper_deliveries_total", "counter", about, [({}, deliveries.batches)])
+        about = "Failed attempts to deliver a batch."
+        yield _family("shipper_delivery_failures_total", "counter", about, [({}, deliveries.failures)])
+        about = "Time from the choice of a batch to its confirmation by Carbon."
+        yield _summary("shipper_delivery_duration_seconds", about, [({}, deliveries.batches, deliveries.seconds)])
 
 
-def _jobs(report: Report) -> Iterable[str]:
+def _jobs(report: Report) -> Iterator[str]:
     for name, about, value in _JOB_GAUGES:
-        yield _family(f"shipper_job_{name}", "gauge", about, [({"job": job.job}, value(job)) for job in report.jobs])
+        yield _family(f"shipper_job_{name}", "gauge", about, [(_name(job), value(job)) for job in report.jobs])
     yield _family(
         "shipper_job_state",
         "gauge",
         "1 for the state of the job, 0 for the others.",
-        [({"job": job.job, "state": state.value}, job.state is state) for job in report.jobs for state in JobState],
+        [(_name(job) | {"state": state.value}, job.state is state) for job in report.jobs for state in JobState],
     )
+
+
+def _counters(report: Report) -> Iterator[str]:
+    jobs = [(_name(job), job.counters) for job in report.jobs if job.counters]
+    for name, about, value in _JOB_COUNTERS:
+        yield _family(f"shipper_job_{name}", "counter", about, [(job, value(counters)) for job, counters in jobs])
     yield _family(
         "shipper_job_rejected_rows_total",
         "counter",
         "Rejected rows, which Graphite cannot show, by reason.",
-        [({"job": job.job, "reason": reason}, rows) for job in report.jobs for reason, rows in job.rejected.items()],
+        [(job | {"reason": reason}, rows) for job, counters in jobs for reason, rows in counters.rejected.items()],
     )
-    yield _family(
-        "shipper_job_late_rows_total",
-        "counter",
-        "Late rows of the job's table, which committed after a higher id was read; they are counted.",
-        [({"job": job.job}, job.late_rows) for job in report.jobs],
-    )
+    about = "Time of captures."
+    samples = [(job, counters.captures, counters.capture_seconds) for job, counters in jobs]
+    yield _summary("shipper_job_capture_duration_seconds", about, samples)
 
 
-def _endpoints(report: Report) -> Iterable[str]:
+def _endpoints(report: Report) -> Iterator[str]:
     reached: Samples = [({"endpoint": endpoint.name}, endpoint.reached_at) for endpoint in report.endpoints]
     failures: Samples = [
         ({"endpoint": endpoint.name}, endpoint.failure.failures if endpoint.failure else 0)
         for endpoint in report.endpoints
     ]
     yield _family("shipper_endpoint_reached_timestamp_seconds", "gauge", "Time of the endpoint's last answer.", reached)
-    yield _family("shipper_endpoint_failures", "gauge", "Consecutive failures; 0 after a success.", failures)
+    about = "Failures since the last success."
+    yield _family("shipper_endpoint_consecutive_failures", "gauge", about, failures)
+
+
+def _name(job: JobReport) -> Labels:
+    return {"job_name": job.job}
 
 
 def _family(name: str, kind: str, about: str, samples: Samples) -> str:
-    lines = [f"{name}{_labels(labels)} {_value(value)}\n" for labels, value in samples if value is not None]
-    return f"# HELP {name} {about}\n# TYPE {name} {kind}\n{''.join(lines)}" if lines else ""
+    lines = "".join(_line(name, labels, value) for labels, value in samples if value is not None)
+    return f"# HELP {name} {about}\n# TYPE {name} {kind}\n{lines}" if lines else ""
 
 
-def _labels(labels: dict[str, str]) -> str:
-    pairs = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
-    return f"{{{pairs}}}" if pairs else ""
+def _summary(name: str, about: str, samples: Iterable[tuple[Labels, int, float]]) -> str:
+    """Return a summary without quantiles: number and sum, whose rates give the mean of any time."""
+    pairs = (
+        _line(f"{name}_count", labels, count) + _line(f"{name}_sum", labels, seconds)
+        for labels, count, seconds in samples
+    )
+    lines = "".join(pairs)
+    return f"# HELP {name} {about}\n# TYPE {name} summary\n{lines}" if lines else ""
 
 
-def _value(value: float) -> str:
-    return str(int(value)) if isinstance(value, int) else repr(value)
+def _line(name: str, labels: Labels, value: float) -> str:
+    pairs = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
+    number = int(value) if isinstance(value, int) else value
+    return f"{name}{{{pairs}}} {number!r}\n" if pairs else f"{name} {number!r}\n"

@@ -141,7 +141,9 @@ def test_paused_job() -> None:
     assert "Paused by an operator" in page(of)
     assert answer("/readyz", "", lambda: of).body == "ok; paused: a\n"
     assert "[+]job a (paused) ok" in answer("/readyz", "verbose", lambda: of).body
-    assert f'shipper_job_paused_timestamp_seconds{{job="a"}} {NOW - 3600}' in answer("/metrics", "", lambda: of).body
+    assert (
+        f'shipper_job_paused_timestamp_seconds{{job_name="a"}} {NOW - 3600}' in answer("/metrics", "", lambda: of).body
+    )
     assert of.document()["remarks"] == ["paused: a"]
     stopped = plain(replace(of, pid=None, started_at=None, loaded_at=None))
     assert "\na    paused  8412556" in stopped
@@ -229,7 +231,7 @@ def test_state_is_an_endpoint() -> None:
     assert of.only(["logins"]).complaints() == ["state cannot be used"]
     assert "✕ cannot be used" in page(of)
     assert f"{path}, 48.0 KiB; last " in page(of)
-    assert 'shipper_endpoint_failures{endpoint="state"} 7' in answer("/metrics", "", lambda: of).body
+    assert 'shipper_endpoint_consecutive_failures{endpoint="state"} 7' in answer("/metrics", "", lambda: of).body
     assert f"\nstate     {path}  written  9s ago\n" in plain(good)
 
 

@@ -77,22 +77,31 @@ def test_values_missing_in_graphite() -> None:
     )
 
     assert "✕ does not hold what was sent" in answer("/", "", lambda: of).body
-    assert samples(of)["shipper_endpoint_failures", "graphite"] == TROUBLE.failures
+    assert samples(of)["shipper_endpoint_consecutive_failures", "graphite"] == TROUBLE.failures
 
 
 def test_metrics() -> None:
-    """Prometheus reads the metrics: base units, and no sample for an unknown value."""
-    values = samples(troubled())
+    """Prometheus reads the metrics: base units, no sample for an unknown value, a 0 for what can be counted."""
+    values, bad = samples(troubled()), "a_very_long_job_name_" * 5
 
     assert values["shipper_job_watermark", "ok"] == 8_412_556
     assert values["shipper_job_behind_ids", "ok"] == 0
     assert values["shipper_job_complete_until_timestamp_seconds", "ok"] == NOW - 12
     assert values["shipper_job_state", "held", "held"] == 1
     assert values["shipper_job_state", "held", "ok"] == 0
-    assert values["shipper_job_rejected_rows_total", "a_very_long_job_name_" * 5, "no_time"] == 4
-    assert values["shipper_job_waiting_totals", "a_very_long_job_name_" * 5] == 18
+    assert [values["shipper_job_rejected_rows_total", bad, one] for one in ("no_time", "too_late", "future")] == [
+        4,
+        2,
+        0,
+    ]
+    assert (values["shipper_job_rows_total", bad], values["shipper_job_late_rows_total", bad]) == (9, 3)
+    assert values["shipper_job_waiting_datapoints", bad] == 18
     assert ("shipper_job_watermark", "<b>new</b>") not in values
-    assert (values["shipper_up",], values["shipper_ready",]) == (1, 0)
+    assert (values["shipper_job_consecutive_failures", bad], values["shipper_job_failures_total", bad]) == (7, 7)
+    assert values["shipper_job_capture_duration_seconds_sum", "ok"] == 1.5
+    assert values["shipper_job_capture_duration_seconds_count", "ok"] == 120
+    assert values["shipper_delivery_duration_seconds_count",] == values["shipper_deliveries_total",] == 80
+    assert (values["shipper_ready",], values["shipper_delivery_failures_total",]) == (0, 1)
 
 
 def test_metrics_of_audits() -> None:
