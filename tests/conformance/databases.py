@@ -130,15 +130,15 @@ class OnSQLite:
 
 
 @contextmanager
-def opened(request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """Provide the table on the database that a fixture's parameter names."""
+def opened(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Provide the table on a kind of database."""
     database: Database
-    if request.param == "sqlite":
+    if kind == "sqlite":
         database = OnSQLite(factory.mktemp("sqlite"), SCHEMAS["sqlite"])
-    elif request.param == "postgresql":
+    elif kind == "postgresql":
         database = OnPostgreSQL(request.getfixturevalue("postgresql"))
     else:
-        database = OnMariaDB(request.getfixturevalue(request.param))
+        database = OnMariaDB(request.getfixturevalue(kind))
     yield database
     database.close()
 

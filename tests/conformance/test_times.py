@@ -174,7 +174,7 @@ def _no_table(database: Database) -> None:
 @pytest.fixture(scope="module")
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Provide the table on each kind of database."""
-    with opened(request, tmp_path_factory) as database:
+    with opened(request.param, request, tmp_path_factory) as database:
         yield database
 
 
