@@ -20,6 +20,12 @@ def handbook(page: str, section: str) -> list[str]:
     ]
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def walk(config: Path, line: str, **environment: str) -> tuple[int, str]:
     """Run a command of the handbook with a terminal that answers yes; return the exit code and its output."""
     ours, theirs = pty.openpty()

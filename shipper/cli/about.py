@@ -1,4 +1,4 @@
-"""Commands about the program itself: `schema`, `version`, `completion`."""
+"""Commands that need no configuration: `schema`, `alerts`, `version`, `completion`."""
 
 import click
 
@@ -15,6 +15,18 @@ def schema() -> None:
     from shipper.config.json_schema import schema as schema_of
 
     show_json(schema_of())
+
+
+@click.command(short_help="Alerts for Prometheus.")
+@click.option("--handbook", default="", metavar="URL", help="Address of the folder with the handbook, for links to it.")
+def alerts(handbook: str) -> None:
+    """Print alerts as a file of rules for Prometheus, each with a link to the handbook.
+
+    They are about the metrics of the status page, scraped as job `shipper`.
+    """
+    from shipper.status.alerts import rules
+
+    click.echo(rules(handbook), nl=False)
 
 
 @click.command(short_help="Versions of shipper and of its libraries.")

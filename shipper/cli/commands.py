@@ -87,7 +87,7 @@ def admin() -> None:
 assert isinstance(admin, _Sections)
 admin.divide(
     {
-        "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, change.import_),
+        "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, about.alerts, change.import_),
         "Service": (run.reload,),
         "Jobs": (change.seek, change.rename, change.forget),
         "Tools": (about.schema, about.completion, run.demo),

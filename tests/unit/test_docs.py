@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from handbook import anchors
 from pydantic import BaseModel, TypeAdapter
 from reports import EQUAL, NOW, job, report
 
@@ -15,6 +16,7 @@ from shipper.config import keys
 from shipper.config.load import load
 from shipper.core.paths import paths_of
 from shipper.diagnostics.carbon_conf import rules
+from shipper.status.alerts import ALERTS
 from shipper.status.page.prometheus import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,18 @@ def test_every_metric_is_in_the_handbook() -> None:
     every = report(job("a", paused_since=NOW, audit=EQUAL))
 
     assert sorted(named) == sorted(re.findall(r"^# TYPE (\w+) ", metrics(every), re.MULTILINE))
+
+
+def test_every_alert_is_in_the_handbook() -> None:
+    """An operator finds each alert, and no other, in monitor.md, with its severity and the page that it links to."""
+    chapter = _chapter(MONITOR, "Alerts from Prometheus")
+
+    assert [(alert.name, alert.severity) for alert in ALERTS] == re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", chapter, re.MULTILINE
+    )
+    for alert in ALERTS:
+        page, _, anchor = alert.page.partition("#")
+        assert f"]({page}#{anchor.replace('{{ $labels.state }}', 'held')})" in chapter
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
@@ -169,12 +183,6 @@ def test_pages_stay_short(page: str, most: int) -> None:
     assert _words(page) <= most
 
 
-def _anchors(file: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """A relative link leads to a file, and to a heading in it."""
@@ -182,7 +190,7 @@ def test_links_lead_somewhere(page: str) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", file.read_text()):
         leads_to = file.parent / target if target else file
         assert leads_to.exists(), target
-        assert not anchor or anchor in _anchors(leads_to), f"{target}#{anchor}"
+        assert not anchor or anchor in anchors(leads_to), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES)
