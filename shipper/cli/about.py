@@ -60,7 +60,7 @@ def version(output: str) -> None:
 def completion(shell: str) -> None:
     """Print a script with which a shell completes commands, options and jobs.
 
-    bash: source <(shipper admin completion bash); an installed service has it already.
+    For bash: source <(shipper admin completion bash). The installer sets this up.
     """
     from click.shell_completion import get_completion_class
 

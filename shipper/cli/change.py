@@ -197,7 +197,7 @@ _CAUSES = {
 @click.option("--restored", is_flag=True, help="Restored, or another server took over: count only new rows.")
 @click.option("--replaced", is_flag=True, help="A different table has its name: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
-    """Let a job continue whose table was emptied, restored or replaced. Graphite keeps its datapoints.
+    """Let a job continue after its table was emptied, restored or replaced. Graphite keeps its datapoints.
 
     Without --emptied, --restored or --replaced the command shows the effect of each, and changes nothing.
     """

@@ -36,13 +36,13 @@ def backup(file: str, copy: str | None) -> None:
     back_up(path, sys.stdout.buffer)
 
 
-@click.command(short_help="Put a copy in the place of the state.")
+@click.command(short_help="Replace the state with a copy.")
 @options.configured
 @options.utc
 @options.yes
 @click.argument("copy", metavar="FILE")
 def restore(file: str, copy: str, *, is_sure: bool) -> None:
-    """Put a copy of the state in its place, while the service is stopped. The replaced state is kept beside.
+    """Replace the state with a copy of it, while the service is stopped. The replaced state is kept beside it.
 
     The service then reads the rows since the copy again.
     """

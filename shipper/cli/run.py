@@ -36,7 +36,7 @@ def run(file: str, log_format: str) -> None:
 @options.logging
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
-    """Observe, capture and deliver once, then exit: with 1 if any of it failed."""
+    """Run jobs once: count their new rows and deliver the totals. Exits with 1 if anything failed."""
     from shipper.config.load import load
     from shipper.log import logger as log
     from shipper.service.once import once as run_once
@@ -45,14 +45,14 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
-@click.command(short_help="Stop jobs for a maintenance of their tables.")
+@click.command(short_help="Pause jobs, for maintenance of their tables.")
 @options.configured
 @options.output
 @options.some_jobs
 def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
-    """Let jobs leave their tables alone, until `shipper resume`; what they have counted is still delivered.
+    """Pause jobs until `shipper resume`: they do not touch their tables. Rows that are counted are still delivered.
 
-    Nothing is lost: they then continue where they were. Exits with 1 if a job still reads its table.
+    Nothing is lost: the jobs continue where they were. Exits with 1 if a job still reads its table.
     """
     result = _switch(file, "pause", jobs)
     if output == "json":
@@ -71,7 +71,7 @@ def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
 def resume(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Let paused jobs continue where they were, at their next tick.
 
-    Rows of the pause count in the buckets of their own times; those of a job without `time` all count in the bucket of
+    Rows written meanwhile count in the buckets of their own times; those of a job without `time`, in the bucket of
     its next tick.
     """
     result = _switch(file, "resume", jobs)

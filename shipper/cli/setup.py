@@ -141,7 +141,7 @@ def _show_finding(finding: "Finding") -> None:
 def dashboard(
     file: str, folder: Path | None, url: str | None, kind: str, jobs: tuple[str, ...], *, is_sure: bool
 ) -> None:
-    """Print dashboards of all jobs and of the service itself, or one of the given jobs.
+    """Print two dashboards, of all jobs and of the service itself; or a single one, of the named jobs.
 
     Grafana reads dashboards from files: -d writes them, with the provisioning file that lets Grafana find them.
     """

@@ -92,7 +92,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
             )
     if not taken:
         raise ShipperError(
-            "import: all rows' jobs are unknown or have started",
+            "import: no row belongs to a job that is configured and has not started",
             hint="Choose the job with `--job SCRIPT=JOB`; by default it is the one with the script's name, or the only "
             "one on its table and id column.",
         )

@@ -44,7 +44,7 @@ def enter(path: str) -> None:
     elif os.geteuid() == 0 and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
             f"open state {path}: its directory belongs to root, and other users may write there",
-            hint="Give the directory to the user that shipper runs as, or take the right from others: chmod go-w.",
+            hint="chown the directory to the user that shipper runs as, or forbid others to write there: chmod go-w.",
         )
     for suffix in _SUFFIXES:
         with suppress(OSError):
@@ -52,7 +52,7 @@ def enter(path: str) -> None:
             if kind in _KINDS:
                 raise ConfigError(
                     f"open state {path}: {path}{suffix} is {_KINDS[kind]}",
-                    hint="Let [state] path name a file, or one that does not exist yet; remove what is there instead.",
+                    hint="Remove it, or set [state] path to a file, or to one that does not exist yet.",
                 )
 
 

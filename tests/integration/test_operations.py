@@ -345,4 +345,4 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     wait_for(lambda: total(carbon_cache, "audit.others.login.count") == 7, "the slot in which row 4 is, too")
     again = shipper_app.call(*command)
     assert again.returncode == 1
-    assert "all rows' jobs are unknown or have started" in again.stderr
+    assert "no row belongs to a job that is configured and has not started" in again.stderr
