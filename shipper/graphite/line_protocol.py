@@ -1,4 +1,4 @@
-"""Carbon's line protocol, in bytes that Carbon cannot misread."""
+"""Carbon's line protocol: the bytes of one datapoint, which Carbon cannot misread. carbon.py sends them."""
 
 from shipper.core.errors import BadMetric
 from shipper.core.measures import Value
