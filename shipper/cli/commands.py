@@ -90,7 +90,7 @@ admin.divide(
         "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, about.alerts, change.import_),
         "Service": (run.reload,),
         "Jobs": (change.seek, change.rename, change.forget),
-        "Tools": (about.schema, about.completion, run.demo),
+        "Tools": (about.schema, about.completion),
     }
 )
 assert isinstance(main, _Sections)

@@ -1,4 +1,4 @@
-"""Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`, `demo`."""
+"""Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -113,12 +113,3 @@ def reload(file: str) -> None:
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
     jobs = answer["jobs"]
     click.echo(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")
-
-
-@click.command(short_help="Run the demo, without any server.")
-@click.option("--seconds", default=20, show_default=True, help="Time for which the audit trail grows.")
-def demo(seconds: int) -> None:
-    """Run a job with a real Carbon and an SQLite table: the daemon is killed once, and the sums are still equal."""
-    from shipper.demo import show
-
-    sys.exit(0 if show(seconds) else 1)

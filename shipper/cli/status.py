@@ -168,8 +168,8 @@ def _ahead(when: float | None, now: float) -> str:
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show the service, its endpoints, each job's progress, and errors.
 
-    Exits with 0 if it is healthy, 1 if it is unhealthy or not known yet, 3 if it does not run. Without --config it needs no
-    configuration file while the service runs.
+    Exits with 0 if it is healthy, 1 if it is unhealthy or not known yet, 3 if it does not run. Without --config it
+    needs no configuration file while the service runs.
     """
     from shipper.diagnostics.status import document
 

@@ -9,7 +9,7 @@ from harness import EVENTS, Shipper, wait_for
 from servers import MySQL
 from tables import Execute, executing
 
-from shipper.demo.carbon_cache import CarbonCache
+from demo.carbon_cache import CarbonCache
 
 CUSTOM = '''
 [job.custom]

@@ -1,4 +1,4 @@
-"""Demonstration without servers: a real Carbon, the real daemon, and a kill -9 in between."""
+"""Demonstration without servers: a real Carbon, the real daemon, and a kill -9 in between. `./deploy/demo` runs it."""
 
 import signal
 import subprocess
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import click
 
-from shipper.demo.audit_trail import AuditTrail
-from shipper.demo.carbon_cache import CarbonCache
+from demo.audit_trail import AuditTrail
+from demo.carbon_cache import CarbonCache
+from shipper.cli.output import complain
+from shipper.core.errors import ShipperError
 
 CATCH_UP_SECONDS = 30.0
 
@@ -41,6 +43,17 @@ start = "beginning"
 """
 
 Series = dict[str, dict[int, int]]
+
+
+@click.command()
+@click.option("--seconds", default=20, show_default=True, help="Time for which the audit trail grows.")
+def main(seconds: int) -> None:
+    """Run a job with a real Carbon and an SQLite table: the daemon is killed once, and the sums are still equal."""
+    try:
+        sys.exit(0 if show(seconds) else 1)
+    except ShipperError as error:
+        complain(error)
+        sys.exit(1)
 
 
 def show(seconds: int) -> bool:
@@ -149,3 +162,7 @@ def _verdict(expected: Series, shipped: Series) -> bool:
     rows, total = _sum(expected), _sum(shipped)
     click.echo(f"{rows} rows in the table, {total} in Graphite, second by second and series by series: {word}")
     return is_equal
+
+
+if __name__ == "__main__":
+    main()
