@@ -197,6 +197,10 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_files_on_pages_exist(page: str) -> None:
     """A page names modules that exist."""
     names = set(re.findall(r"(?<![\w/*-])((?:\w+/)*[a-z_]+\.py)\b", (ROOT / page).read_text()))
-    files = [f"/{file.relative_to(ROOT)}" for folder in ("shipper", "tests") for file in (ROOT / folder).rglob("*.py")]
+    files = [
+        f"/{file.relative_to(ROOT)}"
+        for folder in ("demo", "shipper", "tests")
+        for file in (ROOT / folder).rglob("*.py")
+    ]
 
     assert {name for name in names if not any(file.endswith(f"/{name}") for file in files)} == set()
