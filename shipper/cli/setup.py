@@ -12,7 +12,7 @@ from shipper.cli.output import mark, show_json, show_table
 from shipper.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shipper.diagnostics.carbon_conf import Diff
+    from shipper.diagnostics.carbon_diff import Diff
     from shipper.diagnostics.finding import Finding
 
 
@@ -39,7 +39,7 @@ def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary:
     with its fix, and warnings (!). Exits with 1 if there is an error.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.carbon_conf import folder_of
+    from shipper.diagnostics.carbon_diff import folder_of
     from shipper.diagnostics.check import findings
     from shipper.diagnostics.finding import Finding
 
@@ -96,7 +96,8 @@ def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
     blacklist.conf: show the stanza that applies to each path, and the changes to make. Exits with 1 if there are any.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.carbon_conf import diff, rules, stanzas
+    from shipper.diagnostics.carbon_conf import rules, stanzas
+    from shipper.diagnostics.carbon_diff import diff
 
     config = load(file, with_credentials=False)
     diffs = [diff(config, one) for one in files]

@@ -1,32 +1,15 @@
-"""`shipper admin carbon-conf`: the stanzas that Carbon needs, and a comparison of Carbon's files with them.
+"""`shipper admin carbon-conf`: the stanzas that Carbon needs. carbon_diff.py compares Carbon's files with them."""
 
-Strategy: as in Carbon, the first stanza whose pattern is found in a path applies to it. The values of groups are not
-known here: paths contain the column's name instead.
-"""
-
-import os
 import re
 from collections.abc import Iterator, Mapping
-from configparser import ConfigParser
-from configparser import Error as ParserError
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
-from pydantic_core import PydanticCustomError
-
 from shipper.config.load import Config
-from shipper.config.values import single_duration
-from shipper.core.errors import ConfigError
 from shipper.core.measures import Kind
 from shipper.core.model import Job
-from shipper.core.paths import COUNTS, GAUGES, MEASURE, NODE, path, paths_of
+from shipper.core.paths import COUNTS, GAUGES, NODE
 
 SCHEMAS, AGGREGATION, CARBON = "storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"
-WHITELIST, BLACKLIST = "whitelist.conf", "blacklist.conf"
-FOLDERS = (Path("/etc/carbon"), Path("/opt/graphite/conf"))  # Debian's, and the default of Graphite
-DEFAULT_PORT = "2003"
-LOOPBACK = {"localhost", "127.0.0.1", "::1", "[::1]"}
 
 
 class Stanza(NamedTuple):
@@ -43,7 +26,7 @@ class Stanza(NamedTuple):
 
 def stanzas(config: Config) -> dict[str, list[Stanza]]:
     """Return the stanzas of each file, in the required order."""
-    pattern = _pattern(config)
+    pattern = pattern_of(config)
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
     return {
         SCHEMAS: [Stanza("shipper", {"pattern": pattern, "retentions": retentions})],
@@ -67,7 +50,8 @@ def rules(config: Config) -> str:
     )
 
 
-def _pattern(config: Config) -> str:
+def pattern_of(config: Config) -> str:
+    """Return a regular expression of all paths."""
     if prefix := config.graphite.prefix:
         return f"^{re.escape(prefix)}\\."
     return "|".join([*(f"^{_path_pattern(job)}$" for job in config.jobs.values()), _own_pattern(config)])
@@ -107,228 +91,3 @@ def _path_pattern(job: Job, measure: str | None = None) -> str:
     template = job.template if measure is None else job.template.replace("{measure}", measure)
     literals = re.split(r"\{[^}]*\}", template)
     return "[^.]+".join(re.escape(literal).replace(r"\-", "-") for literal in literals)
-
-
-_DEFAULTS = {SCHEMAS: {"retentions": "60s:7d"}, AGGREGATION: {}}  # carbon/storage.py, where no stanza matches
-_PORT = "LINE_RECEIVER_PORT"
-_MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNECTIONS"
-LEAST_CONNECTIONS = 5
-"""Connections of shipper at a time: one that stays open, and two each for metrics of itself and for a command."""
-
-
-class Verdict(NamedTuple):
-    """The stanza that applies to a path, and its effect; or a setting, and its section."""
-
-    path: str
-    stanza: str | None
-    """None for Carbon's default; in a whitelist or a blacklist the pattern that is found in the path."""
-    present: str
-    needed: str
-    is_good: bool
-
-
-class Diff(NamedTuple):
-    """The comparison of a file, and the text to write into it; empty if it is correct."""
-
-    file: str
-    verdicts: list[Verdict]
-    write: str
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the file is correct."""
-        return not self.write
-
-
-def folder_of(config: Config) -> Path | None:
-    """Return the directory with the configuration of the Carbon that these series go to, if it runs on this machine."""
-    for host, port in config.graphite.addresses:
-        for folder in FOLDERS if host in LOOPBACK else ():
-            parser = ConfigParser(interpolation=None)
-            with suppress(OSError, UnicodeDecodeError, ParserError):
-                parser.read(folder / CARBON, encoding="utf-8")
-            ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
-            if str(port) in ports:
-                return folder
-    return None
-
-
-def diffs(config: Config, folder: Path) -> Iterator[Diff]:
-    """Compare all of Carbon's files; raises as `diff` does.
-
-    Only the file of aggregations may be missing: Carbon then uses its defaults (carbon/storage.py), as in Debian.
-    """
-    for name in (SCHEMAS, AGGREGATION, CARBON):
-        yield diff(config, str(folder / name), may_miss=name == AGGREGATION)
-
-
-def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
-    """Compare one of Carbon's files with the stanzas that these series need.
-
-    Raises:
-        ConfigError: the file cannot be read, neither here nor by Carbon.
-    """
-    if Path(file).name in {WHITELIST, BLACKLIST}:
-        return _diff_of_list(config, file)
-    parser = ConfigParser() if may_miss and not Path(file).exists() else _parsed(file)
-    kind = _kind(file, parser)
-    own = stanzas(config)[kind]
-    if kind == CARBON:
-        return _diff_of_settings(config, file, parser)
-    present = [Stanza(name, dict(parser[name])) for name in parser.sections()]
-    try:
-        verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
-    except (ValueError, PydanticCustomError, re.error) as error:
-        raise ConfigError(
-            f"read {file}: {error}", hint="Correct the file first: Carbon cannot read it either."
-        ) from error
-    bad = [verdict for verdict in verdicts if not verdict.is_good]
-    return Diff(file, verdicts, _changes(bad, present, own) if bad else "")
-
-
-def _parsed(file: str) -> ConfigParser:
-    parser = ConfigParser(interpolation=None)
-    try:
-        parser.read_string(_text(file), file)
-    except ParserError as error:
-        raise _unreadable(file, error) from error
-    return parser
-
-
-def _text(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: str, error: Exception) -> ConfigError:
-    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    return ConfigError(f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read.")
-
-
-def _kind(file: str, parser: ConfigParser) -> str:
-    """Return which of Carbon's files it is, by its name or by its keys."""
-    keys = {key for name in parser.sections() for key in parser[name]}
-    if Path(file).name in {SCHEMAS, AGGREGATION, CARBON}:
-        return Path(file).name
-    if "retentions" in keys:
-        return SCHEMAS
-    if keys & {"aggregationmethod", "xfilesfactor"}:
-        return AGGREGATION
-    if parser.has_section("cache"):
-        return CARBON
-    raise ConfigError(f"read {file}: not a file of Carbon", hint=f"Give Carbon's {SCHEMAS}, {AGGREGATION} or {CARBON}.")
-
-
-def _paths(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield all paths, once to show, and once with values for the unknown parts."""
-    for job in config.jobs.values():
-        group = job.groups[0] if job.groups else job.query.by
-        for measure, real in zip(job.query.measures, paths_of(job, group), strict=True):
-            yield job.template.replace(f"{{{MEASURE}}}", measure.name), real
-    begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
-    for name in (*GAUGES, *COUNTS):
-        yield begin + path("{host}", "{job}", name), begin + path("host", "job", name)
-
-
-def _verdict(kind: str, shown: str, real: str, theirs: list[Stanza], own: list[Stanza]) -> Verdict:
-    stanza, needed = _first_match(real, theirs), _first_match(real, own)
-    assert needed is not None
-    has, needs = (_effect(kind, one.settings if one else _DEFAULTS[kind]) for one in (stanza, needed))
-    return Verdict(shown, stanza and stanza.name, has, needs, has == needs)
-
-
-def _first_match(real: str, among: list[Stanza]) -> Stanza | None:
-    """Return the first stanza that matches, of those that Carbon does not skip."""
-    return next(
-        (one for one in among if one.settings.get("pattern") and re.search(one.settings["pattern"], real)), None
-    )
-
-
-def _effect(kind: str, settings: Mapping[str, str]) -> str:
-    """Return the effect of settings in one notation, though Carbon allows several."""
-    if kind == SCHEMAS:
-        return ",".join(map(_archive, settings["retentions"].split(",")))
-    values = {key.lower(): value for key, value in settings.items()}
-    return f"{values.get('aggregationmethod', 'average')}, {float(values.get('xfilesfactor', '0.5')):g}"
-
-
-def _archive(text: str) -> str:
-    """Return an archive as Carbon reads it (carbon/util.py parseRetentionDef): seconds and points have no unit."""
-    step, _, length = text.strip().partition(":")
-    seconds = int(step) if step.isdigit() else single_duration(step)
-    points = int(length) if length.isdigit() else single_duration(length) // seconds
-    return f"{seconds}s:{points * seconds}s"
-
-
-def _changes(bad: list[Verdict], present: list[Stanza], own: list[Stanza]) -> str:
-    """Return the text to write, and its place."""
-    names = {stanza.name for stanza in own}
-    old = [f"[{stanza.name}]" for stanza in present if stanza.name in names]
-    wrong = {verdict.stanza for verdict in bad} - names
-    first = next((f"before [{stanza.name}]" for stanza in present if stanza.name in wrong), "in the file")
-    remove = f"# remove {', '.join(old)}, and\n" if old else ""
-    return "\n".join([f"{remove}# insert {first}:", *map(str, own)])
-
-
-def _diff_of_settings(config: Config, file: str, parser: ConfigParser) -> Diff:
-    """Compare the settings of carbon.conf that make Carbon drop or delay datapoints, and the lists in use."""
-    verdicts, changes = [], []
-    for verdict in _settings(parser):
-        verdicts.append(verdict)
-        if not verdict.is_good:
-            changes.append(f"# in [{verdict.stanza or 'cache'}]; then restart carbon:\n{verdict.path} = inf\n")
-    for name in _lists(file, parser):
-        found = _diff_of_list(config, name)
-        verdicts += found.verdicts
-        changes += [found.write] if found.write else []
-    return Diff(file, verdicts, "\n".join(changes))
-
-
-def _settings(parser: ConfigParser) -> Iterator[Verdict]:
-    """Yield the number of series created a minute, beyond which datapoints are dropped, and too few connections."""
-    if parser.has_section("cache") or not parser.sections():
-        present = parser.get("cache", _MOST_CREATES, fallback="50")
-        section = "cache" if parser.has_section("cache") else None
-        yield Verdict(_MOST_CREATES, section, present, "inf", present.lower() == "inf")
-    for section in parser.sections():
-        present = parser.get(section, _MOST_CONNECTIONS, fallback="inf")
-        if present.isdigit() and int(present) < LEAST_CONNECTIONS:
-            yield Verdict(_MOST_CONNECTIONS, section, present, f"{LEAST_CONNECTIONS} or more", is_good=False)
-
-
-def _lists(file: str, parser: ConfigParser) -> list[str]:
-    """Return the whitelists and blacklists that are in use; Carbon takes a missing one for empty."""
-    folders = {
-        Path(parser.get(section, "CONF_DIR", fallback=str(Path(file).parent)))
-        for section in parser.sections()
-        if parser.get(section, "USE_WHITELIST", fallback="no").lower() in {"1", "yes", "true", "on"}
-    }
-    names = [str(folder / name) for folder in sorted(folders) for name in (WHITELIST, BLACKLIST)]
-    return [name for name in names if os.access(name, os.F_OK)]
-
-
-def _diff_of_list(config: Config, file: str) -> Diff:
-    """Compare a whitelist or a blacklist with the paths, as Carbon does (carbon/regexlist.py)."""
-    patterns, is_black = list(_patterns(_text(file))), Path(file).name == BLACKLIST
-    verdicts = []
-    for shown, real in _paths(config):
-        found = next((pattern.pattern for pattern in patterns if pattern.search(real)), None)
-        is_good = found is None if is_black else found is not None or not patterns
-        verdicts.append(Verdict(shown, found, "stored" if is_good else "dropped", "stored", is_good))
-    bad = {verdict.stanza for verdict in verdicts if not verdict.is_good}
-    if not bad:
-        return Diff(file, verdicts, "")
-    if is_black:
-        lines = [pattern.pattern for pattern in patterns if pattern.pattern in bad]
-        return Diff(file, verdicts, "\n".join([f"# remove from {file}, or narrow:", *lines, ""]))
-    return Diff(file, verdicts, f"# add to {file}:\n{_pattern(config)}\n")
-
-
-def _patterns(text: str) -> Iterator[re.Pattern[str]]:
-    """Yield the patterns of a list; Carbon skips comments, and patterns that it cannot read."""
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            with suppress(re.error):
-                yield re.compile(line.strip())

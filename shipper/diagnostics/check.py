@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shipper.config.load import Config
 from shipper.core.errors import DeliveryFailed, ShipperError
-from shipper.diagnostics.carbon_conf import diffs
+from shipper.diagnostics.carbon_diff import diffs
 from shipper.diagnostics.check_source import check_source
 from shipper.diagnostics.check_state import Stored, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shipper.config.load import Config
-from shipper.core.errors import ConfigError, DeliveryFailed
+from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Datapoint, SeriesData
 from shipper.core.paths import node, path
 from shipper.core.verify.canary import Canary, Sums, Verdict
 from shipper.graphite.receivers import Receivers
 from shipper.graphite.render_api import Readback
-from shipper.runtime.endpoints import open_carbon, open_readback, receivers
+from shipper.runtime.endpoints import open_carbon, receivers, required_readback
 
 NAME = "_doctor"  # instead of a job's name
 READ_SECONDS = 0.5
@@ -53,12 +53,7 @@ def examine(config: Config, *, wait: float) -> Examination:
         DeliveryFailed: Carbon does not accept it.
         ReadbackFailed: graphite-web does not answer.
     """
-    readback = open_readback(config)
-    if readback is None:
-        raise ConfigError(
-            f"examine the Graphite of {config.file}: no way to read from Graphite: render_url is not set",
-            hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
-        )
+    readback = required_readback(config, "examine the Graphite of")
     # send it, and read it until the answers stay
     begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
     series = begin + path(node(socket.gethostname()), NAME, "count")

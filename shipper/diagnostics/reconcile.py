@@ -15,7 +15,7 @@ from shipper.core.model import Job, Span, definition_digest
 from shipper.core.repair.reset import check_identity
 from shipper.core.verify.reconcile import Comparison, compare_job, requested_span
 from shipper.graphite.render_api import Readback
-from shipper.runtime.endpoints import open_readback, open_source
+from shipper.runtime.endpoints import open_source, required_readback
 from shipper.source.database import Source
 from shipper.state.database import holder
 from shipper.state.queries import read_snapshot
@@ -56,12 +56,7 @@ def reconcile(
     Raises:
         ConfigError: there is no such job, or no render_url; or a job has captured nothing with its present definition.
     """
-    readback = open_readback(config)
-    if readback is None:
-        raise ConfigError(
-            f"reconcile {config.file}: no way to read from Graphite: render_url is not set",
-            hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
-        )
+    readback = required_readback(config, "reconcile")
     for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
+from shipper.core.errors import ConfigError
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.receivers import Receivers
 from shipper.source.database import Source
@@ -39,6 +40,21 @@ def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | N
     from shipper.graphite.render_api import Readback  # noqa: PLC0415 - an HTTP client is slow to import and rarely used
 
     return Readback(graphite.render_url, timeout=min(graphite.timeout, seconds))
+
+
+def required_readback(config: Config, step: str) -> "Readback":
+    """Return the reader of the configured Graphite, for a step that needs it.
+
+    Raises:
+        ConfigError: no render_url is configured.
+    """
+    readback = open_readback(config)
+    if readback is None:
+        raise ConfigError(
+            f"{step} {config.file}: no way to read from Graphite: render_url is not set",
+            hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
+        )
+    return readback
 
 
 def evidence_of(config: Config) -> str:

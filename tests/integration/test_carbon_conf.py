@@ -21,8 +21,8 @@ from servers import SCHEMAS
 from demo.carbon_cache import CarbonCache
 from shipper.config.load import load
 from shipper.core.paths import COUNTS, GAUGES
-from shipper.diagnostics import carbon_conf
-from shipper.diagnostics.carbon_conf import _paths
+from shipper.diagnostics import carbon_diff
+from shipper.diagnostics.carbon_diff import _paths
 from shipper.graphite.carbon import Carbon
 
 PACKAGED = Path("/usr/share/doc/graphite-carbon/examples")
@@ -310,11 +310,11 @@ def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
 
 def test_carbon_on_this_machine(app: Shipper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Carbon's directory is found by its port, if Carbon is reached at a loopback address."""
-    monkeypatch.setattr(carbon_conf, "FOLDERS", (tmp_path / "none", tmp_path))
+    monkeypatch.setattr(carbon_diff, "FOLDERS", (tmp_path / "none", tmp_path))
     (tmp_path / "carbon.conf").write_text("[cache]\nLINE_RECEIVER_PORT = 9\n")
     config = load(str(app.config))
-    found = carbon_conf.folder_of(config)
+    found = carbon_diff.folder_of(config)
     (tmp_path / "carbon.conf").write_text("[cache]\n")  # port 2003, another Carbon
 
     assert found == tmp_path
-    assert carbon_conf.folder_of(config) is None
+    assert carbon_diff.folder_of(config) is None

@@ -79,9 +79,9 @@ def utc(when: float) -> str:
         return str(when)
 
 
-def ago(when: float | None, now: float, *, never: str = "never") -> Markup:
+def ago(when: float | None, now: float) -> Markup:
     """Return how long ago a time was, with the date in a tooltip."""
-    return muted(never) if when is None else _moment(f"{durations.show(now - when)} ago", when)
+    return muted("never") if when is None else _moment(f"{durations.show(now - when)} ago", when)
 
 
 def ahead(when: float | None, now: float) -> Markup:
