@@ -20,6 +20,8 @@ from shipper.core.errors import ConfigError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from shipper.config.load import Config
+    from shipper.source.access import Access
     from shipper.source.inspection import Examination
 
 DEFAULT_FOLDER = Path("/etc/shipper")
@@ -64,9 +66,7 @@ def init(file: str) -> None:
     for Carbon. An existing file is kept as FILE.old.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.carbon_conf import rules
     from shipper.source.access import Access
-    from shipper.source.grants import grants
     from shipper.source.inspection import Examination
 
     # ask
@@ -87,15 +87,21 @@ def init(file: str) -> None:
         _write(name, text, mode)
     graphite: dict[str, str | int] = {"host": host, "port": port, **({"render_url": render_url} if render_url else {})}
     _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
-    # say what is next
-    config = load(file)
+    _show_next(load(file), access)
+    if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
+        click.echo(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
+
+
+def _show_next(config: "Config", access: "Access") -> None:
+    """Show what is left to do."""
+    from shipper.diagnostics.carbon_conf import rules
+    from shipper.source.grants import grants
+
     click.echo("\nNext:\n\n1. Let an administrator of the database run:\n")
     for statement in grants(access, [job.query for job in config.jobs.values()], host="%"):
         click.echo(f"   {statement}")
     click.echo(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
     click.echo("3. Run `shipper check` until it shows no ✗.")
-    if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
-        click.echo(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
 
 
 def _login() -> Login:

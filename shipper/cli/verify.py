@@ -26,6 +26,7 @@ REASONS = {
     "cut": "lie where one archive ends and the next begins: they can be compared later",
     "other_step": "are stored by Graphite in longer steps than `retentions` says: run `shipper admin doctor`",
 }
+LEFT = "{} differences are left; a max or min whose rows were deleted cannot be corrected in Graphite"
 MOSTLY_LEFT_OUT = 4
 
 
@@ -93,10 +94,7 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), is_recounted=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        still = (
-            f"{different} differences are left; a max or min whose rows were deleted cannot be corrected in Graphite"
-        )
-        click.echo(still if different else "equal now", err=True)
+        click.echo(LEFT.format(different) if different else "equal now", err=True)
     if output == "json":
         show_json(document)
     sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)

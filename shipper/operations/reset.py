@@ -31,13 +31,19 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     what = After(arguments["what"]) if arguments.get("what") else None
     if what is not None:
         _reject_doubling(what, situation)
-    progress, upto = situation.progress, situation.horizon.id
-    facts = {
-        "job": name,
+    rest = {"captured": situation.progress.captured, "version": situation.position.version}
+    table = {"first": situation.first, "largest": situation.horizon.id, "largest_time": situation.settled_time}
+    return Plan(_facts(situation, what), {"job": name, "what": what} | rest | table)
+
+
+def _facts(situation: "_Situation", what: After | None) -> dict[str, Any]:
+    progress = situation.progress
+    return {
+        "job": situation.job.name,
         "table": situation.job.query.table,
         "first": situation.first,
         "first_time": situation.first_time,
-        "largest": upto,
+        "largest": situation.horizon.id,
         "largest_time": situation.largest_time,
         "captured": progress.captured,
         "complete_until": progress.complete_until or None,
@@ -48,9 +54,6 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         "what": what,
         "choices": [_choice(after, situation) for after in After if what in {None, after}],
     }
-    rest = {"captured": progress.captured, "version": situation.position.version}
-    table = {"first": situation.first, "largest": upto, "largest_time": situation.settled_time}
-    return Plan(facts, {"job": name, "what": what} | rest | table)
 
 
 def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -119,11 +119,13 @@ class Delivery:
         if delivered is not None:
             self._bugs = 0  # a step that had nothing to do proves nothing
             self._count(delivered, time.monotonic() - began)
-            return
+        else:
+            self._wait(rest, has_looked=opens_round)
 
-        # nothing to do: wait, but notice at once when Carbon exits, before another can take its place
+    def _wait(self, rest: float, *, has_looked: bool) -> None:
+        """Wait for something to do, but notice at once when Carbon exits, before another can take its place."""
         watched = self._pipeline.carbon.watched
-        if not opens_round:  # there may be new totals already
+        if not has_looked:  # there may be new totals already
             self._stopping.wait(self._opened + TOGETHER_SECONDS - time.monotonic(), watched)
             return
         delay = self._pipeline.courier.delay(time.monotonic())

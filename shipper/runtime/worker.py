@@ -211,26 +211,13 @@ class Worker:
 
     def capture(self, horizon: Observation, look: TableLook) -> Ended:
         """Capture up to a horizon, for one chapter at most; log the result or the failure."""
-        ended = Ended.DONE
         try:
             with self._calls.running("capture"):
                 # within the call, because the thread that stops this worker waits until no call runs
                 if self.is_stopped:
                     return Ended.DONE
                 self.prepare()
-                with self._logged() as steps:
-                    began = time.monotonic()
-                    for step in self._steps(horizon, look):
-                        self._calls.advance("capture")
-                        if isinstance(step, Event):
-                            log_event(self.job, step)
-                        elif step is not None:
-                            steps.append(step)
-                        # the next chapter reads the clock again, which decides which rows are too old
-                        may_end = isinstance(step, CaptureStep) and step.is_rest
-                        if self._must_end() or (may_end and time.monotonic() - began > CHAPTER_SECONDS):
-                            ended = Ended.LEFT
-                            break
+                ended = self._run_chapter(horizon, look)
         except ShipperError as error:
             self.count_failure()
             self._capturing.failed(error, clock=time.monotonic())
@@ -243,6 +230,22 @@ class Worker:
             self._waiting.recovered()
         self._capturing.recovered()
         return ended
+
+    def _run_chapter(self, horizon: Observation, look: TableLook) -> Ended:
+        """Run the steps of a capture until all are done, or a chapter is over."""
+        began = time.monotonic()
+        with self._logged() as steps:
+            for step in self._steps(horizon, look):
+                self._calls.advance("capture")
+                if isinstance(step, Event):
+                    log_event(self.job, step)
+                elif step is not None:
+                    steps.append(step)
+                # the next chapter reads the clock again, which decides which rows are too old
+                may_end = isinstance(step, CaptureStep) and step.is_rest
+                if self._must_end() or (may_end and time.monotonic() - began > CHAPTER_SECONDS):
+                    return Ended.LEFT
+        return Ended.DONE
 
     def _must_end(self) -> bool:
         """Return whether a running capture must end after its window."""

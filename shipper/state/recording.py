@@ -264,19 +264,7 @@ class StateRecording(Recording):
     @override
     def write(self, update: RecordUpdate) -> None:
         self._registry.save()
-        values: dict[str, Any] = {
-            "job": self._job,
-            "after": str(self._after),
-            "upto": str(self._upto),
-            "totals": self._puts,
-            "complete_until": update.complete_until,
-            "zero_filled_until": update.zero_filled_until,
-            "low": None if update.low is None else str(update.low),
-            "since": update.since,
-            "not_before": update.not_before,
-            "is_recounted": update.is_recounted,
-            "bucket": update.bucket,
-        }
+        values = self._values(update)
         # captured and the position: both must be what this recording began with
         is_captured = self._connection.execute(_CAPTURED, values).rowcount == 1
         is_written = positions.write(self._connection, self._job, self._before, update.position, update.late_rows)
@@ -297,6 +285,22 @@ class StateRecording(Recording):
             positions.identify(self._connection, self._job, update.fingerprint)
         elif self._has_window:
             positions.outdate(self._connection, self._job)
+
+    def _values(self, update: RecordUpdate) -> dict[str, Any]:
+        """Return the parameters of the statements on the job's progress."""
+        return {
+            "job": self._job,
+            "after": str(self._after),
+            "upto": str(self._upto),
+            "totals": self._puts,
+            "complete_until": update.complete_until,
+            "zero_filled_until": update.zero_filled_until,
+            "low": None if update.low is None else str(update.low),
+            "since": update.since,
+            "not_before": update.not_before,
+            "is_recounted": update.is_recounted,
+            "bucket": update.bucket,
+        }
 
     def _write_slots(self, ids_within: Window | None) -> None:
         """Store the ids of the slots that were changed; zero-filled slots get none."""

@@ -212,8 +212,8 @@ MUTANTS = {
     ),
     "store a segment once": Mutant(
         "state/positions.py",
-        "if (one.start, one.packed) not in stored))",
-        "if one.start not in {start for start, _ in stored}))",
+        "if (one.start, one.packed) not in known))",
+        "if one.start not in {start for start, _ in known}))",
         "core/test_late.py::test_two_jobs_pass_a_row_at_different_times",
     ),
     "start with rows in flight as counted": Mutant(

@@ -120,8 +120,10 @@ class Courier:
 
         # send, or read back, one batch of the newest round
         current = self._rounds[-1]
-        if current.reads:
-            return self._read_back(current, now, clock)
+        return self._read_back(current, now, clock) if current.reads else self._send(current, watermarks, now, clock)
+
+    def _send(self, current: Round, watermarks: Mapping[str, int], now: int, clock: float) -> Delivered:
+        """Send one batch of a round; commit the watermarks that are due anyway, and those that it completes."""
         batch, jobs, left = self._load(current, now)
         if batch:
             try:
@@ -137,7 +139,7 @@ class Courier:
         current.cursors = left
         if current.replay is None:
             self._sent.update(jobs)
-        watermarks |= self._completed_by(current, jobs)
+        watermarks = {**watermarks, **self._completed_by(current, jobs)}
         if watermarks:
             self._commit(watermarks)
         if not current.cursors:
@@ -203,24 +205,28 @@ class Courier:
         if grows:
             self._rounds.pop()
         if pending.waiting:
-            remaining = Counter[str]()
-            for one in pending.waiting:
-                remaining[one.job] += one.totals
-            self._rounds.append(
-                Round(
-                    after,
-                    pending.upto,
-                    cursors_of(pending),
-                    captured=pending.captured,
-                    remaining=remaining,
-                    is_invalidated=is_invalidated,
-                    slots=newest_of(pending, self._archives[0].step),
-                )
-            )
+            self._push(after, pending, is_invalidated=is_invalidated)
 
         # jobs whose totals are all confirmed need no batch: their watermark moves now
         self._upto, self._deferred = pending.upto, pending.deferred
         return {job: captured for job, captured in pending.captured.items() if not self._is_busy(job)}
+
+    def _push(self, after: int, pending: Pending, *, is_invalidated: bool) -> None:
+        """Put a round for pending totals on the stack."""
+        remaining = Counter[str]()
+        for one in pending.waiting:
+            remaining[one.job] += one.totals
+        self._rounds.append(
+            Round(
+                after,
+                pending.upto,
+                cursors_of(pending),
+                captured=pending.captured,
+                remaining=remaining,
+                is_invalidated=is_invalidated,
+                slots=newest_of(pending, self._archives[0].step),
+            )
+        )
 
     def _rest(self, watermarks: Mapping[str, int], now: int, clock: float) -> Delivered | None:
         """Do what is due while no round is open: commit watermarks, read a sample, or open a round for a replay."""
