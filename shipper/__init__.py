@@ -7,7 +7,7 @@ The path of a row: source -> core/rows -> state -> core/delivery -> graphite.
 - source, state, graphite: the databases, the SQLite file, Carbon and graphite-web.
 - config: from TOML to a Config. status: reports of the service. log: the log. sockets: how clients reach the service.
 - runtime: the parts at work. service: the process. operations: what operators change; diagnostics: what they ask.
-- cli: the commands.
+- cli: the commands. demo: the main job without a server.
 
 DESIGN.md says why.
 """

@@ -12,7 +12,7 @@ from ground import Ground
 from measured import Measured
 from processes import cpu_of
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 
 BATCH = 2500  # lines: [graphite] batch, as it is unless somebody says otherwise

@@ -13,7 +13,7 @@ from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
 from servers import MariaDB, PostgreSQL
 from tables import Execute, executing
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 REPLAY = '["1s", "2s"]'
 CARBON_DIES = '["3s", "6s"]'

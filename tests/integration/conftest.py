@@ -9,7 +9,7 @@ from graphite_web import GraphiteWeb
 from harness import Shipper
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from harness import EVENTS, Shipper, shipper, wait_for
 from reports import audited, report, troubled
 from servers import SCHEMAS, free_port, program
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.status.alerts import ALERTS, rules
 from shipper.status.page.prometheus import metrics
 

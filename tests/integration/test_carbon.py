@@ -15,8 +15,8 @@ from builders import points
 from contract import SinkContract
 from harness import PATIENCE_SECONDS, wait_for
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.errors import DeliveryFailed
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 
 

@@ -18,9 +18,9 @@ from builders import points
 from harness import Shipper, wait_for
 from servers import SCHEMAS
 
-from demo.carbon_cache import CarbonCache
 from shipper.config.load import load
 from shipper.core.paths import COUNTS, GAUGES
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.diagnostics import carbon_diff
 from shipper.diagnostics.carbon_diff import _paths
 from shipper.graphite.carbon import Carbon

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from harness import EVENTS, Shipper
 from servers import SCHEMAS, MariaDB, MySQL, PostgreSQL, sequence
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.source.access import Access
 from shipper.source.catalog import Index
 from shipper.source.grants import usable

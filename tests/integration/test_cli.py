@@ -18,7 +18,7 @@ import pytest
 from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, wait_for
 from servers import MariaDB, PostgreSQL
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.state.database import lock
 
 MINUTE = 60
@@ -502,7 +502,7 @@ def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: Car
 
 def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the demo, as deploy/demo does."""
-    command = [sys.executable, "-m", "demo", *arguments]
+    command = [sys.executable, "-m", "shipper.demo", *arguments]
     root = Path(__file__).parents[2]
     return subprocess.run(
         command, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120

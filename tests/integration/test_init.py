@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from servers import MariaDB, PostgreSQL
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 TABLES = {
     "mariadb": "event_id BIGINT AUTO_INCREMENT PRIMARY KEY, happened_at DATETIME, message TEXT, payload JSON",

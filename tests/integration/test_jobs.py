@@ -11,7 +11,7 @@ import pytest
 from harness import Shipper, wait_for
 from servers import SCHEMAS
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 
 def insert(folder: Path, name: str, rows: int, action: str = "login") -> str:

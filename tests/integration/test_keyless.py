@@ -13,7 +13,7 @@ import pytest
 from harness import Shipper, wait_for
 from tables import Table, on_mariadb, on_postgresql, on_sqlite
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 
 class Kind(NamedTuple):

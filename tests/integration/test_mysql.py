@@ -9,7 +9,7 @@ from harness import EVENTS, Shipper, wait_for
 from servers import MySQL
 from tables import Execute, executing
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 CUSTOM = '''
 [job.custom]

@@ -17,9 +17,9 @@ from harness import EVENTS, Shipper, wait_for
 from looks import Looks, wanted
 from tables import DATABASES, Table, on
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Condition, Names, Query, Row
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.source.names import FRESH_SECONDS, MOST_NAMES, Lookups
 
 PROGRAM = {

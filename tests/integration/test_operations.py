@@ -18,7 +18,7 @@ import pytest
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 OTHER = EVENTS.replace("[job.events]", "[job.others]").replace("events.{action}", "others.{action}")
 TICKS = '\n[job.ticks]\ntable = "audit_trail"\nid = "id"\nname = "ticks.{measure}"\n'

@@ -14,7 +14,7 @@ from harness import EVENTS, Shipper, wait_for
 from servers import SCHEMAS, MariaDB, PostgreSQL, free_port
 from tables import DATABASES
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 JOB = EVENTS + "zeros = false\n"
 WHERE = JOB.replace("by = ", "where = { outcome = [\"it's\", '100 %:x \\'], duration_ms = { ge = 1.5 } }\nby = ")

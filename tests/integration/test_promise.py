@@ -11,7 +11,7 @@ import pytest
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB, sequence
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 pytestmark = pytest.mark.on_mysql
 WRITERS = 3

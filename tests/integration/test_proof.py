@@ -17,7 +17,7 @@ from graphite_web import GraphiteWeb
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 
 MINUTE = 60

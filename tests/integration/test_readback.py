@@ -14,8 +14,8 @@ from graphite_web import GraphiteWeb
 from harness import Shipper, wait_for
 from servers import free_port
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.errors import ReadbackFailed
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.render_api import Readback
 

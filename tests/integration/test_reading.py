@@ -14,7 +14,7 @@ from accelerated import Clock
 from graphite_web import GraphiteWeb
 from harness import EVENTS, Shipper, wait_for
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 FASTER = 4.0
 """The daemon's clocks against real ones: a minute of patience is a quarter of one."""

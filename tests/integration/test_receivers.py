@@ -18,8 +18,8 @@ from harness import Shipper, wait_for
 from relays import CarbonRelay, Combining, Line
 from servers import SCHEMAS, MariaDB
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.errors import DeliveryFailed
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.receivers import Receivers
 

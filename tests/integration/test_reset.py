@@ -14,7 +14,7 @@ import pytest
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 ROW = """
     INSERT INTO audit_trail (created_at, action, outcome)

@@ -13,7 +13,7 @@ import pytest
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 OTHER = """
 [job.other]

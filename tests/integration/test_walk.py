@@ -11,7 +11,7 @@ from handbook import handbook, walk
 from harness import EVENTS, Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 MINUTE, HOUR = 60, 3600
 NIGHT = range(6 * HOUR, 6 * HOUR + 30 * MINUTE, MINUTE)

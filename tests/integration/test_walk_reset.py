@@ -10,7 +10,7 @@ from handbook import handbook, walk
 from harness import Shipper, wait_for
 from servers import MariaDB
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 MINUTE = 60
 ROW = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (FROM_UNIXTIME(%s), 'login', 'ok')"

@@ -11,8 +11,8 @@ import whisper
 from harness import Shipper, wait_for
 from servers import MariaDB, sequence
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.retention import EDGE_SECONDS
+from shipper.demo.carbon_cache import CarbonCache
 
 RETENTIONS = "1m:7d,1h:5y"
 WEEK, HOUR, DAY = 7 * 86400, 3600, 86400

@@ -10,7 +10,7 @@ from handbook import handbook
 from harness import wait_for
 from systemd.machine import ROOT, Machine, why_not
 
-from demo.carbon_cache import CarbonCache
+from shipper.demo.carbon_cache import CarbonCache
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")

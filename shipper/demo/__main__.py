@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from demo.audit_trail import AuditTrail
-from demo.carbon_cache import CarbonCache
 from shipper.cli.output import complain
 from shipper.core.errors import ShipperError
+from shipper.demo.audit_trail import AuditTrail
+from shipper.demo.carbon_cache import CarbonCache
 
 CATCH_UP_SECONDS = 30.0
 
