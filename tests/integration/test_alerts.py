@@ -92,9 +92,9 @@ class Stage:
         self.app = Shipper(folder, url=f"sqlite:///{self.database}", port=self.carbon.port, jobs=EVENTS + OTHER)
         self.config = f'{self.app.config.read_text()}\n[status]\nlisten = "127.0.0.1:{self.port}"\n'
         self.app.config.write_text(self.config)
+        self.prometheus = Prometheus(folder / "prometheus", self.port)
         self.carbon.start()
         self.app.start()
-        self.prometheus = Prometheus(folder / "prometheus", self.port)
 
     def close(self) -> None:
         """End all of it."""
