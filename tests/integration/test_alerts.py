@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import pytest
 from handbook import FOLDER, anchors
 from harness import EVENTS, Shipper, shipper, wait_for
+from prometheus_client.parser import text_string_to_metric_families
 from reports import audited, report, troubled
 from servers import SCHEMAS, free_port, program
 
@@ -221,6 +222,32 @@ def test_every_alert_fires(stage: Stage) -> None:
         (alert.name for alert in ALERTS), ""
     )
     assert {alert.name for alert in ALERTS} == {*STATES, "ShipperAuditDiffers"}
+
+
+COUNTERS = (
+    ("shipper_job_rows_total", "other"),
+    ("shipper_job_rejected_rows_total", "other", "no_time"),
+    ("shipper_job_datapoints_total", "other"),
+    ("shipper_job_capture_duration_seconds_count", "other"),
+    ("shipper_deliveries_total",),
+)
+
+
+def test_counters(stage: Stage) -> None:
+    """Counters grow by what the service did. Mutant: leave one of them out."""
+
+    def grown() -> list[float]:
+        families = text_string_to_metric_families(stage.page())
+        values = {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+        return [values[name] - before.get(name, 0) for name in COUNTERS]
+
+    before: dict[tuple[str, ...], float] = {}
+    before = dict(zip(COUNTERS, grown(), strict=True))
+    for time in (stage.time, stage.time, "NULL"):
+        stage.execute(f"INSERT INTO other (created_at, action) VALUES ({time}, 'login')")
+    wait_for(lambda: min(grown()) > 0, "all counters")
+
+    assert grown()[:2] == [3, 1]
 
 
 def promtool(*arguments: str, given: str = "") -> tuple[int, str]:

@@ -12,7 +12,7 @@ from builders import begin, captured, job
 from desk import CREATED, Desk
 
 from shipper.core.errors import ConfigError, SourceUnavailable
-from shipper.core.model import RejectedValue, Span
+from shipper.core.model import RejectedValue, RejectReason, Span
 from shipper.core.rows.table import Event
 from shipper.log.captures import log_event
 from shipper.state.store import State
@@ -120,7 +120,7 @@ def test_another_table(state: State) -> None:
 
 
 def test_rejected_rows_logged(state: State) -> None:
-    """Rejected rows are logged, by reason."""
+    """Rejected rows are logged and counted, by reason."""
     desk = Desk(state)
     desk.source.insert(1, None, "login")
     desk.source.insert(2, CREATED, "login")
@@ -129,6 +129,7 @@ def test_rejected_rows_logged(state: State) -> None:
         desk.run_planned()
 
     assert {"event": "rows.rejected", "log_level": "warning", "job": "events", "reason": "no_time", "rows": 1} in logs
+    assert desk.worker.counters.rejected == {**dict.fromkeys(RejectReason, 0), RejectReason.NO_TIME: 1}
 
 
 def logged(desk: Desk, event: str) -> list[dict[str, object]]:
@@ -379,7 +380,7 @@ def test_late_rows_logged(state: State) -> None:
         desk.source.insert(number, CREATED, "login")
 
     assert [first, second, logged(desk, "rows.late")] == [[], [{"rows": 1, "total": 1}], [{"rows": 2, "total": 3}]]
-    assert desk.worker.counters.rows == 7
+    assert (desk.worker.counters.rows, desk.worker.counters.late_rows) == (7, 3)
 
 
 def test_slow_late_rows_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
