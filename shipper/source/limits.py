@@ -66,14 +66,14 @@ class Meter:
         self._deadline = time.monotonic() + self._seconds
 
 
-def check_size(received: int) -> None:
+def check_size(received: int, most: int = MOST_BYTES) -> None:
     """Check the size of an answer up to now, in bytes.
 
     Raises:
         AnswerTooLarge: it is beyond the limit.
     """
-    if received > MOST_BYTES:
-        raise AnswerTooLarge(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+    if received > most:
+        raise AnswerTooLarge(f"the answer is larger than {most >> 20} MiB")
 
 
 def check_rows(rows: int, columns: int) -> None:

@@ -1,97 +1,214 @@
 """psycopg, with limits for each answer.
 
-libpq has no time-out for answers, and keeps all that a server sends in memory. But psycopg waits for the socket itself,
-and asks a generator after each wait: it can end there. The kernel counts the bytes of a TCP connection.
+libpq has no time-out for answers, keeps all that a server sends in memory, and reads on as long as the sender is quick.
+Therefore it reads from a pipe: while psycopg waits, a pump moves to the server what libpq has written, and to libpq one
+block of the answer at a time. The pump is outside of TLS.
 """
 
+import os
+import select
 import socket
-import struct
-from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.abc import PQGen
+from psycopg import waiting
+from psycopg.abc import PQGen, PQGenConn
 from psycopg.pq import TransactionStatus
-from psycopg.pq.abc import PGconn
+from psycopg.waiting import READY_NONE, READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W, Wait
 from typing_extensions import override
 
-from shipper.source.limits import Meter, check_size
+from shipper.source.limits import MOST_BYTES, Meter, check_size
 
 _Result = TypeVar("_Result")
-_RECEIVED = struct.Struct("=128xQ")
-"""tcpi_bytes_received in the tcp_info of linux/tcp.h."""
-
 
 TURN_SECONDS = 0.1
 """Interval of the checks while nothing arrives; psycopg's own default."""
-
-FEW_WAITS = 8
-"""Waits in which hardly anything can arrive: libpq reads into a small buffer, and at most doubles it."""
+CANCEL_SECONDS = 5
+BLOCK_BYTES = 2**16
+MOST_LOGIN_BYTES = 2**20
+"""Maximum size of all that a server sends up to the end of a login."""
 
 
 class MeteredConnection(psycopg.Connection[Any]):
     """A connection with limits for each answer."""
 
-    meter: Meter | None = None
+    meter: Meter
+    _pump: "_Pump"
 
     @classmethod
     def _connect_gen(cls, *arguments: Any, **named: Any) -> Any:
-        connecting = super()._connect_gen(*arguments, **named)
-        return (yield from _checked(connecting, lambda wanted: check_size(_received(wanted[0]))))
+        connection, pump = yield from _connected(super()._connect_gen(*arguments, **named))
+        connection._pump = pump  # noqa: SLF001 - of this class
+        return connection
 
     @override
     def wait(self, gen: PQGen[_Result], interval: float = TURN_SECONDS, timeout: float | None = None) -> _Result:
-        if self.meter is None:
-            return super().wait(gen, interval, timeout)
-        self.meter.begin()
+        self._pump.begin(self.meter)
         try:
-            return super().wait(_checked(gen, _Check(self.meter, self.pgconn)), interval, timeout)
-        finally:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()  # it waits for what we never send, the rows of a COPY
-
-
-class _Check:
-    """The check of one answer."""
-
-    def __init__(self, meter: Meter, connection: PGconn) -> None:
-        self._meter, self._connection = meter, connection
-        self._waits = self._before = 0
-
-    def __call__(self, _: object) -> None:
-        self._waits += 1
-        try:
-            self._meter.seconds_left()
-            # to ask the kernel takes as long as a small answer, which ends before
-            if self._waits == FEW_WAITS:
-                self._before = _received(self._connection.socket)
-            elif self._waits > FEW_WAITS:
-                check_size(_received(self._connection.socket) - self._before)
-        except Exception:
-            self._connection.finish()  # the rest of the answer would be that of the next statement
+            return waiting.wait(_pumped(gen, self._pump), self._pump.server.fileno(), interval, timeout)
+        except KeyboardInterrupt:
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCEL_SECONDS)
             raise
+        finally:
+            # the rest of the answer would be that of the next statement; COPY waits for rows, which we never send
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._pump.close()
 
 
-def _checked(generator: Generator[Any, Any, _Result], check: Callable[[Any], None]) -> Generator[Any, Any, _Result]:
-    """Run a generator of psycopg, with a check after each wait; it gets what the generator waits for."""
+class _Pump:
+    """The way of the bytes between a server and libpq.
+
+    libpq knows a socket by its number. Once that has connected, the number becomes that of one end of a pair of
+    sockets, whose other end is ours.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.server = socket.socket(fileno=os.dup(number))
+        self.server.setblocking(False)
+        self._number, self._inode = number, os.fstat(number).st_ino
+        self._end: socket.socket | None = None
+        self._libpq = select.poll()
+        self._libpq.register(self.server, select.POLLOUT)
+        self._unsent = self._undelivered = b""
+        self._meter: Meter | None = None
+        self._received, self._most = 0, MOST_LOGIN_BYTES
+
+    def begin(self, meter: Meter) -> None:
+        """Measure a new answer."""
+        meter.begin()
+        self._meter = meter
+        self._received, self._most = 0, MOST_BYTES
+
+    def serves(self, number: int) -> bool:
+        """Return whether libpq has no other socket: it may open a second one for a login without encryption."""
+        return number == self._number and os.fstat(number).st_ino == self._inode
+
+    def ready(self, wanted: int) -> int:
+        """Send what libpq has written; return whether it can read or write now, as it wants."""
+        if self._end is None and wanted == WAIT_W:  # it is connecting
+            return READY_W if self._libpq.poll(0) else READY_NONE
+        end = self._end = self._end or self._insert()
+        self._send(end)
+        if wanted & WAIT_W and not self._unsent:
+            return READY_W
+        if self._undelivered:
+            self._undelivered = _write(end, self._undelivered)
+        return READY_R if self._libpq.poll(0) else READY_NONE
+
+    @property
+    def awaited(self) -> Wait:
+        """Return what to wait for at the server's socket."""
+        if self._end is None:
+            return WAIT_W
+        return WAIT_RW if self._unsent else WAIT_R
+
+    def receive(self, ready: int) -> int:
+        """Move a block of the answer to libpq, which has read all before; return whether it can read.
+
+        Raises:
+            AnswerTooLate: there was no complete answer in time.
+            AnswerTooLarge: it has too many bytes.
+        """
+        if self._meter is not None:
+            self._meter.seconds_left()
+        block = _read(self.server) if self._end is not None and ready & READY_R else None
+        if self._end is None or block is None:
+            return READY_NONE
+        self._received += len(block)
+        check_size(self._received, self._most)
+        if block:
+            self._undelivered = _write(self._end, block)
+        else:
+            self._end.shutdown(socket.SHUT_WR)
+        return READY_R
+
+    def close(self) -> None:
+        """Send what libpq has written last, and close the server's socket."""
+        if self._end is not None:
+            self._send(self._end)
+            self._end.close()
+        self.server.close()
+
+    def _insert(self) -> socket.socket:
+        """Give libpq one end of a pair of sockets; return the other."""
+        ours, other = socket.socketpair()
+        ours.setblocking(False)
+        with other:
+            other.setblocking(False)
+            os.dup2(other.fileno(), self._number, inheritable=False)
+        self._inode = os.fstat(self._number).st_ino
+        self._libpq.unregister(self.server)
+        self._libpq.register(self._number, select.POLLIN)
+        return ours
+
+    def _send(self, end: socket.socket) -> None:
+        if self._unsent:
+            self._unsent = _write(self.server, self._unsent)
+        while not self._unsent and (data := _read(end)):
+            self._unsent = _write(self.server, data)
+            if len(data) < BLOCK_BYTES:  # there was no more
+                return
+
+
+def _read(source: socket.socket) -> bytes | None:
+    """Return a block; None if nothing has arrived, and no bytes at the end."""
+    try:
+        return source.recv(BLOCK_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def _write(target: socket.socket, data: bytes) -> bytes:
+    """Return what the target does not take now; it may be closed, and what it said before tells why."""
+    try:
+        return data[target.send(data) :]
+    except BlockingIOError:
+        return data
+    except OSError:
+        return b""
+
+
+def _pumped(generator: PQGen[_Result], pump: _Pump) -> PQGen[_Result]:
+    """Run a generator of psycopg; yield what to wait for at the server's socket."""
     try:
         wanted = next(generator)
         while True:
-            ready = yield wanted
-            check(wanted)
+            ready = pump.ready(wanted)
+            while not ready:
+                ready = pump.receive((yield pump.awaited)) or pump.ready(wanted)
             wanted = generator.send(ready)
     except StopIteration as end:
-        value: _Result = end.value
-        return value
+        result: _Result = end.value
+        return result
 
 
-def _received(file: int) -> int:
-    """Return how many bytes a connection has received; 0 for a unix socket, which does not know it."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=file)
+def _connected(generator: PQGenConn[_Result]) -> PQGenConn[tuple[_Result, _Pump]]:
+    """Run a generator of psycopg that connects; return its connection and the pump."""
+    pump: _Pump | None = None
     try:
-        with suppress(OSError):
-            return int(_RECEIVED.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size))[0])
-        return 0
-    finally:
-        connection.detach()
+        number, wanted = next(generator)
+        while True:
+            if pump is None or not pump.serves(number):
+                before, pump = pump, _Pump(number)
+                if before is not None:
+                    before.close()  # not earlier: psycopg's selector takes an equal number for the same socket
+            ready = pump.ready(wanted)
+            while not ready:
+                ready = pump.receive((yield pump.server.fileno(), pump.awaited)) or pump.ready(wanted)
+            number, wanted = generator.send(ready)
+    except StopIteration as end:
+        assert pump is not None
+        return end.value, pump
+    except BaseException:
+        if pump is not None:
+            pump.close()
+        raise
