@@ -19,8 +19,8 @@ def hang(part: str) -> None:
     """Make a part hang from the start."""
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
-        "job": {(worker.Worker, "_steps"): _hang, (worker, "DEADLINE_STATEMENTS"): 1},
-        "tick": {(poller.PollingGroup, "_observe"): _hang, (poller, "DEADLINE_STATEMENTS"): 1},
+        "job": {(worker.Worker, "_steps"): _hang, (worker, "DEADLINE_STATEMENTS"): 0.2},
+        "tick": {(poller.PollingGroup, "_observe"): _hang, (worker, "DEADLINE_STATEMENTS"): 0.2},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }
     for (owner, name), value in changed[part].items():

@@ -17,7 +17,7 @@ from shipper.core.model import Job, Observation
 from shipper.core.rows.look import TableLook
 from shipper.runtime.clocks import Calls, Clocks
 from shipper.runtime.run_queue import Later, RunQueue
-from shipper.runtime.worker import DEADLINE_STATEMENTS, SharedFailures, Worker, period
+from shipper.runtime.worker import SharedFailures, Worker, deadline, period
 from shipper.source.database import Source
 from shipper.state.store import State
 
@@ -58,7 +58,7 @@ class PollingGroup:
         self.workers: tuple[Worker, ...] = ()
         self._clocks = clocks
         self._max_skew = max_skew
-        self._deadline = DEADLINE_STATEMENTS * timeout
+        self._deadline = deadline(timeout)
         self._lag = -math.inf  # unknown
         self._observed: Observation | None = None
         """The newest observation, until a round of captures takes it."""

@@ -22,13 +22,14 @@ from shipper.core.rows.table import CaptureStep, Event
 from shipper.log.captures import log_event, log_steps, rejected_rows
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
+from shipper.source.access import GRACE_SECONDS
 from shipper.source.database import Source
 from shipper.state.store import State
 from shipper.status.report import JobCounters
 
 BUG_HINT = "Report the traceback of job.stopped in the log, then: systemctl restart shipper"
 CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread
-DEADLINE_STATEMENTS = 10  # a call without progress for this many statement timeouts never ends by itself
+DEADLINE_STATEMENTS = 10  # a call without progress for as long as this many statements never ends by itself
 CRON_SECONDS = 60.0  # a cron job is overdue after this time: its ticks are hardly ever closer
 
 
@@ -62,6 +63,11 @@ class SharedFailures(NamedTuple):
         )
 
 
+def deadline(timeout: int) -> float:
+    """Return after how many seconds without progress a call hangs; timeout is that of the server for a statement."""
+    return DEADLINE_STATEMENTS * (timeout + GRACE_SECONDS)
+
+
 class Worker:
     """The captures of one job."""
 
@@ -85,7 +91,7 @@ class Worker:
         """Length of the unit in which slots are pruned, in seconds."""
         self._state = state
         self._clocks = clocks
-        self._deadline = DEADLINE_STATEMENTS * timeout
+        self._deadline = deadline(timeout)
         self._stopping = threading.Event()
         self._calls = Calls()
         self._capturing = RepeatedFailure("capture.failed", "capture.recovered", {"job": job.name})
