@@ -84,7 +84,11 @@ class Shipper:
         if self._process is None:
             return 0
         self._process.send_signal(number)
-        code = self._process.wait(PATIENCE_SECONDS)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until the daemon ends, and return its exit code."""
+        code = self._process.wait(PATIENCE_SECONDS) if self._process is not None else 0
         self._process = None
         return code
 

@@ -187,3 +187,17 @@ def test_bug_of_the_courier(tmp_path: Path) -> None:
         assert "ZeroDivisionError: a bug" in ends.app.text()
         assert "level=error event=delivery.failed" in ends.app.text()
         assert not {"service.failed", "job.stopped"} & set(ends.app.events())
+
+
+def test_bug_that_lasts(tmp_path: Path) -> None:
+    """A courier that fails again and again ends the process, with an error, for systemd to start another.
+
+    Mutants: no limit, and shipper lives on without delivering; a courier that is made anew is counted anew.
+    """
+    with closing(Ends(tmp_path / "bug", "replay", (BUGGY, "sending"))) as ends:
+        ends.insert()
+        ends.app.start()
+
+        assert ends.app.wait() == 1
+        assert ends.app.events().count("service.failed") == 1
+        assert ends.app.text().count("ZeroDivisionError: a bug") > 1
