@@ -34,7 +34,7 @@ from shipper.source.dialects.mysql_errors import BY_NUMBER, BY_WORDS
 from shipper.source.dialects.mysql_login import option
 
 _NAMES = ("mysql", "mariadb")
-_NUMERIC = 5  # COERCIBILITY of numbers and times
+_NUMERIC = "COERCIBILITY(0)"  # of numbers and times; servers differ: 5, in MariaDB 11.8 7
 _SCHEMA = "WHERE table_schema = COALESCE(:schema, DATABASE())"
 _TABLE = f"{_SCHEMA} AND table_name = :table"
 
