@@ -65,6 +65,10 @@ class MeteredConnection(Connection):
         if file is not None:
             self._reader = io.BufferedReader(_Timely(self._sock, file.detach(), self._meter), _BUFFER_BYTES)
 
+    @override
+    def character_set_name(self) -> None:
+        """Give SQLAlchemy no name: its SET NAMES would undo the session's collation."""
+
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         self._meter.begin()
         self._bytes = self._packets = self._columns = 0
