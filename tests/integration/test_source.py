@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from builders import job, query
 from contract import FAR, SourceContract
 from servers import MariaDB, PostgreSQL, free_port
-from tables import Table, on_mariadb, on_postgresql, on_sqlite
+from tables import DATABASES, Table, on, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
@@ -24,6 +24,7 @@ from shipper.core.rows.table import scan
 from shipper.core.rows.totals import Folded, fold
 from shipper.source.access import Access
 from shipper.source.database import Source
+from shipper.source.inspection import Examination
 
 MEASURED_KINDS = tuple(kind for kind in Kind if kind.is_divisible)
 MEASURED = query(measures=tuple(Measure(kind, kind, None if kind is Kind.COUNT else "x") for kind in MEASURED_KINDS))
@@ -494,3 +495,18 @@ def test_source_name_shows_no_credentials() -> None:
     source = source_at("mysql+pymysql://me:secret@db1.internal:3307/app", timeout=5)
 
     assert str(source) == "mysql db1.internal:3307/app"
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_plan_of_a_statement_of_any_width(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """A plan is read whatever the number of columns of the statement. Mutant: read it as the statement's result."""
+    with closing(on(kind, request, tmp_path)) as table:
+        table.insert(1, "2026-11-01 00:00:00", "login")
+        with closing(Examination("app", Access(sa.make_url(table.url), 30))) as source:
+            plans = set()
+            for width in range(12):
+                names = tuple(f"label_{number}" for number in range(width))
+                wide = query(by=names, by_sql=tuple((name, "action") for name in names))
+                plans.add(source.plan(source.prepared(wide), Window(0, 9)).text)
+
+    assert len(plans) == 1

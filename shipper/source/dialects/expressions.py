@@ -155,9 +155,11 @@ def argument(element: FunctionElement[Any], compiler: SQLCompiler, options: Mapp
 
 def explain(
     connection: sa.Connection, words: str, statement: Statement, values: Mapping[str, Any]
-) -> sa.CursorResult[Any]:
-    """Return the rows of a statement's plan."""
-    return connection.execute(_Explain(words, statement), values)
+) -> list[dict[str, Any]]:
+    """Return the rows of a statement's plan, by the server's names: SQLAlchemy would give those of the statement."""
+    with connection.execute(_Explain(words, statement), values) as answer:
+        names = [column[0] for column in answer.cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in answer.cursor.fetchall()]
 
 
 def table_named(path: str, names: Iterable[str]) -> sa.TableClause:

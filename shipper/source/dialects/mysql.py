@@ -182,7 +182,7 @@ def identity(dialect: sa.Dialect) -> str | None:
 def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, Any], _: str) -> Plan:
     """Return the step of the plan that reads a range, else the first step."""
     # MySQL 9.5 and newer show a tree by default
-    steps = explain(connection, "EXPLAIN FORMAT=TRADITIONAL", statement, values).mappings().all()
+    steps = explain(connection, "EXPLAIN FORMAT=TRADITIONAL", statement, values)
     ranges = [step for step in steps if step["type"] == "range"]
     step = (ranges or steps)[0]
     text = f"{step['type']} on {step['key']}" if step["key"] else str(step["type"] or step["Extra"])

@@ -228,10 +228,11 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     # the planner scans a small table even where an index would serve
     connection.execute(sa.text("SET enable_seqscan = off"))
     try:
-        (plan,) = explain(connection, "EXPLAIN (FORMAT JSON)", statement, values).scalar_one()
+        (row,) = explain(connection, "EXPLAIN (FORMAT JSON)", statement, values)
     finally:
         with suppress(sa.exc.DBAPIError):  # a transaction that has failed resets it by its end
             connection.execute(sa.text("RESET enable_seqscan"))
+    (plan,) = row["QUERY PLAN"]
     node = plan["Plan"]
     while "Plans" in node:
         node = node["Plans"][0]
