@@ -149,11 +149,12 @@ def test_rows_in_flight(table: Table) -> None:
     assert ids_of(table.words(query(), FAR)) == sorted([5, 6, *before])
 
 
-def test_jobs_share_answers(table: Table) -> None:
+def test_jobs_share_answers(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """All jobs in one snapshot of a table read its ids once; the next snapshot reads them again.
 
     Mutants: remember beyond the snapshot; remember nothing.
     """
+    monkeypatch.setattr("shipper.source.connection.SNAPSHOT_SECONDS", 60.0)  # however slow this machine is
     statements: list[str] = []
     sa.event.listen(table.connections.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     by_action, by_outcome = query(), query(by=("outcome",))
