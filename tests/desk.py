@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker
+from shipper.source.turns import Turns, Wait
 from shipper.state.store import State
 
 CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
@@ -28,6 +30,12 @@ class Flaky(FakeSource):
     before_read: Callable[[], object] = field(default=lambda: None)
     behind: float | Exception = 0.0
     asked: Counter[str] = field(default_factory=Counter)
+    turns: Turns = field(default_factory=lambda: Turns(4, 1.0))
+
+    def background(self, wait: Wait) -> AbstractContextManager[None]:
+        """Count a block as background work."""
+        self.turns.wait(wait)
+        return self.turns.charged()
 
     def lag(self) -> float:
         """Return the lag, or fail if it is unknown."""

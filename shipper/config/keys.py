@@ -33,6 +33,7 @@ from shipper.config.values import (
     Retentions,
     Seconds,
     SecondsOrFalse,
+    Share,
     Url,
     Zone,
 )
@@ -94,6 +95,17 @@ class StatusSection(Section):
     """Address of the status page: 127.0.0.1:PORT, unix:/PATH, or off."""
 
 
+class AuditSection(Section):
+    """Regular comparison of the sources with Graphite, by the service."""
+
+    cron: Cron | None = None
+    """Schedule: minute, hour, day of the month, month, weekday; no audits without it."""
+    cron_zone: Zone = "UTC"
+    """Time zone of `cron`."""
+    span: Seconds = Field("7d", validate_default=True, ge=3600)
+    """Time that an audit compares, up to where a job is complete."""
+
+
 class LimitsSection(Section):
     """Limits of the damage that a mistake in a job can do."""
 
@@ -136,6 +148,8 @@ class SourceSection(Section):
     """How long a row may appear after the first tick that saw its id or a higher one; later it is not counted."""
     lag_query: Name | None = None
     """Statement that returns how many seconds a replica is behind, or NULL."""
+    background: Share = Field("25%", validate_default=True)
+    """Share of the time in which audits and backfills may run statements."""
     max_skew: Seconds = Field("5m", validate_default=True)
     """Largest accepted difference between the clocks of the database and of this machine."""
 
@@ -209,6 +223,7 @@ class File(Section):
     defaults: dict[str, object] = {}
     state: StateSection = Field(default_factory=StateSection)
     graphite: GraphiteSection
+    audit: AuditSection = Field(default_factory=AuditSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
     status: StatusSection = Field(default_factory=StatusSection)
     source: dict[Node, SourceSection] = Field(min_length=1)

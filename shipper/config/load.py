@@ -17,7 +17,15 @@ from sqlalchemy.engine import URL, make_url
 
 from shipper.config.files import UnreadableError, is_exposed, read_text
 from shipper.config.jobs import jobs_of, paths_of
-from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection, StateSection, StatusSection
+from shipper.config.keys import (
+    AuditSection,
+    File,
+    GraphiteSection,
+    JobSection,
+    SourceSection,
+    StateSection,
+    StatusSection,
+)
 from shipper.config.problems import MOST_DEPTH, Document, Place, Problem, explained, not_toml, report, too_deep
 from shipper.config.references import KINDS, References, option_file
 from shipper.config.rules import related
@@ -40,6 +48,7 @@ class Config:
     state: StateSection
     graphite: GraphiteSection
     status: StatusSection
+    audit: AuditSection
     sources: Mapping[str, SourceSection]
     jobs: Mapping[str, Job]
     secret_files: tuple[str, ...] = ()
@@ -115,7 +124,8 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     jobs = {job.name: job for jobs in by_section.values() for job in jobs}
     files = tuple(references.secret_files)
     digest = _digest((document.file, document.text) for document in documents)
-    return Config(file, parsed.state, parsed.graphite, parsed.status, parsed.source, jobs, files, digest)
+    sections = (parsed.state, parsed.graphite, parsed.status, parsed.audit, parsed.source)
+    return Config(file, *sections, jobs, files, digest)
 
 
 def digest_of(file: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic_core import ErrorDetails
 
 from shipper.config.keys import (
+    AuditSection,
     File,
     GraphiteSection,
     JobSection,
@@ -55,6 +56,7 @@ _EXAMPLES = {
 _SECTIONS: dict[object, type[Section]] = {
     "state": StateSection,
     "graphite": GraphiteSection,
+    "audit": AuditSection,
     "limits": LimitsSection,
     "status": StatusSection,
     "source": SourceSection,

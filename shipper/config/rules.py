@@ -21,6 +21,9 @@ _CONDITIONS = ("where", "where_sql", "by_sql", "measure", "time_unit", "time_sql
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     """Yield all problems; jobs are the names of sections, each with the full template of one of its series."""
     yield from _graphite_problems(parsed.graphite)
+    if parsed.audit.cron is not None and parsed.graphite.render_url is None:
+        remedy = 'Add graphite-web\'s address to [graphite], as in render_url = "http://graphite.internal".'
+        yield Problem(("audit", "cron"), "an audit reads Graphite, and render_url is missing", remedy)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
         if source.late > parsed.state.keep:

@@ -24,6 +24,7 @@ DIALECTS = ("mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite")
 NODE = r"[A-Za-z0-9_-]{1,100}"
 _ARCHIVE = rf"\s*{durations.SINGLE}:{durations.SINGLE}\s*"
 _MAX_PORT = 65535
+_PERCENT = "[1-9][0-9]?|100"
 _SHOWN = 200
 """Characters of a value in a message."""
 _SOCKET_BYTES = 107  # of the path in a client's address, unix(7)
@@ -74,6 +75,17 @@ SecondsOrFalse = Annotated[
     BeforeValidator(duration_or_false),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{durations.PATTERN}$"}, {"const": False}]}),
 ]
+
+
+def share(value: object) -> float:
+    """Return a percentage of the time as a fraction."""
+    percent = re.fullmatch(f"({_PERCENT}) ?%", value) if isinstance(value, str) else None
+    if percent is None:
+        raise wrong(f"{toml(value)} is not a share of the time", 'Write a percentage from "1%" to "100%".')
+    return int(percent[1]) / 100
+
+
+Share = Annotated[float, BeforeValidator(share), matches(f"({_PERCENT}) ?%")]
 
 
 def listen(value: str) -> str:

@@ -167,6 +167,7 @@ class Work:
         """Steps with rows or values that Graphite does not show as they are."""
         self._context, self._state = context, context.pipeline.state
         self._name, self._spans, self._rate, self._cleared = name, spans, rate, cleared
+        self._progress: Mapping[str, Any] = {"searched": 0, "of": 1}
         self._digest = ""
         self._chunks: list[Chunk] = []
         self._read_upto = 0
@@ -178,12 +179,15 @@ class Work:
         with self._context.locked(self._name) as worker:
             progress = inspect_job(self._context, worker).progress
             self._digest = definition_digest(worker.job)
-        self._locate(worker, progress)
+        turns = worker.source.turns
+        with worker.source.background(self._wait):
+            self._locate(worker, progress)
         # recount piece by piece, and note each for a later attempt
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
+            turns.wait(self._wait)
             began, before = time.monotonic(), self.datapoints
-            with self._context.locked(self._name) as worker:
+            with self._context.locked(self._name) as worker, turns.charged():
                 self._count(worker, piece)
             self._keep_note(piece.end)
             self._rest(began + (self.datapoints - before) / self._rate, number / len(todo))
@@ -208,7 +212,7 @@ class Work:
         for chunk in chunks(worker.job, after, upto, source=worker.source):
             if chunk is not None:
                 present.append(chunk)
-                self._context.report({"searched": chunk.window.upto - after, "of": upto - after})
+                self._report({"searched": chunk.window.upto - after, "of": upto - after})
             self._context.pause(0)
         return present
 
@@ -238,10 +242,19 @@ class Work:
         """Report the progress, and wait until the next piece is due."""
         due = max(due, time.monotonic() + PAUSE_SECONDS)
         while True:
-            self._context.report({"done": done, "rows": self.rows, "datapoints": self.datapoints})
+            self._report({"done": done, "rows": self.rows, "datapoints": self.datapoints})
             self._context.pause(max(0.0, min(due - time.monotonic(), REPORT_SECONDS)))
             if time.monotonic() >= due:
                 return
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a turn at the database, and report that the backfill continues."""
+        self._report(self._progress)
+        self._context.pause(min(seconds, REPORT_SECONDS))
+
+    def _report(self, progress: Mapping[str, Any]) -> None:
+        self._progress = progress
+        self._context.report(progress)
 
     def _keep_note(self, done_until: int) -> None:
         note = {"spans": _pairs(self._spans), "digest": self._digest, "done_until": done_until, "at": int(time.time())}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def open_source(config: Config, name: str) -> Source:
     """Return a configured source."""
-    return Source(name, config.access(name), threads=config.sources[name].connections)
+    section = config.sources[name]
+    return Source(name, config.access(name), threads=section.connections, background=section.background)
 
 
 def receivers(config: Config) -> list[Carbon]:

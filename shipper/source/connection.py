@@ -11,7 +11,7 @@ transaction brings its settings along.
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count as counted_up
 from typing import Any
 
@@ -22,6 +22,7 @@ from shipper.source.access import Access
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import Dialect, Session
 from shipper.source.engine import DriverFailure, check_settings, connect, engine_of, translated
+from shipper.source.turns import Turns, Wait
 
 SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
@@ -33,6 +34,10 @@ class _Thread(threading.local):
     """A thread's connection, and the snapshot that is open on it."""
 
     connection: sa.Connection | None = None
+    turn: ExitStack
+    """The turn in which the connection is used."""
+    wait: Wait | None = None
+    """Wait of background work for its turn; None for captures, which come first."""
     number = 0
     """Number of the connection; 0 where the next call may use another one."""
     holders = 0
@@ -48,13 +53,15 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.answers = {}
+        self.turn = ExitStack()
 
 
 class Connections:
     """The connections to one database, at most one for each thread."""
 
-    def __init__(self, name: str, access: Access, *, threads: int) -> None:
-        """Prepare an engine without connecting."""
+    def __init__(self, name: str, access: Access, *, threads: int, background: float) -> None:
+        """Prepare an engine without connecting; background is the share of the time for background work."""
+        self.turns = Turns(threads, background)
         self.engine = engine_of(access, threads=threads)
         self.dialect = dialect_named(access.kind)
         self._name = name
@@ -71,6 +78,15 @@ class Connections:
     def is_in_snapshot(self) -> bool:
         """Return whether this thread is within a snapshot."""
         return self._thread.depth > 0
+
+    @contextmanager
+    def background(self, wait: Wait) -> Iterator[None]:
+        """Run the statements of this thread within as background work, each in its turn, for which `wait` waits."""
+        self._thread.wait = wait
+        try:
+            yield
+        finally:
+            self._thread.wait = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -152,7 +168,7 @@ class Connections:
         if thread.begun is not None and not thread.depth:
             self._end_snapshot()  # statements outside see new rows
         if thread.connection is None:
-            thread.connection = connect(self.engine)
+            thread.connection = self._new_connection()
             thread.number = 0 if _session_of(thread.connection).is_shared else next(_NUMBERS)
         is_kept = False
         try:
@@ -216,15 +232,28 @@ class Connections:
             thread.connection.exec_driver_sql(how)
         except (sa.exc.SQLAlchemyError, DriverFailure):  # it ends with its connection, which may be gone already
             connection, thread.connection, thread.number = thread.connection, None, 0
-            with suppress(sa.exc.SQLAlchemyError):
+            with thread.turn, suppress(sa.exc.SQLAlchemyError):
                 connection.invalidate()
                 connection.close()
+
+    def _new_connection(self) -> sa.Connection:
+        """Return a connection for this thread, in its turn, which lasts until the connection is released."""
+        thread = self._thread
+        with ExitStack() as turn:
+            if thread.wait is not None:
+                self.turns.wait(thread.wait)
+                turn.enter_context(self.turns.charged())
+            turn.enter_context(self.turns.taken())
+            connection = connect(self.engine)
+            thread.turn = turn.pop_all()
+        return connection
 
     def _release(self) -> None:
         self._end_snapshot()
         connection, self._thread.connection, self._thread.number = self._thread.connection, None, 0
         if connection is not None:
-            connection.close()
+            with self._thread.turn:
+                connection.close()
 
 
 def _session_of(connection: sa.Connection) -> Session:

@@ -59,6 +59,7 @@ from shipper.source.statement import (
     undivided,
 )
 from shipper.source.times import is_plausible
+from shipper.source.turns import Turns, Wait
 
 KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
@@ -88,10 +89,10 @@ class _Aside(NamedTuple):
 class Source(table.Source):
     """One database, for any number of threads."""
 
-    def __init__(self, name: str, access: Access, *, threads: int = 1) -> None:
-        """Prepare connections without connecting."""
+    def __init__(self, name: str, access: Access, *, threads: int = 1, background: float = 1.0) -> None:
+        """Prepare connections without connecting; background is the share of the time for background work."""
         self.name = name
-        self.connections = Connections(name, access, threads=threads)
+        self.connections = Connections(name, access, threads=threads, background=background)
         self._access = access
         self._lookups = Lookups(self.connections)
         self._unique: dict[tuple[str, str], bool] = {}
@@ -463,6 +464,15 @@ class Source(table.Source):
     @override
     def held(self) -> AbstractContextManager[None]:
         return self.connections.held()
+
+    @property
+    def turns(self) -> Turns:
+        """Return the turns at its connections."""
+        return self.connections.turns
+
+    def background(self, wait: Wait) -> AbstractContextManager[None]:
+        """Run the statements of this thread within as background work: see turns.py."""
+        return self.connections.background(wait)
 
     @override
     def snapshot(self, query: Query, *, since: float = -math.inf) -> AbstractContextManager[None]:

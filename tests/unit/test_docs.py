@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[state]": keys.StateSection,
     "[graphite]": keys.GraphiteSection,
     "[status]": keys.StatusSection,
+    "[audit]": keys.AuditSection,
     "[limits]": keys.LimitsSection,
     "[source.NAME]": keys.SourceSection,
     "[job.NAME]": keys.JobSection,

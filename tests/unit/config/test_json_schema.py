@@ -64,6 +64,9 @@ GOOD = [
     ("", '[defaults]\nevery = "5m"\nbucket = "5m"\nstart = 5'),
     ("", '[status]\nlisten = "unix:/run/x.sock"'),
     ("", "[limits]\nseries = 5"),
+    ("", '[audit]\ncron_zone = "Europe/Berlin"\nspan = "30d"'),
+    ("[source.app]\n", 'background = "5 %"'),
+    ("[source.app]\n", 'background = "100%"'),
     ("", '[job.two]\ntable = "own.trail"\nid = "id"\nname = "two.x-{measure}"'),
 ]
 WRONG = [
@@ -104,6 +107,11 @@ WRONG = [
     ("[source.app]\n", 'password = "secret"'),
     ("[source.app]\n", 'late = "never"'),
     ("[source.app]\n", 'settle = "10s"'),
+    ("[source.app]\n", 'background = "0%"'),
+    ("[source.app]\n", 'background = "101%"'),
+    ("[source.app]\n", "background = 0.1"),
+    ("", '[audit]\ncron = "daily"'),
+    ("", "[audit]\ndays = 7"),
     ("[source.app]\n", 'tls = "on"'),
     ("", '[defaults]\nevry = "5m"'),
     ("", '[status]\nlisten = "0.0.0.0:80"'),

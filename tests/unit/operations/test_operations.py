@@ -16,9 +16,11 @@ from desk import Desk, Flaky
 from shipper.core.errors import ConfigError, ShipperError, StateBusy
 from shipper.core.model import Condition, Job
 from shipper.operations import backfill
+from shipper.operations.backfill import PAUSE_SECONDS
 from shipper.operations.context import OperationContext
 from shipper.operations.registry import operate
 from shipper.runtime.worker import Worker
+from shipper.source.turns import Turns
 from shipper.state.store import State
 from shipper.status.report import JobCounters
 
@@ -337,6 +339,35 @@ def test_wider_condition(tmp_path: Path) -> None:
         office.tick()
 
         assert (office.total(), office.total("rare")) == (6, 1)
+
+
+def test_share_of_the_time(office: Office) -> None:
+    """A backfill rests between its pieces, with the job unlocked, and uses its share of the time at the database.
+
+    Mutants: no rest; rest with the job locked.
+    """
+    clock, waited, times = 0.0, 0.0, []
+
+    def work() -> None:
+        nonlocal clock
+        clock += 1
+
+    def wait(seconds: float) -> None:
+        nonlocal clock, waited
+        if seconds > PAUSE_SECONDS:  # shorter ones are for captures, by the real clock
+            assert office.worker.is_ready
+            clock += seconds
+            waited += seconds
+
+    plan = office.plan()
+    office.source.turns = Turns(4, 0.2, clock=lambda: clock)
+    office.source.before_read = work
+    office.pause = wait
+    office.between = [lambda: times.append(clock)] * 9
+    office.do("run", plan["arguments"])
+
+    assert len(times) == 6  # the position, then five pieces, of one read each
+    assert waited == pytest.approx(4 * 4.0)
 
 
 def test_slow_rate(office: Office) -> None:
