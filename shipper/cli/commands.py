@@ -88,7 +88,7 @@ assert isinstance(admin, _Sections)
 admin.divide(
     {
         "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, about.alerts, change.import_),
-        "Service": (run.reload,),
+        "Service": (run.reload, verify.audit),
         "Jobs": (change.seek, change.rename, change.forget),
         "Tools": (about.schema, about.completion),
     }

@@ -12,11 +12,12 @@ from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, perform
 from shipper.cli.options import duration, format_time, instant
 from shipper.cli.output import complain, mark, show_json, show_table
-from shipper.core.errors import ShipperError
+from shipper.cli.service import address_of
+from shipper.core.errors import NotRunning, ShipperError
 
 if TYPE_CHECKING:
     from shipper.core.verify.reconcile import Comparison, Difference
-    from shipper.diagnostics.reconcile import Reconciled
+    from shipper.runtime.comparer import Reconciled
 
 REASONS = {
     "not_whole": "begin before the job's first complete slot; to compare them, run `shipper backfill`",
@@ -28,6 +29,7 @@ REASONS = {
 }
 LEFT = "{} differences are left; a max or min whose rows were deleted cannot be corrected in Graphite"
 MOSTLY_LEFT_OUT = 4
+AUDIT_SECONDS = 7 * 86_400.0  # an audit of large tables, with a small share of the time
 
 
 @click.command(short_help="Compare the sources with Graphite.")
@@ -98,6 +100,28 @@ def reconcile(
     if output == "json":
         show_json(document)
     sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)
+
+
+@click.command(short_help="Let the service audit its jobs now.")
+@options.configured
+@options.output
+@options.jobs
+def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
+    """Let the running service compare jobs with Graphite now, as it does at the times of [audit] cron.
+
+    Exits with 0 if each is equal, 1 if not. The results are in `shipper status`.
+    """
+    from shipper.service.control import ask
+
+    address = address_of(file)
+    if address is None:
+        raise NotRunning("run audit: no service runs", hint="Compare with `shipper reconcile`, which needs none.")
+    answer = ask(address, "audit", {"jobs": jobs}, timeout=AUDIT_SECONDS)
+    if output == "json":
+        show_json(answer)
+    for job, outcome in answer["jobs"].items() if output == "table" else ():
+        click.echo(f"{job}: {outcome}")
+    sys.exit(0 if all(outcome == "equal" for outcome in answer["jobs"].values()) else 1)
 
 
 @click.command(short_help="Test how Graphite stores series.")

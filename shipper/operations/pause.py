@@ -78,4 +78,5 @@ def _running(pipeline: Pipeline, names: Iterable[str]) -> list[str]:
     parts: list[Part] = [pipeline.workers[name] for name in names if name in pipeline.workers]
     groups = list(pipeline.polling_groups.values())
     parts += [group for group in groups if all(worker.is_paused for worker in group.workers)]
-    return [str(part) for part in parts if not part.is_idle]
+    audits = [f"running audit of job {name}" for name in names if name == pipeline.audited]
+    return [str(part) for part in parts if not part.is_idle] + audits

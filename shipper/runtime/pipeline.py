@@ -54,6 +54,8 @@ class Pipeline:
     """Deliveries that are not logged yet."""
     read_at: float | None = None
     """When values were last read back, in epoch seconds."""
+    audited: str | None = None
+    """Job whose table an audit reads now."""
     counters: defaultdict[str, JobCounters] = field(default_factory=lambda: defaultdict(JobCounters))
     """Counters by job; they outlive a worker, which a reload replaces."""
 

@@ -27,6 +27,7 @@ from shipper.runtime.delivery import Delivery, drain
 from shipper.runtime.endpoints import open_carbon
 from shipper.runtime.pipeline import Pipeline, composed
 from shipper.service import systemd
+from shipper.service.auditor import Auditor
 from shipper.service.control import Command, Control
 from shipper.service.door import Door
 from shipper.service.executor import Operator
@@ -94,7 +95,8 @@ class Service:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._delivery = Delivery(pipeline, self._chore)
-        self._schedule = Schedule(pipeline)
+        self._auditor = Auditor(pipeline)
+        self._schedule = Schedule(pipeline, self._auditor)
         self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick)
         self._own_metrics = self._new_own_metrics()
         self._clock_offset = time.time() - time.monotonic()
@@ -117,6 +119,7 @@ class Service:
             "reload": lambda _arguments, _report: self._reloader.reload(),
             "status": lambda arguments, _report: self._document(arguments.get("jobs", ())),
             "operate": self._operator.do,
+            "audit": lambda arguments, _report: self._auditor.run_now(arguments),
         }
 
         # sockets
@@ -162,12 +165,15 @@ class Service:
         # captures
         self.has_failed |= self._reloader.has_failed or self._delivery.has_failed or self._schedule.has_failed
         self._operator.stop()
+        self._auditor.stop()
         with self._reloader.lock:  # a running reload or operation ends first
             workers = list(self._pipeline.workers.values())
             for worker in workers:
                 worker.stop()
-        is_idle = _until(lambda: all(part.is_idle for part in self._pipeline.parts), seconds=END_SECONDS)
-        if not is_idle:
+        is_idle = _until(
+            lambda: self._auditor.is_idle and all(part.is_idle for part in self._pipeline.parts), seconds=END_SECONDS
+        )
+        if not all(part.is_idle for part in self._pipeline.parts):
             jobs = ",".join(worker.job.name for worker in workers if not worker.is_idle)
             hint = "Nothing is lost: the next start reads these rows again."
             logger().warning("capture.abandoned", jobs=jobs, seconds=END_SECONDS, hint=hint)
@@ -228,7 +234,11 @@ class Service:
     def report(self, *, with_totals: bool = False) -> Report:
         """Return the status of the service: see Vitals."""
         return self._vitals.report(
-            stalled=self._stuck_parts(), rejected=self._reloader.rejected, with_totals=with_totals
+            stalled=self._stuck_parts(),
+            rejected=self._reloader.rejected,
+            next_audit=self._schedule.next_audit,
+            audit_since=self._auditor.since,
+            with_totals=with_totals,
         )
 
     def _document(self, jobs: Collection[str]) -> dict[str, Any]:

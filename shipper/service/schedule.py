@@ -9,9 +9,12 @@ from shipper.runtime.bugs import end_process
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.scheduler import Scheduler
+from shipper.service.auditor import Auditor
 from shipper.source.database import Source
 
-PULSE = "scheduler"  # a call like any other, which shows that the scheduler works
+# names of calls and of their threads; no source can have one with a space
+PULSE = "shipper pulse"  # a call like any other, which shows that the scheduler works
+AUDIT = "shipper audit"
 PULSE_EVERY_SECONDS = 5
 PULSE_MOST_SECONDS = 30.0
 SEE_SECONDS = 60.0
@@ -19,10 +22,11 @@ SPREAD_SECONDS = 60  # the first ticks are spread over this time at most
 
 
 class Schedule:
-    """The scheduled ticks of a pipeline's polling groups."""
+    """The scheduled ticks of a pipeline's polling groups, and the audits."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, auditor: Auditor) -> None:
         self._pipeline = pipeline
+        self._auditor = auditor
         self._scheduler = Scheduler(self._skipped, self._fail)
         self.has_failed = False
         """Whether a bug has ended the scheduler."""
@@ -31,6 +35,7 @@ class Schedule:
     def start(self) -> None:
         """Start the scheduler, with the ticks of all polling groups."""
         self._scheduler.pool(PULSE, 1)
+        self._scheduler.pool(AUDIT, 1)
         self._scheduler.every(PULSE_EVERY_SECONDS, self._pulse, name=PULSE, pool=PULSE)
         self.change({}, {})
         self._scheduler.start()
@@ -61,6 +66,18 @@ class Schedule:
                 offset = min(key.every, SPREAD_SECONDS) * number / len(new)
                 scheduler.every(key.every, tick, name=name, pool=key.source, offset=offset)
 
+        # audits
+        audit = pipeline.config.audit
+        if audit.cron is not None:
+            scheduler.cron(audit.cron, audit.cron_zone, self._auditor.run, name=AUDIT, pool=AUDIT)
+        elif self.next_audit is not None:
+            scheduler.forget(AUDIT)
+
+    @property
+    def next_audit(self) -> float | None:
+        """Return the time of the next audit, in epoch seconds; None without one."""
+        return self._scheduler.next_call(AUDIT)
+
     def next_tick(self, job: Job) -> float | None:
         """Return the time of a job's next tick, in epoch seconds."""
         return self._scheduler.next_call(str(group_key(job)))
@@ -89,6 +106,8 @@ class Schedule:
             self._scheduler.later(SEE_SECONDS, partial(self._see, key), pool=key.source)
 
     def _skipped(self, name: str) -> None:
+        if name == AUDIT:
+            self._auditor.skip()
         for key, polling_group in list(self._pipeline.polling_groups.items()):
             if str(key) == name:
                 polling_group.overdue()

@@ -34,7 +34,13 @@ class Vitals:
         self._started_at = pipeline.loaded_at
 
     def report(
-        self, *, stalled: tuple[str, ...] = (), rejected: Failure | None = None, with_totals: bool = False
+        self,
+        *,
+        stalled: tuple[str, ...] = (),
+        rejected: Failure | None = None,
+        next_audit: float | None = None,
+        audit_since: float | None = None,
+        with_totals: bool = False,
     ) -> Report:
         """Return the status of the service.
 
@@ -67,6 +73,8 @@ class Vitals:
             pid=os.getpid(),
             started_at=self._started_at,
             loaded_at=self._pipeline.loaded_at,
+            next_audit=next_audit,
+            audit_since=audit_since,
             rejected=rejected,
             is_config_changed=digest_of(config.file) != config.digest,
             stalled=stalled,
@@ -190,8 +198,8 @@ def _with_status(report: JobReport, status: JobStatus) -> JobReport:
 
 
 def audited(jobs: Iterable[JobReport], config: Config) -> list[JobReport]:
-    """Add the newest audits to reports of jobs."""
-    known = audits(str(config.state.path))
+    """Add the newest audits to reports of jobs, if there is a schedule of audits."""
+    known = audits(str(config.state.path)) if config.audit.cron is not None else {}
     return [replace(job, audit=known.get(job.job)) for job in jobs]
 
 

@@ -137,16 +137,7 @@ class JobReport:
     @property
     def audit_failure(self) -> Failure | None:
         """Problem that the newest audit found, for an operator; None for none."""
-        audit = self.audit
-        if audit is None or audit.outcome not in _AUDITS:
-            return None
-        error, hint = audit.error or "", audit.hint
-        if audit.start is not None and audit.end is not None:
-            rows = f"{audit.missing:,} rows missing, {audit.surplus:,} surplus"
-            error = f"{audit.different:,} of {audit.compared:,} slots differ in Graphite: {rows}"
-            span = f"--from {format_utc(audit.start)} --until {format_utc(audit.end)}"
-            hint = f"`shipper reconcile {self.job} {span}` shows the differences; with --fix it corrects Graphite."
-        return Failure(error, hint, audit.at, 1)
+        return audit_failure(self.job, self.audit) if self.audit else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +308,19 @@ class Report:
             "complaints": self.complaints(),
             "remarks": self.remarks(),
         }
+
+
+def audit_failure(job: str, audit: Audit) -> Failure | None:
+    """Return the problem that an audit of a job found, for an operator; None for none."""
+    if audit.outcome not in _AUDITS:
+        return None
+    error, hint = audit.error or "", audit.hint
+    if audit.start is not None and audit.end is not None:
+        rows = f"{audit.missing:,} rows missing, {audit.surplus:,} surplus"
+        error = f"{audit.different:,} of {audit.compared:,} slots differ in Graphite: {rows}"
+        span = f"--from {format_utc(audit.start)} --until {format_utc(audit.end)}"
+        hint = f"`shipper reconcile {job} {span}` shows the differences; with --fix it corrects Graphite."
+    return Failure(error, hint, audit.at, 1)
 
 
 def _few(names: Sequence[str]) -> str:

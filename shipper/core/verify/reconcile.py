@@ -147,12 +147,14 @@ class Graphite(Protocol):
         """
 
 
-def requested_span(job: Job, progress: Progress | None, start: int | None, end: int | None) -> Span:
+def requested_span(
+    job: Job, progress: Progress | None, start: int | None, end: int | None, *, length: int = DAY_SECONDS
+) -> Span:
     """Return the span to compare, in slots of the finest archive; without progress the job has not started.
 
-    The default end is the time up to which the job is complete. The default start is a day before the end, but not
-    before the job's first complete slot: slots that it never counted are not requested by default. With a start or an
-    end, the span has at least one slot.
+    The default end is the time up to which the job is complete. The default start is `length` seconds before the end,
+    but not before the job's first complete slot: slots that it never counted are not requested by default. With a start
+    or an end, the span has at least one slot.
     """
     step, complete, since = job.archives[0].step, 0, ALWAYS.end
     if progress is not None:
@@ -161,19 +163,27 @@ def requested_span(job: Job, progress: Progress | None, start: int | None, end: 
     if start is not None:
         return Span(floor(start, step), max(upto, floor(start, step) + step))
     least = 0 if end is None else step
-    return Span(min(max(floor(upto - DAY_SECONDS, step), since), upto - least), upto)
+    return Span(min(max(floor(upto - length, step), since), upto - least), upto)
 
 
 def compare_job(
-    job: Job, snapshot: JobSnapshot, start: int | None, end: int | None, *, source: Source, graphite: Graphite, now: int
+    job: Job,
+    snapshot: JobSnapshot,
+    start: int | None,
+    end: int | None,
+    *,
+    source: Source,
+    graphite: Graphite,
+    now: int,
+    cells: int = MOST_CELLS,
 ) -> Comparison:
-    """Compare a job in the requested slots."""
+    """Compare a job in the requested slots; cells is the maximum number of them counted at once."""
     # which slots can be compared, and which of them may have lost rows
     span, step = requested_span(job, snapshot.progress, start, end), job.archives[0].step
     comparison = Comparison(*_reach(job, snapshot, span, now), requested=(span.end - span.start) // step)
     purged_upto = _purged_upto(job, snapshot, source)
     for part in comparison.parts:
-        for piece, folded in _pieces(job, part, snapshot, source):
+        for piece, folded in _pieces(job, part, snapshot, source, cells):
             # series that Graphite knows
             series = _by_series(job, folded, snapshot.names)
             least = _length([piece])
@@ -231,18 +241,18 @@ def _purged_upto(job: Job, snapshot: JobSnapshot, source: Source) -> int:
     return max((slot.slot for slot in snapshot.slots if slot.after + 1 < below), default=-1)
 
 
-def _pieces(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterator[tuple[Part, Folded]]:
+def _pieces(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: int) -> Iterator[tuple[Part, Folded]]:
     """Count the rows of a part again, half by half where there are more cells than memory should hold."""
-    folded = _count(job, part, snapshot, source)
+    folded = _count(job, part, snapshot, source, cells)
     if folded is not None:
         yield part, folded
         return
     middle = floor((part.span.start + part.span.end) // 2, part.step)
     for half in (Span(part.span.start, middle), Span(middle, part.span.end)):
-        yield from _pieces(job, part._replace(span=half), snapshot, source)
+        yield from _pieces(job, part._replace(span=half), snapshot, source, cells)
 
 
-def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Folded | None:
+def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: int) -> Folded | None:
     """Count the rows of a part again; None where it has too many cells and can be halved."""
     folded = Folded()
     can_be_halved = part.span.end - part.span.start > part.step
@@ -251,7 +261,7 @@ def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Folde
         fold((row for row in rows if row.bucket is not None), part.span, job.kinds, into=folded)
         if window is not None:
             widen(ids, {row.bucket for row in rows if row.bucket is not None}, window)
-        if can_be_halved and len(folded.cells) > MOST_CELLS:
+        if can_be_halved and len(folded.cells) > cells:
             return None
     for _ in read_undivided(job, ids, part.span, source=source, into=folded):
         pass

@@ -14,7 +14,7 @@ from shipper.core.model import Condition, Job, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
 from shipper.core.rows.start import by_end, position_behind
-from shipper.core.verify.reconcile import Comparison, Counted, Difference, compare_job, compare_series
+from shipper.core.verify.reconcile import MOST_CELLS, Comparison, Counted, Difference, compare_job, compare_series
 from shipper.state.queries import read_snapshot
 
 DAY = 86_400
@@ -22,14 +22,15 @@ HOUR = 3600
 LOGIN, TOTP = "events.login.count", "events.totp.count"
 
 
-def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None) -> Comparison:
+def look(life: Life, job: Job, *, ago: int = DAY, until: int | None = None, cells: int = MOST_CELLS) -> Comparison:
     """Compare a job, by default the last day; ago and until are seconds before now."""
     start = life.now - ago
     end = None if until is None else life.now - until
     known = read_snapshot(life.state.path, job.name, Span(start, life.now))
     assert known is not None
     start = max(start, known.progress.since) if ago == DAY else start
-    return compare_job(job, known, start, end, source=life.source, graphite=FakeWeb(life.carbon), now=life.now)
+    ends = (life.source, FakeWeb(life.carbon))
+    return compare_job(job, known, start, end, source=ends[0], graphite=ends[1], now=life.now, cells=cells)
 
 
 def differences(comparison: Comparison) -> list[tuple[int, str, object, object]]:
@@ -345,11 +346,11 @@ def test_extremes_and_sums(life: Life) -> None:
     }
 
 
-def test_half_by_half(shipped: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_by_half(shipped: Life) -> None:
     """A part with too many cells is counted in halves, down to a slot. Mutants: stop there; count a half twice."""
-    monkeypatch.setattr("shipper.core.verify.reconcile.MOST_CELLS", 1)
+    halves = look(shipped, wanted(), cells=1)
 
-    assert (look(shipped, wanted()).equal, look(shipped, wanted()).differences) == (4, [])
+    assert (halves.equal, halves.differences) == (4, [])
 
 
 def test_directory(tmp_path: Path) -> None:
