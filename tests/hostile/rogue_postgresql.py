@@ -28,6 +28,8 @@ def row(*values: bytes | None) -> bytes:
     return message(b"D", struct.pack("!h", len(values)) + b"".join(cells))
 
 
+HUGE = "\U0001f600" + "x" * 15 * MIB
+"""A text close to the limit of an answer; Python needs four bytes for each character."""
 PARSED = message(b"1") + message(b"2")
 """ParseComplete and BindComplete."""
 DONE = message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
@@ -116,7 +118,10 @@ TO_STATEMENTS: dict[str, Treatment] = {
     "endless notifications": endless(PARSED, message(b"A", b"\0\0\0\7a\0" + b"x" * 100 + b"\0")),
     "huge packets": endless(PARSED + description(TEXT), b"D\x3f\xff\xff\xff\0\1\x3f\xff\xff\xf5" + b"x" * MIB),
     "huge value": once(PARSED, description(TEXT), row(b"\xf0\x9f\x98\x80" + b"x" * (15 * MIB)), DONE),
-    "huge error": once(PARSED, error("XX000", "\U0001f600" + "x" * 8 * MIB), message(b"Z", b"I")),
+    "huge error": once(PARSED, error("XX000", HUGE), message(b"Z", b"I")),
+    "huge error at the end": once(PARSED, error("XX000", HUGE, "FATAL")),
+    "huge state": once(PARSED, error(HUGE, "no"), message(b"Z", b"I")),
+    "huge notice": once(PARSED, message(b"N", error("XX000", HUGE)[5:]), error("XX000", "no"), message(b"Z", b"I")),
     "escapes": answering(PARSED, error("XX000", ESCAPES), message(b"Z", b"I")),
     "copy": answering(PARSED, message(b"G", b"\0\0\1\0\0"), message(b"Z", b"I")),
     "copy out": answering(PARSED, message(b"H", b"\0\0\1\0\0"), message(b"d", b"x"), message(b"Z", b"I")),

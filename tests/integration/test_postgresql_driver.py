@@ -20,7 +20,7 @@ from hostile.rogue import BLOCK, Rogue, Treatment, endless, passing, saying, sil
 from hostile.rogue_postgresql import AUTHENTICATED, error, parameters
 from servers import PostgreSQL
 
-from shipper.source.dialects.postgresql_driver import MeteredConnection
+from shipper.source.dialects.postgresql_driver import MOST_ERROR_BYTES, MeteredConnection
 from shipper.source.limits import MOST_BYTES, AnswerTooLarge, Meter
 
 WAYS = ("tcp", "unix", "tls")
@@ -103,6 +103,16 @@ def test_memory(connection: MeteredConnection, answer: str) -> None:
 
     assert memory("VmHWM") - before < MOST_GROWTH
     assert connection.closed
+
+
+def test_long_error(connection: MeteredConnection) -> None:
+    """An error that quotes a long value is cut, and keeps its code. Mutant: keep the entire text."""
+    with pytest.raises(psycopg.DataError, match="invalid input syntax for type numeric") as caught:
+        connection.execute("SELECT CAST(repeat('x', 1000000) AS numeric)")
+
+    assert caught.value.sqlstate == "22P02"
+    assert len(str(caught.value)) == MOST_ERROR_BYTES
+    assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_end_of_server(connection: MeteredConnection, postgresql: PostgreSQL) -> None:

@@ -9,12 +9,13 @@ import os
 import select
 import socket
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 from psycopg import waiting
 from psycopg.abc import PQGen, PQGenConn
-from psycopg.pq import TransactionStatus
+from psycopg.pq import DiagnosticField, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.waiting import READY_NONE, READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W, Wait
 from typing_extensions import override
 
@@ -25,7 +26,10 @@ _Result = TypeVar("_Result")
 TURN_SECONDS = 0.1
 """Interval of the checks while nothing arrives; psycopg's own default."""
 CANCEL_SECONDS = 5
+MOST_ERROR_BYTES = 4096
+"""Length to which the texts of a longer error are cut."""
 BLOCK_BYTES = 2**16
+LARGE_BYTES = 2**20
 MOST_LOGIN_BYTES = 2**20
 """Maximum size of all that a server sends up to the end of a login."""
 
@@ -40,6 +44,7 @@ class MeteredConnection(psycopg.Connection[Any]):
     def _connect_gen(cls, *arguments: Any, **named: Any) -> Any:
         connection, pump = yield from _connected(super()._connect_gen(*arguments, **named))
         connection._pump = pump  # noqa: SLF001 - of this class
+        connection.cursor_factory = _Cursor
         return connection
 
     @override
@@ -60,6 +65,33 @@ class MeteredConnection(psycopg.Connection[Any]):
     def close(self) -> None:
         super().close()
         self._pump.close()
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """A cursor whose errors have no long texts: psycopg and SQLAlchemy copy them, with four bytes a character."""
+
+    @override
+    def _raise_for_result(self, result: Any) -> NoReturn:
+        super()._raise_for_result(_Cut(result))  # type: ignore[arg-type] # all that it reads
+
+
+class _Cut:
+    """The beginnings of an error's texts; a server may quote a value of any length."""
+
+    def __init__(self, result: PGresult) -> None:
+        self.status = result.status
+        self._result = result
+
+    def error_field(self, field: int) -> bytes | None:
+        """Return a field."""
+        value = self._result.error_field(field)
+        return value and value[:MOST_ERROR_BYTES]
+
+    def get_error_message(self, encoding: str) -> str:
+        """Return the message; a long one without its context."""
+        if len(self._result.error_message) <= MOST_ERROR_BYTES:
+            return self._result.get_error_message(encoding)
+        return (self.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(encoding, "replace")
 
 
 class _Pump:
@@ -115,6 +147,7 @@ class _Pump:
         Raises:
             AnswerTooLate: there was no complete answer in time.
             AnswerTooLarge: it has too many bytes.
+            OperationalError: it ends within a large answer; psycopg's own error would repeat the texts of that.
         """
         if self._meter is not None:
             self._meter.seconds_left()
@@ -125,6 +158,8 @@ class _Pump:
         check_size(self._received, self._most)
         if block:
             self._undelivered = _write(self._end, block)
+        elif self._received > LARGE_BYTES:
+            raise psycopg.OperationalError("the server closed the connection within an answer")
         else:
             self._end.shutdown(socket.SHUT_WR)
         return READY_R
