@@ -6,6 +6,7 @@ Each module logs its own events; the core yields them to captures.py. deploy/log
 import atexit
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +17,11 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from shipper.core.errors import ShipperError, TransientError
+from shipper.core.errors import ShipperError, TransientError, visible
 from shipper.core.retry import LOG_SECONDS
 from shipper.log.writer import LogWriter
 
-# controls of terminals, and of the direction of text; but not the end of a line and the tab
-_CONTROLS = {*range(9), *range(11, 32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
-_VISIBLE = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
+_JOURNAL = "/run/systemd/journal/stdout"
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
@@ -68,7 +67,11 @@ def _stream() -> LogWriter | TextIO:
         descriptor = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
         return sys.stderr
-    writer = LogWriter(descriptor, dropped=lambda lines: logger().warning("log.dropped", lines=lines))
+    writer = LogWriter(
+        descriptor,
+        dropped=lambda lines: logger().warning("log.dropped", lines=lines),
+        reopen=(lambda: _reopen_journal(descriptor)) if is_journal() else None,
+    )
     atexit.register(writer.drain)
     _writers.append(writer)
     return writer
@@ -87,11 +90,6 @@ def logger() -> structlog.typing.FilteringBoundLogger:
     """Return the program's logger; an event is a constant `noun.verbed` with key-values."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger("shipper")
     return log
-
-
-def visible(text: str) -> str:
-    """Return a text that changes nothing but letters on a terminal: its control characters become escapes."""
-    return text.translate(_VISIBLE)
 
 
 def format_utc(time: int) -> str:
@@ -145,6 +143,23 @@ def is_journal() -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _reopen_journal(descriptor: int) -> None:
+    """Connect to the journal again, as systemd has done before it started this process.
+
+    Raises:
+        OSError: it does not run.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.connect(_JOURNAL)
+        stream.shutdown(socket.SHUT_RD)
+        # sd_journal_stream_fd(3): identifier, unit (the journal knows it), priority, whether lines begin with theirs,
+        # and whether to forward them to syslog, kmsg and the console
+        stream.sendall(b"shipper\n\n6\n1\n0\n0\n0\n")
+        os.dup2(stream.fileno(), descriptor)
+        status = os.fstat(descriptor)
+    os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
 
 
 def _journal_line(

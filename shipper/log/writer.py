@@ -2,7 +2,8 @@
 
 Strategy: a separate thread writes. Lines that cannot be written wait in a buffer and are tried again, also the rest of
 a line that was written in part. While the buffer is full, lines are dropped and counted, and their number is reported
-once lines can be written again.
+once lines can be written again. A journal that was stopped never reads from its old connection again: the thread opens
+a new one.
 """
 
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 MOST_BYTES = 1_000_000  # an hour of errors at all endpoints
 RETRY_SECONDS = 1.0
@@ -21,10 +23,15 @@ LAST_SECONDS = 2.0  # for the last lines of a process
 class LogWriter:
     """A text stream to a file descriptor whose methods never wait and never raise."""
 
-    def __init__(self, descriptor: int, *, dropped: Callable[[int], None]) -> None:
-        """Call dropped with the number of lines that were dropped, once lines can be written again."""
+    def __init__(
+        self, descriptor: int, *, dropped: Callable[[int], None], reopen: Callable[[], None] | None = None
+    ) -> None:
+        """Call dropped with the number of lines that were dropped, once lines can be written again.
+
+        Call reopen when the reader has gone: it may put another file behind the descriptor, or raise OSError.
+        """
         self._descriptor = descriptor
-        self._report_dropped = dropped
+        self._report_dropped, self._reopen = dropped, reopen
         self._lines: deque[bytes] = deque()
         self._size = self._dropped = 0
         self._changed = threading.Condition()
@@ -96,6 +103,11 @@ class LogWriter:
                 poll.register(self._descriptor, select.POLLOUT)
                 if not poll.poll(1000 * RETRY_SECONDS):
                     break
+            except BrokenPipeError:
+                if self._reopen is not None:
+                    with suppress(OSError):
+                        self._reopen()
+                break
             except OSError:
                 break
         return line

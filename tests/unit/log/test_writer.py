@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -89,6 +90,38 @@ def test_full_disk(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
 
     is_full.clear()
     assert pipe.read(19) == "first\nsecond\\udcff\n"
+
+
+def test_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines wait for another reader, are written to it in order, and it may go, too.
+
+    Mutants: never call reopen; drop the line that found no reader.
+    """
+    monkeypatch.setattr(log_writer, "RETRY_SECONDS", 0.01)
+    first, end = socket.socketpair()
+    readers: list[socket.socket] = []
+
+    def reopen() -> None:
+        if not readers:
+            raise ConnectionRefusedError
+        other, new_end = socket.socketpair()
+        readers.append(other)
+        with new_end:
+            os.dup2(new_end.fileno(), end.fileno())
+
+    writer = LogWriter(end.fileno(), dropped=lambda _: None, reopen=reopen)
+    with end:
+        for line in ("first\n", "second\n"):
+            first.close()
+            writer.write(line)
+            wait_for(lambda: writer._is_failing, "the failure")
+            writer.write("more\n")
+            readers.append(first)  # now one can be opened
+            wait_for(lambda: not writer._lines, "all lines")
+            first = readers[-1]
+            assert first.recv(100) == f"{line}more\n".encode()
+            readers.clear()
+        first.close()
 
 
 def test_thread(pipe: Pipe) -> None:
