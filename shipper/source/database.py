@@ -65,8 +65,8 @@ KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
 LISTED = 1000
 """Ids in one statement: with about ten thousand, MySQL reads the entire index instead."""
-MOST_LABELS = 20_000
-"""Labels in one answer; where a window has more, its halves are read: 15 MB at most."""
+MOST_LABELS = 5_000
+"""Labels in one answer; where a window has more, its halves are read: the longest need 40 MB until they are stored."""
 MOST_ASIDE = 100
 """Unreadable rows of one query; more of them are rather a mistake in its expressions."""
 NO_ROWS = Window(2**63 - 2, 2**63 - 1)
