@@ -2,8 +2,6 @@
 
 import json
 import re
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from harness import Shipper, wait_for
 from hostile.databases import SERVERS, Case, Real, cases_of, real
 from hostile.rogue import Rogue, passing
+from hostile.sink import Sink
 
 Rogues = dict[str, Rogue]
 
@@ -33,33 +32,6 @@ by = ["action"]
 name = "{name}.{{action}}.{{measure}}"
 every = "{every}"
 """
-
-
-class Sink:
-    """A Carbon that keeps what it reads."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._text = b""
-        self._rogue = Rogue(self._read)
-        self.port, self.close = self._rogue.port, self._rogue.close
-
-    def _read(self, client: socket.socket) -> None:
-        while data := client.recv(65_536):
-            with self._mutex:
-                self._text += data
-
-    def sums(self) -> dict[str, int]:
-        """Return the sum of the newest values of each path's slots, without shipper's own series."""
-        newest = {
-            (path, slot): int(value)
-            for path, value, slot in (line.split() for line in self._text.decode().split("\n")[:-1])
-            if not path.startswith("audit.shipper.")
-        }
-        sums: dict[str, int] = {}
-        for (path, _), value in newest.items():
-            sums[path] = sums.get(path, 0) + value
-        return sums
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from handbook import handbook
 from harness import wait_for
+from hostile.sink import Sink
+from servers import MariaDB
 from systemd.machine import ROOT, Machine, why_not
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -34,6 +37,27 @@ id = "id"
 time = "created_at"
 name = "events.{{measure}}"
 """
+LARGE = """\
+[graphite]
+port = {port}
+prefix = "audit"
+retentions = "1m:1d"
+
+[source.app]
+url = "{url}"
+
+[job.events]
+every = "1s"
+start = "beginning"
+table = "audit_trail"
+id = "id"
+time = "created_at"
+by = ["action"]
+name = "events.{{action}}.{{measure}}"
+"""
+FEW, ALL = 15_000, 100_000
+MOST_SERIES = 10_001
+"""Series of a job by default, and `_other`."""
 INSERT = """
 import sqlite3, sys
 db = sqlite3.connect("/srv/audit.db")
@@ -92,6 +116,16 @@ def shown(machine: Machine, name: str) -> str:
 def journal(machine: Machine) -> str:
     """Return the service's log."""
     return machine.run("journalctl", "--unit=shipper", "--output=cat").stdout
+
+
+def entered(machine: Machine, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as root, with the service's view of the files."""
+    return machine.run("nsenter", f"--target={shown(machine, 'MainPID')}", "--mount", *command)
+
+
+def inside(machine: Machine, code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code there: nothing else can be executed."""
+    return entered(machine, "/opt/shipper/bin/python", "-c", code)
 
 
 def drop_in(machine: Machine, *lines: str) -> None:
@@ -188,7 +222,7 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
     service.run("systemctl", "start", "shipper")
     process = shown(service, "MainPID")
     copy = "/run/credentials/shipper.service/mysql.cnf"
-    reads = service.run("nsenter", f"--target={process}", "--mount", "cat", copy)
+    reads = inside(service, f"print(open({copy!r}).read())")
     other = service.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", copy)
     places = "journalctl; systemctl show shipper; systemctl status shipper; systemctl cat shipper"
     files = f"cat /proc/{process}/environ /proc/{process}/cmdline; cat /var/lib/shipper/*; ls -R /run/shipper"
@@ -204,13 +238,7 @@ def test_encrypted_credentials(service: Machine) -> None:
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
     assert done.returncode == 0, done.stderr
-    copy = service.run(
-        "nsenter",
-        f"--target={shown(service, 'MainPID')}",
-        "--mount",
-        "cat",
-        "/run/credentials/shipper.service/mysql.cnf",
-    )
+    copy = inside(service, "print(open('/run/credentials/shipper.service/mysql.cnf').read())")
     found = service.run("sh", "-c", "grep -r correct-horse /etc")
     checked = service.run("sh", "-ec", by_hand)
 
@@ -265,16 +293,83 @@ def test_stops_in_time(service: Machine) -> None:
 
 
 def test_sandbox(service: Machine) -> None:
-    """No other user may read its state, and nothing in it may be executed."""
+    """No other user may read its state; only Python runs there, not even a shell; a core would hold passwords."""
     service.run("systemctl", "start", "shipper")
     process = shown(service, "MainPID")
     service.run("sh", "-c", "printf '#!/bin/sh\\necho ran' >/var/lib/shipper/x; chmod 755 /var/lib/shipper/x")
-    inside = ("nsenter", f"--target={process}", "--mount")
 
     assert service.run("stat", "--dereference", "--format=%a", "/var/lib/shipper").stdout == "700\n"
-    assert "ermission denied" in service.run(*inside, "/var/lib/shipper/x").stderr
-    assert "Read-only file system" in service.run(*inside, "touch", "/etc/x").stderr
+    for program in ("/var/lib/shipper/x", "/bin/sh", "/usr/bin/env"):
+        assert "ermission denied" in entered(service, program).stderr
+    assert "Read-only file system" in inside(service, "open('/etc/x', 'w')").stderr
     assert set(service.run("sh", "-c", f"grep ^Cap /proc/{process}/status | cut -f2").stdout.split()) == {"0" * 16}
+    assert service.run("grep", "core file size", f"/proc/{process}/limits").stdout.split()[-3:-1] == ["0", "0"]
+
+
+def test_journal_stops(service: Machine, carbon_cache: CarbonCache) -> None:
+    """Rows are counted and delivered while no journal runs; what was to be logged is in the next one.
+
+    Mutant: keep the old connection, which no journal reads any more.
+    """
+    units = [f"systemd-journald{end}" for end in (".socket", "-dev-log.socket", "-audit.socket", ".service")]
+    carbon_cache.start()
+    service.run("systemctl", "start", "shipper")
+    insert(service, 3)
+    wait_for(lambda: total(carbon_cache) == 3, "the first rows")
+    service.run("systemctl", "stop", *units)
+    insert(service, 4)
+    wait_for(lambda: total(carbon_cache) == 7, "rows without a journal")
+    service.run("systemctl", "start", *units)
+    insert(service, 5)
+
+    wait_for(lambda: total(carbon_cache) == 12, "all rows")
+    wait_for(lambda: {"captured=3", "captured=7", "captured=12"} <= {*journal(service).split()}, "all lines")
+    assert shown(service, "NRestarts") == "0"
+
+
+def test_memory(service: Machine, mariadb_server: MariaDB, request: pytest.FixtureRequest) -> None:
+    """Hostile values are counted below the unit's limit of memory, and no process is killed.
+
+    Mutants: read whole values; with --soak, also read 100,000 labels at once.
+    """
+    url = mariadb_server.make_database("large")
+    rows = write(mariadb_server, ALL if request.config.getoption("--soak", default=0.0) else FEW)
+    with closing(Sink()) as sink:
+        service.write("/etc/shipper/shipper.toml", LARGE.format(port=sink.port, url=url))
+        service.run("systemctl", "start", "shipper")
+        process = shown(service, "MainPID")
+        wait_for(lambda: sum(sink.sums().values()) == rows, "all rows", seconds=600)
+
+        assert len(sink.sums()) == MOST_SERIES
+        assert (shown(service, "MainPID"), shown(service, "NRestarts")) == (process, "0")
+        assert most_memory(service, process) < int(shown(service, "MemoryMax"))
+
+
+def write(server: MariaDB, many: int) -> int:
+    """Insert a value of 200 MB, some of 1 MB, and many of 255 characters; return the number of rows."""
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL max_allowed_packet = 1073741824")  # of later sessions
+    with closing(server.connect("large")) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_trail MODIFY action LONGTEXT")
+        rows = 0
+        for action, number in (
+            ("REPEAT('x', 200000000)", 1),
+            ("CONCAT(REPEAT('x', 1000000), seq)", 20),
+            ("CONCAT(REPEAT('\U0001f600', 249), LPAD(seq, 6, '0'))", many),
+        ):
+            sequence = f"FROM seq_1_to_{number}"
+            cursor.execute(f"INSERT INTO audit_trail (created_at, action) SELECT UTC_TIMESTAMP(6), {action} {sequence}")
+            rows += number
+        cursor.execute("SET GLOBAL max_allowed_packet = DEFAULT")
+    return rows
+
+
+def most_memory(machine: Machine, process: str) -> int:
+    """Return the most memory that the service has had, in bytes, as the kernel compares it with the limit."""
+    peak = machine.run("cat", "/sys/fs/cgroup/system.slice/shipper.service/memory.peak").stdout
+    if not peak:  # the machine's kernel counts in an older way
+        peak = machine.run("sh", "-c", f"awk '/VmHWM/ {{ print $2 * 1024 }}' /proc/{process}/status").stdout
+    return int(peak)
 
 
 @pytest.mark.parametrize(("has_lockdown", "most"), [(False, 1.1), (True, 0.9)])

@@ -3,13 +3,14 @@
 Each connection gets one answer (HTTP/1.0), so that a request has one end for every reader.
 """
 
+import errno
 import re
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from ipaddress import ip_address
 
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, visible
 from shipper.log.logger import logger
 from shipper.sockets.listener import Listener, Send
 from shipper.sockets.unix_socket import UnixSocket
@@ -22,6 +23,8 @@ LINE_BYTES, HEADER_BYTES = 8_000, 16_000
 MODE = 0o660  # the group of the socket's directory may connect, too
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+# systemd.resource-control(5): what the unit's SocketBindDeny= denies fails with EPERM
+_DROP_IN = "Allow the port in the unit: run `systemctl edit shipper`, and add [Service] and SocketBindAllow=tcp:PORT."
 _TEXT = "text/plain; charset=utf-8"
 _HEADERS = {
     "Server": "shipper",
@@ -56,7 +59,9 @@ class Page:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"listen at {address}: {getattr(error, 'strerror', None) or error}",
-                hint="Choose another `listen` in [status], or stop the process that listens there.",
+                hint=_DROP_IN
+                if getattr(error, "errno", None) == errno.EPERM
+                else "Choose another `listen` in [status], or stop the process that listens there.",
             ) from error
         self._listener = Listener(
             listening,
@@ -136,7 +141,7 @@ def _parse(request: bytes, hosts: frozenset[str]) -> tuple[str, str]:
 
 
 def _response(reply: Answer, *, has_body: bool = True) -> bytes:
-    body = reply.body.encode(errors="backslashreplace")
+    body = visible(reply.body).encode()
     allowed = {"Allow": "GET, HEAD"} if reply.status == HTTPStatus.METHOD_NOT_ALLOWED else {}
     headers = {**_HEADERS, "Content-Type": reply.kind, "Content-Length": str(len(body)), **allowed}
     lines = [f"HTTP/1.0 {reply.status:d} {HTTPStatus(reply.status).phrase}"]

@@ -1,5 +1,7 @@
 """Requests to the status page, as bytes."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -93,3 +95,16 @@ def test_impossible_path(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigError, match="listen at unix:") as caught:
         Page(f"unix:{tmp_path}/{path}", report)
     assert caught.value.hint
+
+
+def test_port_that_the_unit_denies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that systemd denies has its own remedy. Mutant: advise to stop another process."""
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("socket.create_server", deny)
+    with pytest.raises(ConfigError, match=r"listen at 127.0.0.1:9119: Operation not permitted") as caught:
+        Page("127.0.0.1:9119", report)
+    assert caught.value.hint is not None
+    assert "SocketBindAllow=tcp:PORT" in caught.value.hint
