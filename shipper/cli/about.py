@@ -3,7 +3,7 @@
 import click
 
 from shipper.cli import options
-from shipper.cli.output import show_json, show_table
+from shipper.cli.output import say, show_json, show_table
 
 
 @click.command(short_help="JSON Schema of the configuration.")
@@ -26,7 +26,7 @@ def alerts(handbook: str) -> None:
     """
     from shipper.status.alerts import rules
 
-    click.echo(rules(handbook), nl=False)
+    say(rules(handbook), nl=False)
 
 
 @click.command(short_help="Versions of shipper and of its libraries.")
@@ -67,4 +67,4 @@ def completion(shell: str) -> None:
     complete = get_completion_class(shell)
     assert complete is not None
     root = click.get_current_context().find_root()
-    click.echo(complete(root.command, {}, "shipper", "_SHIPPER_COMPLETE").source())
+    say(complete(root.command, {}, "shipper", "_SHIPPER_COMPLETE").source())

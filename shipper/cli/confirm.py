@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import click
 
 from shipper.cli.options import format_time
-from shipper.cli.output import show_json
+from shipper.cli.output import Styled, say, show_json
 from shipper.cli.service import address_of
 
 WIDTH = 30
@@ -40,7 +40,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._shown[0] and sys.stderr.isatty():
-            click.echo(err=True)
+            say(err=True)
 
     def report(self, facts: Facts) -> None:
         """Show a report of the operation."""
@@ -61,9 +61,9 @@ class Progress:
     def _show(self, phase: str, done: float, text: str) -> None:
         shown = (phase, int(done * 10))
         if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+            say(Styled("\r\x1b[K"), text, err=True, nl=False)
         elif shown != self._shown:
-            click.echo(text, err=True)
+            say(text, err=True)
         self._shown = shown
 
 
@@ -94,9 +94,9 @@ def perform(file: str, operation: str, arguments: Facts, messages: Messages, *, 
     # run exactly this plan
     with _operate(file, progress) as operate, progress:
         result = operate(operation=operation, arguments=plan["arguments"], is_plan=False)
-    click.echo(messages.done(result), err=is_json)
+    say(messages.done(result), err=is_json)
     if not result["is_delivered"]:
-        click.echo("Carbon has not received all of it yet; the rest is sent later: see `shipper status`.", err=True)
+        say("Carbon has not received all of it yet; the rest is sent later: see `shipper status`.", err=True)
     return {"plan": plan["facts"], "done": result}
 
 
@@ -118,7 +118,7 @@ def _plan(
     with _operate(file, progress) as operate:
         plan = operate(operation=operation, arguments=arguments, is_plan=True)
     for line in messages.plan(plan["facts"]):
-        click.echo(line, err=is_json)
+        say(line, err=is_json)
     return plan
 
 
@@ -148,7 +148,7 @@ def confirm(*, is_sure: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("this would change data: pass --yes to confirm without a terminal.")
     if not click.confirm("Continue?", err=True):
-        click.echo("nothing was changed", err=True)
+        say("nothing was changed", err=True)
         sys.exit(1)
 
 

@@ -8,7 +8,7 @@ import click
 from shipper.cli import options
 from shipper.cli.confirm import confirm
 from shipper.cli.options import format_time
-from shipper.cli.output import format_place
+from shipper.cli.output import format_place, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def backup(file: str, copy: str | None) -> None:
     if copy is not None:
         with new_file(copy) as output:
             back_up(path, output)
-        click.echo(f"{copy}: a copy of {path}")
+        say(f"{copy}: a copy of {path}")
         return
     if sys.stdout.isatty():
         raise click.UsageError("stdout is a terminal: name a file, as in `shipper backup FILE`.")
@@ -53,11 +53,11 @@ def restore(file: str, copy: str, *, is_sure: bool) -> None:
 
     def agree(statuses: "Mapping[str, JobStatus]") -> None:
         for line in _plan(config, copy, statuses):
-            click.echo(line)
+            say(line)
         confirm(is_sure=is_sure)
 
     kept = restore_state(copy, str(config.state.path), agree=agree)
-    click.echo(f"{config.state.path}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
+    say(f"{config.state.path}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
 
 
 def _plan(config: "Config", copy: str, statuses: "Mapping[str, JobStatus]") -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from shipper.cli import options
+from shipper.cli.output import say
 from shipper.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def init(file: str) -> None:
     login = _login()
     access = Access(login.url.set(username=login.user, password=login.password or None), 30)
     with closing(Examination("app", access)) as source:
-        click.echo(f"Connected: {source.session().server}")
+        say(f"Connected: {source.session().server}")
         chosen = _chosen(source)
     host, port = _address()
     render_url = click.prompt(
@@ -89,7 +90,7 @@ def init(file: str) -> None:
     _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
     _show_next(load(file), access)
     if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
-        click.echo(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
+        say(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
 
 
 def _show_next(config: "Config", access: "Access") -> None:
@@ -97,11 +98,11 @@ def _show_next(config: "Config", access: "Access") -> None:
     from shipper.diagnostics.carbon_conf import rules
     from shipper.source.grants import grants
 
-    click.echo("\nNext:\n\n1. Let an administrator of the database run:\n")
+    say("\nNext:\n\n1. Let an administrator of the database run:\n")
     for statement in grants(access, [job.query for job in config.jobs.values()], host="%"):
-        click.echo(f"   {statement}")
-    click.echo(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
-    click.echo("3. Run `shipper check` until it shows no ✗.")
+        say(f"   {statement}")
+    say(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
+    say("3. Run `shipper check` until it shows no ✗.")
 
 
 def _login() -> Login:
@@ -142,10 +143,11 @@ def _chosen(source: "Examination") -> Chosen:
 
 
 def _ask(question: str, offered: Sequence[str]) -> str:
-    """Ask for a name; the first one that is offered is the default."""
+    """Ask for a name; the first one that is offered is the default, and none that a terminal would obey."""
+    offered = [name for name in offered if name.isprintable()]
     if len(offered) > 1:
         more = ", ..." if len(offered) > MOST_SHOWN else ""
-        click.echo(f"  found: {', '.join(offered[:MOST_SHOWN])}{more}")
+        say(f"  found: {', '.join(offered[:MOST_SHOWN])}{more}")
     answer: str = click.prompt(question, default=offered[0] if offered else None)
     return answer
 
@@ -220,4 +222,4 @@ def _write(path: Path, text: str, mode: int) -> None:
         raise ConfigError(
             f"write {path}: {error.strerror}", hint="Run it as root, or name another file with --config."
         ) from error
-    click.echo(f"written: {path}")
+    say(f"written: {path}")

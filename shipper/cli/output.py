@@ -6,27 +6,48 @@ A stream that is closed, full or read by no process stops no command from its wo
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
 import click
 
-from shipper.core.errors import ShipperError
+from shipper.core.errors import ShipperError, visible, visible_line
+
+
+class Styled(str):
+    """A text that is safe to print: the only control characters in it are ours."""
+
+    __slots__ = ()
+
+
+def styled(text: str, color: str) -> Styled:
+    """Return a text in a color, on terminals."""
+    return Styled(click.style(visible(text), fg=color))
+
+
+def joined(parts: Iterable[str], separator: str = "") -> Styled:
+    """Return one text; control characters become escapes, except in styled parts."""
+    return Styled(separator.join(part if isinstance(part, Styled) else visible(part) for part in parts))
+
+
+def say(*parts: str, err: bool = False, nl: bool = True) -> None:
+    """Print one text of some parts, as `joined` does: names, values and errors come from anywhere."""
+    click.echo(joined(parts), err=err, nl=nl)
 
 
 def complain(error: ShipperError) -> None:
     """Print an error on one line, and its hint on another."""
-    from shipper.log.logger import drain, is_journal, visible
+    from shipper.log.logger import drain, is_journal
 
     drain()
     # systemd's journal reads the priority of a line from its beginning: sd-daemon(3)
     priority = "<3>" if is_journal() else ""
     for line in visible(f"error: {error}").splitlines():
-        click.secho(f"{priority}{line}", fg="red", err=True)
+        say(styled(f"{priority}{line}", "red"), err=True)
     if error.hint:
-        click.echo(visible(f"{priority}  hint: {error.hint}"), err=True)
+        say(f"{priority}  hint: {error.hint}", err=True)
 
 
 def in_json(document: object) -> str:
@@ -36,25 +57,26 @@ def in_json(document: object) -> str:
 
 def show_json(document: object) -> None:
     """Print a result as JSON."""
-    click.echo(in_json(document))
+    say(in_json(document))
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a result as a table."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Styled:
+    """Return a result as a table; each cell is one line."""
     import tabulate
 
     tabulate.MIN_PADDING = 0  # else headers make columns wider by two
-    return tabulate.tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+    cells = [[one if isinstance(one, Styled) else visible_line(one) for one in row] for row in rows]
+    return Styled(tabulate.tabulate(cells, headers, tablefmt="plain", disable_numparse=True))
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a result as a table."""
-    click.echo(table(headers, rows))
+    say(table(headers, rows))
 
 
-def mark(*, is_good: bool) -> str:
+def mark(*, is_good: bool) -> Styled:
     """Return the mark of a check: a green tick or a red cross."""
-    return click.style("✓", fg="green") if is_good else click.style("✗", fg="red")
+    return styled("✓", "green") if is_good else styled("✗", "red")
 
 
 def format_place(value: int, *, is_along: bool) -> str:

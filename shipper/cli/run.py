@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from shipper.cli import options
-from shipper.cli.output import show_json
+from shipper.cli.output import say, show_json
 from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning
 
@@ -58,9 +58,9 @@ def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
     if output == "json":
         show_json(result)
     for job in result["jobs"] if output == "table" else ():
-        click.echo(f"{job}: {'paused' if job in result['changed'] else 'is paused already'}")
+        say(f"{job}: {'paused' if job in result['changed'] else 'is paused already'}")
     for part in result["running"]:
-        click.echo(f"the {part} has not ended yet", err=True)
+        say(f"the {part} has not ended yet", err=True)
     sys.exit(1 if result["running"] else 0)
 
 
@@ -78,7 +78,7 @@ def resume(file: str, output: str, jobs: tuple[str, ...]) -> None:
     if output == "json":
         show_json(result)
     for job in result["jobs"] if output == "table" else ():
-        click.echo(f"{job}: {'continues at its next tick' if job in result['changed'] else 'is not paused'}")
+        say(f"{job}: {'continues at its next tick' if job in result['changed'] else 'is not paused'}")
 
 
 def _switch(file: str, operation: str, jobs: Sequence[str]) -> Mapping[str, Any]:
@@ -112,4 +112,4 @@ def reload(file: str) -> None:
         )
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
     jobs = answer["jobs"]
-    click.echo(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")
+    say(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shipper.cli import options
-from shipper.cli.output import mark, show_json, show_table
-from shipper.core.errors import ConfigError
+from shipper.cli.output import mark, say, show_json, show_table, styled
+from shipper.core.errors import ConfigError, visible_line
 
 if TYPE_CHECKING:
     from shipper.diagnostics.carbon_diff import Diff
@@ -55,9 +55,9 @@ def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary:
     if output == "json":
         show_json({"is_good": not bad, "findings": [finding._asdict() for finding in shown]})
     if bad:
-        click.echo(f"{bad} {'check' if bad == 1 else 'checks'} failed", err=True)
+        say(f"{bad} {'check' if bad == 1 else 'checks'} failed", err=True)
     elif not canary and folder is None:
-        click.echo(UNSEEN_CARBON, err=True)
+        say(UNSEEN_CARBON, err=True)
     sys.exit(1 if bad else 0)
 
 
@@ -73,9 +73,9 @@ def grants(file: str, host: str) -> None:
     for name in config.sources:
         access = config.access(name)
         queries = [job.query for job in config.jobs.values() if job.source == name]
-        click.echo(f"-- source {name}: {access}")
+        say(f"-- source {name}: {access}")
         for statement in grants_of(access, queries, host=host):
-            click.echo(statement)
+            say(statement)
 
 
 @click.command(short_help="Carbon configuration for these series.")
@@ -105,7 +105,7 @@ def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
         needed = {name: [stanza._asdict() for stanza in group] for name, group in stanzas(config).items()}
         show_json([_document(one) for one in diffs] if files else needed)
     elif not files:
-        click.echo(rules(config), nl=False)
+        say(rules(config), nl=False)
     for one in diffs if output == "table" else ():
         _show_diff(one)
     sys.exit(0 if all(one.is_good for one in diffs) else 1)
@@ -116,18 +116,18 @@ def _document(diff: "Diff") -> dict[str, object]:
 
 
 def _show_diff(diff: "Diff") -> None:
-    click.echo(f"{diff.file}:")
+    say(f"{diff.file}:")
     rows = [(mark(is_good=one.is_good), one.path, one.stanza or "-", one.present, one.needed) for one in diff.verdicts]
     show_table(["", "PATH", "STANZA", "PRESENT", "NEEDED"], rows)
-    click.echo(f"\n{diff.write}" if diff.write else "")
+    say(f"\n{diff.write}" if diff.write else "")
 
 
 def _show_finding(finding: "Finding") -> None:
     is_warning = finding.is_good and finding.remedy
-    sign = click.style("!", fg="yellow") if is_warning else mark(is_good=finding.is_good)
-    click.echo(f"{sign} {finding.subject}: {finding.text}")
+    sign = styled("!", "yellow") if is_warning else mark(is_good=finding.is_good)
+    say(sign, visible_line(f" {finding.subject}: {finding.text}"))
     for line in finding.remedy.splitlines():
-        click.echo(f"    {line}")
+        say(f"    {line}")
 
 
 @click.command(short_help="Dashboards for Graphite or Grafana.")
@@ -177,11 +177,11 @@ def _write(folder: Path, documents: dict[str, Any], provisioning: str | None) ->
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             file.write_text(text)
-            click.echo(file)
+            say(str(file))
     except OSError as error:
         raise ConfigError(f"write to {folder}: {error.strerror}", hint="Name another directory with -d.") from error
     if provisioning is not None:
-        click.echo("Also copy shipper.yaml to Grafana's provisioning/dashboards, and restart Grafana.", err=True)
+        say("Also copy shipper.yaml to Grafana's provisioning/dashboards, and restart Grafana.", err=True)
 
 
 def _push(url: str, documents: dict[str, Any], *, is_sure: bool) -> None:
@@ -193,8 +193,8 @@ def _push(url: str, documents: dict[str, Any], *, is_sure: bool) -> None:
         present = web.load(name)
         is_ours = present is None or present.get(MARK) == digest(present)
         question = f"{web.page(name)} has other changes, or was not made by shipper. Overwrite it?"
-        if is_ours or is_sure or click.confirm(question, err=True):
+        if is_ours or is_sure or click.confirm(visible_line(question), err=True):
             web.save(name, state)
-            click.echo(f"{'new' if present is None else 'same' if present == state else 'replaced'}: {web.page(name)}")
+            say(f"{'new' if present is None else 'same' if present == state else 'replaced'}: {web.page(name)}")
         else:
-            click.echo(f"unchanged: {web.page(name)}")
+            say(f"unchanged: {web.page(name)}")

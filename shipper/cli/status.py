@@ -12,7 +12,7 @@ import click
 
 from shipper.cli import options
 from shipper.cli.options import format_time, instant
-from shipper.cli.output import format_place, in_json, show_json, show_table, table
+from shipper.cli.output import Styled, format_place, in_json, joined, say, show_json, show_table, styled, table
 from shipper.cli.service import address_of
 from shipper.core import durations
 
@@ -30,7 +30,7 @@ _AUDITS = ("AUDIT", "RESULT", "COMPARED", "DIFFERENT", "MISSING", "SURPLUS", "EN
 _JOBS = ("JOB", "STATE", "WATERMARK", "BEHIND", "LAG", "WAITING", "UNPROVEN", "DELIVERED", "NEXT")
 
 
-def status_text(document: Mapping[str, Any]) -> str:
+def status_text(document: Mapping[str, Any]) -> Styled:
     """Return a report as text."""
     now = document["now"]
     parts = [
@@ -38,11 +38,11 @@ def status_text(document: Mapping[str, Any]) -> str:
         table(_ENDPOINTS, [_endpoint(one, now) for one in document["endpoints"]]),
         f"proof: {document['evidence']}" if document["evidence"] else "",
         table(_JOBS, [_job(job, document) for job in document["jobs"]]),
-        "\n".join(_audits(document)),
+        joined(_audits(document), "\n"),
         "\n".join((*_rows(document), *_failures(document))),
         _verdict(document),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return joined(filter(None, parts), "\n\n")
 
 
 def exit_code(document: Mapping[str, Any]) -> int:
@@ -66,9 +66,9 @@ def _service(document: Mapping[str, Any]) -> str:
 def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
     answered = endpoint["reached_at"]
     if endpoint["failure"]:
-        state = click.style(endpoint["complaint"], fg="red")
+        state = styled(endpoint["complaint"], "red")
     else:
-        state = click.style(endpoint["praise"], fg="green") if answered else click.style("not reached yet", fg="yellow")
+        state = styled(endpoint["praise"], "green") if answered else styled("not reached yet", "yellow")
     return endpoint["name"], endpoint["address"], state, _ago(answered, now)
 
 
@@ -77,7 +77,7 @@ def _job(job: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]
     name, now, age, state = job["job"], document["now"], job["complete_until_age"], job["state"]
     # a service that does not run has no states, except pauses, and errors found now
     is_known = document["is_running"] or job["failure"] or job["paused_since"] is not None
-    state = click.style(state, fg=_COLORS.get(state, "red")) if is_known else "-"
+    state = styled(state, _COLORS.get(state, "red")) if is_known else "-"
     if job["watermark"] is None:
         return name, state, *"------", _ahead(job["next_tick"], now)
     return (
@@ -105,7 +105,7 @@ def _audits(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _audit(name: str, audit: Mapping[str, Any], now: float) -> tuple[str, ...]:
-    result = click.style(audit["outcome"], fg=_AUDIT_COLORS.get(audit["outcome"], "red"))
+    result = styled(audit["outcome"], _AUDIT_COLORS.get(audit["outcome"], "red"))
     if audit["error"] is not None:
         return name, result, *"----", _ago(audit["at"], now)
     compared = f"{audit['compared']:,} of {audit['requested']:,} slots"
@@ -145,10 +145,10 @@ def _failures(document: Mapping[str, Any]) -> Iterator[str]:
 def _verdict(document: Mapping[str, Any]) -> str:
     """Return the verdict on a service that runs; on another one, the endpoints' complaints."""
     if document["complaints"]:
-        return click.style(document["verdict"], fg="red")
+        return styled(document["verdict"], "red")
     if not document["is_running"]:
         return ""
-    return click.style(document["verdict"], fg="green" if document["is_ready"] else "yellow")
+    return styled(document["verdict"], "green" if document["is_ready"] else "yellow")
 
 
 def _ago(when: float | None, now: float) -> str:
@@ -178,7 +178,7 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
         return in_json(report) if output == "json" else status_text(report), exit_code(report)
 
     text, code = read()
-    click.echo(text)
+    say(text)
     sys.exit(_watch(read, code) if watch else code)
 
 
@@ -207,15 +207,13 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
         ids = "SECONDS" if is_along else "IDS"
         show_table(("COMMITTED", "WATERMARK", ids, "DATAPOINTS"), [_commit(one, is_along=is_along) for one in commits])
     else:
-        click.echo(f"{job}: nothing delivered yet", err=True)
+        say(f"{job}: nothing delivered yet", err=True)
     if commits and slots:
-        click.echo()
+        say()
     if slots:
         show_table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots])
     elif at is not None:
-        click.echo(
-            f"{job}: no slots around {format_time(at)} in the state: never counted, or delivered and pruned", err=True
-        )
+        say(f"{job}: no slots around {format_time(at)} in the state: never counted, or delivered and pruned", err=True)
 
 
 def _commit(commit: Mapping[str, Any], *, is_along: bool) -> tuple[str, ...]:
@@ -244,7 +242,7 @@ def _watch(read: Callable[[], tuple[str, int]], code: int) -> int:
             except ShipperError as error:  # a service that is just restarting, for example
                 text, code = f"{error}", 1
             click.clear()
-            click.echo(text if sys.stdout.isatty() else f"\n{text}")
+            say("" if sys.stdout.isatty() else "\n", text)
     except KeyboardInterrupt:
         return code
 
@@ -276,7 +274,7 @@ def preview(file: str, output: str, limit: int, job: str) -> None:
         show_json([preview.document(limit or None) for preview in previews])
     for preview in previews if output == "table" else ():
         _show(preview, limit or None)
-    click.echo("Nothing was sent, and nothing was stored.", err=True)
+    say("Nothing was sent, and nothing was stored.", err=True)
 
 
 def _show(preview: "Preview", limit: int | None) -> None:
@@ -290,13 +288,13 @@ def _show(preview: "Preview", limit: int | None) -> None:
         facts.append(("deferred", f"{preview.deferred} datapoints wait for a coarser archive"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
-        click.echo(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")
+        say(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")
     lines = [(one.line, format_time(one.slot)) for one in preview.datapoints[:limit]]
-    click.echo("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
+    say("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
     if rest := len(preview.datapoints) - len(lines):
-        click.echo(f"  and {rest} more: --limit 0 shows all")
+        say(f"  and {rest} more: --limit 0 shows all")
     watermark = format_place(preview.watermark, is_along=preview.is_along)
-    click.echo(f"{'watermark then':<{INDENT}}{watermark}")
+    say(f"{'watermark then':<{INDENT}}{watermark}")
 
 
 def _window(preview: "Preview") -> str:

@@ -11,7 +11,7 @@ import click
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, perform
 from shipper.cli.options import duration, format_time, instant
-from shipper.cli.output import complain, mark, show_json, show_table
+from shipper.cli.output import complain, mark, say, show_json, show_table
 from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning, ShipperError
 
@@ -86,9 +86,9 @@ def reconcile(
     if output != "json":
         _show(results, limit)
     for line in chain.from_iterable(map(_remarks, results)):
-        click.echo(line, err=True)
+        say(line, err=True)
     if different > limit:
-        click.echo(f"{limit} of {different} differences are shown: --limit shows more", err=True)
+        say(f"{limit} of {different} differences are shown: --limit shows more", err=True)
     # fix, and compare the same spans again
     if fix and different:
         bad = [result for result in results if result.spans]
@@ -96,7 +96,7 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), is_recounted=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        click.echo(LEFT.format(different) if different else "equal now", err=True)
+        say(LEFT.format(different) if different else "equal now", err=True)
     if output == "json":
         show_json(document)
     sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)
@@ -120,7 +120,7 @@ def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     if output == "json":
         show_json(answer)
     for job, outcome in answer["jobs"].items() if output == "table" else ():
-        click.echo(f"{job}: {outcome}")
+        say(f"{job}: {outcome}")
     sys.exit(0 if all(outcome == "equal" for outcome in answer["jobs"].values()) else 1)
 
 
@@ -158,13 +158,13 @@ def doctor(file: str, output: str, wait: int) -> None:
         )
     else:
         for verdict in examination.verdicts:
-            click.echo(f"{mark(is_good=verdict.is_good)} {verdict.text}")
+            say(mark(is_good=verdict.is_good), f" {verdict.text}")
             if verdict.remedy:
-                click.echo(f"    {verdict.remedy}")
+                say(f"    {verdict.remedy}")
     if not examination.is_right:
-        click.echo("Carbon applies a changed configuration to new series only: see the handbook, deploy/.", err=True)
+        say("Carbon applies a changed configuration to new series only: see the handbook, deploy/.", err=True)
     path = examination.series.replace(".", "/")
-    click.echo(
+    say(
         f"The test series stays: before you test a changed configuration, delete {path}.wsp in Carbon's Whisper "
         "directory (LOCAL_DATA_DIR in carbon.conf), on Carbon's machine.",
         err=True,
@@ -184,18 +184,18 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
         config = load(file)
         (result,) = compare(config, [job], *span, is_recounted=True)
     except ShipperError as error:
-        click.echo(f"{job}: nothing could be compared with Graphite: {error}", err=True)
+        say(f"{job}: nothing could be compared with Graphite: {error}", err=True)
         return None
     # count slots of the finest archive: one differs if any of its series does
     comparison, step = result.comparison, config.graphite.retentions[0].step
     different = sum(part.end - part.start for part in comparison.spans) // step
     equal = comparison.compared - different
-    click.echo(f"{job}: {equal:,} of {comparison.requested:,} slots are equal in Graphite", err=True)
+    say(f"{job}: {equal:,} of {comparison.requested:,} slots are equal in Graphite", err=True)
     for line in _remarks(result):
-        click.echo(line, err=True)
+        say(line, err=True)
     if different:
         first, end = format_time(span[0]), format_time(span[1])
-        click.echo(f"  shipper reconcile {job} --from '{first}' --until '{end}' shows the differences", err=True)
+        say(f"  shipper reconcile {job} --from '{first}' --until '{end}' shows the differences", err=True)
     return {"equal": equal, "different": different, "left_out": comparison.left_out}
 
 
@@ -248,7 +248,7 @@ def _show(results: Sequence["Reconciled"], limit: int) -> None:
     differences = sorted(difference for result in results for difference in result.comparison.differences)[:limit]
     if differences:
         show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences])
-        click.echo()
+        say()
     heads = ("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL VALUES", "DIFFERENT VALUES")
     show_table(heads, [_summary(result) for result in results])
 

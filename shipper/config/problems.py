@@ -22,7 +22,7 @@ from shipper.config.keys import (
     StatusSection,
 )
 from shipper.config.values import toml
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, visible_line
 
 if TYPE_CHECKING:
     import tree_sitter
@@ -122,14 +122,14 @@ def explained(error: ErrorDetails, place: Place) -> Problem:
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """Return a remedy for a wrong name: the nearest known one, or all of them."""
     near = nearest(wrong, known)
-    return f'Did you mean "{near}"?' if near else f"Known here: {', '.join(known) or 'none'}."
+    return f'Did you mean "{near}"?' if near else f"Known here: {visible_line(', '.join(known)) or 'none'}."
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a wrong one, in whatever case; None if none is like it."""
+    """Return the known name that is most like a wrong one, to be shown; None if none is like it, in whatever case."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(wrong.casefold(), list(names), n=1)
-    return names[close[0]] if close else None
+    return visible_line(names[close[0]]) if close else None
 
 
 def report(documents: list[Document], problems: Iterable[Problem], secrets: Iterable[str]) -> ConfigError:
@@ -137,7 +137,7 @@ def report(documents: list[Document], problems: Iterable[Problem], secrets: Iter
     # each problem goes to the file that has its place
     by_document: dict[str, list[Problem]] = {document.file: [] for document in documents}
     for problem in problems:
-        message, remedy = printable(_hidden(problem.message, secrets)), printable(problem.remedy)
+        message, remedy = visible_line(_hidden(problem.message, secrets)), visible_line(problem.remedy)
         moved = problem._replace(place=_place(problem.place, documents), message=message, remedy=remedy)
         holder = next((document for document in documents if document.holds(moved.place)), documents[0])
         by_document[problem.file or holder.file].append(moved)
@@ -149,13 +149,6 @@ def report(documents: list[Document], problems: Iterable[Problem], secrets: Iter
         entries = sorted({(number, p.message, p.remedy) for number, p in zip(numbers, own, strict=True)})
         report_lines += [f"{file}:{number}: {message}\n    {remedy}" for number, message, remedy in entries]
     return ConfigError("\n".join(report_lines))
-
-
-def printable(text: str) -> str:
-    """Escape all characters that would end the line, or that a terminal obeys."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _hidden(message: str, secrets: Iterable[str]) -> str:

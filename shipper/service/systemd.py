@@ -5,6 +5,8 @@ import socket
 import time
 from contextlib import suppress
 
+from shipper.core.errors import visible
+
 SEND_SECONDS = 1.0
 HALF = 2  # sd_watchdog_enabled(3): feed the watchdog at half of its time
 
@@ -22,7 +24,7 @@ def notify(**fields: object) -> None:
         connection.settimeout(SEND_SECONDS)
         # a leading @ is systemd's way to write the NUL of an abstract address
         connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-        connection.sendall(text.encode(errors="backslashreplace"))
+        connection.sendall(text.encode())
 
 
 def reloading() -> None:
@@ -40,4 +42,4 @@ def watchdog_seconds() -> float | None:
 
 def _line(value: object) -> str:
     """Put a value on one line, because the next line would be another field."""
-    return " ".join(str(value).split())
+    return visible(" ".join(str(value).split()))

@@ -97,7 +97,7 @@ def test_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Mutants: never call reopen; drop the line that found no reader.
     """
-    monkeypatch.setattr(log_writer, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.01)
     first, end = socket.socketpair()
     readers: list[socket.socket] = []
 
@@ -109,15 +109,15 @@ def test_reader_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
         with new_end:
             os.dup2(new_end.fileno(), end.fileno())
 
-    writer = LogWriter(end.fileno(), dropped=lambda _: None, reopen=reopen)
+    log = LogWriter(end.fileno(), dropped=lambda _: None, reopen=reopen)
     with end:
         for line in ("first\n", "second\n"):
             first.close()
-            writer.write(line)
-            wait_for(lambda: writer._is_failing, "the failure")
-            writer.write("more\n")
+            log.write(line)
+            wait_for(lambda: log._is_failing, "the failure")
+            log.write("more\n")
             readers.append(first)  # now one can be opened
-            wait_for(lambda: not writer._lines, "all lines")
+            wait_for(lambda: not log._lines, "all lines")
             first = readers[-1]
             assert first.recv(100) == f"{line}more\n".encode()
             readers.clear()
