@@ -93,7 +93,7 @@ ALERTS = (
         "0s",
         "warning",
         f"{_JOB}: the newest audit found a difference between source and Graphite, or failed.",
-        "monitor.md#compare-shipper-reconcile",
+        "monitor.md#audits",
     ),
 )
 
