@@ -15,10 +15,10 @@ from harness import Shipper, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from servers import MariaDB, free_port
 
-from demo.carbon_cache import CarbonCache
 from shipper.core.errors import ReadbackFailed
 from shipper.core.model import Span
 from shipper.core.paths import node
+from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.render_api import Readback
 from shipper.service.control import ask
