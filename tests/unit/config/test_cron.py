@@ -141,11 +141,7 @@ def by_minutes(line: str, zone: str, day: date) -> list[datetime]:
     minute, hour, _, _, weekday = line.replace("@daily", "0 0 * * *").split()
     if weekday == "sun" and day.weekday() != 6:
         return []
-    walls = [
-        datetime.combine(day, time(number // 60, number % 60))
-        for number in range(1440)
-        if holds(minute, number % 60) and holds(hour, number // 60)
-    ]
+    walls = [datetime.combine(day, clock) for clock in clocks(minute, hour)]
     midnight = datetime.combine(day, time(), UTC)
     offsets = [(midnight + timedelta(hours=hours)).astimezone(ZoneInfo(zone)).utcoffset() for hours in (-48, 72)]
     if offsets[0] == offsets[1]:
@@ -155,6 +151,16 @@ def by_minutes(line: str, zone: str, day: date) -> list[datetime]:
     if minute.startswith("*") or hour.startswith("*"):
         return sorted(moment for wall in walls for moment in shown.get(wall, []))
     return sorted({shown[min(other for other in shown if other >= wall)][0] for wall in walls})
+
+
+@lru_cache
+def clocks(minute: str, hour: str) -> list[time]:
+    """Return the times of a day that two fields have."""
+    return [
+        time(number // 60, number % 60)
+        for number in range(1440)
+        if holds(minute, number % 60) and holds(hour, number // 60)
+    ]
 
 
 @lru_cache

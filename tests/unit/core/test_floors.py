@@ -292,5 +292,5 @@ class Floors(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-Floors.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=40, deadline=None)
+Floors.TestCase.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40, deadline=None)
 TestFloors = pytest.mark.timeout(600)(Floors.TestCase)
