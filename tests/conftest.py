@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis profiles, and a clean environment."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -19,7 +20,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 LONG = (
     *("fault", "test_day.py", "test_install.py", "test_mending.py", "test_machine.py"),
-    *("test_bench.py", "test_service.py", "test_conformance.py"),
+    *("test_bench.py", "test_service.py", "test_conformance.py", "test_databases.py", "test_check.py", "test_cli.py"),
+    *("test_mutants.py", "test_operations.py", "test_exactness.py", "test_floors.py", "test_year.py"),
 )
 """What takes longest, in the order in which it is begun when several processes test."""
 
@@ -65,6 +67,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
     items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if name in item.path.parts), len(LONG)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take the tests themselves, which live as long as the session, out of all later garbage collections."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _all_is_closed() -> Iterator[None]:
+    """Let sockets, files and processes that a module has left open fail in this module, not in a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
