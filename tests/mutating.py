@@ -1,13 +1,11 @@
 """Runs tests on a mutant: a mistake in one module of the package, made while the module is imported."""
 
 import io
-import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.machinery import SourceFileLoader
-from multiprocessing.pool import Pool
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -15,11 +13,6 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = (
-    *("apscheduler.schedulers.background", "hypothesis.stateful", "psycopg", "pydantic", "pymysql", "pytest"),
-    *("sqlalchemy", "structlog", "whisper"),
-)
-"""Modules that take long to import, and are no part of shipper."""
 OPTIONS = (
     *("-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that are imported already
@@ -40,15 +33,6 @@ class Ended(NamedTuple):
 
     exit_code: int
     output: str
-
-
-@contextmanager
-def fresh_processes(number: int) -> Iterator[Pool]:
-    """Give a pool that runs each task in a new process, forked from one that has imported what takes long."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    with context.Pool(number, maxtasksperchild=1) as pool:
-        yield pool
 
 
 def run(mutant: Mutant | None, tests: Iterable[str]) -> Ended:

@@ -9,7 +9,8 @@ from multiprocessing.pool import AsyncResult
 from pathlib import Path
 
 import pytest
-from mutating import Ended, Mutant, fresh_processes, run
+from fresh import fresh_processes
+from mutating import Ended, Mutant, run
 
 MUTANTS = {
     "commit before deliver": Mutant(
