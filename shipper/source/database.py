@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from typing_extensions import override
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
-from shipper.core.id_set import FULL, ids_of, union_of
+from shipper.core.id_set import ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.paths import brief
 from shipper.core.rows import table
@@ -24,6 +23,7 @@ from shipper.source.grants import without_id
 from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.names import Lookups, same_names
 from shipper.source.prepare import check_times, prepared
+from shipper.source.present import PresentIds, brief_of, without
 from shipper.source.result import (
     local,
     offsets_of,
@@ -32,7 +32,6 @@ from shipper.source.result import (
     unambiguous,
     undivided_rows,
     utc,
-    utc_bucket,
     within,
 )
 from shipper.source.statement import (
@@ -49,11 +48,9 @@ from shipper.source.statement import (
     first_unfit,
     following,
     largest,
-    listed,
     minutes,
     newest,
     number_of,
-    present,
     smallest,
     uncountable,
     undivided,
@@ -63,16 +60,12 @@ from shipper.source.turns import Turns, Wait
 
 KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
-LISTED = 1000
-"""Ids in one statement: with about ten thousand, MySQL reads the entire index instead."""
 MOST_LABELS = 5_000
 """Labels in one answer; where a window has more, its halves are read: the longest need 40 MB until they are stored."""
 MOST_ASIDE = 100
 """Unreadable rows of one query; more of them are rather a mistake in its expressions."""
 NO_ROWS = Window(2**63 - 2, 2**63 - 1)
 """Window at the end of a BIGINT, where no sequence comes."""
-SPARSE_WORDS = 1000
-"""Words of an answer from which ids are listed if the words have fewer than two ids each, as ids from a clock do."""
 
 
 NOT_AN_ID = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
@@ -95,11 +88,10 @@ class Source(table.Source):
         self.connections = Connections(name, access, threads=threads, background=background)
         self._access = access
         self._lookups = Lookups(self.connections)
+        self._ids = PresentIds(self.connections)
         self._unique: dict[tuple[str, str], bool] = {}
         self._aside: dict[Query, dict[int, _Aside]] = {}
         """Unreadable rows, by their ids."""
-        self._sparse: dict[tuple[str, str], bool] = {}
-        """Whether ids of a table, by table and id column, are so sparse that they are listed."""
 
     def __str__(self) -> str:
         return str(self._access)
@@ -207,7 +199,7 @@ class Source(table.Source):
     @override
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         found = self._aside_in(query, rows)
-        counts = [row for part in _without(rows, found) for row in self._read(query, part, span)]
+        counts = [row for part in without(rows, found) for row in self._read(query, part, span)]
         for bucket, one, number in self._present_of(query, found):
             if bucket is None or bucket in span:
                 value = RejectedValue(query.id, number, found[one].error, one)
@@ -249,7 +241,7 @@ class Source(table.Source):
     def _has_time(self, query: Query, identity: int) -> bool:
         try:
             if not query.is_along:
-                self._present(query.ids_by_time, (identity,))
+                self._ids.words_by(query, (identity,))
         except RowRefused:
             return False
         return True
@@ -294,7 +286,7 @@ class Source(table.Source):
         kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
         most = MOST_LABELS // max(1, len(query.by)) if isinstance(rows, Window) and rows.upto - rows.after > 1 else None
-        with self.connections.connected(f"read {query.table}, {_brief(rows)}") as connection:
+        with self.connections.connected(f"read {query.table}, {brief_of(rows)}") as connection:
             counts = rows_of(query, connection.execute(counted(query, **kind, most=most), values))
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
             # rejected totals are known by their groups; find the first of the values that the statement left out
@@ -304,7 +296,7 @@ class Source(table.Source):
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (int(identity), value)
         if most is not None and len(counts) > most:
-            raise RowRefused(f"read {query.table}, {_brief(rows)}: more than {most} groups")
+            raise RowRefused(f"read {query.table}, {brief_of(rows)}: more than {most} groups")
         counts = within(counts, span)
         is_timed = query.sql is None and query.time is not None
         may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it
@@ -330,53 +322,12 @@ class Source(table.Source):
 
     @override
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
-        # all jobs that look at the table in this snapshot share the answer
         aside = [one for one, known in self._aside_in(query, rows).items() if not known.has_time]
-        query = query.ids_by_time
-        key = (query, rows, *aside)
-        if (known := self.connections.recall(key)) is not None:
-            return dict(known)
-        # merge words of the grain into words of buckets
-        by_bucket: dict[int | None, dict[int, int]] = {}
-        for part in _without(rows, aside):
-            for epoch, word, bits, count in self._present(query, part):
-                bits &= FULL  # noqa: PLW2901 - PostgreSQL's integers have a sign
-                if bits.bit_count() != count:
-                    different = f"{count} rows have {bits.bit_count()} different {query.id}"
-                    raise QueryRefused(
-                        f"read {query.table}, {_brief(rows)}: {different}",
-                        hint="Set `id` to a column in which no two rows have the same value.",
-                    )
-                words = by_bucket.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
-                words[word] = words.get(word, 0) | bits
-        if aside:  # their times are unreadable
-            by_bucket[None] = union_of(by_bucket.get(None, {}), self.words(query, tuple(aside)))
-        self.connections.remember(key, by_bucket)
-        return by_bucket
-
-    def _present(self, query: Query, rows: Window | Ids) -> Iterable[tuple[int | None, int, int, int]]:
-        """Return time, word, bits and number of rows, for each word of ids."""
-        key = (query.table, query.id)
-        # sparse ids: list them, and learn whether they still are sparse
-        if query.time is None and self._sparse.get(key) and isinstance(rows, Window):
-            with self.connections.connected(f"list the ids of {query.table}, {rows}") as connection:
-                text, number = connection.execute(listed(query), bounds(query, rows)).one()
-                body, _, rest = (text or "").rpartition(";")
-                counts = Counter(map(int, body.split(";"))) if body else Counter[int]()
-            if not rest and counts.total() == number:  # else the server has cut the text
-                self._sparse[key] = len({identity // 64 for identity in counts}) * 2 > len(counts)
-                return [(None, identity // 64, 1 << identity % 64, count) for identity, count in counts.items()]
-        # dense ids: let the database combine them
-        statement = present(query, are_listed=not isinstance(rows, Window))
-        with self.connections.connected(f"look for ids of {query.table}, {_brief(rows)}") as connection:
-            answer = connection.execute(statement, bounds(query, rows)).all()
-            words = [
-                (None if row[0] is None else int(row[0]), int(row[1]), int(row[2]), whole(row[3], 1, MOST_COUNT))
-                for row in answer
-            ]
-        if len(words) >= SPARSE_WORDS:
-            self._sparse[key] = sum(row[3] for row in words) < 2 * len(words)
-        return words
+        by_bucket = self._ids.words_by(query, rows, aside)
+        if not aside:
+            return by_bucket
+        # their times are unreadable
+        return by_bucket | {None: union_of(by_bucket.get(None, {}), self.words(query, tuple(aside)))}
 
     @override
     def uncountable(self, query: Query) -> int:
@@ -483,27 +434,6 @@ class Source(table.Source):
         self.connections.close()
 
 
-def _without(rows: Window | Ids, aside: Collection[int]) -> Iterator[Window | Ids]:
-    """Yield the parts of a window between some ids, or batches of ids without them."""
-    if not isinstance(rows, Window):
-        yield from batched(tuple(one for one in rows if one not in aside), LISTED)
-        return
-    after = rows.after
-    for one in [*aside, rows.upto + 1]:
-        if after < one - 1:
-            yield Window(after, one - 1)
-        after = one
-
-
 def _is_id(value: object) -> bool:
     """Return whether a value is an id: NUMERIC columns give decimals."""
     return isinstance(value, int | Decimal) and value == int(value) and 0 <= value <= MAX_ID
-
-
-def batched(ids: Ids, size: int) -> Iterable[Ids]:
-    """Divide ids into parts of at most that size."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
-
-
-def _brief(rows: Window | Ids) -> str:
-    return str(rows) if isinstance(rows, Window) else f"{len(rows)} ids from {rows[0]}"
