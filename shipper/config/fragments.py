@@ -1,8 +1,9 @@
-"""Fragments of SQL in a configuration: whether one stays in the place that its statement has for it.
+"""SQL in a configuration: whether a fragment stays in the place that its statement has for it, and a statement is one.
 
 Strategy: a fragment is put between parentheses of a larger statement. It leaves them only by a parenthesis too many,
 or if a quote or a comment swallows the closing one. A tokenizer therefore knows how each database quotes; it need not
-know anything else.
+know anything else. A statement of the operator's own may be any, with comments, but only one: after another one, as
+COMMIT, the session's transaction would not be read-only any more.
 """
 
 import re
@@ -47,6 +48,9 @@ _NUMBER_BEFORE_QUOTE = re.compile(r"[0-9$][\w.$]*[eE]'")
 """1e5e'x': whether e'x' is a text with escapes depends on PostgreSQL's version."""
 _VARIABLE = re.compile(r"[$@#:][\w$:]")
 """A variable of SQLite, $x(...), ends at the first parenthesis, whatever is quoted in it."""
+_EXECUTED = re.compile(r"/\*M?!")
+_END_OF_LINE = re.compile(r"[\r\n]|\Z")
+_ENDS = re.compile(r"/\*|\*/")
 _UNCLOSED, _AMBIGUOUS, _OUTSIDE = "\0", "\0\0", "\0\0\0"  # no tokens, because a NUL is rejected before
 
 
@@ -56,6 +60,13 @@ def fragment_problems(place: Place, job: JobSection, dialects: Iterable[str]) ->
         flaws = [flaw for dialect in sorted(dialects) if (flaw := flaw_of(text, dialect))]
         for reason, remedy in flaws[:1]:
             yield Problem((*place, *keys), f"`{'.'.join(keys)}` {reason}", remedy)
+
+
+def statement_problems(place: Place, text: str | None, dialects: Iterable[str]) -> Iterator[Problem]:
+    """Yield the error of a complete statement, if one of the dialects would find more than one in it."""
+    flaws = [flaw for dialect in sorted(dialects) if text and (flaw := statement_flaw(text, dialect))]
+    for reason, remedy in flaws[:1]:
+        yield Problem(place, f"`{place[-1]}` {reason}", remedy)
 
 
 def _fragments(job: JobSection) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -89,6 +100,25 @@ def flaw_of(fragment: str, dialect: str) -> Flaw | None:
     if depth == 0:
         return None
     return Flaw("has parentheses that do not match", "Match each opening parenthesis with a closing one.")
+
+
+def statement_flaw(text: str, dialect: str) -> Flaw | None:
+    """Return the reason why a text may be more than one statement on mysql, mariadb, postgresql or sqlite."""
+    text, here = text.strip().removesuffix(";"), 0
+    lexicon = _LEXICONS[dialect]
+    while here < len(text):
+        if dialect == "postgresql" and _NUMBER_BEFORE_QUOTE.match(text, here):
+            return _FLAWS[_AMBIGUOUS]
+        if lexicon is _MYSQL and _EXECUTED.match(text, here):
+            return Flaw("has a comment that the database executes", "Write its content without the comment.")
+        comment = next((one for one in lexicon.comments if text.startswith(one, here)), None)
+        end = _end_of_comment(text, here, comment, lexicon) if comment else _end(text, here, lexicon)
+        if not end:
+            return Flaw("has a comment that is not closed", "Close it with */.") if comment else _FLAWS[_UNCLOSED]
+        if text[here:end] == ";":
+            return Flaw("contains several statements", "Keep one: shipper runs a single SELECT, which changes nothing.")
+        here = end
+    return None
 
 
 _NO_COMMENT = "Remove it: comments of TOML begin with #; two minus signs need a blank between them."
@@ -129,6 +159,22 @@ def _end(text: str, start: int, lexicon: _Lexicon) -> int:
     if opening not in lexicon.quotes:
         return start + 1
     return _end_of_quote(text, start, lexicon.quotes[opening], escapes=opening in lexicon.escaping)
+
+
+def _end_of_comment(text: str, start: int, opening: str, lexicon: _Lexicon) -> int:
+    """Return where a comment ends, 0 if nothing closes it."""
+    if opening == "--" and lexicon is _MYSQL and text[start + 2 : start + 3] > " ":
+        return start + 2  # two operators
+    if opening != "/*":
+        return _END_OF_LINE.search(text, start).end()  # type: ignore[union-attr] # it also matches the end
+    depth, here = 0, start
+    while found := _ENDS.search(text, here):
+        is_opening = found[0] == "/*"
+        depth += (1 if not depth or lexicon is _LEXICONS["postgresql"] else 0) if is_opening else -1
+        here = found.end()
+        if depth == 0:
+            return here
+    return 0
 
 
 def _end_of_escapes(text: str, start: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from shipper.config.collisions import collisions
-from shipper.config.fragments import fragment_problems
+from shipper.config.fragments import fragment_problems, statement_problems
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
 from shipper.config.problems import Place, Problem, suggest
 from shipper.config.references import NOT_READ_URL
@@ -26,6 +26,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield Problem(("audit", "cron"), "an audit reads Graphite, and render_url is missing", remedy)
     for name, source in parsed.source.items():
         yield from _source_problems(("source", name), source)
+        yield from statement_problems(("source", name, "lag_query"), source.lag_query, [_dialect(source)])
         if source.late > parsed.state.keep:
             remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total of a late row."
             yield Problem(("source", name, "late"), "`late` is longer than [state] keep", remedy)
@@ -35,7 +36,9 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _bucket_problems(place, job, parsed.graphite)
         yield from _template_problems(place, job, parsed.graphite)
         yield from _query_problems(place, job)
-        yield from fragment_problems(place, job, {_dialect(source) for source in _known_sources(job, parsed)})
+        dialects = {_dialect(source) for source in _known_sources(job, parsed)}
+        yield from fragment_problems(place, job, dialects)
+        yield from statement_problems((*place, "sql"), job.sql, dialects)
     yield from collisions(jobs, parsed.graphite.prefix)
 
 

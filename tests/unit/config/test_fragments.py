@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from random_fragments import random_fragments
 
-from shipper.config.fragments import flaw_of
+from shipper.config.fragments import flaw_of, statement_flaw
 
 ALL = ("mysql", "mariadb", "postgresql", "sqlite")
 SAFE = [
@@ -61,6 +61,55 @@ UNSAFE = [
     (("postgresql",), r"$1E'\' ' ) OR (1 = 1) OR ('' = '", "has a number directly before a text"),
     (("postgresql",), "a = E'x'\n\N{NO-BREAK SPACE}'\\' ) OR (1 = 1) OR (a = ''", PARENTHESES),
 ]
+
+
+SEVERAL, EXECUTED = "several statements", "comment that the database executes"
+STATEMENTS = [
+    (ALL, "SELECT COUNT(*) AS count FROM t WHERE id > :after AND id <= :upto;  \n", None),
+    (ALL, "SELECT ';' AS a, \";\" AS b -- c; it's\nFROM t /* ; ' */ WHERE c = ';'", None),
+    (ALL, "SELECT 1 AS count -- the last", None),
+    (("mysql", "mariadb"), "SELECT 1 # c; it's\n, 2--2, `;`", None),
+    (("postgresql",), "SELECT $$;$$, E'\\';', 1 /* a /* ; */ ; */", None),
+    (("sqlite",), "SELECT [;], :after", None),
+    (ALL, "SELECT 1; COMMIT", SEVERAL),
+    (ALL, "SELECT 1;;", SEVERAL),
+    (ALL, "SELECT 1 -- a\n; DELETE FROM t", SEVERAL),
+    (ALL, "SELECT 1 -- a\r; DELETE FROM t", SEVERAL),
+    (ALL, "SELECT 1 /* a */; DELETE FROM t", SEVERAL),
+    (ALL, "SELECT ''';'; DELETE FROM t --'", SEVERAL),
+    (("mysql", "mariadb", "sqlite"), "SELECT 1 /* a /* */; DELETE FROM t /* */", SEVERAL),
+    (("mysql", "mariadb"), "SELECT 1--1; DELETE FROM t", SEVERAL),
+    (("mysql", "mariadb"), "SELECT 1 /*! ; DELETE FROM t */", EXECUTED),
+    (("mariadb",), "SELECT 1 /*M! ; DELETE FROM t */", EXECUTED),
+    (("postgresql", "sqlite"), r"SELECT '\'; DELETE FROM t --'", SEVERAL),
+    (("postgresql",), r"SELECT 1e5e'\' ; DELETE FROM t --'", "directly before a text"),
+    (("postgresql",), "SELECT 1 /* a /* */; DELETE FROM t", "comment that is not closed"),
+    (ALL, "SELECT 1 /* a", "comment that is not closed"),
+    (ALL, "SELECT 'a", QUOTE),
+]
+
+
+@pytest.mark.parametrize(("dialects", "statement", "reason"), STATEMENTS)
+def test_statements(dialects: tuple[str, ...], statement: str, reason: str | None) -> None:
+    """A setting that is a complete statement is only one, by the quotes and comments of its database.
+
+    Mutants: no comments; those of PostgreSQL do not nest; two minus signs are always a comment on MySQL.
+    """
+    flaws = [statement_flaw(statement, dialect) for dialect in dialects]
+
+    assert all((flaw is None) if reason is None else (flaw and reason in flaw.reason) for flaw in flaws), flaws
+
+
+def test_no_second_statement_runs() -> None:
+    """What is a second statement for SQLite is one for us. Mutant: take what follows a quote for quoted."""
+    seen = 0
+    for fragment in random_fragments(30_000):
+        first = f"SELECT 1 WHERE {fragment};"
+        if sqlite3.complete_statement(first):  # else the semicolon is inside of a quote or a comment
+            seen += 1
+            assert statement_flaw(f"{first} SELECT 2", "sqlite"), first
+
+    assert seen > 1000
 
 
 @pytest.mark.parametrize(("dialects", "fragment"), SAFE)

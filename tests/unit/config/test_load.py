@@ -262,6 +262,8 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ),
         ('table = "audit', 'source = []\ntable = "audit', 12, "source = [] is not a source", "a list"),
         ("[defaults]", SECOND + "[defaults]\nsource = ['app', 'other']", 20, "would write the same", "{source}"),
+        ("url = ", 'lag_query = "SELECT 1; SELECT 2"\nurl = ', 6, "`lag_query` contains several", "Keep one"),
+        ('by = ["action"]', 'sql = "SELECT 1; SELECT :after, :upto"', 16, "`sql` contains several", "Keep one"),
         ("url = ", "host = 'x'\nurl = ", 6, "url and host: use only one", "its parts"),
         ("url = ", "database = 'x'\n#", 5, "the source has no url", "host and database"),
         ("[defaults]", 'password = "x"\n[defaults]', 8, "the file contains a password", "credential"),
