@@ -41,6 +41,7 @@ def enter(path: str) -> None:
         return  # to open the file fails in the same way, with its own message
     if os.geteuid() == 0 and folder.st_uid != 0:
         _become(folder.st_uid, folder.st_gid, path)
+        _check_reach(folder.st_uid, path)
     elif os.geteuid() == 0 and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
             f"open state {path}: its directory belongs to root, and other users may write there",
@@ -86,6 +87,18 @@ def _become(user: int, group: int, path: str) -> None:
             f"open state {path}: its directory belongs to user {user}, and this process cannot become it: "
             f"{error.strerror}",
             hint="Run the command as that user.",
+        ) from error
+
+
+def _check_reach(user: int, path: str) -> None:
+    """Check that the capability that is kept was there: many containers start root without it."""
+    try:
+        os.stat(f"{os.path.dirname(path) or '.'}/.")  # noqa: PTH116, PTH120 - the dot needs the right to enter it
+    except PermissionError as error:
+        raise ConfigError(
+            f"open state {path}: its directory belongs to user {user}, who cannot reach it",
+            hint="This process lacks the capability CAP_DAC_READ_SEARCH: start its container with it, or run the "
+            "command outside of the container.",
         ) from error
 
 

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -76,9 +76,9 @@ class Place:
             )
         )
 
-    def call(self, *commands: str) -> list[tuple[str, int, str]]:
+    def call(self, *commands: str, prefix: Sequence[str] = ()) -> list[tuple[str, int, str]]:
         """Run commands; return each with its exit code and its output on stderr. `link` and `unlink` change links."""
-        script = [sys.executable, "-c", ALL_IN_ONE, str(self.config), *commands]
+        script = [*prefix, sys.executable, "-c", ALL_IN_ONE, str(self.config), *commands]
         ended = subprocess.run(script, capture_output=True, check=False, timeout=120)
         parts = re.split("\nENDED (.*): (-?[0-9]+)\n", ended.stderr.decode())
         return [(command, int(code), output) for output, command, code in zip(*[iter(parts)] * 3, strict=False)]
@@ -153,6 +153,19 @@ print(pathlib.Path("/proc/self/status").read_text())
     assert facts["Gid"].split() == [str(NOBODY)] * 4
     assert facts["CapEff"] == facts["CapPrm"] == f"{4:016x}"
     assert {file.stat().st_uid for file in place.state.parent.iterdir()} == {NOBODY}
+
+
+@as_root
+def test_root_without_its_capability(place: Place) -> None:
+    """In a container that gives root no right to read everything, the error names the capability.
+
+    Mutant: report that there is no such file.
+    """
+    setpriv = ("setpriv", "--bounding-set", "-dac_read_search")
+    for command, code, output in place.call("once", "status", "backup", prefix=setpriv):
+        assert (command, code) == (command, 78), output
+        assert "Traceback" not in output
+        assert "CAP_DAC_READ_SEARCH: start its container with it" in output
 
 
 @as_root
