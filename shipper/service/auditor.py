@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from shipper.config.load import Config
 from shipper.core.errors import ConfigError, PermanentError, ShipperError, StateBusy, TransientError
 from shipper.core.model import SeriesData, Span
 from shipper.core.verify.audit import Audit, Outcome, audit_of
@@ -34,8 +35,11 @@ Wait = Callable[[float], None]
 class Auditor:
     """The audits of a running service, one at a time. For several threads."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, graphite: Callable[[Config], Graphite] = lambda of: required_readback(of, "audit")
+    ) -> None:
         self._pipeline = pipeline
+        self._graphite = graphite
         self._stopping = threading.Event()
         self._mutex = threading.Lock()
         self.since: float | None = None
@@ -132,7 +136,7 @@ class Auditor:
 
     def _compare(self, worker: Worker) -> Audit:
         pipeline, job, config = self._pipeline, worker.job, self._pipeline.config
-        readback = required_readback(config, "audit")
+        graphite = self._graphite(config)
 
         def wait(seconds: float) -> None:
             if self._stopping.wait(seconds):
@@ -140,7 +144,7 @@ class Auditor:
             if self._worker(job.name) is not worker:
                 raise StateBusy("audit: the job was changed or paused")
 
-        limits, graphite = Limits(config.audit.span, MOST_CELLS), _Interruptible(readback, wait)
+        limits, graphite = Limits(config.audit.span, MOST_CELLS), _Interruptible(graphite, wait)
         comparer = Comparer(job, worker.source, graphite, config.state.path, limits=limits, wait=wait)
         pipeline.audited = job.name
         try:

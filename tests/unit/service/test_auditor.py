@@ -1,0 +1,243 @@
+"""Audits without a service: jobs at a desk, and a Graphite that has their totals."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from builders import job
+from desk import CREATED, Desk
+from structlog.testing import capture_logs
+
+from shipper.core.errors import ConfigError, QueryRefused, ReadbackFailed, ShipperError, SourceUnavailable, StateBusy
+from shipper.core.model import SeriesData, Span
+from shipper.core.verify.audit import Audit
+from shipper.runtime.pipeline import Pipeline
+from shipper.service.auditor import RETRY_SECONDS, Auditor
+from shipper.state.queries import audits
+from shipper.state.store import State
+
+NO_ANSWER = SourceUnavailable("observe audit_trail: no answer")
+
+
+class Held:
+    """A Graphite that has the totals of a state, plus what a test adds to each."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.surplus = 0.0
+        self.between: list[Callable[[], object]] = []
+        """Calls before an answer, one each time."""
+
+    def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
+        """Yield the totals."""
+        if self.between:
+            self.between.pop(0)()
+        statement = "SELECT slot, value FROM total JOIN series ON series.id = series WHERE path = ?"
+        for path in paths:
+            with self._state.reading("read totals") as connection:
+                totals = dict(connection.execute(statement, (path,)).fetchall())
+            values = [totals.get(slot) for slot in range(span.start, span.end, step)]
+            yield path, SeriesData(span.start, step, [None if one is None else one + self.surplus for one in values])
+
+
+class Waits(threading.Event):
+    """An event whose waits take no time, except in the list of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self.during: Callable[[], object] = lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note how long the wait would be."""
+        if timeout:
+            self.seconds.append(timeout)
+            self.during()
+        return self.is_set()
+
+
+class Office:
+    """Two jobs on a table, and an auditor."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.desk = Desk(state, job("events"), job("others", template="others.{action}.{measure}"))
+        self.desk.source.insert(1, CREATED, "login")
+        self.desk.tick()
+        self.desk.run_planned()
+        complete = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+2 minutes')"
+        self.state._connection.execute(f"UPDATE watermark SET value = captured, complete_until = {complete}")
+        self.state._connection.execute("UPDATE job SET since = 0")
+        self.workers = {worker.job.name: worker for worker in self.desk.workers}
+        section = SimpleNamespace(cron="0 3 * * *", span=3600)
+        config: Any = SimpleNamespace(
+            jobs=dict.fromkeys(self.workers), audit=section, state=SimpleNamespace(path=state.path), file="x.toml"
+        )
+        config.named = lambda name: [worker.job for worker in self.workers.values() if worker.job.name == name]
+        unused: Any = None
+        self.pipeline = Pipeline(config, state, self.desk.clocks, {}, self.workers, {}, {}, unused, unused, unused)
+        self.graphite = Held(state)
+        self.auditor = Auditor(self.pipeline, graphite=lambda _: self.graphite)
+        self.waits = self.auditor._stopping = Waits()
+
+    def fail(self, *errors: Exception) -> None:
+        """Let Graphite answer the next questions with errors."""
+        self.graphite.between += [lambda error=error: _raise(error) for error in errors]  # type: ignore[misc]
+
+    def outcomes(self) -> dict[str, str]:
+        """Return the stored results."""
+        return {name: audit.outcome.value for name, audit in audits(self.state.path).items()}
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    """Give an office."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield Office(state)
+
+
+def pauses(office: Office) -> list[float]:
+    """Return the waits between two attempts."""
+    return [seconds for seconds in office.waits.seconds if seconds in RETRY_SECONDS]
+
+
+def test_audit(office: Office) -> None:
+    """All jobs are compared, and their results stored; a difference is compared again, then reported as an error."""
+    office.auditor.run()
+    assert office.outcomes() == {"events": "equal", "others": "equal"}
+    office.graphite.surplus = 2
+    with capture_logs() as logs:
+        office.auditor.run()
+
+    assert office.outcomes() == {"events": "different", "others": "different"}
+    assert [(one.different, one.missing, one.surplus) for one in audits(office.state.path).values()] == [(1, 0, 2)] * 2
+    assert [log["job"] for log in logs if log["event"] == "audit.differed"] == ["events", "others"]
+    (finished,) = [log for log in logs if log["event"] == "audit.finished"]
+    assert (finished["different"], finished["equal"], finished["failed"]) == (2, 0, 0)
+    assert office.auditor.is_idle
+    assert office.pipeline.audited is None
+
+
+def test_difference_on_its_way(office: Office) -> None:
+    """A difference that disappears while the audit waits is none. Mutant: compare once."""
+    office.graphite.surplus = 2
+    office.waits.during = lambda: setattr(office.graphite, "surplus", 0)
+
+    assert office.auditor.run_now({"jobs": ["events"]}) == {"jobs": {"events": "equal"}}
+
+
+def test_rows_that_wait_for_carbon(office: Office) -> None:
+    """A difference is no result while Carbon has not confirmed what was counted. Mutant: take it for one."""
+    office.state._connection.execute("UPDATE watermark SET value = '0' WHERE job = 'events'")
+    assert office.auditor.run_now({"jobs": []}) == {"jobs": {"events": "equal", "others": "equal"}}
+    office.graphite.surplus = -1
+
+    assert office.auditor.run_now({"jobs": []}) == {"jobs": {"events": "failed", "others": "different"}}
+    assert audits(office.state.path)["events"].error == "audit: rows of 1 ids wait for Carbon, and Graphite differs"
+
+
+@pytest.mark.parametrize(
+    ("errors", "seconds", "outcome"),
+    [
+        ([NO_ANSWER, ReadbackFailed("read back: refused")], [10.0, 60.0], "equal"),
+        ([NO_ANSWER] * 4, [10.0, 60.0, 600.0], "failed"),
+        ([QueryRefused("read: unknown column 'x'", hint="Correct it.")], [], "failed"),
+        ([ZeroDivisionError("a bug")], [], "failed"),
+    ],
+)
+def test_comparison_that_fails(office: Office, errors: list[Exception], seconds: list[float], outcome: str) -> None:
+    """What may pass is tried again, then the job is failed, and other jobs are compared.
+
+    Mutants: no retry; retry a permanent error; keep the result before; end at the first failure.
+    """
+    office.state.keep_audit("events", Audit(7, 60, 60))
+    office.fail(*errors)
+    office.auditor.run()
+
+    assert pauses(office) == seconds
+    assert office.outcomes() == {"events": outcome, "others": "equal"}
+    failed = audits(office.state.path)["events"]
+    assert (str(errors[-1]) in (failed.error or "")) is (outcome == "failed")
+    assert failed.at > 7
+
+
+def test_operators_audit_does_not_wait(office: Office) -> None:
+    """An audit that an operator asks for shows a failure at once."""
+    office.fail(NO_ANSWER)
+
+    assert office.auditor.run_now({"jobs": ["events"]}) == {"jobs": {"events": "failed"}}
+    assert pauses(office) == []
+
+
+def test_stop(office: Office) -> None:
+    """A stop ends the audit, and stores nothing of the job that it was at. Mutants: store it as failed; go on."""
+    office.fail(NO_ANSWER)
+    office.waits.during = office.auditor.stop
+    with capture_logs() as logs:
+        office.auditor.run()
+
+    assert office.outcomes() == {}
+    assert [log["event"] for log in logs] == ["audit.started"]
+    assert office.auditor.is_idle
+
+
+def test_paused_job(office: Office) -> None:
+    """A job that is paused, also in the middle, is left alone and keeps its result. Mutant: compare it to the end."""
+    office.state.keep_audit("events", Audit(7, 60, 60))
+    office.graphite.between = [lambda: office.state.pause(["events"], since=8)]
+
+    assert office.auditor.run_now({"jobs": []}) == {"jobs": {"others": "equal"}}
+    assert audits(office.state.path)["events"].at == 7
+    reads = office.desk.source.asked["read"]
+    assert office.auditor.run_now({"jobs": ["events"]}) == {"jobs": {}}
+    assert office.desk.source.asked["read"] == reads
+
+
+def test_job_that_a_reload_changed(office: Office) -> None:
+    """A job that changed meanwhile is compared again as it is now; one that was removed is not."""
+    changed = Desk(office.state, office.workers["events"].job)
+    changed.source.rows = office.desk.source.rows
+
+    def reload() -> None:
+        office.workers["events"] = changed.workers[0]
+        del office.workers["others"]
+
+    office.graphite.between = [reload]
+
+    assert office.auditor.run_now({"jobs": []}) == {"jobs": {"events": "equal"}}
+    assert changed.source.asked["read"] > 0
+
+
+def test_one_at_a_time(office: Office) -> None:
+    """A second audit does not begin while one runs; a due one is logged. Mutant: run both."""
+    refused: list[ShipperError] = []
+
+    def again() -> None:
+        assert not office.auditor.is_idle
+        assert office.pipeline.audited == "events"
+        with pytest.raises(StateBusy, match="still runs") as caught:
+            office.auditor.run_now({"jobs": []})
+        refused.append(caught.value)
+        office.auditor.run()
+
+    office.graphite.between = [again]
+    with capture_logs() as logs:
+        office.auditor.run()
+
+    assert len(refused) == 1
+    assert [log["event"] for log in logs] == ["audit.started", "audit.skipped", "audit.finished"]
+    assert office.outcomes() == {"events": "equal", "others": "equal"}
+
+
+def test_no_schedule(office: Office) -> None:
+    """Without a schedule nothing would show the result, so that an audit is refused."""
+    office.pipeline.config.audit.cron = None  # type: ignore[misc] # not frozen here
+    with pytest.raises(ConfigError, match="no schedule"):
+        office.auditor.run_now({"jobs": []})
