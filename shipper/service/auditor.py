@@ -14,7 +14,8 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError, PermanentError, ShipperError, StateBusy, TransientError
-from shipper.core.model import SeriesData, Span
+from shipper.core.model import Job, SeriesData, Span
+from shipper.core.retention import oldest_shown
 from shipper.core.verify.audit import Audit, Outcome, audit_of
 from shipper.core.verify.reconcile import Graphite
 from shipper.log.logger import format_utc, logger
@@ -144,8 +145,10 @@ class Auditor:
             if self._worker(job.name) is not worker:
                 raise StateBusy("audit: the job was changed or paused")
 
-        limits, graphite = Limits(config.audit.span, MOST_CELLS), _Interruptible(graphite, wait)
-        comparer = Comparer(job, worker.source, graphite, config.state.path, limits=limits, wait=wait)
+        limits = Limits(_length(job, config.audit.span), MOST_CELLS)
+        comparer = Comparer(
+            job, worker.source, _Interruptible(graphite, wait), config.state.path, limits=limits, wait=wait
+        )
         pipeline.audited = job.name
         try:
             with worker.source.background(wait):
@@ -170,6 +173,12 @@ class _Interruptible:
         for series in self._graphite.held(paths, span, step):
             self._wait(0.0)
             yield series
+
+
+def _length(job: Job, span: int) -> int:
+    """Return how much time can be compared: what Graphite shows, and without a time, whose ids the state knows."""
+    shown = -oldest_shown(job.archives, 0)
+    return min(span, shown) if job.query.time is not None else min(span, shown, job.keep)
 
 
 def _still_runs() -> StateBusy:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from builders import points
-from demo.carbon_cache import CarbonCache
 from graphite_web import GraphiteWeb
 from harness import Shipper, wait_for
 from prometheus_client.parser import text_string_to_metric_families

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,15 @@ from desk import CREATED, Desk
 from structlog.testing import capture_logs
 
 from shipper.core.errors import ConfigError, QueryRefused, ReadbackFailed, ShipperError, SourceUnavailable, StateBusy
-from shipper.core.model import SeriesData, Span
+from shipper.core.model import Archive, SeriesData, Span
+from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 from shipper.core.verify.audit import Audit
 from shipper.runtime.pipeline import Pipeline
-from shipper.service.auditor import RETRY_SECONDS, Auditor
+from shipper.service.auditor import RETRY_SECONDS, Auditor, _length
 from shipper.state.queries import audits
 from shipper.state.store import State
 
+DAY = 86_400
 NO_ANSWER = SourceUnavailable("observe audit_trail: no answer")
 
 
@@ -28,6 +31,8 @@ class Held:
     def __init__(self, state: State) -> None:
         self._state = state
         self.surplus = 0.0
+        self.series = 0
+        """Number of series that were read."""
         self.between: list[Callable[[], object]] = []
         """Calls before an answer, one each time."""
 
@@ -40,6 +45,7 @@ class Held:
             with self._state.reading("read totals") as connection:
                 totals = dict(connection.execute(statement, (path,)).fetchall())
             values = [totals.get(slot) for slot in range(span.start, span.end, step)]
+            self.series += 1
             yield path, SeriesData(span.start, step, [None if one is None else one + self.surplus for one in values])
 
 
@@ -66,6 +72,7 @@ class Office:
         self.state = state
         self.desk = Desk(state, job("events"), job("others", template="others.{action}.{measure}"))
         self.desk.source.insert(1, CREATED, "login")
+        self.desk.source.insert(2, CREATED, "logout")
         self.desk.tick()
         self.desk.run_planned()
         complete = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+2 minutes')"
@@ -117,7 +124,7 @@ def test_audit(office: Office) -> None:
         office.auditor.run()
 
     assert office.outcomes() == {"events": "different", "others": "different"}
-    assert [(one.different, one.missing, one.surplus) for one in audits(office.state.path).values()] == [(1, 0, 2)] * 2
+    assert [(one.different, one.missing, one.surplus) for one in audits(office.state.path).values()] == [(1, 0, 4)] * 2
     assert [log["job"] for log in logs if log["event"] == "audit.differed"] == ["events", "others"]
     (finished,) = [log for log in logs if log["event"] == "audit.finished"]
     assert (finished["different"], finished["equal"], finished["failed"]) == (2, 0, 0)
@@ -140,7 +147,7 @@ def test_rows_that_wait_for_carbon(office: Office) -> None:
     office.graphite.surplus = -1
 
     assert office.auditor.run_now({"jobs": []}) == {"jobs": {"events": "failed", "others": "different"}}
-    assert audits(office.state.path)["events"].error == "audit: rows of 1 ids wait for Carbon, and Graphite differs"
+    assert audits(office.state.path)["events"].error == "audit: rows of 2 ids wait for Carbon, and Graphite differs"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +201,7 @@ def test_paused_job(office: Office) -> None:
     office.graphite.between = [lambda: office.state.pause(["events"], since=8)]
 
     assert office.auditor.run_now({"jobs": []}) == {"jobs": {"others": "equal"}}
+    assert office.graphite.series == 1 + 2
     assert audits(office.state.path)["events"].at == 7
     reads = office.desk.source.asked["read"]
     assert office.auditor.run_now({"jobs": ["events"]}) == {"jobs": {}}
@@ -241,3 +249,16 @@ def test_no_schedule(office: Office) -> None:
     office.pipeline.config.audit.cron = None  # type: ignore[misc] # not frozen here
     with pytest.raises(ConfigError, match="no schedule"):
         office.auditor.run_now({"jobs": []})
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, 7 * DAY),
+        ({"archives": (Archive(60, DAY),)}, DAY - EDGE_SECONDS - ROOM_SECONDS),
+        ({"query": replace(job().query, time=None)}, 2 * DAY),
+    ],
+)
+def test_length(changed: dict[str, Any], expected: int) -> None:
+    """A span that is longer than what can be compared would leave every audit incomplete. Mutants: leave either out."""
+    assert _length(replace(job(archives=(Archive(60, 30 * DAY),), keep=2 * DAY), **changed), 7 * DAY) == expected
