@@ -21,7 +21,7 @@ CHECKOUT = "srv/shipper"
 COPIED = ("etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf", "etc/hosts")
 NO_SERVICES = "#!/bin/sh\nexit 101\n"
 """Policy by which packages start no services."""
-EVERYTHING = ("tests", "--ignore=tests/systemd", "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+EVERYTHING = ("tests", "--ignore=tests/systemd", "--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
 ENTER = """\
 set -e
 mount --rbind /dev "$1/dev"

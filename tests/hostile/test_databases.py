@@ -68,6 +68,7 @@ def failed(program: Shipper) -> set[str]:
     return {found[1] for line in lines if (found := re.search(r"source=(\w+)", line))}
 
 
+@pytest.mark.timeout(600)  # it waits twice, and dozens of sources need the processor
 @pytest.mark.parametrize("server", SERVERS)
 def test_daemon(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Beside dozens of rogues a job goes on; each of theirs is failing, never stopped, and recovers without a restart.
@@ -78,7 +79,7 @@ def test_daemon(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
     cases = [case for case in cases_of(server, database.port) if not case.is_large]
     with shipping(tmp_path, database, cases, every="3s") as (program, sink, rogues):
         program.start()
-        wait_for(lambda: failed(program) == rogues.keys(), "the failures", seconds=120)
+        wait_for(lambda: failed(program) == rogues.keys(), "the failures", seconds=240)
         insert(request, server, 3)
         wait_for(lambda: sink.sums().get("audit.well.login.count") == 3, "rows of the job that is well")
         status = program.call("status", "-o", "json")
@@ -95,7 +96,7 @@ def test_daemon(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
         for rogue in rogues.values():
             rogue.become(passing(database.port))
         expected = dict.fromkeys((f"audit.{name}.login.count" for name in (*rogues, "well")), 3)
-        wait_for(lambda: sink.sums() == expected, "rows of all jobs", seconds=120)
+        wait_for(lambda: sink.sums() == expected, "rows of all jobs", seconds=240)
         check_text(program.text())
         assert program.stop() == 0
 
