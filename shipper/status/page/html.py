@@ -3,7 +3,9 @@
 It is one document without scripts and without further files.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from shipper.core import durations
@@ -61,16 +63,17 @@ def _has_audits(report: Report) -> bool:
 
 
 def _audit_tile(report: Report) -> Iterable[Markup]:
-    """Yield the worst result of the newest audits, and when the last one ended."""
+    """Yield the results of the newest audits, and when the last one ended."""
     audits = [job.audit for job in report.jobs if job.audit]
     yield muted("Audit: source and Graphite")
     if not audits:
         yield tag("b", "… not compared yet", class_="warn")
     else:
-        outcome = max((audit.outcome for audit in audits), key=list(Outcome).index)
-        kind, words = _OUTCOMES[outcome]
-        jobs = sum(audit.outcome is outcome for audit in audits)
-        yield tag("b", words if outcome is Outcome.EQUAL else f"{words}: {plural(jobs, 'job')}", class_=kind)
+        jobs = Counter(audit.outcome for audit in audits)
+        kind, mark = _OUTCOMES[max(jobs, key=list(Outcome).index)]
+        others = [f"{jobs[one]} {one.value}" for one in Outcome if jobs[one] and one is not Outcome.EQUAL]
+        words = ", ".join(others) or Outcome.EQUAL.value
+        yield tag("b", f"{mark} {words}", class_=kind)
         yield tag("span", "last ", ago(max(audit.at for audit in audits), report.now), class_="muted")
     if report.audit_since is not None:
         yield muted(f"running for {durations.show(report.now - report.audit_since)}")
@@ -79,10 +82,10 @@ def _audit_tile(report: Report) -> Iterable[Markup]:
 
 
 _OUTCOMES = {
-    Outcome.EQUAL: ("good", "● equal"),
-    Outcome.INCOMPLETE: ("warn", "… incomplete"),
-    Outcome.DIFFERENT: ("bad", "✕ different"),
-    Outcome.FAILED: ("bad", "✕ failed"),
+    Outcome.EQUAL: ("good", "●"),
+    Outcome.INCOMPLETE: ("warn", "…"),
+    Outcome.DIFFERENT: ("bad", "✕"),
+    Outcome.FAILED: ("bad", "✕"),
 }
 _MARKS = {
     JobState.OK: ("good", "● ok"),
@@ -111,7 +114,7 @@ _BAR, _GAP, _HEIGHT = 2, 1, 24
 def jobs(report: Report) -> Markup:
     """Return the table of jobs, the most urgent first."""
     heads = (tag("th", head, scope="col", class_=kind) for head, kind in _HEADS)
-    ordered = sorted(report.jobs, key=lambda job: (-_URGENCY[job.state], job.job))
+    ordered = sorted(report.jobs, key=lambda job: (-_URGENCY[job.state], job.audit_failure is None, job.job))
     return tag("table", tag("thead", tag("tr", *heads)), *(_job(job, report.now) for job in ordered))
 
 
@@ -147,7 +150,7 @@ def _behind(job: JobReport, now: float) -> Iterable[Markup]:
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
-    """Yield the error of a job or its pause, its rejected rows and its late rows."""
+    """Yield the error of a job or its pause, its rejected and late rows, and its newest audit."""
     if job.paused_since is not None:
         hint = f"; shipper resume {job.job} lets it continue where it was"
         yield tag("p", "Paused by an operator ", ago(job.paused_since, now), hint, class_="muted")
@@ -156,13 +159,13 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
     if job.rejected:
         rows = ", ".join(f"{reason.replace('_', ' ')} {rows}" for reason, rows in job.rejected.items())
         yield tag("p", f"Rejected rows, by reason: {rows}", class_="muted")
-    if job.audit_failure is not None:
-        yield _failure(job.audit_failure, now, "bad")
+    if job.late_rows:
+        yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
+    if (problem := job.audit_failure) is not None:
+        yield _failure(replace(problem, error=f"audit: {problem.error}"), now, "bad")
     elif job.audit is not None:
         compared = f"{job.audit.compared:,} of {job.audit.requested:,} slots compared, "
         yield tag("p", f"Audit: {job.audit.outcome.value}, {compared}", ago(job.audit.at, now), class_="muted")
-    if job.late_rows:
-        yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
 
 
 def _failure(failure: Failure, now: float, kind: str) -> Markup:

@@ -257,7 +257,10 @@ def test_audits() -> None:
     assert shown.endswith("\nunhealthy: Graphite differs: bad; audit failed: failed")
     assert f"[-]audit of bad failed: {problem}\n" in answer("/readyz", "", audited).body
     assert "[+]audit of few ok\n" in answer("/readyz", "", audited).body
-    assert '<b class="bad">✕ failed: 1 job</b>' in page(audited())
+    assert '<b class="bad">✕ 1 incomplete, 1 different, 1 failed</b>' in page(audited())
+    assert f'<p class="error">audit: {problem}</p>' in page(audited())
+    assert '<b class="good">● equal</b>' in page(report(job("a", audit=EQUAL)))
+    assert "… not compared yet" in page(report(next_audit=NOW + 60))
     assert "Audit: equal, 10,000 of 10,080 slots compared" in page(audited())
     assert f"shipper reconcile bad {span}" in page(audited())
 
