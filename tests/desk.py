@@ -14,7 +14,7 @@ from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Observation, Query
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.poller import PollingGroup, group_key
 from shipper.runtime.worker import Worker
-from shipper.source.turns import Turns, Wait
+from shipper.source.connections.turns import Turns, Wait
 from shipper.state.store import State
 
 CREATED = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())

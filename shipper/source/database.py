@@ -17,8 +17,9 @@ from shipper.core.paths import brief
 from shipper.core.rows import table
 from shipper.source.access import Access
 from shipper.source.catalog import described, is_unique
-from shipper.source.connection import Connections
-from shipper.source.engine import is_of_login
+from shipper.source.connections.connection import Connections
+from shipper.source.connections.engine import is_of_login
+from shipper.source.connections.turns import Turns, Wait
 from shipper.source.grants import without_id
 from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.names import Lookups, same_names
@@ -56,7 +57,6 @@ from shipper.source.statement import (
     undivided,
 )
 from shipper.source.times import is_plausible
-from shipper.source.turns import Turns, Wait
 
 KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
@@ -422,7 +422,7 @@ class Source(table.Source):
         return self.connections.turns
 
     def background(self, wait: Wait) -> AbstractContextManager[None]:
-        """Run the statements of this thread within as background work: see turns.py."""
+        """Run the statements of this thread within as background work: see connections/turns.py."""
         return self.connections.background(wait)
 
     @override

@@ -16,7 +16,7 @@ from shipper.core.errors import QueryRefused
 from shipper.core.model import MAX_ID, Query, Span, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Column, Table, described, is_unique, planned, tables_beside, written
-from shipper.source.connection import Connections
+from shipper.source.connections.connection import Connections
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
 from shipper.source.dialects.expressions import ServerTime, table_named

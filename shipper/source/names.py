@@ -13,7 +13,7 @@ from typing import Any
 
 from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.model import Names, Query, Row
-from shipper.source.connection import Connections
+from shipper.source.connections.connection import Connections
 from shipper.source.result import group_of
 from shipper.source.statement import Same, names_in, names_of
 

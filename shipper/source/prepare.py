@@ -9,8 +9,8 @@ from shipper.core.measures import Kind, Measure
 from shipper.core.model import Query, TimeForm, Window
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import described, plain_engine, planned
-from shipper.source.connection import RETRIED, Connections
-from shipper.source.engine import is_of_login
+from shipper.source.connections.connection import RETRIED, Connections
+from shipper.source.connections.engine import is_of_login
 from shipper.source.grants import transactional, without_id
 from shipper.source.result import labels_of
 from shipper.source.statement import bounds, counted, labels, newest_value

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from shipper.core.errors import QueryRefused
 from shipper.core.id_set import FULL
 from shipper.core.model import Ids, Query, Window
-from shipper.source.connection import Connections
+from shipper.source.connections.connection import Connections
 from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.result import utc_bucket
 from shipper.source.statement import bounds, listed, present

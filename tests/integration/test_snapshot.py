@@ -154,7 +154,7 @@ def test_jobs_share_answers(table: Table, monkeypatch: pytest.MonkeyPatch) -> No
 
     Mutants: remember beyond the snapshot; remember nothing.
     """
-    monkeypatch.setattr("shipper.source.connection.SNAPSHOT_SECONDS", 60.0)  # however slow this machine is
+    monkeypatch.setattr("shipper.source.connections.connection.SNAPSHOT_SECONDS", 60.0)  # however slow this machine is
     statements: list[str] = []
     sa.event.listen(table.connections.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     by_action, by_outcome = query(), query(by=("outcome",))

@@ -20,7 +20,7 @@ from shipper.operations.backfill import PAUSE_SECONDS
 from shipper.operations.context import OperationContext
 from shipper.operations.registry import operate
 from shipper.runtime.worker import Worker
-from shipper.source.turns import Turns
+from shipper.source.connections.turns import Turns
 from shipper.state.store import State
 from shipper.status.report import JobCounters
 

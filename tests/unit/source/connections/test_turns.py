@@ -10,8 +10,8 @@ from builders import job
 
 from shipper.core.model import Window
 from shipper.source.access import Access
+from shipper.source.connections.turns import LOOK_SECONDS, Turns
 from shipper.source.database import Source
-from shipper.source.turns import LOOK_SECONDS, Turns
 
 
 class Clock:

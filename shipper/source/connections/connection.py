@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.source.access import Access
+from shipper.source.connections.engine import DriverFailure, check_settings, connect, engine_of, translated
+from shipper.source.connections.turns import Turns, Wait
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import Dialect, Session
-from shipper.source.engine import DriverFailure, check_settings, connect, engine_of, translated
-from shipper.source.turns import Turns, Wait
 
 SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
