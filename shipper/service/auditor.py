@@ -1,8 +1,8 @@
 """Audits: the running service compares its jobs with Graphite, on a schedule or because an operator asks for it.
 
-Strategy: one job follows the other, on one thread, as background work of their sources (source/connections/turns.py). A comparison
-that is not possible is repeated for about ten minutes, and then reported as failed: only a comparison shows that a job
-is equal.
+Strategy: one job follows the other, on one thread, as background work of their sources (source/connections/turns.py).
+A comparison that is not possible is repeated for about ten minutes, and then reported as failed: only a comparison
+shows that a job is equal.
 """
 
 import threading
