@@ -24,8 +24,8 @@ TAGDB = ""
 """
 # dashboards and tags are in its database; pages have scripts, styles and pictures, asked for side by side
 _PAGES_SETTINGS = """
-WEBAPP_DIR = {prefix!r} + "/webapp"
-DASHBOARD_CONF = {prefix!r} + "/conf/dashboard.conf.example"
+WEBAPP_DIR = {folder!r} + "/webapp"
+DASHBOARD_CONF = {conf!r} + "/dashboard.conf.example"
 CARBONLINK_HOSTS = []
 DATABASES["default"]["NAME"] = {folder!r} + "/graphite.db"
 TAGDB = "graphite.tags.localdatabase.LocalDatabaseTagDB"
@@ -59,6 +59,11 @@ make_server("127.0.0.1", int(sys.argv[1]), application, Server, Quiet).serve_for
 _CAIRO = "def __getattr__(name):\n    return 0\n"
 
 
+_PACKAGED = (f"{sys.prefix}/webapp/content", f"{sys.prefix}/conf")
+_DEBIAN = ("/usr/share/graphite-web/static", "/usr/share/doc/graphite-web/examples")
+"""Folders of what pages consist of, and of examples of configuration."""
+
+
 def _python_of_debian() -> str:
     """Return the Python of Debian's graphite-web; that of the package index runs on Python 3.11 only."""
     program("graphite-manage", "graphite-web")
@@ -73,13 +78,17 @@ class GraphiteWeb:
 
         With pages, and dashboards, it shows the files below root and asks no Carbon.
         """
-        self._python = sys.executable if importlib.util.find_spec("graphite") else _python_of_debian()
+        is_packaged = importlib.util.find_spec("graphite") is not None
+        self._python = sys.executable if is_packaged else _python_of_debian()
         self.port, query_port = free_port(), free_port()
         self._folder, self._options = folder, ["pages"] if has_pages else []
         settings = _SETTINGS.format(root=str(root), folder=str(folder), query_port=query_port)
         modules = {"serve": _SERVE, "settings_of_test": settings, "cairocffi": _CAIRO}
         if has_pages:
-            modules["settings_of_test"] += _PAGES_SETTINGS.format(prefix=sys.prefix, folder=str(folder))
+            content, examples = _PACKAGED if is_packaged else _DEBIAN
+            (folder / "webapp").mkdir()
+            (folder / "webapp/content").symlink_to(content)
+            modules["settings_of_test"] += _PAGES_SETTINGS.format(conf=examples, folder=str(folder))
             del modules["cairocffi"]
         else:
             conf = root / "conf/carbon.conf"
