@@ -234,6 +234,11 @@ class Query:
         return self.time == self.id and self.sql is None and self.time_sql is None
 
     @property
+    def key(self) -> str:
+        """Name of what its windows are made of: its ids, or the times of that column."""
+        return f"{self.id} (time)" if self.is_along else self.id
+
+    @property
     def is_whole(self) -> bool:
         """Whether it counts all rows of the table."""
         return not self.where and self.where_sql is None and self.sql is None

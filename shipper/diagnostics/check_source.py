@@ -18,7 +18,7 @@ from shipper.diagnostics.check_state import Stored, check_job
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
-from shipper.source.grants import granting, indexing, transactional, usable, without_id
+from shipper.source.grants import granting, indexing, shared_id, transactional, usable, without_id
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
 
@@ -207,7 +207,7 @@ class _TableCheck:
         if identity is None:
             text = f"no unique index on {query.id}: two rows with the same value would stop its jobs"
             return Finding(True, self.subject, text)
-        remedy = "Set `id` to a column with unique values."
+        remedy = shared_id(self.access, self.path, query.id, identity)
         return Finding(False, self.subject, f"two rows have the {query.id} {identity}", remedy)
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:

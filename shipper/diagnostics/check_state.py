@@ -74,7 +74,7 @@ def check_identity(job: Job, known: Stored) -> Iterator[Finding]:
 def check_job(job: Job, known: Stored, source: Source, observation: Observation) -> Iterator[Finding]:
     """Compare a job's table with the rows that were counted; no finding if the job has not started."""
     status, subject = known.statuses.get(job.name), f"job {job.name}"
-    if status is None or status.offsets[:3] != (job.source, job.query.table, job.query.id):
+    if status is None or status.offsets[:3] != (job.source, job.query.table, job.query.key):
         return
     captured = status.offsets.captured
     if not job.query.is_along and (

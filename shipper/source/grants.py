@@ -9,6 +9,7 @@ from shipper.source.access import Access
 from shipper.source.catalog import Index
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.statement import columns_of
+from shipper.source.times import units_of
 
 DEFAULT_USER = "shipper"
 MOST_LETTERS = 63  # of a name in PostgreSQL; MySQL allows one more
@@ -72,11 +73,20 @@ def transactional(access: Access, table: str) -> str:
     return f"ALTER TABLE {_path(access, table)} {dialect_named(access.kind).MAKE_TRANSACTIONAL};"
 
 
-def without_id(access: Access, table: str, column: str, type_: str) -> str:
-    """Write how a job can count a table without the integer key that it names as `id`."""
+def shared_id(access: Access, table: str, column: str, value: int) -> str:
+    """Write how a job can count a table in which several rows have such a value of its `id`."""
+    return (
+        f"Set `id` to a column with unique values. If there is none: {without_id(access, table, column, value=value)}"
+    )
+
+
+def without_id(access: Access, table: str, column: str, type_: str = "", *, value: int = 0) -> str:
+    """Write how a job can count a table without the integer key that it names as `id`; value is one of that column."""
     along = "Set `id` and `time` to an indexed time column (with `time_unit`, one with numbers since 1970)"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
+    elif units := units_of(value):
+        along = f'Set `time = "{column}"` and `time_unit = "{units[0]}"`'
     add = dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
     key = f'Or set `id = "n"` after: {add}' if add else "Or set `id` to an integer key."
     return f"{along}: the job then reads along that column. {key}"

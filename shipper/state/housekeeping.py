@@ -65,7 +65,7 @@ class Housekeeping:
 
         Return that job's name, None if there is none.
         """
-        identity = (definition_digest(job), job.source, job.query.table, job.query.id)
+        identity = (definition_digest(job), job.source, job.query.table, job.query.key)
         with self._moving(f"rename to {job.name}") as connection:
             if connection.execute("SELECT 1 FROM watermark WHERE job = ?", (job.name,)).fetchone():
                 return None

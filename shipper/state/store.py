@@ -114,7 +114,7 @@ class State(StateFile, Ledger):
     def begin(self, job: Job, progress: Progress, position: Position) -> None:
         captured = str(progress.captured)
         with self.writing(f"begin job {job.name}", may_wait=True) as connection:
-            connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.id, captured, captured))
+            connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.key, captured, captured))
             connection.execute(_DEFINE, _definition(job.name, progress))
             self.forget_cached()
             positions.begin(connection, job.name, position)

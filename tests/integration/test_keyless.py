@@ -136,6 +136,38 @@ def test_table_without_an_integer_key(site: Site) -> None:
     wait_for(lambda: site.sums() == {"audit.events.a.count": 2, "audit.events.b.count": 1}, "three rows")
 
 
+@pytest.mark.parametrize("site", ["cuid and epoch", "uuid and milliseconds on PostgreSQL"], indirect=True)
+def test_times_as_ids(site: Site) -> None:
+    """An id of times that rows share is an error in check and once; the remedy lets the job read along it.
+
+    Mutant: the remedy of other ids.
+    """
+    # as ids, without their meaning
+    site.change('id = "id"', 'id = "at"')
+    site.change('time = "at"\n', "")
+    site.change(f'time_unit = "{site.kind.unit}"\n', "")
+    site.change('every = "1s"', 'every = "1m"')
+    site.table.execute("CREATE INDEX log_at ON log (at)")
+    site.table.execute("UPDATE log SET at = %s", (site.kind.time(0),))
+
+    ((text, remedy),) = site.bad().items()
+    keys = f'`time = "at"` and `time_unit = "{site.kind.unit}"`'
+    assert text.startswith("two rows have the at ")
+    assert keys in remedy
+    ended = site.app.call("once")
+    assert ended.returncode == 1
+    assert keys in ended.stderr.replace('\\"', '"')
+    site.change('id = "at"', 'id = "at"\n' + keys.replace("` and `", "\n").strip("`"))
+    (text,) = site.bad()
+    assert "it counted log.at of source app" in text
+    assert "says log.at (time) of source app" in text
+    site.change("[job.events]", "[job.log]")
+    assert site.bad() == {}
+    ended = site.app.call("once")
+    assert ended.returncode == 0, ended.stderr
+    wait_for(lambda: site.sums() == {"audit.events.a.count": 2, "audit.events.b.count": 1}, "three rows")
+
+
 @pytest.mark.parametrize("site", ["uuid and DATETIME(3)", "uuid and milliseconds on PostgreSQL", "text"], indirect=True)
 def test_commands(site: Site) -> None:
     """All commands know jobs along a time."""

@@ -29,13 +29,13 @@ def check_identity(job: Job, offsets: Offsets | None) -> None:
     Raises:
         ConfigError: the configuration names another source, table or column.
     """
-    configured = (job.source, job.query.table, job.query.id)
+    configured = (job.source, job.query.table, job.query.key)
     if offsets is not None and offsets[:3] != configured:
         source, table, column = configured
         raise ConfigError(
             f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
             f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
-            hint="Correct the job's source, table or id; another table needs a new job with a new series `name`.",
+            hint="Correct the job's source, table, id or time; another table needs a new job with a new series `name`.",
         )
 
 
