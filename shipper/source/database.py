@@ -33,12 +33,14 @@ from shipper.source.result import (
     unambiguous,
     undivided_rows,
     utc,
+    utc_bucket,
     within,
 )
 from shipper.source.statement import (
     DAY_SECONDS,
     LAST_SECOND,
     MINUTE_SECONDS,
+    UTC_MARK,
     Same,
     beginning_of,
     beyond,
@@ -88,10 +90,10 @@ class Source(table.Source):
         self.connections = Connections(name, access, threads=threads, background=background)
         self._access = access
         self._lookups = Lookups(self.connections)
-        self._ids = PresentIds(self.connections)
+        self._ids = PresentIds(self.connections, access)
         self._unique: dict[tuple[str, str], bool] = {}
         self._aside: dict[Query, dict[int, _Aside]] = {}
-        """Unreadable rows, by their ids."""
+        """Unreadable rows, by their ids; queries that differ in `names` have the same ones."""
 
     def __str__(self) -> str:
         return str(self._access)
@@ -210,8 +212,9 @@ class Source(table.Source):
     def _present_of(self, query: Query, ids: Iterable[int]) -> Iterator[tuple[int | None, int, int]]:
         """Yield bucket, id and number of rows of some ids; along a time, the ids are seconds."""
         if query.is_along:
+            mark = 0 if query.time_unit is None or query.time_zone == "UTC" else UTC_MARK
             counts = ((one, self.count(query, Window(one - 1, one))) for one in ids)
-            yield from ((None, one, rows) for one, rows in counts if rows)
+            yield from ((utc_bucket(one + mark, query), one, rows) for one, rows in counts if rows)
         elif ids:
             for bucket, words in self.words_by(query, tuple(ids)).items():
                 yield from ((bucket, one, 1) for one in ids_of(words))
@@ -222,12 +225,12 @@ class Source(table.Source):
 
     def _aside_in(self, query: Query, rows: Window | Ids) -> dict[int, _Aside]:
         """Return the unreadable rows among others, in order."""
-        aside = dict(self._aside[query]) if query in self._aside else {}
+        aside = self._aside.get(replace(query, names=()), {}).copy() if self._aside else {}
         return {one: aside[one] for one in sorted(aside) if one in rows}
 
     @override
     def set_aside(self, query: Query, identity: int, error: RowRefused) -> None:
-        aside = self._aside.setdefault(query, {})
+        aside = self._aside.setdefault(replace(query, names=()), {})
         if identity in aside:
             raise error
         if len(aside) >= MOST_ASIDE:
@@ -248,7 +251,7 @@ class Source(table.Source):
 
     @override
     def retry(self, query: Query) -> None:
-        aside = self._aside.get(query, {})
+        aside = self._aside.get(replace(query, names=()), {})
         for one in tuple(aside):
             with suppress(RowRefused):
                 self._read(query, Window(one - 1, one), ALWAYS)

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from shipper.core.errors import QueryRefused
-from shipper.core.id_set import FULL
+from shipper.core.id_set import BITS, FULL
 from shipper.core.model import Ids, Query, Window
+from shipper.source.access import Access
 from shipper.source.connections.connection import Connections
+from shipper.source.grants import shared_id
 from shipper.source.limits import MOST_COUNT, whole
 from shipper.source.result import utc_bucket
 from shipper.source.statement import bounds, listed, present
@@ -20,9 +22,9 @@ SPARSE_WORDS = 1000
 class PresentIds:
     """Reader of the ids that exist."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, access: Access) -> None:
         """Remember nothing yet of any table."""
-        self._connections = connections
+        self._connections, self._access = connections, access
         self._sparse: dict[tuple[str, str], bool] = {}
         """Whether ids of a table, by table and id column, are so sparse that they are listed."""
 
@@ -48,7 +50,7 @@ class PresentIds:
                     different = f"{count} rows have {bits.bit_count()} different {query.id}"
                     raise QueryRefused(
                         f"read {query.table}, {brief_of(rows)}: {different}",
-                        hint="Set `id` to a column in which no two rows have the same value.",
+                        hint=shared_id(self._access, query.table, query.id, word * BITS),
                     )
                 words = by_bucket.setdefault(None if epoch is None else utc_bucket(int(epoch), query), {})
                 words[word] = words.get(word, 0) | bits

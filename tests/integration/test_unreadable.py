@@ -11,9 +11,10 @@ from builders import NOW
 from looks import Looks, wanted
 from tables import DATABASES, on, on_postgresql
 
-from shipper.core.model import ALWAYS, Job
+from shipper.core.model import ALWAYS, Job, Names, Now, Span
+from shipper.core.repair.backfill import backfill
 from shipper.core.rows.slots import rows_of_slots
-from shipper.core.rows.table import purged_until, time_at
+from shipper.core.rows.table import Context, purged_until, time_at
 from shipper.source.database import Source
 
 LABEL = {
@@ -201,3 +202,29 @@ def test_times_beside_unreadable_ones(postgresql_looks: Looks) -> None:
         looks.table.execute("INSERT INTO audit_trail (id, action) VALUES (%s, %s)", (identity, text))
     assert purged_until(job, 29, source=looks.table) == NOW
     assert time_at(job, 29, source=looks.table) == NOW
+
+
+@pytest.mark.parametrize("lookback", [600, None])
+def test_corrected_along_a_time(looks: Looks, lookback: int | None) -> None:
+    """Along a time, too, a bad row does not stop others; corrected, `lookback` or a backfill counts it.
+
+    Mutants: read again in the snapshot that the error has ended; never read it again; keep it under a query with names;
+    forget its bucket.
+    """
+    looks.table.execute("CREATE INDEX at_index ON audit_trail (created_at)")
+    names = (Names("action", (("x", "named"),)),)
+    by_sql = (("action", LABEL[looks.table.kind]),)
+    job = of_query(looks, wanted(lookback=lookback), id="created_at", by_sql=by_sql, names=names)
+    write(looks, 1, 3)
+    write(looks, 2, ago=30)
+    looks.look(job)
+    assert counted(looks, job) == (2, {"unreadable": 1})
+    correct(looks)
+    if lookback is None:
+        progress, horizon = looks.state.progress(job.name), looks.table.observe(job.query)
+        assert progress is not None
+        context = Context(job, looks.table, looks.state, Now(looks.now, is_trusted=True))
+        span = Span(looks.now - 600, looks.now + 60)
+        list(backfill(context, span, [], replace(horizon, time=looks.now), progress))
+    looks.look(job)
+    assert counted(looks, job) == (3, {})

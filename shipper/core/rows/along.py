@@ -13,8 +13,10 @@ recount.limited reports it.
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from shipper.core.errors import RowRefused
 from shipper.core.id_set import IdSet
@@ -25,6 +27,7 @@ from shipper.core.model import (
     Group,
     Job,
     Progress,
+    Query,
     RejectedValue,
     RejectReason,
     Row,
@@ -45,9 +48,8 @@ FAR_SECONDS = 86_400
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
 
-UNREADABLE = -1
-"""Place of rows that the database cannot read, instead of a bucket."""
 _NEVER = Minute(0, 0, {})
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -84,6 +86,8 @@ class AlongLook:
     def steps(self) -> Iterator[CaptureStep | Event | None]:
         """Look at all minutes that are due, oldest first, one transaction a step; yield None where nothing is new."""
         horizon, position = self._look.horizon, self._ledger.position(self._job.name)
+        if self._job.lookback is not None:
+            self._source.retry(self._job.query)
         if horizon.id > position.captured + self._late + FAR_SECONDS:
             yield from self._catch_up(position, floor(horizon.id - self._late, MINUTE))
         for span in self._due():
@@ -94,17 +98,22 @@ class AlongLook:
         """Let a changed definition start: rows up to captured count as counted, by it as well."""
         job, source, position = self._job, self._source, self._ledger.position(self._job.name)
         for window in _windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
-            found = _Found()
-            with source.snapshot(job.query, since=self._look.horizon.clock):
-                for start, before in self._ledger.minutes(job.name, window).items():
-                    seen = Window(start - 1, min(start + MINUTE - 1, position.captured))
-                    if source.count(job.query, seen) > before.rows:
-                        found.hidden.add(start)
-                    held = held_in(job, read_along(job, seen, source))
-                    found.minutes[start] = before._replace(groups={key: one for key, (one, _) in held.items()})
+            found = _readable(job, window, source, partial(self._rebased, window, position.captured))
             done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
             yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
             yield from self._limited(found)
+
+    def _rebased(self, window: Window, captured: int) -> _Found:
+        """Count the minutes of a window by the present definition, up to captured, in one snapshot."""
+        job, source, found = self._job, self._source, _Found()
+        with source.snapshot(job.query, since=self._look.horizon.clock):
+            for start, before in self._ledger.minutes(job.name, window).items():
+                seen = Window(start - 1, min(start + MINUTE - 1, captured))
+                if source.count(job.query, seen) > before.rows:
+                    found.hidden.add(start)
+                held = held_in(job, source.read(_plain(job), seen))
+                found.minutes[start] = before._replace(groups={key: one for key, (one, _) in held.items()})
+        return found
 
     def _due(self) -> list[Span]:
         """Return the spans to look at, in whole minutes: older ones more and more rarely, and the newest always."""
@@ -134,7 +143,7 @@ class AlongLook:
     def _step(self, window: Window, *, is_last: bool) -> Iterator[CaptureStep | Event | None]:
         """Look at the minutes of a window, and record what is new."""
         job, horizon, before = self._job, self._look.horizon, self._ledger.position(self._job.name)
-        found = self._compare(window, before.captured)
+        found = _readable(job, window, self._source, partial(self._compare, window, before.captured))
         captured = max(before.captured, min(window.upto, horizon.id))
         moved = Window(before.captured, captured) if captured > before.captured else None
         position = self._moved(before, captured, is_last=is_last)
@@ -164,7 +173,7 @@ class AlongLook:
                 may_fall = start >= self._falls_from
                 if numbers == before[:2] and not may_fall:
                     continue
-                rows = read_along(job, Window(start - 1, start + MINUTE - 1), source) if numbers[0] else []
+                rows = source.read(_plain(job), Window(start - 1, start + MINUTE - 1)) if numbers[0] else []
                 new, groups, hidden = difference(job, rows, before.groups, may_fall=may_fall)
                 if (minute := Minute(*numbers, groups)) != before:
                     found.minutes[start] = minute
@@ -224,41 +233,61 @@ def difference(job: Job, rows: Iterable[Row], before: Groups, *, may_fall: bool)
         if there == had:
             continue
         if there.rows <= had.rows and not may_fall:
-            lacking |= {key[0]} - {UNREADABLE}
+            lacking |= {key[0]} if key[0] >= 0 else set()
             continue
         most[key] = there
         values = tuple(map(Kind.difference, kinds, there.values, had.values))
         more = Counter(there.left_out)
         more.subtract(had.left_out)
         refused = tuple(one._replace(rows=more.pop(one.column)) for one in rejected if more[one.column] > 0)
-        bucket, is_unreadable = (None, True) if key[0] == UNREADABLE else (key[0], False)
-        new.append(Row(bucket, key[1], there.rows - had.rows, values, refused, is_unreadable))
+        new.append(Row(_bucket(key), key[1], there.rows - had.rows, values, refused, key[0] < 0))
     return new, most, lacking
 
 
 def held_in(job: Job, rows: Iterable[Row]) -> dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]]:
-    """Return what each group has in each bucket, and the values that were left out."""
+    """Return what each group has in each bucket, and the values that were left out.
+
+    Rows that cannot be read are kept beside the others: in place of their bucket is its complement, which is negative.
+    """
     held: dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]] = {}
     for bucket, group, number, values, rejected, is_unreadable in rows:
-        if is_unreadable:
-            bucket = UNREADABLE  # noqa: PLW2901 - kept beside the others
         if bucket is None:  # what is in the window has a time, but for an infinity
             continue
-        one, others = held.get((bucket, group), (Held(0, (None,) * len(values)), ()))
+        key = ~bucket if is_unreadable else bucket, group
+        one, others = held.get(key, (Held(0, (None,) * len(values)), ()))
         combined = tuple(map(Kind.combine, job.kinds, one.values, values))
         left_out = Counter(one.left_out)
         for value in rejected:
             left_out[value.column] += value.rows
-        held[bucket, group] = Held(one.rows + number, combined, left_out), (*others, *rejected)
+        held[key] = Held(one.rows + number, combined, left_out), (*others, *rejected)
     return held
+
+
+def _bucket(key: tuple[int, Group]) -> int:
+    """Return the bucket of rows, whether they can be read or not."""
+    return key[0] if key[0] >= 0 else ~key[0]
+
+
+def _plain(job: Job) -> Query:
+    """Return a job's query without names: a name may change, and the minutes that are kept must be comparable."""
+    return replace(job.query, names=())
+
+
+def _readable(job: Job, window: Window, source: Source, work: Callable[[], T]) -> T:
+    """Do work in a snapshot; if a second of the window cannot be read, set it aside, and do the work again."""
+    try:
+        return work()
+    except RowRefused:  # the snapshot has ended with it
+        read_along(job, window, source)
+        return work()
 
 
 def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:
     """Read a window, or its halves if it cannot be read; a second that cannot be read is set aside.
 
-    Labels are values, without names: a name may change, and the minutes that are kept must be comparable.
+    Call it outside of a snapshot, which an error would end. Labels are values, without names.
     """
-    query = replace(job.query, names=())
+    query = _plain(job)
     while True:
         try:
             return source.read(query, window, span)
@@ -291,18 +320,27 @@ def recount_along(
         fold(source.renamed(job.query, read_along(job, window, source, span)), places, job.kinds, into=folded)
         yield
     for window in _windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
-        with source.snapshot(job.query):
-            known = ledger.minutes(job.name, window)
-            for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
-                rows = read_along(job, Window(start - 1, start + MINUTE - 1), source, span)
-                named = source.renamed(job.query, rows)
-                fold((row for row in named if row.bucket is not None), places, job.kinds, into=folded)
-                before = known.get(start, _NEVER)
-                groups = {key: held for key, held in before.groups.items() if key[0] not in span}
-                groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
-                minutes[start] = before._replace(groups=groups)
+        rows, held = _readable(job, window, source, partial(_recounted, context, span, window))
+        fold(source.renamed(job.query, rows), places, job.kinds, into=folded)
+        minutes |= held
         yield
     return folded, minutes
+
+
+def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row], dict[int, Minute]]:
+    """Count the minutes of a window that are kept, in one snapshot: rows with a time in a span, and what they hold."""
+    job, source, ledger, _ = context
+    counted, minutes = list[Row](), dict[int, Minute]()
+    with source.snapshot(job.query):
+        known = ledger.minutes(job.name, window)
+        for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
+            rows = source.read(_plain(job), Window(start - 1, start + MINUTE - 1), span)
+            counted += (row for row in rows if row.bucket is not None)
+            before = known.get(start, _NEVER)
+            groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
+            groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
+            minutes[start] = before._replace(groups=groups)
+    return counted, minutes
 
 
 def _minutes(first: int, upto: int) -> Span:
