@@ -42,7 +42,7 @@ class Chromium:
     def __exit__(self, *_: object) -> None:
         os.close(self._out)
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(120)
         os.close(self._in)
 
     def call(self, method: str, **parameters: Any) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shipper.core.errors import ConfigError, TransientError
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 _CARBON_CONF = """\
 [cache]

@@ -102,17 +102,16 @@ def diffs(app: Shipper, *files: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("app", [None], indirect=True)
 def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     """A real Carbon with the printed stanzas creates the configured archives, with the method of each measure."""
-    carbon = CarbonCache(tmp_path / "carbon", retentions="1m:1d")
-    paste(tmp_path / "carbon/conf", app.call("admin carbon-conf").stdout.partition("\n# carbon.conf")[0])
-    carbon.start()
-    app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
-    own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
-    with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
-        sender.deliver(points("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode()))
-    assert app.call("once").returncode == 0
     storage = tmp_path / "carbon/storage/whisper"
-    wait_for(lambda: len(carbon.sums()) == len(own) + 6, "all files")
-    carbon.close()
+    with closing(CarbonCache(tmp_path / "carbon", retentions="1m:1d")) as carbon:
+        paste(tmp_path / "carbon/conf", app.call("admin carbon-conf").stdout.partition("\n# carbon.conf")[0])
+        carbon.start()
+        app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
+        own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
+        with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
+            sender.deliver(points("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode()))
+        assert app.call("once").returncode == 0
+        wait_for(lambda: len(carbon.sums()) == len(own) + 6, "all files")
     made = {
         file.stem if "_tagged" not in str(file) else "tagged": whisper.info(str(file))
         for file in storage.rglob("*.wsp")

@@ -99,7 +99,7 @@ class Stage:
 
     def ask(self, path: str, /, **fields: Any) -> Any:
         """Send fields to graphite-web, and return its answer."""
-        with urlopen(f"{self.web.url}/{path}", urlencode(fields, doseq=True).encode(), timeout=30) as answer:
+        with urlopen(f"{self.web.url}/{path}", urlencode(fields, doseq=True).encode(), timeout=120) as answer:
             return json.load(answer)
 
     def rendered(self, target: str, **fields: Any) -> dict[str, list[float]]:

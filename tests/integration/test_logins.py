@@ -67,13 +67,13 @@ def asking(kind: str) -> Iterator[tuple[int, list[bytes]]]:
     greeting += struct.pack("<HBHHB", CAPABILITIES & 0xFFFF, 45, 2, CAPABILITIES >> 16, 21) + bytes(10)
     greeting += SALT[1] + b"\0" + plugin + b"\0"
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(20)
+        listening.settimeout(60)
 
         def serve() -> None:
             client, _ = listening.accept()
             number = 0
             with client, client.makefile("rb") as reading:
-                client.settimeout(20)
+                client.settimeout(60)
                 for message in [greeting, *messages, b"\xff\x15\x04#28000no"]:
                     client.sendall(struct.pack("<I", len(message))[:3] + bytes([number]) + message)
                     header = reading.read(4)

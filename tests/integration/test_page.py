@@ -26,7 +26,7 @@ def page() -> Iterator[Page]:
 
 def request(page: Page, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
     """Send one request, and return its complete answer."""
-    connection = http.client.HTTPConnection(str(page), timeout=10)
+    connection = http.client.HTTPConnection(str(page), timeout=60)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     answer.text = answer.read().decode()  # type: ignore[attr-defined] # no attribute of the class
@@ -36,7 +36,7 @@ def request(page: Page, method: str, path: str, **headers: str) -> http.client.H
 
 def exchange(end: socket.socket, words: bytes) -> bytes:
     """Send raw bytes, and return everything that the server sends."""
-    end.settimeout(10)
+    end.settimeout(60)
     end.sendall(words)
     received = b""
     while part := end.recv(65536):
