@@ -5,7 +5,6 @@ Each has the function that reads it, which raises an error with a remedy, and th
 
 import math
 import re
-from collections.abc import Iterable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, get_args
 
@@ -204,13 +203,9 @@ def _test(operator: str, operand: object) -> tuple[str, tuple[Scalar, ...]]:
 def _values(value: object) -> tuple[Scalar, ...]:
     """Accept one value or several, of one kind that a column can be compared with."""
     values = [_scalar(item) for item in (value if isinstance(value, list) else [value])]
-    if not values or None in values or not _are_alike(values):
+    if not values or None in values or len({type(item) for item in values}) > 1:
         raise wrong(f"{toml(value)} is not a value to compare with", "Write a string, a number, or a list of one kind.")
     return tuple(item for item in values if item is not None)
-
-
-def _are_alike(values: Iterable[object]) -> bool:
-    return len({type(value) for value in values}) == 1
 
 
 def _scalar(value: object) -> Scalar | None:

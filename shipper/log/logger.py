@@ -1,6 +1,6 @@
 """Logging with structlog: one line per event on stderr, for the journal, a terminal or a log shipper.
 
-Each module logs its own events; the core yields them to captures.py. deploy/log-events.md lists all of them.
+Each module logs its own events; the core yields them to results.py. deploy/log-events.md lists all of them.
 """
 
 import atexit

@@ -22,8 +22,8 @@ from shipper.core.rows.table import (
     windows_in,
 )
 from shipper.core.rows.totals import shown_span
-from shipper.log.captures import log_steps, rejected_rows
 from shipper.log.logger import format_utc, logger
+from shipper.log.results import log_steps, rejected_rows
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source

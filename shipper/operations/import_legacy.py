@@ -76,7 +76,8 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     names: Mapping[str, str] = arguments["names"]
     jobs, state = context.pipeline.config.jobs, context.pipeline.state
     for script in names.keys() - {row.script for row in rows}:
-        raise ConfigError(f"import: no script {script!r} in the file", hint=f"The scripts are: {_listed(rows)}.")
+        scripts = ", ".join(row.script for row in rows) or "none"
+        raise ConfigError(f"import: no script {script!r} in the file", hint=f"The scripts are: {scripts}.")
     choices = []
     for row in rows:
         job = _job_of(row, rows, names, jobs)
@@ -144,7 +145,3 @@ def _unusable(file: str, reason: object) -> ConfigError:
 
 def _value(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) <= MAX_ID else None
-
-
-def _listed(rows: Sequence[Persisted]) -> str:
-    return ", ".join(row.script for row in rows) or "none"

@@ -13,8 +13,8 @@ from shipper.core.delivery.outbox import Replay
 from shipper.core.errors import ConfigError, TransientError
 from shipper.core.model import Job
 from shipper.graphite.receivers import Receivers
-from shipper.log.deliveries import DeliveryLog
 from shipper.log.logger import RepeatedFailure, logger
+from shipper.log.results import DeliveryLog
 from shipper.runtime.clocks import Clocks, Flag
 from shipper.runtime.endpoints import open_carbon, open_readback, open_source
 from shipper.runtime.poller import GroupKey, PollingGroup, group_key

@@ -19,8 +19,8 @@ from shipper.core.model import Job, Now, Observation
 from shipper.core.repair.reset import check_identity
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
-from shipper.log.captures import log_event, log_steps, rejected_rows
 from shipper.log.logger import RepeatedFailure, logger
+from shipper.log.results import log_event, log_steps, rejected_rows
 from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.access import GRACE_SECONDS
 from shipper.source.database import Source

@@ -30,7 +30,7 @@ from shipper.service import systemd
 from shipper.service.auditor import Auditor
 from shipper.service.control import Command, Control
 from shipper.service.door import Door
-from shipper.service.executor import Operator
+from shipper.service.executor import Executor
 from shipper.service.reload import Reloader
 from shipper.service.schedule import Schedule
 from shipper.service.vitals import Vitals
@@ -103,7 +103,7 @@ class Service:
         self._pruned = time.monotonic()
         self._stuck = RepeatedFailure("service.stalled", "service.recovered")
         self._reloader = Reloader(pipeline, self._delivery, self._schedule, renewed=self._renew_own_metrics)
-        self._operator = Operator(pipeline, self._delivery, self._reloader.lock)
+        self._executor = Executor(pipeline, self._delivery, self._reloader.lock)
         self._status = ""
         self._status_failure = RepeatedFailure("status.failed", "status.recovered", {"target": "systemd"})
         self._metrics_failure = RepeatedFailure("status.failed", "status.recovered", {"target": "Graphite"})
@@ -118,7 +118,7 @@ class Service:
         commands: dict[str, Command] = {
             "reload": lambda _arguments, _report: self._reloader.reload(),
             "status": lambda arguments, _report: self._document(arguments.get("jobs", ())),
-            "operate": self._operator.do,
+            "operate": self._executor.do,
             "audit": lambda arguments, _report: self._auditor.run_now(arguments),
         }
 
@@ -164,7 +164,7 @@ class Service:
 
         # captures
         self.has_failed |= self._reloader.has_failed or self._delivery.has_failed or self._schedule.has_failed
-        self._operator.stop()
+        self._executor.stop()
         self._auditor.stop()
         with self._reloader.lock:  # a running reload or operation ends first
             workers = list(self._pipeline.workers.values())

@@ -16,7 +16,7 @@ DELIVER_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 
 
-class Operator:
+class Executor:
     """Runner of the operations requested at the control socket. For several threads."""
 
     def __init__(self, pipeline: Pipeline, delivery: Delivery, reloading: threading.Lock) -> None:

@@ -61,30 +61,31 @@ def read(connection: sqlite3.Connection, job: str) -> Position:
 
 def begin(connection: sqlite3.Connection, job: str, position: Position) -> None:
     """Store the first position of a job, or of one that was moved."""
-    counted = position.counted
-    numbers = (str(counted.floor), str(counted.solid), position.age, position.looked, _marks_json(position.marks))
-    connection.execute(_BEGIN, (job, position.version, *numbers))
+    connection.execute(_BEGIN, (job, position.version, *_values(position)))
     connection.execute("DELETE FROM counted WHERE job = ?", (job,))
     connection.execute("DELETE FROM settled WHERE job = ?", (job,))
-    _store(connection, job, counted.segments)
+    _store(connection, job, position.counted.segments)
 
 
 def write(connection: sqlite3.Connection, job: str, before: Position, after: Position, late_rows: int) -> bool:
     """Store a position that follows from another; return whether no other record has changed it meanwhile."""
     # the version of after is that with which the look began
-    counted = after.counted
-    numbers = (str(counted.floor), str(counted.solid), after.age, after.looked, _marks_json(after.marks))
-    if connection.execute(_WRITE, (*numbers, late_rows, job, after.version)).rowcount == 0:
+    if connection.execute(_WRITE, (*_values(after), late_rows, job, after.version)).rowcount == 0:
         return False
     _settle(connection, job, before.counted.floor, after)
     # write only those segments that differ
     known = {(one.start, one.packed) for one in before.counted.segments}
-    starts = {one.start for one in counted.segments}
+    starts = {one.start for one in after.counted.segments}
     obsolete = [(job, str(one.start)) for one in before.counted.segments if one.start not in starts]
     if obsolete:
         connection.executemany("DELETE FROM counted WHERE job = ? AND start = ?", obsolete)
-    _store(connection, job, (one for one in counted.segments if (one.start, one.packed) not in known))
+    _store(connection, job, (one for one in after.counted.segments if (one.start, one.packed) not in known))
     return True
+
+
+def _values(position: Position) -> tuple[str | int, ...]:
+    counted = position.counted
+    return str(counted.floor), str(counted.solid), position.age, position.looked, _marks_json(position.marks)
 
 
 def _store(connection: sqlite3.Connection, job: str, segments: Iterable[Segment]) -> None:

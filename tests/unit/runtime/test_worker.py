@@ -14,7 +14,7 @@ from desk import CREATED, Desk
 from shipper.core.errors import ConfigError, SourceUnavailable
 from shipper.core.model import RejectedValue, RejectReason, Span
 from shipper.core.rows.table import Event
-from shipper.log.captures import log_event
+from shipper.log.results import log_event
 from shipper.state.store import State
 
 

@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from shipper.core.delivery.courier import Delivered
-from shipper.log.deliveries import DeliveryLog
+from shipper.log.results import DeliveryLog
 
 
 def test_one_line_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
