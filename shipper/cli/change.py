@@ -159,7 +159,7 @@ def _row(row: Mapping[str, Any]) -> str:
         return f"{script}: no job"
     if not row["is_new"]:
         return f"{script}: job {row['job']} has started already, and stays unchanged"
-    return f"{script}: job {row['job']} starts after that id; first slot complete"
+    return f"{script}: job {row['job']} starts after that id; its first slot is counted completely"
 
 
 def _state(facts: Mapping[str, Any]) -> str:

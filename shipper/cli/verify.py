@@ -109,7 +109,7 @@ def reconcile(
 def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Let the running service compare jobs with Graphite now, as it does at the times of [audit] cron.
 
-    Exits with 0 if each is equal, 1 if not. The results are in `shipper status`.
+    Exits with 0 if all jobs are equal, 1 if not. The results are in `shipper status`.
     """
     from shipper.service.control import ask
 
