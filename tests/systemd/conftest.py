@@ -6,13 +6,25 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
-from systemd.machine import wheels
+from systemd.machine import host_release, wheels
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let an operator test another Debian than that of the host."""
+    parser.addoption("--debian", default=host_release(), metavar="RELEASE", help="the Debian of the booted machines")
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def debian_release(request: pytest.FixtureRequest) -> str:
+    """Return the name of the Debian to boot."""
+    name: str = request.config.getoption("--debian")
+    return name
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, debian_release: str) -> Path:
     """Build the wheels that deploy/install installs."""
-    return wheels(tmp_path_factory.mktemp("wheels"))
+    return wheels(tmp_path_factory.mktemp("wheels"), debian_release)
 
 
 @pytest.fixture(scope="module", autouse=True)

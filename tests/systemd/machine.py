@@ -1,7 +1,7 @@
 """A machine that boots a real systemd: a Debian tree in systemd-nspawn, without systemd on the host.
 
-The tree is made once and kept in the user's cache; each boot has a separate layer above it. It shares the host's
-network, so the test's servers are at 127.0.0.1.
+The tree of a release is made once and kept in the user's cache; each boot has a separate layer above it. It shares the
+host's network, so the test's servers are at 127.0.0.1.
 """
 
 import hashlib
@@ -39,6 +39,16 @@ mkdir "/sys/fs/cgroup/$3"
 echo $$ >"/sys/fs/cgroup/$3/cgroup.procs"
 exec systemd-nspawn --quiet --boot --directory="$2/root" --register=no --keep-unit --resolv-conf=off --machine="$3"
 """
+_BUILD = """\
+set -e
+for path in /dev /proc /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
+    mount --bind "$path" "$1$path"
+done
+mount --bind "$2" "$1/mnt"
+mount --bind "$3" "$1/media"
+exec env PATH=/usr/sbin:/usr/bin chroot "$1" /mnt/deploy/install build /media
+"""
+"""In a chroot, which has the network of the host."""
 
 
 def why_not() -> str | None:
@@ -52,14 +62,14 @@ def why_not() -> str | None:
 class Machine:
     """A booted tree, with the checkout and the wheels that deploy/install needs."""
 
-    def __init__(self, folder: Path) -> None:
-        """Lay a layer over the tree, below folder; `boot` starts it."""
+    def __init__(self, folder: Path, release: str) -> None:
+        """Lay a layer over the tree of a release, below folder; `boot` starts it."""
         self._folder = folder
         self._name = f"shipper-test-{token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("upper", "work", "root"):
             (folder / name).mkdir()
-        self._tree = _tree()
+        self._tree = _tree(release)
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
         """Put a file into the machine, before it boots or while it runs."""
@@ -106,7 +116,7 @@ class Machine:
             return subprocess.CompletedProcess(command, 1, "", "it does not run")
         entering = ["nsenter", f"--target={leader}", "--all", "--", *command]
         return subprocess.run(
-            entering, input=given, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=120
+            entering, input=given, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=600
         )
 
     def close(self) -> None:
@@ -133,17 +143,25 @@ class Machine:
         return int(children[0]) if is_there else None
 
 
-def wheels(folder: Path) -> Path:
-    """Build shipper and its dependencies, for which a network is needed, and return their directory."""
-    call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
+def wheels(folder: Path, release: str) -> Path:
+    """Build shipper and its dependencies for a release, for which a network is needed, and return their directory."""
+    if release == host_release():
+        call(["bash", str(ROOT / "deploy/install"), "build", str(folder)])
+    else:
+        tree = _tree(release)
+        call(["unshare", "--mount", "bash", "-c", _BUILD, "build", str(tree), str(ROOT), str(folder)])
     return folder
 
 
-def _tree() -> Path:
-    """Return the tree for boots; make it again when its contents have to change."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+def host_release() -> str:
+    """Return the name of the Debian that runs here."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def _tree(suite: str) -> Path:
+    """Return the tree of a release for boots; make it again when its contents have to change."""
     key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode())
-    cache = CACHE / "systemd"
+    cache = CACHE / "systemd" / suite
     tree = cache / key.hexdigest()[:16]
     if not tree.exists():
         shutil.rmtree(cache, ignore_errors=True)  # older trees
