@@ -7,7 +7,7 @@ new file is loaded as any other; `shipper check` finds what is still missing.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +35,7 @@ HEAD = """\
 """
 _DROP_IN = f"[Service]\nLoadCredential={PASSWORD_FILE}:{DEFAULT_FOLDER}/{PASSWORD_FILE}"
 RESERVED = {"source", "measure"}  # they mean something else in the name of a series
+_COMMA = re.compile(r"\s*,\s*")
 _TRAILS = re.compile(r"audit|trail|event|log|history|activity", re.IGNORECASE)
 
 
@@ -74,32 +75,29 @@ def init(file: str) -> None:
     login = _login()
     access = Access(login.url.set(username=login.user, password=login.password or None), 30)
     with closing(Examination("app", access)) as source:
-        say(f"Connected: {source.session().server}")
+        session = source.session()
+        say(f"Connected: {session.server}")
         chosen = _chosen(source)
-    host, port = _address()
-    render_url = click.prompt(
-        "Address of graphite-web, to read values back (empty: none)", default="", show_default=False
-    )
+    graphite = _graphite()
     if Path(file).exists() and not click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?"):
         raise click.Abort
     # write
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     for name, text, mode in _credentials(login, Path(file).parent):
         _write(name, text, mode)
-    graphite: dict[str, str | int] = {"host": host, "port": port, **({"render_url": render_url} if render_url else {})}
     _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
-    _show_next(load(file), access)
+    _show_next(load(file), access, (session.account or "").rpartition("@")[2])
     if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
         say(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
 
 
-def _show_next(config: "Config", access: "Access") -> None:
-    """Show what is left to do."""
+def _show_next(config: "Config", access: "Access", host: str) -> None:
+    """Show what is left to do; the host is that of the MySQL account."""
     from shipper.diagnostics.carbon_conf import rules
     from shipper.source.grants import grants
 
     say("\nNext:\n\n1. Let an administrator of the database run:\n")
-    for statement in grants(access, [job.query for job in config.jobs.values()], host="%"):
+    for statement in grants(access, [job.query for job in config.jobs.values()], host=host):
         say(f"   {statement}")
     say(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
     say("3. Run `shipper check` until it shows no ✗.")
@@ -108,13 +106,11 @@ def _show_next(config: "Config", access: "Access") -> None:
 def _login() -> Login:
     """Ask how to reach the database."""
     from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
 
-    text = click.prompt("Database, as in mysql+pymysql://db1.internal/app or postgresql+psycopg://db1.internal/app")
-    try:
-        url = make_url(text)
-    except ArgumentError as error:
-        raise click.UsageError(f"{text!r} is not a URL: write DRIVER://HOST/DATABASE.") from error
+    from shipper.config import values
+
+    question = "Database, as in mysql+pymysql://db1.internal/app or postgresql+psycopg://db1.internal/app"
+    url = make_url(click.prompt(question, value_proc=_as_in_the_file(values.url)))
     if url.get_backend_name() == "sqlite":
         return Login(url, None, "")
     user = click.prompt("User", default=url.username or "shipper")
@@ -130,35 +126,63 @@ def _chosen(source: "Examination") -> Chosen:
             f"read {source}: this user sees no table",
             hint="Let an administrator GRANT SELECT on the table to this user, and begin again.",
         )
-    table = _ask("Table", tables)
-    found = source.candidates(table)
+    table = _ask("Table", tables, lambda name: bool(source.table(name).columns))
+    found, columns = source.candidates(table), {*source.table(table).columns, "-"}
     times = {time.name: time for time in found.times}
-    id_ = _ask("Column with the growing key", found.ids or [name for name, time in times.items() if time.is_indexed])
+    ids = found.ids or [name for name, time in times.items() if time.is_indexed]
+    id_ = _ask("Column with the growing key", ids, (columns - {"-"}).__contains__)
     along = [id_] if id_ in times else []
-    time = _ask("Column with the time of the event (-: none)", [*along, *times, "-"])
+    time = _ask("Column with the time of the event (-: none)", [*along, *times, "-"], columns.__contains__)
     labels = [name for name in found.labels if name not in {id_, time, *RESERVED}]
-    by = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"])
+    by = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"], columns.__contains__)
     unit = times[time].unit if time in times else None
-    return Chosen(table, id_, None if time == "-" else time, unit, [] if by == "-" else re.split(r"\s*,\s*", by))
+    return Chosen(table, id_, None if time == "-" else time, unit, [] if by == "-" else _COMMA.split(by))
 
 
-def _ask(question: str, offered: Sequence[str]) -> str:
-    """Ask for a name; the first one that is offered is the default, and none that a terminal would obey."""
+def _ask(question: str, offered: Sequence[str], is_there: Callable[[str], bool]) -> str:
+    """Ask for a name, or several with commas, until all are there; the first one that is offered is the default.
+
+    None is offered that a terminal would obey.
+    """
+    from shipper.config.problems import suggest
+
+    def convert(answer: str) -> str:
+        for name in _COMMA.split(answer):
+            if not is_there(name):
+                raise click.UsageError(f'"{name}" does not exist. {suggest(name, offered)}')
+        return answer
+
     offered = [name for name in offered if name.isprintable()]
     if len(offered) > 1:
         more = ", ..." if len(offered) > MOST_SHOWN else ""
         say(f"  found: {', '.join(offered[:MOST_SHOWN])}{more}")
-    answer: str = click.prompt(question, default=offered[0] if offered else None)
+    answer: str = click.prompt(question, default=offered[0] if offered else None, value_proc=convert)
     return answer
 
 
-def _address() -> tuple[str, int]:
-    """Ask for Carbon's address."""
-    answer = click.prompt("Carbon, HOST:PORT of its line receiver", default="127.0.0.1:2003")
-    host, _, port = answer.rpartition(":")
-    if not host or not port.isdigit():
-        raise click.UsageError(f"{answer!r} is not HOST:PORT.")
-    return host.strip("[]"), int(port)
+def _graphite() -> dict[str, str | int]:
+    """Ask for Carbon and graphite-web, and return the keys of [graphite]."""
+    from shipper.config import values
+
+    line_receiver = "Carbon, HOST:PORT of its line receiver"
+    host, port = click.prompt(line_receiver, default="127.0.0.1:2003", value_proc=_as_in_the_file(values.address))
+    question = "Address of graphite-web, to read values back (empty: none)"
+    convert = _as_in_the_file(lambda text: text and values.render_url(text))
+    render_url = click.prompt(question, default="", show_default=False, value_proc=convert)
+    return {"host": host, "port": port, **({"render_url": render_url} if render_url else {})}
+
+
+def _as_in_the_file(accept: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the conversion of an answer by the validator of a key; if it rejects the answer, click asks again."""
+    from pydantic_core import PydanticCustomError
+
+    def convert(answer: str) -> Any:
+        try:
+            return accept(answer)
+        except PydanticCustomError as error:
+            raise click.UsageError(f"{error.message()}. {(error.context or {})['remedy']}") from error
+
+    return convert
 
 
 def _credentials(login: Login, folder: Path) -> Iterator[tuple[Path, str, int]]:
