@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from shipper.config.load import Config, load
-from shipper.core.errors import ConfigError, NotRunning, ShipperError, SourceUnavailable
+from shipper.core.errors import ConfigError, NotRunning, ShipperError
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
-from shipper.service.vitals import audited, gone, job_report
+from shipper.service.vitals import audited, complaint_of, gone, job_report
 from shipper.state.database import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
@@ -41,12 +41,18 @@ def document(address: str | None, file: str, names: Sequence[str] = ()) -> dict[
         with suppress(NotRunning):  # it has just ended, or is about to start
             answer: dict[str, Any] = ask(address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
             return answer
-    config = load(file, with_credentials=False)
-    return _read(config, holder(str(config.state.path))).only(names).document()
+    try:
+        config, unread = load(file), None
+    except ConfigError as error:  # also the file itself may be broken
+        config, unread = load(file, with_credentials=False), _failure(error)
+    return _read(config, holder(str(config.state.path)), unread).only(names).document()
 
 
-def _read(config: Config, user: Holder | None) -> Report:
-    """Return the report of a service that does not run, from its state and its endpoints."""
+def _read(config: Config, user: Holder | None, unread: Failure | None) -> Report:
+    """Return the report of a service that does not run, from its state and its endpoints.
+
+    Credentials that cannot be read are a failure of all sources.
+    """
     path = str(config.state.path)
     statuses = job_statuses(path) if Path(path).exists() else {}
     jobs = {name: job_report(job, statuses.get(name)) for name, job in config.jobs.items()}
@@ -55,7 +61,10 @@ def _read(config: Config, user: Holder | None) -> Report:
             jobs[name] = replace(jobs[name], state=JobState.PAUSED, paused_since=since)
     if statuses:
         jobs = {job.job: job for job in audited(jobs.values(), config)}
-    sources = [_source(config, name, jobs) for name in config.sources]
+    sources = [
+        EndpointReport(f"source {name}", "", failure=unread) if unread else _source(config, name, jobs)
+        for name in config.sources
+    ]
     return Report(
         version=version("shipper"),
         host=socket.gethostname(),
@@ -84,9 +93,9 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
             try:
                 query = source.prepared(job.query) if job.query.is_along else job.query
                 jobs[job.name] = replace(jobs[job.name], source_max=source.observe(query).id)
-            except SourceUnavailable as error:
-                return replace(endpoint, failure=_failure(error))
             except ShipperError as error:
+                if complaint := complaint_of(error):
+                    return replace(endpoint, failure=_failure(error), complaint=complaint)
                 jobs[job.name] = replace(jobs[job.name], failure=_failure(error), state=JobState.FAILING)
     finally:
         source.close()

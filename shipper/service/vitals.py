@@ -9,13 +9,14 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from shipper.config.load import Config, digest_of
-from shipper.core.errors import SourceReset, SourceUnavailable, StateBusy, StateCorrupt
+from shipper.core.errors import ShipperError, SourceReset, SourceUnavailable, StateBusy, StateCorrupt
 from shipper.core.model import Job, JobStatus
 from shipper.log.logger import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import BUG_HINT, Worker
+from shipper.source.access import LoginRefused
 from shipper.state.queries import audits, instant, job_statuses, totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
 
@@ -89,7 +90,7 @@ class Vitals:
             return replace(report, state=JobState.HELD, failure=failure)
         if (paused := self._pipeline.state.pauses.get(job.name)) is not None:
             report = replace(report, paused_since=paused, next_tick=None)
-        if worker.seen is not None:
+        if worker.seen is not None and not _is_blind(worker.failure):
             report = replace(report, source_max=worker.seen.id)
         return replace(
             report,
@@ -131,11 +132,17 @@ class Vitals:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
         reached = max((worker.seen_at or 0.0 for worker in workers), default=0.0)
         failures = [failure for worker in workers if (failure := worker.failure)]
-        down = next((failure for failure in failures if isinstance(failure.error, SourceUnavailable)), None)
+        down = next((failure for failure in failures if complaint_of(failure.error)), None)
+        complaint = complaint_of(down.error) if down else None
         address = str(self._pipeline.sources[name]) if name in self._pipeline.sources else ""
         is_needed = not workers or any(not worker.is_paused for worker in workers)
         return EndpointReport(
-            f"source {name}", address, reached or None, _failure(down) if down else None, is_needed=is_needed
+            f"source {name}",
+            address,
+            reached or None,
+            _failure(down) if down else None,
+            complaint or "answers",
+            is_needed=is_needed,
         )
 
     def _carbon(self) -> EndpointReport:
@@ -162,6 +169,18 @@ class Vitals:
             yield replace(endpoint, failure=unproven, complaint=LACKS)
         else:
             yield replace(endpoint, failure=_failure(pipeline.reading))
+
+
+def complaint_of(error: ShipperError | None) -> str | None:
+    """Return what an error says about its source, in a few words; None if it concerns a job alone."""
+    if isinstance(error, SourceUnavailable):
+        return "does not answer"
+    return "rejects the login" if isinstance(error, LoginRefused) else None
+
+
+def _is_blind(failure: RepeatedFailure | None) -> bool:
+    """Whether a failure hides which rows the table has now."""
+    return failure is not None and (complaint_of(failure.error) is not None or isinstance(failure.error, SourceReset))
 
 
 def job_report(

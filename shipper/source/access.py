@@ -20,6 +20,10 @@ class Denied(QueryRefused):
     """This user may not read a table, or a column of it."""
 
 
+class LoginRefused(QueryRefused):
+    """The server rejects this user's login; another attempt could lock the account."""
+
+
 class Access(NamedTuple):
     """How a database is reached."""
 

@@ -15,10 +15,9 @@ from shipper.core.id_set import ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.paths import brief
 from shipper.core.rows import table
-from shipper.source.access import Access
+from shipper.source.access import Access, LoginRefused
 from shipper.source.catalog import described, is_unique
 from shipper.source.connections.connection import Connections
-from shipper.source.connections.engine import is_of_login
 from shipper.source.connections.turns import Turns, Wait
 from shipper.source.grants import without_id
 from shipper.source.limits import MOST_COUNT, whole
@@ -124,9 +123,9 @@ class Source(table.Source):
         """Explain an error by the type of the id column, if that is the reason."""
         try:
             yield
+        except LoginRefused:
+            raise
         except QueryRefused as error:
-            if is_of_login(error):  # another attempt could lock the account
-                raise
             with self.connections.connected(f"look at {query.table}") as connection:
                 column = described(connection, query.table).columns.get(query.id)
             if query.is_along or column is None or (column.is_integer and error.hint != NOT_AN_ID):

@@ -7,10 +7,9 @@ from dataclasses import replace
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable, printable
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Query, TimeForm, Window
-from shipper.source.access import Access, Denied
+from shipper.source.access import Access, Denied, LoginRefused
 from shipper.source.catalog import described, plain_engine, planned
 from shipper.source.connections.connection import RETRIED, Connections
-from shipper.source.connections.engine import is_of_login
 from shipper.source.grants import transactional, without_id
 from shipper.source.result import labels_of
 from shipper.source.statement import bounds, counted, labels, newest_value
@@ -66,7 +65,11 @@ def _timed(connections: Connections, query: Query) -> Query:
     except (QueryRefused, SourceUnavailable) as error:
         # an error that has no meaning yet is one of the expression, too
         is_unknown = isinstance(error, SourceUnavailable) and error.hint is None
-        is_refused = isinstance(error, QueryRefused) and not isinstance(error, Denied) and error.__cause__ is not None
+        is_refused = (
+            isinstance(error, QueryRefused)
+            and not isinstance(error, Denied | LoginRefused)
+            and error.__cause__ is not None
+        )
         if query.time_sql is None or not (is_unknown or is_refused):
             raise
         hint = f"Correct `time_sql`: an SQL expression over columns of {query.table}."
@@ -98,9 +101,9 @@ def _short(connections: Connections, query: Query) -> frozenset[str]:
     try:
         with connections.connected(f"look at the labels of {query.table}") as connection:
             description = connection.execute(statement).cursor.description
-    except QueryRefused as error:
-        if is_of_login(error):  # another attempt could lock the account
-            raise
+    except LoginRefused:
+        raise
+    except QueryRefused:
         return frozenset()  # the statements that count report the error
     is_short = connections.dialect.is_short
     return frozenset(name for name, column in zip(names, description, strict=True) if is_short(column))

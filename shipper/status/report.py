@@ -240,7 +240,11 @@ class Report:
         """Return the service's health and backlog in one line, for `systemctl status`."""
         number = sum(job.state is not JobState.GONE for job in self.jobs)
         jobs = f"{number} {'job' if number == 1 else 'jobs'}"
-        lag = [f"{self.worst.job} {self.worst.behind} ids behind"] if self.worst else []
+        lag = (
+            [f"{self.worst.job} {self.worst.behind} {'id' if self.worst.behind == 1 else 'ids'} behind"]
+            if self.worst
+            else []
+        )
         errors = [f"{one.name}: {one.failure.error}" for one in self.endpoints if one.failure]
         errors = errors or [f"{job.job}: {job.failure.error}" for job in self.jobs if job.failure][:1]
         return "; ".join([f"{jobs}, {self.verdict()}", *lag, *errors])

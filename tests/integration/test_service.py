@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -267,6 +268,31 @@ def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, car
     wait_for(lambda: shipper_app.call("status").returncode == 0, "healthy")
     wait_for(lambda: jobs_of(shipper_app)["events"]["waiting"] == 0, "nothing waits")
     shipper_app.stop()
+
+
+def test_status_of_a_refused_login(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A login that the server rejects is a failure of the source, also if no service runs; the backlog is unknown.
+
+    Mutants: a failure of the job alone; the backlog of the last look.
+    """
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE USER guest@'127.0.0.%'")
+        cursor.execute("GRANT SELECT ON app.* TO guest@'127.0.0.%'")
+    insert(mariadb, 1)
+    shipper_app.config.write_text(shipper_app.config.read_text().replace("//root@", "//guest@"))
+    shipper_app.start()
+    wait_for(lambda: jobs_of(shipper_app)["events"]["behind"] == 0, "a first look")
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER USER guest@'127.0.0.%' IDENTIFIED BY 'changed'")
+        cursor.execute("KILL USER guest")
+    verdict = "unhealthy: source app rejects the login"
+    wait_for(lambda: f"{verdict}; failing: events\n" in shipper_app.call("status").stdout, "its verdict")
+    assert jobs_of(shipper_app)["events"]["behind"] is None
+    shipper_app.stop()
+    alone = shipper_app.call("status").stdout
+
+    assert re.search("^source app .* rejects the login ", alone, re.MULTILINE)
+    assert alone.endswith(f"{verdict}\n")
 
 
 def test_status_without_a_configuration_file(

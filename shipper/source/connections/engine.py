@@ -18,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, Exception
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable, printable
-from shipper.source.access import GRACE_SECONDS, Access
+from shipper.source.access import GRACE_SECONDS, Access, LoginRefused
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.dialect import CHECK_TYPES, SLOW, SMALLER, Dialect, Meaning
 from shipper.source.limits import (
@@ -122,7 +122,9 @@ def _ours_in(dialect: Dialect, step: str, source: str) -> Iterator[None]:
         hint = "Raise `connections` of the source."
         raise SourceUnavailable(f"{step}: all connections to {source} are busy", hint=hint) from error
     except sa.exc.DBAPIError as error:
-        raise _ours(dialect, error.orig or error, step) from error
+        ours = _ours(dialect, error.orig or error, step)
+        is_of_login = error.statement is None and type(ours) is QueryRefused
+        raise (LoginRefused(str(ours), hint=ours.hint) if is_of_login else ours) from error
     except dialect.DRIVER_ERROR as error:
         raise _ours(dialect, error, step) from error
     except DriverFailure as error:
@@ -133,11 +135,6 @@ def _ours_in(dialect: Dialect, step: str, source: str) -> Iterator[None]:
     # an answer without the rows or columns that each server gives, or with other values
     except (sa.exc.InvalidRequestError, AnswerUnusable, TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise SourceUnavailable(f"{step}: unusable answer: {printable(str(error))}", hint=UNUSABLE) from error
-
-
-def is_of_login(error: ShipperError) -> bool:
-    """Return whether the database rejected a connection, not a statement."""
-    return isinstance(error.__cause__, sa.exc.DBAPIError) and error.__cause__.statement is None
 
 
 LARGE_VALUES = "Leave out rows with very large values, by `where` or `where_sql`."

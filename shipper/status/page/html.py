@@ -26,6 +26,8 @@ from shipper.status.page.markup import (
 from shipper.status.page.style import STYLE
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
+_IDLE = {JobState.PAUSED, JobState.GONE}
+
 
 def tiles(report: Report) -> Markup:
     """Return the list of tiles."""
@@ -50,6 +52,11 @@ def _endpoint(endpoint: EndpointReport, report: Report) -> Iterable[Markup]:
 def _backlog(report: Report) -> Iterable[Markup]:
     worst = report.worst
     yield muted("Backlog")
+    unknown = [job.job for job in report.jobs if job.behind is None and job.state not in _IDLE]
+    if worst is None and unknown:
+        yield tag("b", "… not known", class_="warn")
+        yield muted(f"{unknown[0]} does not read its table")
+        return
     if worst is None:
         yield tag("b", "● nothing", class_="good")
         yield muted("at the last tick")

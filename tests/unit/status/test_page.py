@@ -138,6 +138,16 @@ def test_page_is_closed_and_escaped() -> None:
     assert outline.tags.count("table") == 1
 
 
+def test_backlog_that_is_unknown() -> None:
+    """The tile is green only if each job has read its table, unless it is paused. Mutant: whatever jobs read."""
+    blind = job("blind", JobState.FAILING, failure=TROUBLE, source_max=None)
+
+    assert "● nothing" in page(report(job("ok")))
+    assert "● nothing" in page(report(job("ok"), job("idle", JobState.PAUSED, source_max=None)))
+    assert "● nothing" not in page(report(job("ok"), blind))
+    assert "blind does not read its table" in page(report(job("ok"), blind))
+
+
 def test_page_shows_worst_first() -> None:
     """An operator first sees the jobs that need help, with error, remedy, time and number of failures."""
     shown = page(troubled())
