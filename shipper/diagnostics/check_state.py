@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from shipper.core.model import Job, JobStatus, Observation
@@ -12,6 +13,8 @@ from shipper.diagnostics.finding import Finding
 from shipper.state.access import enter
 from shipper.state.database import holder
 from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
+
+SOME_BYTES = 65536  # as much as a small delivery writes
 
 
 class Stored(NamedTuple):
@@ -34,19 +37,32 @@ def check_file(path: Path) -> Iterator[Finding]:
         )
         return
     if not path.parent.is_dir():
-        remedy = f"mkdir -p -m 700 {path.parent}, owned by the user that shipper runs as."
+        remedy = f"mkdir -p -m 700 {path.parent.resolve()}, owned by the user that shipper runs as."
         yield Finding(False, subject, "its directory does not exist", remedy)
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
         exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
     ):
         remedy = "Run the check as the user that shipper runs as, or as root; that user must own file and directory."
         yield Finding(False, subject, "this user cannot write there", remedy)
+    elif (reason := _unwritable(path.parent)) is not None:
+        yield Finding(False, subject, f"its disk cannot be written: {reason}", "Free disk space, or repair the disk.")
     elif not exists:
         yield Finding(True, subject, "does not exist yet; can be created")
     else:
         statuses, process = job_statuses(str(path)), holder(str(path))
         jobs = f"{len(statuses)} {'job' if len(statuses) == 1 else 'jobs'}"
         yield Finding(True, subject, f"{jobs}; in use by process {process.process}" if process else jobs)
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Write a file without a name, and return why that is not possible."""
+    try:
+        with TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(SOME_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def stored(path: Path) -> Stored:
