@@ -93,6 +93,7 @@ admin.divide(
         "Tools": (about.schema, about.completion),
     }
 )
+admin.add_command(run.stopped)
 assert isinstance(main, _Sections)
 main.divide(
     {

@@ -1,5 +1,6 @@
 """Commands that run shipper: `run`, `once`, `pause`, `resume`, `reload`."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from shipper.cli.output import say, show_json
 from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning
 
+EXIT_CREDENTIALS = "243"  # systemd.exec(5)
 PAUSE_SECONDS = 60.0  # a capture that runs may take its time to end
 RELOAD_SECONDS = 60.0  # TimeoutStartSec of the unit, which systemd also applies to a reload
 
@@ -113,3 +115,24 @@ def reload(file: str) -> None:
     answer = ask(address, "reload", timeout=RELOAD_SECONDS)
     jobs = answer["jobs"]
     say(f"{answer['file']}: {jobs} {'job' if jobs == 1 else 'jobs'} scheduled")
+
+
+@click.command(hidden=True)
+def stopped() -> None:
+    """Explain in the journal why systemd could not start the service: ExecStopPost of the unit.
+
+    Its own line about a credential names neither the file nor a remedy.
+    """
+    from shipper.cli.output import complain
+    from shipper.core.errors import ConfigError
+    from shipper.service import systemd
+
+    if os.environ.get("EXIT_STATUS") != EXIT_CREDENTIALS:
+        return
+    files = systemd.credentials()
+    missing = systemd.missing(files)
+    named = missing or list(files.values())
+    reason = "does not exist" if missing else "cannot be read or decrypted"
+    names = ", ".join(map(str, named)) or "a file of LoadCredential= in the unit"
+    hint = f"{' '.join(dict.fromkeys(map(systemd.remedy, named)))} Then: systemctl start shipper"
+    complain(ConfigError(f"load credentials for the service: {names} {reason}", hint=hint))

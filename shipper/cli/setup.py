@@ -56,7 +56,7 @@ def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary:
         show_json({"is_good": not bad, "findings": [finding._asdict() for finding in shown]})
     if bad:
         say(f"{bad} {'check' if bad == 1 else 'checks'} failed", err=True)
-    elif not canary and folder is None:
+    elif not (offline or canary or folder):
         say(UNSEEN_CARBON, err=True)
     sys.exit(1 if bad else 0)
 

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 
+from shipper.config import encrypted
 from shipper.config.files import UnreadableError, is_exposed, read_text
 from shipper.config.jobs import jobs_of, paths_of
 from shipper.config.keys import (
@@ -68,15 +69,19 @@ class Config:
             raise ConfigError(f"choose jobs: no job {name!r} in {self.file}", hint=hint)
         return jobs
 
-    def exposed_files(self) -> list[str]:
-        """Return the files with passwords that all users of this machine can read."""
+    def credential_files(self) -> set[str]:
+        """Return the files with passwords that this user can read."""
         files = set(self.secret_files)
         for name, section in self.sources.items():
             with suppress(ConfigError):  # who connects reports it
                 files |= (
                     {option_file(section.credentials, name, Path(self.file).parent)} if section.credentials else set()
                 )
-        return sorted(filter(is_exposed, files))
+        return files
+
+    def exposed_files(self) -> list[str]:
+        """Return the files with passwords that all users of this machine can read."""
+        return sorted(filter(is_exposed, self.credential_files()))
 
     def access(self, name: str) -> Access:
         """Return how to connect to a source.
@@ -121,6 +126,7 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     problems += related(parsed, templates)
     if problems:
         raise report(documents, problems, secrets)
+    encrypted.prepare(source.credentials for source in parsed.source.values() if source.credentials)
     jobs = {job.name: job for jobs in by_section.values() for job in jobs}
     files = tuple(references.secret_files)
     digest = _digest((document.file, document.text) for document in documents)

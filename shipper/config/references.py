@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shipper.config import encrypted
 from shipper.config.files import UnreadableError, read_bytes, read_text
 from shipper.config.problems import SECRET, Place, Problem
 from shipper.core.errors import ConfigError
@@ -47,6 +48,7 @@ class References:
         # a reference: the first target with content has the value
         ((kind, name),) = value.items()
         if kind == "credential" and not self._with_credentials:
+            encrypted.prepare([name])  # to read it later
             return NOT_READ_URL if place[-1] == "url" else NOT_READ
         targets: list[str] = []
         for target, content in _targets(kind, name, self._folder):
@@ -70,8 +72,11 @@ def option_file(name: str, source: str, folder: Path) -> str:
     places = _places(name, folder)
     for place in places:
         if place.is_file() and os.access(place, os.R_OK, effective_ids=True):
-            _check_option_file(place)
+            _check_option_file(place, str(place))
             return str(place)
+    if (file := encrypted.decrypted(name)) is not None:
+        _check_option_file(file, str(encrypted.FOLDER / name))
+        return str(file)
     step = f'read credentials "{name}" of source "{source}"'
     for place in places:
         if place.is_file():
@@ -89,6 +94,8 @@ def _targets(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | No
             yield str(place), read_text(place)
         except UnreadableError as error:
             yield f"{place} ({error})", None
+    if kind == "credential" and (copy := encrypted.decrypted(name)) is not None:
+        yield str(copy), read_text(copy)
 
 
 def _places(credential: str, folder: Path) -> list[Path]:
@@ -97,8 +104,8 @@ def _places(credential: str, folder: Path) -> list[Path]:
     return [*([Path(directory) / credential] if directory else []), folder / credential]
 
 
-def _check_option_file(file: Path) -> None:
-    """Reject a file that PyMySQL cannot parse."""
+def _check_option_file(file: Path, shown: str) -> None:
+    """Reject a file that PyMySQL cannot parse, under the name that the operator knows."""
     parser, hint = configparser.RawConfigParser(allow_no_value=True), OPTION_FILE_HINT
     try:
         content = read_bytes(file)
@@ -118,4 +125,4 @@ def _check_option_file(file: Path) -> None:
         reason = "not UTF-8 text"
     except (KeyError, ValueError):
         reason = "no usable [client] section"
-    raise ConfigError(f"read credentials {file}: {reason}", hint=hint)
+    raise ConfigError(f"read credentials {shown}: {reason}", hint=hint)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from shipper.config.load import Config
+from shipper.config.encrypted import FOLDER, origin
+from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_diff import diffs
 from shipper.diagnostics.check_source import check_source
@@ -16,6 +17,7 @@ from shipper.diagnostics.doctor import examine
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.graphite.carbon import Carbon
 from shipper.runtime.endpoints import evidence_of, open_readback, receivers
+from shipper.service import systemd
 
 CANARY_SECONDS = 30.0
 """Longest wait for Carbon to create the canary's series."""
@@ -28,6 +30,7 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     """
     yield from _check_file(config.file)
     yield from _check_credentials(config)
+    yield from _check_unit(config)
     yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path)))
     try:
         known = stored(Path(config.state.path))
@@ -49,9 +52,7 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
 
 def _check_file(file: str) -> Iterator[Finding]:
     """Report a configuration that only root can read."""
-    status = Path(file).stat()
-    is_for_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP
-    if status.st_uid == os.geteuid() == 0 and not is_for_group and not status.st_mode & stat.S_IROTH:
+    if os.geteuid() == 0 and _is_of_root_alone(Path(file)):
         remedy = f"Let the service's user read it: chmod 644 {file}. Keep secrets in other files."
         yield Finding(False, file, "only root can read it", remedy)
 
@@ -60,6 +61,25 @@ def _check_credentials(config: Config) -> Iterator[Finding]:
     """Warn of files with passwords that all users can read."""
     for file in config.exposed_files():
         yield Finding(True, f"credentials {file}", "all users of this machine can read them", f"chmod o-r {file}")
+
+
+def _check_unit(config: Config) -> Iterator[Finding]:
+    """Check, as root, that systemd can hand over the credentials of its unit, and has those that are needed."""
+    unit = systemd.credentials() if config.file == DEFAULT_PATH and os.geteuid() == 0 else {}
+    for file in systemd.missing(unit):
+        remedy = systemd.remedy(file)
+        yield Finding(False, f"credential {file}", "does not exist, so the service does not start", remedy)
+    for file in sorted(map(origin, config.credential_files())) if unit else ():
+        if file.name not in unit and (file.parent == FOLDER or _is_of_root_alone(file)):
+            setting = "LoadCredentialEncrypted" if file.parent == FOLDER else "LoadCredential"
+            remedy = f"Run `systemctl edit shipper`, and add:\n[Service]\n{setting}={file.name}:{file}"
+            yield Finding(False, f"credential {file}", "only root can read it, so the service cannot", remedy)
+
+
+def _is_of_root_alone(file: Path) -> bool:
+    status = file.stat()
+    is_for_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP
+    return status.st_uid == 0 and not is_for_group and not status.st_mode & stat.S_IROTH
 
 
 def _check_carbon(carbon: Carbon) -> Iterator[Finding]:

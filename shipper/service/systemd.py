@@ -1,13 +1,20 @@
-"""Messages to systemd: sd_notify(3), without a library, since a message is one datagram."""
+"""Messages to systemd, and what its unit says: sd_notify(3), without a library, since a message is one datagram."""
 
+import json
 import os
 import socket
+import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+
+from shipper.config.encrypted import FOLDER
 
 from shipper.core.errors import visible
 
 SEND_SECONDS = 1.0
+BUS_SECONDS = 10.0
 HALF = 2  # sd_watchdog_enabled(3): feed the watchdog at half of its time
 
 
@@ -38,6 +45,43 @@ def watchdog_seconds() -> float | None:
     if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(microseconds) / 1_000_000 / HALF
+
+
+def credentials() -> dict[str, Path]:
+    """Return the file of each credential of the unit; nothing where systemd does not know the unit."""
+    manager, service = "org.freedesktop.systemd1", "org.freedesktop.systemd1.Service"
+    unit = "/org/freedesktop/systemd1/unit/shipper_2eservice"
+    # systemctl 252 calls these properties unprintable
+    command = ["busctl", "--json=short", "get-property", manager, unit, service]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*command, "LoadCredential", "LoadCredentialEncrypted"],
+            capture_output=True,
+            check=True,
+            timeout=BUS_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+        plain, encrypted = (json.loads(line)["data"] for line in done.stdout.splitlines())
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return {}
+    # a path that is a name is below systemd's directories: systemd.exec(5)
+    return {name: FOLDER / file for name, file in encrypted} | {name: Path(file) for name, file in plain}
+
+
+def missing(files: Mapping[str, Path]) -> list[Path]:
+    """Return the files of credentials that do not exist, as far as this user can know."""
+    lost = []
+    for file in files.values():
+        with suppress(PermissionError):
+            lost += [] if file.exists() else [file]
+    return lost
+
+
+def remedy(file: Path) -> str:
+    """Return how to provide a credential that does not exist, or that systemd cannot read."""
+    if file.parent == FOLDER:
+        return "Encrypt it on this machine, as in install.md, Encrypted credentials."
+    return f"Write {file}; if no source needs it, an empty one is enough: `install -m 600 /dev/null {file}`."
 
 
 def _line(value: object) -> str:

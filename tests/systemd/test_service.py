@@ -58,6 +58,14 @@ name = "events.{{action}}.{{measure}}"
 FEW, ALL = 15_000, 100_000
 MOST_SERIES = 10_001
 """Series of a job by default, and `_other`."""
+OTHER_SOURCE = """\
+[source.other]
+url = "mysql+pymysql://127.0.0.1:9/app"
+credentials = "other.cnf"
+
+[defaults]
+source = "other"
+"""
 INSERT = """
 import sqlite3, sys
 db = sqlite3.connect("/srv/audit.db")
@@ -73,9 +81,9 @@ print(row[0])
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, built: Path) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory, built: Path, debian_release: str) -> Iterator[Machine]:
     """Boot a machine with shipper installed, and its credentials."""
-    machine = Machine(tmp_path_factory.mktemp("machine"))
+    machine = Machine(tmp_path_factory.mktemp("machine"), debian_release)
     machine.check_out(built)
     machine.boot()
     done = machine.install()
@@ -98,7 +106,10 @@ def service(machine: Machine, carbon_cache: CarbonCache) -> Iterator[Machine]:
     """Give a machine on which the service was never started, configured for this Carbon."""
     machine.run("systemctl", "stop", "shipper")
     machine.run("systemctl", "reset-failed", "shipper")
-    machine.run("sh", "-c", "rm -rf /var/lib/private/shipper /etc/systemd/system/shipper.service.d")
+    drop_ins = "/etc/systemd/system/shipper.service.d"
+    machine.run(
+        "sh", "-c", f"rm -rf /var/lib/private/shipper/* {drop_ins} /etc/credstore.encrypted /etc/shipper/other.cnf"
+    )
     machine.run("systemctl", "daemon-reload")
     machine.write("/etc/shipper/mysql.cnf", f"[client]\nuser = shipper\npassword = {PASSWORD}\n", mode=0o600)
     machine.write("/etc/shipper/shipper.toml", CONFIG.format(port=carbon_cache.port))
@@ -209,12 +220,39 @@ def test_broken_configuration_stays_down(service: Machine) -> None:
 
 
 def test_missing_credentials_stay_down(service: Machine) -> None:
-    """Without a credential of the unit it is not restarted either."""
+    """Without a credential of the unit it is not restarted either; log and `check` name the file and the remedy."""
     service.run("rm", "/etc/shipper/mysql.cnf")
     service.run("systemctl", "start", "shipper")
     wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
 
+    remedy = "`install -m 600 /dev/null /etc/shipper/mysql.cnf`"
     assert (shown(service, "ExecMainStatus"), shown(service, "NRestarts")) == ("243", "0")
+    wait_for(
+        lambda: "error: load credentials for the service: /etc/shipper/mysql.cnf does not" in journal(service), "it"
+    )
+    assert remedy in journal(service)
+    checked = service.run("shipper", "check").stdout
+    assert "✗ credential /etc/shipper/mysql.cnf: does not exist, so the service does not start" in checked
+    service.run("sh", "-c", re.findall("`(.*)`", remedy)[0])
+    assert service.run("systemctl", "start", "shipper").returncode == 0
+    assert "✗ credential" not in service.run("shipper", "check").stdout
+
+
+def test_credential_that_the_unit_lacks(service: Machine) -> None:
+    """`check` of root can read what the service cannot, and says so; the remedy is enough."""
+    secret = f"[client]\nuser = shipper\npassword = {PASSWORD}\n"
+    service.write("/etc/shipper/other.cnf", secret, mode=0o600)
+    service.write("/etc/shipper/shipper.toml", CONFIG.format(port=9).replace("[defaults]", OTHER_SOURCE))
+    checked = service.run("shipper", "check").stdout
+    started = service.run("systemctl", "start", "shipper")
+    lines = re.findall("LoadCredential=.*", checked)
+    drop_in(service, *lines)
+
+    assert "✗ credential /etc/shipper/other.cnf: only root can read it, so the service cannot" in checked
+    assert started.returncode != 0
+    assert lines == ["LoadCredential=other.cnf:/etc/shipper/other.cnf"]
+    assert service.run("systemctl", "start", "shipper").returncode == 0
+    assert "✗ credential" not in service.run("shipper", "check").stdout
 
 
 def test_credentials_are_nowhere_else(service: Machine) -> None:
@@ -232,19 +270,40 @@ def test_credentials_are_nowhere_else(service: Machine) -> None:
     assert PASSWORD not in service.run("sh", "-c", f"{places}; {files}").stdout
 
 
-def test_encrypted_credentials(service: Machine) -> None:
-    """The handbook's commands for encrypted credentials, as they are printed."""
-    encrypt, by_hand = handbook("install.md", "Credentials")[1:3]
+def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mariadb: MariaDB) -> None:
+    """The handbook's commands for encrypted credentials; then all commands read them, though the service runs or not.
+
+    Mutants: a command does not decrypt; it does so after it has become the state's owner.
+    """
+    encrypt = handbook("install.md", "Credentials")[1]
+    source = f'[source.app]\nurl = "mysql+pymysql://127.0.0.1:{mariadb.port}/app"\ncredentials = "mysql.cnf"\n'
+    config = CONFIG.format(port=carbon_cache.port).partition("[source.app]")
+    jobs = config[2].partition("[defaults]")
+    service.write("/etc/shipper/shipper.toml", "".join([config[0], source, *jobs[1:]]))
+    mariadb.make_database("app")
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE OR REPLACE USER shipper@'127.0.0.%' IDENTIFIED BY '{PASSWORD}'")
+        cursor.execute("GRANT SELECT ON app.* TO shipper@'127.0.0.%'")
+        cursor.execute("INSERT INTO audit_trail (created_at) VALUES (NOW()), (NOW())")
+    carbon_cache.start()
     service.run("systemctl", "start", "shipper")
     done = service.run("sh", "-ec", encrypt)
     assert done.returncode == 0, done.stderr
-    copy = inside(service, "print(open('/run/credentials/shipper.service/mysql.cnf').read())")
     found = service.run("sh", "-c", "grep -r correct-horse /etc")
-    checked = service.run("sh", "-ec", by_hand)
-
-    assert PASSWORD in copy.stdout
     assert found.stdout == ""
-    assert "✓ source app" in checked.stdout, checked.stderr
+    wait_for(lambda: total(carbon_cache) == 2, "all rows, with the credential from systemd")
+    for command in ("check", "status", "preview events", "admin grants", "history events"):
+        done = service.run("shipper", *command.split())
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    service.run("systemctl", "stop", "shipper")
+    for command in ("check", "once", "preview events", "backfill events --from 1h --yes", "reset events --restored -y"):
+        done = service.run("shipper", *command.split())
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    shown_source = re.search("^source app .*", service.run("shipper", "status").stdout, re.MULTILINE)
+    assert shown_source is not None
+    assert "answers" in shown_source[0]
+    service.write("/etc/credstore.encrypted/mysql.cnf", "of another machine")
+    assert "✗ source app: decrypt /etc/credstore.encrypted/mysql.cnf: " in service.run("shipper", "check").stdout
 
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:

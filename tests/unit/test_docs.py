@@ -67,7 +67,7 @@ def _commands(group: click.Group, prefix: str = "shipper") -> Iterator[tuple[str
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from _commands(command, f"{prefix} {name}")
-        else:
+        elif not command.hidden:
             yield f"{prefix} {name}", command
 
 
