@@ -10,7 +10,10 @@ from harness import wait_for
 from systemd.machine import CHECKOUT, WHEELS, Machine, why_not
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")
+pytestmark = [
+    pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}"),
+    pytest.mark.timeout(900),  # each release is installed with all dependencies
+]
 
 CONFIG = """\
 [graphite]
@@ -33,9 +36,9 @@ COPIES = "/var/backups/shipper"
 
 
 @pytest.fixture
-def machine(tmp_path: Path, built: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, built: Path, debian_release: str) -> Iterator[Machine]:
     """Boot a machine without shipper, with a database of three rows."""
-    machine = Machine(tmp_path)
+    machine = Machine(tmp_path, debian_release)
     machine.check_out(built)
     machine.write("/srv/README", "the database is beside it\n")
     with connect(tmp_path / "upper/srv/audit.db") as connection:
@@ -68,10 +71,7 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
     install_and_check(machine)
     releases = [release(machine), upgrade_running(machine)]
     releases.append(upgrade_stopped(machine))
-    # back to the previous release, with the handbook's commands
-    output(machine, handbook("install.md", "Upgrade and remove")[0])
-    assert captured(machine)
-    assert release(machine) == releases[1]
+    go_back(machine, releases)
     refuse(machine, releases)
     uninstall(machine)
 
@@ -96,6 +96,13 @@ def install_and_check(machine: Machine) -> None:
     assert "this user cannot read it" in other.stdout + other.stderr
     output(machine, "systemctl enable --now shipper")
     wait_for(lambda: captured(machine), "all rows")
+    written = [line.split()[1].rstrip(",") for line in first.stdout.splitlines() if line.startswith("Written: ")]
+    assert written[-2:] == ["/usr/local/lib/systemd/system/shipper.service", COMPLETION]
+    assert output(machine, f"ls -d {' '.join(written)}").split() == sorted(written)
+    # a new operator reads this: the three known lines of systemd and the events, without Carbon
+    lines = output(machine, "journalctl --sync; journalctl --unit=shipper --output=cat").splitlines()
+    odd = [line for line in lines if not line.startswith(("event=", "Starting shipper", "Started shipper"))]
+    assert odd == []
 
 
 def upgrade_running(machine: Machine) -> str:
@@ -104,7 +111,7 @@ def upgrade_running(machine: Machine) -> str:
     process = output(machine, "systemctl show --property=MainPID --value shipper")
     upgraded = machine.install()
     assert upgraded.returncode == 0, upgraded.stderr
-    assert "shipper 0.1.0 runs." in upgraded.stdout
+    assert "The service is restarted, and runs." in upgraded.stdout
     assert release(machine) != before
     assert output(machine, "systemctl show --property=MainPID --value shipper") != process
     assert captured(machine)
@@ -124,6 +131,23 @@ def upgrade_stopped(machine: Machine) -> str:
     assert "not started" in machine.install().stdout
     assert machine.run("systemctl", "is-active", "shipper").stdout == "inactive\n"
     return release(machine)
+
+
+def go_back(machine: Machine, releases: Sequence[str]) -> None:
+    """Go back to the previous release with the handbook's command, unless it cannot read the state."""
+    back = f"cd {CHECKOUT} && {handbook('install.md', 'Upgrade and remove')[0]}"
+    state = "sqlite3 /var/lib/shipper/shipper.db 'PRAGMA user_version = {}'"
+    version = output(machine, state.format("").replace(" = ", ""))
+    output(machine, state.format(999))
+    refused = machine.run("sh", "-c", back)
+    output(machine, state.format(version))
+    assert refused.returncode == 1
+    assert f"restore {COPIES}/before-{Path(releases[2]).parent}.db" in refused.stderr
+    assert release(machine) == releases[2]
+    output(machine, "systemctl start shipper")
+    assert "The service is restarted, and runs." in output(machine, back)
+    assert captured(machine)
+    assert release(machine) == releases[1]
 
 
 def refuse(machine: Machine, releases: Sequence[str]) -> None:
