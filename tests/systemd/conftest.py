@@ -10,15 +10,17 @@ from systemd.machine import host_release, wheels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let an operator test another Debian than that of the host."""
-    parser.addoption("--debian", default=host_release(), metavar="RELEASE", help="the Debian of the booted machines")
+    """Let an operator choose the Debian of the machines, instead of the host's; this adds the walk, of minutes."""
+    parser.addoption(
+        "--debian", metavar="RELEASE", help="the Debian to boot, as in trixie; walk as a new operator, too"
+    )
 
 
 @pytest.fixture(scope="session")
 def debian_release(request: pytest.FixtureRequest) -> str:
     """Return the name of the Debian to boot."""
-    name: str = request.config.getoption("--debian")
-    return name
+    name: str | None = request.config.getoption("--debian")
+    return name or host_release()
 
 
 @pytest.fixture(scope="session")
