@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from shipper.config.encrypted import FOLDER
-
 from shipper.core.errors import visible
 
 SEND_SECONDS = 1.0
