@@ -1,17 +1,10 @@
 """Turns at the connections of a source, by a clock of our own."""
 
-import threading
-from contextlib import ExitStack, closing
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
-import sqlalchemy as sa
-from builders import job
 
-from shipper.core.model import Window
-from shipper.source.access import Access
 from shipper.source.connections.turns import LOOK_SECONDS, Turns
-from shipper.source.database import Source
 
 
 class Clock:
@@ -89,53 +82,3 @@ def test_wait_that_ends_the_work() -> None:
 
     with pytest.raises(InterruptedError):
         Turns(4, 1.0).wait(wait)
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Source:
-    """Give a table on SQLite with one connection."""
-    url = sa.make_url(f"sqlite:///{tmp_path}/audit.db")
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE audit_trail (id INTEGER PRIMARY KEY, created_at TEXT, action TEXT)")
-        connection.exec_driver_sql("INSERT INTO audit_trail VALUES (1, '2026-11-20 10:00:00', 'login')")
-    engine.dispose()
-    return Source("app", Access(url, 30), threads=1)
-
-
-def test_captures_before_an_audit(table: Source) -> None:
-    """A capture waits for at most one statement of a thread that reads in the background without a pause.
-
-    Mutant: background work waits for connections as captures do.
-    """
-    order: list[str] = []
-    query, is_over = job().query, threading.Event()
-
-    @sa.event.listens_for(table.connections.engine, "before_cursor_execute")
-    def note(*_: object) -> None:
-        order.append(threading.current_thread().name)
-
-    def read() -> None:
-        with table.background(lambda _: None):
-            while not is_over.is_set():
-                table.count(query, Window(0, 1))
-
-    thread = threading.Thread(target=read, name="background")
-    with closing(table):
-        thread.start()
-        for number in range(20):
-            while order.count("background") < 3 * number:  # the background works in between
-                is_over.wait(0.001)
-            order.append("asked")
-            with table.held():
-                table.observe(query)
-                table.count(query, Window(0, 1))
-        is_over.set()
-        thread.join()
-
-    turns = " ".join(order).split("asked")[1:]
-    first = [turn.split().index("MainThread") for turn in turns]
-    assert max(first) <= 1
-    for turn in turns:  # and nothing comes between two statements of a capture
-        own = [index for index, name in enumerate(turn.split()) if name == "MainThread"]
-        assert own == list(range(own[0], own[0] + len(own)))
