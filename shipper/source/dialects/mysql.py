@@ -69,6 +69,7 @@ _SETTINGS: Mapping[str, str | int] = {
     "max_sort_length": 1024,
     # MariaDB's
     "old_mode": "",
+    "character_set_collations": "",  # by which CONVERT compares: as before 11.5
     "system_versioning_asof": _DEFAULT,  # else tables may be shown as of a time
     "max_recursive_iterations": 2**32 - 1,
     # MySQL's: else the key that it makes has no index
@@ -136,8 +137,9 @@ def arguments(access: Access) -> dict[str, Any]:
 def prepare(connection: DBAPIConnection, access: Access) -> Session:
     """Set those of the settings that this server has."""
     cursor = connection.cursor()
-    # else even the list of settings may be cut
-    cursor.execute(f"SET SESSION sql_select_limit = {_UNLIMITED}, SESSION max_join_size = {_UNLIMITED}")
+    # else even the list of settings may be cut, and '' may be NULL
+    limits = f"SESSION sql_select_limit = {_UNLIMITED}, SESSION max_join_size = {_UNLIMITED}"
+    cursor.execute(f"SET {limits}, SESSION sql_mode = 0")
     version = connection.get_server_info()
     is_old = version.startswith("5.")  # MySQL 5.7 has no newer collation
     settings = {
