@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from shipper.config.load import Config
-from shipper.core.errors import ConfigError, PermanentError, ShipperError, StateBusy, TransientError
+from shipper.core.errors import ConfigError, PermanentError, ShipperError, SourceReset, StateBusy, TransientError
 from shipper.core.model import Job, SeriesData, Span
 from shipper.core.retention import oldest_shown
 from shipper.core.verify.audit import Audit, Outcome, audit_of
@@ -133,7 +133,10 @@ class Auditor:
     def _worker(self, name: str) -> Worker | None:
         """Return the worker of a job that can be compared; a reload that concerns it replaces it."""
         worker = self._pipeline.workers.get(name)
-        return None if worker is None or worker.is_paused else worker
+        if worker is None or worker.is_paused:
+            return None
+        is_reset = worker.failure is not None and isinstance(worker.failure.error, SourceReset)
+        return None if is_reset else worker  # the ids of a table that was reset mean other rows
 
     def _compare(self, worker: Worker) -> Audit:
         pipeline, job, config = self._pipeline, worker.job, self._pipeline.config
