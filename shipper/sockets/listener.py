@@ -2,8 +2,8 @@
 
 Strategy: one thread accepts all clients, reads their requests and writes the replies, and waits for none of them. A
 client that is idle, drips or reads slowly costs a descriptor and a buffer, but no thread. If there are
-too many clients, the oldest goes, first of those whose request is incomplete: a client that sends its request at once
-is always heard.
+too many clients, the oldest goes, first of those whose request is incomplete, but each has a moment to send it: while
+all are younger, new ones wait in the kernel. A client that sends its request at once is always heard.
 Only a complete request gets a thread.
 """
 
@@ -18,7 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum, auto
 
-MOST_CLIENTS = 64
+MOST_CLIENTS = 256
+MOMENT_SECONDS = 0.05  # for a client to send its request, however many others come
 MOST_BYTES = 16_000_000  # of all requests and replies together; a page of 1,000 jobs has two
 REQUEST_SECONDS = 5.0  # for a client to send its request, and again to take its reply
 END_SECONDS = 2.0  # for the last replies when the server closes
@@ -84,7 +85,7 @@ class Listener:
         self._selector = selectors.DefaultSelector()
         listening.listen(BACKLOG)
         listening.setblocking(False)
-        self._selector.register(listening, selectors.EVENT_READ, self._accept)
+        self._is_accepting = False
         self._selector.register(self._bell, selectors.EVENT_READ, self._take_replies)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -103,7 +104,9 @@ class Listener:
     def _run(self) -> None:
         try:
             while not self._is_over():
-                for key, _ in self._selector.select(TICK_SECONDS if self._clients else None):
+                self._watch_door()
+                tick = TICK_SECONDS if self._is_accepting else MOMENT_SECONDS
+                for key, _ in self._selector.select(tick if self._clients else None):
                     key.data()
                 self._drop_late()
                 self._start_threads()
@@ -117,13 +120,32 @@ class Listener:
         if self._ends_at is None:
             return False
         if self._listening.fileno() >= 0:
-            self._selector.unregister(self._listening)
+            self._watch_door()
             self._listening.close()
         begun = (_Stage.READING, _Stage.WAITING, _Stage.SERVED)
         return time.monotonic() > self._ends_at or not any(one.stage in begun for one in self._clients.values())
 
+    def _watch_door(self) -> None:
+        """Let clients in, or leave them in the kernel."""
+        is_open = self._ends_at is None and not self._is_full()
+        if is_open and not self._is_accepting:
+            self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
+        elif self._is_accepting and not is_open:
+            self._selector.unregister(self._listening)
+        self._is_accepting = is_open
+
+    def _is_full(self) -> bool:
+        """Whether another client would take the place of one that has just come, or is served."""
+        if len(self._clients) < MOST_CLIENTS:
+            return False
+        oldest = self._oldest()
+        age = time.monotonic() - (oldest.deadline - REQUEST_SECONDS)
+        return oldest.stage is _Stage.SERVED or age < MOMENT_SECONDS
+
     def _accept(self) -> None:
         for _ in range(MOST_ACCEPTS):
+            if self._is_full():
+                return
             try:
                 connection, _ = self._listening.accept()
             except BlockingIOError:
@@ -222,11 +244,13 @@ class Listener:
 
     def _drop_oldest(self) -> bool:
         """Drop the client that can best be spared, and return whether there is one."""
-        client = min(self._clients.values(), key=lambda client: client.stage, default=None)
-        if client is None or client.stage is _Stage.SERVED:
+        if not self._clients or (client := self._oldest()).stage is _Stage.SERVED:
             return False
         self._drop(client)
         return True
+
+    def _oldest(self) -> _Client:
+        return min(self._clients.values(), key=lambda client: client.stage)
 
     def _drop_late(self) -> None:
         now = time.monotonic()

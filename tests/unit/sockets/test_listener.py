@@ -16,7 +16,7 @@ from shipper.sockets.unix_socket import UnixSocket
 
 LARGE = b"x" * 3_000_000
 """A reply that no socket's buffer takes at once."""
-CROWD = 300
+CROWD = 300 + MOST_CLIENTS
 PATIENCE = 30.0
 """For a reply, far below the deadline of the clients that must not delay it."""
 
@@ -109,6 +109,22 @@ def test_crowd(server: Server, behave: Callable[[socket.socket], None], monkeypa
         assert server.ask(b"hello\n") == b"hello\n"
         assert len(server.listener._clients) <= MOST_CLIENTS
         assert sum(thread.name.startswith("test") for thread in threading.enumerate()) <= 3
+
+
+def test_moment_to_send(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends its request a moment after it came is heard, however many come in that moment.
+
+    Mutant: drop the oldest client at once.
+    """
+    monkeypatch.setattr(listener, "MOMENT_SECONDS", PATIENCE)
+    with ExitStack() as crowd:
+        first = crowd.enter_context(server.connect())
+        for _ in range(CROWD):
+            crowd.enter_context(server.connect())
+        first.sendall(b"hello\n")
+
+        assert received(first) == b"hello\n"
+        assert len(server.listener._clients) <= MOST_CLIENTS
 
 
 def test_replies_within_memory(server: Server) -> None:
