@@ -50,6 +50,10 @@ class Proxy:
         elif self._listener is None:
             self._listen()
 
+    def lead(self, target: int) -> None:
+        """Lead new connections to another port, and reset old ones."""
+        self._target = target
+
     def close(self) -> None:
         """End all connections."""
         self._ended.set()
@@ -84,13 +88,14 @@ class Proxy:
         with client:
             try:
                 self._wait()
-                with socket.create_connection(("127.0.0.1", self._target)) as server:
-                    self._pump(client, server)
+                target = self._target
+                with socket.create_connection(("127.0.0.1", target)) as server:
+                    self._pump(client, server, target)
             except OSError:  # an end has closed, or the mode requires it
                 with suppress(OSError):
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
-    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+    def _pump(self, client: socket.socket, server: socket.socket, target: int) -> None:
         """Pass bytes, and ends of streams, in both directions."""
         first, other = self._mode, {client: server, server: client}
         while other:
@@ -104,7 +109,7 @@ class Proxy:
                 if data and first is Mode.HALF_READ:
                     return
             self._wait()
-            if self._mode is not first:
+            if self._mode is not first or self._target != target:
                 raise ConnectionResetError
 
     def _wait(self) -> None:

@@ -63,7 +63,7 @@ def all_at_random(stage: Stage) -> list[Score]:
         stage.configure(f"port = {stage.carbon.port}\n", f"port = {carbon.port}\n")
         stage.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{database.port}/")
         faults = _faults(stage, dice)
-        faults += [partial(_break, carbon, dice), partial(_break, database, dice)]
+        faults += [partial(break_off, carbon, dice), partial(break_off, database, dice)]
         stage.app.start()
         stage.write(longest=MINUTES_LATE)
         until = time.monotonic() + (stage.soak_seconds or SHORT_SECONDS)
@@ -136,7 +136,8 @@ def _counted(stage: Stage) -> list[int]:
     return sorted(set.intersection(*found)) if found else []
 
 
-def _break(proxy: Proxy, dice: random.Random) -> None:
+def break_off(proxy: Proxy, dice: random.Random) -> None:
+    """Let a proxy misbehave for a while."""
     proxy.become(dice.choice(BROKEN))
     _pause(dice)
     proxy.become(Mode.PASS)
