@@ -77,7 +77,7 @@ def test_daemon(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
     """
     database = real(request, server)
     cases = [case for case in cases_of(server, database.port) if not case.is_large]
-    with shipping(tmp_path, database, cases, every="3s") as (program, sink, rogues):
+    with shipping(tmp_path, database, cases, every="6s") as (program, sink, rogues):
         program.start()
         wait_for(lambda: failed(program) == rogues.keys(), "the failures", seconds=240)
         insert(request, server, 3)
