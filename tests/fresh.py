@@ -18,9 +18,10 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 PRELOADED = (
-    *("apscheduler.schedulers.background", "graphyte", "hypothesis.stateful", "psycopg", "pydantic", "pymysql"),
-    *("pytest", "sqlalchemy", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
-    *("sqlalchemy.dialects.sqlite", "structlog", "tabulate", "whisper"),
+    *("apscheduler.schedulers.background", "click", "graphyte", "hypothesis.stateful", "psycopg"),
+    *("pydantic.json_schema", "pydantic.main", "pymysql", "pytest", "sqlalchemy", "sqlalchemy.dialects.mysql"),
+    *("sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.compiler", "sqlite3"),
+    *("structlog", "tabulate", "tomllib", "whisper"),
 )
 TIMEOUT_SECONDS = 120.0
 
