@@ -111,7 +111,9 @@ def office() -> Report:
         audit=EQUAL,
         totals=tuple(count % 3 * (minute % 7 < 3) for minute, count in enumerate(busy)),
     )
-    return report(logins, failed, orders, exports, next_audit=NOW + 79_200)
+    ends = report().endpoints
+    graphite = EndpointReport("graphite", "graphite.internal", NOW - 20, is_needed=False)
+    return report(logins, failed, orders, exports, endpoints=(*ends[:2], graphite, *ends[2:]), next_audit=NOW + 79_200)
 
 
 def troubled() -> Report:

@@ -143,6 +143,6 @@ def test_picture(tmp_path: Path) -> None:
     """The README's picture shows the page of a working day."""
     page = Page("127.0.0.1:0", office)
     with Chromium(tmp_path) as chromium:
-        chromium.show(f"http://{page}/", width=1100, height=860)
+        chromium.show(f"http://{page}/", width=1100, height=1020)
         chromium.screenshot(Path(str(SCREENSHOTS)) / "status.png")
     page.close()

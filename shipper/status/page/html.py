@@ -81,11 +81,14 @@ def _audit_tile(report: Report) -> Iterable[Markup]:
         others = [f"{jobs[one]} {one.value}" for one in Outcome if jobs[one] and one is not Outcome.EQUAL]
         words = ", ".join(others) or Outcome.EQUAL.value
         yield tag("b", f"{mark} {words}", class_=kind)
-        yield tag("span", "last ", ago(max(audit.at for audit in audits), report.now), class_="muted")
+        compared, requested = sum(audit.compared for audit in audits), sum(audit.requested for audit in audits)
+        yield muted(f"{compared:,} of {requested:,} slots compared")
+    times: list[tuple[str, str]] = [("last ", ago(max(audit.at for audit in audits), report.now))] if audits else []
     if report.audit_since is not None:
-        yield muted(f"running for {durations.show(report.now - report.audit_since)}")
+        times.append(("running for ", durations.show(report.now - report.audit_since)))
     elif report.next_audit is not None:
-        yield tag("span", "next ", ahead(report.next_audit, report.now), class_="muted")
+        times.append(("next ", ahead(report.next_audit, report.now)))
+    yield tag("span", *(join("; " if number else "", *words) for number, words in enumerate(times)), class_="muted")
 
 
 _OUTCOMES = {
@@ -170,7 +173,7 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
         yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
     if (problem := job.audit_failure) is not None:
         yield _failure(replace(problem, error=f"audit: {problem.error}"), now, "bad")
-    elif job.audit is not None:
+    elif job.audit is not None and job.audit.outcome is not Outcome.EQUAL:
         compared = f"{job.audit.compared:,} of {job.audit.requested:,} slots compared, "
         yield tag("p", f"Audit: {job.audit.outcome.value}, {compared}", ago(job.audit.at, now), class_="muted")
 

@@ -261,7 +261,8 @@ def test_audits() -> None:
     assert f'<p class="error">audit: {problem}</p>' in page(audited())
     assert '<b class="good">● equal</b>' in page(report(job("a", audit=EQUAL)))
     assert "… not compared yet" in page(report(next_audit=NOW + 60))
-    assert "Audit: equal, 10,000 of 10,080 slots compared" in page(audited())
+    assert "20,090 of 21,600 slots compared" in page(audited())
+    assert "Audit: incomplete, 10 of 1,440 slots compared, " in page(audited())
     assert f"shipper reconcile bad {span}" in page(audited())
 
 
