@@ -25,7 +25,7 @@ class Both:
 
     def __init__(self, server: CarbonCache) -> None:
         self.server = server
-        self._edge = Carbon("127.0.0.1", server.port, timeout=5)
+        self._edge = Carbon("127.0.0.1", server.port, timeout=60)
         self.deliver = self._edge.deliver
         self.has_died = self._edge.has_died
         self.close = self._edge.close
