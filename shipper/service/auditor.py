@@ -7,7 +7,7 @@ shows that a job is equal.
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -89,8 +89,10 @@ class Auditor:
         with self._alone():
             logger().info("audit.started", jobs=len(names))
             began, outcomes = time.monotonic(), dict[str, str]()
+            # a database that is down delays the audit once, not at each of its jobs
+            pauses = defaultdict[str, Iterator[float]](lambda: iter(retries))
             for name in names:
-                audit = self._audit(name, iter(retries))
+                audit = self._audit(name, pauses)
                 if audit is not None:
                     self._pipeline.state.keep_audit(name, audit)
                     _log(name, audit)
@@ -111,13 +113,16 @@ class Auditor:
             self.since = None
             self._mutex.release()
 
-    def _audit(self, name: str, pauses: Iterator[float]) -> Audit | None:
-        """Compare a job, and again after pauses if that is not possible; None if it is paused, held or removed."""
+    def _audit(self, name: str, pauses: Mapping[str, Iterator[float]]) -> Audit | None:
+        """Compare a job, and again after the pauses that are left of its source if that is not possible.
+
+        Return None if the job is paused, held or removed.
+        """
         while (worker := self._worker(name)) is not None:
             try:
                 audit = self._compare(worker)
             except ShipperError as error:
-                pause = next(pauses, None) if isinstance(error, TransientError) else None
+                pause = next(pauses[worker.job.source], None) if isinstance(error, TransientError) else None
                 if self._stopping.wait(pause or 0.0):
                     raise
                 if pause is not None:

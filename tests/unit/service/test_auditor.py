@@ -183,6 +183,15 @@ def test_comparison_that_fails(office: Office, errors: list[Exception], seconds:
     assert failed.at > 7
 
 
+def test_source_that_is_down(office: Office) -> None:
+    """A source that stays down delays the audit once, however many jobs it has. Mutant: wait for each job."""
+    office.fail(*[NO_ANSWER] * 5)
+    office.auditor.run()
+
+    assert pauses(office) == [*RETRY_SECONDS]
+    assert office.outcomes() == {"events": "failed", "others": "failed"}
+
+
 def test_operators_audit_does_not_wait(office: Office) -> None:
     """An audit that an operator asks for shows a failure at once."""
     office.fail(NO_ANSWER)
