@@ -12,6 +12,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 └─ PermanentError       a retry cannot help until an operator acts
    ├─ QueryRefused          the database understood the query and rejected it
    │  └─ RowRefused            a value of a row, or a sum of values, makes the query fail
+   │     └─ TooManyGroups         a window has more groups than memory should hold
    ├─ BadMetric             a path or a value that Carbon would misread
    ├─ Unproven              Graphite does not hold values that Carbon has confirmed
    ├─ StateCorrupt          the state file is damaged, foreign, newer, or was changed by another program
@@ -80,6 +81,10 @@ class QueryRefused(PermanentError):
 
 class RowRefused(QueryRefused):
     """A value of a row, or a sum of values, makes the query fail; without it the query works."""
+
+
+class TooManyGroups(RowRefused):
+    """A window has more groups than memory should hold; each half may have fewer."""
 
 
 class BadMetric(PermanentError):

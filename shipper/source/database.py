@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
+from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable, TooManyGroups
 from shipper.core.id_set import ids_of, union_of
 from shipper.core.model import ALWAYS, MAX_ID, Fingerprint, Ids, Observation, Query, RejectedValue, Row, Span, Window
 from shipper.core.paths import brief
@@ -298,7 +298,7 @@ class Source(table.Source):
                 for identity, value in connection.execute(first_unfit(query, column, **kind), values):
                     unfit[column] = (int(identity), value)
         if most is not None and len(counts) > most:
-            raise RowRefused(f"read {query.table}, {brief_of(rows)}: more than {most} groups")
+            raise TooManyGroups(f"read {query.table}, {brief_of(rows)}: more than {most} groups")
         counts = within(counts, span)
         is_timed = query.sql is None and query.time is not None
         may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it

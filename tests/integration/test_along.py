@@ -17,9 +17,11 @@ from shipping import Crash, Fragile
 from tables import KINDS, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.capture import capture
+from shipper.core.errors import QueryRefused
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Job, Names, Now, Span
 from shipper.core.repair.backfill import backfill
+from shipper.core.rows import along
 from shipper.core.rows.start import by_time, position_behind
 from shipper.core.rows.table import Context, Event
 from shipper.state.store import State
@@ -69,6 +71,30 @@ def test_rows_that_share_a_time(looks: Looks) -> None:
     assert looks.slots(EVENTS) == {60: 6, 0: 1}
     assert looks.look(EVENTS) == []
     assert looks.total(EVENTS) == 7
+
+
+def test_minutes_with_many_groups(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes with many groups are recorded one by one, also for a changed job; one that has too many is refused.
+
+    Mutants: one record for all; no limit for rows that replace others.
+    """
+    monkeypatch.setattr(along, "MOST_LABELS", 4)
+    for number in range(12):
+        put(looks, 210 - 60 * (number // 3), action=f"action{number}")
+    looks.look(EVENTS, steps=2)  # the start of the job is the first
+    assert looks.total(EVENTS) == 6
+    assert looks.look(EVENTS) == []
+    assert looks.total(EVENTS) == 12
+    changed = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES))
+    assert looks.look(changed) == []
+    looks.table.execute("DELETE FROM audit_trail WHERE action = 'action11'")
+    put(looks, 31, action="new")
+    looks.look(changed)
+    assert looks.total(changed) == 13
+    put(looks, 32, action="newer")
+
+    with pytest.raises(QueryRefused, match="more than 4 groups in the minute "):
+        looks.look(changed)
 
 
 def test_late_rows_are_found_until_late(looks: Looks) -> None:

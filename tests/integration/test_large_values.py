@@ -101,11 +101,11 @@ def _family(table: Table) -> str:
     return "mysql" if table.kind == "mariadb" else table.kind
 
 
-def peak_megabytes(program: Shipper, command: str) -> tuple[int, str]:
-    """Run a command, and return the most memory that it took, and what it wrote."""
+def peak_megabytes(program: Shipper, command: str, *, code: int = 0) -> tuple[int, str]:
+    """Run a command with an exit code, and return the most memory that it took, and what it wrote."""
     arguments = [*command.split(), "--config", str(program.config)]
     done = subprocess.run([sys.executable, "-c", SHIPPER, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == code, done.stderr[-2000:]
     found = re.search(r"VmHWM:\s*(\d+) kB", done.stdout)
     assert found is not None
     return int(found[1]) // 1000, done.stdout + done.stderr
@@ -164,6 +164,22 @@ def test_short_types(request: pytest.FixtureRequest, tmp_path: Path, kind: str) 
 
     assert {types[by.index(name)] for name in prepared.short} == SHORT[family]
     assert "sha" not in sql.lower()
+
+
+def test_memory_along_a_time(tmp_path: Path) -> None:
+    """A minute with more values than memory should hold is refused; the message tells the limit. Mutant: no limit."""
+    groups = 30_000
+    with closing(on_sqlite(tmp_path / "app.db")) as table, carbon() as port:
+        table.execute("CREATE INDEX times ON audit_trail (created_at)")
+        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 120))
+        action = f"printf('%08d', value) || '{'x' * 247}'"
+        numbers = f"WITH RECURSIVE number (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM number LIMIT {groups})"
+        table.execute(f"{numbers} INSERT INTO audit_trail (created_at, action) SELECT '{now}', {action} FROM number")
+        program = Shipper(tmp_path, url=table.url, port=port, jobs=EVENTS.replace('id = "id"', 'id = "created_at"'))
+        megabytes, text = peak_megabytes(program, "once", code=1)
+
+    assert "more than 10000 groups in the minute" in text
+    assert megabytes < MOST_MEGABYTES
 
 
 @pytest.mark.parametrize("along", [False, True])

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from shipper.core.errors import RowRefused
+from shipper.core.errors import QueryRefused, RowRefused, TooManyGroups
 from shipper.core.id_set import IdSet
-from shipper.core.ledger import Held, Minute, RecordUpdate
+from shipper.core.ledger import Held, Ledger, Minute, RecordUpdate
 from shipper.core.measures import Kind
 from shipper.core.model import (
     ALWAYS,
@@ -48,6 +48,9 @@ FAR_SECONDS = 86_400
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
 
+MOST_LABELS = 10_000
+"""Most labels in the groups of a minute, and about as many in one record: the state keeps all of them."""
+
 _NEVER = Minute(0, 0, {})
 T = TypeVar("T")
 
@@ -56,6 +59,8 @@ T = TypeVar("T")
 class _Found:
     """Difference between a table and what is known of it."""
 
+    upto: int
+    """Last second that was compared."""
     rows: list[Row] = field(default_factory=list)
     """New rows."""
     late_rows: int = 0
@@ -63,6 +68,16 @@ class _Found:
     minutes: dict[int, Minute] = field(default_factory=dict)
     hidden: set[int] = field(default_factory=set)
     """Buckets in which deleted rows may hide new ones."""
+    _labels: int = 0
+
+    def keep(self, start: int, minute: Minute) -> bool:
+        """Add a minute; return whether it must be the last, because there are many labels."""
+        self.minutes[start] = minute
+        self._labels += sum(max(1, len(group)) for _, group in minute.groups)
+        if self._labels < MOST_LABELS:
+            return False
+        self.upto = start + MINUTE - 1
+        return True
 
 
 class AlongLook:
@@ -98,21 +113,28 @@ class AlongLook:
         """Let a changed definition start: rows up to captured count as counted, by it as well."""
         job, source, position = self._job, self._source, self._ledger.position(self._job.name)
         for window in _windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
-            found = _readable(job, window, source, partial(self._rebased, window, position.captured))
-            done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
-            yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
-            yield from self._limited(found)
+            after = window.after
+            while after < window.upto:
+                rest = Window(after, window.upto)
+                found = _readable(job, rest, source, partial(self._rebased, rest, position.captured))
+                after = found.upto
+                done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
+                yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
+                yield from self._limited(found)
 
     def _rebased(self, window: Window, captured: int) -> _Found:
         """Count the minutes of a window by the present definition, up to captured, in one snapshot."""
-        job, source, found = self._job, self._source, _Found()
+        job, source, found = self._job, self._source, _Found(window.upto)
         with source.snapshot(job.query, since=self._look.horizon.clock):
-            for start, before in self._ledger.minutes(job.name, window).items():
+            for start in range(window.after + 1, window.upto + 1, MINUTE):
+                if (before := _known(self._ledger, job, start)) is _NEVER:
+                    continue
                 seen = Window(start - 1, min(start + MINUTE - 1, captured))
                 if source.count(job.query, seen) > before.rows:
                     found.hidden.add(start)
-                held = held_in(job, source.read(_plain(job), seen))
-                found.minutes[start] = before._replace(groups={key: one for key, (one, _) in held.items()})
+                held = held_in(job, _read(job, seen, source))
+                if found.keep(start, before._replace(groups={key: one for key, (one, _) in held.items()})):
+                    break
         return found
 
     def _due(self) -> list[Span]:
@@ -133,17 +155,27 @@ class AlongLook:
         for window in _windows(self._job, kept, self._source, longest=LONG_SECONDS):
             yield from self._step(window, is_last=False)
         for window in _windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
-            rows = self._source.renamed(self._job.query, read_along(self._job, window, self._source))
-            folded = fold(rows, self._shown, self._job.kinds)
-            position = self._ledger.position(self._job.name)
-            moved = Window(position.captured, window.upto)
-            done = RecordUpdate(position_at(window.upto, position), ids_within=moved)
-            yield CaptureStep(moved, folded.rows, add(self._context, moved, folded, done))
+            for upto, rows in _by_minutes(self._job, window, self._source):
+                folded = fold(self._source.renamed(self._job.query, rows), self._shown, self._job.kinds)
+                position = self._ledger.position(self._job.name)
+                moved = Window(position.captured, upto)
+                done = RecordUpdate(position_at(upto, position), ids_within=moved)
+                yield CaptureStep(moved, folded.rows, add(self._context, moved, folded, done))
 
     def _step(self, window: Window, *, is_last: bool) -> Iterator[CaptureStep | Event | None]:
-        """Look at the minutes of a window, and record what is new."""
-        job, horizon, before = self._job, self._look.horizon, self._ledger.position(self._job.name)
-        found = _readable(job, window, self._source, partial(self._compare, window, before.captured))
+        """Look at the minutes of a window, and record what is new; where there are many groups, in several parts."""
+        after = window.after
+        while after < window.upto:
+            rest, before = Window(after, window.upto), self._ledger.position(self._job.name)
+            found = _readable(self._job, rest, self._source, partial(self._compare, rest, before.captured))
+            part, after = Window(after, found.upto), found.upto
+            yield from self._record(part, before, found, is_last=is_last and after == window.upto)
+
+    def _record(
+        self, window: Window, before: Position, found: _Found, *, is_last: bool
+    ) -> Iterator[CaptureStep | Event | None]:
+        """Record what is new in the minutes of a window."""
+        job, horizon = self._job, self._look.horizon
         captured = max(before.captured, min(window.upto, horizon.id))
         moved = Window(before.captured, captured) if captured > before.captured else None
         position = self._moved(before, captured, is_last=is_last)
@@ -165,23 +197,24 @@ class AlongLook:
 
     def _compare(self, window: Window, captured: int) -> _Found:
         """Count the minutes of a window that differ from what is known of them, in one snapshot."""
-        job, source, found = self._job, self._source, _Found()
+        job, source, found = self._job, self._source, _Found(window.upto)
         with source.snapshot(job.query, since=self._look.horizon.clock):
-            present, known = source.minutes(job.query, window), self._ledger.minutes(job.name, window)
-            for start in sorted(present.keys() | known.keys()):
-                numbers, before = present.get(start, (0, 0)), known.get(start, _NEVER)
+            present = source.minutes(job.query, window)
+            for start in range(window.after + 1, window.upto + 1, MINUTE):
+                numbers, before = present.get(start, (0, 0)), _known(self._ledger, job, start)
                 may_fall = start >= self._falls_from
                 if numbers == before[:2] and not may_fall:
                     continue
-                rows = source.read(_plain(job), Window(start - 1, start + MINUTE - 1)) if numbers[0] else []
+                rows = _read(job, Window(start - 1, start + MINUTE - 1), source) if numbers[0] else []
                 new, groups, hidden = difference(job, rows, before.groups, may_fall=may_fall)
-                if (minute := Minute(*numbers, groups)) != before:
-                    found.minutes[start] = minute
+                _check_groups(job, len(groups), start)
                 found.rows += source.renamed(job.query, new)
                 found.late_rows += sum(row.rows for row in new) if start + MINUTE <= captured else 0
                 # where rows were only deleted, nothing is hidden
                 if numbers[0] >= before.rows:
                     found.hidden |= hidden
+                if (minute := Minute(*numbers, groups)) != before and found.keep(start, minute):
+                    break
         return found
 
     def _moved(self, before: Position, captured: int, *, is_last: bool) -> Position:
@@ -278,11 +311,12 @@ def _readable(job: Job, window: Window, source: Source, work: Callable[[], T]) -
     try:
         return work()
     except RowRefused:  # the snapshot has ended with it
-        read_along(job, window, source)
+        for _ in read_along(job, window, source):
+            pass
         return work()
 
 
-def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:
+def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
     """Read a window, or its halves if it cannot be read; a second that cannot be read is set aside.
 
     Call it outside of a snapshot, which an error would end. Labels are values, without names.
@@ -290,13 +324,73 @@ def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) ->
     query = _plain(job)
     while True:
         try:
-            return source.read(query, window, span)
+            rows = source.read(query, window, span)
         except RowRefused as error:
             if window.upto - window.after > 1:
-                middle = (window.after + window.upto) // 2
-                halves = Window(window.after, middle), Window(middle, window.upto)
-                return [row for half in halves for row in read_along(job, half, source, span)]
+                for half in _halves(window):
+                    yield from read_along(job, half, source, span)
+                return
             source.set_aside(query, window.upto, error)
+        else:
+            yield window, rows
+            return
+
+
+def _by_minutes(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> Iterator[tuple[int, list[Row]]]:
+    """Read a window of whole minutes, like `read_along`; yield the last second and the rows of whole minutes.
+
+    Raises:
+        QueryRefused: a minute has too many groups.
+    """
+    rows: list[Row] = []
+    for part, more in read_along(job, window, source, span):
+        rows += more
+        if part.upto - part.after < MINUTE:
+            _check_groups(job, len(rows), part.upto)
+        if part.upto % MINUTE == MINUTE - 1:
+            yield part.upto, rows
+            rows = []
+
+
+def _read(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:
+    """Read a minute within a snapshot, or parts of it.
+
+    Raises:
+        QueryRefused: it has too many groups.
+    """
+    try:
+        rows = source.read(_plain(job), window, span)
+    except TooManyGroups:
+        rows = [row for half in _halves(window) for row in _read(job, half, source, span)]
+    _check_groups(job, len(rows), window.upto)
+    return rows
+
+
+def _halves(window: Window) -> tuple[Window, Window]:
+    """Return the halves of a window, in whole minutes if it is longer than one."""
+    seconds = window.upto - window.after
+    middle = window.after + (seconds // 2 if seconds <= MINUTE else seconds // 2 // MINUTE * MINUTE or MINUTE)
+    return Window(window.after, middle), Window(middle, window.upto)
+
+
+def _check_groups(job: Job, groups: int, second: int) -> None:
+    """Check how many groups there are in the minute of a second.
+
+    Raises:
+        QueryRefused: they have more than MOST_LABELS labels.
+    """
+    most = MOST_LABELS // max(1, len(job.query.by))
+    if groups > most:
+        minute = f"{second // 3600 % 24:02}:{second // 60 % 60:02}"
+        raise QueryRefused(
+            f"read {job.query.table} along {job.query.id}: more than {most} groups in the minute {minute}",
+            hint="Group `by` fewer columns, or by columns with fewer values; or give the table an integer key.",
+        )
+
+
+def _known(ledger: Ledger, job: Job, start: int) -> Minute:
+    """Return what is known of a minute; those of a window together may be more than memory should hold."""
+    return ledger.minutes(job.name, Window(start - 1, start)).get(start, _NEVER)
 
 
 def window_of(job: Job, span: Span, source: Source) -> Window | None:
@@ -317,7 +411,8 @@ def recount_along(
         return folded, minutes
     rows_in, kept = _minutes(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
     for window in _windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
-        fold(source.renamed(job.query, read_along(job, window, source, span)), places, job.kinds, into=folded)
+        for _, read in _by_minutes(job, window, source, span):
+            fold(source.renamed(job.query, read), places, job.kinds, into=folded)
         yield
     for window in _windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
         rows, held = _readable(job, window, source, partial(_recounted, context, span, window))
@@ -334,7 +429,7 @@ def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row],
     with source.snapshot(job.query):
         known = ledger.minutes(job.name, window)
         for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
-            rows = source.read(_plain(job), Window(start - 1, start + MINUTE - 1), span)
+            rows = _read(job, Window(start - 1, start + MINUTE - 1), source, span)
             counted += (row for row in rows if row.bucket is not None)
             before = known.get(start, _NEVER)
             groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
