@@ -36,7 +36,9 @@ LIES = {
 """Answers to statements that a client may take for those of a real server."""
 READ = ("resets after all", "never reads", "reads a byte a second", "reads all and never closes", "speaks for ever")
 """What a Carbon may do that does not pass for one that has stored all."""
-MOST_MEGABYTES, LONG_SECONDS, MOST_GROWTH = 240, 240.0, 1.15
+MOST_MEGABYTES = 240
+LONG_SECONDS, MOST_GROWTH = 1800.0, 1.25
+"""Time in which each large answer has come so often that memory does not grow any more, and what chance adds."""
 
 Strike = Callable[[], None]
 

@@ -386,6 +386,7 @@ def test_journal_stops(service: Machine, carbon_cache: CarbonCache) -> None:
     assert shown(service, "NRestarts") == "0"
 
 
+@pytest.mark.timeout(900)  # with --soak
 def test_memory(service: Machine, mariadb_server: MariaDB, request: pytest.FixtureRequest) -> None:
     """Hostile values are counted below the unit's limit of memory, and no process is killed.
 
