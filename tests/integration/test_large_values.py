@@ -4,19 +4,20 @@ import re
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
 from builders import query
 from contract import FAR
 from harness import EVENTS, Shipper
+from hostile.rogue import Rogue
+from hostile.rogue_graphite import Graphite
+from hostile.sink import Sink
 from looks import Looks, wanted
 from tables import DATABASES, Table, on, on_mariadb, on_sqlite
 
@@ -29,6 +30,10 @@ from shipper.source.statement import counted
 MOST_MEGABYTES = 180
 """The unit's MemoryHigh is 192 MB."""
 HUGE, LARGE = 60_000_000, 1_000_000
+COMMANDS = (
+    *("preview events", "once", "history events", "reconcile --from 1h events"),
+    *("backfill --from 1h --until now --yes events", "check"),
+)
 SHIPPER = """
 import atexit, runpy
 atexit.register(lambda: print(open("/proc/self/status").read()))
@@ -52,25 +57,6 @@ LONG = {
     "postgresql": {"VARCHAR(101)", "TEXT", "BYTEA", "JSONB", "VARCHAR", "NUMERIC"},
     "sqlite": {"VARCHAR(64)", "INTEGER"},
 }
-
-
-class _Drain(StreamRequestHandler):
-    """A Carbon that reads to the end, and closes."""
-
-    def handle(self) -> None:
-        while self.rfile.read(65_536):
-            pass
-
-
-@contextmanager
-def carbon() -> Iterator[int]:
-    """Give the port of a Carbon that stores nothing."""
-    with ThreadingTCPServer(("127.0.0.1", 0), _Drain) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
 
 
 def write(table: Table, identity: int, length: int, folder: Path) -> None:
@@ -117,9 +103,12 @@ def test_memory(table: Table, tmp_path: Path) -> None:
     for identity in range(2, 22):
         write(table, identity, LARGE, tmp_path)
     write(table, 22, 1, tmp_path)
-    with carbon() as port:
-        program = Shipper(tmp_path, url=table.url, port=port, jobs=EVENTS)
-        for command in ("preview events", "once"):
+    graphite = Graphite()
+    with closing(Rogue(graphite.web)) as web, closing(Rogue(graphite.carbon)) as carbon:
+        program = Shipper(tmp_path, url=table.url, port=carbon.port, jobs=EVENTS)
+        text = program.config.read_text()
+        program.config.write_text(text.replace("[graphite]", f'[graphite]\nrender_url = "http://127.0.0.1:{web.port}"'))
+        for command in COMMANDS:
             megabytes, text = peak_megabytes(program, command)
             assert megabytes < MOST_MEGABYTES, command
             assert len(text) < 20_000, command
@@ -169,13 +158,15 @@ def test_short_types(request: pytest.FixtureRequest, tmp_path: Path, kind: str) 
 def test_memory_along_a_time(tmp_path: Path) -> None:
     """A minute with more values than memory should hold is refused; the message tells the limit. Mutant: no limit."""
     groups = 30_000
-    with closing(on_sqlite(tmp_path / "app.db")) as table, carbon() as port:
+    with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Sink()) as sink:
         table.execute("CREATE INDEX times ON audit_trail (created_at)")
         now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 120))
         action = f"printf('%08d', value) || '{'x' * 247}'"
         numbers = f"WITH RECURSIVE number (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM number LIMIT {groups})"
         table.execute(f"{numbers} INSERT INTO audit_trail (created_at, action) SELECT '{now}', {action} FROM number")
-        program = Shipper(tmp_path, url=table.url, port=port, jobs=EVENTS.replace('id = "id"', 'id = "created_at"'))
+        program = Shipper(
+            tmp_path, url=table.url, port=sink.port, jobs=EVENTS.replace('id = "id"', 'id = "created_at"')
+        )
         megabytes, text = peak_megabytes(program, "once", code=1)
 
     assert "more than 10000 groups in the minute" in text
