@@ -177,6 +177,9 @@ class _TableCheck:
         if column is not None and not column.is_integer and not self.jobs[0].query.is_along:
             remedy = without_id(self.access, self.path, name, column.type)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
+        if table.columns and name.lower() not in map(str.lower, table.columns):  # MySQL accepts any case
+            text = f"{name} is a column of the database: its values may change, like SQLite's rowid with VACUUM"
+            return Finding(False, self.subject, text, without_id(self.access, self.path, name))
         indices = [index for index in table.indices if index.column.lower() == name.lower()]
         if table.is_view or not table.columns or any(index.required is None for index in indices):
             return None

@@ -509,6 +509,18 @@ def test_sqlite(tmp_path: Path, carbon_cache: CarbonCache) -> None:
     assert bad(app) == {}
 
 
+def test_column_of_the_database(tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """A column that no table defines is no id: VACUUM changes SQLite's. Mutant: request an index on it."""
+    jobs = EVENTS.replace('"id"', '"rowid"')
+    app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon_cache.port, jobs=jobs)
+    with closing(connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE audit_trail (created_at TEXT, action TEXT)")
+        ((text, remedy),) = bad(app).items()
+
+    assert text.startswith("table audit_trail of app: rowid is a column of the database: its values may change")
+    assert "Set `id` and `time` to an indexed time column" in remedy
+
+
 @pytest.mark.parametrize(
     ("definition", "is_told"),
     [
