@@ -184,6 +184,16 @@ def test_rows_that_vanish_and_return(looks: Looks) -> None:
     assert looks.total(EVENTS) == 5
 
 
+def test_rows_before_1970(looks: Looks) -> None:
+    """Rows from before the second minute of 1970 are told, and hide no other. Mutant: tell only those without."""
+    for early in ("1900-01-01 00:00:00", "1969-12-31 23:59:59", "1970-01-01 00:00:59"):
+        looks.table.execute(INSERT, (early, "login", 5))
+    put(looks, 0)
+    looks.look(EVENTS)
+
+    assert (looks.total(EVENTS), looks.rejected(EVENTS)) == (1, {"no_time": 3})
+
+
 def test_rows_without_a_time_and_ahead_of_the_clock(looks: Looks) -> None:
     """Rows without a time, and rows of the future, are told; the latter are counted when their time comes."""
     put(looks, 0, -200, -4000)
