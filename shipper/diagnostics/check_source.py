@@ -204,6 +204,10 @@ class _TableCheck:
             text = f"{query.id} is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
             yield Finding(True, self.subject, f"{text}, and is not counted")
 
+        if query.is_along and query.id in table.moving:
+            text = f"each UPDATE of a row sets {query.id}, and the row is then counted again"
+            yield Finding(True, self.subject, text)
+
     def _duplicates(self, query: Query) -> Finding:
         """Search the newest rows for a duplicate id, where no index excludes it."""
         identity = self.source.twice(query, NEWEST_ROWS)

@@ -42,6 +42,8 @@ class Table(NamedTuple):
     """The name of its engine, if that has no transactions."""
     reused: str | None
     """The id column, if the database gives ids of deleted rows to new rows."""
+    moving: Sequence[str]
+    """Columns that each UPDATE of a row sets to its time."""
 
 
 def described(connection: sa.Connection, path: str) -> Table:
@@ -54,6 +56,7 @@ def described(connection: sa.Connection, path: str) -> Table:
         any("VIEW" in str(row[0]) for row in kind),
         _first(connection, catalog.engine, path),
         _first(connection, catalog.reused, path),
+        [row[0] for row in _rows(connection, catalog.moving, path)] if catalog.moving else [],
     )
 
 

@@ -203,6 +203,19 @@ def test_commands(site: Site) -> None:
     assert "a job along a time cannot start after an id" in site.app.call("check").stderr
 
 
+@pytest.mark.parametrize("site", ["no key and TIMESTAMP"], indirect=True)
+def test_time_that_updates_set(site: Site) -> None:
+    """The check tells of a time that the database changes. Mutant: look for it in no catalogue."""
+    site.change('id = "id"', 'id = "at"')
+    site.table.execute("CREATE INDEX log_at ON log (at)")
+    told = "✓ table log of app: each UPDATE of a row sets at, and the row is then counted again\n"
+    before = site.app.call("check").stdout
+    site.table.execute("ALTER TABLE log MODIFY at TIMESTAMP NULL ON UPDATE CURRENT_TIMESTAMP")
+
+    assert told not in before
+    assert told in site.app.call("check").stdout
+
+
 @pytest.mark.parametrize("kind", ["decimal", "numeric", "domain", "plain numeric"])
 def test_ids_of_other_types(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, carbon_cache: CarbonCache

@@ -72,6 +72,8 @@ class Catalog(NamedTuple):
     """Name of the table's engine, if that has no transactions."""
     reused: str | None = None
     """The id column, if the database gives ids of deleted rows to new rows."""
+    moving: str | None = None
+    """Columns that each UPDATE of a row sets to its time."""
     moment: str | None = None
     """The type of points in time, which need no `time_zone`."""
     has_types: bool = True

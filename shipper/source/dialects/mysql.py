@@ -93,6 +93,7 @@ CATALOG = Catalog(
         GROUP BY index_name HAVING COUNT(*) = 1 AND COUNT(column_name) = 1""",
     engine=f"""SELECT engine FROM information_schema.tables {_TABLE} AND engine IN (
         SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
+    moving=f"SELECT column_name FROM information_schema.columns {_TABLE} AND extra LIKE '%on update%'",
     moment="timestamp",
 )
 SESSION = "SELECT CURRENT_USER(), @@read_only"
