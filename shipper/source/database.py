@@ -63,12 +63,15 @@ KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
 MOST_LABELS = 5_000
 """Labels in one answer; where a window has more, its halves are read: the longest need 40 MB until they are stored."""
+MOST_AT_ONCE = 100_000
+"""Labels in an answer that cannot be halved: that of one second, or of indivisible measures."""
 MOST_ASIDE = 100
 """Unreadable rows of one query; more of them are rather a mistake in its expressions."""
 NO_ROWS = Window(2**63 - 2, 2**63 - 1)
 """Window at the end of a BIGINT, where no sequence comes."""
 
 
+FEWER_GROUPS = "Group `by` fewer columns, or by columns with fewer values."
 NOT_AN_ID = "Set `id` to a column of growing integers, from 1 to 2^64 - 1."
 
 
@@ -269,10 +272,13 @@ class Source(table.Source):
 
     def _undivided(self, query: Query, window: Window, span: Span, same: Same) -> list[Row]:
         aside = self._aside_in(query, window)
-        statement = undivided(query, offsets_of(query.time_zone, span), same, has_aside=bool(aside))
+        most = _most_groups(query, MOST_AT_ONCE)
+        statement = undivided(query, offsets_of(query.time_zone, span), same, has_aside=bool(aside)).limit(most + 1)
         values = bounds(query, window, span) | ({"aside": list(aside)} if aside else {})
         with self.connections.connected(f"read {query.table}, {window}") as connection:
             rows = undivided_rows(query, connection.execute(statement, values), span)
+            if len(rows) > most:
+                raise QueryRefused(f"read {query.table}, {window}: more than {most} groups", hint=FEWER_GROUPS)
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
         return rows
 
@@ -285,20 +291,22 @@ class Source(table.Source):
         if self._needs_snapshot(query):
             with self.snapshot(query, since=time.monotonic()):
                 return self._read(query, rows, span)
-        kind = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
+        choice = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
-        most = MOST_LABELS // max(1, len(query.by)) if isinstance(rows, Window) and rows.upto - rows.after > 1 else None
+        has_halves = isinstance(rows, Window) and rows.upto - rows.after > 1
+        most = _most_groups(query, MOST_LABELS if has_halves else MOST_AT_ONCE)
         with self.connections.connected(f"read {query.table}, {brief_of(rows)}") as connection:
-            counts = rows_of(query, connection.execute(counted(query, **kind, most=most), values))
+            counts = rows_of(query, connection.execute(counted(query, **choice, most=most), values))
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
             # rejected totals are known by their groups; find the first of the values that the statement left out
             left_out = {value.column for row in counts for value in row.rejected_values if value.value is None}
             unfit: dict[str, tuple[int, object]] = {}
             for column in left_out:
-                for identity, value in connection.execute(first_unfit(query, column, **kind), values):
+                for identity, value in connection.execute(first_unfit(query, column, **choice), values):
                     unfit[column] = (int(identity), value)
-        if most is not None and len(counts) > most:
-            raise TooManyGroups(f"read {query.table}, {brief_of(rows)}: more than {most} groups")
+        if len(counts) > most:
+            kind = TooManyGroups if has_halves else QueryRefused
+            raise kind(f"read {query.table}, {brief_of(rows)}: more than {most} groups", hint=FEWER_GROUPS)
         counts = within(counts, span)
         is_timed = query.sql is None and query.time is not None
         may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it
@@ -434,6 +442,11 @@ class Source(table.Source):
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.connections.close()
+
+
+def _most_groups(query: Query, labels: int) -> int:
+    """Return how many groups have a number of labels."""
+    return labels // max(1, len(query.by))
 
 
 def _is_id(value: object) -> bool:

@@ -21,7 +21,9 @@ from hostile.sink import Sink
 from looks import Looks, wanted
 from tables import DATABASES, Table, on, on_mariadb, on_sqlite
 
-from shipper.core.model import Query, Row
+from shipper.core.errors import QueryRefused
+from shipper.core.measures import Kind, Measure
+from shipper.core.model import Query, Row, Span
 from shipper.core.paths import label
 from shipper.source import database
 from shipper.source.result import rows_of
@@ -196,3 +198,20 @@ def test_window_with_many_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         assert (looks.total(job), looks.rejected(job)) == (20, {})
     assert max(answers) == (20 if along else 5)
+
+
+def test_answer_that_cannot_be_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers of one second, and of indivisible measures, have a limit, too; the error tells it.
+
+    Mutants: no limit for them; a second that is set aside.
+    """
+    monkeypatch.setattr(database, "MOST_AT_ONCE", 4)
+    monkeypatch.setattr(database, "MOST_LABELS", 4)
+    users = query(by=("action",), measures=(Measure("users", Kind.DISTINCT, "outcome"),))
+    with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Looks(table, tmp_path)) as looks:
+        for identity in range(1, 6):
+            table.insert(identity, looks.created(), f"action{identity}")
+        with pytest.raises(QueryRefused, match="more than 4 groups"):
+            table.read_undivided(users, FAR, Span(looks.now - 60, looks.now + 60))
+        with pytest.raises(QueryRefused, match="more than 4 groups"):
+            looks.look(wanted(id="created_at"))
