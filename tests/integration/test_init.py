@@ -27,8 +27,8 @@ def statements(kind: str) -> Iterator[str]:
     """Yield what makes a table with two rows."""
     yield f"CREATE TABLE audit_events ({TABLES[kind]}, action VARCHAR(30))"
     yield (
-        f"INSERT INTO audit_events (happened_at, action, message) "
-        f"VALUES ({NOW[kind]}, 'login', 'x'), ({NOW[kind]}, 'logout', 'x')"
+        f"INSERT INTO audit_events (happened_at, action, message, payload) "
+        f"VALUES ({NOW[kind]}, 'login', 'x', '{{}}'), ({NOW[kind]}, 'logout', 'x', '{{}}')"
     )
 
 
