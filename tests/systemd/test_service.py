@@ -16,7 +16,10 @@ from systemd.machine import ROOT, Machine, why_not
 from shipper.demo.carbon_cache import CarbonCache
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}")
+pytestmark = [
+    pytest.mark.skipif(REASON is not None, reason=f"no systemd-nspawn here: {REASON}"),
+    pytest.mark.timeout(900),  # the first test waits until all is built, booted and installed
+]
 
 PASSWORD = "correct-horse-battery-staple"
 CONFIG = """\
@@ -85,12 +88,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory, built: Path, debian_releas
     """Boot a machine with shipper installed, and its credentials."""
     machine = Machine(tmp_path_factory.mktemp("machine"), debian_release)
     machine.check_out(built)
-    machine.boot()
-    done = machine.install()
-    assert done.returncode == 0, done.stderr
-    machine.run("python3", "-c", INSERT, "0")
-    yield machine
-    machine.close()
+    try:
+        machine.boot()
+        done = machine.install()
+        assert done.returncode == 0, done.stderr
+        machine.run("python3", "-c", INSERT, "0")
+        yield machine
+    finally:
+        machine.close()
 
 
 @pytest.fixture
