@@ -235,6 +235,7 @@ def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
         *lines,
         "Graphite keeps its datapoints.",
         f"To recount a span of time from the table as it is now: `shipper backfill {job} --from TIME --until TIME`.",
+        "Such a recount lowers values whose rows are gone.",
     ]
 
 

@@ -184,7 +184,7 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
         config = load(file)
         (result,) = compare(config, [job], *span, is_recounted=True)
     except ShipperError as error:
-        say(f"{job}: nothing could be compared with Graphite: {error}", err=True)
+        say(f"{job}: the new values were not compared with Graphite: {error}", err=True)
         return None
     # count slots of the finest archive: one differs if any of its series does
     comparison, step = result.comparison, config.graphite.retentions[0].step

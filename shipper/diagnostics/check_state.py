@@ -96,7 +96,7 @@ def check_job(job: Job, known: Stored, source: Source, observation: Observation)
     if not job.query.is_along and (
         reason := _went_back(job, known.tables.get(job.name), captured, source, observation)
     ):
-        yield Finding(False, subject, f"it is held, because its table went back: {reason}", reset.remedy(job))
+        yield Finding(False, subject, f"it is held, because its table was reset: {reason}", reset.remedy(job))
         return
     counted = f"{known.series.get(job.name, 0)} series" if known.series.get(job.name) else "no row counted yet"
     rejected = ", ".join(f"{reason} {rows:,}" for reason, rows in status.rejected.items())

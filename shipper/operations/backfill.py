@@ -60,7 +60,8 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     if not spans:
         raise ShipperError(
             f"backfill {job.name}: no slot of that time can be recounted",
-            hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table.",
+            hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table; "
+            "the slots of the eight lowest ids, and all earlier ones, count as purged.",
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):

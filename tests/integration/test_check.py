@@ -142,7 +142,7 @@ def test_a_table_that_went_back(shipper_app: Shipper, mariadb: MariaDB, carbon_c
     reset = shipper_app.call("reset", "events", "--emptied", "--yes")
 
     assert "✓ job events: counted up to id 2; 2 series; rejected rows: none\n" in good.stdout
-    held = "job events: it is held, because its table went back: "
+    held = "job events: it is held, because its table was reset: "
     assert list(emptied) == [f"{held}its largest id fell to 0; id 2 was captured"]
     assert "run `shipper reset events`" in emptied[f"{held}its largest id fell to 0; id 2 was captured"]
     assert list(refilled) == list(others) == [f"{held}its rows up to id 2 changed since they were captured"]

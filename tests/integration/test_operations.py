@@ -194,7 +194,7 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     for _ in range(2):
         back = either.call("backfill", "events", "--from", "1h", "--yes")
         assert back.returncode == 0, back.stderr
-        assert "events: nothing could be compared with Graphite: " in back.stderr
+        assert "events: the new values were not compared with Graphite: " in back.stderr
         assert re.search(r"events: (5|10) rows, \d+ datapoints in [\d.]+ s\n", back.stdout)
     assert captured(either) == before
     wait_for(lambda: total(carbon_cache) == before["events"], "all rows in Graphite")

@@ -122,6 +122,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert "  all present rows are counted and added: ids 1 to 3, at most 3 rows\n" in shown.stdout
     assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
     assert "Graphite keeps its datapoints.\nTo recount a span of time" in shown.stdout
+    assert shown.stdout.endswith("\nSuch a recount lowers values whose rows are gone.\n")
     assert before == (state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3"))
 
     done = either.call("reset", "events", "--emptied", "--yes", "-o", "json")

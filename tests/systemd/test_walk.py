@@ -243,7 +243,7 @@ BREAKS = {
     "truncate": Break(
         lambda operator: operator.ask("TRUNCATE audit_trail"),
         "unhealthy: held: audit_trail",
-        ["✗ job audit_trail: it is held, because its table went back"],
+        ["✗ job audit_trail: it is held, because its table was reset"],
         "its largest id fell to 0",
         lambda operator: operator.do("shipper reset audit_trail --emptied --yes"),
     ),

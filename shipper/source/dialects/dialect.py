@@ -18,7 +18,10 @@ CHECK_NAMES = (
 )
 CHECK_SQL = "Check the SQL in `where_sql` or `sql` of the job, or in `lag_query` of the source."
 CHECK_DATABASE = "Check the database in `url`, and the grants of the source's user."
-CHECK_LOGIN = "Check user and password: in the option file that `credentials` names, or in `user` and `password`."
+CHECK_LOGIN = (
+    "Check user and password: in the option file that `credentials` names, or in `user` and `password`. "
+    "After a change, restart the service."
+)
 CHECK_SERVER = "Check that the database is up, and that `url` names its host and port."
 CHECK_SERVER_STATE = "The server is starting or stopping, or lacks memory or disk space: see its log."
 CHECK_CONNECTIONS = (

@@ -23,7 +23,10 @@ from shipper.source.dialects.dialect import (
 )
 from shipper.source.dialects.mysql_driver import CR, ER
 
-CHECK_ACCOUNT = CHECK_LOGIN.rstrip(".") + "; if the account requires TLS, check `tls`."
+CHECK_ACCOUNT = (
+    f"{CHECK_LOGIN} If both are right, check that an account exists for the host in the error; "
+    "if the account requires TLS, check `tls`."
+)
 UNLOCK = "Unlock the account: ALTER USER ... ACCOUNT UNLOCK."
 
 # numbers that only one of the servers has, or that PyMySQL does not name: the servers' manuals

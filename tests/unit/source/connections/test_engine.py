@@ -53,7 +53,7 @@ def mysql(number: int, message: str = "no") -> Exception:
         ("mysql", mysql(1040, "Too many connections"), SourceUnavailable, "`connections`"),
         ("mysql", mysql(1203), SourceUnavailable, "`connections`"),
         ("mysql", mysql(1226), SourceUnavailable, "`connections`"),
-        ("mysql", mysql(1045), QueryRefused, "if the account requires TLS"),
+        ("mysql", mysql(1045), QueryRefused, "restart the service. If both are right, check that an account"),
         ("mysql", mysql(3118), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(4151), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(1820), QueryRefused, "new password"),
