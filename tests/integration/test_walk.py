@@ -43,12 +43,15 @@ class Night:
     def start(self) -> None:
         """Start the service, and wait until Graphite's file has all minutes."""
         self.app.start()
-        wait_for(lambda: self._file.exists() and len(self.bars()) == len(NIGHT), "the night's bars")
+        wait_for(lambda: len(self.bars()) == len(NIGHT), "the night's bars")
 
     def bars(self) -> dict[int, float]:
         """Return the night's minutes in Graphite's file, keyed by seconds since midnight."""
         begin, end = self.midnight + NIGHT.start - MINUTE, self.midnight + NIGHT.stop - MINUTE
-        (start, stop, step), values = whisper.fetch(str(self._file), begin, end, archiveToSelect=MINUTE)
+        try:
+            (start, stop, step), values = whisper.fetch(str(self._file), begin, end, archiveToSelect=MINUTE)
+        except (FileNotFoundError, whisper.CorruptWhisperFile):  # Carbon has not created it completely
+            return {}
         found = zip(range(start, stop, step), values, strict=True)
         return {slot - self.midnight: value for slot, value in found if value is not None}
 
