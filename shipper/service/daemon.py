@@ -63,11 +63,14 @@ def run(config: Config) -> None:
         gc.collect()
         gc.freeze()  # the objects that exist now stay
         service = Service(pipeline)
-        is_ended = _serve(service)
+        if not _serve(service):
+            with suppress(ShipperError):
+                pipeline.keep_replays()
+            logger().info("service.stopped")
+            drain_log()
+            # a thread hangs in a driver: Python would wait for it, and the state must not be closed while it works
+            os._exit(service.has_failed)
     logger().info("service.stopped")
-    if not is_ended:
-        drain_log()
-        os._exit(service.has_failed)  # a thread hangs in a driver, and Python would wait for it
     if service.has_failed:
         raise SystemExit(1)
 

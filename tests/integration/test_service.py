@@ -251,6 +251,20 @@ def test_watchdog_starves(
         app.stop(signal.SIGKILL)
 
 
+def test_stop_beside_a_capture_that_hangs(database: str, carbon_cache: CarbonCache, tmp_path: Path) -> None:
+    """It is left alone when the service stops, and sees nothing of that: no error is told.
+
+    Mutant: close the state, and then end the process.
+    """
+    program = (str(Path(__file__).parents[1] / "hanging.py"), "capture")
+    app = Shipper(tmp_path, url=database, port=carbon_cache.port, program=program)
+    app.start()
+    wait_for(lambda: "job.overdue" in app.events(), "the capture")
+
+    assert app.stop() == 0
+    assert app.events()[-2:] == ["capture.abandoned", "service.stopped"]
+
+
 def test_status_of_a_running_service(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """`status` asks the running service: failures are shown with their hints."""
     shipper_app.start()
