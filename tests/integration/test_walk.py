@@ -33,17 +33,24 @@ class Night:
         prefix = f"night{time.monotonic_ns()}"
         self.app = Shipper(folder, url=database, port=cache.port, jobs=FAILED)
         text = self.app.config.read_text().replace('"1m:1d"', '"1m:1d,1h:30d"')
-        text = text.replace('prefix = "audit"', f'prefix = "{prefix}"\nrender_url = "{web.url}"')
-        self.app.config.write_text(text)
+        self._graphite = f'prefix = "{prefix}"\nreplay = ["1h"]\n'
+        self._render_url = f'render_url = "{web.url}"\n'
+        self.app.config.write_text(text.replace('prefix = "audit"\n', self._graphite))
         self._file = cache.storage / f"{prefix}/failed_logins/login/count.wsp"
         with mariadb.connect("app") as connection, connection.cursor() as cursor:
             rows = [(self.midnight + second,) for second in NIGHT] * 2
             cursor.executemany("INSERT INTO audit_trail (created_at, action) VALUES (FROM_UNIXTIME(%s), 'login')", rows)
 
     def start(self) -> None:
-        """Start the service, and wait until Graphite's file has all minutes."""
+        """Start the service, and wait until Graphite's file has all minutes and the service looks at them no more.
+
+        A sample of them, or a replay, would fill the hole: the night is long over.
+        """
         self.app.start()
         wait_for(lambda: len(self.bars()) == len(NIGHT), "the night's bars")
+        text = self.app.config.read_text()
+        self.app.config.write_text(text.replace(self._graphite, self._graphite + self._render_url))
+        assert self.app.call("admin reload").returncode == 0
 
     def bars(self) -> dict[int, float]:
         """Return the night's minutes in Graphite's file, keyed by seconds since midnight."""
