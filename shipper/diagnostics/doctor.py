@@ -53,7 +53,7 @@ def examine(config: Config, *, wait: float) -> Examination:
         DeliveryFailed: Carbon does not accept it.
         ReadbackFailed: graphite-web does not answer.
     """
-    readback = required_readback(config, "examine the Graphite of")
+    readback = required_readback(config, "test the Graphite of")
     # send it, and read it until the answers stay
     begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
     series = begin + path(node(socket.gethostname()), NAME, "count")

@@ -52,7 +52,7 @@ def required_readback(config: Config, step: str) -> "Readback":
     readback = open_readback(config)
     if readback is None:
         raise ConfigError(
-            f"{step} {config.file}: no way to read from Graphite: render_url is not set",
+            f"{step} {config.file}: render_url is not set, so nothing can be read back",
             hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
         )
     return readback
