@@ -1,8 +1,8 @@
-"""The commands: arguments, output, exit codes.
+"""The groups of commands, and their exit codes; each command is in the file of its purpose.
 
 Exit codes: 0 success, 1 failure or problem found, 2 usage, 3 not running, 4 equal, but less than half compared, 78
-configuration (EX_CONFIG). Results go to stdout, everything else to stderr. One file per purpose; a command imports what
-it needs when it runs, which keeps `--help` quick.
+configuration (EX_CONFIG). Results go to stdout, everything else to stderr. A command imports what it needs
+when it runs, which keeps `--help` quick.
 """
 
 import gc

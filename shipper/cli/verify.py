@@ -1,4 +1,4 @@
-"""Commands that verify Graphite: `reconcile`, `doctor`."""
+"""Commands that verify Graphite: `reconcile`, `doctor`, `audit`."""
 
 import math
 import sys

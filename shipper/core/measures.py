@@ -79,7 +79,7 @@ _RULES = {
     # the users of an hour are not the sum of those of its minutes: a coarser slot has the largest of its buckets
     Kind.DISTINCT: _Rule(max, has_zero=True, is_divisible=False, aggregation="max"),
 }
-"""One row a kind: everything that differs between them, but for its SQL (source/statement.py)."""
+"""One row a kind: everything that differs between them, but for its SQL (source/statement.py, result.py)."""
 
 
 def combined(kind: Kind, values: Iterable[Value]) -> Value:

@@ -8,6 +8,8 @@
 - A sample that differs is read again after each delay of SAMPLE_DELAYS, then once a minute.
 - Samples pause for `sample_pause` while Graphite does not answer.
 - A failure that lasts is logged every LOG_SECONDS.
+
+Who waits for something else has its own pauses: the witness (graphite/carbon.py), an audit (service/auditor.py).
 """
 
 import math

@@ -60,6 +60,10 @@ _AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]
     Kind.MAX: lambda column: sa.func.max(Fit(column)),
     Kind.MIN: lambda column: sa.func.min(Fit(column)),
 }
+_INDIVISIBLE: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]] = {
+    Kind.DISTINCT: lambda text: sa.func.count(sa.distinct(text)),
+}
+"""These are read as whole numbers (result.py)."""
 _AFTER, _UPTO, _SINCE, _BEFORE, _SKIPPED = (
     sa.bindparam(name, type_=sa.BigInteger()) for name in ("after", "upto", "since", "before", "skipped")
 )
@@ -176,7 +180,7 @@ def undivided(query: Query, offsets: Offsets, same: Same, *, has_aside: bool) ->
         for n, column in enumerate((_floor(moment, query.bucket), *_groups(query, table, same)))
     ]
     values = [
-        sa.func.count(sa.distinct(_text(query, column, table.c[column])))
+        _INDIVISIBLE[kind](_text(query, column, table.c[column]))
         for _, kind, column in query.measures
         if column and not kind.is_divisible
     ]

@@ -1,8 +1,8 @@
-"""The form in which a database stores a job's times, and errors of columns that contain no times.
+"""How the form of a job's times is found, and errors of columns that contain no times.
 
-Strategy: the type of the column decides which SQL reads it. Whether that SQL can read the values is seen from the
-newest ones: if it cannot read any, the job must not run, since all its rows would be rejected. Single values that are
-no times are rejected as `no_time`.
+Strategy: the type of the column decides which SQL reads it (dialects/stored_times.py; units: statement.py). Whether
+that SQL can read the values is seen from the newest ones: if it cannot read any, the job must not run, since all its
+rows would be rejected. Single values that are no times are rejected as `no_time`.
 """
 
 import re

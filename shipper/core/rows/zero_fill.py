@@ -1,4 +1,4 @@
-"""Zero-fill: a 0 for series without rows in a finished bucket."""
+"""Zero-fill: which finished buckets get a 0 for series without rows; state/recording.py selects the series."""
 
 from collections.abc import Callable
 

@@ -1,1 +1,1 @@
-"""All that differs between databases, in one file for each."""
+"""The differences between databases: dialect.py has the form, databases.py the list, each database its files."""
