@@ -71,13 +71,15 @@ def _plan(config: "Config", copy: str, statuses: "Mapping[str, JobStatus]") -> l
         until = f", complete until {format_time(instant(offsets.complete_until))}" if offsets.complete_until else ""
         lines.append(f"  {name}: counted up to {format_place(offsets.captured, is_along=is_along)}{until}")
     lines.append(
-        "Later rows are read again, as after a downtime. Jobs with `time` come out right: totals replace totals."
+        "Later rows are read again, as after a downtime. Jobs with `time` stay correct: their totals replace those in "
+        "Graphite."
     )
     timeless = [name for name in statuses if name in config.jobs and config.jobs[name].query.time is None]
     if timeless:
         names = ", ".join(timeless)
-        lines.append(f"Without `time` these jobs count them again, into one bucket, though Graphite has them: {names}.")
-        lines.append("  `shipper admin seek JOB --to end` before the start skips them, with those of the time since.")
+        lines.append(f"Jobs without `time` count these rows a second time, all in one bucket: {names}.")
+        lines.append("  To skip the rows, run `shipper admin seek JOB --to end` before you start the service.")
+        lines.append("  It skips all rows after the copy, also those that were never counted.")
     if new := [name for name in config.jobs if name not in statuses]:
         lines.append(f"Not in the copy, so they begin as new jobs: {', '.join(new)}.")
     return lines

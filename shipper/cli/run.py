@@ -62,7 +62,7 @@ def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
     for job in result["jobs"] if output == "table" else ():
         say(f"{job}: {'paused' if job in result['changed'] else 'is paused already'}")
     for part in result["running"]:
-        say(f"the {part} has not ended yet", err=True)
+        say(f"the {part} has not ended yet: repeat the command until it has", err=True)
     sys.exit(1 if result["running"] else 0)
 
 

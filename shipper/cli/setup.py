@@ -29,7 +29,7 @@ of its directory with --carbon DIR."""
     "--carbon",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Directory of Carbon's configuration; default: found, if Carbon runs on this machine.",
+    help="Directory of Carbon's configuration; by default shipper finds it, if Carbon runs on this machine.",
 )
 @click.option("--canary", is_flag=True, help="Also send a test series to Carbon and read it back, as `doctor` does.")
 def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary: bool) -> None:

@@ -71,6 +71,7 @@ def _decrypt(name: str, file: Path) -> bytes:
         reason = lines.decode(errors="replace").strip().rpartition("\n")[2]
         raise ConfigError(
             f"decrypt {file}: {reason}",
-            hint="Only the machine that encrypted it can read it: encrypt it again, as in install.md, Credentials.",
+            hint="Only the machine that encrypted it can read it: encrypt it here, as in install.md, Encrypted "
+            "credentials.",
         ) from error
     return done.stdout

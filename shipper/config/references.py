@@ -58,7 +58,8 @@ class References:
                 text = content.rstrip("\n")
                 self.secrets.extend([text] if text else [])
                 return text
-        remedy = f"Provide {' or '.join(targets)}."
+        readable = "" if kind == "env" else "; the user who runs this command must be able to read it"
+        remedy = f"Provide {' or '.join(targets)}{readable}."
         self.problems.append(Problem(place, f'{{ {kind} = "{name}" }} has no value', remedy))
         return None
 

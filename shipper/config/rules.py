@@ -44,7 +44,7 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 
 def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     if graphite.replay[-1] > ROOM_SECONDS:
-        remedy = f"Replay within {ROOM_SECONDS} s, while each archive still accepts the datapoints."
+        remedy = f"Make each time at most {ROOM_SECONDS}s: later an archive may not accept the datapoints any more."
         yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
     if sorted(graphite.replay) != graphite.replay:
         remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
@@ -129,8 +129,8 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
         needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
         if length < needed_seconds:
             remedy = (
-                f"Keep the archive of {length} s for at least {needed_seconds} s, here and in Carbon: datapoints must "
-                "still fit into it when they are delivered or sent again."
+                f"Make the archive that keeps {length}s keep at least {needed_seconds}s, here and in Carbon: "
+                "datapoints must not be too old for it when they are delivered or sent again."
             )
             problem = f'an archive of `retentions` is too short for job "{place[1]}"'
             yield Problem(("graphite", "retentions"), problem, remedy)

@@ -241,7 +241,7 @@ class _TableCheck:
             return None
         column = table.columns.get(query.time)
         if column is not None and column.is_moment and query.time_zone != "UTC":
-            remedy = "Remove `time_zone`: the database returns such a column in UTC."
+            remedy = 'Set time_zone = "UTC" for this job: the database returns such a column in UTC.'
             return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
         if query.is_along:
             return self._ahead(job, query, observation)
@@ -250,7 +250,7 @@ class _TableCheck:
             return self._timeless(job, observation.id)
         if time > observation.time + AHEAD_SECONDS:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
-            remedy = f"{_ZONE} If only this row is wrong, it is rejected as `future`."
+            remedy = f"{_ZONE} If only this row has a wrong time, change nothing: shipper rejects it."
             return Finding(False, f"job {job.name}", ahead, remedy)
         return None
 
@@ -259,7 +259,10 @@ class _TableCheck:
         query, text, remedy = job.query, None, ""
         if newest == 0 and query.time_form is TimeForm.NUMBER and query.time_unit is None:
             text = f"{query.time} contains numbers, and the table has no row that shows their unit"
-            remedy = 'Set `time_unit` to "s", "ms" or "us"; with digits such as 20261128161731, wait for the first row.'
+            remedy = (
+                'Set `time_unit` to "s", "ms" or "us". For numbers such as 20261128161731 set none: '
+                "the check succeeds when the first row exists."
+            )
         elif newest > 0 and job.lookback is None:
             oldest = self.source.nth_id(query, Window(0, newest), NEWEST_ROWS, is_backward=True)
             if self.source.times(query, Window((oldest or 1) - 1, newest)) is None:

@@ -86,7 +86,8 @@ def _judge_receivers(config: Config, series: str, readback: Readback, wait: floa
             yield Verdict(True, f"{carbon} sends to this Graphite")
         else:
             remedy = (
-                "Name only relays in hosts that send to the same Graphite: the others would get a part of the counts."
+                "Remove this relay from `hosts`, or let it send to the same Graphite as the others: it would receive a "
+                "part of the counts."
             )
             yield Verdict(False, f"values sent to {carbon} cannot be read", remedy)
 

@@ -47,8 +47,8 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     job, state = worker.job, context.pipeline.state
     if not moment.is_trusted:
         raise StateBusy(
-            f"backfill {job.name}: clocks differ",
-            hint="Correct the clocks: they decide which archive a slot belongs to.",
+            f"backfill {job.name}: the clocks of this machine and of source {job.source} differ",
+            hint="Correct the wrong clock (NTP), then run the command again.",
         )
     # align to slots, within what source, state and Graphite still have
     is_timed, upto = job.query.time is not None, progress.captured
@@ -60,8 +60,9 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     if not spans:
         raise ShipperError(
             f"backfill {job.name}: no slot of that time can be recounted",
-            hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table; "
-            "the slots of the eight lowest ids, and all earlier ones, count as purged.",
+            hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table. "
+            "Unless the table's lowest ids are 1 to 8, the slots of its eight lowest ids, and all earlier slots, are "
+            "not recounted: some of their rows may be deleted already.",
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):

@@ -44,7 +44,7 @@ def read(file: str) -> list[Persisted]:
         ConfigError: it is not such a file.
     """
     if any(Path(f"{file}{suffix}").exists() for suffix in ("-wal", "-journal")):
-        hint = "End the older program. If the file beside it stays, open it once with the SQLite client."
+        hint = f"End the older program. If {file}-wal or {file}-journal still exists then, run: sqlite3 {file} .tables"
         raise ConfigError(f"import {file}: a program uses it, or has not closed it", hint=hint)
     try:
         content = bytearray(read_bytes(file))

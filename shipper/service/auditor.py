@@ -130,7 +130,8 @@ class Auditor:
                 audit = _failed(error)
             except Exception as bug:  # noqa: BLE001 - other jobs are still compared
                 logger().critical("audit.failed", job=name, exc_info=True)
-                audit = _failed(PermanentError(f"audit: {type(bug).__name__}: {bug}", hint="Report the traceback."))
+                hint = "Report the traceback of audit.failed in the log: journalctl -u shipper"
+                audit = _failed(PermanentError(f"audit: {type(bug).__name__}: {bug}", hint=hint))
             if self._worker(name) is worker:  # else it was changed or paused meanwhile
                 return audit
         return None

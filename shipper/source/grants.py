@@ -82,13 +82,13 @@ def shared_id(access: Access, table: str, column: str, value: int) -> str:
 
 def without_id(access: Access, table: str, column: str, type_: str = "", *, value: int = 0) -> str:
     """Write how a job can count a table without the integer key that it names as `id`; value is one of that column."""
-    along = "Set `id` and `time` to an indexed time column (with `time_unit`, one with numbers since 1970)"
+    along = "Set `id` and `time` to an indexed time column, and `time_unit` if it contains numbers since 1970"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
     elif units := units_of(value):
         along = f'Set `time = "{column}"` and `time_unit = "{units[0]}"`'
     add = dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
-    key = f'Or set `id = "n"` after: {add}' if add else "Or set `id` to an integer key."
+    key = f'Or add a key, and set `id = "n"`: {add}' if add else "Or set `id` to an integer key."
     return f"{along}: the job then reads along that column. {key}"
 
 

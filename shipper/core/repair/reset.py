@@ -35,7 +35,8 @@ def check_identity(job: Job, offsets: Offsets | None) -> None:
         raise ConfigError(
             f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
             f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
-            hint="Correct the job's source, table, id or time; another table needs a new job with a new series `name`.",
+            hint="Change source, table, id or time of the job back; for another table write a new [job.NAME] with "
+            "another `name`.",
         )
 
 

@@ -38,11 +38,11 @@ _UNWRITTEN = (
 )
 _OVERWRITES = "a slot that is sent again has the {} value, not the last one"
 _REMEDIES = {
-    "average": "Send to Carbon. VictoriaMetrics does this by default; with -dedup.minScrapeInterval=1s it keeps the "
-    "largest value, which is right for counts that only grow.",
-    "largest": "Send to Carbon: values that shrink stay wrong (recounts, lookback, min). VictoriaMetrics with "
-    "-dedup.minScrapeInterval does this.",
-    "first": "Send to Carbon, or to another receiver that overwrites values.",
+    "average": "Use Carbon instead of this receiver. If it is VictoriaMetrics and you keep it, start it with "
+    "the flags of deploy/receivers.md: it then keeps the largest value, which is right for counts that only grow.",
+    "largest": "Use Carbon instead of this receiver: here a value that shrinks stays wrong (recounts, lookback, min). "
+    "VictoriaMetrics with -dedup.minScrapeInterval always keeps the largest value.",
+    "first": "Use Carbon instead of this receiver, or another receiver that overwrites values.",
     "added-up": "Remove the aggregator between shipper and Graphite: shipper sends complete totals.",
 }
 

@@ -27,16 +27,16 @@ CHECK_SERVER_STATE = "The server is starting or stopping, or lacks memory or dis
 CHECK_CONNECTIONS = (
     "Lower `connections` of the source, or raise the limit in the server; `shipper check` needs one more."
 )
-CHECK_EXPIRY = "Set a new password for the account, then write it into the source's credentials."
+CHECK_EXPIRY = "Set a new password for the account, write it into the source's credentials, then restart the service."
 CHECK_CHALLENGE = (
-    "Verify the server by TLS (`tls`, `tls_ca`); or set `server_public_key` to its public key; or, on a trusted "
-    'network, set `tls = "off"`.'
+    "Verify the server by TLS (`tls`, `tls_ca`); or, for MySQL only, set `server_public_key` to its public key; or, on "
+    'a trusted network, set `tls = "off"`.'
 )
 CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this login needs."
 WAIT = "The next tick tries again."
 SLOW = "See `shipper preview` for the query and its plan; or raise `timeout` of the source."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."
-SMALLER = "Lower `chunk` of the job, or count with fewer or shorter labels."
+SMALLER = "Lower `chunk` of the job, or group `by` fewer columns, or by columns with shorter values."
 CHECK_TYPES = "A value does not fit its type: check `where` and the expressions of the job."
 
 Meaning = tuple[type[SourceUnavailable | QueryRefused], str]

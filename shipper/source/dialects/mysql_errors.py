@@ -27,6 +27,10 @@ CHECK_ACCOUNT = (
     f"{CHECK_LOGIN} If both are right, check that an account exists for the host in the error; "
     "if the account requires TLS, check `tls`."
 )
+USE_TLS = (
+    'Set `tls = "verify-identity"` (or "verify-ca", for any host name), and `tls_ca` to the server\'s CA file (PEM): '
+    "the server accepts only TLS."
+)
 UNLOCK = "Unlock the account: ALTER USER ... ACCOUNT UNLOCK."
 
 # numbers that only one of the servers has, or that PyMySQL does not name: the servers' manuals
@@ -56,7 +60,7 @@ BY_NUMBER: Mapping[object, Meaning] = {
     3118: (QueryRefused, UNLOCK),  # ER_ACCOUNT_HAS_BEEN_LOCKED
     4151: (QueryRefused, UNLOCK),  # the same in MariaDB
     3955: (QueryRefused, UNLOCK),  # ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK
-    3159: (QueryRefused, CHECK_TLS),  # ER_SECURE_TRANSPORT_REQUIRED
+    3159: (QueryRefused, USE_TLS),  # ER_SECURE_TRANSPORT_REQUIRED
     CR.CR_AUTH_PLUGIN_ERR: (QueryRefused, CHECK_CHALLENGE),
     CR.CR_AUTH_PLUGIN_CANNOT_LOAD: (
         QueryRefused,

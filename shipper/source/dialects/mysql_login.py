@@ -98,4 +98,4 @@ class _Withheld:
 
 
 def _refusal() -> OperationalError:
-    return OperationalError(CR.CR_AUTH_PLUGIN_ERR, "the server asks for the password, not for a proof of it")
+    return OperationalError(CR.CR_AUTH_PLUGIN_ERR, "the server asks for the password itself, and is not verified")

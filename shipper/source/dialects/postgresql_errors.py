@@ -35,7 +35,7 @@ BY_SQLSTATE: Mapping[object, Meaning] = {
     "3D": (QueryRefused, CHECK_DATABASE),
     "42": (QueryRefused, CHECK_NAMES),
     "22": (RowRefused, CHECK_TYPES),
-    "25006": (QueryRefused, "Use no SQL that writes in `where_sql` and `sql`: no such function, no FOR UPDATE."),
+    "25006": (QueryRefused, "Write `where_sql` and `sql` without functions that change data, and without FOR UPDATE."),
     "40": (SourceUnavailable, WAIT),  # serialization failure, deadlock, conflict with recovery
     "53": (SourceUnavailable, CHECK_SERVER_STATE),  # disk full, out of memory
     "53300": (SourceUnavailable, CHECK_CONNECTIONS),

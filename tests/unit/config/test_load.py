@@ -210,7 +210,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('url = "', 'password = { plain = "s3cret" }\nurl = "', 6, "the file contains a password", "credential"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = ["s3cret"]', 6, "url = (hidden) is invalid", "quotes"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = "sqlite:////a"\nuser = "x"', 7, "no effect", "SQLite"),
-        ('prefix = "audit"', 'replay = ["90d"]', 2, "the last replay comes too late", "7200 s"),
+        ('prefix = "audit"', 'replay = ["90d"]', 2, "the last replay comes too late", "7200s"),
         ('time = "created_at"', 'sql = "id >= :after AND id <= :upto"', 14, "at the ends of its windows", "> :after"),
         (
             'time = "created_at"',
@@ -310,7 +310,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('every = "1m"', "start = []", 9, "start = [] is not a start", '"beginning"'),
         ('every = "1m"', "start = {}", 9, "start = {} is not a start", '"beginning"'),
         ('every = "1m"', "start = -1", 9, "start = -1 is not a start", '"beginning"'),
-        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Keep the archive"),
+        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Make the archive"),
         ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
         ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
         ('prefix = "audit"', 'host = "a:2003"', 2, '"a:2003" is not a host', "a port does not belong to it"),

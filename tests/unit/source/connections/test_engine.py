@@ -73,7 +73,7 @@ def mysql(number: int, message: str = "no") -> Exception:
         ("postgresql", pg.TooManyConnections("no"), SourceUnavailable, "`connections`"),
         ("postgresql", pg.CannotConnectNow("no"), SourceUnavailable, "starting or stopping"),
         ("postgresql", psycopg.OperationalError("the database system is starting up"), SourceUnavailable, "starting"),
-        ("postgresql", pg.ReadOnlySqlTransaction("no"), QueryRefused, "writes"),
+        ("postgresql", pg.ReadOnlySqlTransaction("no"), QueryRefused, "change data"),
         ("postgresql", pg.SerializationFailure("no"), SourceUnavailable, "next tick"),
         ("postgresql", pg.DeadlockDetected("no"), SourceUnavailable, "next tick"),
         ("postgresql", pg.DiskFull("no"), SourceUnavailable, "disk space"),
