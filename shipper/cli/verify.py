@@ -179,6 +179,7 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
     """
     from shipper.config.load import load
     from shipper.diagnostics.reconcile import reconcile as compare
+    from shipper.log.logger import format_utc
 
     try:
         config = load(file)
@@ -194,8 +195,8 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
     for line in _remarks(result):
         say(line, err=True)
     if different:
-        first, end = format_time(span[0]), format_time(span[1])
-        say(f"  shipper reconcile {job} --from '{first}' --until '{end}' shows the differences", err=True)
+        command = f"shipper reconcile {job} --from {format_utc(span[0])} --until {format_utc(span[1])}"
+        say(f"  {command} shows the differences", err=True)
     return {"equal": equal, "different": different, "left_out": comparison.left_out}
 
 

@@ -106,7 +106,7 @@ def test_backfill_proves_itself(ends: Ends) -> None:
 
     assert document["plan"]["gap"] is None
     assert (again.returncode, document["proof"]["different"]) == (1, 1)
-    assert "  shipper reconcile events --from '" in again.stderr
+    assert "  shipper reconcile events --from 20" in again.stderr
 
 
 def test_reconcile(ends: Ends) -> None:
