@@ -115,7 +115,7 @@ def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
 
     address = address_of(file)
     if address is None:
-        raise NotRunning("run audit: no service runs", hint="Compare with `shipper reconcile`, which needs none.")
+        raise NotRunning("run audit: no service runs", hint="Compare with `shipper reconcile`, which needs no service.")
     answer = ask(address, "audit", {"jobs": jobs}, timeout=AUDIT_SECONDS)
     if output == "json":
         show_json(answer)

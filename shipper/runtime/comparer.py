@@ -124,6 +124,6 @@ def _check(job: Job, snapshot: JobSnapshot) -> None:
     check_identity(job, snapshot.offsets)
     if snapshot.progress.definition_digest != definition_digest(job):
         raise ConfigError(
-            f"reconcile job {job.name}: nothing captured yet with its present definition",
+            f"reconcile job {job.name}: it has not counted rows since its configuration was changed",
             hint="Run `shipper admin reload` and wait for its next tick, or `shipper once` where no service runs.",
         )
