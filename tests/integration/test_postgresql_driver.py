@@ -125,6 +125,15 @@ def test_end_of_server(connection: MeteredConnection, postgresql: PostgreSQL) ->
     assert connection.closed
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Let SIGINT be KeyboardInterrupt, also where a shell started pytest in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_interrupt(postgresql: PostgreSQL) -> None:
     """Ctrl-C ends the statement on the server, too. Mutant: only close the connection."""
     asleep = "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1000)'"

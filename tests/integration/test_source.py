@@ -385,7 +385,7 @@ class TestPostgreSQL(SourceContract):
 
         assert hint in str(caught.value.hint)
 
-    @pytest.mark.parametrize(("user", "database"), [("nobody", "app"), ("root", "nowhere")])
+    @pytest.mark.parametrize(("user", "database"), [("stranger", "app"), ("root", "nowhere")])
     def test_connection_refused(self, table: Table, postgresql: PostgreSQL, user: str, database: str) -> None:
         """A missing login or database is rejected without showing the password."""
         url = f"postgresql+psycopg://{user}:secret@127.0.0.1:{postgresql.port}/{database}"

@@ -51,6 +51,7 @@ class Night:
         text = self.app.config.read_text()
         self.app.config.write_text(text.replace(self._graphite, self._graphite + self._render_url))
         assert self.app.call("admin reload").returncode == 0
+        wait_for(lambda: self.app.call("status").returncode == 0, "all well")
 
     def bars(self) -> dict[int, float]:
         """Return the night's minutes in Graphite's file, keyed by seconds since midnight."""
