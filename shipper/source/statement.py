@@ -44,7 +44,7 @@ UTC_MARK = QUARTER_SECONDS * 2**40
 """Added to a time that `time_zone` must not move: beyond all times, and a multiple of all units of grouping."""
 FORMS = {TimeForm.TIME: Epoch, TimeForm.NUMBER: EpochOfNumber, TimeForm.TEXT: EpochOfText}
 UNITS = {None: 0, "s": 1, "ms": 1000, "us": 1_000_000}
-"""Units of a number in a second; None where a number is no epoch."""
+"""Units of a number in a second; None where a number is no epoch. stored_times.py has six decimals on PostgreSQL."""
 
 _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any]]], sa.ColumnElement[bool]]] = {
     "in": lambda column, values: column == values[0] if len(values) == 1 else column.in_(values),

@@ -24,7 +24,7 @@ from shipper.core.rows.table import Event, Source, fingerprint_of, timeless, wal
 
 
 def check_identity(job: Job, offsets: Offsets | None) -> None:
-    """Check that a job still reads the table whose ids it has counted.
+    """Check that a job still reads the table whose ids it has counted; else the service logs `job.held`.
 
     Raises:
         ConfigError: the configuration names another source, table or column.
