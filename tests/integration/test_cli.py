@@ -179,7 +179,7 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert ended.returncode == 1
     assert "event=job.held job=events" in ended.stderr
     assert "it counted audit_trail.id of source app up to id 3" in ended.stderr
-    assert "another table needs a new job" in ended.stderr
+    assert "for another table write a new [job.NAME]" in ended.stderr
     assert "it counted audit_trail.id of source app up to id 3" in shipper_app.call("check").stdout
 
 
