@@ -113,8 +113,8 @@ def test_name_of_several_machines() -> None:
 @pytest.mark.parametrize(
     ("combine", "verdict", "remedy"),
     [
-        (fmean, "✗ a slot that is sent again has the average value, not the last one", "-dedup.minScrapeInterval=1s"),
-        (max, "✗ a slot that is sent again has the largest value, not the last one", "values that shrink stay wrong"),
+        (fmean, "✗ a slot that is sent again has the average value, not the last one", "deploy/receivers.md"),
+        (max, "✗ a slot that is sent again has the largest value, not the last one", "a value that shrinks"),
         (
             operator.itemgetter(0),
             "✗ a slot that is sent again has the first value, not the last one",
