@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE_SECONDS, Shipper, wait_for
+from harness import EVENTS, PATIENCE_SECONDS, Shipper, wait_for
 from hostile.rogue import Rogue
 from hostile.rogue_graphite import Graphite, RogueCarbon
 from hostile.rogue_mysql import ESCAPES
@@ -22,14 +22,7 @@ VALUE = "login\x1b]0;title\x07\x1b[32m\n✓ forged: all is well\r\u202e\x9b2J\x0
 COLUMN, TABLE = "outco\x1b[32m\n✓\x9bme", "trai\x1b[32m\n✓\x9bls"
 """A value and names that were chosen by an attacker."""
 COLOR = re.compile(r"\x1b\[(0|3[123])m")
-JOBS = """
-[job.events]
-table = "audit_trail"
-id = "id"
-time = "created_at"
-by = ["action"]
-name = "events.{action}.{measure}"
-
+OTHERS = """
 [job.other]
 table = "audit_trail"
 id = "id"
@@ -63,7 +56,7 @@ def program(tmp_path: Path) -> Iterator[Shipper]:
         connection.executemany("INSERT INTO audit_trail (created_at, action) VALUES (datetime('now'), ?)", rows)
     graphite = Graphite()
     with closing(Rogue(graphite.web)) as web, closing(RogueCarbon(graphite.carbon)) as carbon:
-        program = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon.port, jobs=JOBS)
+        program = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=carbon.port, jobs=EVENTS + OTHERS)
         text = program.config.read_text()
         program.config.write_text(text.replace("[graphite]", f'[graphite]\nrender_url = "http://127.0.0.1:{web.port}"'))
         yield program

@@ -27,14 +27,6 @@ ROW = """
     INSERT INTO audit_trail (created_at, action, outcome)
     VALUES (UTC_TIMESTAMP() - INTERVAL %s MINUTE, 'login', 'ok')"""
 MINUTES = [*range(3, 13)] * 2  # two rows in each of ten minutes
-JOB = """
-[job.events]
-table = "audit_trail"
-id = "id"
-time = "created_at"
-by = ["action"]
-name = "events.{action}.{measure}"
-"""
 
 
 @pytest.fixture
@@ -45,7 +37,7 @@ def app(
     cache, web = graphite
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(ROW, [(minutes,) for minutes in MINUTES])
-    app = Shipper(tmp_path, url=database, port=cache.port, jobs=JOB)
+    app = Shipper(tmp_path, url=database, port=cache.port, )
     prefix = f'prefix = "{tmp_path.name}"\nrender_url = "{web.url}"'
     text = app.config.read_text().replace('prefix = "audit"', prefix)
     text = text.replace('retentions = "1m:1d"', 'retentions = "1m:1d,1h:30d"')
