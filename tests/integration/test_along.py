@@ -21,7 +21,7 @@ from shipper.core.errors import QueryRefused
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Job, Names, Now, Span
 from shipper.core.repair.backfill import backfill
-from shipper.core.rows import along
+from shipper.core.rows import along_reading
 from shipper.core.rows.start import by_time, position_behind
 from shipper.core.rows.table import Context, Event
 from shipper.state.store import State
@@ -78,7 +78,7 @@ def test_minutes_with_many_groups(looks: Looks, monkeypatch: pytest.MonkeyPatch)
 
     Mutants: one record for all; no limit for rows that replace others.
     """
-    monkeypatch.setattr(along, "MOST_LABELS", 4)
+    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
     for number in range(12):
         put(looks, 210 - 60 * (number // 3), action=f"action{number}")
     looks.look(EVENTS, steps=2)  # the start of the job is the first

@@ -37,7 +37,7 @@ def app(
     cache, web = graphite
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(ROW, [(minutes,) for minutes in MINUTES])
-    app = Shipper(tmp_path, url=database, port=cache.port, )
+    app = Shipper(tmp_path, url=database, port=cache.port)
     prefix = f'prefix = "{tmp_path.name}"\nrender_url = "{web.url}"'
     text = app.config.read_text().replace('prefix = "audit"', prefix)
     text = text.replace('retentions = "1m:1d"', 'retentions = "1m:1d,1h:30d"')

@@ -13,21 +13,17 @@ recount.limited reports it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
-from shipper.core.errors import QueryRefused, RowRefused, TooManyGroups
 from shipper.core.id_set import IdSet
 from shipper.core.ledger import Held, Ledger, Minute, RecordUpdate
 from shipper.core.measures import Kind
 from shipper.core.model import (
-    ALWAYS,
     Group,
     Job,
     Progress,
-    Query,
     RejectedValue,
     RejectReason,
     Row,
@@ -36,9 +32,11 @@ from shipper.core.model import (
 )
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
+from shipper.core.rows import along_reading
+from shipper.core.rows.along_reading import by_minutes, check_groups, read_minute, readable, windows
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.start import BEGINNING, MINUTE, kept_seconds, position_at, repeated_seconds
-from shipper.core.rows.table import SECONDS, CaptureStep, Context, Event, Source
+from shipper.core.rows.table import CaptureStep, Context, Event, Source
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
 
 LONG_SECONDS = 3600
@@ -48,11 +46,7 @@ FAR_SECONDS = 86_400
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
 
-MOST_LABELS = 10_000
-"""Most labels in the groups of a minute, and about as many in one record: the state keeps all of them."""
-
 _NEVER = Minute(0, 0, {})
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -74,7 +68,7 @@ class _Found:
         """Add a minute; return whether it must be the last, because there are many labels."""
         self.minutes[start] = minute
         self._labels += sum(max(1, len(group)) for _, group in minute.groups)
-        if self._labels < MOST_LABELS:
+        if self._labels < along_reading.MOST_LABELS:
             return False
         self.upto = start + MINUTE - 1
         return True
@@ -106,17 +100,17 @@ class AlongLook:
         if horizon.id > position.captured + self._late + FAR_SECONDS:
             yield from self._catch_up(position, floor(horizon.id - self._late, MINUTE))
         for span in self._due():
-            for window in _windows(self._job, span, self._source, longest=LONG_SECONDS):
+            for window in windows(self._job, span, self._source, longest=LONG_SECONDS):
                 yield from self._step(window, is_last=window.upto == self._end - 1)
 
     def rebase(self) -> Iterator[CaptureStep | Event | None]:
         """Let a changed definition start: rows up to captured count as counted, by it as well."""
         job, source, position = self._job, self._source, self._ledger.position(self._job.name)
-        for window in _windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
+        for window in windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
             after = window.after
             while after < window.upto:
                 rest = Window(after, window.upto)
-                found = _readable(job, rest, source, partial(self._rebased, rest, position.captured))
+                found = readable(job, rest, source, partial(self._rebased, rest, position.captured))
                 after = found.upto
                 done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
                 yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
@@ -132,7 +126,7 @@ class AlongLook:
                 seen = Window(start - 1, min(start + MINUTE - 1, captured))
                 if source.count(job.query, seen) > before.rows:
                     found.hidden.add(start)
-                held = held_in(job, _read(job, seen, source))
+                held = held_in(job, read_minute(job, seen, source))
                 if found.keep(start, before._replace(groups={key: one for key, (one, _) in held.items()})):
                     break
         return found
@@ -152,10 +146,10 @@ class AlongLook:
     def _catch_up(self, before: Position, until: int) -> Iterator[CaptureStep | Event | None]:
         """Count what is far behind without keeping minutes, after a last look at those that are kept."""
         kept = _minutes(before.counted.floor, before.captured)
-        for window in _windows(self._job, kept, self._source, longest=LONG_SECONDS):
+        for window in windows(self._job, kept, self._source, longest=LONG_SECONDS):
             yield from self._step(window, is_last=False)
-        for window in _windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
-            for upto, rows in _by_minutes(self._job, window, self._source):
+        for window in windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
+            for upto, rows in by_minutes(self._job, window, self._source):
                 folded = fold(self._source.renamed(self._job.query, rows), self._shown, self._job.kinds)
                 position = self._ledger.position(self._job.name)
                 moved = Window(position.captured, upto)
@@ -167,7 +161,7 @@ class AlongLook:
         after = window.after
         while after < window.upto:
             rest, before = Window(after, window.upto), self._ledger.position(self._job.name)
-            found = _readable(self._job, rest, self._source, partial(self._compare, rest, before.captured))
+            found = readable(self._job, rest, self._source, partial(self._compare, rest, before.captured))
             part, after = Window(after, found.upto), found.upto
             yield from self._record(part, before, found, is_last=is_last and after == window.upto)
 
@@ -205,9 +199,9 @@ class AlongLook:
                 may_fall = start >= self._falls_from
                 if numbers == before[:2] and not may_fall:
                     continue
-                rows = _read(job, Window(start - 1, start + MINUTE - 1), source) if numbers[0] else []
+                rows = read_minute(job, Window(start - 1, start + MINUTE - 1), source) if numbers[0] else []
                 new, groups, hidden = difference(job, rows, before.groups, may_fall=may_fall)
-                _check_groups(job, len(groups), start)
+                check_groups(job, len(groups), start)
                 found.rows += source.renamed(job.query, new)
                 found.late_rows += sum(row.rows for row in new) if start + MINUTE <= captured else 0
                 # where rows were only deleted, nothing is hidden
@@ -235,20 +229,6 @@ class AlongLook:
         if found.hidden:
             span = Span(min(found.hidden), max(found.hidden) + self._job.query.bucket)
             yield Event("recount.limited", {"span": span, "slots": len(found.hidden)}, "warning")
-
-
-def _windows(job: Job, span: Span, source: Source, *, longest: int | None = None) -> Iterator[Window]:
-    """Yield windows of whole minutes, each of about `chunk` rows at most."""
-    start = span.start
-    while start < span.end:
-        end = span.end
-        if end - start > SECONDS:
-            start = floor(source.first_id(job.query, start - 1, end - 1), MINUTE)
-            end = end if longest is None else min(end, start + longest)
-            last = source.nth_id(job.query, Window(start - 1, end - 1), job.chunk)
-            end = end if last is None else min(end, after(last, MINUTE))
-        yield Window(start - 1, end - 1)
-        start = end
 
 
 Groups = Mapping[tuple[int, Group], Held]
@@ -301,93 +281,6 @@ def _bucket(key: tuple[int, Group]) -> int:
     return key[0] if key[0] >= 0 else ~key[0]
 
 
-def _plain(job: Job) -> Query:
-    """Return a job's query without names: a name may change, and the minutes that are kept must be comparable."""
-    return replace(job.query, names=())
-
-
-def _readable(job: Job, window: Window, source: Source, work: Callable[[], T]) -> T:
-    """Do work in a snapshot; if a second of the window cannot be read, set it aside, and do the work again."""
-    try:
-        return work()
-    except RowRefused:  # the snapshot has ended with it
-        for _ in read_along(job, window, source):
-            pass
-        return work()
-
-
-def read_along(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
-    """Read a window, or its halves if it cannot be read; a second that cannot be read is set aside.
-
-    Call it outside of a snapshot, which an error would end. Labels are values, without names.
-    """
-    query = _plain(job)
-    while True:
-        try:
-            rows = source.read(query, window, span)
-        except RowRefused as error:
-            if window.upto - window.after > 1:
-                for half in _halves(window):
-                    yield from read_along(job, half, source, span)
-                return
-            source.set_aside(query, window.upto, error)
-        else:
-            yield window, rows
-            return
-
-
-def _by_minutes(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> Iterator[tuple[int, list[Row]]]:
-    """Read a window of whole minutes, like `read_along`; yield the last second and the rows of whole minutes.
-
-    Raises:
-        QueryRefused: a minute has too many groups.
-    """
-    rows: list[Row] = []
-    for part, more in read_along(job, window, source, span):
-        rows += more
-        if part.upto - part.after < MINUTE:
-            _check_groups(job, len(rows), part.upto)
-        if part.upto % MINUTE == MINUTE - 1:
-            yield part.upto, rows
-            rows = []
-
-
-def _read(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:
-    """Read a minute within a snapshot, or parts of it.
-
-    Raises:
-        QueryRefused: it has too many groups.
-    """
-    try:
-        rows = source.read(_plain(job), window, span)
-    except TooManyGroups:
-        rows = [row for half in _halves(window) for row in _read(job, half, source, span)]
-    _check_groups(job, len(rows), window.upto)
-    return rows
-
-
-def _halves(window: Window) -> tuple[Window, Window]:
-    """Return the halves of a window, in whole minutes if it is longer than one."""
-    seconds = window.upto - window.after
-    middle = window.after + (seconds // 2 if seconds <= MINUTE else seconds // 2 // MINUTE * MINUTE or MINUTE)
-    return Window(window.after, middle), Window(middle, window.upto)
-
-
-def _check_groups(job: Job, groups: int, second: int) -> None:
-    """Check how many groups there are in the minute of a second.
-
-    Raises:
-        QueryRefused: they have more than MOST_LABELS labels.
-    """
-    most = MOST_LABELS // max(1, len(job.query.by))
-    if groups > most:
-        minute = f"{second // 3600 % 24:02}:{second // 60 % 60:02}"
-        raise QueryRefused(
-            f"read {job.query.table} along {job.query.id}: more than {most} groups in the minute {minute}",
-            hint="Group `by` fewer columns, or by columns with fewer values; or give the table an integer key.",
-        )
-
-
 def _known(ledger: Ledger, job: Job, start: int) -> Minute:
     """Return what is known of a minute; those of a window together may be more than memory should hold."""
     return ledger.minutes(job.name, Window(start - 1, start)).get(start, _NEVER)
@@ -410,12 +303,12 @@ def recount_along(
     if whole is None:
         return folded, minutes
     rows_in, kept = _minutes(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
-    for window in _windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
-        for _, read in _by_minutes(job, window, source, span):
+    for window in windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
+        for _, read in by_minutes(job, window, source, span):
             fold(source.renamed(job.query, read), places, job.kinds, into=folded)
         yield
-    for window in _windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
-        rows, held = _readable(job, window, source, partial(_recounted, context, span, window))
+    for window in windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
+        rows, held = readable(job, window, source, partial(_recounted, context, span, window))
         fold(source.renamed(job.query, rows), places, job.kinds, into=folded)
         minutes |= held
         yield
@@ -429,7 +322,7 @@ def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row],
     with source.snapshot(job.query):
         known = ledger.minutes(job.name, window)
         for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
-            rows = _read(job, Window(start - 1, start + MINUTE - 1), source, span)
+            rows = read_minute(job, Window(start - 1, start + MINUTE - 1), source, span)
             counted += (row for row in rows if row.bucket is not None)
             before = known.get(start, _NEVER)
             groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
