@@ -7,6 +7,7 @@ call never runs twice at once (max_instances=1). APScheduler logs and forgets an
 Each source has a pool of a few threads, so that a database that hangs delays only its own jobs.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -23,10 +24,25 @@ _INSTANT = timedelta(microseconds=1)
 
 
 class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no types
-    """APScheduler's executor on a thread pool of ours."""
+    """APScheduler's executor on a thread pool of ours, which can be replaced.
+
+    The executor stays: APScheduler forgets a call that is due while its executor is not there.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         super().__init__(pool)
+        self._pool: ThreadPoolExecutor = pool
+        self._mutex = threading.Lock()
+
+    def replace(self, pool: ThreadPoolExecutor) -> None:
+        """Make later calls on other threads; those that run, or wait for a thread, stay on the ones before."""
+        with self._mutex:
+            before, self._pool = self._pool, pool
+        before.shutdown(wait=False)
+
+    def _do_submit_job(self, *call: object) -> None:
+        with self._mutex:
+            super()._do_submit_job(*call)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
@@ -77,7 +93,7 @@ class Scheduler:
 
         Call failed, with an exception being handled, if no more calls will be made.
         """
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: dict[str, _Pool] = {}
         self._skipped = skipped
         self._scheduler = _Scheduler(
             failed, timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
@@ -95,12 +111,11 @@ class Scheduler:
     def pool(self, name: str, threads: int) -> None:
         """Set a pool's number of threads, which start when needed; calls that run already end on the old threads."""
         pool = ThreadPoolExecutor(threads, f"source-{name}")
-        before = self._pools.get(name)
-        if before is not None:
-            self._scheduler.remove_executor(name, shutdown=False)
-            before.shutdown(wait=False)
-        self._pools[name] = pool
-        self._scheduler.add_executor(_Pool(pool), name)
+        if name in self._pools:
+            self._pools[name].replace(pool)
+        else:
+            self._pools[name] = _Pool(pool)
+            self._scheduler.add_executor(self._pools[name], name)
 
     def every(self, seconds: int, call: Callable[[], None], *, name: str, pool: str, offset: float = 0.0) -> None:
         """Call after an offset, and then at an interval, both in seconds."""

@@ -1,5 +1,6 @@
 """APScheduler, tamed."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -11,6 +12,7 @@ import pytest
 from shipper.runtime.scheduler import Scheduler, _Cron, _Every
 
 PATIENCE_SECONDS = 10.0
+CALLS = 200
 
 
 def running() -> Scheduler:
@@ -184,6 +186,33 @@ def test_wider_lane(scheduler: Scheduler) -> None:
     scheduler.later(0, freed.set, pool="narrow")
 
     assert done.wait(PATIENCE_SECONDS / 2)
+
+
+def test_calls_while_a_pool_is_replaced(scheduler: Scheduler) -> None:
+    """No call is lost that is due while its pool is replaced, as a reload does.
+
+    Mutants: remove the executor, then add another one; replace the threads during a submission.
+    """
+    called, is_over = threading.Semaphore(0), threading.Event()
+
+    def replace() -> None:
+        while not is_over.is_set():
+            scheduler.pool("db", 2)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    try:
+        for _ in range(CALLS):
+            scheduler.later(0, called.release, pool="db")
+        number = sum(called.acquire(timeout=PATIENCE_SECONDS) for _ in range(CALLS))
+    finally:
+        sys.setswitchinterval(before)
+        is_over.set()
+        replacing.join()
+
+    assert number == CALLS
 
 
 def test_clock_set_back(scheduler: Scheduler) -> None:
