@@ -13,6 +13,7 @@ from shipper.runtime.worker import Worker
 from shipper.service.control import Progress
 
 DELIVER_SECONDS = 60.0
+RESTART_SECONDS = 5.0  # a Carbon that was restarted is found again within this time
 LOOK_SECONDS = 0.1
 
 
@@ -51,10 +52,14 @@ class Executor:
             raise StateBusy("run operation: the service is shutting down", hint="Repeat the command afterwards.")
 
     def _deliver(self) -> bool:
-        """Wait until the courier has delivered everything, or deliveries fail; return whether it has."""
-        revision, deadline = self._pipeline.state.revision, time.monotonic() + DELIVER_SECONDS
+        """Wait until the courier has delivered everything, or deliveries fail; return whether it has.
+
+        The first failures may be over soon: Carbon may have been restarted.
+        """
+        revision, began = self._pipeline.state.revision, time.monotonic()
         while not (is_done := self._pipeline.courier.has_delivered(revision)):
-            if self._delivery.failure.error is not None or time.monotonic() > deadline:
+            patience = DELIVER_SECONDS if self._delivery.failure.error is None else RESTART_SECONDS
+            if time.monotonic() - began > patience:
                 break
             self._pause(LOOK_SECONDS)
         return is_done

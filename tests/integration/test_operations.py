@@ -210,6 +210,30 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     wait_for(lambda: total(carbon_cache, "audit.events.sso.count") == 2, "which are something else now")
 
 
+def test_backfill_beside_a_carbon_that_was_away(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
+    """The command says that Carbon lacks values while it is away, and waits for the next attempt once it is back.
+
+    Mutant: believe the failure of before.
+    """
+    late = "Carbon has not received all of it yet"
+    begun.start()
+    wait_for(lambda: captured(begun) == {"events": 10}, "10 rows captured")
+    carbon_cache.stop()
+    insert(mariadb, 1)
+    wait_for(lambda: "delivery.failed" in begun.events(), "delivery.failed")
+    assert late in begun.call("backfill", "events", "--from", "1h", "--yes").stderr
+
+    carbon_cache.start()
+    wait_for(lambda: "delivery.recovered" in begun.events(), "delivery.recovered")
+    carbon_cache.stop()
+    insert(mariadb, 1)
+    wait_for(lambda: begun.events().count("delivery.failed") == 2, "delivery.failed again")
+    carbon_cache.start()
+    assert late not in begun.call("backfill", "events", "--from", "1h", "--yes").stderr
+    wait_for(lambda: total(carbon_cache) == 12, "all rows in Graphite")
+    assert begun.stop() == 0
+
+
 def test_backfill_of_a_job_without_a_time(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Slots of a job without `time` are ranges of ids, known for `keep`; backfill rejects earlier slots."""
     with begun.config.open("a") as config:
