@@ -18,6 +18,7 @@ from shipper.diagnostics.check_state import Stored, check_job
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.source.access import Access, Denied
 from shipper.source.catalog import Table
+from shipper.source.dialects.databases import dialect_named
 from shipper.source.grants import granting, indexing, shared_id, transactional, usable, without_id
 from shipper.source.inspection import Examination, Session
 from shipper.source.statement import columns_of
@@ -36,6 +37,7 @@ def check_source(config: Config, name: str, known: Stored) -> Iterator[Finding]:
     for job in config.jobs.values():
         if job.source == name:
             tables.setdefault((job.query.table, job.query.id, job.query.is_along), []).append(job)
+    yield from _check_user(name, access)
     with closing(Examination(name, access)) as source:
         session = source.session()
         yield from _check_session(source, section, session)
@@ -43,6 +45,13 @@ def check_source(config: Config, name: str, known: Stored) -> Iterator[Finding]:
         for (path, *_), jobs in tables.items():
             table = _TableCheck(source, access, section, session, path, jobs, known)
             yield from attempted(table.subject, table.findings())
+
+
+def _check_user(name: str, access: Access) -> Iterator[Finding]:
+    """Warn of a login without a configured user: the one that the driver takes differs between root and the service."""
+    if access.kind != "sqlite" and dialect_named(access.kind).user(access) is None:
+        text = "no user is configured: each command and the service log in with the name of the user that runs them"
+        yield Finding(True, f"source {name}", text, f'Set user = "NAME" in [source.{name}].')
 
 
 def _check_session(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:

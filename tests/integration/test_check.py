@@ -549,3 +549,22 @@ def test_ids_given_again(tmp_path: Path, carbon_cache: CarbonCache, definition: 
         "✓ table audit_trail of app: id is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
         in checked.stdout
     ) == is_told
+
+
+@pytest.mark.parametrize("option_file", ["", "[client]\npassword = secret\n", "[client]\nuser = root\n"])
+def test_user_that_is_not_configured(
+    mariadb: MariaDB, shipper_app: Shipper, carbon_cache: CarbonCache, option_file: str
+) -> None:
+    """A driver then takes the user who runs the command, which is not that of the service; the remedy is enough.
+
+    Mutants: no warning; one although `credentials` names a user.
+    """
+    (shipper_app.folder / "client.cnf").write_text(option_file)
+    credentials = 'credentials = "client.cnf"\n' if option_file else ""
+    rewrite(shipper_app, ("//root@", "//"), ("\n\n[defaults]", f"\n{credentials}\n[defaults]"))
+    warned = shipper_app.call("check").stdout
+    for key in re.findall(r"Set (user = .*) in \[source.app\]\.", warned):
+        rewrite(shipper_app, ("[source.app]\n", f"[source.app]\n{key.replace('NAME', 'root')}\n"))
+
+    assert ("! source app: no user is configured" in warned) == ("user" not in option_file)
+    assert "no user is configured" not in shipper_app.call("check").stdout
