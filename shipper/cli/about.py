@@ -22,7 +22,7 @@ def schema() -> None:
 def alerts(handbook: str) -> None:
     """Print alerts as a file of rules for Prometheus, each with a link to the handbook.
 
-    They are about the metrics of the status page, scraped as job `shipper`.
+    They need the metrics of the status page, which Prometheus must scrape as job `shipper`.
     """
     from shipper.status.alerts import rules
 

@@ -75,11 +75,10 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["slot"] is not None:
         lines += [f"  from {format_time(facts['slot'])} on all rows are counted, also those with skipped ids"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
-            start = format_time(facts["complete_until"])
-            kept = f"  from {start} until then Graphite keeps its present values"
-            lines += [f"{kept}: skipped rows of that time are never counted"]
+            start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
+            lines += [f"  skipped rows from {start} until {end} are never counted: Graphite keeps its present values"]
     if facts["not_before"] is not None:
-        lines += [f"  its first bucket begins at {format_time(facts['not_before'])}, and has all rows from then on"]
+        lines += [f"  new rows count in the bucket of {format_time(facts['not_before'])}, and in later ones"]
     return lines
 
 
@@ -119,7 +118,7 @@ def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
 @options.yes
 @click.argument("persisted", metavar="FILE")
 @click.option(
-    "--job", "names", multiple=True, metavar="SCRIPT=JOB", help="Job that takes over a script's row; may be repeated."
+    "--job", "names", multiple=True, metavar="SCRIPT=JOB", help="Job that continues for a script; may be repeated."
 )
 def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, is_sure: bool) -> None:
     """Let new jobs start after the ids that an older script has counted.
@@ -193,9 +192,9 @@ _CAUSES = {
 @options.utc
 @options.yes
 @options.job
-@click.option("--emptied", is_flag=True, help="Its rows were deleted: count all rows that it has now.")
-@click.option("--restored", is_flag=True, help="Restored, or another server took over: count only new rows.")
-@click.option("--replaced", is_flag=True, help="A different table has its name: count all its rows.")
+@click.option("--emptied", is_flag=True, help="The rows of the table were deleted: count all rows that it has now.")
+@click.option("--restored", is_flag=True, help="It was restored, or another server took over: count only new rows.")
+@click.option("--replaced", is_flag=True, help="A different table has its name now: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
     """Let a job continue after its table was emptied, restored or replaced. Graphite keeps its datapoints.
 

@@ -162,9 +162,7 @@ def _backfill_plan(facts: Facts) -> list[str]:
         ]
     if facts["gap"] is not None:
         end, since = map(format_time, facts["gap"])
-        lines += [
-            f"  leaves a gap: from {end} up to {since}, where the job's complete slots begin, nothing is recounted"
-        ]
+        lines += [f"  slots from {end} up to {since}, where the job's complete slots begin, stay incomplete"]
     if facts["ids"] is not None:
         lines += [f"  searches {facts['ids']} ids for its rows"]
     if facts["resumes_at"] is not None:

@@ -52,7 +52,7 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
 @options.output
 @options.some_jobs
 def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
-    """Pause jobs until `shipper resume`: they do not touch their tables. Rows that are counted are still delivered.
+    """Pause jobs until `shipper resume`: they do not touch their tables. Rows counted before are still delivered.
 
     Nothing is lost: the jobs continue where they were. Exits with 1 if a job still reads its table.
     """

@@ -168,8 +168,8 @@ def _ahead(when: float | None, now: float) -> str:
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show the service, its endpoints, each job's progress, and errors.
 
-    Exits with 0 if it is healthy, 1 if it is unhealthy or not known yet, 3 if it does not run. Without --config it
-    needs no configuration file while the service runs.
+    Exits with 0 if the service is healthy, 1 if it is unhealthy or not known yet, 3 if it does not run. While it runs,
+    the command reads no configuration file, unless --config names one.
     """
     from shipper.diagnostics.status import document
 
@@ -186,7 +186,9 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
 @options.configured
 @options.output
 @options.utc
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Maximum to show.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Maximum deliveries to show."
+)
 @click.option("--at", type=instant, metavar="TIME", help="Deliveries around a time, and the slots around it.")
 @options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
@@ -257,7 +259,7 @@ def _watch(read: Callable[[], tuple[str, int]], code: int) -> int:
     default=20,
     show_default=True,
     metavar="N",
-    help="Maximum to show; 0 for all.",
+    help="Maximum datapoints to show; 0 for all.",
 )
 @options.job
 def preview(file: str, output: str, limit: int, job: str) -> None:

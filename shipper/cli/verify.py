@@ -47,7 +47,12 @@ AUDIT_SECONDS = 7 * 86_400.0  # an audit of large tables, with a small share of 
     help="End, not included; default: the end of the last complete slot.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, metavar="N", help="Maximum to show."
+    "--limit",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Maximum differences to show.",
 )
 @click.option("--fix", is_flag=True, help="Recount slots that differ, and send them.")
 @options.yes
@@ -68,8 +73,8 @@ def reconcile(
     Exits with 0 if they are equal, 1 if they differ, 4 if they are equal, but less than half of a job's slots could be
     compared.
 
-    The command recounts the rows up to the captured id, and reads each series. It changes nothing without --fix; with
-    --fix, 0 means that they are equal now.
+    The command recounts the rows up to the captured id, and reads each series. It changes nothing without --fix.
+    With --fix, exit code 0 means that they are equal now.
     """
     from shipper.config.load import load
     from shipper.diagnostics.reconcile import reconcile as compare
@@ -138,7 +143,7 @@ def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
 def doctor(file: str, output: str, wait: int) -> None:
     """Send a test series (a canary) to Carbon and read it back.
 
-    Exits with 0 if this Graphite stores counts correctly, 1 if not, with what to change.
+    Exits with 0 if this Graphite stores counts correctly. If it does not, shows what to change, and exits with 1.
 
     It tests whether Carbon creates series, keeps the last value of a slot that is sent again, how long it keeps each
     step, and how it combines values into coarser steps.
@@ -162,7 +167,7 @@ def doctor(file: str, output: str, wait: int) -> None:
             if verdict.remedy:
                 say(f"    {verdict.remedy}")
     if not examination.is_right:
-        say("Carbon applies a changed configuration to new series only: see the handbook, deploy/.", err=True)
+        say("Carbon applies a changed configuration to new series only; for others see deploy/monitor.md.", err=True)
     path = examination.series.replace(".", "/")
     say(
         f"The test series stays: before you test a changed configuration, delete {path}.wsp in Carbon's Whisper "

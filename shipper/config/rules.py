@@ -28,7 +28,9 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _source_problems(("source", name), source)
         yield from statement_problems(("source", name, "lag_query"), source.lag_query, [_dialect(source)])
         if source.late > parsed.state.keep:
-            remedy = f"Make it at most {parsed.state.keep} s: after that the state drops the total of a late row."
+            remedy = (
+                f"Make it at most {parsed.state.keep} s, or raise `keep`: no late row can be added to a deleted total."
+            )
             yield Problem(("source", name, "late"), "`late` is longer than [state] keep", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)

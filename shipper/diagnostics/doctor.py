@@ -86,8 +86,8 @@ def _judge_receivers(config: Config, series: str, readback: Readback, wait: floa
             yield Verdict(True, f"{carbon} sends to this Graphite")
         else:
             remedy = (
-                "Remove this relay from `hosts`, or let it send to the same Graphite as the others: it would receive a "
-                "part of the counts."
+                "Remove this relay from `hosts`, or let it send to the same Graphite as the others: else that "
+                "Graphite lacks the values that this relay receives."
             )
             yield Verdict(False, f"values sent to {carbon} cannot be read", remedy)
 

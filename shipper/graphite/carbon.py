@@ -224,4 +224,4 @@ def _require_silence(connection: socket.socket) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     if poll.poll(0):
-        raise ConnectionError("not a Carbon line receiver: it answered, or closed its half first")
+        raise ConnectionError("not a Carbon line receiver: it answered, or closed the connection first")

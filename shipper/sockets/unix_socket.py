@@ -71,7 +71,7 @@ def _remove_stale(address: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "another file is there, and no socket")
+        raise FileExistsError(errno.EEXIST, "a file is there that is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.setblocking(False)
         # anything but a refusal means that a process listens: one that is busy answers EAGAIN

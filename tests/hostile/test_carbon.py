@@ -58,7 +58,7 @@ def test_end_that_comes_first() -> None:
         client.shutdown(socket.SHUT_WR)
         silent(client)
 
-    with closing(Rogue(end)) as rogue, pytest.raises(ConnectionError, match="closed its half first"):
+    with closing(Rogue(end)) as rogue, pytest.raises(ConnectionError, match="closed the connection first"):
         # more than all buffers: the rest is sent only after its end
         Carbon("127.0.0.1", rogue.port, timeout=60).send_message(bytes(2**25))
 

@@ -171,7 +171,7 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
         ShipperError: the job cannot continue there.
     """
     if job.lookback is not None or job.query.is_along:
-        reason = "along a time it has no ids" if job.query.is_along else "with lookback it reads by time"
+        reason = "it reads along a time" if job.query.is_along else "with lookback it reads by time"
         raise ShipperError(
             f"skip rows of job {job.name}: {reason}, and cannot skip by id",
             hint="Give a time, or `end`.",

@@ -56,7 +56,7 @@ BY_WORDS: Mapping[str, Meaning] = {
     "unsupported startup parameter": (QueryRefused, "Add it to ignore_startup_parameters in pgbouncer.ini."),
     "pg_hba.conf": (
         QueryRefused,
-        "Allow this host, user and database in pg_hba.conf, with or without TLS as `tls` says.",
+        "Allow this host, user and database in pg_hba.conf: a hostssl line needs TLS, a hostnossl line none.",
     ),
     "authentication failed": (QueryRefused, CHECK_LOGIN),
     'role "': (QueryRefused, CHECK_LOGIN),

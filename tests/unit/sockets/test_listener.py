@@ -195,7 +195,7 @@ def test_sockets_are_replaced_with_care(tmp_path: Path) -> None:
     path = tmp_path / "s"
     for make in ("touch", "mkdir", "ln"):
         subprocess.run([make, *(["-s", "nowhere"] if make == "ln" else []), str(path)], check=True)
-        with pytest.raises(FileExistsError, match="no socket"):
+        with pytest.raises(FileExistsError, match="not a socket"):
             UnixSocket(str(path), mode=0o600)
         path.rmdir() if path.is_dir() else path.unlink()
     first = UnixSocket(str(path), mode=0o640)
