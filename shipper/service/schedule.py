@@ -55,10 +55,10 @@ class Schedule:
 
         # ticks of groups that left, and of new ones, which begin one after the other
         for key in polling_groups.keys() - pipeline.polling_groups.keys():
-            scheduler.forget(str(key))
+            scheduler.forget(_name(key))
         new = [key for key in pipeline.polling_groups if key not in polling_groups]
         for number, key in enumerate(new):
-            name, tick = str(key), partial(self._tick, key)
+            name, tick = _name(key), partial(self._tick, key)
             if key.cron is not None:
                 scheduler.cron(key.cron, key.zone, tick, name=name, pool=key.source)
                 scheduler.later(0.0, partial(self._see, key), pool=key.source)
@@ -80,7 +80,7 @@ class Schedule:
 
     def next_tick(self, job: Job) -> float | None:
         """Return the time of a job's next tick, in epoch seconds."""
-        return self._scheduler.next_call(str(group_key(job)))
+        return self._scheduler.next_call(_name(group_key(job)))
 
     def shift(self, seconds: float) -> None:
         """Follow a wall clock that was set back by some seconds."""
@@ -109,7 +109,7 @@ class Schedule:
         if name == AUDIT:
             self._auditor.skip()
         for key, polling_group in list(self._pipeline.polling_groups.items()):
-            if str(key) == name:
+            if _name(key) == name:
                 polling_group.overdue()
 
     def _fail(self) -> None:
@@ -118,3 +118,8 @@ class Schedule:
 
     def _pulse(self) -> None:
         self._pulsed = time.monotonic()
+
+
+def _name(key: GroupKey) -> str:
+    """Return the name of a group's ticks: unlike the text for operators, no two groups of a table share it."""
+    return repr(key)

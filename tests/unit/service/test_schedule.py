@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from builders import job
 
 from shipper.config.cron import Cron
+from shipper.runtime.poller import group_key
 from shipper.service.schedule import AUDIT, Schedule
 
 PATIENCE_SECONDS = 120.0
@@ -47,6 +49,23 @@ class Office:
         self.schedule._scheduler._scheduler.modify_job(AUDIT, next_run_time=datetime.now(UTC))
 
 
+class Group:
+    """A polling group that counts its ticks."""
+
+    def __init__(self) -> None:
+        self.ticks = threading.Semaphore(0)
+
+    def tick(self, later: object) -> None:
+        """Count."""
+        self.ticks.release()
+
+    def comes(self) -> bool:
+        """Whether it ticks at least twice more: a tick may run already."""
+        while self.ticks.acquire(blocking=False):
+            pass
+        return all(self.ticks.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
+
+
 @pytest.fixture
 def office() -> Iterator[Office]:
     """Give a schedule that has started."""
@@ -78,3 +97,24 @@ def test_reload(office: Office) -> None:
 
     assert office.schedule.next_audit is None
     office.schedule.change({}, {})
+
+
+def test_groups_of_one_table(office: Office) -> None:
+    """Jobs on one table that read along other columns, or in other zones, tick all, also after one of them has left.
+
+    Mutant: name the ticks by the table and the schedule.
+    """
+    jobs = [job("ids", every=1), job("times", id="created_at", every=1)]
+    jobs.append(job("local", id="created_at", time_zone="Europe/Berlin", every=1))
+    groups: Any = {group_key(one): Group() for one in jobs}
+    pipeline: Any = office.schedule._pipeline
+    office.config.sources["app"] = SimpleNamespace(connections=1)
+    pipeline.sources["app"], pipeline.polling_groups = object(), groups
+    office.schedule.change({}, {})
+    assert all(group.comes() for group in groups.values())
+    pipeline.polling_groups = {key: group for key, group in groups.items() if key != group_key(jobs[1])}
+    office.schedule.change(groups, pipeline.sources)
+
+    assert all(group.comes() for group in pipeline.polling_groups.values())
+    assert office.schedule.next_tick(jobs[0]) is not None
+    assert office.schedule.next_tick(jobs[1]) is None
