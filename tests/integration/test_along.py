@@ -404,6 +404,24 @@ def test_changed_definition(looks: Looks) -> None:
     assert looks.slots(other, "ms") == {60: 15, 120: 5}
 
 
+def test_change_that_is_taken_back(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that cannot start, and is taken back, doubles no row. Mutant: leave the job's definition as it is."""
+    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
+    put(looks, 250, 310, 311)
+    for number in range(3):
+        put(looks, 60, action=f"action{number}")
+    looks.look(EVENTS)
+    looks.table.execute("UPDATE audit_trail SET outcome = action")
+    other = replace(EVENTS, query=replace(EVENTS.query, by=("action", "outcome")))
+    with pytest.raises(QueryRefused, match="more than 2 groups in the minute "):
+        looks.look(other)
+    looks.look(EVENTS)
+    put(looks, 313)
+    looks.look(EVENTS)
+
+    assert looks.slots(EVENTS) == {360: 3, 300: 1, 60: 3}
+
+
 def test_backfill_beside_captures(looks: Looks) -> None:
     """A backfill counts rows that no look has seen yet; the next look does not add them again.
 

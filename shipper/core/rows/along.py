@@ -106,6 +106,8 @@ class AlongLook:
     def rebase(self) -> Iterator[CaptureStep | Event | None]:
         """Let a changed definition start: rows up to captured count as counted, by it as well."""
         job, source, position = self._job, self._source, self._ledger.position(self._job.name)
+        # from here on minutes may differ in their definition: whichever comes next, also the former one, starts over
+        self._ledger.redefine(job.name, self._progress._replace(definition_digest=""))
         for window in windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
             after = window.after
             while after < window.upto:
