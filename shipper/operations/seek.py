@@ -21,7 +21,7 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         current = inspect_job(context, worker)
         progress = current.progress
         target = _target(worker.job, arguments, current)
-        if target.captured == progress.captured and worker.job.lookback is None:
+        if target.captured == progress.captured and not _keeps_ids(worker.job):
             raise ShipperError(
                 f"skip rows of job {name}: there is nothing to skip: all rows up to that point are counted already",
                 hint="To recount them, use `shipper backfill`.",
@@ -48,7 +48,7 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
     name, target = arguments["job"], Target(**arguments["target"])
     with context.locked(name) as worker:
         progress = inspect_job(context, worker).progress
-        if worker.job.lookback is not None:  # the job recounts by time, so its ids stay
+        if _keeps_ids(worker.job):
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
             raise ShipperError(
@@ -73,3 +73,8 @@ def _target(job: Job, arguments: Mapping[str, Any], current: JobContext) -> Targ
         time = arguments.get("time", horizon.time)  # along a time, the end is the bucket of now
         return by_time(job, time, progress, horizon, source=worker.source, now=moment.now)
     return by_end(job, progress, horizon, now=moment.now)
+
+
+def _keeps_ids(job: Job) -> bool:
+    """Return whether a job skips slots instead of ids: it recounts by time. Along a time both are the same."""
+    return job.lookback is not None and not job.query.is_along

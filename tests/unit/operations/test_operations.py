@@ -310,6 +310,29 @@ def test_passed_rows_stay_passed(office: Office) -> None:
     assert (office.total("flood"), office.total()) == (0, 10)
 
 
+def test_seek_along_a_time(tmp_path: Path) -> None:
+    """Along a time a job with lookback skips rows, and no late ones if there is nothing to skip.
+
+    Mutants: skip none; give up its gaps.
+    """
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, job(id="created_at", lookback=900, bucket=HOUR), rows=0)
+        office.source.insert(1, written(office.hour), "login")
+        office.tick()
+        with pytest.raises(ShipperError, match="nothing to skip"):
+            office.operate("seek")
+        office.source.insert(2, written(office.hour), "login")
+        office.tick()
+        assert office.total() == 2
+
+        office.configure(job("behind", id="created_at", lookback=900, bucket=HOUR))
+        office.source.rows[:] = []
+        office.source.insert(3, written(office.hour - 3 * HOUR), "login")
+        office.tick()
+        skipped = office.operate("seek", job="behind")
+        assert skipped["captured"] > skipped["before"]
+
+
 @pytest.mark.parametrize(("ago", "counted", "rejected"), [(-120, 1, {}), (2 * HOUR, 0, {"too_late": 1})])
 def test_late_row_beside_a_seek(office: Office, ago: int, counted: int, rejected: dict[str, int]) -> None:
     """A row below captured that appears during a seek is not skipped: it is counted, or rejected as too late.
