@@ -108,14 +108,18 @@ def _places(credential: str, folder: Path) -> list[Path]:
 def _check_option_file(file: Path, shown: str) -> None:
     """Reject a file that PyMySQL cannot parse, under the name that the operator knows."""
     parser, hint = configparser.RawConfigParser(allow_no_value=True), OPTION_FILE_HINT
+    parser.optionxform = lambda name: name.lower().replace("_", "-")  # type: ignore[method-assign] # as PyMySQL
     try:
         content = read_bytes(file)
         if content.startswith(BOM_UTF8):
             reason, hint = "it begins with a byte order mark", "Save it as UTF-8 text without that mark."
         else:
             parser.read_string(content.decode())
-            parser["client"].getint("port", 0)
-            return
+            options = parser["client"]
+            if all(options.get(name, "") is not None for name in ("password", "port")):
+                options.getint("port", 0)
+                return
+            reason = "password and port need a value"
     except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
         reason, hint = str(error).partition("\n")[0], "Remove one of the two."
     except configparser.Error as error:
@@ -124,6 +128,6 @@ def _check_option_file(file: Path, shown: str) -> None:
         reason = str(error)
     except UnicodeDecodeError:
         reason = "not UTF-8 text"
-    except (KeyError, ValueError):
+    except (AttributeError, KeyError, ValueError):  # an AttributeError: an option without a value that is continued
         reason = "no usable [client] section"
     raise ConfigError(f"read credentials {shown}: {reason}", hint=hint)

@@ -8,6 +8,7 @@ program.
 import importlib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,14 @@ def public_key(access: Access) -> bytes | None:
 
 
 def option(access: Access, name: str) -> str | None:
-    """Return an option of [client] in the option file, None where it is not set."""
+    """Return an option of [client] in the option file, None where it is not set, or has no value."""
     options = Parser()
     if access.option_file:
         options.read(access.option_file, encoding="utf-8")
-    value: str | None = options.get("client", name) if options.has_option("client", name) else None
+    value: str | None = None
+    if options.has_option("client", name):
+        with suppress(TypeError):  # PyMySQL's parser takes any value for a text
+            value = options.get("client", name)
     return value
 
 

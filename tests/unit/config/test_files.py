@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,10 @@ from shipper.config.keys import (
     StatusSection,
 )
 from shipper.config.load import load
+from shipper.config.references import option_file
 from shipper.core.errors import ConfigError
+from shipper.source.access import Access
+from shipper.source.dialects.mysql_login import option
 
 GOOD = """\
 [graphite]
@@ -168,11 +172,15 @@ CREDENTIALS = GOOD.replace("[job.", 'credentials = "mysql.cnf"\n[job.')
         (b"[client]\nuser = a\nuser = b\n", "option 'user' in section 'client' already exists", "Remove one"),
         (b"[client]\nuser = a\n[client]\n", "section 'client' already exists", "Remove one"),
         (b"!includedir /etc/mysql\n[client]\n", "no section headers", "Write a MySQL option file"),
+        (b"[client]\nssl-ca = a\nssl_ca = b\n", "option 'ssl-ca' in section 'client' already exists", "Remove one"),
         (b"[mysqld]\n", r"no usable \[client\] section", "Write a MySQL option file"),
+        (b"[client]\nuser\n me\n", r"no usable \[client\] section", "Write a MySQL option file"),
+        (b"[client]\npassword\n", "password and port need a value", "Write a MySQL option file"),
+        (b"[client]\nport\n", "password and port need a value", "Write a MySQL option file"),
         (b"[client]\npassword = correct-horse\n= x\n", "parsing errors", "Write a MySQL option file"),
         (b"#" * (files.MOST_BYTES + 1), "larger than 4 MB", "Write a MySQL option file"),
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_option_file(tmp_path: Path, content: bytes, message: str, remedy: str) -> None:
     """An option file that PyMySQL would not read is an error with its reason, and without its secrets."""
@@ -192,6 +200,36 @@ def test_option_file_that_works(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mysql.cnf").write_bytes(content)
 
     assert config.access("app").option_file == f"{tmp_path}/mysql.cnf"
+
+
+OPTIONS = st.lists(
+    st.sampled_from(
+        [
+            *("[client]", "[DEFAULT]", "[", "user", "user = me", "password", "password = '", "password = %(x)s", "port"),
+            *("port = 5", "port = x", "port = \N{SUPERSCRIPT TWO}", "pass_word", "pass-word", " 5", "= x", "!include x"),
+        ]
+    ),
+    max_size=6,
+)
+
+
+@given(OPTIONS.map(lambda lines: "\n".join(["[client]", *lines]).encode()) | st.binary(max_size=40))
+@example(b"[client]\nport\n\x0b5")
+@example(b"[client]\nuser")
+def test_any_option_file(content: bytes) -> None:
+    """An option file is rejected with a remedy, or PyMySQL reads it.
+
+    Mutants: names as they are; no check of the port's value; an option without a value is a text.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(content)
+        try:
+            path = option_file(file.name, "app", Path("/"))
+        except ConfigError as error:
+            assert error.hint  # noqa: PT017 - some contents are good
+            return
+        access = Access(sa.make_url("mysql+pymysql://127.0.0.1/app"), 5, option_file=path)
+        assert {type(option(access, name)) for name in ("password", "user")} <= {str, type(None)}
 
 
 @pytest.fixture
