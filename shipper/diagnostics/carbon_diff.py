@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
 
+from shipper.config.files import UnreadableError, read_text
 from shipper.config.load import Config
 from shipper.config.values import single_duration
 from shipper.core.errors import ConfigError
@@ -26,6 +27,7 @@ FOLDERS = (Path("/etc/carbon"), Path("/opt/graphite/conf"))  # Debian's, and the
 DEFAULT_PORT = "2003"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _DEFAULTS = {SCHEMAS: {"retentions": "60s:7d"}, AGGREGATION: {}}  # carbon/storage.py, where no stanza matches
+_NO_PATTERN = (re.error, OverflowError, RecursionError)
 _PORT = "LINE_RECEIVER_PORT"
 _MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNECTIONS"
 LEAST_CONNECTIONS = 5
@@ -61,8 +63,8 @@ def folder_of(config: Config) -> Path | None:
     for host, port in config.graphite.addresses:
         for folder in FOLDERS if host in LOOPBACK else ():
             parser = ConfigParser(interpolation=None)
-            with suppress(OSError, UnicodeDecodeError, ParserError):
-                parser.read(folder / CARBON, encoding="utf-8")
+            with suppress(UnreadableError, ParserError):
+                parser.read_string(read_text(folder / CARBON))
             ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
             if str(port) in ports:
                 return folder
@@ -88,16 +90,19 @@ def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
         return _diff_of_list(config, file)
     parser = ConfigParser() if may_miss and not Path(file).exists() else _parsed(file)
     kind = _kind(file, parser)
-    own = stanzas(config)[kind]
-    if kind == CARBON:
-        return _diff_of_settings(config, file, parser)
-    present = [Stanza(name, dict(parser[name])) for name in parser.sections()]
     try:
-        verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
-    except (ValueError, PydanticCustomError, re.error) as error:
+        if kind == CARBON:
+            return _diff_of_settings(config, file, parser)
+        return _diff_of_stanzas(config, file, parser, kind)
+    except (ValueError, ArithmeticError, PydanticCustomError, *_NO_PATTERN) as error:
         raise ConfigError(
             f"read {file}: {error}", hint="Correct the file first: Carbon cannot read it either."
         ) from error
+
+
+def _diff_of_stanzas(config: Config, file: str, parser: ConfigParser, kind: str) -> Diff:
+    own, present = stanzas(config)[kind], [Stanza(name, dict(parser[name])) for name in parser.sections()]
+    verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     return Diff(file, verdicts, _changes(bad, present, own) if bad else "")
 
@@ -113,13 +118,13 @@ def _parsed(file: str) -> ConfigParser:
 
 def _text(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(file)
+    except UnreadableError as error:
         raise _unreadable(file, error) from error
 
 
 def _unreadable(file: str, error: Exception) -> ConfigError:
-    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0]
     return ConfigError(f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read.")
 
 
@@ -165,7 +170,7 @@ def _first_match(real: str, among: list[Stanza]) -> Stanza | None:
 def _effect(kind: str, settings: Mapping[str, str]) -> str:
     """Return the effect of settings in one notation, though Carbon allows several."""
     if kind == SCHEMAS:
-        return ",".join(map(_archive, settings["retentions"].split(",")))
+        return ",".join(map(_archive, settings.get("retentions", "").split(",")))
     values = {key.lower(): value for key, value in settings.items()}
     return f"{values.get('aggregationmethod', 'average')}, {float(values.get('xfilesfactor', '0.5')):g}"
 
@@ -246,5 +251,5 @@ def _patterns(text: str) -> Iterator[re.Pattern[str]]:
     """Yield the patterns of a list; Carbon skips comments, and patterns that it cannot read."""
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
-            with suppress(re.error):
+            with suppress(*_NO_PATTERN):
                 yield re.compile(line.strip())

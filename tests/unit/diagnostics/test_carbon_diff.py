@@ -1,0 +1,71 @@
+"""Carbon's own files, with anything in them."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shipper.config.load import Config, load
+from shipper.core.errors import ConfigError
+from shipper.diagnostics import carbon_diff
+
+TEXT = """\
+[graphite]
+retentions = "1m:1d"
+[source.app]
+url = "sqlite:////app.db"
+[job.events]
+table = "audit_trail"
+id = "id"
+name = "events.{measure}"
+"""
+DEEP, LONG = "(" * 5000, "9" * 5000
+LINES = st.lists(
+    st.sampled_from(
+        [
+            *("[cache]", "[relay]", "[a]", "[DEFAULT]", "[", "= x", " continued", "\0", "x"),
+            *("pattern = .", "pattern", "pattern =", "pattern = (", "pattern = a{99999999999}", f"pattern = {DEEP}"),
+            *(f"retentions = {one}" for one in ("60s:7d", "0:1d", "0s:1d", "1m", "", "1m:1d,,", "\u00b2:1", f"{LONG}:1")),
+            *("xFilesFactor = x", "xFilesFactor = nan", "aggregationMethod", "LINE_RECEIVER_PORT = x", LONG, DEEP),
+            *(f"MAX_RECEIVER_CONNECTIONS = {one}" for one in ("2", "\u00b2", LONG)),
+            *("USE_WHITELIST = yes", "CONF_DIR = \0", f"CONF_DIR = {'/x' * 3000}", "MAX_CREATES_PER_MINUTE = x"),
+        ]
+    ),
+    max_size=8,
+)
+NAMES = ("storage-schemas.conf", "storage-aggregation.conf", "carbon.conf", "other.conf", "whitelist.conf")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Give a configuration with a job."""
+    file = tmp_path_factory.mktemp("carbon") / "shipper.toml"
+    file.write_text(TEXT)
+    return load(str(file))
+
+
+@given(LINES.map("\n".join).map(str.encode) | st.binary(max_size=60), st.sampled_from(NAMES))
+@example(b"[a]\npattern = .\n", "storage-schemas.conf")
+@example(b"[a]\npattern = .\nretentions = 0:1d\n", "storage-schemas.conf")
+@example(f"[a]\nMAX_RECEIVER_CONNECTIONS = {LONG}\n".encode(), "carbon.conf")
+@example(b"[a]\nUSE_WHITELIST = yes\nCONF_DIR = \0\n", "carbon.conf")
+@example(b"a{99999999999}\n", "whitelist.conf")
+@example(DEEP.encode(), "whitelist.conf")
+def test_any_bytes(config: Config, content: bytes, name: str) -> None:
+    """A file is compared, or rejected with a remedy. Mutants: read stanzas, or settings, without a look at errors."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(carbon_diff, "FOLDERS", (Path(folder),))
+        (Path(folder) / name).write_bytes(content)
+        carbon_diff.folder_of(config)
+        try:
+            carbon_diff.diff(config, f"{folder}/{name}")
+        except ConfigError as error:
+            assert error.hint  # noqa: PT017 - some contents are good
+
+
+def test_no_file(config: Config) -> None:
+    """A device has no end. Mutant: read all of it."""
+    with pytest.raises(ConfigError, match="read /dev/zero: a device"):
+        carbon_diff.diff(config, "/dev/zero")
