@@ -1,5 +1,6 @@
 """Commands that change jobs: `seek`, `backfill`, `rename`, `forget`, `import`, `reset`."""
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,7 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     `shipper backfill`.
     """
     arguments: dict[str, Any] = {"job": job}
-    if to.isdecimal():
+    if re.fullmatch("[0-9]{1,20}", to):
         arguments["id"] = int(to)
     elif to != "end":
         arguments["time"] = instant(to)

@@ -1,12 +1,17 @@
 """Times as operators write them."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 import pytest
+from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from shipper.cli.options import instant, keep_utc
+from shipper.cli.commands import main
+from shipper.cli.options import duration, instant, keep_utc
 
 DAY = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
 
@@ -39,3 +44,24 @@ def at(now: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_instant(now: str, text: str, meaning: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time of day is its last occurrence, or the next one within an hour. Mutants: only the last; only today's."""
     assert at(now, text, monkeypatch) == meaning
+
+
+TEXTS = st.sampled_from(["9999-12-31T23:59:59.999999-23:59", "0001-01-01T00:00+23:59", "24:00", "100y"])
+
+
+@given(st.text("0123456789:-TZ+ .Wwdhm\u0661\u00b2", max_size=25) | st.datetimes().map(str) | TEXTS)
+@example("0001-01-01")
+@example("9" * 5000)
+def test_any_text(text: str) -> None:
+    """A text is a time, a duration, or neither. Mutant: an error of `timestamp` is a bug."""
+    for parse in (instant, duration):
+        with suppress(click.BadParameter):
+            assert isinstance(parse(text), int)
+
+
+def test_id_of_any_length() -> None:
+    """A place of 5,000 digits is no id. Mutant: take all digits for a number."""
+    ended = CliRunner().invoke(main, ["admin", "seek", "events", "--to", "9" * 5000])
+
+    assert (ended.exit_code, type(ended.exception)) == (2, SystemExit)
+    assert "is not a time" in ended.output

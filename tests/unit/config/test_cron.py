@@ -10,6 +10,8 @@ from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from shipper.config.cron import Cron
 
@@ -92,6 +94,25 @@ def test_rejected(line: str) -> None:
     """A text that is no line of cron is an error."""
     with pytest.raises(ValueError, match=r"."):
         Cron(line, "UTC")
+
+
+PARTS = st.sampled_from(
+    ["*", "0", "*/5", "1-5", "7", "0", "29-31", "feb", "sat-sun", "1,2", "*/99999", f"1/{'9' * 5000}"]
+)
+TEXTS = st.lists(
+    PARTS | st.text("*-/,019 abfet\N{SUPERSCRIPT TWO}\N{ARABIC-INDIC DIGIT THREE}", max_size=5), max_size=6
+)
+
+
+@example("0 0 31 jun *", "UTC")
+@given(TEXTS.map(" ".join), st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"]))
+def test_any_text(line: str, zone: str) -> None:
+    """A text is an error, or a line with a next time. Mutant: accept lines that no date matches."""
+    try:
+        cron = Cron(line, zone)
+    except ValueError:
+        return
+    assert cron.first_from(datetime(2026, 3, 29, 1, tzinfo=UTC)) is not None
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,27 @@ def test_option_file_that_works(tmp_path: Path, content: bytes) -> None:
 OPTIONS = st.lists(
     st.sampled_from(
         [
-            *("[client]", "[DEFAULT]", "[", "user", "user = me", "password", "password = '", "password = %(x)s", "port"),
-            *("port = 5", "port = x", "port = \N{SUPERSCRIPT TWO}", "pass_word", "pass-word", " 5", "= x", "!include x"),
+            *(
+                "[client]",
+                "[DEFAULT]",
+                "[",
+                "user",
+                "user = me",
+                "password",
+                "password = '",
+                "password = %(x)s",
+                "port",
+            ),
+            *(
+                "port = 5",
+                "port = x",
+                "port = \N{SUPERSCRIPT TWO}",
+                "pass_word",
+                "pass-word",
+                " 5",
+                "= x",
+                "!include x",
+            ),
         ]
     ),
     max_size=6,
@@ -278,6 +297,15 @@ SCALARS = st.one_of(
     st.sampled_from(
         ["true", "2026-01-01", "2026-01-01T00:00:00Z", "07:32:00", '"1m"', '"a;b=c"', '"{measure}"', '""', "[]", "{}"]
     ),
+    st.tuples(
+        st.sampled_from(
+            ["", "unix:", "127.0.0.1", "[::1", "localhost:", "mysql+pymysql://", "sqlite:///", "1m:", "/x"]
+        ),
+        st.sampled_from(
+            ["", "/", ":9119", ":99999", ":\u00b2", "/app?x", "]:1", "me:p@[", "1d,1h:5y", "..", "x" * 200]
+        ),
+        st.sampled_from(["", " ", "@", "%", "/app", "\u0661", "0", "'"]),
+    ).map(lambda parts: f'"{"".join(parts)}"'),
 )
 VALUES = st.recursive(
     SCALARS,

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shipper.core.durations import LONGEST, PATTERN, parse, show
 
@@ -33,6 +35,14 @@ def test_parse(text: str, seconds: int) -> None:
 def test_no_duration(text: str) -> None:
     """Anything else is no duration."""
     assert parse(text) is None
+
+
+@given(st.text("0123456789ywdhms \u0661\u00b2", max_size=12) | st.integers(0, 10**12).map(lambda number: f"{number}s"))
+def test_any_text(text: str) -> None:
+    """A text is no duration, or one that the schema accepts, too. Mutant: no limit."""
+    seconds = parse(text)
+
+    assert seconds is None or (0 < seconds <= LONGEST and re.fullmatch(PATTERN, text))
 
 
 @pytest.mark.parametrize(

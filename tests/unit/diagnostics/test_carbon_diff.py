@@ -27,7 +27,10 @@ LINES = st.lists(
         [
             *("[cache]", "[relay]", "[a]", "[DEFAULT]", "[", "= x", " continued", "\0", "x"),
             *("pattern = .", "pattern", "pattern =", "pattern = (", "pattern = a{99999999999}", f"pattern = {DEEP}"),
-            *(f"retentions = {one}" for one in ("60s:7d", "0:1d", "0s:1d", "1m", "", "1m:1d,,", "\u00b2:1", f"{LONG}:1")),
+            *(
+                f"retentions = {one}"
+                for one in ("60s:7d", "0:1d", "0s:1d", "1m", "", "1m:1d,,", "\u00b2:1", f"{LONG}:1")
+            ),
             *("xFilesFactor = x", "xFilesFactor = nan", "aggregationMethod", "LINE_RECEIVER_PORT = x", LONG, DEEP),
             *(f"MAX_RECEIVER_CONNECTIONS = {one}" for one in ("2", "\u00b2", LONG)),
             *("USE_WHITELIST = yes", "CONF_DIR = \0", f"CONF_DIR = {'/x' * 3000}", "MAX_CREATES_PER_MINUTE = x"),
