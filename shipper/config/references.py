@@ -108,7 +108,7 @@ def _places(credential: str, folder: Path) -> list[Path]:
 def _check_option_file(file: Path, shown: str) -> None:
     """Reject a file that PyMySQL cannot parse, under the name that the operator knows."""
     parser, hint = configparser.RawConfigParser(allow_no_value=True), OPTION_FILE_HINT
-    parser.optionxform = lambda name: name.lower().replace("_", "-")  # type: ignore[method-assign] # as PyMySQL
+    parser.optionxform = lambda optionstr: optionstr.lower().replace("_", "-")  # type: ignore[method-assign] # as PyMySQL
     try:
         content = read_bytes(file)
         if content.startswith(BOM_UTF8):
