@@ -9,12 +9,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from shipper.core.errors import RowRefused
 from shipper.core.ledger import Ledger, RecordResult
 from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window
 
+GROWTH = 1.25  # of windows behind one that was too large: what was too much may continue
 SPARSE = 8  # if a window lacks seven ids in eight, the next one is measured in rows
 
 SECONDS = 600
@@ -153,18 +155,20 @@ class CaptureStep(NamedTuple):
 def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
     """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
 
-    The caller sends back which part of each window it has read, and the number of rows in it. Along a time, a window
-    has about `chunk` rows.
+    The caller sends back which part of each window it has read, and the number of rows in it. Behind such a part
+    windows are as short, and grow again. Along a time, a window has about `chunk` rows.
     """
-    is_along = job.query.is_along
+    is_along, share = job.query.is_along, 1.0
     size, is_sparse = SECONDS if is_along else job.chunk, is_along
     while after < upto:
-        end = min(after + size, upto)
+        end = min(after + ceil(size * share), upto)
         if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
-            end = source.nth_id(job.query, Window(after, upto), job.chunk) or upto
+            end = source.nth_id(job.query, Window(after, upto), ceil(job.chunk * share)) or upto
         answer = yield Window(after, end)
         assert answer is not None
         part, rows = answer
+        share *= GROWTH if part.upto == end else (part.upto - after) / (end - after)
+        share = min(max(share, 1 / size), 1.0)
         after, is_sparse = part.upto, is_along or rows * SPARSE < part.upto - part.after
 
 

@@ -116,7 +116,7 @@ def limited(size: int, asked: list[Window]) -> FakeSource:
     ("size", "expected"),
     [
         (10, [(0, 10), (10, 20)]),
-        (9, [(0, 5), (5, 10), (10, 15), (15, 20)]),
+        (9, [(0, 5), (5, 10), (10, 17), (17, 20)]),
         (3, [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14), (14, 16), (16, 18), (18, 20)]),
         (1, [(number, number + 1) for number in range(20)]),
     ],
@@ -130,6 +130,28 @@ def test_overflow(size: int, expected: list[tuple[int, int]]) -> None:
     if size != 3:
         assert [(window.after, window.upto) for window, _ in found] == expected
     assert all(window.upto - window.after <= size for window, _ in found)
+
+
+def test_windows_after_an_overflow() -> None:
+    """Behind a window that was too long the next ones are short, too, and grow until they are whole again.
+
+    Mutants: a whole window at once, read in vain; short ones for ever; long ones as soon as one could be read.
+    """
+    asked: list[Window] = []
+
+    def read(window: Window) -> tuple[None, int]:
+        asked.append(window)
+        length = window.upto - window.after
+        if window.upto <= 1000 and length > 12:
+            raise RowRefused("read: out of range")
+        return None, length
+
+    wanted = replace(WANTED, chunk=200)
+    found = [window for window, _ in each_window(wanted, 0, 3000, read, source=table(*range(1, 3001)))]
+
+    assert (found[0].after, found[-1].upto) == (0, 3000)
+    assert len(asked) < 2 * len(found)
+    assert max(window.upto - window.after for window in found) == 200
 
 
 def test_overflow_of_one_row() -> None:
