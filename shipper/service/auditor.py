@@ -70,7 +70,7 @@ class Auditor:
         _log_skipped(_still_runs())
 
     def run_now(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Audit `jobs`, or all, without waiting for what does not answer, and return the outcomes.
+        """Audit `jobs`, or all, without waiting for what does not answer; return the outcomes, and the jobs left out.
 
         Raises:
             ConfigError: there is no such job, or no schedule of audits.
@@ -82,7 +82,9 @@ class Auditor:
                 f"audit {config.file}: no schedule of audits",
                 hint="Set cron in [audit], or compare with `shipper reconcile`, which needs no schedule.",
             )
-        return {"jobs": self._run(names_of(config, arguments["jobs"] or config.jobs), ())}
+        names = names_of(config, arguments["jobs"] or config.jobs)
+        outcomes = self._run(names, ())
+        return {"jobs": outcomes, "left_out": [name for name in names if name not in outcomes]}
 
     def _run(self, names: Sequence[str], retries: Sequence[float]) -> dict[str, str]:
         """Audit jobs, store each result, and return the outcomes; jobs that are paused or held are left out."""

@@ -137,7 +137,7 @@ def test_audit_that_is_not_possible(app: Shipper) -> None:
     """Without an answer of Graphite, an audit is failed, has no numbers, and is never equal, also without a service.
 
     A paused job is left out; without a schedule there are neither audits nor old results. Mutants: keep the numbers of
-    the audit before; audit paused jobs.
+    the audit before; audit paused jobs; say that none differs if none was compared.
     """
     assert audit(app)[0] == "equal"
     text = app.config.read_text()
@@ -150,6 +150,9 @@ def test_audit_that_is_not_possible(app: Shipper) -> None:
     assert app.call("admin audit").returncode == 1
     assert app.call("pause", "events").returncode == 0
     assert audit(app)[0] is None
+    alone = app.call("admin audit", "events")
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert alone.stderr == "events: not compared, because it is paused or held: see `shipper status`\n"
 
     assert app.stop() == 0
     assert re.search(r"\nevents +failed +- ", app.call("status").stdout)
