@@ -12,19 +12,23 @@ RUNTIME_DIRECTORY = "/run/shipper"  # of the unit
 def address_of(file: str) -> str | None:
     """Return the control socket of the service that runs with a configuration file; None if none does.
 
-    Without the option --config the file is not needed, so it may be broken or missing.
+    Without the option --config the file is not needed, so it may be broken or missing. With it, a running service is
+    found if the file names its state, whatever else is wrong with it.
 
     Raises:
         ConfigError: the file is invalid, or this user may not ask the service.
     """
-    from shipper.config.load import load
+    from shipper.config.load import load, state_of
     from shipper.service.control import is_listening
     from shipper.state.database import holder
 
     for address in _usual():
         if is_listening(address):
             return address
-    service = holder(str(load(file, with_credentials=False).state.path))
+    path = state_of(file)
+    service = holder(path) if path is not None else None
+    if service is None:
+        load(file, with_credentials=False)  # raises its errors
     return service.address if service else None
 
 

@@ -134,6 +134,19 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     return Config(file, *sections, jobs, files, digest)
 
 
+def state_of(file: str) -> str | None:
+    """Return the path of the state; None if [state] is invalid. Errors in other sections are ignored.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not TOML.
+    """
+    raw = References(Path(file).parent, with_credentials=False).resolved(_read(file).raw)
+    try:
+        return str(StateSection.model_validate(raw.get("state", {})).path)
+    except ValidationError:
+        return None
+
+
 def digest_of(file: str) -> str:
     """Return the digest that a configuration would have if it were loaded now; empty if it cannot be read."""
     try:

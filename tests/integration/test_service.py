@@ -341,3 +341,25 @@ def test_status_without_a_configuration_file(
     assert shipper_app.call("admin reload").returncode == 0
     assert verdict() == (0, "healthy")
     assert shipper_app.stop() == 0
+
+
+def test_status_beside_a_file_with_errors(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """`status` finds the service by [state] alone, and `reload` lets the service reject the file.
+
+    Mutants: load the file first; suppress its errors if no service runs.
+    """
+    insert(mariadb, 1)
+    good = shipper_app.config.read_text()
+    shipper_app.start()
+    wait_for(lambda: shipper_app.call("status").returncode == 0, "healthy")
+    shipper_app.config.write_text(good.replace("every =", "evry ="))
+    rejected = shipper_app.call("admin reload")
+    shown = shipper_app.call("status")
+    shipper_app.stop()
+    alone = shipper_app.call("status")
+
+    assert (rejected.returncode, shown.returncode, alone.returncode) == (78, 1, 78)
+    assert shown.stdout.endswith("\nunhealthy: configuration rejected\n")
+    assert 'no such key "evry"' in rejected.stderr
+    assert 'no such key "evry"' in shown.stdout
+    assert 'no such key "evry"' in alone.stderr
