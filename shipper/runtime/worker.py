@@ -98,7 +98,7 @@ class Worker:
         self._waiting = RepeatedFailure("job.overdue", "job.resumed", {"job": job.name})
         self._shared: SharedFailures | None = None
         self._is_prepared = False
-        self._moved = 0.0
+        self._moved = time.monotonic()  # a reload puts jobs into groups that have observed
         check_identity(job, state.offsets(job.name))
 
     def __str__(self) -> str:

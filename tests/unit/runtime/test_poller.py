@@ -74,6 +74,27 @@ def test_tick_captures_at_once(state: State) -> None:
     assert captured(state) == 3
 
 
+def test_observation_older_than_a_job(state: State) -> None:
+    """A job that a reload puts into the group does not take an observation made before for a reset of its table.
+
+    Mutant: use each observation.
+    """
+    desk = Desk(state, job("others"))
+    desk.source.insert(1, CREATED, "login")
+    desk.tick()
+    before = Desk(state, job(every=5))
+    before.source.rows = [*desk.source.rows]
+    before.source.insert(2, CREATED, "login")
+    before.tick()
+    before.run_planned()
+    after = Desk(state, job())
+    desk.polling_group.join([*desk.workers, after.worker])
+    desk.run_planned()
+
+    assert after.worker.failure is None
+    assert [captured(state, name) for name in ("others", "events")] == [1, 2]
+
+
 def test_time_of_a_replica(state: State) -> None:
     """A replica shows its primary as it was `lag` seconds ago, and while it falls behind no id grows old.
 
