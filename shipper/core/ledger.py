@@ -138,6 +138,9 @@ class Ledger(Protocol):
     def minutes(self, job: str, window: Window) -> dict[int, "Minute"]:
         """Return what is known of the minutes that begin in a window, of a job along a time, by their start."""
 
+    def first_minute(self, job: str, window: Window) -> int | None:
+        """Return the start of the first known minute that begins in a window; None if there is none."""
+
     def recording(self, job: str, window: Window | None) -> AbstractContextManager[Recording]:
         """Open the transaction that records a window (None: no new ids); it commits at the end of the block.
 

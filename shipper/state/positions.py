@@ -40,6 +40,7 @@ _SETTLE = """
 _LAST_SETTLED = f"""
     SELECT after FROM settled WHERE job = :job AND upto = :after AND at > unixepoch() - {TOGETHER_SECONDS}"""
 _READ_MINUTES = "SELECT start, rows, checksum, held FROM minute WHERE job = ? AND start > ? AND start <= ?"
+_FIRST_MINUTE = "SELECT MIN(start) FROM minute WHERE job = ? AND start > ? AND start <= ?"
 _WRITE_MINUTES = "INSERT OR REPLACE INTO minute (job, start, rows, checksum, held) VALUES (?, ?, ?, ?, ?)"
 _FORGET_MINUTES = "DELETE FROM minute WHERE job = ? AND start <= ? - 59"
 _IDENTIFY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
@@ -132,6 +133,12 @@ def read_minutes(connection: sqlite3.Connection, job: str, window: Window) -> di
     """Return the minutes that begin in a window, by their start."""
     rows = connection.execute(_READ_MINUTES, (job, window.after, window.upto))
     return {start: Minute(number, int(checksum), _groups(held)) for start, number, checksum, held in rows}
+
+
+def first_minute(connection: sqlite3.Connection, job: str, window: Window) -> int | None:
+    """Return the start of the first minute that begins in a window; None if there is none."""
+    first: int | None = connection.execute(_FIRST_MINUTE, (job, window.after, window.upto)).fetchone()[0]
+    return first
 
 
 def write_minutes(connection: sqlite3.Connection, job: str, minutes: Mapping[int, Minute], floor: int) -> None:

@@ -249,6 +249,11 @@ class State(StateFile, Ledger):
             return positions.read_minutes(connection, job, window)
 
     @override
+    def first_minute(self, job: str, window: Window) -> int | None:
+        with self.reading("read minutes") as connection:
+            return positions.first_minute(connection, job, window)
+
+    @override
     @contextmanager
     def recording(self, job: str, window: Window | None) -> Iterator[StateRecording]:
         # the mutex is kept until the revision is counted: a note between the two would see captured without its totals

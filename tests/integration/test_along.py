@@ -225,6 +225,19 @@ def test_lookback_follows_labels_that_change(looks: Looks) -> None:
     assert dict(rows.fetchall()) == {"events.login.count": 0, "events.other.count": 3}
 
 
+def test_lookback_follows_times_that_change(looks: Looks) -> None:
+    """Within lookback a row that moves leaves a minute without rows. Mutant: look at minutes that have rows."""
+    job = replace(EVENTS, lookback=900)
+    put(looks, 610, 30)
+    looks.look(job)
+    looks.table.execute(
+        "UPDATE audit_trail SET created_at = %s WHERE created_at = %s", (looks.created(29), looks.created(610))
+    )
+    looks.look(job)
+
+    assert looks.slots(job) == {60: 2}
+
+
 def test_a_clock_that_is_set_back(looks: Looks) -> None:
     """Rows are counted while the source's clock repeats an hour."""
     put(looks, 0)
@@ -422,6 +435,32 @@ def test_change_that_is_taken_back(looks: Looks, monkeypatch: pytest.MonkeyPatch
     assert looks.slots(EVENTS) == {360: 3, 300: 1, 60: 3}
 
 
+def test_change_beside_rows_ahead(looks: Looks) -> None:
+    """Rows ahead of the clock that are counted count once, whatever changes. Mutant: change minutes up to captured."""
+    looks.now = int(datetime.now(UTC).timestamp())
+    put(looks, 60, -200)
+    looks.look(EVENTS)
+    other = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES))
+    looks.look(other)
+    put(looks, -200)
+    looks.look(other)
+
+    assert (looks.total(other), looks.total(other, "ms")) == (3, 5)
+
+
+def test_change_beside_rows_that_are_gone(looks: Looks) -> None:
+    """A changed definition also changes minutes without rows. Mutant: change those that have rows."""
+    put(looks, 900, 30)
+    looks.look(EVENTS)
+    looks.table.execute("DELETE FROM audit_trail WHERE created_at < %s", (looks.created(800),))
+    other = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES))
+    looks.look(other)
+    put(looks, 900)
+    settle(looks, other)
+
+    assert (looks.total(other), looks.total(other, "ms")) == (3, 5)
+
+
 def test_backfill_beside_captures(looks: Looks) -> None:
     """A backfill counts rows that no look has seen yet; the next look does not add them again.
 
@@ -440,6 +479,24 @@ def test_backfill_beside_captures(looks: Looks) -> None:
     settle(looks, EVENTS)
 
     assert looks.total(EVENTS) == 8
+
+
+def test_backfill_beside_rows_that_return(looks: Looks) -> None:
+    """Rows that are gone during a backfill are counted when they return. Mutant: leave the checksum as it is."""
+    put(looks, 1300, 1300, 30)
+    looks.look(EVENTS)
+    settle(looks, EVENTS, seconds=600)
+    looks.table.execute("CREATE TABLE copy AS SELECT * FROM audit_trail")
+    looks.table.execute("DELETE FROM audit_trail WHERE created_at < %s", (looks.created(1000),))
+    context = Context(EVENTS, looks.table, looks.state, Now(looks.now))
+    progress, horizon = looks.state.progress(EVENTS.name), looks.table.observe(EVENTS.query)
+    assert progress is not None
+    list(backfill(context, Span(NOW - 7200, NOW), [], replace(horizon, time=looks.now), progress))
+    assert looks.total(EVENTS) == 1
+    looks.table.execute("INSERT INTO audit_trail SELECT * FROM copy WHERE created_at < %s", (looks.created(1000),))
+    settle(looks, EVENTS)
+
+    assert looks.total(EVENTS) == 3
 
 
 def test_seek_skips_rows(looks: Looks) -> None:

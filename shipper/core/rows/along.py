@@ -39,12 +39,13 @@ from shipper.core.rows.start import BEGINNING, MINUTE, kept_seconds, position_at
 from shipper.core.rows.table import CaptureStep, Context, Event, Source
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
 
-LONG_SECONDS = 3600
-"""Longest step where minutes are kept: each minute that differs is a statement within one snapshot."""
 FAR_SECONDS = 86_400
 """If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
+
+NO_CHECKSUM = -1
+"""Checksum of a minute that differs from all."""
 
 _NEVER = Minute(0, 0, {})
 
@@ -100,7 +101,7 @@ class AlongLook:
         if horizon.id > position.captured + self._late + FAR_SECONDS:
             yield from self._catch_up(position, floor(horizon.id - self._late, MINUTE))
         for span in self._due():
-            for window in windows(self._job, span, self._source, longest=LONG_SECONDS):
+            for window in windows(self._job, span, self._source, ledger=self._ledger):
                 yield from self._step(window, is_last=window.upto == self._end - 1)
 
     def rebase(self) -> Iterator[CaptureStep | Event | None]:
@@ -108,7 +109,8 @@ class AlongLook:
         job, source, position = self._job, self._source, self._ledger.position(self._job.name)
         # from here on minutes may differ in their definition: whichever comes next, also the former one, starts over
         self._ledger.redefine(job.name, self._progress._replace(definition_digest=""))
-        for window in windows(job, _minutes(position.counted.floor, position.captured), source, longest=LONG_SECONDS):
+        upto = max(position.captured, self._end) + self._late  # also minutes that were ahead of a clock
+        for window in windows(job, _minutes(position.counted.floor, upto), source, ledger=self._ledger):
             after = window.after
             while after < window.upto:
                 rest = Window(after, window.upto)
@@ -119,13 +121,18 @@ class AlongLook:
                 yield from self._limited(found)
 
     def _rebased(self, window: Window, captured: int) -> _Found:
-        """Count the minutes of a window by the present definition, up to captured, in one snapshot."""
+        """Count what the minutes of a window held by the present definition, in one snapshot.
+
+        A look counts rows up to captured, and some above: as many as a minute had.
+        """
         job, source, found = self._job, self._source, _Found(window.upto)
         with source.snapshot(job.query, since=self._look.horizon.clock):
             for start in range(window.after + 1, window.upto + 1, MINUTE):
                 if (before := _known(self._ledger, job, start)) is _NEVER:
                     continue
-                seen = Window(start - 1, min(start + MINUTE - 1, captured))
+                whole = Window(start - 1, start + MINUTE - 1)
+                last = source.nth_id(job.query, whole, before.rows) if before.rows else whole.after
+                seen = Window(whole.after, whole.upto if last is None else max(last, min(captured, whole.upto)))
                 if source.count(job.query, seen) > before.rows:
                     found.hidden.add(start)
                 held = held_in(job, read_minute(job, seen, source))
@@ -148,7 +155,7 @@ class AlongLook:
     def _catch_up(self, before: Position, until: int) -> Iterator[CaptureStep | Event | None]:
         """Count what is far behind without keeping minutes, after a last look at those that are kept."""
         kept = _minutes(before.counted.floor, before.captured)
-        for window in windows(self._job, kept, self._source, longest=LONG_SECONDS):
+        for window in windows(self._job, kept, self._source, ledger=self._ledger):
             yield from self._step(window, is_last=False)
         for window in windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
             for upto, rows in by_minutes(self._job, window, self._source):
@@ -309,7 +316,7 @@ def recount_along(
         for _, read in by_minutes(job, window, source, span):
             fold(source.renamed(job.query, read), places, job.kinds, into=folded)
         yield
-    for window in windows(job, Span(max(rows_in.start, kept), rows_in.end), source, longest=LONG_SECONDS):
+    for window in windows(job, Span(max(rows_in.start, kept), rows_in.end), source, ledger=ledger):
         rows, held = readable(job, window, source, partial(_recounted, context, span, window))
         fold(source.renamed(job.query, rows), places, job.kinds, into=folded)
         minutes |= held
@@ -322,14 +329,15 @@ def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row],
     job, source, ledger, _ = context
     counted, minutes = list[Row](), dict[int, Minute]()
     with source.snapshot(job.query):
-        known = ledger.minutes(job.name, window)
-        for start in sorted(known.keys() | source.minutes(job.query, window).keys()):
+        known, present = ledger.minutes(job.name, window), source.minutes(job.query, window)
+        for start in sorted(known.keys() | present.keys()):
             rows = read_minute(job, Window(start - 1, start + MINUTE - 1), source, span)
             counted += (row for row in rows if row.bucket is not None)
             before = known.get(start, _NEVER)
             groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
             groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
-            minutes[start] = before._replace(groups=groups)
+            # the next look counts it again: other rows of a minute may be in other slots
+            minutes[start] = Minute(present.get(start, (0, 0))[0], NO_CHECKSUM, groups)
     return counted, minutes
 
 

@@ -8,25 +8,33 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shipper.core.errors import QueryRefused, RowRefused, TooManyGroups
+from shipper.core.ledger import Ledger
 from shipper.core.model import ALWAYS, Job, Query, Row, Span, Window
 from shipper.core.retention import after, floor
 from shipper.core.rows.start import MINUTE
 from shipper.core.rows.table import SECONDS, Source
 
+LONG_SECONDS = 3600
+"""Longest window where minutes are kept: each minute that differs is a statement within one snapshot."""
 MOST_LABELS = 10_000
 """Most labels in the groups of a minute, and about as many in one record: the state keeps all of them."""
 
 T = TypeVar("T")
 
 
-def windows(job: Job, span: Span, source: Source, *, longest: int | None = None) -> Iterator[Window]:
-    """Yield windows of whole minutes, each of about `chunk` rows at most."""
+def windows(job: Job, span: Span, source: Source, *, ledger: Ledger | None = None) -> Iterator[Window]:
+    """Yield windows of whole minutes, each of about `chunk` rows at most.
+
+    They contain all rows, and with a ledger also all minutes that it keeps.
+    """
     start = span.start
     while start < span.end:
         end = span.end
         if end - start > SECONDS:
-            start = floor(source.first_id(job.query, start - 1, end - 1), MINUTE)
-            end = end if longest is None else min(end, start + longest)
+            first = source.first_id(job.query, start - 1, end - 1)
+            known = ledger.first_minute(job.name, Window(start - 1, end - 1)) if ledger is not None else None
+            start = floor(first if known is None else min(first, known), MINUTE)
+            end = end if ledger is None else min(end, start + LONG_SECONDS)
             last = source.nth_id(job.query, Window(start - 1, end - 1), job.chunk)
             end = end if last is None else min(end, after(last, MINUTE))
         yield Window(start - 1, end - 1)
