@@ -7,6 +7,7 @@ new file is loaded as any other; `shipper check` finds what is still missing.
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -87,8 +88,7 @@ def init(file: str) -> None:
         _write(name, text, mode)
     _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
     _show_next(load(file), access, (session.account or "").rpartition("@")[2])
-    if Path(file).parent == DEFAULT_FOLDER and login.url.get_backend_name() == "postgresql":
-        say(f"\nThe service needs the password, too. Run `systemctl edit shipper`, and add:\n\n{_DROP_IN}")
+    _show_start(file, has_drop_in=login.url.get_backend_name() == "postgresql")
 
 
 def _show_next(config: "Config", access: "Access", host: str) -> None:
@@ -100,7 +100,17 @@ def _show_next(config: "Config", access: "Access", host: str) -> None:
     for statement in grants(access, [job.query for job in config.jobs.values()], host=host):
         say(f"   {statement}")
     say(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
-    say("3. Run `shipper check` until it shows no ✗.")
+
+
+def _show_start(file: str, *, has_drop_in: bool) -> None:
+    """Show how to check the configuration, and how to start the service with it."""
+    is_installed = Path(file).parent == DEFAULT_FOLDER
+    option = "" if is_installed else f" --config {shlex.quote(file)}"
+    say(f"3. Run `shipper check{option}` until it shows no ✗.")
+    if is_installed and has_drop_in:
+        say(f"   The service needs the password, too: run `systemctl edit shipper`, and add:\n\n{_DROP_IN}\n")
+    start = "systemctl enable --now shipper" if is_installed else f"shipper run{option}"
+    say(f"4. Start the service: `{start}`.")
 
 
 def _login() -> Login:

@@ -168,7 +168,7 @@ def _read(file: str) -> Document:
         text = read_text(file)
     except UnreadableError as error:
         is_text = "UTF-8" not in str(error)
-        hint = f"Name it with --config FILE, or put it at {DEFAULT_PATH}." if is_text else "Save it as UTF-8 text."
+        hint = "Name it with --config FILE, or write one with `shipper init`." if is_text else "Save it as UTF-8 text."
         raise ConfigError(f"read configuration {file}: {error}", hint=hint) from error
     try:
         document = Document(file, text, tomllib.loads(text))

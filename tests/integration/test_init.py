@@ -113,6 +113,8 @@ def test_defaults_count(
     assert started.returncode == once.returncode == 0, started.stderr + once.stderr
     assert "rows=2 " in once.stderr
     assert checked.returncode == 0, checked.stdout
+    steps = re.findall(r"`shipper ([^`]*)`", asked.stdout)
+    assert steps == [f"{command} --config {tmp_path}/etc/shipper.toml" for command in ("check", "run")]
 
 
 def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
