@@ -46,13 +46,14 @@ def _endpoint(endpoint: EndpointReport, report: Report) -> Iterable[Markup]:
     about = f", {size(report.state_bytes)}" if endpoint.name == "state" and report.state_bytes is not None else ""
     yield muted(endpoint.name)
     yield tag("b", words, class_=kind)
-    yield tag("span", f"{endpoint.address}{about}; last ", ago(endpoint.reached_at, report.now), class_="muted")
+    last = [] if endpoint.reached_at is None else ["; last ", ago(endpoint.reached_at, report.now)]
+    yield tag("span", endpoint.address, about, *last, class_="muted")
 
 
 def _backlog(report: Report) -> Iterable[Markup]:
     worst = report.worst
     yield muted("Backlog")
-    unknown = [job.job for job in report.jobs if job.behind is None and job.state not in _IDLE]
+    unknown = [job.job for job in report.jobs if job.source_max is None and job.state not in _IDLE]
     if worst is None and unknown:
         yield tag("b", "… not known", class_="warn")
         yield muted(f"{unknown[0]} does not read its table")
@@ -82,7 +83,7 @@ def _audit_tile(report: Report) -> Iterable[Markup]:
         words = ", ".join(others) or Outcome.EQUAL.value
         yield tag("b", f"{mark} {words}", class_=kind)
         compared, requested = sum(audit.compared for audit in audits), sum(audit.requested for audit in audits)
-        yield muted(f"{compared:,} of {requested:,} slots compared")
+        yield _compared(compared, requested)
     times: list[tuple[str, str]] = [("last ", ago(max(audit.at for audit in audits), report.now))] if audits else []
     if report.audit_since is not None:
         times.append(("running for ", durations.show(report.now - report.audit_since)))
@@ -174,8 +175,12 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
     if (problem := job.audit_failure) is not None:
         yield _failure(replace(problem, error=f"audit: {problem.error}"), now, "bad")
     elif job.audit is not None and job.audit.outcome is not Outcome.EQUAL:
-        compared = f"{job.audit.compared:,} of {job.audit.requested:,} slots compared, "
-        yield tag("p", f"Audit: {job.audit.outcome.value}, {compared}", ago(job.audit.at, now), class_="muted")
+        words, compared = f"Audit: {job.audit.outcome.value}, ", _compared(job.audit.compared, job.audit.requested)
+        yield tag("p", words, compared, ", ", ago(job.audit.at, now), class_="muted")
+
+
+def _compared(slots: int, of: int) -> Markup:
+    return tag("span", number(slots), " of ", number(of), " slots compared", class_="muted")
 
 
 def _failure(failure: Failure, now: float, kind: str) -> Markup:
@@ -198,7 +203,7 @@ def _sparkline(job: JobReport) -> Iterable[Markup]:
         for x, height in enumerate(round(_HEIGHT * rows / most) for rows in job.totals)
         if height
     )
-    summary = f"{sum(job.totals)} rows in the last hour, at most {max(job.totals)} a minute"
+    summary = f"{plural(sum(job.totals), 'row')} in the last hour, at most {max(job.totals)} a minute"
     yield tag(
         "svg",
         tag("title", summary),
@@ -224,10 +229,19 @@ def page(report: Report) -> str:
         tag("style", Markup(STYLE)),
     )
     main = (_header(report), tag("p", words, class_=f"overall {kind}", role="status"), tiles(report))
-    rejected = [_failure(report.rejected, report.now, "bad")] if report.rejected else []
     table = (tag("h2", plural(len(report.jobs), "job")), jobs(report))
-    body = tag("main", *main, *rejected, *table, _footer(report))
+    body = tag("main", *main, *_failures(report), *table, _footer(report))
     return join(Markup("<!doctype html>"), tag("html", tag("head", *head), tag("body", body), lang="en"))
+
+
+def _failures(report: Report) -> Iterable[Markup]:
+    """Yield the errors that no row of a job shows: those of endpoints, and of a rejected configuration."""
+    shown = {job.failure.error for job in report.jobs if job.failure}
+    for one in report.endpoints:
+        if one.failure is not None and one.failure.error not in shown:
+            yield _failure(replace(one.failure, error=f"{one.name}: {one.failure.error}"), report.now, "bad")
+    if report.rejected is not None:
+        yield _failure(report.rejected, report.now, "bad")
 
 
 def _overall(report: Report) -> tuple[str, str]:

@@ -37,6 +37,7 @@ th[scope=row] span,td>span.muted{display:block;font-size:13px}
 .more td{padding:0 0 10px}
 .more p{unicode-bidi:isolate}
 .failure{border-left:4px solid;background:var(--soft);padding:6px 12px}
+main>.failure{margin:12px 0}
 .failure p{color:var(--text)}
 .failure .error{font-family:ui-monospace,monospace;font-size:13px;white-space:pre-wrap}
 .failure .muted{color:var(--muted);font-size:13px}

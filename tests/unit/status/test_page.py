@@ -1,5 +1,6 @@
 """Health, metrics and page of a report."""
 
+import html
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -139,11 +140,15 @@ def test_page_is_closed_and_escaped() -> None:
 
 
 def test_backlog_that_is_unknown() -> None:
-    """The tile is green only if each job has read its table, unless it is paused. Mutant: whatever jobs read."""
+    """The tile is green only if each job has read its table, unless it is paused; a job with `cron` starts later.
+
+    Mutants: whatever jobs read; what a job has not started to count is unknown.
+    """
     blind = job("blind", JobState.FAILING, failure=TROUBLE, source_max=None)
 
     assert "● nothing" in page(report(job("ok")))
     assert "● nothing" in page(report(job("ok"), job("idle", JobState.PAUSED, source_max=None)))
+    assert "● nothing" in page(report(job("ok"), job("nightly", watermark=None)))
     assert "● nothing" not in page(report(job("ok"), blind))
     assert "blind does not read its table" in page(report(job("ok"), blind))
 
@@ -173,6 +178,28 @@ def test_page_shows_worst_first() -> None:
 def test_page_shows_health(of: Report, words: str) -> None:
     """The page shows the health in words, and in the title, not by colour alone."""
     assert f"<title>{words}" in page(of)
+
+
+def test_page_shows_errors_of_endpoints() -> None:
+    """An error that is in no row of a job is shown above the jobs, with its remedy; one that is in a row only there.
+
+    Mutants: show only those of jobs; show all.
+    """
+    ends = (EndpointReport("carbon", "graphite:2003", NOW - 9, TROUBLE),)
+    failing, remedy = job("a", JobState.FAILING, failure=TROUBLE), str(TROUBLE.hint)
+    alone, both = page(report(job("a"), endpoints=ends)), page(report(failing, endpoints=ends))
+
+    assert f"carbon: {TROUBLE.error}" in html.unescape(alone)
+    assert alone.index(remedy) < alone.index("<table")
+    assert both.count(remedy) == 1
+    assert both.index(remedy) > both.index("<table")
+
+
+def test_tile_of_an_endpoint_that_was_not_reached() -> None:
+    """No time is shown for an answer that never came. Mutant: the last answer of any endpoint."""
+    fresh, reached = (page(report(endpoints=(EndpointReport("web", "web:80", at),))) for at in (None, NOW - 9))
+
+    assert ("; last" in fresh, "; last" in reached) == (False, True)
 
 
 def test_sparkline_has_a_bar_for_each_minute_with_rows() -> None:
