@@ -89,10 +89,12 @@ class Recording(Protocol):
     def first_seen(self) -> int | None:
         """Return the oldest bucket in which a series of the job had rows."""
 
-    def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
+    def zero_fill(
+        self, slot: int, step: int, *, seen_since: int, measures: Iterable[str], declared: Iterable[str]
+    ) -> None:
         """Store 0 for series without a total in a slot, but extremes, and indivisible measures that lack rows.
 
-        These are series with rows before the slot that were seen since then, and the declared paths.
+        These are series of the measures with rows before the slot that were seen since then, and the declared paths.
         """
 
     def write(self, update: "RecordUpdate") -> None:

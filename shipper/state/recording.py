@@ -41,11 +41,12 @@ _PROGRESS = """
 _TOTAL = """
     INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
-# Zero for every series with rows before the slot, and since a time, that has no total there.
+# Zero for every series of some measures with rows before the slot, and since a time, that has no total there.
 _ZERO = """
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
     SELECT :slot, :step, id, 0, :revision, 1 FROM series
-    WHERE job = :job AND kind IN {kinds} AND first_slot < :slot AND last_slot >= :seen_since"""
+    WHERE job = :job AND kind IN {kinds} AND first_slot < :slot AND last_slot >= :seen_since
+        AND measure IN (SELECT value FROM json_each(:measures))"""
 # Zero for one declared series.
 _DECLARED = """
     INSERT OR IGNORE INTO total (slot, step, series, value, revision, changed)
@@ -245,9 +246,12 @@ class StateRecording(Recording):
         return first
 
     @override
-    def zero_fill(self, slot: int, step: int, *, seen_since: int, declared: Iterable[str]) -> None:
+    def zero_fill(
+        self, slot: int, step: int, *, seen_since: int, measures: Iterable[str], declared: Iterable[str]
+    ) -> None:
         self._registry.save()
         values = {"job": self._job, "slot": slot, "step": step, "revision": self._revision, "seen_since": seen_since}
+        values["measures"] = json.dumps(list(measures))
         # a measure that lacks rows is not 0
         lacks = self._lacking[slot, step] or self._one(_LACKS, self._job, slot, step)
         kinds = _DIVISIBLE if lacks else _HAVE_ZERO

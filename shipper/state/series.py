@@ -25,7 +25,7 @@ _OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_e
 _GROUPS = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
 _INSERT = """
     INSERT INTO series (path, id, job, "group", measure, kind, first_slot, last_slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_KIND = "UPDATE series SET kind = ? WHERE id = ?"
+_MEASURE = "UPDATE series SET measure = ?, kind = ? WHERE id = ?"
 _SEEN = """
     UPDATE series SET first_slot = MIN(COALESCE(first_slot, ?1), ?1), last_slot = MAX(COALESCE(last_slot, ?1), ?1)
     WHERE id IN (SELECT value FROM json_each(?2)) AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
@@ -167,14 +167,17 @@ class Registry:
             self.learn(series)
 
     def _is_own(self, job: str, name: Name) -> bool:
-        """Whether the name owns its path; its kind of measure becomes that of the name."""
+        """Whether the name owns its path; its measure becomes that of the name.
+
+        No two measures of a group have one path: where another owns it, the job's configuration has renamed it.
+        """
         path, group, measure = name
         owner = self._known.get(path)
-        if owner is None or owner.job != job or owner.measure != measure.name or owner.group != digest_of(group):
+        if owner is None or owner.job != job or owner.group != digest_of(group):
             return False
-        if owner.kind != measure.kind:
-            self._connection.execute(_KIND, (measure.kind.value, owner.id))
-            self._known[path] = owner._replace(kind=measure.kind.value)
+        if (owner.measure, owner.kind) != (measure.name, measure.kind):
+            self._connection.execute(_MEASURE, (measure.name, measure.kind.value, owner.id))
+            self._known[path] = owner._replace(measure=measure.name, kind=measure.kind.value)
         return True
 
 

@@ -26,6 +26,7 @@ def zero_fill_buckets(
         return
     names = claim_paths(job, dict.fromkeys(job.groups, 0), recording, RecordResult()) if job.groups else {}
     declared = [path for paths in names.values() for path in paths or []]
+    measures = [measure.name for measure in job.query.measures]  # nothing counts those that the job had before
     # before its first rows a job has no zeros, except for declared groups: days of many series would cost too much
     first = due.start - 1 if declared else recording.first_seen()
     for bucket in range(due.start, due.end, job.query.bucket):
@@ -33,4 +34,5 @@ def zero_fill_buckets(
             continue
         place = place_of(bucket)
         if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
-            recording.zero_fill(*place, seen_since=bucket - job.zeros, declared=declared)
+            seen_since = bucket - job.zeros
+            recording.zero_fill(*place, seen_since=seen_since, measures=measures, declared=declared)

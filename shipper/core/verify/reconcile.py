@@ -297,9 +297,11 @@ def _window(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> Wind
 
 
 def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:
-    """Return the counted values by series: those that the job ever had, and those that it should have."""
+    """Return the counted values by series: those that its measures ever had, and those that they should have."""
     directory = Directory(job, names)
-    series = {name.path: Counted(name.measure.kind, {}) for name in names}
+    # a measure that the job no longer has keeps the values that it got: nothing counts its rows now
+    present = {measure.name for measure in job.query.measures}
+    series = {name.path: Counted(name.measure.kind, {}) for name in names if name.measure.name in present}
     paths: dict[Group, list[str]] = {}
     for (group, bucket), cell in folded.cells.items():
         if group not in paths:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builders import NOW, captured, horizon, job
 from fakes import WhisperCarbon
-from life import Life, wanted
+from life import UNIT, Life, wanted
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
@@ -49,6 +49,40 @@ def test_measure_goes(life: Life) -> None:
         "events.login.ids": 7,
         "events.totp.ids": 8,
     }
+
+
+def test_measure_goes_without_zeros(life: Life) -> None:
+    """A measure that is no longer asked for gets no 0, also where its slots were pruned and are recounted.
+
+    Mutant: zero-fill all series of the job.
+    """
+    ms = Measure("ids", Kind.SUM, "id")
+    life.ship(wanted(zeros=86400, measures=(COUNT, ms)))
+    life.state._connection.execute("UPDATE slot SET changed = 0")
+    life.now += 2 * UNIT
+    life.state.housekeeping.prune("events", unit=UNIT, before=life.now - 60)
+    life.ship(wanted(zeros=86400))
+    life.backfill(wanted(zeros=86400), Span(NOW - 60, NOW + 60))
+    life.deliver()
+
+    assert life.minutes("events.login.ids") == {120: 3, 60: 4}
+    assert life.minutes("events.login.count")[-60] == 0
+
+
+@pytest.mark.parametrize("by", [("action",), ()])
+def test_measure_gets_another_name(life: Life, by: tuple[str, ...]) -> None:
+    """A path without the name of the measure continues when the measure is renamed.
+
+    Mutant: leave the path with the former name; groups then get new paths, and a job without groups counts nothing.
+    """
+    template = ".".join(("events", *(f"{{{column}}}" for column in by)))
+    life.ship(wanted(template=template, by=by))
+    before = life.sums()
+    life.insert((0, "login", "ok"))
+    life.ship(wanted(template=template, by=by, measures=(COUNT._replace(name="n"),)))
+
+    assert life.sums() == before | ({"events.login": 4} if by else {"events": 6})
+    assert life.rejected() == {}
 
 
 def test_where_changes_while_carbon_is_away(life: Life) -> None:

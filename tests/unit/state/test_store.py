@@ -213,7 +213,7 @@ def test_path_has_one_owner(state: State) -> None:
     """A path stays with its first group."""
     begin(state, 0)
     record(state, 0, 5, 1)
-    others = [NAME._replace(group=(None,)), NAME._replace(measure=COUNT._replace(name="other"))]
+    others = [NAME._replace(group=(None,))]
     twice = [Name("events.b", (group,), COUNT) for group in ("b", "c")]
     with state.recording("events", Window(5, 6)) as recording:
         assert recording.adopt([*others, NAME, *twice]) == {NAME}

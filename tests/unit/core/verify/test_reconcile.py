@@ -183,6 +183,19 @@ def test_changed_definition(shipped: Life) -> None:
     assert (comparison.equal, comparison.differences) == (1, [])
 
 
+def test_measure_that_is_gone(life: Life) -> None:
+    """Values of a measure that the job no longer has are not compared: nothing counts its rows.
+
+    Mutant: compare all series of the job; --fix then sets these values to 0.
+    """
+    life.now += 120
+    life.ship(wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
+    life.ship(wanted())
+    comparison = look(life, wanted())
+
+    assert (comparison.equal, differences(comparison)) == (4, [])
+
+
 def test_skipped_rows(shipped: Life) -> None:
     """A job that has skipped rows is compared from where it continues; from further back after a backfill.
 
