@@ -28,6 +28,8 @@ EXACT = 2**53
 """Integers up to this one are different doubles."""
 NEAR = 1e-9
 """Relative difference of doubles that were added up in another order, at most."""
+ROUNDED = 1e-12
+"""Rounding error of a sum of doubles, relative to the largest of them, at most."""
 DAY_SECONDS = 86_400
 MOST_CELLS = 500_000
 """Maximum number of cells counted at once: 150 MB."""
@@ -97,13 +99,14 @@ def compare_series(
     data = data or SeriesData(0, part.step, ())
     kind, unit = counted.kind, max(part.step, data.step)
     source = _slots(counted.values.items(), unit, partial(combined, kind))
+    sizes = _slots(((time, abs(float(value))) for time, value in counted.values.items()), unit, AGGREGATIONS["max"])
     graphite = _slots(data.items(), unit, AGGREGATIONS[kind.aggregation])
 
     # compare complete slots only
     span = Span(ceil(part.span.start, unit), floor(part.span.end, unit))
     for slot in sorted(slot for slot in source.keys() | graphite.keys() if slot in span):
         ours, theirs = source.get(slot), graphite.get(slot)
-        if _is_equal(kind, ours, theirs):
+        if _is_equal(kind, ours, theirs, rounded=ROUNDED * sizes.get(slot, 0.0)):
             into.equal += 1
         elif slot <= purged_upto and _has_more(kind, ours, theirs):
             into.purged += 1
@@ -122,13 +125,14 @@ def _slots(
     return {slot: combine(values) for slot, values in slots.items()}
 
 
-def _is_equal(kind: Kind, ours: Value | None, theirs: float | None) -> bool:
+def _is_equal(kind: Kind, ours: Value | None, theirs: float | None, *, rounded: float) -> bool:
     """Whether the values are equal for Whisper, which stores doubles. Where no rows are a 0, no value equals it."""
     if ours is None or theirs is None:
         return kind.has_zero and not ours and not theirs
     if isinstance(ours, int) and abs(ours) <= EXACT:
-        return ours == theirs
-    return math.isclose(float(ours), theirs, rel_tol=NEAR)
+        # decimals may add up to a whole number, and their doubles nearly do
+        return ours == theirs or (theirs % 1 != 0 and abs(ours - theirs) <= rounded)
+    return math.isclose(float(ours), theirs, rel_tol=NEAR, abs_tol=rounded)
 
 
 def _has_more(kind: Kind, ours: Value | None, theirs: float | None) -> bool:

@@ -1,6 +1,7 @@
 """Comparison of the source with Graphite: equal, different, left out; on a real state and Whisper files."""
 
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from fakes import FakeWeb
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.ledger import Name
-from shipper.core.measures import COUNT, Kind, Measure, Value
+from shipper.core.measures import COUNT, Kind, Measure, Value, exact
 from shipper.core.model import Condition, Job, SeriesData, Span
 from shipper.core.paths import Directory
 from shipper.core.retention import Part
@@ -121,6 +122,30 @@ def test_doubles(ours: int, theirs: float, is_equal: bool) -> None:  # noqa: FBT
     comparison = Comparison([], Counter())
     counted = Counted(Kind.SUM, {0: ours})
     compare_series(Part(Span(0, 60), 60), "a", counted, SeriesData(0, 60, [theirs]), into=comparison, purged_upto=-1)
+
+    assert (comparison.equal == 1) == is_equal
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_equal"),
+    [
+        (["0.1"] * 10, True),
+        (["0.1", "0.2", "-0.3"], True),
+        (["1000000.1", "-1000000", "0.2"], True),
+        (["0.1"] * 9 + ["1.1"], False),
+        (["0.1"] * 9 + ["0.1000001"], False),
+    ],
+)
+def test_decimals_that_add_up(parts: list[str], is_equal: bool) -> None:  # noqa: FBT001 - a table
+    """Decimals are compared with the sum of their doubles in a coarser archive, whatever they add up to.
+
+    Mutants: require a whole number exactly; allow a part of the sum, which may be 0.
+    """
+    values: dict[int, Value] = {60 * minute: exact(Decimal(part)) for minute, part in enumerate(parts)}
+    held = sum(map(float, parts if is_equal else ["0.1"] * 10))
+    comparison = Comparison([], Counter())
+    data = SeriesData(0, 600, [held])
+    compare_series(Part(Span(0, 600), 600), "a", Counted(Kind.SUM, values), data, into=comparison, purged_upto=-1)
 
     assert (comparison.equal == 1) == is_equal
 
