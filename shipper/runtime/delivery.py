@@ -102,7 +102,7 @@ class Delivery:
         # one step; after a failure, wait before the next
         try:
             delivered = step(self._pipeline, opens_round=opens_round)
-            rest = self._chore(delivered is None)
+            rest = self._do_chore(is_idle=delivered is None)
         except ShipperError as error:
             self._pause(error)
             return
@@ -124,6 +124,14 @@ class Delivery:
             self._count(delivered, time.monotonic() - began)
         else:
             self._wait(rest, has_looked=opens_round)
+
+    def _do_chore(self, *, is_idle: bool) -> float:
+        """Do the chore; where nothing waits for Carbon, its answer to the own metrics is the end of a failure."""
+        reached_at = self.reached_at
+        rest = self._chore(is_idle)
+        if is_idle and self.reached_at != reached_at:
+            self.failure.recovered()
+        return rest
 
     def _wait(self, rest: float, *, has_looked: bool) -> None:
         """Wait for something to do, but notice at once when Carbon exits, before another can take its place."""
