@@ -124,9 +124,11 @@ class Vitals:
         return self._delivery.failure.error is not None and report.captured != report.watermark
 
     def _is_late(self, worker: Worker, report: JobReport) -> bool:
-        if worker.job.every is None or report.complete_until is None:
+        if worker.job.every is None or report.complete_until is None or not (worker.seen and worker.seen_at):
             return False
-        return time.time() - report.complete_until > LATE_PERIODS * worker.job.every + MINUTE
+        # by the source's clock, as of the last look: ours may differ from it by `max_skew`
+        behind = worker.seen.time - report.complete_until + time.time() - worker.seen_at
+        return behind > LATE_PERIODS * worker.job.every + MINUTE
 
     def _source(self, name: str) -> EndpointReport:
         workers = [worker for worker in list(self._pipeline.workers.values()) if worker.job.source == name]
