@@ -245,6 +245,8 @@ class JobSnapshot(NamedTuple):
     """Late ids, of a job without a time column."""
     lacking: Sequence[Span] = ()
     """Slots of that span whose indivisible measures lack rows."""
+    position: Position | None = None
+    """The ids that are counted; None to take all rows up to captured for counted."""
 
 
 class RecordUpdate(NamedTuple):

@@ -1,6 +1,7 @@
 """Comparison of a job with Graphite: the state says what was counted, the source and Graphite are read.
 
-A running service may just be delivering a row that differs, so differences are compared again.
+A running service may just be delivering a row that differs, so differences are compared again, and then without the
+rows that have appeared since the last look at them.
 """
 
 import time
@@ -83,7 +84,7 @@ class Comparer:
             if not before.differences:
                 break
             self._wait(PAUSE_SECONDS)
-            again, snapshot = self._once(before.spans[0].start, before.spans[-1].end)
+            again, snapshot = self._once(before.spans[0].start, before.spans[-1].end, knows_ids=True)
             equal = before.equal + len(before.differences) - len(again.comparison.differences)
             again.comparison = replace(before, equal=equal, differences=again.comparison.differences)
             result = again
@@ -91,12 +92,14 @@ class Comparer:
             result.undelivered = max(0, captured - snapshot.offsets.watermark)
         return result
 
-    def _once(self, start: int | None, end: int | None) -> tuple[Reconciled, JobSnapshot | None]:
+    def _once(
+        self, start: int | None, end: int | None, *, knows_ids: bool = False
+    ) -> tuple[Reconciled, JobSnapshot | None]:
         # read the state, first for the position, then for the span
         job, now = self._job, int(time.time())
         snapshot = read_snapshot(self._state, job.name, Span(now, now))
         span = requested_span(job, snapshot and snapshot.progress, start, end, length=self._limits.length)
-        snapshot = snapshot and read_snapshot(self._state, job.name, span)
+        snapshot = snapshot and read_snapshot(self._state, job.name, span, knows_ids=knows_ids)
         if snapshot is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), requested=slots), False), None

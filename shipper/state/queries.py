@@ -11,6 +11,7 @@ from shipper.core.ledger import JobSnapshot, LateIds, Name, Slot
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Fingerprint, JobStatus, Offsets, Progress, Span
 from shipper.core.verify.audit import Audit
+from shipper.state import positions
 from shipper.state.positions import identity_rows
 from shipper.state.schema import reader
 from shipper.state.values import group_of
@@ -145,8 +146,10 @@ def late_ids_of(connection: sqlite3.Connection, job: str) -> list[LateIds]:
     return [LateIds(slot, unpack(words)) for slot, words in rows]
 
 
-def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
+def read_snapshot(path: str, job: str, span: Span, *, knows_ids: bool = False) -> JobSnapshot | None:
     """Return a job's data without totals, with the slots of a span; None if the job has not begun.
+
+    With knows_ids it has the ids that are counted.
 
     Raises as `job_statuses` does.
     """
@@ -163,7 +166,8 @@ def read_snapshot(path: str, job: str, span: Span) -> JobSnapshot | None:
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
         lacking = [Span(*row) for row in connection.execute(_LACKING, (job, span.end, span.start))]
         slots, late = slots_of(connection, job, span), late_ids_of(connection, job)
-        return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking)
+        position = positions.read(connection, job) if knows_ids else None
+        return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking, position)
 
 
 # Commits around a time, with the watermark of the commit before.

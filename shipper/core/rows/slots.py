@@ -6,7 +6,7 @@ from itertools import pairwise
 from shipper.core.errors import RowRefused
 from shipper.core.id_set import Words, ids_of
 from shipper.core.ledger import LateIds, Ledger, Slot
-from shipper.core.model import Ids, Job, Row, Span, Window
+from shipper.core.model import ALWAYS, Ids, Job, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.table import Source, each_window
 
@@ -43,19 +43,9 @@ def rows_by_ids(
     elsewhere = [one for each in late for one in ids_of(each.words)]
 
     def read(window: Window) -> tuple[list[Row], int]:
-        rows: list[Row] = []
-        with source.snapshot(job.query):
-            new = [] if position is None else _uncounted(job, window, position, source)
-            # between the ids that belong elsewhere
-            after = window.after
-            for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
-                if after < one - 1:
-                    rows += source.read(job.query, Window(after, one - 1))
-                after = one
-        return rows, sum(row.rows for row in rows)
+        return read_counted(job, window, source=source, position=position, elsewhere=elsewhere)
 
     # the range of each slot, then the late ids
-
     for slot in outermost(slots):
         if slot.slot not in span or slot.after >= slot.upto:
             continue
@@ -65,6 +55,28 @@ def rows_by_ids(
         if each.slot in span:
             for part in rows_to_read(job, each.words):
                 yield [row._replace(bucket=each.slot) for row in _read(job, part, source)]
+
+
+def read_counted(
+    job: Job,
+    window: Window,
+    *,
+    source: Source,
+    position: Position | None,
+    span: Span = ALWAYS,
+    elsewhere: Sequence[int] = (),
+) -> tuple[list[Row], int]:
+    """Read the rows of a window, and their number, without some ids, and without rows that are not counted yet."""
+    rows: list[Row] = []
+    with source.snapshot(job.query):
+        new = [] if position is None else _uncounted(job, window, position, source)
+        # between the ids that are left out
+        after = window.after
+        for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
+            if after < one - 1:
+                rows += source.read(job.query, Window(after, one - 1), span)
+            after = one
+    return rows, sum(row.rows for row in rows)
 
 
 def _read(job: Job, part: Window | Ids, source: Source) -> list[Row]:

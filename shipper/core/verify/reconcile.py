@@ -18,8 +18,8 @@ from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Sp
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
 from shipper.core.rows.along import window_of
-from shipper.core.rows.slots import rows_by_ids
-from shipper.core.rows.table import Source, late_seconds, purged_below, purged_until, scan, walk_back
+from shipper.core.rows.slots import read_counted, rows_by_ids
+from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
 from shipper.core.rows.undivided import read_undivided, widen
 from shipper.core.verify.canary import AGGREGATIONS
@@ -276,7 +276,8 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
     """Read the rows of a part, up to captured: rows above it are not counted yet; with a time, give their window."""
     # without a time column, a slot is known by its ids
     if job.query.time is None:
-        for rows in rows_by_ids(job, snapshot.slots, snapshot.late, part.span, source=source):
+        slots, late, position = snapshot.slots, snapshot.late, snapshot.position
+        for rows in rows_by_ids(job, slots, late, part.span, source=source, position=position):
             yield None, rows
         return
 
@@ -284,8 +285,13 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
     # buckets as long as the slots of the part: fewer cells, and the same sums
     if part.step % job.query.bucket == 0 and job.query.is_divisible:
         job = replace(job, query=replace(job.query, bucket=part.step))
-    if window is not None:
+    if window is None:
+        return
+    if snapshot.position is None or job.query.is_along:
         yield from scan(job, window.after, window.upto, source=source, span=part.span)
+        return
+    read = partial(read_counted, job, source=source, position=snapshot.position, span=part.span)
+    yield from each_window(job, window.after, window.upto, read, source=source)
 
 
 def _window(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> Window | None:
