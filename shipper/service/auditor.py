@@ -166,9 +166,10 @@ class Auditor:
                 result = comparer.compare(None, None)
         finally:
             pipeline.audited = None
-        if result.comparison.differences and result.undelivered:
+        if result.comparison.differences and (result.undelivered or pipeline.courier.may_lack(job.name)):
+            waiting = f"rows of {result.undelivered} ids wait" if result.undelivered else "values wait"
             raise TransientError(
-                f"audit: rows of {result.undelivered} ids wait for Carbon, and Graphite differs",
+                f"audit: {waiting} for Carbon, and Graphite differs",
                 hint="See `shipper status`: Carbon may be down or busy.",
             )
         return audit_of(result.comparison, job.archives[0].step, int(time.time()))

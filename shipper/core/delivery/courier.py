@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from shipper.core.delivery.outbox import Outbox, Pending, Replay
+from shipper.core.delivery.outbox import INVALIDATED, Outbox, Pending, Replay
 from shipper.core.delivery.proofs import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
@@ -170,6 +170,16 @@ class Courier:
         for one in list(self._rounds):
             waiting.update(dict(one.remaining))
         return waiting
+
+    def may_lack(self, job: str) -> bool:
+        """Whether Carbon has not confirmed totals of a job, or has exited since, and may have lost some. Thread-safe.
+
+        After an exit all unproven totals are sent again, of whichever job.
+        """
+        rounds = list(self._rounds)
+        replays = [*self._proofs.schedule, *(one.replay for one in rounds if one.replay is not None)]
+        has_exited = any(one.is_invalidated for one in rounds) or any(one.stage == INVALIDATED for one in replays)
+        return has_exited or self.waiting()[job] > 0
 
     def _check_carbon(self, clock: float) -> None:
         """Invalidate all confirmations if the Carbon that gave them has exited."""

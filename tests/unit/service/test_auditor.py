@@ -90,7 +90,10 @@ class Office:
         )
         config.named = lambda name: [worker.job for worker in self.workers.values() if worker.job.name == name]
         unused: Any = None
-        self.pipeline = Pipeline(config, state, self.desk.clocks, {}, self.workers, {}, {}, unused, unused, unused)
+        self.lacks = False
+        """Whether Carbon may lack values."""
+        courier: Any = SimpleNamespace(may_lack=lambda _: self.lacks)
+        self.pipeline = Pipeline(config, state, self.desk.clocks, {}, self.workers, {}, {}, unused, courier, unused)
         self.graphite = Held(state)
         self.auditor = Auditor(self.pipeline, graphite=lambda _: self.graphite)
         self.waits = self.auditor._stopping = Waits()
@@ -161,6 +164,9 @@ def test_rows_that_wait_for_carbon(office: Office) -> None:
 
     assert office.auditor.run_now({"jobs": []})["jobs"] == {"events": "failed", "others": "different"}
     assert audits(office.state.path)["events"].error == "audit: rows of 2 ids wait for Carbon, and Graphite differs"
+    office.lacks = True  # as during a backfill, or after the exit of a Carbon
+    assert office.auditor.run_now({"jobs": ["others"]})["jobs"] == {"others": "failed"}
+    assert audits(office.state.path)["others"].error == "audit: values wait for Carbon, and Graphite differs"
 
 
 @pytest.mark.parametrize("time", ["created_at", None])

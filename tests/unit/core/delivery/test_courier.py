@@ -127,6 +127,27 @@ def test_watermark_without_totals(state: State) -> None:
     assert desk.watermark("a") == 9
 
 
+def test_what_carbon_may_lack(state: State) -> None:
+    """Carbon may lack what it has not confirmed, and after an exit what is not proven, until that is sent again.
+
+    Mutants: wait for first confirmations only; for the proof.
+    """
+    desk = Desk(state, batch=1)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE): 1})
+    desk.record("b", 0, 5, {})
+    desk.step()
+    assert [desk.courier.may_lack(name) for name in "ab"] == [True, False]
+    desk.run()
+    assert not desk.courier.may_lack("a")
+    desk.restart_carbon()
+    assert desk.courier.may_lack("a")
+    desk.step()
+    assert desk.courier.may_lack("a")
+    desk.run()
+
+    assert not desk.courier.may_lack("a")
+
+
 def test_slot_larger_than_batch(state: State) -> None:
     """A slot of many series is sent in several batches, each series once."""
     desk = Desk(state, batch=3)
