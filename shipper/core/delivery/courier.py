@@ -256,6 +256,11 @@ class Courier:
             pending = self._outbox.pending(replay.after, replay.upto)
             if self._set_aside(pending, now):
                 pending = self._outbox.pending(replay.after, replay.upto)
+            # Graphite shows a slot of the future once its time has come
+            ahead = pending.waiting[0].slot - now if pending.waiting else 0
+            if replay.reads and ahead > 0:
+                replay.due = clock + ahead
+                continue
             # removed only now: where the state failed above, the replay is still due
             self._proofs.schedule.remove(replay)
             # without waiting totals all of them have changed since, and belong to later rounds
@@ -385,6 +390,8 @@ class Courier:
             current.differing += differing
             if len(totals) == READ_MOST:
                 current.cursors.appendleft(cursor._replace(beyond=totals[-1].series))
+        else:  # the slot has left its archive since the round was opened
+            self._merge_or_defer(cursor)
         if current.cursors:
             return step
 

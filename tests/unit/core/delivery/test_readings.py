@@ -126,6 +126,44 @@ def test_graphite_does_not_answer(state: State) -> None:
     assert (desk.unproven(), len(desk.graphite.requests)) == (0, 4)
 
 
+@pytest.mark.parametrize("ahead", [60, 3600])
+def test_slot_of_the_future_is_read_later(state: State, ahead: int) -> None:
+    """A slot of the future is read once its time has come: until then Graphite does not show it.
+
+    Mutant: read it at once; it is then reported, and sent each minute.
+    """
+    desk = Desk(state, batch=3, reads=True)
+    desk.record("a", 0, 5, {("x", MINUTE + ahead): 1})
+    reported, sent = 0, 0
+    for second in range(ahead + 60):
+        desk.graphite.carbon = desk.carbon if second >= ahead else FakeCarbon()
+        while delivered := desk.step(now=MINUTE + second):
+            reported, sent = reported + len(delivered.unproven), sent + sum(delivered.datapoints.values())
+        desk.clock += 1
+
+    assert (reported, sent, desk.unproven()) == (0, 1, 0)
+
+
+def test_slot_leaves_its_archive_before_it_is_read(state: State) -> None:
+    """Totals whose slot leaves its archive during a reading are merged, as before a delivery.
+
+    Mutant: skip them; nothing is known of them any more, and nothing sends them if Carbon dies.
+    """
+    desk = Desk(state, batch=3, reads=True, archives=TWO)
+    desk.record("a", 0, 5, {("x", HOUR): 1, ("x", HOUR + 3600): 2}, now=HOUR + 7200)
+    last = HOUR + 86_400 - 601
+    while desk.step(now=last):
+        pass
+    desk.clock += 5
+    assert desk.step(now=last) is not None  # the newer slot
+    while desk.step(now=last + 1):
+        pass
+
+    assert state._connection.execute("SELECT slot, step, changed FROM total WHERE slot = ?", (HOUR,)).fetchall() == [
+        (HOUR, 3600, 2)
+    ]
+
+
 def test_witness_dies_before_it_is_read(state: State) -> None:
     """Totals that a dead Carbon has confirmed are sent again before they are read. Mutant: read them first."""
     desk = Desk(state, batch=3, reads=True)
