@@ -58,7 +58,8 @@ _COUNT_NEW = """
             SELECT series FROM total INDEXED BY total_changed WHERE changed = 1 AND revision > ? AND revision <= ?))"""
 
 _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
-_RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND step = ? AND slot <= ?"
+# A step that no archive has any more belongs to the next coarser one, or to the last.
+_RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot <= ? AND (step <= ? OR ?)"
 # Deferred totals stay deferred: no archive of the new Carbon receives them yet.
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 
@@ -179,7 +180,10 @@ class StateOutbox(Outbox):
     @override
     def release(self, due: Iterable[tuple[int, int]]) -> None:
         with self._file.changing("release totals") as connection:
-            connection.executemany(_RELEASE, ((self._file.revision + 1, step, slot) for step, slot in due))
+            archives = sorted(due)
+            for step, slot in archives:
+                is_last = (step, slot) == archives[-1]
+                connection.execute(_RELEASE, (self._file.revision + 1, slot, step, is_last))
 
     def keep_replays(self, replays: Iterable[Replay]) -> None:
         """Keep which replays are to come; their times are wall-clock, in epoch seconds."""

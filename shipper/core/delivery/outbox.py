@@ -96,4 +96,4 @@ class Outbox(Protocol):
         """Keep back the changed totals of a slot until they are released."""
 
     def release(self, due: Iterable[tuple[int, int]]) -> None:
-        """Release deferred totals of each step up to a slot, as changed now."""
+        """Release deferred totals up to a slot, as changed now: of each step, and of those that no archive has."""

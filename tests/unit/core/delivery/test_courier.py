@@ -499,6 +499,23 @@ def test_late_row_joins_the_coarse_slot(state: State) -> None:
     assert desk.batches == [[f"a.x.count 8 {HOUR}"]] * 2  # and once more, as its replay
 
 
+@pytest.mark.parametrize("step", [600, 7200])
+def test_archive_goes_while_totals_are_deferred(state: State, step: int) -> None:
+    """Totals that wait for an archive are sent to the one that takes its place when `retentions` change.
+
+    Mutant: release only steps of the present archives; the total then waits for ever, and nothing reports it.
+    """
+    before = Desk(state, archives=(TWO[0], Archive(step, 10 * 86400), Archive(86400, 365 * 86400)), replay=(0,))
+    before.record("a", 0, 5, {("x", HOUR): 7}, now=HOUR + 86400)
+    assert before.run() == []
+    desk = Desk(state, archives=TWO, replay=(0,))
+    for _ in range(3):
+        desk.step(now=HOUR + 3 * 86400)
+
+    assert desk.batches == [[f"a.x.count 7 {HOUR - HOUR % step}"]] * 2  # with its replay
+    assert desk.watermark("a") == 5
+
+
 def test_untrusted_clock_holds_back(state: State) -> None:
     """While the clocks are not trusted, totals are not merged, given up or sent coarse; afterwards all are sent."""
     desk = Desk(state, archives=TWO, replay=(0,))
