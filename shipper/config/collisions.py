@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from shipper.config.problems import Problem
 from shipper.core.paths import COUNTS, GAUGES, NODE, PLACEHOLDER, path
+from shipper.core.paths import node as sanitized
 
 
 def collisions(jobs: Iterable[tuple[str, str]], prefix: str | None) -> Iterator[Problem]:
@@ -27,6 +28,16 @@ def collisions(jobs: Iterable[tuple[str, str]], prefix: str | None) -> Iterator[
                 message = f'jobs "{other}" and "{name}" could write the same metric path'
                 yield Problem(("job", name, "name"), message, "Begin one of the names differently.")
         known.add(template, name)
+
+
+def shared_nodes(jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Yield jobs whose own metrics would have the same paths; jobs are names of sections, each with that of a job."""
+    known: dict[str, str] = {}
+    for section, name in jobs:
+        other = known.setdefault(sanitized(name), name)
+        if other != name:
+            message = f'the own metrics of jobs "{other}" and "{name}" would have the same paths'
+            yield Problem(("job", section), message, "Choose another name for one of the jobs.")
 
 
 class _Templates:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 
 from shipper.config import encrypted
+from shipper.config.collisions import shared_nodes
 from shipper.config.files import UnreadableError, is_exposed, read_text
 from shipper.config.jobs import jobs_of, paths_of
 from shipper.config.keys import (
@@ -124,6 +125,7 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     by_section = {name: jobs_of(name, job, parsed) for name, job in parsed.job.items()}
     templates = [(name, path) for name, jobs in by_section.items() for job in jobs for path in paths_of(job)]
     problems += related(parsed, templates)
+    problems += shared_nodes((name, job.name) for name, jobs in by_section.items() for job in jobs)
     if problems:
         raise report(documents, problems, secrets)
     encrypted.prepare(source.credentials for source in parsed.source.values() if source.credentials)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shipper.config.collisions import collisions
+from shipper.config.collisions import collisions, shared_nodes
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,20 @@ def test_may_collide(one: str, other: str, expected: bool) -> None:  # noqa: FBT
         problems = [problem.message for problem in collisions(jobs, None)]
 
         assert problems == (['jobs "first" and "second" could write the same metric path'] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("logins@app", "logins_app", True),
+        ("logins@app", "logins@eu", False),
+        ("logins-app", "logins_app", False),
+        ("l" * 100 + "@app", "l" * 100 + "@eu", True),
+    ],
+)
+def test_own_metrics_have_separate_paths(first: str, second: str, expected: bool) -> None:  # noqa: FBT001 - a table
+    """The own metrics of two jobs never share a path: one job's alerts would watch the other.
+
+    Mutant: compare names before they become nodes.
+    """
+    assert len(list(shared_nodes([("one", first), ("two", second)]))) == expected
