@@ -132,7 +132,7 @@ def path(host: str, job: str, name: str) -> str:
 
 GROUPS = 20_000
 """Maximum number of groups whose names are cached: 25 MB at most."""
-CLAIMED = 2000
+CLAIMED = 5000
 """Groups whose paths are claimed at once."""
 SHOWN = 10
 """New paths that differ from their values, of one transaction, which are kept for reports."""
