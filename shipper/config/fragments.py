@@ -38,9 +38,9 @@ _LEXICONS = {
     "postgresql": _Lexicon({"'": "'", '"': '"'}, "", ("--", "/*")),
     "sqlite": _Lexicon({"'": "'", '"': '"', "`": "`", "[": "]"}, "", ("--", "/*")),
 }
-_LETTER = r"A-Za-z_\x80-\U0010ffff"
-_WORD = re.compile(rf"[{_LETTER}][{_LETTER}0-9$]*")
-_DOLLAR_QUOTE = re.compile(rf"\$([{_LETTER}][{_LETTER}0-9]*)?\$")
+_LETTER = r"(?:[A-Za-z_]|[^\x00-\x7f])"  # the same as one set takes 4 ms to compile
+_WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|[0-9$])*")
+_DOLLAR_QUOTE = re.compile(rf"\$({_LETTER}(?:{_LETTER}|[0-9])*)?\$")
 _CONTINUED = re.compile(
     r"[ \t\f\v]*[\n\r][ \t\f\v\n\r]*'"
 )  # after a line break a text of PostgreSQL continues, escapes included

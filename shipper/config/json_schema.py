@@ -3,12 +3,16 @@
 `shipper check` knows more: which values fit together, and some bounds.
 """
 
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from shipper.config.keys import File
+from shipper.config import keys
 
 Schema = dict[str, Any]
 
@@ -47,8 +51,12 @@ class _Generator(GenerateJsonSchema):
 
 def schema() -> Schema:
     """Return the schema of `shipper.toml`."""
-    document = File.model_json_schema(schema_generator=_Generator, ref_template="#/definitions/{model}")
+    document = keys.File.model_json_schema(schema_generator=_Generator, ref_template="#/definitions/{model}")
     definitions: dict[str, Schema] = document.pop("$defs")
+    for name, described in _descriptions().items():
+        section = definitions.get(name, document)
+        for key, text in described.items():
+            section["properties"][key]["description"] = text
     for name, section in definitions.items():
         del section["title"]
         section["properties"] = {key: _referring(name, key, value) for key, value in section["properties"].items()}
@@ -70,6 +78,19 @@ def schema() -> Schema:
         "allOf": [_needed(key) for key in needed],
         "definitions": definitions,
     }
+
+
+def _descriptions() -> dict[str, dict[str, str]]:
+    """Return the text below each key, by section; pydantic would parse it at each start."""
+    sections = (one for one in ast.parse(inspect.getsource(keys)).body if isinstance(one, ast.ClassDef))
+    return {section.name: dict(_described(section)) for section in sections}
+
+
+def _described(section: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for key, text in pairwise(section.body):
+        match key, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                yield name, inspect.cleandoc(words)
 
 
 def _needed(key: str) -> Schema:

@@ -44,7 +44,7 @@ Name = Annotated[str, Field(min_length=1)]
 class Section(BaseModel):
     """A table of the file, without unknown keys and silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class StateSection(Section):
