@@ -1,7 +1,8 @@
 """Shipper's own metrics, which go to Graphite each minute, separate from the data.
 
 They are PREFIX.shipper.HOST.JOB.NAME. Counts contain the increase since the last time, and therefore add up; gauges
-contain the present value. They use a separate connection: that of the data is also the witness of Carbon's restarts.
+contain the present value. The first time has gauges only: its slot may have the counts of the process before. They use
+a separate connection: that of the data is also the witness of Carbon's restarts.
 """
 
 import time
@@ -60,10 +61,11 @@ class SelfMetrics:
         self._due = (int(now) // self._every + 1) * self._every
         # send, without the connection of the data
         try:
-            self._carbon.deliver(self._datapoints(report, counts, series, slot))
+            self._carbon.deliver(self._datapoints(report, counts if self.sent_at else {}, series, slot))
         finally:
             self._carbon.close()
-        self.sent, self.sent_at = counts, time.time()
+        self.sent = counts if self.sent_at else {name: _base(one) for name, one in counts.items()} | {**self.sent}
+        self.sent_at = time.time()
         return self._due - time.time()
 
     def _datapoints(
@@ -74,17 +76,23 @@ class SelfMetrics:
                 _gauges(job, report.now) | _audited(job) | {"series": series.get(job.job, 0)}
             )
             if job.job in counts:
-                # counts of the state from before this process do not belong to this minute
-                before = self.sent.get(job.job) or {name: counts[job.job][name] for name in _OF_STATE}
+                before = self.sent.get(job.job) or _base(counts[job.job])
                 values |= {name: value - before.get(name, 0) for name, value in counts[job.job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
                     yield Datapoint(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
 
 
+def _base(counts: Counts) -> Counts:
+    """Return what the first counts of a job leave out: counts of the state from before this process."""
+    return {name: counts[name] for name in _OF_STATE}
+
+
 def _gauges(job: JobReport, now: float) -> dict[str, int | None]:
+    # a job that left the configuration looks at no table, and is not late
+    until = None if job.state is JobState.GONE else job.complete_until
     return {
-        "complete_until_age": None if job.complete_until is None else max(0, int(now) - job.complete_until),
+        "complete_until_age": None if until is None else max(0, int(now) - until),
         "lag_rows": job.behind,
         "unproven": job.unproven,
         "overdue": int(job.state is JobState.OVERDUE),
