@@ -20,7 +20,7 @@ from shipper.core.model import Group, JobStatus
 from shipper.state.access import enter
 from shipper.state.database import lock
 from shipper.state.queries import job_statuses
-from shipper.state.schema import APPLICATION_ID, reader, translated
+from shipper.state.schema import APPLICATION_ID, RESTORE, reader, translated
 from shipper.state.store import State
 from shipper.state.values import group_of, loaded
 
@@ -107,6 +107,7 @@ def _exists(path: Path) -> bool:
 
 _FURTHER = ("-wal", "-shm")  # files that belong to an open state
 _NO_COPY = "Name a file that `shipper backup` has written, or that an earlier restore has kept."
+_ANOTHER = "Restore another copy: a file that `shipper backup` has written, or that an earlier restore has kept."
 
 
 def new_file(name: str) -> BinaryIO:
@@ -187,7 +188,8 @@ def _checked(scratch: str, name: str) -> dict[str, JobStatus]:
             pass
         return job_statuses(scratch)
     except ShipperError as error:
-        raise type(error)(str(error).replace(scratch, name), hint=error.hint) from error
+        is_damaged = error.hint is not None and error.hint.startswith(RESTORE)
+        raise type(error)(str(error).replace(scratch, name), hint=_ANOTHER if is_damaged else error.hint) from error
 
 
 def _frozen(file: str) -> sqlite3.Connection:

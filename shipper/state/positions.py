@@ -10,7 +10,7 @@ from shipper.core.id_set import IdSet, Segment, segment_of
 from shipper.core.ledger import Held, LateIds, Minute
 from shipper.core.model import Fingerprint, Group, Rejection, RejectReason, Span, Window
 from shipper.core.position import Mark, Position
-from shipper.state.schema import ID_ORDER, decoded
+from shipper.state.schema import ID_ORDER, RESTORE, decoded
 from shipper.state.values import group, integer, loaded, stored
 
 TOGETHER_SECONDS = 1800
@@ -50,9 +50,7 @@ def read(connection: sqlite3.Connection, job: str) -> Position:
     """Return the position of a job that has begun."""
     row = connection.execute(_READ, (job,)).fetchone()
     if row is None:
-        raise StateCorrupt(
-            f"read the position of job {job}: there is none", hint="Stop shipper and restore the state from a backup."
-        )
+        raise StateCorrupt(f"read the position of job {job}: there is none", hint=RESTORE)
     captured, floor, solid, version, age, looked, marks = row
     with decoded(f"read the position of job {job}"):
         segments = tuple(segment_of(int(start), packed) for start, packed in connection.execute(_SEGMENTS, (job,)))

@@ -19,7 +19,7 @@ from shipper.state.access import enter
 UNWRITABLE = "Free disk space; check that the state file is writable and no other program locks it."
 _MALFORMED = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, struct.error, zlib.error)
 _SHOWN = 200  # characters of a damaged value
-RESTORE = "Stop shipper and restore the state from a backup."
+RESTORE = "Stop shipper, and restore the state from a backup: `shipper restore FILE`."
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
 

@@ -12,7 +12,7 @@ from builders import begin, captured, job
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.core.model import JobStatus
 from shipper.state.copies import back_up, new_file, restore
-from shipper.state.schema import APPLICATION_ID
+from shipper.state.schema import APPLICATION_ID, RESTORE
 from shipper.state.store import State
 
 Agree = Callable[[Mapping[str, JobStatus]], None]
@@ -133,7 +133,10 @@ def _in_use(file: Path) -> None:
 def test_restore_of_something_else(
     make: Callable[[Path], None], kind: type[ShipperError], message: str, path: str, copy: str
 ) -> None:
-    """A file that is no state of this program and version changes nothing, and the error names it."""
+    """A file that is no state of this program and version changes nothing, and the error names it.
+
+    Mutant: the hint of a damaged state, which is to restore a copy.
+    """
     file = Path(copy).with_name("other.db")
     make(file)
     with pytest.raises(kind) as caught:
@@ -141,6 +144,7 @@ def test_restore_of_something_else(
 
     assert str(caught.value).startswith(message.format(file=file))
     assert caught.value.hint
+    assert RESTORE not in caught.value.hint
     assert jobs(path) == {"events": 5, "later": 9}
     assert {one.name for one in Path(path).parent.iterdir()} == {"shipper.db", "shipper.db.lock"}
 
