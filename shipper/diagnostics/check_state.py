@@ -98,10 +98,16 @@ def check_job(job: Job, known: Stored, source: Source, observation: Observation)
     ):
         yield Finding(False, subject, f"it is held, because its table was reset: {reason}", reset.remedy(job))
         return
-    counted = f"{known.series.get(job.name, 0)} series" if known.series.get(job.name) else "no row counted yet"
+    series, remedy = known.series.get(job.name, 0), ""
+    counted = f"{series} series" if series else "no row counted yet"
+    if not series and observation.id > 0:
+        remedy = (
+            "If the table has new rows that should be counted, correct the conditions of the job: "
+            f"`shipper preview {job.name}` shows its query."
+        )
     rejected = ", ".join(f"{reason} {rows:,}" for reason, rows in status.rejected.items())
     upto = "" if job.query.is_along else f"counted up to id {captured}; "
-    yield Finding(True, subject, f"{upto}{counted}; rejected rows: {rejected or 'none'}")
+    yield Finding(True, subject, f"{upto}{counted}; rejected rows: {rejected or 'none'}", remedy)
 
 
 def _went_back(

@@ -150,6 +150,24 @@ def test_a_table_that_went_back(shipper_app: Shipper, mariadb: MariaDB, carbon_c
     assert bad(shipper_app) == {}
 
 
+def test_a_job_that_counts_nothing(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A condition that no row meets is a warning, once there are rows; it is none once a row is counted.
+
+    Mutants: no warning; also one for an empty table.
+    """
+    where = 'where = { action = "login" }\nby = ["action"]'
+    rewrite(shipper_app, ('by = ["action"]', where))
+    found = []
+    for action in (None, "log_in", "login"):
+        if action is not None:
+            execute(mariadb, f"INSERT INTO audit_trail (created_at, action) VALUES (NOW(), '{action}')")
+        assert shipper_app.call("once").returncode == 0
+        shown = shipper_app.call("check").stdout
+        found += re.findall("^(.) job events: counted up to id (.*);", shown, re.MULTILINE)
+
+    assert found == [("✓", "0; no row counted yet"), ("!", "1; no row counted yet"), ("✓", "2; 1 series")]
+
+
 def test_no_privilege_at_all(reader: Shipper, mariadb: MariaDB) -> None:
     """A table that the user may not read at all needs all columns of its jobs."""
     execute(mariadb, "CREATE TABLE other (id INT PRIMARY KEY)", "GRANT SELECT ON app.other TO checker@'127.0.0.%'")
