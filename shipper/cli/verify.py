@@ -114,7 +114,8 @@ def reconcile(
 def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Let the running service compare jobs with Graphite now, as it does at the times of [audit] cron.
 
-    Exits with 0 if all jobs are equal, 1 if not. Jobs that are paused or held cannot be compared. The results are in
+    Exits with 0 if all jobs are equal, 1 if not. Jobs that are paused or held, or that
+    were changed since their last tick, cannot be compared. The results are in
     `shipper status`.
     """
     from shipper.service.control import ask
@@ -128,7 +129,8 @@ def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     for job, outcome in answer["jobs"].items() if output == "table" else ():
         say(f"{job}: {outcome}")
     for job in answer["left_out"]:
-        say(f"{job}: not compared, because it is paused or held: see `shipper status`", err=True)
+        reason = "it is paused or held, or was changed since its last tick: see `shipper status`"
+        say(f"{job}: not compared, because {reason}", err=True)
     is_equal = all(outcome == "equal" for outcome in answer["jobs"].values())
     sys.exit(0 if is_equal and not answer["left_out"] else 1)
 

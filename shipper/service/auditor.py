@@ -14,7 +14,7 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError, PermanentError, ShipperError, SourceReset, StateBusy, TransientError
-from shipper.core.model import Job, SeriesData, Span
+from shipper.core.model import Job, SeriesData, Span, definition_digest
 from shipper.core.retention import oldest_shown
 from shipper.core.verify.audit import Audit, Outcome, audit_of
 from shipper.core.verify.reconcile import Graphite
@@ -87,7 +87,7 @@ class Auditor:
         return {"jobs": outcomes, "left_out": [name for name in names if name not in outcomes]}
 
     def _run(self, names: Sequence[str], retries: Sequence[float]) -> dict[str, str]:
-        """Audit jobs, store each result, and return the outcomes; jobs that are paused or held are left out."""
+        """Audit jobs, store each result, and return the outcomes; jobs that cannot be compared now are left out."""
         with self._alone():
             logger().info("audit.started", jobs=len(names))
             began, outcomes = time.monotonic(), dict[str, str]()
@@ -118,9 +118,9 @@ class Auditor:
     def _audit(self, name: str, pauses: Mapping[str, Iterator[float]]) -> Audit | None:
         """Compare a job, and again after the pauses that are left of its source if that is not possible.
 
-        Return None if the job is paused, held or removed.
+        Return None if the job is paused, held or removed, or has counted no rows since its configuration was changed.
         """
-        while (worker := self._worker(name)) is not None:
+        while (worker := self._worker(name)) is not None and self._is_counted(worker.job):
             try:
                 audit = self._compare(worker)
             except ShipperError as error:
@@ -137,6 +137,11 @@ class Auditor:
             if self._worker(name) is worker:  # else it was changed or paused meanwhile
                 return audit
         return None
+
+    def _is_counted(self, job: Job) -> bool:
+        """Return whether the present definition of a job has counted rows; of a cron job, its first tick may be far."""
+        progress = self._pipeline.state.progress(job.name)
+        return progress is None or progress.definition_digest == definition_digest(job)
 
     def _worker(self, name: str) -> Worker | None:
         """Return the worker of a job that can be compared; a reload that concerns it replaces it."""

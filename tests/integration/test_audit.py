@@ -152,7 +152,7 @@ def test_audit_that_is_not_possible(app: Shipper) -> None:
     assert audit(app)[0] is None
     alone = app.call("admin audit", "events")
     assert (alone.returncode, alone.stdout) == (1, "")
-    assert alone.stderr == "events: not compared, because it is paused or held: see `shipper status`\n"
+    assert alone.stderr.startswith("events: not compared, because it is paused or held")
 
     assert app.stop() == 0
     assert re.search(r"\nevents +failed +- ", app.call("status").stdout)

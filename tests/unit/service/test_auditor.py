@@ -281,6 +281,19 @@ def test_job_that_a_reload_changed(office: Office) -> None:
     assert changed.source.asked["read"] > 0
 
 
+def test_job_that_has_not_counted_as_it_is(office: Office) -> None:
+    """A job that waits for its first tick since its configuration changed is left out, and keeps its result.
+
+    Mutant: report its audit as failed, until the next one.
+    """
+    office.state.keep_audit("events", Audit(7, 60, 60))
+    worker = office.workers["events"]
+    worker.job = replace(worker.job, query=replace(worker.job.query, bucket=300))
+
+    assert office.auditor.run_now({"jobs": []}) == {"jobs": {"others": "equal"}, "left_out": ["events"]}
+    assert audits(office.state.path)["events"].at == 7
+
+
 def test_one_at_a_time(office: Office) -> None:
     """A second audit does not begin while one runs; a due one is logged. Mutant: run both."""
     refused: list[ShipperError] = []
