@@ -184,7 +184,7 @@ def step(pipeline: Pipeline, *, opens_round: bool = True) -> Delivered | None:
 
     See Courier.step.
     """
-    courier, carbon, before = pipeline.courier, pipeline.carbon, str(pipeline.carbon)
+    courier, carbon, before = pipeline.courier_at_work(), pipeline.carbon, str(pipeline.carbon)
     began, restarts = time.monotonic(), courier.restarts
     try:
         is_trusted = pipeline.clocks.are_trusted()

@@ -56,6 +56,8 @@ class Pipeline:
     """When values were last read back, in epoch seconds."""
     audited: str | None = None
     """Job whose table an audit reads now."""
+    is_renewal_due: bool = False
+    """Whether the next step of a delivery replaces the courier first."""
     counters: defaultdict[str, JobCounters] = field(default_factory=lambda: defaultdict(JobCounters))
     """Counters by job; they outlive a worker, which a reload replaces."""
 
@@ -108,9 +110,20 @@ class Pipeline:
         self.state.outbox.keep_replays(_shifted(self.courier.schedule(), to_epoch))
 
     def renew_courier(self) -> None:
-        """Replace the courier, so that rounds begun under old job names start over."""
-        self.keep_replays()
-        self.courier = _courier(self.config, self.state, self.carbon)
+        """Let the thread that delivers replace the courier, so that rounds begun under old job names start over.
+
+        No other thread may ask a courier at work for its replays: one that is just being opened would be missing.
+        """
+        self.is_renewal_due = True
+        self.wake.set()
+
+    def courier_at_work(self) -> Courier:
+        """Return the courier for a step, in the thread that delivers."""
+        if self.is_renewal_due:
+            self.keep_replays()
+            self.courier = _courier(self.config, self.state, self.carbon)
+            self.is_renewal_due = False
+        return self.courier
 
     def replace_courier(self) -> None:
         """Replace the courier after a bug: nothing of its schedule is kept, so that all unproven totals go again."""

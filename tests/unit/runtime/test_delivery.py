@@ -1,14 +1,20 @@
-"""The delivery thread: when a failure of Carbon is over."""
+"""The delivery thread: when a failure of Carbon is over, and what others may do to its courier."""
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dispatch import REPLAY, Desk
 
 from shipper.core.errors import DeliveryFailed
 from shipper.runtime.clocks import Clocks, Flag
-from shipper.runtime.delivery import Delivery
+from shipper.runtime.delivery import Delivery, step
+from shipper.runtime.pipeline import Pipeline
+from shipper.state.store import State
 
 
 class OwnMetrics:
@@ -19,6 +25,7 @@ class OwnMetrics:
         wake, carbon = Flag(), SimpleNamespace(watched=None, failure=None)
         wake.set()  # no wait
         pipeline: Any = SimpleNamespace(courier=courier, carbon=carbon, clocks=Clocks(), wake=wake)
+        pipeline.courier_at_work = lambda: courier
         self.delivery = Delivery(pipeline, self.send)
         self._are_due, self._calls = are_due, 0
 
@@ -44,3 +51,39 @@ def test_own_metrics_end_a_failure(are_due: bool) -> None:  # noqa: FBT001 - a t
     metrics.delivery._deliver()
 
     assert (metrics.delivery.failure.error is None) == are_due
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    """Provide a pipeline without jobs, whose courier has delivered a total."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        desk = Desk(state)
+        now = int(time.time()) // 60 * 60
+        desk.record("a", 0, 5, {("x", now): 1}, now=now)
+        graphite = SimpleNamespace(
+            proof="replay", render_url=None, replay=REPLAY, retentions=desk.archives, batch=100, timeout=5
+        )
+        config, carbon = SimpleNamespace(graphite=graphite), SimpleNamespace(watched=None, failure=None)
+        carbon.deliver, carbon.has_died, carbon.may_write_old_values = desk.carbon.deliver, desk.carbon.has_died, False
+        parts: Any = (config, state, Clocks(), {}, {}, {}, {}, carbon, desk.courier, Flag())
+        pipeline = Pipeline(*parts)
+        while step(pipeline):
+            pass
+        yield pipeline
+
+
+def test_courier_is_renewed_by_its_thread(pipeline: Pipeline) -> None:
+    """A rename leaves the courier at its step, and the next step begins with a new one, with all replays.
+
+    Mutant: replace it at once; a replay that was just being opened is then in neither, and nothing proves its totals.
+    """
+    courier, delay = pipeline.courier, pipeline.courier.delay(time.monotonic())
+    assert delay is not None
+    pipeline.renew_courier()
+    assert (pipeline.courier is courier, pipeline.wake.is_set()) == (True, True)
+    assert step(pipeline) is None
+
+    assert pipeline.courier is not courier
+    renewed = pipeline.courier.delay(time.monotonic())
+    assert renewed is not None
+    assert abs(renewed - delay) < 30
