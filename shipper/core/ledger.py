@@ -247,6 +247,8 @@ class JobSnapshot(NamedTuple):
     """Slots of that span whose indivisible measures lack rows."""
     position: Position | None = None
     """The ids that are counted; None to take all rows up to captured for counted."""
+    minutes: Mapping[int, tuple[int, int]] = {}
+    """Number of rows and checksum of each minute that is kept, along a time."""
 
 
 class RecordUpdate(NamedTuple):

@@ -133,6 +133,12 @@ def read_minutes(connection: sqlite3.Connection, job: str, window: Window) -> di
     return {start: Minute(number, int(checksum), _groups(held)) for start, number, checksum, held in rows}
 
 
+def read_numbers(connection: sqlite3.Connection, job: str) -> dict[int, tuple[int, int]]:
+    """Return number of rows and checksum of all minutes, by their start."""
+    rows = connection.execute("SELECT start, rows, checksum FROM minute WHERE job = ?", (job,))
+    return {start: (number, int(checksum)) for start, number, checksum in rows}
+
+
 def first_minute(connection: sqlite3.Connection, job: str, window: Window) -> int | None:
     """Return the start of the first minute that begins in a window; None if there is none."""
     first: int | None = connection.execute(_FIRST_MINUTE, (job, window.after, window.upto)).fetchone()[0]

@@ -166,8 +166,11 @@ def read_snapshot(path: str, job: str, span: Span, *, knows_ids: bool = False) -
         pruned = [Span(*row) for row in connection.execute(_PRUNED, (job, span.end, span.start))]
         lacking = [Span(*row) for row in connection.execute(_LACKING, (job, span.end, span.start))]
         slots, late = slots_of(connection, job, span), late_ids_of(connection, job)
-        position = positions.read(connection, job) if knows_ids else None
-        return JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking, position)
+        snapshot = JobSnapshot(offsets_of(offsets), progress_of(progress), names, slots, pruned, late, lacking)
+        if not knows_ids:
+            return snapshot
+        minutes = positions.read_numbers(connection, job)
+        return snapshot._replace(position=positions.read(connection, job), minutes=minutes)
 
 
 # Commits around a time, with the watermark of the commit before.

@@ -110,7 +110,7 @@ class AlongLook:
         # from here on minutes may differ in their definition: whichever comes next, also the former one, starts over
         self._ledger.redefine(job.name, self._progress._replace(definition_digest=""))
         upto = max(position.captured, self._end) + self._late  # also minutes that were ahead of a clock
-        for window in windows(job, _minutes(position.counted.floor, upto), source, ledger=self._ledger):
+        for window in windows(job, minutes_of(position.counted.floor, upto), source, ledger=self._ledger):
             after = window.after
             while after < window.upto:
                 rest = Window(after, window.upto)
@@ -149,12 +149,12 @@ class AlongLook:
         ranges = [*position.ranges_due(before, self._late), (max(lowest, newest), self._end - 1)]
         if self._falls_from < self._end:
             ranges.append((max(lowest, self._falls_from - 1), self._end - 1))
-        spans = (_minutes(first, min(upto, self._end - 1)) for first, upto in ranges)
+        spans = (minutes_of(first, min(upto, self._end - 1)) for first, upto in ranges)
         return coalesce(span for span in spans if span.start < span.end)
 
     def _catch_up(self, before: Position, until: int) -> Iterator[CaptureStep | Event | None]:
         """Count what is far behind without keeping minutes, after a last look at those that are kept."""
-        kept = _minutes(before.counted.floor, before.captured)
+        kept = minutes_of(before.counted.floor, before.captured)
         for window in windows(self._job, kept, self._source, ledger=self._ledger):
             yield from self._step(window, is_last=False)
         for window in windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
@@ -311,7 +311,7 @@ def recount_along(
     folded, minutes, whole = Folded(), dict[int, Minute](), window_of(job, span, source)
     if whole is None:
         return folded, minutes
-    rows_in, kept = _minutes(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
+    rows_in, kept = minutes_of(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
     for window in windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
         for _, read in by_minutes(job, window, source, span):
             fold(source.renamed(job.query, read), places, job.kinds, into=folded)
@@ -341,6 +341,6 @@ def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row],
     return counted, minutes
 
 
-def _minutes(first: int, upto: int) -> Span:
+def minutes_of(first: int, upto: int) -> Span:
     """Return the whole minutes that hold the seconds above first up to another one."""
     return Span(floor(first + 1, MINUTE), after(upto, MINUTE))

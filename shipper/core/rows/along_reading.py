@@ -3,7 +3,7 @@
 Labels are values, without names. A second that cannot be read is set aside, and the rows beside it are read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -90,6 +90,16 @@ def by_minutes(job: Job, window: Window, source: Source, span: Span = ALWAYS) ->
         if part.upto % MINUTE == MINUTE - 1:
             yield part.upto, rows
             rows = []
+
+
+def changed_buckets(job: Job, span: Span, known: Mapping[int, tuple[int, int]], source: Source) -> Iterator[Span]:
+    """Yield the buckets of rows in minutes that have changed since the last look at them."""
+    for window in windows(job, span, source):
+        present = source.minutes(job.query, window)
+        for start in [start for start, numbers in present.items() if known.get(start) != numbers]:
+            for _, rows in by_minutes(job, Window(start - 1, start + MINUTE - 1), source):
+                buckets = {row.bucket for row in rows if row.bucket is not None}
+                yield from (Span(bucket, bucket + job.query.bucket) for bucket in buckets)
 
 
 def read_minute(job: Job, window: Window, source: Source, span: Span = ALWAYS) -> list[Row]:

@@ -17,7 +17,8 @@ from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
-from shipper.core.rows.along import window_of
+from shipper.core.rows.along import minutes_of, window_of
+from shipper.core.rows.along_reading import changed_buckets
 from shipper.core.rows.slots import read_counted, rows_by_ids
 from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
@@ -183,6 +184,7 @@ def compare_job(
 ) -> Comparison:
     """Compare a job in the requested slots; cells is the maximum number of them counted at once."""
     # which slots can be compared, and which of them may have lost rows
+    snapshot = _with_changes(job, snapshot, source)
     span, step = requested_span(job, snapshot.progress, start, end), job.archives[0].step
     comparison = Comparison(*_reach(job, snapshot, span, now), requested=(span.end - span.start) // step)
     purged_upto = _purged_upto(job, snapshot, source)
@@ -203,6 +205,15 @@ def compare_job(
             comparison.left_out["other_step"] += (_length([piece]) - least) // step
     comparison.left_out = +comparison.left_out
     return comparison
+
+
+def _with_changes(job: Job, snapshot: JobSnapshot, source: Source) -> JobSnapshot:
+    """Add slots that lack rows because minutes have changed since the last look at them, along a time."""
+    if snapshot.position is None or not job.query.is_along:
+        return snapshot
+    upto = max(snapshot.progress.captured, source.local(job.query, snapshot.progress.complete_until))
+    minutes = minutes_of(snapshot.position.counted.floor, upto)
+    return snapshot._replace(lacking=[*snapshot.lacking, *changed_buckets(job, minutes, snapshot.minutes, source)])
 
 
 def _reach(job: Job, snapshot: JobSnapshot, span: Span, now: int) -> tuple[list[Part], Counter[str]]:

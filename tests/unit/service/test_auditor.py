@@ -192,6 +192,22 @@ def test_row_that_is_not_counted_yet(tmp_path: Path, time: str | None) -> None:
         assert office.auditor.run_now({"jobs": []})["jobs"] == {"events": "different", "others": "different"}
 
 
+def test_row_along_a_time_that_is_not_counted_yet(tmp_path: Path) -> None:
+    """A row that was committed since the last look at its minute is no difference; one that Graphite lacks is.
+
+    Mutant: compare all minutes.
+    """
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, id="created_at")
+        office.desk.source.insert(3, CREATED, "login")
+        assert office.auditor.run_now({"jobs": []})["jobs"] == {"events": "equal", "others": "equal"}
+        assert office.waits.seconds
+        office.capture()
+        office.graphite.surplus = -1
+
+        assert office.auditor.run_now({"jobs": []})["jobs"] == {"events": "different", "others": "different"}
+
+
 @pytest.mark.parametrize(
     ("errors", "seconds", "outcome"),
     [
