@@ -181,15 +181,14 @@ class Work:
         with self._context.locked(self._name) as worker:
             progress = inspect_job(self._context, worker).progress
             self._digest = definition_digest(worker.job)
-        turns = worker.source.turns
         with worker.source.background(self._wait):
             self._locate(worker, progress)
         # recount piece by piece, and note each for a later attempt
         todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
-            turns.wait(self._wait)
+            worker.source.turns.wait(self._wait)
             began, before = time.monotonic(), self.datapoints
-            with self._context.locked(self._name) as worker, turns.charged():
+            with self._context.locked(self._name) as worker, worker.source.turns.charged():  # a reload may replace it
                 self._count(worker, piece)
             self._keep_note(piece.end)
             self._rest(began + (self.datapoints - before) / self._rate, number / len(todo))

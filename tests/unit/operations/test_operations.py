@@ -393,6 +393,16 @@ def test_share_of_the_time(office: Office) -> None:
     assert waited == pytest.approx(4 * 4.0)
 
 
+def test_reload_beside_a_backfill(office: Office) -> None:
+    """A backfill takes turns at the source that a reload has made. Mutant: at the source with which it began."""
+    plan, before = office.plan(), office.source.turns
+    office.between = [int, int, lambda: office.configure(job())]
+    office.do("run", plan["arguments"])
+
+    assert before is not office.source.turns
+    assert before._rests_until < office.source.turns._rests_until
+
+
 def test_slow_rate(office: Office) -> None:
     """A backfill reports progress while its rate makes it wait. Mutant: wait once."""
     for number in range(11, 51):
