@@ -100,7 +100,10 @@ class Service:
         self._delivery = Delivery(pipeline, self._chore)
         self._auditor = Auditor(pipeline)
         self._schedule = Schedule(pipeline, self._auditor)
-        self._vitals = Vitals(pipeline, self._delivery, next_tick=self._schedule.next_tick)
+        self._page_failure = RepeatedFailure("page.failed", "page.recovered")
+        self._vitals = Vitals(
+            pipeline, self._delivery, next_tick=self._schedule.next_tick, page_failure=self._page_failure
+        )
         self._own_metrics = self._new_own_metrics()
         self._clock_offset = time.time() - time.monotonic()
         self._pruned = time.monotonic()
@@ -133,7 +136,7 @@ class Service:
         listen = pipeline.config.status.listen or f"unix:{runtime}/status.sock"
         if listen != "off":
             report = partial(self.report, with_totals=True)
-            self._doors.append(Door(lambda: Page(listen, report), RepeatedFailure("page.failed", "page.recovered")))
+            self._doors.append(Door(lambda: Page(listen, report), self._page_failure))
         self._check_doors()
         pipeline.state.announce(address)
 

@@ -29,8 +29,15 @@ LATE_PERIODS = 3  # a job that is behind by more than this many ticks, and a min
 class Vitals:
     """The reports of a running pipeline."""
 
-    def __init__(self, pipeline: Pipeline, delivery: Delivery, *, next_tick: Callable[[Job], float | None]) -> None:
-        self._pipeline, self._delivery = pipeline, delivery
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        delivery: Delivery,
+        *,
+        next_tick: Callable[[Job], float | None],
+        page_failure: RepeatedFailure,
+    ) -> None:
+        self._pipeline, self._delivery, self._page_failure = pipeline, delivery, page_failure
         self._next_tick = next_tick
         self._started_at = pipeline.loaded_at
 
@@ -65,6 +72,7 @@ class Vitals:
                 self._carbon(),
                 *self._graphite(),
                 self._state_file(),
+                *self._page(),
             ),
             evidence=evidence_of(config),
             state_path=str(config.state.path),
@@ -158,6 +166,13 @@ class Vitals:
         trouble = state.trouble
         failure = Failure(str(trouble.error), trouble.error.hint, trouble.since, trouble.failures) if trouble else None
         return EndpointReport("state", state.path, state.written_at, failure, "cannot be used", "written")
+
+    def _page(self) -> Iterator[EndpointReport]:
+        """Yield the status page while it does not listen: monitoring then gets no answer."""
+        failure = _failure(self._page_failure)
+        if failure is not None:
+            listen = self._pipeline.config.status.listen or "unix:status.sock"
+            yield EndpointReport("page", listen, None, failure, "cannot be reached", is_needed=False)
 
     def _graphite(self) -> Iterator[EndpointReport]:
         """Yield the Graphite that totals are read back from, if there is one."""

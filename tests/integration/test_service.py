@@ -363,3 +363,25 @@ def test_status_beside_a_file_with_errors(shipper_app: Shipper, mariadb: MariaDB
     assert 'no such key "evry"' in rejected.stderr
     assert 'no such key "evry"' in shown.stdout
     assert 'no such key "evry"' in alone.stderr
+
+
+def test_status_of_a_page_that_does_not_listen(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """Without the page monitoring gets no answer, so `status` says why, and ends once the port is free.
+
+    Mutants: healthy without its page; unhealthy for ever.
+    """
+    insert(mariadb, 1)
+
+    def verdict() -> str:
+        return (shipper_app.call("status").stdout.splitlines() or [""])[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        shipper_app.config.write_text(f'{shipper_app.config.read_text()}\n[status]\nlisten = "127.0.0.1:{port}"\n')
+        shipper_app.start()
+        wait_for(lambda: verdict() == "unhealthy: page cannot be reached", "its verdict")
+        shown = shipper_app.call("status").stdout
+    wait_for(lambda: verdict() == "healthy", "healthy")
+
+    assert f"page: listen at 127.0.0.1:{port}: Address already in use" in shown
+    assert "stop the process that listens there" in shown

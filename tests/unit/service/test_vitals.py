@@ -38,5 +38,7 @@ def test_late_by_the_clock_of_the_source(ahead: int, behind: int, since_look: in
     report = job_report(wanted, JobStatus(offsets, 0, {}))
     delivery: Any = SimpleNamespace(failure=RepeatedFailure("failed", "recovered"))
     pipeline: Any = SimpleNamespace(loaded_at=now)
+    page = RepeatedFailure("failed", "recovered")
+    vitals = Vitals(pipeline, delivery, next_tick=lambda _: None, page_failure=page)
 
-    assert Vitals(pipeline, delivery, next_tick=lambda _: None)._state(worker, report) is expected
+    assert vitals._state(worker, report) is expected
