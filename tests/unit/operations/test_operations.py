@@ -396,7 +396,12 @@ def test_share_of_the_time(office: Office) -> None:
 def test_reload_beside_a_backfill(office: Office) -> None:
     """A backfill takes turns at the source that a reload has made. Mutant: at the source with which it began."""
     plan, before = office.plan(), office.source.turns
-    office.between = [int, int, lambda: office.configure(job())]
+
+    def reload() -> None:
+        office.configure(job())
+        office.tick()
+
+    office.between = [int, int, reload]
     office.do("run", plan["arguments"])
 
     assert before is not office.source.turns
