@@ -16,7 +16,8 @@ from shipper.core.measures import Kind
 from shipper.core.model import MAX_ID, Condition, Scalar
 from shipper.core.paths import MAX_TEMPLATE, is_template
 
-IDENTIFIER = "[A-Za-z_][A-Za-z0-9_$]{0,63}"
+IDENTIFIER = r'[^\x00-\x1f\x7f.;{}"`]{1,64}'
+"""Names in databases, which are quoted in statements; dots, semicolons and braces have a meaning in paths."""
 _NODES = r"([A-Za-z0-9_-]|\{[^{}]*\})+"
 _OF_COLUMN = [kind.value for kind in Kind if kind is not Kind.COUNT]
 _OPERATORS = [operator for operator in get_args(Condition.__annotations__["operator"]) if operator != "in"]
@@ -36,9 +37,10 @@ _TEST: dict[str, Any] = {
 
 
 def identifier(value: str) -> str:
-    """Accept a plain name of a table or column."""
+    """Accept the name of a table or column."""
     if not re.fullmatch(IDENTIFIER, value):
-        raise wrong(f'"{value}" is not a name in a database', "Write a plain table or column name.")
+        remedy = "Write it without quotes. If a quote or one of .;{} is a part of it, create a view with other names."
+        raise wrong(f'"{value}" is not a name that shipper can use', remedy)
     return value
 
 

@@ -80,9 +80,10 @@ def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
     if digits and group:
         values[job.query.by[-1]] += "-" + _digest(group)[:digits]
     paths = []
+    parts = PLACEHOLDER.split(job.template)  # every second one is a placeholder
     for measure in job.query.measures:
         values[MEASURE] = measure.name
-        paths.append(job.template.format_map(values))
+        paths.append("".join(values[text] if at % 2 else text for at, text in enumerate(parts)))
         check_path(paths[-1])
     return paths
 

@@ -1,6 +1,7 @@
 """Statements for an administrator to paste: grants on columns, an index, an engine."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
@@ -99,4 +100,7 @@ def _path(access: Access, table: str) -> str:
 
 
 def _quote(access: Access) -> IdentifierPreparer:
-    return access.url.get_dialect()().identifier_preparer
+    dialect: Any = access.url.get_dialect()
+    # the driver's own style of parameters would double each %
+    quote: IdentifierPreparer = dialect(paramstyle="named").identifier_preparer
+    return quote

@@ -5,10 +5,9 @@ snapshot begins with a lock on the table. LOCK TABLE needs SELECT on the entire 
 other tables; there, the rows count only if all tables that were read still have the files that the snapshot knows.
 """
 
-import json
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -237,8 +236,16 @@ def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, A
     while "Plans" in node:
         node = node["Plans"][0]
     text = f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')}"
-    is_range = bool(re.search(rf'"Index Cond": "[^"]*\b{name}\b\W* >=? ', json.dumps(plan)))
+    is_range = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)\W* >=? ", one) for one in _conditions(plan))
     return Plan(text, node["Plan Rows"], is_range, is_scan=not is_range and node["Node Type"] == "Seq Scan")
+
+
+def _conditions(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the conditions of all indices in a plan or a step of it."""
+    if "Index Cond" in plan:
+        yield plan["Index Cond"]
+    for step in [plan["Plan"]] if "Plan" in plan else plan.get("Plans", ()):
+        yield from _conditions(step)
 
 
 def is_short(column: Any) -> bool:

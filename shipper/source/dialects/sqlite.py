@@ -143,7 +143,7 @@ def identity(_: sa.Dialect) -> str | None:
 def plan(connection: sa.Connection, statement: Statement, values: Mapping[str, Any], name: str) -> Plan:
     """Return the step of the plan that reads a range, else the first step."""
     steps = [step["detail"] for step in explain(connection, "EXPLAIN QUERY PLAN", statement, values)]
-    ranges = [step for step in steps if re.search(rf"SEARCH .*\((?:rowid|{name})>", step)]
+    ranges = [step for step in steps if re.search(rf"SEARCH .*\((?:rowid|{re.escape(name)})>", step)]
     step = (ranges or steps)[0]
     return Plan(step, None, bool(ranges), is_scan=not ranges and step.startswith("SCAN"))
 
