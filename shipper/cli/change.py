@@ -36,7 +36,10 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     if re.fullmatch("[0-9]{1,20}", to):
         arguments["id"] = int(to)
     elif to != "end":
-        arguments["time"] = instant(to)
+        try:
+            arguments["time"] = instant(to)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{error.message} Or write an id, or end.", param_hint="'--to'") from error
     act(file, "seek", arguments, Messages(_seek_plan, _moved), output=output, is_sure=is_sure)
 
 

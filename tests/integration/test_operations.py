@@ -29,6 +29,7 @@ ROW = """
 REFUSED: list[tuple[list[str], int, str]] = [
     (["admin seek", "events", "--to", "end"], 2, "pass --yes to confirm without a terminal"),
     (["admin seek", "events"], 2, "Missing option '--to'"),
+    (["admin seek", "events", "--to", "start", "--yes"], 2, "Or write an id, or end."),
     (["admin seek", "events", "--to", "soon", "--yes"], 2, "'soon' is not a time: write 06:15"),
     (["admin seek", "evnts", "--to", "end", "--yes"], 78, "The jobs are: events."),
     (["admin seek", "events", "--to", "99", "--yes"], 1, "99 is above the largest id of audit_trail, 10"),
