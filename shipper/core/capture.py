@@ -27,11 +27,11 @@ from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
-from shipper.core.retention import after, ceil, floor
+from shipper.core.retention import ceil, floor
 from shipper.core.rows.along import AlongLook
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
-from shipper.core.rows.start import begin_job
+from shipper.core.rows.start import begin_job, next_bucket
 from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, add, fold, shown_span
 from shipper.core.rows.zero_fill import zero_fill_due
@@ -220,12 +220,13 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     elif lacking:  # only the former definition could complete these slots
         end = lacking[0].slot + lacking[0].step
         yield Event("recount.limited", {"span": Span(lacking[-1].slot, end), "slots": len(lacking)}, "warning")
-    whole = after(horizon.time, length) if since is None else since
+    following = next_bucket(job, progress, horizon.time)
+    whole = following if since is None else since
     low = progress.low
     if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
-        not_before=after(horizon.time, length),
+        not_before=following,
         recount_from=progress.recount_from if since is None else since,
         since=max(progress.since, whole),
         low=low,

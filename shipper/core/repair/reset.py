@@ -17,9 +17,8 @@ from shipper.core.id_set import size_of, words_of
 from shipper.core.ledger import Ledger
 from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Offsets, Progress, Span, path_digest
 from shipper.core.position import Position, new_position
-from shipper.core.retention import after
 from shipper.core.rows.look import TableLook
-from shipper.core.rows.start import position_behind
+from shipper.core.rows.start import next_bucket, position_behind
 from shipper.core.rows.table import Event, Source, fingerprint_of, timeless, walk_back
 
 
@@ -157,7 +156,7 @@ def restarted(
     elif what is After.REPLACED and first > progress.captured:  # its ids continue: those between are in the old table
         begins, low = position, progress.captured
     known = fingerprint_of(job, source, begins.captured)
-    return Restart(begins, low, after(horizon.time, job.query.bucket), known)
+    return Restart(begins, low, next_bucket(job, progress, horizon.time), known)
 
 
 def _rotated(

@@ -17,7 +17,7 @@ from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.id_set import IdSet, Words
 from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
-from shipper.core.retention import ceil, floor, place_of
+from shipper.core.retention import after, ceil, floor, place_of
 from shipper.core.rows.table import Source, each_window, time_at, walk_back
 
 MINUTE = 60
@@ -184,7 +184,7 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
     if upto <= progress.captured:
         raise ShipperError(f"skip rows of job {job.name}: rows up to {progress.captured} are counted", hint=_BACK)
     if job.query.time is None:
-        return _timeless(job, upto, horizon)
+        return _timeless(job, upto, progress, horizon)
     begins = time_at(job, upto, source=source)
     return _timed(job, upto, horizon.time if begins is None else min(begins, horizon.time), now)
 
@@ -216,12 +216,20 @@ def by_end(job: Job, progress: Progress, horizon: Observation, *, now: int) -> T
     if job.query.time is not None and job.lookback is not None:
         return _timed(job, progress.captured, horizon.time, now)
     if job.query.time is None:
-        return _timeless(job, horizon.id, horizon)
+        return _timeless(job, horizon.id, progress, horizon)
     return _timed(job, horizon.id, horizon.time, now)
 
 
-def _timeless(job: Job, upto: int, horizon: Observation) -> Target:
-    return Target(upto, None, (horizon.time // job.query.bucket + 1) * job.query.bucket)
+def _timeless(job: Job, upto: int, progress: Progress, horizon: Observation) -> Target:
+    return Target(upto, None, next_bucket(job, progress, horizon.time))
+
+
+def next_bucket(job: Job, progress: Progress, moment: int) -> int:
+    """Return the first bucket after a moment, and, of a job without a time column, after all that may have its rows.
+
+    Such a job counts ahead of time once it has started, or was moved.
+    """
+    return after(max(moment, progress.not_before) if job.query.time is None else moment, job.query.bucket)
 
 
 def _timed(job: Job, upto: int, begins: int, now: int) -> Target:

@@ -85,6 +85,19 @@ def test_measure_gets_another_name(life: Life, by: tuple[str, ...]) -> None:
     assert life.rejected() == {}
 
 
+def test_measure_changes_soon_after_the_start(life: Life) -> None:
+    """A job without a time column begins in the next bucket: a changed definition counts in the one after it.
+
+    Mutant: in the bucket after the clock, which has rows of the former definition.
+    """
+    life.now += 10
+    life.ship(wanted(time=None))
+    life.insert((0, "login", "ok"))
+    life.ship(wanted(time=None, measures=(Measure("count", Kind.SUM, "id"),)))
+
+    assert sorted(life.minutes("events.login.count").values()) == [3, 6]
+
+
 def test_where_changes_while_carbon_is_away(life: Life) -> None:
     """What was not delivered before the change is delivered as it is after it."""
     life.carbon.kill()

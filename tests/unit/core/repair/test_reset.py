@@ -686,6 +686,28 @@ def test_slot_of_both_tables(life: Life) -> None:
     assert life.events() == ["recount.limited"]
 
 
+def test_bucket_of_both_tables(life: Life) -> None:
+    """Two resets within a bucket of a job without a time column: no bucket has rows of two tables, nor is complete.
+
+    Mutant: continue in the bucket after the clock, which has the rows since the first reset.
+    """
+    ticks, since = wanted(time=None), []
+    for _ in range(3):
+        life.insert((0, "login", "ok"))
+        life.ship(ticks)
+        life.source.rows.clear()
+        life.given = 0
+        before, seen = life.state.progress("events"), horizon(0, time=life.now)
+        assert before is not None
+        position = life.state.position("events")
+        restart = restarted(ticks, After.EMPTIED, before, position, seen, source=life.source)
+        life.state.reset("events", **restart._asdict())
+        since.append(restart.since)
+        assert life.state.slots("events")[-1].slot < restart.since
+
+    assert since == sorted(set(since))
+
+
 @pytest.mark.parametrize(
     ("since", "begins", "expected"),
     [(3600, 0, 3600), (3601, 0, 7200), (7199, 0, 7200), (7200, 0, 3600), (5000, 5000, 3600), (5000, 4999, 7200)],

@@ -102,6 +102,25 @@ def test_ticks(behind: Life) -> None:
     assert bars(behind, "ticks.login.count") == {-1: 1}
 
 
+@pytest.mark.parametrize("to", ["end", 11])
+def test_ticks_that_are_moved_twice(behind: Life, to: int | str) -> None:
+    """Two seeks within a bucket: the skipped ids lie between those of one bucket and those of the next.
+
+    Mutant: continue with the same bucket; it then has the rows on both sides of the skipped ids.
+    """
+    seek(behind, TICKS, "end")
+    behind.insert((0, "login", "ok"))
+    behind.ship(TICKS)
+    behind.insert((0, "totp", "ok"))
+    seek(behind, TICKS, to)
+    behind.insert((0, "login", "ok"))
+    behind.ship(TICKS)
+
+    assert bars(behind, "ticks.login.count") == {-1: 1, -2: 1}
+    slots = {slot.slot - behind.now: (slot.after, slot.upto) for slot in behind.state.slots("ticks")}
+    assert (slots[60], slots[120]) == ((9, 10), (11, 12))
+
+
 @pytest.mark.parametrize(("to", "expected"), [("end", {0: 3}), (11, {0: 3}), ("-30", {0: 3})])
 def test_rows_in_flight_come_later(behind: Life, to: int | str, expected: dict[int, int]) -> None:
     """A row in flight when others are passed is counted when it commits, in a slot that stays whole.
