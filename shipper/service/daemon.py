@@ -173,6 +173,7 @@ class Service:
         self._executor.stop()
         self._auditor.stop()
         with self._reloader.lock:  # a running reload or operation ends first
+            self._reloader.is_stopping = True
             workers = list(self._pipeline.workers.values())
             for worker in workers:
                 worker.stop()

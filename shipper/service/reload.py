@@ -28,6 +28,8 @@ class Reloader:
         """Call renewed when [graphite] has changed, before deliveries continue."""
         self.lock = threading.Lock()
         """Lock held during a reload, an operation, and the stop of the service."""
+        self.is_stopping = False
+        """Whether the service stops, and a reload that waits for the lock comes too late."""
         self.has_failed = False
         """Whether a reload failed halfway, so that the process must end and start again."""
         self.rejected: Failure | None = None
@@ -40,9 +42,11 @@ class Reloader:
 
         Raises:
             ConfigError: the file cannot be run as it is; the running configuration continues.
-            StateBusy: a call did not end in time; the running configuration continues.
+            StateBusy: a call did not end in time; the running configuration continues. Or the service is stopping.
         """
         with self.lock:
+            if self.is_stopping:
+                raise StateBusy("reload: the service is shutting down", hint="The next start reads the file.")
             systemd.reloading()
             try:
                 exchange = self._prepared()
