@@ -534,3 +534,20 @@ def test_an_hour_that_repeats(looks: Looks, late: int) -> None:
 
     hour = NOW - first // 3600 * 3600
     assert looks.slots(job) == {hour: 6, hour - 3600: 24, hour - 2 * 3600 - 3600: 6}
+
+
+def test_lookback_in_an_hour_that_repeats(looks: Looks) -> None:
+    """Within lookback values follow the table also while a local time is given again. Mutant: fall from its start."""
+    job = replace(NEW, query=replace(NEW.query, time_zone="Europe/Berlin"), lookback=900)
+    begun = int(datetime(2026, 10, 24, 22, 0, tzinfo=UTC).timestamp())
+    for looks.now in (begun, begun + 175 * 60, begun + 190 * 60):  # the last two are 02:55 and 02:10
+        looks.look(job)
+    local = datetime.fromtimestamp(looks.now, ZoneInfo("Europe/Berlin"))
+    looks.table.execute(INSERT, (f"{local:%Y-%m-%d %H:%M:%S}", "login", 5))
+    looks.look(job)
+    looks.table.execute("UPDATE audit_trail SET action = 'other'")
+    looks.now += 60
+    looks.look(job)
+
+    rows = looks.state._connection.execute("SELECT path, value FROM total JOIN series ON series.id = series")
+    assert dict(rows.fetchall()) == {"events.login.count": 0, "events.other.count": 1}

@@ -91,7 +91,9 @@ class AlongLook:
         """First second of the minutes whose values may fall."""
         if job.lookback is not None:
             since = max(progress.since, floor(progress.complete_until - job.lookback, query.bucket), 0)
-            self._falls_from = self._source.local(query, since)
+            # counted from now, too: where a clock was set back, now is before the beginning
+            now = self._source.local(query, horizon.time)
+            self._falls_from = min(self._source.local(query, since), now - (horizon.time - since))
 
     def steps(self) -> Iterator[CaptureStep | Event | None]:
         """Look at all minutes that are due, oldest first, one transaction a step; yield None where nothing is new."""
