@@ -173,8 +173,8 @@ class Directory:
 
     def __init__(self, job: Job, names: Iterable[Name]) -> None:
         self._job = job
-        self._owners = {name.path: (name.group, name.measure.name) for name in names}
-        self._groups = {group for group, _ in self._owners.values()}
+        self._owners = {name.path: name.group for name in names}
+        self._groups = set(self._owners.values())
 
     def shares(self, group: Group) -> bool:
         """Whether a group is, or would be, one of those that share OTHER's paths."""
@@ -191,7 +191,7 @@ class Directory:
         own: dict[str, str] = {}
         for digits in HASH_DIGITS:
             for path, _, measure in _names(self._job, group, digits):
-                if self._owners.get(path, (group, measure.name)) == (group, measure.name):
+                if self._owners.get(path, group) == group:
                     own.setdefault(measure.name, path)
         measures = [measure.name for measure in self._job.query.measures]
         return [own[name] for name in measures] if len(own) == len(measures) else []

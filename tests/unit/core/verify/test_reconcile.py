@@ -392,12 +392,16 @@ def test_half_by_half(shipped: Life) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A group has the paths that the state gives it, or else those that it would get."""
+    """A group has the paths that the state gives it, or else those that it would get.
+
+    Mutant: leave a path to the former name of its measure.
+    """
     job = wanted()
     names = [
         Name("events.a_b.count", ("a b",), COUNT),
         Name("events.a_b-c14cdd.count", ("a/b",), COUNT),
         Name("events.old.count", ("gone",), COUNT),
+        Name("events.c.count", ("c",), COUNT._replace(name="n")),
     ]
     directory = Directory(job, names)
 
@@ -405,6 +409,7 @@ def test_directory(tmp_path: Path) -> None:
     assert directory.paths(("a/b",)) == ["events.a_b-c14cdd.count"]
     assert directory.paths(("gone",)) == ["events.gone.count"]
     assert directory.paths(("new",)) == ["events.new.count"]
+    assert directory.paths(("c",)) == ["events.c.count"]
     assert directory.paths(("a.b",))[0].startswith("events.a_b-")
     other = Directory(job, [*names, Name("events._other.count", ("_other",), COUNT)])
     assert other.paths(("new",)) == ["events._other.count"]
