@@ -25,7 +25,6 @@ from shipper.status.report import EndpointReport, Failure, JobReport, JobState, 
 ASK_SECONDS = 30.0
 FOREVER = 2**62
 SLOTS_AROUND = 5  # buckets before and after a time
-NO_SERIES = "shipper.status"  # read from graphite-web to test whether it answers
 
 
 def document(address: str | None, file: str, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def _graphite(config: Config) -> Iterator[EndpointReport]:
         return
     endpoint = EndpointReport("graphite", str(readback), is_needed=False)
     try:
-        readback.read([NO_SERIES], int(time.time()) // 60 * 60)
+        readback.ask()
     except ShipperError as error:
         yield replace(endpoint, failure=_failure(error))
     else:

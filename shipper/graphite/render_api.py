@@ -4,6 +4,7 @@ It merges Carbon's cache with the files; it knows a new series once Carbon has w
 anything is not as graphite-web writes it is no answer: nothing of it is used.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ SERIES_BYTES = 1_000  # all but the path, which an answer has several times
 HEAD_BYTES = 16_384
 LATEST = 2**40  # times beyond the year 36,000 are none
 NO_RENDER_API = "the answer does not come from graphite-web's render API"
+NO_SERIES = "shipper.status"  # asked for to see whether Graphite answers
 
 
 class _Series(NamedTuple):
@@ -40,6 +42,14 @@ class Readback:
 
     def __str__(self) -> str:
         return urlsplit(self._url).netloc
+
+    def ask(self) -> None:
+        """Ask for a series that need not exist.
+
+        Raises:
+            ReadbackFailed: no answer, or one that cannot be understood.
+        """
+        self.read([NO_SERIES], int(time.time()) // 60 * 60)
 
     def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
         """Return the value that Graphite holds of each path in a slot, None where it holds none.

@@ -5,16 +5,22 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shipper.core.delivery.courier import Delivered
-from shipper.core.errors import PermanentError, ShipperError, Unproven
+from shipper.core.errors import PermanentError, ReadbackFailed, ShipperError, Unproven
 from shipper.core.model import RejectReason
 from shipper.core.retry import backoff
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import Flag
-from shipper.runtime.pipeline import Pipeline
+from shipper.runtime.endpoints import open_readback
+from shipper.runtime.pipeline import SAMPLE_TIMEOUT, Pipeline
 from shipper.status.report import DeliveryCounters
+
+if TYPE_CHECKING:
+    from shipper.config.load import Config
+    from shipper.graphite.render_api import Readback
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it
 TOGETHER_SECONDS = 0.25  # totals recorded within this time are delivered together
@@ -23,13 +29,20 @@ UNPROVEN_HINT = (
     "that no other program writes this series. shipper sends the value again until Graphite has it."
 )
 MOST_BUGS = 100  # in a row, about five minutes: then only a new process can help
+ASK_SECONDS = 60.0
 STUCK_TIMEOUTS = 20  # a step that takes this many of Carbon's timeouts never ends by itself
 
 
 class Delivery:
     """The courier's thread. It can be stopped, and started again with another courier."""
 
-    def __init__(self, pipeline: Pipeline, chore: Callable[[bool], float]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        chore: Callable[[bool], float],
+        *,
+        graphite: "Callable[[Config], Readback | None]" = lambda of: open_readback(of, seconds=SAMPLE_TIMEOUT),
+    ) -> None:
         """Call chore after each step, with whether no delivery is due; it returns how long it can wait, in seconds."""
         self.failure = RepeatedFailure("delivery.failed", "delivery.recovered")
         self.reached_at: float | None = None
@@ -41,6 +54,9 @@ class Delivery:
         """Number of steps in a row that ended with a bug."""
         self._pipeline = pipeline
         self._chore = chore
+        self._graphite = graphite
+        self._asked = float("-inf")
+        """When Graphite was last asked whether it answers again, by the monotonic clock."""
         self._stopping = Flag()
         self._step_began: float | None = None
         self._opened = float("-inf")
@@ -126,12 +142,31 @@ class Delivery:
             self._wait(rest, has_looked=opens_round)
 
     def _do_chore(self, *, is_idle: bool) -> float:
-        """Do the chore; where nothing waits for Carbon, its answer to the own metrics is the end of a failure."""
+        """Do the chore; where nothing is sent or read, see whether Carbon and Graphite answer again.
+
+        Carbon does if it has confirmed own metrics.
+        """
+        if is_idle and self._pipeline.reading.error is not None and time.monotonic() >= self._asked + ASK_SECONDS:
+            self._asked = time.monotonic()
+            self._ask_graphite()
         reached_at = self.reached_at
         rest = self._chore(is_idle)
         if is_idle and self.reached_at != reached_at:
             self.failure.recovered()
         return rest
+
+    def _ask_graphite(self) -> None:
+        """Find out whether a Graphite that did not answer does so now."""
+        graphite = self._graphite(self._pipeline.config)
+        if graphite is None:
+            return
+        try:
+            graphite.ask()
+        except ReadbackFailed as error:
+            self._pipeline.reading.failed(error, clock=time.monotonic())
+        else:
+            self._pipeline.reading.recovered()
+            self._pipeline.read_at = time.time()
 
     def _wait(self, rest: float, *, has_looked: bool) -> None:
         """Wait for something to do, but notice at once when Carbon exits, before another can take its place."""

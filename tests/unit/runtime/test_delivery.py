@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from dispatch import REPLAY, Desk
 
-from shipper.core.errors import DeliveryFailed
+from shipper.core.errors import DeliveryFailed, ReadbackFailed
+from shipper.log.logger import RepeatedFailure
 from shipper.runtime.clocks import Clocks, Flag
 from shipper.runtime.delivery import Delivery, step
 from shipper.runtime.pipeline import Pipeline
@@ -24,7 +25,8 @@ class OwnMetrics:
         courier = SimpleNamespace(restarts=0, given_up=Counter[str](), step=lambda **_: None, delay=lambda _: None)
         wake, carbon = Flag(), SimpleNamespace(watched=None, failure=None)
         wake.set()  # no wait
-        pipeline: Any = SimpleNamespace(courier=courier, carbon=carbon, clocks=Clocks(), wake=wake)
+        reading = RepeatedFailure("readback.failed", "readback.recovered")
+        pipeline: Any = SimpleNamespace(courier=courier, carbon=carbon, clocks=Clocks(), wake=wake, reading=reading)
         pipeline.courier_at_work = lambda: courier
         self.delivery = Delivery(pipeline, self.send)
         self._are_due, self._calls = are_due, 0
@@ -87,3 +89,28 @@ def test_courier_is_renewed_by_its_thread(pipeline: Pipeline) -> None:
     renewed = pipeline.courier.delay(time.monotonic())
     assert renewed is not None
     assert abs(renewed - delay) < 30
+
+
+def test_graphite_answers_again(pipeline: Pipeline) -> None:
+    """A Graphite that did not answer is asked each minute while nothing is read, until it answers.
+
+    Mutants: wait for the next sample, which may take all night; ask at each step.
+    """
+    answers: list[ReadbackFailed | None] = [ReadbackFailed("read back: refused"), None]
+
+    def ask() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    graphite: Any = SimpleNamespace(ask=ask)
+    delivery = Delivery(pipeline, lambda _: 0.0, graphite=lambda _: graphite)
+    delivery._do_chore(is_idle=True)
+    pipeline.reading.failed(ReadbackFailed("read back: timed out"), clock=0.0)
+    for is_idle in (False, True, True):
+        delivery._do_chore(is_idle=is_idle)
+    assert (len(answers), pipeline.reading.failures, pipeline.read_at) == (1, 2, None)
+    delivery._asked -= 60
+    delivery._do_chore(is_idle=True)
+
+    assert (answers, pipeline.reading.error) == ([], None)
+    assert pipeline.read_at is not None
