@@ -61,10 +61,13 @@ class Schedule:
             name, tick = _name(key), partial(self._tick, key)
             if key.cron is not None:
                 scheduler.cron(key.cron, key.zone, tick, name=name, pool=key.source)
-                scheduler.later(0.0, partial(self._see, key), pool=key.source)
             elif key.every is not None:
                 offset = min(key.every, SPREAD_SECONDS) * number / len(new)
                 scheduler.every(key.every, tick, name=name, pool=key.source, offset=offset)
+
+        # jobs with cron that a reload has added to a group or changed, as those of new groups
+        for key in (key for key in pipeline.polling_groups if key.cron is not None):
+            scheduler.later(0.0, partial(self._see, key), pool=key.source)
 
         # audits
         audit = pipeline.config.audit

@@ -53,7 +53,14 @@ class Group:
     """A polling group that counts its ticks."""
 
     def __init__(self) -> None:
-        self.ticks = threading.Semaphore(0)
+        self.ticks, self.is_observed = threading.Semaphore(0), threading.Event()
+        self.workers = [SimpleNamespace(seen=None, is_broken=False)]
+
+    def observe(self) -> bool:
+        """Let its worker see the table."""
+        self.workers[0].seen = object()
+        self.is_observed.set()
+        return True
 
     def tick(self, later: object) -> None:
         """Count."""
@@ -118,3 +125,22 @@ def test_groups_of_one_table(office: Office) -> None:
     assert all(group.comes() for group in pipeline.polling_groups.values())
     assert office.schedule.next_tick(jobs[0]) is not None
     assert office.schedule.next_tick(jobs[1]) is None
+
+
+def test_job_with_cron_after_a_reload(office: Office) -> None:
+    """A job with cron that a reload changed reads its table at once, also where its group stays.
+
+    Mutant: only the jobs of new groups do; the others are not known until their next tick, which may be a day away.
+    """
+    daily = job(every=None, cron="0 3 * * *")
+    group, pipeline = Group(), office.schedule._pipeline
+    groups: Any = {group_key(daily): group}
+    office.config.sources["app"], sources = SimpleNamespace(connections=1), {"app": object()}
+    pipeline.sources, pipeline.polling_groups = sources, groups  # type: ignore[assignment] # no real source
+    office.schedule.change({}, {})
+    assert group.is_observed.wait(PATIENCE_SECONDS)
+    group.is_observed.clear()
+    group.workers = [SimpleNamespace(seen=None, is_broken=False)]
+    office.schedule.change(groups, sources)  # type: ignore[arg-type] # likewise
+
+    assert group.is_observed.wait(PATIENCE_SECONDS)
