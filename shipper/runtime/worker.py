@@ -140,6 +140,11 @@ class Worker:
         return self._calls.still_seconds > self._deadline
 
     @property
+    def waits_since(self) -> float:
+        """Return since when it waits for a tick, in epoch seconds: its last look, or a later start or resumption."""
+        return max(self.seen_at or 0.0, time.time() - (time.monotonic() - self._moved))
+
+    @property
     def failure(self) -> RepeatedFailure | None:
         """Return the worst of its failures that last, None without any; a paused job fails at nothing."""
         if self.is_paused:

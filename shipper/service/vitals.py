@@ -1,13 +1,17 @@
 """The status report of the running service, from the state of its parts."""
 
+import math
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 
+from shipper.config.cron import Cron
 from shipper.config.load import Config, digest_of
 from shipper.core.errors import ShipperError, SourceReset, SourceUnavailable, StateBusy, StateCorrupt
 from shipper.core.model import Job, JobStatus
@@ -15,7 +19,7 @@ from shipper.log.logger import RepeatedFailure
 from shipper.runtime.delivery import Delivery
 from shipper.runtime.endpoints import evidence_of, open_readback
 from shipper.runtime.pipeline import Pipeline
-from shipper.runtime.worker import BUG_HINT, Worker
+from shipper.runtime.worker import BUG_HINT, Worker, period
 from shipper.source.access import LoginRefused
 from shipper.state.queries import audits, instant, job_statuses, totals
 from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
@@ -132,6 +136,9 @@ class Vitals:
         return self._delivery.failure.error is not None and report.captured != report.watermark
 
     def _is_late(self, worker: Worker, report: JobReport) -> bool:
+        if (cron := worker.job.cron) is not None:
+            due = _due_after(cron, worker.job.cron_zone, int(worker.waits_since) // MINUTE)
+            return time.time() - due > LATE_PERIODS * period(worker.job) + MINUTE
         if worker.job.every is None or report.complete_until is None or not (worker.seen and worker.seen_at):
             return False
         # by the source's clock, as of the last look: ours may differ from it by `max_skew`
@@ -186,6 +193,13 @@ class Vitals:
             yield replace(endpoint, failure=unproven, complaint=LACKS)
         else:
             yield replace(endpoint, failure=_failure(pipeline.reading))
+
+
+@lru_cache(10_000)  # it takes milliseconds, and most jobs share their lines
+def _due_after(cron: str, zone: str, minute: int) -> float:
+    """Return the first time of a line of cron after a minute since 1970, in epoch seconds."""
+    due = Cron(cron, zone).first_from(datetime.fromtimestamp((minute + 1) * MINUTE, UTC))
+    return math.inf if due is None else due.timestamp()
 
 
 def complaint_of(error: ShipperError | None) -> str | None:
