@@ -62,8 +62,8 @@ class Recording(Protocol):
     def own(self, paths: Collection[str]) -> set[str]:
         """Return which of the paths have a 0 where there are no rows, and belong to the job; claim them."""
 
-    def stored_keys(self, span: Span, measures: Iterable[str]) -> list[Key]:
-        """Return the keys of stored totals of these measures in a span, but extremes, and claim their paths."""
+    def stored_keys(self, span: Span, measures: Iterable[str]) -> Iterable[Key]:
+        """Yield the keys of stored totals of these measures in a span, but extremes, and claim their paths."""
 
     def put(self, totals: Iterable["Total"], *, resends: bool = False) -> None:
         """Store totals with claimed paths; an equal total changes nothing, unless resends is set."""
@@ -103,6 +103,9 @@ class Recording(Protocol):
 
 class Ledger(Protocol):
     """State of jobs, as captures use it."""
+
+    def groups(self, job: str, groups: Collection[Group]) -> tuple[int, set[Group]]:
+        """Return how many groups of a job have series, and which of these groups do."""
 
     def progress(self, job: str) -> Progress | None:
         """Return from where a job continues; None if it is new."""

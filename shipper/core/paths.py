@@ -10,7 +10,7 @@ one gets a hash of its raw value behind it. Nearly always all groups have paths,
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Context, Decimal
 from functools import lru_cache
 from hashlib import sha256
@@ -181,6 +181,10 @@ class Directory:
         other = other_of(self._job)
         return other is not None and (group == other or (group not in self._groups and other in self._groups))
 
+    def sharing(self, groups: Iterable[Group]) -> list[Group]:
+        """Return those of some groups that share OTHER's paths."""
+        return [group for group in groups if self.shares(group)]
+
     def paths(self, group: Group) -> list[str]:
         """Return the path of each measure of a group, its own or the one it would get; [] where Carbon has no room."""
         # without series, a group may be one of those that share OTHER's
@@ -197,6 +201,13 @@ class Directory:
         return [own[name] for name in measures] if len(own) == len(measures) else []
 
 
+def beyond_limit(job: Job, groups: Iterable[Group], count: int, known: Collection[Group]) -> list[Group]:
+    """Return which groups share OTHER's paths, given how many have series, and which of these do."""
+    other = other_of(job)
+    new = [group for group in groups if group not in known and group != other and _names(job, group)]
+    return new[max(0, job.max_groups - count) :]
+
+
 def _claim_within_limit(
     job: Job,
     wanted: Mapping[Group, tuple[Name, ...]],
@@ -207,22 +218,22 @@ def _claim_within_limit(
     """Claim paths for groups that lack some; new groups beyond the job's limit get those of OTHER."""
     # groups that have series keep them, whatever the limit is
     count = recording.count_groups()
-    known = recording.known(wanted) if count else ()
-    new = [group for group in wanted if group not in known]
-    room = max(0, job.max_groups - count)
-    beyond = frozenset(new[room:])
-    paths = _claim(job, {group: names for group, names in wanted.items() if group not in beyond}, recording)
+    known = recording.known(wanted) if count else set[Group]()
+    beyond = beyond_limit(job, wanted, count, known)
+    others = set(beyond)
+    paths = _claim(job, {group: names for group, names in wanted.items() if group not in others}, recording)
 
     # groups beyond the limit share a path, so that no row is lost
     if beyond:
         other = (OTHER,) * len(job.query.by)
         paths |= dict.fromkeys(beyond, _claim(job, {other: _names(job, other)}, recording)[other])
-        tally.others |= beyond
+        tally.others.update(beyond)
         tally.other_rows += sum(rows[group] for group in beyond)
-        tally.other = new[room] if tally.other is None else tally.other
+        tally.other = beyond[0] if tally.other is None else tally.other
 
     # report new paths that do not show their values
-    unsafe = [(names[0], group) for group in new[:room] if (names := paths[group]) and not is_safe(group)]
+    shown = [group for group in wanted if group not in known and group not in others]
+    unsafe = [(names[0], group) for group in shown if (names := paths[group]) and not is_safe(group)]
     tally.sanitized_series += len(unsafe)
     tally.sanitized += unsafe[: max(0, SHOWN - len(tally.sanitized))]
     return paths

@@ -8,7 +8,7 @@ from typing import Any
 
 from shipper.core.errors import ShipperError, StateBusy
 from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_digest
-from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
+from shipper.core.repair.backfill import MOST_TOTALS, Limits, aligned, backfill, pieces
 from shipper.core.retention import coalesce
 from shipper.core.rows.table import (
     CaptureStep,
@@ -184,7 +184,10 @@ class Work:
         with worker.source.background(self._wait):
             self._locate(worker, progress)
         # recount piece by piece, and note each for a later attempt
-        todo = [piece for span in self._spans for piece in pieces(span, worker.unit) if piece.end > (resumes_at or 0)]
+        series = self._state.groups(self._name, ())[0] * len(worker.job.query.measures)
+        seconds = MOST_TOTALS // max(1, series) * worker.job.query.bucket
+        parts = (piece for span in self._spans for piece in pieces(span, worker.unit, seconds=seconds))
+        todo = [piece for piece in parts if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
             worker.source.turns.wait(self._wait)
             began, before = time.monotonic(), self.datapoints

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -194,24 +194,22 @@ class StateRecording(Recording):
         return self._registry.own(self._job, paths)
 
     @override
-    def stored_keys(self, span: Span, measures: Iterable[str]) -> list[Key]:
-        keys = []
+    def stored_keys(self, span: Span, measures: Iterable[str]) -> Iterator[Key]:
         values = (span.start, span.end, self._job, json.dumps(list(measures)))
         for slot, step, *series in self._connection.execute(_STORED, values):
-            self._registry.learn(Series(*series))
-            keys.append(Key(series[0], slot, step))
-        return keys
+            yield Key(self._registry.learn(Series(*series)), slot, step)
 
     @override
     def put(self, totals: Iterable[Total], *, resends: bool = False) -> None:
         self._registry.save()
-        rows = [
-            (slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_due else 2)
-            for (path, slot, step), value, is_due in totals
-        ]
         statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
-        self._puts += self._connection.executemany(statement, rows).rowcount if rows else 0
-        self._slots.update((row[0], row[1]) for row in rows)
+        self._puts += max(0, self._connection.executemany(statement, self._rows(totals)).rowcount)
+
+    def _rows(self, totals: Iterable[Total]) -> Iterator[tuple[object, ...]]:
+        """Yield rows of totals, of which there may be very many, and note their slots."""
+        for (path, slot, step), value, is_due in totals:
+            self._slots.add((slot, step))
+            yield slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_due else 2
 
     @override
     def see(self, bucket: int, paths: Iterable[str]) -> None:

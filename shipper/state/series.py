@@ -75,9 +75,12 @@ class Registry:
         if len(self._known) > CACHE_SIZE:
             self.forget()
 
-    def learn(self, series: Series) -> None:
-        """Add a row to the cache."""
-        self._known[series.path] = series._replace(group=_digest(series.group))
+    def learn(self, series: Series) -> str:
+        """Add a row to the cache, and return its path, which is one object for all of its slots."""
+        known = self._known.get(series.path)
+        if known is None:
+            known = self._known[series.path] = series._replace(group=_digest(series.group))
+        return known.path
 
     def id_of(self, path: str) -> int:
         """Return the id of a path that is in the cache."""

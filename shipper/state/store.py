@@ -5,7 +5,7 @@ all of it is on disk, and after an error or a kill inside of it none is. A lock 
 processes out; the kernel releases it however the process ends.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from shipper.core.errors import StateCorrupt
 from shipper.core.ledger import Lacking, LateIds, Ledger, Minute, Settled, Slot
-from shipper.core.model import ALWAYS, Fingerprint, Job, Offsets, Progress, Span, Window
+from shipper.core.model import ALWAYS, Fingerprint, Group, Job, Offsets, Progress, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.start import Target
 from shipper.core.verify.audit import Audit
@@ -242,6 +242,11 @@ class State(StateFile, Ledger):
         with self.reading("read a setting") as connection:
             row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    @override
+    def groups(self, job: str, groups: Collection[Group]) -> tuple[int, set[Group]]:
+        with self.reading("read series"):
+            return self._registry.count_groups(job), self._registry.groups(job, groups)
 
     @override
     def minutes(self, job: str, window: Window) -> dict[int, Minute]:

@@ -469,11 +469,7 @@ def test_backfill_beside_captures(looks: Looks) -> None:
     put(looks, 30, 30, 4000, 4000)
     looks.look(EVENTS)
     put(looks, 30, 29, 4000, 0)
-    context = Context(EVENTS, looks.table, looks.state, Now(looks.now))
-    progress, horizon = looks.state.progress(EVENTS.name), looks.table.observe(EVENTS.query)
-    assert progress is not None
-    span = Span(NOW - 7200, NOW)
-    list(backfill(context, span, [], replace(horizon, time=looks.now), progress))
+    count_again(looks)
     assert looks.total(EVENTS) == 7
     looks.look(EVENTS)
     settle(looks, EVENTS)
@@ -488,15 +484,43 @@ def test_backfill_beside_rows_that_return(looks: Looks) -> None:
     settle(looks, EVENTS, seconds=600)
     looks.table.execute("CREATE TABLE copy AS SELECT * FROM audit_trail")
     looks.table.execute("DELETE FROM audit_trail WHERE created_at < %s", (looks.created(1000),))
-    context = Context(EVENTS, looks.table, looks.state, Now(looks.now))
-    progress, horizon = looks.state.progress(EVENTS.name), looks.table.observe(EVENTS.query)
-    assert progress is not None
-    list(backfill(context, Span(NOW - 7200, NOW), [], replace(horizon, time=looks.now), progress))
+    count_again(looks)
     assert looks.total(EVENTS) == 1
     looks.table.execute("INSERT INTO audit_trail SELECT * FROM copy WHERE created_at < %s", (looks.created(1000),))
     settle(looks, EVENTS)
 
     assert looks.total(EVENTS) == 3
+
+
+def count_again(looks: Looks) -> None:
+    """Backfill the last two hours."""
+    context = Context(EVENTS, looks.table, looks.state, Now(looks.now))
+    progress, horizon = looks.state.progress(EVENTS.name), looks.table.observe(EVENTS.query)
+    assert progress is not None
+    list(backfill(context, Span(NOW - 7200, NOW), [], replace(horizon, time=looks.now), progress))
+
+
+def test_backfill_of_many_groups(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backfill keeps in memory only minutes that differ from the state, and has a limit for these.
+
+    Mutants: keep all; no limit; a part ends, and the rest is left out.
+    """
+    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
+    monkeypatch.setattr(along_reading, "MOST_CHANGED", 4)
+    for number in range(9):
+        put(looks, 210 - 60 * (number // 3), action=f"action{number}")
+    looks.look(EVENTS)
+    assert looks.total(EVENTS) == 9
+    put(looks, 210, action="new")
+    count_again(looks)
+    assert looks.total(EVENTS) == 10
+
+    put(looks, 150, action="newer")
+    put(looks, 90, action="newest")
+    with pytest.raises(QueryRefused, match="more than 4 groups of its minutes differ"):
+        count_again(looks)
+    looks.look(EVENTS)
+    assert looks.total(EVENTS) == 12
 
 
 def test_seek_skips_rows(looks: Looks) -> None:

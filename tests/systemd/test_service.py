@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from handbook import handbook
 from harness import wait_for
 from hostile.sink import Sink
-from servers import MariaDB
+from servers import MariaDB, free_port
 from systemd.machine import ROOT, Machine, why_not
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -391,20 +392,49 @@ def test_journal_stops(service: Machine, carbon_cache: CarbonCache) -> None:
     assert shown(service, "NRestarts") == "0"
 
 
+def test_ports(service: Machine) -> None:
+    """The service listens at no port until a drop-in allows one, if this systemd can restrict that.
+
+    Mutant: no SocketBindDeny.
+    """
+    port = free_port()
+    service.write("/etc/shipper/shipper.toml", f'{CONFIG.format(port=9)}\n[status]\nlisten = "127.0.0.1:{port}"\n')
+    service.run("systemctl", "start", "shipper")
+    if "+BPF_FRAMEWORK" in service.run("systemctl", "--version").stdout:
+        wait_for(lambda: "page.failed" in journal(service).rpartition("service.started")[2], "a denial")
+        assert "Operation not permitted" in journal(service)
+        drop_in(service, f"SocketBindAllow=tcp:{port}")
+        service.run("systemctl", "restart", "shipper")
+    wait_for(lambda: answer(port) == b"ok\n", "the page")
+
+
+def answer(port: int) -> bytes:
+    """Return the answer of the page at a port; nothing if there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=20) as page:
+            return bytes(page.read())
+    except OSError:
+        return b""
+
+
 @pytest.mark.timeout(900)  # with --soak
 def test_memory(service: Machine, mariadb_server: MariaDB, request: pytest.FixtureRequest) -> None:
     """Hostile values are counted below the unit's limit of memory, and no process is killed.
 
-    Mutants: read whole values; with --soak, also read 100,000 labels at once.
+    Mutants: read whole values; with --soak, also read 100,000 labels at once; recount them without `share_cells`.
     """
     url = mariadb_server.make_database("large")
-    rows = write(mariadb_server, ALL if request.config.getoption("--soak", default=0.0) else FEW)
+    is_long = request.config.getoption("--soak", default=0.0)
+    rows = write(mariadb_server, ALL if is_long else FEW)
     with closing(Sink()) as sink:
         service.write("/etc/shipper/shipper.toml", LARGE.format(port=sink.port, url=url))
         service.run("systemctl", "start", "shipper")
         process = shown(service, "MainPID")
         wait_for(lambda: sum(sink.sums().values()) == rows, "all rows", seconds=600)
 
+        if is_long:
+            done = service.run("shipper", "backfill", "events", "--from", "2h", "--yes")
+            assert done.returncode == 0, done.stderr
         assert len(sink.sums()) == MOST_SERIES
         assert (shown(service, "MainPID"), shown(service, "NRestarts")) == (process, "0")
         assert most_memory(service, process) < int(shown(service, "MemoryMax"))

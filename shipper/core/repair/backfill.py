@@ -14,9 +14,15 @@ from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Sp
 from shipper.core.repair.recount import Recounted, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
 from shipper.core.rows.along import recount_along
+from shipper.core.rows.others import share_cells
 from shipper.core.rows.slots import rows_of_slots
 from shipper.core.rows.table import CaptureStep, Context
 from shipper.core.rows.totals import fold, replace, shown_span
+
+LONG_SECONDS = 3600
+"""Longest part of a backfill, unless a unit is longer."""
+MOST_TOTALS = 100_000
+"""Totals of a part, as far as units allow: 50 MB."""
 
 
 class Limits(NamedTuple):
@@ -55,9 +61,9 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     return Span(start, end) if start < end else None
 
 
-def pieces(span: Span, unit: int) -> Iterator[Span]:
-    """Divide a span into parts of one transaction each: an hour, or a unit if that is longer."""
-    length = max(unit, 3600 // unit * unit)
+def pieces(span: Span, unit: int, *, seconds: int = LONG_SECONDS) -> Iterator[Span]:
+    """Divide a span into parts of one transaction each: of this length, or a unit if that is longer."""
+    length = max(unit, min(LONG_SECONDS, seconds) // unit * unit)
     start = span.start
     while start < span.end:
         end = min(floor(start, length) + length, span.end)
@@ -87,6 +93,7 @@ def backfill(
     elif job.query.time is None:
         for rows in rows_of_slots(job, span, source=source, ledger=ledger):
             fold(rows, places, job.kinds, into=again.folded)
+            share_cells(job, ledger, again.folded)
             yield None
     else:
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]

@@ -16,6 +16,7 @@ from shipper.core.ledger import Lacking
 from shipper.core.model import Progress, Span, Window
 from shipper.core.repair.recount import first_whole, slots_without_rows
 from shipper.core.retention import place_of
+from shipper.core.rows.others import share_cells
 from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.core.rows.totals import Folded, complete, fold, give_up, put_off
 from shipper.core.rows.undivided import read_span
@@ -106,6 +107,7 @@ def _recount(context: Context, places: list[_Place], progress: Progress) -> Iter
     if window is not None:
         try:
             fold(read_span(job, window, span, source=source), span, job.kinds, into=folded)
+            share_cells(job, ledger, folded)
             yield None
             # the gate, after reading: rows that are there now were there before
             is_complete = not (yield from slots_without_rows(context, span, position))

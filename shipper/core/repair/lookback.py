@@ -19,6 +19,7 @@ from shipper.core.position import Position
 from shipper.core.repair.recount import first_whole, lookback_from
 from shipper.core.retention import place_of
 from shipper.core.rows.look import TableLook
+from shipper.core.rows.others import share_cells
 from shipper.core.rows.table import CaptureStep, Context, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
 from shipper.core.rows.undivided import read_undivided, widen
@@ -55,7 +56,7 @@ def lookback(
     low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
     if low < horizon.id:
-        yield from _read(job, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
+        yield from _read(context, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
     # move low up to the first row that is in the span, or that is incomplete and young
     passed, never = _passed(job, position, cycle, horizon.id)
@@ -106,10 +107,11 @@ def _appeared(job: Job, position: Position, before: Position, look: TableLook, *
 
 
 def _read(
-    job: Job, window: Window, span: Span, places: Span, *, known: IdSet, look: TableLook, into: _Cycle
+    context: Context, window: Window, span: Span, places: Span, *, known: IdSet, look: TableLook, into: _Cycle
 ) -> Iterator[None]:
     """Read all rows above low."""
-    query, source, cycle = job.query, look.source, into
+    job, source, cycle = context.job, look.source, into
+    query = job.query
 
     def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
         with source.snapshot(query, since=look.horizon.clock):
@@ -124,6 +126,7 @@ def _read(
     ids: dict[int, Window] = {}
     for part, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
         fold(rows, places, job.kinds, into=cycle.span)
+        share_cells(job, context.ledger, cycle.span)
         fold(rows_before, places, job.kinds, into=cycle.before)
         cycle.new_before = union_of(cycle.new_before, new)
         for bucket, words in by.items():
@@ -133,7 +136,9 @@ def _read(
                 cycle.in_span = union_of(cycle.in_span, words)
                 widen(ids, [bucket], part)
         yield
-    yield from read_undivided(job, ids, places, source=source, into=cycle.span)
+    for _ in read_undivided(job, ids, places, source=source, into=cycle.span):
+        share_cells(job, context.ledger, cycle.span)
+        yield
 
 
 def _rejected(cycle: _Cycle, span: Span, never: int) -> Counter[Rejection]:

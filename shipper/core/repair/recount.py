@@ -17,6 +17,7 @@ from shipper.core.ledger import Ledger, RecordUpdate, Slot
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, place_of
+from shipper.core.rows.others import share_cells
 from shipper.core.rows.slots import outermost
 from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
@@ -113,7 +114,7 @@ def recount_windows(
     context: Context, windows: Iterable[Window], span: Span, places: Span, position: Position
 ) -> Generator[None, None, Recounted]:
     """Count the rows of a span in some windows; yield while reading."""
-    job, source, *_ = context
+    job, source, ledger, _ = context
     again, query = Recounted(), job.query
     counted = Span(max(span.start, places.start), min(span.end, places.end))  # rows ahead may be counted one day
 
@@ -127,10 +128,13 @@ def recount_windows(
     for one in windows:
         for window, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
+            share_cells(job, ledger, again.folded)
             widen(again.ids, {row.bucket for row in rows if row.bucket is not None and row.bucket in places}, window)
             again.new = union_of(again.new, new)
             yield
-    yield from read_undivided(job, again.ids, places, source=source, into=again.folded)
+    for _ in read_undivided(job, again.ids, places, source=source, into=again.folded):
+        share_cells(job, ledger, again.folded)
+        yield
     return again
 
 

@@ -33,8 +33,9 @@ from shipper.core.model import (
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
 from shipper.core.rows import along_reading
-from shipper.core.rows.along_reading import by_minutes, check_groups, read_minute, readable, windows
+from shipper.core.rows.along_reading import by_minutes, check_changed, check_groups, read_minute, readable, windows
 from shipper.core.rows.look import TableLook
+from shipper.core.rows.others import share_cells
 from shipper.core.rows.start import BEGINNING, MINUTE, kept_seconds, position_at, repeated_seconds
 from shipper.core.rows.table import CaptureStep, Context, Event, Source
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
@@ -68,7 +69,11 @@ class _Found:
     def keep(self, start: int, minute: Minute) -> bool:
         """Add a minute; return whether it must be the last, because there are many labels."""
         self.minutes[start] = minute
-        self._labels += sum(max(1, len(group)) for _, group in minute.groups)
+        return self.ends_with(start, (group for _, group in minute.groups))
+
+    def ends_with(self, start: int, groups: Iterable[Group]) -> bool:
+        """Whether a minute with these groups must be the last; then it is."""
+        self._labels += sum(max(1, len(group)) for group in groups)
         if self._labels < along_reading.MOST_LABELS:
             return False
         self.upto = start + MINUTE - 1
@@ -308,7 +313,11 @@ def window_of(job: Job, span: Span, source: Source) -> Window | None:
 def recount_along(
     context: Context, span: Span, places: Span
 ) -> Generator[None, None, tuple[Folded, dict[int, Minute]]]:
-    """Count the rows of a span again, and what the minutes hold that are kept; yield while reading."""
+    """Count the rows of a span again, and the minutes that are kept and have changed; yield while reading.
+
+    Raises:
+        QueryRefused: so many minutes have changed that memory could not hold them.
+    """
     job, source, ledger, _ = context
     folded, minutes, whole = Folded(), dict[int, Minute](), window_of(job, span, source)
     if whole is None:
@@ -317,30 +326,43 @@ def recount_along(
     for window in windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
         for _, read in by_minutes(job, window, source, span):
             fold(source.renamed(job.query, read), places, job.kinds, into=folded)
+            share_cells(job, ledger, folded)
         yield
     for window in windows(job, Span(max(rows_in.start, kept), rows_in.end), source, ledger=ledger):
-        rows, held = readable(job, window, source, partial(_recounted, context, span, window))
-        fold(source.renamed(job.query, rows), places, job.kinds, into=folded)
-        minutes |= held
-        yield
+        after = window.after
+        while after < window.upto:
+            rest = Window(after, window.upto)
+            found = readable(job, rest, source, partial(_recounted, context, span, rest))
+            after = found.upto
+            fold(source.renamed(job.query, found.rows), places, job.kinds, into=folded)
+            share_cells(job, ledger, folded)
+            minutes |= found.minutes
+            check_changed(job, minutes.values())
+            yield
     return folded, minutes
 
 
-def _recounted(context: Context, span: Span, window: Window) -> tuple[list[Row], dict[int, Minute]]:
-    """Count the minutes of a window that are kept, in one snapshot: rows with a time in a span, and what they hold."""
+def _recounted(context: Context, span: Span, window: Window) -> _Found:
+    """Count the minutes of a window that are kept, in one snapshot: rows with a time in a span, and changes."""
     job, source, ledger, _ = context
-    counted, minutes = list[Row](), dict[int, Minute]()
+    found = _Found(window.upto)
     with source.snapshot(job.query):
-        known, present = ledger.minutes(job.name, window), source.minutes(job.query, window)
-        for start in sorted(known.keys() | present.keys()):
+        present = source.minutes(job.query, window)
+        for start in range(window.after + 1, window.upto + 1, MINUTE):
+            before = _known(ledger, job, start)
+            if start not in present and before is _NEVER:
+                continue
             rows = read_minute(job, Window(start - 1, start + MINUTE - 1), source, span)
-            counted += (row for row in rows if row.bucket is not None)
-            before = known.get(start, _NEVER)
+            found.rows += (row for row in rows if row.bucket is not None)
             groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
             groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
-            # the next look counts it again: other rows of a minute may be in other slots
-            minutes[start] = Minute(present.get(start, (0, 0))[0], NO_CHECKSUM, groups)
-    return counted, minutes
+            # most minutes are as they were, and memory need not hold them
+            if groups != before.groups:
+                # the next look counts it again: other rows of a minute may be in other slots
+                found.minutes[start] = Minute(present.get(start, (0, 0))[0], NO_CHECKSUM, groups)
+            if found.ends_with(start, (row.group for row in rows)):
+                break
+    return found
 
 
 def minutes_of(first: int, upto: int) -> Span:

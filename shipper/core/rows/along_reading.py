@@ -3,12 +3,12 @@
 Labels are values, without names. A second that cannot be read is set aside, and the rows beside it are read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from shipper.core.errors import QueryRefused, RowRefused, TooManyGroups
-from shipper.core.ledger import Ledger
+from shipper.core.ledger import Ledger, Minute
 from shipper.core.model import ALWAYS, Job, Query, Row, Span, Window
 from shipper.core.retention import after, floor
 from shipper.core.rows.start import MINUTE
@@ -18,6 +18,10 @@ LONG_SECONDS = 3600
 """Longest window where minutes are kept: each minute that differs is a statement within one snapshot."""
 MOST_LABELS = 10_000
 """Most labels in the groups of a minute, and about as many in one record: the state keeps all of them."""
+MOST_CHANGED = 50_000
+"""Most labels in the minutes that a recount changes at once: 40 MB until they are stored."""
+
+_FEWER = "Group `by` fewer columns, or by columns with fewer values; or give the table an integer key."
 
 T = TypeVar("T")
 
@@ -134,5 +138,19 @@ def check_groups(job: Job, groups: int, second: int) -> None:
         minute = f"{second // 3600 % 24:02}:{second // 60 % 60:02}"
         raise QueryRefused(
             f"read {job.query.table} along {job.query.id}: more than {most} groups in the minute {minute}",
-            hint="Group `by` fewer columns, or by columns with fewer values; or give the table an integer key.",
+            hint=_FEWER,
+        )
+
+
+def check_changed(job: Job, minutes: Iterable[Minute]) -> None:
+    """Check how many labels there are in the minutes that a recount changes at once.
+
+    Raises:
+        QueryRefused: they have more than MOST_CHANGED labels.
+    """
+    if sum(len(minute.groups) for minute in minutes) * max(1, len(job.query.by)) > MOST_CHANGED:
+        raise QueryRefused(
+            f"recount {job.query.table} along {job.query.id}: more than {MOST_CHANGED} groups of its minutes differ "
+            "from those that were counted",
+            hint=_FEWER,
         )

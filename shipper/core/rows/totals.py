@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
@@ -30,6 +31,10 @@ YEAR_SECONDS = 366 * 86_400
 """Times further ahead are mistakes, and counted without their bucket, of which there may be any number."""
 
 
+MANY_CELLS = 20_000
+"""Cells that are folded before groups share some: those of the longest labels need 20 MB."""
+
+
 class Cell(NamedTuple):
     """Rows and values of one group in one bucket."""
 
@@ -37,13 +42,17 @@ class Cell(NamedTuple):
     values: tuple[Value | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Folded:
     """Rows added up by group and bucket, rejected rows by reason, and values that were left out."""
 
     cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
     rejected: Counter[Rejection] = field(default_factory=Counter)
     rejected_values: list[RejectedValue] = field(default_factory=list)
+    others: Counter[Group] = field(default_factory=Counter)
+    """Rows of groups that share cells already, under the first of the groups."""
+    many: int = field(default_factory=lambda: MANY_CELLS)
+    """Number of cells from which on groups may share some."""
 
     @property
     def rows(self) -> int:
@@ -226,13 +235,15 @@ class _Change:
         parts = self._parts(folded)
         self.recording.take(parts.keys())
         totals = self._totals(parts, {})
-        gone = set[Key]()
-        if span is not None:
-            gone.update(self.recording.stored_keys(span, [measure.name for measure in self._job.query.measures]))
+        names = [measure.name for measure in self._job.query.measures]
+        gone: list[Iterable[Key]] = [] if span is None else [self.recording.stored_keys(span, names)]
         # places that belong to the job and can still be written
         own = self.recording.own({key.path for key in cleared}) if cleared else set()
-        gone.update(key for key in cleared if key.path in own and self._open_place(key.slot) == key[1:])
-        return totals | dict.fromkeys(gone - parts.keys(), 0)
+        gone.append(key for key in cleared if key.path in own and self._open_place(key.slot) == key[1:])
+        for key in chain.from_iterable(gone):
+            if key not in parts:
+                totals[key] = 0
+        return totals
 
     def put(self, totals: Mapping[Key, Value], *, resends: bool = False) -> None:
         """Store totals."""
@@ -271,6 +282,9 @@ class _Change:
                 self.tally.rejected[rejection] += cell.rows
             else:
                 groups[group] = groups.get(group, 0) + cell.rows
+
+        for group, rows in folded.others.items():
+            self.tally.other, self.tally.other_rows = self.tally.other or group, self.tally.other_rows + rows
 
         # paths of groups, and the values of each
         paths, parts = claim_paths(self._job, groups, self.recording, self.tally), Parts()

@@ -19,6 +19,7 @@ from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
 from shipper.core.rows.along import minutes_of, window_of
 from shipper.core.rows.along_reading import changed_buckets
+from shipper.core.rows.others import share
 from shipper.core.rows.slots import read_counted, rows_by_ids
 from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.rows.totals import Folded, fold
@@ -269,17 +270,18 @@ def _pieces(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: 
 
 def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: int) -> Folded | None:
     """Count the rows of a part again; None where it has too many cells and can be halved."""
-    folded = Folded()
+    folded, directory = Folded(), Directory(job, snapshot.names)
     can_be_halved = part.span.end - part.span.start > part.step
     ids: dict[int, Window] = {}
     for window, rows in _rows(job, part, snapshot, source):
         fold((row for row in rows if row.bucket is not None), part.span, job.kinds, into=folded)
         if window is not None:
             widen(ids, {row.bucket for row in rows if row.bucket is not None}, window)
+        share(job, folded, directory.sharing)
         if can_be_halved and len(folded.cells) > cells:
             return None
     for _ in read_undivided(job, ids, part.span, source=source, into=folded):
-        pass
+        share(job, folded, directory.sharing)
     return folded
 
 
