@@ -19,7 +19,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import READY_NONE, READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W, Wait
 from typing_extensions import override
 
-from shipper.source.limits import MOST_BYTES, Meter, check_size
+from shipper.source.limits import MOST_BYTES, AnswerTooLarge, Meter, check_size
 
 _Result = TypeVar("_Result")
 
@@ -30,6 +30,10 @@ MOST_ERROR_BYTES = 4096
 """Length to which the texts of a longer error are cut."""
 BLOCK_BYTES = 2**16
 LARGE_BYTES = 2**20
+MOST_MESSAGES = 1000
+"""Maximum number of messages in an answer that are no rows; usual ones have five."""
+HEADER_BYTES, ROW = 5, ord("D")
+"""Length of a message's header, which is its kind and its length; kind of a row."""
 MOST_LOGIN_BYTES = 2**20
 """Maximum size of all that a server sends up to the end of a login."""
 
@@ -111,12 +115,14 @@ class _Pump:
         self._unsent = self._undelivered = b""
         self._meter: Meter | None = None
         self._received, self._most = 0, MOST_LOGIN_BYTES
+        self._messages = _Messages()
 
     def begin(self, meter: Meter) -> None:
         """Measure a new answer."""
         meter.begin()
         self._meter = meter
         self._received, self._most = 0, MOST_BYTES
+        self._messages.number = 0
 
     def serves(self, number: int) -> bool:
         """Return whether libpq has no other socket: it may open a second one for a login without encryption."""
@@ -146,7 +152,7 @@ class _Pump:
 
         Raises:
             AnswerTooLate: there was no complete answer in time.
-            AnswerTooLarge: it has too many bytes.
+            AnswerTooLarge: it has too many bytes, or messages.
             OperationalError: it ends within a large answer; psycopg's own error would repeat the texts of that.
         """
         if self._meter is not None:
@@ -156,6 +162,7 @@ class _Pump:
             return READY_NONE
         self._received += len(block)
         check_size(self._received, self._most)
+        self._messages.count(block)
         if block:
             self._undelivered = _write(self._end, block)
         elif self._received > LARGE_BYTES:
@@ -190,6 +197,33 @@ class _Pump:
             self._unsent = _write(self.server, data)
             if len(data) < BLOCK_BYTES:  # there was no more
                 return
+
+
+class _Messages:
+    """The number of messages of an answer but rows; of each, libpq may keep 2 kB.
+
+    Within TLS there are none to see, but there the server is known, unless the operator has chosen otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._header = b""
+        self._ahead = 0
+        """Number of bytes before the next header."""
+
+    def count(self, block: bytes) -> None:
+        """Count the messages that begin in a block.
+
+        Raises:
+            AnswerTooLarge: there are too many.
+        """
+        data, here = self._header + block, self._ahead
+        while here + HEADER_BYTES <= len(data):
+            self.number += data[here] != ROW
+            here += 1 + max(HEADER_BYTES - 1, int.from_bytes(data[here + 1 : here + HEADER_BYTES], "big"))
+        self._header, self._ahead = data[here:], max(0, here - len(data))
+        if self.number > MOST_MESSAGES:
+            raise AnswerTooLarge(f"the answer has more than {MOST_MESSAGES} messages beside its rows")
 
 
 def _read(source: socket.socket) -> bytes | None:
