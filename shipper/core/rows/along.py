@@ -316,7 +316,7 @@ def recount_along(
     """Count the rows of a span again, and the minutes that are kept and have changed; yield while reading.
 
     Raises:
-        QueryRefused: so many minutes have changed that memory could not hold them.
+        QueryRefused: more minutes have changed than memory should hold.
     """
     job, source, ledger, _ = context
     folded, minutes, whole = Folded(), dict[int, Minute](), window_of(job, span, source)

@@ -1,4 +1,4 @@
-"""Groups without series of their own, in memory: they share cells, as they will share a path."""
+"""Cells of groups that have no series: they share cells in memory, as they will share a path."""
 
 from collections.abc import Callable, Collection
 
