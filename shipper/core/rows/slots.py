@@ -69,7 +69,7 @@ def read_counted(
     """Read the rows of a window, and their number, without some ids, and without rows that are not counted yet."""
     rows: list[Row] = []
     with source.snapshot(job.query):
-        new = [] if position is None else _uncounted(job, window, position, source)
+        new = [] if position is None else _uncounted(job, window, position, source, span)
         # between the ids that are left out
         after = window.after
         for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
@@ -91,11 +91,13 @@ def _read(job: Job, part: Window | Ids, source: Source) -> list[Row]:
         return source.read(job.query, part)
 
 
-def _uncounted(job: Job, window: Window, position: Position, source: Source) -> list[int]:
-    """Return the ids of late rows in a window that are not counted yet."""
+def _uncounted(job: Job, window: Window, position: Position, source: Source, span: Span) -> list[int]:
+    """Return the ids of late rows in a window and a span that are not counted yet."""
     if not position.has_gaps or window.upto <= position.counted.floor:
         return []
-    return ids_of(position.counted.missing(source.words(job.query, window)))
+    # rows without a time are in no span, and there may be many; custom sql alone knows the times
+    within = None if job.query.time is None or job.query.sql is not None else span
+    return ids_of(position.counted.missing(source.words(job.query, window, within)))
 
 
 def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:

@@ -169,6 +169,20 @@ def test_rows_that_wait_for_carbon(office: Office) -> None:
     assert audits(office.state.path)["others"].error == "audit: values wait for Carbon, and Graphite differs"
 
 
+def test_rows_without_a_time(tmp_path: Path) -> None:
+    """Rows that are not completed yet make no comparison longer. Mutant: read between all of them."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, lookback=600)
+        for number in range(3, 99, 2):
+            office.desk.source.insert(number, None, "login")
+            office.desk.source.insert(number + 1, CREATED, "login")
+        office.capture()
+        office.graphite.surplus, before = 2, office.desk.source.asked["read"]
+        office.auditor.run_now({"jobs": []})
+
+        assert office.desk.source.asked["read"] - before < 30
+
+
 @pytest.mark.parametrize("time", ["created_at", None])
 def test_row_that_is_not_counted_yet(tmp_path: Path, time: str | None) -> None:
     """A row that was committed since the last tick, below captured, is no difference; a missed one is.
