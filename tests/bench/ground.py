@@ -22,12 +22,13 @@ path = "{folder}/shipper.db"
 [graphite]
 port = {port}
 retentions = "1m:30d"
+{graphite}
 
 [status]
-listen = "off"
+listen = "{listen}"
 
 [limits]
-series = 100000
+series = 200000
 
 [source.app]
 url = "mysql+pymysql://shipper@127.0.0.1:{mysql}/{database}"
@@ -40,7 +41,7 @@ by = ["action"]
 start = "{start}"
 {schedule}
 """
-JOB = '[job.bench{n}]\nname = "bench{n}.{{action}}.{{measure}}"\n'
+JOB = '[job.bench{n}]\nname = "bench{n}.{{action}}.{{measure}}"\ntable = "{table}"\n'
 COUNTS = """\
 SELECT FLOOR(UNIX_TIMESTAMP(created_at) / 60) * 60, action, COUNT(*) FROM audit_trail
 WHERE id > {after} AND id <= {upto} GROUP BY 1, 2"""
@@ -63,11 +64,16 @@ class Sizes(NamedTuple):
     catchup: tuple[int, int] = (1_000_000, 10_000_000)
     jobs: int = 500
     most_jobs: int = 2000
+    series_of_job: int = 100
+    day: int = 1_000_000
     few_jobs: int = 50
     warm: int = 10
     seconds: int = 20
     together: str = 'every = "10s"'
     days: float = 30
+    growth_rows: tuple[int, ...] = (100_000, 1_000_000, 10_000_000)
+    growth_series: tuple[int, ...] = (100, 1000, 10_000, 50_000, 200_000)
+    growth_jobs: tuple[int, ...] = (1, 10, 100, 500, 2000)
 
 
 SMOKE = Sizes(
@@ -79,11 +85,16 @@ SMOKE = Sizes(
     catchup=(100, 1000),
     jobs=5,
     most_jobs=10,
+    series_of_job=2,
+    day=100,
     few_jobs=5,
     warm=0,
     seconds=1,
     together='every = "1s"',
     days=0.1,
+    growth_rows=(100, 1000),
+    growth_series=(10, 100),
+    growth_jobs=(1, 5),
 )
 
 
@@ -148,6 +159,22 @@ class Ground:
                 f"FROM seq_1_to_{rows}, (SELECT COALESCE(MAX(id), 0) AS newest FROM audit_trail) AS there) AS new"
             )
 
+    def copy(self, tables: int) -> None:
+        """Make more tables like the first one, with a row."""
+        with self.mysql.connect(self.database) as connection, connection.cursor() as cursor:
+            for n in range(1, tables):
+                cursor.execute(f"CREATE TABLE {table_of(n)} LIKE audit_trail")
+        self.grow(tables, rows=1)
+
+    def grow(self, tables: int, *, rows: int) -> None:
+        """Add rows to each of the tables, of as many actions."""
+        with self.mysql.connect(self.database) as connection, connection.cursor() as cursor:
+            for n in range(tables):
+                cursor.execute(
+                    f"INSERT INTO {table_of(n)} (created_at, action, outcome) "
+                    f"SELECT UTC_TIMESTAMP(6), CONCAT('action', seq), 'ok' FROM seq_1_to_{rows}"
+                )
+
     def work(self, user: str) -> Work:
         """Return what the server has done for a user."""
         time.sleep(NOTED_SECONDS)
@@ -167,11 +194,22 @@ class Ground:
         self._sink.stdin.flush()
         return int(self._sink.stdout.readline())
 
-    def configure(self, *, jobs: int = 1, schedule: str = 'every = "1s"', start: str = "beginning") -> None:
-        """Write shipper's configuration."""
-        servers = {"port": self.port, "mysql": self.mysql.port, "database": self.database}
-        text = CONFIG.format(folder=self.folder, **servers, schedule=schedule, start=start)
-        (self.folder / "shipper.toml").write_text(text + "".join(JOB.format(n=n) for n in range(jobs)))
+    def configure(
+        self,
+        *,
+        jobs: int = 1,
+        tables: int = 1,
+        schedule: str = 'every = "1s"',
+        start: str = "beginning",
+        port: int | None = None,
+        **sections: str,
+    ) -> None:
+        """Write shipper's configuration: jobs on so many tables, a port in place of the sink's, lines of sections."""
+        servers = {"port": port or self.port, "mysql": self.mysql.port, "database": self.database}
+        sections = {"graphite": "", "listen": "off"} | sections
+        text = CONFIG.format(folder=self.folder, **servers, schedule=schedule, start=start, **sections)
+        text += "".join(JOB.format(n=n, table=table_of(n % tables)) for n in range(jobs))
+        (self.folder / "shipper.toml").write_text(text)
 
     def shipper(self, *arguments: str) -> list[str]:
         """Return the command of shipper, the service's as its unit runs it (PYTHONOPTIMIZE)."""
@@ -189,10 +227,10 @@ class Ground:
         where = (url, str(self.port), f"{self.folder}/seed.db")
         return [self.python, str(HERE / "contenders/seed.py"), *where, *map(str, loop)]
 
-    def sqlclient(self) -> list[str]:
-        """Return that of the C client with the same SELECT."""
+    def sqlclient(self, statement: str = COUNTS.format(after=0, upto=ALL)) -> list[str]:
+        """Return that of the C client with the same SELECT, or another one."""
         login = ("-h127.0.0.1", f"-P{self.mysql.port}", "-uroot", "--skip-ssl", self.database)
-        return ["mariadb", "--no-defaults", *login, "-N", "-e", COUNTS.format(after=0, upto=ALL)]
+        return ["mariadb", "--no-defaults", *login, "-N", "-e", statement]
 
     def compare(self, contenders: Mapping[str, Callable[[], float]], *, rounds: int | None = None) -> dict[str, float]:
         """Let all take turns, and return the median of each."""
@@ -206,6 +244,11 @@ class Ground:
         """Remove what the contenders have stored."""
         for file in self.folder.glob("*.db*"):
             file.unlink()
+
+
+def table_of(number: int) -> str:
+    """Return the name of one of several tables."""
+    return f"audit_trail{number or ''}"
 
 
 @contextmanager
