@@ -369,7 +369,7 @@ class Courier:
     def _read_back(self, current: Round, now: int, clock: float) -> Delivered:
         """Read some totals of a round back, and prove those that Graphite holds as they were sent."""
         assert self._reader is not None
-        cursor = current.cursors.popleft()
+        cursor, rest = current.cursors[0], list[Cursor]()
         step = Delivered({}, {}, is_replay=True, is_reading=True)
         if self._can_send(cursor, now):
             # compare one page of a slot with Graphite
@@ -388,10 +388,13 @@ class Courier:
             self._outbox.prove_series(slot, cursor.step, sorted(equal), after=after, upto=upto)
             current.proven += len(equal)
             current.differing += differing
-            if len(totals) == READ_MOST:
-                current.cursors.appendleft(cursor._replace(beyond=totals[-1].series))
+            rest = [cursor._replace(beyond=totals[-1].series)] if len(totals) == READ_MOST else []
         else:  # the slot has left its archive since the round was opened
             self._merge_or_defer(cursor)
+
+        # the cursor moves only now: where the state failed above, its totals are read once more
+        current.cursors.popleft()
+        current.cursors.extendleft(rest)
         if current.cursors:
             return step
 

@@ -1,7 +1,7 @@
 """Readings of all totals, or of samples beside the replays: values that Graphite lacks are reported and sent again."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from fakes import FakeCarbon
 from shipper.core.delivery.outbox import Changed
 from shipper.core.delivery.proofs import Round
 from shipper.core.delivery.readings import Sampler
-from shipper.core.errors import DeliveryFailed
+from shipper.core.errors import DeliveryFailed, StateBusy
 from shipper.core.model import Archive
+from shipper.state.outbox import StateOutbox
 from shipper.state.store import State
 
 
@@ -162,6 +163,37 @@ def test_slot_leaves_its_archive_before_it_is_read(state: State) -> None:
     assert state._connection.execute("SELECT slot, step, changed FROM total WHERE slot = ?", (HOUR,)).fetchall() == [
         (HOUR, 3600, 2)
     ]
+
+
+class FailingOutbox(StateOutbox):
+    """An outbox that cannot prove totals once, as on a full disk."""
+
+    has_failed = False
+
+    def prove_series(self, slot: int, step: int, series: Sequence[int], *, after: int, upto: int) -> None:
+        """Fail once, or store."""
+        if not self.has_failed:
+            self.has_failed = True
+            raise StateBusy("prove totals: disk full")
+        super().prove_series(slot, step, series, after=after, upto=upto)
+
+
+def test_state_fails_during_a_reading(state: State) -> None:
+    """Totals that the state could not mark as proven are read once more.
+
+    Mutant: continue behind them; nothing proves them any more, and nothing sends them if Carbon dies.
+    """
+    state.outbox = FailingOutbox(state)
+    desk = Desk(state, batch=3, reads=True)
+    desk.record("a", 0, 5, {("x", MINUTE): 1, ("y", MINUTE - 60): 2})
+    desk.run()
+    desk.clock += 5
+    with pytest.raises(StateBusy):
+        desk.run()
+    assert desk.unproven() == 2
+    desk.run()
+
+    assert desk.unproven() == 0
 
 
 def test_witness_dies_before_it_is_read(state: State) -> None:
