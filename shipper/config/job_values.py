@@ -47,6 +47,8 @@ def identifier(value: str) -> str:
 def table(value: str) -> str:
     """Accept the name of a table, or SCHEMA.TABLE."""
     schema, dot, name = value.rpartition(".")
+    if "." in schema:
+        raise wrong(f'"{value}" is not a table', "Write TABLE or SCHEMA.TABLE; the database is in the source.")
     return (identifier(schema) + dot if dot else "") + identifier(name)
 
 

@@ -126,6 +126,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ("//db1", "//me:secret@db1", 6, "url contains a password", "credentials"),
         ('table = "audit_trail"', "", 11, '"table" is missing', 'Add, for example, table = "audit_trail"'),
         ('"audit_trail"', "'\"audit\"'", 12, '""audit"" is not a name that shipper can use', "without quotes"),
+        ('"audit_trail"', '"app.public.log"', 12, '"app.public.log" is not a table', "SCHEMA.TABLE"),
         ('id = "id"', 'id = "id; DROP"', 13, '"id; DROP" is not a name that shipper can use', "create a view"),
         ('outcome = "failure"', "outcome = [[1]]", 15, "[[1]] is not a value to compare with", "string"),
         ('outcome = "failure"', "outcome = { nto = 1 }", 15, '"nto" is not a test', "not, like"),
