@@ -130,11 +130,12 @@ class Source(table.Source):
             raise
         except QueryRefused as error:
             with self.connections.connected(f"look at {query.table}") as connection:
-                column = described(connection, query.table).columns.get(query.id)
+                known = described(connection, query.table)
+            column = known.columns.get(query.id)
             if query.is_along or column is None or (column.is_integer and error.hint != NOT_AN_ID):
                 raise
             wrong = f"observe {query.table}: {query.id} has type {column.type}, which is not an id"
-            hint = without_id(self._access, query.table, query.id, column.type)
+            hint = without_id(self._access, query.table, query.id, column.type, is_view=known.is_view)
             raise QueryRefused(str(error) if column.is_integer else wrong, hint=hint) from error
 
     @override

@@ -74,22 +74,26 @@ def transactional(access: Access, table: str) -> str:
     return f"ALTER TABLE {_path(access, table)} {dialect_named(access.kind).MAKE_TRANSACTIONAL};"
 
 
-def shared_id(access: Access, table: str, column: str, value: int) -> str:
+def shared_id(access: Access, table: str, column: str, value: int, *, is_view: bool = False) -> str:
     """Write how a job can count a table in which several rows have such a value of its `id`."""
-    return (
-        f"Set `id` to a column with unique values. If there is none: {without_id(access, table, column, value=value)}"
-    )
+    others = without_id(access, table, column, value=value, is_view=is_view)
+    return f"Set `id` to a column with unique values. If there is none: {others}"
 
 
-def without_id(access: Access, table: str, column: str, type_: str = "", *, value: int = 0) -> str:
+def without_id(
+    access: Access, table: str, column: str, type_: str = "", *, value: int = 0, is_view: bool = False
+) -> str:
     """Write how a job can count a table without the integer key that it names as `id`; value is one of that column."""
     along = "Set `id` and `time` to an indexed time column, and `time_unit` if it contains numbers since 1970"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
     elif units := units_of(value):
         along = f'Set `time = "{column}"` and `time_unit = "{units[0]}"`'
-    add = dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
-    key = f'Or add a key, and set `id = "n"`: {add}' if add else "Or set `id` to an integer key."
+    add = "" if is_view else dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
+    other = (
+        "Or set `id` to an integer key of the table behind the view." if is_view else "Or set `id` to an integer key."
+    )
+    key = f'Or add a key, and set `id = "n"`: {add}' if add else other
     return f"{along}: the job then reads along that column. {key}"
 
 

@@ -12,7 +12,7 @@ from shipper.source.catalog import described, plain_engine, planned
 from shipper.source.connections.connection import RETRIED, Connections
 from shipper.source.grants import transactional, without_id
 from shipper.source.result import labels_of
-from shipper.source.statement import bounds, counted, labels, newest_value
+from shipper.source.statement import bounds, columns, counted, labels, measured, newest_value
 from shipper.source.times import check_values, timed
 
 _ORDERED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
@@ -30,6 +30,7 @@ def prepared(connections: Connections, access: Access, query: Query) -> Query:
     if query.sql is not None:
         return _explained(connections, query)
     query = replace(query, short=_short(connections, query))
+    _check_measures(connections, query)
     if query.time is None:
         return query
     query = _timed(connections, query)
@@ -82,15 +83,30 @@ def _explained(connections: Connections, query: Query) -> Query:
     window = Window(0, 1)
     with connections.connected("explain sql") as connection:
         is_range = planned(connection, query, window).is_range
-        columns = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
+        names = list(connection.execute(counted(query, is_within=False), bounds(query, window)).keys())
     if not is_range:
         raise QueryRefused(
             f"explain sql: it reads the entire table for each window, not a range of {query.id}",
             hint=f"In WHERE, compare the column itself, without a function or cast: `WHERE {query.id} > :after AND "
             f"{query.id} <= :upto`; the column also needs an index.",
         )
-    measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, columns))
+    measures = tuple(Measure(name, Kind.SUM, name) for name in labels_of(query, names))
     return replace(query, measures=measures)
+
+
+def _check_measures(connections: Connections, query: Query) -> None:
+    """Check that the values of measured columns can be added up."""
+    names = measured(query)
+    if not names or not connections.dialect.NOT_SUMMED:
+        return
+    with connections.connected(f"look at the measures of {query.table}") as connection:
+        description = connection.execute(columns(query, names)).cursor.description
+    for name, column in zip(names, description, strict=True):
+        if column[1] in connections.dialect.NOT_SUMMED:
+            raise QueryRefused(
+                f"read {query.table}: {name} contains times, which are no measures",
+                hint=f"Measure a column of numbers, as TIME_TO_SEC({name}) in a view.",
+            )
 
 
 def _short(connections: Connections, query: Query) -> frozenset[str]:
@@ -124,17 +140,19 @@ def _check_engine(connections: Connections, access: Access, query: Query) -> Non
 def _check_along(connections: Connections, access: Access, query: Query) -> None:
     """Check that the values of a time column have the order of times."""
     with connections.connected(f"look at {query.time} of {query.table}") as connection:
-        column = described(connection, query.table).columns.get(query.id)
+        table = described(connection, query.table)
+        column = table.columns.get(query.id)
         may_be_text = query.time_form is TimeForm.TEXT or not connections.dialect.CATALOG.has_types
         (value,) = connection.execute(newest_value(query, is_text=may_be_text)).one()
     is_text = isinstance(value, str | bytes)
     if query.time_form is TimeForm.TIME:
-        is_ordered = query.time_unit is not None or not is_text or _ORDERED.match(str(value)) is not None
+        is_ordered = not is_text or (query.time_unit is None and _ORDERED.match(str(value)) is not None)
     else:
         is_ordered = query.time_form is TimeForm.NUMBER and query.time_unit is not None
     if not is_ordered:
+        type_ = "" if is_text or column is None else column.type
         example = f", as {printable(str(value))}" if is_text else ""
         raise QueryRefused(
             f"read {query.table} along {query.time}: its values{example} do not sort by time",
-            hint=without_id(access, query.table, query.id, "" if is_text or column is None else column.type),
+            hint=without_id(access, query.table, query.id, type_, is_view=table.is_view),
         )

@@ -6,7 +6,7 @@ parameters, which `bounds` returns.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -148,14 +148,12 @@ def counted(
         return sa.text(query.sql)
     table = table_of(query)
     columns: list[sa.ColumnElement[Any]] = [_bucket(query, table), *_groups(query, table)]
-    # labels that no table has as a column: GROUP BY prefers the column
     labelled = [column.label(f"shipper_{n}") for n, column in enumerate(columns)]
     statement: sa.Select[Any] = sa.select(*labelled, sa.func.count(), *_aggregates(query, table)).select_from(table)
     statement = statement.where(*_conditions(query, table, is_within=is_within, are_listed=are_listed))
-    keys = labelled if query.time else labelled[1:]
-    if not keys:  # without GROUP BY there is a row even if nothing matches
+    if query.time is None and not query.by:  # without GROUP BY there is a row even if nothing matches
         return statement.having(sa.func.count() > 0)
-    statement = statement.group_by(*(sa.text(key.name) for key in keys))
+    statement = statement.group_by(*_places(1 if query.time else 2, len(labelled)))
     return statement if most is None else statement.limit(most + 1)
 
 
@@ -189,7 +187,12 @@ def undivided(query: Query, offsets: Offsets, same: Same, *, has_aside: bool) ->
         rest = sa.case((identity.not_in(_ASIDE), sa.and_(*conditions)), else_=sa.false())
         conditions = [*_in_window(query, identity), rest]
     statement = sa.select(*labelled, *values).select_from(table).where(*conditions)
-    return statement.group_by(*(sa.text(key.name) for key in labelled))
+    return statement.group_by(*_places(1, len(labelled)))
+
+
+def _places(first: int, last: int) -> Iterator[sa.TextClause]:
+    """Yield the places of selected columns for GROUP BY, where a name would be a column of the table first."""
+    yield from (sa.text(str(place)) for place in range(first, last + 1))
 
 
 def _moved(epoch: sa.ColumnElement[int], offsets: Offsets) -> sa.ColumnElement[int]:
@@ -214,7 +217,7 @@ def present(query: Query, *, are_listed: bool) -> sa.Select[Any]:
     bucket, word = _bucket(query, table).label("shipper_bucket"), WordOfId(identity).label("shipper_word")
     statement = sa.select(bucket, word, BitsOfIds(identity), sa.func.count()).select_from(table)
     statement = statement.where(*_chosen(query, identity, are_listed=are_listed))
-    return statement.group_by(*(sa.text(key.name) for key in ([bucket, word] if query.time else [word])))
+    return statement.group_by(*_places(1 if query.time else 2, 2))
 
 
 @lru_cache(STATEMENTS)
@@ -305,7 +308,7 @@ def minutes(query: Query) -> sa.Select[Any]:
         within = sa.cast(table.c[query.id], sa.Numeric(30, 6)) % length
     columns: list[sa.ColumnElement[Any]] = [minute, sa.func.count(), sa.func.sum(within)]
     statement = sa.select(*columns).select_from(table).where(*_in_window(query, table.c[query.id]))
-    return statement.group_by(sa.text(minute.name))
+    return statement.group_by(*_places(1, 1))
 
 
 def twice(query: Query, rows: int) -> sa.Select[Any]:
@@ -382,6 +385,12 @@ def labels(query: Query) -> tuple[list[str], sa.Select[Any]]:
     values |= {column: table.c[column] for column in distinct if column}
     labelled = [value.label(f"shipper_{n}") for n, value in enumerate(values.values())]
     return list(values), sa.select(*labelled).select_from(table).limit(0)
+
+
+def columns(query: Query, names: Sequence[str]) -> sa.Select[Any]:
+    """Select no row of some of a query's columns, for their types."""
+    table = table_of(query)
+    return sa.select(*(table.c[name] for name in names)).select_from(table).limit(0)
 
 
 def _aggregates(query: Query, table: sa.TableClause) -> list[sa.ColumnElement[Any]]:

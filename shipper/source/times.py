@@ -8,6 +8,7 @@ rows would be rejected. Single values that are no times are rejected as `no_time
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,11 @@ NEWEST_ROWS = 1000
 """Number of newest rows that show whether times can be read: the work of a millisecond."""
 PLAUSIBLE = (31_536_000, 7_258_118_400)
 """Epochs of the years 1971 to 2199: with a wrong unit, present times are outside."""
+_TICKS = ((10**7, 62_135_596_800), (10**7, 11_644_473_600), (10**9, 0))
+"""Other numbers of times: ticks in a second, and seconds from their first year to 1970; .NET, Windows, nanoseconds.
+
+In this order: the first two would be nanoseconds of the years 1973 to 1992.
+"""
 SAMPLE = 20
 """Number of values that are read of them."""
 _NO_TIME = re.compile(r"[0 :./TZ-]*", re.IGNORECASE)
@@ -90,10 +96,23 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
     units = units_of(float(value))
     wrong = "not a time" if query.time_unit is None else f'not a current time with time_unit = "{query.time_unit}"'
     if not units:
-        return QueryRefused(f"{message}, which is {wrong}", hint=_NO_UNIT)
+        return QueryRefused(f"{message}, which is {wrong}", hint=_of_ticks(query, value, times) or _NO_UNIT)
     shown = datetime.fromtimestamp(float(value) / UNITS[units[0]], UTC)
     hint = f'Set `time_unit = "{units[0]}"`: that value is then {shown:%Y-%m-%d %H:%M:%S} UTC.'
     return QueryRefused(f"{message}, which is {wrong}", hint=hint)
+
+
+def _of_ticks(query: Query, value: str, times: Times) -> str | None:
+    """Return the hint for a number of ticks, None for others."""
+    for size, since in _TICKS if query.time_sql is None else ():
+        if is_plausible(moment := int(Decimal(value)) // size - since):
+            sql = times.divide.format(time=query.time, size=size) + (f" - {since}" if since else "")
+            shown = datetime.fromtimestamp(moment, UTC)
+            return (
+                f'Set `time_unit = "s"`, and instead of `time` write time_sql = "{sql}": '
+                f"that value is then {shown:%Y-%m-%d %H:%M:%S} UTC."
+            )
+    return None
 
 
 _NO_UNIT = "Set `time` to another column, or write `time_sql`, which converts it to a time."

@@ -66,3 +66,31 @@ def test_names_that_need_quotes(request: pytest.FixtureRequest, tmp_path: Path, 
     assert table.prepared(custom).measures[0].name == "count"
     looks.close()
     table.close()
+
+
+OWN = ["shipper_0", "shipper_1", "shipper_bucket", "shipper_word", "shipper_minute", "bucket", "count"]
+
+
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("changes", [{}, {"time": None}, {"id": "created_at"}], ids=["time", "no time", "along"])
+def test_columns_named_like_results(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str, changes: dict[str, str | None]
+) -> None:
+    """Columns of the table, which the job does not name, are not taken for those of our own statements.
+
+    Mutant: GROUP BY the names of selected columns, in any of the statements.
+    """
+    table = on(database, request, tmp_path)
+    for name in OWN:
+        table.execute(f"ALTER TABLE audit_trail ADD {name} INT DEFAULT 7")
+    table.execute("CREATE INDEX times ON audit_trail (created_at)")
+    looks = Looks(table, tmp_path)
+    job = wanted(query=table.prepared(query(**changes)), template="x.{action}.{measure}")
+    for number, ago in enumerate((200, 100, 90, 10), 1):
+        looks.insert([1000 * number], ago=ago)
+        looks.look(job)
+
+    assert looks.total(job) == 4
+    assert len(looks.slots(job)) == (1 if job.query.time is None else 3)
+    looks.close()
+    table.close()

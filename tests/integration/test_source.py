@@ -137,6 +137,19 @@ class TestMariaDB(SourceContract):
 
         assert [row.group for row in table.read(query(), FAR)] == [("caf\u00e9",)]
 
+    @pytest.mark.parametrize("type_", ["TIME", "DATE", "DATETIME(6)", "TIMESTAMP NULL"])
+    def test_sum_of_times(self, table: Table, type_: str) -> None:
+        """A sum of times is refused before a row is read: it would be that of their digits.
+
+        Mutant: leave it to the result, which is a number.
+        """
+        table.execute(f"ALTER TABLE audit_trail ADD spent {type_}")
+        table.insert(1, "2026-11-01 00:00:10", "login")
+
+        with pytest.raises(QueryRefused, match="spent contains times, which are no measures") as caught:
+            table.prepared(query(measures=(Measure("spent", Kind.SUM, "spent"),)))
+        assert "TIME_TO_SEC(spent)" in (caught.value.hint or "")
+
     def test_observe_time_is_epoch_utc(self, table: Table) -> None:
         """The source's time is that of an epoch clock, whatever the server's zone."""
         table.execute("SET GLOBAL time_zone = %s", ("+05:30",))

@@ -1,6 +1,6 @@
 """The form that each database's file fills: its SQL, its sessions, its errors."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -124,6 +124,8 @@ class Dialect(Protocol):
     """Statement whose second column is the TLS version of the session."""
     GRANT_SCHEMA: str | None
     """Statement that lets an account use a schema."""
+    NOT_SUMMED: Collection[object]
+    """Types, by the driver's codes, whose sum the database gives, although it has no meaning."""
     ADD_KEY: str
     """Statement that adds an integer key `n` to a table; empty where only a new table can have one."""
     MAKE_TRANSACTIONAL: str

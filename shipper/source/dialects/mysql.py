@@ -1,7 +1,7 @@
 """MySQL and MariaDB, through PyMySQL."""
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,10 @@ CATALOG = Catalog(
 SESSION = "SELECT CURRENT_USER(), @@read_only"
 TLS: str | None = "SHOW SESSION STATUS LIKE 'Ssl_version'"
 GRANT_SCHEMA: str | None = None
+# their digits: the sum of 00:01:00 is 100
+NOT_SUMMED: Collection[object] = frozenset(
+    {FIELD_TYPE.TIME, FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP}
+)
 ADD_KEY = "ALTER TABLE {table} ADD n BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE;"
 MAKE_TRANSACTIONAL = "ENGINE = InnoDB"
 REVIVE_INDEX = "ALTER TABLE {table} ALTER INDEX {index} {required};"

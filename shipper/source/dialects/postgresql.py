@@ -7,7 +7,7 @@ other tables; there, the rows count only if all tables that were read still have
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -114,17 +114,23 @@ REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
 CATALOG = Catalog(
     tables="""SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname = COALESCE(CAST(:schema AS text), current_schema())""",
-    # a domain has the type that it is based on; the low bits of a modifier are the scale
-    columns="""SELECT attname, CASE WHEN base.oid = CAST('numeric' AS regtype) AND modifier > 0
-            AND (modifier - 4) & 2047 = 0 THEN 'numeric integer' ELSE format_type(base.oid, NULL) END
-        FROM pg_attribute JOIN pg_type AS own ON own.oid = atttypid
-        JOIN pg_type AS base ON base.oid = CASE own.typtype WHEN 'd' THEN own.typbasetype ELSE own.oid END
-        CROSS JOIN LATERAL (SELECT CASE own.typtype WHEN 'd' THEN own.typtypmod ELSE atttypmod END AS modifier) AS type
-        WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped""",
-    leading="""SELECT relname, attname, CASE WHEN NOT indisvalid THEN 'VALID' END FROM pg_index
-        JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-        WHERE indrelid = to_regclass(:path) AND indpred IS NULL""",
-    kind="SELECT CASE relkind WHEN 'v' THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
+    # a domain has the type that it is based on, also through others; the low bits of a modifier are the scale
+    columns="""WITH RECURSIVE own AS (
+            SELECT attname, attnum, atttypid AS type, atttypmod AS modifier FROM pg_attribute
+            WHERE attrelid = to_regclass(:path) AND attnum > 0 AND NOT attisdropped
+            UNION ALL SELECT attname, attnum, typbasetype, typtypmod FROM own JOIN pg_type ON oid = type
+            WHERE typtype = 'd')
+        SELECT attname, CASE WHEN type = CAST('numeric' AS regtype) AND (modifier - 4) & 2047 = 0
+            THEN 'numeric integer' ELSE format_type(type, NULL) END
+        FROM own JOIN pg_type ON oid = type WHERE typtype <> 'd' ORDER BY attnum""",
+    # no other kind of index finds the largest value; nothing makes that of a partitioned table valid
+    leading="""SELECT index.relname, attname, CASE WHEN NOT indisvalid THEN 'VALID' END FROM pg_index
+        JOIN pg_class AS index ON index.oid = indexrelid JOIN pg_am ON pg_am.oid = index.relam
+        JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+        WHERE indrelid = to_regclass(:path) AND indpred IS NULL AND amname = 'btree'
+            AND (indisvalid OR index.relkind = 'i')""",
+    # a foreign table has no indices here
+    kind="SELECT CASE WHEN relkind IN ('v', 'f') THEN 'VIEW' END FROM pg_class WHERE oid = to_regclass(:path)",
     unique="""SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
         WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
             AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_inherits
@@ -134,6 +140,7 @@ CATALOG = Catalog(
 SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery()"""
 TLS: str | None = "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 GRANT_SCHEMA: str | None = "GRANT USAGE ON SCHEMA {schema} TO {account};"
+NOT_SUMMED: Collection[object] = ()
 ADD_KEY = "ALTER TABLE {table} ADD n BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE;"
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = "REINDEX INDEX {path};"

@@ -25,7 +25,13 @@ BY_SQLSTATE: Mapping[object, Meaning] = {
     "42501": (Denied, CHECK_NAMES),  # insufficient_privilege
     "42601": (QueryRefused, CHECK_SQL),  # syntax_error
     # undefined_function: of an operator, too
-    "42883": (QueryRefused, "Write `where` and `where_sql` with values of the column's type: true for BOOLEAN."),
+    "42883": (
+        QueryRefused,
+        (
+            "Write `where` and `where_sql` with values of the column's type: true for BOOLEAN. "
+            "`like` needs a text: CAST(... AS TEXT) LIKE '...' in `where_sql`."
+        ),
+    ),
     "42883 of a measure": (QueryRefused, "Measure a numeric column; or cast it in custom `sql`."),
     "42501 by rows": (
         QueryRefused,

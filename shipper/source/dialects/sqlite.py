@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -86,6 +86,7 @@ CATALOG = Catalog(
 SESSION = "SELECT NULL, 0"
 TLS: str | None = None
 GRANT_SCHEMA: str | None = None
+NOT_SUMMED: Collection[object] = ()
 ADD_KEY = ""
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = ""

@@ -36,6 +36,8 @@ class Times(NamedTuple):
     """Expression that reads a text of another form."""
     combine: str
     """Expression that adds the time of a day to its day."""
+    divide: str
+    """Expression that divides a number by a size, without fractions."""
 
 
 class Epoch(FunctionElement[int]):
@@ -133,7 +135,8 @@ def _mysql_text(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     rest = f"SUBSTR({text}, 12)"
     offset = f"CONCAT(REPLACE(REGEXP_SUBSTR({rest}, '[-+][0-9:]+'), ':', ''), '00')"
     minutes = f"CONCAT(LEFT({offset}, 1), SUBSTR({offset}, 2, 2) * 60 + SUBSTR({offset}, 4, 2))"
-    digits = f"REGEXP_SUBSTR({text}, '{_DIGITS}')"
+    # the pattern matches t, too, where TO_SECONDS would end
+    digits = f"REPLACE(REGEXP_SUBSTR({text}, '{_DIGITS}'), 't', 'T')"
     seconds = f"{_mysql_seconds(digits)} - COALESCE(CAST({minutes} AS SIGNED), 0) * 60"
     marked = f"{seconds} + IF({rest} REGEXP '[-+A-Z]', {mark}, 0)" if mark else seconds
     whole = f"CAST(SUBSTRING_INDEX({text}, '.', 1) AS DECIMAL(30))"
@@ -256,6 +259,7 @@ _ON_MYSQL = Times(
     {code: form for form, codes in _MYSQL_TYPES.items() for code in codes},
     parse="STR_TO_DATE({time}, '%d/%m/%Y %H:%i:%s')",
     combine="TIMESTAMP(DAY, {time})",
+    divide="CAST({time} DIV {size} AS SIGNED)",
 )
 TIMES: Mapping[str, Times] = {
     "mysql": _ON_MYSQL,
@@ -264,11 +268,13 @@ TIMES: Mapping[str, Times] = {
         {oid: form for form, oids in _POSTGRESQL_TYPES.items() for oid in oids},
         parse="TO_TIMESTAMP({time}, 'DD/MM/YYYY HH24:MI:SS')",
         combine="DAY + {time}",
+        divide="CAST({time} AS BIGINT) / {size}",
     ),
     "sqlite": Times(
         {None: TimeForm.TIME},
         parse="SUBSTR({time},7,4) || '-' || SUBSTR({time},4,2) || '-' || SUBSTR({time},1,2) || SUBSTR({time},11)",
         combine="DAY || ' ' || {time}",
+        divide="CAST({time} AS INTEGER) / {size}",
     ),
 }
 """By SQLAlchemy's names."""
