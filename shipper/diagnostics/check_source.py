@@ -7,6 +7,7 @@ fails only the jobs that need it, and a server that does not answer is asked onc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from shipper.config.keys import SourceSection
 from shipper.config.load import Config
@@ -184,7 +185,7 @@ class _TableCheck:
         """Return the error of the id column, if there is one."""
         column = table.columns.get(name)
         if column is not None and not column.is_integer and not self.jobs[0].query.is_along:
-            remedy = without_id(self.access, self.path, name, column.type)
+            remedy = without_id(self.access, self.path, name, column.type, is_view=table.is_view)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         if table.columns and name.lower() not in map(str.lower, table.columns):  # MySQL accepts any case
             text = f"{name} is a column of the database: its values may change, like SQLite's rowid with VACUUM"
@@ -202,7 +203,7 @@ class _TableCheck:
     def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
         """Check that every row has an id, that ids are unique and never reused, and that reads are consistent."""
         if not query.is_along and not self.source.is_unique(query):
-            yield self._duplicates(query)
+            yield self._duplicates(query, table)
         if not query.is_along and (rows := self.source.uncountable(query)):
             remedy = "Give them ids from 1 on. Until then they are rejected with the reason `no_id`."
             yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
@@ -217,13 +218,13 @@ class _TableCheck:
             text = f"each UPDATE of a row sets {query.id}, and the row is then counted again"
             yield Finding(True, self.subject, text)
 
-    def _duplicates(self, query: Query) -> Finding:
+    def _duplicates(self, query: Query, table: Table) -> Finding:
         """Search the newest rows for a duplicate id, where no index excludes it."""
         identity = self.source.twice(query, NEWEST_ROWS)
         if identity is None:
             text = f"no unique index on {query.id}: two rows with the same value would stop its jobs"
             return Finding(True, self.subject, text)
-        remedy = shared_id(self.access, self.path, query.id, identity)
+        remedy = shared_id(self.access, self.path, query.id, identity, is_view=table.is_view)
         return Finding(False, self.subject, f"two rows have the {query.id} {identity}", remedy)
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:
@@ -261,7 +262,27 @@ class _TableCheck:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
             remedy = f"{_ZONE} If only this row has a wrong time, change nothing: shipper rejects it."
             return Finding(False, f"job {job.name}", ahead, remedy)
+        return self._long_ago(job, newest, observation)
+
+    def _long_ago(self, job: Job, newest: int, observation: Observation) -> Finding | None:
+        """Return the error of converted times, if those of all newest rows are older than Graphite keeps."""
+        query = job.query
+        is_converted = query.time_unit is not None or query.time_sql is not None
+        oldest = observation.time - job.archives[-1].duration
+        if is_converted and (times := self._newest_times(query, newest)) and times.end <= oldest:
+            day = datetime.fromtimestamp(oldest, UTC)
+            text = f"{query.time} of the newest rows is before {day:%Y-%m-%d}: they are rejected as `too_old`"
+            remedy = (
+                "If its numbers count from another year than 1970, convert them by `time_sql`, as in "
+                'time_sql = "COLUMN + 978307200" for 2001. If the rows are that old, change nothing.'
+            )
+            return Finding(False, f"job {job.name}", text, remedy)
         return None
+
+    def _newest_times(self, query: Query, newest: int) -> Span | None:
+        """Return the times of the newest rows, None without any."""
+        oldest = self.source.nth_id(query, Window(0, newest), NEWEST_ROWS, is_backward=True)
+        return self.source.times(query, Window((oldest or 1) - 1, newest))
 
     def _timeless(self, job: Job, newest: int) -> Finding | None:
         """Return the error of a job whose newest row has no time, if no row near it has one."""
@@ -272,11 +293,9 @@ class _TableCheck:
                 'Set `time_unit` to "s", "ms" or "us". For numbers such as 20261128161731 set none: '
                 "the check succeeds when the first row exists."
             )
-        elif newest > 0 and job.lookback is None:
-            oldest = self.source.nth_id(query, Window(0, newest), NEWEST_ROWS, is_backward=True)
-            if self.source.times(query, Window((oldest or 1) - 1, newest)) is None:
-                text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
-                remedy = "Set `time` to another column; if this column is filled in later, add `lookback`."
+        elif newest > 0 and job.lookback is None and self._newest_times(query, newest) is None:
+            text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"
+            remedy = "Set `time` to another column; if this column is filled in later, add `lookback`."
         return None if text is None else Finding(False, f"job {job.name}", text, remedy)
 
     def _ahead(self, job: Job, query: Query, observation: Observation) -> Finding | None:

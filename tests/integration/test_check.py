@@ -247,6 +247,73 @@ def test_index_that_is_not_used(reader: Shipper, mariadb: MariaDB) -> None:
     assert bad(reader) == {}
 
 
+FOREIGN = (
+    "CREATE EXTENSION postgres_fdw",
+    "CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'app')",
+    "CREATE USER MAPPING FOR root SERVER here OPTIONS (user 'root', password_required 'false')",
+    "ALTER TABLE audit_trail RENAME TO there",
+    (
+        "CREATE FOREIGN TABLE audit_trail (id bigint, created_at timestamp, action text) SERVER here "
+        "OPTIONS (table_name 'there')"
+    ),
+)
+VIEW = (
+    "ALTER TABLE audit_trail RENAME TO there",
+    "CREATE VIEW audit_trail AS SELECT CAST(id AS text) AS id, created_at, action FROM there",
+)
+HASHED = ("ALTER TABLE audit_trail DROP CONSTRAINT audit_trail_pkey", "CREATE INDEX h ON audit_trail USING hash (id)")
+PARTS = (
+    "DROP TABLE audit_trail",
+    "CREATE TABLE audit_trail (id bigint, created_at timestamp, action text) PARTITION BY RANGE (created_at)",
+    "CREATE TABLE part PARTITION OF audit_trail DEFAULT",
+    "CREATE INDEX alone ON ONLY audit_trail (id)",
+)
+_NO_INDEX = "no index begins with id: each query would read the complete table"
+_CREATE = 'CREATE INDEX "audit_trail_id" ON "audit_trail" ("id");'
+
+
+@pytest.mark.parametrize(
+    ("statements", "problem", "remedy"),
+    [
+        (FOREIGN, None, ""),
+        (HASHED, _NO_INDEX, _CREATE),
+        (PARTS, _NO_INDEX, _CREATE),
+        (VIEW, "id has type text, which is not an id", "integer key of the table behind the view"),
+    ],
+    ids=["foreign", "hash", "parts", "view"],
+)
+def test_tables_of_postgresql(
+    postgresql: PostgreSQL,
+    tmp_path: Path,
+    carbon_cache: CarbonCache,
+    statements: tuple[str, ...],
+    problem: str | None,
+    remedy: str,
+) -> None:
+    """No remedy is one that the table rejects, and a CREATE INDEX is enough.
+
+    Mutants: request an index of a foreign table; take a hash for an index of ranges; revive the index of a
+    partitioned table; alter a view.
+    """
+    app = Shipper(tmp_path, url=postgresql.make_database("app"), port=carbon_cache.port)
+    with postgresql.connect("app") as connection:
+        for statement in statements:
+            connection.execute(statement.format(port=postgresql.port).encode())
+        before = bad(app)
+        if remedy == _CREATE:
+            connection.execute(remedy.encode())
+            assert bad(app) == {}
+
+    if problem is None:
+        assert before == {}
+        assert app.call("once").returncode == 0
+        return
+    ((told, hint),) = before.items()
+    assert problem in told
+    assert remedy in hint
+    assert "ALTER" not in hint
+
+
 def test_key_that_mysql_makes(mysql: MySQL, tmp_path: Path, carbon_cache: CarbonCache) -> None:
     """The primary key that MySQL makes and hides can be the id, wherever the server does not show it."""
     app = Shipper(tmp_path, url=mysql.make_database("app"), port=carbon_cache.port)
@@ -415,6 +482,27 @@ def test_numbers(shipper_app: Shipper, mariadb: MariaDB, unit: str, units: int, 
     assert line[1] == f'time_unit = "{unit}"'
     assert refused.returncode == 1
     assert "rejected" not in shipper_app.call("status").stdout
+    assert bad(shipper_app) == {}
+    assert shipper_app.call("once").returncode == 0
+
+
+def test_numbers_since_another_year(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """Numbers that are times of 1995, where they count from 2001, are an error; the remedy is enough.
+
+    Mutant: look at times that are ahead only.
+    """
+    execute(
+        mariadb,
+        "ALTER TABLE audit_trail DROP created_at, ADD created_at BIGINT",
+        f"INSERT INTO audit_trail (created_at, action) VALUES ({seconds_ago(90)} - 978307200, 'login')",
+    )
+    rewrite(shipper_app, ("[job.events]\n", '[job.events]\ntime_unit = "s"\n'))
+    ((told, remedy),) = bad(shipper_app).items()
+    line = re.search(r"(time_sql = .*?) for 2001", remedy)
+    assert line is not None
+    rewrite(shipper_app, ('time = "created_at"', line[1].replace("COLUMN", "created_at")))
+
+    assert "they are rejected as `too_old`" in told
     assert bad(shipper_app) == {}
     assert shipper_app.call("once").returncode == 0
 

@@ -216,7 +216,7 @@ def test_time_that_updates_set(site: Site) -> None:
     assert told in site.app.call("check").stdout
 
 
-@pytest.mark.parametrize("kind", ["decimal", "numeric", "domain", "plain numeric"])
+@pytest.mark.parametrize("kind", ["decimal", "numeric", "domain", "domain of domain", "plain numeric"])
 def test_ids_of_other_types(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, carbon_cache: CarbonCache
 ) -> None:
@@ -225,8 +225,10 @@ def test_ids_of_other_types(
         table, type_ = on_mariadb(request.getfixturevalue("mariadb")), "DECIMAL(20)"
     else:
         table = on_postgresql(request.getfixturevalue("postgresql"))
-        table.execute("CREATE DOMAIN audit_id AS bigint CHECK (VALUE > 0)")
-        type_ = {"numeric": "numeric(20)", "domain": "audit_id", "plain numeric": "numeric"}[kind]
+        table.execute("CREATE DOMAIN audit_id AS numeric(20) CHECK (VALUE > 0)")
+        table.execute("CREATE DOMAIN own_id AS audit_id")
+        types = {"numeric": "numeric(20)", "domain": "audit_id", "domain of domain": "own_id"}
+        type_ = types.get(kind, "numeric")
     with closing(table):
         table.execute(f"CREATE TABLE log (id {type_} PRIMARY KEY, at TIMESTAMP, action VARCHAR(32))")
         app = Shipper(tmp_path, url=table.url, port=carbon_cache.port, jobs=JOB)
