@@ -12,12 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from shipper.core.errors import ShipperError, SourceUnavailable, TransientError
-from shipper.core.model import Job, Observation
+from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable, TransientError
+from shipper.core.model import Job, Observation, Query
 from shipper.core.rows.look import TableLook
 from shipper.runtime.clocks import Calls, Clocks
 from shipper.runtime.run_queue import Later, RunQueue
 from shipper.runtime.worker import SharedFailures, Worker, deadline, period
+from shipper.source.access import LoginRefused
 from shipper.source.database import Source
 from shipper.state.store import State
 
@@ -121,10 +122,7 @@ class PollingGroup:
         # until it is known, the lag of a replica counts as growing
         before, self._lag = self._lag, -math.inf
         lag = self.source.lag()
-        first = self.workers[0]
-        if first.job.query.is_along:  # only then it is known how the column stores times
-            first.prepare()
-        observation = self.source.observe(first.job.query)
+        observation = self.source.observe(self._query())
         observed_at = time.time()
         for worker in self.workers:
             worker.observed(observation, observed_at)
@@ -142,6 +140,26 @@ class PollingGroup:
             self._failures.comparing.failed(error, clock=observation.clock)
         else:
             self._failures.comparing.recovered()
+
+    def _query(self) -> Query:
+        """Return a query of one of the jobs; along a time a prepared one, which knows how the column stores times.
+
+        Raises:
+            QueryRefused: none of them can be prepared.
+        """
+        refusal: QueryRefused | None = None
+        for worker in self.workers:
+            try:
+                if worker.job.query.is_along:
+                    worker.prepare()
+            except LoginRefused:
+                raise
+            except QueryRefused as error:  # a mistake of this job alone, which its capture reports
+                refusal = refusal or error
+            else:
+                return worker.job.query
+        assert refusal is not None
+        raise refusal
 
     def _schedule(self, later: Later) -> None:
         """Schedule a round of captures, unless one is scheduled."""

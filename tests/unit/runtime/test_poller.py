@@ -12,7 +12,7 @@ from builders import captured, job
 from desk import CREATED, Desk
 
 from shipper.core.errors import QueryRefused, SourceUnavailable, StateBusy
-from shipper.core.model import Job
+from shipper.core.model import Job, Query
 from shipper.runtime.poller import group_key
 from shipper.state.queries import job_statuses
 from shipper.state.store import State
@@ -93,6 +93,28 @@ def test_observation_older_than_a_job(state: State) -> None:
 
     assert after.worker.failure is None
     assert [captured(state, name) for name in ("others", "events")] == [1, 2]
+
+
+def test_job_that_cannot_be_prepared(state: State) -> None:
+    """Along a time, a job that cannot be prepared does not keep the others of its table from their rows.
+
+    Mutant: prepare the first job only.
+    """
+    desk = Desk(state, *jobs(id="created_at"))
+    desk.source.insert(1, CREATED, "login")
+
+    def prepared(query: Query) -> Query:
+        if query is first:
+            raise QueryRefused("read names.action: no such table")
+        return query
+
+    first = desk.worker.job.query
+    desk.source.prepared = prepared  # type: ignore[method-assign]
+    desk.tick()
+    desk.run_planned()
+
+    assert [worker.failure is not None for worker in desk.workers] == [True, False, False]
+    assert [captured(state, name) is not None for name in NAMES] == [False, True, True]
 
 
 def test_time_of_a_replica(state: State) -> None:
