@@ -37,6 +37,8 @@ _NO_TIME = re.compile(r"[0 :./TZ-]*", re.IGNORECASE)
 """Texts that mean no time: empty ones, 0, 0000-00-00."""
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
 _COMPACT = re.compile(r"(19|20)\d{6}(\d{6})?")
+_OTHER_DIGITS = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d([0-5]\d{4})?")
+"""Digits of a time without seconds, or with thousandths."""
 _TIME_OF_DAY = re.compile(r"\d?\d:")
 
 
@@ -93,6 +95,11 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
         return QueryRefused(f"{message}, which is not a time", hint=_convert(query, example))
     if query.time_unit is not None and _COMPACT.fullmatch(value):
         return QueryRefused(f"{message}, which is a time without a unit", hint="Remove `time_unit` from the job.")
+    if query.time_sql is None and _OTHER_DIGITS.fullmatch(value):
+        is_long = len(value) > len("YYYYMMDDhhmmss")
+        sql = times.divide.format(time=query.time, size=1000 if is_long else 1) + ("" if is_long else " * 100")
+        hint = f'Instead of `time`, write time_sql = "{sql}", without `time_unit`.'
+        return QueryRefused(f"{message}, which is a time without seconds, or with thousandths", hint=hint)
     units = units_of(float(value))
     wrong = "not a time" if query.time_unit is None else f'not a current time with time_unit = "{query.time_unit}"'
     if not units:

@@ -362,6 +362,30 @@ def test_ticks(value: int, type_: Mapping[str, str], database: Database, folder:
 
 
 @pytest.mark.parametrize("database", DATABASES, indirect=True, scope="module")
+@pytest.mark.parametrize("type_", [BIGINT, TEXT], ids=["integers", "texts"])
+@pytest.mark.parametrize("digits", ["202609211400", "20260921140030123"])
+def test_other_digits(digits: str, type_: Mapping[str, str], database: Database, folder: Path) -> None:
+    """Digits without seconds, or with thousandths, are no epochs of 1976; the remedy is enough.
+
+    Mutant: look for units first.
+    """
+    create(database, type_[dialect_of(database)])
+    insert(database, [digits])
+    with suppress(QueryRefused):  # SQLite reads thousandths
+        database.source.prepared(configured(case("", {}, {}), folder).jobs["x"].query)
+        assert dialect_of(database) == "sqlite"
+        return
+    with pytest.raises(QueryRefused, match="without seconds, or with thousandths") as caught:
+        database.source.prepared(configured(case("", {}, {}), folder).jobs["x"].query)
+    found = re.search('(time_sql = ".*"), without `time_unit`', caught.value.hint or "")
+    assert found is not None
+
+    with closing(Run(case(found[1], {"14:00": 2}, {}), database, folder)) as run:
+        insert(database, [digits])
+        assert_case(run, lambda run: run.capture(chunk=1))
+
+
+@pytest.mark.parametrize("database", DATABASES, indirect=True, scope="module")
 def test_first_rows_that_are_no_times(database: Database, folder: Path) -> None:
     """A job that began on an empty table does not pass rows of which no time can be read; it counts them once it can.
 

@@ -109,3 +109,12 @@ def test_grants(app: Shipper, execute: Execute, mysql: MySQL, carbon_cache: Carb
         execute(statement)
 
     assert_works(app, carbon_cache, {"audit.events.login.count": 1, "audit.custom.login.n": 1})
+
+
+def test_decimals_beyond_integers(app: Shipper, execute: Execute, carbon_cache: CarbonCache) -> None:
+    """Ids of type DECIMAL may be beyond 2^63. Mutant: take their bits from the DECIMAL."""
+    execute("ALTER TABLE audit_trail MODIFY id DECIMAL(20)")
+    for identity in (2**63 + 1, 2**63 + 2, 2**63 + 70, 2**64 - 1):
+        execute("INSERT INTO audit_trail (id, created_at, action) VALUES (%s, UTC_TIMESTAMP(), 'a')", (identity,))
+
+    assert_works(app, carbon_cache, {"audit.events.a.count": 4})

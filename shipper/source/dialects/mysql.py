@@ -294,7 +294,8 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(BitsOfIds, *_NAMES)
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
-    return f"BIT_OR(1 << ({argument(element, compiler, options)} & 63))"
+    # MySQL takes a DECIMAL beyond 2^63 for 2^63 - 1
+    return f"BIT_OR(1 << (CAST({argument(element, compiler, options)} AS UNSIGNED) & 63))"
 
 
 @compiles(ListOfIds, *_NAMES)
