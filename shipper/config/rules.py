@@ -11,6 +11,7 @@ from shipper.config.problems import Place, Problem, suggest
 from shipper.config.references import NOT_READ_URL
 from shipper.core.paths import MEASURE, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
+from shipper.core.retry import READ_SECONDS
 
 SOURCE = "source"  # the placeholder
 BUCKET = "bucket"  # the time column of custom sql
@@ -51,6 +52,9 @@ def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     if sorted(graphite.replay) != graphite.replay:
         remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
         yield Problem(("graphite", "replay"), "replay is not in order", remedy)
+    if graphite.render_url is not None and graphite.proof == "replay" and graphite.replay[-1] < READ_SECONDS:
+        remedy = f"Make the last time at least {READ_SECONDS:.0f}s: samples are read back that long after a delivery."
+        yield Problem(("graphite", "replay"), "values would count as stored before any is read back", remedy)
     if graphite.proof == "readback" and graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
         yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)

@@ -39,6 +39,12 @@ PREFIX = 'prefix = "audit"'
         # the last replay, within the two hours in which archives still accept captured rows
         (PREFIX, 'replay = ["2h"]', 'replay = ["7201s"]', "the last replay comes too late"),
         (PREFIX, 'replay = ["1m", "2h"]', 'replay = ["1m", "7201s"]', "the last replay comes too late"),
+        (
+            PREFIX,
+            'replay = ["1s", "5s"]\nrender_url = "http://graphite"',
+            'replay = ["1s", "4s"]\nrender_url = "http://graphite"',
+            "values would count as stored before any is read back",
+        ),
         (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay is not in order"),
         # a late row must find its total in the state
         (URL, f'{URL}\nlate = "2d"', f'{URL}\nlate = "172801s"', "`late` is longer than [state] keep"),
