@@ -48,7 +48,11 @@ def _chart(line: Line) -> str:
     parts.append(f'<path d="M{" L".join(f"{left:.1f},{down:.1f}" for left, down, _, _ in places)}"/>')
     for left, down, x, y in places:
         parts.append(f'<circle cx="{left:.1f}" cy="{down:.1f}" r="3" fill="#2a6fb0"/>')
-        parts.append(f'<text x="{left:.1f}" y="{down - 8:.1f}" text-anchor="middle">{y:.3g}</text>')
-        parts.append(f'<text x="{left:.1f}" y="{HEIGHT + 16}" text-anchor="middle">{x:,g}</text>')
+        parts.append(f'<text x="{left:.1f}" y="{down - 8:.1f}" text-anchor="middle">{_brief(y)}</text>')
+        parts.append(f'<text x="{left:.1f}" y="{HEIGHT + 16}" text-anchor="middle">{x:,.9g}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 34}" text-anchor="middle">{escape(line.across)}</text>')
     return "\n".join(parts)
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -5,6 +5,7 @@ login by sha2 without TLS needs.
 """
 
 import io
+import ssl
 import sys
 from typing import Any
 
@@ -68,6 +69,15 @@ class MeteredConnection(Connection):
     @override
     def character_set_name(self) -> None:
         """Give SQLAlchemy no name: its SET NAMES would undo the session's collation."""
+
+    def _create_ssl_ctx(self, options: Any) -> ssl.SSLContext:
+        """Load no authorities for TLS that verifies nothing: they take 20 ms and a megabyte of each connection."""
+        if options:
+            verifying: ssl.SSLContext = super()._create_ssl_ctx(options)  # type: ignore[misc]
+            return verifying
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         self._meter.begin()
