@@ -110,9 +110,10 @@ def check_path(path: str) -> None:
     """Raise BadMetric for a path that Carbon would misread."""
     if not _PATH.fullmatch(path):
         raise BadMetric(f"render: {path!r} is not a metric path")
+    if len(path) <= MAX_NODE:
+        return
     # 48 bytes: the value, the timestamp, two blanks and the end of the line
-    nodes = path.partition(";")[0].split(".") if len(path) > MAX_NODE else []
-    if len(path) > MAX_LINE - 48 or any(len(node) > MAX_NODE for node in nodes):
+    if len(path) > MAX_LINE - 48 or any(len(node) > MAX_NODE for node in path.partition(";")[0].split(".")):
         raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")
 
 
