@@ -142,13 +142,14 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
     with connections.connected(f"look at {query.time} of {query.table}") as connection:
         table = described(connection, query.table)
         column = table.columns.get(query.id)
-        may_be_text = query.time_form is TimeForm.TEXT or not connections.dialect.CATALOG.has_types
-        (value,) = connection.execute(newest_value(query, is_text=may_be_text)).one()
-    is_text = isinstance(value, str | bytes)
-    if query.time_form is TimeForm.TIME:
-        is_ordered = not is_text or (query.time_unit is None and _ORDERED.match(str(value)) is not None)
+        has_types, value = connections.dialect.CATALOG.has_types, None
+        if query.time_form is TimeForm.TEXT or not has_types:  # a time may be too large for Python, as infinity
+            value = connection.execute(newest_value(query)).scalar_one()
+    is_text, has_unit = isinstance(value, str | bytes), query.time_unit is not None
+    if has_types or value is None:
+        is_ordered = query.time_form is TimeForm.TIME or (query.time_form is TimeForm.NUMBER and has_unit)
     else:
-        is_ordered = query.time_form is TimeForm.NUMBER and query.time_unit is not None
+        is_ordered = has_unit != is_text and (has_unit or _ORDERED.match(str(value)) is not None)
     if not is_ordered:
         type_ = "" if is_text or column is None else column.type
         example = f", as {printable(str(value))}" if is_text else ""

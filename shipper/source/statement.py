@@ -359,11 +359,10 @@ def newest(query: Query, rows: int, *, is_marked: bool = False) -> sa.Select[Any
     return sa.select(*columns).where(chosen).order_by(identity.desc()).limit(rows)
 
 
-def newest_value(query: Query, *, is_text: bool) -> sa.Select[Any]:
-    """Select the largest value of the column that windows are made of; the beginning of a text."""
+def newest_value(query: Query) -> sa.Select[Any]:
+    """Select the beginning of the largest value of the column that windows are made of."""
     table = table_of(query.ids_only)
-    value: sa.ColumnElement[Any] = sa.func.max(table.c[query.id])
-    return sa.select(Beginning(value) if is_text else value).select_from(table)
+    return sa.select(Beginning(sa.func.max(table.c[query.id]))).select_from(table)
 
 
 def _label(query: Query, table: sa.TableClause, name: str) -> sa.ColumnElement[Any]:

@@ -153,6 +153,17 @@ KINDS = [
         no_time=3,
     ),
     Kind("moments", {"mysql": "TIMESTAMP NULL", "postgresql": "TIMESTAMPTZ"}, _iso(" 14:00:30"), ONCE),
+    *(
+        Kind(
+            f"{name} along, to infinity",
+            {"postgresql": type_},
+            [*_iso(" 14:00:30"), "infinity", "-infinity", "20000-01-01"],
+            {time: 1},
+            'id = "at"',
+            rejected={"no_time": 1, "future": 2},
+        )
+        for name, type_, time in (("moments", "TIMESTAMPTZ", "14:00"), ("days", "DATE", "00:00"))
+    ),
     Kind("domains over times", {"postgresql": "stamp"}, _iso(" 14:00:30"), ONCE),
     Kind("domains over numbers", {"postgresql": "epoch"}, [AT], ONCE, 'time_unit = "s"'),
     Kind("zero dates", {"mysql": "DATETIME"}, [*_iso(" 14:00:30"), "0000-00-00 00:00:00", None], ONCE, no_time=2),
@@ -287,6 +298,8 @@ REFUSED = [
     Refused("bits", {"mysql": "BIT(1)"}, [1], "at has type bit", _NO_UNIT),
     Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "do not sort by time", "indexed time", 'id = "at"'),
     Refused("numbers in texts as id", TEXT, [str(AT * 1000)], "do not sort", "indexed", 'id = "at"\ntime_unit = "ms"'),
+    Refused("digits as id", {"sqlite": "INTEGER"}, [20260921140030], "do not sort", "indexed", 'id = "at"'),
+    Refused("days of Julius as id", {"sqlite": "REAL"}, [2461305.0836806], "do not sort", "indexed", 'id = "at"'),
     Refused("years", {"mysql": "YEAR"}, [2026], "at has type year", _NO_UNIT),
     Refused("enums", {"mysql": "ENUM('a')"}, ["a"], "is 'a', which is not a time", _PARSED),
     Refused("uuids", {"postgresql": "UUID"}, ["8a1f4a2e-0000-4000-8000-000000000000"], "at has type uuid", _NO_UNIT),
