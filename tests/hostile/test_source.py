@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from shipper.core.capture import capture
 from shipper.core.errors import MOST_LINE, QueryRefused, ShipperError
-from shipper.core.model import Query, Window
+from shipper.core.measures import COUNT, Kind, Measure
+from shipper.core.model import Names, Query, Window
 from shipper.source.access import GRACE_SECONDS, Access
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -123,7 +124,21 @@ WORDS = st.sampled_from(
 VALUES = st.one_of(st.none(), SMALL, SMALL, NUMBERS, WORDS, st.binary(max_size=30))
 MYSQL_TYPES = st.sampled_from([8, 8, 246, 5, 253, 12, 10, 11, 16, 252, 245, 99])
 POSTGRESQL_TYPES = st.sampled_from([20, 20, 1700, 701, 25, 17, 1114, 1082, 1083, 1184, 16, 114, 99_999])
-PLACES = st.sampled_from([b"max(", b"count(", b"BIT_OR", b"GROUP BY", b"ORDER BY", b"audit_trail"])
+PLACES = st.sampled_from(
+    [b"max(", b"count(", b"BIT_OR", b"GROUP BY", b"ORDER BY", b"LIMIT", b"EXPLAIN", b"_schema", b"SHOW", b"audit_trail"]
+)
+CUSTOM = "SELECT COUNT(*) AS count, action, {} FROM audit_trail WHERE id > :after AND id <= :upto GROUP BY action, {}"
+KINDS: dict[str, dict[str, Any]] = {
+    "ids": {},
+    "along": {"id": "created_at"},
+    "lookback": {"lookback": 3600},
+    "distinct": {"measures": (COUNT, Measure("users", Kind.DISTINCT, "outcome"))},
+    "sums": {"measures": (COUNT, Measure("total", Kind.SUM, "duration_ms"), Measure("least", Kind.MIN, "ratio"))},
+    "no time": {"time": None},
+    "names": {"names": (Names("action", sql="SELECT id, outcome FROM audit_trail"),)},
+    "custom": {"sql": CUSTOM.format("created_at", "created_at")},
+    "zone": {"time_zone": "Europe/Berlin"},
+}
 
 
 @st.composite
@@ -153,18 +168,16 @@ def test_any_values(server: str, request: pytest.FixtureRequest, tmp_path: Path)
             deadline=None,
             suppress_health_check=[HealthCheck.function_scoped_fixture],
         )
-        @given(answers(MYSQL_TYPES if is_mysql else POSTGRESQL_TYPES), PLACES)
-        def check(answer: tuple[list[int], list[list[bytes | None]]], at: bytes) -> None:
+        @given(answers(MYSQL_TYPES if is_mysql else POSTGRESQL_TYPES), PLACES, st.sampled_from(sorted(KINDS)))
+        def check(answer: tuple[list[int], list[list[bytes | None]]], at: bytes, kind: str) -> None:
             rogue.become(impersonating(database.port, make(answer[0], *answer[1]), at=at))
-            wanted = job(f"job{next(numbers)}", by=("action",))
-            try:
-                seen = replace(source.observe(wanted.query), id=50)
-            except ShipperError:
-                return
-            try:
+            wanted = job(f"job{next(numbers)}", **KINDS[kind])
+            with suppress(ShipperError):
+                wanted = replace(wanted, query=source.prepared(wanted.query))
+            with suppress(ShipperError):
+                seen = source.observe(wanted.query)
+                seen = replace(seen, id=seen.time if wanted.query.is_along else 50)
                 for _ in capture(wanted, seen, source=source, ledger=state, now=seen.time):
                     pass
-            except ShipperError:
-                return
 
         check()
