@@ -156,9 +156,29 @@ def impersonating(port: int, answer: Treatment, *, at: bytes) -> Treatment:
     return treat
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def spoiling(port: int, at: int, removed: int, added: bytes) -> Treatment:
+    """Lead to a server, but remove bytes of all that it says from a place on, and add others there."""
+
+    def treat(client: socket.socket) -> None:
+        said = 0
+
+        def spoil(data: bytes) -> bytes:
+            nonlocal said
+            here, said = at - said, said + len(data)
+            return data[:here] + added + data[here + removed :] if 0 <= here < len(data) else data
+
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            back = threading.Thread(target=_pump, args=(server, client, spoil), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
+
+    return treat
+
+
+def _pump(source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes] = bytes) -> None:
     with suppress(OSError):
         while data := source.recv(BLOCK):
-            target.sendall(data)
+            target.sendall(change(data))
     with suppress(OSError):
         target.shutdown(socket.SHUT_WR)

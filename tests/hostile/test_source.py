@@ -15,8 +15,8 @@ from builders import job, query
 from harness import wait_for
 from hostile import rogue_mysql, rogue_postgresql
 from hostile.databases import SERVERS, Case, Real, cases_of, real
-from hostile.rogue import Rogue, Treatment, impersonating, passing, saying
-from hypothesis import HealthCheck, given, settings
+from hostile.rogue import Rogue, Treatment, impersonating, passing, saying, spoiling
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shipper.core.capture import capture
@@ -181,3 +181,31 @@ def test_any_values(server: str, request: pytest.FixtureRequest, tmp_path: Path)
                     pass
 
         check()
+
+
+BYTES = st.sampled_from([b"", b"\0", b"\xff", b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"]) | st.binary(max_size=8)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_any_bytes(server: str, request: pytest.FixtureRequest) -> None:
+    """If some bytes of all that a database says are others, a call succeeds, or fails with an error of ours, in time.
+
+    Mutant: take errors that a driver does not document for bugs.
+    """
+    database = real(request, server)
+
+    @settings(max_examples=max(5, settings.default.max_examples // 30), deadline=None)  # type: ignore[union-attr]
+    @given(st.integers(0, 200) | st.integers(0, 5000), st.integers(0, 8), BYTES)
+    @example(4, 1, b"")
+    def check(at: int, removed: int, added: bytes) -> None:
+        began = time.monotonic()
+        with (
+            closing(Rogue(spoiling(database.port, at, removed, added))) as rogue,
+            closing(Source("app", database.access(rogue))) as source,
+            suppress(ShipperError),
+        ):
+            source.observe(query())
+            source.read(query(), WINDOW)
+        assert time.monotonic() - began < 2 * PATIENCE
+
+    check()
