@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from shipper.core.model import Group
 from shipper.state.schema import decoded
 
 CACHE_SIZE = 50_000  # series from one recording to the next: at most 20 MB
+ASKED = 2000  # groups that are looked up at once: the longest, as JSON in JSON, need 6 MB
 GROUPS = 20_000  # groups as digests: at most 25 MB
 
 COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
@@ -119,8 +121,10 @@ class Registry:
     def groups(self, job: str, groups: Collection[Group]) -> set[Group]:
         """Return which of the groups have series."""
         self.save()
-        raw = {raw_group(group): group for group in groups}
-        return {raw[text] for (text,) in self._connection.execute(_GROUPS, (job, json.dumps(list(raw))))}
+        known, rest = set[Group](), iter(groups)
+        while raw := {raw_group(group): group for group in islice(rest, ASKED)}:
+            known |= {raw[text] for (text,) in self._connection.execute(_GROUPS, (job, json.dumps(list(raw))))}
+        return known
 
     def count_groups(self, job: str) -> int:
         """Return how many groups have series."""

@@ -31,8 +31,8 @@ YEAR_SECONDS = 366 * 86_400
 """Times further ahead are mistakes, and counted without their bucket, of which there may be any number."""
 
 
-MANY_CELLS = 20_000
-"""Cells that are folded before groups share some: those of the longest labels need 20 MB."""
+MANY_CELLS = 10_000
+"""Cells that are folded before groups share some: those of the longest labels need 10 MB."""
 
 
 class Cell(NamedTuple):
