@@ -157,7 +157,7 @@ KINDS = [
         Kind(
             f"{name} along, to infinity",
             {"postgresql": type_},
-            [*_iso(" 14:00:30"), "infinity", "-infinity", "20000-01-01"],
+            ["infinity", *_iso(" 14:00:30"), "-infinity", "20000-01-01"],
             {time: 1},
             'id = "at"',
             rejected={"no_time": 1, "future": 2},
