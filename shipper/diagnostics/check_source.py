@@ -254,7 +254,7 @@ class _TableCheck:
             remedy = 'Set time_zone = "UTC" for this job: the database returns such a column in UTC.'
             return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
         if query.is_along:
-            return self._ahead(job, query, observation)
+            return self._ahead(job, query, observation) or self._long_ago(job, observation.id, observation)
         newest, time = self.source.newest(query, observation.id)
         if time is None:
             return self._timeless(job, observation.id)
@@ -269,12 +269,14 @@ class _TableCheck:
         query = job.query
         is_converted = query.time_unit is not None or query.time_sql is not None
         oldest = observation.time - job.archives[-1].duration
-        if is_converted and (times := self._newest_times(query, newest)) and times.end <= oldest:
+        if is_converted and newest and (times := self._newest_times(query, newest)) and times.end <= oldest:
             day = datetime.fromtimestamp(oldest, UTC)
             text = f"{query.time} of the newest rows is before {day:%Y-%m-%d}: they are rejected as `too_old`"
+            way = 'convert them by `time_sql`, as in time_sql = "COLUMN + 978307200" for 2001'
+            if query.is_along:
+                way = "read along an indexed, generated column that counts from 1970"
             remedy = (
-                "If its numbers count from another year than 1970, convert them by `time_sql`, as in "
-                'time_sql = "COLUMN + 978307200" for 2001. If the rows are that old, change nothing.'
+                f"If its numbers count from another year than 1970, {way}. If the rows are that old, change nothing."
             )
             return Finding(False, f"job {job.name}", text, remedy)
         return None

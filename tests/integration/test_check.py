@@ -507,6 +507,24 @@ def test_numbers_since_another_year(shipper_app: Shipper, mariadb: MariaDB) -> N
     assert shipper_app.call("once").returncode == 0
 
 
+def test_numbers_since_another_year_along(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """The same of a job along such numbers. Mutant: look at rows ahead of the clock only."""
+    add = "ADD seconds BIGINT AS (created_at + 978307200) VIRTUAL, ADD KEY (created_at), ADD KEY (seconds)"
+    execute(
+        mariadb,
+        f"ALTER TABLE audit_trail DROP created_at, ADD created_at BIGINT, {add}",
+        f"INSERT INTO audit_trail (created_at, action) VALUES ({seconds_ago(90)} - 978307200, 'login')",
+    )
+    along = 'id = "created_at"\ntime = "created_at"\ntime_unit = "s"\n'
+    rewrite(shipper_app, ('id = "id"\ntime = "created_at"\n', along))
+    ((told, remedy),) = bad(shipper_app).items()
+    rewrite(shipper_app, (along, along.replace("created_at", "seconds")))
+
+    assert "they are rejected as `too_old`" in told
+    assert "generated column" in remedy
+    assert bad(shipper_app) == {}
+
+
 def test_no_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """Newest rows without a time are an error, unless the job waits for times; so are numbers without rows.
 
