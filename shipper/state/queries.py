@@ -30,13 +30,14 @@ _STATUS = f"""
             SELECT COALESCE(MAX(upto), 0) FROM replay))) FROM (
             SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
             UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
-        ) AS open JOIN series ON series.id = open.series GROUP BY series.job)
+        ) AS open JOIN series ON series.id = open.series GROUP BY series.job),
+    delivered (job, at) AS (SELECT job, unixepoch(MAX(committed)) FROM history GROUP BY job)
     SELECT job, COALESCE(unproven.totals, 0), (
         SELECT json_group_object(reason, rows) FROM rejected WHERE rejected.job = watermark.job AND rows > 0),
         COALESCE((SELECT late_rows FROM position WHERE position.job = watermark.job), 0),
-        (SELECT unixepoch(MAX(committed)) FROM history WHERE history.job = watermark.job),
-        COALESCE(unproven.waiting, 0), source, id_table, id_column, value, captured, complete_until, updated
-    FROM watermark LEFT JOIN unproven USING (job)"""
+        delivered.at, COALESCE(unproven.waiting, 0),
+        source, id_table, id_column, value, captured, complete_until, updated
+    FROM watermark LEFT JOIN unproven USING (job) LEFT JOIN delivered USING (job)"""
 _TOTALS = """
     SELECT series.job, total.slot / :step * :step, SUM(total.value)
     FROM total JOIN series ON series.id = total.series

@@ -1,5 +1,6 @@
 """The state file: what survives, concurrent readers, commits, migrations and files that are rejected."""
 
+import calendar
 import os
 import sqlite3
 import subprocess
@@ -262,6 +263,17 @@ def begun_and_recorded(state: State) -> list[str]:
             recording.write(done(state, Window(0, 5), name))
     state._connection.set_trace_callback(None)
     return [statement for statement in traced if statement == "COMMIT"]
+
+
+def test_delivered_at(state: State) -> None:
+    """The status has the newest commit of each job; None before its first. Mutants: any job's; the oldest."""
+    begun_and_recorded(state)
+    for upto, at in ((3, "2026-09-21T00:01:00Z"), (5, "2026-09-21T00:02:00Z")):
+        state.outbox.commit({"events": upto}, {})
+        state._connection.execute("UPDATE history SET committed = ? WHERE id = (SELECT MAX(id) FROM history)", (at,))
+
+    found = {name: status.delivered_at for name, status in job_statuses(state.path).items()}
+    assert found == {"events": calendar.timegm((2026, 9, 21, 0, 2, 0)), "others": None}
 
 
 def test_gathered_is_one_commit(state: State, path: str) -> None:
