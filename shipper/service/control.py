@@ -186,9 +186,19 @@ def _lines(connection: socket.socket, timeout: float) -> Iterator[dict[str, Any]
             return
 
 
+class _Answer(dict[str, Any]):
+    """An object of an answer; in that of a service of another version, fields may be missing."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ShipperError(
+            f"read the service's answer: it has no {key!r}; the service runs a different version",
+            hint="Restart the service: systemctl restart shipper.",
+        )
+
+
 def _object(line: bytearray) -> dict[str, Any]:
     try:
-        document = json.loads(line)
+        document = json.loads(line, object_pairs_hook=_Answer)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):

@@ -221,6 +221,16 @@ def test_answer_within_time(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_service_of_another_version(control: Control) -> None:
+    """An answer without what a command reads is an error with its remedy. Mutant: objects that are dictionaries."""
+    control.commands["good"] = lambda _arguments, _report: {"jobs": [{"job": "events"}]}
+    answer = ask(control.path, "good", timeout=30)
+    for one in (answer, answer["jobs"][0]):
+        with pytest.raises(ShipperError, match="has no 'state'") as caught:
+            one["state"]
+        assert "systemctl restart shipper" in str(caught.value.hint)
+
+
 def test_only_its_user(control: Control) -> None:
     """No other user may connect. Mutant: leave the umask alone."""
     assert Path(control.path).stat().st_mode & 0o777 == 0o600
