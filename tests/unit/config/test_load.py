@@ -324,7 +324,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('prefix = "audit"', 'hosts = ["a:1"]\nhost = "b"', 3, "hosts and host: use only one", "into hosts"),
         ('prefix = "audit"', 'hosts = ["a:1"]\nport = 2003', 3, "hosts and port: use only one", "into hosts"),
         ('prefix = "audit"', 'timeout = "2h"', 2, "timeout", "less than or equal to 3600"),
-        ("[graphite]", '[state]\npath = ":memory:"\n[graphite]', 2, '":memory:" is not an absolute path', "Begin it with /"),
+        ("[graphite]", '[state]\npath = ":memory:"\n[graphite]', 2, "is not an absolute path", "Begin it with /"),
         ("//db1.internal/app", "//h:abc/app", 6, "is not a database url", "mysql+pymysql://db1.internal/app"),
         ("//db1.internal/app", "//db1.internal", 6, "names no database", "mysql+pymysql://db1.internal/app"),
         ("//db1.internal/app", "//db1/app?foo=1", 6, 'unknown option "foo"', "unix_socket"),
