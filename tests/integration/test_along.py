@@ -461,6 +461,21 @@ def test_change_beside_rows_that_are_gone(looks: Looks) -> None:
     assert (looks.total(other), looks.total(other, "ms")) == (3, 5)
 
 
+def test_change_beside_rows_that_are_replaced(looks: Looks) -> None:
+    """A row that comes before a change, in a minute that lost rows, may be hidden by them, and that is told.
+
+    Mutant: compare only the number of rows with those before.
+    """
+    put(looks, 39, 39)
+    looks.look(EVENTS)
+    looks.table.execute("DELETE FROM audit_trail")
+    put(looks, 29, action="other")
+    other = replace(EVENTS, query=replace(EVENTS.query, measures=MEASURES))
+
+    assert looks.look(other) == [Event("recount.limited", {"span": Span(NOW - 60, NOW), "slots": 1}, "warning")]
+    assert looks.total(other) == 2
+
+
 def test_backfill_beside_captures(looks: Looks) -> None:
     """A backfill counts rows that no look has seen yet; the next look does not add them again.
 
