@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from shipper.core.ledger import Minute, RecordUpdate
 from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
-from shipper.core.repair.recount import Recounted, recount_windows
+from shipper.core.repair.recount import Recounted, low_for, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
 from shipper.core.rows.along import recount_along
 from shipper.core.rows.others import share_cells
@@ -102,11 +102,13 @@ def backfill(
     shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end))}
     shows |= {RejectReason.TOO_LATE: span, RejectReason.UNREADABLE: span}
     zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
+    low = low_for(context, span, again.new)
+    done = RecordUpdate(position.with_ids(again.new), again.folded.unreadable, low=low, shows=shows, minutes=minutes)
     tally = replace(
         context,
         span,
         again.folded,
-        RecordUpdate(position.with_ids(again.new), again.folded.unreadable, shows=shows, minutes=minutes),
+        done,
         ids=again.ids,
         zero_fill=zero_fill,
         is_asked=True,

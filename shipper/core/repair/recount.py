@@ -67,6 +67,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
         again.folded.unreadable,
         since=None if span.start == place.start else span.start,
         is_recounted=True,
+        low=low_for(context, span, again.new),
         bucket=job.query.bucket,
         shows={RejectReason.FUTURE: Span(span.start, min(end, places.end)), RejectReason.UNREADABLE: span},
     )
@@ -186,6 +187,14 @@ def slots_without_rows(context: Context, span: Span, position: Position) -> Gene
 def lookback_from(job: Job, progress: Progress) -> int:
     """Return the start of the span that each look recounts, and whose totals may fall."""
     return floor(progress.complete_until - (job.lookback or 0), job.query.bucket)
+
+
+def low_for(context: Context, span: Span, new: Words) -> int | None:
+    """Return the `low` of a job with lookback that reads rows which a recount has added; None if it stays."""
+    job, progress = context.job, context.ledger.progress(context.job.name)
+    if job.lookback is None or not new or progress is None or span.end <= lookback_from(job, progress):
+        return None
+    return min(progress.low, ids_of(new)[0] - 1)
 
 
 def first_whole(progress: Progress, place: Span) -> int:

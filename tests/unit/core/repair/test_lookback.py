@@ -13,9 +13,11 @@ from builders import NOW, horizon, job
 from fakes import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
+from life import recount
 
 from shipper.core.capture import capture
-from shipper.core.model import Job, RejectReason
+from shipper.core.model import Job, RejectReason, Span
+from shipper.core.rows.start import by_end
 from shipper.state.store import State
 
 PATIENT = job("jobs", lookback=900, max_age=10**7, chunk=3, start="now")
@@ -271,6 +273,33 @@ def test_transaction_longer_than_the_span(shop: Shop) -> None:
 
     assert (sum(shop.totals().values()), shop.rejected()) == (16, {})
     assert shop.state.late_rows("jobs") == 1
+
+
+@pytest.mark.parametrize("is_seek", [False, True])
+def test_recounted_row_below_low(shop: Shop, *, is_seek: bool) -> None:
+    """A late row below `low` that a recount adds to the span is still counted after the next look.
+
+    Mutant: leave `low` as it is.
+    """
+    shop.begin(is_committed=False)
+    shop.complete(0)
+    shop.tick()
+    shop.now += 110
+    shop.tick()
+    shop.now += 10
+    shop.source.in_flight[0]["created_at"] = shop.written(0)
+    shop.source.commit()
+    progress, upto = shop.state.progress("jobs"), horizon(2, time=shop.now)
+    assert progress is not None
+    if is_seek:
+        shop.state.seek("jobs", by_end(shop.wanted, progress, upto, now=shop.now), shop.state.position("jobs"))
+    else:
+        span = Span(shop.now - 600, shop.now + 60)
+        list(recount(shop.wanted, span, source=shop.source, ledger=shop.state, now=shop.now))
+    for _ in range(2):
+        shop.tick()
+
+    assert shop.totals() == shop.ends()
 
 
 def test_end_that_is_written_twice(shop: Shop) -> None:
