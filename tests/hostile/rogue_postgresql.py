@@ -112,6 +112,7 @@ TO_STATEMENTS: dict[str, Treatment] = {
     "closed": saying(),
     "garbage": garbage,
     "endless rows": endless(PARSED + description(TEXT), row(b"x" * 20)),
+    "endless nulls": endless(PARSED + description(INT8), row(None)),
     "endless nothing": endless(PARSED + description(*[INT8] * 200), row(*[None] * 200)),
     "endless decimals": endless(PARSED + description(*[NUMERIC] * 5), row(*[b"1.5"] * 5)),
     "endless notices": endless(PARSED, message(b"N", b"SNOTICE\0C00000\0M" + b"x" * 1000 + b"\0\0")),

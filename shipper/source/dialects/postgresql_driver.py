@@ -19,7 +19,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import READY_NONE, READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W, Wait
 from typing_extensions import override
 
-from shipper.source.limits import MOST_BYTES, AnswerTooLarge, Meter, check_size
+from shipper.source.limits import MOST_BYTES, AnswerTooLarge, Meter, check_rows, check_size
 
 _Result = TypeVar("_Result")
 
@@ -122,7 +122,7 @@ class _Pump:
         meter.begin()
         self._meter = meter
         self._received, self._most = 0, MOST_BYTES
-        self._messages.number = 0
+        self._messages.begin()
 
     def serves(self, number: int) -> bool:
         """Return whether libpq has no other socket: it may open a second one for a login without encryption."""
@@ -200,16 +200,20 @@ class _Pump:
 
 
 class _Messages:
-    """The number of messages of an answer but rows; of each, libpq may keep 2 kB.
+    """The number of messages of an answer: of a row libpq keeps 40 bytes more than it receives, of others up to 2 kB.
 
     Within TLS there are none to see, but there the server is known, unless the operator has chosen otherwise.
     """
 
     def __init__(self) -> None:
-        self.number = 0
+        self._rows = self._others = 0
         self._header = b""
         self._ahead = 0
         """Number of bytes before the next header."""
+
+    def begin(self) -> None:
+        """Count those of a new answer."""
+        self._rows = self._others = 0
 
     def count(self, block: bytes) -> None:
         """Count the messages that begin in a block.
@@ -219,10 +223,12 @@ class _Messages:
         """
         data, here = self._header + block, self._ahead
         while here + HEADER_BYTES <= len(data):
-            self.number += data[here] != ROW
+            is_row = data[here] == ROW
+            self._rows, self._others = self._rows + is_row, self._others + (not is_row)
             here += 1 + max(HEADER_BYTES - 1, int.from_bytes(data[here + 1 : here + HEADER_BYTES], "big"))
         self._header, self._ahead = data[here:], max(0, here - len(data))
-        if self.number > MOST_MESSAGES:
+        check_rows(self._rows, 1)
+        if self._others > MOST_MESSAGES:
             raise AnswerTooLarge(f"the answer has more than {MOST_MESSAGES} messages beside its rows")
 
 
