@@ -92,7 +92,10 @@ def test_large_statement_and_answer(connection: MeteredConnection) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "limit"),
-    [("repeat('x', 100000000)", "larger than 16 MiB"), ("'some text', generate_series(1, 20000000)", "131072 rows")],
+    [
+        ("repeat('x', 100000000)", "larger than 16 MiB"),
+        ("'some text', generate_series(1, 20000000)", r"16 MiB|more than \d+ rows"),
+    ],
 )
 def test_memory(connection: MeteredConnection, answer: str, limit: str) -> None:
     """However quick a server is, an answer needs no more memory than the limit allows; its connection ends.
