@@ -53,7 +53,7 @@ def lookback(
 
     # read all rows above low, or above the lowest late row
     appeared = _appeared(job, position, before, look, low=progress.low, late=late)
-    low = min([progress.low, *(one - 1 for one in ids_of(appeared)[:1])])
+    low = min([_low(context, progress, span), *(one - 1 for one in ids_of(appeared)[:1])])
     cycle = _Cycle()
     if low < horizon.id:
         yield from _read(context, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
@@ -95,6 +95,15 @@ def _since(job: Job, progress: Progress, moment: Now) -> int:
     bucket = max(progress.since, lookback_from(job, progress))
     place = place_of(job.archives, bucket, moment.now)
     return first_whole(progress, Span(place[0], sum(place))) if place else bucket
+
+
+def _low(context: Context, progress: Progress, span: Span) -> int:
+    """Return the id above which all rows of the span are: it may begin earlier than before, with a coarser slot."""
+    job = context.job
+    if span.start >= max(progress.since, lookback_from(job, progress)):
+        return progress.low
+    known = context.ledger.lowest(job.name, span)
+    return progress.low if known is None else min(progress.low, known[1])
 
 
 def _appeared(job: Job, position: Position, before: Position, look: TableLook, *, low: int, late: int) -> Words:

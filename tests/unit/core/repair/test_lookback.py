@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from life import recount
 
 from shipper.core.capture import capture
-from shipper.core.model import Job, RejectReason, Span
+from shipper.core.model import Archive, Job, RejectReason, Span
 from shipper.core.rows.start import by_end
 from shipper.state.store import State
 
@@ -300,6 +300,29 @@ def test_recounted_row_below_low(shop: Shop, *, is_seek: bool) -> None:
         shop.tick()
 
     assert shop.totals() == shop.ends()
+
+
+def test_slot_that_became_coarser(shop: Shop) -> None:
+    """After a downtime the span begins with a coarser slot, and rows of it that were below `low` stay counted.
+
+    Mutant: read only rows above `low`.
+    """
+    shop.wanted = replace(shop.wanted, archives=(Archive(60, 7200), Archive(3600, 30 * 86400)))
+    shop.complete(0)
+    for _ in range(20):
+        shop.tick()
+        shop.now += 60
+    shop.complete(0)
+    shop.tick()
+    found = shop.state.progress("jobs")
+    assert found is not None
+    assert found.low == 1
+    shop.now += 3 * 3600
+    shop.complete(0)
+    for _ in range(2):
+        shop.tick()
+
+    assert sum(shop.totals().values()) == 3
 
 
 def test_end_that_is_written_twice(shop: Shop) -> None:
