@@ -121,7 +121,7 @@ def clock_stepped(stage: Stage) -> list[Score]:
     return [stage.finish("wall clock +1 day, -1 day", 2)]
 
 
-@fault(jobs=EVENTS_A_SECOND)
+@fault(jobs=EVENTS_A_SECOND, replay='["1s", "6s"]')
 def operated(stage: Stage) -> list[Score]:
     """Let an operator recount and skip rows at random, by the service and without it; finally recount everything.
 
