@@ -238,6 +238,23 @@ def test_lookback_follows_times_that_change(looks: Looks) -> None:
     assert looks.slots(job) == {60: 2}
 
 
+def test_lookback_follows_whole_buckets(looks: Looks) -> None:
+    """Rows of a bucket longer than `late` are followed from its start. Mutant: keep minutes only until `late`."""
+    job = replace(EVENTS, lookback=600, late=1800, query=replace(EVENTS.query, bucket=3600))
+    looks.now = NOW // 3600 * 3600 + 120
+    first = looks.created()
+    looks.table.execute(INSERT, (first, "login", 5))
+    for number in range(25):
+        looks.look(job)
+        looks.now += 120
+        if number in (3, 6):
+            looks.table.execute(INSERT, (looks.created(), "login", 5))
+    looks.table.execute("UPDATE audit_trail SET created_at = %s WHERE created_at = %s", (looks.created(), first))
+    looks.look(job)
+
+    assert looks.total(job) == 3
+
+
 def test_a_clock_that_is_set_back(looks: Looks) -> None:
     """Rows are counted while the source's clock repeats an hour."""
     put(looks, 0)

@@ -85,7 +85,9 @@ def _begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progre
 
 def kept_seconds(job: Job) -> int:
     """Return for how long minutes are kept."""
-    return max(job.late, job.lookback or 0) + repeated_seconds(job)
+    # with lookback values follow the table from the start of a bucket
+    recounted = 0 if job.lookback is None else job.lookback + job.query.bucket
+    return max(job.late, recounted) + repeated_seconds(job)
 
 
 def repeated_seconds(job: Job) -> int:
