@@ -19,16 +19,22 @@ def address_of(file: str) -> str | None:
         ConfigError: the file is invalid, or this user may not ask the service.
     """
     from shipper.config.load import load, state_of
+    from shipper.core.errors import ConfigError
     from shipper.service.control import is_listening
     from shipper.state.database import holder
 
     for address in _usual():
         if is_listening(address):
             return address
-    path = state_of(file)
+    failure: ConfigError | None = None
+    try:
+        # as root it decrypts credentials, which the owner of the state cannot: `holder` becomes that
+        path: str | None = str(load(file, with_credentials=False).state.path)
+    except ConfigError as error:
+        path, failure = state_of(file), error
     service = holder(path) if path is not None else None
-    if service is None:
-        load(file, with_credentials=False)  # raises its errors
+    if service is None and failure is not None:
+        raise failure
     return service.address if service else None
 
 

@@ -105,8 +105,8 @@ MUTANTS = {
     ),
     "look back at the table before": Mutant(
         "core/repair/lookback.py",
-        "max(progress.since, lookback_from(",
-        "max(0, lookback_from(",
+        "bucket = max(progress.since, lookback_from(",
+        "bucket = max(0, lookback_from(",
         "core/repair/test_lookback.py::test_every_end_is_counted_once",
     ),
     "do not look for late rows": Mutant(
