@@ -82,7 +82,7 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite keeps its present values"]
     if facts["not_before"] is not None:
-        lines += [f"  new rows count in the bucket of {format_time(facts['not_before'])}, and in later ones"]
+        lines += [f"  new rows count from the bucket of {format_time(facts['not_before'])} on"]
     return lines
 
 

@@ -162,7 +162,7 @@ def _backfill_plan(facts: Facts) -> list[str]:
         ]
     if facts["gap"] is not None:
         end, since = map(format_time, facts["gap"])
-        lines += [f"  slots from {end} up to {since}, where the job's complete slots begin, stay incomplete"]
+        lines += [f"  slots from {end} up to the job's first complete slot, {since}, stay incomplete"]
     if facts["ids"] is not None:
         lines += [f"  searches {facts['ids']} ids for its rows"]
     if facts["resumes_at"] is not None:

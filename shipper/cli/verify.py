@@ -151,8 +151,8 @@ def doctor(file: str, output: str, wait: int) -> None:
 
     Exits with 0 if this Graphite stores counts correctly. If it does not, shows what to change, and exits with 1.
 
-    It tests whether Carbon creates series, keeps the last value of a slot that is sent again, how long it keeps each
-    step, and how it combines values into coarser steps.
+    It tests whether Carbon creates series and keeps the last value of a slot that is sent again, how long it keeps
+    each step, and how it combines values into coarser steps.
     """
     from shipper.config.load import load
     from shipper.diagnostics.doctor import examine

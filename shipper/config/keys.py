@@ -145,7 +145,7 @@ class SourceSection(Section):
     connections: int = Field(4, ge=1, le=100)
     """Maximum number of statements that run at once."""
     late: Seconds = Field("6h", validate_default=True)
-    """How long a row may appear after the first tick that saw its id or a higher one; later it is not counted."""
+    """How long a row may appear after the first tick that saw a higher id; later it is not counted."""
     lag_query: Name | None = None
     """Statement that returns how many seconds a replica is behind, or NULL."""
     background: Share = Field("25%", validate_default=True)

@@ -39,7 +39,7 @@ _INDIVISIBLE = "numbers of distinct values do not add up: a coarser archive keep
 _WHY = {
     SCHEMAS: "before any other stanza that matches these series",
     AGGREGATION: "also before any other stanza that matches these series; xFilesFactor = 0 keeps slots with few values",
-    CARBON: "the default, 50, silently drops the first datapoints of new series",
+    CARBON: "whose default 50 silently drops the first datapoints of new series",
 }
 
 

@@ -188,7 +188,7 @@ class _TableCheck:
             remedy = without_id(self.access, self.path, name, column.type, is_view=table.is_view)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         if table.columns and name.lower() not in map(str.lower, table.columns):  # MySQL accepts any case
-            text = f"{name} is a column of the database: its values may change, like SQLite's rowid with VACUUM"
+            text = f"{name} is the database's own column: its values may change, like SQLite's rowid with VACUUM"
             return Finding(False, self.subject, text, without_id(self.access, self.path, name))
         indices = [index for index in table.indices if index.column.lower() == name.lower()]
         if table.is_view or not table.columns or any(index.required is None for index in indices):
@@ -216,7 +216,8 @@ class _TableCheck:
 
         if query.is_along and query.id in table.moving:
             text = f"each UPDATE of a row sets {query.id}, and the row is then counted again"
-            yield Finding(True, self.subject, text)
+            remedy = "If rows are updated, set `id` and `time` to another time column."
+            yield Finding(True, self.subject, text, remedy)
 
     def _duplicates(self, query: Query, table: Table) -> Finding:
         """Search the newest rows for a duplicate id, where no index excludes it."""

@@ -37,12 +37,12 @@ def check_file(path: Path) -> Iterator[Finding]:
         )
         return
     if not path.parent.is_dir():
-        remedy = f"mkdir -p -m 700 {path.parent.resolve()}, owned by the user that shipper runs as."
+        remedy = f"Create {path.parent.resolve()} with mode 700; the user that shipper runs as must own it."
         yield Finding(False, subject, "its directory does not exist", remedy)
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
         exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
     ):
-        remedy = "Run the check as the user that shipper runs as, or as root; that user must own file and directory."
+        remedy = "Run the check as root, or as the user that shipper runs as, who must own file and directory."
         yield Finding(False, subject, "this user cannot write there", remedy)
     elif (reason := _unwritable(path.parent)) is not None:
         yield Finding(False, subject, f"its disk cannot be written: {reason}", "Free disk space, or repair the disk.")

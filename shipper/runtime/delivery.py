@@ -129,8 +129,8 @@ class Delivery:
             # the jobs continue, and a new courier begins with what the state knows: this one may have stopped halfway
             self._pipeline.replace_courier()
             hint = (
-                "Report the traceback of delivery.failed in the log. Captures continue; everything that is not proven "
-                "is sent again."
+                "Report the traceback of delivery.failed in the log. Captures continue; everything that is still "
+                "unproven is sent again."
             )
             self._pause(PermanentError(f"deliver: {type(error).__name__}: {error}", hint=hint), exc_info=True)
             return

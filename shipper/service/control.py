@@ -47,7 +47,9 @@ class Control:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"listen at {path}: {getattr(error, 'strerror', None) or error}",
-                hint="Create the directory of that path, and let the user that shipper runs as write there.",
+                hint="Stop the process that listens there, or remove the file."
+                if isinstance(error, FileExistsError)
+                else "Create the directory of that path, and let the user that shipper runs as write there.",
             ) from error
         self._listener = Listener(
             self._socket.socket,

@@ -93,7 +93,7 @@ def check_columns(columns: int, selected: int) -> None:
         AnswerUnusable: it has not.
     """
     if columns != selected:
-        raise AnswerUnusable(f"{columns} columns for {selected}")
+        raise AnswerUnusable(f"{columns} columns instead of {selected}")
 
 
 def whole(value: Any, least: int, most: int) -> int:

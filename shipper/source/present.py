@@ -47,7 +47,7 @@ class PresentIds:
             for epoch, word, bits, count in self._present(query, part):
                 bits &= FULL  # noqa: PLW2901 - PostgreSQL's integers have a sign
                 if bits.bit_count() != count:
-                    different = f"{count} rows have {bits.bit_count()} different {query.id}"
+                    different = f"{count} rows have only {bits.bit_count()} values of {query.id}"
                     raise QueryRefused(
                         f"read {query.table}, {brief_of(rows)}: {different}",
                         hint=shared_id(self._access, query.table, query.id, word * BITS),

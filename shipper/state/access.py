@@ -84,7 +84,7 @@ def _become(user: int, group: int, path: str) -> None:
         _checked(libc.capset(header, sets))
     except OSError as error:
         raise ConfigError(
-            f"open state {path}: its directory belongs to user {user}, and this process cannot become it: "
+            f"open state {path}: its directory belongs to user {user}, and this process cannot become that user: "
             f"{error.strerror}",
             hint="Run the command as that user.",
         ) from error

@@ -323,7 +323,7 @@ def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
     if version > newest:
         raise StateCorrupt(
             f"open state {path}: it has version {version}, this program knows {newest}",
-            hint="Run the newer shipper, or restore a backup that this version made.",
+            hint="Run the newer shipper, or restore a backup that this older one made.",
         )
     if version == 1 + len(MIGRATIONS) == newest:
         found = set(connection.execute("SELECT type, sql FROM sqlite_schema"))

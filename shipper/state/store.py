@@ -273,7 +273,7 @@ class State(StateFile, Ledger):
                 yield recording
                 if recording.after is None:
                     raise StateCorrupt(
-                        f"{step}: captured has changed meanwhile",
+                        f"{step}: the position has changed meanwhile",
                         hint="Make sure that no other shipper uses this state file.",
                     )
                 self._stored[job] = self._positions[job] = recording.after

@@ -641,7 +641,7 @@ def test_column_of_the_database(tmp_path: Path, carbon_cache: CarbonCache) -> No
         connection.execute("CREATE TABLE audit_trail (created_at TEXT, action TEXT)")
         ((text, remedy),) = bad(app).items()
 
-    assert text.startswith("table audit_trail of app: rowid is a column of the database: its values may change")
+    assert text.startswith("table audit_trail of app: rowid is the database's own column: its values may change")
     assert "Set `id` and `time` to an indexed time column" in remedy
 
 

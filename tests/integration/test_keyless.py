@@ -208,7 +208,10 @@ def test_time_that_updates_set(site: Site) -> None:
     """The check tells of a time that the database changes. Mutant: look for it in no catalogue."""
     site.change('id = "id"', 'id = "at"')
     site.table.execute("CREATE INDEX log_at ON log (at)")
-    told = "✓ table log of app: each UPDATE of a row sets at, and the row is then counted again\n"
+    told = (
+        "! table log of app: each UPDATE of a row sets at, and the row is then counted again\n"
+        "    If rows are updated, set `id` and `time` to another time column.\n"
+    )
     before = site.app.call("check").stdout
     site.table.execute("ALTER TABLE log MODIFY at TIMESTAMP NULL ON UPDATE CURRENT_TIMESTAMP")
 

@@ -148,9 +148,9 @@ def check_changed(job: Job, minutes: Iterable[Minute]) -> None:
     Raises:
         QueryRefused: they have more than MOST_CHANGED labels.
     """
-    if sum(len(minute.groups) for minute in minutes) * max(1, len(job.query.by)) > MOST_CHANGED:
+    most = MOST_CHANGED // max(1, len(job.query.by))
+    if sum(len(minute.groups) for minute in minutes) > most:
         raise QueryRefused(
-            f"recount {job.query.table} along {job.query.id}: more than {MOST_CHANGED} groups of its minutes differ "
-            "from those that were counted",
+            f"recount {job.query.table} along {job.query.id}: more than {most} groups in the minutes that changed",
             hint=_FEWER,
         )

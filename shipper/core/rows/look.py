@@ -53,7 +53,7 @@ class TableLook:
         counted = sum(row.rows for row in rows)
         if query.is_whole and counted != size_of(words):
             raise QueryRefused(
-                f"read {query.table}, {window}: {counted} rows have {size_of(words)} ids",
+                f"read {query.table}, {window}: {counted} rows, but {size_of(words)} different ids",
                 hint=f"Make {query.id} unique; on MySQL and MariaDB the engine must be InnoDB.",
             )
         if size_of(words) == window.upto - window.after:

@@ -40,7 +40,7 @@ _OVERWRITES = "a slot that is sent again has the {} value, not the last one"
 _REMEDIES = {
     "average": "Use Carbon instead of this receiver. If it is VictoriaMetrics and you keep it, start it with "
     "the flags of deploy/receivers.md: it then keeps the largest value, which is right for counts that only grow.",
-    "largest": "Use Carbon instead of this receiver: here a value that shrinks stays wrong (recounts, lookback, min). "
+    "largest": "Use Carbon instead: in this receiver a value that shrinks stays wrong (recounts, lookback, min). "
     "VictoriaMetrics with -dedup.minScrapeInterval always keeps the largest value.",
     "first": "Use Carbon instead of this receiver, or another receiver that overwrites values.",
     "added-up": "Remove the aggregator between shipper and Graphite: shipper sends complete totals.",
@@ -181,7 +181,7 @@ def _judge_sums(sums: Sums) -> Verdict:
     setting = "as `shipper admin carbon-conf` prints"
     if sums.keeps_single is False:
         text = f"{coarse} are missing where there are few {fine}: xFilesFactor is not 0"
-        return Verdict(False, text, f"Set xFilesFactor to 0, {setting}: most minutes have no rows.")
+        return Verdict(False, text, f"Set xFilesFactor to 0, {setting}.")
     if sums.method not in {"sum", None}:
         text = f"{coarse} are the {sums.method} of {fine}, not the sum"
         return Verdict(False, text, f"Set aggregationMethod to sum, {setting}.")

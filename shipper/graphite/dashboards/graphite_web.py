@@ -121,7 +121,9 @@ class GraphiteWeb:
         """
         answer = self._answer(f"save/{quote(name)}", urlencode({"state": json.dumps(state)}).encode())
         if answer.get("success") is not True:
-            hint = "If it requires a login, write a file with -d, and paste it into Dashboard, Edit on its page."
+            hint = (
+                "If graphite-web requires a login, write a file with -d, and paste its text there into Dashboard, Edit."
+            )
             raise self._failure(printable(str(answer.get("error") or "the answer does not confirm it")), hint)
 
     def _answer(self, path: str, body: bytes | None = None) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ MODE = 0o660  # the group of the socket's directory may connect, too
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # systemd.resource-control(5): what the unit's SocketBindDeny= denies fails with EPERM
-_DROP_IN = "Allow the port in the unit: run `systemctl edit shipper`, and add [Service] and SocketBindAllow=tcp:PORT."
+_DROP_IN = "Allow the port: run `systemctl edit shipper`, add [Service] and SocketBindAllow=tcp:PORT, then restart."
 _TEXT = "text/plain; charset=utf-8"
 _HEADERS = {
     "Server": "shipper",

@@ -334,7 +334,7 @@ def test_older_position_is_refused(state: State) -> None:
     """
     before = state.position("events")
     record(state, before.with_ids({}))
-    with pytest.raises(StateCorrupt, match="captured has changed meanwhile"):
+    with pytest.raises(StateCorrupt, match="the position has changed meanwhile"):
         record(state, before.with_ids({}))
 
     assert state.position("events") == replace(before, version=before.version + 1)

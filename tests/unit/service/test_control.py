@@ -252,6 +252,18 @@ def test_nobody_listens(tmp_path: Path, control: Control) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"), [("file", "Stop the process that listens there"), ("no/s", "Create the dir")]
+)
+def test_impossible_path(tmp_path: Path, path: str, hint: str) -> None:
+    """The hint of a path that is taken does not advise to create a directory. Mutant: one hint for both."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="listen at ") as caught:
+        Control(f"{tmp_path}/{path}", {})
+
+    assert str(caught.value.hint).startswith(hint)
+
+
 def test_who_says_nothing_holds_nobody_up(control: Control) -> None:
     """A silent client does not keep others from their answers."""
     folder = os.open(Path(control.path).parent, os.O_PATH)

@@ -136,7 +136,7 @@ def test_window_that_does_not_follow(state: State) -> None:
     """
     begin(state, 0)
     record(state, 0, 5, 1)
-    with pytest.raises(StateCorrupt, match="captured has changed meanwhile"):
+    with pytest.raises(StateCorrupt, match="the position has changed meanwhile"):
         record(state, 4, 8, 99)
 
     assert captured(state) == 5

@@ -325,7 +325,7 @@ def test_backfill_beside_an_older_position(life: Life) -> None:
     life.source.insert(6, life.created(60), "late")
     life.backfill(wanted(), span(600, -600))
     with (
-        pytest.raises(StateCorrupt, match="captured has changed meanwhile"),
+        pytest.raises(StateCorrupt, match="the position has changed meanwhile"),
         life.state.recording("events", None) as recording,
     ):
         recording.write(RecordUpdate(before.with_ids(words_of([6]))))
