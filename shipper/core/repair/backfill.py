@@ -13,7 +13,7 @@ from shipper.core.ledger import Minute, RecordUpdate
 from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
 from shipper.core.repair.recount import Recounted, low_for, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
-from shipper.core.rows.along import recount_along
+from shipper.core.rows.along_recount import recount_along
 from shipper.core.rows.others import share_cells
 from shipper.core.rows.slots import rows_of_slots
 from shipper.core.rows.table import CaptureStep, Context

@@ -12,72 +12,31 @@ Limit: a deleted row hides a row of the same group and minute that appears later
 recount.limited reports it.
 """
 
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from shipper.core.id_set import IdSet
-from shipper.core.ledger import Held, Ledger, Minute, RecordUpdate
-from shipper.core.measures import Kind
+from shipper.core.ledger import Minute, RecordUpdate
 from shipper.core.model import (
-    Group,
-    Job,
     Progress,
-    RejectedValue,
     RejectReason,
-    Row,
     Span,
     Window,
 )
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
-from shipper.core.rows import along_reading
-from shipper.core.rows.along_reading import by_minutes, check_changed, check_groups, read_minute, readable, windows
+from shipper.core.rows.along_minutes import NEVER, NO_CHECKSUM, Found, difference, held_in, known_minute, minutes_of
+from shipper.core.rows.along_reading import by_minutes, check_groups, read_minute, readable, windows
 from shipper.core.rows.look import TableLook
-from shipper.core.rows.others import share_cells
-from shipper.core.rows.start import BEGINNING, MINUTE, kept_seconds, position_at, repeated_seconds
-from shipper.core.rows.table import CaptureStep, Context, Event, Source
+from shipper.core.rows.start import MINUTE, kept_seconds, position_at
+from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
 
 FAR_SECONDS = 86_400
 """If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
 CHECKED_SECONDS = 60
 """Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
-
-NO_CHECKSUM = -1
-"""Checksum of a minute that differs from all."""
-
-_NEVER = Minute(0, 0, {})
-
-
-@dataclass(slots=True)
-class _Found:
-    """Difference between a table and what is known of it."""
-
-    upto: int
-    """Last second that was compared."""
-    rows: list[Row] = field(default_factory=list)
-    """New rows."""
-    late_rows: int = 0
-    """How many of them are not above captured."""
-    minutes: dict[int, Minute] = field(default_factory=dict)
-    hidden: set[int] = field(default_factory=set)
-    """Buckets in which deleted rows may hide new ones."""
-    _labels: int = 0
-
-    def keep(self, start: int, minute: Minute) -> bool:
-        """Add a minute; return whether it must be the last, because there are many labels."""
-        self.minutes[start] = minute
-        return self.ends_with(start, (group for _, group in minute.groups))
-
-    def ends_with(self, start: int, groups: Iterable[Group]) -> bool:
-        """Whether a minute with these groups must be the last; then it is."""
-        self._labels += sum(max(1, len(group)) for group in groups)
-        if self._labels < along_reading.MOST_LABELS:
-            return False
-        self.upto = start + MINUTE - 1
-        return True
 
 
 class AlongLook:
@@ -127,15 +86,15 @@ class AlongLook:
                 yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
                 yield from self._limited(found)
 
-    def _rebased(self, window: Window, captured: int) -> _Found:
+    def _rebased(self, window: Window, captured: int) -> Found:
         """Count what the minutes of a window held by the present definition, in one snapshot.
 
         A look counts rows up to captured, and some above: as many as a minute had.
         """
-        job, source, found = self._job, self._source, _Found(window.upto)
+        job, source, found = self._job, self._source, Found(window.upto)
         with source.snapshot(job.query, since=self._look.horizon.clock):
             for start in range(window.after + 1, window.upto + 1, MINUTE):
-                if (before := _known(self._ledger, job, start)) is _NEVER:
+                if (before := known_minute(self._ledger, job, start)) is NEVER:
                     continue
                 whole = Window(start - 1, start + MINUTE - 1)
                 last = source.nth_id(job.query, whole, before.rows) if before.rows else whole.after
@@ -143,8 +102,8 @@ class AlongLook:
                 present = source.minutes(job.query, seen).get(start, (0, 0))
                 # where some of its rows are gone, a new one above captured may be taken for one of them
                 may_hide = present[0] >= before.rows or (present[0] and seen.upto > captured)
-                is_known = present == before[:2] or (present[0], NO_CHECKSUM) == before[:2]
-                if may_hide and not is_known:
+                isknown_minute = present == before[:2] or (present[0], NO_CHECKSUM) == before[:2]
+                if may_hide and not isknown_minute:
                     found.hidden.add(start)
                 held = held_in(job, read_minute(job, seen, source))
                 if found.keep(start, before._replace(groups={key: one for key, (one, _) in held.items()})):
@@ -186,7 +145,7 @@ class AlongLook:
             yield from self._record(part, before, found, is_last=is_last and after == window.upto)
 
     def _record(
-        self, window: Window, before: Position, found: _Found, *, is_last: bool
+        self, window: Window, before: Position, found: Found, *, is_last: bool
     ) -> Iterator[CaptureStep | Event | None]:
         """Record what is new in the minutes of a window."""
         job, horizon = self._job, self._look.horizon
@@ -209,13 +168,13 @@ class AlongLook:
             yield None
         yield from self._limited(found)
 
-    def _compare(self, window: Window, captured: int) -> _Found:
+    def _compare(self, window: Window, captured: int) -> Found:
         """Count the minutes of a window that differ from what is known of them, in one snapshot."""
-        job, source, found = self._job, self._source, _Found(window.upto)
+        job, source, found = self._job, self._source, Found(window.upto)
         with source.snapshot(job.query, since=self._look.horizon.clock):
             present = source.minutes(job.query, window)
             for start in range(window.after + 1, window.upto + 1, MINUTE):
-                numbers, before = present.get(start, (0, 0)), _known(self._ledger, job, start)
+                numbers, before = present.get(start, (0, 0)), known_minute(self._ledger, job, start)
                 may_fall = start >= self._falls_from
                 if numbers == before[:2] and not may_fall:
                     continue
@@ -245,130 +204,7 @@ class AlongLook:
         without_time = self._look.count_without_id(query)
         return {RejectReason.NO_TIME: without_time, RejectReason.FUTURE: self._source.beyond(query, self._end - 1)}
 
-    def _limited(self, found: _Found) -> Iterator[Event]:
+    def _limited(self, found: Found) -> Iterator[Event]:
         if found.hidden:
             span = Span(min(found.hidden), max(found.hidden) + self._job.query.bucket)
             yield Event("recount.limited", {"span": span, "slots": len(found.hidden)}, "warning")
-
-
-Groups = Mapping[tuple[int, Group], Held]
-
-
-def difference(job: Job, rows: Iterable[Row], before: Groups, *, may_fall: bool) -> tuple[list[Row], Groups, set[int]]:
-    """Return the rows of a minute beyond those before, what it held at most, and the buckets that lack rows.
-
-    If values may fall, the rows are the difference, also a negative one.
-    """
-    now, kinds, new, most, lacking = held_in(job, rows), job.kinds, list[Row](), dict(before), set[int]()
-    nothing = Held(0, (None,) * len(kinds))
-    for key in now.keys() | before.keys():
-        (there, rejected), had = now.get(key, (nothing, ())), before.get(key, nothing)
-        if there == had:
-            continue
-        if there.rows <= had.rows and not may_fall:
-            lacking |= {key[0]} if key[0] >= 0 else set()
-            continue
-        most[key] = there
-        values = tuple(map(Kind.difference, kinds, there.values, had.values))
-        more = Counter(there.left_out)
-        more.subtract(had.left_out)
-        refused = tuple(one._replace(rows=more.pop(one.column)) for one in rejected if more[one.column] > 0)
-        new.append(Row(_bucket(key), key[1], there.rows - had.rows, values, refused, key[0] < 0))
-    return new, most, lacking
-
-
-def held_in(job: Job, rows: Iterable[Row]) -> dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]]:
-    """Return what each group has in each bucket, and the values that were left out.
-
-    Rows that cannot be read are kept beside the others: in place of their bucket is its complement, which is negative.
-    """
-    held: dict[tuple[int, Group], tuple[Held, tuple[RejectedValue, ...]]] = {}
-    for bucket, group, number, values, rejected, is_unreadable in rows:
-        if bucket is None:  # what is in the window has a time, but for an infinity
-            continue
-        key = ~bucket if is_unreadable else bucket, group
-        one, others = held.get(key, (Held(0, (None,) * len(values)), ()))
-        combined = tuple(map(Kind.combine, job.kinds, one.values, values))
-        left_out = Counter(one.left_out)
-        for value in rejected:
-            left_out[value.column] += value.rows
-        held[key] = Held(one.rows + number, combined, left_out), (*others, *rejected)
-    return held
-
-
-def _bucket(key: tuple[int, Group]) -> int:
-    """Return the bucket of rows, whether they can be read or not."""
-    return key[0] if key[0] >= 0 else ~key[0]
-
-
-def _known(ledger: Ledger, job: Job, start: int) -> Minute:
-    """Return what is known of a minute; those of a window together may be more than memory should hold."""
-    return ledger.minutes(job.name, Window(start - 1, start)).get(start, _NEVER)
-
-
-def window_of(job: Job, span: Span, source: Source) -> Window | None:
-    """Return a window that contains all rows of a span of time; None if there is none."""
-    margin = repeated_seconds(job)
-    first, end = (source.local(job.query, max(0, edge)) for edge in (span.start, span.end))
-    first = max(BEGINNING, first - margin - 1)
-    return Window(first, end + margin - 1) if first < end + margin - 1 else None
-
-
-def recount_along(
-    context: Context, span: Span, places: Span
-) -> Generator[None, None, tuple[Folded, dict[int, Minute]]]:
-    """Count the rows of a span again, and the minutes that are kept and have changed; yield while reading.
-
-    Raises:
-        QueryRefused: more minutes have changed than memory should hold.
-    """
-    job, source, ledger, _ = context
-    folded, minutes, whole = Folded(), dict[int, Minute](), window_of(job, span, source)
-    if whole is None:
-        return folded, minutes
-    rows_in, kept = minutes_of(whole.after, whole.upto), floor(ledger.position(job.name).counted.floor + 1, MINUTE)
-    for window in windows(job, Span(rows_in.start, min(rows_in.end, kept)), source):
-        for _, read in by_minutes(job, window, source, span):
-            fold(source.renamed(job.query, read), places, job.kinds, into=folded)
-            share_cells(job, ledger, folded)
-        yield
-    for window in windows(job, Span(max(rows_in.start, kept), rows_in.end), source, ledger=ledger):
-        after = window.after
-        while after < window.upto:
-            rest = Window(after, window.upto)
-            found = readable(job, rest, source, partial(_recounted, context, span, rest))
-            after = found.upto
-            fold(source.renamed(job.query, found.rows), places, job.kinds, into=folded)
-            share_cells(job, ledger, folded)
-            minutes |= found.minutes
-            check_changed(job, minutes.values())
-            yield
-    return folded, minutes
-
-
-def _recounted(context: Context, span: Span, window: Window) -> _Found:
-    """Count the minutes of a window that are kept, in one snapshot: rows with a time in a span, and changes."""
-    job, source, ledger, _ = context
-    found = _Found(window.upto)
-    with source.snapshot(job.query):
-        present = source.minutes(job.query, window)
-        for start in range(window.after + 1, window.upto + 1, MINUTE):
-            before = _known(ledger, job, start)
-            if start not in present and before is _NEVER:
-                continue
-            rows = read_minute(job, Window(start - 1, start + MINUTE - 1), source, span)
-            found.rows += (row for row in rows if row.bucket is not None)
-            groups = {key: held for key, held in before.groups.items() if _bucket(key) not in span}
-            groups |= {key: held for key, (held, _) in held_in(job, rows).items()}
-            # most minutes are as they were, and memory need not hold them
-            if groups != before.groups:
-                # the next look counts it again: other rows of a minute may be in other slots
-                found.minutes[start] = Minute(present.get(start, (0, 0))[0], NO_CHECKSUM, groups)
-            if found.ends_with(start, (row.group for row in rows)):
-                break
-    return found
-
-
-def minutes_of(first: int, upto: int) -> Span:
-    """Return the whole minutes that hold the seconds above first up to another one."""
-    return Span(floor(first + 1, MINUTE), after(upto, MINUTE))

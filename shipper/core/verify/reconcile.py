@@ -17,8 +17,9 @@ from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
-from shipper.core.rows.along import minutes_of, window_of
+from shipper.core.rows.along_minutes import minutes_of
 from shipper.core.rows.along_reading import changed_buckets
+from shipper.core.rows.along_recount import window_of
 from shipper.core.rows.others import share
 from shipper.core.rows.slots import read_counted, rows_by_ids
 from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
