@@ -210,24 +210,22 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     starts behind captured, because a row could move into a slot that is not recounted, or out of it.
     """
     job, source, ledger, _ = context
-    length, since = job.query.bucket, None
+    length, since, due = job.query.bucket, None, progress.recount_from
     yield Event("job.changed", {"captured": progress.captured}, "info")
-    lacking = ledger.lacking(job.name)
-    if job.query.time is not None and progress.path_digest == path_digest(job) and not job.query.is_along:
-        oldest = ledger.lowest(job.name, ALWAYS)
+    following = whole = next_bucket(job, progress, horizon.time)
+    if job.query.time is None or progress.path_digest != path_digest(job) or job.query.is_along:
+        due = yield from _kept(job, due, ledger)
+        # slots of the former definition may be ahead of a clock that was set back
+        whole = max(whole, *(ceil(one.slot + one.step, length) for one in ledger.slots(job.name)), 0)
+    elif (oldest := ledger.lowest(job.name, ALWAYS)) is not None:
         # older slots were incomplete: skipped, or counted by an earlier definition
-        since = ceil(max(oldest[0], progress.since), length) if oldest else None
-    elif lacking:  # only the former definition could complete these slots
-        end = lacking[0].slot + lacking[0].step
-        yield Event("recount.limited", {"span": Span(lacking[-1].slot, end), "slots": len(lacking)}, "warning")
-    following = next_bucket(job, progress, horizon.time)
-    whole = following if since is None else since
+        due = since = whole = ceil(max(oldest[0], progress.since), length)
     low = progress.low
     if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
     changed = progress._replace(
         not_before=following,
-        recount_from=progress.recount_from if since is None else since,
+        recount_from=due,
         since=max(progress.since, whole),
         low=low,
         definition_digest=definition_digest(job),
@@ -236,3 +234,14 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     )
     ledger.redefine(job.name, changed)
     return changed
+
+
+def _kept(job: Job, due: int | None, ledger: Ledger) -> Generator[Event, None, int | None]:
+    """Let slots stay as they are that only the former definition could recount; return which recount is still due."""
+    recounted = [one for one in ledger.slots(job.name) if due is not None and one.slot + one.step > due]
+    slots = {slot: slot + step for slot, step, *_ in (*ledger.lacking(job.name), *recounted)}
+    if not slots:
+        return due
+    span = Span(min(slots), max(slots.values()))
+    yield Event("recount.limited", {"span": span, "slots": len(slots)}, "warning")
+    return None

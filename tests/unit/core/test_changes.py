@@ -4,9 +4,12 @@ Graphite equals the source before and after.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from builders import NOW, captured, horizon, job
@@ -15,10 +18,20 @@ from life import UNIT, Life, wanted
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
+from shipper.core.errors import SourceUnavailable
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Archive, Condition, Ids, Job, Query, RejectReason, Span, Window
 from shipper.core.rows.table import Event
 from shipper.state.store import State
+
+
+@contextmanager
+def failing(life: Life) -> Iterator[None]:
+    """Let no row be read in a block, which fails."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SourceUnavailable):
+        patch.setattr(life.source, "read", Mock(side_effect=SourceUnavailable("the source is gone")))
+        yield
+
 
 FAILURES = (Condition("outcome", "in", ("failure",)),)
 
@@ -317,6 +330,50 @@ def test_longer_buckets_while_clocks_are_back(life: Life, before: int, after: in
     life.ship(wanted(bucket=after))
 
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
+def test_other_times_while_clocks_are_back(life: Life) -> None:
+    """Slots of the former times stay as they are, also those that are ahead of clocks that were set back.
+
+    Mutant: let the new definition begin at the clock. The next change would recount such slots, without their rows.
+    """
+    berlin, ids = "Europe/Berlin", Measure("ids", Kind.SUM, "id")
+    life.ship(wanted())
+    life.now -= 600
+    life.ship(wanted(time_zone=berlin))
+    life.now += 600
+    life.ship(wanted(time_zone=berlin, measures=(COUNT, ids)))
+
+    assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
+
+
+@pytest.mark.parametrize("other", [{"time_zone": "Europe/Berlin"}, {"template": "other.{action}.{measure}"}])
+def test_other_times_or_names_while_a_recount_is_due(life: Life, other: dict[str, Any]) -> None:
+    """A recount that failed is not done by the next definition, which has other slots or series; that is told.
+
+    Mutant: let it be due.
+    """
+    measures, expected = (COUNT, Measure("ids", Kind.SUM, "id")), {"events.login.count": 3, "events.totp.count": 2}
+    life.ship(wanted())
+    with failing(life):
+        life.ship(wanted(measures=measures))
+    life.ship(wanted(measures=measures, **other))
+
+    assert life.sums() == expected
+    assert "recount.limited" in life.events()
+
+
+def test_change_before_the_first_slot_is_recounted(tmp_path: Path) -> None:
+    """A new job counts its first slot by whichever definition comes next. Mutant: drop a recount that is due."""
+    life = Life(tmp_path)
+    life.insert((0, "login", "ok"), (0, "login", "ok"))
+    new = wanted(start="now")
+    with failing(life):
+        life.ship(new)
+    life.ship(wanted(start="now", template="other.{action}.{measure}"))
+
+    assert life.sums() == {"other.login.count": 2}
+    life.state.close()
 
 
 def test_row_of_the_future_by_another_zone(life: Life) -> None:
