@@ -66,7 +66,9 @@ _RESET = (
     # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET value = '0', captured = :captured, updated = {NOW} WHERE job = :job",
     """
-    UPDATE job SET low = :low, since = MAX(since, :since),
+    UPDATE job SET low = :low,
+        since = MAX(since, :since, -- slots that are ahead have rows of the old table, too
+            COALESCE((SELECT MAX(slot + step) FROM slot WHERE slot.job = :job), 0)),
         not_before = MAX(not_before, :since), -- a bucket with rows of both tables could not be recounted
         recount_from = NULL -- nor could slots of the old table
     WHERE job = :job""",

@@ -686,6 +686,30 @@ def test_slot_of_both_tables(life: Life) -> None:
     assert life.events() == ["recount.limited"]
 
 
+@pytest.mark.parametrize("lookback", [None, HOUR])
+def test_slot_ahead_of_a_reset(life: Life, lookback: int | None) -> None:
+    """A slot that was ahead of the clock at a reset keeps what the other table had in it.
+
+    Mutant: begin with the slot after the clock.
+    """
+    opened = wanted(lookback=lookback)
+    life.insert((-200, "login", "ok"))
+    life.ship(opened)
+    life.source.rows.clear()
+    life.given = 0
+    before, seen = life.state.progress("events"), horizon(0, time=life.now)
+    assert before is not None
+    position = life.state.position("events")
+    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
+    life.state.reset("events", **restart._asdict())
+    life.now += 2 * MINUTE
+    life.insert((0, "login", "ok"))
+    life.ship(opened)
+    life.ship(wanted(lookback=lookback, where=(Condition("outcome", "in", ("ok", "failure")),)))
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+
+
 def test_bucket_of_both_tables(life: Life) -> None:
     """Two resets within a bucket of a job without a time column: no bucket has rows of two tables, nor is complete.
 
