@@ -16,7 +16,7 @@ from shipper.core.id_set import IdSet, Words, clipped, ids_of, size_of, union_of
 from shipper.core.ledger import RecordUpdate
 from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.repair.recount import first_whole, lookback_from
+from shipper.core.repair.recount import first_whole, lookback_from, slots_ahead
 from shipper.core.retention import place_of
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.others import share_cells
@@ -47,8 +47,11 @@ def lookback(
     horizon, captured = look.horizon, progress.captured
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
-    span = Span(_since(job, progress, moment), ALWAYS.end)
     places = shown_span(job, now=moment.now, source_time=horizon.time)
+    since = _since(job, progress, moment)
+    # slots that are ahead of a clock that was set back stay as they are
+    ahead = slots_ahead(job, since, places.end, progress.bucket, ledger)
+    span = Span(since, ahead.start if ahead else ALWAYS.end)
     look.source.retry(job.query)
 
     # read all rows above low, or above the lowest late row
@@ -59,14 +62,14 @@ def lookback(
         yield from _read(context, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
     # move low up to the first row that is in the span, or that is incomplete and young
-    passed, never = _passed(job, position, cycle, horizon.id)
+    passed, never = _passed(job, position, cycle, progress.low if ahead else horizon.id)
     decided = union_of(union_of(cycle.in_span, cycle.new_before), never)
     window = Window(captured, horizon.id) if horizon.id > captured else None
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = RecordUpdate(
         position.give_up_old_gaps(late, most=passed),
         _rejected(cycle, span, size_of(never)),
-        horizon.time,
+        max(horizon.time, progress.complete_until),  # else the span would begin before rows that are read
         low=passed,
         ids_within=Window(low, horizon.id) if low < horizon.id else None,
         is_recounted=True,
@@ -139,7 +142,7 @@ def _read(
         fold(rows_before, places, job.kinds, into=cycle.before)
         cycle.new_before = union_of(cycle.new_before, new)
         for bucket, words in by.items():
-            if bucket is None or bucket >= places.end:
+            if bucket is None or bucket >= min(places.end, span.end):
                 cycle.open = union_of(cycle.open, words)
             else:
                 cycle.in_span = union_of(cycle.in_span, words)

@@ -45,7 +45,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
 
     # the span: complete slots, and none that is ahead of a clock that was set back
     place = received(job, progress.recount_from, ledger, moment.now)
-    ahead = _ahead(job, place.start, places.end, progress.bucket, ledger)
+    ahead = slots_ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     start = first_whole(progress, place)
     span = Span(start, max(start, end))
@@ -95,12 +95,14 @@ def _read_through_gate(
         again = yield from recount_windows(context, windows, span, places, position)
 
 
-def _ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
+def slots_ahead(job: Job, start: int, end: int, bucket: int, ledger: Ledger) -> Span | None:
     """Return the slots with buckets from `end` on, which Graphite cannot show since clocks were set back.
 
     The span cuts neither a slot nor a bucket.
     """
     length = job.query.bucket
+    if not ledger.slots(job.name, span=Span(end - bucket, ALWAYS.end)):
+        return None
     slots = [(slot.slot, max(slot.step, bucket)) for slot in ledger.slots(job.name, span=Span(start, ALWAYS.end))]
     ahead = [slot for slot, lasts in slots if slot + max(0, lasts - length) >= end]
     if not ahead:

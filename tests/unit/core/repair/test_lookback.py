@@ -419,3 +419,21 @@ def test_completed_before_all_archives(shop: Shop) -> None:
         shop.tick()
 
     assert (shop.totals(), shop.rejected()) == ({}, {RejectReason.TOO_LATE: 1})
+
+
+@pytest.mark.parametrize("back", [1, 600, 5000])
+def test_clock_that_was_set_back(shop: Shop, back: int) -> None:
+    """A clock that is set back, by however little, lowers no total, then and when it has caught up.
+
+    Mutants: look back from the clock; replace slots that are ahead of it; let `low` pass their rows.
+    """
+    shop.wanted = replace(shop.wanted, lookback=540, max_age=60)
+    shop.now += 60
+    for _ in range(20):
+        shop.complete(-30)
+        shop.tick()
+        shop.now += 60
+    for seconds in (-60 - back, 60, 120, 180, back, 3600):
+        shop.now += seconds
+        shop.tick()
+        assert shop.totals() == shop.ends(), seconds
