@@ -6,6 +6,7 @@ continues behind the last recorded window.
 """
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from shipper.core.errors import RowRefused
 from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
@@ -27,7 +28,7 @@ from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import recount
 from shipper.core.repair.reset import check
-from shipper.core.retention import ceil, floor
+from shipper.core.retention import after, ceil, floor
 from shipper.core.rows.along import AlongLook
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
@@ -97,6 +98,8 @@ class _Look:
         job, moment = context.job, context.moment
         self._shown = shown_span(job, now=moment.now, source_time=self._horizon.time)
         self._bucket = _bucket(job, self._horizon, progress)
+        if self._bucket is not None:  # where a clock was set back, it is ahead
+            self._shown = replace(self._shown, end=max(self._shown.end, after(self._bucket, job.query.bucket)))
 
     def steps(self) -> Iterator[CaptureStep | Event]:
         """Count new rows, one transaction a window; record once a minute that there are none."""

@@ -279,6 +279,19 @@ def test_clock_back_without_a_time(empty: Life, back: int) -> None:
     assert all(one.upto <= two.after for one, two in pairwise([slot for slot in slots if slot.after < slot.upto]))
 
 
+def test_clock_far_back_without_a_time(empty: Life) -> None:
+    """Rows of a job without a time are not of the future, however far its clock was set back. Mutant: reject them."""
+    empty.insert((0, "login", "ok"))
+    empty.ship(TICKS)
+    empty.now -= 3600
+    empty.insert((0, "login", "ok"))
+    empty.ship(TICKS)
+    empty.now += 7200
+    empty.ship(TICKS)
+
+    assert (empty.sums(), empty.rejected()) == ({"ticks.login.count": 2}, {})
+
+
 def test_late_rows_without_a_time(empty: Life) -> None:
     """A late row belongs to the bucket of the look that finds it, and which they are is known until that is pruned.
 
