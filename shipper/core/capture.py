@@ -222,7 +222,9 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         whole = max(whole, *(ceil(one.slot + one.step, length) for one in ledger.slots(job.name)), 0)
     elif (oldest := ledger.lowest(job.name, ALWAYS)) is not None:
         # older slots were incomplete: skipped, or counted by an earlier definition
-        due = since = whole = ceil(max(oldest[0], progress.since), length)
+        first = oldest[0] if due is None else min(due, oldest[0])
+        due = since = whole = ceil(max(first, progress.since), length)
+    whole = whole if due is None else due  # the recount that is due completes slots before the next one
     low = progress.low
     if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))

@@ -21,6 +21,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.errors import SourceUnavailable
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Archive, Condition, Ids, Job, Query, RejectReason, Span, Window
+from shipper.core.rows.start import by_end, position_behind
 from shipper.core.rows.table import Event
 from shipper.state.store import State
 
@@ -374,6 +375,50 @@ def test_change_before_the_first_slot_is_recounted(tmp_path: Path) -> None:
 
     assert life.sums() == {"other.login.count": 2}
     life.state.close()
+
+
+@pytest.mark.parametrize("other", [{"where": (Condition("outcome", "in", ("ok",)),)}, {"time_zone": "Etc/UTC"}])
+def test_changes_while_the_first_slot_is_due(tmp_path: Path, other: dict[str, Any]) -> None:
+    """All slots of a new job are complete, from its first one on, and a later change counts them again.
+
+    Mutant: let slots be complete from the look after a first change on.
+    """
+    life = Life(tmp_path)
+    life.insert((0, "login", "ok"), (0, "login", "ok"))
+    with failing(life):
+        life.ship(wanted(start="now"))
+    life.now += 600
+    life.insert((300, "login", "ok"))
+    life.ship(wanted(start="now", **other))
+    life.ship(wanted(start="now", measures=(COUNT, Measure("ids", Kind.SUM, "id")), **other))
+
+    assert life.sums() == {"events.login.count": 3, "events.login.ids": 6}
+    life.state.close()
+
+
+def test_slot_ahead_while_the_first_one_is_due(tmp_path: Path) -> None:
+    """A change keeps the recount of the slot that a job was moved to, though it has only one that is ahead.
+
+    Mutant: recount from the oldest slot in the state.
+    """
+    life = Life(tmp_path)
+    failures = {"where": (Condition("outcome", "in", ("failure",)),)}
+    life.insert((0, "login", "ok"), (-240, "login", "failure"))
+    life.ship(wanted(**failures))
+    life.insert((0, "login", "failure"))
+    _seek_end(life, wanted(**failures))
+    life.ship(wanted(measures=(COUNT, Measure("ids", Kind.SUM, "id")), **failures))
+
+    assert life.sums() == {"events.login.count": 2, "events.login.ids": 5}
+    life.state.close()
+
+
+def _seek_end(life: Life, wanted: Job) -> None:
+    """Let a job skip all rows but those of the present slot."""
+    progress, seen = life.state.progress(wanted.name), horizon(life.given, time=life.now)
+    assert progress is not None
+    target, before = by_end(wanted, progress, seen, now=life.now), life.state.position(wanted.name)
+    life.state.seek(wanted.name, target, position_behind(wanted, target.captured, source=life.source, before=before))
 
 
 def test_row_of_the_future_by_another_zone(life: Life) -> None:
