@@ -54,7 +54,8 @@ _SEEK = (
     # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
     """
-    UPDATE job SET recount_from = :slot, not_before = MAX(not_before, :not_before),
+    UPDATE job SET recount_from = MAX(:slot, since), -- slots before may have rows of another table
+        not_before = MAX(not_before, :not_before),
         zero_filled_until = MAX(zero_filled_until, :not_before, COALESCE(:slot, 0)),
         since = MAX(since, :not_before, COALESCE(:slot, 0)), begins = MAX(begins, COALESCE(:slot, 0))
     WHERE job = :job""",

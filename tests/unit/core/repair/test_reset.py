@@ -22,6 +22,7 @@ from shipper.core.model import Archive, Condition, Fingerprint, Job, Observation
 from shipper.core.repair.recount import first_whole
 from shipper.core.repair.reset import After, Outlook, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook
+from shipper.core.rows.start import by_time
 from shipper.core.rows.table import Event
 from shipper.operations.context import OperationContext
 from shipper.operations.registry import operate
@@ -708,6 +709,31 @@ def test_slot_ahead_of_a_reset(life: Life, lookback: int | None) -> None:
     life.ship(wanted(lookback=lookback, where=(Condition("outcome", "in", ("ok", "failure")),)))
 
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
+
+
+def test_seek_before_a_reset(life: Life) -> None:
+    """A job that is moved to a time before a reset recounts no slot with rows of the other table.
+
+    Mutant: recount from that time on.
+    """
+    opened = wanted(lookback=HOUR)
+    life.ship(opened)
+    life.source.rows.clear()
+    life.given = 0
+    before, seen = life.state.progress("events"), horizon(0, time=life.now)
+    assert before is not None
+    position = life.state.position("events")
+    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
+    life.state.reset("events", **restart._asdict())
+    after = life.state.progress("events")
+    assert after is not None
+    target = by_time(opened, life.now - 10 * MINUTE, after, seen, source=life.source, now=life.now)
+    life.state.seek("events", target, restart.position)
+    life.now += MINUTE
+    life.insert((0, "login", "ok"))
+    life.ship(opened)
+
+    assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 
 
 def test_bucket_of_both_tables(life: Life) -> None:
