@@ -1,5 +1,6 @@
 """A source whose database is a rogue: each answer is one of its failures, in time; and it recovers by itself."""
 
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 import sqlalchemy as sa
 from builders import job, query
@@ -90,6 +93,31 @@ def test_each_answer(server: str, request: pytest.FixtureRequest) -> None:
         wrong = [*threads.map(lambda case: run(database, case), cases_of(server, database.port))]
 
     assert [line for lines in wrong for line in lines] == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_forgotten_answer(server: str, request: pytest.FixtureRequest) -> None:
+    """A failed call leaves no error of the driver, with the answer in it, to the next collection of garbage.
+
+    Mutants: keep the tracebacks of the causes, of which Python 3.13 makes a circle; keep what is in their frames.
+    """
+    database = real(request, server)
+    (case,) = (case for case in cases_of(server, database.port) if case.name == "statement escapes")
+    with closing(Rogue(case.treat)) as rogue, closing(Source("app", database.access(rogue))) as source:
+        has_recovered(source, query())  # what is made only once
+        before = driver_errors()
+        gc.disable()
+        try:
+            assert not has_recovered(source, query())
+            assert driver_errors() == before
+        finally:
+            gc.enable()
+
+
+def driver_errors() -> int:
+    """Return how many errors of drivers this process has, and of SQLAlchemy about them."""
+    kinds = (sa.exc.DBAPIError, psycopg.Error, pymysql.Error)
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
 
 
 def cleartext_of_postgresql(received: list[bytes]) -> Treatment:

@@ -84,6 +84,7 @@ def _forgetful() -> Iterator[None]:
         cause: BaseException | None = error.__cause__
         while cause is not None:
             traceback.clear_frames(cause.__traceback__)
+            cause.__traceback__ = None  # from Python 3.13 on, a frame that was cleared still refers to its caller
             cause = cause.__cause__ or cause.__context__
         raise
 
