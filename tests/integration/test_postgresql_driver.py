@@ -121,6 +121,15 @@ def test_long_error(connection: MeteredConnection) -> None:
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_notice(connection: MeteredConnection) -> None:
+    """Notices are not read: four bytes a character, for SQLAlchemy's log. Mutant: let psycopg keep its handlers."""
+    texts: list[str | None] = []
+    connection.add_notice_handler(lambda notice: texts.append(notice.message_primary))
+    connection.execute("DO $$ BEGIN RAISE WARNING 'read me'; END $$")
+
+    assert texts == []
+
+
 def test_end_of_server(connection: MeteredConnection, postgresql: PostgreSQL) -> None:
     """A session that the server ends says why. Mutant: drop what arrives with the end."""
     with postgresql.connect("postgres") as other:

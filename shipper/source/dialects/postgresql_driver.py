@@ -66,6 +66,10 @@ class MeteredConnection(psycopg.Connection[Any]):
                 self.close()
 
     @override
+    def add_notice_handler(self, callback: Any) -> None:
+        """Drop handlers of notices: SQLAlchemy would copy their texts, with four bytes a character, for its log."""
+
+    @override
     def close(self) -> None:
         super().close()
         self._pump.close()
