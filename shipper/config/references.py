@@ -15,6 +15,8 @@ from shipper.core.errors import ConfigError
 KINDS = ("env", "file", "credential")
 NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; let this user read it."
+CONTINUED = getattr(configparser, "MultilineContinuationError", AttributeError)
+"""Error of an option without a value that an indented line continues; Python has one for it from 3.13 on."""
 OTHER_USER_HINT = "Run the command as root, or as the user that shipper runs as."
 
 
@@ -122,12 +124,14 @@ def _check_option_file(file: Path, shown: str) -> None:
             reason = "password and port need a value"
     except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
         reason, hint = str(error).partition("\n")[0], "Remove one of the two."
+    except CONTINUED:
+        reason = "an indented line follows an option without a value"
     except configparser.Error as error:
         reason = str(error).partition("\n")[0]
     except UnreadableError as error:
         reason = str(error)
     except UnicodeDecodeError:
         reason = "not UTF-8 text"
-    except (AttributeError, KeyError, ValueError):  # an AttributeError: an option without a value that is continued
+    except (KeyError, ValueError):
         reason = "no usable [client] section"
     raise ConfigError(f"read credentials {shown}: {reason}", hint=hint)

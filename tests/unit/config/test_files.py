@@ -174,7 +174,11 @@ CREDENTIALS = GOOD.replace("[job.", 'credentials = "mysql.cnf"\n[job.')
         (b"!includedir /etc/mysql\n[client]\n", "no section headers", "Write a MySQL option file"),
         (b"[client]\nssl-ca = a\nssl_ca = b\n", "option 'ssl-ca' in section 'client' already exists", "Remove one"),
         (b"[mysqld]\n", r"no usable \[client\] section", "Write a MySQL option file"),
-        (b"[client]\nuser\n me\n", r"no usable \[client\] section", "Write a MySQL option file"),
+        (
+            b"[client]\npassword\n correct-horse\n",
+            "an indented line follows an option without a value",
+            "Write a MySQL option file",
+        ),
         (b"[client]\npassword\n", "password and port need a value", "Write a MySQL option file"),
         (b"[client]\nport\n", "password and port need a value", "Write a MySQL option file"),
         (b"[client]\npassword = correct-horse\n= x\n", "parsing errors", "Write a MySQL option file"),
