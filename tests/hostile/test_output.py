@@ -3,11 +3,13 @@
 import os
 import pty
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -111,9 +113,12 @@ def test_page_and_log(program: Shipper) -> None:
         for command in ("status", "history events"):
             check(on_terminal(program, command))
         for path in ("", "status", "metrics", "readyz?verbose"):
-            request = ["curl", "--silent", "--unix-socket", str(program.folder / "status.sock")]
-            page = subprocess.run([*request, f"http://localhost/{path}"], capture_output=True, check=True)
-            check(page.stdout.decode())
+            with closing(HTTPConnection("localhost")) as connection:
+                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock.settimeout(PATIENCE_SECONDS)
+                connection.sock.connect(str(program.folder / "status.sock"))
+                connection.request("GET", f"/{path}")
+                check(connection.getresponse().read().decode())
     finally:
         program.stop()
     check(program.text())
