@@ -61,6 +61,7 @@ _SEEK = (
     WHERE job = :job""",
 )
 _RESET = (
+    "DELETE FROM setting WHERE name = 'backfill ' || :job",  # its pieces until now are of the old table
     "DELETE FROM late WHERE job = :job",
     "DELETE FROM rejected_in WHERE job = :job",
     "UPDATE slot SET after = '0', upto = '0' WHERE job = :job",  # ids of the old table mean nothing now

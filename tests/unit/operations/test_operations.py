@@ -241,6 +241,21 @@ def test_forgotten_attempt(office: Office) -> None:
     assert office.plan()["facts"]["resumes_at"] is None
 
 
+def test_attempt_before_a_reset(office: Office) -> None:
+    """A backfill of a new table does not continue one of the old table. Mutant: keep the note."""
+    office.between = [int, int, int, stop]
+    plan = office.plan()
+    with pytest.raises(StateBusy):
+        office.do("run", plan["arguments"])
+    office.source.rows.clear()
+    for number in range(1, 4):
+        office.source.insert(number, written(office.hour - 3 * HOUR), "login")
+    office.operate("reset", what="emptied")
+    office.tick()
+
+    assert office.plan()["facts"]["resumes_at"] is None
+
+
 def test_turn_of_before(tmp_path: Path) -> None:
     """A capture that a seek interrupts does not take its old horizon for a reset of the table.
 
