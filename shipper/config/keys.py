@@ -24,6 +24,7 @@ from shipper.config.job_values import (
 )
 from shipper.config.values import (
     Address,
+    DatabaseUrl,
     Host,
     Listen,
     Node,
@@ -54,6 +55,20 @@ class StateSection(Section):
     """Absolute path of the SQLite file; under systemd $STATE_DIRECTORY/shipper.db."""
     keep: Seconds = Field("2d", validate_default=True, ge=86_400)
     """Time for which a total is kept after its last change; at least a day."""
+    database: DatabaseUrl | None = Field(None, repr=False)  # a reference may hold a password
+    """URL of a PostgreSQL that keeps the state, for several machines of which one works; `path` is a working copy."""
+    user: str | None = None
+    """User that connects to it."""
+    password: str | None = Field(None, repr=False)
+    """Password of that user, always as a reference."""
+    tls: Literal["verify-identity", "verify-ca", "off"] | None = None
+    """Check of the server's certificate; by default verify-identity for a host that is not local."""
+    tls_ca: Path | None = None
+    """File with the authority of the server's certificate; by default the system's authorities."""
+    name: Node = "shipper"
+    """Name of the state: its schema in the database, and its lock."""
+    lease: Seconds = Field("10s", validate_default=True, ge=3, le=3600)
+    """Time after which another machine takes over from one that is silent."""
 
 
 class GraphiteSection(Section):

@@ -102,6 +102,15 @@ class Config:
             server_public_key=section.server_public_key,
         )
 
+    def state_access(self) -> Access | None:
+        """Return how to connect to the database that keeps the state; None without one."""
+        state = self.state
+        if state.database is None:
+            return None
+        url = make_url(state.database)
+        url = url.set(username=state.user or url.username, password=state.password or url.password)
+        return Access(url, state.lease, None, state.tls, state.tls_ca)
+
 
 def load(file: str, *, with_credentials: bool = True) -> Config:
     """Read a configuration, and the files of conf.d beside it; a command that connects nowhere needs no credentials.
@@ -217,20 +226,25 @@ def _job_files(documents: list[Document]) -> Iterator[Problem]:
 def _passwords(main: Document) -> Iterator[Problem]:
     """Reject passwords in the file itself: a reference keeps them out of it."""
     sources = main.raw.get("source")
-    for name, source in sources.items() if isinstance(sources, dict) else ():
-        if not isinstance(source, dict):
+    sections = [(("source", name), source) for name, source in sources.items()] if isinstance(sources, dict) else []
+    for place, section in [(("state",), main.raw.get("state")), *sections]:
+        if not isinstance(section, dict):
             continue
-        password = source.get("password")
+        password = section.get("password")
         if password is not None and not (isinstance(password, dict) and password.keys() <= set(KINDS)):
             remedy = 'Write password = { credential = "NAME" }, { file = "PATH" } or { env = "NAME" }.'
-            yield Problem(("source", name, "password"), "the file contains a password", remedy)
-        url = source.get("url")
+            yield Problem((*place, "password"), "the file contains a password", remedy)
+        key = "url" if place[0] == "source" else "database"
+        url = section.get(key)
         if isinstance(url, str) and _may_hold_password(url):
+            remedy = 'write user = "NAME" and password = { credential = "NAME" }.'
             remedy = (
-                'Put user and password into a MySQL option file ([client]), and name it with `credentials = "FILE"`; '
-                'or write user = "NAME" and password = { credential = "NAME" }.'
+                f'Put user and password into a MySQL option file ([client]), and name it with `credentials = "FILE"`; '
+                f"or {remedy}"
+                if key == "url"
+                else remedy.capitalize()
             )
-            yield Problem(("source", name, "url"), "url contains a password", remedy)
+            yield Problem((*place, key), f"{key} contains a password", remedy)
 
 
 def _nul_problems(value: object, place: Place) -> Iterator[Problem]:

@@ -33,8 +33,12 @@ Place = tuple[str | int, ...]
 MOST_DEPTH = 20
 """Most tables and lists within each other; four are of use."""
 SECRET_LENGTH = 4  # a shorter text is no secret, and part of many words
-SECRET = {"url", "password"}
-"""Keys that may contain passwords."""
+
+
+def is_secret(place: Place) -> bool:
+    """Whether a value may contain a password."""
+    return not {"url", "password"}.isdisjoint(place[-1:]) or place[:2] == ("state", "database")
+
 
 _MANY_DIGITS = re.compile(r"[0-9][0-9_]{999,}")
 _REMEDIES = {
@@ -115,7 +119,7 @@ def explained(error: ErrorDetails, place: Place) -> Problem:
             return Problem(place, f'"{key}" is missing', f"Add, for example, {_EXAMPLES[str(key)]}.")
         case _:
             remedy = _REMEDIES.get(kind, f"{error['msg']}.")
-            value = "(hidden)" if key in SECRET else toml(error["input"])
+            value = "(hidden)" if is_secret(place) else toml(error["input"])
             return Problem(place, f"{key} = {value} is invalid", remedy)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from shipper.config import encrypted
 from shipper.config.files import UnreadableError, read_bytes, read_text
-from shipper.config.problems import SECRET, Place, Problem
+from shipper.config.problems import Place, Problem, is_secret
 from shipper.core.errors import ConfigError
 
 KINDS = ("env", "file", "credential")
 NOT_READ, NOT_READ_URL = "not-read", "mysql+pymysql://not-read/not-read"
+NOT_READ_DATABASE = "postgresql+psycopg://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; let this user read it."
 CONTINUED = getattr(configparser, "MultilineContinuationError", AttributeError)
 """Error of an option without a value that an indented line continues; Python has one for it from 3.13 on."""
@@ -51,12 +52,14 @@ class References:
         ((kind, name),) = value.items()
         if kind == "credential" and not self._with_credentials:
             encrypted.prepare([name])  # to read it later
+            if place == ("state", "database"):
+                return NOT_READ_DATABASE
             return NOT_READ_URL if place[-1] == "url" else NOT_READ
         targets: list[str] = []
         for target, content in _targets(kind, name, self._folder):
             targets.append(target)
             if content is not None:
-                self.secret_files += [target] if kind != "env" and place[-1] in SECRET else []
+                self.secret_files += [target] if kind != "env" and is_secret(place) else []
                 text = content.rstrip("\n")
                 self.secrets.extend([text] if text else [])
                 return text

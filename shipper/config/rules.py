@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from shipper.config.collisions import collisions
 from shipper.config.fragments import fragment_problems, statement_problems
-from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection
+from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection, StateSection
 from shipper.config.problems import Place, Problem, suggest
 from shipper.config.references import NOT_READ_URL
 from shipper.core.paths import MEASURE, placeholders
@@ -22,6 +22,7 @@ _CONDITIONS = ("where", "where_sql", "by_sql", "measure", "time_unit", "time_sql
 def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     """Yield all problems; jobs are the names of sections, each with the full template of one of its series."""
     yield from _graphite_problems(parsed.graphite)
+    yield from _state_problems(parsed.state, parsed.graphite)
     if parsed.audit.cron is not None and parsed.graphite.render_url is None:
         remedy = 'Add graphite-web\'s address to [graphite], as in render_url = "http://graphite.internal".'
         yield Problem(("audit", "cron"), "an audit reads Graphite, and render_url is missing", remedy)
@@ -61,6 +62,17 @@ def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     for key in sorted({"host", "port"} & graphite.model_fields_set) if graphite.hosts else ():
         remedy = 'Write each receiver into hosts, as in hosts = ["relay1.internal:2003", "relay2.internal:2003"].'
         yield Problem(("graphite", key), f"hosts and {key}: use only one", remedy)
+
+
+def _state_problems(state: StateSection, graphite: GraphiteSection) -> Iterator[Problem]:
+    if state.database is None:
+        for key in ("user", "password", "tls", "tls_ca", "name", "lease"):
+            if key in state.model_fields_set:
+                remedy = "Remove it, or name a PostgreSQL: database."
+                yield Problem(("state", key), f"{key} has no effect without database", remedy)
+    elif graphite.timeout > state.lease:
+        remedy = f"Make it at most the lease, {state.lease} s; or raise [state] lease: a delivery must end within it."
+        yield Problem(("graphite", "timeout"), "`timeout` is longer than [state] lease", remedy)
 
 
 def has_time(job: JobSection) -> bool:

@@ -237,6 +237,17 @@ def holds_password(value: str) -> bool:
 Url = Annotated[str, AfterValidator(url), matches(f"({'|'.join(map(re.escape, DIALECTS))})://.*")]
 
 
+def database_url(value: str) -> str:
+    """Accept a URL of PostgreSQL; it may name several hosts."""
+    if not value.startswith("postgresql+psycopg://"):
+        remedy = 'Write the URL of a PostgreSQL, as in "postgresql+psycopg://db1.internal/shipper".'
+        raise wrong("a state is kept in PostgreSQL only", remedy)
+    return url(value)
+
+
+DatabaseUrl = Annotated[str, AfterValidator(database_url), matches(r"postgresql\+psycopg://.*")]
+
+
 def zone(value: str) -> str:
     """Accept a name of the tz database."""
     try:

@@ -8,6 +8,7 @@ ShipperError            lower-case message, the step first; .hint is one sentenc
 │  ├─ DeliveryFailed        Carbon did not confirm a batch: its outcome is unknown
 │  ├─ ReadbackFailed        Graphite's render API does not answer
 │  └─ StateBusy             the state cannot be used now: another process has it, the disk is full or read-only
+│     └─ LeaseLost             another process may have the state now; this one ends with status 75 (EX_TEMPFAIL)
 ├─ NotRunning           no service runs that could be asked
 └─ PermanentError       a retry cannot help until an operator acts
    ├─ QueryRefused          the database understood the query and rejected it
@@ -65,6 +66,10 @@ class ReadbackFailed(TransientError):
 
 class StateBusy(TransientError):
     """The state cannot be used now: another process has it, or the disk is full or read-only."""
+
+
+class LeaseLost(StateBusy):
+    """Another process may have the state now, and this one must end."""
 
 
 class NotRunning(ShipperError):

@@ -164,6 +164,9 @@ class Carbon(graphyte.Sender):  # type: ignore[misc] # graphyte ships no types
 
     def _connect(self) -> socket.socket:
         connection = connect(*(self._peer or (self.host, self.port)), timeout=self.timeout)
+        # what the kernel has not sent by then it drops, also after this process was killed: old values must not arrive
+        # over newer ones when a network works again. It also ends a witness whose host has vanished
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(self.timeout * 1000)))
         if self._peer is None:
             numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
             try:

@@ -1,6 +1,7 @@
 """The endpoints of a configuration: sources, Carbon and Graphite; they connect at their first use."""
 
 import math
+import socket
 from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
@@ -11,7 +12,9 @@ from shipper.source.database import Source
 from shipper.status.report import evidence
 
 if TYPE_CHECKING:
+    from shipper.graphite.fenced import Fence
     from shipper.graphite.render_api import Readback
+    from shipper.state.remote import StateDatabase
 
 
 def open_source(config: Config, name: str) -> Source:
@@ -25,9 +28,32 @@ def receivers(config: Config) -> list[Carbon]:
     return [Carbon(host, port, timeout=config.graphite.timeout) for host, port in config.graphite.addresses]
 
 
-def open_carbon(config: Config) -> Receivers:
-    """Return the configured Carbon, or the first of equal relays that works."""
-    return Receivers(receivers(config))
+def open_carbon(config: Config, fence: "Fence | None" = None) -> Receivers:
+    """Return the configured Carbon, or the first of equal relays that works; behind the fence if there is one."""
+    if fence is None:
+        return Receivers(receivers(config))
+    from shipper.graphite.fenced import FencedReceivers  # noqa: PLC0415 - most services have a file
+
+    return FencedReceivers(receivers(config), fence)
+
+
+def open_database(config: Config) -> "StateDatabase | None":
+    """Return the database that keeps the state; None if the state is a file."""
+    access = config.state_access()
+    if access is None:
+        return None
+    # imported late: most services have a file
+    from shipper.runtime.postgresql import connector  # noqa: PLC0415
+    from shipper.state.remote import StateDatabase  # noqa: PLC0415
+
+    return StateDatabase(
+        connector(access),
+        label=str(access),
+        name=config.state.name,
+        lease=config.state.lease,
+        host=socket.gethostname(),
+        configuration=config.digest,
+    )
 
 
 def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":

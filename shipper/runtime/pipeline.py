@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
 from shipper.core.delivery.courier import Courier
@@ -22,6 +23,10 @@ from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
 from shipper.status.report import JobCounters
+
+if TYPE_CHECKING:
+    from shipper.graphite.fenced import Fence
+    from shipper.state.remote import StateDatabase
 
 SAMPLE_TIMEOUT = 5.0
 """Timeout of reading a sample, in seconds: deliveries wait for it, and a Graphite that hangs must not delay them."""
@@ -44,6 +49,12 @@ class Pipeline:
     courier: Courier
     wake: Flag
     """Raised when there are new totals to deliver."""
+    database: "StateDatabase | None" = None
+    """The database that keeps the state; None if it is a file."""
+    fence: "Fence | None" = None
+    """What deliveries need then."""
+    replayed: int = 0
+    """Newest revision when this process began to lead."""
     loaded_at: float = field(default_factory=time.time)
     """When the configuration was loaded, in epoch seconds."""
     reading: RepeatedFailure = field(default_factory=lambda: RepeatedFailure("readback.failed", "readback.recovered"))
@@ -121,22 +132,22 @@ class Pipeline:
         """Return the courier for a step, in the thread that delivers."""
         if self.is_renewal_due:
             self.keep_replays()
-            self.courier = _courier(self.config, self.state, self.carbon)
+            self.courier = _courier(self.config, self.state, self.carbon, replayed=self.replayed)
             self.is_renewal_due = False
         return self.courier
 
     def replace_courier(self) -> None:
         """Replace the courier after a bug: nothing of its schedule is kept, so that all unproven totals go again."""
         self.state.outbox.keep_replays([])
-        self.courier = _courier(self.config, self.state, self.carbon)
+        self.courier = _courier(self.config, self.state, self.carbon, replayed=self.replayed)
 
     def renew_carbon(self) -> None:
         """Connect to the Carbon of the configuration, which has changed; deliver and read with its settings."""
         self.keep_replays()
         self.carbon.close()
-        self.carbon = open_carbon(self.config)
+        self.carbon = open_carbon(self.config, self.fence)
         _retarget(self.state, self.carbon)
-        self.courier = _courier(self.config, self.state, self.carbon)
+        self.courier = _courier(self.config, self.state, self.carbon, replayed=self.replayed)
         # a failure of the previous Graphite says nothing about this one
         self.reading.forget()
         self.unproven.forget()
@@ -150,8 +161,10 @@ class Pipeline:
 
 
 @contextmanager
-def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
+def composed(config: Config, names: Iterable[str] = (), database: "StateDatabase | None" = None) -> Iterator[Pipeline]:
     """Yield a pipeline of the named jobs, or of all; close its parts at the end.
+
+    Take the database that keeps the state if this process leads there already.
 
     Raises:
         StateBusy: another shipper holds the state.
@@ -161,9 +174,11 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
     with ExitStack() as stack:
         # endpoints, and what the state has to know about their changes
         clocks, wake = Clocks(), Flag()
-        state = stack.enter_context(State(config.state.path, recorded=wake.set))
+        database = database or _lead(config)
+        state = stack.enter_context(State(config.state.path, database, recorded=wake.set))
+        fence = stack.enter_context(_leading(database, state, wake))
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
-        carbon = open_carbon(config)
+        carbon = open_carbon(config, fence)
         rename_jobs(state, jobs, config)
         _retarget(state, carbon)
 
@@ -177,12 +192,35 @@ def composed(config: Config, names: Iterable[str] = ()) -> Iterator[Pipeline]:
                 logger().error("job.held", job=job.name, error=str(error), hint=error.hint)
 
         # the pipeline
-        courier = _courier(config, state, carbon)
+        replayed = 0 if database is None else state.revision
+        courier = _courier(config, state, carbon, replayed=replayed)
         pipeline = Pipeline(config, state, clocks, sources, workers, {}, held, carbon, courier, wake)
+        pipeline.database, pipeline.fence, pipeline.replayed = database, fence, replayed
         pipeline.regroup()
         stack.callback(_close, pipeline)
         yield pipeline
         pipeline.keep_replays()
+
+
+def _lead(config: Config) -> "StateDatabase | None":
+    """Take the lease of a configured database; None if the state is a file."""
+    if config.state.database is None:
+        return None
+    from shipper.runtime.leadership import lead  # noqa: PLC0415 - most services have a file
+
+    return lead(config)
+
+
+@contextmanager
+def _leading(database: "StateDatabase | None", state: State, wake: Flag) -> "Iterator[Fence | None]":
+    """Renew the lease during a block, if there is a database; yield what deliveries need then."""
+    if database is None:
+        yield None
+        return
+    from shipper.runtime.leadership import leading  # noqa: PLC0415 - as above
+
+    with leading(database, state, wake) as fence:
+        yield fence
 
 
 def make_worker(job: Job, config: Config, sources: Mapping[str, Source], state: State, clocks: Clocks) -> Worker:
@@ -214,8 +252,11 @@ def _close(pipeline: Pipeline) -> None:
         source.close()
 
 
-def _courier(config: Config, state: State, carbon: Receivers) -> Courier:
-    """Return a courier that continues with the replays of the one before."""
+def _courier(config: Config, state: State, carbon: Receivers, *, replayed: int) -> Courier:
+    """Return a courier that continues with the replays of the one before.
+
+    After a take-over, totals up to the revision `replayed` are sent again, also where others are read back.
+    """
     graphite = config.graphite
     reads_all = graphite.proof == "readback"
     reader = open_readback(config, seconds=math.inf if reads_all else SAMPLE_TIMEOUT)
@@ -238,6 +279,7 @@ def _courier(config: Config, state: State, carbon: Receivers) -> Courier:
         schedule=schedule,
         reader=reader if reads_all else None,
         sampled_by=None if reads_all else reader,
+        replayed=replayed,
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
@@ -39,6 +39,9 @@ from shipper.status.own_metrics import Counts, SelfMetrics
 from shipper.status.page.server import Page
 from shipper.status.report import Report
 
+if TYPE_CHECKING:
+    from shipper.state.remote import StateDatabase
+
 BEAT_SECONDS = 5.0
 STATUS_BEATS = 3  # beats between two status reports to systemd
 STEP_SECONDS = 2.0  # a clock that moves by more between two beats was set, not adjusted
@@ -59,7 +62,11 @@ def run(config: Config) -> None:
     # blocked before any thread starts, so that only this thread receives them, with sigtimedwait
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     threading.excepthook = log_thread
-    with composed(config) as pipeline:
+    database = _waited_for(config)
+    if config.state.database is not None and database is None:
+        logger().info("service.stopped")
+        return
+    with composed(config, database=database) as pipeline:
         gc.collect()
         gc.freeze()  # the objects that exist now stay
         service = Service(pipeline)
@@ -73,6 +80,20 @@ def run(config: Config) -> None:
     logger().info("service.stopped")
     if service.has_failed:
         raise SystemExit(1)
+
+
+def _waited_for(config: Config) -> "StateDatabase | None":
+    """Stand by until this process leads in the database that keeps the state; None without one, or after a signal."""
+    if config.state.database is None:
+        return None
+    # imported late: most services have a file
+    from shipper.runtime.endpoints import open_database  # noqa: PLC0415
+    from shipper.service.stand_by import StandBy  # noqa: PLC0415
+
+    database = open_database(config)
+    if database is None or not StandBy(config, database).wait(STOP_SIGNALS):
+        return None
+    return database
 
 
 def _serve(service: "Service") -> bool:

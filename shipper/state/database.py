@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
 from shipper.state.access import enter
 from shipper.state.queries import CONFIRMED, pauses_of
-from shipper.state.schema import UNWRITABLE, decoded, prepare, translated
+from shipper.state.schema import APPLICATION_ID, UNWRITABLE, WORKING_COPY, decoded, prepare, translated
 from shipper.state.series import Registry
+from shipper.state.working_copy import discard, fill, follow
 
 if TYPE_CHECKING:
     from shipper.core.position import Position
+    from shipper.state.remote import StateDatabase
 
 BUSY_SECONDS = 5  # an operator's SQLite client may hold the file for a moment
 GATHER_SECONDS = 0.25  # a capture waits no longer for a common commit
@@ -34,8 +36,8 @@ class Trouble(NamedTuple):
 class StateFile:
     """The state file, held by this process alone."""
 
-    def __init__(self, path: str) -> None:
-        """Open the file; create it if there is none.
+    def __init__(self, path: str, database: "StateDatabase | None" = None) -> None:
+        """Open the file; create it if there is none. With a database, which this process leads, it is a working copy.
 
         Raises:
             StateBusy: another process holds it, or its disk is full.
@@ -59,10 +61,15 @@ class StateFile:
         with ExitStack() as opened, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are private; SQLite gives its -wal and -shm files the same mode
+            self._database = database
+            if database is not None:
+                opened.callback(database.end_session)
+                fill(path, database)
             os.close(_make(path))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
-            prepare(self._connection, path)
+            prepare(self._connection, path, application=APPLICATION_ID if database is None else WORKING_COPY)
+            self._mirror = None if database is None else follow(self._connection, database)
             self._registry = Registry(self._connection)
             self._positions: dict[str, Position] = {}
             """Position of each job, with the results of later looks."""
@@ -86,11 +93,13 @@ class StateFile:
         """Close the file and release its lock."""
         with self._mutex:
             self._connection.close()
+            if self._database is not None and self._database.close():
+                discard(self.path)  # else the next start has to know what this process may have sent last
             self._lock.close()
 
     def announce(self, address: str) -> None:
         """Write the address of this process's control socket into the lock file."""
-        _write(self._lock.fileno(), f"{os.getpid()}\n{address}")
+        announce(self._lock, address)
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
@@ -183,6 +192,8 @@ class StateFile:
         if not self._connection.in_transaction:
             return
         try:
+            if self._database is not None and self._mirror is not None:
+                self._database.push(self._mirror.take())  # first there: this file is made anew at each start
             self._connection.execute("COMMIT")
             self.commits += 1
             self.written_at, self.trouble = time.time(), None
@@ -238,6 +249,11 @@ def lock(path: str) -> BinaryIO:
         ) from error
     _write(descriptor, str(os.getpid()))
     return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def announce(held: BinaryIO, address: str) -> None:
+    """Write the address of this process's control socket into a lock file that it holds."""
+    _write(held.fileno(), f"{os.getpid()}\n{address}")
 
 
 def _make(path: str) -> int:

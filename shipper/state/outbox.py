@@ -61,6 +61,9 @@ _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step =
 # A step that no archive has any more belongs to the next coarser one, or to the last.
 _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot <= ? AND (step <= ? OR ?)"
 # Deferred totals stay deferred: no archive of the new Carbon receives them yet.
+# Deferred totals are not sent yet.
+_AGAIN = """
+    UPDATE total SET changed = 1, revision = ? WHERE changed <> 2 AND slot IN (SELECT value FROM json_each(?))"""
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 
 # Totals to merge: those of the changed series in the coarse slot, in it and in all finer slots.
@@ -184,6 +187,11 @@ class StateOutbox(Outbox):
             for step, slot in archives:
                 is_last = (step, slot) == archives[-1]
                 connection.execute(_RELEASE, (self._file.revision + 1, slot, step, is_last))
+
+    def send_again(self, slots: Sequence[int]) -> None:
+        """Mark all totals of slots as changed now: another process may have sent older ones over them."""
+        with self._file.changing("send slots again") as connection:
+            connection.execute(_AGAIN, (self._file.revision + 1, json.dumps(list(slots))))
 
     def keep_replays(self, replays: Iterable[Replay]) -> None:
         """Keep which replays are to come; their times are wall-clock, in epoch seconds."""

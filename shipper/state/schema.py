@@ -8,7 +8,7 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ _SHOWN = 200  # characters of a damaged value
 RESTORE = "Stop shipper, and restore the state from a backup: `shipper restore FILE`."
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
+WORKING_COPY = 0x53485057  # "SHPW": marks working copies of a state that is in a database
 
 ID_ORDER = "ORDER BY length({0}), {0}"
 _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
@@ -169,6 +170,7 @@ SCHEMA: Statements = (
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE replay ( -- replays to come, kept at an orderly shutdown; times in epoch seconds
+        number INTEGER PRIMARY KEY,
         after INTEGER NOT NULL, -- of totals with a revision in (after, upto]
         upto INTEGER NOT NULL,
         stage INTEGER NOT NULL, -- number of replays done
@@ -216,14 +218,20 @@ MIGRATIONS: tuple[Statements, ...] = ()
 """Steps to version 2 and so on. Once released they are never edited."""
 
 
-def prepare(connection: sqlite3.Connection, path: str, migrations: tuple[Statements, ...] = MIGRATIONS) -> None:
+def prepare(
+    connection: sqlite3.Connection,
+    path: str,
+    migrations: tuple[Statements, ...] = MIGRATIONS,
+    *,
+    application: int = APPLICATION_ID,
+) -> None:
     """Make the connection durable, and migrate an empty or older file to the current version, in one transaction.
 
     Raises:
         StateCorrupt: the file is not ours, or a newer program wrote it.
     """
     versions = (SCHEMA, *migrations)
-    _check(connection, path, len(versions))  # first, because a foreign file must stay as it is
+    _check(connection, path, len(versions), {application})  # first, because a foreign file must stay as it is
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -234,7 +242,7 @@ def prepare(connection: sqlite3.Connection, path: str, migrations: tuple[Stateme
         for statements in versions[version:]:
             for statement in statements:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {application}")
         connection.execute(f"PRAGMA user_version = {len(versions)}")
         connection.execute("COMMIT")
     except BaseException:
@@ -265,7 +273,7 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
         decoded(f"read state {path}"),
         closing(sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True)) as connection,
     ):
-        _check(connection, path, 1 + len(MIGRATIONS))
+        _check(connection, path, 1 + len(MIGRATIONS), {APPLICATION_ID, WORKING_COPY})
         yield connection
 
 
@@ -310,12 +318,17 @@ def _tables() -> frozenset[str]:
         return frozenset(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"))
 
 
-def _check(connection: sqlite3.Connection, path: str, newest: int) -> None:
+def _check(connection: sqlite3.Connection, path: str, newest: int, applications: Container[int]) -> None:
     """Reject a file that is not ours, or that a newer program wrote."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-    if application != APPLICATION_ID and (application or version or tables):
+    if application == WORKING_COPY and application not in applications:
+        raise StateCorrupt(
+            f"open state {path}: it is the working copy of a state in a database",
+            hint="Name that database: [state] database. If the state is no longer there, remove the file.",
+        )
+    if application not in applications and (application or version or tables):
         raise StateCorrupt(
             f"open state {path}: this SQLite file belongs to another program",
             hint="Correct [state] path: it must name shipper's own file; a missing file is created.",

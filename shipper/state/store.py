@@ -8,6 +8,7 @@ processes out; the kernel releases it however the process ends.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -23,6 +24,9 @@ from shipper.state.housekeeping import Housekeeping
 from shipper.state.outbox import StateOutbox
 from shipper.state.recording import StateRecording
 from shipper.state.schema import ID_ORDER, NOW
+
+if TYPE_CHECKING:
+    from shipper.state.remote import StateDatabase
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)
@@ -80,12 +84,14 @@ _RESET = (
 class State(StateFile, Ledger):
     """The state file with the parts that use it: the ledger itself, the outbox, housekeeping."""
 
-    def __init__(self, path: str, *, recorded: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: str, database: "StateDatabase | None" = None, *, recorded: Callable[[], None] = lambda: None
+    ) -> None:
         """Open the file; create it if there is none. Raises as `StateFile` does.
 
         Calls recorded when there are new totals to deliver.
         """
-        super().__init__(path)
+        super().__init__(path, database)
         self._recorded = recorded
         self.outbox = StateOutbox(self)
         self.housekeeping = Housekeeping(self)

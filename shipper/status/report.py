@@ -6,7 +6,7 @@ Times are epoch seconds; None is unknown, or not yet.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from shipper.core.errors import ConfigError
 from shipper.core.model import RejectReason
@@ -158,6 +158,18 @@ class EndpointReport:
     """Whether captures or deliveries wait for it."""
 
 
+class Leader(NamedTuple):
+    """Who works with a state in a database."""
+
+    host: str
+    since: float
+    """When it began, in epoch seconds."""
+    term: int
+    """Number of the take-over."""
+    has_same_configuration: bool
+    """Whether its configuration is that of this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Report of the service."""
@@ -193,6 +205,8 @@ class Report:
     """None if it does not run."""
     stalled: tuple[str, ...] = ()
     """Components that should make progress, and do not; a restart may fix them."""
+    leader: Leader | None = None
+    """Who leads, while this process stands by; None if it leads, or if the state is a file."""
 
     @property
     def worst(self) -> JobReport | None:
@@ -217,7 +231,12 @@ class Report:
     def remarks(self) -> list[str]:
         """Return what is intended, and yet not as usual, in a few words."""
         changed = self.is_config_changed and not self.rejected
-        return [*self._jobs_in(JobState.PAUSED), *(["configuration changed, not reloaded"] if changed else [])]
+        differs = self.leader is not None and not self.leader.has_same_configuration
+        return [
+            *self._jobs_in(JobState.PAUSED),
+            *(["configuration changed, not reloaded"] if changed else []),
+            *(["its configuration differs"] if differs else []),
+        ]
 
     def verdict(self) -> str:
         """Return the service's health in one line.
@@ -227,6 +246,9 @@ class Report:
         """
         if complaints := self.complaints():
             return f"unhealthy: {'; '.join(complaints)}"
+        if self.leader is not None:
+            since = format_utc(int(self.leader.since))
+            return "; ".join([f"stands by; {self.leader.host} leads since {since}", *self.remarks()])
         if unseen := self.unseen():
             return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
         return "; ".join(["healthy", *self.remarks()])
@@ -234,7 +256,7 @@ class Report:
     @property
     def is_ready(self) -> bool:
         """Whether the service runs and is healthy: nothing is wrong, and everything was seen to work."""
-        return self.pid is not None and not self.complaints() and not self.unseen()
+        return self.pid is not None and self.leader is None and not self.complaints() and not self.unseen()
 
     def summary(self) -> str:
         """Return the service's health and backlog in one line, for `systemctl status`."""
@@ -252,6 +274,7 @@ class Report:
     def checks(self) -> list[tuple[str, str | None]]:
         """Return the conditions of readiness, each with the reason why it is not met."""
         checks: list[tuple[str, str | None]] = [("alive", ", ".join(self.stalled) or None)]
+        checks += [("leads", f"{self.leader.host} does")] if self.leader else []
         for endpoint in self.endpoints:
             is_unseen = endpoint.is_needed and endpoint.reached_at is None
             reason = endpoint.failure.error if endpoint.failure else "not reached yet" if is_unseen else None

@@ -71,11 +71,13 @@ class Courier:
         schedule: Sequence[Replay] = (),
         reader: Reader | None = None,
         sampled_by: Reader | None = None,
+        replayed: int = 0,
     ) -> None:
         """Set up a courier; replay is the delays from the first confirmation to each replay, in seconds.
 
         With a reader the courier reads totals back instead of replaying them; with sampled_by it replays them and reads
         samples. schedule is that of the courier before, at its end; without it all unproven totals are sent again.
+        Totals up to the revision `replayed` are replayed in any case.
         """
         self.restarts = 0
         """Number of times that the Carbon which had confirmed datapoints was found to have exited."""
@@ -87,7 +89,7 @@ class Courier:
         self._batch = batch
         self._reader = reader or sampled_by
         self._sampler = Sampler(outbox, sampled_by, archives) if sampled_by is not None else None
-        self._proofs = Proofs(replay, reads_back=reader is not None, schedule=schedule)
+        self._proofs = Proofs(replay, reads_back=reader is not None, schedule=schedule, replayed=replayed)
         self._upto = self._proofs.upto  # the newest revision that belongs to a round
         self._rounds: list[Round] = []
         self._sent = Counter[str]()

@@ -83,8 +83,13 @@ def cursors_of(pending: Pending) -> deque[Cursor]:
 class Proofs:
     """Schedule of replays and readings. Times are of the monotonic clock, in seconds."""
 
-    def __init__(self, replay: Sequence[float], *, reads_back: bool, schedule: Sequence[Replay] = ()) -> None:
-        """Set up a schedule; replay is the delays from the first confirmation to each replay."""
+    def __init__(
+        self, replay: Sequence[float], *, reads_back: bool, schedule: Sequence[Replay] = (), replayed: int = 0
+    ) -> None:
+        """Set up a schedule; replay is the delays from the first confirmation to each replay.
+
+        Totals up to the revision `replayed` are always sent again: another process may yet send older ones over them.
+        """
         self.schedule = list(schedule)
         self.is_alarmed = False
         """Whether Graphite is known to lack values that were sent."""
@@ -92,6 +97,7 @@ class Proofs:
         """Whether replays are held, and prove nothing: a value differs, and is about to be read again."""
         self._replay = replay
         self._reads_back = reads_back
+        self._replayed = replayed
 
     @property
     def upto(self) -> int:
@@ -120,7 +126,7 @@ class Proofs:
         if current.is_invalidated:
             self._add(Replay(current.after, current.upto, INVALIDATED, clock, clock))
         # the values themselves are proof, as soon as Carbon has created the files of new series
-        elif self._reads_back or self.is_alarmed:
+        elif (self._reads_back and current.after >= self._replayed) or self.is_alarmed:
             self._add(Replay(current.after, current.upto, stage, clock, clock + READ_SECONDS, reads=True))
         # Carbon silently drops datapoints of new series beyond a number a minute: replays count once it can have
         # created all of them, until then the round is repeated each minute

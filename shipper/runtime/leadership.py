@@ -1,0 +1,108 @@
+"""The lease of a state in a database: renewed while this process works, which ends when it is lost.
+
+Strategy: a process that may no longer lead ends at once, and a new one reads everything anew: there is no other way
+back. Its working copy stays. The next start reads there what this process may have sent last, and asks the leader to
+send it once more.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shipper.config.load import Config
+from shipper.core.errors import LeaseLost, StateBusy
+from shipper.graphite.fenced import Fence
+from shipper.log.logger import drain as drain_log
+from shipper.log.logger import logger
+from shipper.runtime.clocks import Flag
+from shipper.runtime.endpoints import open_database
+from shipper.state.remote import BEATS, StateDatabase, clock
+from shipper.state.store import State
+
+EX_TEMPFAIL = 75  # sysexits.h
+LOOK_SECONDS = 0.1
+
+
+def lead(config: Config) -> StateDatabase | None:
+    """Take the lease of a configured database; None without one.
+
+    Raises:
+        StateBusy: another shipper leads, or the database does not answer.
+    """
+    database = open_database(config)
+    if database is None or database.try_to_lead():
+        return database
+    leadership = database.leadership()
+    database.end_session()
+    leader = leadership.leader if leadership and leadership.leader else "another machine"
+    raise StateBusy(
+        f"use the state {database.name}: the shipper on {leader} works with it",
+        hint=f"Run the command on {leader}. Never give two shippers of the same series different states.",
+    )
+
+
+class Leading:
+    """Threads that renew the lease, and end the process when it is lost."""
+
+    def __init__(self, database: StateDatabase, state: State, fence: Fence, wake: Flag) -> None:
+        self._database, self._state, self._fence, self._wake = database, state, fence, wake
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._renew, name="lease"),
+            threading.Thread(target=self._watch, name="lease-watch"),  # the other may hang in an answer
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop to renew."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _renew(self) -> None:
+        """Renew the lease, and mark the slots that others ask for."""
+        pause = self._database.lease.seconds / BEATS
+        try:
+            while not self._stopping.wait(pause):
+                slots, number = self._database.beat()
+                if slots:
+                    self._state.outbox.send_again(slots)
+                    self._wake.set()
+                    self._database.forget_again(number)
+                    logger().info("delivery.again", slots=len(slots))
+        except (LeaseLost, StateBusy):  # the other thread ends the process
+            self._database.lose()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(LOOK_SECONDS):
+            if self._database.is_lost:
+                self._end()
+
+    def _end(self) -> None:
+        """End the process, once the delivery at hand has ended."""
+        reason = self._database.loss
+        error = str(reason) if reason else "the database does not answer"
+        hint = "Nothing is lost: systemd starts the service again, and it stands by if another shipper leads by then."
+        logger().error("lease.lost", term=self._database.term, error=error, hint=hint)
+        self._fence.close()
+        if self._fence.was_late:
+            logger().warning("delivery.late", hint="The leader sends these slots once more.")
+        drain_log()
+        os._exit(EX_TEMPFAIL)
+
+
+@contextmanager
+def leading(database: StateDatabase, state: State, wake: Flag) -> Iterator[Fence]:
+    """Renew the lease during a block; yield what deliveries need."""
+    fence = Fence(database.lease, clock)
+    threads = Leading(database, state, fence, wake)
+    threads.start()
+    try:
+        yield fence
+    finally:
+        threads.stop()

@@ -1,0 +1,136 @@
+"""A process that stands by: it waits until it may lead, and says meanwhile who does."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, closing
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from shipper.config.load import Config
+from shipper.core.errors import StateBusy
+from shipper.log.logger import RepeatedFailure, logger
+from shipper.service import systemd
+from shipper.service.control import Command, Control, Progress
+from shipper.service.door import Door
+from shipper.state.database import announce, lock
+from shipper.state.remote import StateDatabase
+from shipper.state.working_copy import check_free, discard, unproven_slots
+from shipper.status.page.server import Page
+from shipper.status.report import EndpointReport, Failure, Leader, Report
+
+TRY_SECONDS = 0.25
+LOOK_SECONDS = 1.0  # between two questions who leads
+
+
+class StandBy:
+    """The wait for the lease of a state in a database."""
+
+    def __init__(self, config: Config, database: StateDatabase) -> None:
+        self._config, self._database = config, database
+        self._failure = RepeatedFailure("lease.failed", "lease.recovered")
+        self._leader: Leader | None = None
+        self._reached_at: float | None = None
+        self._looked = float("-inf")
+        self._late = unproven_slots(str(config.state.path))
+        """Slots whose totals this machine may have sent last, or be about to send, when it led."""
+        self._started_at = time.time()
+
+    def wait(self, stops: Collection[int]) -> bool:
+        """Wait for the lease; return whether this process leads, False if a signal ends the wait.
+
+        Raises:
+            ConfigError: the file of the working copy cannot be used.
+            StateCorrupt: it is a state of its own; or a newer program wrote the state.
+        """
+        path = str(self._config.state.path)
+        check_free(path)
+        with ExitStack() as opened:
+            held = opened.enter_context(closing(lock(path)))
+            doors = self._doors()
+            for door in doors:
+                opened.callback(door.close)
+            announce(held, self._address)
+            is_told = False
+            while not self._try():
+                if not is_told:
+                    is_told = True
+                    logger().info("service.standing_by", leader=self._leader.host if self._leader else None)
+                    systemd.notify(READY=1)
+                for door in doors:
+                    door.check()
+                systemd.notify(WATCHDOG=1, STATUS=self.report().verdict())
+                caught = signal.sigtimedwait({*stops, signal.SIGHUP}, TRY_SECONDS)
+                if caught is not None and caught.si_signo in stops:
+                    return False
+        return True
+
+    def report(self) -> Report:
+        """Return who leads, and whether the database answers."""
+        config, error = self._config, self._failure.error
+        failure = Failure(str(error), error.hint, self._failure.since, self._failure.failures) if error else None
+        return Report(
+            version=version("shipper"),
+            host=socket.gethostname(),
+            now=time.time(),
+            jobs=(),
+            endpoints=(EndpointReport("state database", str(self._database), self._reached_at, failure),),
+            state_path=str(config.state.path),
+            config_file=config.file,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            leader=self._leader,
+        )
+
+    @property
+    def _address(self) -> str:
+        runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(self._config.state.path).absolute().parent
+        return f"{runtime}/control.sock"
+
+    def _doors(self) -> list[Door]:
+        commands: dict[str, Command] = {
+            "status": lambda _arguments, _report: self.report().document(),
+            **dict.fromkeys(("operate", "audit", "reload"), self._reject),
+        }
+        listen = self._config.status.listen or f"unix:{Path(self._address).parent}/status.sock"
+        doors = [
+            Door(partial(Control, self._address, commands), RepeatedFailure("control.failed", "control.recovered"))
+        ]
+        if listen != "off":
+            doors.append(Door(partial(Page, listen, self.report), RepeatedFailure("page.failed", "page.recovered")))
+        return doors
+
+    def _reject(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
+        leader = self._leader.host if self._leader else "another machine"
+        raise StateBusy(f"this machine stands by; {leader} works with the state", hint=f"Run the command on {leader}.")
+
+    def _try(self) -> bool:
+        """Try to take the lease; return whether this process leads."""
+        try:
+            # this machine may have led before: what it sent last goes out once more, by whoever leads
+            if self._late:
+                self._database.ask_again(self._late)
+                self._late = []
+            discard(str(self._config.state.path))
+            if self._database.try_to_lead():
+                return True
+            self._look()
+        except StateBusy as error:
+            self._failure.failed(error, clock=time.monotonic())
+        else:
+            self._failure.recovered()
+        return False
+
+    def _look(self) -> None:
+        """Ask now and then who leads."""
+        if time.monotonic() < self._looked + LOOK_SECONDS:
+            return
+        leadership = self._database.leadership()
+        self._looked, self._reached_at = time.monotonic(), time.time()
+        if leadership is not None and leadership.leader is not None:
+            is_same = leadership.configuration == self._config.digest
+            self._leader = Leader(leadership.leader, leadership.since, leadership.term, has_same_configuration=is_same)

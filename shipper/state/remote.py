@@ -1,0 +1,405 @@
+"""The state in PostgreSQL: the session that leads, and what it writes.
+
+Strategy: whoever holds a session's advisory lock leads. The same session writes all rows, so the server itself rejects
+what a process writes that leads no longer: a session that has ended commits nothing. Each commit is one statement, and
+so one round trip; it also renews the lease. A session that is silent for longer than its lease is ended by the server,
+or by another process that waits for the lock.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from shipper.core.errors import LeaseLost, StateBusy, StateCorrupt, printable
+from shipper.core.lease import Lease
+from shipper.state.mirror import MirroredRow
+
+BEATS = 4  # in the length of a lease
+ROWS_A_SECOND = 2000  # that a slow server takes
+LOAD_ROWS = 20_000  # between two beats
+NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
+LOST = "Nothing is lost. systemd starts the service again; it stands by if another shipper leads by then."
+
+_LOCK = "hashtextextended('shipper ' || %(name)s, 0)"
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS lease ( -- who leads; one row
+        only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        version integer NOT NULL DEFAULT 0, -- of the rows; 0 without any
+        term bigint NOT NULL DEFAULT 0, -- number of take-overs
+        leader text, -- host of the process that leads, NULL after an orderly end
+        pid integer, -- its session, with the next
+        backend_start timestamptz,
+        since timestamptz,
+        beat timestamptz, -- when it was last heard of, by this server's clock
+        seconds double precision, -- length of its lease
+        configuration text -- digest of its configuration
+    );
+    INSERT INTO lease DEFAULT VALUES ON CONFLICT DO NOTHING;
+    CREATE TABLE IF NOT EXISTS state ( -- rows of the state's tables
+        "table" text COLLATE "C",
+        key text COLLATE "C",
+        "values" text NOT NULL, -- SQL literals, as SQLite quotes them
+        PRIMARY KEY ("table", key)
+    );
+    CREATE TABLE IF NOT EXISTS again ( -- slots that a process may have sent too late: the leader sends them once more
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        slot bigint NOT NULL
+    )"""
+_TAKE = """
+    UPDATE lease SET term = term + 1, leader = %(host)s, pid = pg_backend_pid(), since = clock_timestamp(),
+        backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()),
+        beat = clock_timestamp(), seconds = %(lease)s, configuration = %(configuration)s
+    RETURNING term, version"""
+# Only the session that the lease names, and only once it is silent.
+_END_SILENT = f"""
+    SELECT lease.leader, pg_terminate_backend(lease.pid) FROM lease
+    JOIN pg_stat_activity AS session ON session.pid = lease.pid AND session.backend_start = lease.backend_start
+    JOIN pg_locks AS held ON held.pid = lease.pid AND held.locktype = 'advisory' AND held.granted
+    WHERE beat < clock_timestamp() - make_interval(secs => seconds)
+        AND (held.classid::bigint << 32 | held.objid::bigint) = {_LOCK}"""
+_BEAT = """
+    WITH beaten AS (UPDATE lease SET beat = clock_timestamp() WHERE term = %(term)s RETURNING 1)
+    SELECT (SELECT COUNT(*) FROM beaten), array_agg(DISTINCT slot), MAX(number) FROM again"""
+_ANNOUNCE = "UPDATE lease SET beat = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE term = %(term)s"
+_PUSH = """
+    WITH gone AS (
+        DELETE FROM state USING unnest(%(gone_tables)s::text[], %(gone_keys)s::text[]) AS one ("table", key)
+        WHERE state."table" = one."table" AND state.key = one.key),
+    put AS (
+        INSERT INTO state
+        SELECT * FROM unnest(%(tables)s::text[], %(keys)s::text[], %(values)s::text[])
+        ON CONFLICT ("table", key) DO UPDATE SET "values" = excluded."values")
+    UPDATE lease SET beat = clock_timestamp() WHERE term = %(term)s"""
+_PAGE = """
+    SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
+    ORDER BY "table", key LIMIT %(limit)s"""
+_LEADER = """
+    SELECT leader, term, version, configuration, extract(epoch FROM since), extract(epoch FROM clock_timestamp() - beat)
+    FROM lease"""
+_STAND_BY = """
+    SELECT application_name FROM pg_stat_activity
+    WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)"""
+
+
+class Leadership(NamedTuple):
+    """Who leads, as the database knows it."""
+
+    leader: str | None
+    """Host of the process; None after an orderly end."""
+    term: int
+    version: int
+    """Version of the rows; 0 without any."""
+    configuration: str
+    """Digest of its configuration."""
+    since: float
+    """When it began to lead, in epoch seconds."""
+    silence: float
+    """Time since its last beat, in seconds, by the clock of the database."""
+
+
+def clock() -> float:
+    """Return the time of a clock that runs on while the machine is suspended, in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class StateDatabase:
+    """The state in PostgreSQL, through one session of this process. For several threads."""
+
+    def __init__(
+        self,
+        connect: Callable[[str], "psycopg.Connection[tuple[Any, ...]]"],
+        *,
+        label: str,
+        name: str,
+        lease: float,
+        host: str,
+        configuration: str,
+    ) -> None:
+        """Connect nowhere yet.
+
+        connect opens a connection for the name of an application; name is that of the state, and of its schema; label
+        describes the database to people.
+        """
+        self._label = label
+        self.name, self.host = name, host
+        self.lease = Lease(lease)
+        self.term = 0
+        """Number of the take-over by this process; 0 while it does not lead."""
+        self.patience = 0.0
+        """Until when, by `clock`, the answer to a long write is waited for."""
+        self.loss: LeaseLost | None = None
+        """Reason why this process may no longer lead."""
+        self.pushed_seconds = 0.0
+        """Duration of the last commit."""
+        self._prefix = f"shipper {name} "
+        self._configuration = configuration
+        self._connect = connect
+        self._mutex = threading.RLock()
+        self._session: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def __str__(self) -> str:
+        return self._label
+
+    def try_to_lead(self) -> bool:
+        """Take the lock if nobody has it; end the session of a leader that is silent for longer than its lease.
+
+        Raises:
+            StateBusy: the database does not answer, or cannot be used.
+        """
+        with self._mutex, self._answering("take the lease"):
+            asked_at = clock()
+            session = self._opened()
+            names = {"name": self.name}
+            (has_lock,) = _row(session.execute(f"SELECT pg_try_advisory_lock({_LOCK})", names))
+            if not has_lock:
+                with suppress(psycopg.errors.UndefinedTable):  # the other is about to make them
+                    session.execute(_END_SILENT, names)
+                return False
+            session.execute(_TABLES)
+            values = {"host": self.host, "lease": self.lease.seconds, "configuration": self._configuration}
+            self.term, version = _row(session.execute(_TAKE, values))
+            self.version: int = version
+            """Version of the rows when this process began to lead; 0 without any."""
+            self.lease.renew(asked_at)
+            return True
+
+    def leadership(self) -> Leadership | None:
+        """Return who leads; None if nobody ever did.
+
+        Raises:
+            StateBusy: the database does not answer, or cannot be used.
+        """
+        with self._mutex, self._answering("ask who leads"):
+            try:
+                row = self._opened().execute(_LEADER).fetchone()
+            except psycopg.errors.UndefinedTable:
+                return None
+        if row is None or row[4] is None:
+            return None
+        leader, term, version, configuration, since, silence = row
+        return Leadership(leader, term, version, configuration, float(since), float(silence))
+
+    def standing_by(self) -> dict[str, str]:
+        """Return the hosts that stand by, each with the beginning of its configuration's digest."""
+        with self._mutex, self._answering("ask who stands by"):
+            sessions = self._opened().execute(_STAND_BY, {"prefix": self._prefix}).fetchall()
+        names = (name.removeprefix(self._prefix).rpartition(" ") for (name,) in sessions)
+        return {host: digest for host, _, digest in names}
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield all rows, by table: its name and the literals. The lease is renewed on the way."""
+        table, key = "", ""
+        while True:
+            with self._mutex, self._leading("load the state"):
+                page = self._opened().execute(_PAGE, {"table": table, "key": key, "limit": LOAD_ROWS}).fetchall()
+            yield from ((name, values) for name, _, values in page)
+            if len(page) < LOAD_ROWS:
+                return
+            table, key = page[-1][:2]
+            if self.term:
+                self.beat()
+
+    def push(self, rows: Sequence[MirroredRow]) -> None:
+        """Store what a commit has changed, durably.
+
+        Raises:
+            LeaseLost: it is unknown whether the rows are stored, or another process leads.
+        """
+        if not rows:
+            return
+        put = [row for row in rows if row.values is not None]
+        gone = [row for row in rows if row.values is None]
+        values = {
+            "term": self.term,
+            "tables": [row.table for row in put],
+            "keys": [row.key for row in put],
+            "values": [row.values for row in put],
+            "gone_tables": [row.table for row in gone],
+            "gone_keys": [row.key for row in gone],
+        }
+        with self._mutex, self._leading("write the state"):
+            session = self._opened()
+            self._announce(session, len(rows) / ROWS_A_SECOND)
+            asked_at = clock()
+            self._require(session.execute(_PUSH, values).rowcount == 1)
+            self.lease.renew(asked_at)
+            self.pushed_seconds = clock() - asked_at
+
+    def replace(self, rows: Iterable[MirroredRow], version: int) -> None:
+        """Store these rows instead of all that are there.
+
+        Raises:
+            LeaseLost: it is unknown whether they are stored, or another process leads.
+        """
+        with self._mutex, self._leading("write the state"):
+            session = self._opened()
+            self._announce(session, 3600.0)
+            with session.transaction():
+                session.execute("SET LOCAL statement_timeout = 0; TRUNCATE state, again")
+                with session.cursor().copy('COPY state ("table", key, "values") FROM STDIN') as copy:
+                    for row in rows:
+                        copy.write_row(row)
+                values = {"version": version, "term": self.term}
+                done = session.execute("UPDATE lease SET version = %(version)s WHERE term = %(term)s", values)
+                self._require(done.rowcount == 1)
+            self.beat()
+
+    def beat(self) -> tuple[list[int], int]:
+        """Renew the lease; return the slots that must be sent once more, and the number of the last request.
+
+        Raises:
+            LeaseLost: another process leads, or the database does not answer.
+        """
+        with self._mutex, self._leading("renew the lease"):
+            asked_at = clock()
+            beaten, slots, number = _row(self._opened().execute(_BEAT, {"term": self.term}))
+            self._require(beaten == 1)
+            self.lease.renew(asked_at)
+            return slots or [], number or 0
+
+    def forget_again(self, number: int) -> None:
+        """Delete the requests up to a number: their slots are marked.
+
+        Raises:
+            LeaseLost: another process leads, or the database does not answer.
+        """
+        with self._mutex, self._leading("renew the lease"):
+            self._opened().execute("DELETE FROM again WHERE number <= %s", (number,))
+
+    def ask_again(self, slots: Sequence[int]) -> None:
+        """Ask the leader to send slots once more: this process may have sent their totals after its lease.
+
+        Raises:
+            StateBusy: the database does not answer.
+        """
+        with self._mutex, self._answering("tell what was sent late"), suppress(psycopg.errors.UndefinedTable):
+            self._opened().execute("INSERT INTO again (slot) SELECT unnest(%s::bigint[])", (list(slots),))
+
+    def end_session(self) -> None:
+        """End the session at once, and with it the right to lead; another may be opened."""
+        with self._mutex:
+            self.lease.end()
+            self.term = 0
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()
+
+    def close(self) -> bool:
+        """Stop to lead, so that another process may lead at once; return whether this one led until now."""
+        with self._mutex:
+            has_led = False
+            if self.term and self._session is not None:
+                with suppress(psycopg.Error):
+                    statement = "UPDATE lease SET leader = NULL, pid = NULL WHERE term = %s"
+                    has_led = self._session.execute(statement, (self.term,)).rowcount == 1
+            self.end_session()
+            return has_led
+
+    def _opened(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        """Return the session; open one, unless this process leads: only the session that holds the lock may go on."""
+        if self._session is not None:
+            return self._session
+        if self.term:
+            raise LeaseLost("use the state: the session has ended", hint=LOST)
+        session = self._connect(f"{self._prefix}{self.host[:30]} {self._configuration[:8]}")
+        try:
+            session.autocommit = True
+            self._prepare(session)
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        return session
+
+    def _prepare(self, session: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Set a session up; make the schema if there is none.
+
+        Raises:
+            StateCorrupt: it is not the session of one server process.
+        """
+        milliseconds = round(self.lease.seconds * 1000)
+        schema = sql.Identifier(self.name)
+        settings: dict[str, object] = {
+            "synchronous_commit": "on",
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            "idle_session_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "client_min_messages": "warning",
+        }
+        for name, value in settings.items():
+            session.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+        session.execute(sql.SQL("SET search_path = {}, pg_catalog").format(schema))
+        for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
+            if _row(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
+                raise StateCorrupt(
+                    "open the state's database: a pooler is in between, and the lock needs a session of its own",
+                    hint="Name PostgreSQL itself in [state] database.",
+                )
+        if _row(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
+            session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+
+    def _announce(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
+        """Let the others wait longer than a lease, if what follows takes long."""
+        if seconds < self.lease.seconds / BEATS:
+            return
+        self._require(session.execute(_ANNOUNCE, {"seconds": seconds, "term": self.term}).rowcount == 1)
+        session.execute(sql.SQL("SET statement_timeout = {}").format(round((seconds + self.lease.seconds) * 1000)))
+        self.patience = clock() + seconds + self.lease.seconds
+
+    def _require(self, is_leader: bool) -> None:  # noqa: FBT001 - the only argument
+        if not is_leader:
+            raise LeaseLost("write the state: another shipper leads", hint=LOST)
+
+    @contextmanager
+    def _answering(self, step: str) -> Iterator[None]:
+        """Translate errors of a session that does not lead; it is opened anew afterwards."""
+        try:
+            yield
+        except psycopg.Error as error:
+            self.end_session()
+            raise StateBusy(f"{step} in the state's database: {_message(error)}", hint=NO_ANSWER) from error
+
+    @contextmanager
+    def _leading(self, step: str) -> Iterator[None]:
+        """Translate errors of the session that leads, which are its end: whether a write was done is unknown."""
+        try:
+            yield
+        except psycopg.Error as error:
+            self.loss = LeaseLost(f"{step} in the state's database: {_message(error)}", hint=LOST)
+            self.lose()
+            raise self.loss from error
+        except LeaseLost as error:
+            self.loss = self.loss or error
+            self.lose()
+            raise
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process may lead by now."""
+        now = clock()
+        return not self.lease.left(now) and (self.loss is not None or now > self.patience)
+
+    def lose(self) -> None:
+        """End the lease; the session can no longer be used."""
+        self.lease.end()
+        self.patience = 0.0
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+def _row(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    assert row is not None
+    return row
+
+
+def _message(error: psycopg.Error) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return printable(lines[-1] if lines[0].endswith(":") else lines[0])
