@@ -26,8 +26,8 @@ def connector(access: Access) -> Callable[[str], "psycopg.Connection[tuple[Any, 
         "keepalives_idle": 1,
         "keepalives_interval": 1,
     }
+    del arguments["prepare_threshold"]  # there is no pooler
     arguments = {name: value for name, value in arguments.items() if value is not None}
-    del arguments["prepare_threshold"]
 
     def connect(application: str) -> "psycopg.Connection[tuple[Any, ...]]":
         return psycopg.connect(**arguments | {"application_name": application})

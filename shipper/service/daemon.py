@@ -175,7 +175,8 @@ class Service:
             caught = signal.sigtimedwait({*STOP_SIGNALS, signal.SIGHUP}, beat)
             if caught is not None and caught.si_signo in STOP_SIGNALS:
                 return
-            if caught is not None:
+            # a process that was stopped and continues gets a signal without a number: CPython returns it uninitialized
+            if caught is not None and caught.si_signo == signal.SIGHUP:
                 threading.Thread(target=self._reload_by_signal, name="reload").start()
             self._follow_clock()
             self._watch()

@@ -1,0 +1,174 @@
+"""Two machines with one state in PostgreSQL: whichever leads is the daemon of a stage."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from harness import ENVIRONMENT, PATIENCE_SECONDS, Shipper, wait_for
+
+from shipper.state.mirror import load
+from shipper.state.schema import prepare
+
+EX_TEMPFAIL = 75
+RESTART_SECONDS = 0.5  # of a service manager
+LEASE = "3s"
+
+
+class Machine:
+    """A daemon, which is started again when it ends by itself, as systemd does."""
+
+    def __init__(self, folder: Path, text: str, program: Sequence[str]) -> None:
+        folder.mkdir(parents=True)
+        self.folder, self._program = folder, program
+        self.config = folder / "shipper.toml"
+        self.config.write_text(text)
+        self.log = folder / "shipper.log"
+        self.codes: list[int] = []
+        """Exit codes of processes that ended by themselves."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._mutex = threading.Lock()
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+
+    def start(self) -> None:
+        """Start the daemon."""
+        with self._mutex:
+            self._start()
+
+    def send(self, number: int) -> None:
+        """Send the daemon a signal."""
+        with self._mutex:
+            if self._process is not None:
+                self._process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the daemon, and return its exit code; it is not started again."""
+        with self._mutex:
+            process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        return process.wait(PATIENCE_SECONDS)
+
+    def leads(self) -> bool:
+        """Whether the daemon works, by the last line about it in the log."""
+        states = ("service.started", "service.standing_by", "service.stopping", "lease.lost")
+        events = [event for event in events_of(self.log) if event in states]
+        return self._process is not None and events[-1:] == ["service.started"]
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop(signal.SIGKILL)
+        self._ended.set()
+        self._watcher.join()
+
+    def _start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, *self._program, "run", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **ENVIRONMENT})
+
+    def _watch(self) -> None:
+        while not self._ended.wait(RESTART_SECONDS):
+            with self._mutex:
+                if self._process is not None and (code := self._process.poll()) is not None:
+                    self.codes.append(code)
+                    self._start()
+
+
+class Pair(Shipper):
+    """Two machines, of which one leads."""
+
+    def __init__(
+        self,
+        app: Shipper,
+        database: str,
+        connect: Callable[[], "psycopg.Connection[tuple[Any, ...]]"],
+        *,
+        program: Sequence[str] = ("-m", "shipper.cli"),
+        lease: str = LEASE,
+    ) -> None:
+        """Take the configuration of a daemon, and let its state be in a database instead."""
+        self.log = app.log  # of neither
+        self._connect = connect
+        self._final: Path | None = None
+        self.config = app.config
+        self.machines = []
+        for number in (1, 2):
+            folder = app.folder / f"machine{number}"
+            state = f'path = "{folder}/shipper.db"\ndatabase = "{database}"\nlease = "{lease}"'
+            text = app.config.read_text().replace(f'path = "{app.folder}/shipper.db"', state)
+            self.machines.append(Machine(folder, text, program))
+
+    def start(self) -> None:
+        """Start both, and return once one leads."""
+        for machine in self.machines:
+            machine.start()
+        wait_for(lambda: any(machine.leads() for machine in self.machines), "a leader")
+
+    @property
+    def leader(self) -> Machine:
+        """Return the machine that leads, once one does."""
+        wait_for(lambda: any(machine.leads() for machine in self.machines), "a leader")
+        return next(machine for machine in self.machines if machine.leads())
+
+    @property
+    def follower(self) -> Machine:
+        """Return the other one."""
+        leader = self.leader
+        return next(machine for machine in self.machines if machine is not leader)
+
+    @property
+    def folder(self) -> Path:  # type: ignore[override]
+        """Return the directory of the leader's working copy; after the end, of the state in the database."""
+        return self._final or self.leader.folder
+
+    def text(self) -> str:
+        """Return both logs."""
+        return "".join(machine.log.read_text() for machine in self.machines if machine.log.exists())
+
+    def events(self) -> list[str]:
+        """Return the events of both, not in order."""
+        return [event for machine in self.machines for event in events_of(machine.log)]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End both, and keep the state; return the first exit code that is not 0."""
+        if self._final is not None:
+            return 0
+        codes = [machine.stop(number) for machine in self.machines]
+        self._final = self.config.parent / "final"
+        self._final.mkdir()
+        with self._connect() as database:
+            rows = database.execute('SELECT "table", "values" FROM shipper.state ORDER BY 1').fetchall()
+        with closing(sqlite3.connect(self._final / "shipper.db", isolation_level=None)) as connection:
+            prepare(connection, "final")
+            connection.execute("PRAGMA foreign_keys = OFF")  # the tables are not in their order
+            load(connection, rows)
+        return next((code for code in codes if code), 0)
+
+    def close(self) -> None:
+        """End everything."""
+        for machine in self.machines:
+            machine.close()
+
+
+def events_of(log: Path) -> list[str]:
+    """Return the events of a log, in order."""
+    text = log.read_text() if log.exists() else ""
+    return [word[6:] for line in text.splitlines() for word in line.split() if word.startswith("event=")]
+
+
+def takes_over(machine: Machine, *, since: float) -> float:
+    """Wait until a machine leads, and return the seconds since then."""
+    wait_for(machine.leads, "the other machine leads")
+    return time.monotonic() - since
