@@ -228,7 +228,7 @@ class StateDatabase:
             asked_at = clock()
             self._require(session.execute(_PUSH, values).rowcount == 1)
             self.lease.renew(asked_at)
-            self.pushed_seconds = clock() - asked_at
+            self.patience, self.pushed_seconds = 0.0, clock() - asked_at
 
     def replace(self, rows: Iterable[MirroredRow], version: int) -> None:
         """Store these rows instead of all that are there.
@@ -248,6 +248,7 @@ class StateDatabase:
                 done = session.execute("UPDATE lease SET version = %(version)s WHERE term = %(term)s", values)
                 self._require(done.rowcount == 1)
             self.beat()
+            self.patience = 0.0
 
     def beat(self) -> tuple[list[int], int]:
         """Renew the lease; return the slots that must be sent once more, and the number of the last request.
