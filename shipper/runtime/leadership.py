@@ -1,6 +1,6 @@
 """The lease of a state in a database: renewed while this process works, which ends when it is lost.
 
-Strategy: a process that may no longer lead ends at once, and a new one reads everything anew: there is no other way
+Strategy: a process that may no longer lead ends at once, and a new one reads everything again: there is no other way
 back. Its working copy stays. The next start reads there what this process may have sent last, and asks the leader to
 send it once more.
 """

@@ -52,7 +52,7 @@ class Pipeline:
     database: "StateDatabase | None" = None
     """The database that keeps the state; None if it is a file."""
     fence: "Fence | None" = None
-    """What deliveries need then."""
+    """Right to send that deliveries need then."""
     replayed: int = 0
     """Newest revision when this process began to lead."""
     loaded_at: float = field(default_factory=time.time)

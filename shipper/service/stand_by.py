@@ -45,7 +45,7 @@ class StandBy:
 
         Raises:
             ConfigError: the file of the working copy cannot be used.
-            StateCorrupt: it is a state of its own; or a newer program wrote the state.
+            StateCorrupt: it is a separate state; or a newer program wrote the state.
         """
         path = str(self._config.state.path)
         check_free(path)
@@ -111,7 +111,7 @@ class StandBy:
     def _try(self) -> bool:
         """Try to take the lease; return whether this process leads."""
         try:
-            # this machine may have led before: what it sent last goes out once more, by whoever leads
+            # this machine may have led before: what it sent last goes out once more, by the leader
             if self._late:
                 self._database.ask_again(self._late)
                 self._late = []

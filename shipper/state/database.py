@@ -193,7 +193,7 @@ class StateFile:
             return
         try:
             if self._database is not None and self._mirror is not None:
-                self._database.push(self._mirror.take())  # first there: this file is made anew at each start
+                self._database.push(self._mirror.take())  # first there: this file is made again at each start
             self._connection.execute("COMMIT")
             self.commits += 1
             self.written_at, self.trouble = time.time(), None

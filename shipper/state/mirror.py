@@ -1,7 +1,7 @@
 """Rows of the state on their way to a database and back: what a commit has changed, and a file made of all rows.
 
 Strategy: temporary triggers note the keys of changed rows; just before a commit, one statement reads these rows as they
-are then. A row travels as one text of SQL literals. So every type of SQLite comes back as it was, and the tables are
+are then. A row travels as one text of SQL literals. Every type of SQLite therefore comes back as it was, and the tables are
 defined once, in schema.py.
 """
 

@@ -1,6 +1,6 @@
 """The state in PostgreSQL: the session that leads, and what it writes.
 
-Strategy: whoever holds a session's advisory lock leads. The same session writes all rows, so the server itself rejects
+Strategy: the process whose session holds the advisory lock leads. The same session writes all rows, so the server itself rejects
 what a process writes that leads no longer: a session that has ended commits nothing. Each commit is one statement, and
 so one round trip; it also renews the lease. A session that is silent for longer than its lease is ended by the server,
 or by another process that waits for the lock.
@@ -146,7 +146,7 @@ class StateDatabase:
         return self._label
 
     def try_to_lead(self) -> bool:
-        """Take the lock if nobody has it; end the session of a leader that is silent for longer than its lease.
+        """Take the lock if it is free; end the session of a leader that is silent for longer than its lease.
 
         Raises:
             StateBusy: the database does not answer, or cannot be used.
@@ -169,7 +169,7 @@ class StateDatabase:
             return True
 
     def leadership(self) -> Leadership | None:
-        """Return who leads; None if nobody ever did.
+        """Return who leads; None if no process ever did.
 
         Raises:
             StateBusy: the database does not answer, or cannot be used.
@@ -302,7 +302,7 @@ class StateDatabase:
             return has_led
 
     def _opened(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        """Return the session; open one, unless this process leads: only the session that holds the lock may go on."""
+        """Return the session; open one, unless this process leads: only the session that holds the lock may continue."""
         if self._session is not None:
             return self._session
         if self.term:
@@ -339,7 +339,7 @@ class StateDatabase:
         for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
             if _row(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
                 raise StateCorrupt(
-                    "open the state's database: a pooler is in between, and the lock needs a session of its own",
+                    "open the state's database: a pooler is in between, and the lock needs a separate session",
                     hint="Name PostgreSQL itself in [state] database.",
                 )
         if _row(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
@@ -359,7 +359,7 @@ class StateDatabase:
 
     @contextmanager
     def _answering(self, step: str) -> Iterator[None]:
-        """Translate errors of a session that does not lead; it is opened anew afterwards."""
+        """Translate errors of a session that does not lead; it is opened again afterwards."""
         try:
             yield
         except psycopg.Error as error:
@@ -382,7 +382,7 @@ class StateDatabase:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another process may lead by now."""
+        """Whether another process may lead now."""
         now = clock()
         return not self.lease.left(now) and (self.loss is not None or now > self.patience)
 

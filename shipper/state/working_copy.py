@@ -1,4 +1,4 @@
-"""The working copy: the SQLite file of a state that is in a database, made anew by each process that leads."""
+"""The working copy: the SQLite file of a state that is in a database, made again by each process that leads."""
 
 import os
 import sqlite3
@@ -21,7 +21,7 @@ def fill(path: str, database: "StateDatabase") -> None:
     """Make the working copy at a path from the rows of the database; for the holder of the lock beside it.
 
     Raises:
-        StateCorrupt: the file there is a state of its own, or a newer program wrote the rows.
+        StateCorrupt: the file there is a separate state, or a newer program wrote the rows.
         LeaseLost: the database does not answer, or another process leads.
     """
     check_free(path)
@@ -33,7 +33,7 @@ def fill(path: str, database: "StateDatabase") -> None:
     discard(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with translated(f"load the state into {path}"), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        # a kill leaves a file that is made anew, so nothing need be durable
+        # a kill leaves a file that is made again, so nothing need be durable
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA application_id = {WORKING_COPY}")
@@ -50,11 +50,11 @@ def check_free(path: str) -> None:
     """Reject a file that is no working copy: it must not be overwritten.
 
     Raises:
-        StateCorrupt: there is a state of its own.
+        StateCorrupt: there is a separate state.
     """
     if Path(path).exists() and not is_working_copy(path):
         raise StateCorrupt(
-            f"open state {path}: this file is a state of its own, and [state] database names another",
+            f"open state {path}: this file is a separate state, and [state] database names another",
             hint="Move it into the database: `shipper admin state move`; or move the file away.",
         )
 

@@ -21,7 +21,7 @@ WORDS = {
     r"one's own|of (?:one's|its|their|our|his|your) own(?! time)": "custom, separate",
     r"anew": "again",
     r"for good": "permanently",
-    r"stands?(?! for| alone|-in)": "is",
+    r"stands?(?! for| alone|-in| by|-by)": "is",
     r"as it says|as they say": "as configured",
     r"by now": "now",
     r"is another|are others?": "differs, has changed",
