@@ -21,7 +21,7 @@ def address_of(file: str) -> str | None:
     from shipper.config.load import load, state_of
     from shipper.core.errors import ConfigError
     from shipper.service.control import is_listening
-    from shipper.state.database import holder
+    from shipper.state.lock import holder
 
     for address in _usual():
         if is_listening(address):

@@ -11,7 +11,7 @@ from shipper.core.repair import reset
 from shipper.core.rows.table import Source, fingerprint_of
 from shipper.diagnostics.finding import Finding
 from shipper.state.access import enter
-from shipper.state.database import holder
+from shipper.state.lock import holder
 from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
 
 SOME_BYTES = 65536  # as much as a small delivery writes

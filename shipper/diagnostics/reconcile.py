@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from shipper.config.load import Config
 from shipper.runtime.comparer import COMPARISONS, Comparer, Reconciled
 from shipper.runtime.endpoints import open_source, required_readback
-from shipper.state.database import holder
+from shipper.state.lock import holder
 
 
 def reconcile(

@@ -18,7 +18,7 @@ from shipper.core.errors import ConfigError, NotRunning, ShipperError
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
 from shipper.service.control import ask
 from shipper.service.vitals import audited, complaint_of, gone, job_report
-from shipper.state.database import Holder, holder
+from shipper.state.lock import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 

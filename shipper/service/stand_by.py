@@ -17,7 +17,7 @@ from shipper.log.logger import RepeatedFailure, logger
 from shipper.service import systemd
 from shipper.service.control import Command, Control, Progress
 from shipper.service.door import Door
-from shipper.state.database import announce, lock
+from shipper.state.lock import announce, lock
 from shipper.state.remote import StateDatabase
 from shipper.state.working_copy import check_free, discard, unproven_slots
 from shipper.status.page.server import Page

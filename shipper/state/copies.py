@@ -18,7 +18,7 @@ from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
 from shipper.core.measures import Value
 from shipper.core.model import Group, JobStatus
 from shipper.state.access import enter
-from shipper.state.database import lock
+from shipper.state.lock import lock
 from shipper.state.queries import job_statuses
 from shipper.state.schema import APPLICATION_ID, RESTORE, reader, translated
 from shipper.state.store import State

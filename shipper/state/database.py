@@ -1,17 +1,15 @@
-"""The open state file: one connection for all threads, its transactions, and the lock against other processes."""
+"""The open state file: one connection for all threads, and its transactions."""
 
-import fcntl
 import os
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorrupt
-from shipper.state.access import enter
+from shipper.core.errors import ShipperError, StateBusy, StateCorrupt
+from shipper.state.lock import announce, lock, make_file
 from shipper.state.queries import CONFIRMED, pauses_of
 from shipper.state.schema import APPLICATION_ID, UNWRITABLE, WORKING_COPY, decoded, prepare, translated
 from shipper.state.series import Registry
@@ -65,7 +63,7 @@ class StateFile:
             if database is not None:
                 opened.callback(database.end_session)
                 fill(path, database)
-            os.close(_make(path))
+            os.close(make_file(path))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path, application=APPLICATION_ID if database is None else WORKING_COPY)
@@ -219,107 +217,3 @@ class StateFile:
                 self._after_commit.append(call)
                 return
         call()
-
-
-TRIES, PAUSE_SECONDS = 10, 0.05
-
-
-def lock(path: str) -> BinaryIO:
-    """Take the lock beside the state file and return it; closing it releases the lock.
-
-    The kernel releases it, too, however the process ends.
-
-    Raises:
-        StateBusy: another process has it.
-        ConfigError: this user may not write the lock file.
-    """
-    enter(path)
-    descriptor = _make(f"{path}.lock")
-    with suppress(PermissionError):  # other users could hold a lock that they can read
-        os.fchmod(descriptor, 0o600)
-    try:
-        _flock(descriptor)
-    except BlockingIOError as error:
-        process = _holder(descriptor).process
-        os.close(descriptor)
-        raise StateBusy(
-            f"open state {path}: process {process or '(unknown)'} uses it already; usually that is the service",
-            hint="Leave it running and do not run this command; or stop it first: systemctl stop shipper. "
-            "Never run two shippers on the same series.",
-        ) from error
-    _write(descriptor, str(os.getpid()))
-    return os.fdopen(descriptor, "r+b", buffering=0)
-
-
-def announce(held: BinaryIO, address: str) -> None:
-    """Write the address of this process's control socket into a lock file that it holds."""
-    _write(held.fileno(), f"{os.getpid()}\n{address}")
-
-
-def _make(path: str) -> int:
-    """Open a file for writing, create it for this user alone if needed, and return its descriptor.
-
-    Raises:
-        ConfigError: this user may not write there.
-    """
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"open state {path}: {error.strerror}",
-            hint="Make sure that the directory of [state] path exists and that this user may write there.",
-        ) from error
-
-
-def _write(descriptor: int, text: str) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)
-
-
-def _flock(descriptor: int) -> None:
-    """Take the lock; try for half a second, because `holder` in another process takes it for a moment."""
-    for _ in range(TRIES):
-        with suppress(BlockingIOError):
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(PAUSE_SECONDS)
-    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-class Holder(NamedTuple):
-    """The process that holds a state."""
-
-    process: int
-    address: str | None
-    """Its control socket; None if it has none."""
-
-
-def holder(path: str) -> Holder | None:
-    """Return which process holds the state; None if none does.
-
-    Raises:
-        ConfigError: this user may not read the lock file.
-    """
-    enter(path)
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(
-            f"read lock {path}.lock: {error.strerror}",
-            hint="Run the command as the user that shipper runs as, or as root.",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(descriptor)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _holder(descriptor: int) -> Holder:
-    """Read the process that has the lock; 0 if the file says something else."""
-    process, _, address = os.pread(descriptor, 5000, 0).decode(errors="replace").partition("\n")
-    return Holder(int(process) if re.fullmatch("[0-9]{1,10}", process) else 0, address.replace("\0", "") or None)

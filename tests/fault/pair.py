@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from harness import ENVIRONMENT, PATIENCE_SECONDS, Shipper, wait_for
 
 from shipper.state.mirror import load
 from shipper.state.schema import prepare
+
+if TYPE_CHECKING:
+    import psycopg
 
 EX_TEMPFAIL = 75
 RESTART_SECONDS = 0.5  # of a service manager

@@ -19,7 +19,7 @@ from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, wait_for
 from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
-from shipper.state.database import lock
+from shipper.state.lock import lock
 
 MINUTE = 60
 

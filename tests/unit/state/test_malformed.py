@@ -52,7 +52,7 @@ MORE = (
     "INSERT INTO settled VALUES ('events', '0', '1', 1, 0)",
     "INSERT INTO late (job, slot, words) SELECT job, 60, words FROM counted",
     """INSERT INTO minute VALUES ('events', 60, 1, '5', '[[60, ["a"], 1, [1], {"x": 1}]]')""",
-    "INSERT INTO replay VALUES (0, 1, 0, 0, 0, 0, 0)",
+    "INSERT INTO replay VALUES (1, 0, 1, 0, 0, 0, 0, 0)",
     "INSERT INTO audit VALUES ('events', 60, 9, 9, 1, 1, 0, 0, 60, NULL, NULL)",
     "INSERT INTO pause VALUES ('events', 60)",
     "INSERT INTO setting VALUES ('carbon', 'one')",

@@ -21,7 +21,8 @@ from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorru
 from shipper.core.ledger import Name, Total
 from shipper.core.measures import COUNT, Value
 from shipper.core.model import MAX_ID, JobStatus, Key, Offsets, Rejection, RejectReason, Window
-from shipper.state.database import GATHER_SECONDS, holder
+from shipper.state.database import GATHER_SECONDS
+from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.queries import Commit, StoredSlot, commits, job_statuses, stored_slots
 from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
