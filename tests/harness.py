@@ -79,10 +79,14 @@ class Shipper:
     def start(self) -> None:
         """Start the daemon, and return once it has logged its start."""
         seen = self.events().count("service.started")
+        self.launch()
+        wait_for(lambda: self.events().count("service.started") > seen, "service.started")
+
+    def launch(self) -> None:
+        """Start the daemon, and wait for nothing."""
         with self.log.open("ab") as log:
             command = [sys.executable, *self._program, "run", "--config", str(self.config)]
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **ENVIRONMENT})
-        wait_for(lambda: self.events().count("service.started") > seen, "service.started")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the daemon a signal, and return its exit code."""

@@ -105,6 +105,8 @@ class Reloader:
             exchange.commit()
             self._schedule.change(polling_groups, sources)
             pipeline.loaded_at = time.time()
+            if pipeline.database is not None:
+                pipeline.database.configuration = pipeline.config.digest
             if pipeline.config.graphite != graphite:
                 self._renewed()
                 self._delivery.start()
@@ -177,11 +179,12 @@ def affected(before: Config, after: Config) -> set[str]:
 
 def _check_reloadable(before: Config, after: Config) -> None:
     """Reject a configuration that needs a restart."""
-    if after.state.path != before.state.path:
-        raise ConfigError(
-            f"reload {after.file}: [state] path has changed, and a reload cannot apply that; nothing was reloaded",
-            hint="Restart to use another state: systemctl restart shipper",
-        )
+    for key in ("path", "database", "user", "tls", "tls_ca", "name", "lease"):
+        if getattr(after.state, key) != getattr(before.state, key):
+            raise ConfigError(
+                f"reload {after.file}: [state] {key} has changed, and a reload cannot apply that; nothing was reloaded",
+                hint="Restart to use another state: systemctl restart shipper",
+            )
     if after.status != before.status:
         raise ConfigError(
             f"reload {after.file}: [status] has changed, and a reload cannot apply that; nothing was reloaded",

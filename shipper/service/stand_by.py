@@ -94,7 +94,8 @@ class StandBy:
     def _doors(self) -> list[Door]:
         commands: dict[str, Command] = {
             "status": lambda _arguments, _report: self.report().document(),
-            **dict.fromkeys(("operate", "audit", "reload"), self._reject),
+            **dict.fromkeys(("operate", "audit"), self._reject),
+            "reload": self._reject_reload,
         }
         listen = self._config.status.listen or f"unix:{Path(self._address).parent}/status.sock"
         doors = [
@@ -107,6 +108,12 @@ class StandBy:
     def _reject(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
         leader = self._leader.host if self._leader else "another machine"
         raise StateBusy(f"this machine stands by; {leader} works with the state", hint=f"Run the command on {leader}.")
+
+    def _reject_reload(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
+        raise StateBusy(
+            "reload: this machine stands by, and reads its configuration when it starts",
+            hint="Start it again, with the new configuration: systemctl restart shipper",
+        )
 
     def _try(self) -> bool:
         """Try to take the lease; return whether this process leads."""

@@ -1,8 +1,8 @@
 """Rows of the state on their way to a database and back: what a commit has changed, and a file made of all rows.
 
 Strategy: temporary triggers note the keys of changed rows; just before a commit, one statement reads these rows as they
-are then. A row travels as one text of SQL literals. Every type of SQLite therefore comes back as it was, and the tables are
-defined once, in schema.py.
+are then. A row travels as one text of SQL literals. Every type of SQLite therefore comes back as it was, and the tables
+are defined once, in schema.py.
 """
 
 import sqlite3

@@ -1,9 +1,9 @@
 """The state in PostgreSQL: the session that leads, and what it writes.
 
-Strategy: the process whose session holds the advisory lock leads. The same session writes all rows, so the server itself rejects
-what a process writes that leads no longer: a session that has ended commits nothing. Each commit is one statement, and
-so one round trip; it also renews the lease. A session that is silent for longer than its lease is ended by the server,
-or by another process that waits for the lock.
+Strategy: the process whose session holds the advisory lock leads. The same session writes all rows, so the server
+itself rejects what a process writes that leads no longer: a session that has ended commits nothing. Each commit is one
+statement, and so one round trip; it also renews the lease. A session that is silent for longer than its lease is ended
+by the server, or by another process that waits for the lock.
 """
 
 import threading
@@ -63,7 +63,8 @@ _END_SILENT = f"""
     WHERE beat < clock_timestamp() - make_interval(secs => seconds)
         AND (held.classid::bigint << 32 | held.objid::bigint) = {_LOCK}"""
 _BEAT = """
-    WITH beaten AS (UPDATE lease SET beat = clock_timestamp() WHERE term = %(term)s RETURNING 1)
+    WITH beaten AS (
+        UPDATE lease SET beat = clock_timestamp(), configuration = %(configuration)s WHERE term = %(term)s RETURNING 1)
     SELECT (SELECT COUNT(*) FROM beaten), array_agg(DISTINCT slot), MAX(number) FROM again"""
 _ANNOUNCE = "UPDATE lease SET beat = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE term = %(term)s"
 _PUSH = """
@@ -137,7 +138,8 @@ class StateDatabase:
         self.pushed_seconds = 0.0
         """Duration of the last commit."""
         self._prefix = f"shipper {name} "
-        self._configuration = configuration
+        self.configuration = configuration
+        """Digest of the configuration that this process works with."""
         self._connect = connect
         self._mutex = threading.RLock()
         self._session: psycopg.Connection[tuple[Any, ...]] | None = None
@@ -161,7 +163,7 @@ class StateDatabase:
                     session.execute(_END_SILENT, names)
                 return False
             session.execute(_TABLES)
-            values = {"host": self.host, "lease": self.lease.seconds, "configuration": self._configuration}
+            values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
             self.term, version = _row(session.execute(_TAKE, values))
             self.version: int = version
             """Version of the rows when this process began to lead; 0 without any."""
@@ -258,7 +260,8 @@ class StateDatabase:
         """
         with self._mutex, self._leading("renew the lease"):
             asked_at = clock()
-            beaten, slots, number = _row(self._opened().execute(_BEAT, {"term": self.term}))
+            values = {"term": self.term, "configuration": self.configuration}
+            beaten, slots, number = _row(self._opened().execute(_BEAT, values))
             self._require(beaten == 1)
             self.lease.renew(asked_at)
             return slots or [], number or 0
@@ -302,12 +305,12 @@ class StateDatabase:
             return has_led
 
     def _opened(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        """Return the session; open one, unless this process leads: only the session that holds the lock may continue."""
+        """Return the session; open one, unless this process leads: only the session that holds the lock may."""
         if self._session is not None:
             return self._session
         if self.term:
             raise LeaseLost("use the state: the session has ended", hint=LOST)
-        session = self._connect(f"{self._prefix}{self.host[:30]} {self._configuration[:8]}")
+        session = self._connect(f"{self._prefix}{self.host[:30]} {self.configuration[:8]}")
         try:
             session.autocommit = True
             self._prepare(session)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
 
+from shipper.config.load import digest_of
 from shipper.demo.carbon_cache import CarbonCache
 
 OTHER = """
@@ -173,6 +174,50 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
     assert refused.returncode == 78
     assert "[state] path has changed" in refused.stderr
     assert shipper_app.stop() == 0
+
+
+def test_reload_of_a_leader(shipper_app: Shipper, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others that stand by learn which configuration the leader has loaded; another database needs a restart."""
+    postgresql.make_database("states")
+    place = f'path = "{shipper_app.folder}/shipper.db"'
+    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
+    text = shipper_app.config.read_text().replace(place, f'{place}\n{database}\nlease = "10s"')
+    shipper_app.config.write_text(text)
+    shipper_app.start()
+    shipper_app.config.write_text(f"{text}# another comment\n")
+    taken = shipper_app.call("admin reload")
+
+    assert taken.returncode == 0, taken.stderr
+    wanted = [(digest_of(str(shipper_app.config)),)]
+    with postgresql.connect("states") as session:
+        query = "SELECT configuration FROM shipper.lease"
+        wait_for(lambda: session.execute(query).fetchall() == wanted, "the digest of the new configuration")
+    shipper_app.config.write_text(text.replace('lease = "10s"', 'lease = "20s"'))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
+    refused = shipper_app.call("admin reload")
+    assert refused.returncode == 78
+    assert "[state] lease has changed" in refused.stderr
+    assert shipper_app.stop() == 0
+
+
+def test_reload_of_one_that_stands_by(
+    shipper_app: Shipper, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stands by reads its file only at its start, and says so."""
+    postgresql.make_database("states")
+    place = f'path = "{shipper_app.folder}/shipper.db"'
+    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
+    shipper_app.config.write_text(shipper_app.config.read_text().replace(place, f"{place}\n{database}"))
+    with postgresql.connect("states") as session:
+        session.execute("SELECT pg_advisory_lock(hashtextextended('shipper shipper', 0))")
+        shipper_app.launch()
+        wait_for(lambda: "service.standing_by" in shipper_app.events(), "service.standing_by")
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
+        refused = shipper_app.call("admin reload")
+
+        assert refused.returncode == 1
+        assert "systemctl restart shipper" in refused.stderr
+        assert shipper_app.stop() == 0
 
 
 def test_reload_without_a_service(shipper_app: Shipper) -> None:
