@@ -39,7 +39,7 @@ class Fence:
         """
         with self._sending:
             left = self._lease.left(self._clock())
-            if left < LEAST_SHARE * self._lease.seconds:
+            if self.was_late or left < LEAST_SHARE * self._lease.seconds:
                 raise LeaseLost(f"deliver to {to}: the lease of the state was not renewed in time")
             try:
                 yield left
