@@ -19,6 +19,7 @@ from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_database
 from shipper.state.remote import BEATS, StateDatabase, clock
 from shipper.state.store import State
+from shipper.state.working_copy import unproven_slots
 
 EX_TEMPFAIL = 75  # sysexits.h
 LOOK_SECONDS = 0.1
@@ -31,7 +32,12 @@ def lead(config: Config) -> StateDatabase | None:
         StateBusy: another shipper leads, or the database does not answer.
     """
     database = open_database(config)
-    if database is None or database.try_to_lead():
+    if database is None:
+        return None
+    if database.try_to_lead():
+        # this machine may have led before, as in StandBy
+        if late := unproven_slots(str(config.state.path)):
+            database.ask_again(late)
         return database
     leadership = database.leadership()
     database.end_session()
@@ -68,19 +74,22 @@ class Leading:
         """Renew the lease, and mark the slots that others ask for."""
         pause = self._database.lease.seconds / BEATS
         try:
-            while not self._stopping.wait(pause):
-                slots, number = self._database.beat()
+            is_stopping = False
+            while not is_stopping:
+                slots, numbers = self._database.beat()
                 if slots:
                     self._state.outbox.send_again(slots)
                     self._wake.set()
-                    self._database.forget_again(number)
+                    self._database.forget_again(numbers)
                     logger().info("delivery.again", slots=len(slots))
+                is_stopping = self._stopping.wait(pause)
         except (LeaseLost, StateBusy):  # the other thread ends the process
             self._database.lose()
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
-            if self._database.is_lost:
+            # a lease that was renewed after a delivery had outlasted it is no longer of use: deliveries are rejected
+            if self._database.is_lost or self._fence.was_late:
                 self._end()
 
     def _end(self) -> None:

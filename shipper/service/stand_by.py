@@ -36,7 +36,7 @@ class StandBy:
         self._leader: Leader | None = None
         self._reached_at: float | None = None
         self._looked = float("-inf")
-        self._late = unproven_slots(str(config.state.path))
+        self._late: list[int] = []
         """Slots whose totals this machine may have sent last, or be about to send, when it led."""
         self._started_at = time.time()
 
@@ -51,6 +51,7 @@ class StandBy:
         check_free(path)
         with ExitStack() as opened:
             held = opened.enter_context(closing(lock(path)))
+            self._late = unproven_slots(path)
             doors = self._doors()
             for door in doors:
                 opened.callback(door.close)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from shipper.core.errors import ShipperError, StateBusy, StateCorrupt
+from shipper.core.errors import LeaseLost, ShipperError, StateBusy, StateCorrupt
 from shipper.state.lock import announce, lock, make_file
 from shipper.state.queries import CONFIRMED, pauses_of
 from shipper.state.schema import APPLICATION_ID, UNWRITABLE, WORKING_COPY, decoded, prepare, translated
@@ -196,7 +196,9 @@ class StateFile:
             self.commits += 1
             self.written_at, self.trouble = time.time(), None
             calls, self._after_commit = self._after_commit, []
-        except BaseException:
+        except BaseException as error:
+            if self._database is not None:  # it may differ from this file now
+                self._database.lose(LeaseLost(f"write the working copy {self.path}: {error}", hint=UNWRITABLE))
             self._failed_commits += 1
             self._lose()
             self.forget_cached()

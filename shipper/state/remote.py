@@ -65,17 +65,19 @@ _END_SILENT = f"""
 _BEAT = """
     WITH beaten AS (
         UPDATE lease SET beat = clock_timestamp(), configuration = %(configuration)s WHERE term = %(term)s RETURNING 1)
-    SELECT (SELECT COUNT(*) FROM beaten), array_agg(DISTINCT slot), MAX(number) FROM again"""
+    SELECT (SELECT COUNT(*) FROM beaten), array_agg(DISTINCT slot), array_agg(number) FROM again"""
 _ANNOUNCE = "UPDATE lease SET beat = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE term = %(term)s"
+# Nothing is written in another term. A beat that was announced stays: others see this one only at the commit.
 _PUSH = """
-    WITH gone AS (
-        DELETE FROM state USING unnest(%(gone_tables)s::text[], %(gone_keys)s::text[]) AS one ("table", key)
+    WITH led AS (UPDATE lease SET beat = GREATEST(beat, clock_timestamp()) WHERE term = %(term)s RETURNING 1),
+    gone AS (
+        DELETE FROM state USING led, unnest(%(gone_tables)s::text[], %(gone_keys)s::text[]) AS one ("table", key)
         WHERE state."table" = one."table" AND state.key = one.key),
     put AS (
         INSERT INTO state
-        SELECT * FROM unnest(%(tables)s::text[], %(keys)s::text[], %(values)s::text[])
+        SELECT one.* FROM led, unnest(%(tables)s::text[], %(keys)s::text[], %(values)s::text[]) AS one
         ON CONFLICT ("table", key) DO UPDATE SET "values" = excluded."values")
-    UPDATE lease SET beat = clock_timestamp() WHERE term = %(term)s"""
+    SELECT COUNT(*) FROM led"""
 _PAGE = """
     SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
     ORDER BY "table", key LIMIT %(limit)s"""
@@ -143,6 +145,7 @@ class StateDatabase:
         self._connect = connect
         self._mutex = threading.RLock()
         self._session: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._is_alone = False  # the server, without its stand-by
 
     def __str__(self) -> str:
         return self._label
@@ -225,12 +228,13 @@ class StateDatabase:
             "gone_keys": [row.key for row in gone],
         }
         with self._mutex, self._leading("write the state"):
-            session = self._opened()
+            session = self._led()
             self._announce(session, len(rows) / ROWS_A_SECOND)
             asked_at = clock()
-            self._require(session.execute(_PUSH, values).rowcount == 1)
+            self._require(_row(session.execute(_PUSH, values)) == (1,))
             self.lease.renew(asked_at)
-            self.patience, self.pushed_seconds = 0.0, clock() - asked_at
+            self.pushed_seconds = clock() - asked_at
+            self._end_announced(session)
 
     def replace(self, rows: Iterable[MirroredRow], version: int) -> None:
         """Store these rows instead of all that are there.
@@ -239,10 +243,10 @@ class StateDatabase:
             LeaseLost: it is unknown whether they are stored, or another process leads.
         """
         with self._mutex, self._leading("write the state"):
-            session = self._opened()
+            session = self._led()
             self._announce(session, 3600.0)
             with session.transaction():
-                session.execute("SET LOCAL statement_timeout = 0; TRUNCATE state, again")
+                session.execute("SET LOCAL statement_timeout = 0; TRUNCATE state")
                 with session.cursor().copy('COPY state ("table", key, "values") FROM STDIN') as copy:
                     for row in rows:
                         copy.write_row(row)
@@ -250,10 +254,10 @@ class StateDatabase:
                 done = session.execute("UPDATE lease SET version = %(version)s WHERE term = %(term)s", values)
                 self._require(done.rowcount == 1)
             self.beat()
-            self.patience = 0.0
+            self._end_announced(session)
 
-    def beat(self) -> tuple[list[int], int]:
-        """Renew the lease; return the slots that must be sent once more, and the number of the last request.
+    def beat(self) -> tuple[list[int], list[int]]:
+        """Renew the lease; return the slots that must be sent once more, and the numbers of these requests.
 
         Raises:
             LeaseLost: another process leads, or the database does not answer.
@@ -261,19 +265,19 @@ class StateDatabase:
         with self._mutex, self._leading("renew the lease"):
             asked_at = clock()
             values = {"term": self.term, "configuration": self.configuration}
-            beaten, slots, number = _row(self._opened().execute(_BEAT, values))
+            beaten, slots, numbers = _row(self._led().execute(_BEAT, values))
             self._require(beaten == 1)
             self.lease.renew(asked_at)
-            return slots or [], number or 0
+            return slots or [], numbers or []
 
-    def forget_again(self, number: int) -> None:
-        """Delete the requests up to a number: their slots are marked.
+    def forget_again(self, numbers: Sequence[int]) -> None:
+        """Delete the requests with these numbers, whose slots are marked; one with a lower number may come later.
 
         Raises:
             LeaseLost: another process leads, or the database does not answer.
         """
         with self._mutex, self._leading("renew the lease"):
-            self._opened().execute("DELETE FROM again WHERE number <= %s", (number,))
+            self._led().execute("DELETE FROM again WHERE number = ANY(%s)", (list(numbers),))
 
     def ask_again(self, slots: Sequence[int]) -> None:
         """Ask the leader to send slots once more: this process may have sent their totals after its lease.
@@ -320,12 +324,20 @@ class StateDatabase:
         self._session = session
         return session
 
+    def _led(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        """Return the session that holds the lock: no other may write."""
+        if self._session is None or not self.term:
+            raise LeaseLost("use the state: the session has ended", hint=LOST)
+        return self._session
+
     def _prepare(self, session: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Set a session up; make the schema if there is none.
 
         Raises:
             StateCorrupt: it is not the session of one server process.
         """
+        self._is_alone = False
+        session.add_notice_handler(self._notice)
         milliseconds = round(self.lease.seconds * 1000)
         schema = sql.Identifier(self.name)
         settings: dict[str, object] = {
@@ -353,8 +365,28 @@ class StateDatabase:
         if seconds < self.lease.seconds / BEATS:
             return
         self._require(session.execute(_ANNOUNCE, {"seconds": seconds, "term": self.term}).rowcount == 1)
-        session.execute(sql.SQL("SET statement_timeout = {}").format(round((seconds + self.lease.seconds) * 1000)))
+        self._set_timeout(session, seconds)
         self.patience = clock() + seconds + self.lease.seconds
+
+    def _end_announced(self, session: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Wait no longer than usual from now on, if more was announced."""
+        if self.patience:
+            self.patience = 0.0
+            self._set_timeout(session, 0.0)
+
+    def _set_timeout(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
+        """Let a statement take the length of the lease, and some seconds more."""
+        session.execute(sql.SQL("SET statement_timeout = {}").format(round((seconds + self.lease.seconds) * 1000)))
+
+    def _notice(self, notice: "psycopg.errors.Diagnostic") -> None:
+        """Note that the server has written something alone: the wait for its stand-by was cut short."""
+        self._is_alone |= notice.source_function == "SyncRepWaitForLSN"
+
+    def _require_replicated(self) -> None:
+        """Raise if the server has written alone: its stand-by may replace it, and would not know of that."""
+        if self._is_alone:
+            self._is_alone = False
+            raise psycopg.OperationalError("the server's stand-by does not answer")
 
     def _require(self, is_leader: bool) -> None:  # noqa: FBT001 - the only argument
         if not is_leader:
@@ -362,11 +394,15 @@ class StateDatabase:
 
     @contextmanager
     def _answering(self, step: str) -> Iterator[None]:
-        """Translate errors of a session that does not lead; it is opened again afterwards."""
+        """Translate errors of a session; it is opened again afterwards, unless it led."""
         try:
             yield
+            self._require_replicated()
         except psycopg.Error as error:
-            self.end_session()
+            if self.term:
+                self.lose()
+            else:
+                self.end_session()
             raise StateBusy(f"{step} in the state's database: {_message(error)}", hint=NO_ANSWER) from error
 
     @contextmanager
@@ -374,6 +410,7 @@ class StateDatabase:
         """Translate errors of the session that leads, which are its end: whether a write was done is unknown."""
         try:
             yield
+            self._require_replicated()
         except psycopg.Error as error:
             self.loss = LeaseLost(f"{step} in the state's database: {_message(error)}", hint=LOST)
             self.lose()
@@ -389,13 +426,15 @@ class StateDatabase:
         now = clock()
         return not self.lease.left(now) and (self.loss is not None or now > self.patience)
 
-    def lose(self) -> None:
+    def lose(self, reason: LeaseLost | None = None) -> None:
         """End the lease; the session can no longer be used."""
-        self.lease.end()
-        self.patience = 0.0
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        with self._mutex:  # the answer to another thread's write would renew the lease
+            self.loss = self.loss or reason
+            self.lease.end()
+            self.patience = 0.0
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()
 
 
 def _row(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:

@@ -52,7 +52,9 @@ def check_free(path: str) -> None:
     Raises:
         StateCorrupt: there is a separate state.
     """
-    if Path(path).exists() and not is_working_copy(path):
+    file = Path(path)
+    # an empty one is left by a kill just after it was made
+    if file.exists() and file.stat().st_size and not is_working_copy(path):
         raise StateCorrupt(
             f"open state {path}: this file is a separate state, and [state] database names another",
             hint="Move it into the database: `shipper admin state move`; or move the file away.",

@@ -1,0 +1,130 @@
+"""The state in a real PostgreSQL: the contract of its fake, and what only a server does."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from harness import wait_for
+from servers import PostgreSQL
+from state_databases import LEASE, ROW, StateDatabaseContract
+
+from shipper.core.errors import LeaseLost, StateBusy
+from shipper.state.mirror import MirroredRow
+from shipper.state.remote import StateDatabase
+
+Make = Callable[..., StateDatabase]
+WAITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+WAITING = f"SELECT COUNT(*) {WAITS}"
+HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+
+def made(server: PostgreSQL, stack: ExitStack, *, lease: float = LEASE) -> StateDatabase:
+    """Make a state database that is closed with a stack."""
+
+    def connect(application: str) -> "psycopg.Connection[Any]":
+        return psycopg.connect(
+            host="127.0.0.1", port=server.port, user="root", dbname="leases", application_name=application
+        )
+
+    database = StateDatabase(connect, label="leases", name="it's", lease=lease, host="one", configuration="c")
+    stack.callback(database.end_session)
+    return database
+
+
+@pytest.fixture
+def databases(postgresql: PostgreSQL) -> Iterator[Make]:
+    """Make one more of the same state."""
+    postgresql.make_database("leases")
+    with ExitStack() as stack:
+        yield partial(made, postgresql, stack)
+
+
+class TestStateDatabase(StateDatabaseContract):
+    """The real one."""
+
+    @pytest.fixture
+    def databases(self, databases: Make) -> Make:
+        """Make one more."""
+        return databases
+
+
+def test_requests_that_overlap(postgresql: PostgreSQL, databases: Make) -> None:
+    """A request that commits after one with a higher number is not forgotten with it. Mutant: delete up to a number."""
+    first = databases(lease=10)
+    assert first.try_to_lead()
+    insert = 'INSERT INTO "it\'s".again (slot) VALUES (%s)'
+    with closing(postgresql.connect("leases")) as late, closing(postgresql.connect("leases")) as early:
+        with late.transaction():
+            late.execute(insert, (60,))
+            early.execute(insert, (120,))
+            slots, numbers = first.beat()
+        first.forget_again(numbers)
+
+    assert slots == [120]
+    assert first.beat()[0] == [60]
+
+
+def test_session_ended_while_others_are_asked_about(postgresql: PostgreSQL, databases: Make) -> None:
+    """An error of a question is the end of the session that leads: nothing is written through another one.
+
+    Mutant: open another session, and write there.
+    """
+    first = databases(lease=10)
+    assert first.try_to_lead()
+    with closing(postgresql.connect("leases")) as administrator:
+        administrator.execute(f"SELECT pg_terminate_backend(pid) FROM ({HOLDERS}) AS held")
+        wait_for(lambda: not administrator.execute(HOLDERS).fetchall(), "the session has ended")
+        with pytest.raises(StateBusy):
+            first.leadership()
+
+        assert first.is_lost
+        with pytest.raises(LeaseLost):
+            first.push([ROW])
+        assert administrator.execute('SELECT COUNT(*) FROM "it\'s".state').fetchone() == (0,)
+
+
+def test_long_write(databases: Make) -> None:
+    """Others wait for a write that was announced, and no longer than for a lease afterwards.
+
+    Mutant: let the beat of a write replace the one that was announced.
+    """
+    rows = [MirroredRow("series", str(number), f"{number}, '{'x' * 500}'") for number in range(20_000)]
+    first, second = databases(), databases()
+    assert first.try_to_lead()
+    first.replace([], 1)
+    first.push(rows)
+
+    assert not second.try_to_lead()
+    assert not first.is_lost or not first.patience
+    first.beat()
+    TestStateDatabase().wait(second)
+
+
+def test_stand_by_of_the_server_is_gone() -> None:
+    """A leader whose server cannot replicate does not renew its lease, and no commit counts that was not replicated.
+
+    Mutants: renew with an asynchronous commit; believe a commit whose wait for the stand-by was cancelled.
+    """
+    with closing(PostgreSQL()) as server, ExitStack() as stack:
+        server.make_database("leases")
+        leader, late = made(server, stack), made(server, stack)
+        assert leader.try_to_lead()
+        with closing(server.connect("leases")) as administrator, ThreadPoolExecutor() as threads:
+            administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+            administrator.execute("SELECT pg_reload_conf()")
+            beats = threads.submit(lambda: [leader.beat() for _ in iter(int, 1)])
+            request = threads.submit(late.ask_again, [60])
+            wait_for(lambda: administrator.execute(WAITING).fetchone() == (2,), "both wait")
+            wait_for(lambda: leader.is_lost, "the lease has ended")
+            administrator.execute(f"SELECT pg_cancel_backend(pid) {WAITS}")
+
+            with pytest.raises(LeaseLost):
+                beats.result()
+            with pytest.raises(StateBusy):
+                request.result()
+        server.stop(signal.SIGQUIT)

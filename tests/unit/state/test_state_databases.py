@@ -1,0 +1,150 @@
+"""The fake of a state in a database passes the contract of the real one; the working copy follows either."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import begin, job
+from state_databases import LEASE, FakeServer, FakeStateDatabase, StateDatabaseContract
+from typing_extensions import override
+
+from shipper.core.errors import LeaseLost, StateBusy, StateCorrupt
+from shipper.state.mirror import all_rows
+from shipper.state.schema import MIGRATIONS
+from shipper.state.store import State
+from shipper.state.working_copy import unproven_slots
+
+REJECT = "INSERT INTO rejected VALUES ('a', 'no_id', 1)"
+
+
+class TestFakeStateDatabase(StateDatabaseContract):
+    """The fake."""
+
+    @pytest.fixture
+    def databases(self) -> Callable[[], FakeStateDatabase]:
+        """Make one more."""
+        server = FakeServer(partial(next, count(step=LEASE / 10)))
+        return lambda: FakeStateDatabase(server)
+
+    @override
+    def rest(self) -> None:
+        """Do nothing: the clock moves whenever it is read."""
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    """Make a database whose clock stands still."""
+    return FakeServer(lambda: 0.0)
+
+
+def leader(server: FakeServer) -> Any:
+    """Return a leader."""
+    database = FakeStateDatabase(server)
+    assert database.try_to_lead()
+    return database
+
+
+@pytest.fixture
+def state(tmp_path: Path, server: FakeServer) -> Iterator[State]:
+    """Open a state that is in a database."""
+    with closing(State(str(tmp_path / "shipper.db"), leader(server))) as opened:
+        yield opened
+
+
+def stored(state: State) -> dict[tuple[str, str], str | None]:
+    """Return the rows of the working copy."""
+    return {(row.table, row.key): row.values for row in all_rows(state._connection)}
+
+
+def test_commits_are_mirrored(state: State, server: FakeServer) -> None:
+    """The database has the rows of each commit, and none of a block that failed. Mutant: note no keys."""
+    begin(state, job())
+    assert server.rows == stored(state)
+    with pytest.raises(ZeroDivisionError), state.writing("fail") as connection:
+        connection.execute(REJECT)
+        raise ZeroDivisionError
+    assert server.rows == stored(state)
+    for statement in (REJECT, "UPDATE rejected SET job = 'b'", "UPDATE rejected SET rows = 2", "DELETE FROM rejected"):
+        with state.writing("write") as connection:
+            connection.execute(statement)
+        assert server.rows == stored(state)
+
+
+def test_commit_fails_after_push(state: State, server: FakeServer) -> None:
+    """A working copy that may differ from the database ends the lease. Mutant: go on."""
+    begin(state, job())
+    connection = state._connection
+
+    class Full:
+        """A connection whose disk is full at the commit."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            """Fail at the commit."""
+            if statement == "COMMIT":
+                raise sqlite3.OperationalError("database or disk is full")
+            return connection.execute(statement, *values)
+
+    state._connection = Full()  # type: ignore[assignment]
+    with pytest.raises(StateBusy), state.writing("write") as written:
+        written.execute(REJECT)
+    state._connection = connection
+
+    database: Any = state._database
+    assert database.is_lost
+    assert "disk is full" in str(database.loss)
+    with pytest.raises(LeaseLost), state.writing("write") as written:
+        written.execute(REJECT)
+
+
+def test_empty_file_is_made_again(tmp_path: Path, server: FakeServer) -> None:
+    """A kill may leave an empty file. Mutant: take it for another state."""
+    path = tmp_path / "shipper.db"
+    path.touch()
+    with closing(State(str(path), leader(server))) as opened:
+        assert stored(opened) == server.rows
+
+
+def test_working_copy_stays_after_a_loss(tmp_path: Path, server: FakeServer) -> None:
+    """The next start finds what its process may have sent last; after an orderly end there is nothing to find."""
+    path = str(tmp_path / "shipper.db")
+    database = leader(server)
+    with closing(State(path, database)) as opened:
+        begin(opened, job())
+        opened._connection.execute("PRAGMA foreign_keys = OFF")
+        with opened.writing("insert") as connection:
+            connection.execute("INSERT INTO total VALUES (60, 60, 1, 1, 1, 1)")
+        database.lose()
+    assert unproven_slots(path) == [60]
+
+    with closing(State(path, leader(server))):
+        pass
+    assert unproven_slots(path) == []
+
+
+def test_newer_rows_are_refused(tmp_path: Path, server: FakeServer) -> None:
+    """An older program leaves the rows of a newer one as they are."""
+    server.version, server.rows["later", "1"] = 2 + len(MIGRATIONS), "1"
+    with pytest.raises(StateCorrupt, match="version"):
+        State(str(tmp_path / "shipper.db"), leader(server))
+
+    assert server.rows == {("later", "1"): "1"}
+    assert server.holder is None
+
+
+def test_older_rows_are_migrated(tmp_path: Path, server: FakeServer) -> None:
+    """A newer program stores all rows as it migrated them."""
+    with closing(State(str(tmp_path / "one.db"), leader(server))) as opened:
+        begin(opened, job())
+        rows = dict(server.rows)
+    server.rows = {key: values for key, values in rows.items() if key[0] != "nothing"}
+    server.version = 1
+    with closing(State(str(tmp_path / "two.db"), leader(server))) as opened:
+        assert (server.version, server.rows) == (1 + len(MIGRATIONS), stored(opened))
