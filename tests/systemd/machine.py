@@ -62,14 +62,16 @@ def why_not() -> str | None:
 class Machine:
     """A booted tree, with the checkout and the wheels that deploy/install needs."""
 
-    def __init__(self, folder: Path, release: str) -> None:
-        """Lay a layer over the tree of a release, below folder; `boot` starts it."""
+    def __init__(self, folder: Path, release: str, *, host: str | None = None) -> None:
+        """Lay a layer over the tree of a release, below folder; `boot` starts it, with the name of a host."""
         self._folder = folder
-        self._name = f"shipper-test-{token_hex(4)}"
+        self._name = ""
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("upper", "work", "root"):
             (folder / name).mkdir()
         self._tree = _tree(release)
+        if host is not None:
+            self.write("/etc/hostname", f"{host}\n")
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
         """Put a file into the machine, before it boots or while it runs."""
@@ -100,6 +102,7 @@ class Machine:
 
     def boot(self) -> None:
         """Boot, and return once systemd reports that all units are started."""
+        self._name = f"shipper-test-{token_hex(4)}"  # of a control group, and that of an earlier boot may still exist
         command = ["unshare", "--mount", "bash", "-c", _BOOT, "boot", str(self._tree), str(self._folder), self._name]
         with (self._folder / "console.log").open("wb") as console:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
@@ -119,17 +122,33 @@ class Machine:
             entering, input=given, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=600
         )
 
+    def hang(self) -> None:
+        """Stop all its processes at once; to others it looks as without power: silent, with open connections."""
+        self._control("cgroup.freeze")
+
+    def cut_power(self) -> None:
+        """End all its processes at once; its files stay, and it can boot again."""
+        assert self._process is not None
+        self._control("cgroup.kill")
+        self._process.wait(20)
+        self._process = None
+
     def close(self) -> None:
         """Switch it off, and remove its layer."""
-        if self._process is None:
-            return
-        self.run("systemctl", "poweroff", "--force")
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self.run("systemctl", "poweroff", "--force")
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _control(self, file: str) -> None:
+        """Write to a file of its control group, where that is mounted."""
+        assert self._process is not None
+        command = f"echo 1 >/sys/fs/cgroup/{self._name}/{file}"
+        call(["nsenter", f"--target={self._process.pid}", "--mount", "sh", "-c", command])
 
     def _leader(self) -> int | None:
         """Return its first process, on the host."""
