@@ -67,6 +67,8 @@ def run(config: Config) -> None:
         logger().info("service.stopped")
         return
     with composed(config, database=database) as pipeline:
+        if database is not None:
+            systemd.loaded()
         gc.collect()
         gc.freeze()  # the objects that exist now stay
         service = Service(pipeline)

@@ -68,6 +68,7 @@ class StandBy:
                 caught = signal.sigtimedwait({*stops, signal.SIGHUP}, TRY_SECONDS)
                 if caught is not None and caught.si_signo in stops:
                     return False
+        systemd.loading()
         return True
 
     def report(self) -> Report:

@@ -14,6 +14,7 @@ from shipper.core.errors import visible
 
 SEND_SECONDS = 1.0
 BUS_SECONDS = 10.0
+LOAD_SECONDS = 3600.0  # of the largest state; PostgreSQL ends sooner what hangs
 HALF = 2  # sd_watchdog_enabled(3): feed the watchdog at half of its time
 
 
@@ -36,6 +37,19 @@ def notify(**fields: object) -> None:
 def reloading() -> None:
     """Notify systemd that a reload begins; READY ends it."""
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+
+
+def loading() -> None:
+    """Let systemd wait while a state is loaded, which may take longer than a start or the watchdog's time."""
+    microseconds = round(LOAD_SECONDS * 1_000_000)
+    has_watchdog = watchdog_seconds() is not None
+    notify(EXTEND_TIMEOUT_USEC=microseconds, **({"WATCHDOG_USEC": microseconds} if has_watchdog else {}))
+
+
+def loaded() -> None:
+    """Let the watchdog wait as the unit says again."""
+    if watchdog_seconds() is not None:
+        notify(WATCHDOG_USEC=os.environ["WATCHDOG_USEC"])
 
 
 def watchdog_seconds() -> float | None:

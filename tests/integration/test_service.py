@@ -200,6 +200,22 @@ def test_reload_of_a_leader(shipper_app: Shipper, postgresql: PostgreSQL, monkey
     assert shipper_app.stop() == 0
 
 
+def test_load_may_take_longer_than_the_watchdog(
+    shipper_app: Shipper, postgresql: PostgreSQL, listener: Listener
+) -> None:
+    """While a process loads a state from a database, systemd waits for an hour; then as long as the unit says."""
+    postgresql.make_database("states")
+    place = f'path = "{shipper_app.folder}/shipper.db"'
+    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
+    shipper_app.config.write_text(shipper_app.config.read_text().replace(place, f"{place}\n{database}"))
+    shipper_app.start()
+
+    wait_for(lambda: listener.said("READY=1"), "READY")
+    times = ["EXTEND_TIMEOUT_USEC=3600000000", "WATCHDOG_USEC=3600000000", "WATCHDOG_USEC=1000000"]
+    assert [line for line in listener.heard if "TIMEOUT_USEC" in line or "WATCHDOG_USEC" in line] == times
+    assert shipper_app.stop() == 0
+
+
 def test_reload_of_one_that_stands_by(
     shipper_app: Shipper, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
