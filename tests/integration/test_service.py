@@ -69,6 +69,16 @@ def insert(mariadb: MariaDB, rows: int, table: str = "audit_trail") -> None:
         )
 
 
+def with_database(app: Shipper, postgresql: PostgreSQL) -> str:
+    """Let the state be in a new database, and return the configuration."""
+    postgresql.make_database("states")
+    place = f'path = "{app.folder}/shipper.db"'
+    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
+    text = app.config.read_text().replace(place, f'{place}\n{database}\nlease = "10s"')
+    app.config.write_text(text)
+    return text
+
+
 def total(carbon_cache: CarbonCache, path: str) -> float:
     """Add up a series as Whisper holds it."""
     return sum(carbon_cache.sums().get(path, {}).values())
@@ -178,11 +188,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
 
 def test_reload_of_a_leader(shipper_app: Shipper, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others that stand by learn which configuration the leader has loaded; another database needs a restart."""
-    postgresql.make_database("states")
-    place = f'path = "{shipper_app.folder}/shipper.db"'
-    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
-    text = shipper_app.config.read_text().replace(place, f'{place}\n{database}\nlease = "10s"')
-    shipper_app.config.write_text(text)
+    text = with_database(shipper_app, postgresql)
     shipper_app.start()
     shipper_app.config.write_text(f"{text}# another comment\n")
     taken = shipper_app.call("admin reload")
@@ -204,10 +210,7 @@ def test_load_may_take_longer_than_the_watchdog(
     shipper_app: Shipper, postgresql: PostgreSQL, listener: Listener
 ) -> None:
     """While a process loads a state from a database, systemd waits for an hour; then as long as the unit says."""
-    postgresql.make_database("states")
-    place = f'path = "{shipper_app.folder}/shipper.db"'
-    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
-    shipper_app.config.write_text(shipper_app.config.read_text().replace(place, f"{place}\n{database}"))
+    with_database(shipper_app, postgresql)
     shipper_app.start()
 
     wait_for(lambda: listener.said("READY=1"), "READY")
@@ -220,10 +223,7 @@ def test_reload_of_one_that_stands_by(
     shipper_app: Shipper, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that stands by reads its file only at its start, and says so."""
-    postgresql.make_database("states")
-    place = f'path = "{shipper_app.folder}/shipper.db"'
-    database = f'database = "postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"'
-    shipper_app.config.write_text(shipper_app.config.read_text().replace(place, f"{place}\n{database}"))
+    with_database(shipper_app, postgresql)
     with postgresql.connect("states") as session:
         session.execute("SELECT pg_advisory_lock(hashtextextended('shipper shipper', 0))")
         shipper_app.launch()
