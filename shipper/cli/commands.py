@@ -1,8 +1,8 @@
 """The groups of commands, and their exit codes; each command is in the file of its purpose.
 
-Exit codes: 0 success, 1 failure or problem found, 2 usage, 3 not running, 4 equal, but less than half compared, 78
-configuration (EX_CONFIG). Results go to stdout, everything else to stderr. A command imports what it needs
-when it runs, which keeps `--help` quick.
+Exit codes: 0 success, 1 failure or problem found, 2 usage, 3 not running, 4 equal, but less than half compared, 75
+another process leads now (EX_TEMPFAIL), 78 configuration (EX_CONFIG). Results go to stdout, everything else to stderr.
+A command imports what it needs when it runs, which keeps `--help` quick.
 """
 
 import gc
@@ -17,12 +17,12 @@ import click
 from shipper.cli import about, change, copies, run, setup, status, verify
 from shipper.cli.init import init
 from shipper.cli.output import complain, prepare_streams
-from shipper.core.errors import ConfigError, NotRunning, ShipperError
+from shipper.core.errors import ConfigError, LeaseLost, NotRunning, ShipperError
 
 # A start creates a hundred thousand objects that stay; collecting them repeatedly takes a sixth of its time.
 gc.set_threshold(50_000, 20, 20)
 
-EX_CONFIG = 78
+EX_CONFIG, EX_TEMPFAIL = 78, 75  # sysexits.h
 NOT_RUNNING = 3
 
 
@@ -64,7 +64,11 @@ class _Main(_Sections):
             return super().invoke(context)
         except ShipperError as error:
             complain(error)
-            codes: dict[type[ShipperError], int] = {ConfigError: EX_CONFIG, NotRunning: NOT_RUNNING}
+            codes: dict[type[ShipperError], int] = {
+                ConfigError: EX_CONFIG,
+                NotRunning: NOT_RUNNING,
+                LeaseLost: EX_TEMPFAIL,
+            }
             context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
         finally:
             gc.freeze()  # else the last collection goes through all objects before the process ends
@@ -91,6 +95,7 @@ admin.divide(
         "Service": (run.reload, verify.audit),
         "Jobs": (change.seek, change.rename, change.forget),
         "Tools": (about.schema, about.completion),
+        "State": (copies.state,),
     }
 )
 admin.add_command(run.stopped)

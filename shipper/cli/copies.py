@@ -1,5 +1,6 @@
-"""Commands about copies of the state: `backup`, `restore`."""
+"""Commands about the whole state: `backup`, `restore`, `state move`."""
 
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
 @click.argument("copy", metavar="[FILE]", required=False)
 def backup(file: str, copy: str | None) -> None:
     """Write a copy of the state to a new file, also while the service runs; without FILE to stdout."""
-    from shipper.config.load import load
+    from shipper.config.load import load_for_state
+    from shipper.runtime.endpoints import readable_state
     from shipper.state.copies import back_up, new_file
 
-    path = str(load(file, with_credentials=False).state.path)
-    if copy is not None:
-        with new_file(copy) as output:
-            back_up(path, output)
-        say(f"{copy}: a copy of {path}")
-        return
-    if sys.stdout.isatty():
+    if copy is None and sys.stdout.isatty():
         raise click.UsageError("stdout is a terminal: name a file, as in `shipper backup FILE`.")
-    back_up(path, sys.stdout.buffer)
+    config = load_for_state(file)
+    output = sys.stdout.buffer if copy is None else new_file(copy)
+    with readable_state(config) as path:
+        back_up(path, output)
+    if copy is not None:
+        output.close()
+        say(f"{copy}: a copy of {place_of(config)}")
 
 
 @click.command(short_help="Replace the state with a copy.")
@@ -46,25 +48,31 @@ def restore(file: str, copy: str, *, is_sure: bool) -> None:
 
     The service then reads the rows since the copy again.
     """
-    from shipper.config.load import load
-    from shipper.state.copies import restore as restore_state
+    from shipper.config.load import load_for_state
+    from shipper.state import copies
 
-    config = load(file, with_credentials=False)
+    config = load_for_state(file)
 
     def agree(statuses: "Mapping[str, JobStatus]") -> None:
         for line in _plan(config, copy, statuses):
             say(line)
         confirm(is_sure=is_sure)
 
-    kept = restore_state(copy, str(config.state.path), agree=agree)
-    say(f"{config.state.path}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
+    path = str(config.state.path)
+    if config.state.database is None:
+        kept = copies.restore(copy, path, agree=agree)
+    else:
+        from shipper.runtime.leadership import required_lead
+
+        kept = copies.restore_into(copy, path, lambda: required_lead(config), agree=agree)
+    say(f"{place_of(config)}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
 
 
 def _plan(config: "Config", copy: str, statuses: "Mapping[str, JobStatus]") -> list[str]:
     """Describe a copy, and the effect of its age on jobs with and without a time."""
     from shipper.state.queries import instant
 
-    lines = [f"{copy}: takes the place of {config.state.path}"]
+    lines = [f"{copy}: takes the place of {place_of(config)}"]
     for name, status in statuses.items():
         job, offsets = config.jobs.get(name), status.offsets
         is_along = job is not None and job.query.is_along
@@ -83,3 +91,47 @@ def _plan(config: "Config", copy: str, statuses: "Mapping[str, JobStatus]") -> l
     if new := [name for name in config.jobs if name not in statuses]:
         lines.append(f"Not in the copy, so they begin as new jobs: {', '.join(new)}.")
     return lines
+
+
+def place_of(config: "Config") -> str:
+    """Return where the state is, for people."""
+    access = config.state_access()
+    return str(config.state.path) if access is None else f"{access} (state {config.state.name})"
+
+
+@click.group(short_help="Move the state between a file and a database.")
+def state() -> None:
+    """Move the state between a file and a database."""
+
+
+@state.command(short_help="Move the state into the database, or back into a file.")
+@options.configured
+@options.yes
+@click.option("--to", type=click.Choice(["database", "path"]), required=True, help="The key of [state] it moves to.")
+def move(file: str, to: str, *, is_sure: bool) -> None:
+    """Move the state between the file [state] path and [state] database, while no service runs.
+
+    The one that it leaves is marked, so that no service starts with it. If the command is interrupted, repeat it.
+    """
+    from shipper.config.load import load
+    from shipper.core.errors import ConfigError
+    from shipper.runtime.leadership import required_lead
+    from shipper.state.move import into_database, into_file
+
+    config = load(file)
+    if config.state.database is None:
+        raise ConfigError(
+            f"move state: {file} names no database",
+            hint='Name a PostgreSQL in [state]: database = "postgresql+psycopg://db1.internal/shipper".',
+        )
+    path, database = str(config.state.path), place_of(config)
+    source, target = (path, database) if to == "database" else (database, path)
+    say(f"{source}: moves to {target}")
+    confirm(is_sure=is_sure)
+    place = f"{socket.gethostname()}:{path}"
+    if to == "database":
+        kept = into_database(path, lambda: required_lead(config), place=place)
+        say(f"{database}: has the state now; {kept} is the former file, which no service starts with")
+    else:
+        into_file(path, lambda: required_lead(config), place=place)
+        say(f"{path}: has the state now; remove [state] database before you start the service on this machine")

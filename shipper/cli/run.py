@@ -85,8 +85,9 @@ def resume(file: str, output: str, jobs: tuple[str, ...]) -> None:
 
 def _switch(file: str, operation: str, jobs: Sequence[str]) -> Mapping[str, Any]:
     """Pause or resume jobs: in the service, or in the state where none runs."""
-    from shipper.config.load import load
+    from shipper.config.load import load_for_state
     from shipper.operations import pause
+    from shipper.runtime.pipeline import lead
     from shipper.service.control import ask
     from shipper.state.store import State
 
@@ -94,8 +95,8 @@ def _switch(file: str, operation: str, jobs: Sequence[str]) -> Mapping[str, Any]
         request = {"operation": operation, "arguments": {"jobs": jobs}, "is_plan": False}
         answer: Mapping[str, Any] = ask(address, "operate", request, timeout=PAUSE_SECONDS)
         return answer
-    config = load(file, with_credentials=False)
-    with State(config.state.path) as state:
+    config = load_for_state(file)
+    with State(config.state.path, lead(config)) as state:
         return (pause.pause_in if operation == "pause" else pause.resume_in)(state, config, jobs)
 
 

@@ -34,10 +34,10 @@ def status_text(document: Mapping[str, Any]) -> Styled:
     """Return a report as text."""
     now = document["now"]
     parts = [
-        _service(document),
+        "\n".join((_service(document), *_leadership(document))),
         table(_ENDPOINTS, [_endpoint(one, now) for one in document["endpoints"]]),
         f"proof: {document['evidence']}" if document["evidence"] else "",
-        table(_JOBS, [_job(job, document) for job in document["jobs"]]),
+        table(_JOBS, [_job(job, document) for job in document["jobs"]]) if document["jobs"] else "",
         joined(_audits(document), "\n"),
         "\n".join((*_rows(document), *_failures(document))),
         _verdict(document),
@@ -47,7 +47,7 @@ def status_text(document: Mapping[str, Any]) -> Styled:
 
 def exit_code(document: Mapping[str, Any]) -> int:
     """Return the exit code for a report."""
-    return NOT_RUNNING if not document["is_running"] else 0 if document["is_ready"] else 1
+    return NOT_RUNNING if not document["is_running"] else 0 if document["is_healthy"] else 1
 
 
 def _service(document: Mapping[str, Any]) -> str:
@@ -60,7 +60,27 @@ def _service(document: Mapping[str, Any]) -> str:
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
     running = f"{service}: running{since}, process {document['pid']}"
+    if document["is_standing_by"]:
+        return f"{running}; stands by"
     return f"{running}; configuration loaded {format_time(loaded)}"
+
+
+def _leadership(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield who leads and who stands by, a line each; nothing if the state is a file."""
+    leader, now = document["leader"], document["now"]
+    if leader is None:
+        return
+    host, since = leader["host"] or "no machine", format_time(leader["since"])
+    here = " (this process)" if leader["is_here"] else ""
+    lines = f"leader: {host}{here} since {since}, term {leader['term']}, last heard {_ago(leader['heard_at'], now)}"
+    is_known = leader["host"] is not None and not leader["is_here"]
+    yield f"{lines}{_configuration(leader)}" if is_known else lines
+    for machine in leader["standing_by"]:
+        yield f"stands by: {machine['host']}{_configuration(machine)}"
+
+
+def _configuration(machine: Mapping[str, Any]) -> str:
+    return "; same configuration" if machine["has_same_configuration"] else "; another configuration"
 
 
 def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -148,7 +168,7 @@ def _verdict(document: Mapping[str, Any]) -> str:
         return styled(document["verdict"], "red")
     if not document["is_running"]:
         return ""
-    return styled(document["verdict"], "green" if document["is_ready"] else "yellow")
+    return styled(document["verdict"], "green" if document["is_healthy"] else "yellow")
 
 
 def _ago(when: float | None, now: float) -> str:
@@ -168,8 +188,8 @@ def _ahead(when: float | None, now: float) -> str:
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show the service, its endpoints, each job's progress, and errors.
 
-    Exits with 0 if the service is healthy, 1 if it is unhealthy or not known yet, 3 if it does not run. While it runs,
-    the command reads no configuration file, unless --config names one.
+    Exits with 0 if the service is healthy, also while it stands by; 1 if it is unhealthy or not known yet, 3 if it does
+    not run. While it runs, the command reads no configuration file, unless --config names one.
     """
     from shipper.diagnostics.status import document
 
@@ -196,10 +216,10 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
 
     With --at: the deliveries before and after a time, and the slots around it.
     """
-    from shipper.config.load import load
+    from shipper.config.load import load_for_state
     from shipper.diagnostics.status import story
 
-    document = story(load(file, with_credentials=False), job, limit=limit, at=at)
+    document = story(load_for_state(file), job, limit=limit, at=at)
     if output == "json":
         show_json(document)
         return

@@ -145,6 +145,16 @@ def load(file: str, *, with_credentials: bool = True) -> Config:
     return Config(file, *sections, jobs, files, digest)
 
 
+def load_for_state(file: str) -> Config:
+    """Read a configuration, for a command that connects nowhere but to the database that keeps the state.
+
+    Raises:
+        ConfigError: as for `load`; credentials are needed only with such a database.
+    """
+    config = load(file, with_credentials=False)
+    return config if config.state.database is None else load(file)
+
+
 def state_of(file: str) -> str | None:
     """Return the path of the state; None if [state] is invalid. Errors in other sections are ignored.
 

@@ -19,6 +19,7 @@ from shipper.core.repair.reset import check_identity
 from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.graphite.line_protocol import line
 from shipper.runtime.clocks import Clocks
+from shipper.runtime.endpoints import readable_state
 from shipper.source.dialects.dialect import Plan
 from shipper.source.inspection import Examination
 from shipper.state.copies import Change, ScratchState, scratch_state
@@ -97,7 +98,8 @@ def preview(config: Config, job: Job) -> Preview:
     section = config.sources[job.source]
     with (
         closing(_Recorder(job.source, config.access(job.source))) as source,
-        scratch_state(str(config.state.path)) as state,
+        readable_state(config) as path,
+        scratch_state(path) as state,
     ):
         # prepare as a worker does
         events: list[Event] = []

@@ -4,10 +4,11 @@ It only reads.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from shipper.config.load import Config
 from shipper.runtime.comparer import COMPARISONS, Comparer, Reconciled
-from shipper.runtime.endpoints import open_source, required_readback
+from shipper.runtime.endpoints import open_reader, open_source, readable_state, required_readback
 from shipper.state.lock import holder
 
 
@@ -23,11 +24,20 @@ def reconcile(
         ConfigError: there is no such job, or no render_url; or a job has captured nothing with its present definition.
     """
     readback = required_readback(config, "reconcile")
+    may_change = is_recounted or _may_change(config)
     for job in [job for name in names for job in config.named(name)] or list(config.jobs.values()):
         source = open_source(config, job.source)
         try:
-            comparer = Comparer(job, source, readback, config.state.path, is_recounted=is_recounted)
-            may_change = is_recounted or holder(config.state.path)
+            comparer = Comparer(job, source, readback, partial(readable_state, config), is_recounted=is_recounted)
             yield comparer.compare(start, end, times=COMPARISONS if may_change else 1)
         finally:
             source.close()
+
+
+def _may_change(config: Config) -> bool:
+    """Whether a process works with the state; with one in a database, on any machine."""
+    database = open_reader(config)
+    if database is None:
+        return holder(config.state.path) is not None
+    leadership = database.leadership()
+    return leadership is not None and leadership.leader is not None

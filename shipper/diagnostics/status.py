@@ -6,21 +6,31 @@ A running service reports itself; otherwise the report is made from the state an
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
-from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_source
+from shipper.core.model import JobStatus
+from shipper.core.verify.audit import Audit
+from shipper.runtime.endpoints import (
+    evidence_of,
+    leader_of,
+    open_carbon,
+    open_readback,
+    open_reader,
+    open_source,
+    readable_state,
+)
 from shipper.service.control import ask
-from shipper.service.vitals import audited, complaint_of, gone, job_report
+from shipper.service.vitals import audits_of, complaint_of, gone, job_report
 from shipper.state.lock import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
-from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Leader, Report
 
 ASK_SECONDS = 30.0
 FOREVER = 2**62
@@ -52,14 +62,19 @@ def _read(config: Config, user: Holder | None, unread: Failure | None) -> Report
 
     Credentials that cannot be read are a failure of all sources.
     """
-    path = str(config.state.path)
-    statuses = job_statuses(path) if Path(path).exists() else {}
+    path, known, state, leader = str(config.state.path), _Known(), None, None
+    if config.state.database is None:
+        known, state = _known(path, config), _state(path)
+    elif unread is None:
+        known, state, leader = _remote(config)
+    else:
+        state = EndpointReport("state", "", failure=unread)
+    statuses = known.statuses
     jobs = {name: job_report(job, statuses.get(name)) for name, job in config.jobs.items()}
-    for name, since in (pauses(path) if statuses else {}).items():
+    for name, since in known.pauses.items():
         if name in jobs:
             jobs[name] = replace(jobs[name], state=JobState.PAUSED, paused_since=since)
-    if statuses:
-        jobs = {job.job: job for job in audited(jobs.values(), config)}
+    jobs = {name: replace(job, audit=known.audits.get(name)) for name, job in jobs.items()}
     sources = [
         EndpointReport(f"source {name}", "", failure=unread) if unread else _source(config, name, jobs)
         for name in config.sources
@@ -69,14 +84,44 @@ def _read(config: Config, user: Holder | None, unread: Failure | None) -> Report
         host=socket.gethostname(),
         now=time.time(),
         jobs=(*jobs.values(), *gone(statuses, config.jobs)),
-        endpoints=(*sources, _carbon(config), *_graphite(config), _state(path)),
+        endpoints=(*sources, _carbon(config), *_graphite(config), state),
         evidence=evidence_of(config),
         state_path=path,
-        state_bytes=os.path.getsize(path) if statuses else None,  # noqa: PTH202 - shorter than Path
+        state_bytes=known.size,
         config_file=config.file,
         pid=user.process if user and user.address else None,
         user_pid=user.process if user and not user.address else None,
+        leader=leader,
     )
+
+
+class _Known(NamedTuple):
+    """Data of a state; empty without one."""
+
+    statuses: Mapping[str, JobStatus] = {}
+    pauses: Mapping[str, int] = {}
+    audits: Mapping[str, Audit] = {}
+    size: int | None = None
+
+
+def _known(path: str, config: Config) -> _Known:
+    if not Path(path).exists() or not (statuses := job_statuses(path)):
+        return _Known()
+    return _Known(statuses, pauses(path), audits_of(path, config), Path(path).stat().st_size)
+
+
+def _remote(config: Config) -> tuple[_Known, EndpointReport, Leader | None]:
+    """Return the data of a state in a database, whether that answers, and who leads there."""
+    database = open_reader(config)
+    assert database is not None
+    endpoint = EndpointReport("state", str(database))
+    try:
+        leader = leader_of(database.leadership(), database.standing_by(), config.digest)
+        with readable_state(config) as path:
+            known = _known(path, config)._replace(size=None)
+    except ShipperError as error:
+        return _Known(), replace(endpoint, failure=_failure(error)), None
+    return known, replace(endpoint, reached_at=time.time()), leader
 
 
 def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointReport:
@@ -141,16 +186,17 @@ def story(config: Config, name: str, *, limit: int, at: int | None) -> dict[str,
     Raises:
         ConfigError: there is no such job, or this user may not read the state.
     """
-    path, job, retentions = str(config.state.path), config.jobs.get(name), config.graphite.retentions
-    names = {**dict.fromkeys(config.jobs), **dict.fromkeys(job_statuses(path))}
-    if name not in names:
-        raise ConfigError(f"choose a job: no job {name!r}", hint=f"The jobs are: {', '.join(names)}.")
-    if at is None:
-        last, around = commits(path, name, at=FOREVER, until=limit, beyond=0), []
-    else:
-        span = SLOTS_AROUND * (job.query.bucket if job else retentions[0].step)
-        last = commits(path, name, at=at, until=(limit + 1) // 2, beyond=limit // 2)
-        around = stored_slots(path, name, start=at - span, end=at + span, longest=retentions[-1].step)
+    job, retentions = config.jobs.get(name), config.graphite.retentions
+    with readable_state(config) as path:
+        names = {**dict.fromkeys(config.jobs), **dict.fromkeys(job_statuses(path))}
+        if name not in names:
+            raise ConfigError(f"choose a job: no job {name!r}", hint=f"The jobs are: {', '.join(names)}.")
+        if at is None:
+            last, around = commits(path, name, at=FOREVER, until=limit, beyond=0), []
+        else:
+            span = SLOTS_AROUND * (job.query.bucket if job else retentions[0].step)
+            last = commits(path, name, at=at, until=(limit + 1) // 2, beyond=limit // 2)
+            around = stored_slots(path, name, start=at - span, end=at + span, longest=retentions[-1].step)
     return {
         "job": name,
         "is_along": job is not None and job.query.is_along,

@@ -7,6 +7,7 @@ rows that have appeared since the last look at them.
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,13 +61,16 @@ class Comparer:
         job: Job,
         source: Source,
         graphite: Graphite,
-        state: str,
+        state: Callable[[], AbstractContextManager[str]],
         *,
         is_recounted: bool = False,
         limits: Limits = Limits(),  # noqa: B008 - a constant
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the path of the state; if the span was just recounted, slots before the job's first are complete."""
+        """Take what yields the path of the state, to read as it is then.
+
+        If the span was just recounted, slots before the job's first are complete.
+        """
         self._job = job
         self._source = source
         self._graphite = graphite
@@ -97,9 +101,10 @@ class Comparer:
     ) -> tuple[Reconciled, JobSnapshot | None]:
         # read the state, first for the position, then for the span
         job, now = self._job, int(time.time())
-        snapshot = read_snapshot(self._state, job.name, Span(now, now))
-        span = requested_span(job, snapshot and snapshot.progress, start, end, length=self._limits.length)
-        snapshot = snapshot and read_snapshot(self._state, job.name, span, knows_ids=knows_ids)
+        with self._state() as state:
+            snapshot = read_snapshot(state, job.name, Span(now, now))
+            span = requested_span(job, snapshot and snapshot.progress, start, end, length=self._limits.length)
+            snapshot = snapshot and read_snapshot(state, job.name, span, knows_ids=knows_ids)
         if snapshot is None:
             slots = (span.end - span.start) // job.archives[0].step
             return Reconciled(job.name, Comparison([], +Counter(not_whole=slots), requested=slots), False), None

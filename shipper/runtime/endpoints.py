@@ -2,6 +2,9 @@
 
 import math
 import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
@@ -9,12 +12,13 @@ from shipper.core.errors import ConfigError
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.receivers import Receivers
 from shipper.source.database import Source
-from shipper.status.report import evidence
+from shipper.status.report import Leader, Machine, evidence
 
 if TYPE_CHECKING:
     from shipper.graphite.fenced import Fence
     from shipper.graphite.render_api import Readback
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote import Leadership, StateDatabase
+    from shipper.state.remote_reader import StateReader
 
 
 def open_source(config: Config, name: str) -> Source:
@@ -54,6 +58,58 @@ def open_database(config: Config) -> "StateDatabase | None":
         host=socket.gethostname(),
         configuration=config.digest,
     )
+
+
+def open_reader(config: Config) -> "StateReader | None":
+    """Return the database that keeps the state, to read beside the leader; None if the state is a file."""
+    access = config.state_access()
+    if access is None:
+        return None
+    # imported late: most services have a file
+    from shipper.runtime.postgresql import connector  # noqa: PLC0415
+    from shipper.state.remote_reader import StateReader  # noqa: PLC0415
+
+    return StateReader(connector(access), label=str(access), name=config.state.name)
+
+
+def machines(standing_by: Mapping[str, str], digest: str) -> tuple[Machine, ...]:
+    """Return the machines that stand by, compared with a configuration of some digest."""
+    return tuple(Machine(host, digest.startswith(one)) for host, one in sorted(standing_by.items()))
+
+
+def leader_of(leadership: "Leadership | None", standing_by: Mapping[str, str], digest: str) -> Leader | None:
+    """Return who leads and who stands by, as a report shows it; None if no process ever led."""
+    if leadership is None:
+        return None
+    others = machines(standing_by, digest)
+    is_same, heard_at = leadership.configuration == digest, time.time() - leadership.silence
+    return Leader(leadership.leader, leadership.since, leadership.term, heard_at, is_same, standing_by=others)
+
+
+@contextmanager
+def readable_state(config: Config) -> Iterator[str]:
+    """Yield the path of the state, to read; of a state in a database, that of the working copy or of another copy.
+
+    The working copy is that of a process that leads on this machine. Another copy is deleted at the end.
+
+    Raises:
+        StateBusy: the database does not answer, or cannot be used.
+        StateCorrupt: a newer program wrote the state.
+        ConfigError: this user may not read it; or it was moved to a file.
+    """
+    path, database = str(config.state.path), open_reader(config)
+    if database is None:
+        yield path
+        return
+    from shipper.state.copies import is_in_use, private_folder  # noqa: PLC0415 - most commands have a file
+
+    if is_in_use(path):
+        yield path
+        return
+    with private_folder(path) as folder:
+        copy = f"{folder}/state.db"
+        database.copy(copy)
+        yield copy
 
 
 def open_readback(config: Config, *, seconds: float = math.inf) -> "Readback | None":

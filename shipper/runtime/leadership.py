@@ -48,6 +48,13 @@ def lead(config: Config) -> StateDatabase | None:
     )
 
 
+def required_lead(config: Config) -> StateDatabase:
+    """Take the lease of the database that this configuration names; raises as `lead` does."""
+    database = lead(config)
+    assert database is not None
+    return database
+
+
 class Leading:
     """Threads that renew the lease, and end the process when it is lost."""
 
@@ -77,7 +84,9 @@ class Leading:
             is_stopping = False
             while not is_stopping:
                 slots, numbers = self._database.beat()
+                self._database.standing_by()
                 if slots:
+                    self._database.slots_again += len(slots)
                     self._state.outbox.send_again(slots)
                     self._wake.set()
                     self._database.forget_again(numbers)

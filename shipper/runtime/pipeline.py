@@ -174,7 +174,7 @@ def composed(config: Config, names: Iterable[str] = (), database: "StateDatabase
     with ExitStack() as stack:
         # endpoints, and what the state has to know about their changes
         clocks, wake = Clocks(), Flag()
-        database = database or _lead(config)
+        database = database or lead(config)
         state = stack.enter_context(State(config.state.path, database, recorded=wake.set))
         fence = stack.enter_context(_leading(database, state, wake))
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
@@ -202,13 +202,17 @@ def composed(config: Config, names: Iterable[str] = (), database: "StateDatabase
         pipeline.keep_replays()
 
 
-def _lead(config: Config) -> "StateDatabase | None":
-    """Take the lease of a configured database; None if the state is a file."""
+def lead(config: Config) -> "StateDatabase | None":
+    """Take the lease of a configured database; None if the state is a file.
+
+    Raises:
+        StateBusy: another shipper leads, or the database does not answer.
+    """
     if config.state.database is None:
         return None
-    from shipper.runtime.leadership import lead  # noqa: PLC0415 - most services have a file
+    from shipper.runtime import leadership  # noqa: PLC0415 - most services have a file
 
-    return lead(config)
+    return leadership.lead(config)
 
 
 @contextmanager

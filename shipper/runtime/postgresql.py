@@ -5,21 +5,38 @@ from typing import Any
 
 import psycopg
 
+from shipper.core.errors import StateBusy
 from shipper.source.access import Access
 from shipper.source.dialects import postgresql
+from shipper.state.remote import NO_ANSWER, message_of
+
+HINTS = {
+    "password": "Check user and password: `user` and `password` of [state]. After a change, restart the service.",
+    "authentication failed": "Check user and password: `user` and `password` of [state].",
+    'role "': "Check `user` of [state]; or make it: CREATE ROLE ... LOGIN.",
+    'database "': "Make that database, or correct its name in [state] database.",
+    "pg_hba.conf": "Allow host, user and database in pg_hba.conf: a hostssl line needs TLS, a hostnossl line none.",
+    "certificate": "Set `tls_ca` of [state] to the server's CA file (PEM); or, on a trusted network, `tls` to off.",
+    "SSL": "Let the server use TLS; or, on a trusted network, set `tls` of [state] to off.",
+    "read-only": "Name the server that takes writes, or all of them, in [state] database.",
+    "too many": "Raise max_connections in the server: each machine needs one connection, and each command one more.",
+    "connection slots": "Raise max_connections in the server: each machine needs one connection, and each command one.",
+}
+"""Remedies by words of an error; psycopg gives no SQLSTATE while it connects."""
 
 
 def connector(access: Access) -> Callable[[str], "psycopg.Connection[tuple[Any, ...]]"]:
-    """Return a function that connects, under a name, to whichever host of the URL takes writes."""
+    """Return a function that connects, under a name, to the host of the URL that takes writes.
+
+    It raises StateBusy if none does.
+    """
     url = access.url
+    named = {"host": url.host, "port": url.port, "dbname": url.database, "user": url.username, "password": url.password}
+    options = {name: value for name, value in url.query.items() if isinstance(value, str)}
     arguments = {
-        **{name: value for name, value in url.query.items() if isinstance(value, str)},
-        "host": url.host,
-        "port": url.port,
-        "dbname": url.database,
-        "user": url.username,
-        "password": url.password,
         **postgresql.arguments(access),
+        **options,
+        **{name: value for name, value in named.items() if value is not None},
         "target_session_attrs": "read-write",
         # what was not acknowledged by then is lost, and so is the lease
         "tcp_user_timeout": access.timeout * 1000,
@@ -27,9 +44,13 @@ def connector(access: Access) -> Callable[[str], "psycopg.Connection[tuple[Any, 
         "keepalives_interval": 1,
     }
     del arguments["prepare_threshold"]  # there is no pooler
-    arguments = {name: value for name, value in arguments.items() if value is not None}
 
     def connect(application: str) -> "psycopg.Connection[tuple[Any, ...]]":
-        return psycopg.connect(**arguments | {"application_name": application})
+        try:
+            return psycopg.connect(**arguments | {"application_name": application})
+        except psycopg.Error as error:
+            text = str(error)
+            hint = next((hint for words, hint in HINTS.items() if words in text), NO_ANSWER)
+            raise StateBusy(f"connect to the state's database {access}: {message_of(error)}", hint=hint) from error
 
     return connect

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from shipper.config.load import Config
@@ -163,7 +163,12 @@ class Auditor:
 
         limits = Limits(_length(job, config.audit.span), MOST_CELLS)
         comparer = Comparer(
-            job, worker.source, _Interruptible(graphite, wait), config.state.path, limits=limits, wait=wait
+            job,
+            worker.source,
+            _Interruptible(graphite, wait),
+            lambda: nullcontext(config.state.path),
+            limits=limits,
+            wait=wait,
         )
         pipeline.audited = job.name
         try:

@@ -14,6 +14,7 @@ from typing import Any
 from shipper.config.load import Config
 from shipper.core.errors import StateBusy
 from shipper.log.logger import RepeatedFailure, logger
+from shipper.runtime.endpoints import leader_of
 from shipper.service import systemd
 from shipper.service.control import Command, Control, Progress
 from shipper.service.door import Door
@@ -86,6 +87,7 @@ class StandBy:
             pid=os.getpid(),
             started_at=self._started_at,
             leader=self._leader,
+            is_standing_by=True,
         )
 
     @property
@@ -108,7 +110,7 @@ class StandBy:
         return doors
 
     def _reject(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
-        leader = self._leader.host if self._leader else "another machine"
+        leader = (self._leader.host if self._leader else None) or "another machine"
         raise StateBusy(f"this machine stands by; {leader} works with the state", hint=f"Run the command on {leader}.")
 
     def _reject_reload(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
@@ -140,6 +142,4 @@ class StandBy:
             return
         leadership = self._database.leadership()
         self._looked, self._reached_at = time.monotonic(), time.time()
-        if leadership is not None and leadership.leader is not None:
-            is_same = leadership.configuration == self._config.digest
-            self._leader = Leader(leadership.leader, leadership.since, leadership.term, has_same_configuration=is_same)
+        self._leader = leader_of(leadership, self._database.standing_by(), self._config.digest)

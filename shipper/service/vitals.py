@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,14 +15,24 @@ from shipper.config.cron import Cron
 from shipper.config.load import Config, digest_of
 from shipper.core.errors import ShipperError, SourceReset, SourceUnavailable, StateBusy, StateCorrupt
 from shipper.core.model import Job, JobStatus
+from shipper.core.verify.audit import Audit
 from shipper.log.logger import RepeatedFailure
 from shipper.runtime.delivery import Delivery
-from shipper.runtime.endpoints import evidence_of, open_readback
+from shipper.runtime.endpoints import evidence_of, machines, open_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import BUG_HINT, Worker, period
 from shipper.source.access import LoginRefused
 from shipper.state.queries import audits, instant, job_statuses, totals
-from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, JobState, Report
+from shipper.status.report import (
+    MINUTES,
+    EndpointReport,
+    Failure,
+    JobReport,
+    JobState,
+    Leader,
+    Replication,
+    Report,
+)
 
 MINUTE = 60
 LACKS = "does not hold what was sent"
@@ -65,7 +75,8 @@ class Vitals:
         statuses = {name: one._replace(waiting=min(one.waiting, courier[name])) for name, one in statuses.items()}
         minutes = _minutes(config) if with_totals else {}
         jobs = [self._job(job, statuses.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
-        jobs = audited(jobs, config)
+        known = audits_of(str(config.state.path), config)
+        jobs = [replace(job, audit=known.get(job.job)) for job in jobs]
         return Report(
             version=version("shipper"),
             host=socket.gethostname(),
@@ -92,6 +103,8 @@ class Vitals:
             is_config_changed=digest_of(config.file) != config.digest,
             stalled=stalled,
             deliveries=self._delivery.counters,
+            leader=self._leader(),
+            replication=self._replication(),
         )
 
     def _job(self, job: Job, status: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
@@ -174,6 +187,17 @@ class Vitals:
         failure = Failure(str(trouble.error), trouble.error.hint, trouble.since, trouble.failures) if trouble else None
         return EndpointReport("state", state.path, state.written_at, failure, "cannot be used", "written")
 
+    def _leader(self) -> Leader | None:
+        database = self._pipeline.database
+        if database is None:
+            return None
+        others = machines(database.others, self._pipeline.config.digest)
+        return Leader(database.host, database.led_since, database.term, database.beaten_at, True, True, others)
+
+    def _replication(self) -> Replication | None:
+        database = self._pipeline.database
+        return None if database is None else Replication(database.pushed_seconds, database.slots_again)
+
     def _page(self) -> Iterator[EndpointReport]:
         """Yield the status page while it does not listen: monitoring then gets no answer."""
         failure = _failure(self._page_failure)
@@ -247,10 +271,9 @@ def _with_status(report: JobReport, status: JobStatus) -> JobReport:
     )
 
 
-def audited(jobs: Iterable[JobReport], config: Config) -> list[JobReport]:
-    """Add the newest audits to reports of jobs, if there is a schedule of audits."""
-    known = audits(str(config.state.path)) if config.audit.cron is not None else {}
-    return [replace(job, audit=known.get(job.job)) for job in jobs]
+def audits_of(path: str, config: Config) -> Mapping[str, Audit]:
+    """Return the newest audit of each job from a state, if there is a schedule of audits."""
+    return audits(path) if config.audit.cron is not None else {}
 
 
 def gone(statuses: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:

@@ -12,17 +12,23 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
 from shipper.core.measures import Value
 from shipper.core.model import Group, JobStatus
 from shipper.state.access import enter
-from shipper.state.lock import lock
+from shipper.state.lock import holder, lock
+from shipper.state.mirror import all_rows
+from shipper.state.moved import FURTHER, application_of, invalid, make_durable
 from shipper.state.queries import job_statuses
-from shipper.state.schema import APPLICATION_ID, RESTORE, reader, translated
+from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, prepare, reader, translated
 from shipper.state.store import State
 from shipper.state.values import group_of, loaded
+from shipper.state.working_copy import build
+
+if TYPE_CHECKING:
+    from shipper.state.remote import StateDatabase
 
 _NEWEST = "SELECT COALESCE(MAX(revision), 0) FROM total"
 _CHANGES = """
@@ -62,13 +68,13 @@ class ScratchState(State):
 
 @contextmanager
 def scratch_state(path: str) -> Iterator[ScratchState]:
-    """Yield a copy of the state, or an empty one if there is none; it is deleted at the end.
+    """Yield a copy of a state, or an empty one if there is none; it is deleted at the end.
 
     Raises:
         StateCorrupt: the state is damaged, foreign or newer.
         ConfigError: this user may not read it.
     """
-    with _folder(path) as folder:
+    with private_folder(path) as folder:
         copy = f"{folder}/copy.db"
         if _exists(Path(path)):
             _copy(path, copy)
@@ -78,7 +84,7 @@ def scratch_state(path: str) -> Iterator[ScratchState]:
 
 def back_up(path: str, output: BinaryIO) -> None:
     """Write a copy of the state, also beside the process that holds it; raises as `scratch_state` does."""
-    with _folder(path) as folder:
+    with private_folder(path) as folder:
         copy = f"{folder}/copy.db"
         _copy(path, copy)
         with Path(copy).open("rb") as file:
@@ -86,16 +92,31 @@ def back_up(path: str, output: BinaryIO) -> None:
 
 
 @contextmanager
-def _folder(path: str) -> Iterator[str]:
+def private_folder(path: str) -> Iterator[str]:
     """Yield a temporary directory of the user that owns the state's directory, or of this one."""
     enter(path)  # first, else the directory would be root's
     with TemporaryDirectory(prefix="shipper-") as folder:
         yield folder
 
 
+def is_in_use(path: str) -> bool:
+    """Whether a process on this machine works with a complete working copy at a path.
+
+    Raises:
+        StateBusy: the file cannot be read.
+        ConfigError: this user may not read it.
+    """
+    if holder(path) is None or application_of(path) != WORKING_COPY:
+        return False
+    with reader(path) as connection:
+        is_complete: bool = connection.execute("PRAGMA user_version").fetchone()[0] > 0
+    return is_complete
+
+
 def _copy(path: str, copy: str) -> None:
     with reader(path) as original, closing(sqlite3.connect(copy)) as copied:
         original.backup(copied)
+        copied.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # of a working copy it is another
 
 
 def _exists(path: Path) -> bool:
@@ -105,7 +126,6 @@ def _exists(path: Path) -> bool:
         return True  # `reader` reports the error
 
 
-_FURTHER = ("-wal", "-shm")  # files that belong to an open state
 _NO_COPY = "Name a file that `shipper backup` has written, or that an earlier restore has kept."
 _ANOTHER = "Restore another copy: a file that `shipper backup` has written, or that an earlier restore has kept."
 
@@ -129,7 +149,11 @@ def new_file(name: str) -> BinaryIO:
     return os.fdopen(descriptor, "wb")
 
 
-def restore(name: str, path: str, *, agree: Callable[[Mapping[str, JobStatus]], None]) -> str | None:
+Agree = Callable[[Mapping[str, JobStatus]], None]
+"""Function that gets the jobs of a copy before anything changes; it may raise."""
+
+
+def restore(name: str, path: str, *, agree: Agree) -> str | None:
     """Put a copy in the place of the state; return where the replaced state is kept, None if there was none.
 
     Calls agree with the jobs in the copy before anything changes; it may raise.
@@ -148,8 +172,41 @@ def restore(name: str, path: str, *, agree: Callable[[Mapping[str, JobStatus]], 
         agree(_checked(scratch, name))
         kept = _set_aside(path)
         Path(scratch).rename(path)
-        _make_durable(Path(path).parent)
+        make_durable(Path(path).parent)
     return kept
+
+
+def restore_into(name: str, path: str, lead: "Callable[[], StateDatabase]", *, agree: Agree) -> str | None:
+    """Put a copy in the place of a state in a database; return where the replaced one is kept, None if there was none.
+
+    lead returns the database once this process leads there; path is that of the working copy. Calls agree as `restore`
+    does, and raises as it does.
+
+    Raises:
+        ConfigError: the state was moved to a file.
+    """
+    scratch = f"{path}.restoring"
+    with ExitStack() as opened:
+        copy = opened.enter_context(_readable(name))
+        opened.enter_context(closing(lock(path)))
+        opened.callback(_remove, scratch)
+        _write(copy, scratch)
+        agree(_checked(scratch, name))
+        database = opened.enter_context(closing(lead()))
+        if database.move is not None:
+            raise invalid(database.move)
+        kept = f"{path}.{_replaced()}" if database.version else None
+        if kept is not None:
+            build(kept, database.version, database.rows(), application=APPLICATION_ID)
+        connection = opened.enter_context(closing(sqlite3.connect(scratch, isolation_level=None)))
+        prepare(connection, scratch)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        database.replace(all_rows(connection), version)
+    return kept
+
+
+def _replaced() -> str:
+    return f"replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def _readable(name: str) -> BinaryIO:
@@ -205,9 +262,9 @@ def _set_aside(path: str) -> str | None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # then one file holds all of it
     if not Path(path).exists():
         return None
-    kept = f"{path}.replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    kept = f"{path}.{_replaced()}"
     os.link(path, kept)
-    for suffix in _FURTHER:
+    for suffix in FURTHER:
         with suppress(FileNotFoundError):
             Path(path + suffix).rename(kept + suffix)
     return kept
@@ -216,11 +273,3 @@ def _set_aside(path: str) -> str | None:
 def _remove(file: str) -> None:
     with suppress(FileNotFoundError):
         Path(file).unlink()
-
-
-def _make_durable(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -62,7 +62,7 @@ _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step =
 _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot <= ? AND (step <= ? OR ?)"
 # Deferred totals stay deferred: no archive of the new Carbon receives them yet.
 # Deferred totals are not sent yet.
-_AGAIN = """
+AGAIN = """
     UPDATE total SET changed = 1, revision = ? WHERE changed <> 2 AND slot IN (SELECT value FROM json_each(?))"""
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 
@@ -191,7 +191,7 @@ class StateOutbox(Outbox):
     def send_again(self, slots: Sequence[int]) -> None:
         """Mark all totals of slots as changed now: another process may have sent older ones over them."""
         with self._file.changing("send slots again") as connection:
-            connection.execute(_AGAIN, (self._file.revision + 1, json.dumps(list(slots))))
+            connection.execute(AGAIN, (self._file.revision + 1, json.dumps(list(slots))))
 
     def keep_replays(self, replays: Iterable[Replay]) -> None:
         """Keep which replays are to come; their times are wall-clock, in epoch seconds."""

@@ -8,17 +8,19 @@ by the server, or by another process that waits for the lock.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from shipper.core.errors import LeaseLost, StateBusy, StateCorrupt, printable
+from shipper.core.errors import ConfigError, LeaseLost, StateBusy, StateCorrupt, printable
 from shipper.core.lease import Lease
 from shipper.state.mirror import MirroredRow
 
+OLDEST = 140_000
+"""Oldest version of the server: it has idle_session_timeout."""
 BEATS = 4  # in the length of a lease
 ROWS_A_SECOND = 2000  # that a slow server takes
 LOAD_ROWS = 20_000  # between two beats
@@ -37,7 +39,10 @@ _TABLES = """
         since timestamptz,
         beat timestamptz, -- when it was last heard of, by this server's clock
         seconds double precision, -- length of its lease
-        configuration text -- digest of its configuration
+        configuration text, -- digest of its configuration
+        move text CHECK (move IN ('in', 'out')), -- 'in': the rows are not valid yet, 'out': not any more; else NULL
+        move_token text, -- the same in the file that they come from, or went to
+        move_place text -- host and path of that file
     );
     INSERT INTO lease DEFAULT VALUES ON CONFLICT DO NOTHING;
     CREATE TABLE IF NOT EXISTS state ( -- rows of the state's tables
@@ -54,7 +59,7 @@ _TAKE = """
     UPDATE lease SET term = term + 1, leader = %(host)s, pid = pg_backend_pid(), since = clock_timestamp(),
         backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()),
         beat = clock_timestamp(), seconds = %(lease)s, configuration = %(configuration)s
-    RETURNING term, version"""
+    RETURNING term, version, move, move_token, move_place"""
 # Only the session that the lease names, and only once it is silent.
 _END_SILENT = f"""
     SELECT lease.leader, pg_terminate_backend(lease.pid) FROM lease
@@ -82,11 +87,27 @@ _PAGE = """
     SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
     ORDER BY "table", key LIMIT %(limit)s"""
 _LEADER = """
-    SELECT leader, term, version, configuration, extract(epoch FROM since), extract(epoch FROM clock_timestamp() - beat)
+    SELECT leader, term, version, configuration, extract(epoch FROM since),
+        extract(epoch FROM clock_timestamp() - beat),
+        move, move_token, move_place
     FROM lease"""
 _STAND_BY = """
     SELECT application_name FROM pg_stat_activity
-    WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)"""
+    WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)
+        AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)"""
+_MOVE = """
+    UPDATE lease SET move = %(move)s, move_token = %(token)s, move_place = %(place)s WHERE term = %(term)s"""
+
+
+class Move(NamedTuple):
+    """A move of the state between a file and the database."""
+
+    direction: str
+    """Direction `in`: the file is valid until it is marked as moved; or `out`: it is valid from now on."""
+    token: str
+    """A text that is also in the file."""
+    place: str
+    """Host and path of the file."""
 
 
 class Leadership(NamedTuple):
@@ -103,6 +124,8 @@ class Leadership(NamedTuple):
     """When it began to lead, in epoch seconds."""
     silence: float
     """Time since its last beat, in seconds, by the clock of the database."""
+    move: Move | None
+    """The move that makes the rows invalid; None if they are valid."""
 
 
 def clock() -> float:
@@ -137,9 +160,20 @@ class StateDatabase:
         """Until when, by `clock`, the answer to a long write is waited for."""
         self.loss: LeaseLost | None = None
         """Reason why this process may no longer lead."""
+        self.version = 0
+        """Version of the rows when this process began to lead; 0 without any."""
+        self.move: Move | None = None
+        """The move that made the rows invalid then; None if they were valid."""
+        self.led_since = self.beaten_at = 0.0
+        """When this process began to lead, and when it last renewed its lease, in epoch seconds."""
+        self.others: Mapping[str, str] = {}
+        """Hosts that stand by, as `standing_by` last returned them."""
+        self.slots_again = 0
+        """Slots that processes have asked for since this process leads."""
         self.pushed_seconds = 0.0
         """Duration of the last commit."""
         self._prefix = f"shipper {name} "
+        self._login = ("", "")  # database and user
         self.configuration = configuration
         """Digest of the configuration that this process works with."""
         self._connect = connect
@@ -167,10 +201,10 @@ class StateDatabase:
                 return False
             session.execute(_TABLES)
             values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
-            self.term, version = _row(session.execute(_TAKE, values))
-            self.version: int = version
-            """Version of the rows when this process began to lead; 0 without any."""
+            self.term, self.version, *move = _row(session.execute(_TAKE, values))
+            self.move = _move(*move)
             self.lease.renew(asked_at)
+            self.led_since = self.beaten_at = time.time()
             return True
 
     def leadership(self) -> Leadership | None:
@@ -180,21 +214,14 @@ class StateDatabase:
             StateBusy: the database does not answer, or cannot be used.
         """
         with self._mutex, self._answering("ask who leads"):
-            try:
-                row = self._opened().execute(_LEADER).fetchone()
-            except psycopg.errors.UndefinedTable:
-                return None
-        if row is None or row[4] is None:
-            return None
-        leader, term, version, configuration, since, silence = row
-        return Leadership(leader, term, version, configuration, float(since), float(silence))
+            return leadership_in(self._opened())
 
-    def standing_by(self) -> dict[str, str]:
+    def standing_by(self) -> Mapping[str, str]:
         """Return the hosts that stand by, each with the beginning of its configuration's digest."""
-        with self._mutex, self._answering("ask who stands by"):
-            sessions = self._opened().execute(_STAND_BY, {"prefix": self._prefix}).fetchall()
-        names = (name.removeprefix(self._prefix).rpartition(" ") for (name,) in sessions)
-        return {host: digest for host, _, digest in names}
+        step = "ask who stands by"
+        with self._mutex, self._leading(step) if self.term else self._answering(step):
+            self.others = standing_by_in(self._opened(), self.name)
+            return self.others
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield all rows, by table: its name and the literals. The lease is renewed on the way."""
@@ -236,8 +263,8 @@ class StateDatabase:
             self.pushed_seconds = clock() - asked_at
             self._end_announced(session)
 
-    def replace(self, rows: Iterable[MirroredRow], version: int) -> None:
-        """Store these rows instead of all that are there.
+    def replace(self, rows: Iterable[MirroredRow], version: int, move: Move | None = None) -> None:
+        """Store these rows instead of all that are there; with a move, they are not valid yet.
 
         Raises:
             LeaseLost: it is unknown whether they are stored, or another process leads.
@@ -246,15 +273,27 @@ class StateDatabase:
             session = self._led()
             self._announce(session, 3600.0)
             with session.transaction():
-                session.execute("SET LOCAL statement_timeout = 0; TRUNCATE state")
+                # not TRUNCATE: processes that read a snapshot would find nothing
+                session.execute("SET LOCAL statement_timeout = 0; DELETE FROM state")
                 with session.cursor().copy('COPY state ("table", key, "values") FROM STDIN') as copy:
                     for row in rows:
                         copy.write_row(row)
                 values = {"version": version, "term": self.term}
                 done = session.execute("UPDATE lease SET version = %(version)s WHERE term = %(term)s", values)
                 self._require(done.rowcount == 1)
+                session.execute(_MOVE, self._values_of(move))
             self.beat()
             self._end_announced(session)
+
+    def mark_moved(self, move: Move | None) -> None:
+        """Mark the rows as invalid by a move, or as valid.
+
+        Raises:
+            LeaseLost: it is unknown whether they are marked, or another process leads.
+        """
+        with self._mutex, self._leading("write the state"):
+            self._require(self._led().execute(_MOVE, self._values_of(move)).rowcount == 1)
+            self.move = move
 
     def beat(self) -> tuple[list[int], list[int]]:
         """Renew the lease; return the slots that must be sent once more, and the numbers of these requests.
@@ -268,6 +307,7 @@ class StateDatabase:
             beaten, slots, numbers = _row(self._led().execute(_BEAT, values))
             self._require(beaten == 1)
             self.lease.renew(asked_at)
+            self.beaten_at = time.time()
             return slots or [], numbers or []
 
     def forget_again(self, numbers: Sequence[int]) -> None:
@@ -330,12 +370,19 @@ class StateDatabase:
             raise LeaseLost("use the state: the session has ended", hint=LOST)
         return self._session
 
+    def _values_of(self, move: Move | None) -> dict[str, object]:
+        direction, token, place = move or (None, None, None)
+        return {"move": direction, "token": token, "place": place, "term": self.term}
+
     def _prepare(self, session: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Set a session up; make the schema if there is none.
 
         Raises:
             StateCorrupt: it is not the session of one server process.
+            ConfigError: the server is too old.
         """
+        self._login = (session.info.dbname, session.info.user)
+        check_server(session)
         self._is_alone = False
         session.add_notice_handler(self._notice)
         milliseconds = round(self.lease.seconds * 1000)
@@ -350,13 +397,7 @@ class StateDatabase:
         }
         for name, value in settings.items():
             session.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-        session.execute(sql.SQL("SET search_path = {}, pg_catalog").format(schema))
-        for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
-            if _row(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
-                raise StateCorrupt(
-                    "open the state's database: a pooler is in between, and the lock needs a separate session",
-                    hint="Name PostgreSQL itself in [state] database.",
-                )
+        set_path(session, self.name)
         if _row(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
             session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
 
@@ -403,7 +444,8 @@ class StateDatabase:
                 self.lose()
             else:
                 self.end_session()
-            raise StateBusy(f"{step} in the state's database: {_message(error)}", hint=NO_ANSWER) from error
+            hint = remedy_of(error, self.name, *self._login)
+            raise StateBusy(f"{step} in the state's database: {message_of(error)}", hint=hint) from error
 
     @contextmanager
     def _leading(self, step: str) -> Iterator[None]:
@@ -412,7 +454,7 @@ class StateDatabase:
             yield
             self._require_replicated()
         except psycopg.Error as error:
-            self.loss = LeaseLost(f"{step} in the state's database: {_message(error)}", hint=LOST)
+            self.loss = LeaseLost(f"{step} in the state's database: {message_of(error)}", hint=LOST)
             self.lose()
             raise self.loss from error
         except LeaseLost as error:
@@ -443,6 +485,74 @@ def _row(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:
     return row
 
 
-def _message(error: psycopg.Error) -> str:
+def _move(direction: str | None, token: str | None, place: str | None) -> Move | None:
+    return None if direction is None else Move(direction, token or "", place or "")
+
+
+def check_server(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    """Check that a session is that of one server process, which has the settings that a lease needs.
+
+    Raises:
+        StateCorrupt: a pooler is in between.
+        ConfigError: the server is too old.
+    """
+    for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
+        if _row(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
+            raise StateCorrupt(
+                "open the state's database: a pooler is in between, and the lock needs a separate session",
+                hint="Name PostgreSQL itself in [state] database.",
+            )
+    if session.info.server_version < OLDEST:
+        raise ConfigError(
+            f"open the state's database: it is PostgreSQL {session.info.server_version // 10_000}, and a state needs "
+            f"{OLDEST // 10_000} or newer",
+            hint="Name a newer PostgreSQL in [state] database.",
+        )
+
+
+def set_path(session: "psycopg.Connection[tuple[Any, ...]]", schema: str) -> None:
+    """Let names of tables in statements be those of a schema."""
+    session.execute(sql.SQL("SET search_path = {}, pg_catalog").format(sql.Identifier(schema)))
+
+
+def leadership_in(session: "psycopg.Connection[tuple[Any, ...]]") -> Leadership | None:
+    """Return who leads; None if no process ever did."""
+    try:
+        row = session.execute(_LEADER).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    if row is None or row[4] is None:
+        return None
+    leader, term, version, configuration, since, silence, *move = row
+    return Leadership(leader, term, version, configuration, float(since), float(silence), _move(*move))
+
+
+def standing_by_in(session: "psycopg.Connection[tuple[Any, ...]]", name: str) -> dict[str, str]:
+    """Return the hosts that stand by for a state, each with the beginning of its configuration's digest."""
+    prefix = f"shipper {name} "
+    sessions = session.execute(_STAND_BY, {"prefix": prefix}).fetchall()
+    names = (name.removeprefix(prefix).rpartition(" ") for (name,) in sessions)
+    return {host: digest for host, _, digest in names}
+
+
+def remedy_of(error: psycopg.Error, schema: str, database: str, user: str) -> str:
+    """Return what an operator can do about an error of the database."""
+    named, role, within = (sql.Identifier(name).as_string(None) for name in (schema, user, database))
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        if "for database" in str(error):
+            return f"Run in that database, as an administrator: GRANT CREATE ON DATABASE {within} TO {role};"
+        return (
+            f"Use one user on all machines. To change it, run in that database: GRANT ALL ON SCHEMA {named} TO {role}; "
+            f"GRANT ALL ON ALL TABLES IN SCHEMA {named} TO {role};"
+        )
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return (
+            "Name the server that takes writes, or all of them, in [state] database; see default_transaction_read_only."
+        )
+    return NO_ANSWER
+
+
+def message_of(error: psycopg.Error) -> str:
+    """Return the message of an error, on one line."""
     lines = str(error).splitlines() or [type(error).__name__]
     return printable(lines[-1] if lines[0].endswith(":") else lines[0])

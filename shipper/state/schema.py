@@ -23,6 +23,7 @@ RESTORE = "Stop shipper, and restore the state from a backup: `shipper restore F
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
 WORKING_COPY = 0x53485057  # "SHPW": marks working copies of a state that is in a database
+MOVED = 0x5348504D  # "SHPM": marks files of a state that was moved into a database, or is about to come from there
 
 ID_ORDER = "ORDER BY length({0}), {0}"
 _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND length({0}) <= 20))"
@@ -327,6 +328,11 @@ def _check(connection: sqlite3.Connection, path: str, newest: int, applications:
         raise StateCorrupt(
             f"open state {path}: it is the working copy of a state in a database",
             hint="Name that database: [state] database. If the state is no longer there, remove the file.",
+        )
+    if application == MOVED:
+        raise StateCorrupt(
+            f"open state {path}: it was moved into a database, or its move from there was interrupted",
+            hint="Name that database: [state] database; or repeat the command that was interrupted.",
         )
     if application not in applications and (application or version or tables):
         raise StateCorrupt(

@@ -158,16 +158,43 @@ class EndpointReport:
     """Whether captures or deliveries wait for it."""
 
 
-class Leader(NamedTuple):
-    """Who works with a state in a database."""
+class Machine(NamedTuple):
+    """A machine that stands by."""
 
     host: str
+    has_same_configuration: bool
+    """Whether its configuration is that of the machine that reports."""
+
+
+class Leader(NamedTuple):
+    """The process that works with a state in a database, and the machines that stand by."""
+
+    host: str | None
+    """None after an orderly end, until another process leads."""
     since: float
     """When it began, in epoch seconds."""
     term: int
     """Number of the take-over."""
+    heard_at: float
+    """When it last renewed its lease, in epoch seconds."""
     has_same_configuration: bool
     """Whether its configuration is that of this machine."""
+    is_here: bool = False
+    """Whether it is the process that reports."""
+    standing_by: tuple[Machine, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**self._asdict(), "standing_by": [machine._asdict() for machine in self.standing_by]}
+
+
+class Replication(NamedTuple):
+    """Numbers of the leader's work with a state in a database."""
+
+    push_seconds: float
+    """Duration of the last commit."""
+    slots_again: int
+    """Slots sent once more since it leads, because a process may have sent their totals after its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +233,11 @@ class Report:
     stalled: tuple[str, ...] = ()
     """Components that should make progress, and do not; a restart may fix them."""
     leader: Leader | None = None
-    """Who leads, while this process stands by; None if it leads, or if the state is a file."""
+    """Who leads; None if that is unknown, or if the state is a file."""
+    is_standing_by: bool = False
+    """Whether this process waits until it may lead."""
+    replication: Replication | None = None
+    """None if this process does not lead, or if the state is a file."""
 
     @property
     def worst(self) -> JobReport | None:
@@ -231,12 +262,20 @@ class Report:
     def remarks(self) -> list[str]:
         """Return what is intended, and yet not as usual, in a few words."""
         changed = self.is_config_changed and not self.rejected
-        differs = self.leader is not None and not self.leader.has_same_configuration
         return [
             *self._jobs_in(JobState.PAUSED),
             *(["configuration changed, not reloaded"] if changed else []),
-            *(["its configuration differs"] if differs else []),
+            *self._differing(),
         ]
+
+    def _differing(self) -> list[str]:
+        """Return on which machine the configuration is another one, in a few words."""
+        leader = self.leader
+        if leader is None:
+            return []
+        hosts = [leader.host or ""] if self.is_standing_by and not leader.has_same_configuration else []
+        hosts += [one.host for one in leader.standing_by if leader.is_here and not one.has_same_configuration]
+        return [f"configuration differs from that of {_few(hosts)}"] if hosts else []
 
     def verdict(self) -> str:
         """Return the service's health in one line.
@@ -246,17 +285,30 @@ class Report:
         """
         if complaints := self.complaints():
             return f"unhealthy: {'; '.join(complaints)}"
-        if self.leader is not None:
-            since = format_utc(int(self.leader.since))
-            return "; ".join([f"stands by; {self.leader.host} leads since {since}", *self.remarks()])
+        if self.is_standing_by:
+            return "; ".join(["stands by", self.leadership(), *self.remarks()])
         if unseen := self.unseen():
             return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
         return "; ".join(["healthy", *self.remarks()])
 
+    def leadership(self) -> str:
+        """Return who leads, in a few words."""
+        if self.leader is None or self.leader.host is None:
+            return "no machine leads"
+        return f"{self.leader.host} leads since {format_utc(int(self.leader.since))}"
+
     @property
     def is_ready(self) -> bool:
-        """Whether the service runs and is healthy: nothing is wrong, and everything was seen to work."""
-        return self.pid is not None and self.leader is None and not self.complaints() and not self.unseen()
+        """Whether the service runs and is healthy: nothing is wrong, and everything was seen to work.
+
+        A process that stands by is not ready: another one does the work.
+        """
+        return self.is_healthy and not self.is_standing_by
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the service runs, nothing is wrong, and everything was seen to work; also while it stands by."""
+        return self.pid is not None and not self.complaints() and not self.unseen()
 
     def summary(self) -> str:
         """Return the service's health and backlog in one line, for `systemctl status`."""
@@ -269,12 +321,14 @@ class Report:
         )
         errors = [f"{one.name}: {one.failure.error}" for one in self.endpoints if one.failure]
         errors = errors or [f"{job.job}: {job.failure.error}" for job in self.jobs if job.failure][:1]
-        return "; ".join([f"{jobs}, {self.verdict()}", *lag, *errors])
+        verdict = self.verdict() if self.is_standing_by else f"{jobs}, {self.verdict()}"
+        return "; ".join([verdict, *lag, *errors])
 
     def checks(self) -> list[tuple[str, str | None]]:
         """Return the conditions of readiness, each with the reason why it is not met."""
         checks: list[tuple[str, str | None]] = [("alive", ", ".join(self.stalled) or None)]
-        checks += [("leads", f"{self.leader.host} does")] if self.leader else []
+        if self.is_standing_by:
+            checks.append(("leader", f"this machine stands by; {self.leadership()}"))
         for endpoint in self.endpoints:
             is_unseen = endpoint.is_needed and endpoint.reached_at is None
             reason = endpoint.failure.error if endpoint.failure else "not reached yet" if is_unseen else None
@@ -331,6 +385,9 @@ class Report:
             **document,
             "is_running": self.pid is not None,
             "is_ready": self.is_ready,
+            "is_healthy": self.is_healthy,
+            "leader": self.leader.document() if self.leader else None,
+            "replication": self.replication._asdict() if self.replication else None,
             "verdict": self.verdict(),
             "complaints": self.complaints(),
             "remarks": self.remarks(),

@@ -1,0 +1,95 @@
+"""The state in PostgreSQL, as commands read it beside the leader: they need no lease, and write nothing."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+
+from shipper.core.errors import StateBusy
+from shipper.state.moved import invalid
+from shipper.state.remote import (
+    Leadership,
+    check_server,
+    leadership_in,
+    message_of,
+    remedy_of,
+    set_path,
+    standing_by_in,
+)
+from shipper.state.schema import APPLICATION_ID, prepare, translated
+from shipper.state.working_copy import build
+
+APPLICATION = "shipper command"
+READ_SECONDS = 600  # more than a state with millions of rows needs
+
+
+class StateReader:
+    """The state in PostgreSQL, read only."""
+
+    def __init__(
+        self, connect: Callable[[str], "psycopg.Connection[tuple[Any, ...]]"], *, label: str, name: str
+    ) -> None:
+        """Connect nowhere yet; the arguments are those of `StateDatabase`."""
+        self._connect, self._label, self._name = connect, label, name
+
+    def __str__(self) -> str:
+        return self._label
+
+    def leadership(self) -> Leadership | None:
+        """Return who leads; None if no process ever did.
+
+        Raises:
+            StateBusy: the database does not answer, or cannot be used.
+        """
+        with self._session("ask who leads") as session:
+            return leadership_in(session)
+
+    def standing_by(self) -> dict[str, str]:
+        """Return the hosts that stand by, each with the beginning of its configuration's digest.
+
+        Raises:
+            StateBusy: the database does not answer, or cannot be used.
+        """
+        with self._session("ask who stands by") as session:
+            return standing_by_in(session, self._name)
+
+    def copy(self, path: str) -> None:
+        """Write the state, as it is at one moment, to a new file; an empty one if there is no state yet.
+
+        Raises:
+            StateBusy: the database does not answer, or cannot be used.
+            StateCorrupt: a newer program wrote the state.
+            ConfigError: the state was moved to a file, or its move from one was interrupted.
+        """
+        with self._session("read the state") as session, session.transaction():
+            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            leadership = leadership_in(session)
+            if leadership is not None and leadership.move is not None:
+                raise invalid(leadership.move)
+            version = leadership.version if leadership is not None else 0
+            build(path, version, _rows(session) if version else (), application=APPLICATION_ID)
+        with translated(f"load the state into {path}"), closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            prepare(copy, path)  # an older program may lead
+
+    @contextmanager
+    def _session(self, step: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+        login = ("", "")
+        try:
+            with closing(self._connect(APPLICATION)) as session:
+                session.autocommit = True
+                login = (session.info.dbname, session.info.user)
+                check_server(session)
+                session.execute(f"SET statement_timeout = '{READ_SECONDS}s'")
+                set_path(session, self._name)
+                yield session
+        except psycopg.Error as error:
+            hint = remedy_of(error, self._name, *login)
+            raise StateBusy(f"{step} in the state's database: {message_of(error)}", hint=hint) from error
+
+
+def _rows(session: "psycopg.Connection[tuple[Any, ...]]") -> Iterator[tuple[str, str]]:
+    with session.cursor().copy('COPY (SELECT "table", "values" FROM state ORDER BY "table") TO STDOUT') as copy:
+        copy.set_types(["text", "text"])
+        yield from copy.rows()
