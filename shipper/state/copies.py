@@ -116,7 +116,7 @@ def is_in_use(path: str) -> bool:
 def _copy(path: str, copy: str) -> None:
     with reader(path) as original, closing(sqlite3.connect(copy)) as copied:
         original.backup(copied)
-        copied.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # of a working copy it is another
+        copied.execute(f"PRAGMA application_id = {APPLICATION_ID}")  # not that of a working copy
 
 
 def _exists(path: Path) -> bool:

@@ -269,13 +269,14 @@ class Report:
         ]
 
     def _differing(self) -> list[str]:
-        """Return on which machine the configuration is another one, in a few words."""
+        """Return on which machines the configuration differs, in a few words."""
         leader = self.leader
         if leader is None:
             return []
-        hosts = [leader.host or ""] if self.is_standing_by and not leader.has_same_configuration else []
-        hosts += [one.host for one in leader.standing_by if leader.is_here and not one.has_same_configuration]
-        return [f"configuration differs from that of {_few(hosts)}"] if hosts else []
+        if self.is_standing_by:
+            return [] if leader.has_same_configuration or leader.host is None else ["its configuration differs"]
+        hosts = [machine.host for machine in leader.standing_by if not machine.has_same_configuration]
+        return [f"configuration differs on {_few(hosts)}"] if hosts and leader.is_here else []
 
     def verdict(self) -> str:
         """Return the service's health in one line.

@@ -1,0 +1,197 @@
+"""Commands with a state in PostgreSQL: beside the leader, without any service, and while another machine leads."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Shipper, wait_for
+from servers import PostgreSQL
+
+from shipper.demo.carbon_cache import CarbonCache
+
+HOST = socket.gethostname()
+STATE = 'path = "{folder}/shipper.db"\ndatabase = "postgresql+psycopg://root@127.0.0.1:{port}/states"\nlease = "5s"'
+
+
+class Machine(Shipper):
+    """A machine of two."""
+
+    def stand_by(self) -> None:
+        """Start a daemon that does not lead, and return once it stands by."""
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stderr=log)
+        wait_for(lambda: "service.standing_by" in self.events(), "service.standing_by")
+
+    def without_database(self) -> "Machine":
+        """Let the configuration name the file alone."""
+        text = re.sub("^(database|lease) = .*\n", "", self.config.read_text(), flags=re.MULTILINE)
+        self.config.write_text(text)
+        return self
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return the status and the body of the status page's answer."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.folder / "status.sock"))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        head, _, body = answer.partition("\r\n\r\n")
+        return int(head.split()[1]), body
+
+
+@pytest.fixture
+def states(postgresql: PostgreSQL) -> PostgreSQL:
+    """Give a server with an empty database for states, and one with rows."""
+    postgresql.make_database("states")
+    postgresql.make_database("app")
+    with postgresql.connect("app") as connection:
+        connection.execute(
+            "INSERT INTO audit_trail (created_at, action) SELECT now() - interval '2 minutes', 'login' "
+            "FROM generate_series(1, 5)"
+        )
+    return postgresql
+
+
+def machine(folder: Path, states: PostgreSQL, carbon: CarbonCache) -> Machine:
+    """Give a machine with the configuration of all."""
+    folder.mkdir()
+    app = Machine(folder, url=f"postgresql+psycopg://root@127.0.0.1:{states.port}/app", port=carbon.port)
+    text = app.config.read_text()
+    state = STATE.format(folder=folder, port=states.port)
+    app.config.write_text(text.replace(f'path = "{folder}/shipper.db"', state))
+    return app
+
+
+@pytest.fixture
+def first(tmp_path: Path, states: PostgreSQL, carbon_cache: CarbonCache) -> Iterator[Machine]:
+    """Give a machine."""
+    one = machine(tmp_path / "first", states, carbon_cache)
+    yield one
+    one.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def second(tmp_path: Path, states: PostgreSQL, carbon_cache: CarbonCache) -> Iterator[Machine]:
+    """Give another machine."""
+    one = machine(tmp_path / "second", states, carbon_cache)
+    yield one
+    one.stop(signal.SIGKILL)
+
+
+def test_reads_beside_the_leader(first: Machine, second: Machine, tmp_path: Path) -> None:
+    """History, preview, backup and status work on a machine without a service as on the leader's."""
+    first.start()
+    wait_for(lambda: "delivery.finished" in first.events(), "a delivery")
+    histories = [json.loads(one.call("history events -o json").stdout) for one in (first, second)]
+    assert histories[0]["commits"] == histories[1]["commits"] != []
+
+    for one in (first, second):
+        assert one.call("preview events").returncode == 0
+        done = one.call("backup", str(one.folder / "copy.db"))
+        assert (done.returncode, done.stderr) == (0, "")
+    assert not (second.folder / "shipper.db").exists()
+    status = second.call("status")
+    assert status.returncode == 3
+    assert f"leader: {HOST} since " in status.stdout
+    assert "; another configuration" in status.stdout  # the files have other paths
+    assert "events" in status.stdout
+
+
+def test_stand_by(first: Machine, second: Machine) -> None:
+    """A machine that stands by is healthy and not ready, says who leads, and rejects operations."""
+    first.start()
+    second.stand_by()
+    verdict = f"stands by; {HOST} leads since"
+    wait_for(lambda: verdict in second.call("status").stdout, verdict)
+    status = second.call("status")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert f"leader: {HOST} since " in status.stdout
+    for path, code in (("/livez", 200), ("/readyz", 503), ("/metrics", 200), ("/", 200), ("/status", 200)):
+        assert (path, second.get(path)[0]) == (path, code)
+    assert verdict in second.get("/readyz")[1]
+    for command in ("pause events", "admin seek events --to end --yes", "admin reload", "admin audit"):
+        done = second.call(command)
+        assert (command, done.returncode) == (command, 1)
+        assert f"this machine stands by; {HOST} works with the state" in done.stderr
+
+    wait_for(lambda: f"stands by: {HOST}; another configuration" in first.call("status").stdout, "the other machine")
+    status = first.call("status")
+    assert (status.returncode, first.get("/readyz")[0]) == (0, 200)
+    assert f"leader: {HOST} (this process) since " in status.stdout
+    assert f"healthy; configuration differs on {HOST}" in status.stdout
+
+
+def test_operations_without_a_service(first: Machine, second: Machine) -> None:
+    """A command works with the state where no machine leads, and names the leader where one does.
+
+    Mutant: open the file at `path` as the state.
+    """
+    assert second.call("once").returncode == 0
+    assert second.call("pause events").stdout == "events: paused\n"
+    assert first.call("resume events").stdout == "events: continues at its next tick\n"
+    assert not (second.folder / "shipper.db").exists()
+    first.start()
+
+    for command in ("once", "pause events", "admin seek events --to end --yes", "restore COPY --yes"):
+        if command.startswith("restore"):
+            assert second.call("backup", str(second.folder / "copy.db")).returncode == 0
+        done = second.call(command.replace("COPY", str(second.folder / "copy.db")))
+        assert (command, done.returncode) == (command, 1)
+        assert f"the shipper on {HOST} works with it" in done.stderr
+
+
+def test_move_there_and_back(first: Machine, second: Machine) -> None:
+    """A state moves into the database and back; the place that it left is never used again. Mutant: mark nothing."""
+    text = first.config.read_text()
+    first.without_database()
+    assert first.call("once").returncode == 0
+    history = first.call("history events").stdout
+    assert "COMMITTED" in history
+
+    first.config.write_text(text)
+    refused = first.call("once")
+    assert "this file is a separate state" in refused.stderr
+    moved = first.call("admin state move --to database --yes")
+    assert (moved.returncode, moved.stderr) == (0, "")
+    assert first.call("history events").stdout == second.call("history events").stdout == history
+    (kept,) = first.folder.glob("shipper.db.moved-*")
+    kept.rename(first.folder / "shipper.db")
+    refused = first.without_database().call("once")
+    assert (refused.returncode, "it was moved into a database" in refused.stderr) == (1, True)
+    first.config.write_text(text)
+    again = first.call("admin state move --to database --yes")
+    assert (again.returncode, "it was moved into a database already" in again.stderr) == (78, True)
+    assert first.call("once").returncode == 0
+
+    moved = second.call("admin state move --to path --yes")
+    assert (moved.returncode, moved.stderr) == (0, "")
+    place = f"it was moved to {HOST}:{second.folder}/shipper.db"
+    for one, command in ((first, "once"), (first, "history events"), (first, "run")):
+        refused = one.call(command)
+        assert (refused.returncode, place in refused.stderr) == (78, True), refused.stderr
+    assert "this file is a separate state" in second.call("once").stderr
+    assert second.without_database().call("history events").stdout.startswith(history.rstrip())
+    assert second.call("once").returncode == 0
+
+
+def test_restore_into_a_database(first: Machine, second: Machine) -> None:
+    """A copy takes the place of the state in the database, which is kept; a copy of a file does, too."""
+    assert first.call("once").returncode == 0
+    copy = first.folder / "copy.db"
+    assert first.call("backup", str(copy)).returncode == 0
+    assert first.call("pause events").returncode == 0
+    assert "paused since" in second.call("status").stdout
+
+    done = first.call("restore --yes", str(copy))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "events: counted up to 5" in done.stdout
+    assert "paused since" not in second.call("status").stdout
+    (kept,) = first.folder.glob("shipper.db.replaced-*")
+    assert second.call("restore --yes", str(kept)).returncode == 0
+    assert "paused since" in first.call("status").stdout
