@@ -9,6 +9,7 @@ import pytest
 from shipper.core.errors import LeaseLost
 from shipper.core.lease import Lease
 from shipper.state.mirror import MirroredRow
+from shipper.state.remote import Move
 
 LEASE = 2.0
 ROW = MirroredRow("series", "1", "1, 'a'")
@@ -21,6 +22,7 @@ class FakeServer:
         self.clock = clock
         self.rows: dict[tuple[str, str], str] = {}
         self.version = self.term = self.requests = 0
+        self.move: Move | None = None
         self.beat = self.seconds = 0.0
         self.again: dict[int, int] = {}
         """Slots of requests, by number."""
@@ -33,6 +35,8 @@ class FakeStateDatabase:
     def __init__(self, server: FakeServer, *, lease: float = LEASE) -> None:
         self.lease, self.term, self.version = Lease(lease), 0, 0
         self.loss: LeaseLost | None = None
+        self.move: Move | None = None
+        self.name = "fake"
         self._server = server
 
     def try_to_lead(self) -> bool:
@@ -44,7 +48,7 @@ class FakeStateDatabase:
             return False
         server.term += 1
         server.holder, server.beat, server.seconds = self, now, self.lease.seconds
-        self.term, self.version = server.term, server.version
+        self.term, self.version, self.move = server.term, server.version, server.move
         self.lease.renew(now)
         return True
 
@@ -58,12 +62,17 @@ class FakeStateDatabase:
         self._renew()
         self._put(rows)
 
-    def replace(self, rows: Iterable[MirroredRow], version: int) -> None:
+    def replace(self, rows: Iterable[MirroredRow], version: int, move: Move | None = None) -> None:
         """Store these rows instead of all."""
         self._renew()
         self._server.rows.clear()
         self._put(rows)
-        self._server.version = version
+        self._server.version, self._server.move = version, move
+
+    def mark_moved(self, move: Move | None) -> None:
+        """Mark the rows as invalid by a move, or as valid."""
+        self._require()
+        self._server.move = self.move = move
 
     def beat(self) -> tuple[list[int], list[int]]:
         """Renew the lease; return requested slots, and the numbers of the requests."""
@@ -186,6 +195,28 @@ class StateDatabaseContract:
         self.wait(second)
 
         assert (second.version, sorted(second.rows())) == (1, [("job", "'x'"), ("series", "1, 'new'")])
+
+    def test_moves(self, databases: Make) -> None:
+        """The next leader gets the mark of a move, which comes with the rows or alone, and ends.
+
+        Mutant: write the mark in another transaction than the rows.
+        """
+        move = Move("in", "token", "web1:/state.db")
+        changes: list[tuple[Callable[[Any], None], Move | None]] = [
+            (lambda one: one.replace([ROW], 1, move), move),
+            (lambda one: one.mark_moved(None), None),
+            (lambda one: one.mark_moved(move._replace(direction="out")), move._replace(direction="out")),
+            (lambda one: one.replace([ROW], 1), None),
+        ]
+        for change, expected in changes:
+            database = databases()
+            self.wait(database)
+            change(database)
+            database.close()
+            database = databases()
+            self.wait(database)
+            assert database.move == expected
+            database.close()
 
     def test_only_the_leader_writes(self, databases: Make) -> None:
         """What does not lead writes nothing, also before any process has led and after an error of its session.
