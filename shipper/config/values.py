@@ -228,9 +228,23 @@ def url(value: str) -> str:
     return value
 
 
+_SEVERAL = re.compile(r"([^/]*//(?:[^/@]*@)?)([^/?@]*,[^/?@]*)(/.*)")
+
+
+def _with_ports_apart(value: str) -> str:
+    """Return a URL that may have several hosts and ports, as a list of hosts, and an option with a list of ports."""
+    several = _SEVERAL.fullmatch(value)
+    if several is None:
+        return value
+    begin, addresses, end = several.groups()
+    hosts, ports = zip(*(one.partition(":")[::2] for one in addresses.split(",")), strict=True)
+    options = f"{'&' if '?' in end else '?'}port={','.join(ports)}" if any(ports) else ""
+    return f"{begin}{','.join(hosts)}{end}{options}"
+
+
 def holds_password(value: str) -> bool:
     """Whether a valid URL contains a password."""
-    parsed = make_url(value)
+    parsed = make_url(_with_ports_apart(value))
     return parsed.password is not None or "password" in parsed.query
 
 
@@ -242,7 +256,15 @@ def database_url(value: str) -> str:
     if not value.startswith("postgresql+psycopg://"):
         remedy = 'Write the URL of a PostgreSQL, as in "postgresql+psycopg://db1.internal/shipper".'
         raise wrong("a state is kept in PostgreSQL only", remedy)
-    return url(value)
+    several = _SEVERAL.fullmatch(value)
+    if several is None:
+        return url(value)
+    begin, addresses, end = several.groups()
+    for one in addresses.split(","):
+        url(f"{begin}{one}{end}")
+    if "[" in addresses:
+        raise wrong("several hosts cannot be IPv6 addresses", "Write their names.")
+    return _with_ports_apart(value)
 
 
 DatabaseUrl = Annotated[str, AfterValidator(database_url), matches(r"postgresql\+psycopg://.*")]

@@ -12,7 +12,7 @@ from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_diff import diffs
 from shipper.diagnostics.check_source import check_source
-from shipper.diagnostics.check_state import Stored, check_file, check_identity, stored
+from shipper.diagnostics.check_state import Stored, check_database, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.graphite.carbon import Carbon
@@ -31,9 +31,11 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     yield from _check_file(config.file)
     yield from _check_credentials(config)
     yield from _check_unit(config)
-    yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path)))
+    is_copy = config.state.database is not None
+    yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path), is_copy=is_copy))
+    yield from attempted("state", check_database(config))
     try:
-        known = stored(Path(config.state.path))
+        known = stored(config)
     except (ShipperError, PermissionError):  # reported above
         known = Stored()
     for job in config.jobs.values():

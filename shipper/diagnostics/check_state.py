@@ -1,18 +1,23 @@
 """Checks of the state: its file, and what it knows of a job, compared with the job's table."""
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
+from shipper.config.load import Config
 from shipper.core.model import Job, JobStatus, Observation
 from shipper.core.repair import reset
 from shipper.core.rows.table import Source, fingerprint_of
 from shipper.diagnostics.finding import Finding
+from shipper.runtime.endpoints import open_reader, readable_state
 from shipper.state.access import enter
 from shipper.state.lock import holder
+from shipper.state.moved import invalid
 from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
+from shipper.state.working_copy import check_free
 
 SOME_BYTES = 65536  # as much as a small delivery writes
 
@@ -25,8 +30,8 @@ class Stored(NamedTuple):
     series: Mapping[str, int] = {}
 
 
-def check_file(path: Path) -> Iterator[Finding]:
-    """Check the state file, or the directory in which it will be created."""
+def check_file(path: Path, *, is_copy: bool = False) -> Iterator[Finding]:
+    """Check the state file, or the directory in which it will be created; is_copy if the state is in a database."""
     subject = f"state {path}"
     enter(str(path))
     try:
@@ -46,6 +51,9 @@ def check_file(path: Path) -> Iterator[Finding]:
         yield Finding(False, subject, "this user cannot write there", remedy)
     elif (reason := _unwritable(path.parent)) is not None:
         yield Finding(False, subject, f"its disk cannot be written: {reason}", "Free disk space, or repair the disk.")
+    elif is_copy:
+        check_free(str(path))
+        yield Finding(True, subject, "its working copy can be written")
     elif not exists:
         yield Finding(True, subject, "does not exist yet; can be created")
     else:
@@ -65,15 +73,49 @@ def _unwritable(folder: Path) -> str | None:
     return None
 
 
-def stored(path: Path) -> Stored:
+def stored(config: Config) -> Stored:
     """Return the data of the state, by job.
 
     Raises:
-        StateCorrupt: it is damaged, foreign or newer.
-        ConfigError: this user may not read it.
+        ShipperError: it cannot be read.
     """
-    name = str(path)
-    return Stored(job_statuses(name), known_tables(name), series_counts(name)) if path.exists() else Stored()
+    with readable_state(config) as path:
+        if not Path(path).exists():
+            return Stored()
+        return Stored(job_statuses(path), known_tables(path), series_counts(path))
+
+
+def check_database(config: Config) -> Iterator[Finding]:
+    """Check the database that keeps the state, and who leads there.
+
+    Raises:
+        ShipperError: it cannot be reached, or cannot keep a state.
+    """
+    database = open_reader(config)
+    if database is None:
+        return
+    probe, subject = database.probe(), f"state {database}"
+    if probe.missing is not None:
+        yield Finding(False, subject, f"user {probe.user} lacks rights", probe.missing)
+    if probe.leadership is not None and probe.leadership.move is not None:
+        raise invalid(probe.leadership.move)
+    remedy = ""
+    leader, digest = probe.leadership and probe.leadership.leader, probe.leadership and probe.leadership.configuration
+    text = "no machine leads"
+    if leader is not None:
+        here = " (this machine)" if leader == socket.gethostname() else ""
+        text = f"{leader}{here} leads, with {'the same' if digest == config.digest else 'another'} configuration"
+        if digest != config.digest:
+            remedy = f"Copy the configuration from or to {leader}; or, on {leader}: systemctl reload shipper"
+    yield Finding(True, subject, f"answers in {probe.round_trip_seconds * 1000:.1f} ms; {text}", remedy)
+    if not probe.is_synchronous and (names := [job.name for job in config.jobs.values() if job.query.time is None]):
+        yield Finding(
+            True,
+            subject,
+            "synchronous_standby_names is empty: after a fail-over of PostgreSQL, jobs without `time` may count rows "
+            f"twice: {', '.join(names)}",
+            "Set it in PostgreSQL (Patroni: synchronous_mode), unless the server has no replica.",
+        )
 
 
 def check_identity(job: Job, known: Stored) -> Iterator[Finding]:

@@ -63,7 +63,8 @@ class Access(NamedTuple):
     @property
     def verifies(self) -> Tls:
         """Return which facts about the server TLS verifies."""
-        return self.tls or ("off" if self.host in LOOPBACK or self.is_socket else "verify-identity")
+        is_local = self.host is None or LOOPBACK.issuperset(self.host.split(","))  # PostgreSQL takes several
+        return self.tls or ("off" if is_local or self.is_socket else "verify-identity")
 
     @property
     def answers_only(self) -> bool:

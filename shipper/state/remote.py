@@ -194,14 +194,14 @@ class StateDatabase:
             asked_at = clock()
             session = self._opened()
             names = {"name": self.name}
-            (has_lock,) = _row(session.execute(f"SELECT pg_try_advisory_lock({_LOCK})", names))
+            (has_lock,) = row_of(session.execute(f"SELECT pg_try_advisory_lock({_LOCK})", names))
             if not has_lock:
                 with suppress(psycopg.errors.UndefinedTable):  # the other is about to make them
                     session.execute(_END_SILENT, names)
                 return False
             session.execute(_TABLES)
             values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
-            self.term, self.version, *move = _row(session.execute(_TAKE, values))
+            self.term, self.version, *move = row_of(session.execute(_TAKE, values))
             self.move = _move(*move)
             self.lease.renew(asked_at)
             self.led_since = self.beaten_at = time.time()
@@ -258,7 +258,7 @@ class StateDatabase:
             session = self._led()
             self._announce(session, len(rows) / ROWS_A_SECOND)
             asked_at = clock()
-            self._require(_row(session.execute(_PUSH, values)) == (1,))
+            self._require(row_of(session.execute(_PUSH, values)) == (1,))
             self.lease.renew(asked_at)
             self.pushed_seconds = clock() - asked_at
             self._end_announced(session)
@@ -304,7 +304,7 @@ class StateDatabase:
         with self._mutex, self._leading("renew the lease"):
             asked_at = clock()
             values = {"term": self.term, "configuration": self.configuration}
-            beaten, slots, numbers = _row(self._led().execute(_BEAT, values))
+            beaten, slots, numbers = row_of(self._led().execute(_BEAT, values))
             self._require(beaten == 1)
             self.lease.renew(asked_at)
             self.beaten_at = time.time()
@@ -398,7 +398,7 @@ class StateDatabase:
         for name, value in settings.items():
             session.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         set_path(session, self.name)
-        if _row(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
+        if row_of(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
             session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
 
     def _announce(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
@@ -479,7 +479,8 @@ class StateDatabase:
                 session.close()
 
 
-def _row(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:
+def row_of(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:
+    """Return the only row of an answer."""
     row = cursor.fetchone()
     assert row is not None
     return row
@@ -497,7 +498,7 @@ def check_server(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
         ConfigError: the server is too old.
     """
     for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
-        if _row(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
+        if row_of(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
             raise StateCorrupt(
                 "open the state's database: a pooler is in between, and the lock needs a separate session",
                 hint="Name PostgreSQL itself in [state] database.",
@@ -537,19 +538,20 @@ def standing_by_in(session: "psycopg.Connection[tuple[Any, ...]]", name: str) ->
 
 def remedy_of(error: psycopg.Error, schema: str, database: str, user: str) -> str:
     """Return what an operator can do about an error of the database."""
-    named, role, within = (sql.Identifier(name).as_string(None) for name in (schema, user, database))
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        if "for database" in str(error):
-            return f"Run in that database, as an administrator: GRANT CREATE ON DATABASE {within} TO {role};"
-        return (
-            f"Use one user on all machines. To change it, run in that database: GRANT ALL ON SCHEMA {named} TO {role}; "
-            f"GRANT ALL ON ALL TABLES IN SCHEMA {named} TO {role};"
-        )
+        grants = grants_of(schema, database, user, has_schema="for database" not in str(error))
+        return f"Run in that database: {grants}"
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return (
-            "Name the server that takes writes, or all of them, in [state] database; see default_transaction_read_only."
-        )
+        return "Name the server that takes writes, or all of them, in [state] database."
     return NO_ANSWER
+
+
+def grants_of(schema: str, database: str, user: str, *, has_schema: bool) -> str:
+    """Return the statements, a line each, that let a user keep a state."""
+    named, role, within = (sql.Identifier(name).as_string(None) for name in (schema, user, database))
+    if not has_schema:
+        return f"GRANT CREATE ON DATABASE {within} TO {role};"
+    return f"GRANT ALL ON SCHEMA {named} TO {role};\nGRANT ALL ON ALL TABLES IN SCHEMA {named} TO {role};"
 
 
 def message_of(error: psycopg.Error) -> str:

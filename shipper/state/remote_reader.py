@@ -1,9 +1,10 @@
 """The state in PostgreSQL, as commands read it beside the leader: they need no lease, and write nothing."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -12,17 +13,41 @@ from shipper.state.moved import invalid
 from shipper.state.remote import (
     Leadership,
     check_server,
+    grants_of,
     leadership_in,
     message_of,
     remedy_of,
+    row_of,
     set_path,
     standing_by_in,
 )
 from shipper.state.schema import APPLICATION_ID, prepare, translated
 from shipper.state.working_copy import build
 
+_RIGHTS = """
+    SELECT to_regnamespace(quote_ident(%(name)s)) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),
+        COALESCE((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
+            FROM pg_namespace WHERE nspname = %(name)s), false)"""
+_TABLE_RIGHTS = """
+    SELECT has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+        AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE')
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %(name)s AND relkind = 'r'"""
+ROUND_TRIPS = 5
 APPLICATION = "shipper command"
 READ_SECONDS = 600  # more than a state with millions of rows needs
+
+
+class Probe(NamedTuple):
+    """The facts that decide whether a database can keep the state."""
+
+    user: str
+    round_trip_seconds: float
+    is_synchronous: bool
+    """Whether a commit waits for another server."""
+    missing: str | None
+    """SQL that gives the user the rights which it lacks; None if it has them."""
+    leadership: Leadership | None
+    """Who leads; None if no process ever did."""
 
 
 class StateReader:
@@ -54,6 +79,21 @@ class StateReader:
         """
         with self._session("ask who stands by") as session:
             return standing_by_in(session, self._name)
+
+    def probe(self) -> Probe:
+        """Return the facts that decide whether the database can keep the state.
+
+        Raises:
+            StateBusy: it does not answer, or cannot be used.
+            StateCorrupt: a pooler is in between.
+            ConfigError: it is too old.
+        """
+        with self._session("check the state") as session:
+            times = [_duration(session) for _ in range(ROUND_TRIPS)]
+            (names,) = row_of(session.execute("SHOW synchronous_standby_names"))
+            missing = _missing_rights(session, self._name)
+            leadership = leadership_in(session) if missing is None else None
+            return Probe(session.info.user, min(times), bool(names.strip()), missing, leadership)
 
     def copy(self, path: str) -> None:
         """Write the state, as it is at one moment, to a new file; an empty one if there is no state yet.
@@ -87,6 +127,20 @@ class StateReader:
         except psycopg.Error as error:
             hint = remedy_of(error, self._name, *login)
             raise StateBusy(f"{step} in the state's database: {message_of(error)}", hint=hint) from error
+
+
+def _duration(session: "psycopg.Connection[tuple[Any, ...]]") -> float:
+    began = time.monotonic()
+    session.execute("SELECT 1")
+    return time.monotonic() - began
+
+
+def _missing_rights(session: "psycopg.Connection[tuple[Any, ...]]", schema: str) -> str | None:
+    has_schema, may_make, may_use = row_of(session.execute(_RIGHTS, {"name": schema}))
+    tables = session.execute(_TABLE_RIGHTS, {"name": schema}).fetchall()
+    if may_use and all(may for (may,) in tables) if has_schema else may_make:
+        return None
+    return grants_of(schema, session.info.dbname, session.info.user, has_schema=has_schema)
 
 
 def _rows(session: "psycopg.Connection[tuple[Any, ...]]") -> Iterator[tuple[str, str]]:

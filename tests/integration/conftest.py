@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from graphite_web import GraphiteWeb
 from harness import Shipper
-from servers import MariaDB
+from servers import MariaDB, PostgreSQL
+from two_machines import Machine, machine
 
 from shipper.demo.carbon_cache import CarbonCache
 
@@ -49,3 +50,32 @@ def shipper_app(tmp_path: Path, database: str, carbon_cache: CarbonCache) -> Ite
     program = Shipper(tmp_path, url=database, port=carbon_cache.port)
     yield program
     program.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def states(postgresql: PostgreSQL) -> PostgreSQL:
+    """Give a server with an empty database for states, and one with rows."""
+    postgresql.make_database("states")
+    postgresql.make_database("app")
+    with postgresql.connect("app") as connection:
+        connection.execute(
+            "INSERT INTO audit_trail (created_at, action) SELECT now() - interval '2 minutes', 'login' "
+            "FROM generate_series(1, 5)"
+        )
+    return postgresql
+
+
+@pytest.fixture
+def first(tmp_path: Path, states: PostgreSQL, carbon_cache: CarbonCache) -> Iterator[Machine]:
+    """Give a machine."""
+    one = machine(tmp_path / "first", states, carbon_cache)
+    yield one
+    one.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def second(tmp_path: Path, states: PostgreSQL, carbon_cache: CarbonCache) -> Iterator[Machine]:
+    """Give another machine."""
+    one = machine(tmp_path / "second", states, carbon_cache)
+    yield one
+    one.stop(signal.SIGKILL)

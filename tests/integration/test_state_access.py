@@ -1,0 +1,165 @@
+"""The way to the PostgreSQL that keeps the state: what `check` finds, and errors with their remedies."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from pooler import PgBouncer
+from servers import PostgreSQL, free_port
+from two_machines import HOST, Machine
+
+PASSWORD = "s3cret-of-the-state"
+
+
+def configure(one: Machine, old: str, new: str) -> None:
+    """Change the configuration."""
+    text = one.config.read_text()
+    assert old in text
+    one.config.write_text(text.replace(old, new))
+
+
+def findings(one: Machine) -> str:
+    """Return what a check finds about the state."""
+    shown = one.call("check").stdout
+    lines = re.findall(r"^. state.*\n(?:    .*\n)*", shown, re.MULTILINE)
+    return "".join(lines)
+
+
+def test_check(first: Machine, second: Machine, states: PostgreSQL) -> None:
+    """A check says how quickly the database answers, who leads, and whether the configuration is the same."""
+    database = f"state postgresql 127.0.0.1:{states.port}/states: answers in"
+    assert re.search(rf"✓ {database} [0-9.]+ ms; no machine leads\n", findings(first))
+    assert "✓ state " + str(first.folder / "shipper.db: its working copy can be written") in findings(first)
+    first.start()
+
+    assert re.search(rf"! {database} .* ms; {HOST} \(this machine\) leads, with another", findings(second))
+    assert re.search(rf"✓ {database} .* ms; {HOST} \(this machine\) leads, with the same", findings(first))
+    assert second.call("check").returncode == 0
+
+
+def test_check_with_a_job_without_time(first: Machine) -> None:
+    """A job that could count rows twice after a fail-over is named. Mutant: name all jobs."""
+    configure(
+        first, "[job.events]", '[job.timeless]\ntable = "audit_trail"\nid = "id"\nname = "x.{measure}"\n[job.events]'
+    )
+
+    found = findings(first)
+    assert "synchronous_standby_names is empty" in found
+    assert "may count rows twice: timeless\n    Set it" in found
+    assert first.call("check").returncode == 0
+
+
+def test_rights(first: Machine, states: PostgreSQL) -> None:
+    """A user without rights gets the grants to paste, in a check and where a state is opened; they are enough."""
+    with role(states, "limited"):
+        configure(first, f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+        for message in ("permission denied for database states", "permission denied for schema"):
+            refused = first.call("once")
+            assert (refused.returncode, message in refused.stderr) == (1, True), refused.stderr
+            found = findings(first)
+            assert "user limited lacks rights" in found
+            grants = re.findall(r"GRANT .*?;", found)
+            assert set(grants) <= set(re.findall(r"GRANT .*?;", refused.stderr))
+            if message.endswith("states"):
+                with states.connect("states") as connection:
+                    connection.execute("CREATE SCHEMA shipper")  # somebody made it as another user
+                continue
+            with states.connect("states") as connection:
+                for grant in grants:
+                    connection.execute(grant.encode())
+        assert first.call("once").returncode == 0
+        assert "lacks rights" not in findings(first)
+
+
+def test_wrong_password(first: Machine, states: PostgreSQL) -> None:
+    """A login that fails is named with its remedy, and no password is in any message."""
+    rules = states._root / "data/pg_hba.conf"
+    before = rules.read_text()
+    (first.folder / "password").write_text(f"{PASSWORD}\n")
+    configure(first, f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+    configure(first, 'lease = "5s"', 'lease = "5s"\npassword = { file = "password" }')
+    with role(states, "limited", PASSWORD[1:]), states.connect("postgres") as connection:
+        rules.write_text(f"host all limited 127.0.0.1/32 scram-sha-256\n{before}")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            for command in ("once", "status", "check", "history events", "backup COPY"):
+                refused = first.call(command.replace("COPY", str(first.folder / "copy.db")))
+                text = refused.stdout + refused.stderr
+                assert "password authentication failed" in text
+                assert "`password` of [state]" in text
+                assert PASSWORD not in text
+        finally:
+            rules.write_text(before)
+            connection.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (("/states", "/nowhere"), 'database "nowhere" does not exist', "Make that database"),
+        (("root@127", "nobody_known@127"), 'role "nobody_known" does not exist', "`user` of [state]"),
+        (('lease = "5s"', 'lease = "5s"\ntls = "verify-identity"'), "does not support SSL", "`tls` of [state]"),
+        (("PORT/states", "1/states"), "Connection refused", "Check that PostgreSQL runs"),
+    ],
+)
+def test_unreachable(change: tuple[str, str], message: str, hint: str, first: Machine, states: PostgreSQL) -> None:
+    """A database that cannot be reached is a line and a remedy, wherever the state is needed."""
+    old, new = change
+    url = f"root@127.0.0.1:{states.port}/states"
+    text = first.config.read_text()
+    state = text[: text.index("[graphite]")]
+    first.config.write_text(text.replace(state, state.replace(old.replace("PORT", str(states.port)), new)))
+    assert url not in first.config.read_text() or "tls" in new
+    for command in ("once", "status", "check", "history events", "pause events", "reconcile"):
+        refused = first.call(command)
+        output = refused.stdout + refused.stderr
+        assert refused.returncode not in {0, 2}, command
+        if command == "reconcile":
+            continue  # without a render_url it needs no state
+        assert message in output, (command, output)
+        assert hint in output, (command, output)
+        assert "Traceback" not in output
+
+
+def test_read_only(first: Machine, states: PostgreSQL) -> None:
+    """A server that takes no writes is not used. Mutant: use any server."""
+    with states.connect("postgres") as connection:
+        connection.execute("ALTER DATABASE states SET default_transaction_read_only = on")
+    refused = first.call("once")
+
+    assert (refused.returncode, "read-only" in refused.stderr) == (1, True)
+    assert "Name the server that takes writes" in refused.stderr
+
+
+def test_several_hosts(first: Machine, states: PostgreSQL) -> None:
+    """Of several hosts the one that takes writes is used. Mutant: use the first one."""
+    url = f"127.0.0.1:{states.port}/states"
+    configure(first, url, f"127.0.0.1:{free_port()},{url}")
+
+    assert first.call("once").returncode == 0
+    assert "no machine leads" in findings(first)
+
+
+def test_pooler(first: Machine, states: PostgreSQL) -> None:
+    """A pooler of transactions is refused: a lock of a session would be another client's."""
+    with closing(PgBouncer(states, "transaction", sessions=2)) as pooler:
+        configure(first, f"127.0.0.1:{states.port}/states", f"127.0.0.1:{pooler.port}/states")
+        for command in ("once", "check"):
+            refused = first.call(command)
+            assert refused.returncode == 1
+            assert "a pooler is in between" in refused.stdout + refused.stderr
+
+
+@contextmanager
+def role(states: PostgreSQL, name: str, password: str = "") -> Iterator[None]:
+    """Let a role exist."""
+    with states.connect("states") as connection:
+        connection.execute(f"DROP ROLE IF EXISTS {name}".encode())
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password or 'any'}'".encode())
+        try:
+            yield
+        finally:
+            connection.execute("DROP SCHEMA IF EXISTS shipper CASCADE")
+            connection.execute(f"DROP OWNED BY {name}".encode())
+            connection.execute(f"DROP ROLE {name}".encode())
