@@ -12,6 +12,8 @@ from shipper.status.report import (
     JobCounters,
     JobReport,
     JobState,
+    Leader,
+    Replication,
     Report,
 )
 
@@ -61,6 +63,9 @@ def report(*jobs: JobReport, **fields: object) -> Report:
     return Report("0.1.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
 
 
+LEADER = Leader("web1", NOW - 3600, 7, NOW - 2, has_same_configuration=True, is_here=True)
+LEADING = {"leader": LEADER, "replication": Replication(0.004, 3)}
+"""Facts of a service that leads, with a state in a database."""
 EQUAL = Audit(int(NOW) - 7200, 10_080, 10_000)
 DIFFERENT = Audit(int(NOW) - 7100, 10_080, 10_080, 2, 3, 1, int(NOW) - 90_000, int(NOW) - 80_040)
 FAILED = Audit(int(NOW) - 7000, error=TROUBLE.error, hint=TROUBLE.hint)

@@ -95,6 +95,22 @@ ALERTS = (
         f"{_JOB}: the newest audit found a difference between source and Graphite, or failed.",
         "monitor.md#audits",
     ),
+    Alert(
+        "ShipperNoLeader",
+        "max(shipper_leader) == 0",
+        "2m",
+        "critical",
+        "All machines stand by: no rows reach Graphite.",
+        "troubleshoot.md#no-machine-leads",
+    ),
+    Alert(
+        "ShipperLeaseLost",
+        "max(max_over_time(shipper_term[1h])) - min(min_over_time(shipper_term[1h])) > 3",
+        "0s",
+        "warning",
+        "The leader has changed {{ $value }} times within an hour.",
+        "troubleshoot.md#the-lease-is-lost-again-and-again",
+    ),
 )
 
 

@@ -292,6 +292,11 @@ class Report:
             return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
         return "; ".join(["healthy", *self.remarks()])
 
+    @property
+    def leads(self) -> bool | None:
+        """Whether this process leads; None if the state is a file."""
+        return False if self.is_standing_by else None if self.leader is None else self.leader.is_here
+
     def leadership(self) -> str:
         """Return who leads, in a few words."""
         if self.leader is None or self.leader.host is None:

@@ -20,7 +20,7 @@ from graphite_web import GraphiteWeb
 from handbook import FOLDER, anchors
 from harness import EVENTS, Shipper, shipper, wait_for
 from prometheus_client.parser import text_string_to_metric_families
-from reports import audited, report, troubled
+from reports import LEADING, audited, report, troubled
 from servers import SCHEMAS, free_port, program
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -225,6 +225,8 @@ STATES: dict[str, Callable[[Stage], Mend]] = {
     "ShipperAuditDiffers": _falsify,
 }
 """How the service gets into the state of each alert; the result is called to end it."""
+OF_TWO_MACHINES = ("ShipperNoLeader", "ShipperLeaseLost")
+"""Alerts that no service with a file has: see `test_durations`, and for the metrics `test_two_machines.py`."""
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -256,7 +258,7 @@ def test_every_alert_fires(stage: Stage) -> None:
     assert {rule["name"]: rule.get("lastError", "") for rule in groups[0]["rules"]} == dict.fromkeys(
         (alert.name for alert in ALERTS), ""
     )
-    assert {alert.name for alert in ALERTS} == {*STATES}
+    assert {alert.name for alert in ALERTS} == {*STATES, *OF_TWO_MACHINES}
 
 
 COUNTERS = (
@@ -294,7 +296,7 @@ def promtool(*arguments: str, given: str = "") -> tuple[int, str]:
 
 def test_names_of_metrics(stage: Stage) -> None:
     """Names, types and help follow Prometheus' conventions, in every situation. Mutant: a gauge named `_total`."""
-    for text in (stage.page(), *map(metrics, (report(), troubled(), audited()))):
+    for text in (stage.page(), *map(metrics, (report(**LEADING), troubled(), audited()))):
         assert promtool("check", "metrics", given=text) == (0, "")
 
 
@@ -311,6 +313,9 @@ def test_names_of_metrics(stage: Stage) -> None:
         ("ShipperUnproven", {"endpoint_consecutive_failures{endpoint='graphite'}": "0 1+1x20"}, 16),
         ("ShipperAuditDiffers", {"job_audit_different_slots": "0 2x9"}, 1),
         ("ShipperAuditDiffers", {"job_audit_successful": "1 0x9"}, 1),
+        ("ShipperNoLeader", {"leader{instance='a'}": "1 0x9", "leader{instance='b'}": "0x9"}, 3),
+        # the new leader has the new term first
+        ("ShipperLeaseLost", {"term{instance='a'}": "4 4 7x9", "term{instance='b'}": "4 6 6 8x9"}, 3),
     ],
 )
 def test_durations(name: str, series: dict[str, str], minute: int, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands with a state in PostgreSQL: beside the leader, without any service, and while another machine leads."""
 
 import json
+import re
 
 from harness import wait_for
 from two_machines import HOST, Machine
@@ -47,6 +48,9 @@ def test_stand_by(first: Machine, second: Machine) -> None:
     assert (status.returncode, first.get("/readyz")[0]) == (0, 200)
     assert f"leader: {HOST} (this process) since " in status.stdout
     assert f"healthy; configuration differs on {HOST}" in status.stdout
+    numbers = first.get("/metrics")[1]
+    assert "\nshipper_leader 1\n" in numbers
+    assert re.search("\nshipper_state_push_seconds 0.0[0-9]*[1-9]", numbers)
 
 
 def test_operations_without_a_service(first: Machine, second: Machine) -> None:

@@ -9,7 +9,7 @@ import click
 import pytest
 from handbook import anchors
 from pydantic import BaseModel, TypeAdapter
-from reports import EQUAL, NOW, job, report
+from reports import EQUAL, LEADING, NOW, job, report
 
 from shipper.cli.commands import main
 from shipper.config import keys
@@ -89,7 +89,7 @@ def test_every_metric_is_in_the_handbook() -> None:
     named = [
         name for cell in re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
     ]
-    every = report(job("a", paused_since=NOW, audit=EQUAL))
+    every = report(job("a", paused_since=NOW, audit=EQUAL), **LEADING)
 
     assert sorted(named) == sorted(re.findall(r"^# TYPE (\w+) ", metrics(every), re.MULTILINE))
 

@@ -37,6 +37,22 @@ _SERVICE_GAUGES: tuple[tuple[str, str, Callable[[Report], float | None]], ...] =
     ),
     ("shipper_state_bytes", "Size of the state file.", lambda one: one.state_bytes),
     ("shipper_state_free_bytes", "Free space on the disk of the state file.", lambda one: one.state_free_bytes),
+    (
+        "shipper_leader",
+        "1 if this machine leads, 0 if it stands by.",
+        lambda one: one.leads,
+    ),
+    ("shipper_term", "Number of the newest take-over.", lambda one: one.leader.term if one.leader else None),
+    (
+        "shipper_leader_heard_timestamp_seconds",
+        "Time at which the leader last renewed its lease.",
+        lambda one: one.leader.heard_at if one.leader else None,
+    ),
+    (
+        "shipper_state_push_seconds",
+        "Duration of the last commit in the database that keeps the state.",
+        lambda one: one.replication.push_seconds if one.replication else None,
+    ),
 )
 _JOB_GAUGES: tuple[tuple[str, str, Callable[[JobReport], float | None]], ...] = (
     ("watermark", "Watermark: rows up to this id are counted and confirmed by Carbon.", lambda job: job.watermark),
@@ -134,6 +150,9 @@ def _service(report: Report) -> Iterator[str]:
         yield _family("shipper_delivery_failures_total", "counter", about, [({}, deliveries.failures)])
         about = "Time from the choice of a batch to its confirmation by Carbon."
         yield _summary("shipper_delivery_duration_seconds", about, [({}, deliveries.batches, deliveries.seconds)])
+    if (replication := report.replication) is not None:
+        about = "Slots sent again, because a process may have sent their totals after its lease."
+        yield _family("shipper_late_slots_total", "counter", about, [({}, replication.slots_again)])
 
 
 def _jobs(report: Report) -> Iterator[str]:
