@@ -1,42 +1,51 @@
-"""Two machines: the leader is killed, stopped for longer than its lease, or cut off; PostgreSQL dies."""
+"""Two machines: the leader is killed, or stopped, at random and at each place where that could harm."""
 
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 
-from fault.pair import Pair, takes_over
+from fault.pair import Machine, Pair, takes_over
 from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
-from servers import PostgreSQL
 
 LEASE_SECONDS = 3.0
-KILLS, STOPS = 4, 3
+KILLS, SOAK_KILLS = 4, 50
+STOPS, SOAK_STOPS = (0.5, 1.0, 3.0), 3 * (0.5, 1.0, 3.0, 10.0)
+"""Lengths of stops, in leases."""
+PAUSE, SOAK_PAUSES = 2.0, (0.5, 1.0, 3.0, 10.0)
+SHORT_REPLAY = '["1s"]'
+"""Shorter than a pause: only `again` mends what is sent too late."""
+PAUSING = str(Path(__file__).with_name("pausing.py"))
 
 
 @contextmanager
-def two_machines(stage: Stage) -> Iterator[Pair]:
-    """Give the stage two machines, whose state is in a private PostgreSQL."""
-    with closing(PostgreSQL()) as postgresql:
-        postgresql.make_database("states")
-        url = f"postgresql+psycopg://root@127.0.0.1:{postgresql.port}/states"
-        with closing(Pair(stage.app, url, partial(postgresql.connect, "states"))) as pair:
-            stage.app = pair
-            yield pair
+def two_machines(
+    stage: Stage, *, program: Sequence[str] = ("-m", "shipper.cli"), links: Sequence[Mapping[str, str]] = ({}, {})
+) -> Iterator[Pair]:
+    """Give the stage two machines, whose state is in the PostgreSQL of the stage."""
+    states = f"{stage.database}_states"
+    url = stage.server.make_database(states)
+    connect = partial(stage.postgresql.connect, states)
+    with closing(Pair(stage.app, url, connect, program=program, links=links)) as pair:
+        stage.app = pair
+        yield pair
 
 
-@fault(replay=CARBON_DIES)
+@fault(kind="postgresql", replay=CARBON_DIES)
 def leader_killed(stage: Stage) -> list[Score]:
     """Kill the leader at random times; the other takes over. Mutant: push after COMMIT."""
     dice = random.Random(11)
+    kills = SOAK_KILLS if stage.soak_seconds else KILLS
     with two_machines(stage) as pair:
         pair.start()
         stage.write()
         seconds = []
-        for _ in range(KILLS):
+        for _ in range(kills):
             leader, other = pair.leader, pair.follower
             time.sleep(dice.uniform(0.2, 3.0))
             began = time.monotonic()
@@ -44,25 +53,84 @@ def leader_killed(stage: Stage) -> list[Score]:
             seconds.append(takes_over(other, since=began))
             leader.start()
         note = f"leads after {max(seconds):.1f} s at most"
-        return [stage.finish("leader: kill -9", KILLS, note)]
+        return [stage.finish("leader: kill -9", kills, note)]
 
 
-@fault(replay=CARBON_DIES)
-def leader_paused(stage: Stage) -> list[Score]:
-    """Stop the leader for three leases; the other takes over. Mutant: send without a look at the lease."""
+@fault(kind="postgresql", replay=CARBON_DIES)
+def leader_stopped(stage: Stage) -> list[Score]:
+    """Stop the leader for a part of its lease or for several; after more than one the other takes over."""
     dice = random.Random(12)
+    stops = SOAK_STOPS if stage.soak_seconds else STOPS
     with two_machines(stage) as pair:
         pair.start()
         stage.write()
         seconds = []
-        for _ in range(STOPS):
+        for leases in stops:
             leader, other = pair.leader, pair.follower
-            time.sleep(dice.uniform(0.2, 3.0))
+            time.sleep(dice.uniform(0.2, 2.0))
             began = time.monotonic()
             leader.send(signal.SIGSTOP)
-            seconds.append(takes_over(other, since=began))
-            time.sleep(3 * LEASE_SECONDS - seconds[-1])
+            if leases > 1:
+                seconds.append(takes_over(other, since=began))
+            time.sleep(max(0.0, began + leases * LEASE_SECONDS - time.monotonic()))
             leader.send(signal.SIGCONT)
-            time.sleep(1)
-        note = f"leads after {max(seconds):.1f} s at most"
-        return [stage.finish("leader: SIGSTOP of 3 leases", STOPS, note)]
+        note = f"{', '.join(f'{one:g}' for one in stops)} leases; leads after {max(seconds):.1f} s at most"
+        return [stage.finish("leader: SIGSTOP at random", len(stops), note)]
+
+
+def stopped_at(stage: Stage, places: Sequence[str]) -> Score:
+    """Stop the leader at places."""
+    pauses = SOAK_PAUSES if stage.soak_seconds else (PAUSE,)
+    injected = 0
+    with two_machines(stage, program=(PAUSING,)) as pair:
+        pair.start()
+        stage.write()
+        for leases in pauses:
+            for place in places:
+                pair.follower.wait_stands_by()
+                _stop_at(pair, place, leases)
+                injected += 1
+        again = pair.events().count("delivery.again")
+        note = f"{', '.join(f'{one:g}' for one in pauses)} leases; {again} times sent again"
+        return stage.finish(f"leader: SIGSTOP at {', '.join(places)}", injected, note)
+
+
+def _stop_at(pair: Pair, place: str, leases: float) -> None:
+    """Stop the leader at a place for some leases; for `again`, what it does at its next start."""
+    leader = pair.leader
+    if place == "take":  # the other stops as it takes over
+        leader, other = pair.follower, leader
+        leader.folder.joinpath("pause").write_text(place)
+        other.restart()
+        leader.wait_paused(place)
+    elif place == "again":
+        leader.pause_at("connect")
+        leader.folder.joinpath("pause").write_text(place)
+        _continue_after(leader, 1.5)
+        leader.wait_paused(place)
+    else:
+        leader.pause_at(place)
+    _continue_after(leader, leases)
+
+
+def _continue_after(machine: Machine, leases: float) -> None:
+    time.sleep(leases * LEASE_SECONDS)  # as long as the fault lasts
+    machine.send(signal.SIGCONT)
+
+
+@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+def stopped_as_it_sends(stage: Stage) -> list[Score]:
+    """Stop the leader as it sends. Mutants: send no slot again; look at no lease after a delivery."""
+    return [stopped_at(stage, ("connect", "half", "confirmation"))]
+
+
+@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+def stopped_as_it_commits(stage: Stage) -> list[Score]:
+    """Stop the leader between push and commit, and as it is about to say what it sent late."""
+    return [stopped_at(stage, ("pushed", "again"))]
+
+
+@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+def stopped_as_it_takes_over(stage: Stage) -> list[Score]:
+    """Stop the leader before its look at the lease, and between the lock and its first write. Mutant: look at none."""
+    return [stopped_at(stage, ("look", "take"))]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,35 @@ class Machine:
             if self._process is not None:
                 self._process.send_signal(number)
 
+    def pause_at(self, place: str) -> None:
+        """Let the daemon stop itself at a place, and wait until it has; see pausing.py."""
+        self.folder.joinpath("pause").write_text(place)
+        self.wait_paused(place)
+
+    def wait_paused(self, place: str) -> None:
+        """Wait until the daemon has stopped itself."""
+        wait_for(lambda: self.is_paused, f"stops at {place}")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the daemon is stopped by a signal."""
+        with self._mutex:
+            process = self._process
+        with suppress(OSError):
+            state = Path(f"/proc/{process.pid}/stat").read_text() if process else ""
+            return state.rpartition(")")[2].split()[:1] == ["T"]
+        return False
+
+    def wait_stands_by(self) -> None:
+        """Wait until the daemon stands by."""
+        states = ["service.started", "service.standing_by"]
+        wait_for(lambda: [one for one in events_of(self.log) if one in states][-1:] == states[1:], "it stands by")
+
+    def restart(self) -> None:
+        """Kill the daemon, and start it again."""
+        self.stop(signal.SIGKILL)
+        self.start()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the daemon, and return its exit code; it is not started again."""
         with self._mutex:
@@ -64,7 +93,7 @@ class Machine:
         return process.wait(PATIENCE_SECONDS)
 
     def leads(self) -> bool:
-        """Whether the daemon works, by the last line about it in the log."""
+        """Whether the daemon works, or did before it was stopped, by the last line about it in the log."""
         states = ("service.started", "service.standing_by", "service.stopping", "lease.lost")
         events = [event for event in events_of(self.log) if event in states]
         return self._process is not None and events[-1:] == ["service.started"]
@@ -99,8 +128,12 @@ class Pair(Shipper):
         *,
         program: Sequence[str] = ("-m", "shipper.cli"),
         lease: str = LEASE,
+        links: Sequence[Mapping[str, str]] = ({}, {}),
     ) -> None:
-        """Take the configuration of a daemon, and let its state be in a database instead."""
+        """Take the configuration of a daemon, and let its state be in a database instead.
+
+        Each machine gets text as in `links` replaced: ways of its own to servers.
+        """
         self.log = app.log  # of neither
         self._connect = connect
         self._final: Path | None = None
@@ -110,6 +143,9 @@ class Pair(Shipper):
             folder = app.folder / f"machine{number}"
             state = f'path = "{folder}/shipper.db"\ndatabase = "{database}"\nlease = "{lease}"'
             text = app.config.read_text().replace(f'path = "{app.folder}/shipper.db"', state)
+            for before, after in links[number - 1].items():
+                assert before in text
+                text = text.replace(before, after)
             self.machines.append(Machine(folder, text, program))
 
     def start(self) -> None:
@@ -120,9 +156,15 @@ class Pair(Shipper):
 
     @property
     def leader(self) -> Machine:
-        """Return the machine that leads, once one does."""
-        wait_for(lambda: any(machine.leads() for machine in self.machines), "a leader")
-        return next(machine for machine in self.machines if machine.leads())
+        """Return the machine that leads, once one alone does."""
+        leaders: list[Machine] = []
+
+        def is_one() -> bool:
+            leaders[:] = [machine for machine in self.machines if machine.leads() and not machine.is_paused]
+            return len(leaders) == 1
+
+        wait_for(is_one, "a leader")
+        return leaders[0]
 
     @property
     def follower(self) -> Machine:
@@ -148,6 +190,8 @@ class Pair(Shipper):
         if self._final is not None:
             return 0
         codes = [machine.stop(number) for machine in self.machines]
+        ended = {code for machine in self.machines for code in machine.codes}
+        assert ended <= {EX_TEMPFAIL}, f"{ended}: {self.text()[-4000:]}"
         self._final = self.config.parent / "final"
         self._final.mkdir()
         with self._connect() as database:

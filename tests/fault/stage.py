@@ -88,6 +88,12 @@ class Stage:
         assert isinstance(self.server, MariaDB)
         return self.server
 
+    @property
+    def postgresql(self) -> PostgreSQL:
+        """Return the server, for faults of PostgreSQL."""
+        assert isinstance(self.server, PostgreSQL)
+        return self.server
+
     def connect(self) -> Connection:
         """Open a session on the table's database in MariaDB."""
         return self.mariadb.connect(self.database)
