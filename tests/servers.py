@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ SCHEMAS = {
     "sqlite": _SCHEMA.format(id="INTEGER", time="TEXT"),
 }
 """The example table; created_at may be NULL, for rows without a time."""
+FOLLOWERS = "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
 
 
 def program(name: str, package: str, folders: Sequence[str] = ("/usr/sbin", "/usr/local/sbin")) -> str:
@@ -200,8 +202,7 @@ class PostgreSQL:
             shutil.chown(self._root, self._user)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
-        options = ["--auth=trust", "--username=root", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._run([postgresql_program("initdb"), "-D", f"{self._root}/data", *options])
+        self._make_data()
         self.start()
 
     def start(self) -> None:
@@ -230,6 +231,13 @@ class PostgreSQL:
             self._process.wait(START_SECONDS)
             self._process = None
 
+    def send_signal(self, number: int) -> None:
+        """Send all its processes a signal."""
+        assert self._process is not None
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def close(self) -> None:
         """End it, and remove its files."""
         self.stop()
@@ -250,8 +258,47 @@ class PostgreSQL:
             connection.execute(SCHEMAS["postgresql"].encode())
         return f"postgresql+psycopg://root@127.0.0.1:{self.port}/{name}"
 
+    def _make_data(self) -> None:
+        options = ["--auth=trust", "--username=root", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        self._run([postgresql_program("initdb"), "-D", f"{self._root}/data", *options])
+
     def _run(self, command: list[str]) -> None:
         subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self._root)
+
+
+class Replica(PostgreSQL):
+    """A stand-by of another PostgreSQL, which waits for it at each commit."""
+
+    def __init__(self, primary: PostgreSQL, *, port: int) -> None:
+        """Copy the primary, and follow it by a port that leads to it."""
+        self._primary = port
+        super().__init__()
+        with closing(primary.connect("postgres")) as session:
+            session.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            session.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + START_SECONDS
+            while session.execute(FOLLOWERS).fetchone() != (1,) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Let it take writes, as a primary."""
+        with closing(self.connect("postgres")) as session:
+            session.execute("SELECT pg_promote()")
+
+    @override
+    def _make_data(self) -> None:
+        options = ["-h", "127.0.0.1", "-p", str(self._primary), "-U", "root", "-R", "--checkpoint=fast", "--no-sync"]
+        self._run([postgresql_program("pg_basebackup"), "-D", f"{self._root}/data", *options])
+
+
+def _children(parent: int) -> list[int]:
+    """Return the children of a process."""
+    children = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(file.read_text().rpartition(")")[2].split()[1]) == parent:
+                children.append(int(file.parent.name))
+    return children
 
 
 def sequence(rows: int) -> str:

@@ -7,7 +7,7 @@ docstrings.
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +97,9 @@ class Fragile:
 class Shipping(RuleBasedStateMachine):
     """Two jobs on one table, a courier, and a Carbon."""
 
+    replay: Sequence[int] = REPLAY
+    """Delays of replays, at most those of REPLAY."""
+
     def __init__(self) -> None:
         super().__init__()
         memory = Path("/dev/shm")  # fsync costs nothing there
@@ -121,7 +124,9 @@ class Shipping(RuleBasedStateMachine):
         """Start as after any exit."""
         self.state = State(f"{self.folder.name}/shipper.db")
         sent = self.state.outbox.take_replays()
-        self.courier = Courier(self.state.outbox, self.carbon, archives=ARCHIVES, batch=2, replay=REPLAY, schedule=sent)
+        self.courier = Courier(
+            self.state.outbox, self.carbon, archives=ARCHIVES, batch=2, replay=self.replay, schedule=sent
+        )
 
     @property
     def largest(self) -> int:
@@ -292,7 +297,7 @@ class Shipping(RuleBasedStateMachine):
         self.carbon.kill()
         self.deliver(1)
 
-    @precondition(lambda self: self.unseen_restarts < len(REPLAY))
+    @precondition(lambda self: self.unseen_restarts < len(self.replay))
     @rule()
     def restart_carbon_unseen(self) -> None:
         """Carbon dies with its cache, and is back before the courier notices: a replay brings the lost values.

@@ -3,15 +3,17 @@
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fault.pair import Machine, Pair, takes_over
 from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
+from servers import PostgreSQL
 
 LEASE_SECONDS = 3.0
 KILLS, SOAK_KILLS = 4, 50
@@ -24,16 +26,20 @@ PAUSING = str(Path(__file__).with_name("pausing.py"))
 
 
 @contextmanager
-def two_machines(
-    stage: Stage, *, program: Sequence[str] = ("-m", "shipper.cli"), links: Sequence[Mapping[str, str]] = ({}, {})
-) -> Iterator[Pair]:
-    """Give the stage two machines, whose state is in the PostgreSQL of the stage."""
-    states = f"{stage.database}_states"
-    url = stage.server.make_database(states)
-    connect = partial(stage.postgresql.connect, states)
-    with closing(Pair(stage.app, url, connect, program=program, links=links)) as pair:
+def two_machines(stage: Stage, server: PostgreSQL | None = None, **options: Any) -> Iterator[Pair]:
+    """Give the stage two machines, whose state is in a PostgreSQL: that of the stage, or another; options of Pair."""
+    states = states_of(stage)
+    server = server or stage.postgresql
+    url = server.make_database(states)
+    options = {"connect": partial(server.connect, states), **options}
+    with closing(Pair(stage.app, url, **options)) as pair:
         stage.app = pair
         yield pair
+
+
+def states_of(stage: Stage) -> str:
+    """Return the name of the database that keeps a stage's state."""
+    return f"{stage.database}_states"
 
 
 @fault(kind="postgresql", replay=CARBON_DIES)
@@ -87,12 +93,11 @@ def stopped_at(stage: Stage, places: Sequence[str]) -> Score:
         stage.write()
         for leases in pauses:
             for place in places:
-                pair.follower.wait_stands_by()
                 _stop_at(pair, place, leases)
                 injected += 1
-        again = pair.events().count("delivery.again")
-        note = f"{', '.join(f'{one:g}' for one in pauses)} leases; {again} times sent again"
-        return stage.finish(f"leader: SIGSTOP at {', '.join(places)}", injected, note)
+        note = f"{', '.join(f'{one:g}' for one in pauses)} leases"
+        score = stage.finish(f"leader: SIGSTOP at {', '.join(places)}", injected, note)
+        return score._replace(note=f"{note}; {pair.events().count('delivery.again')} times sent again")
 
 
 def _stop_at(pair: Pair, place: str, leases: float) -> None:

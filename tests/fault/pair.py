@@ -31,6 +31,8 @@ class Machine:
     def __init__(self, folder: Path, text: str, program: Sequence[str]) -> None:
         folder.mkdir(parents=True)
         self.folder, self._program = folder, program
+        self.within: Sequence[str] = ()
+        """Beginning of the command that starts it."""
         self.config = folder / "shipper.toml"
         self.config.write_text(text)
         self.log = folder / "shipper.log"
@@ -72,11 +74,6 @@ class Machine:
             return state.rpartition(")")[2].split()[:1] == ["T"]
         return False
 
-    def wait_stands_by(self) -> None:
-        """Wait until the daemon stands by."""
-        states = ["service.started", "service.standing_by"]
-        wait_for(lambda: [one for one in events_of(self.log) if one in states][-1:] == states[1:], "it stands by")
-
     def restart(self) -> None:
         """Kill the daemon, and start it again."""
         self.stop(signal.SIGKILL)
@@ -93,10 +90,18 @@ class Machine:
         return process.wait(PATIENCE_SECONDS)
 
     def leads(self) -> bool:
-        """Whether the daemon works, or did before it was stopped, by the last line about it in the log."""
+        """Whether the daemon works, or did before it was stopped."""
+        return self._is_last("service.started")
+
+    def stands_by(self) -> bool:
+        """Whether the daemon stands by, or did before it was stopped."""
+        return self._is_last("service.standing_by")
+
+    def _is_last(self, state: str) -> bool:
+        """Whether this is the last line about its work in the log."""
         states = ("service.started", "service.standing_by", "service.stopping", "lease.lost")
         events = [event for event in events_of(self.log) if event in states]
-        return self._process is not None and events[-1:] == ["service.started"]
+        return self._process is not None and events[-1:] == [state]
 
     def close(self) -> None:
         """End everything."""
@@ -106,7 +111,7 @@ class Machine:
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
-            command = [sys.executable, *self._program, "run", "--config", str(self.config)]
+            command = [*self.within, sys.executable, *self._program, "run", "--config", str(self.config)]
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **ENVIRONMENT})
 
     def _watch(self) -> None:
@@ -156,15 +161,16 @@ class Pair(Shipper):
 
     @property
     def leader(self) -> Machine:
-        """Return the machine that leads, once one alone does."""
-        leaders: list[Machine] = []
+        """Return the machine that leads, once the other one stands by."""
+        wait_for(lambda: self._leader is not None, "a leader")
+        assert self._leader is not None
+        return self._leader
 
-        def is_one() -> bool:
-            leaders[:] = [machine for machine in self.machines if machine.leads() and not machine.is_paused]
-            return len(leaders) == 1
-
-        wait_for(is_one, "a leader")
-        return leaders[0]
+    @property
+    def _leader(self) -> Machine | None:
+        leaders = [machine for machine in self.machines if machine.leads() and not machine.is_paused]
+        others = [machine for machine in self.machines if machine.stands_by() and not machine.is_paused]
+        return leaders[0] if len(leaders) == len(others) == 1 else None
 
     @property
     def follower(self) -> Machine:
@@ -175,7 +181,7 @@ class Pair(Shipper):
     @property
     def folder(self) -> Path:  # type: ignore[override]
         """Return the directory of the leader's working copy; after the end, of the state in the database."""
-        return self._final or self.leader.folder
+        return self._final or next((one.folder for one in self.machines if one.leads()), self.machines[0].folder)
 
     def text(self) -> str:
         """Return both logs."""
@@ -190,6 +196,8 @@ class Pair(Shipper):
         if self._final is not None:
             return 0
         codes = [machine.stop(number) for machine in self.machines]
+        if number == signal.SIGKILL:  # the fault has failed
+            return 0
         ended = {code for machine in self.machines for code in machine.codes}
         assert ended <= {EX_TEMPFAIL}, f"{ended}: {self.text()[-4000:]}"
         self._final = self.config.parent / "final"

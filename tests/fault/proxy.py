@@ -25,18 +25,22 @@ class Mode(Enum):
     """A hundred bytes of new ones pass, then they are closed; old ones are reset."""
     BLACKHOLE = "blackhole"
     """All are kept open, and nothing passes until the mode changes."""
+    ONE_WAY = "one_way"
+    """All are kept open, and no answer passes until the mode changes."""
 
 
 class Proxy:
     """A port in front of another one."""
 
-    def __init__(self, target: int) -> None:
-        """Start passing bytes."""
-        self._target = target
+    def __init__(self, target: int, *, host: str = "127.0.0.1") -> None:
+        """Start passing bytes from a port at an address of this machine."""
+        self._target, self._host = target, host
+        self.passed = 0
+        """Bytes that clients have sent and the target got."""
         self._mode = Mode.PASS
         self._ended = threading.Event()
         # kept bound, never listening: no other process gets the port while connections are refused
-        self._holder = _bound(0)
+        self._holder = _bound(host, 0)
         self.port: int = self._holder.getsockname()[1]
         self._listener: socket.socket | None = None
         self._threads: list[threading.Thread] = []
@@ -63,7 +67,7 @@ class Proxy:
             thread.join()
 
     def _listen(self) -> None:
-        self._listener = _bound(self.port)
+        self._listener = _bound(self._host, self.port)
         self._listener.listen(50)
         self._start(self._accept, self._listener)
 
@@ -99,17 +103,19 @@ class Proxy:
         """Pass bytes, and ends of streams, in both directions."""
         first, other = self._mode, {client: server, server: client}
         while other:
-            for ready in select.select(list(other), [], [], _TURN_SECONDS)[0]:
+            heard = [end for end in other if self._mode is not Mode.ONE_WAY or end is client]
+            for ready in select.select(heard, [], [], _TURN_SECONDS)[0]:
                 data = ready.recv(HALF_BYTES if first is Mode.HALF_READ else 65536)
                 self._wait()
                 if data:
                     other[ready].sendall(data)
+                    self.passed += len(data) if ready is client else 0
                 else:
                     other.pop(ready).shutdown(socket.SHUT_WR)
                 if data and first is Mode.HALF_READ:
                     return
             self._wait()
-            if self._mode is not first or self._target != target:
+            if self._mode not in {first, Mode.ONE_WAY} or self._target != target:
                 raise ConnectionResetError
 
     def _wait(self) -> None:
@@ -124,8 +130,8 @@ class Proxy:
             raise ConnectionResetError
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind(("127.0.0.1", port))
+    made.bind((host, port))
     return made

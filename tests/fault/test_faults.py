@@ -7,8 +7,10 @@ import pytest
 from fault import (
     carbon_faults,
     defaults_faults,
+    failover_faults,
     late_faults,
     lease_faults,
+    partition_faults,
     pooler_faults,
     process_faults,
     proof_faults,
@@ -24,8 +26,10 @@ from servers import MariaDB, PostgreSQL, has_mysql
 MODULES = (
     carbon_faults,
     defaults_faults,
+    failover_faults,
     late_faults,
     lease_faults,
+    partition_faults,
     pooler_faults,
     process_faults,
     proof_faults,
