@@ -32,7 +32,7 @@ PASSWORD_FILE = "database-password"  # noqa: S105 - a name
 MOST_SHOWN = 30
 HEAD = """\
 #:schema ./shipper.schema.json
-# Written by `shipper init`. deploy/configure.md has all keys.
+# Written by `shipper init`. deploy/configure.md has all keys; deploy/two-machines.md, those for two machines.
 """
 _DROP_IN = f"[Service]\nLoadCredential={PASSWORD_FILE}:{DEFAULT_FOLDER}/{PASSWORD_FILE}"
 RESERVED = {"source", "measure"}  # they mean something else in the name of a series

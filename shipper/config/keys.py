@@ -65,7 +65,7 @@ class StateSection(Section):
     """Check of the server's certificate; by default verify-identity for a host that is not local."""
     tls_ca: Path | None = None
     """File with the authority of the server's certificate; by default the system's authorities."""
-    name: Node = "shipper"
+    name: Node = Field("shipper", max_length=24)  # an application's name has 63 bytes, and has the host, too
     """Name of the state: its schema in the database, and its lock."""
     lease: Seconds = Field("10s", validate_default=True, ge=3, le=3600)
     """Time after which another machine takes over from one that is silent."""

@@ -23,6 +23,8 @@ OLDEST = 140_000
 """Oldest version of the server: it has idle_session_timeout."""
 BEATS = 4  # in the length of a lease
 ROWS_A_SECOND = 2000  # that a slow server takes
+NAME_BYTES = 63  # of an application: NAMEDATALEN
+DIGEST_LETTERS = 8  # that tell two configurations apart
 LOAD_ROWS = 20_000  # between two beats
 NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
 LOST = "Nothing is lost. systemd starts the service again; it stands by if another shipper leads by then."
@@ -87,8 +89,9 @@ _PAGE = """
     SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
     ORDER BY "table", key LIMIT %(limit)s"""
 _LEADER = """
-    SELECT leader, term, version, configuration, extract(epoch FROM since),
-        extract(epoch FROM clock_timestamp() - beat),
+    SELECT
+        CASE WHEN lease.pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted) THEN leader END,
+        term, version, configuration, extract(epoch FROM since), extract(epoch FROM clock_timestamp() - beat),
         move, move_token, move_place
     FROM lease"""
 _STAND_BY = """
@@ -114,7 +117,7 @@ class Leadership(NamedTuple):
     """Who leads, as the database knows it."""
 
     leader: str | None
-    """Host of the process; None after an orderly end."""
+    """Host of the process; None if its session has ended."""
     term: int
     version: int
     """Version of the rows; 0 without any."""
@@ -354,7 +357,8 @@ class StateDatabase:
             return self._session
         if self.term:
             raise LeaseLost("use the state: the session has ended", hint=LOST)
-        session = self._connect(f"{self._prefix}{self.host[:30]} {self.configuration[:8]}")
+        host = self.host[: NAME_BYTES - len(self._prefix) - DIGEST_LETTERS - 1]
+        session = self._connect(f"{self._prefix}{host} {self.configuration[:DIGEST_LETTERS]}")
         try:
             session.autocommit = True
             self._prepare(session)

@@ -170,7 +170,7 @@ class Leader(NamedTuple):
     """The process that works with a state in a database, and the machines that stand by."""
 
     host: str | None
-    """None after an orderly end, until another process leads."""
+    """None if its session has ended, and no other process leads yet."""
     since: float
     """When it began, in epoch seconds."""
     term: int

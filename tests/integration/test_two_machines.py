@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 
 from harness import wait_for
 from two_machines import HOST, Machine
@@ -24,6 +25,10 @@ def test_reads_beside_the_leader(first: Machine, second: Machine) -> None:
     assert f"leader: {HOST} since " in status.stdout
     assert "; another configuration" in status.stdout  # the files have other paths
     assert "events" in status.stdout
+
+    first.stop(signal.SIGKILL)
+    wait_for(lambda: "leader: no machine since " in second.call("status").stdout, "the end of its session")
+    assert first.call("history events -o json").stdout == second.call("history events -o json").stdout
 
 
 def test_stand_by(first: Machine, second: Machine) -> None:

@@ -5,6 +5,10 @@ import sys
 
 import pytest
 
+from shipper.cli import about
+from shipper.cli.commands import main
+from shipper.core.errors import ConfigError, LeaseLost, NotRunning, ShipperError, StateBusy
+
 _PACKAGES = """
 import contextlib, sys
 before = set(sys.modules)
@@ -46,3 +50,25 @@ def test_drivers_are_imported_when_a_source_needs_them(name: str, modules: str) 
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
     assert answer.stdout.strip() == modules
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LeaseLost("write the state: another shipper leads"), 75),
+        (StateBusy("open state: busy"), 1),
+        (ConfigError("load: wrong"), 78),
+        (NotRunning("ask: no process listens"), 3),
+    ],
+)
+def test_exit_codes(error: ShipperError, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of error has its exit code. Mutant: 1 for a lost lease."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(about.version, "callback", fails)
+    with pytest.raises(SystemExit) as ended:
+        main(["version"])
+
+    assert ended.value.code == code

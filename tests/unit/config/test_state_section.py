@@ -41,6 +41,7 @@ def read(folder: Path, state: str) -> Config:
         (f'{URL}\npassword = "s3cret"', "the file contains a password", "Write password"),
         (f'{URL}\ntls = "maybe"', "tls", "verify-identity"),
         (f'{URL}\nname = "a.b"', "cannot be part of a metric path", "Use letters"),
+        (f'{URL}\nname = "{"n" * 25}"', "name", "at most 24"),
         (f'{URL}\nlease = "2s"', "lease", "greater than or equal to 3"),
         (f'{URL}\nlease = "5s"', "`timeout` is longer than [state] lease", "5 s"),
         ('lease = "10s"', "lease has no effect without database", "Remove it"),
