@@ -19,7 +19,6 @@ from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_database
 from shipper.state.remote import BEATS, StateDatabase, clock
 from shipper.state.store import State
-from shipper.state.working_copy import unproven_slots
 
 EX_TEMPFAIL = 75  # sysexits.h
 LOOK_SECONDS = 0.1
@@ -32,12 +31,7 @@ def lead(config: Config) -> StateDatabase | None:
         StateBusy: another shipper leads, or the database does not answer.
     """
     database = open_database(config)
-    if database is None:
-        return None
-    if database.try_to_lead():
-        # this machine may have led before, as in StandBy
-        if late := unproven_slots(str(config.state.path)):
-            database.ask_again(late)
+    if database is None or database.try_to_lead():
         return database
     leadership = database.leadership()
     database.end_session()

@@ -8,12 +8,27 @@ from functools import partial
 
 from fault.lease_faults import LEASE_SECONDS, states_of, two_machines
 from fault.pair import EX_TEMPFAIL, Machine, Pair
+from fault.process_faults import kill_at_lines
 from fault.proxy import Mode, Proxy
 from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
 from harness import wait_for
 from servers import PostgreSQL, Replica
+
+SHARE = 6
+"""One of so many lines is killed at, unless there is time for all."""
+
+
+@fault(is_long=True, in_memory=True)
+def killed_at_every_line_with_a_database(stage: Stage) -> list[Score]:
+    """Kill the leader at every line that keeps the state in PostgreSQL. Mutants: COMMIT first; forget deleted rows."""
+    every = () if stage.soak_seconds else (SHARE,)
+    with closing(PostgreSQL()) as server, two_machines(stage, server) as pair:
+        report = kill_at_lines(stage, pair.machines[0].config, *every)
+        pair.start()
+        note = f"{report['lines']} lines of code, {report['survived']} not run again"
+        return [stage.finish("leader: kill -9 at every line", report["kills"], note)]
 
 
 @fault(replay=CARBON_DIES)

@@ -1,8 +1,9 @@
-"""Kill shipper once at every line that it runs: killer.py CONFIG PORT DATABASE.
+"""Kill shipper once at every line that it runs: killer.py CONFIG PORT DATABASE [EVERY].
 
 One process imports shipper and forks a child for each kill, which runs `once` under a tracer and kills itself at
 its line. All children use one state, so that each begins with the state of a killed one. Lines that only such a child
-reaches are reported through a pipe, and are killed at, too.
+reaches are reported through a pipe, and are killed at, too. With a state in a database, the lines are those that keep
+it there, and with EVERY one of so many lines.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Collection
@@ -22,6 +24,7 @@ import pymysql
 
 import shipper
 from shipper.config.load import Config, load
+from shipper.core.errors import StateBusy
 from shipper.log import logger as journal
 from shipper.service.once import once
 
@@ -31,8 +34,10 @@ MODULES = (
     *("graphite/carbon", "runtime/delivery", "runtime/pipeline", "runtime/worker", "service/once", "state/*"),
 )
 """Modules that store or send something, or decide about it; where shipper only reads, a kill has no effect."""
-FILES = {name: {str(file) for file in ROOT.glob(f"{name}.py")} for name in MODULES}
-TRACED = {file for files in FILES.values() for file in files}
+REMOTE = (
+    *("graphite/fenced", "runtime/leadership", "state/database", "state/mirror", "state/remote", "state/working_copy"),
+)
+"""The modules that keep a state in a database."""
 ROWS = [("login", "success"), ("logout", "success"), ("login", "failure")]
 LOOK_EVERY = 20  # iterations
 INSERT = "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, %s)"
@@ -45,6 +50,9 @@ Location = tuple[str, int]
 class Tracer:
     """A tracer that counts the lines that run, reports new ones, and kills the process at one of them."""
 
+    files: Collection[str] = ()
+    """Files of interest."""
+
     def __init__(self, target: Location | None, occurrence: int, known: Collection[Location], pipe: int) -> None:
         self.runs = Counter[Location]()
         self._target, self._occurrence = target, occurrence
@@ -53,7 +61,7 @@ class Tracer:
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         """Trace each call, and each line of the files of interest."""
         if event == "call":
-            return self if frame.f_code.co_filename in TRACED else None
+            return self if frame.f_code.co_filename in self.files else None
         if event == "line":
             self._count((frame.f_code.co_filename, frame.f_lineno))
         return self
@@ -69,15 +77,18 @@ class Tracer:
 class Killer:
     """The lines to kill at, and the results."""
 
-    def __init__(self, config: Config, port: int, database: str) -> None:
-        self._config = config
+    def __init__(self, config: Config, port: int, database: str, every: int = 1) -> None:
+        self._config, self._every = config, every
         self._rows = pymysql.connect(host="127.0.0.1", port=port, user="root", database=database, autocommit=True)
         self.inserted = self.kills = self.survived = 0
         self._left_out = 0
         self._known: set[Location] = set()
         self._waiting: deque[tuple[Location, int]] = deque()
-        if moved := [name for name, files in FILES.items() if not files]:
+        modules = REMOTE if config.state.database else MODULES
+        files = {name: {str(file) for file in ROOT.glob(f"{name}.py")} for name in modules}
+        if moved := [name for name in modules if not files[name]]:
             raise SystemExit(f"no such modules: {', '.join(moved)}")
+        Tracer.files = frozenset(file for found in files.values() for file in found)
 
     def run(self) -> None:
         """Run once to the end, and then once for each line."""
@@ -118,13 +129,14 @@ class Killer:
             _traced(self._config, tracer)
         for location, times in sorted(tracer.runs.items()):
             self._learn(location)
-            if times > 1:
+            if times > 1 and self._every == 1:
                 self._waiting.append((location, times))
 
     def _learn(self, location: Location) -> None:
         if location not in self._known:
             self._known.add(location)
-            self._waiting.append((location, 1))
+            if len(self._known) % self._every == 0:
+                self._waiting.append((location, 1))
 
     def _killed_at(self, target: Location, occurrence: int) -> bool:
         """Fork, add the new lines that the child runs, and return whether it was killed."""
@@ -143,7 +155,9 @@ class Killer:
         return status != 0
 
     def _look(self, target: Location) -> None:
-        """Check that no job's totals have more rows than the table."""
+        """Check that no job's totals have more rows than the table; a database is compared at the end."""
+        if self._config.state.database:
+            return
         with closing(sqlite3.connect(self._config.state.path)) as state:
             for job in self._config.jobs:
                 ((recorded,),) = state.execute(RECORDED, (job,)).fetchall()
@@ -152,11 +166,16 @@ class Killer:
 
 
 def _traced(config: Config, tracer: Tracer) -> bool:
-    sys.settrace(tracer)
-    try:
-        return once(config, [])
-    finally:
-        sys.settrace(None)
+    while True:
+        sys.settrace(tracer)
+        try:
+            return once(config, [])
+        except StateBusy as error:  # the server has not noticed yet that the process before was killed
+            if "works with it" not in str(error):
+                raise
+            time.sleep(0.02)
+        finally:
+            sys.settrace(None)
 
 
 def _child(config: Config, tracer: Tracer) -> NoReturn:
@@ -172,8 +191,8 @@ def _child(config: Config, tracer: Tracer) -> NoReturn:
 
 
 if __name__ == "__main__":
-    file, port, database = sys.argv[1:]
+    file, port, database, *every = sys.argv[1:]
     journal.start()
-    killer = Killer(load(file), int(port), database)
+    killer = Killer(load(file), int(port), database, *map(int, every))
     killer.run()
     sys.stdout.write(json.dumps(killer.report()))

@@ -93,16 +93,22 @@ def reloaded(stage: Stage) -> list[Score]:
 @fault(is_long=True, in_memory=True)
 def killed_at_every_line(stage: Stage) -> list[Score]:
     """Kill shipper at every line that stores, sends or decides. Mutant: captured and totals in two transactions."""
-    command = [sys.executable, KILLER, str(stage.app.config), str(stage.mariadb.port), stage.database]
-    log = stage.app.folder / "killer.log"
-    with log.open("wb") as output:
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=output, check=False)
-    assert ended.returncode == 0, log.read_text()[-4000:]
-    report = json.loads(ended.stdout)
+    report = kill_at_lines(stage, stage.app.config)
     assert report["lines"] > FEWEST_LINES
     stage.app.start()
     note = f"{report['lines']} lines of code, {report['survived']} not run again"
     return [stage.finish("shipper: kill -9 at every line", report["kills"], note)]
+
+
+def kill_at_lines(stage: Stage, config: Path, *every: int) -> dict[str, int]:
+    """Run the killer; return its report."""
+    command = [sys.executable, KILLER, str(config), str(stage.mariadb.port), stage.database, *map(str, every)]
+    log = config.with_name("killer.log")
+    with log.open("wb") as output:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=output, check=False)
+    assert ended.returncode == 0, log.read_text()[-4000:]
+    report: dict[str, int] = json.loads(ended.stdout)
+    return report
 
 
 @fault(program=(STEPPED,))
