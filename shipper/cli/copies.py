@@ -30,12 +30,13 @@ def backup(file: str, copy: str | None) -> None:
     if copy is None and sys.stdout.isatty():
         raise click.UsageError("stdout is a terminal: name a file, as in `shipper backup FILE`.")
     config = load_for_state(file)
-    output = sys.stdout.buffer if copy is None else new_file(copy)
-    with readable_state(config) as path:
+    if copy is None:
+        with readable_state(config) as path:
+            back_up(path, sys.stdout.buffer)
+        return
+    with new_file(copy) as output, readable_state(config) as path:  # first: root becomes another user by the second
         back_up(path, output)
-    if copy is not None:
-        output.close()
-        say(f"{copy}: a copy of {place_of(config)}")
+    say(f"{copy}: a copy of {place_of(config)}")
 
 
 @click.command(short_help="Replace the state with a copy.")

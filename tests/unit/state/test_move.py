@@ -1,9 +1,12 @@
 """Moves of a state between a file and a database, with a kill at each step."""
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -158,6 +161,58 @@ def test_killed_beside_a_change_of_the_file(
         _end(server)
         assert usable(path, server) == ["database" if run is into_database else "file"]
         _end(server)
+
+
+@pytest.mark.parametrize("run", [into_database, into_file])
+def test_killed_at_every_line(run: Callable[..., Any], tmp_path: Path) -> None:
+    """After a kill at any line of a move one of the two has the state, and a repetition moves it.
+
+    Mutant: make the rows valid before the file is marked.
+    """
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path, server = str(folder / "shipper.db"), FakeServer(lambda: 0.0)
+        with State(path) as state:
+            begin(state, job(), 5)
+        if run is into_file:
+            into_database(path, lead(server), place=PLACE)
+        if not killed_at(number, lambda: run(path, lead(server), place=PLACE)):  # noqa: B023 - called at once
+            break
+        _end(server)
+        assert len(usable(path, server)) == 1, number
+        _end(server)
+        with suppress(ConfigError, StateCorrupt):  # it may be there already
+            run(path, lead(server), place=PLACE)
+        _end(server)
+        assert usable(path, server) == ["database" if run is into_database else "file"], number
+
+    assert number > 20
+
+
+def killed_at(number: int, run: Callable[[], object]) -> bool:
+    """Run a move until it reaches a line of its modules for the first time, by number; return whether it did."""
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename not in {move.__file__, moved.__file__}:
+            return None
+        if event == "line":
+            seen.add((frame.f_code.co_filename, frame.f_lineno))
+            if len(seen) == number:
+                sys.settrace(None)
+                raise KilledError
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KilledError:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 def test_interrupted_elsewhere(path: str, server: FakeServer, tmp_path: Path) -> None:
