@@ -50,8 +50,9 @@ class Desk:
         archives: tuple[Archive, ...] = (ARCHIVE,),
         reads: bool = False,
         samples: bool = False,
+        replayed: int = 0,
     ) -> None:
-        """Set up a courier; reads: read all totals back, samples: read samples."""
+        """Set up a courier; reads: read all totals back but those up to `replayed`, samples: read samples."""
         self.state = state
         self.archives = archives
         self.carbon = FakeCarbon()
@@ -68,6 +69,7 @@ class Desk:
             schedule=schedule,
             reader=self.graphite if reads else None,
             sampled_by=self.graphite if samples else None,
+            replayed=replayed,
         )
 
     def deliver(self, datapoints: Sequence[Datapoint]) -> None:

@@ -22,7 +22,7 @@ SHARE = 6
 
 @fault(is_long=True, in_memory=True)
 def killed_at_every_line_with_a_database(stage: Stage) -> list[Score]:
-    """Kill the leader at every line that keeps the state in PostgreSQL. Mutants: COMMIT first; forget deleted rows."""
+    """Kill the leader at every line that keeps the state in PostgreSQL. Mutant: forget deleted rows."""
     every = () if stage.soak_seconds else (SHARE,)
     with closing(PostgreSQL()) as server, two_machines(stage, server) as pair:
         report = kill_at_lines(stage, pair.machines[0].config, *every)

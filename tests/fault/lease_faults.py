@@ -44,7 +44,7 @@ def states_of(stage: Stage) -> str:
 
 @fault(kind="postgresql", replay=CARBON_DIES)
 def leader_killed(stage: Stage) -> list[Score]:
-    """Kill the leader at random times; the other takes over. Mutant: push after COMMIT."""
+    """Kill the leader at random times; the other takes over. Mutant: push not all that has changed."""
     dice = random.Random(11)
     kills = SOAK_KILLS if stage.soak_seconds else KILLS
     with two_machines(stage) as pair:

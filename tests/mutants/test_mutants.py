@@ -469,6 +469,73 @@ MUTANTS = {
         "not all(kind.has_zero or kind == 'min' for",
         "config/test_limits.py::test_limit",
     ),
+    # rules of a lease, in the order of what they protect: the state, then Carbon
+    "push nothing": Mutant(
+        "state/database.py",
+        "self._database.push(self._mirror.take())",
+        "pass",
+        "state/test_state_databases.py::test_commits_are_mirrored",
+    ),
+    "mirror no deleted rows": Mutant(
+        "state/mirror.py",
+        '("DELETE", old), ',
+        "",
+        "state/test_state_databases.py::test_commits_are_mirrored",
+    ),
+    "lead on with another state than the database": Mutant(
+        "state/database.py",
+        "            if self._database is not None:  # it may differ from this file now",
+        "            if self._database is None:",
+        "state/test_state_databases.py::test_commit_fails_after_push",
+    ),
+    "load the rows of a newer program": Mutant(
+        "state/working_copy.py",
+        "if version > 1 + len(MIGRATIONS):",
+        "if False:",
+        "state/test_state_databases.py::test_newer_rows_are_refused",
+    ),
+    "trust a lease from the answer": Mutant(
+        "core/lease.py",
+        "asked_at + self.seconds",
+        "asked_at + 2 * self.seconds",
+        "core/test_lease.py::test_lease_counts_from_the_question",
+    ),
+    "send without a lease": Mutant(
+        "graphite/fenced.py",
+        "if self.was_late or left < LEAST_SHARE * self._lease.seconds:",
+        "if False:",
+        "graphite/test_fenced.py::test_nothing_begins_without_a_lease",
+    ),
+    "send for longer than the lease": Mutant(
+        "graphite/fenced.py",
+        "carbon.timeout = min(timeout, left)",
+        "carbon.timeout = timeout",
+        "graphite/test_fenced.py::test_nothing_begins_without_a_lease",
+    ),
+    "do not notice a late delivery": Mutant(
+        "graphite/fenced.py",
+        "self.was_late |= not self._lease.left(self._clock())",
+        "pass",
+        "graphite/test_fenced.py::test_delivery_that_outlasts_the_lease",
+    ),
+    "do not tell what was sent late": Mutant(
+        "state/working_copy.py",
+        "FROM total WHERE changed = 1",
+        "FROM total WHERE changed > 2",
+        "core/test_two_machines.py::test_late_batch",
+    ),
+    "do not send again what another sent late": Mutant(
+        "state/outbox.py",
+        "WHERE changed <> 2 AND slot IN (SELECT",
+        "WHERE changed = 1 AND slot IN (SELECT",
+        "core/test_two_machines.py::test_late_batch",
+    ),
+    "read back after a take-over": Mutant(
+        "core/delivery/proofs.py",
+        "self._reads_back and current.after >= self._replayed",
+        "self._reads_back",
+        "core/delivery/test_readings.py::test_totals_of_a_former_leader",
+    ),
 }
 
 

@@ -182,7 +182,7 @@ class TwoMachines(Shipping):
     def mirror_equals_working_copy(self) -> None:
         """The database has the rows of the leader's file, table by table.
 
-        Mutants: note no deletes; push after COMMIT.
+        Mutants: note no deletes; push nothing.
         """
         assert self.server.rows == {(table, key): values for table, key, values in self.rows()}
 
@@ -221,4 +221,18 @@ def test_late_batch(*, is_killed: bool) -> None:
     machines.ticks(EVENTS, 1000)
     machines.pause(passed=0, rows=3, is_proven=True)
     machines.wake(is_killed=is_killed)
+    machines.teardown()
+
+
+def test_killed_after_push() -> None:
+    """What was pushed is recorded, although the process is killed before the commit of its working copy."""
+    machines = TwoMachines()
+    machines.begin()
+    machines.insert(["a"], 60, 1)
+    before = dict(machines.server.rows)
+    machines.crash_after_push(EVENTS)
+
+    assert machines.server.rows != before
+    machines.mirror_equals_working_copy()
+    machines.each_id_counts_once()
     machines.teardown()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import ARCHIVE
-from dispatch import MINUTE, Desk, Graphite
+from dispatch import MINUTE, REPLAY, Desk, Graphite
 from fakes import FakeCarbon
 
 from shipper.core.delivery.outbox import Changed
@@ -38,6 +38,24 @@ def test_read_back(state: State) -> None:
 
     assert desk.unproven() == 1
     assert len(desk.graphite.requests) == 1
+
+
+def test_totals_of_a_former_leader(state: State) -> None:
+    """They are replayed, although others are read back: it may yet send older ones. Mutant: read them back, too."""
+    Desk(state).record("a", 0, 5, {("x", MINUTE): 1})
+    desk = Desk(state, reads=True, replayed=state.revision)
+    desk.run()
+    for seconds in REPLAY:
+        assert desk.unproven() == 1
+        desk.clock += seconds
+        assert desk.run() == [[f"a.x.count 1 {MINUTE}"]]
+    assert (desk.unproven(), desk.graphite.requests) == (0, [])
+
+    desk.record("a", 5, 6, {("x", MINUTE): 1})
+    desk.run()
+    desk.clock += 5
+    desk.run()
+    assert (desk.unproven(), len(desk.graphite.requests)) == (0, 1)
 
 
 def test_differing_value_is_sent_again(state: State) -> None:
