@@ -101,21 +101,15 @@ def stopped_at(stage: Stage, places: Sequence[str]) -> Score:
 
 
 def _stop_at(pair: Pair, place: str, leases: float) -> None:
-    """Stop the leader at a place for some leases; for `again`, what it does at its next start."""
+    """Stop the leader at a place for some leases; for `again`, it gets there at its next start."""
     leader = pair.leader
-    if place == "take":  # the other stops as it takes over
-        leader, other = pair.follower, leader
-        leader.folder.joinpath("pause").write_text(place)
-        other.restart()
-        leader.wait_paused(place)
-    elif place == "again":
-        leader.pause_at("connect")
-        leader.folder.joinpath("pause").write_text(place)
+    if place == "take":  # the one that takes over
+        leader.restart()
+    elif place == "again":  # after a late delivery
+        leader = pair.pause_at("connect")
+        leader.place.write_text(place)
         _continue_after(leader, 1.5)
-        leader.wait_paused(place)
-    else:
-        leader.pause_at(place)
-    _continue_after(leader, leases)
+    _continue_after(pair.pause_at(place), leases)
 
 
 def _continue_after(machine: Machine, leases: float) -> None:

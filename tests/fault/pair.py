@@ -36,6 +36,8 @@ class Machine:
         self.config = folder / "shipper.toml"
         self.config.write_text(text)
         self.log = folder / "shipper.log"
+        self.place = folder / "pause"
+        """File with the place where the daemon stops itself."""
         self.codes: list[int] = []
         """Exit codes of processes that ended by themselves."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,15 +56,6 @@ class Machine:
         with self._mutex:
             if self._process is not None:
                 self._process.send_signal(number)
-
-    def pause_at(self, place: str) -> None:
-        """Let the daemon stop itself at a place, and wait until it has; see pausing.py."""
-        self.folder.joinpath("pause").write_text(place)
-        self.wait_paused(place)
-
-    def wait_paused(self, place: str) -> None:
-        """Wait until the daemon has stopped itself."""
-        wait_for(lambda: self.is_paused, f"stops at {place}")
 
     @property
     def is_paused(self) -> bool:
@@ -177,6 +170,15 @@ class Pair(Shipper):
         """Return the other one."""
         leader = self.leader
         return next(machine for machine in self.machines if machine is not leader)
+
+    def pause_at(self, place: str) -> Machine:
+        """Let the machine that reaches a place first stop there, and return it; see pausing.py."""
+        for machine in self.machines:
+            machine.place.write_text(place)
+        wait_for(lambda: any(machine.is_paused for machine in self.machines), f"a machine stops at {place}")
+        for machine in self.machines:
+            machine.place.unlink(missing_ok=True)
+        return next(machine for machine in self.machines if machine.is_paused)
 
     @property
     def folder(self) -> Path:  # type: ignore[override]

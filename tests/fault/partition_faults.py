@@ -101,9 +101,9 @@ def leader_killed_behind_a_link(stage: Stage) -> list[Score]:
         pair.start()
         stage.write()
         stage.wait("delivery.finished")
-        leader, other = pair.leader, pair.follower
+        leader = pair.pause_at("half")
         which = pair.machines.index(leader)
-        leader.pause_at("half")
+        other = pair.machines[1 - which]
         began = time.monotonic()
         spaces[which].set_link("down")
         leader.send(signal.SIGCONT)
