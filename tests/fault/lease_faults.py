@@ -104,6 +104,8 @@ def _stop_at(pair: Pair, place: str, leases: float) -> None:
     """Stop the leader at a place for some leases; for `again`, it gets there at its next start."""
     leader = pair.leader
     if place == "take":  # the one that takes over
+        for machine in pair.machines:
+            machine.place.write_text(place)
         leader.restart()
     elif place == "again":  # after a late delivery
         leader = pair.pause_at("connect")
