@@ -13,6 +13,7 @@ from fault.pair import Machine, Pair, takes_over
 from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
+from harness import wait_for
 from servers import PostgreSQL
 
 LEASE_SECONDS = 3.0
@@ -22,7 +23,7 @@ STOPS, SOAK_STOPS = (0.5, 1.0, 3.0), 3 * (0.5, 1.0, 3.0, 10.0)
 PAUSE, SOAK_PAUSES = 2.0, (0.5, 1.0, 3.0, 10.0)
 SHORT_REPLAY = '["1s"]'
 """Shorter than a pause: only `again` mends what is sent too late."""
-PAUSING = str(Path(__file__).with_name("pausing.py"))
+PAUSING, NEWER = (str(Path(__file__).with_name(name)) for name in ("pausing.py", "newer.py"))
 
 
 @contextmanager
@@ -82,6 +83,31 @@ def leader_stopped(stage: Stage) -> list[Score]:
             leader.send(signal.SIGCONT)
         note = f"{', '.join(f'{one:g}' for one in stops)} leases; leads after {max(seconds):.1f} s at most"
         return [stage.finish("leader: SIGSTOP at random", len(stops), note)]
+
+
+@fault(kind="postgresql", replay=CARBON_DIES)
+def upgraded(stage: Stage) -> list[Score]:
+    """Upgrade one machine, then the other: the old program leaves what the new one wrote. Mutant: load any version."""
+    with two_machines(stage) as pair:
+        old, new = pair.machines
+        new.program = (NEWER,)
+        for machine, is_ready in ((old, old.leads), (new, new.stands_by)):
+            machine.start()
+            wait_for(is_ready, "the old program leads, the new one stands by")
+        stage.write()
+        stage.wait("delivery.finished")
+        old.stop()
+        wait_for(new.leads, "the new program leads")
+        old.start()
+        wait_for(old.stands_by, "the old program stands by")
+        new.stop(signal.SIGKILL)
+        wait_for(lambda: len(old.codes) > 0, "the old program ends")
+        old.program = new.program
+        wait_for(old.leads, "the upgraded machine leads")
+        refusals = len(old.codes)
+        old.codes.clear()
+        new.start()
+        return [stage.finish("upgrade: old and new program side by side", 1, f"refused {refusals} times")]
 
 
 def stopped_at(stage: Stage, places: Sequence[str]) -> Score:

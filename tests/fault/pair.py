@@ -30,7 +30,7 @@ class Machine:
 
     def __init__(self, folder: Path, text: str, program: Sequence[str]) -> None:
         folder.mkdir(parents=True)
-        self.folder, self._program = folder, program
+        self.folder, self.program = folder, program
         self.within: Sequence[str] = ()
         """Beginning of the command that starts it."""
         self.config = folder / "shipper.toml"
@@ -104,7 +104,7 @@ class Machine:
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
-            command = [*self.within, sys.executable, *self._program, "run", "--config", str(self.config)]
+            command = [*self.within, sys.executable, *self.program, "run", "--config", str(self.config)]
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **ENVIRONMENT})
 
     def _watch(self) -> None:
