@@ -194,7 +194,6 @@ class StateDatabase:
             StateBusy: the database does not answer, or cannot be used.
         """
         with self._mutex, self._answering("take the lease"):
-            asked_at = clock()
             session = self._opened()
             names = {"name": self.name}
             (has_lock,) = row_of(session.execute(f"SELECT pg_try_advisory_lock({_LOCK})", names))
@@ -204,6 +203,7 @@ class StateDatabase:
                 return False
             session.execute(_TABLES)
             values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
+            asked_at = clock()  # the others wait for a lease from the beat that follows
             self.term, self.version, *move = row_of(session.execute(_TAKE, values))
             self.move = _move(*move)
             self.lease.renew(asked_at)

@@ -147,10 +147,12 @@ class Pair(Shipper):
             self.machines.append(Machine(folder, text, program))
 
     def start(self) -> None:
-        """Start both, and return once one leads."""
-        for machine in self.machines:
-            machine.start()
-        wait_for(lambda: any(machine.leads() for machine in self.machines), "a leader")
+        """Start one, then the other, and return once one leads and the other stands by."""
+        first, second = self.machines
+        first.start()
+        wait_for(first.leads, "the first machine leads")
+        second.start()
+        wait_for(lambda: self._leader is not None, "the second machine stands by")
 
     @property
     def leader(self) -> Machine:
