@@ -128,7 +128,7 @@ def set_up(pair: Pair) -> None:
     assert TOML is not None
     state = TOML[1].replace("db1.internal,db2.internal", f"127.0.0.1:{pair.postgresql.port}")
     assert state != TOML[1]
-    first.machine.write(CONFIG, f"{first.do(f'cat {CONFIG}')}\n{state}")
+    first.edit("[state]\n", state)
     follow(first, password, given=f"{PASSWORD}\n")
     follow(first, drop_in)
     follow(first, check_first)
@@ -182,7 +182,9 @@ def move_back_and_forth(pair: Pair) -> None:
     follow(pair.second, stop_both)
     follow(pair.second, into_file.replace("--to path", "--to path --yes"))
     text = pair.second.do(f"cat {CONFIG}")
-    pair.second.machine.write(CONFIG, text.partition("\n[state]")[0])
+    pair.second.machine.write(
+        CONFIG, re.sub(r"^ *(database|user|password) = .*\n", "", text, count=3, flags=re.MULTILINE)
+    )
     follow(pair.second, start_alone)
     pair.log_in()
     pair.second.agree("healthy")
