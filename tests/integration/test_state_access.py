@@ -128,7 +128,7 @@ def test_read_only(first: Machine, states: PostgreSQL) -> None:
         connection.execute("ALTER DATABASE states SET default_transaction_read_only = on")
     refused = first.call("once")
 
-    assert (refused.returncode, "read-only" in refused.stderr) == (1, True)
+    assert (refused.returncode, "session is read-only" in refused.stderr) == (1, True)
     assert "Name the server that takes writes" in refused.stderr
 
 
