@@ -157,9 +157,11 @@ class Pair(Shipper):
     @property
     def leader(self) -> Machine:
         """Return the machine that leads, once the other one stands by."""
-        wait_for(lambda: self._leader is not None, "a leader")
-        assert self._leader is not None
-        return self._leader
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (leader := self._leader) is None:
+            assert time.monotonic() < deadline, "no machine leads while the other one stands by"
+            time.sleep(0.1)
+        return leader
 
     @property
     def _leader(self) -> Machine | None:
@@ -185,7 +187,7 @@ class Pair(Shipper):
     @property
     def folder(self) -> Path:  # type: ignore[override]
         """Return the directory of the leader's working copy; after the end, of the state in the database."""
-        return self._final or next((one.folder for one in self.machines if one.leads()), self.machines[0].folder)
+        return self._final or self.leader.folder
 
     def text(self) -> str:
         """Return both logs."""
@@ -199,6 +201,8 @@ class Pair(Shipper):
         """End both, and keep the state; return the first exit code that is not 0."""
         if self._final is not None:
             return 0
+        if number == signal.SIGTERM:  # a process that is about to start knows no signal yet
+            assert self.leader
         codes = [machine.stop(number) for machine in self.machines]
         if number == signal.SIGKILL:  # the fault has failed
             return 0
