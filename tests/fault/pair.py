@@ -202,7 +202,7 @@ class Pair(Shipper):
         if self._final is not None:
             return 0
         if number == signal.SIGTERM:  # a process that is about to start knows no signal yet
-            assert self.leader
+            assert self.leader in self.machines
         codes = [machine.stop(number) for machine in self.machines]
         if number == signal.SIGKILL:  # the fault has failed
             return 0
