@@ -8,8 +8,8 @@ import pytest
 
 from shipper.core.errors import LeaseLost
 from shipper.core.lease import Lease
-from shipper.state.mirror import MirroredRow
-from shipper.state.remote import Move
+from shipper.state.remote.mirror import MirroredRow
+from shipper.state.remote.session import Move
 
 LEASE = 2.0
 ROW = MirroredRow("series", "1", "1, 'a'")

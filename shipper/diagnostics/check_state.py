@@ -15,9 +15,9 @@ from shipper.diagnostics.finding import Finding
 from shipper.runtime.endpoints import open_reader, readable_state
 from shipper.state.access import enter
 from shipper.state.lock import holder
-from shipper.state.moved import invalid
 from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
-from shipper.state.working_copy import check_free
+from shipper.state.remote.moved import invalid
+from shipper.state.remote.working_copy import check_free
 
 SOME_BYTES = 65536  # as much as a small delivery writes
 

@@ -17,8 +17,9 @@ from shipper.status.report import Leader, Machine, evidence
 if TYPE_CHECKING:
     from shipper.graphite.fenced import Fence
     from shipper.graphite.render_api import Readback
-    from shipper.state.remote import Leadership, StateDatabase
-    from shipper.state.remote_reader import StateReader
+    from shipper.state.remote.database import StateDatabase
+    from shipper.state.remote.reader import StateReader
+    from shipper.state.remote.session import Leadership
 
 
 def open_source(config: Config, name: str) -> Source:
@@ -48,7 +49,7 @@ def open_database(config: Config) -> "StateDatabase | None":
         return None
     # imported late: most services have a file
     from shipper.runtime.postgresql import connector  # noqa: PLC0415
-    from shipper.state.remote import StateDatabase  # noqa: PLC0415
+    from shipper.state.remote.database import StateDatabase  # noqa: PLC0415
 
     return StateDatabase(
         connector(access),
@@ -67,7 +68,7 @@ def open_reader(config: Config) -> "StateReader | None":
         return None
     # imported late: most services have a file
     from shipper.runtime.postgresql import connector  # noqa: PLC0415
-    from shipper.state.remote_reader import StateReader  # noqa: PLC0415
+    from shipper.state.remote.reader import StateReader  # noqa: PLC0415
 
     return StateReader(connector(access), label=str(access), name=config.state.name)
 

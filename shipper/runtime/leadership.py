@@ -17,7 +17,7 @@ from shipper.log.logger import drain as drain_log
 from shipper.log.logger import logger
 from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_database
-from shipper.state.remote import BEATS, StateDatabase, clock
+from shipper.state.remote.database import BEATS, StateDatabase, clock
 from shipper.state.store import State
 
 EX_TEMPFAIL = 75  # sysexits.h

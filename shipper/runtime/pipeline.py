@@ -26,7 +26,7 @@ from shipper.status.report import JobCounters
 
 if TYPE_CHECKING:
     from shipper.graphite.fenced import Fence
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 SAMPLE_TIMEOUT = 5.0
 """Timeout of reading a sample, in seconds: deliveries wait for it, and a Graphite that hangs must not delay them."""

@@ -8,7 +8,7 @@ import psycopg
 from shipper.core.errors import StateBusy
 from shipper.source.access import Access
 from shipper.source.dialects import postgresql
-from shipper.state.remote import NO_ANSWER, message_of
+from shipper.state.remote.session import NO_ANSWER, message_of
 
 HINTS = {
     "password": "Check user and password: `user` and `password` of [state]. After a change, restart the service.",

@@ -40,7 +40,7 @@ from shipper.status.page.server import Page
 from shipper.status.report import Report
 
 if TYPE_CHECKING:
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 BEAT_SECONDS = 5.0
 STATUS_BEATS = 3  # beats between two status reports to systemd

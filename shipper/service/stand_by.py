@@ -19,8 +19,8 @@ from shipper.service import systemd
 from shipper.service.control import Command, Control, Progress
 from shipper.service.door import Door
 from shipper.state.lock import announce, lock
-from shipper.state.remote import StateDatabase
-from shipper.state.working_copy import check_free, discard, unproven_slots
+from shipper.state.remote.database import StateDatabase
+from shipper.state.remote.working_copy import check_free, discard, unproven_slots
 from shipper.status.page.server import Page
 from shipper.status.report import EndpointReport, Failure, Leader, Report
 

@@ -19,16 +19,16 @@ from shipper.core.measures import Value
 from shipper.core.model import Group, JobStatus
 from shipper.state.access import enter
 from shipper.state.lock import holder, lock
-from shipper.state.mirror import all_rows
-from shipper.state.moved import FURTHER, application_of, invalid, make_durable
 from shipper.state.queries import job_statuses
+from shipper.state.remote.mirror import all_rows
+from shipper.state.remote.moved import FURTHER, application_of, invalid, make_durable
+from shipper.state.remote.working_copy import build
 from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, prepare, reader, translated
 from shipper.state.store import State
 from shipper.state.values import group_of, loaded
-from shipper.state.working_copy import build
 
 if TYPE_CHECKING:
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 _NEWEST = "SELECT COALESCE(MAX(revision), 0) FROM total"
 _CHANGES = """

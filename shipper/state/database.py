@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from shipper.core.errors import LeaseLost, ShipperError, StateBusy, StateCorrupt
 from shipper.state.lock import announce, lock, make_file
 from shipper.state.queries import CONFIRMED, pauses_of
+from shipper.state.remote.working_copy import discard, fill, follow
 from shipper.state.schema import APPLICATION_ID, UNWRITABLE, WORKING_COPY, decoded, prepare, translated
 from shipper.state.series import Registry
-from shipper.state.working_copy import discard, fill, follow
 
 if TYPE_CHECKING:
     from shipper.core.position import Position
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 BUSY_SECONDS = 5  # an operator's SQLite client may hold the file for a moment
 GATHER_SECONDS = 0.25  # a capture waits no longer for a common commit

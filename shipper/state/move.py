@@ -10,17 +10,17 @@ from uuid import uuid4
 
 from shipper.core.errors import ConfigError
 from shipper.state.lock import lock
-from shipper.state.mirror import all_rows
-from shipper.state.moved import invalid, make_durable, mark, set_aside, token_of, unmark
 from shipper.state.outbox import AGAIN
-from shipper.state.remote import Move
+from shipper.state.remote.mirror import all_rows
+from shipper.state.remote.moved import invalid, make_durable, mark, set_aside, token_of, unmark
+from shipper.state.remote.session import Move
+from shipper.state.remote.working_copy import fill, unproven_slots
 from shipper.state.schema import WORKING_COPY, prepare, translated
-from shipper.state.working_copy import fill, unproven_slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 
 def into_database(path: str, lead: "Callable[[], StateDatabase]", *, place: str) -> str:

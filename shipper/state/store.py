@@ -26,7 +26,7 @@ from shipper.state.recording import StateRecording
 from shipper.state.schema import ID_ORDER, NOW
 
 if TYPE_CHECKING:
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 _BEGIN = f"""
     INSERT INTO watermark (job, source, id_table, id_column, value, captured, updated)

@@ -35,7 +35,14 @@ MODULES = (
 )
 """Modules that store or send something, or decide about it; where shipper only reads, a kill has no effect."""
 REMOTE = (
-    *("graphite/fenced", "runtime/leadership", "state/database", "state/mirror", "state/remote", "state/working_copy"),
+    *(
+        "graphite/fenced",
+        "runtime/leadership",
+        "state/database",
+        "state/remote/mirror",
+        "state/remote/database",
+        "state/remote/working_copy",
+    ),
 )
 """The modules that keep a state in a database."""
 ROWS = [("login", "success"), ("logout", "success"), ("login", "failure")]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import ENVIRONMENT, PATIENCE_SECONDS, Shipper, wait_for
 
-from shipper.state.mirror import load
+from shipper.state.remote.mirror import load
 from shipper.state.schema import prepare
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 from shipper.cli.commands import main
 from shipper.graphite.carbon import Carbon
 from shipper.graphite.fenced import Fence
-from shipper.state import remote
-from shipper.state.remote import StateDatabase
+from shipper.state.remote import database as remote
+from shipper.state.remote.database import StateDatabase
 
 PLACES = ("look", "connect", "half", "confirmation", "again", "take", "pushed")
 """Before the look at the lease; between look and connect; in the middle of sendall; before the confirmation; before

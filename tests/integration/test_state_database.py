@@ -14,8 +14,8 @@ from servers import PostgreSQL
 from state_databases import LEASE, ROW, StateDatabaseContract
 
 from shipper.core.errors import LeaseLost, StateBusy
-from shipper.state.mirror import MirroredRow
-from shipper.state.remote import StateDatabase
+from shipper.state.remote.database import StateDatabase
+from shipper.state.remote.mirror import MirroredRow
 
 Make = Callable[..., StateDatabase]
 WAITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"

@@ -477,7 +477,7 @@ MUTANTS = {
         "state/test_state_databases.py::test_commits_are_mirrored",
     ),
     "mirror no deleted rows": Mutant(
-        "state/mirror.py",
+        "state/remote/mirror.py",
         '("DELETE", old), ',
         "",
         "state/test_state_databases.py::test_commits_are_mirrored",
@@ -489,7 +489,7 @@ MUTANTS = {
         "state/test_state_databases.py::test_commit_fails_after_push",
     ),
     "load the rows of a newer program": Mutant(
-        "state/working_copy.py",
+        "state/remote/working_copy.py",
         "if version > 1 + len(MIGRATIONS):",
         "if False:",
         "state/test_state_databases.py::test_newer_rows_are_refused",
@@ -519,7 +519,7 @@ MUTANTS = {
         "graphite/test_fenced.py::test_delivery_that_outlasts_the_lease",
     ),
     "do not tell what was sent late": Mutant(
-        "state/working_copy.py",
+        "state/remote/working_copy.py",
         "FROM total WHERE changed = 1",
         "FROM total WHERE changed > 2",
         "core/test_two_machines.py::test_late_batch",

@@ -19,9 +19,9 @@ from typing_extensions import override
 from shipper.core.delivery.courier import Courier
 from shipper.core.errors import DeliveryFailed, LeaseLost
 from shipper.core.model import Datapoint, Job
-from shipper.state.mirror import MirroredRow, all_rows
+from shipper.state.remote.mirror import MirroredRow, all_rows
+from shipper.state.remote.working_copy import discard, unproven_slots
 from shipper.state.store import State
-from shipper.state.working_copy import discard, unproven_slots
 
 LEASE = 10.0
 

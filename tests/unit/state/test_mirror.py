@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from shipper.state.mirror import Mirror, all_rows, load
+from shipper.state.remote.mirror import Mirror, all_rows, load
 from shipper.state.schema import SCHEMA
 
 TABLES = {

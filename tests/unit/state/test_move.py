@@ -15,8 +15,9 @@ from state_databases import FakeServer, FakeStateDatabase
 from typing_extensions import override
 
 from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
-from shipper.state import move, moved
+from shipper.state import move
 from shipper.state.move import into_database, into_file
+from shipper.state.remote import moved
 from shipper.state.store import State
 
 SERIES = """

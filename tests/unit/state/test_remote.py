@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
-from shipper.state.remote import NO_ANSWER, check_server, message_of, remedy_of
+from shipper.state.remote.session import NO_ANSWER, check_server, message_of, remedy_of
 
 
 class Session:

@@ -14,10 +14,10 @@ from state_databases import LEASE, FakeServer, FakeStateDatabase, StateDatabaseC
 from typing_extensions import override
 
 from shipper.core.errors import LeaseLost, StateBusy, StateCorrupt
-from shipper.state.mirror import all_rows
+from shipper.state.remote.mirror import all_rows
+from shipper.state.remote.working_copy import unproven_slots
 from shipper.state.schema import MIGRATIONS
 from shipper.state.store import State
-from shipper.state.working_copy import unproven_slots
 
 REJECT = "INSERT INTO rejected VALUES ('a', 'no_id', 1)"
 

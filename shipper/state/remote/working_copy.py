@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shipper.core.errors import StateBusy, StateCorrupt
-from shipper.state.mirror import Mirror, all_rows, load
-from shipper.state.moved import application_of, settle
+from shipper.state.remote.mirror import Mirror, all_rows, load
+from shipper.state.remote.moved import application_of, settle
 from shipper.state.schema import MIGRATIONS, MOVED, SCHEMA, WORKING_COPY, translated
 
 if TYPE_CHECKING:
-    from shipper.state.remote import StateDatabase
+    from shipper.state.remote.database import StateDatabase
 
 _FILES = ("", "-wal", "-shm", "-journal")
 _UNPROVEN = "SELECT DISTINCT slot FROM total WHERE changed = 1"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from shipper.core.errors import StateBusy
-from shipper.state.moved import invalid
-from shipper.state.remote import (
+from shipper.state.remote.moved import invalid
+from shipper.state.remote.session import (
     Leadership,
     check_server,
     grants_of,
@@ -21,8 +21,8 @@ from shipper.state.remote import (
     set_path,
     standing_by_in,
 )
+from shipper.state.remote.working_copy import build
 from shipper.state.schema import APPLICATION_ID, prepare, translated
-from shipper.state.working_copy import build
 
 _RIGHTS = """
     SELECT to_regnamespace(quote_ident(%(name)s)) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),

@@ -17,7 +17,8 @@ from shipper.core.errors import ConfigError, StateBusy
 from shipper.state.schema import APPLICATION_ID, MOVED
 
 if TYPE_CHECKING:
-    from shipper.state.remote import Move, StateDatabase
+    from shipper.state.remote.database import StateDatabase
+    from shipper.state.remote.session import Move
 
 FURTHER = ("-wal", "-shm")
 """Ends of the names of files that belong to an open state."""

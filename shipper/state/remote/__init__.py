@@ -1,0 +1,1 @@
+"""The state in PostgreSQL, for several machines of which one works."""
