@@ -7,7 +7,13 @@ known here: paths contain the column's name instead.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from configparser import ConfigParser
+from configparser import (
+    ConfigParser,
+    DuplicateOptionError,
+    DuplicateSectionError,
+    MissingSectionHeaderError,
+    ParsingError,
+)
 from configparser import Error as ParserError
 from contextlib import suppress
 from pathlib import Path
@@ -62,22 +68,17 @@ def folder_of(config: Config) -> Path | None:
     """Return the directory with the configuration of the Carbon that these series go to, if it runs on this machine."""
     for host, port in config.graphite.addresses:
         for folder in FOLDERS if host in LOOPBACK else ():
-            parser = ConfigParser(interpolation=None)
-            with suppress(UnreadableError, ParserError):
+            parser = ConfigParser(interpolation=None, strict=False)
+            try:
                 parser.read_string(read_text(folder / CARBON))
+            except UnreadableError:
+                continue
+            except ParserError:  # its port is not known, but `diff` reports the error
+                return folder
             ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
             if str(port) in ports:
                 return folder
     return None
-
-
-def diffs(config: Config, folder: Path) -> Iterator[Diff]:
-    """Compare all of Carbon's files; raises as `diff` does.
-
-    Only the file of aggregations may be missing: Carbon then uses its defaults (carbon/storage.py), as in Debian.
-    """
-    for name in (SCHEMAS, AGGREGATION, CARBON):
-        yield diff(config, str(folder / name), may_miss=name == AGGREGATION)
 
 
 def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
@@ -112,8 +113,22 @@ def _parsed(file: str) -> ConfigParser:
     try:
         parser.read_string(_text(file), file)
     except ParserError as error:
-        raise _unreadable(file, error) from error
+        raise _syntax_error(file, error) from error
     return parser
+
+
+def _syntax_error(file: str, error: ParserError) -> ConfigError:
+    """Return the error of a file that configparser, as used by Carbon, rejects: its line, and how to correct it."""
+    place, reason, remedy = "", str(error).partition("\n")[0], "Correct the file first"
+    match error:
+        case DuplicateSectionError(section=section, lineno=line):
+            place, reason = f":{line}", f"section [{section}] exists already"
+            remedy = f"Merge both sections [{section}] into one"
+        case DuplicateOptionError(section=section, option=key, lineno=line):
+            place, reason, remedy = f":{line}", f"{key} exists already in [{section}]", f"Keep one line {key} of both"
+        case MissingSectionHeaderError(lineno=line) | ParsingError(errors=[(line, _), *_]):
+            place, reason, remedy = f":{line}", "not KEY = VALUE in a section", "Correct this line"
+    return ConfigError(f"read {file}{place}: {reason}", hint=f"{remedy}: Carbon cannot read the file either.")
 
 
 def _text(file: str) -> str:
@@ -123,9 +138,8 @@ def _text(file: str) -> str:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: str, error: Exception) -> ConfigError:
-    reason = str(error).partition("\n")[0]
-    return ConfigError(f"read {file}: {reason}", hint="Give one of Carbon's files that exists and that you may read.")
+def _unreadable(file: str, error: UnreadableError) -> ConfigError:
+    return ConfigError(f"read {file}: {error}", hint="Give one of Carbon's files that exists and that you may read.")
 
 
 def _kind(file: str, parser: ConfigParser) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from shipper.config.encrypted import FOLDER, origin
 from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
-from shipper.diagnostics.carbon_diff import diffs
+from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS
+from shipper.diagnostics.carbon_diff import diff
 from shipper.diagnostics.check_source import check_source
 from shipper.diagnostics.check_state import Stored, check_database, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
@@ -44,8 +45,8 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
         yield from attempted(f"source {name}", check_source(config, name, known))
     for one in receivers(config):
         yield from attempted("carbon", _check_carbon(one))
-    if carbon is not None:
-        yield from attempted(f"carbon {carbon}", _check_carbon_conf(config, carbon))
+    for file in () if carbon is None else (carbon / SCHEMAS, carbon / AGGREGATION, carbon / CARBON):
+        yield from attempted(f"carbon {file}", _check_carbon_conf(config, file))
     yield from attempted("graphite", _check_graphite(config))
     if has_canary:
         yield from attempted("canary", _check_canary(config))
@@ -98,17 +99,20 @@ def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
             yield Finding(True, f"carbon {carbon}", "accepts data")
 
 
-def _check_carbon_conf(config: Config, folder: Path) -> Iterator[Finding]:
-    """Compare Carbon's own configuration with what these series need."""
-    for diff in diffs(config, folder):
-        bad = [verdict for verdict in diff.verdicts if not verdict.is_good]
-        if not bad:
-            yield Finding(True, f"carbon {diff.file}", "right for these series")
-            continue
-        first = f"{bad[0].path}: {bad[0].present}; needed: {bad[0].needed}"
-        others = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
-        missing = "" if Path(diff.file).exists() else "does not exist, so Carbon uses its defaults; "
-        yield Finding(False, f"carbon {diff.file}", f"{missing}{first}{others}", diff.write.rstrip())
+def _check_carbon_conf(config: Config, file: Path) -> Iterator[Finding]:
+    """Compare one of Carbon's own files with what these series need.
+
+    Only the file of aggregations may be missing: Carbon then uses its defaults (carbon/storage.py), as in Debian.
+    """
+    found = diff(config, str(file), may_miss=file.name == AGGREGATION)
+    bad = [verdict for verdict in found.verdicts if not verdict.is_good]
+    if not bad:
+        yield Finding(True, f"carbon {file}", "right for these series")
+        return
+    first = f"{bad[0].path}: {bad[0].present}; needed: {bad[0].needed}"
+    others = f"; and {len(bad) - 1} more" if len(bad) > 1 else ""
+    missing = "" if file.exists() else "does not exist, so Carbon uses its defaults; "
+    yield Finding(False, f"carbon {file}", f"{missing}{first}{others}", found.write.rstrip())
 
 
 def _check_canary(config: Config) -> Iterator[Finding]:

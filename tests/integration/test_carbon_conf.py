@@ -249,7 +249,7 @@ def test_lists(app: Shipper, tmp_path: Path, lists: dict[str, str], dropped: set
     ("name", "text", "reason"),
     [
         ("storage-schemas.conf", None, "No such file"),
-        ("storage-schemas.conf", "[a]\n[a]\n", "section 'a' already exists"),
+        ("storage-schemas.conf", "[a]\n[a]\n", ":2: section [a] exists already"),
         ("storage-schemas.conf", "[a]\npattern = .\nretentions = 1x:1d\n", "is not a duration"),
         ("storage-schemas.conf", "[a]\npattern = (\nretentions = 1m:1d\n", "unterminated subpattern"),
         ("other.conf", "[relay]\nx = 1\n", "not a file of Carbon"),
@@ -262,7 +262,7 @@ def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, 
     ended = app.call("admin carbon-conf", "--diff", str(tmp_path / name))
 
     assert ended.returncode == 78
-    assert f"read {tmp_path}/{name}: " in ended.stderr
+    assert f"read {tmp_path}/{name}:" in ended.stderr
     assert reason in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -25,7 +25,7 @@ DEEP, LONG = "(" * 5000, "9" * 5000
 LINES = st.lists(
     st.sampled_from(
         [
-            *("[cache]", "[relay]", "[a]", "[DEFAULT]", "[", "= x", " continued", "\0", "x"),
+            *("[cache]", "[cache]", "[relay]", "[a]", "[DEFAULT]", "[", "= x", " continued", "\0", "x"),
             *("pattern = .", "pattern", "pattern =", "pattern = (", "pattern = a{99999999999}", f"pattern = {DEEP}"),
             *(
                 f"retentions = {one}"
@@ -66,6 +66,41 @@ def test_any_bytes(config: Config, content: bytes, name: str) -> None:
             carbon_diff.diff(config, f"{folder}/{name}")
         except ConfigError as error:
             assert error.hint  # noqa: PT017 - some contents are good
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize(
+    ("text", "reason", "remedy"),
+    [
+        (
+            "[cache]\nMAX_CREATES_PER_MINUTE = 50\n[cache]\nMAX_CREATES_PER_MINUTE = inf\n",
+            ":3: section [cache] exists already",
+            "Merge both sections [cache] into one: Carbon cannot read the file either.",
+        ),
+        (
+            "[cache]\nMAX_CREATES_PER_MINUTE = 50\nMAX_CREATES_PER_MINUTE = inf\n",
+            ":3: max_creates_per_minute exists already in [cache]",
+            "Keep one line max_creates_per_minute of both: Carbon cannot read the file either.",
+        ),
+        ("x = 1\n", ":1: not KEY = VALUE in a section", "Correct this line: Carbon cannot read the file either."),
+        ("[a]\n\nx\n", ":3: not KEY = VALUE in a section", "Correct this line: Carbon cannot read the file either."),
+    ],
+)
+def test_syntax_errors(config: Config, tmp_path: Path, name: str, text: str, reason: str, remedy: str) -> None:
+    """A file with an error of syntax is named with the line, and what to do.
+
+    Mutants: look for the port in what the parser has read until the error; skip a carbon.conf with an error.
+    """
+    (tmp_path / "carbon.conf").touch()
+    (tmp_path / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(carbon_diff, "FOLDERS", (tmp_path,))
+        folder = carbon_diff.folder_of(config)
+    with pytest.raises(ConfigError) as raised:
+        carbon_diff.diff(config, f"{tmp_path}/{name}")
+
+    assert (str(raised.value), raised.value.hint) == (f"read {tmp_path}/{name}{reason}", remedy)
+    assert folder == (tmp_path if name == "carbon.conf" else None)
 
 
 def test_no_file(config: Config) -> None:
