@@ -39,14 +39,16 @@ _INDIVISIBLE = "numbers of distinct values do not add up: a coarser archive keep
 _WHY = {
     SCHEMAS: "before any other stanza that matches these series",
     AGGREGATION: "also before any other stanza that matches these series; xFilesFactor = 0 keeps slots with few values",
-    CARBON: "whose default 50 silently drops the first datapoints of new series",
+    CARBON: "in its section [cache]: change the existing line, and restart carbon; "
+    "the default 50 silently drops the first datapoints of new series",
 }
 
 
 def rules(config: Config) -> str:
-    """Return the stanzas as text to paste."""
+    """Return the stanzas as text to paste; of carbon.conf the line alone, since a second section would end Carbon."""
     return "\n".join(
-        "\n".join([f"# {file}, {_WHY[file]}", *map(str, group)]) for file, group in stanzas(config).items()
+        "\n".join([f"# {file}, {_WHY[file]}", *(str(one).removeprefix("[cache]\n") for one in group)])
+        for file, group in stanzas(config).items()
     )
 
 

@@ -176,12 +176,16 @@ def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
 
 
 def test_creates(app: Shipper, tmp_path: Path) -> None:
-    """In carbon.conf the default of 50 new series a minute is an error."""
+    """In carbon.conf the default of 50 new series a minute is an error; a second section is never printed."""
     file = tmp_path / "carbon.conf"
     file.write_text("[cache]\n")
     (found,) = diffs(app, str(file))
     file.write_text(f"[cache]\n{found['write']}")
+    printed = app.call("admin carbon-conf").stdout.partition("# carbon.conf, ")[2]
 
+    assert printed.startswith("in its section [cache]: change the existing line, and restart carbon;")
+    assert printed.endswith("\nMAX_CREATES_PER_MINUTE = inf\n")
+    assert "\n[" not in printed
     assert list(found["verdicts"][0].values()) == ["MAX_CREATES_PER_MINUTE", "cache", "50", "inf", False]
     assert diffs(app, str(file))[0]["is_good"]
 
@@ -295,7 +299,8 @@ def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
     _, *parts = re.split(r"^# ([a-z-]+\.conf), .*\n", app.call("admin carbon-conf").stdout, flags=re.MULTILINE)
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         before = folder / name
-        before.write_text(text + (before.read_text() if before.exists() else "").replace("[cache]", "[old]"))
+        old = (before.read_text() if before.exists() else "").replace("[cache]", "[old]")
+        before.write_text(("[cache]\n" if name == "carbon.conf" else "") + text + old)
     second = found()
 
     names = {"storage-schemas.conf", "storage-aggregation.conf", "carbon.conf"}
