@@ -60,6 +60,17 @@ class Chosen(NamedTuple):
     by: list[str]
 
 
+class Answers(NamedTuple):
+    """The answers to all questions."""
+
+    login: Login
+    account: str
+    """As whom the server knows this user, USER@HOST; may be empty."""
+    chosen: Chosen
+    graphite: dict[str, str | int]
+    """Keys of [graphite]."""
+
+
 @click.command(short_help="Write a first configuration: answer questions.")
 @options.configured
 def init(file: str) -> None:
@@ -69,37 +80,59 @@ def init(file: str) -> None:
     for Carbon. An existing file is kept as FILE.old.
     """
     from shipper.config.load import load
-    from shipper.source.access import Access
-    from shipper.source.inspection import Examination
 
     # ask
-    login = _login()
-    access = Access(login.url.set(username=login.user, password=login.password or None), 30)
-    with closing(Examination("app", access)) as source:
-        session = source.session()
-        say(f"Connected: {session.server}")
-        chosen = _chosen(source)
-    graphite = _graphite()
-    if Path(file).exists() and not click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?"):
-        raise click.Abort
+    try:
+        answers = _answers(file)
+    except click.Abort:
+        say("nothing was written", err=True)
+        raise
+    login, chosen = answers.login, answers.chosen
     # write
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     for name, text, mode in _credentials(login, Path(file).parent):
         _write(name, text, mode)
-    _write(Path(file), _configuration(Path(file), graphite, login, chosen), 0o644)
-    _show_next(load(file), access, (session.account or "").rpartition("@")[2])
+    _write(Path(file), _configuration(Path(file), answers.graphite, login, chosen), 0o644)
+    _show_next(load(file), _access(login), answers.account.rpartition("@")[2])
     _show_start(file, has_drop_in=login.url.get_backend_name() == "postgresql")
+
+
+def _answers(file: str) -> Answers:
+    """Ask all questions; after a rejected login, ask for the database again."""
+    from shipper.source.access import LoginRefused
+    from shipper.source.inspection import Examination
+
+    if Path(file).exists() and not click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?"):
+        raise click.Abort
+    while True:
+        login = _login()
+        with closing(Examination("app", _access(login))) as source:
+            try:
+                session = source.session()
+            except LoginRefused as error:
+                say(f"Error: {error}. Answer again.")
+                continue
+            say(f"Connected: {session.server}")
+            return Answers(login, session.account or "", _chosen(source), _graphite())
+
+
+def _access(login: Login) -> "Access":
+    """Return how to open connections with a login."""
+    from shipper.source.access import Access
+
+    return Access(login.url.set(username=login.user, password=login.password or None), 30)
 
 
 def _show_next(config: "Config", access: "Access", host: str) -> None:
     """Show what is left to do; the host is that of the MySQL account."""
     from shipper.diagnostics.carbon_conf import rules
-    from shipper.source.grants import grants
+    from shipper.source.grants import grants, revokes
 
     say("\nNext:\n\n1. Let an administrator of the database run:\n")
-    for statement in grants(access, [job.query for job in config.jobs.values()], host=host):
+    queries = [job.query for job in config.jobs.values()]
+    for statement in (*revokes(access, queries, host=host), *grants(access, queries, host=host)):
         say(f"   {statement}")
-    say(f"\n2. Add to Carbon's configuration:\n\n{rules(config)}")
+    say(f"\n2. Change Carbon's configuration:\n\n{rules(config)}")
 
 
 def _show_start(file: str, *, has_drop_in: bool) -> None:

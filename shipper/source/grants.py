@@ -32,6 +32,14 @@ def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[s
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
 
+def revokes(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[str]:
+    """Write a REVOKE of SELECT on each table, to run before a GRANT on some of its columns."""
+    quote, user = _quote(access), dialect_named(access.kind).user(access) or DEFAULT_USER
+    grantee = dialect_named(access.kind).account(f"{user}@{host}", quote)
+    for table in columns_by_table(queries) if grantee is not None else ():
+        yield f"REVOKE SELECT ON {_path(access, table)} FROM {grantee};"
+
+
 def columns_by_table(queries: Iterable[Query]) -> dict[str, set[str]]:
     """Return the columns of each table that queries name."""
     columns: dict[str, set[str]] = {}

@@ -107,7 +107,7 @@ def test_defaults_count(
     assert not re.search("se(#|%23)cret|typed@|typed:", shown)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "etc").iterdir()}
     assert {mode for name, mode in modes.items() if not name.startswith("shipper.")} <= {0o600}
-    assert ("GRANT SELECT" in asked.stdout) == (kind != "sqlite")
+    assert ("GRANT SELECT" in asked.stdout) == ("REVOKE SELECT ON" in asked.stdout) == (kind != "sqlite")
     assert ("TO 'asker'@'127.0.0.%'" in asked.stdout) == (kind == "mariadb")
     assert "pattern = ^audit\\." in asked.stdout
     assert started.returncode == once.returncode == 0, started.stderr + once.stderr
@@ -123,16 +123,19 @@ def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: Postg
     answers = [url, *login, "audit_events", "event_id", "-", "action, message", "[::1]:2004", "http://graphite"]
     first = run(tmp_path, "init", *answers)
     written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
-    refused = run(tmp_path, "init", *answers, "n")
-    cut = run(tmp_path, "init", *answers[:5])
+    refused = run(tmp_path, "init", "n", *answers)
+    cut = run(tmp_path, "init", "y", *answers[:5])
     kept = {file.name for file in (tmp_path / "etc").iterdir()}
-    again = run(tmp_path, "init", *answers, "y")
+    again = run(tmp_path, "init", "y", answers[0], login[0], "wrong", *answers)
 
     assert first.returncode == again.returncode == 0, first.stderr
     assert written["graphite"] | {"host": "::1", "port": 2004, "render_url": "http://graphite"} == written["graphite"]
     assert written["job"]["audit_events"]["by"] == ["action", "message"]
     assert "time" not in written["job"]["audit_events"]
     assert refused.returncode == cut.returncode == 1
+    assert all("nothing was written" in one.stderr for one in (refused, cut))
+    assert "Database" not in refused.stdout
+    assert again.stdout.count("Answer again.") == 1
     assert kept == {"shipper.toml", "mysql.cnf"}
     assert {file.name for file in (tmp_path / "etc").iterdir()} >= {"shipper.toml.old", "mysql.cnf.old"}
 
