@@ -10,7 +10,7 @@ import click
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, Messages, act, perform, show_plan
 from shipper.cli.options import format_time, instant
-from shipper.cli.output import format_place, show_json
+from shipper.cli.output import format_place, say, show_json
 from shipper.cli.verify import prove
 
 
@@ -205,13 +205,13 @@ def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> 
     Without --emptied, --restored or --replaced the command shows the effect of each, and changes nothing.
     """
     causes = [cause for cause in _CAUSES if flags[cause]]
-    choose = "pass one of --emptied, --restored, --replaced"
     if len(causes) > 1:
-        raise click.UsageError(f"{choose}: not two.")
+        raise click.UsageError("pass one of --emptied, --restored, --replaced: not two.")
     messages = Messages(_reset_plan, _reset_done)
     if not causes:
         show_plan(file, "reset", {"job": job}, messages, output=output)
-        raise click.UsageError(f"{choose}; nothing was changed.")
+        say(f"choose an answer: {', '.join(f'--{cause}' for cause in _CAUSES)}; nothing was changed", err=True)
+        sys.exit(2)
     act(file, "reset", {"job": job, "what": causes[0]}, messages, output=output, is_sure=is_sure)
 
 
@@ -267,6 +267,8 @@ def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     if choice["unaccounted"]:
         lost = f"up to {choice['unaccounted']} rows of the former table (ids {captured + 1} to {first - 1})"
         lines += [f"{lost} may be lost: they are never counted"]
+    if choice["what"] == "emptied":
+        lines += ["rows that were written after the job's last tick and then deleted are not counted"]
     return lines
 
 

@@ -155,6 +155,7 @@ def confirm(*, is_sure: bool) -> None:
 def _backfill_plan(facts: Facts) -> list[str]:
     lines = [f"{facts['job']}: recounts these slots from the rows that exist now, and replaces them in Graphite:"]
     lines += [f"  {format_time(start)} up to {format_time(end)}" for start, end in facts["spans"]]
+    lines += ["  slots whose rows are gone, for example since the table was emptied, fall: to 0 if no row is left"]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
     if any(start < first or end > last for start, end in facts["requested"]):
         lines += [

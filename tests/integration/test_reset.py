@@ -33,7 +33,7 @@ sql = \"\"\"
 WHICH = "pass one of --emptied, --restored, --replaced"
 
 REFUSED: list[tuple[list[str], int, str]] = [
-    (["events"], 2, f"{WHICH}; nothing was changed."),
+    (["events"], 2, "choose an answer: --emptied, --restored, --replaced; nothing was changed"),
     (["events", "--emptied", "--restored", "--yes"], 2, f"{WHICH}: not two."),
     (["events", "--restored"], 2, "pass --yes to confirm without a terminal"),
     (["--restored", "--yes"], 2, "Missing argument 'JOB'"),
