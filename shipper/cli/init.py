@@ -76,8 +76,8 @@ class Answers(NamedTuple):
 def init(file: str) -> None:
     """Ask for a database, a table and its columns; write the configuration and the credentials.
 
-    The table's columns are read, and suitable ones are offered. Print the GRANT for the database user, and the stanzas
-    for Carbon. An existing file is kept as FILE.old.
+    The table's columns are read, and suitable ones are offered. Print the rights for the database user, and the
+    changes for Carbon. An existing file is kept as FILE.old.
     """
     from shipper.config.load import load
 

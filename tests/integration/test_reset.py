@@ -120,6 +120,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert "  the job has counted ids up to 5, complete until 20" in shown.stdout
     assert "  of the newest 5 rows that it counted, the table has 0\n" in shown.stdout
     assert "  all present rows are counted and added: ids 1 to 3, at most 3 rows\n" in shown.stdout
+    assert "  rows that were written after the job's last tick and then deleted are not counted\n--re" in shown.stdout
     assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
     assert "Graphite keeps its datapoints.\nTo recount a span of time" in shown.stdout
     assert shown.stdout.endswith("\nSuch a recount lowers values whose rows are gone.\n")
