@@ -31,7 +31,7 @@ def killed_at_every_line_with_a_database(stage: Stage) -> list[Score]:
         return [stage.finish("leader: kill -9 at every line", report["kills"], note)]
 
 
-@fault(replay=CARBON_DIES)
+@fault(has_lease=True, replay=CARBON_DIES)
 def state_server_ends(stage: Stage) -> list[Score]:
     """End PostgreSQL, in order and at once, and stop it for longer than the lease. Mutant: keep the lease."""
     with closing(PostgreSQL()) as server, two_machines(stage, server) as pair:
@@ -76,7 +76,7 @@ def replicated(stage: Stage) -> Iterator[tuple[Pair, PostgreSQL, Replica, Proxy,
         yield pair, primary, replica, way, replication
 
 
-@fault(replay=CARBON_DIES)
+@fault(has_lease=True, replay=CARBON_DIES)
 def stand_by_promoted(stage: Stage) -> list[Score]:
     """Kill PostgreSQL, and promote its synchronous stand-by. Mutant: commit before the stand-by has it."""
     with replicated(stage) as (pair, primary, replica, way, _):
@@ -92,7 +92,7 @@ def stand_by_promoted(stage: Stage) -> list[Score]:
         return [stage.finish("state's PostgreSQL: killed, stand-by promoted", 1, note)]
 
 
-@fault(replay=CARBON_DIES)
+@fault(has_lease=True, replay=CARBON_DIES)
 def primary_isolated(stage: Stage) -> list[Score]:
     """Cut PostgreSQL off from its stand-by, which is promoted while the leader still reaches the old primary.
 

@@ -16,7 +16,7 @@ from fault.stage import CARBON_DIES, Stage
 from harness import wait_for
 from servers import PostgreSQL
 
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 5.0
 KILLS, SOAK_KILLS = 4, 50
 STOPS, SOAK_STOPS = (0.5, 1.0, 3.0), 3 * (0.5, 1.0, 3.0, 10.0)
 """Lengths of stops, in leases."""
@@ -43,7 +43,7 @@ def states_of(stage: Stage) -> str:
     return f"{stage.database}_states"
 
 
-@fault(kind="postgresql", replay=CARBON_DIES)
+@fault(kind="postgresql", has_lease=True, replay=CARBON_DIES)
 def leader_killed(stage: Stage) -> list[Score]:
     """Kill the leader at random times; the other takes over. Mutant: push not all that has changed."""
     dice = random.Random(11)
@@ -63,7 +63,7 @@ def leader_killed(stage: Stage) -> list[Score]:
         return [stage.finish("leader: kill -9", kills, note)]
 
 
-@fault(kind="postgresql", replay=CARBON_DIES)
+@fault(kind="postgresql", has_lease=True, replay=CARBON_DIES)
 def leader_stopped(stage: Stage) -> list[Score]:
     """Stop the leader for a part of its lease or for several; after more than one the other takes over."""
     dice = random.Random(12)
@@ -85,7 +85,7 @@ def leader_stopped(stage: Stage) -> list[Score]:
         return [stage.finish("leader: SIGSTOP at random", len(stops), note)]
 
 
-@fault(kind="postgresql", replay=CARBON_DIES)
+@fault(kind="postgresql", has_lease=True, replay=CARBON_DIES)
 def upgraded(stage: Stage) -> list[Score]:
     """Upgrade one machine, then the other: the old program leaves what the new one wrote. Mutant: load any version."""
     with two_machines(stage) as pair:
@@ -145,19 +145,19 @@ def _continue_after(machine: Machine, leases: float) -> None:
     machine.send(signal.SIGCONT)
 
 
-@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+@fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def stopped_as_it_sends(stage: Stage) -> list[Score]:
     """Stop the leader as it sends. Mutants: send no slot again; look at no lease after a delivery."""
     return [stopped_at(stage, ("connect", "half", "confirmation"))]
 
 
-@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+@fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def stopped_as_it_commits(stage: Stage) -> list[Score]:
     """Stop the leader between push and commit, and as it is about to say what it sent late."""
     return [stopped_at(stage, ("pushed", "again"))]
 
 
-@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+@fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def stopped_as_it_takes_over(stage: Stage) -> list[Score]:
     """Stop the leader before its look at the lease, and between the lock and its first write. Mutant: look at none."""
     return [stopped_at(stage, ("look", "take"))]

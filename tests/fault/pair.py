@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EX_TEMPFAIL = 75
 RESTART_SECONDS = 0.5  # of a service manager
-LEASE = "3s"
+LEASE = "5s"
 
 
 class Machine:

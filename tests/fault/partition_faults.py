@@ -63,7 +63,7 @@ def cuttable(
         yield stack.enter_context(two_machines(stage, links=links, **options)), ways
 
 
-@fault(kind="postgresql", is_long=True, replay=SHORT_REPLAY)
+@fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def leader_cut_off(stage: Stage) -> list[Score]:
     """Cut the leader off from PostgreSQL, Carbon or both, for a part of the lease or longer. Mutant: keep the lease."""
     cuts = ALL if stage.soak_seconds else SOME
@@ -86,7 +86,7 @@ def leader_cut_off(stage: Stage) -> list[Score]:
         return [stage.finish("leader: cut off from PostgreSQL, Carbon, both", len(cuts), note)]
 
 
-@fault(kind="postgresql", replay=SHORT_REPLAY)
+@fault(kind="postgresql", has_lease=True, replay=SHORT_REPLAY)
 def leader_killed_behind_a_link(stage: Stage) -> list[Score]:
     """Take the leader's link down, kill it, and take the link up: Carbon gets nothing of what its kernel held.
 

@@ -1,8 +1,8 @@
 """Faults in parallel: each has a separate stage, and waits most of the time."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from fault.stage import Stage
 from servers import MariaDB, MySQL, PostgreSQL
 
 AT_ONCE = 10  # for two cores: they wait most of the time
+PAIRS_AT_ONCE = 3  # faults of two machines: a lease must not be lost because the machine has too much to do
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -28,6 +29,7 @@ class Fault(NamedTuple):
     kind: str
     is_long: bool
     in_memory: bool
+    has_lease: bool
     options: dict[str, Any]
 
 
@@ -41,13 +43,14 @@ def fault(
     kind: str = "mariadb",
     is_long: bool = False,
     in_memory: bool = False,
+    has_lease: bool = False,
     on_mysql: bool = False,
     **options: Any,
 ) -> Callable[[Play], Play]:
     """Add a fault to the list, once more if it is for MySQL, too; options are those of Stage."""
 
     def add(play: Play) -> Play:
-        first = Fault(play, has_own_server, kind, is_long, in_memory, options)
+        first = Fault(play, has_own_server, kind, is_long, in_memory, has_lease, options)
         called = name or play.__name__
         FAULTS[called] = first
         if on_mysql:
@@ -58,15 +61,18 @@ def fault(
 
 
 class Running:
-    """The chosen faults, a few at a time, in the order of the tests."""
+    """The chosen faults, a few at a time, in the order of the tests; those of two machines after the others."""
 
     def __init__(self, folder: Path, servers: Servers, names: Iterable[str], *, soak_seconds: float) -> None:
         """Start at once."""
-        self._executor = ThreadPoolExecutor(AT_ONCE, "fault")
-        self._scores: dict[str, Future[list[Score]]] = {
-            name: self._executor.submit(_played, name, folder / name, servers, soak_seconds)
-            for name in sorted(names, key=lambda name: not FAULTS[name].is_long)
-        }
+        self._executors = (ThreadPoolExecutor(AT_ONCE, "fault"), ThreadPoolExecutor(PAIRS_AT_ONCE, "pair"))
+        self._scores: dict[str, Future[list[Score]]] = {}
+        before: list[Future[list[Score]]] = []
+        for name in sorted(names, key=lambda name: (FAULTS[name].has_lease, not FAULTS[name].is_long)):
+            has_lease = FAULTS[name].has_lease
+            later, arguments = before if has_lease else (), (name, folder / name, servers, soak_seconds)
+            self._scores[name] = self._executors[has_lease].submit(_played, later, *arguments)
+            before += [] if has_lease else [self._scores[name]]
 
     def scores(self, name: str) -> list[Score]:
         """Wait for a fault's end, and return its result."""
@@ -74,10 +80,15 @@ class Running:
 
     def close(self) -> None:
         """Start no more faults, and wait for the rest."""
-        self._executor.shutdown(cancel_futures=True)
+        for executor in self._executors:
+            executor.shutdown(cancel_futures=True)
 
 
-def _played(name: str, folder: Path, servers: Servers, soak_seconds: float) -> list[Score]:
+def _played(
+    before: Sequence[Future[list[Score]]], name: str, folder: Path, servers: Servers, soak_seconds: float
+) -> list[Score]:
+    """Play a fault once others have ended."""
+    wait(before)
     one = FAULTS[name]
     folder.mkdir()
     with ExitStack() as stack:

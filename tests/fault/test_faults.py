@@ -39,6 +39,8 @@ MODULES = (
     state_faults,
 )
 """Modules that add their faults to the list when they are imported."""
+NAMES = sorted(FAULTS, key=lambda name: FAULTS[name].has_lease)
+"""The faults, in the order in which they are played."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def running(
 
 
 @pytest.mark.timeout(900)  # other faults may run before
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_fault(name: str, running: Running, record: Record, request: pytest.FixtureRequest) -> None:
     """Graphite equals the source at the end, bucket by bucket."""
     if FAULTS[name].kind == "mysql":
