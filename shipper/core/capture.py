@@ -228,7 +228,10 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     low = progress.low
     if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
         low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
+    # no bucket of the former length gets a 0, nor one of which a measure lacked rows
+    lacking = [one.slot + one.step for one in ledger.lacking(job.name)]
     changed = progress._replace(
+        zero_filled_until=ceil(max(progress.zero_filled_until, *lacking, 0), length),
         not_before=following,
         recount_from=due,
         since=max(progress.since, whole),

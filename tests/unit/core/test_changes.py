@@ -421,6 +421,17 @@ def _seek_end(life: Life, wanted: Job) -> None:
     life.state.seek(wanted.name, target, position_behind(wanted, target.captured, source=life.source, before=before))
 
 
+def test_zeros_of_longer_buckets(life: Life) -> None:
+    """After a change to longer buckets only their starts get zeros. Mutant: continue where the shorter ones ended."""
+    life.now += 120
+    life.ship(wanted(zeros=86400))
+    life.now += 3600
+    life.ship(wanted(zeros=86400, bucket=300))
+
+    zeros = [NOW - ago for ago, rows in life.minutes("events.totp.count").items() if NOW - ago > NOW + 120 and not rows]
+    assert {slot % 300 for slot in zeros} == {0}
+
+
 def test_row_of_the_future_by_another_zone(life: Life) -> None:
     """A row that was ahead by the times of a former zone stays rejected: its bucket is another one now.
 

@@ -452,3 +452,20 @@ def test_rename_and_forget(life: Life) -> None:
     assert life.state.lacking("events") == []
     life.state.housekeeping.forget("others")
     assert life.state.lacking("others") == []
+
+
+def test_change_while_rows_are_lacking(life: Life) -> None:
+    """A slot that lacks rows, and that a changed definition cannot count, gets no 0. Mutant: fill it."""
+    life.insert((MINUTE, "login", "x"))
+    life.ship(users(zeros=DAY))
+    life.insert((0, "login", "x"), (0, "login", "y"))
+    life.now += 1
+    steps = capture(users(zeros=DAY), horizon(3, time=life.now), source=life.source, ledger=life.state, now=life.now)
+    next(steps)
+    steps.close()
+    del life.source.rows[1]
+    life.now += 2 * MINUTE
+    life.ship(users(zeros=DAY, where=(Condition("outcome", "in", ("x", "y")),)))
+
+    assert stored(life, "count")[0] == 2
+    assert 0 not in stored(life)
