@@ -20,7 +20,7 @@ SHARE = 6
 """One of so many lines is killed at, unless there is time for all."""
 
 
-@fault(is_long=True, in_memory=True)
+@fault(has_lease=True, is_long=True, in_memory=True)
 def killed_at_every_line_with_a_database(stage: Stage) -> list[Score]:
     """Kill the leader at every line that keeps the state in PostgreSQL. Mutant: forget deleted rows."""
     every = () if stage.soak_seconds else (SHARE,)
