@@ -1,23 +1,24 @@
 """Network namespaces: machines of their own on this one, whose link can be taken down. Only for root."""
 
 import os
-import shutil
 import subprocess
 
 import pytest
+from servers import program
 
 
 class Namespace:
     """A namespace with a link to this machine."""
 
     def __init__(self, number: int) -> None:
-        """Make it; skip the test where that is not possible."""
+        """Make it; skip the test where the kernel or the user may not."""
         self._name = f"shipper{os.getpid() % 10_000}n{number}"
         network = f"10.{200 + number}.{os.getpid() % 250}"
         self.host, inner = f"{network}.1", f"{network}.2"
         """Address of this machine in it."""
-        if os.getuid() or shutil.which("ip") is None:
+        if os.getuid():
             pytest.skip("only root can make a network namespace")
+        program("ip", "iproute2")
         if subprocess.run(["ip", "netns", "add", self._name], capture_output=True, check=False).returncode:
             pytest.skip("network namespaces are not available here")
         self.command = ("ip", "netns", "exec", self._name)
