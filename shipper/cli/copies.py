@@ -63,9 +63,9 @@ def restore(file: str, copy: str, *, is_sure: bool) -> None:
     if config.state.database is None:
         kept = copies.restore(copy, path, agree=agree)
     else:
-        from shipper.runtime.leadership import required_lead
+        from shipper.runtime.leadership import lead
 
-        kept = copies.restore_into(copy, path, lambda: required_lead(config), agree=agree)
+        kept = copies.restore_into(copy, path, lambda: lead(config), agree=agree)
     say(f"{place_of(config)}: restored; {f'the replaced state is {kept}' if kept else 'there was no state'}")
 
 
@@ -116,7 +116,7 @@ def move(file: str, to: str, *, is_sure: bool) -> None:
     """
     from shipper.config.load import load
     from shipper.core.errors import ConfigError
-    from shipper.runtime.leadership import required_lead
+    from shipper.runtime.leadership import lead
     from shipper.state.move import into_database, into_file
 
     config = load(file)
@@ -131,8 +131,8 @@ def move(file: str, to: str, *, is_sure: bool) -> None:
     confirm(is_sure=is_sure)
     place = f"{socket.gethostname()}:{path}"
     if to == "database":
-        kept = into_database(path, lambda: required_lead(config), place=place)
+        kept = into_database(path, lambda: lead(config), place=place)
         say(f"{database}: has the state now; {kept} is the former file, which no service starts with")
     else:
-        into_file(path, lambda: required_lead(config), place=place)
+        into_file(path, lambda: lead(config), place=place)
         say(f"{path}: has the state now; remove [state] database before you start the service on this machine")

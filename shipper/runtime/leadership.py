@@ -24,14 +24,15 @@ EX_TEMPFAIL = 75  # sysexits.h
 LOOK_SECONDS = 0.1
 
 
-def lead(config: Config) -> StateDatabase | None:
-    """Take the lease of a configured database; None without one.
+def lead(config: Config) -> StateDatabase:
+    """Take the lease of the database that the configuration names.
 
     Raises:
         StateBusy: another shipper leads, or the database does not answer.
     """
     database = open_database(config)
-    if database is None or database.try_to_lead():
+    assert database is not None
+    if database.try_to_lead():
         return database
     leadership = database.leadership()
     database.end_session()
@@ -40,13 +41,6 @@ def lead(config: Config) -> StateDatabase | None:
         f"use the state {database.name}: the shipper on {leader} works with it",
         hint=f"Run the command on {leader}. Never give two shippers of the same series different states.",
     )
-
-
-def required_lead(config: Config) -> StateDatabase:
-    """Take the lease of the database that this configuration names; raises as `lead` does."""
-    database = lead(config)
-    assert database is not None
-    return database
 
 
 class Leading:

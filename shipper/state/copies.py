@@ -21,7 +21,7 @@ from shipper.state.access import enter
 from shipper.state.lock import holder, lock
 from shipper.state.queries import job_statuses
 from shipper.state.remote.mirror import all_rows
-from shipper.state.remote.moved import FURTHER, application_of, invalid, make_durable
+from shipper.state.remote.moved import FURTHER, application_of, gather, invalid, make_durable
 from shipper.state.remote.working_copy import build
 from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, prepare, reader, translated
 from shipper.state.store import State
@@ -255,11 +255,7 @@ def _frozen(file: str) -> sqlite3.Connection:
 
 def _set_aside(path: str) -> str | None:
     """Keep the present state, also a damaged one, under another name; return that."""
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=rw", uri=True)) as connection,
-    ):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # then one file holds all of it
+    gather(path)
     if not Path(path).exists():
         return None
     kept = f"{path}.{_replaced()}"

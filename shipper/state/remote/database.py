@@ -306,9 +306,7 @@ class StateDatabase:
         with self._mutex:
             self.lease.end()
             self.term = 0
-            session, self._session = self._session, None
-            if session is not None:
-                session.close()
+            self._close_session()
 
     def close(self) -> bool:
         """Stop to lead, so that another process may lead at once; return whether this one led until now."""
@@ -448,6 +446,9 @@ class StateDatabase:
             self.loss = self.loss or reason
             self.lease.end()
             self.patience = 0.0
-            session, self._session = self._session, None
-            if session is not None:
-                session.close()
+            self._close_session()
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()

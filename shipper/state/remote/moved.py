@@ -75,11 +75,7 @@ def unmark(path: str) -> None:
 
 def set_aside(path: str) -> str:
     """Keep a file that is marked as moved under another name, so that a working copy has room; return that name."""
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=rw", uri=True)) as connection,
-    ):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # then one file has all of it
+    gather(path)
     kept = f"{path}.moved-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     Path(path).rename(kept)
     for suffix in FURTHER:
@@ -87,6 +83,15 @@ def set_aside(path: str) -> str:
             Path(path + suffix).rename(kept + suffix)
     make_durable(Path(path).parent)
     return kept
+
+
+def gather(path: str) -> None:
+    """Let one file have all of a state; a damaged one stays as it is."""
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=rw", uri=True)) as connection,
+    ):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def settle(path: str, database: "StateDatabase") -> None:

@@ -20,7 +20,7 @@ from shipper.core.ledger import Slot
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Archive, Condition, Fingerprint, Job, Observation, Query, Span
 from shipper.core.repair.recount import first_whole
-from shipper.core.repair.reset import After, Outlook, known_again, outlook, restarted, would_double
+from shipper.core.repair.reset import After, Outlook, Restart, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.start import by_time
 from shipper.core.rows.table import Event
@@ -660,6 +660,18 @@ def test_versions_only_grow(office: Office, what: str) -> None:
     assert office.state.position("events").version == before + 1
 
 
+def empty(life: Life, emptied: Job) -> Restart:
+    """Empty the table, and reset the job as that."""
+    life.source.rows.clear()
+    life.given = 0
+    before, seen = life.state.progress("events"), horizon(0, time=life.now)
+    assert before is not None
+    position = life.state.position("events")
+    restart = restarted(emptied, After.EMPTIED, before, position, seen, source=life.source)
+    life.state.reset("events", **restart._asdict())
+    return restart
+
+
 def test_slot_of_both_tables(life: Life) -> None:
     """A slot of a coarser archive that has rows of both tables is not counted again when the definition changes.
 
@@ -667,13 +679,7 @@ def test_slot_of_both_tables(life: Life) -> None:
     """
     life.ship(wanted())
     assert life.sums() == {"events.login.count": 3, "events.totp.count": 2}
-    life.source.rows.clear()
-    life.given = 0
-    before, seen = life.state.progress("events"), horizon(0, time=life.now)
-    assert before is not None
-    position = life.state.position("events")
-    restart = restarted(wanted(), After.EMPTIED, before, position, seen, source=life.source)
-    life.state.reset("events", **restart._asdict())
+    empty(life, wanted())
     life.now += 10 * MINUTE
     life.insert((MINUTE, "login", "ok"))
     life.ship(wanted())
@@ -696,13 +702,7 @@ def test_slot_ahead_of_a_reset(life: Life, lookback: int | None) -> None:
     opened = wanted(lookback=lookback)
     life.insert((-200, "login", "ok"))
     life.ship(opened)
-    life.source.rows.clear()
-    life.given = 0
-    before, seen = life.state.progress("events"), horizon(0, time=life.now)
-    assert before is not None
-    position = life.state.position("events")
-    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
-    life.state.reset("events", **restart._asdict())
+    empty(life, opened)
     life.now += 2 * MINUTE
     life.insert((0, "login", "ok"))
     life.ship(opened)
@@ -718,16 +718,10 @@ def test_seek_before_a_reset(life: Life) -> None:
     """
     opened = wanted(lookback=HOUR)
     life.ship(opened)
-    life.source.rows.clear()
-    life.given = 0
-    before, seen = life.state.progress("events"), horizon(0, time=life.now)
-    assert before is not None
-    position = life.state.position("events")
-    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
-    life.state.reset("events", **restart._asdict())
+    restart = empty(life, opened)
     after = life.state.progress("events")
     assert after is not None
-    target = by_time(opened, life.now - 10 * MINUTE, after, seen, source=life.source, now=life.now)
+    target = by_time(opened, life.now - 10 * MINUTE, after, horizon(0, time=life.now), source=life.source, now=life.now)
     life.state.seek("events", target, restart.position)
     life.now += MINUTE
     life.insert((0, "login", "ok"))
@@ -781,13 +775,7 @@ def test_lookback_slot_of_both_tables(life: Life) -> None:
         return int(life.state._connection.execute(statement).fetchone()[0])
 
     assert ship() == 5
-    life.source.rows.clear()
-    life.given = 0
-    before, seen = life.state.progress("events"), horizon(0, time=life.now)
-    assert before is not None
-    position = life.state.position("events")
-    restart = restarted(opened, After.EMPTIED, before, position, seen, source=life.source)
-    life.state.reset("events", **restart._asdict())
+    empty(life, opened)
     life.now += 10 * MINUTE
     life.insert((MINUTE, "login", "ok"))
     assert ship() == 6
