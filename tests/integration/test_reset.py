@@ -30,11 +30,11 @@ sql = \"\"\"
     SELECT action, created_at AS bucket, COUNT(*) AS hits FROM audit_trail
     WHERE id > :after AND id <= :upto GROUP BY action, created_at\"\"\"
 """
-WHICH = "pass one of --emptied, --restored, --replaced"
+WHICH = "choose an answer: --emptied, --restored, --replaced; nothing was changed"
 
 REFUSED: list[tuple[list[str], int, str]] = [
-    (["events"], 2, "choose an answer: --emptied, --restored, --replaced; nothing was changed"),
-    (["events", "--emptied", "--restored", "--yes"], 2, f"{WHICH}: not two."),
+    (["events"], 2, WHICH),
+    (["events", "--emptied", "--restored", "--yes"], 2, "pass one of --emptied, --restored, --replaced: not two."),
     (["events", "--restored"], 2, "pass --yes to confirm without a terminal"),
     (["--restored", "--yes"], 2, "Missing argument 'JOB'"),
     (["evnts", "--restored", "--yes"], 78, "The jobs are: events."),

@@ -156,7 +156,8 @@ class TwoMachines(Shipping):
         self.clock, self.now = self.clock + 2 * LEASE, self.now + 2 * int(LEASE)
         self.take_over()
         if rows:  # into a bucket that is in hand
-            self.insert(["a", "b c", "b_c"][:rows], self.now - stopping.in_hand[-1].slot, 1)
+            age = max(self.now - stopping.in_hand[-1].slot, 0)  # a job without `time` may be a bucket ahead
+            self.insert(["a", "b c", "b_c"][:rows], age, 1)
         if is_proven:
             for wanted in (EVENTS, TICKS):
                 self.ticks(wanted, 1000)
