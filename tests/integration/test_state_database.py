@@ -128,3 +128,25 @@ def test_stand_by_of_the_server_is_gone() -> None:
             with pytest.raises(StateBusy):
                 request.result()
         server.stop(signal.SIGQUIT)
+
+
+def test_restored_behind_the_leader(postgresql: PostgreSQL, databases: Make) -> None:
+    """A leader neither writes nor leads any more once its tables were restored from a copy that it made itself.
+
+    Mutant: compare the term alone.
+    """
+    writes: tuple[Callable[[StateDatabase], object], ...] = (StateDatabase.beat, lambda database: database.push([ROW]))
+    for write in writes:
+        leader = databases(lease=10)
+        assert leader.try_to_lead()
+        leader.push([ROW])
+        with closing(postgresql.connect("leases")) as administrator:
+            administrator.execute('SET search_path = "it\'s"')
+            administrator.execute("CREATE TABLE copy AS SELECT * FROM lease")
+            leader.push([MirroredRow("series", "2", "2, 'b'")])
+            with administrator.transaction():
+                administrator.execute("DELETE FROM lease; INSERT INTO lease SELECT * FROM copy; DROP TABLE copy")
+
+            with pytest.raises(LeaseLost, match="restored"):
+                write(leader)
+        assert leader.is_lost

@@ -49,6 +49,7 @@ _TABLES = """
         backend_start timestamptz,
         since timestamptz,
         beat timestamptz, -- when it was last heard of, by this server's clock
+        writes bigint NOT NULL DEFAULT 0, -- number of beats and commits; another number: the tables were restored
         seconds double precision, -- length of its lease
         configuration text, -- digest of its configuration
         move text CHECK (move IN ('in', 'out')), -- 'in': the rows are not valid yet, 'out': not any more; else NULL
@@ -70,7 +71,7 @@ _TAKE = """
     UPDATE lease SET term = term + 1, leader = %(host)s, pid = pg_backend_pid(), since = clock_timestamp(),
         backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()),
         beat = clock_timestamp(), seconds = %(lease)s, configuration = %(configuration)s
-    RETURNING term, version, move, move_token, move_place"""
+    RETURNING term, writes, version, move, move_token, move_place"""
 # Only the session that the lease names, and only once it is silent.
 _END_SILENT = f"""
     SELECT lease.leader, pg_terminate_backend(lease.pid) FROM lease
@@ -80,12 +81,16 @@ _END_SILENT = f"""
         AND (held.classid::bigint << 32 | held.objid::bigint) = {_LOCK}"""
 _BEAT = """
     WITH beaten AS (
-        UPDATE lease SET beat = clock_timestamp(), configuration = %(configuration)s WHERE term = %(term)s RETURNING 1)
+        UPDATE lease SET beat = clock_timestamp(), writes = writes + 1, configuration = %(configuration)s
+        WHERE term = %(term)s AND writes = %(writes)s RETURNING 1)
     SELECT (SELECT COUNT(*) FROM beaten), array_agg(DISTINCT slot), array_agg(number) FROM again"""
 _ANNOUNCE = "UPDATE lease SET beat = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE term = %(term)s"
-# Nothing is written in another term. A beat that was announced stays: others see this one only at the commit.
+# Nothing is written in another term, nor behind a restored copy. A beat that was announced stays: others see this one
+# only at the commit.
 _PUSH = """
-    WITH led AS (UPDATE lease SET beat = GREATEST(beat, clock_timestamp()) WHERE term = %(term)s RETURNING 1),
+    WITH led AS (
+        UPDATE lease SET beat = GREATEST(beat, clock_timestamp()), writes = writes + 1
+        WHERE term = %(term)s AND writes = %(writes)s RETURNING 1),
     gone AS (
         DELETE FROM state USING led, unnest(%(gone_tables)s::text[], %(gone_keys)s::text[]) AS one ("table", key)
         WHERE state."table" = one."table" AND state.key = one.key),
@@ -152,6 +157,7 @@ class StateDatabase:
         self._connect = connect
         self._mutex = threading.RLock()
         self._session: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._writes = 0  # of the lease, as the tables must say
         self._is_alone = False  # the server, without its stand-by
 
     def __str__(self) -> str:
@@ -174,7 +180,7 @@ class StateDatabase:
             session.execute(_TABLES)
             values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
             asked_at = clock()  # the others wait for a lease from the beat that follows
-            self.term, self.version, *move = row_of(session.execute(_TAKE, values))
+            self.term, self._writes, self.version, *move = row_of(session.execute(_TAKE, values))
             self.move = move_of(*move)
             self.lease.renew(asked_at)
             self.led_since = self.beaten_at = time.time()
@@ -221,6 +227,7 @@ class StateDatabase:
         gone = [row for row in rows if row.values is None]
         values = {
             "term": self.term,
+            "writes": self._writes,
             "tables": [row.table for row in put],
             "keys": [row.key for row in put],
             "values": [row.values for row in put],
@@ -232,6 +239,7 @@ class StateDatabase:
             self._announce(session, len(rows) / ROWS_A_SECOND)
             asked_at = clock()
             self._require(row_of(session.execute(_PUSH, values)) == (1,))
+            self._writes += 1
             self.lease.renew(asked_at)
             self.pushed_seconds = clock() - asked_at
             self._end_announced(session)
@@ -276,9 +284,10 @@ class StateDatabase:
         """
         with self._mutex, self._leading("renew the lease"):
             asked_at = clock()
-            values = {"term": self.term, "configuration": self.configuration}
+            values = {"term": self.term, "writes": self._writes, "configuration": self.configuration}
             beaten, slots, numbers = row_of(self._led().execute(_BEAT, values))
             self._require(beaten == 1)
+            self._writes += 1
             self.lease.renew(asked_at)
             self.beaten_at = time.time()
             return slots or [], numbers or []
@@ -403,7 +412,7 @@ class StateDatabase:
 
     def _require(self, is_leader: bool) -> None:  # noqa: FBT001 - the only argument
         if not is_leader:
-            raise LeaseLost("write the state: another shipper leads", hint=LOST)
+            raise LeaseLost("write the state: another shipper leads, or its tables were restored", hint=LOST)
 
     @contextmanager
     def _answering(self, step: str) -> Iterator[None]:
