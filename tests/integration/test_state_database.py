@@ -150,3 +150,14 @@ def test_restored_behind_the_leader(postgresql: PostgreSQL, databases: Make) -> 
             with pytest.raises(LeaseLost, match="restored"):
                 write(leader)
         assert leader.is_lost
+
+
+def test_writes_of_several_threads(databases: Make) -> None:
+    """Beats and commits of several threads do not disturb each other. Mutant: count outside of the lock."""
+    leader = databases(lease=10)
+    assert leader.try_to_lead()
+    with ThreadPoolExecutor() as threads:
+        calls: list[Callable[[], object]] = [leader.beat, lambda: leader.push([ROW])]
+        done = [threads.submit(call) for _ in range(200) for call in calls]
+
+    assert [one.exception() for one in done if one.exception()] == []

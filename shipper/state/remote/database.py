@@ -227,7 +227,6 @@ class StateDatabase:
         gone = [row for row in rows if row.values is None]
         values = {
             "term": self.term,
-            "writes": self._writes,
             "tables": [row.table for row in put],
             "keys": [row.key for row in put],
             "values": [row.values for row in put],
@@ -238,7 +237,7 @@ class StateDatabase:
             session = self._led()
             self._announce(session, len(rows) / ROWS_A_SECOND)
             asked_at = clock()
-            self._require(row_of(session.execute(_PUSH, values)) == (1,))
+            self._require(row_of(session.execute(_PUSH, {**values, "writes": self._writes})) == (1,))
             self._writes += 1
             self.lease.renew(asked_at)
             self.pushed_seconds = clock() - asked_at
