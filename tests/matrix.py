@@ -24,6 +24,7 @@ NO_SERVICES = "#!/bin/sh\nexit 101\n"
 EVERYTHING = ("tests", "--ignore=tests/systemd", "--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
 ENTER = """\
 set -e
+mount --bind "$1" "$1" # ip netns changes how the root is mounted
 mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"
 cd "$1"
