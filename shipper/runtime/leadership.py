@@ -39,7 +39,8 @@ def lead(config: Config) -> StateDatabase:
     leader = leadership.leader if leadership and leadership.leader else "another machine"
     raise StateBusy(
         f"use the state {database.name}: the shipper on {leader} works with it",
-        hint=f"Run the command on {leader}. Never give two shippers of the same series different states.",
+        hint=f"Run the command on {leader}, or stop the service on all machines first. Never give two shippers of the "
+        "same series different states.",
     )
 
 

@@ -75,6 +75,7 @@ def test_operations_without_a_service(first: Machine, second: Machine) -> None:
         done = second.call(command.replace("COPY", str(second.folder / "copy.db")))
         assert (command, done.returncode) == (command, 1)
         assert f"the shipper on {HOST} works with it" in done.stderr
+        assert "or stop the service on all machines first" in done.stderr  # `once` works nowhere beside it
 
 
 def test_move_there_and_back(first: Machine, second: Machine) -> None:
