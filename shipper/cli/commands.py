@@ -23,7 +23,6 @@ from shipper.core.errors import ConfigError, LeaseLost, NotRunning, ShipperError
 gc.set_threshold(50_000, 20, 20)
 
 EX_CONFIG, EX_TEMPFAIL = 78, 75  # sysexits.h
-NOT_RUNNING = 3
 
 
 class _Sections(click.Group):
@@ -66,7 +65,7 @@ class _Main(_Sections):
             complain(error)
             codes: dict[type[ShipperError], int] = {
                 ConfigError: EX_CONFIG,
-                NotRunning: NOT_RUNNING,
+                NotRunning: status.NOT_RUNNING,
                 LeaseLost: EX_TEMPFAIL,
             }
             context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
