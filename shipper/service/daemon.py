@@ -12,10 +12,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
@@ -143,7 +143,9 @@ class Service:
         pipeline = self._pipeline
         commands: dict[str, Command] = {
             "reload": lambda _arguments, _report: self._reloader.reload(),
-            "status": lambda arguments, _report: self._document(arguments.get("jobs", ())),
+            "status": lambda arguments, _report: (
+                self.report(with_totals=True).only(arguments.get("jobs", ())).document()
+            ),
             "operate": self._executor.do,
             "audit": lambda arguments, _report: self._auditor.run_now(arguments),
         }
@@ -262,9 +264,6 @@ class Service:
             audit_since=self._auditor.since,
             with_totals=with_totals,
         )
-
-    def _document(self, jobs: Collection[str]) -> dict[str, Any]:
-        return self.report(with_totals=True).only(jobs).document()
 
     def _new_own_metrics(self, sent: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config
