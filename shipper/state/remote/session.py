@@ -11,9 +11,13 @@ from shipper.core.errors import ConfigError, StateCorrupt, printable
 OLDEST = 140_000
 """Oldest version of the server: it has idle_session_timeout."""
 NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
+READ_ONLY = (
+    "Name the server that takes writes, or all of them, in [state] database. If it is named, PostgreSQL was told to be "
+    "read-only: SHOW default_transaction_read_only."
+)
 _WAITS = "Look in pg_stat_activity of PostgreSQL for a lock, and in its log for a slow disk or replica."
 _REMEDIES: Mapping[type[psycopg.Error], str] = {
-    psycopg.errors.ReadOnlySqlTransaction: "Name the server that takes writes, or all of them, in [state] database.",
+    psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
     psycopg.errors.DiskFull: "Free disk space on the server of PostgreSQL.",
     psycopg.errors.QueryCanceled: _WAITS,
     psycopg.errors.LockNotAvailable: _WAITS,
