@@ -128,16 +128,11 @@ def stopped_at(stage: Stage, places: Sequence[str]) -> Score:
 
 def _stop_at(pair: Pair, place: str, leases: float) -> None:
     """Stop the leader at a place for some leases; for `again`, it gets there at its next start."""
-    leader = pair.leader
-    if place == "take":  # the one that takes over
-        for machine in pair.machines:
-            machine.place.write_text(place)
-        leader.restart()
-    elif place == "again":  # after a late delivery
+    if place == "again":  # after a late delivery
         leader = pair.pause_at("connect")
         leader.place.write_text(place)
         _continue_after(leader, 1.5)
-    _continue_after(pair.pause_at(place), leases)
+    _continue_after(pair.pause_at(place, kills=place == "take"), leases)
 
 
 def _continue_after(machine: Machine, leases: float) -> None:

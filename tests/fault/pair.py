@@ -175,11 +175,20 @@ class Pair(Shipper):
         leader = self.leader
         return next(machine for machine in self.machines if machine is not leader)
 
-    def pause_at(self, place: str) -> Machine:
-        """Let the machine that reaches a place first stop there, and return it; see pausing.py."""
+    def pause_at(self, place: str, *, kills: bool = False) -> Machine:
+        """Let the machine that reaches a place first stop there, and return it; see pausing.py.
+
+        If kills is true, leaders are killed until then.
+        """
         for machine in self.machines:
             machine.place.write_text(place)
-        wait_for(lambda: any(machine.is_paused for machine in self.machines), f"a machine stops at {place}")
+
+        def is_reached() -> bool:
+            if kills and (leader := self._leader):  # which one is not certain after a pause of one lease
+                leader.restart()
+            return any(machine.is_paused for machine in self.machines)
+
+        wait_for(is_reached, f"a machine stops at {place}")
         for machine in self.machines:
             machine.place.unlink(missing_ok=True)
         return next(machine for machine in self.machines if machine.is_paused)
