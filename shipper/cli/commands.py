@@ -19,10 +19,8 @@ from shipper.cli.init import init
 from shipper.cli.output import complain, prepare_streams
 from shipper.core.errors import ConfigError, LeaseLost, NotRunning, ShipperError
 
-# A start creates a hundred thousand objects that stay; collecting them repeatedly takes a sixth of its time.
-gc.set_threshold(50_000, 20, 20)
-
 EX_CONFIG, EX_TEMPFAIL = 78, 75  # sysexits.h
+NOT_RUNNING = 3
 
 
 class _Sections(click.Group):
@@ -65,7 +63,7 @@ class _Main(_Sections):
             complain(error)
             codes: dict[type[ShipperError], int] = {
                 ConfigError: EX_CONFIG,
-                NotRunning: status.NOT_RUNNING,
+                NotRunning: NOT_RUNNING,
                 LeaseLost: EX_TEMPFAIL,
             }
             context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
