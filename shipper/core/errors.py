@@ -29,9 +29,9 @@ MOST_TEXT = 300
 MOST_LINE = 2000
 """Maximum length of a line of a message."""
 
-# controls of terminals, and of the direction of text; halves of characters, which no stream takes
+# controls of terminals, and of the direction of text
 _DIRECTIONS = {0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
-_CONTROLS = {*range(32), *range(127, 160), *_DIRECTIONS, *range(0xD800, 0xE000)}
+_CONTROLS = {*range(32), *range(127, 160), *_DIRECTIONS}
 _ESCAPES = {number: ascii(chr(number))[1:-1] for number in _CONTROLS}
 _VISIBLE = {number: escape for number, escape in _ESCAPES.items() if chr(number) not in "\n\t"}
 
@@ -119,12 +119,17 @@ def printable(text: str, most: int = MOST_TEXT) -> str:
 
 def visible(text: str) -> str:
     """Return a text that changes nothing but letters on a terminal: its control characters become escapes."""
-    return text.translate(_VISIBLE)
+    return _whole(text).translate(_VISIBLE)
 
 
 def visible_line(text: str) -> str:
     """Do the same, and leave the text on one line."""
-    return text.translate(_ESCAPES)
+    return _whole(text).translate(_ESCAPES)
+
+
+def _whole(text: str) -> str:
+    """Return a text whose halves of characters, which no stream takes, are escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _safe(text: str) -> str:

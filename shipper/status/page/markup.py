@@ -3,13 +3,14 @@
 Every str that is not Markup is escaped: names, titles and errors come from configurations and databases.
 """
 
-import html
 import re
 from datetime import UTC, datetime
 
 from shipper.core import durations
 
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}) | _CONTROLS
+_VOID = {"meta", "link", "col"}
 
 
 class Markup(str):
@@ -20,7 +21,7 @@ class Markup(str):
 
 def text(value: str) -> Markup:
     """Return a text as Markup, escaped; control characters become visible ones."""
-    return value if isinstance(value, Markup) else Markup(html.escape(value.translate(_CONTROLS)))
+    return value if isinstance(value, Markup) else Markup(value.translate(_ESCAPES))
 
 
 def join(*parts: str) -> Markup:
@@ -35,7 +36,7 @@ def tag(name: str, /, *children: str, **attributes: str | None) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{pairs}>" + ("" if name == "meta" else f"{join(*children)}</{name}>"))
+    return Markup(f"<{name}{pairs}>" + ("" if name in _VOID else f"{join(*children)}</{name}>"))
 
 
 UNKNOWN = "unknown"
