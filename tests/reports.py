@@ -5,17 +5,9 @@ import math
 from shipper.core.model import RejectReason
 from shipper.core.verify.audit import Audit
 from shipper.source.dialects.dialect import CHECK_NAMES
-from shipper.status.report import (
-    DeliveryCounters,
-    EndpointReport,
-    Failure,
-    JobCounters,
-    JobReport,
-    JobState,
-    Leader,
-    Replication,
-    Report,
-)
+from shipper.status.counters import DeliveryCounters, JobCounters
+from shipper.status.leader import Leader
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Replication, Report
 
 NOW = 1_800_000_000.0
 TROUBLE = Failure(

@@ -5,12 +5,21 @@ The standard library's parser gives values without lines. tree-sitter finds them
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from shipper.config.keys import File
+from shipper.config.keys import (
+    AuditSection,
+    File,
+    GraphiteSection,
+    JobSection,
+    LimitsSection,
+    Section,
+    SourceSection,
+    StateSection,
+    StatusSection,
+)
 from shipper.config.values import toml
 from shipper.core.errors import ConfigError, visible_line
 
@@ -46,6 +55,16 @@ _EXAMPLES = {
     "table": 'table = "audit_trail"',
     "id": 'id = "id", the growing key of the table',
     "name": 'name = "logins.{measure}", the path of its series',
+}
+_SECTIONS: dict[object, type[Section]] = {
+    "state": StateSection,
+    "graphite": GraphiteSection,
+    "audit": AuditSection,
+    "limits": LimitsSection,
+    "status": StatusSection,
+    "source": SourceSection,
+    "job": JobSection,
+    "defaults": JobSection,
 }
 
 
@@ -111,6 +130,8 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like a wrong one, to be shown; None if none is like it, in whatever case."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only imported for a problem
+
     names = {name.casefold(): name for name in known}
     close = get_close_matches(wrong.casefold(), list(names), n=1)
     return visible_line(names[close[0]]) if close else None
@@ -170,11 +191,7 @@ def too_deep(file: str, text: str) -> ConfigError:
 
 
 def _known(place: Place) -> list[str]:
-    """Return the keys of the section that a wrong key is in."""
-    if len(place) == 1:
-        return list(File.model_fields)
-    kind: Any = File.model_fields["job" if place[0] == "defaults" else str(place[0])].annotation
-    return list((get_args(kind) or [kind])[-1].model_fields)  # of several sections by name, that of one
+    return list((File if len(place) == 1 else _SECTIONS[place[0]]).model_fields)
 
 
 def _place(place: Place, documents: list[Document]) -> Place:

@@ -17,20 +17,13 @@ from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
 from shipper.core.model import JobStatus
 from shipper.core.verify.audit import Audit
-from shipper.runtime.endpoints import (
-    evidence_of,
-    leader_of,
-    open_carbon,
-    open_readback,
-    open_reader,
-    open_source,
-    readable_state,
-)
+from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_reader, open_source, readable_state
 from shipper.service.control import ask
 from shipper.service.vitals import audits_of, complaint_of, gone, job_report
 from shipper.state.lock import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
-from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Leader, Report
+from shipper.status.leader import Leader, leader_of
+from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
 ASK_SECONDS = 30.0
 FOREVER = 2**62

@@ -16,7 +16,7 @@ from shipper.runtime.bugs import end_process
 from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_readback
 from shipper.runtime.pipeline import SAMPLE_TIMEOUT, Pipeline
-from shipper.status.report import DeliveryCounters
+from shipper.status.counters import DeliveryCounters
 
 if TYPE_CHECKING:
     from shipper.config.load import Config

@@ -22,7 +22,7 @@ from shipper.runtime.poller import GroupKey, PollingGroup, group_key
 from shipper.runtime.worker import Worker
 from shipper.source.database import Source
 from shipper.state.store import State
-from shipper.status.report import JobCounters
+from shipper.status.counters import JobCounters
 
 if TYPE_CHECKING:
     from shipper.graphite.fenced import Fence

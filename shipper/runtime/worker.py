@@ -25,7 +25,7 @@ from shipper.runtime.clocks import Calls, Clocks, wait_idle
 from shipper.source.access import GRACE_SECONDS
 from shipper.source.database import Source
 from shipper.state.store import State
-from shipper.status.report import JobCounters
+from shipper.status.counters import JobCounters
 
 BUG_HINT = "Report the traceback of job.stopped in the log, then: systemctl restart shipper"
 CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from shipper.core.model import Datapoint
 from shipper.core.paths import AUDIT, COUNTS, GAUGES, node, path
 from shipper.graphite.receivers import Receivers
-from shipper.status.report import JobCounters, JobReport, JobState, Report
+from shipper.status.counters import JobCounters
+from shipper.status.report import JobReport, JobState, Report
 
 EVERY_SECONDS = 60
 _OF_STATE = ("late_rows", "too_late")  # counted by the state since its beginning; the others by this process
@@ -39,7 +40,8 @@ class SelfMetrics:
         self.sent_at = 0.0
         """When Carbon last confirmed them, in epoch seconds; 0 before the first time."""
         self._carbon = carbon
-        self._prefix, self._host = prefix, node(host)
+        self._begin = f"{prefix}." if prefix else ""
+        self._host = node(host)
         self._every = max(step, EVERY_SECONDS // step * step)
         self._step = step
         self._report, self._series = report, series
@@ -79,7 +81,7 @@ class SelfMetrics:
                 values |= {name: value - before.get(name, 0) for name, value in counts[job.job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
-                    yield Datapoint(path(self._prefix, self._host, node(job.job), name), value, slot)
+                    yield Datapoint(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
 
 
 def _base(counts: Counts) -> Counts:

@@ -9,9 +9,10 @@ from enum import Enum
 from typing import Any, NamedTuple, Self
 
 from shipper.core.errors import ConfigError
-from shipper.core.model import RejectReason
 from shipper.core.verify.audit import Audit, Outcome
 from shipper.log.logger import format_utc
+from shipper.status.counters import DeliveryCounters, JobCounters
+from shipper.status.leader import Leader
 
 MINUTES = 60  # of a job's newest totals
 
@@ -52,38 +53,6 @@ class Failure:
     since: float
     """Time of the first failure."""
     failures: int
-
-
-@dataclass(slots=True)
-class JobCounters:
-    """Numbers of one job since this process began; they only grow."""
-
-    rows: int = 0
-    late_rows: int = 0
-    rejected: dict[RejectReason, int] = field(default_factory=lambda: dict.fromkeys(RejectReason, 0))
-    datapoints: int = 0
-    captures: int = 0
-    capture_seconds: float = 0.0
-    deliver_seconds: float = 0.0
-    """Time that the batches with datapoints of the job took."""
-    failures: int = 0
-    """Failed ticks and captures."""
-
-    def reject(self, rows: Mapping[RejectReason, int]) -> None:
-        """Count rejected rows."""
-        for reason, number in rows.items():
-            self.rejected[reason] += number
-
-
-@dataclass(slots=True)
-class DeliveryCounters:
-    """Numbers of deliveries since this process began; they only grow."""
-
-    batches: int = 0
-    """Batches that Carbon confirmed, repetitions included."""
-    seconds: float = 0.0
-    """Time that they took."""
-    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,36 +125,6 @@ class EndpointReport:
     """Meaning of its last answer."""
     is_needed: bool = True
     """Whether captures or deliveries wait for it."""
-
-
-class Machine(NamedTuple):
-    """A machine that stands by."""
-
-    host: str
-    has_same_configuration: bool
-    """Whether its configuration is that of the machine that reports."""
-
-
-class Leader(NamedTuple):
-    """The process that works with a state in a database, and the machines that stand by."""
-
-    host: str | None
-    """None if its session has ended, and no other process leads yet."""
-    since: float
-    """When it began, in epoch seconds."""
-    term: int
-    """Number of the take-over."""
-    heard_at: float
-    """When it last renewed its lease, in epoch seconds."""
-    has_same_configuration: bool
-    """Whether its configuration is that of this machine."""
-    is_here: bool = False
-    """Whether it is the process that reports."""
-    standing_by: tuple[Machine, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {**self._asdict(), "standing_by": [machine._asdict() for machine in self.standing_by]}
 
 
 class Replication(NamedTuple):

@@ -5,9 +5,10 @@ its total. Therefore each chunk of ids is asked for its oldest and newest time, 
 a span needs the chunks that reach into it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
@@ -151,13 +152,11 @@ class CaptureStep(NamedTuple):
     """Number of rows that appeared below captured."""
 
 
-def each_window(
-    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, int]], *, source: Source
-) -> Iterator[tuple[Window, Content]]:
-    """Read all of (after, upto] in order, window by window; `read` also returns the number of rows.
+def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
+    """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
 
-    A window has at most `chunk` ids, or `chunk` rows where most ids are missing; along a time about `chunk` rows. If
-    only a part of one can be read, windows behind it are as short, and grow again.
+    The caller sends back which part of each window it has read, and the number of rows in it. Behind such a part
+    windows are as short, and grow again. Along a time, a window has about `chunk` rows.
     """
     is_along, share = job.query.is_along, 1.0
     size, is_sparse = SECONDS if is_along else job.chunk, is_along
@@ -165,15 +164,31 @@ def each_window(
         end = min(after + ceil(size * share), upto)
         if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
             end = source.nth_id(job.query, Window(after, upto), ceil(job.chunk * share)) or upto
-        part, (content, rows) = _longest_part(job, Window(after, end), read, source)
-        yield part, content
+        answer = yield Window(after, end)
+        assert answer is not None
+        part, rows = answer
         share *= GROWTH if part.upto == end else (part.upto - after) / (end - after)
         share = min(max(share, 1 / size), 1.0)
         after, is_sparse = part.upto, is_along or rows * SPARSE < part.upto - part.after
 
 
-def _longest_part(
-    job: Job, window: Window, read: Callable[[Window], Content], source: Source
+def each_window(
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, int]], *, source: Source
+) -> Iterator[tuple[Window, Content]]:
+    """Read all of (after, upto] in order, window by window; `read` also returns the number of rows."""
+    planned = windows(job, after, upto, source=source)
+    window = next(planned, None)
+    while window is not None:
+        part, (content, rows) = shrinking(window, read, partial(source.set_aside, job.query))
+        yield part, content
+        try:
+            window = planned.send((part, rows))
+        except StopIteration:
+            return
+
+
+def shrinking(
+    window: Window, read: Callable[[Window], Content], set_aside: Callable[[int, RowRefused], None]
 ) -> tuple[Window, Content]:
     """Read a window, or the longest halved beginning of it that can be read; return that part with its content.
 
@@ -184,7 +199,7 @@ def _longest_part(
             return window, read(window)
         except RowRefused as error:
             if window.upto - window.after == 1:
-                source.set_aside(job.query, window.upto, error)
+                set_aside(window.upto, error)
             else:
                 window = Window(window.after, (window.after + window.upto) // 2)
 

@@ -1,12 +1,16 @@
 """Audit of a job: a comparison with Graphite as a few numbers, which the state keeps for reports."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from shipper.core.measures import Kind
-from shipper.core.verify.reconcile import Comparison, Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shipper.core.verify.reconcile import Comparison, Difference
 
 
 class Outcome(Enum):
@@ -54,7 +58,7 @@ class Audit:
         return Outcome.EQUAL if 0 < self.requested <= 2 * self.compared else Outcome.INCOMPLETE
 
 
-def audit_of(comparison: Comparison, step: int, at: int) -> Audit:
+def audit_of(comparison: "Comparison", step: int, at: int) -> Audit:
     """Return the numbers of a comparison that ended at a time; step is that of the finest archive, in seconds."""
     spans, (missing, surplus) = comparison.spans, _rows(comparison.differences)
     return Audit(
@@ -69,7 +73,7 @@ def audit_of(comparison: Comparison, step: int, at: int) -> Audit:
     )
 
 
-def _rows(differences: Iterable[Difference]) -> tuple[int, int]:
+def _rows(differences: "Iterable[Difference]") -> tuple[int, int]:
     """Return how many rows Graphite lacks, and how many it has in addition; other measures than counts are no rows."""
     missing = surplus = 0
     for one in differences:

@@ -6,7 +6,8 @@ An unknown value is missing: a 0 would be a claim. Counters begin with 0 at the 
 
 from collections.abc import Callable, Iterable, Iterator
 
-from shipper.status.report import JobCounters, JobReport, JobState, Report
+from shipper.status.counters import JobCounters
+from shipper.status.report import JobReport, JobState, Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -1,7 +1,9 @@
 """Imports of the commands."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,12 @@ from shipper.source.dialects.databases import dialect_named
 dialect_named(sys.argv[1])
 print(*sorted(sys.modules.keys() & {"psycopg", "sqlite3"}))
 """
+_ONCE = """
+import sys
+import shipper.cli.commands, shipper.config.load, shipper.service.once
+rarely = {"apscheduler", "difflib", "shipper.core.verify.reconcile", "shipper.status.report", "tabulate"}
+print(*sorted(sys.modules.keys() & (rarely | {"spy"})))
+"""
 
 
 def test_help_imports_nothing_slow() -> None:
@@ -38,6 +46,33 @@ def test_help_imports_nothing_slow() -> None:
 
     assert "No such option" in answer.stderr
     assert answer.stdout.splitlines()[-1] == "click tabulate"  # `version` prints a table
+
+
+def test_once_imports_what_it_needs(tmp_path: Path) -> None:
+    """A pass imports nothing for errors, reports, comparisons or the service, and no plugin of pydantic.
+
+    Mutants: import status/report.py at the top of runtime/endpoints.py; let pydantic look for plugins.
+    """
+    metadata = tmp_path / "spy-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[pydantic]\nspy = spy\n")
+    (tmp_path / "spy.py").write_text(
+        "def new_schema_validator(*_: object) -> tuple[None, ...]: return (None, None, None)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {name: value for name, value in os.environ.items() if name != "PYDANTIC_DISABLE_PLUGINS"}
+
+    answer = subprocess.run(
+        [sys.executable, "-c", _ONCE],
+        env=environment | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert answer.stdout.split() == []
 
 
 @pytest.mark.parametrize(("name", "modules"), [("mariadb", "sqlite3"), ("postgresql", "psycopg sqlite3")])

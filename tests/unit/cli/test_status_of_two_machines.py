@@ -8,9 +8,10 @@ import pytest
 from reports import LEADER, LEADING, NOW, TROUBLE, report
 
 from shipper.cli.status import exit_code, status_text
+from shipper.status.leader import Machine
 from shipper.status.page.html import page
 from shipper.status.page.routes import answer
-from shipper.status.report import EndpointReport, Machine, Report
+from shipper.status.report import EndpointReport, Report
 
 SINCE = "2027-01-15T07:00:00Z"
 DATABASE = EndpointReport("state database", "postgresql db1/shipper", NOW - 1)

@@ -22,7 +22,7 @@ from shipper.operations.registry import operate
 from shipper.runtime.worker import Worker
 from shipper.source.connections.turns import Turns
 from shipper.state.store import State
-from shipper.status.report import JobCounters
+from shipper.status.counters import JobCounters
 
 HOUR = 3600
 
@@ -106,9 +106,10 @@ class Office:
 
 
 @pytest.fixture
-def office(state: State) -> Office:
+def office(tmp_path: Path) -> Iterator[Office]:
     """Provide an office."""
-    return Office(state)
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield Office(state)
 
 
 def written(epoch: int) -> str:

@@ -120,9 +120,10 @@ def _raise(error: Exception) -> None:
 
 
 @pytest.fixture
-def office(state: State) -> Office:
+def office(tmp_path: Path) -> Iterator[Office]:
     """Give an office."""
-    return Office(state)
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield Office(state)
 
 
 def pauses(office: Office) -> list[float]:

@@ -8,8 +8,9 @@ from reports import NOW, job, report
 
 from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Datapoint
+from shipper.status.counters import JobCounters
 from shipper.status.own_metrics import SelfMetrics
-from shipper.status.report import JobCounters, JobReport, JobState
+from shipper.status.report import JobReport, JobState
 
 MINUTE = int(NOW) // 60 * 60
 
