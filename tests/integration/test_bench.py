@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[1] / "bench/run.py"
-CHOSEN = (
-    ("wide", "catchup", "delivery", "latency"),
-    ("many", "pages", "repair", "state"),
-    ("database", "growth"),
-    ("pair",),
-)
+CHOSEN = (("wide", "catchup", "delivery", "latency"), ("many", "pages", "repair", "state"), ("database", "growth"))
 """Scenarios that share a server."""
 
 
