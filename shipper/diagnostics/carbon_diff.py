@@ -11,6 +11,7 @@ from configparser import (
     ConfigParser,
     DuplicateOptionError,
     DuplicateSectionError,
+    InterpolationError,
     MissingSectionHeaderError,
     ParsingError,
 )
@@ -68,14 +69,14 @@ def folder_of(config: Config) -> Path | None:
     """Return the directory with the configuration of the Carbon that these series go to, if it runs on this machine."""
     for host, port in config.graphite.addresses:
         for folder in FOLDERS if host in LOOPBACK else ():
-            parser = ConfigParser(interpolation=None, strict=False)
+            parser = ConfigParser(strict=False)
             try:
                 parser.read_string(read_text(folder / CARBON))
+                ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
             except UnreadableError:
                 continue
             except ParserError:  # its port is not known, but `diff` reports the error
                 return folder
-            ports = {parser.get(name, _PORT, fallback=DEFAULT_PORT) for name in parser.sections()}
             if str(port) in ports:
                 return folder
     return None
@@ -109,9 +110,12 @@ def _diff_of_stanzas(config: Config, file: str, parser: ConfigParser, kind: str)
 
 
 def _parsed(file: str) -> ConfigParser:
-    parser = ConfigParser(interpolation=None)
+    """Read a file as Carbon does, which also replaces %% and %(KEY)s in each value."""
+    parser = ConfigParser()
     try:
         parser.read_string(_text(file), file)
+        for section in parser.sections():
+            parser.items(section)
     except ParserError as error:
         raise _syntax_error(file, error) from error
     return parser
@@ -128,6 +132,8 @@ def _syntax_error(file: str, error: ParserError) -> ConfigError:
             place, reason, remedy = f":{line}", f"{key} exists already in [{section}]", f"Keep one line {key} of both"
         case MissingSectionHeaderError(lineno=line) | ParsingError(errors=[(line, _), *_]):
             place, reason, remedy = f":{line}", "not KEY = VALUE in a section", "Correct this line"
+        case InterpolationError(section=section, option=key):
+            reason, remedy = f"{key} in [{section}] has a % that is not %% or %(KEY)s", "Write each such % as %%"
     return ConfigError(f"read {file}{place}: {reason}", hint=f"{remedy}: Carbon cannot read the file either.")
 
 

@@ -256,6 +256,10 @@ def test_lists(app: Shipper, tmp_path: Path, lists: dict[str, str], dropped: set
         ("storage-schemas.conf", "[a]\n[a]\n", ":2: section [a] exists already"),
         ("storage-schemas.conf", "[a]\npattern = .\nretentions = 1x:1d\n", "is not a duration"),
         ("storage-schemas.conf", "[a]\npattern = (\nretentions = 1m:1d\n", "unterminated subpattern"),
+        ("storage-schemas.conf", "[a]\npattern = a%b\nretentions = 1m:1d\n", "pattern in [a] has a % that "),
+        ("storage-schemas.conf", "[a]\npattern = %(x)s\n", "pattern in [a] has a % that "),
+        ("storage-schemas.conf", "[a]\nx = %(x)s\n", "x in [a] has a % that "),
+        ("carbon.conf", "[cache]\nLOG_DIR = /var/log/100%\n", "log_dir in [cache] has a % that "),
         ("other.conf", "[relay]\nx = 1\n", "not a file of Carbon"),
     ],
 )
@@ -269,6 +273,28 @@ def test_not_carbons(app: Shipper, tmp_path: Path, name: str, text: str | None, 
     assert f"read {tmp_path}/{name}:" in ended.stderr
     assert reason in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_percent(app: Shipper, tmp_path: Path) -> None:
+    """A % means to `--diff` what it means to Carbon: %% is one, and %(KEY)s is the value of a key.
+
+    Mutant: read values as they stand.
+    """
+    last = "[all]\npattern = .\nretentions = 1m:1d\naggregationMethod = last\n"
+    schemas = "[a]\nstep = 5m\npattern = logins|(%%)\nretentions = %(step)s:2d\n"
+    (tmp_path / "storage-schemas.conf").write_text(schemas + last)
+    (tmp_path / "storage-aggregation.conf").write_text("[b]\npattern = 5%%|(s)\naggregationMethod = min\n" + last)
+    (tmp_path / "carbon.conf").write_text("[cache]\nmost = inf\nMAX_CREATES_PER_MINUTE = %(most)s\n")
+    real = dict(_paths(load(str(app.config))))
+    expected = read_by_carbon(tmp_path, list(real.values()))
+    *stanzas, settings = diffs(
+        app, *(f"{tmp_path}/{name}.conf" for name in ("storage-schemas", "storage-aggregation", "carbon"))
+    )
+
+    for column, found in enumerate(stanzas):
+        told = {one["path"]: [one["stanza"], one["present"]] for one in found["verdicts"]}
+        assert told == {shown: expected[path][column] for shown, path in real.items()}
+    assert settings["is_good"]
 
 
 def test_empty(app: Shipper, tmp_path: Path) -> None:
@@ -315,10 +341,12 @@ def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
 def test_carbon_on_this_machine(app: Shipper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Carbon's directory is found by its port, if Carbon is reached at a loopback address."""
     monkeypatch.setattr(carbon_diff, "FOLDERS", (tmp_path / "none", tmp_path))
-    (tmp_path / "carbon.conf").write_text("[cache]\nLINE_RECEIVER_PORT = 9\n")
+    (tmp_path / "carbon.conf").write_text("[cache]\nport = 9\nLINE_RECEIVER_PORT = %(port)s\n")
     config = load(str(app.config))
     found = carbon_diff.folder_of(config)
+    (tmp_path / "carbon.conf").write_text("[cache]\nLINE_RECEIVER_PORT = %\n")  # `diff` reports it
+    broken = carbon_diff.folder_of(config)
     (tmp_path / "carbon.conf").write_text("[cache]\n")  # port 2003, another Carbon
 
-    assert found == tmp_path
+    assert found == broken == tmp_path
     assert carbon_diff.folder_of(config) is None

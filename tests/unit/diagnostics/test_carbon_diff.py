@@ -31,6 +31,7 @@ LINES = st.lists(
                 f"retentions = {one}"
                 for one in ("60s:7d", "0:1d", "0s:1d", "1m", "", "1m:1d,,", "\u00b2:1", f"{LONG}:1")
             ),
+            *("pattern = %", "pattern = a%%b", "x = %(pattern)s", "x = %(x)s", "[b]"),
             *("xFilesFactor = x", "xFilesFactor = nan", "aggregationMethod", "LINE_RECEIVER_PORT = x", LONG, DEEP),
             *(f"MAX_RECEIVER_CONNECTIONS = {one}" for one in ("2", "\u00b2", LONG)),
             *("USE_WHITELIST = yes", "CONF_DIR = \0", f"CONF_DIR = {'/x' * 3000}", "MAX_CREATES_PER_MINUTE = x"),
