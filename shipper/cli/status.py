@@ -134,11 +134,13 @@ def _audit(name: str, audit: Mapping[str, Any], now: float) -> tuple[str, ...]:
 
 
 def _rows(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield pauses, rejected rows and late rows, a line for each job."""
+    """Yield pauses, resets, rejected rows and late rows, a line for each job."""
     for job in document["jobs"]:
         if job["paused_since"] is not None:
             since = format_time(job["paused_since"])
             yield f"{job['job']}: paused since {since}; `shipper resume {job['job']}` lets it continue where it was"
+        if job["reset_at"] is not None:
+            yield f"{job['job']}: reset {_ago(job['reset_at'], document['now'])}; it continues at its next tick"
         if job["rejected"]:
             rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
             yield f"{job['job']}: rejected rows: {rows}"

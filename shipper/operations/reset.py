@@ -74,7 +74,7 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         job, progress = situation.job, situation.progress
         restart = restarted(job, what, progress, situation.position, situation.horizon, source=worker.source)
         context.pipeline.state.reset(name, **restart._asdict())
-        worker.moved()
+        worker.continue_after_reset()
     done = {"job": name, "what": what, "before": progress.captured, "captured": restart.position.captured}
     logger().warning("source.reset", **done)
     return done

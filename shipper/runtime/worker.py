@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from shipper.core.capture import capture
-from shipper.core.errors import ShipperError, SourceUnavailable
+from shipper.core.errors import ShipperError, SourceReset, SourceUnavailable
 from shipper.core.model import Job, Now, Observation
 from shipper.core.repair.reset import check_identity
 from shipper.core.rows.look import TableLook
@@ -84,6 +84,8 @@ class Worker:
         """The last observation."""
         self.seen_at: float | None = None
         """Time of the last observation, in epoch seconds."""
+        self.reset_at: float | None = None
+        """Time of an operator's reset after which the table was not observed yet, in epoch seconds."""
         self.counters = JobCounters()
         """Those of the pipeline, which outlive this worker; see Pipeline.regroup."""
         self.source = source
@@ -183,6 +185,13 @@ class Worker:
         """Discard the observations made before the job was moved."""
         self._moved = time.monotonic()
 
+    def continue_after_reset(self) -> None:
+        """Discard the observations, and the failure, of a table that was reset."""
+        if isinstance(self._capturing.error, SourceReset):
+            self._capturing.recovered()
+        self.seen, self.reset_at = None, time.time()
+        self.moved()
+
     def refresh(self) -> None:
         """Discard the observations, and prepare the query again: the table may have changed while it was paused."""
         self._is_prepared = False
@@ -200,7 +209,7 @@ class Worker:
 
     def observed(self, observation: Observation, at: float) -> None:
         """Remember an observation of the table, and when it was made, in epoch seconds."""
-        self.seen, self.seen_at = observation, at
+        self.seen, self.seen_at, self.reset_at = observation, at, None
 
     def count_failure(self) -> None:
         """Count a failed capture, or a failed tick of the polling group."""

@@ -111,6 +111,7 @@ class Vitals:
             report = replace(report, source_max=worker.seen.id)
         return replace(
             report,
+            reset_at=worker.reset_at,
             state=self._state(worker, report),
             failure=self._failure(worker, report),
             counters=worker.counters,

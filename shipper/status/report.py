@@ -22,7 +22,7 @@ class JobState(Enum):
 
     OK = "ok"
     NEW = "new"
-    """No tick has succeeded yet."""
+    """No tick has succeeded yet, since the start or since an operator's reset."""
     PAUSED = "paused"
     """An operator paused the job: `shipper resume` lets it continue."""
     LATE = "late"
@@ -90,6 +90,8 @@ class JobReport:
     next_tick: float | None = None
     paused_since: float | None = None
     """When an operator paused it; None if it is not paused."""
+    reset_at: float | None = None
+    """When an operator reset it; None after its next tick."""
     failure: Failure | None = None
     audit: Audit | None = None
     """Its newest audit; None before the first, and without [audit] cron."""

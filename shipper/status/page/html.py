@@ -161,10 +161,12 @@ def _behind(job: JobReport, now: float) -> Iterable[Markup]:
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
-    """Yield the error of a job or its pause, its rejected and late rows, and its newest audit."""
+    """Yield the error of a job or its pause, its reset, its rejected and late rows, and its newest audit."""
     if job.paused_since is not None:
         hint = f"; shipper resume {job.job} lets it continue where it was"
         yield tag("p", "Paused by an operator ", ago(job.paused_since, now), hint, class_="muted")
+    if job.reset_at is not None:
+        yield tag("p", "Reset by an operator ", ago(job.reset_at, now), "; continues at its next tick", class_="muted")
     if job.failure is not None:
         yield _failure(job.failure, now, kind)
     if job.rejected:

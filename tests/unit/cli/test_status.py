@@ -128,6 +128,16 @@ def test_text_while_a_single_command_uses_the_state() -> None:
     assert "healthy" not in shown
 
 
+def test_reset_job() -> None:
+    """A job that was reset is not known yet, and status and page say that it continues at its next tick."""
+    of = report(job("a", JobState.NEW, reset_at=NOW - 5), job("b"))
+
+    assert "\na: reset 5s ago; it continues at its next tick\n" in plain(of)
+    assert plain(of).endswith("\nnot known yet: new: a")
+    assert "Reset by an operator" in page(of)
+    assert "continues at its next tick" not in plain(report()) + page(report())
+
+
 def test_paused_job() -> None:
     """A paused job is intended, and each tool says it. Mutants: leave the remark out of any."""
     of = report(job("a", JobState.PAUSED, paused_since=NOW - 3600, next_tick=None), job("b"))

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from builders import job
 from desk import Desk, Flaky
 
-from shipper.core.errors import ConfigError, ShipperError, StateBusy
+from shipper.core.errors import ConfigError, ShipperError, SourceReset, SourceUnavailable, StateBusy
 from shipper.core.model import Condition, Job
 from shipper.operations import backfill
 from shipper.operations.backfill import PAUSE_SECONDS
@@ -254,6 +255,35 @@ def test_attempt_before_a_reset(office: Office) -> None:
     office.tick()
 
     assert office.plan()["facts"]["resumes_at"] is None
+
+
+def test_reset_before_the_next_tick(office: Office) -> None:
+    """A job that was reset is not held any more, but new until its next tick.
+
+    Mutants: keep the failure; keep the observation of the old table.
+    """
+    office.source.rows.clear()
+    office.tick()
+    held = office.trouble()
+    with structlog.testing.capture_logs() as logs:
+        office.operate("reset", what="emptied")
+    trouble, seen, reset_at = office.trouble(), office.worker.seen, office.worker.reset_at
+    office.tick()
+
+    assert isinstance(held, SourceReset)
+    assert (trouble, seen) == (None, None)
+    assert reset_at == pytest.approx(time.time(), abs=60)
+    assert [log["event"] for log in logs] == ["capture.recovered", "source.reset"]
+    assert office.worker.seen is not None
+    assert (office.trouble(), office.worker.reset_at) == (None, None)
+
+
+def test_reset_of_a_job_with_another_error(office: Office) -> None:
+    """A reset of a job that is not held leaves its error. Mutant: forget each error."""
+    office.worker._capturing.failed(SourceUnavailable("read: gone"), clock=0.0)
+    office.operate("reset", what="restored")
+
+    assert office.trouble() is not None
 
 
 def test_turn_of_before(tmp_path: Path) -> None:
