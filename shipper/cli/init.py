@@ -36,6 +36,7 @@ HEAD = """\
 """
 _DROP_IN = f"[Service]\nLoadCredential={PASSWORD_FILE}:{DEFAULT_FOLDER}/{PASSWORD_FILE}"
 RESERVED = {"source", "measure"}  # they mean something else in the name of a series
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # a key that needs no quotes
 _COMMA = re.compile(r"\s*,\s*")
 _TRAILS = re.compile(r"audit|trail|event|log|history|activity", re.IGNORECASE)
 
@@ -51,8 +52,9 @@ class Login(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The keys of the first job."""
+    """The name and the keys of the first job."""
 
+    job: str
     table: str
     id: str
     time: str | None
@@ -67,6 +69,8 @@ class Answers(NamedTuple):
     account: str
     """As whom the server knows this user, USER@HOST; may be empty."""
     chosen: Chosen
+    granted: list[tuple[str, str]]
+    """Schema and table of each GRANT by which this user may read the table."""
     graphite: dict[str, str | int]
     """Keys of [graphite]."""
 
@@ -93,7 +97,7 @@ def init(file: str) -> None:
     for name, text, mode in _credentials(login, Path(file).parent):
         _write(name, text, mode)
     _write(Path(file), _configuration(Path(file), answers.graphite, login, chosen), 0o644)
-    _show_next(load(file), _access(login), answers.account.rpartition("@")[2])
+    _show_next(load(file), answers)
     _show_start(file, has_drop_in=login.url.get_backend_name() == "postgresql")
 
 
@@ -113,7 +117,8 @@ def _answers(file: str) -> Answers:
                 say(f"Error: {error}. Answer again.")
                 continue
             say(f"Connected: {session.server}")
-            return Answers(login, session.account or "", _chosen(source), _graphite())
+            chosen = _chosen(source)
+            return Answers(login, session.account or "", chosen, source.granted(chosen.table), _graphite())
 
 
 def _access(login: Login) -> "Access":
@@ -123,14 +128,18 @@ def _access(login: Login) -> "Access":
     return Access(login.url.set(username=login.user, password=login.password or None), 30)
 
 
-def _show_next(config: "Config", access: "Access", host: str) -> None:
-    """Show what is left to do; the host is that of the MySQL account."""
+def _show_next(config: "Config", answers: Answers) -> None:
+    """Show what is left to do."""
     from shipper.diagnostics.carbon_conf import rules
     from shipper.source.grants import grants, revokes
 
+    access, host = _access(answers.login), answers.account.rpartition("@")[2]
+    label = answers.chosen.by[0] if answers.chosen.by else "COLUMN"
+    say(f"\nThe job counts all rows. To count only some, add a line to [job.{answers.chosen.job}], such as")
+    say(f'where = {{ {label if _BARE.fullmatch(label) else _toml(label)} = "VALUE" }}')
     say("\nNext:\n\n1. Let an administrator of the database run:\n")
     queries = [job.query for job in config.jobs.values()]
-    for statement in (*revokes(access, queries, host=host), *grants(access, queries, host=host)):
+    for statement in (*revokes(access, answers.granted, host=host), *grants(access, queries, host=host)):
         say(f"   {statement}")
     say(f"\n2. Change Carbon's configuration:\n\n{rules(config)}")
 
@@ -162,7 +171,9 @@ def _login() -> Login:
 
 
 def _chosen(source: "Examination") -> Chosen:
-    """Ask for a table and its columns."""
+    """Ask for a table, its columns, and the name of the job."""
+    from shipper.config import values
+
     tables = sorted(source.tables_beside(""), key=lambda name: (_TRAILS.search(name) is None, name))
     if not tables:
         raise ConfigError(
@@ -179,7 +190,10 @@ def _chosen(source: "Examination") -> Chosen:
     labels = [name for name in found.labels if name not in {id_, time, *RESERVED}]
     by = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"], columns.__contains__)
     unit = times[time].unit if time in times else None
-    return Chosen(table, id_, None if time == "-" else time, unit, [] if by == "-" else _COMMA.split(by))
+    # the job
+    name = re.sub(r"[^a-z0-9]+", "_", table.lower()).strip("_") or "rows"
+    name = click.prompt("Name of the job", default=name, value_proc=_as_in_the_file(values.node))
+    return Chosen(name, table, id_, None if time == "-" else time, unit, [] if by == "-" else _COMMA.split(by))
 
 
 def _ask(question: str, offered: Sequence[str], is_there: Callable[[str], bool]) -> str:
@@ -204,7 +218,7 @@ def _ask(question: str, offered: Sequence[str], is_there: Callable[[str], bool])
 
 
 def _graphite() -> dict[str, str | int]:
-    """Ask for Carbon and graphite-web, and return the keys of [graphite]."""
+    """Ask for Carbon, graphite-web and the prefix, and return the keys of [graphite]."""
     from shipper.config import values
 
     line_receiver = "Carbon, HOST:PORT of its line receiver"
@@ -212,7 +226,8 @@ def _graphite() -> dict[str, str | int]:
     question = "Address of graphite-web, to read values back (empty: none)"
     convert = _as_in_the_file(lambda text: text and values.render_url(text))
     render_url = click.prompt(question, default="", show_default=False, value_proc=convert)
-    return {"host": host, "port": port, **({"render_url": render_url} if render_url else {})}
+    prefix = click.prompt("Prefix of the series", default="audit", value_proc=_as_in_the_file(values.prefix))
+    return {"host": host, "port": port, **({"render_url": render_url} if render_url else {}), "prefix": prefix}
 
 
 def _as_in_the_file(accept: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -240,8 +255,7 @@ def _credentials(login: Login, folder: Path) -> Iterator[tuple[Path, str, int]]:
 
 def _configuration(file: Path, graphite: Mapping[str, str | int], login: Login, chosen: Chosen) -> str:
     """Return the text of the configuration."""
-    name = re.sub(r"\W+", "_", chosen.table).strip("_").lower()
-    path = ".".join([name, *(f"{{{column}}}" for column in chosen.by), "{measure}"])
+    path = ".".join([chosen.job, *(f"{{{column}}}" for column in chosen.by), "{measure}"])
     source: dict[str, Any] = {"url": login.url.render_as_string()}
     if login.url.get_backend_name() == "postgresql":
         source |= {"user": login.user, "password": {"credential": PASSWORD_FILE}}
@@ -256,9 +270,9 @@ def _configuration(file: Path, graphite: Mapping[str, str | int], login: Login, 
     }
     sections: dict[str, dict[str, Any]] = {
         "state": {"path": None if file.parent == DEFAULT_FOLDER else f"{file.parent.absolute()}/shipper.db"},
-        "graphite": {**graphite, "prefix": "audit", "retentions": "1m:30d,1h:5y"},
+        "graphite": {**graphite, "retentions": "1m:30d,1h:5y"},
         "source.app": source,
-        f"job.{name}": {**job, "name": path, "every": "1m", "bucket": "1m"},
+        f"job.{chosen.job}": {**job, "name": path, "every": "1m", "bucket": "1m"},
     }
     parts = [f"[{title}]\n{''.join(_lines(keys))}" for title, keys in sections.items()]
     return "\n".join([HEAD, *parts])

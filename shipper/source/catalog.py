@@ -65,6 +65,13 @@ def tables_beside(connection: sa.Connection, path: str) -> list[str]:
     return [str(row[0]) for row in _rows(connection, _catalog(connection).tables, path)]
 
 
+def granted(connection: sa.Connection, path: str) -> list[tuple[str, str]]:
+    """Return schema and table of each GRANT by which this user may read a table, as REVOKE must name them."""
+    schema, _, table = path.rpartition(".")
+    statement = _catalog(connection).granted
+    return [(schema, table)] if statement is None else [(row[0], row[1]) for row in _rows(connection, statement, path)]
+
+
 def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
     """Return whether an index of just this column keeps its values unique."""
     rows = _rows(connection, _catalog(connection).unique, path)

@@ -13,6 +13,7 @@ from shipper.source.statement import columns_of
 from shipper.source.times import units_of
 
 DEFAULT_USER = "shipper"
+ALL = "*"
 MOST_LETTERS = 63  # of a name in PostgreSQL; MySQL allows one more
 
 
@@ -32,12 +33,16 @@ def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[s
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
 
-def revokes(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[str]:
-    """Write a REVOKE of SELECT on each table, to run before a GRANT on some of its columns."""
+def revokes(access: Access, granted: Iterable[tuple[str, str]], *, host: str) -> Iterator[str]:
+    """Write a REVOKE of SELECT for each schema and table of a GRANT, to run before a GRANT on some columns."""
     quote, user = _quote(access), dialect_named(access.kind).user(access) or DEFAULT_USER
     grantee = dialect_named(access.kind).account(f"{user}@{host}", quote)
-    for table in columns_by_table(queries) if grantee is not None else ():
-        yield f"REVOKE SELECT ON {_path(access, table)} FROM {grantee};"
+    for schema, table in granted if grantee is not None else ():
+        if schema == ALL:  # perhaps an administrator
+            yield f"-- {user} may read all databases of this server: better create a user for shipper alone"
+        else:
+            path = f"{quote.quote_identifier(schema)}.{ALL}" if table == ALL else _path(access, f"{schema}.{table}")
+            yield f"REVOKE SELECT ON {path} FROM {grantee};"
 
 
 def columns_by_table(queries: Iterable[Query]) -> dict[str, set[str]]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import MAX_ID, Query, Span, Window
 from shipper.source.access import Access, Denied
-from shipper.source.catalog import Column, Table, described, is_unique, planned, tables_beside, written
+from shipper.source.catalog import Column, Table, described, granted, is_unique, planned, tables_beside, written
 from shipper.source.connections.connection import Connections
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
@@ -106,6 +106,11 @@ class Examination(Source):
         """Return the names of all tables and views in a table's schema, as far as this user sees them."""
         with self.connections.connected(f"look up tables beside {path}") as connection:
             return tables_beside(connection, path)
+
+    def granted(self, path: str) -> list[tuple[str, str]]:
+        """Return schema and table of each GRANT by which this user may read a table, as REVOKE must name them."""
+        with self.connections.connected(f"look up grants of {path}") as connection:
+            return granted(connection, path)
 
     def unreadable(self, path: str, columns: Iterable[str]) -> dict[str, QueryRefused]:
         """Return the columns that this user cannot read, with the errors; no row is read."""

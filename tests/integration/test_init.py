@@ -6,9 +6,12 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from sqlite3 import connect
 
+import pymysql
 import pytest
 import sqlalchemy as sa
 from servers import MariaDB, PostgreSQL
@@ -85,7 +88,7 @@ def test_defaults_count(
     Mutants: the first column is the key; numbers have no unit; payloads are labels.
     """
     url, login, more = database(kind, tmp_path, mariadb, postgresql)
-    asked = run(tmp_path, "init", url, *login, "", "", "", "", f"127.0.0.1:{carbon_cache.port}", "")
+    asked = run(tmp_path, "init", url, *login, *[""] * 5, f"127.0.0.1:{carbon_cache.port}", "", "")
     assert asked.returncode == 0, asked.stderr
     written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
     checked, started = run(tmp_path, "check"), run(tmp_path, "once")
@@ -110,6 +113,8 @@ def test_defaults_count(
     assert ("GRANT SELECT" in asked.stdout) == ("REVOKE SELECT ON" in asked.stdout) == (kind != "sqlite")
     assert ("TO 'asker'@'127.0.0.%'" in asked.stdout) == (kind == "mariadb")
     assert "pattern = ^audit\\." in asked.stdout
+    where = 'add a line to [job.audit_events], such as\nwhere = { action = "VALUE" }\n'
+    assert where in asked.stdout
     assert started.returncode == once.returncode == 0, started.stderr + once.stderr
     assert "rows=2 " in once.stderr
     assert checked.returncode == 0, checked.stdout
@@ -117,10 +122,47 @@ def test_defaults_count(
     assert steps == [f"{command} --config {tmp_path}/etc/shipper.toml" for command in ("check", "run")]
 
 
+@pytest.mark.on_mysql
+@pytest.mark.parametrize(
+    ("granted", "first"),
+    [
+        ("trail.audit_events", "REVOKE SELECT ON `trail`.`audit_events` FROM 'reader'@'127.0.0.%';"),
+        ("trail.*", "REVOKE SELECT ON `trail`.* FROM 'reader'@'127.0.0.%';"),
+        ("`tra_l`.*", "REVOKE SELECT ON `tra_l`.* FROM 'reader'@'127.0.0.%';"),
+        ("*.*", "-- reader may read all databases of this server: better create a user for shipper alone"),
+    ],
+)
+def test_printed_rights(granted: str, first: str, tmp_path: Path, mariadb: MariaDB) -> None:
+    """The administrator can run the statements as they are printed, whatever was granted; columns are left.
+
+    After a GRANT on a database, a REVOKE on its table is error 1147. Mutants: name the table; compare names with =.
+    """
+    url = sa.make_url(mariadb.make_database("trail")).set(username=None)
+    account = "reader@'127.0.0.%'"
+    users = (f"DROP USER IF EXISTS {account}", f"CREATE USER {account} IDENTIFIED BY 'x'")
+    with mariadb.connect("trail") as connection, connection.cursor() as cursor:
+        for text in (*statements("mariadb"), *users, f"GRANT SELECT ON {granted} TO {account}"):
+            cursor.execute(text)
+        # MySQL then knows the password, and does not ask for it again
+        pymysql.connect(host="127.0.0.1", port=mariadb.port, user="reader", password="x").close()
+        asked = run(tmp_path, "init", str(url), "reader", "x", "audit_events", *[""] * 7)
+        printed = re.findall(r"^   ((?:REVOKE|GRANT|--) .*)", asked.stdout, re.MULTILINE)
+        for statement in printed:
+            cursor.execute(statement)
+        cursor.execute(f"SHOW GRANTS FOR {account}")
+        left = [line for (line,) in cursor.fetchall() if "SELECT ON" in str(line)]
+
+    assert len(printed) == 2, asked.stdout + asked.stderr
+    assert printed[0] == first
+    assert printed[1].startswith("GRANT SELECT (`action`, `event_id`, `happened_at`) ON `trail`.`audit_events` TO ")
+    assert len(left) == (granted == "*.*")
+
+
 def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
     """Other answers are taken; an old file is kept; nothing is written before the last answer."""
     url, login, _ = database("mariadb", tmp_path, mariadb, postgresql)
-    answers = [url, *login, "audit_events", "event_id", "-", "action, message", "[::1]:2004", "http://graphite"]
+    columns = ["audit_events", "event_id", "-", "action, message"]
+    answers = [url, *login, *columns, "log-ins", "[::1]:2004", "http://graphite", "web.shop"]
     first = run(tmp_path, "init", *answers)
     written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())
     refused = run(tmp_path, "init", "n", *answers)
@@ -129,9 +171,11 @@ def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: Postg
     again = run(tmp_path, "init", "y", answers[0], login[0], "wrong", *answers)
 
     assert first.returncode == again.returncode == 0, first.stderr
-    assert written["graphite"] | {"host": "::1", "port": 2004, "render_url": "http://graphite"} == written["graphite"]
-    assert written["job"]["audit_events"]["by"] == ["action", "message"]
-    assert "time" not in written["job"]["audit_events"]
+    graphite = {"host": "::1", "port": 2004, "render_url": "http://graphite", "prefix": "web.shop"}
+    assert written["graphite"] | graphite == written["graphite"]
+    assert written["job"]["log-ins"]["by"] == ["action", "message"]
+    assert written["job"]["log-ins"]["name"] == "log-ins.{action}.{message}.{measure}"
+    assert "time" not in written["job"]["log-ins"]
     assert refused.returncode == cut.returncode == 1
     assert all("nothing was written" in one.stderr for one in (refused, cut))
     assert "Database" not in refused.stdout
@@ -148,7 +192,8 @@ def test_wrong_answers(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL)
     url, login, _ = database("mariadb", tmp_path, mariadb, postgresql)
     urls = ["db1.internal", "mysql://h/app", "mysql+pymysql://h:port/app", "mysql+pymysql://h"]
     columns = ["audit_event", "audit_events", "-", "event_id", "happened", "happened_at", "action, reason", "action"]
-    asked = run(tmp_path, "init", *urls, url, *login, *columns, "carbon", "[::1]:2004", "graphite")
+    graphite = ["log ins", "logins", "carbon", "[::1]:2004", "graphite", "", "web shop"]
+    asked = run(tmp_path, "init", *urls, url, *login, *columns, *graphite)
 
     complaints = [line.partition("Error: ")[2] for line in asked.stdout.splitlines() if "Error: " in line]
     assert [one.partition(". ")[0] for one in complaints] == [
@@ -160,12 +205,26 @@ def test_wrong_answers(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL)
         '"-" does not exist',
         '"happened" does not exist',
         '"reason" does not exist',
+        '"log ins" cannot be part of a metric path',
         '"carbon" is not the address of a receiver',
         '"graphite" is not an address',
+        '"web shop" cannot be part of a metric path',
     ]
     assert complaints[4].endswith('Did you mean "audit_events"?')
     assert asked.returncode == 1
     assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize(("table", "name"), [("Ereignisse (neu)", "ereignisse_neu"), ("Журнал", "rows")])
+def test_job_is_named_after_its_table(table: str, name: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """The name that is offered can be part of a metric path, whatever the table's name is. Mutant: keep letters."""
+    with closing(connect(tmp_path / "app.db")) as connection:
+        connection.execute(f'CREATE TABLE "{table}" (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER)')
+    answers = [f"sqlite:///{tmp_path}/app.db", *[""] * 5, f"127.0.0.1:{carbon_cache.port}", "", ""]
+    asked = run(tmp_path, "init", *answers)
+
+    assert asked.returncode == 0, asked.stderr
+    assert list(tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["job"]) == [name]
 
 
 def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:

@@ -296,9 +296,9 @@ def answer(operator: Operator) -> None:
     operator.ask(f"GRANT SELECT ON app.audit_trail TO {account}")
     url = f"mysql+pymysql://127.0.0.1:{operator.mariadb.port}/app"
     carbon = f"127.0.0.1:{operator.carbon.port}"
-    answers = [url, "shipper", PASSWORD, "", "", "created_at", "action", carbon, "", "y"]
+    answers = ["y", url, "shipper", PASSWORD, "", "", "created_at", "action", "", carbon, "", ""]
     told = operator.do("shipper init", given="".join(f"{one}\n" for one in answers))
-    operator.ask(f"REVOKE SELECT ON app.audit_trail FROM {account}", *re.findall(r"GRANT .*(?=;)", told))
+    operator.ask(*re.findall(r"(?:REVOKE|GRANT) .*(?=;)", told))
     for stanzas in re.split(r"^# (?=[a-z-]+\.conf)", operator.do("shipper admin carbon-conf"), flags=re.MULTILINE)[1:]:
         name, _, text = stanzas.partition("\n")
         file = operator.conf / name.partition(",")[0]

@@ -77,6 +77,8 @@ class Catalog(NamedTuple):
     """The id column, if the database gives ids of deleted rows to new rows."""
     moving: str | None = None
     """Columns that each UPDATE of a row sets to its time."""
+    granted: str | None = None
+    """Schema and table of each GRANT by which this user may read the table, as REVOKE must name them; * for all."""
     moment: str | None = None
     """The type of points in time, which need no `time_zone`."""
     has_types: bool = True

@@ -37,6 +37,7 @@ _NAMES = ("mysql", "mariadb")
 _NUMERIC = "COERCIBILITY(0)"  # of numbers and times; servers differ: 5, in MariaDB 11.8 7
 _SCHEMA = "WHERE table_schema = COALESCE(:schema, DATABASE())"
 _TABLE = f"{_SCHEMA} AND table_name = :table"
+_MINE = "privilege_type = 'SELECT' AND grantee = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
 
 ERRORS: Mapping[object, Meaning] = BY_NUMBER
 WORDS: Mapping[str, Meaning] = BY_WORDS
@@ -94,6 +95,11 @@ CATALOG = Catalog(
     engine=f"""SELECT engine FROM information_schema.tables {_TABLE} AND engine IN (
         SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
     moving=f"SELECT column_name FROM information_schema.columns {_TABLE} AND extra LIKE '%on update%'",
+    # a GRANT on a database names a pattern
+    granted=f"""SELECT table_schema, table_name FROM information_schema.table_privileges {_TABLE} AND {_MINE}
+        UNION ALL SELECT table_schema, '*' FROM information_schema.schema_privileges
+            WHERE COALESCE(:schema, DATABASE()) LIKE table_schema AND {_MINE}
+        UNION ALL SELECT '*', '*' FROM information_schema.user_privileges WHERE {_MINE}""",
     moment="timestamp",
 )
 SESSION = "SELECT CURRENT_USER(), @@read_only"

@@ -68,7 +68,7 @@ DRIVER_ERROR: type[Exception] = sqlite3.Error
 BEGIN = BEGIN_SINGLE = "BEGIN"
 REWRITES: Rewrites | None = None
 CATALOG = Catalog(
-    tables="SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')",
+    tables="SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT GLOB 'sqlite_*'",
     columns="SELECT name, type FROM pragma_table_info(:table)",
     leading="""SELECT 'PRIMARY KEY', name, NULL FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
         SELECT listed.name, leading.name, NULL FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
