@@ -12,6 +12,7 @@ from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS
 from shipper.diagnostics.carbon_diff import diff
+from shipper.diagnostics.check_service import changes, check_changes, running
 from shipper.diagnostics.check_source import check_source
 from shipper.diagnostics.check_state import Stored, check_database, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
@@ -29,9 +30,12 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
 
     Carbon is the directory of its configuration. A canary is a test series, which is sent and read back.
     """
+    times = changes(config)  # before this process may become the owner of the state
     yield from _check_file(config.file)
     yield from _check_credentials(config)
     yield from _check_unit(config)
+    service = running(config, times)
+    yield from check_changes(service)
     is_copy = config.state.database is not None
     yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path), is_copy=is_copy))
     yield from attempted("state", check_database(config))
@@ -42,7 +46,7 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     for job in config.jobs.values():
         yield from attempted(f"job {job.name}", check_identity(job, known))
     for name in config.sources:
-        yield from attempted(f"source {name}", check_source(config, name, known))
+        yield from attempted(f"source {name}", check_source(config, name, known, service))
     for one in receivers(config):
         yield from attempted("carbon", _check_carbon(one))
     for file in () if carbon is None else (carbon / SCHEMAS, carbon / AGGREGATION, carbon / CARBON):

@@ -15,9 +15,10 @@ from shipper.config.problems import nearest, suggest
 from shipper.core import durations
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
+from shipper.diagnostics.check_service import Service, check_login, explained
 from shipper.diagnostics.check_state import Stored, check_job
 from shipper.diagnostics.finding import Finding, attempted
-from shipper.source.access import Access, Denied
+from shipper.source.access import Access, Denied, LoginRefused
 from shipper.source.catalog import Table
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.grants import granting, indexing, shared_id, transactional, usable, without_id
@@ -31,7 +32,7 @@ _ZONE = "Set `time_zone` to the zone of the program that writes it."
 AHEAD_SECONDS = 900  # more than any clock error, less than any offset of a time zone from UTC
 
 
-def check_source(config: Config, name: str, known: Stored) -> Iterator[Finding]:
+def check_source(config: Config, name: str, known: Stored, service: Service | None) -> Iterator[Finding]:
     """Check a source, its tables, the queries of its jobs, and whether they are still those that were counted."""
     access, section = config.access(name), config.sources[name]
     tables: dict[tuple[str, str, bool], list[Job]] = {}
@@ -40,8 +41,12 @@ def check_source(config: Config, name: str, known: Stored) -> Iterator[Finding]:
             tables.setdefault((job.query.table, job.query.id, job.query.is_along), []).append(job)
     yield from _check_user(name, access)
     with closing(Examination(name, access)) as source:
-        session = source.session()
+        try:
+            session = source.session()
+        except LoginRefused as error:
+            raise explained(error, name, access, service) from error
         yield from _check_session(source, section, session)
+        yield from check_login(name, service)
         yield from attempted(f"source {name}", _check_lag(source, section, session))
         for (path, *_), jobs in tables.items():
             table = _TableCheck(source, access, section, session, path, jobs, known)

@@ -28,6 +28,7 @@ from shipper.status.report import MINUTES, EndpointReport, Failure, JobReport, J
 
 MINUTE = 60
 LACKS = "does not hold what was sent"
+REJECTS = "rejects the login"
 STATE_ERRORS = (StateBusy, StateCorrupt)
 LATE_PERIODS = 3  # a job that is behind by more than this many ticks, and a minute, is late
 
@@ -223,7 +224,7 @@ def complaint_of(error: ShipperError | None) -> str | None:
     """Return what an error says about its source, in a few words; None if it concerns a job alone."""
     if isinstance(error, SourceUnavailable):
         return "does not answer"
-    return "rejects the login" if isinstance(error, LoginRefused) else None
+    return REJECTS if isinstance(error, LoginRefused) else None
 
 
 def _is_blind(failure: RepeatedFailure | None) -> bool:

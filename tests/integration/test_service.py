@@ -370,6 +370,51 @@ def test_status_of_a_refused_login(shipper_app: Shipper, mariadb: MariaDB) -> No
     assert alone.endswith(f"{verdict}\n")
 
 
+def test_check_after_a_new_password(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """`check` says which password it has tried, and whether the service still has the old one.
+
+    Mutants: ask no service; no word about a file that was changed; the word also after a restart.
+    """
+    option_file, login = shipper_app.folder / "mysql.cnf", "[client]\nuser = guest\npassword = {}\n"
+    option_file.write_text(login.format("old"))
+    text = shipper_app.config.read_text().replace("//root@", "//")
+    shipper_app.config.write_text(text.replace('timeout = "10s"', 'timeout = "10s"\ncredentials = "mysql.cnf"'))
+
+    def change(password: str) -> None:
+        with mariadb.connect("app") as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE OR REPLACE USER guest@'127.0.0.%' IDENTIFIED BY '{password}'")
+            cursor.execute("GRANT SELECT ON app.* TO guest@'127.0.0.%'")
+            if password == "new":
+                cursor.execute("KILL USER guest")
+
+    def complaints() -> list[str]:
+        return [line for line in shipper_app.call("check").stdout.splitlines() if not line.startswith("✓")]
+
+    change("old")
+    shipper_app.start()
+    wait_for(lambda: jobs_of(shipper_app)["events"]["behind"] == 0, "a first look")
+    service = f"service (process {shipper_app.pid})"
+    good = complaints()
+    option_file.write_text(login.format("new"))
+    tried = complaints()
+    change("new")
+    wait_for(lambda: "rejects the login" in shipper_app.call("status").stdout, "the end of its session")
+    old = complaints()
+    shipper_app.stop()
+    shipper_app.start()
+
+    assert good == complaints() == []
+    changed = f"! {service}: {option_file} was changed after its start, and it still uses the old one"
+    restart = "    It reads credentials only when it starts: systemctl restart shipper"
+    assert tried[:2] == old[:2] == [changed, restart]
+    assert tried[2].startswith("✗ source app: connect: Access denied for user 'guest'")
+    assert tried[3] == f"    Tried: user guest, with the password in {option_file}."
+    assert tried[5:] == [f"    The {service} is still logged in, with the password that it has read at its start."]
+    assert old[2].startswith("✗ service (process ")
+    assert "source app rejects its login, which is older than the one above: observe audit_trail: Access de" in old[2]
+    assert old[3:] == [restart]
+
+
 def test_status_without_a_configuration_file(
     shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

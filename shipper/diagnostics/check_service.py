@@ -1,0 +1,78 @@
+"""Checks of the running service: whether it can log in, and has the credentials that `check` reads now."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shipper.config.encrypted import origin
+from shipper.config.load import Config
+from shipper.core.errors import ShipperError
+from shipper.diagnostics.finding import Finding
+from shipper.service.control import ask
+from shipper.service.vitals import REJECTS
+from shipper.source.access import Access, LoginRefused
+from shipper.source.dialects.databases import dialect_named
+from shipper.state.lock import holder
+
+ASK_SECONDS = 10.0
+RESTART = "It reads credentials only when it starts: systemctl restart shipper"
+
+
+class Service(NamedTuple):
+    """The service that works with the state of a configuration."""
+
+    process: int
+    changed: list[Path]
+    """Files with credentials that were changed after its start."""
+    endpoints: Mapping[str, Mapping[str, Any]]
+    """Its endpoints by name, as in its report."""
+
+    def __str__(self) -> str:
+        return f"service (process {self.process})"
+
+
+def changes(config: Config) -> dict[Path, float]:
+    """Return when files with credentials were changed, as far as this user can know."""
+    times = {}
+    for file in map(origin, config.credential_files()):
+        with suppress(OSError):
+            times[file] = file.stat().st_mtime
+    return times
+
+
+def running(config: Config, times: Mapping[Path, float]) -> Service | None:
+    """Return the service that works with the state; None if none does, or if it does not answer."""
+    try:
+        found = holder(str(config.state.path))
+        if found is None or found.address is None:
+            return None
+        report = ask(found.address, "status", timeout=ASK_SECONDS)
+        changed = sorted(file for file, time in times.items() if time > report["started_at"])
+        return Service(report["pid"], changed, {one["name"]: one for one in report["endpoints"]})
+    except ShipperError:  # `check` reports what keeps this user from the state
+        return None
+
+
+def check_changes(service: Service | None) -> Iterator[Finding]:
+    """Warn of credentials that were changed after the service had read them."""
+    for file in service.changed if service else ():
+        yield Finding(True, str(service), f"{file} was changed after its start, and it still uses the old one", RESTART)
+
+
+def check_login(name: str, service: Service | None) -> Iterator[Finding]:
+    """Report a login of the service that a source rejects, though it accepts that of this command."""
+    endpoint = service.endpoints.get(f"source {name}") if service else None
+    if endpoint is not None and endpoint["failure"] and endpoint["complaint"] == REJECTS:
+        text = f"source {name} rejects its login, which is older than the one above: {endpoint['failure']['error']}"
+        yield Finding(False, str(service), text, RESTART)
+
+
+def explained(error: LoginRefused, name: str, access: Access, service: Service | None) -> LoginRefused:
+    """Return the error of a rejected login with the credentials that were tried, and those of the service."""
+    place = origin(access.option_file) if access.option_file else f"[source.{name}]"
+    hints = [f"Tried: user {dialect_named(access.kind).user(access)}, with the password in {place}.", error.hint or ""]
+    endpoint = service.endpoints.get(f"source {name}") if service else None
+    if endpoint is not None and not endpoint["failure"]:
+        hints.append(f"The {service} is still logged in, with the password that it has read at its start.")
+    return LoginRefused(str(error), hint="\n".join(hints))
