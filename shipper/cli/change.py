@@ -63,12 +63,22 @@ def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: in
     if start >= end:
         raise click.UsageError(f"--from {format_time(start)} is not before --until {format_time(end)}.")
     arguments = {"job": job, "spans": [[start, end]], "rate": rate}
-    performed = perform(file, "backfill", arguments, BACKFILL, is_json=output == "json", is_sure=is_sure)
+    messages = BACKFILL._replace(plan=_backfill_plan)
+    performed = perform(file, "backfill", arguments, messages, is_json=output == "json", is_sure=is_sure)
     spans, is_delivered = performed["plan"]["spans"], performed["done"]["is_delivered"]
     proof = prove(file, job, (spans[0][0], spans[-1][1])) if is_delivered else None
     if output == "json":
         show_json({**performed, "proof": proof})
     sys.exit(1 if proof is not None and proof["different"] else 0)
+
+
+def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
+    """Return the plan, and how to see its effect: to count the rows before would take as long as the backfill."""
+    from shipper.log.logger import format_utc
+
+    span = f"--from {format_utc(facts['spans'][0][0])} --until {format_utc(facts['spans'][-1][1])}"
+    command = f"`shipper reconcile {facts['job']} {span}`"
+    return [*BACKFILL.plan(facts), f"  how much falls is not known yet: {command} shows it (with `render_url`)"]
 
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:

@@ -109,6 +109,27 @@ def test_backfill_proves_itself(ends: Ends) -> None:
     assert "  shipper reconcile events --from 20" in again.stderr
 
 
+def test_plan_names_how_to_see_what_falls(ends: Ends) -> None:
+    """The command in the plan of a backfill shows which values would fall, and the backfill lets them fall.
+
+    Mutants: no command; another span.
+    """
+    ends.insert(30 * MINUTE, "login", 10)
+    ends.insert(10 * MINUTE, "login", 5)
+    ends.once()
+    ends.execute("DELETE FROM audit_trail WHERE id BETWEEN 11 AND 13")
+    planned = ends.app.call("backfill", "events", "--from", "15m", "--until", "5m")
+    shown = re.search(r"`shipper reconcile (.*?)`", planned.stdout)
+    assert shown is not None, planned.stdout
+    (before,) = ends.reconciled(*shown[1].split())["jobs"]
+    filled = ends.app.call("backfill", "events", "--from", "15m", "--until", "5m", "--yes", "-o", "json")
+
+    (fall,) = before["differences"]
+    assert (fall["source"], fall["graphite"]) == (2, 5)
+    assert json.loads(filled.stdout)["proof"]["different"] == 0
+    assert ends.reconciled(*shown[1].split())["is_equal"]
+
+
 def test_reconcile(ends: Ends) -> None:
     """Delivered minutes and hours are equal; a change in the source or in Graphite is shown.
 
