@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import MAX_ID, Query, Span, Window
 from shipper.source.access import Access, Denied
-from shipper.source.catalog import Column, Table, described, granted, is_unique, planned, tables_beside, written
+from shipper.source.catalog import Table, described, granted, is_unique, planned, tables_beside, written
 from shipper.source.connections.connection import Connections
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
@@ -178,7 +178,7 @@ def _times(
     named = [name for name in table.columns if name not in typed and _NAMED_TIME.search(name)]
     newest = _newest(connection, path, named, order) if named else {}
     for name, value in newest.items():
-        is_time, unit = _read(value, table.columns[name])
+        is_time, unit = _read(value)
         if is_time:
             yield TimeColumn(name, unit, name in leading)
 
@@ -191,10 +191,10 @@ def _newest(connection: sa.Connection, path: str, names: Sequence[str], order: s
     return dict(zip(names, row, strict=True)) if row else {}
 
 
-def _read(value: object, column: Column) -> tuple[bool, str | None]:
+def _read(value: object) -> tuple[bool, str | None]:
     """Return whether a value is a time, and the unit of a number."""
     try:
-        if column.is_integer or not isinstance(value, str):
+        if not isinstance(value, str):
             units = units_of(float(str(value)))
             return bool(units), units[0] if units else None
         datetime.fromisoformat(value)

@@ -227,6 +227,24 @@ def test_job_is_named_after_its_table(table: str, name: str, tmp_path: Path, car
     assert list(tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["job"]) == [name]
 
 
+def test_times_that_sqlite_keeps_as_text(tmp_path: Path, carbon_cache: CarbonCache) -> None:
+    """A column of texts with times is offered as the time, though SQLite keeps numbers in columns of any type.
+
+    Mutant: read each value of SQLite as a number.
+    """
+    with closing(connect(tmp_path / "app.db")) as connection:
+        connection.execute("CREATE TABLE logins (id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT, action TEXT)")
+        connection.execute("INSERT INTO logins (created_at, action) VALUES (datetime('now'), 'login')")
+        connection.commit()
+    answers = [f"sqlite:///{tmp_path}/app.db", *[""] * 5, f"127.0.0.1:{carbon_cache.port}", "", ""]
+    asked = run(tmp_path, "init", *answers)
+    job = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["job"]["logins"]
+
+    assert asked.returncode == 0, asked.stderr
+    assert (job["time"], job.get("time_unit"), job["by"]) == ("created_at", None, ["action"])
+    assert run(tmp_path, "check").returncode == 0
+
+
 def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:
     """A server that does not answer, and a user who sees no table, are an error with a remedy; nothing is written."""
     url = mariadb.make_database("trail")
