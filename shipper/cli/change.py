@@ -14,7 +14,7 @@ from shipper.cli.output import format_place, say, show_json
 from shipper.cli.verify import prove
 
 
-@click.command(short_help="Skip rows that a job has not counted yet.")
+@click.command(short_help="Skip rows that a job has not counted yet.", epilog=options.TIME_HELP)
 @options.configured
 @options.output
 @options.utc
@@ -43,7 +43,7 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
     act(file, "seek", arguments, Messages(_seek_plan, _moved), output=output, is_sure=is_sure)
 
 
-@click.command(short_help="Recount a span of time, and send it.")
+@click.command(short_help="Recount a span of time, and send it.", epilog=options.TIME_HELP)
 @options.configured
 @options.output
 @options.utc

@@ -78,7 +78,7 @@ class Answers(NamedTuple):
 @click.command(short_help="Write a first configuration: answer questions.")
 @options.configured
 def init(file: str) -> None:
-    """Ask for a database, a table and its columns; write the configuration and the credentials.
+    """Ask for a database, a table, a job and Graphite; write the configuration and the credentials.
 
     The table's columns are read, and suitable ones are offered. Print the rights for the database user, and the
     changes for Carbon. An existing file is kept as FILE.old.
@@ -137,10 +137,13 @@ def _show_next(config: "Config", answers: Answers) -> None:
     label = answers.chosen.by[0] if answers.chosen.by else "COLUMN"
     say(f"\nThe job counts all rows. To count only some, add a line to [job.{answers.chosen.job}], such as")
     say(f'where = {{ {label if _BARE.fullmatch(label) else _toml(label)} = "VALUE" }}')
-    say("\nNext:\n\n1. Let an administrator of the database run:\n")
-    queries = [job.query for job in config.jobs.values()]
-    for statement in (*revokes(access, answers.granted, host=host), *grants(access, queries, host=host)):
-        say(f"   {statement}")
+    if answers.login.user is None:
+        say("\nNext:\n\n1. Let the user that shipper runs as read the database's file.")
+    else:
+        say("\nNext:\n\n1. Let an administrator of the database run:\n")
+        queries = [job.query for job in config.jobs.values()]
+        for statement in (*revokes(access, answers.granted, host=host), *grants(access, queries, host=host)):
+            say(f"   {statement}")
     say(f"\n2. Change Carbon's configuration:\n\n{rules(config)}")
 
 

@@ -75,6 +75,8 @@ some_jobs: Decorator = click.argument("jobs", nargs=-1, required=True, metavar="
 
 AHEAD = timedelta(hours=1)
 """How far ahead a time of day may be: at 06:10, "--until 07:00" is not the one of yesterday."""
+TIMES = "06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
+TIME_HELP = f"TIME is {TIMES}"
 _TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
 
 
@@ -116,8 +118,7 @@ def instant(text: str) -> int:
             moment += timedelta(days=1)  # just before midnight, a time just after it
         return int(moment.timestamp())
     except (ValueError, OverflowError) as error:
-        expected = "write 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
-        raise click.BadParameter(f"{text!r} is not a time: {expected}") from error
+        raise click.BadParameter(f"{text!r} is not a time: write {TIMES}") from error
 
 
 def format_time(at: float | None) -> str:

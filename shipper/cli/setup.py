@@ -31,7 +31,9 @@ of its directory with --carbon DIR."""
     metavar="DIR",
     help="Directory of Carbon's configuration; by default shipper finds it, if Carbon runs on this machine.",
 )
-@click.option("--canary", is_flag=True, help="Also send a test series to Carbon and read it back, as `doctor` does.")
+@click.option(
+    "--canary", is_flag=True, help="Also send a test series to Carbon and read it back, as `admin doctor` does."
+)
 def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary: bool) -> None:
     """Check the configuration, the state, the sources with the queries of their jobs, Carbon and Graphite.
 

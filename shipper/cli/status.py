@@ -204,7 +204,7 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
     sys.exit(_watch(read, code) if watch else code)
 
 
-@click.command(short_help="Last deliveries of a job: when its watermark moved.")
+@click.command(short_help="Last deliveries of a job: when its watermark moved.", epilog=options.TIME_HELP)
 @options.configured
 @options.output
 @options.utc

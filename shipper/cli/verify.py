@@ -32,7 +32,7 @@ MOSTLY_LEFT_OUT = 4
 AUDIT_SECONDS = 7 * 86_400.0  # an audit of large tables, with a small share of the time
 
 
-@click.command(short_help="Compare the sources with Graphite.")
+@click.command(short_help="Compare the sources with Graphite.", epilog=options.TIME_HELP)
 @options.configured
 @options.output
 @options.utc

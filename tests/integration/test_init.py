@@ -110,6 +110,7 @@ def test_defaults_count(
     assert not re.search("se(#|%23)cret|typed@|typed:", shown)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "etc").iterdir()}
     assert {mode for name, mode in modes.items() if not name.startswith("shipper.")} <= {0o600}
+    assert ("1. Let the user that shipper runs as read the database's file.\n" in asked.stdout) == (kind == "sqlite")
     assert ("GRANT SELECT" in asked.stdout) == ("REVOKE SELECT ON" in asked.stdout) == (kind != "sqlite")
     assert ("TO 'asker'@'127.0.0.%'" in asked.stdout) == (kind == "mariadb")
     assert "pattern = ^audit\\." in asked.stdout

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from shipper.cli import about
 from shipper.cli.commands import main
@@ -73,6 +74,14 @@ def test_once_imports_what_it_needs(tmp_path: Path) -> None:
     )
 
     assert answer.stdout.split() == []
+
+
+@pytest.mark.parametrize("command", ["history", "reconcile", "backfill", "admin seek"])
+def test_help_shows_how_to_write_a_time(command: str) -> None:
+    """`--help` of a command that takes a time shows the forms of times. Mutant: leave them to the error."""
+    shown = CliRunner().invoke(main, [*command.split(), "--help"]).output
+
+    assert "TIME is 06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(("name", "modules"), [("mariadb", "sqlite3"), ("postgresql", "psycopg sqlite3")])
