@@ -197,10 +197,7 @@ class StateDatabaseContract:
         assert (second.version, sorted(second.rows())) == (1, [("job", "'x'"), ("series", "1, 'new'")])
 
     def test_moves(self, databases: Make) -> None:
-        """The next leader gets the mark of a move, which comes with the rows or alone, and ends.
-
-        Mutant: write the mark in another transaction than the rows.
-        """
+        """The next leader gets the mark of a move, which comes with the rows or alone, and ends. Mutant: write none."""
         move = Move("in", "token", "web1:/state.db")
         changes: list[tuple[Callable[[Any], None], Move | None]] = [
             (lambda one: one.replace([ROW], 1, move), move),

@@ -1,6 +1,7 @@
 """The state in a real PostgreSQL: the contract of its fake, and what only a server does."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -15,11 +16,15 @@ from state_databases import LEASE, ROW, StateDatabaseContract
 
 from shipper.core.errors import LeaseLost, StateBusy
 from shipper.state.remote.database import StateDatabase
-from shipper.state.remote.mirror import MirroredRow
+from shipper.state.remote.session import Move
 
 Make = Callable[..., StateDatabase]
 WAITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 WAITING = f"SELECT COUNT(*) {WAITS}"
+IS_SILENT = 'SELECT beat < clock_timestamp() - make_interval(secs => seconds) FROM "it\'s".lease'
+SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(6); RETURN NULL; END $$;
+    CREATE TRIGGER slow AFTER INSERT ON "it's".state EXECUTE FUNCTION slow()"""
 HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 
@@ -88,21 +93,53 @@ def test_session_ended_while_others_are_asked_about(postgresql: PostgreSQL, data
         assert administrator.execute('SELECT COUNT(*) FROM "it\'s".state').fetchone() == (0,)
 
 
-def test_long_write(databases: Make) -> None:
-    """Others wait for a write that was announced, and no longer than for a lease afterwards.
+def test_long_write(postgresql: PostgreSQL, databases: Make) -> None:
+    """Others wait for a write that was announced, and the leader keeps its lease over it.
 
-    Mutant: let the beat of a write replace the one that was announced.
+    Mutants: let the beat of a write replace the one that was announced; count the lease from the begin of a write.
     """
-    rows = [MirroredRow("series", str(number), f"{number}, '{'x' * 500}'") for number in range(20_000)]
-    first, second = databases(), databases()
+    rows = [ROW._replace(key=str(number)) for number in range(20_000)]
+    first, second = databases(lease=4), databases(lease=4)
     assert first.try_to_lead()
-    first.replace([], 1)
-    first.push(rows)
+    with closing(postgresql.connect("leases")) as administrator, ThreadPoolExecutor() as threads:
+        administrator.execute(SLOW.encode())
+        silences = []
 
-    assert not second.try_to_lead()
-    assert not first.is_lost or not first.patience
-    first.beat()
+        def beat() -> tuple[list[int], list[int]]:
+            silences.append(administrator.execute(IS_SILENT).fetchone())  # others may ask just before
+            return StateDatabase.beat(first)
+
+        def push() -> bool:
+            first.push(rows)
+            return first.is_lost
+
+        first.beat = beat  # type: ignore[method-assign]
+        is_lost = threads.submit(push)
+        while not is_lost.done():
+            assert not second.try_to_lead()
+            assert not first.is_lost
+            time.sleep(0.1)
+        assert not is_lost.result()
+
+    assert silences == [(False,)]
+
+
+def test_move_that_fails(databases: Make) -> None:
+    """Rows and the mark of a move change together, or not at all. Mutants: write the mark before the rows, or after."""
+    first = databases()
+    assert first.try_to_lead()
+    first.replace([ROW], 1)
+    with pytest.raises(LeaseLost):  # the server knows no such direction
+        first.replace([], 1, Move("aside", "token", "web1:/state.db"))
+    second = databases()
     TestStateDatabase().wait(second)
+    assert list(second.rows()) == [("series", "1, 'a'")]
+    with pytest.raises(LeaseLost):  # the same row twice
+        second.replace([ROW, ROW], 1, Move("in", "token", "web1:/state.db"))
+
+    third = databases()
+    TestStateDatabase().wait(third)
+    assert third.move is None
 
 
 def test_stand_by_of_the_server_is_gone() -> None:
@@ -143,7 +180,7 @@ def test_restored_behind_the_leader(postgresql: PostgreSQL, databases: Make) -> 
         with closing(postgresql.connect("leases")) as administrator:
             administrator.execute('SET search_path = "it\'s"')
             administrator.execute("CREATE TABLE copy AS SELECT * FROM lease")
-            leader.push([MirroredRow("series", "2", "2, 'b'")])
+            leader.push([ROW._replace(key="2", values="2, 'b'")])
             with administrator.transaction():
                 administrator.execute("DELETE FROM lease; INSERT INTO lease SELECT * FROM copy; DROP TABLE copy")
 

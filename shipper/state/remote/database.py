@@ -180,9 +180,10 @@ class StateDatabase:
             session.execute(_TABLES)
             values = {"host": self.host, "lease": self.lease.seconds, "configuration": self.configuration}
             asked_at = clock()  # the others wait for a lease from the beat that follows
-            self.term, self._writes, self.version, *move = row_of(session.execute(_TAKE, values))
+            taken = row_of(session.execute(_TAKE, values))
+            self._renew(asked_at)  # first: without it, this process does not lead
+            self.term, self._writes, self.version, *move = taken
             self.move = move_of(*move)
-            self.lease.renew(asked_at)
             self.led_since = self.beaten_at = time.time()
             return True
 
@@ -239,7 +240,7 @@ class StateDatabase:
             asked_at = clock()
             self._require(row_of(session.execute(_PUSH, {**values, "writes": self._writes})) == (1,))
             self._writes += 1
-            self.lease.renew(asked_at)
+            self._renew(asked_at)
             self.pushed_seconds = clock() - asked_at
             self._end_announced(session)
 
@@ -262,7 +263,6 @@ class StateDatabase:
                 done = session.execute("UPDATE lease SET version = %(version)s WHERE term = %(term)s", values)
                 self._require(done.rowcount == 1)
                 session.execute(_MOVE, self._values_of(move))
-            self.beat()
             self._end_announced(session)
 
     def mark_moved(self, move: Move | None) -> None:
@@ -287,7 +287,7 @@ class StateDatabase:
             beaten, slots, numbers = row_of(self._led().execute(_BEAT, values))
             self._require(beaten == 1)
             self._writes += 1
-            self.lease.renew(asked_at)
+            self._renew(asked_at)
             self.beaten_at = time.time()
             return slots or [], numbers or []
 
@@ -323,7 +323,7 @@ class StateDatabase:
             if self.term and self._session is not None:
                 with suppress(psycopg.Error):
                     statement = "UPDATE lease SET leader = NULL, pid = NULL WHERE term = %s"
-                    has_led = self._session.execute(statement, (self.term,)).rowcount == 1
+                    has_led = self._session.execute(statement, (self.term,)).rowcount == 1 and not self._is_alone
             self.end_session()
             return has_led
 
@@ -390,14 +390,20 @@ class StateDatabase:
         self.patience = clock() + seconds + self.lease.seconds
 
     def _end_announced(self, session: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        """Wait no longer than usual from now on, if more was announced."""
+        """Wait no longer than usual from now on, if more was announced: the lease may have ended meanwhile."""
         if self.patience:
+            self.beat()
             self.patience = 0.0
             self._set_timeout(session, 0.0)
 
     def _set_timeout(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
         """Let a statement take the length of the lease, and some seconds more."""
         session.execute(sql.SQL("SET statement_timeout = {}").format(round((seconds + self.lease.seconds) * 1000)))
+
+    def _renew(self, asked_at: float) -> None:
+        """Count the lease from a question whose answer is replicated."""
+        self._require_replicated()
+        self.lease.renew(asked_at)
 
     def _notice(self, notice: "psycopg.errors.Diagnostic") -> None:
         """Note that the server has written something alone: the wait for its stand-by was cut short."""
