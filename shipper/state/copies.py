@@ -21,7 +21,7 @@ from shipper.state.access import enter
 from shipper.state.lock import holder, lock
 from shipper.state.queries import job_statuses
 from shipper.state.remote.mirror import all_rows
-from shipper.state.remote.moved import FURTHER, application_of, gather, invalid, make_durable
+from shipper.state.remote.moved import FURTHER, application_of, gather, invalid, make_durable, make_file_durable
 from shipper.state.remote.working_copy import build
 from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, prepare, reader, translated
 from shipper.state.store import State
@@ -198,6 +198,7 @@ def restore_into(name: str, path: str, lead: "Callable[[], StateDatabase]", *, a
         kept = f"{path}.{_replaced()}" if database.version else None
         if kept is not None:
             build(kept, database.version, database.rows(), application=APPLICATION_ID)
+            make_file_durable(kept)
         connection = opened.enter_context(closing(sqlite3.connect(scratch, isolation_level=None)))
         prepare(connection, scratch)
         (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -1,7 +1,6 @@
 """Moves of the state between a file and a database, while no service runs; see `moved` for a kill in the middle."""
 
 import json
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,7 @@ from shipper.core.errors import ConfigError
 from shipper.state.lock import lock
 from shipper.state.outbox import AGAIN
 from shipper.state.remote.mirror import all_rows
-from shipper.state.remote.moved import invalid, make_durable, mark, set_aside, token_of, unmark
+from shipper.state.remote.moved import invalid, make_file_durable, mark, set_aside, token_of, unmark
 from shipper.state.remote.session import Move
 from shipper.state.remote.working_copy import fill, unproven_slots
 from shipper.state.schema import WORKING_COPY, prepare, translated
@@ -105,6 +104,4 @@ def _write(path: str, database: "StateDatabase", token: str) -> None:
         connection.execute(AGAIN, (revision + 1, json.dumps(slots)))
         mark(connection, token)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file was written without syncs
-    with Path(path).open("rb") as file:
-        os.fsync(file.fileno())
-    make_durable(Path(path).parent)
+    make_file_durable(path)

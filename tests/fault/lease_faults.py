@@ -132,7 +132,7 @@ def _stop_at(pair: Pair, place: str, leases: float) -> None:
         leader = pair.pause_at("connect")
         leader.place.write_text(place)
         _continue_after(leader, 1.5)
-    _continue_after(pair.pause_at(place, kills=place == "take"), leases)
+    _continue_after(pair.pause_at(place, kills=place in {"take", "load"}), leases)
 
 
 def _continue_after(machine: Machine, leases: float) -> None:
@@ -154,5 +154,8 @@ def stopped_as_it_commits(stage: Stage) -> list[Score]:
 
 @fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def stopped_as_it_takes_over(stage: Stage) -> list[Score]:
-    """Stop the leader before its look at the lease, and between the lock and its first write. Mutant: look at none."""
-    return [stopped_at(stage, ("look", "take"))]
+    """Stop the leader before its look at the lease, between the lock and its first write, and inside the loading.
+
+    Mutants: look at no lease; lead on after the loading.
+    """
+    return [stopped_at(stage, ("look", "take", "load"))]

@@ -18,9 +18,10 @@ from shipper.graphite.fenced import Fence
 from shipper.state.remote import database as remote
 from shipper.state.remote.database import StateDatabase
 
-PLACES = ("look", "connect", "half", "confirmation", "again", "take", "pushed")
+PLACES = ("look", "connect", "half", "confirmation", "again", "take", "load", "pushed")
 """Before the look at the lease; between look and connect; in the middle of sendall; before the confirmation; before
-`again` is written; between the lock and the first write; between the push and the commit of the working copy."""
+`again` is written; between the lock and the first write; inside the loading of the state; between the push and the
+commit of the working copy."""
 
 _delivering = threading.local()
 
@@ -72,8 +73,9 @@ class _Session:
         if statement is remote._TABLES:
             _reach("take")
         result = self._session.execute(statement, *values)
-        if statement is remote._PUSH:
-            _reach("pushed")
+        for place, written in (("load", remote._PAGE), ("pushed", remote._PUSH)):
+            if statement is written:
+                _reach(place)
         return result
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shipper.core.errors import ConfigError, StateBusy
-from shipper.state.schema import APPLICATION_ID, MOVED
+from shipper.state.schema import APPLICATION_ID, MOVED, WORKING_COPY
 
 if TYPE_CHECKING:
     from shipper.state.remote.database import StateDatabase
@@ -37,6 +37,9 @@ def application_of(path: str) -> int | None:
         with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as connection:
             kind: int = connection.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.Error as error:
+        with suppress(OSError), Path(path).open("rb") as file:
+            if int.from_bytes(file.read(72)[68:], "big") == WORKING_COPY:
+                return WORKING_COPY  # a power failure has left its beginning: it is made again anyway
         raise StateBusy(f"open state {path}: {error}", hint="Check the owner and the mode of the file.") from error
     return kind
 
@@ -125,6 +128,13 @@ def invalid(move: "Move") -> ConfigError:
         f"use the state in the database: its move from {move.place} was interrupted",
         hint="Repeat it on that machine: `shipper admin state move --to database`.",
     )
+
+
+def make_file_durable(path: str) -> None:
+    """Make a file that was written without syncs durable, and its name."""
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
+    make_durable(Path(path).parent)
 
 
 def make_durable(folder: Path) -> None:

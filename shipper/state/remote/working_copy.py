@@ -48,10 +48,10 @@ def build(path: str, version: int, rows: Iterable[tuple[str, str]], *, applicati
         )
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with translated(f"load the state into {path}"), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        # a kill leaves a file that is made again, so nothing need be durable
+        # the file is made again after a kill or a power failure, so only its kind need be durable
         connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA application_id = {application}")
+        connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
         for statements in (SCHEMA, *MIGRATIONS)[:version]:
             for statement in statements:

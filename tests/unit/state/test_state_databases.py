@@ -129,6 +129,49 @@ def test_working_copy_stays_after_a_loss(tmp_path: Path, server: FakeServer) -> 
     assert unproven_slots(path) == []
 
 
+def test_stopped_while_loading(tmp_path: Path) -> None:
+    """A process that was stopped as it loaded the state, for longer than its lease, does nothing. Mutant: continue."""
+    times = [0.0]
+    server = FakeServer(lambda: times[-1])
+    with closing(State(str(tmp_path / "one.db"), leader(server))) as opened:
+        begin(opened, job())
+    rows, other = dict(server.rows), FakeStateDatabase(server)
+
+    class Stopped(FakeStateDatabase):
+        """A database whose process is stopped with the last row in hand."""
+
+        @override
+        def rows(self) -> Iterator[tuple[str, str]]:
+            yield from super().rows()
+            times.append(2 * LEASE)
+            assert [other.try_to_lead() for _ in range(2)] == [False, True]
+
+    database: Any = Stopped(server)
+    assert database.try_to_lead()
+    with pytest.raises(LeaseLost):
+        State(str(tmp_path / "two.db"), database)
+
+    assert (server.holder, server.rows) == (other, rows)
+    assert unproven_slots(str(tmp_path / "two.db")) == []
+
+
+def test_working_copy_after_a_power_failure(tmp_path: Path, server: FakeServer) -> None:
+    """A working copy of which the disk has only the beginning is made again. Mutant: ask SQLite what it is."""
+    path = tmp_path / "shipper.db"
+    database = leader(server)
+    with closing(State(str(path), database)) as opened:
+        begin(opened, job())
+        database.lose()
+    whole = path.read_bytes()
+    for size in (len(whole) // 2, 4096, 512):
+        path.write_bytes(whole[:size])
+        assert unproven_slots(str(path)) == []
+        database = leader(server)
+        with closing(State(str(path), database)) as opened:
+            assert stored(opened) == server.rows
+            database.lose()
+
+
 def test_newer_rows_are_refused(tmp_path: Path, server: FakeServer) -> None:
     """An older program leaves the rows of a newer one as they are."""
     server.version, server.rows["later", "1"] = 2 + len(MIGRATIONS), "1"
