@@ -1,7 +1,8 @@
 """The retry policy: how long shipper waits before it tries again, in seconds.
 
 - A failed capture is retried at the job's next tick.
-- A batch that Carbon did not confirm is sent again after `backoff`.
+- A batch that Carbon did not confirm is sent again after `backoff`, and a database that keeps the state and does not
+  answer a machine that stands by is asked again after it.
 - Confirmed totals are sent again after each delay of [graphite] replay; before that, once a minute while Carbon
   creates their series.
 - Totals that are read back and differ are sent and read again after `reread_delay`.
@@ -9,7 +10,8 @@
 - Samples pause for `sample_pause` while Graphite does not answer.
 - A failure that lasts is logged every LOG_SECONDS.
 
-Who waits for something else has its own pauses: the witness (graphite/carbon.py), an audit (service/auditor.py).
+Who waits for something else has its own pauses: the witness (graphite/carbon.py), an audit (service/auditor.py), the
+lease of another machine (service/stand_by.py).
 """
 
 import math
@@ -34,7 +36,7 @@ LOG_SECONDS = 60.0
 
 
 def backoff(failures: int, jitter: float) -> float:
-    """Return the delay after a number of failed deliveries in a row; 0 <= jitter < 1 spreads the callers."""
+    """Return the delay after a number of failures in a row; 0 <= jitter < 1 spreads the callers."""
     longest = min(BACKOFF_MOST, BACKOFF_FIRST * float(2 ** min(failures - 1, 10)))
     return longest * (0.5 + jitter / 2)
 

@@ -1,6 +1,7 @@
 """A process that stands by: it waits until it may lead, and says meanwhile who does."""
 
 import os
+import random
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import StateBusy
+from shipper.core.retry import backoff
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.service import systemd
 from shipper.service.control import Command, Control, Progress
@@ -66,7 +68,7 @@ class StandBy:
                 for door in doors:
                     door.check()
                 systemd.notify(WATCHDOG=1, STATUS=self.report().verdict())
-                caught = signal.sigtimedwait({*stops, signal.SIGHUP}, TRY_SECONDS)
+                caught = signal.sigtimedwait({*stops, signal.SIGHUP}, self._pause)
                 if caught is not None and caught.si_signo in stops:
                     return False
         systemd.loading()
@@ -89,6 +91,12 @@ class StandBy:
             leader=self._leader,
             is_standing_by=True,
         )
+
+    @property
+    def _pause(self) -> float:
+        """Return the time until the next try, in seconds: longer and longer while the database does not answer."""
+        failures = self._failure.failures
+        return backoff(failures, random.random()) if failures else TRY_SECONDS  # noqa: S311 - jitter
 
     @property
     def _address(self) -> str:
