@@ -119,11 +119,15 @@ def check_path(path: str) -> None:
 
 NODE = "shipper"
 """First node of the paths of shipper's own metrics; the configuration keeps it free of jobs."""
+LEASE = "_lease"
+"""Node in the place of a job, for own metrics of a state in a database."""
+OF_LEASE = ("leader", "term", "push_ms")
+"""Own metrics there that are a state."""
 AUDIT = ("audit_compared", "audit_different", "audit_missing", "audit_surplus", "audit_failed")
 """Own metrics about a job's newest audit."""
-GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "paused", *AUDIT, "up")
+GAUGES = ("complete_until_age", "lag_rows", "series", "unproven", "overdue", "paused", *AUDIT, *OF_LEASE, "up")
 """Own metrics that are a state; a coarser archive keeps the worst value: the largest, of `up` the smallest."""
-COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_ms", "failures")
+COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_ms", "failures", "late_slots")
 """Own metrics that count within a minute; a coarser archive keeps the sum."""
 
 

@@ -1,15 +1,16 @@
 """Shipper's own metrics, which go to Graphite each minute, separate from the data.
 
-They are PREFIX.shipper.HOST.JOB.NAME. Counts contain the increase since the last time, and therefore add up; gauges
-contain the present value. The first time has gauges only: its slot may have the counts of the process before. They use
-a separate connection: that of the data is also the witness of Carbon's restarts.
+They are PREFIX.shipper.HOST.JOB.NAME; those of a state in a database have `_lease` instead of a job. Counts contain the
+increase since the last time, and therefore add up; gauges contain the present value. The first time has gauges only:
+its slot may have the counts of the process before. They use a separate connection: that of the data is also the witness
+of Carbon's restarts.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 from shipper.core.model import Datapoint
-from shipper.core.paths import AUDIT, COUNTS, GAUGES, node, path
+from shipper.core.paths import AUDIT, COUNTS, GAUGES, LEASE, OF_LEASE, node, path
 from shipper.graphite.receivers import Receivers
 from shipper.status.counters import JobCounters
 from shipper.status.report import JobReport, JobState, Report
@@ -58,6 +59,8 @@ class SelfMetrics:
         # measure, and plan the next time
         report, series = self._report(), self._series()
         counts = {job.job: _counts(job, job.counters) for job in report.jobs if job.counters}
+        if report.replication is not None:
+            counts[LEASE] = {**counts.get(LEASE, {}), "late_slots": report.replication.slots_again}
         slot = int(now) // self._step * self._step
         self._due = (int(now) // self._every + 1) * self._every
         # send, without the connection of the data
@@ -72,21 +75,23 @@ class SelfMetrics:
     def _datapoints(
         self, report: Report, counts: Mapping[str, Counts], series: Mapping[str, int], slot: int
     ) -> Iterator[Datapoint]:
-        for job in report.jobs:
-            values: dict[str, int | None] = (
-                _gauges(job, report.now) | _audited(job) | {"series": series.get(job.job, 0)}
-            )
-            if job.job in counts:
-                before = self.sent.get(job.job) or _base(counts[job.job])
-                values |= {name: value - before.get(name, 0) for name, value in counts[job.job].items()}
+        gauges = {
+            job.job: _gauges(job, report.now) | _audited(job) | {"series": series.get(job.job, 0)}
+            for job in report.jobs
+        }
+        gauges[LEASE] = gauges.get(LEASE, {}) | _leading(report)
+        for job, values in gauges.items():
+            if job in counts:
+                before = self.sent.get(job) or _base(counts[job])
+                values |= {name: value - before.get(name, 0) for name, value in counts[job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
-                    yield Datapoint(f"{self._begin}{path(self._host, node(job.job), name)}", value, slot)
+                    yield Datapoint(f"{self._begin}{path(self._host, node(job), name)}", value, slot)
 
 
 def _base(counts: Counts) -> Counts:
     """Return what the first counts of a job leave out: counts of the state from before this process."""
-    return {name: counts[name] for name in _OF_STATE}
+    return {name: counts[name] for name in _OF_STATE if name in counts}
 
 
 def _gauges(job: JobReport, now: float) -> dict[str, int | None]:
@@ -109,6 +114,13 @@ def _audited(job: JobReport) -> dict[str, int | None]:
         return {"audit_failed": None if audit is None else 1}
     numbers = (audit.compared, audit.different, audit.missing, audit.surplus, 0)
     return dict(zip(AUDIT, numbers, strict=True))
+
+
+def _leading(report: Report) -> dict[str, int | None]:
+    """Return the numbers of a process that leads; none if the state is a file."""
+    if report.replication is None or report.leader is None:
+        return {}
+    return dict(zip(OF_LEASE, (1, report.leader.term, round(report.replication.push_seconds * 1000)), strict=True))
 
 
 def _counts(job: JobReport, counters: JobCounters) -> Counts:

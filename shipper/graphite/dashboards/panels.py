@@ -31,6 +31,8 @@ _OWN = (
     ("Audit: failed", "", ("audit_failed",)),
     ("Overdue and paused jobs", "", ("overdue", "paused")),
     ("Running jobs", "", ("up",)),
+    ("Two machines: leaders, term, slots sent again", "", ("leader", "term", "late_slots")),
+    ("Two machines: time of a commit", "ms", ("push_ms",)),
 )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from reports import NOW, job, report
+from reports import LEADER, NOW, job, report
 
 from shipper.core.errors import DeliveryFailed
 from shipper.core.model import Datapoint
 from shipper.status.counters import JobCounters
 from shipper.status.own_metrics import SelfMetrics
-from shipper.status.report import JobReport, JobState
+from shipper.status.report import JobReport, JobState, Replication
 
 MINUTE = int(NOW) // 60 * 60
 
@@ -93,3 +93,22 @@ def test_job_that_is_gone() -> None:
 
     assert ("complete_until_age", 0) not in carbon.values
     assert carbon.values["unproven", 0] == 0
+
+
+def test_leader() -> None:
+    """A leader sends its term, the time of a commit, and the slots sent again since the last minute; others nothing.
+
+    Mutants: send them for a state in a file; send the slots since it leads each minute.
+    """
+    carbon = Carbon()
+    facts: dict[str, Any] = {}
+    metrics = process(carbon, job("a", counters=None))
+    metrics._report = lambda: report(job("a"), **facts)
+    metrics.send(MINUTE)
+    assert not {"leader", "term", "push_ms", "late_slots"} & {name for name, _ in carbon.values}
+    for minute, slots in enumerate((3, 3, 5), 1):
+        facts |= {"leader": LEADER, "replication": Replication(0.0044, slots)}
+        metrics.send(MINUTE + 60 * minute)
+
+    assert [carbon.values[name, 120] for name in ("leader", "term", "push_ms")] == [1, 7, 4]
+    assert [carbon.values["late_slots", 60 * minute] for minute in (1, 2, 3)] == [3, 0, 2]
