@@ -20,6 +20,19 @@ from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
 
 
+def test_unsent_data_is_dropped_in_time() -> None:
+    """The kernel drops what it cannot send within the timeout, also of a process that was killed.
+
+    Mutant: set no TCP_USER_TIMEOUT.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        carbon = Carbon("127.0.0.1", server.getsockname()[1], timeout=0.7)
+        with carbon._connect() as connection:
+            milliseconds = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    assert milliseconds == 700
+
+
 class Both:
     """A real carbon-cache and its client."""
 

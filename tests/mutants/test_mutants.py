@@ -501,6 +501,64 @@ MUTANTS = {
         "asked_at + 2 * self.seconds",
         "core/test_lease.py::test_lease_counts_from_the_question",
     ),
+    "count a lease from the answer": Mutant(
+        "state/remote/database.py",
+        'asked_at = clock()\n            values = {"term": self.term, "writes": self._writes, "configuration": '
+        "self.configuration}\n            beaten, slots, numbers = row_of(self._led().execute(_BEAT, values))\n",
+        'values = {"term": self.term, "writes": self._writes, "configuration": '
+        "self.configuration}\n            beaten, slots, numbers = row_of(self._led().execute(_BEAT, values))\n"
+        "            asked_at = clock()\n",
+        "state/test_isolated_server.py::test_lease_counts_from_the_question",
+    ),
+    "stop the clock of a lease in suspend": Mutant(
+        "state/remote/database.py",
+        "time.CLOCK_BOOTTIME",
+        "time.CLOCK_MONOTONIC",
+        "state/test_isolated_server.py::test_lease_counts_from_the_question",
+    ),
+    "renew a lease without a write": Mutant(
+        "state/remote/database.py",
+        "UPDATE lease SET beat = clock_timestamp(), writes = writes + 1, configuration = %(configuration)s\n"
+        "        WHERE term = %(term)s AND writes = %(writes)s RETURNING 1)",
+        "SELECT 1 FROM lease WHERE term = %(term)s)",
+        "state/test_isolated_server.py::test_lease_is_not_renewed",
+    ),
+    "renew a lease that no other server knows": Mutant(
+        "state/remote/database.py",
+        '"synchronous_commit": "on"',
+        '"synchronous_commit": "off"',
+        "state/test_isolated_server.py::test_lease_is_not_renewed",
+    ),
+    "renew a lease by a cancelled wait": Mutant(
+        "state/remote/database.py",
+        "        self._require_replicated()\n        self.lease.renew(asked_at)",
+        "        self.lease.renew(asked_at)",
+        "state/test_isolated_server.py::test_lease_is_not_renewed",
+    ),
+    "lead on after a lost lease": Mutant(
+        "runtime/leadership.py",
+        "if self._database.is_lost or self._fence.was_late:",
+        "if self._fence.was_late:",
+        "runtime/test_leadership.py::test_lost_lease_ends_the_process",
+    ),
+    "lead on after a late delivery": Mutant(
+        "runtime/leadership.py",
+        "if self._database.is_lost or self._fence.was_late:",
+        "if self._database.is_lost:",
+        "runtime/test_leadership.py::test_late_delivery_ends_the_process",
+    ),
+    "lead on after a long stop in the load": Mutant(
+        "state/remote/working_copy.py",
+        "    database.beat()  #",
+        "    pass  #",
+        "state/test_state_databases.py::test_stopped_while_loading",
+    ),
+    "end before the delivery at hand": Mutant(
+        "graphite/fenced.py",
+        "self._sending.acquire()",
+        "pass",
+        "graphite/test_fenced.py::test_close_waits_for_the_delivery",
+    ),
     "send without a lease": Mutant(
         "graphite/fenced.py",
         "if self.was_late or left < LEAST_SHARE * self._lease.seconds:",
