@@ -177,13 +177,16 @@ class Stage:
         """Whether all rows of the table are captured, delivered and proven."""
         waiting = "SELECT COUNT(*) FROM total JOIN series ON series.id = series WHERE changed <> 0 AND value <> 0"
         others = ", ".join(f"'{other}'" for other in self.others)
-        return self.ask(waiting) == 0 and not any(
-            self.ask(f"SELECT COUNT(*) FROM watermark WHERE {jobs} AND value <> '{self.largest(table)}'")
+        behind = [
+            f"SELECT COUNT(*) FROM watermark WHERE {jobs} AND value <> '{self.largest(table)}'"
             for table, jobs in [
                 ("audit_trail", f"job NOT IN ({others})"),
                 *((other, f"job = '{other}'") for other in self.others),
             ]
-        )
+        ]
+        with suppress(sqlite3.OperationalError):  # a machine that takes over is about to make the file
+            return not any(map(self.ask, [waiting, *behind]))
+        return False
 
     def rejected(self) -> int:
         """Count the rejected rows."""
@@ -191,7 +194,8 @@ class Stage:
 
     def ask(self, statement: str) -> int:
         """Read a number from the state."""
-        with closing(sqlite3.connect(self.app.folder / "shipper.db")) as connection:
+        file = self.app.folder / "shipper.db"
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:  # never make one
             ((number,),) = connection.execute(statement).fetchall()
         return int(number)
 
