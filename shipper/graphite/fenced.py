@@ -6,7 +6,7 @@ late; its next start lets another process send these slots once more.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from typing_extensions import override
@@ -59,12 +59,11 @@ class FencedReceivers(Receivers):
 
     def __init__(self, receivers: Sequence[Carbon], fence: Fence) -> None:
         super().__init__(receivers)
-        self._timeouts = [(carbon, carbon.timeout) for carbon in receivers]
+        self._timeouts = {carbon: carbon.timeout for carbon in receivers}
         self._fence = fence
 
     @override
-    def deliver(self, datapoints: Iterable[Datapoint]) -> None:
-        with self._fence.sending(self) as left:
-            for carbon, timeout in self._timeouts:
-                carbon.timeout = min(timeout, left)
-            super().deliver(datapoints)
+    def _deliver_by(self, receiver: Carbon, datapoints: list[Datapoint]) -> None:
+        with self._fence.sending(receiver) as left:
+            receiver.timeout = min(self._timeouts[receiver], left)
+            super()._deliver_by(receiver, datapoints)

@@ -47,20 +47,24 @@ class Receivers:
         for _ in range(len(self._receivers)):
             current = self._receivers[0]
             try:
-                current.deliver(datapoints)
+                self._deliver_by(current, datapoints)
             except DeliveryFailed as error:
                 failures.append(error)
                 self._receivers.rotate(-1)
+                self._has_switched = True
                 if len(self) > 1 and current.may_read_more() and current not in self._hanging:
                     self._hanging.append(current)
                 continue
             # the one that confirms has read what it was sent before
             self._hanging = [one for one in self._hanging if one is not current]
             if failures:
-                self.failure, self._has_switched = failures[0], True
+                self.failure = failures[0]
             return
         self._has_switched = False
         raise DeliveryFailed("; ".join(map(str, failures)), hint=failures[0].hint) from failures[0]
+
+    def _deliver_by(self, receiver: Carbon, datapoints: list[Datapoint]) -> None:
+        receiver.deliver(datapoints)
 
     @property
     def watched(self) -> socket.socket | None:

@@ -156,6 +156,6 @@ def stopped_as_it_commits(stage: Stage) -> list[Score]:
 def stopped_as_it_takes_over(stage: Stage) -> list[Score]:
     """Stop the leader before its look at the lease, between the lock and its first write, and inside the loading.
 
-    Mutants: look at no lease; lead on after the loading.
+    Mutant: look at no lease.
     """
     return [stopped_at(stage, ("look", "take", "load"))]

@@ -567,8 +567,8 @@ MUTANTS = {
     ),
     "send for longer than the lease": Mutant(
         "graphite/fenced.py",
-        "carbon.timeout = min(timeout, left)",
-        "carbon.timeout = timeout",
+        "receiver.timeout = min(self._timeouts[receiver], left)",
+        "receiver.timeout = self._timeouts[receiver]",
         "graphite/test_fenced.py::test_nothing_begins_without_a_lease",
     ),
     "do not notice a late delivery": Mutant(

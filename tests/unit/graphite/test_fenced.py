@@ -81,6 +81,24 @@ def test_delivery_that_outlasts_the_lease(*, fails: bool) -> None:
     assert len(carbon.timeouts) == 1
 
 
+def test_next_receiver_after_the_lease() -> None:
+    """Where a receiver fails, the next one gets nothing without a lease, and the switch is reported.
+
+    Mutants: look at the lease once for all of them; report no switch.
+    """
+    clock, lease, _, first, _ = fenced(5, fails=True)
+    second = Slow(clock, 0)
+    receivers = FencedReceivers([first, second], Fence(lease, clock))
+    with pytest.raises(LeaseLost, match="not renewed"):
+        receivers.deliver([POINT])
+    assert second.timeouts == []
+
+    lease.renew(clock.now)
+    receivers.deliver([POINT])
+    assert second.timeouts == [5]
+    assert receivers.has_died()
+
+
 def test_delivery_whose_lease_is_renewed_meanwhile() -> None:
     """It may take longer than what was left when it began."""
     clock, lease, fence, _, _ = fenced(0)
