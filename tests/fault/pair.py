@@ -1,6 +1,7 @@
 """Two machines with one state in PostgreSQL: whichever leads is the daemon of a stage."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -91,10 +92,12 @@ class Machine:
         return self._is_last("service.standing_by")
 
     def _is_last(self, state: str) -> bool:
-        """Whether this is the last line about its work in the log."""
-        states = ("service.started", "service.standing_by", "service.stopping", "lease.lost")
-        events = [event for event in events_of(self.log) if event in states]
-        return self._process is not None and events[-1:] == [state]
+        """Whether this is the last line about its work in the log; an error ends a process that is about to lead."""
+        text = self.log.read_text() if self.log.exists() else ""
+        states = re.findall(
+            "event=(service.started|service.standing_by|service.stopping|lease.lost)|^(error): ", text, re.MULTILINE
+        )
+        return self._process is not None and states[-1:] == [(state, "")]
 
     def close(self) -> None:
         """End everything."""
