@@ -60,10 +60,11 @@ _COUNT_NEW = """
 _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
 # A step that no archive has any more belongs to the next coarser one, or to the last.
 _RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot <= ? AND (step <= ? OR ?)"
-# Deferred totals stay deferred: no archive of the new Carbon receives them yet.
-# Deferred totals are not sent yet.
+# The totals of slots, and those into which they were merged; deferred totals are not sent yet.
 AGAIN = """
-    UPDATE total SET changed = 1, revision = ? WHERE changed <> 2 AND slot IN (SELECT value FROM json_each(?))"""
+    UPDATE total SET changed = 1, revision = ? WHERE changed <> 2 AND (slot, step) IN (
+        SELECT value - value % step, step FROM json_each(?) JOIN (SELECT DISTINCT step FROM total))"""
+# Deferred totals stay deferred: no archive of the new Carbon receives them yet.
 _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 
 # Totals to merge: those of the changed series in the coarse slot, in it and in all finer slots.

@@ -585,8 +585,8 @@ MUTANTS = {
     ),
     "do not send again what another sent late": Mutant(
         "state/outbox.py",
-        "WHERE changed <> 2 AND slot IN (SELECT",
-        "WHERE changed = 1 AND slot IN (SELECT",
+        "WHERE changed <> 2 AND (slot, step) IN (",
+        "WHERE changed = 1 AND (slot, step) IN (",
         "core/test_two_machines.py::test_late_batch",
     ),
     "read back after a take-over": Mutant(

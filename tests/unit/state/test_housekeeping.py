@@ -263,3 +263,24 @@ def test_deferred_totals_of_another_carbon(state: State) -> None:
 
     assert [(one.slot, one.totals) for one in state.outbox.pending(0).waiting] == [(START, 1)]
     assert state.outbox.pending(0).deferred == frozenset()
+
+
+def test_slots_that_were_merged_go_again(state: State) -> None:
+    """A slot that another process may have sent late goes again, or the coarser one into which it was merged.
+
+    Mutant: look for totals of its own step alone.
+    """
+    with state.writing("insert") as connection:
+        connection.execute(
+            "INSERT INTO series (id, path, job, \"group\", measure, kind) VALUES (1, 'a', 'events', '[]', 'n', 'count')"
+        )
+        connection.execute(
+            "INSERT INTO total VALUES (0, 3600, 1, 5, 3, 0), (3600, 3600, 1, 5, 3, 2), (7200, 3600, 1, 5, 3, 0), "
+            "(7260, 60, 1, 5, 3, 0), (7320, 60, 1, 5, 3, 0), (10800, 3600, 1, 5, 3, 0)"
+        )
+    state.outbox.send_again([60, 3660, 7260])
+
+    with state.reading("read") as connection:
+        rows = connection.execute("SELECT slot, step, changed FROM total ORDER BY slot, step").fetchall()
+    assert [row[:2] for row in rows if row[2] == 1] == [(0, 3600), (7200, 3600), (7260, 60)]
+    assert [row[:2] for row in rows if row[2] == 2] == [(3600, 3600)]
