@@ -32,8 +32,12 @@ BLOCK_BYTES = 2**16
 LARGE_BYTES = 2**20
 MOST_MESSAGES = 1000
 """Maximum number of messages in an answer that are no rows; usual ones have five."""
-HEADER_BYTES, ROW = 5, ord("D")
-"""Length of a message's header, which is its kind and its length; kind of a row."""
+MOST_TEXT_BYTES = 2**20
+"""Maximum size of an error or notice: libpq and psycopg keep several copies."""
+HEADER_BYTES = 7
+"""Length of a message's beginning: its kind, its length, and the number of columns in a description of rows."""
+ROW, ROW_DESCRIPTION, TEXTS = ord("D"), ord("T"), b"EN"
+"""Kinds of messages."""
 MOST_LOGIN_BYTES = 2**20
 """Maximum size of all that a server sends up to the end of a login."""
 
@@ -48,6 +52,7 @@ class MeteredConnection(psycopg.Connection[Any]):
     def _connect_gen(cls, *arguments: Any, **named: Any) -> Any:
         connection, pump = yield from _connected(super()._connect_gen(*arguments, **named))
         connection._pump = pump  # noqa: SLF001 - of this class
+        pump.is_clear = not connection.pgconn.ssl_in_use
         connection.cursor_factory = _Cursor
         return connection
 
@@ -120,6 +125,8 @@ class _Pump:
         self._meter: Meter | None = None
         self._received, self._most = 0, MOST_LOGIN_BYTES
         self._messages = _Messages()
+        self.is_clear = True
+        """Whether messages can be seen."""
 
     def begin(self, meter: Meter) -> None:
         """Measure a new answer."""
@@ -166,7 +173,8 @@ class _Pump:
             return READY_NONE
         self._received += len(block)
         check_size(self._received, self._most)
-        self._messages.count(block)
+        if self.is_clear:
+            self._messages.count(block)
         if block:
             self._undelivered = _write(self._end, block)
         elif self._received > LARGE_BYTES:
@@ -204,13 +212,15 @@ class _Pump:
 
 
 class _Messages:
-    """The number of messages of an answer: of a row libpq keeps 40 bytes more than it receives, of others up to 2 kB.
+    """The number of messages of an answer: libpq keeps 40 bytes a row and 16 a value more than it receives.
 
+    Other messages take up to 2 kB each.
     Within TLS there are none to see, but there the server is known, unless the operator has chosen otherwise.
     """
 
     def __init__(self) -> None:
         self._rows = self._others = 0
+        self._columns = 1
         self._header = b""
         self._ahead = 0
         """Number of bytes before the next header."""
@@ -220,18 +230,25 @@ class _Messages:
         self._rows = self._others = 0
 
     def count(self, block: bytes) -> None:
-        """Count the messages that begin in a block.
+        """Count the messages that begin in a block; a short one at its end is counted with the next.
 
         Raises:
-            AnswerTooLarge: there are too many.
+            AnswerTooLarge: there are too many, or one is too large.
         """
         data, here = self._header + block, self._ahead
         while here + HEADER_BYTES <= len(data):
-            is_row = data[here] == ROW
-            self._rows, self._others = self._rows + is_row, self._others + (not is_row)
-            here += 1 + max(HEADER_BYTES - 1, int.from_bytes(data[here + 1 : here + HEADER_BYTES], "big"))
+            kind, length = data[here], int.from_bytes(data[here + 1 : here + 5], "big")
+            if kind == ROW:
+                self._rows += 1
+            else:
+                self._others += 1
+            if kind == ROW_DESCRIPTION:
+                self._columns = int.from_bytes(data[here + 5 : here + HEADER_BYTES], "big")
+            elif kind in TEXTS:
+                check_size(length, MOST_TEXT_BYTES)
+            here += 1 + max(4, length)
         self._header, self._ahead = data[here:], max(0, here - len(data))
-        check_rows(self._rows, 1)
+        check_rows(self._rows, self._columns)
         if self._others > MOST_MESSAGES:
             raise AnswerTooLarge(f"the answer has more than {MOST_MESSAGES} messages beside its rows")
 
