@@ -54,6 +54,11 @@ _DISTRUST = """
     INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
     ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
 
+# Of two ids as text the longer is the larger.
+_INCLUDE = """
+    UPDATE job SET since = :start,
+        low = CASE WHEN (length(:after), :after) < (length(low), low) THEN :after ELSE low END
+    WHERE job = :job AND since > :start AND since <= :end"""
 _SEEK = (
     # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
@@ -215,10 +220,12 @@ class State(StateFile, Ledger):
         self._recorded()
 
     def include(self, job: str, span: Span) -> None:
-        """Mark the slots of a span as complete, if they touch those that are."""
-        statement = "UPDATE job SET since = MIN(since, ?) WHERE job = ? AND since <= ?"
+        """Mark the slots of a span as complete, if they touch those that are; a lookback reads their rows from now on."""
+        values = {"job": job, "start": span.start, "end": span.end, "after": None}
         with self.writing(f"mark slots of job {job} as complete") as connection:
-            connection.execute(statement, (span.start, job, span.end))
+            if lowest := self.lowest(job, Span(span.start, ALWAYS.end)):
+                values["after"] = str(lowest[1])
+            connection.execute(_INCLUDE, values)
 
     def pause(self, jobs: Iterable[str], *, since: int) -> None:
         """Pause jobs, as an operator asked; those that are paused already keep their time."""
@@ -278,7 +285,7 @@ class State(StateFile, Ledger):
                 self._registry.trim()
                 before = self._stored.get(job) or positions.read(connection, job)
                 recording = StateRecording(
-                    connection, self._registry, job, window, before=before, revision=self.revision + 1
+                    connection, self._registry, self.steps, job, window, before=before, revision=self.revision + 1
                 )
                 yield recording
                 if recording.after is None:
