@@ -31,6 +31,9 @@ class Recording(Protocol):
     def is_pruned(self, time: int) -> bool:
         """Return whether the slot that holds a time was pruned, or lies before the job began."""
 
+    def steps(self) -> Collection[int]:
+        """Return the steps of all slots, longest first: those of the present archives, and of earlier ones."""
+
     def has_slot(self, slot: int, step: int) -> bool:
         """Return whether the job has totals in this slot of a coarser archive."""
 

@@ -85,8 +85,11 @@ def without(part: Part, spans: Iterable[Span]) -> list[Part]:
 def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> bool:
     """Whether a slot is too old for the archive with that step, or is about to be.
 
-    All slots that make one slot of the next archive leave together, with the first of them.
+    All slots that make one slot of the next archive leave together, with the first of them. No archive has slots that
+    are shorter than those of the finest one.
     """
+    if step < archives[0].step:
+        return True
     index = _index(archives, step)
     if index + 1 < len(archives):
         slot = floor(slot, archives[index + 1].step)
@@ -129,7 +132,7 @@ def enclosing(archives: Sequence[Archive], bucket: int, now: int) -> Span:
 
 def merge_target(archives: Sequence[Archive], slot: int, step: int) -> tuple[int, int] | None:
     """Return the slot and the step into which a slot is merged when it leaves its archive; None after the last."""
-    index = _index(archives, step) + 1
+    index = 0 if step < archives[0].step else _index(archives, step) + 1
     return (floor(slot, archives[index].step), archives[index].step) if index < len(archives) else None
 
 
@@ -139,5 +142,5 @@ def oldest_shown(archives: Sequence[Archive], now: int) -> int:
 
 
 def _index(archives: Sequence[Archive], step: int) -> int:
-    """Return the index of the archive with a step; a step of an earlier configuration belongs to the next coarser."""
-    return next((n for n, archive in enumerate(archives) if archive.step >= step), len(archives) - 1)
+    """Return the index of the archive with a step; a step of an earlier configuration belongs to the next finer one."""
+    return next((n for n, archive in reversed([*enumerate(archives)]) if archive.step <= step), 0)

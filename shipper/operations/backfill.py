@@ -54,7 +54,8 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     is_timed, upto = job.query.time is not None, progress.captured
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
     shows = shown_span(job, now=moment.now, source_time=horizon.time)
-    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest, progress.begins)
+    coarse = [slot for slot in state.slots(job.name) if slot.step > job.query.bucket]
+    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest, progress.begins, coarse)
     slots = [aligned(job, span, limits, now=moment.now) for span in wanted]
     spans = coalesce(span for span in slots if span is not None)
     if not spans:
@@ -186,7 +187,8 @@ class Work:
         # recount piece by piece, and note each for a later attempt
         series = self._state.groups(self._name, ())[0] * len(worker.job.query.measures)
         seconds = MOST_TOTALS // max(1, series) * worker.job.query.bucket
-        parts = (piece for span in self._spans for piece in pieces(span, worker.unit, seconds=seconds))
+        unit = math.lcm(worker.unit, *self._state.steps)  # a piece cuts no slot
+        parts = (piece for span in self._spans for piece in pieces(span, unit, seconds=seconds))
         todo = [piece for piece in parts if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
             worker.source.turns.wait(self._wait)

@@ -77,6 +77,8 @@ class StateFile:
             self.pauses: Mapping[str, int] = {}
             """Jobs that an operator paused, and since when, in epoch seconds."""
             self.load_pauses()
+            self.steps = {step for (step,) in self._connection.execute("SELECT DISTINCT step FROM slot")}
+            """Steps of all slots: those of the present archives, and of earlier ones."""
             self.revision: int = self._connection.execute(newest).fetchone()[0]
             """Newest revision of a total."""
             opened.pop_all()  # no error: lock and connection stay open

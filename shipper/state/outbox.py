@@ -71,7 +71,7 @@ _RETARGET = "UPDATE total SET changed = 1, revision = ? WHERE changed <> 2"
 _FINER = """
     SELECT series.id, series.job, series.kind, total.value FROM total JOIN series ON series.id = total.series
     WHERE total.slot >= :start AND total.slot < :end
-        AND (total.step <= :step OR (total.slot = :start AND total.step = :into))
+        AND (total.step < :into OR (total.slot = :start AND total.step = :into))
         AND total.series IN (SELECT series FROM total WHERE slot = :slot AND step = :step AND changed = 1)
     ORDER BY series.id"""
 _DELETE_FINER = """
@@ -172,6 +172,7 @@ class StateOutbox(Outbox):
                 value = combined(kind, [row[3] for row in rows])
                 connection.execute(_PUT_DEFERRED, (start, coarse, series, stored(value), self._file.revision + 1))
             # remember which rows the coarse slot holds
+            self._file.steps.add(coarse)
             for job in {row[1] for row in totals}:
                 connection.execute(_COARSE_SLOT, place | {"job": job})
             return {}

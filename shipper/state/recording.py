@@ -90,6 +90,7 @@ class StateRecording(Recording):
         self,
         connection: sqlite3.Connection,
         registry: Registry,
+        steps: set[int],
         job: str,
         window: Window | None,
         *,
@@ -101,6 +102,7 @@ class StateRecording(Recording):
         self._before = before
         self._connection = connection
         self._registry = registry
+        self._steps = steps
         self._job = job
         self._has_window = window is not None
         self._after, self._upto = (window.after, window.upto) if window else (before.captured,) * 2
@@ -121,6 +123,10 @@ class StateRecording(Recording):
     @override
     def is_pruned(self, time: int) -> bool:
         return time < self._begins or any(start <= time < end for start, end in self._pruned)
+
+    @override
+    def steps(self) -> Collection[int]:
+        return sorted(self._steps, reverse=True)
 
     @override
     def has_slot(self, slot: int, step: int) -> bool:
@@ -311,6 +317,7 @@ class StateRecording(Recording):
         default = default if ids_within is None else (str(ids_within.after), str(ids_within.upto))
         ids = {place: (str(one.after), str(one.upto)) for place, one in self._ids.items()}
         slots = dict.fromkeys(self._zero_filled, none) | {place: ids.get(place, default) for place in self._slots}
+        self._steps.update(step for _, step in slots)
         for place, (after, upto) in slots.items():
             self._connection.execute(_SLOT, (self._job, *place, after, upto))
             for finer in self._finer_places(*place):  # the slot has the rows of its finer slots, too

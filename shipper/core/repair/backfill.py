@@ -9,7 +9,7 @@ left out.
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from shipper.core.ledger import Minute, RecordUpdate
+from shipper.core.ledger import Minute, RecordUpdate, Slot
 from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
 from shipper.core.repair.recount import Recounted, low_for, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
@@ -37,15 +37,17 @@ class Limits(NamedTuple):
     """Time up to which rows of the table may have been purged; -1 if none were."""
     begins: int = 0
     """First slot of the job; once a span before it is recounted, the time between the two counts as pruned."""
+    slots: Sequence[Slot] = ()
+    """Stored slots of coarser archives, also of those that Graphite had earlier."""
 
 
 def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     """Return the complete slots that contain a span, None if none of it can be recounted."""
-    bucket, (shows, pruned, unit, purged_until, begins) = job.query.bucket, limits
+    bucket, (shows, pruned, unit, purged_until, begins, _) = job.query.bucket, limits
     start, end = floor(max(span.start, shows.start), bucket), ceil(min(span.end, shows.end), bucket)
     if start >= end:
         return None
-    start, end = enclosing(job.archives, start, now).start, _end(job, end - bucket, now)
+    start, end = _around(job, start, limits, now).start, _end(job, end - bucket, limits, now)
     if any(one.start < start < one.end for one in pruned):
         start = floor(start, unit)
     if end < begins:
@@ -57,7 +59,7 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
         start = ceil(shows.start, unit)
     if start <= purged_until:
         is_pruned = any(purged_until in one for one in pruned)
-        start = ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), now)
+        start = ceil(purged_until + 1, unit) if is_pruned else _end(job, floor(purged_until, bucket), limits, now)
     return Span(start, end) if start < end else None
 
 
@@ -117,6 +119,12 @@ def backfill(
     yield CaptureStep(None, again.folded.rows, tally, is_rest=False)
 
 
-def _end(job: Job, bucket: int, now: int) -> int:
+def _end(job: Job, bucket: int, limits: Limits, now: int) -> int:
     """Return the end of the slot that contains a bucket, or of the bucket, whichever is later."""
-    return max(bucket + job.query.bucket, enclosing(job.archives, bucket, now).end)
+    return max(bucket + job.query.bucket, _around(job, bucket, limits, now).end)
+
+
+def _around(job: Job, bucket: int, limits: Limits, now: int) -> Span:
+    """Return the span of the slot that contains a bucket: that of an archive, or a stored one, whichever is longer."""
+    stored = [Span(one.slot, one.slot + one.step) for one in limits.slots if one.slot <= bucket < one.slot + one.step]
+    return max([enclosing(job.archives, bucket, now), *stored], key=lambda span: span.end - span.start)

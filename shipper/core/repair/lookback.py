@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shipper.core.id_set import IdSet, Words, clipped, ids_of, size_of, union_of
-from shipper.core.ledger import RecordUpdate
+from shipper.core.ledger import Ledger, RecordUpdate
 from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.repair.recount import first_whole, lookback_from, slots_ahead
-from shipper.core.retention import place_of
+from shipper.core.repair.recount import first_whole, lookback_from, received, slots_ahead
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.others import share_cells
 from shipper.core.rows.table import CaptureStep, Context, each_window
@@ -48,7 +47,7 @@ def lookback(
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
     places = shown_span(job, now=moment.now, source_time=horizon.time)
-    since = _since(job, progress, moment)
+    since = _since(job, progress, moment, ledger)
     # slots that are ahead of a clock that was set back stay as they are
     ahead = slots_ahead(job, since, places.end, progress.bucket, ledger)
     span = Span(since, ahead.start if ahead else ALWAYS.end)
@@ -92,12 +91,11 @@ def _passed(job: Job, position: Position, cycle: _Cycle, upto: int) -> tuple[int
     return passed, position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
 
 
-def _since(job: Job, progress: Progress, moment: Now) -> int:
+def _since(job: Job, progress: Progress, moment: Now, ledger: Ledger) -> int:
     """Return the start of the span that is recounted."""
     # slots that are incomplete, as those of the table before a reset, cannot be recounted
     bucket = max(progress.since, lookback_from(job, progress))
-    place = place_of(job.archives, bucket, moment.now)
-    return first_whole(progress, Span(place[0], sum(place))) if place else bucket
+    return first_whole(progress, received(job, bucket, ledger, moment.now))
 
 
 def _low(context: Context, progress: Progress, span: Span) -> int:

@@ -215,11 +215,14 @@ class _Change:
 
     def place(self, bucket: int) -> tuple[int, int] | None:
         """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
-        for archive in reversed(self._job.archives[1:]):
-            slot = floor(bucket, archive.step)
-            if self.recording.has_slot(slot, archive.step):
-                return slot, archive.step
-        return place_of(self._job.archives, bucket, self._moment.now)
+        archives = self._job.archives
+        place = place_of(archives, bucket, self._moment.now)
+        finer = archives[0].step if place is None else place[1]
+        for step in self.recording.steps():
+            slot = floor(bucket, step)
+            if step > finer and self.recording.has_slot(slot, step):
+                return slot, step
+        return place
 
     def added(self, folded: Folded) -> dict[Key, Value]:
         """Return the totals of cells, added to those in the state; note which indivisible measures lack new rows."""

@@ -77,7 +77,8 @@ def test_merge_target() -> None:
     assert merge_target(ALL, HOUR + 120, 60) == (HOUR, 3600)
     assert merge_target(ALL, HOUR, 3600) == (day, 86400)
     assert merge_target(ALL, day, 86400) is None
-    assert merge_target(ALL, HOUR + 120, 10) == (HOUR, 3600)  # a step that Carbon had once
+    assert merge_target(ALL, HOUR + 130, 10) == (HOUR + 120, 60)  # steps that Carbon had once
+    assert merge_target(ALL, HOUR + 600, 600) == (HOUR, 3600)
 
 
 def test_due_agrees_with_is_due() -> None:

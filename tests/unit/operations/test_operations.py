@@ -15,7 +15,7 @@ from builders import job
 from desk import Desk, Flaky
 
 from shipper.core.errors import ConfigError, ShipperError, SourceReset, SourceUnavailable, StateBusy
-from shipper.core.model import Condition, Job
+from shipper.core.model import Archive, Condition, Job
 from shipper.operations import backfill
 from shipper.operations.backfill import PAUSE_SECONDS
 from shipper.operations.context import OperationContext
@@ -467,3 +467,18 @@ def test_slow_rate(office: Office) -> None:
 
     assert (sum(waits), max(waits)) == (41, 5)
     assert len([report for report in office.reports if "done" in report]) > 41 / 5
+
+
+def test_slot_of_an_archive_that_is_gone(tmp_path: Path) -> None:
+    """A span grows to slots that are longer than those of `retentions` now (two rows were one). Mutant: leave it."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, job(bucket=300, archives=(Archive(300, 30 * 86400),)), rows=0)
+        for number, second in enumerate((0, 240), start=1):
+            office.source.insert(number, written(office.hour - HOUR + second), "login")
+        office.tick()
+        office.configure(job(archives=(Archive(60, 30 * 86400),)))
+        office.tick()
+        start = office.hour - HOUR + 240
+        office.operate("backfill", spans=[[start, start + 60]])
+
+        assert office.total() == 2

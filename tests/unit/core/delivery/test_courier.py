@@ -509,8 +509,9 @@ def test_archive_goes_while_totals_are_deferred(state: State, step: int) -> None
     before.record("a", 0, 5, {("x", HOUR): 7}, now=HOUR + 86400)
     assert before.run() == []
     desk = Desk(state, archives=TWO, replay=(0,))
-    for _ in range(3):
+    for _ in range(4):
         desk.step(now=HOUR + 3 * 86400)
+        desk.clock += 60
 
     assert desk.batches == [[f"a.x.count 7 {HOUR - HOUR % step}"]] * 2  # with its replay
     assert desk.watermark("a") == 5

@@ -1,0 +1,79 @@
+"""What outlives a change of `retentions`: totals of steps that no archive has any more, and slots that hold more now."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import NOW, job
+from dispatch import Desk
+from fakes import FakeCarbon
+from life import Life
+
+from shipper.core.model import Archive
+from shipper.state.store import State
+
+DAY, HOUR = 86400, NOW // 3600 * 3600
+YEAR = 365 * DAY
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """Give a Carbon that stores each value at the time that it is sent with."""
+    life = Life(tmp_path)
+    life.carbon = FakeCarbon()  # type: ignore[assignment]
+    yield life
+    life.state.close()
+
+
+def test_finest_step_gets_shorter(life: Life) -> None:
+    """A bucket that is filled while `retentions` change keeps its rows. Mutant: look for steps of present archives."""
+    archives: tuple[Archive, ...]
+    for archives in [(Archive(300, YEAR),), (Archive(60, DAY), Archive(3600, YEAR))]:
+        life.insert((0, "login", "ok"))
+        life.ship(job(bucket=300, archives=archives))
+
+    assert life.carbon.sums() == {"events.login.count": {NOW - NOW % 300: 2}}
+
+
+def test_finest_step_gets_longer(tmp_path: Path) -> None:
+    """Minutes that wait for Carbon are added up to the slots that it has now. Mutant: send them as they are."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        Desk(state, archives=(Archive(60, YEAR),)).record("a", 0, 5, {("x", HOUR + 60 * n): 1 for n in range(7)})
+        desk = Desk(state, archives=(Archive(300, YEAR),), replay=(0,))
+        for _ in range(3):
+            desk.step()
+            desk.clock += 60
+
+        assert {line for batch in desk.batches for line in batch} == {
+            f"a.x.count 5 {HOUR}",
+            f"a.x.count 2 {HOUR + 300}",
+        }
+        assert desk.watermark("a") == 5
+
+
+def test_step_goes_while_its_totals_wait(tmp_path: Path) -> None:
+    """Totals of an archive that is gone are added up in the next coarser one. Mutant: send each to that archive."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        before = Desk(state, archives=(Archive(60, DAY), Archive(600, 10 * DAY), Archive(86400, YEAR)), replay=(0,))
+        before.record("a", 0, 5, {("x", HOUR): 7, ("x", HOUR + 600): 4}, now=HOUR + DAY)
+        assert before.run() == []
+        desk = Desk(state, archives=(Archive(60, DAY), Archive(3600, YEAR)), replay=(0,))
+        for _ in range(5):
+            desk.step(now=HOUR + 3 * DAY)
+            desk.clock += 60
+
+        assert {line for batch in desk.batches for line in batch} == {f"a.x.count 11 {HOUR}"}
+        assert desk.watermark("a") == 5
+
+
+def test_lookback_begins_within_a_longer_slot(life: Life) -> None:
+    """A slot of an archive that is gone is recounted as a whole. Mutant: begin with the bucket of the lookback."""
+    before = job(bucket=300, archives=(Archive(300, YEAR),), lookback=600, max_age=DAY)
+    start = NOW - NOW % 300
+    life.insert((NOW - start, "login", "ok"), (NOW - start - 240, "login", "ok"))
+    life.ship(before)
+    for seconds in (300, 720, 780):
+        life.now = start + seconds
+        life.ship(job(bucket=60, archives=(Archive(60, YEAR),), lookback=600, max_age=DAY))
+
+    assert life.carbon.sums() == {"events.login.count": {start: 2}}
