@@ -98,7 +98,11 @@ class AlongLook:
                     continue
                 whole = Window(start - 1, start + MINUTE - 1)
                 last = source.nth_id(job.query, whole, before.rows) if before.rows else whole.after
-                seen = Window(whole.after, whole.upto if last is None else max(last, min(captured, whole.upto)))
+                upto = whole.upto if last is None else max(last, min(captured, whole.upto))
+                if upto == whole.after:  # its rows were deleted, and new ones are above captured
+                    found.keep(start, NEVER)
+                    continue
+                seen = Window(whole.after, upto)
                 present = source.minutes(job.query, seen).get(start, (0, 0))
                 # where some of its rows are gone, a new one above captured may be taken for one of them
                 may_hide = present[0] >= before.rows or (present[0] and seen.upto > captured)
