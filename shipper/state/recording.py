@@ -284,7 +284,8 @@ class StateRecording(Recording):
         self._connection.execute(_PROGRESS, values)
         self._write_slots(update.ids_within)
         self._count(update)
-        after = update.ids_within.after if update.ids_within else self._after
+        within = [update.ids_within] if update.ids_within else self._ids.values()
+        after = min((window.after for window in within), default=self._after)
         positions.reject(self._connection, self._job, update.rejected, after)
         if update.late is not None:
             positions.add_late(self._connection, self._job, update.late)

@@ -35,16 +35,18 @@ _DEFINE = """
     INSERT OR REPLACE INTO job (
         job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# Oldest slot of a span (or bucket of rows of the future), and the lowest id above which all rows of the span are.
-_LOWEST = """
+# The lowest id above which all rows of a span are.
+_BELOW = """
+    SELECT after FROM (
+        SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
+        UNION ALL
+        SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
+    ORDER BY length(after), after LIMIT 1"""
+# Oldest slot of a span (or bucket of rows of the future), and that id.
+_LOWEST = f"""
     SELECT COALESCE(MIN(slot), (
         SELECT MIN(bucket) FROM rejected_in
-        WHERE job = :job AND reason = 'future' AND bucket >= :start AND bucket < :end)), (
-        SELECT after FROM (
-            SELECT after FROM slot WHERE job = :job AND slot >= :start AND slot < :end
-            UNION ALL
-            SELECT after FROM rejected_in WHERE job = :job AND bucket >= :start AND bucket < :end)
-        ORDER BY length(after), after LIMIT 1)
+        WHERE job = :job AND reason = 'future' AND bucket >= :start AND bucket < :end)), ({_BELOW})
     FROM slot WHERE job = :job AND slot >= :start AND slot < :end"""
 _LACKING = "SELECT slot, step, lacking, recounted FROM slot WHERE job = ? AND lacking > 0 ORDER BY slot DESC, step"
 # Counts below the floor, by ranges of ids.
@@ -54,11 +56,10 @@ _DISTRUST = """
     INSERT INTO identity (job, server, rows, went_back) VALUES (?, NULL, '[]', 1)
     ON CONFLICT DO UPDATE SET went_back = 1 WHERE went_back = 0"""
 
-# Of two ids as text the longer is the larger.
-_INCLUDE = """
-    UPDATE job SET since = :start,
-        low = CASE WHEN (length(:after), :after) < (length(low), low) THEN :after ELSE low END
-    WHERE job = :job AND since > :start AND since <= :end"""
+_INCLUDE = f"""
+    UPDATE job SET since = :start, low = COALESCE((
+        SELECT after FROM ({_BELOW}) WHERE (length(after), after) < (length(low), low)), low)
+    WHERE job = :job AND since > :start AND since <= :touches"""
 _SEEK = (
     # the courier commits captured once all stored totals are delivered
     f"UPDATE watermark SET captured = :captured, updated = {NOW} WHERE job = :job",
@@ -220,11 +221,9 @@ class State(StateFile, Ledger):
         self._recorded()
 
     def include(self, job: str, span: Span) -> None:
-        """Mark the slots of a span as complete, if they touch those that are; a lookback reads their rows from now on."""
-        values = {"job": job, "start": span.start, "end": span.end, "after": None}
+        """Mark the slots of a span as complete, if they touch those that are; a lookback reads their rows, too."""
+        values = {"job": job, "start": span.start, "touches": span.end, "end": ALWAYS.end}
         with self.writing(f"mark slots of job {job} as complete") as connection:
-            if lowest := self.lowest(job, Span(span.start, ALWAYS.end)):
-                values["after"] = str(lowest[1])
             connection.execute(_INCLUDE, values)
 
     def pause(self, jobs: Iterable[str], *, since: int) -> None:

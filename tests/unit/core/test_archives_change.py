@@ -1,4 +1,4 @@
-"""What outlives a change of `retentions`: totals of steps that no archive has any more, and slots that hold more now."""
+"""What outlives a change of `retentions`: totals of steps that no archive has any more, and longer slots."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -589,3 +589,22 @@ def test_rows_of_before_a_change_with_lookback(life: Life) -> None:
     life.ship(changed)
 
     assert life.sums() == {"new.login.count": 3, "new.totp.count": 2}
+
+
+def test_unreadable_row_of_before_a_change_with_lookback(life: Life) -> None:
+    """A row that no query can read stays counted as rejected. Mutants: look for slots alone; begin with captured."""
+    opened, rows = wanted(lookback=DAY, max_age=DAY), life.source.rows[:1]
+    changed = replace(opened, query=replace(opened.query, bucket=300))
+    life.source.rows = []
+    life.source.unreadable.add(1)
+    life.ship(opened)
+    life.ship(changed)
+    life.source.rows = rows
+    life.ship(changed)
+    everything = Span(NOW - DAY, NOW + 60)
+    life.backfill(changed, everything)
+    life.state.include("events", everything)
+    life.now += 60
+    life.ship(changed)
+
+    assert life.rejected() == {"unreadable": 1}
