@@ -28,8 +28,8 @@ from shipper.core.position import Position
 class Recording(Protocol):
     """Open transaction on a job: at its end all of it becomes durable, after an error nothing."""
 
-    def is_pruned(self, time: int) -> bool:
-        """Return whether the slot that holds a time was pruned, or lies before the job began."""
+    def is_pruned(self, time: int, step: int) -> bool:
+        """Return whether a part of the slot of that length around a time was pruned, or the time is before the job."""
 
     def steps(self) -> Collection[int]:
         """Return the steps of all slots, longest first: those of the present archives, and of earlier ones."""

@@ -13,6 +13,7 @@ from shipper.core.ledger import Name, Recording, RecordUpdate, Total
 from shipper.core.measures import Kind, Value
 from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
+from shipper.core.retention import floor
 from shipper.state import positions
 from shipper.state.schema import NOW, decoded
 from shipper.state.series import COLUMNS, Registry, Series
@@ -121,8 +122,9 @@ class StateRecording(Recording):
         return self._connection.execute("SELECT start, end FROM pruned WHERE job = ?", (self._job,)).fetchall()
 
     @override
-    def is_pruned(self, time: int) -> bool:
-        return time < self._begins or any(start <= time < end for start, end in self._pruned)
+    def is_pruned(self, time: int, step: int) -> bool:
+        slot = floor(time, step)
+        return time < self._begins or any(start < slot + step and slot < end for start, end in self._pruned)
 
     @override
     def steps(self) -> Collection[int]:

@@ -315,7 +315,7 @@ class _Change:
         place = self.place(bucket)
         if place is None:
             return RejectReason.TOO_OLD
-        return RejectReason.TOO_LATE if self.recording.is_pruned(bucket) else place
+        return RejectReason.TOO_LATE if self.recording.is_pruned(bucket, place[1]) else place
 
     def _totals(self, parts: Parts, before: Mapping[Key, list[Value]]) -> dict[Key, Value]:
         """Combine values with the totals before; leave out and report values whose total Carbon could not store."""

@@ -33,6 +33,6 @@ def zero_fill_buckets(
         if first is None or bucket <= first:
             continue
         place = place_of(bucket)
-        if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket):
+        if place is not None and place[1] == job.archives[0].step and not recording.is_pruned(bucket, place[1]):
             seen_since = bucket - job.zeros
             recording.zero_fill(*place, seen_since=seen_since, measures=measures, declared=declared)

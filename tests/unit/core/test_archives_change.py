@@ -77,3 +77,17 @@ def test_lookback_begins_within_a_longer_slot(life: Life) -> None:
         life.ship(job(bucket=60, archives=(Archive(60, YEAR),), lookback=600, max_age=DAY))
 
     assert life.carbon.sums() == {"events.login.count": {start: 2}}
+
+
+def test_last_step_gets_longer(life: Life) -> None:
+    """A day of which hours were pruned is not replaced by its rest (6 rows were 1). Mutant: ask for the hour."""
+    day = (NOW - 5 * DAY) // DAY * DAY
+    life.insert(*[(NOW - day - 7200, "login", "ok")] * 5)
+    before, after = (job(archives=(Archive(60, DAY), Archive(step, YEAR))) for step in (3600, DAY))
+    life.ship(before)
+    life.state.housekeeping.prune("events", unit=3600, before=10**10)
+    life.insert((NOW - day - 5 * 3600, "login", "ok"))
+    life.ship(after)
+
+    assert life.carbon.sums() == {"events.login.count": {day + 7200: 5}}
+    assert life.rejected() == {"too_late": 1}
