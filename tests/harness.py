@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import fresh
 
@@ -75,6 +78,21 @@ class Shipper:
     def call(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         return shipper(*command.split(), "--config", str(self.config), *arguments)
+
+    def configure(self, before: str, after: str) -> None:
+        """Change the configuration."""
+        text = self.config.read_text()
+        assert before in text
+        self.config.write_text(text.replace(before, after))
+
+    def stored(self, statement: str) -> list[Any]:
+        """Query the state."""
+        with closing(sqlite3.connect(self.folder / "shipper.db")) as connection:
+            return connection.execute(statement).fetchall()
+
+    def captured(self) -> dict[str, int]:
+        """Return the captured id of each job."""
+        return {job: int(upto) for job, upto in self.stored("SELECT job, captured FROM watermark")}
 
     def start(self) -> None:
         """Start the daemon, and return once it has logged its start."""

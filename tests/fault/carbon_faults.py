@@ -98,7 +98,7 @@ def carbon_killed_before_it_writes(stage: Stage) -> list[Score]:
 def connections_broken(mode: Mode, stage: Stage) -> list[Score]:
     """Break shipper's connections to Carbon. Mutant: believe a reset."""
     with closing(Proxy(stage.carbon.port)) as proxy:
-        stage.configure(f"port = {stage.carbon.port}\n", f"port = {proxy.port}\n")
+        stage.app.configure(f"port = {stage.carbon.port}\n", f"port = {proxy.port}\n")
         stage.app.start()
         stage.write()
         for _ in range(2):
@@ -120,7 +120,7 @@ def carbon_refuses(stage: Stage) -> list[Score]:
     """Refuse connections for long; the first delivery soon follows the port's return. Mutant: back off to 60 s."""
     longest = 0.0
     with closing(Proxy(stage.carbon.port)) as proxy:
-        stage.configure(f"port = {stage.carbon.port}\n", f"port = {proxy.port}\n")
+        stage.app.configure(f"port = {stage.carbon.port}\n", f"port = {proxy.port}\n")
         stage.app.start()
         stage.write()
         for seconds in OUTAGES_SECONDS:
@@ -167,7 +167,7 @@ def relays_killed_and_frozen(stage: Stage) -> list[Score]:
         for relay in relays:
             stack.enter_context(closing(relay)).start()
         hosts = ", ".join(f'"127.0.0.1:{relay.port}"' for relay in relays)
-        stage.configure(f"port = {stage.carbon.port}\n", f"hosts = [{hosts}]\n")
+        stage.app.configure(f"port = {stage.carbon.port}\n", f"hosts = [{hosts}]\n")
         stage.app.start()
         stage.write(longest=3)  # totals grow after they were sent
         for _ in range(2):

@@ -11,7 +11,7 @@ LOOKED = ("event=capture.finished", "event=capture.failed", "event=observation.f
 
 def defaults_changed(stage: Stage) -> list[Score]:
     """Give new sessions each hostile default: rows are counted, or an error is logged; none stops a job for good."""
-    stage.configure("//root@", f"//{READER}@")
+    stage.app.configure("//root@", f"//{READER}@")
     every = settings_of("mysql" if stage.server.name == "MySQL" else stage.kind)
     settings = {setting.name: setting for setting in every}.values()
     with administrating(stage.server, stage.database) as administrator:

@@ -69,7 +69,7 @@ def replica_stalls(stage: Stage) -> list[Score]:
     try:
         with _replicated(stage, replica) as cursor:
             _say(stage, f'lag_query = "{LAG_QUERY}"')
-            stage.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{replica.port}/")
+            stage.app.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{replica.port}/")
             stage.app.start()
             stage.write(longest=LATE_SECONDS)
             stage.wait("delivery.finished")
@@ -148,7 +148,7 @@ def _reset(stage: Stage, what: str) -> None:
 
 def _say(stage: Stage, keys: str) -> None:
     """Add keys to the source."""
-    stage.configure('timeout = "10s"', f'timeout = "10s"\n{keys}')
+    stage.app.configure('timeout = "10s"', f'timeout = "10s"\n{keys}')
 
 
 @contextmanager

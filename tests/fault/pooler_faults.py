@@ -35,7 +35,7 @@ def pooled(mode: str, sessions: int, stage: Stage) -> list[Score]:
     assert isinstance(stage.server, PostgreSQL)
     _make_tables(stage)
     with closing(PgBouncer(stage.server, mode, sessions=sessions)) as pooler:
-        stage.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{pooler.port}/")
+        stage.app.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{pooler.port}/")
         stage.app.start()
         stage.write()
         time.sleep(WRITING_SECONDS)
@@ -47,7 +47,7 @@ def cut_at_random(stage: Stage) -> list[Score]:
     dice, cuts = random.Random(), 0
     _make_tables(stage)
     with closing(Proxy(stage.server.port)) as proxy:
-        stage.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{proxy.port}/")
+        stage.app.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{proxy.port}/")
         stage.app.start()
         stage.write()
         until = time.monotonic() + WRITING_SECONDS

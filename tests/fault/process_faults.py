@@ -82,7 +82,7 @@ def reloaded(stage: Stage) -> list[Score]:
     stage.write()
     for number in range(RELOADS):
         turn, which = divmod(number, len(RELOADED))
-        stage.configure(RELOADED[which][turn % 2], RELOADED[which][(turn + 1) % 2])
+        stage.app.configure(RELOADED[which][turn % 2], RELOADED[which][(turn + 1) % 2])
         ended = stage.app.call("admin reload")
         assert ended.returncode == 0, ended.stderr
         time.sleep(dice.uniform(0, 0.5))
@@ -135,7 +135,7 @@ def operated(stage: Stage) -> list[Score]:
     """
     dice, done = random.Random(4), 0
     web = GraphiteWeb(stage.app.folder, root=stage.app.folder / "carbon")
-    stage.configure("[source.app]", f'render_url = "{web.url}"\n\n[source.app]')
+    stage.app.configure("[source.app]", f'render_url = "{web.url}"\n\n[source.app]')
     web.start()
     try:
         stage.app.start()

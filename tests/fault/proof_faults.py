@@ -60,8 +60,8 @@ def relay_loses_its_queue(stage: Stage) -> list[Score]:
     conf = stage.app.folder / "carbon/conf/carbon.conf"
     conf.write_text(conf.read_text().replace("PICKLE_RECEIVER_PORT = 0", f"PICKLE_RECEIVER_PORT = {pickle}"))
     relay = Relay(stage.app.folder, backend=pickle)
-    stage.configure("\nreplay =", f'\nproof = "readback"\nrender_url = "{web.url}"\nreplay =')
-    stage.configure(f"port = {stage.carbon.port}\n", f"port = {relay.port}\n")
+    stage.app.configure("\nreplay =", f'\nproof = "readback"\nrender_url = "{web.url}"\nreplay =')
+    stage.app.configure(f"port = {stage.carbon.port}\n", f"port = {relay.port}\n")
     try:
         for end in (stage.carbon, web, relay, stage.app):
             end.start()

@@ -109,9 +109,9 @@ class Rogues:
         for rogue in (*self._rogues.values(), self._web):
             stack.enter_context(closing(rogue))
         before, after = (f"127.0.0.1:{port}/" for port in (stage.server.port, self._proxies["database"].port))
-        stage.configure(before, after)
+        stage.app.configure(before, after)
         render_url = f'render_url = "http://127.0.0.1:{self._web.port}"'
-        stage.configure(f"port = {stage.carbon.port}\n", f"port = {self._proxies['carbon'].port}\n{render_url}\n")
+        stage.app.configure(f"port = {stage.carbon.port}\n", f"port = {self._proxies['carbon'].port}\n{render_url}\n")
 
     def strikes(self, server: str) -> list[Strike]:
         """Return what makes an end a rogue and well again: one of each kind, then those that break connections."""

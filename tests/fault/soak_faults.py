@@ -58,10 +58,10 @@ def all_at_random(stage: Stage) -> list[Score]:
     for statement in PREPARED[stage.kind]:
         stage.execute(statement)
     stage.table = "ever"
-    stage.configure('timeout = "10s"', f'timeout = "2s"\n{LATE}')
+    stage.app.configure('timeout = "10s"', f'timeout = "2s"\n{LATE}')
     with closing(Proxy(stage.carbon.port)) as carbon, closing(Proxy(stage.server.port)) as database:
-        stage.configure(f"port = {stage.carbon.port}\n", f"port = {carbon.port}\n")
-        stage.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{database.port}/")
+        stage.app.configure(f"port = {stage.carbon.port}\n", f"port = {carbon.port}\n")
+        stage.app.configure(f"127.0.0.1:{stage.server.port}/", f"127.0.0.1:{database.port}/")
         faults = _faults(stage, dice)
         faults += [partial(break_off, carbon, dice), partial(break_off, database, dice)]
         stage.app.start()
@@ -103,7 +103,7 @@ def _faults(stage: Stage, dice: random.Random) -> list[Callable[[], None]]:
 
     def change_definition() -> None:
         before, after = DEFINITIONS if DEFINITIONS[1] not in stage.app.config.read_text() else DEFINITIONS[::-1]
-        stage.configure(before, after)
+        stage.app.configure(before, after)
         ended = stage.app.call("admin reload")
         assert ended.returncode == 0, ended.stderr
 

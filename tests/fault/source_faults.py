@@ -53,9 +53,9 @@ def database_sessions_killed(stage: Stage) -> list[Score]:
 @fault(on_mysql=True)
 def database_unreachable(stage: Stage) -> list[Score]:
     """Reset, refuse, stall connections to MariaDB. Mutant: no timeout in the client."""
-    stage.configure('timeout = "10s"', 'timeout = "1s"')
+    stage.app.configure('timeout = "10s"', 'timeout = "1s"')
     with closing(Proxy(stage.mariadb.port)) as proxy:
-        stage.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{proxy.port}/")
+        stage.app.configure(f"127.0.0.1:{stage.mariadb.port}/", f"127.0.0.1:{proxy.port}/")
         stage.app.start()
         stage.write()
         for mode in (Mode.RESET, Mode.REFUSE, Mode.BLACKHOLE):

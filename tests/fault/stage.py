@@ -68,19 +68,13 @@ class Stage:
             jobs=jobs,
             program=program,
         )
-        self.configure('retentions = "1m:1d"', f'retentions = "{retentions}"\nreplay = {replay}')
-        self.configure('timeout = "5s"', 'timeout = "2s"')
+        self.app.configure('retentions = "1m:1d"', f'retentions = "{retentions}"\nreplay = {replay}')
+        self.app.configure('timeout = "5s"', 'timeout = "2s"')
         self._has_found = "[job.found]" in jobs
         self._step = step
         self.soak_seconds = soak_seconds
         self._writers: Writers | None = None
         self.carbon.start()
-
-    def configure(self, before: str, after: str) -> None:
-        """Change the configuration."""
-        text = self.app.config.read_text()
-        assert before in text
-        self.app.config.write_text(text.replace(before, after))
 
     @property
     def mariadb(self) -> MariaDB:

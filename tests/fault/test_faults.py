@@ -2,43 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import import_module
+from pathlib import Path
 
 import pytest
-from fault import (
-    carbon_faults,
-    defaults_faults,
-    failover_faults,
-    late_faults,
-    lease_faults,
-    partition_faults,
-    pooler_faults,
-    process_faults,
-    proof_faults,
-    rogue_faults,
-    soak_faults,
-    source_faults,
-    state_faults,
-)
 from fault.running import FAULTS, Running
 from fault.score import Record, is_exact
 from servers import MariaDB, PostgreSQL, has_mysql
 
-MODULES = (
-    carbon_faults,
-    defaults_faults,
-    failover_faults,
-    late_faults,
-    lease_faults,
-    partition_faults,
-    pooler_faults,
-    process_faults,
-    proof_faults,
-    rogue_faults,
-    soak_faults,
-    source_faults,
-    state_faults,
-)
-"""Modules that add their faults to the list when they are imported."""
+for file in sorted(Path(__file__).parent.glob("*_faults.py")):
+    if file.name != "test_faults.py":
+        import_module(f"fault.{file.stem}")  # it adds its faults to the list
 NAMES = sorted(FAULTS, key=lambda name: FAULTS[name].has_lease)
 """The faults, in the order in which they are played."""
 

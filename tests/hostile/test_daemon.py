@@ -43,12 +43,10 @@ class Ends:
             connection.execute(CREATE)
         url = f"sqlite:///{folder}/app.db"
         self.app = Shipper(folder, url=url, port=self.carbon.port, program=program)
-        self.configure('timeout = "5s"', 'timeout = "1s"')
-        self.configure("[graphite]", f'[graphite]\nproof = "{proof}"\nrender_url = "http://127.0.0.1:{self.web.port}"')
-
-    def configure(self, before: str, after: str) -> None:
-        """Replace a line of the configuration."""
-        self.app.config.write_text(self.app.config.read_text().replace(before, after))
+        self.app.configure('timeout = "5s"', 'timeout = "1s"')
+        self.app.configure(
+            "[graphite]", f'[graphite]\nproof = "{proof}"\nrender_url = "http://127.0.0.1:{self.web.port}"'
+        )
 
     def insert(self) -> None:
         """Add a row of the last minute."""
@@ -153,7 +151,7 @@ def test_rogue_carbon(tmp_path: Path) -> None:
 def test_stop(tmp_path: Path, end: str) -> None:
     """A stop does not wait for an end that has stopped answering. Mutant: wait for its time-out."""
     with closing(Ends(tmp_path / "stop", "readback")) as ends:
-        ends.configure('timeout = "1s"', 'timeout = "10m"')
+        ends.app.configure('timeout = "1s"', 'timeout = "10m"')
         ends.app.start()
         ends.insert()
         wait_for(ends.has_delivered, "the first delivery")

@@ -156,7 +156,7 @@ def test_audit_that_is_not_possible(app: Shipper) -> None:
 
     assert app.stop() == 0
     assert re.search(r"\nevents +failed +- ", app.call("status").stdout)
-    app.config.write_text(app.config.read_text().replace('cron = "0 0 1 1 *"', ""))
+    app.configure('cron = "0 0 1 1 *"', "")
     app.start()
     refused = app.call("admin audit")
     assert (refused.returncode, "hint: Set cron in [audit]" in refused.stderr) == (78, True)

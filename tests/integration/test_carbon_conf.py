@@ -106,7 +106,7 @@ def test_carbon_makes_files_so(app: Shipper, tmp_path: Path) -> None:
     with closing(CarbonCache(tmp_path / "carbon", retentions="1m:1d")) as carbon:
         paste(tmp_path / "carbon/conf", app.call("admin carbon-conf").stdout.partition("\n# carbon.conf")[0])
         carbon.start()
-        app.config.write_text(app.config.read_text().replace("port = 9", f"port = {carbon.port}"))
+        app.configure("port = 9", f"port = {carbon.port}")
         own = [real for _, real in _paths(load(str(app.config))) if "shipper" in real]
         with closing(Carbon("127.0.0.1", carbon.port, timeout=10)) as sender:
             sender.deliver(points("".join(f"{path} 1 {int(time.time())}\n" for path in own).encode()))

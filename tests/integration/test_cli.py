@@ -111,7 +111,7 @@ def test_completion(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "once", "check", "status"])
 def test_broken_configuration(shipper_app: Shipper, command: str) -> None:
     """Every command rejects a broken configuration with status 78 and its line, without a traceback."""
-    shipper_app.config.write_text(shipper_app.config.read_text().replace('every = "1s"', 'evry = "1s"'))
+    shipper_app.configure('every = "1s"', 'evry = "1s"')
     ended = shipper_app.call(command)
 
     assert ended.returncode == 78
@@ -173,7 +173,7 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """A job with another table does not continue with the old ids: it is held, with the reason."""
     insert(mariadb, 3)
     assert shipper_app.call("once").returncode == 0
-    shipper_app.config.write_text(shipper_app.config.read_text().replace('"audit_trail"', '"orders"'))
+    shipper_app.configure('"audit_trail"', '"orders"')
     ended = shipper_app.call("once")
 
     assert ended.returncode == 1
@@ -209,7 +209,7 @@ def test_run_stops_amid_queries(shipper_app: Shipper, mariadb: MariaDB) -> None:
         cursor.execute("CREATE VIEW slow AS SELECT SLEEP(0.5) + id AS id, created_at, action FROM audit_trail")
     insert(mariadb, 1)
     slow = EVENTS.replace("audit_trail", "slow")
-    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, slow))
+    shipper_app.configure(EVENTS, slow)
     shipper_app.start()
     wait_for(lambda: _asks(mariadb, "slow"), "a slow query")
 
@@ -266,7 +266,7 @@ def test_one_broken_job_stops_no_other(shipper_app: Shipper, mariadb: MariaDB, c
 def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """An id column without ids is a configuration error, not a bug."""
     insert(mariadb, 1)
-    shipper_app.config.write_text(shipper_app.config.read_text().replace('id = "id"', 'id = "action"'))
+    shipper_app.configure('id = "id"', 'id = "action"')
     ended, checked = shipper_app.call("once"), shipper_app.call("check")
 
     assert ended.returncode == checked.returncode == 1
@@ -468,7 +468,7 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
     """The printed grants are enough, also in a separate schema."""
     postgresql.make_database("app")
     app = Shipper(tmp_path, url=f"postgresql+psycopg://reader@127.0.0.1:{postgresql.port}/app", port=carbon_cache.port)
-    app.config.write_text(app.config.read_text().replace('table = "audit_trail"', 'table = "own.audit_trail"'))
+    app.configure('table = "audit_trail"', 'table = "own.audit_trail"')
     with postgresql.connect("app") as connection:
         connection.execute("DROP ROLE IF EXISTS reader")
         for statement in (
@@ -488,7 +488,7 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
 def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """A job without a time column counts rows in the bucket of their capture, the first ones in the next bucket."""
     jobs = EVENTS.replace('time = "created_at"\n', "")
-    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, jobs))
+    shipper_app.configure(EVENTS, jobs)
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO audit_trail (created_at, action) VALUES ('2001-01-01', 'login'), (NULL, 'login')")
     before = int(time.time()) // MINUTE * MINUTE

@@ -28,13 +28,6 @@ def sums(carbon_cache: CarbonCache) -> dict[str, float]:
     return {path: sum(slots.values()) for path, slots in carbon_cache.sums().items()}
 
 
-def change(app: Shipper, old: str, new: str) -> None:
-    """Change the configuration."""
-    text = app.config.read_text()
-    assert old in text
-    app.config.write_text(text.replace(old, new))
-
-
 @pytest.fixture
 def app(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Shipper]:
     """Give the program, configured for a SQLite database with three rows."""
@@ -46,7 +39,7 @@ def app(tmp_path: Path, carbon_cache: CarbonCache) -> Iterator[Shipper]:
 def test_distinct_values(app: Shipper, carbon_cache: CarbonCache) -> None:
     """Users of an hour reach Carbon beside the rows; check, preview and backfill know them, too."""
     measure = 'measure = { count = "count", users = "distinct:outcome" }'
-    change(app, 'name = "events', f'bucket = "1h"\n{measure}\nname = "events')
+    app.configure('name = "events', f'bucket = "1h"\n{measure}\nname = "events')
     with closing(sqlite3.connect(app.folder / "app.db")) as connection, connection:
         connection.execute("UPDATE audit_trail SET outcome = CASE id WHEN 1 THEN 'Ann' ELSE 'ann' END")
     previewed, checked = app.call("preview", "events"), app.call("check")
@@ -56,7 +49,7 @@ def test_distinct_values(app: Shipper, carbon_cache: CarbonCache) -> None:
     wait_for(lambda: len(sums(carbon_cache)) == 2, "two series")
 
     assert sums(carbon_cache) == {"audit.events.login.count": 3, "audit.events.login.users": 2}
-    change(app, "distinct:outcome", "distinct:nothing")
+    app.configure("distinct:outcome", "distinct:nothing")
     checked = app.call("check")
     assert checked.returncode == 1
     assert "no column nothing (job events)" in checked.stdout
@@ -65,12 +58,11 @@ def test_distinct_values(app: Shipper, carbon_cache: CarbonCache) -> None:
 def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
     """A job on several sources runs on each separately; a source that is down stops no other."""
     url = insert(app.folder, "two", 5)
-    change(
-        app,
+    app.configure(
         "[defaults]",
         f'[source.two]\nurl = "{url}"\n[source.gone]\nurl = "sqlite:////nowhere.db"\n[defaults]',
     )
-    change(app, 'name = "events', 'source = ["app", "gone", "two"]\nname = "{source}.events')
+    app.configure('name = "events', 'source = ["app", "gone", "two"]\nname = "{source}.events')
     ended = app.call("once")
 
     assert ended.returncode == 1
@@ -86,7 +78,7 @@ def test_shards(app: Shipper, carbon_cache: CarbonCache) -> None:
 def test_tags(app: Shipper, carbon_cache: CarbonCache) -> None:
     """Carbon accepts a tagged series."""
     tagged = 'name = "events.{measure}"\ntags = { dc = "eu", action = "{action}" }'
-    change(app, 'name = "events.{action}.{measure}"', tagged)
+    app.configure('name = "events.{action}.{measure}"', tagged)
     assert app.call("once").returncode == 0
 
     wait_for(lambda: bool(sums(carbon_cache)), "a series")
@@ -100,13 +92,13 @@ def test_tags(app: Shipper, carbon_cache: CarbonCache) -> None:
 def test_sql(app: Shipper, carbon_cache: CarbonCache) -> None:
     """Custom sql is counted window by window; one that cannot use a range of ids is rejected."""
     statement = "SELECT action, created_at AS bucket, COUNT(*) AS n FROM audit_trail WHERE {} GROUP BY 1, 2"
-    change(app, 'time = "created_at"', f'sql = "{statement.format("id > :after AND id <= :upto")}"')
+    app.configure('time = "created_at"', f'sql = "{statement.format("id > :after AND id <= :upto")}"')
     assert app.call("check").returncode == 0
     assert app.call("once").returncode == 0
     wait_for(lambda: sums(carbon_cache) == {"audit.events.login.n": 3}, "the sum")
 
-    change(app, "id > :after", "COALESCE(id, 0) + 0 > :after")
-    change(app, "id <= :upto", "id + 0 <= :upto")
+    app.configure("id > :after", "COALESCE(id, 0) + 0 > :after")
+    app.configure("id <= :upto", "id + 0 <= :upto")
     checked, ended = app.call("check"), app.call("once")
     assert checked.returncode == ended.returncode == 1
     assert "it reads the entire table for each window, not a range of id" in checked.stdout
@@ -117,17 +109,17 @@ def test_changes_are_told(app: Shipper, carbon_cache: CarbonCache, tmp_path: Pat
     """A changed job, a renamed one and a changed Carbon are logged, and nothing is lost or doubled."""
     assert "event=job.started job=events start=beginning" in app.call("once").stderr
     insert(app.folder, "app", 2)
-    change(app, 'by = ["action"]', 'by = ["action"]\nwhere = { action = "login" }')
+    app.configure('by = ["action"]', 'by = ["action"]\nwhere = { action = "login" }')
     assert "event=job.changed job=events" in app.call("once").stderr
     insert(app.folder, "app", 1)
-    change(app, "[job.events]", "[job.logins]")
+    app.configure("[job.events]", "[job.logins]")
     assert "event=job.renamed job=logins before=events" in app.call("once").stderr
     wait_for(lambda: sums(carbon_cache) == {"audit.events.login.count": 6}, "6 rows")
 
     other = CarbonCache(tmp_path / "other", retentions="1m:1d")
     other.start()
     try:
-        change(app, f"port = {carbon_cache.port}", f"port = {other.port}")
+        app.configure(f"port = {carbon_cache.port}", f"port = {other.port}")
         assert "event=carbon.changed" in app.call("once").stderr
         wait_for(lambda: sums(other) == {"audit.events.login.count": 6}, "6 rows in the other Carbon")
     finally:

@@ -69,12 +69,6 @@ class Site(NamedTuple):
             values = str(uuid4()), self.kind.time(ago), action
             self.table.execute("INSERT INTO log (id, at, action) VALUES (%s, %s, %s)", values)
 
-    def change(self, old: str, new: str) -> None:
-        """Change the configuration."""
-        text = self.app.config.read_text()
-        assert old in text
-        self.app.config.write_text(text.replace(old, new))
-
     def document(self, command: str) -> Any:
         """Return the result of a command as JSON."""
         done = self.app.call(command, "-o", "json")
@@ -104,7 +98,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, carbon_cache: CarbonCac
     app = Shipper(tmp_path, url=table.url, port=carbon_cache.port, jobs=JOB)
     made = Site(kind, table, app, carbon_cache)
     if kind.unit is not None:
-        made.change('time = "at"', f'time = "at"\ntime_unit = "{kind.unit}"')
+        made.app.configure('time = "at"', f'time = "at"\ntime_unit = "{kind.unit}"')
     made.insert("a", "a", "b")
     with closing(table):
         yield made
@@ -123,7 +117,7 @@ def test_table_without_an_integer_key(site: Site) -> None:
     assert ended.returncode == 1
     assert "which is not an id" in ended.stderr
     # the time as id: it needs an index
-    site.change('id = "id"', 'id = "at"')
+    site.app.configure('id = "id"', 'id = "at"')
     ((text, remedy),) = site.bad().items()
     assert text == "no index begins with at: each query would read the complete table"
     site.table.execute(remedy)
@@ -143,10 +137,10 @@ def test_times_as_ids(site: Site) -> None:
     Mutant: the remedy of other ids.
     """
     # as ids, without their meaning
-    site.change('id = "id"', 'id = "at"')
-    site.change('time = "at"\n', "")
-    site.change(f'time_unit = "{site.kind.unit}"\n', "")
-    site.change('every = "1s"', 'every = "1m"')
+    site.app.configure('id = "id"', 'id = "at"')
+    site.app.configure('time = "at"\n', "")
+    site.app.configure(f'time_unit = "{site.kind.unit}"\n', "")
+    site.app.configure('every = "1s"', 'every = "1m"')
     site.table.execute("CREATE INDEX log_at ON log (at)")
     site.table.execute("UPDATE log SET at = %s", (site.kind.time(0),))
 
@@ -157,11 +151,11 @@ def test_times_as_ids(site: Site) -> None:
     ended = site.app.call("once")
     assert ended.returncode == 1
     assert keys in ended.stderr.replace('\\"', '"')
-    site.change('id = "at"', 'id = "at"\n' + keys.replace("` and `", "\n").strip("`"))
+    site.app.configure('id = "at"', 'id = "at"\n' + keys.replace("` and `", "\n").strip("`"))
     (text,) = site.bad()
     assert "it counted log.at of source app" in text
     assert "says log.at (time) of source app" in text
-    site.change("[job.events]", "[job.log]")
+    site.app.configure("[job.events]", "[job.log]")
     assert site.bad() == {}
     ended = site.app.call("once")
     assert ended.returncode == 0, ended.stderr
@@ -171,7 +165,7 @@ def test_times_as_ids(site: Site) -> None:
 @pytest.mark.parametrize("site", ["uuid and DATETIME(3)", "uuid and milliseconds on PostgreSQL", "text"], indirect=True)
 def test_commands(site: Site) -> None:
     """All commands know jobs along a time."""
-    site.change('id = "id"', 'id = "at"')
+    site.app.configure('id = "id"', 'id = "at"')
     site.table.execute("CREATE INDEX log_at ON log (at)")
     for ago in range(3600, 3610):  # a backfill leaves the oldest rows out: others may be purged
         site.insert("z", ago=ago)
@@ -199,14 +193,14 @@ def test_commands(site: Site) -> None:
     assert (reset.returncode, "needs no reset" in reset.stderr) == (1, True), reset
     skipped = site.app.call("admin seek events --yes --to 5")
     assert "cannot skip by id" in skipped.stderr
-    site.change('start = "beginning"', "start = 5")
+    site.app.configure('start = "beginning"', "start = 5")
     assert "a job along a time cannot start after an id" in site.app.call("check").stderr
 
 
 @pytest.mark.parametrize("site", ["no key and TIMESTAMP"], indirect=True)
 def test_time_that_updates_set(site: Site) -> None:
     """The check tells of a time that the database changes. Mutant: look for it in no catalogue."""
-    site.change('id = "id"', 'id = "at"')
+    site.app.configure('id = "id"', 'id = "at"')
     site.table.execute("CREATE INDEX log_at ON log (at)")
     told = (
         "! table log of app: each UPDATE of a row sets at, and the row is then counted again\n"

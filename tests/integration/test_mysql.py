@@ -36,13 +36,6 @@ def app(mysql: MySQL, execute: Execute, tmp_path: Path, carbon_cache: CarbonCach
     return Shipper(tmp_path, url=f"mysql+pymysql://root@127.0.0.1:{mysql.port}/app", port=carbon_cache.port)
 
 
-def configure(app: Shipper, before: str, after: str) -> None:
-    """Change the configuration."""
-    text = app.config.read_text()
-    assert before in text
-    app.config.write_text(text.replace(before, after))
-
-
 def assert_works(app: Shipper, carbon_cache: CarbonCache, expected: dict[str, float]) -> None:
     """Check and count the table, and compare the sums of the series."""
     checked, ended = app.call("check"), app.call("once")
@@ -65,7 +58,7 @@ def test_generated_key(app: Shipper, execute: Execute, carbon_cache: CarbonCache
     execute("SET sql_generate_invisible_primary_key = 1")
     execute("CREATE TABLE keyless (created_at DATETIME NULL, action VARCHAR(9) INVISIBLE)")
     execute("INSERT INTO keyless (created_at, action) VALUES (UTC_TIMESTAMP(), 'a'), (UTC_TIMESTAMP(), 'b')")
-    configure(app, 'table = "audit_trail"\nid = "id"', 'table = "keyless"\nid = "my_row_id"')
+    app.configure('table = "audit_trail"\nid = "id"', 'table = "keyless"\nid = "my_row_id"')
     execute(f"SET GLOBAL show_gipk_in_create_table_and_information_schema = {is_shown}")
     try:
         assert_works(app, carbon_cache, {"audit.events.a.count": 1, "audit.events.b.count": 1})
@@ -80,7 +73,7 @@ def test_plan(app: Shipper, execute: Execute, carbon_cache: CarbonCache, form: s
     Mutant: EXPLAIN without a format.
     """
     execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP(), 'login')")
-    configure(app, EVENTS, EVENTS + CUSTOM)
+    app.configure(EVENTS, EVENTS + CUSTOM)
     execute(f"SET GLOBAL explain_format = '{form}'")
     try:
         previewed = app.call("preview events")
@@ -96,8 +89,8 @@ def test_plan(app: Shipper, execute: Execute, carbon_cache: CarbonCache, form: s
 def test_grants(app: Shipper, execute: Execute, mysql: MySQL, carbon_cache: CarbonCache, *, by_role: bool) -> None:
     """The printed grants are enough, for the user or for a role that is active by default."""
     execute("INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP(), 'login')")
-    configure(app, "//root@", "//watcher@")
-    configure(app, EVENTS, EVENTS + CUSTOM)
+    app.configure("//root@", "//watcher@")
+    app.configure(EVENTS, EVENTS + CUSTOM)
     _, *granted = app.call("admin grants").stdout.splitlines()
     for statement in ("DROP USER IF EXISTS watcher", "DROP ROLE IF EXISTS readers", "CREATE USER watcher"):
         execute(statement)

@@ -76,19 +76,13 @@ class Trail:
         self.program = PROGRAM[table.kind]
         self.prefix = f"names{time.monotonic_ns()}"
         self.app = Shipper(folder, url=table.url, port=carbon.port, jobs=JOBS.format(program=self.program))
-        self.configure('prefix = "audit"', f'prefix = "{self.prefix}"\nrender_url = "{web.url}"')
+        self.app.configure('prefix = "audit"', f'prefix = "{self.prefix}"\nrender_url = "{web.url}"')
         for column in ("code INT", "source VARCHAR(20)", "tag VARCHAR(40)"):
             table.execute(f"ALTER TABLE audit_trail ADD {column}")
         table.execute("CREATE TABLE codes (code INT, name VARCHAR(40))")
         for row in NAMES:
             table.execute("INSERT INTO codes VALUES (%s, %s)", row)
         self.begins = int(time.time()) // 60 * 60 - 3600
-
-    def configure(self, before: str, after: str) -> None:
-        """Change the configuration."""
-        text = self.app.config.read_text()
-        assert before in text
-        self.app.config.write_text(text.replace(before, after))
 
     def insert(self, *ids: int, code: int | None = None) -> None:
         """Commit rows, a few each minute of the past hour; with a code, this one and its name."""
@@ -183,7 +177,7 @@ def test_every_way_of_counting(trail: Trail) -> None:
     trail.ship()
 
     # a changed definition, which recounts; a backfill of all
-    trail.configure(WHERE, "")
+    trail.app.configure(WHERE, "")
     trail.insert(43, 44, code=7)
     trail.ship()
     assert trail.differences() == 0

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
@@ -58,7 +57,7 @@ def either(request: pytest.FixtureRequest, begun: Shipper) -> Iterator[Shipper]:
     """Provide the program with a running service that has counted all ten rows, or without a service."""
     if request.param == "by the service":
         begun.start()
-        wait_for(lambda: captured(begun) == {"events": 10}, "10 rows captured")
+        wait_for(lambda: begun.captured() == {"events": 10}, "10 rows captured")
     yield begun
     assert begun.stop() == 0
     assert "Traceback" not in begun.text()
@@ -68,17 +67,6 @@ def insert(mariadb: MariaDB, rows: int, *, ago: int = 0) -> None:
     """Commit rows with a time some seconds ago."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(ROW, [(ago,)] * rows)
-
-
-def state(app: Shipper, statement: str) -> list[Any]:
-    """Query the state."""
-    with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def captured(app: Shipper) -> dict[str, int]:
-    """Return the captured id of each job."""
-    return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
 
 
 def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
@@ -94,13 +82,6 @@ def lose(carbon_cache: CarbonCache) -> None:
     carbon_cache.start()
 
 
-def configure(app: Shipper, before: str, after: str) -> None:
-    """Change the configuration."""
-    text = app.config.read_text()
-    assert before in text
-    app.config.write_text(text.replace(before, after))
-
-
 def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Uncounted rows are skipped, except those of the current slot; the plan shows this first."""
     insert(mariadb, 3, ago=300)
@@ -110,7 +91,7 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
     assert "events: continues after id 13; now at id 5\n  8 ids are skipped" in moved.stdout
     assert re.search(r"from [\d-]+ \d\d:\d\d:00Z on all rows are counted", moved.stdout)
     assert "events: continues after id 13\n" in moved.stdout
-    assert captured(begun) == {"events": 13}
+    assert begun.captured() == {"events": 13}
     assert begun.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) in {5, 10}, "no row of five minutes ago in Graphite")
     again = begun.call("admin seek", "events", "--to", "13", "--yes")
@@ -119,7 +100,7 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
 
 def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """The running service skips rows, too; a job whose next tick is far away is seen to work at the start."""
-    configure(begun, 'every = "1s"', 'cron = "0 0 1 1 *"')
+    begun.configure('every = "1s"', 'cron = "0 0 1 1 *"')
     begun.start()
     wait_for(lambda: begun.call("status").returncode == 0, "healthy")
     insert(mariadb, 2, ago=120)
@@ -129,8 +110,8 @@ def test_seek_by_the_service(begun: Shipper, mariadb: MariaDB, carbon_cache: Car
     told = json.loads(moved.stdout)
     assert (told["plan"]["to"], told["plan"]["ids"], told["done"]["captured"]) == (9, 4, 9)
     assert "events: continues after id 9" in moved.stderr
-    assert captured(begun) == {"events": 9}
-    wait_for(lambda: state(begun, "SELECT value FROM watermark") == [("9",)], "the watermark follows")
+    assert begun.captured() == {"events": 9}
+    wait_for(lambda: begun.stored("SELECT value FROM watermark") == [("9",)], "the watermark follows")
     wait_for(lambda: "event=rows.skipped" in begun.text(), "rows.skipped")
     assert begun.stop() == 0
 
@@ -140,7 +121,7 @@ def test_pause(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> 
 
     Mutants: `once` runs paused jobs; the service pauses in memory only.
     """
-    before = captured(either)
+    before = either.captured()
     paused = either.call("pause", "events", "-o", "json")
     assert paused.returncode == 0, paused.stderr
     assert json.loads(paused.stdout) == {"jobs": ["events"], "changed": ["events"], "running": []}
@@ -154,7 +135,7 @@ def test_pause(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> 
         skipped, refused = either.call("once"), either.call("once", "events")
         assert (skipped.returncode, "event=job.skipped" in skipped.stderr) == (0, True)
         assert (refused.returncode, "hint: shipper resume events" in refused.stderr) == (1, True)
-    assert captured(either) == before
+    assert either.captured() == before
     resumed = either.call("resume", "events", "events")
     assert (resumed.returncode, resumed.stdout) == (0, "events: continues at its next tick\n")
     assert either.events() or either.call("once").returncode == 0
@@ -178,7 +159,7 @@ def test_backup_and_restore(begun: Shipper, mariadb: MariaDB, carbon_cache: Carb
     assert "  events: counted up to 5, complete until " in restored.stdout
     assert "Not in the copy, so they begin as new jobs: ticks.\n" in restored.stdout
     assert "; the replaced state is " in restored.stdout
-    assert captured(begun) == {"events": 5}
+    assert begun.captured() == {"events": 5}
     assert begun.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 10, "10 rows in Graphite")
     assert begun.call("backup", str(begun.folder / "more.db")).returncode == 0
@@ -188,16 +169,16 @@ def test_backup_and_restore(begun: Shipper, mariadb: MariaDB, carbon_cache: Carb
 
 def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
     """Backfill recounts slots that Carbon lost, and doubles none; it aligns spans to slots and counts present rows."""
-    before = captured(either)
+    before = either.captured()
     lose(carbon_cache)
     for _ in range(2):
         back = either.call("backfill", "events", "--from", "1h", "--yes")
         assert back.returncode == 0, back.stderr
         assert "events: the new values were not compared with Graphite: " in back.stderr
         assert re.search(r"events: (5|10) rows, \d+ datapoints in [\d.]+ s\n", back.stdout)
-    assert captured(either) == before
+    assert either.captured() == before
     wait_for(lambda: total(carbon_cache) == before["events"], "all rows in Graphite")
-    assert state(either, "SELECT * FROM setting WHERE name LIKE 'backfill%'") == []
+    assert either.stored("SELECT * FROM setting WHERE name LIKE 'backfill%'") == []
 
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE audit_trail SET action = 'sso' WHERE id IN (2, 3)")
@@ -220,7 +201,7 @@ def test_backfill_beside_a_carbon_that_was_away(begun: Shipper, mariadb: MariaDB
     """
     late = "Carbon has not received all of it yet"
     begun.start()
-    wait_for(lambda: captured(begun) == {"events": 10}, "10 rows captured")
+    wait_for(lambda: begun.captured() == {"events": 10}, "10 rows captured")
     carbon_cache.stop()
     insert(mariadb, 1)
     wait_for(lambda: "delivery.failed" in begun.events(), "delivery.failed")
@@ -263,7 +244,7 @@ def test_backfill_goes_on(begun: Shipper, mariadb: MariaDB) -> None:
     span.append(time.strftime("%Y-%m-%dT%H:00Z", time.gmtime(time.time() - 3600)))
     command = [sys.executable, "-m", "shipper.cli", "backfill", "events", *span, "--yes", "--rate", "1"]
     killed = subprocess.Popen([*command, "--config", str(begun.config)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    wait_for(lambda: bool(state(begun, "SELECT 1 FROM setting WHERE name = 'backfill events'")), "a piece is done")
+    wait_for(lambda: bool(begun.stored("SELECT 1 FROM setting WHERE name = 'backfill events'")), "a piece is done")
     killed.kill()
     killed.communicate()
     rest = begun.call("backfill", "events", *span, "--yes", "-o", "json")
@@ -272,36 +253,26 @@ def test_backfill_goes_on(begun: Shipper, mariadb: MariaDB) -> None:
     plan = json.loads(rest.stdout)["plan"]
     assert plan["spans"][0][0] < plan["resumes_at"] < plan["spans"][0][1]
     assert "continues at" in rest.stderr
-    assert state(begun, "SELECT 1 FROM setting WHERE name = 'backfill events'") == []
+    assert begun.stored("SELECT 1 FROM setting WHERE name = 'backfill events'") == []
 
 
 def test_refused(begun: Shipper) -> None:
     """An impossible operation is rejected with a hint, and changes nothing."""
-    before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM total")
+    before = begun.stored("SELECT * FROM watermark"), begun.stored("SELECT * FROM total")
     for arguments, code, expected in REFUSED:
         ended = begun.call(*arguments)
         assert (ended.returncode, expected in ended.stderr) == (code, True), f"{arguments}: {ended.stderr}"
         assert "Traceback" not in ended.stderr
 
-    assert before == (state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM total"))
+    assert before == (begun.stored("SELECT * FROM watermark"), begun.stored("SELECT * FROM total"))
 
 
 @pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 10)])
 def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     """In a terminal the command shows its plan, and runs it only after a yes."""
     ours, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "shipper.cli",
-        "admin",
-        "seek",
-        "--config",
-        str(begun.config),
-        "events",
-        "--to",
-        "end",
-    ]
+    arguments = ["admin", "seek", "--config", str(begun.config), "events", "--to", "end"]
+    command = [sys.executable, "-m", "shipper.cli", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     os.write(ours, f"{answer}\n".encode())
     shown, talk = process.communicate(timeout=60)
@@ -311,45 +282,45 @@ def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     assert process.returncode == code
     assert "5 ids are skipped" in shown
     assert ("nothing was changed" in talk) == (answer == "n")
-    assert captured(begun) == {"events": expected}
+    assert begun.captured() == {"events": expected}
 
 
 def test_names(either: Shipper, carbon_cache: CarbonCache) -> None:
     """A job with a new name and definition continues after `rename`; `forget` deletes a removed job."""
     runs = (either.folder / "control.sock").exists()
-    configure(either, 'start = "beginning"', 'start = "now"')
-    configure(either, 'by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')
+    either.configure('start = "beginning"', 'start = "now"')
+    either.configure('by = ["action"]', 'by = ["action"]\nwhere = { outcome = "ok" }')
     name(either, "[job.events]", "[job.logins]")
     renamed = either.call("admin rename", "events", "logins", "--yes", "-o", "json")
     assert renamed.returncode == 0, renamed.stderr
     told = json.loads(renamed.stdout)
     assert (told["plan"]["captured"], told["plan"]["is_configured"]) == (10 if runs else 5, True)
-    assert set(captured(either)) == {"logins"}
+    assert set(either.captured()) == {"logins"}
     if not runs:
         assert either.call("once").returncode == 0
-    wait_for(lambda: captured(either) == {"logins": 10} and total(carbon_cache) == 10, "all rows, once")
+    wait_for(lambda: either.captured() == {"logins": 10} and total(carbon_cache) == 10, "all rows, once")
 
-    configure(either, "events.{action}", "others.{action}")
-    configure(either, 'outcome = "ok"', 'outcome = "failure"')
+    either.configure("events.{action}", "others.{action}")
+    either.configure('outcome = "ok"', 'outcome = "failure"')
     name(either, "[job.logins]", "[job.others]")
     forgotten = either.call("admin forget", "logins", "--yes")
     assert forgotten.returncode == 0, forgotten.stderr
     assert "  app audit_trail: watermark 10, captured 10" in forgotten.stdout
     assert "logins: forgotten\n" in forgotten.stdout
-    assert "logins" not in captured(either)
-    assert state(either, "SELECT COUNT(*) FROM series WHERE job = 'logins'") == [(0,)]
+    assert "logins" not in either.captured()
+    assert either.stored("SELECT COUNT(*) FROM series WHERE job = 'logins'") == [(0,)]
 
 
 def name(app: Shipper, before: str, after: str) -> None:
     """Rename the job in the configuration, and let a running service reload it."""
-    configure(app, before, after)
+    app.configure(before, after)
     if (app.folder / "control.sock").exists():
         assert app.call("admin reload").returncode == 0
 
 
 def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache, tmp_path: Path) -> None:
     """New jobs start after the ids of an older script, first slot complete; rows without a new job are shown."""
-    configure(shipper_app, EVENTS, EVENTS + OTHER)
+    shipper_app.configure(EVENTS, EVENTS + OTHER)
     insert(mariadb, 4, ago=600)
     insert(mariadb, 3, ago=300)
     old = tmp_path / "persist.db"
@@ -364,7 +335,7 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     assert imported.returncode == 0, imported.stderr
     assert "cron.py at 4 of audit_trail.id: job others starts after that id" in imported.stdout
     assert "x at 1 of users.id: no job" in imported.stdout
-    assert captured(shipper_app) == {"events": 5, "others": 4}
+    assert shipper_app.captured() == {"events": 5, "others": 4}
     assert shipper_app.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 3, "the slot in which row 5 is, whole")
     wait_for(lambda: total(carbon_cache, "audit.others.login.count") == 7, "the slot in which row 4 is, too")

@@ -48,13 +48,6 @@ def previewed(app: Shipper, *arguments: str) -> dict[str, Any]:
     return dict(found)
 
 
-def change(app: Shipper, before: str, after: str) -> None:
-    """Change the configuration."""
-    text = app.config.read_text()
-    assert before in text
-    app.config.write_text(text.replace(before, after))
-
-
 def test_text(app: Shipper, mariadb: MariaDB) -> None:
     """The text follows the order of a capture; nothing is stored."""
     when, slot = minute(5)
@@ -89,16 +82,16 @@ def test_is_what_follows(app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCac
 
     Mutants: capture into the state itself; all changed totals instead of those of this chunk; all chunks.
     """
-    change(app, "[graphite]\nport = ", f"[graphite]\nport = {carbon_cache.port} #")
+    app.configure("[graphite]\nport = ", f"[graphite]\nport = {carbon_cache.port} #")
     when, slot = minute(5)
     insert(mariadb, (when, "login"))
     assert app.call("once").returncode == 0
     wait_for(lambda: carbon_cache.sums() == {"audit.events.login.count": {slot: 1}}, "the first row")
     insert(mariadb, (when, "login"), (when, "logout"), (when, "login"))
     before = (app.folder / "shipper.db").read_bytes()
-    change(app, 'every = "1s"', 'every = "1s"\nchunk = 2')
+    app.configure('every = "1s"', 'every = "1s"\nchunk = 2')
     chunk = previewed(app)
-    change(app, "chunk = 2", "chunk = 1000")
+    app.configure("chunk = 2", "chunk = 1000")
     found = previewed(app)
     sums = carbon_cache.sums()
 
@@ -201,7 +194,7 @@ def _in_sqlite(_: pytest.FixtureRequest, folder: Path, __: str) -> tuple[str, Ex
 def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
     """Custom sql is shown with its window, and its measures in the datapoints."""
     own = "SELECT action, created_at AS bucket, COUNT(*) AS n FROM audit_trail WHERE {} AND id % 2 GROUP BY 1, 2"
-    change(app, 'time = "created_at"', f'sql = "{own.format("id > :after AND id <= :upto")}"')
+    app.configure('time = "created_at"', f'sql = "{own.format("id > :after AND id <= :upto")}"')
     when, slot = minute(5)
     insert(mariadb, (when, "login"), (when, "else"))
     found = previewed(app)
@@ -212,7 +205,7 @@ def test_own_sql(app: Shipper, mariadb: MariaDB) -> None:
 
 def test_lookback(app: Shipper, mariadb: MariaDB) -> None:
     """For rows that are completed later, the preview shows the query that counts them. Mutant: the last query."""
-    change(app, 'time = "created_at"', 'time = "end_date"\nlookback = "15m"')
+    app.configure('time = "created_at"', 'time = "end_date"\nlookback = "15m"')
     when, slot = minute(5)
     insert(mariadb, (when, "login"), (when, "login"))
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
@@ -225,7 +218,7 @@ def test_lookback(app: Shipper, mariadb: MariaDB) -> None:
 
 def test_parked(app: Shipper, mariadb: MariaDB) -> None:
     """A total that waits for its archive is no datapoint yet, and is shown as deferred."""
-    change(app, '"1m:1d"', '"1m:1d,1h:30d"')
+    app.configure('"1m:1d"', '"1m:1d,1h:30d"')
     insert(mariadb, (minute(24 * 60)[0], "login"))
     found = previewed(app)
 
@@ -235,12 +228,12 @@ def test_parked(app: Shipper, mariadb: MariaDB) -> None:
 def test_failures(app: Shipper, mariadb: MariaDB) -> None:
     """The preview fails with the job's error and its hint; also for an unknown job, and for a broken state."""
     assert app.call("preview", "evnts").returncode == 78
-    change(app, '"created_at"', '"crated_at"')
+    app.configure('"created_at"', '"crated_at"')
     refused = app.call("preview", "events")
-    change(app, '"crated_at"', '"created_at"')
+    app.configure('"crated_at"', '"created_at"')
     insert(mariadb, (minute(5)[0], "login"))
     assert app.call("once").returncode == 1  # Carbon is nowhere, but captured is stored
-    change(app, '"audit_trail"', '"other"')
+    app.configure('"audit_trail"', '"other"')
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE other LIKE audit_trail")
     held = app.call("preview", "events")

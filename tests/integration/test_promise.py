@@ -120,7 +120,7 @@ def is_equal(mariadb: MariaDB, carbon_cache: CarbonCache) -> bool:
 @pytest.fixture
 def app(shipper_app: Shipper, mariadb: MariaDB) -> Shipper:
     """Give the program with three jobs, on a table with old rows."""
-    shipper_app.config.write_text(shipper_app.config.read_text().replace(EVENTS, JOBS))
+    shipper_app.configure(EVENTS, JOBS)
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute(HISTORY)
     return shipper_app

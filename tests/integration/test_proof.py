@@ -33,15 +33,11 @@ class Ends:
         cache, web = graphite
         self.prefix = f"proof{time.monotonic_ns()}"
         self.app = Shipper(folder, url=database, port=cache.port)
-        self.configure('prefix = "audit"', f'prefix = "{self.prefix}"\nrender_url = "{web.url}"')
-        self.configure('"1m:1d"', '"1m:1d,1h:30d"')
+        self.app.configure('prefix = "audit"', f'prefix = "{self.prefix}"\nrender_url = "{web.url}"')
+        self.app.configure('"1m:1d"', '"1m:1d,1h:30d"')
         self.minute = int(time.time()) // MINUTE * MINUTE
         self._carbon = Carbon("127.0.0.1", cache.port, timeout=10)
         self._mariadb = mariadb
-
-    def configure(self, before: str, after: str) -> None:
-        """Change the configuration file."""
-        self.app.config.write_text(self.app.config.read_text().replace(before, after))
 
     def execute(self, statement: str, *values: object) -> None:
         """Execute statements on the source."""
@@ -91,7 +87,7 @@ def test_backfill_proves_itself(ends: Ends) -> None:
 
     Mutants: no gap; compare without waiting for the values; count equal slots that differ.
     """
-    ends.configure('start = "beginning"', 'start = "now"')
+    ends.app.configure('start = "beginning"', 'start = "now"')
     ends.insert(3 * HOUR, "login", 4)
     ends.insert(0, "login")
     assert ends.app.call("once").returncode == 0
@@ -242,7 +238,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     ends.once()
     backwards = ends.app.call("reconcile", "--from", "1h", "--until", "2h")
     assert (backwards.returncode, "is not before" in backwards.stderr) == (2, True)
-    ends.configure(EVENTS, EVENTS + EVENTS.replace("events", "others"))
+    ends.app.configure(EVENTS, EVENTS + EVENTS.replace("events", "others"))
     (others,) = ends.reconciled("others")["jobs"]
     assert not others["has_begun"]
     begun = ends.app.call("reconcile")
@@ -254,20 +250,20 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     unknown = ends.app.call("reconcile", "evnts")
     assert (unknown.returncode, "The jobs are: events, others." in unknown.stderr) == (78, True)
 
-    ends.configure("port = ", "port = 1 # ")
+    ends.app.configure("port = ", "port = 1 # ")
     refused = ends.app.call("admin doctor")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "deliver to 127.0.0.1:1: " in refused.stderr
-    ends.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
+    ends.app.configure("render_url = ", 'render_url = "http://127.0.0.1:1" # ')
     for command in ("reconcile", "admin doctor"):
         ended = ends.app.call(command)
         assert (ended.returncode, ended.stdout) == (1, "")
         assert "read back from 127.0.0.1:1: " in ended.stderr
 
-    ends.configure('time = "created_at"', 'time = "end_date"')
+    ends.app.configure('time = "created_at"', 'time = "end_date"')
     changed = ends.app.call("reconcile", "events")
     assert (changed.returncode, "shipper admin reload" in changed.stderr) == (78, True)
-    ends.configure("render_url", "# render_url")
+    ends.app.configure("render_url", "# render_url")
     for command in ("reconcile", "admin doctor"):
         nobody = ends.app.call(command)
         assert nobody.returncode == 78
@@ -306,8 +302,8 @@ def test_check_with_a_canary(ends: Ends) -> None:
 
 def test_doctor_of_averages(ends: Ends) -> None:
     """Doctor rejects a Graphite that stores means, and for less time, with a remedy."""
-    ends.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
-    ends.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
+    ends.app.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
+    ends.app.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
     ended = ends.app.call("admin doctor", "-o", "json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
@@ -336,7 +332,7 @@ def test_doctor_of_a_series_that_is_not_made(
     other.deliver(points(f"other.count 1 {ends.minute}\n".encode()))
     other.close()
     wait_for(lambda: "other.count" in reluctant.sums(), "the one series of this minute")
-    ends.configure("port = ", f"port = {reluctant.port} # ")
+    ends.app.configure("port = ", f"port = {reluctant.port} # ")
     began = time.monotonic()
     ended = ends.app.call("admin doctor", "--wait", "2s")
     reluctant.close()

@@ -82,9 +82,9 @@ class TestReadback:
         cache, web = graphite
         app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/none.db", port=cache.port)
         reads_back = f'[graphite]\nproof = "readback"\nrender_url = "{web.url}"'
-        app.config.write_text(app.config.read_text().replace("[graphite]", reads_back))
+        app.configure("[graphite]", reads_back)
         good = app.call("check").stdout
-        app.config.write_text(app.config.read_text().replace(web.url, f"http://127.0.0.1:{free_port()}"))
+        app.configure(web.url, f"http://127.0.0.1:{free_port()}")
 
         assert f"✓ graphite 127.0.0.1:{web.port}: render API works\n" in good
         assert "✓ proof: every value is proven, by reading it back from Graphite\n" in good

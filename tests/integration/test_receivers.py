@@ -143,7 +143,7 @@ def test_doctor_of_hosts(tmp_path: Path) -> None:
         app, down = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=1), refusing()
         same, other = f"127.0.0.1:{receiver.port}", f"127.0.0.1:{elsewhere.port}"
         graphite = f'hosts = ["{down}", "{same}", "{other}"]\nrender_url = "{receiver.url}"'
-        app.config.write_text(app.config.read_text().replace("port = 1", graphite))
+        app.configure("port = 1", graphite)
         shown = app.call("admin doctor", "--wait", "2s").stdout
 
     assert "✓ the last value of a slot wins" in shown
@@ -181,7 +181,7 @@ def test_carbon_closes_idle_connections(carbon_with: Callable[[str], CarbonCache
     with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as source:
         source.execute(SCHEMAS["sqlite"])
         source.execute("INSERT INTO audit_trail (id, created_at, action) VALUES (1, datetime('now'), 'login')")
-    app.config.write_text(app.config.read_text().replace("[graphite]", '[graphite]\nreplay = ["2s", "4s", "6s"]'))
+    app.configure("[graphite]", '[graphite]\nreplay = ["2s", "4s", "6s"]')
 
     def report() -> tuple[int, int]:
         (job,) = json.loads(app.call("status", "-o", "json").stdout)["jobs"]
@@ -201,7 +201,7 @@ def test_check_of_few_connections(carbon_with: Callable[[str], CarbonCache], tmp
     """A Carbon that answers one connection at a time is an error; the remedy is enough."""
     cache = carbon_with("MAX_RECEIVER_CONNECTIONS = 1")
     app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=cache.port)
-    app.config.write_text(app.config.read_text().replace('"5s"', '"1s"'))
+    app.configure('"5s"', '"1s"')
     shown = app.call("check").stdout
     (remedy,) = re.findall(
         rf"^✗ carbon 127.0.0.1:{cache.port}: answers one connection, .*\n +Set (\S+ = \S+) in", shown, re.MULTILINE
@@ -216,7 +216,7 @@ def test_check_of_hosts(tmp_path: Path) -> None:
     line, down = Line(lambda _: None), refusing()
     app = Shipper(tmp_path, url=f"sqlite:///{tmp_path}/app.db", port=1)
     hosts = f'hosts = ["{down}", "[::1]:1", "127.0.0.1:{line.port}"]'
-    app.config.write_text(app.config.read_text().replace("port = 1", hosts))
+    app.configure("port = 1", hosts)
     with closing(line):
         shown = app.call("check").stdout
 

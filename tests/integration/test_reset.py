@@ -1,14 +1,7 @@
 """`shipper reset` as a subprocess on real servers: the service runs the operation, or the command."""
 
 import json
-import os
-import pty
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing
-from typing import Any
 
 import pytest
 from harness import EVENTS, Shipper, wait_for
@@ -79,17 +72,6 @@ def execute(mariadb: MariaDB, *statements: str) -> None:
             cursor.execute(statement)
 
 
-def state(app: Shipper, statement: str) -> list[Any]:
-    """Query the state."""
-    with closing(sqlite3.connect(app.folder / "shipper.db")) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def captured(app: Shipper) -> dict[str, int]:
-    """Return the captured id of each job."""
-    return {job: int(upto) for job, upto in state(app, "SELECT job, captured FROM watermark")}
-
-
 def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
     """Return the sum of a series in Whisper."""
     return sum(carbon_cache.sums().get(path, {}).values())
@@ -111,7 +93,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     if runs:
         wait_for(lambda: "capture.failed" in either.events(), "the job is held")
         assert "run `shipper reset events`" in either.text()
-    before = state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3")
+    before = either.stored("SELECT * FROM watermark"), either.stored("SELECT * FROM total ORDER BY 1, 2, 3")
     shown = either.call("reset", "events", "--utc")
     assert shown.returncode == 2
     expected = "events: held, because its table audit_trail was reset: its largest id fell to 3; id 5 was captured\n"
@@ -124,7 +106,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
     assert "Graphite keeps its datapoints.\nTo recount a span of time" in shown.stdout
     assert shown.stdout.endswith("\nSuch a recount lowers values whose rows are gone.\n")
-    assert before == (state(either, "SELECT * FROM watermark"), state(either, "SELECT * FROM total ORDER BY 1, 2, 3"))
+    assert before == (either.stored("SELECT * FROM watermark"), either.stored("SELECT * FROM total ORDER BY 1, 2, 3"))
 
     done = either.call("reset", "events", "--emptied", "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
@@ -135,7 +117,7 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert "event=source.reset" in (either.text() if runs else done.stderr)
     ship(either)
     wait_for(
-        lambda: captured(either) == {"events": 3} and total(carbon_cache) == 8, "five rows of before, three of now"
+        lambda: either.captured() == {"events": 3} and total(carbon_cache) == 8, "five rows of before, three of now"
     )
     again = either.call("reset", "events", "--emptied", "--yes")
     assert (again.returncode, "rows up to 3 are counted" in again.stderr) == (1, True)
@@ -154,10 +136,12 @@ def test_restored(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) 
         done = either.call("reset", "events", "--restored", "--yes")
         assert done.returncode == 0, done.stderr
         assert "events: continues after id 3 at its next tick\n" in done.stdout
+        assert "--restored: it was restored to an earlier state" in done.stdout
+        assert "--emptied:" not in done.stdout
     insert(mariadb, 2)
     ship(either)
 
-    wait_for(lambda: captured(either) == {"events": 5} and total(carbon_cache) == 7, "five rows of before, two of now")
+    wait_for(lambda: either.captured() == {"events": 5} and total(carbon_cache) == 7, "five rows of before, two of now")
 
 
 def test_not_held(begun: Shipper) -> None:
@@ -175,33 +159,13 @@ def test_not_held(begun: Shipper) -> None:
 
 def test_refused(begun: Shipper) -> None:
     """An impossible reset is rejected with the reason, and changes nothing."""
-    before = state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM position")
+    before = begun.stored("SELECT * FROM watermark"), begun.stored("SELECT * FROM position")
     for arguments, code, expected in REFUSED:
         ended = begun.call("reset", *arguments)
         assert (ended.returncode, expected in ended.stderr) == (code, True), f"{arguments}: {ended.stderr}"
         assert "Traceback" not in ended.stderr
 
-    assert before == (state(begun, "SELECT * FROM watermark"), state(begun, "SELECT * FROM position"))
-
-
-@pytest.mark.parametrize(("answer", "code", "expected"), [("n", 1, 5), ("y", 0, 2)])
-def test_asks(begun: Shipper, mariadb: MariaDB, answer: str, code: int, expected: int) -> None:
-    """In a terminal the command shows its plan, and runs it only after a yes."""
-    execute(mariadb, "TRUNCATE audit_trail")
-    insert(mariadb, 2)
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "shipper.cli", "reset", "--config", str(begun.config), "events", "--restored"]
-    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    os.write(ours, f"{answer}\n".encode())
-    shown, talk = process.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
-
-    assert process.returncode == code
-    assert "--restored: it was restored to an earlier state" in shown
-    assert "--emptied" not in shown
-    assert ("nothing was changed" in talk) == (answer == "n")
-    assert captured(begun) == {"events": expected}
+    assert before == (begun.stored("SELECT * FROM watermark"), begun.stored("SELECT * FROM position"))
 
 
 def test_table_is_gone(begun: Shipper, mariadb: MariaDB) -> None:
@@ -212,7 +176,7 @@ def test_table_is_gone(begun: Shipper, mariadb: MariaDB) -> None:
     assert refused.returncode == 1
     assert "audit_trail" in refused.stderr
     assert "exist" in refused.stderr
-    assert captured(begun) == {"events": 5}
+    assert begun.captured() == {"events": 5}
 
 
 def test_several_jobs(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
@@ -226,15 +190,15 @@ def test_several_jobs(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: Carb
     insert(mariadb, 3, ago=300)
     assert shipper_app.call("once").returncode == 1
     expected = {"events": 5, "ticks": 5, "own": 5, "back": 5}
-    assert captured(shipper_app) == expected
+    assert shipper_app.captured() == expected
     for job in expected:
         done = shipper_app.call("reset", job, "--emptied", "--yes")
         assert done.returncode == 0, done.stderr
         expected[job] = 0
-        assert captured(shipper_app) == expected
+        assert shipper_app.captured() == expected
     ended = shipper_app.call("once")
     assert ended.returncode == 0, ended.stderr
-    assert captured(shipper_app) == dict.fromkeys(expected, 3)
+    assert shipper_app.captured() == dict.fromkeys(expected, 3)
 
     paths = ["events.login.count", "ticks.count", "own.login.hits", "back.login.count"]
     wait_for(lambda: [total(carbon_cache, f"audit.{path}") for path in paths] == [8.0] * 4, "all rows of both tables")

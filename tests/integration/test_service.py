@@ -177,7 +177,7 @@ def test_reload_to_another_carbon(
 def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed state path needs a restart."""
     shipper_app.start()
-    shipper_app.config.write_text(shipper_app.config.read_text().replace("shipper.db", "elsewhere.db"))
+    shipper_app.configure("shipper.db", "elsewhere.db")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(shipper_app.folder))
     refused = shipper_app.call("admin reload")
 
@@ -354,7 +354,7 @@ def test_status_of_a_refused_login(shipper_app: Shipper, mariadb: MariaDB) -> No
         cursor.execute("CREATE OR REPLACE USER guest@'127.0.0.%'")
         cursor.execute("GRANT SELECT ON app.* TO guest@'127.0.0.%'")
     insert(mariadb, 1)
-    shipper_app.config.write_text(shipper_app.config.read_text().replace("//root@", "//guest@"))
+    shipper_app.configure("//root@", "//guest@")
     shipper_app.start()
     wait_for(lambda: jobs_of(shipper_app)["events"]["behind"] == 0, "a first look")
     with mariadb.connect("app") as connection, connection.cursor() as cursor:

@@ -12,13 +12,6 @@ from two_machines import HOST, Machine
 PASSWORD = "s3cret-of-the-state"
 
 
-def configure(one: Machine, old: str, new: str) -> None:
-    """Change the configuration."""
-    text = one.config.read_text()
-    assert old in text
-    one.config.write_text(text.replace(old, new))
-
-
 def findings(one: Machine) -> str:
     """Return what a check finds about the state."""
     shown = one.call("check").stdout
@@ -40,8 +33,8 @@ def test_check(first: Machine, second: Machine, states: PostgreSQL) -> None:
 
 def test_check_with_a_job_without_time(first: Machine) -> None:
     """A job that could count rows twice after a fail-over is named. Mutant: name all jobs."""
-    configure(
-        first, "[job.events]", '[job.timeless]\ntable = "audit_trail"\nid = "id"\nname = "x.{measure}"\n[job.events]'
+    first.configure(
+        "[job.events]", '[job.timeless]\ntable = "audit_trail"\nid = "id"\nname = "x.{measure}"\n[job.events]'
     )
 
     found = findings(first)
@@ -53,7 +46,7 @@ def test_check_with_a_job_without_time(first: Machine) -> None:
 def test_rights(first: Machine, states: PostgreSQL) -> None:
     """A user without rights gets the grants to paste, in a check and where a state is opened; they are enough."""
     with role(states, "limited"):
-        configure(first, f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+        first.configure(f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
         for message in ("permission denied for database states", "permission denied for schema"):
             refused = first.call("once")
             assert (refused.returncode, message in refused.stderr) == (1, True), refused.stderr
@@ -75,8 +68,8 @@ def test_wrong_password(first: Machine, states: PostgreSQL) -> None:
     rules = states._root / "data/pg_hba.conf"
     before = rules.read_text()
     (first.folder / "password").write_text(f"{PASSWORD}\n")
-    configure(first, f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
-    configure(first, 'lease = "5s"', 'lease = "5s"\npassword = { file = "password" }')
+    first.configure(f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+    first.configure('lease = "5s"', 'lease = "5s"\npassword = { file = "password" }')
     with role(states, "limited", PASSWORD[1:]), states.connect("postgres") as connection:
         rules.write_text(f"host all limited 127.0.0.1/32 scram-sha-256\n{before}")
         connection.execute("SELECT pg_reload_conf()")
@@ -137,7 +130,7 @@ def test_several_hosts(first: Machine, states: PostgreSQL) -> None:
         other.make_database("states")
         with other.connect("postgres") as connection:
             connection.execute("ALTER DATABASE states SET default_transaction_read_only = on")
-        configure(first, url, f"127.0.0.1:{free_port()},127.0.0.1:{other.port},{url}")
+        first.configure(url, f"127.0.0.1:{free_port()},127.0.0.1:{other.port},{url}")
 
         assert first.call("once").returncode == 0
         assert "no machine leads" in findings(first)
@@ -146,7 +139,7 @@ def test_several_hosts(first: Machine, states: PostgreSQL) -> None:
 def test_pooler(first: Machine, states: PostgreSQL) -> None:
     """A pooler of transactions is refused: a lock of a session would be another client's."""
     with closing(PgBouncer(states, "transaction", sessions=2)) as pooler:
-        configure(first, f"127.0.0.1:{states.port}/states", f"127.0.0.1:{pooler.port}/states")
+        first.configure(f"127.0.0.1:{states.port}/states", f"127.0.0.1:{pooler.port}/states")
         for command in ("once", "check"):
             refused = first.call(command)
             assert refused.returncode == 1

@@ -94,7 +94,7 @@ def test_year_at_every_zoom(mariadb: MariaDB, database: str, tmp_path: Path) -> 
     server, carbon = CarbonCache(tmp_path / "carbon", retentions=RETENTIONS), tmp_path / "carbon"
     server.start()
     app = Shipper(tmp_path, url=database, port=server.port, jobs=JOBS)
-    app.config.write_text(app.config.read_text().replace('"1m:1d"', f'"{RETENTIONS}"'))
+    app.configure('"1m:1d"', f'"{RETENTIONS}"')
     try:
         ended = app.call("once")
         assert ended.returncode == 0, ended.stderr
