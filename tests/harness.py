@@ -13,6 +13,8 @@ from typing import Any
 
 import fresh
 
+from shipper.demo.carbon_cache import CarbonCache
+
 PATIENCE_SECONDS = 120.0
 """A wait this long has failed; machines that test much else take long for everything."""
 
@@ -136,6 +138,11 @@ def shipper(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
     )
+
+
+def total(carbon: CarbonCache, path: str = "audit.events.login.count") -> float:
+    """Return the sum of a series in Whisper."""
+    return sum(carbon.sums().get(path, {}).values())
 
 
 def wait_for(holds: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:

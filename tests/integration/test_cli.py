@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, wait_for
+from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, total, wait_for
 from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -31,11 +31,6 @@ def insert(mariadb: MariaDB, rows: int, *, action: str = "login") -> None:
             "INSERT INTO audit_trail (created_at, action, outcome) VALUES (UTC_TIMESTAMP(6), %s, 'ok')",
             [(action,)] * rows,
         )
-
-
-def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Return the sum of a series in Whisper."""
-    return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def test_help_names_the_commands() -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import EVENTS, Shipper, wait_for
+from harness import EVENTS, Shipper, total, wait_for
 from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -67,11 +67,6 @@ def insert(mariadb: MariaDB, rows: int, *, ago: int = 0) -> None:
     """Commit rows with a time some seconds ago."""
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.executemany(ROW, [(ago,)] * rows)
-
-
-def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Return the sum of a series in Whisper."""
-    return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def lose(carbon_cache: CarbonCache) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from harness import EVENTS, Shipper, wait_for
+from harness import EVENTS, Shipper, total, wait_for
 from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -70,11 +70,6 @@ def execute(mariadb: MariaDB, *statements: str) -> None:
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
-
-
-def total(carbon_cache: CarbonCache, path: str = "audit.events.login.count") -> float:
-    """Return the sum of a series in Whisper."""
-    return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def ship(app: Shipper) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import EVENTS, Shipper, wait_for
+from harness import EVENTS, Shipper, total, wait_for
 from servers import MariaDB, PostgreSQL
 
 from shipper.config.load import digest_of
@@ -77,11 +77,6 @@ def with_database(app: Shipper, postgresql: PostgreSQL) -> str:
     text = app.config.read_text().replace(place, f'{place}\n{database}\nlease = "10s"')
     app.config.write_text(text)
     return text
-
-
-def total(carbon_cache: CarbonCache, path: str) -> float:
-    """Add up a series as Whisper holds it."""
-    return sum(carbon_cache.sums().get(path, {}).values())
 
 
 def jobs_of(shipper_app: Shipper) -> dict[str, dict[str, Any]]:
