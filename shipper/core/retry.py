@@ -19,6 +19,7 @@ import math
 MINUTE, HOUR = 60.0, 3600.0
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.25, 4.0  # the first delivery follows Carbon's return within 5 s
+TAKE_OVER_MOST = 1.0  # a machine that stands by leads within 3 s after a new primary
 
 CREATES_PER_MINUTE = 50
 """Carbon's usual MAX_CREATES_PER_MINUTE: it silently drops the datapoints of further new series."""
@@ -35,9 +36,9 @@ SAMPLE_PAUSE_FIRST, SAMPLE_PAUSE_MOST = 60.0, 600.0
 LOG_SECONDS = 60.0
 
 
-def backoff(failures: int, jitter: float) -> float:
-    """Return the delay after a number of failures in a row; 0 <= jitter < 1 spreads the callers."""
-    longest = min(BACKOFF_MOST, BACKOFF_FIRST * float(2 ** min(failures - 1, 10)))
+def backoff(failures: int, jitter: float, most: float = BACKOFF_MOST) -> float:
+    """Return the delay after a number of failures in a row; most is its limit, 0 <= jitter < 1 spreads callers."""
+    longest = min(most, BACKOFF_FIRST * float(2 ** min(failures - 1, 10)))
     return longest * (0.5 + jitter / 2)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from shipper.config.load import Config
 from shipper.core.errors import StateBusy
-from shipper.core.retry import backoff
+from shipper.core.retry import TAKE_OVER_MOST, backoff
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.service import systemd
 from shipper.service.control import Command, Control, Progress
@@ -96,7 +96,9 @@ class StandBy:
     def _pause(self) -> float:
         """Return the time until the next try, in seconds: longer and longer while the database does not answer."""
         failures = self._failure.failures
-        return backoff(failures, random.random()) if failures else TRY_SECONDS  # noqa: S311 - jitter
+        if not failures:
+            return TRY_SECONDS
+        return backoff(failures, random.random(), TAKE_OVER_MOST)  # noqa: S311 - jitter
 
     @property
     def _address(self) -> str:
