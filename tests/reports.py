@@ -52,7 +52,7 @@ def report(*jobs: JobReport, **fields: object) -> Report:
         "started_at": NOW - 273_000,
         "loaded_at": NOW - 273_000,
     }
-    return Report("0.1.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
+    return Report("1.0.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
 
 
 LEADER = Leader("web1", NOW - 3600, 7, NOW - 2, has_same_configuration=True, is_here=True)

@@ -50,7 +50,7 @@ def test_text_of_a_good_service() -> None:
     wanted = job("failed_logins", waiting=18, unproven=41, source_max=8_413_760, complete_until=int(NOW) - 340)
     shown = plain(report(wanted, job("new", JobState.NEW, watermark=None, delivered_at=None)))
 
-    assert shown.startswith("shipper 0.1.0 on web1: running for 3d3h, process 812; configuration loaded 2027-01-")
+    assert shown.startswith("shipper 1.0.0 on web1: running for 3d3h, process 812; configuration loaded 2027-01-")
     rows = {line.split()[0]: line for line in shown.splitlines() if line}
     assert rows["source"].split() == ["source", "app", "mysql", "db1.internal/app", "answers", "3s", "ago"]
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
