@@ -8,7 +8,7 @@ import psycopg
 from shipper.core.errors import StateBusy
 from shipper.source.access import Access
 from shipper.source.dialects import postgresql
-from shipper.state.remote.session import NO_ANSWER, message_of
+from shipper.state.remote.session import NO_ANSWER, READ_ONLY, message_of
 
 HINTS = {
     "password": "Check user and password: `user` and `password` of [state]. After a change, restart the service.",
@@ -18,7 +18,7 @@ HINTS = {
     "pg_hba.conf": "Allow host, user and database in pg_hba.conf: a hostssl line needs TLS, a hostnossl line none.",
     "certificate": "Set `tls_ca` of [state] to the server's CA file (PEM); or, on a trusted network, `tls` to off.",
     "SSL": "Let the server use TLS; or, on a trusted network, set `tls` of [state] to off.",
-    "read-only": "Name the server that takes writes, or all of them, in [state] database.",
+    "read-only": READ_ONLY,
     "too many": "Raise max_connections in the server: each machine needs one connection, and each command one more.",
     "connection slots": "Raise max_connections in the server: each machine needs one connection, and each command one.",
 }

@@ -1,5 +1,6 @@
 """Sessions in the database of a state: the server behind one, who leads there, and errors with their remedies."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import psycopg
@@ -10,6 +11,17 @@ from shipper.core.errors import ConfigError, StateCorrupt, printable
 OLDEST = 140_000
 """Oldest version of the server: it has idle_session_timeout."""
 NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
+READ_ONLY = (
+    "Name the server that takes writes, or all of them, in [state] database. If it is named, a setting makes it "
+    "read-only: SHOW default_transaction_read_only."
+)
+_WAITS = "Look in pg_stat_activity of PostgreSQL for a lock, and in its log for a slow disk or replica."
+_REMEDIES: Mapping[type[psycopg.Error], str] = {
+    psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
+    psycopg.errors.DiskFull: "Free disk space on the server of PostgreSQL.",
+    psycopg.errors.QueryCanceled: _WAITS,
+    psycopg.errors.LockNotAvailable: _WAITS,
+}
 
 _LEADER = """
     SELECT
@@ -115,9 +127,7 @@ def remedy_of(error: psycopg.Error, schema: str, database: str, user: str) -> st
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         grants = grants_of(schema, database, user, has_schema="for database" not in str(error))
         return f"Run in that database: {grants}"
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-        return "Name the server that takes writes, or all of them, in [state] database."
-    return NO_ANSWER
+    return next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), NO_ANSWER)
 
 
 def grants_of(schema: str, database: str, user: str, *, has_schema: bool) -> str:

@@ -57,6 +57,9 @@ def test_servers(session: Session, kind: type[ShipperError] | None, message: str
             ),
         ),
         (psycopg.errors.ReadOnlySqlTransaction("cannot execute"), "Name the server that takes writes"),
+        (psycopg.errors.DiskFull("could not extend file"), "Free disk space on the server of PostgreSQL"),
+        (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), "Look in pg_stat_activity"),
+        (psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), "Look in pg_stat_activity"),
         (psycopg.OperationalError("server closed the connection"), NO_ANSWER),
     ],
 )
