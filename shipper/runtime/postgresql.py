@@ -10,7 +10,13 @@ from shipper.source.access import Access
 from shipper.source.dialects import postgresql
 from shipper.state.remote.session import NO_ANSWER, READ_ONLY, message_of
 
+_CONNECTIONS = (
+    "Raise max_connections in the server, or CONNECTION LIMIT of role and database: each machine needs one connection, "
+    "and each command one more."
+)
 HINTS = {
+    "too many": _CONNECTIONS,  # of a role or a database, which exist
+    "connection slots": _CONNECTIONS,
     "password": "Check user and password: `user` and `password` of [state]. After a change, restart the service.",
     "authentication failed": "Check user and password: `user` and `password` of [state].",
     'role "': "Check `user` of [state]; or make it: CREATE ROLE ... LOGIN.",
@@ -19,8 +25,6 @@ HINTS = {
     "certificate": "Set `tls_ca` of [state] to the server's CA file (PEM); or, on a trusted network, `tls` to off.",
     "SSL": "Let the server use TLS; or, on a trusted network, set `tls` of [state] to off.",
     "read-only": READ_ONLY,
-    "too many": "Raise max_connections in the server: each machine needs one connection, and each command one more.",
-    "connection slots": "Raise max_connections in the server: each machine needs one connection, and each command one.",
 }
 """Remedies by words of an error; psycopg gives no SQLSTATE while it connects."""
 

@@ -113,6 +113,18 @@ def test_unreachable(change: tuple[str, str], message: str, hint: str, first: Ma
         assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("limited", ["ROLE limited", "DATABASE states"])
+def test_connection_limit(limited: str, first: Machine, states: PostgreSQL) -> None:
+    """A limit of connections is named as such. Mutant: look for the words of a missing role or database first."""
+    first.configure(f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+    with role(states, "limited"), states.connect("postgres") as connection:
+        connection.execute(f"ALTER {limited} CONNECTION LIMIT 0".encode())
+        refused = first.call("once")
+
+    assert "too many connections for" in refused.stderr
+    assert "CONNECTION LIMIT" in refused.stderr
+
+
 def test_read_only(first: Machine, states: PostgreSQL) -> None:
     """A server that takes no writes is not used. Mutant: use any server."""
     with states.connect("postgres") as connection:
