@@ -125,6 +125,17 @@ def test_connection_limit(limited: str, first: Machine, states: PostgreSQL) -> N
     assert "CONNECTION LIMIT" in refused.stderr
 
 
+def test_locked(first: Machine, states: PostgreSQL) -> None:
+    """A command does not wait for a lock on the state for as long as for its rows. Mutant: set no `lock_timeout`."""
+    assert first.call("once").returncode == 0
+    with states.connect("states") as connection, connection.transaction():
+        connection.execute("LOCK TABLE shipper.state")
+        status = first.call("status")
+
+    assert "canceling statement due to lock timeout" in status.stdout
+    assert "Look in pg_stat_activity" in status.stdout
+
+
 def test_read_only(first: Machine, states: PostgreSQL) -> None:
     """A server that takes no writes is not used. Mutant: use any server."""
     with states.connect("postgres") as connection:

@@ -35,6 +35,7 @@ _TABLE_RIGHTS = """
 ROUND_TRIPS = 5
 APPLICATION = "shipper command"
 READ_SECONDS = 600  # more than a state with millions of rows needs
+LOCK_SECONDS = 10  # that another session may keep a table, as VACUUM FULL does
 
 
 class Probe(NamedTuple):
@@ -121,7 +122,7 @@ class StateReader:
                 session.autocommit = True
                 login = (session.info.dbname, session.info.user)
                 check_server(session)
-                session.execute(f"SET statement_timeout = '{READ_SECONDS}s'")
+                session.execute(f"SET statement_timeout = '{READ_SECONDS}s'; SET lock_timeout = '{LOCK_SECONDS}s'")
                 set_path(session, self._name)
                 yield session
         except psycopg.Error as error:
