@@ -136,6 +136,17 @@ def test_locked(first: Machine, states: PostgreSQL) -> None:
     assert "Look in pg_stat_activity" in status.stdout
 
 
+def test_lease_lost_by_its_table(first: Machine, states: PostgreSQL) -> None:
+    """Rows whose table `lease` was made again are neither replaced nor taken for no state. Mutant: copy no rows."""
+    assert first.call("once").returncode == 0
+    with states.connect("states") as connection:
+        connection.execute("DROP TABLE shipper.lease")
+    for command in ("once", "backup COPY", "history events"):
+        refused = first.call(command.replace("COPY", str(first.folder / "copy.db")))
+        assert (command, refused.returncode) == (command, 1)
+        assert "restore the state from a backup" in refused.stderr
+
+
 def test_read_only(first: Machine, states: PostgreSQL) -> None:
     """A server that takes no writes is not used. Mutant: use any server."""
     with states.connect("postgres") as connection:

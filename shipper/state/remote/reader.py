@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -110,7 +110,8 @@ class StateReader:
             if leadership is not None and leadership.move is not None:
                 raise invalid(leadership.move)
             version = leadership.version if leadership is not None else 0
-            build(path, version, _rows(session) if version else (), application=APPLICATION_ID)
+            with closing(_rows(session)) as rows:  # an error in between ends the copy, else the rollback waits for it
+                build(path, version, rows if leadership is not None else (), application=APPLICATION_ID)
         with translated(f"load the state into {path}"), closing(sqlite3.connect(path, isolation_level=None)) as copy:
             prepare(copy, path)  # an older program may lead
 
@@ -144,7 +145,7 @@ def _missing_rights(session: "psycopg.Connection[tuple[Any, ...]]", schema: str)
     return grants_of(schema, session.info.dbname, session.info.user, has_schema=has_schema)
 
 
-def _rows(session: "psycopg.Connection[tuple[Any, ...]]") -> Iterator[tuple[str, str]]:
+def _rows(session: "psycopg.Connection[tuple[Any, ...]]") -> Generator[tuple[str, str]]:
     with session.cursor().copy('COPY (SELECT "table", "values" FROM state ORDER BY "table") TO STDOUT') as copy:
         copy.set_types(["text", "text"])
         yield from copy.rows()
