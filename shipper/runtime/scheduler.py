@@ -17,6 +17,7 @@ from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from typing_extensions import override
 
 from shipper.config.cron import Cron
 
@@ -33,6 +34,7 @@ class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no type
         super().__init__(pool)
         self._pool: ThreadPoolExecutor = pool
         self._mutex = threading.Lock()
+        self._has_ended = False
 
     def replace(self, pool: ThreadPoolExecutor) -> None:
         """Make later calls on other threads; those that run, or wait for a thread, stay on the ones before."""
@@ -40,9 +42,17 @@ class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no type
             before, self._pool = self._pool, pool
         before.shutdown(wait=False)
 
+    @override
+    def shutdown(self, wait: bool = True) -> None:
+        with self._mutex:
+            self._has_ended = True
+        super().shutdown(wait)
+
+    @override
     def _do_submit_job(self, *call: object) -> None:
         with self._mutex:
-            super()._do_submit_job(*call)
+            if not self._has_ended:  # else APScheduler would log an error with a traceback
+                super()._do_submit_job(*call)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
