@@ -33,7 +33,7 @@ from shipper.core.rows.along import AlongLook
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job, next_bucket
-from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Context, Event, Size, Source, each_window, walk_back
 from shipper.core.rows.totals import Folded, add, fold, shown_span
 from shipper.core.rows.zero_fill import zero_fill_due
 
@@ -130,9 +130,10 @@ class _Look:
             done = self._completed(RecordUpdate(self._ledger.position(job.name)))
             yield CaptureStep(None, 0, self._added(None, Folded(), done, self._zero_fill))
 
-    def _read(self, window: Window) -> tuple[Content, int]:
+    def _read(self, window: Window) -> tuple[Content, Size]:
         content = self._look.read(self._job.query, window)
-        return content, window.upto - window.after if content.words is None else size_of(content.words)
+        rows = window.upto - window.after if content.words is None else size_of(content.words)
+        return content, Size(rows, len(content.rows))
 
     def _window(self, window: Window, content: Content) -> CaptureStep:
         """Record a window above captured."""

@@ -89,7 +89,12 @@ class RowRefused(QueryRefused):
 
 
 class TooManyGroups(RowRefused):
-    """A window has more groups than memory should hold; each half may have fewer."""
+    """A window has more groups than memory should hold; a shorter one may have fewer."""
+
+    def __init__(self, message: str, *, hint: str, rows: int) -> None:
+        super().__init__(message, hint=hint)
+        self.rows = rows
+        """Rows of those groups that it may have."""
 
 
 class BadMetric(PermanentError):

@@ -61,8 +61,6 @@ from shipper.source.times import is_plausible
 
 KNOWN_ROWS = 16
 """Rows by which a table is recognized; some of them may be deleted."""
-MOST_LABELS = 5_000
-"""Labels in one answer; where a window has more, its halves are read: the longest need 40 MB until they are stored."""
 MOST_AT_ONCE = 100_000
 """Labels in an answer that cannot be halved: that of one second, or of indivisible measures."""
 MOST_ASIDE = 100
@@ -273,7 +271,7 @@ class Source(table.Source):
 
     def _undivided(self, query: Query, window: Window, span: Span, same: Same) -> list[Row]:
         aside = self._aside_in(query, window)
-        most = _most_groups(query, MOST_AT_ONCE)
+        most = table.most_groups(query, MOST_AT_ONCE)
         statement = undivided(query, offsets_of(query.time_zone, span), same, has_aside=bool(aside)).limit(most + 1)
         values = bounds(query, window, span) | ({"aside": list(aside)} if aside else {})
         with self.connections.connected(f"read {query.table}, {window}") as connection:
@@ -295,7 +293,7 @@ class Source(table.Source):
         choice = {"is_within": span != ALWAYS, "are_listed": not isinstance(rows, Window)}
         values = bounds(query, rows, span)
         has_halves = isinstance(rows, Window) and rows.upto - rows.after > 1
-        most = _most_groups(query, MOST_LABELS if has_halves else MOST_AT_ONCE)
+        most = table.most_groups(query, table.MOST_LABELS if has_halves else MOST_AT_ONCE)
         with self.connections.connected(f"read {query.table}, {brief_of(rows)}") as connection:
             counts = rows_of(query, connection.execute(counted(query, **choice, most=most), values))
             self.connections.check_snapshot(connection, query.table, reads_others=bool(query.texts))
@@ -306,8 +304,10 @@ class Source(table.Source):
                 for identity, value in connection.execute(first_unfit(query, column, **choice), values):
                     unfit[column] = (int(identity), value)
         if len(counts) > most:
-            kind = TooManyGroups if has_halves else QueryRefused
-            raise kind(f"read {query.table}, {brief_of(rows)}: more than {most} groups", hint=FEWER_GROUPS)
+            error = f"read {query.table}, {brief_of(rows)}: more than {most} groups"
+            if has_halves:
+                raise TooManyGroups(error, hint=FEWER_GROUPS, rows=sum(row.rows for row in counts[:most]))
+            raise QueryRefused(error, hint=FEWER_GROUPS)
         counts = within(counts, span)
         is_timed = query.sql is None and query.time is not None
         may_end = query.time_sql is not None and self.connections.is_in_snapshot  # a row's error would end it
@@ -443,11 +443,6 @@ class Source(table.Source):
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.connections.close()
-
-
-def _most_groups(query: Query, labels: int) -> int:
-    """Return how many groups have a number of labels."""
-    return labels // max(1, len(query.by))
 
 
 def _is_id(value: object) -> bool:

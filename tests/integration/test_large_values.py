@@ -25,6 +25,7 @@ from shipper.core.errors import QueryRefused
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Query, Row, Span
 from shipper.core.paths import label
+from shipper.core.rows import table as table_reading
 from shipper.source import database
 from shipper.source.result import rows_of
 from shipper.source.statement import counted
@@ -188,7 +189,7 @@ def test_window_with_many_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         answers.append(len(rows))
         return rows
 
-    monkeypatch.setattr(database, "MOST_LABELS", 4)
+    monkeypatch.setattr(table_reading, "MOST_LABELS", 4)
     monkeypatch.setattr(database, "rows_of", noted)
     with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Looks(table, tmp_path)) as looks:
         for identity in range(1, 21):
@@ -206,7 +207,7 @@ def test_answer_that_cannot_be_halved(tmp_path: Path, monkeypatch: pytest.Monkey
     Mutants: no limit for them; a second that is set aside.
     """
     monkeypatch.setattr(database, "MOST_AT_ONCE", 4)
-    monkeypatch.setattr(database, "MOST_LABELS", 4)
+    monkeypatch.setattr(table_reading, "MOST_LABELS", 4)
     users = query(by=("action",), measures=(Measure("users", Kind.DISTINCT, "outcome"),))
     with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Looks(table, tmp_path)) as looks:
         for identity in range(1, 6):

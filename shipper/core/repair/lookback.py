@@ -19,7 +19,7 @@ from shipper.core.position import Position
 from shipper.core.repair.recount import first_whole, lookback_from, received, slots_ahead
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.others import share_cells
-from shipper.core.rows.table import CaptureStep, Context, each_window
+from shipper.core.rows.table import CaptureStep, Context, Size, each_window
 from shipper.core.rows.totals import Folded, fold, replace, shown_span
 from shipper.core.rows.undivided import read_undivided, widen
 
@@ -123,7 +123,7 @@ def _read(
     job, source, cycle = context.job, look.source, into
     query = job.query
 
-    def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], int]:
+    def read(part: Window) -> tuple[tuple[dict[int | None, Words], list[Row], Words, list[Row]], Size]:
         with source.snapshot(query, since=look.horizon.clock):
             by = dict(source.words_by(query, part))
             new: Words = {}
@@ -131,7 +131,8 @@ def _read(
                 new = union_of(new, known.missing(by.pop(bucket)))
             rows = source.read(query, part, span)
             rows_before = source.read(query, tuple(ids_of(new))) if new else []
-        return (by, rows, new, rows_before), sum(map(size_of, by.values())) + size_of(new)
+        size = Size(sum(map(size_of, by.values())) + size_of(new), len(rows))
+        return (by, rows, new, rows_before), size
 
     ids: dict[int, Window] = {}
     for part, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):

@@ -19,7 +19,7 @@ from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, place_of
 from shipper.core.rows.others import share_cells
 from shipper.core.rows.slots import outermost
-from shipper.core.rows.table import CaptureStep, Context, Event, Source, each_window, walk_back
+from shipper.core.rows.table import CaptureStep, Context, Event, Size, Source, each_window, size_of_rows, walk_back
 from shipper.core.rows.totals import Folded, fold, shown_span
 from shipper.core.rows.totals import replace as replace_totals
 from shipper.core.rows.undivided import read_undivided, widen
@@ -121,12 +121,12 @@ def recount_windows(
     again, query = Recounted(), job.query
     counted = Span(max(span.start, places.start), min(span.end, places.end))  # rows ahead may be counted one day
 
-    def read(window: Window) -> tuple[tuple[list[Row], Words], int]:
+    def read(window: Window) -> tuple[tuple[list[Row], Words], Size]:
         with source.snapshot(query):
             may_have_new = position.has_gaps and window.upto > position.counted.floor
             new: Words = _new_in(job, window, counted, position, source) if may_have_new else {}
             rows = source.read(query, window, span)
-        return (rows, new), sum(row.rows for row in rows)
+        return (rows, new), size_of_rows(rows)
 
     for one in windows:
         for window, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
@@ -173,9 +173,9 @@ def slots_without_rows(context: Context, span: Span, position: Position) -> Gene
             gone.append(Window(after, upto))
         yield
 
-    def read(window: Window) -> tuple[Words, int]:
+    def read(window: Window) -> tuple[Words, Size]:
         words = source.words(job.query, window)
-        return words, size_of(words)
+        return words, Size(size_of(words))
 
     # above the floor each counted id is known
     for window, words in each_window(job, max(low, counted.floor), high, read, source=source):

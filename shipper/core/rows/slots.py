@@ -8,7 +8,7 @@ from shipper.core.id_set import Words, ids_of
 from shipper.core.ledger import LateIds, Ledger, Slot
 from shipper.core.model import ALWAYS, Ids, Job, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.rows.table import Source, each_window
+from shipper.core.rows.table import Size, Source, each_window, size_of_rows
 
 
 def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
@@ -42,7 +42,7 @@ def rows_by_ids(
     """
     elsewhere = [one for each in late for one in ids_of(each.words)]
 
-    def read(window: Window) -> tuple[list[Row], int]:
+    def read(window: Window) -> tuple[list[Row], Size]:
         return read_counted(job, window, source=source, position=position, elsewhere=elsewhere)
 
     # the range of each slot, then the late ids
@@ -65,8 +65,8 @@ def read_counted(
     position: Position | None,
     span: Span = ALWAYS,
     elsewhere: Sequence[int] = (),
-) -> tuple[list[Row], int]:
-    """Read the rows of a window, and their number, without some ids, and without rows that are not counted yet."""
+) -> tuple[list[Row], Size]:
+    """Read the rows of a window, and their size, without some ids, and without rows that are not counted yet."""
     rows: list[Row] = []
     with source.snapshot(job.query):
         new = [] if position is None else _uncounted(job, window, position, source, span)
@@ -76,7 +76,7 @@ def read_counted(
             if after < one - 1:
                 rows += source.read(job.query, Window(after, one - 1), span)
             after = one
-    return rows, sum(row.rows for row in rows)
+    return rows, size_of_rows(rows)
 
 
 def _read(job: Job, part: Window | Ids, source: Source) -> list[Row]:

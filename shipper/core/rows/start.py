@@ -18,7 +18,7 @@ from shipper.core.id_set import IdSet, Words
 from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after, ceil, floor, place_of
-from shipper.core.rows.table import Source, each_window, time_at, walk_back
+from shipper.core.rows.table import Size, Source, each_window, time_at, walk_back
 
 MINUTE = 60
 BEGINNING = 59
@@ -129,9 +129,9 @@ def position_behind(
 def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tuple[Window, Words]]:
     """Yield windows with the ids of their rows; of a job with `lookback` only rows that have their time."""
 
-    def read(window: Window) -> tuple[Words, int]:
+    def read(window: Window) -> tuple[Words, Size]:
         words = source.words(job.query, window, None if job.lookback is None else ALWAYS)
-        return words, len(words)
+        return words, Size(len(words))
 
     yield from each_window(job, after, upto, read, source=source)
 
@@ -242,9 +242,9 @@ def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
 def _before(job: Job, span: Span, after: int, upto: int, source: Source) -> int:
     """Return the id below the first row of a span; upto if there is none."""
 
-    def read(window: Window) -> tuple[int | None, int]:
+    def read(window: Window) -> tuple[int | None, Size]:
         first_id = source.first_in(job.query, window, span)
-        return first_id, 0 if first_id is None else 1
+        return first_id, Size(0 if first_id is None else 1)
 
     for _, first_id in each_window(job, after, upto, read, source=source):
         if first_id is not None:

@@ -5,18 +5,21 @@ its total. Therefore each chunk of ids is asked for its oldest and newest time, 
 a span needs the chunks that reach into it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from shipper.core.errors import RowRefused
+from shipper.core.errors import RowRefused, TooManyGroups
 from shipper.core.ledger import Ledger, RecordResult
 from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window
 
+MOST_LABELS = 5_000
+"""Labels in one answer; where a window has more, less of it is read: the longest need 40 MB until they are stored."""
 GROWTH = 1.25  # of windows behind one that was too large: what was too much may continue
+FULL = 0.9  # of its labels, by those of the window before
 SPARSE = 8  # if a window lacks seven ids in eight, the next one is measured in rows
 
 SECONDS = 600
@@ -152,64 +155,86 @@ class CaptureStep(NamedTuple):
     """Number of rows that appeared below captured."""
 
 
-def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, int] | None, None]:
+class Size(NamedTuple):
+    """Size of what was read of a window."""
+
+    rows: int
+    groups: int = 0
+
+
+def size_of_rows(rows: Sequence[Row]) -> Size:
+    """Return the size of some counts."""
+    return Size(sum(row.rows for row in rows), len(rows))
+
+
+def most_groups(query: Query, labels: int) -> int:
+    """Return how many groups have a number of labels."""
+    return labels // max(1, len(query.by))
+
+
+def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, Size] | None, None]:
     """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
 
-    The caller sends back which part of each window it has read, and the number of rows in it. Behind such a part
-    windows are as short, and grow again. Along a time, a window has about `chunk` rows.
+    The caller sends back which part of each window it has read, and the size of that. Behind such a part windows are
+    as short, and grow again, if their groups allow that. Along a time, a window has about `chunk` rows.
     """
     is_along, share = job.query.is_along, 1.0
-    size, is_sparse = SECONDS if is_along else job.chunk, is_along
+    size, is_sparse, most = SECONDS if is_along else job.chunk, is_along, most_groups(job.query, MOST_LABELS)
     while after < upto:
         end = min(after + ceil(size * share), upto)
         if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
             end = source.nth_id(job.query, Window(after, upto), ceil(job.chunk * share)) or upto
         answer = yield Window(after, end)
         assert answer is not None
-        part, rows = answer
-        share *= GROWTH if part.upto == end else (part.upto - after) / (end - after)
+        part, (rows, groups) = answer
+        growth = GROWTH if part.upto == end else (part.upto - after) / (end - after)
+        share *= min(growth, FULL * most / groups) if groups else growth
         share = min(max(share, 1 / size), 1.0)
         after, is_sparse = part.upto, is_along or rows * SPARSE < part.upto - part.after
 
 
 def each_window(
-    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, int]], *, source: Source
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, Size]], *, source: Source
 ) -> Iterator[tuple[Window, Content]]:
-    """Read all of (after, upto] in order, window by window; `read` also returns the number of rows."""
+    """Read all of (after, upto] in order, window by window; `read` also returns the size of the content."""
     planned = windows(job, after, upto, source=source)
     window = next(planned, None)
     while window is not None:
-        part, (content, rows) = shrinking(window, read, partial(source.set_aside, job.query))
+        part, (content, size) = shrinking(window, read, partial(source.set_aside, job.query), chunk=job.chunk)
         yield part, content
         try:
-            window = planned.send((part, rows))
+            window = planned.send((part, size))
         except StopIteration:
             return
 
 
 def shrinking(
-    window: Window, read: Callable[[Window], Content], set_aside: Callable[[int, RowRefused], None]
+    window: Window, read: Callable[[Window], Content], set_aside: Callable[[int, RowRefused], None], *, chunk: int
 ) -> tuple[Window, Content]:
-    """Read a window, or the longest halved beginning of it that can be read; return that part with its content.
+    """Read a window, or a beginning of it, halved or shorter, that can be read; return that part with its content.
 
-    A single row that cannot be read is set aside.
+    A window has about `chunk` rows, or ids. A single row that cannot be read is set aside.
     """
     while True:
         try:
             return window, read(window)
         except RowRefused as error:
-            if window.upto - window.after == 1:
+            size = window.upto - window.after
+            if size == 1:
                 set_aside(window.upto, error)
-            else:
-                window = Window(window.after, (window.after + window.upto) // 2)
+                continue
+            part = size // 2
+            if isinstance(error, TooManyGroups):  # if all of its rows are of as many groups
+                part = min(part, max(1, size * error.rows // min(size, chunk)))
+            window = Window(window.after, window.after + part)
 
 
 def scan(job: Job, after: int, upto: int, *, source: Source, span: Span = ALWAYS) -> Iterator[tuple[Window, list[Row]]]:
     """Read all windows of (after, upto] in order."""
 
-    def read(window: Window) -> tuple[list[Row], int]:
+    def read(window: Window) -> tuple[list[Row], Size]:
         rows = source.read(job.query, window, span)
-        return rows, sum(row.rows for row in rows)
+        return rows, size_of_rows(rows)
 
     yield from each_window(job, after, upto, read, source=source)
 
@@ -258,9 +283,9 @@ class Chunk(NamedTuple):
 def chunks(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Chunk | None]:
     """Yield the chunks of (after, upto] in order; None for a chunk without rows that have a time."""
 
-    def read(window: Window) -> tuple[Span | None, int]:
+    def read(window: Window) -> tuple[Span | None, Size]:
         times = source.times(job.query, window)
-        return times, 0 if times is None else job.chunk
+        return times, Size(0 if times is None else job.chunk)
 
     for window, times in each_window(job, after, upto, read, source=source):
         yield Chunk(window, times) if times is not None else None

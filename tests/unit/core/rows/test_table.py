@@ -9,9 +9,10 @@ from fakes import FakeSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.core.errors import RowRefused
+from shipper.core.errors import RowRefused, TooManyGroups
 from shipper.core.model import ALWAYS, MAX_ID, Span, Window
-from shipper.core.rows.table import each_window, scan, walk_back
+from shipper.core.rows import table as table_reading
+from shipper.core.rows.table import Size, each_window, scan, walk_back
 
 CREATED = "2026-09-21 14:14:10"
 SNOWFLAKE = 1_541_815_603_606_036_480
@@ -139,12 +140,12 @@ def test_windows_after_an_overflow() -> None:
     """
     asked: list[Window] = []
 
-    def read(window: Window) -> tuple[None, int]:
+    def read(window: Window) -> tuple[None, Size]:
         asked.append(window)
         length = window.upto - window.after
         if window.upto <= 1000 and length > 12:
             raise RowRefused("read: out of range")
-        return None, length
+        return None, Size(length)
 
     wanted = replace(WANTED, chunk=200)
     found = [window for window, _ in each_window(wanted, 0, 3000, read, source=table(*range(1, 3001)))]
@@ -152,6 +153,32 @@ def test_windows_after_an_overflow() -> None:
     assert (found[0].after, found[-1].upto) == (0, 3000)
     assert len(asked) < 2 * len(found)
     assert max(window.upto - window.after for window in found) == 200
+
+
+@pytest.mark.parametrize("step", [1, STEP])
+def test_windows_of_many_groups(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Windows are as long as their groups allow, with hardly a read in vain; behind them they are whole again.
+
+    Mutants: halve a window that has too many groups; grow whatever the groups are; a share of the ids, not of the rows.
+    """
+    monkeypatch.setattr(table_reading, "MOST_LABELS", 50)
+    asked: list[Window] = []
+
+    def read(window: Window) -> tuple[None, Size]:
+        asked.append(window)
+        rows = [row for row in range(1, 3001) if row * step in window]
+        groups = sum(row <= 1000 for row in rows) + any(row > 1000 for row in rows)
+        if groups > 50:
+            raise TooManyGroups("read: more than 50 groups", hint="", rows=50)
+        return None, Size(len(rows), groups)
+
+    wanted = replace(WANTED, chunk=400)
+    source = table(*range(step, 3001 * step, step))
+    found = [window for window, _ in each_window(wanted, 0, 3000 * step, read, source=source)]
+
+    assert len(asked) <= len(found) + 4
+    assert len(found) < 40
+    assert max(window.upto - window.after for window in found) >= 400 * step
 
 
 def test_overflow_of_one_row() -> None:
@@ -176,10 +203,10 @@ def test_unreadable_rows() -> None:
 
 def test_each_window_is_told_what_was_read() -> None:
     """What follows a window depends on its rows, as the reader counted them. Mutant: count ids."""
-    found = [window for window, _ in each_window(WANTED, 0, 50, lambda _: (None, 0), source=table(*range(1, 51)))]
+    found = [window for window, _ in each_window(WANTED, 0, 50, lambda _: (None, Size(0)), source=table(*range(1, 51)))]
 
     assert found == [Window(0, 10), Window(10, 20), Window(20, 30), Window(30, 40), Window(40, 50)]
-    sparse = [window for window, _ in each_window(WANTED, 0, 50, lambda _: (None, 0), source=table(1, 2))]
+    sparse = [window for window, _ in each_window(WANTED, 0, 50, lambda _: (None, Size(0)), source=table(1, 2))]
     assert sparse == [Window(0, 10), Window(10, 50)]
 
 
