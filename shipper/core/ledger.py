@@ -37,8 +37,8 @@ class Recording(Protocol):
     def has_slot(self, slot: int, step: int) -> bool:
         """Return whether the job has totals in this slot of a coarser archive."""
 
-    def adopt(self, names: Collection["Name"]) -> set["Name"]:
-        """Return the names that own their path already; these paths count as claimed."""
+    def adopt(self, names: Collection["Name"]) -> list["Name"]:
+        """Return the names that do not own their path; the paths of all others count as claimed."""
 
     def known(self, groups: Collection[Group]) -> set[Group]:
         """Return which of the groups have series."""
@@ -46,7 +46,7 @@ class Recording(Protocol):
     def count_groups(self) -> int:
         """Return how many groups have series."""
 
-    def claim(self, names: Sequence["Name"]) -> set["Name"]:
+    def claim(self, names: Sequence["Name"]) -> list["Name"]:
         """Claim unowned paths, of two names for one path for the first, and return all names that own their path now.
 
         Raises:

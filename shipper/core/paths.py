@@ -27,6 +27,7 @@ MAX_TEMPLATE = 200  # bytes; leaves room for seven long values in a line
 MAX_NODE = 251  # bytes; Whisper's file name is the node and ".wsp", at most 255 bytes
 MAX_LINE = 1024  # bytes; carbon drops the connection at 16384, some relays far earlier
 MAX_BRIEF = 60  # characters of a value in the log
+JOBS = 10_000  # whose templates are cached
 HASH_DIGITS = (0, 6, 16, 64)
 """Digits of a hash that are tried, one after the other, until a path is free."""
 
@@ -76,16 +77,24 @@ def paths_of(job: Job, group: Group, *, digits: int = 0) -> list[str]:
     Raises:
         BadMetric: a path would be too long for Carbon.
     """
-    values = {column: _sanitize(value, job) for column, value in zip(job.query.by, group, strict=True)}
+    nodes = [_sanitize(value, job) for value in group]
     if digits and group:
-        values[job.query.by[-1]] += "-" + _digest(group)[:digits]
-    paths = []
-    parts = PLACEHOLDER.split(job.template)  # every second one is a placeholder
-    for measure in job.query.measures:
-        values[MEASURE] = measure.name
-        paths.append("".join(values[text] if at % 2 else text for at, text in enumerate(parts)))
-        check_path(paths[-1])
+        nodes[-1] += "-" + _digest(group)[:digits]
+    paths = [form.format(*nodes) for form in _forms(job)]
+    for path in paths:
+        check_path(path)
     return paths
+
+
+@lru_cache(JOBS)
+def _forms(job: Job) -> tuple[str, ...]:
+    """Return the path of each measure, with the place of a group's value as a field of `str.format`."""
+    fields = {column: f"{{{at}}}" for at, column in enumerate(job.query.by)}
+    forms = []
+    for measure in job.query.measures:
+        fields[MEASURE] = measure.name
+        forms.append(PLACEHOLDER.sub(lambda found: fields[found[1]], job.template))
+    return tuple(forms)
 
 
 def _sanitize(value: str | None, job: Job) -> str:
@@ -162,12 +171,13 @@ def claim_paths(job: Job, groups: Mapping[Group, int], recording: Recording, tal
     while some := tuple(islice(rest, CLAIMED)):
         # nearly always each group owns its paths already: one query confirms that
         wanted = {group: _names(job, group) for group in some}
-        owned = recording.adopt([name for names in wanted.values() for name in names])
+        unowned = {name.group for name in recording.adopt([name for names in wanted.values() for name in names])}
         paths |= {group: [name.path for name in names] or None for group, names in wanted.items()}
 
         # all other groups claim paths
-        if unowned := {group: names for group, names in wanted.items() if not owned.issuperset(names)}:
-            paths |= _claim_within_limit(job, unowned, groups, recording, tally)
+        if unowned:
+            lacking = {group: names for group, names in wanted.items() if group in unowned}
+            paths |= _claim_within_limit(job, lacking, groups, recording, tally)
     if tally.nameless is None:
         tally.nameless = next((group for group in groups if paths[group] is None), None)
     return paths

@@ -38,9 +38,10 @@ _PROGRESS = """
         recount_from = CASE WHEN :is_recounted THEN NULL ELSE recount_from END, bucket = COALESCE(:bucket, bucket)
     WHERE job = :job AND (:is_recounted OR COALESCE(:zero_filled_until, :low, :since) IS NOT NULL
         OR not_before < :not_before)"""
-# `put` adds a condition, so that an equal total changes nothing.
-_TOTAL = """
-    INSERT INTO total (slot, step, series, value, revision, changed) VALUES (?, ?, ?, ?, ?, ?)
+# Totals of a slot by their series; `put` adds a condition, so that an equal total changes nothing.
+_TOTALS = """
+    INSERT INTO total (slot, step, series, value, revision, changed)
+    SELECT ?, ?, CAST(key AS INTEGER), value, ?, ? FROM json_each(?) WHERE TRUE
     ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, changed = excluded.changed"""
 # Zero for every series of some measures with rows before the slot, and since a time, that has no total there.
 _ZERO = """
@@ -138,7 +139,7 @@ class StateRecording(Recording):
         return self._has_slot[slot, step]
 
     @override
-    def adopt(self, names: Collection[Name]) -> set[Name]:
+    def adopt(self, names: Collection[Name]) -> list[Name]:
         return self._registry.adopt(self._job, names)
 
     @override
@@ -150,7 +151,7 @@ class StateRecording(Recording):
         return self._registry.count_groups(self._job)
 
     @override
-    def claim(self, names: Sequence[Name]) -> set[Name]:
+    def claim(self, names: Sequence[Name]) -> list[Name]:
         return self._registry.claim(self._job, names)
 
     @override
@@ -210,14 +211,15 @@ class StateRecording(Recording):
     @override
     def put(self, totals: Iterable[Total], *, resends: bool = False) -> None:
         self._registry.save()
-        statement = _TOTAL if resends else f"{_TOTAL} WHERE value IS NOT excluded.value"
-        self._puts += max(0, self._connection.executemany(statement, self._rows(totals)).rowcount)
-
-    def _rows(self, totals: Iterable[Total]) -> Iterator[tuple[object, ...]]:
-        """Yield rows of totals, of which there may be very many, and note their slots."""
+        places: dict[tuple[int, int, bool], dict[int, int | str]] = {}
         for (path, slot, step), value, is_due in totals:
+            places.setdefault((slot, step, is_due), {})[self._registry.id_of(path)] = stored(value)
+        statement = _TOTALS if resends else f"{_TOTALS} WHERE value IS NOT excluded.value"
+        for (slot, step, is_due), values in places.items():
             self._slots.add((slot, step))
-            yield slot, step, self._registry.id_of(path), stored(value), self._revision, 1 if is_due else 2
+            of_series = json.dumps({number: values[number] for number in sorted(values)})  # in the order of the table
+            place = (slot, step, self._revision, 1 if is_due else 2, of_series)
+            self._puts += self._connection.execute(statement, place).rowcount
 
     @override
     def see(self, bucket: int, paths: Iterable[str]) -> None:

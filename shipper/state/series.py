@@ -6,11 +6,11 @@ Strategy: only this process writes them, so that rows are cached until a transac
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from typing import NamedTuple
 
 from shipper.core.errors import ConfigError
 from shipper.core.ledger import Name
@@ -21,9 +21,10 @@ from shipper.state.schema import decoded
 CACHE_SIZE = 50_000  # series from one recording to the next: at most 20 MB
 ASKED = 2000  # groups that are looked up at once: the longest, as JSON in JSON, need 6 MB
 GROUPS = 20_000  # groups as digests: at most 25 MB
+DIGITS = 64  # of a SHA-256
 
-COLUMNS = 'path, series.id, job, "group", measure, kind, first_slot, last_slot'
-_OWNERS = f"SELECT {COLUMNS} FROM series WHERE path IN (SELECT value FROM json_each(?))"
+COLUMNS = 'series.path, series.id, job, "group", measure, kind, first_slot, last_slot'
+_OWNERS = f"SELECT {COLUMNS} FROM json_each(?) AS asked CROSS JOIN series ON series.path = asked.value"
 _GROUPS = 'SELECT DISTINCT "group" FROM series WHERE job = ? AND "group" IN (SELECT value FROM json_each(?))'
 _INSERT = """
     INSERT INTO series (path, id, job, "group", measure, kind, first_slot, last_slot) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -33,7 +34,8 @@ _SEEN = """
     WHERE id IN (SELECT value FROM json_each(?2)) AND (first_slot <= ?1 AND last_slot >= ?1) IS NOT TRUE"""
 
 
-class Series(NamedTuple):
+@dataclass(slots=True)
+class Series:
     """Row of the table `series`."""
 
     path: str
@@ -48,14 +50,18 @@ class Series(NamedTuple):
     last_slot: int | None = None
     """Newest bucket with rows."""
 
-    def seen(self, bucket: int) -> "Series":
-        """Return the series with a bucket added; the same object if that changes nothing."""
+    def see(self, bucket: int) -> bool:
+        """Add a bucket; return whether that changes anything."""
         first, last = self.first_slot, self.last_slot
         if first is None or last is None:
-            return self._replace(first_slot=bucket, last_slot=bucket)
-        if first <= bucket <= last:
-            return self
-        return self._replace(first_slot=min(first, bucket), last_slot=max(last, bucket))
+            self.first_slot = self.last_slot = bucket
+        elif bucket < first:
+            self.first_slot = bucket
+        elif bucket > last:
+            self.last_slot = bucket
+        else:
+            return False
+        return True
 
 
 class Registry:
@@ -64,8 +70,8 @@ class Registry:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, Series] = {}
-        self._new: dict[str, Series] = {}
-        """Claimed rows that are not written yet."""
+        self._new: dict[str, str] = {}
+        """Claimed paths whose rows are not written yet, with their groups as JSON."""
 
     def forget(self) -> None:
         """Drop the cache."""
@@ -81,19 +87,20 @@ class Registry:
         """Add a row to the cache, and return its path, which is one object for all of its slots."""
         known = self._known.get(series.path)
         if known is None:
-            known = self._known[series.path] = series._replace(group=_digest(series.group))
+            series.group = _digest(series.group)
+            known = self._known[series.path] = series
         return known.path
 
     def id_of(self, path: str) -> int:
         """Return the id of a path that is in the cache."""
         return self._known[path].id
 
-    def adopt(self, job: str, names: Collection[Name]) -> set[Name]:
-        """Return the names that own their path, and claim these paths: `Recording.adopt`."""
+    def adopt(self, job: str, names: Collection[Name]) -> list[Name]:
+        """Return the names that do not own their path, and claim the paths of the others: `Recording.adopt`."""
         self._look_up(name.path for name in names)
-        return {name for name in names if self._is_own(job, name)}
+        return [name for name in names if not self._is_own(job, name)]
 
-    def claim(self, job: str, names: Sequence[Name]) -> set[Name]:
+    def claim(self, job: str, names: Sequence[Name]) -> list[Name]:
         """Claim unowned paths, and return all names that own their path: `Recording.claim`."""
         self._look_up(name.path for name in names)
         new: dict[str, Name] = {}
@@ -109,7 +116,7 @@ class Registry:
                     f"`shipper admin forget {owner.job}`.",
                 )
         self._make(job, new.values())
-        return {*new.values(), *(name for name in names if name.path not in new and self._is_own(job, name))}
+        return [*new.values(), *(name for name in names if name.path not in new and self._is_own(job, name))]
 
     def own(self, job: str, paths: Collection[str]) -> set[str]:
         """Return which of the paths are counts or sums of the job: `Recording.own`."""
@@ -138,13 +145,7 @@ class Registry:
         changed = []
         for path in paths:
             known = self._known[path]
-            seen = known.seen(bucket)
-            if seen is known:
-                continue
-            self._known[path] = seen
-            if path in self._new:
-                self._new[path] = self._new[path].seen(bucket)
-            else:
+            if known.see(bucket) and path not in self._new:
                 changed.append(known.id)
         if changed:
             self._connection.execute(_SEEN, (bucket, json.dumps(changed)))
@@ -152,7 +153,9 @@ class Registry:
     def save(self) -> None:
         """Write the claimed rows."""
         if self._new:
-            self._connection.executemany(_INSERT, self._new.values())
+            new = ((self._known[path], group) for path, group in self._new.items())
+            rows = ((s.path, s.id, s.job, group, s.measure, s.kind, s.first_slot, s.last_slot) for s, group in new)
+            self._connection.executemany(_INSERT, rows)
             self._new.clear()
 
     def _look_up(self, paths: Iterable[str]) -> None:
@@ -166,12 +169,9 @@ class Registry:
             return
         self.save()
         first: int = self._connection.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM series").fetchone()[0]
-        self._new = {
-            path: Series(path, number, job, raw_group(group), measure.name, measure.kind.value)
-            for number, (path, group, measure) in enumerate(names, first)
-        }
-        for series in self._new.values():
-            self.learn(series)
+        for number, (path, group, measure) in enumerate(names, first):
+            self._new[path] = text = raw_group(group)
+            self.learn(Series(path, number, job, text, measure.name, measure.kind.value))
 
     def _is_own(self, job: str, name: Name) -> bool:
         """Whether the name owns its path; its measure becomes that of the name.
@@ -182,9 +182,9 @@ class Registry:
         owner = self._known.get(path)
         if owner is None or owner.job != job or owner.group != digest_of(group):
             return False
-        if (owner.measure, owner.kind) != (measure.name, measure.kind):
+        if owner.measure != measure.name or owner.kind != measure.kind:
             self._connection.execute(_MEASURE, (measure.name, measure.kind.value, owner.id))
-            self._known[path] = owner._replace(measure=measure.name, kind=measure.kind.value)
+            owner.measure, owner.kind = measure.name, measure.kind.value
         return True
 
 
@@ -195,8 +195,7 @@ def digest_of(group: Group) -> str:
 
 
 def _digest(text: str) -> str:
-    digest = sha256(text.encode()).hexdigest()
-    return text if len(text) <= len(digest) else digest
+    return text if len(text) <= DIGITS else sha256(text.encode()).hexdigest()
 
 
 def raw_group(group: Group) -> str:
