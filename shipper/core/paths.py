@@ -262,7 +262,10 @@ def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Record
         if digits:
             wanted = {group: _names(job, group, digits) for group in wanted}
         lacking = [name for group, names in wanted.items() for name in names if name.measure.name not in own[group]]
-        for name in recording.claim(lacking):
+        claimed = recording.claim(lacking)
+        if not digits and len(claimed) == len(lacking):  # nearly always each name is free
+            return {group: [name.path for name in names] or None for group, names in wanted.items()}
+        for name in claimed:
             own[name.group][name.measure.name] = name.path
 
         # groups that still lack some try again, with a longer hash

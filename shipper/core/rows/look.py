@@ -71,8 +71,9 @@ class TableLook:
 
     def fingerprint(self, job: Job, upto: int) -> Fingerprint:
         """Return what identifies the table, by its newest rows up to an id."""
-        query = job.query.ids_by_time
-        key = (upto, query.time, query.time_unit, query.time_sql, job.lookback is None)
+        query = job.query
+        times = (query.time, query.time_unit, query.time_sql) if query.sql is None else None  # as ids_by_time
+        key = (upto, times, job.lookback is None)
         if key not in self._fingerprints:
             with self._beside(job.query):
                 self._fingerprints[key] = fingerprint_of(job, self.source, upto)
