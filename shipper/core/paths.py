@@ -216,8 +216,10 @@ class Directory:
         return [own[name] for name in measures] if len(own) == len(measures) else []
 
 
-def beyond_limit(job: Job, groups: Iterable[Group], count: int, known: Collection[Group]) -> list[Group]:
+def beyond_limit(job: Job, groups: Collection[Group], count: int, known: Collection[Group]) -> list[Group]:
     """Return which groups share OTHER's paths, given how many have series, and which of these do."""
+    if count + len(groups) <= job.max_groups:
+        return []
     other = other_of(job)
     new = [group for group in groups if group not in known and group != other and _names(job, group)]
     return new[max(0, job.max_groups - count) :]
@@ -256,16 +258,18 @@ def _claim_within_limit(
 
 def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Recording) -> Paths:
     """Claim the wanted paths, or paths with more and more digits of a hash where another group owns them."""
+    # nearly always each name is free
+    free = [name for names in wanted.values() for name in names]
+    if len(recording.claim(free)) == len(free):
+        return {group: [name.path for name in names] or None for group, names in wanted.items()}
+
     own: dict[Group, dict[str, str]] = {group: {} for group in wanted}
     for digits in HASH_DIGITS:
         # each measure that lacks a path claims one
         if digits:
             wanted = {group: _names(job, group, digits) for group in wanted}
         lacking = [name for group, names in wanted.items() for name in names if name.measure.name not in own[group]]
-        claimed = recording.claim(lacking)
-        if not digits and len(claimed) == len(lacking):  # nearly always each name is free
-            return {group: [name.path for name in names] or None for group, names in wanted.items()}
-        for name in claimed:
+        for name in recording.claim(lacking):
             own[name.group][name.measure.name] = name.path
 
         # groups that still lack some try again, with a longer hash

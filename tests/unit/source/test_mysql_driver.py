@@ -55,9 +55,7 @@ def answer(kind: type[MySQLResult], stream: bytes, *, buffer: int, first: int) -
     return result.rows, result.affected_rows, connection._next_seq_id, connection._packets, connection._bytes
 
 
-VALUES = st.one_of(
-    st.none(), st.text(max_size=9).map(str.encode), st.integers(240, 300).map(lambda size: b"x" * size)
-)
+VALUES = st.one_of(st.none(), st.text(max_size=9).map(str.encode), st.integers(240, 300).map(lambda size: b"x" * size))
 ROWS = st.lists(st.tuples(VALUES, st.one_of(st.none(), st.integers(0, 2000).map(lambda one: b"%d" % one))).map(list))
 
 
