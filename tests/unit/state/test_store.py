@@ -600,7 +600,7 @@ def test_merge_adds_to_the_coarse_total(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [0, -5, 2**63 - 1, 2**63, -(2**64), Decimal("0.1"), Decimal("12345678901234567890.5")]
+    "value", [0, -5, 2**63 - 1, -(2**63), 2**63, -(2**64), Decimal("0.1"), Decimal("12345678901234567890.5")]
 )
 def test_values_are_exact(state: State, value: Value) -> None:
     """A total of any length is stored exactly. Mutant: let SQLite choose the type."""
