@@ -13,6 +13,13 @@ from shipper.core.rows.table import CaptureStep, Event
 from shipper.log.logger import format_utc, logger
 
 MOST_SHOWN = 10  # watermarks in a log line
+_HINTS = {
+    "late.shortened": "Rows that appear later than that are missed. Make the key `late` shorter.",
+    "recount.limited": "These slots keep their values, usually because rows were deleted: see deploy/log-events.md.",
+    "source.changed": "Check whether there was a failover.",
+    "source.rotated": "Rows with ids between these two may not be counted: see Table reset in deploy/repair.md.",
+}
+"""Remedies for events of captures that an operator should look at."""
 
 
 def log_event(job: Job, event: Event) -> None:
@@ -24,6 +31,8 @@ def log_event(job: Job, event: Event) -> None:
             details |= {"start": format_utc(value.start), "end": format_utc(value.end)}
         else:
             details[name] = value
+    if (hint := _HINTS.get(event.event)) is not None:
+        details["hint"] = hint
     log(event.event, job=job.name, **details)
 
 
