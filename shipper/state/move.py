@@ -81,7 +81,8 @@ def _check_vacant(path: str, database: "StateDatabase", place: str) -> None:
     if move is None and database.version:
         raise ConfigError(
             f"move state {path}: {database} has a state named {database.name} already",
-            hint="Choose another [state] name; or replace that state: `shipper backup FILE`, then `shipper restore`.",
+            hint="Choose another [state] name; or replace that state by this file: "
+            f"`shipper restore {path}`, then move the file away.",
         )
 
 

@@ -272,6 +272,28 @@ def test_restore_after_a_move(path: str, server: FakeServer, tmp_path: Path) -> 
     assert server.move is not None
 
 
+def test_state_in_the_database_replaced(path: str, server: FakeServer, tmp_path: Path) -> None:
+    """The remedy for a state that is in the database already puts that of the file in its place.
+
+    Mutant: name a copy, which `shipper backup` would make of the database.
+    """
+    other = str(tmp_path / "other.db")
+    with State(other) as state:
+        begin(state, job(), 9)
+    into_database(path, lead(server), place=PLACE)
+    with pytest.raises(ConfigError) as refused:
+        into_database(other, lead(server), place=PLACE)
+    assert f"`shipper restore {other}`, then move the file away" in (refused.value.hint or "")
+    kept = restore_into(other, other, lead(server), agree=lambda _: None)
+    Path(other).rename(tmp_path / "away.db")
+
+    with closing(lead(server)()) as database, State(other, database) as state:
+        assert captured(state, "events") == 9
+    assert kept is not None
+    with State(kept) as state:
+        assert captured(state, "events") == 5
+
+
 def test_late_slots_go_again(path: str, server: FakeServer) -> None:
     """Slots that a process may have sent late are marked in the file. Mutant: forget them."""
     with State(path) as state, state.writing("write") as connection:
