@@ -87,12 +87,12 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
         f"  {facts['ids']} {'seconds' if facts['is_along'] else 'ids'} are skipped",
     ]
     if facts["slot"] is not None:
-        lines += [f"  from {format_time(facts['slot'])} on all rows are counted, also those with skipped ids"]
+        lines += [f"  rows with a time from {format_time(facts['slot'])} on are counted, also if their ids are skipped"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite keeps its present values"]
     if facts["not_before"] is not None:
-        lines += [f"  new rows count from the bucket of {format_time(facts['not_before'])} on"]
+        lines += [f"  new rows count in the bucket of {format_time(facts['not_before'])}, or in a later one"]
     return lines
 
 
@@ -153,12 +153,12 @@ def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
     if not facts["is_configured"]:
         lines += [f"  {facts['job']} is not in the configuration, and does not run until it is"]
     if facts["dropped"] is not None:
-        lines += [f"  the present state of {facts['job']} is deleted:", _state(facts["dropped"])]
+        lines += [f"  this deletes the present state of {facts['job']}:", _state(facts["dropped"])]
     return lines
 
 
 def _forget_plan(facts: Mapping[str, Any]) -> list[str]:
-    return [f"{facts['job']}: its state is deleted", _state(facts)]
+    return [f"{facts['job']}: this deletes its state:", _state(facts)]
 
 
 def _import_plan(facts: Mapping[str, Any]) -> list[str]:
@@ -166,10 +166,10 @@ def _import_plan(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    value = "no id" if row["value"] is None else row["value"]
+    value = "an invalid id" if row["value"] is None else row["value"]
     script = f"{row['script']} at {value} of {row['table']}.{row['column']}"
     if row["job"] is None:
-        return f"{script}: no job"
+        return f"{script}: not imported, because no job fits; --job {row['script']}=JOB names one"
     if not row["is_new"]:
         return f"{script}: job {row['job']} has started already, and stays unchanged"
     return f"{script}: job {row['job']} starts after that id; its first slot is counted completely"
@@ -220,7 +220,8 @@ def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> 
     messages = Messages(_reset_plan, _reset_done)
     if not causes:
         show_plan(file, "reset", {"job": job}, messages, output=output)
-        say(f"choose an answer: {', '.join(f'--{cause}' for cause in _CAUSES)}; nothing was changed", err=True)
+        answers = ", ".join(f"--{cause}" for cause in _CAUSES)
+        say(f"nothing was changed: repeat the command with one of {answers}", err=True)
         sys.exit(2)
     act(file, "reset", {"job": job, "what": causes[0]}, messages, output=output, is_sure=is_sure)
 

@@ -155,15 +155,14 @@ def confirm(*, is_sure: bool) -> None:
 def _backfill_plan(facts: Facts) -> list[str]:
     lines = [f"{facts['job']}: recounts these slots from the rows that exist now, and replaces them in Graphite:"]
     lines += [f"  {format_time(start)} up to {format_time(end)}" for start, end in facts["spans"]]
-    lines += ["  slots whose rows are gone, for example since the table was emptied, fall: to 0 if no row is left"]
+    lines += ["  values become lower in slots whose rows were deleted: 0 if no row is left"]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
     if any(start < first or end > last for start, end in facts["requested"]):
-        lines += [
-            "  the rest is not recounted: it lies in the future, is too old for Graphite, or may have been purged"
-        ]
+        lines += ["  the rest of that time is not recounted: it is in the future, too old, or its rows may be purged"]
     if facts["gap"] is not None:
         end, since = map(format_time, facts["gap"])
-        lines += [f"  slots from {end} up to the job's first complete slot, {since}, stay incomplete"]
+        remedy = "a later --until includes them"
+        lines += [f"  slots from {end} up to the job's first complete slot, {since}, stay incomplete: {remedy}"]
     if facts["ids"] is not None:
         lines += [f"  searches {facts['ids']} ids for its rows"]
     if facts["resumes_at"] is not None:

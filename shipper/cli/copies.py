@@ -108,11 +108,16 @@ def state() -> None:
 @state.command(short_help="Move the state into the database, or back into a file.")
 @options.configured
 @options.yes
-@click.option("--to", type=click.Choice(["database", "path"]), required=True, help="The key of [state] it moves to.")
+@click.option(
+    "--to",
+    type=click.Choice(["database", "path"]),
+    required=True,
+    help="Where to move it: into [state] database, or into the file of [state] path.",
+)
 def move(file: str, to: str, *, is_sure: bool) -> None:
     """Move the state between the file [state] path and [state] database, while no service runs.
 
-    The one that it leaves is marked, so that no service starts with it. If the command is interrupted, repeat it.
+    The old place is marked, so that no service starts with it. If the command is interrupted, repeat it.
     """
     from shipper.config.load import load
     from shipper.core.errors import ConfigError
@@ -132,7 +137,7 @@ def move(file: str, to: str, *, is_sure: bool) -> None:
     place = f"{socket.gethostname()}:{path}"
     if to == "database":
         kept = into_database(path, lambda: lead(config), place=place)
-        say(f"{database}: has the state now; {kept} is the former file, which no service starts with")
+        say(f"{database}: has the state now; the former file is {kept}, and no service starts with it")
     else:
         into_file(path, lambda: lead(config), place=place)
         say(f"{path}: has the state now; remove [state] database before you start the service on this machine")

@@ -155,7 +155,7 @@ def dashboard(
 
     if url is not None and (kind == "grafana" or not url.startswith(("http://", "https://"))):
         raise click.UsageError(
-            "--push needs the kind graphite and an address like http://graphite.internal; for Grafana use -d."
+            "--push needs `graphite`, and an address such as http://graphite.internal; for `grafana` use -d DIR."
         )
     config = load(file, with_credentials=False)
     chosen = [job for name in jobs for job in config.named(name)]
@@ -194,7 +194,7 @@ def _push(url: str, documents: dict[str, Any], *, is_sure: bool) -> None:
     for name, state in documents.items():
         present = web.load(name)
         is_ours = present is None or present.get(MARK) == digest(present)
-        question = f"{web.page(name)} has other changes, or was not made by shipper. Overwrite it?"
+        question = f"{web.page(name)} was changed in graphite-web, or was not made by shipper. Overwrite it?"
         if is_ours or is_sure or click.confirm(visible_line(question), err=True):
             web.save(name, state)
             say(f"{'new' if present is None else 'same' if present == state else 'replaced'}: {web.page(name)}")

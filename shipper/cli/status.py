@@ -70,11 +70,14 @@ def _leadership(document: Mapping[str, Any]) -> Iterator[str]:
     leader, now = document["leader"], document["now"]
     if leader is None:
         return
-    host, since = leader["host"] or "no machine", format_time(leader["since"])
-    here = " (this process)" if leader["is_here"] else ""
-    lines = f"leader: {host}{here} since {since}, term {leader['term']}, last heard {_ago(leader['heard_at'], now)}"
-    is_known = leader["host"] is not None and not leader["is_here"]
-    yield f"{lines}{_configuration(leader)}" if is_known else lines
+    term = f"{format_time(leader['since'])}, term {leader['term']}"
+    heard = f"last heard {_ago(leader['heard_at'], now)}"
+    if leader["host"] is None:
+        yield f"leader: no machine; the last one began {term}, and was {heard}"
+    elif leader["is_here"]:
+        yield f"leader: {leader['host']} (this process) since {term}, {heard}"
+    else:
+        yield f"leader: {leader['host']} since {term}, {heard}{_configuration(leader)}"
     for machine in leader["standing_by"]:
         yield f"stands by: {machine['host']}{_configuration(machine)}"
 
@@ -145,7 +148,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[str]:
             rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
             yield f"{job['job']}: rejected rows: {rows}"
         if job["late_rows"]:
-            yield f"{job['job']}: late rows of {job['table']}, counted: {job['late_rows']}"
+            yield f"{job['job']}: counted late rows of {job['table']}: {job['late_rows']}"
 
 
 def _failures(document: Mapping[str, Any]) -> Iterator[str]:
@@ -318,7 +321,7 @@ def _show(preview: "Preview", limit: int | None) -> None:
     if rest := len(preview.datapoints) - len(lines):
         say(f"  and {rest} more: --limit 0 shows all")
     watermark = format_place(preview.watermark, is_along=preview.is_along)
-    say(f"{'watermark then':<{INDENT}}{watermark}")
+    say(f"{'new watermark':<{INDENT}}{watermark}")
 
 
 def _window(preview: "Preview") -> str:

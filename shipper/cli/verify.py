@@ -296,7 +296,7 @@ def _remarks(result: "Reconciled") -> Iterator[str]:
     if comparison.is_mostly_left_out:
         yield f"{job}: only {_share(comparison)} were compared"
     for reason, slots in comparison.left_out.items():
-        yield f"{job}: slots not compared: {slots:,}, which {REASONS[reason]}"
+        yield f"{job}: slots not compared: {slots:,} (they {REASONS[reason]})"
     if comparison.purged:
         yield f"{job}: not compared: {comparison.purged} values whose rows are purged from the source"
     if comparison.differences and result.undelivered:

@@ -22,11 +22,11 @@ def collisions(jobs: Iterable[tuple[str, str]], prefix: str | None) -> Iterator[
     for name, template in jobs:
         if any(own.like(template)):
             message = f'job "{name}" could write the paths of shipper\'s own metrics'
-            yield Problem(("job", name, "name"), message, f'Begin the name with another node than "{NODE}".')
+            yield Problem(("job", name, "name"), message, f'Begin `name` with another node than "{NODE}".')
         for other in dict.fromkeys(known.like(template)):
             if other != name:
                 message = f'jobs "{other}" and "{name}" could write the same metric path'
-                yield Problem(("job", name, "name"), message, "Begin one of the names differently.")
+                yield Problem(("job", name, "name"), message, "Begin `name` of one of the two jobs differently.")
         known.add(template, name)
 
 
@@ -37,7 +37,7 @@ def shared_nodes(jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         other = known.setdefault(sanitized(name), name)
         if other != name:
             message = f'the own metrics of jobs "{other}" and "{name}" would have the same paths'
-            yield Problem(("job", section), message, "Choose another name for one of the jobs.")
+            yield Problem(("job", section), message, "Rename one of the two jobs: [job.NAME].")
 
 
 class _Templates:

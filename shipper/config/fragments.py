@@ -121,7 +121,7 @@ def statement_flaw(text: str, dialect: str) -> Flaw | None:
     return None
 
 
-_NO_COMMENT = "Remove it, or put it outside the quotes, after #. Two minus signs need a blank between them."
+_NO_COMMENT = "Remove it, or write it after the closing quote, with #. Between two minus signs, write a blank."
 _FLAWS = {
     _AMBIGUOUS: Flaw("has a number directly before a text", "Write a blank between them."),
     _OUTSIDE: Flaw("contains a variable", "Remove it: shipper gives it no value."),

@@ -48,13 +48,13 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 
 def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     if graphite.replay[-1] > ROOM_SECONDS:
-        remedy = f"Make each delay at most {ROOM_SECONDS}s: later an archive may not accept the datapoints any more."
+        remedy = f"Make each time of `replay` at most {ROOM_SECONDS}s: later an archive may not accept the datapoints."
         yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
     if sorted(graphite.replay) != graphite.replay:
         remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
         yield Problem(("graphite", "replay"), "replay is not in order", remedy)
     if graphite.render_url is not None and graphite.proof == "replay" and graphite.replay[-1] < READ_SECONDS:
-        remedy = f"Make the last delay at least {READ_SECONDS:.0f}s: samples are read back that long after a delivery."
+        remedy = f"Make the last time of `replay` at least {READ_SECONDS:.0f}s: samples are read back that late."
         yield Problem(("graphite", "replay"), "values would count as stored before any is read back", remedy)
     if graphite.proof == "readback" and graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'

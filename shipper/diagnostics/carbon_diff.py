@@ -263,7 +263,7 @@ def _diff_of_list(config: Config, file: str) -> Diff:
         return Diff(file, verdicts, "")
     if is_black:
         lines = [pattern.pattern for pattern in patterns if pattern.pattern in bad]
-        return Diff(file, verdicts, "\n".join([f"# remove from {file}, or narrow:", *lines, ""]))
+        return Diff(file, verdicts, "\n".join([f"# remove from {file}, or make them match less:", *lines, ""]))
     return Diff(file, verdicts, f"# add to {file}:\n{pattern_of(config)}\n")
 
 

@@ -85,7 +85,7 @@ def _protection(access: Access, tls: str | None) -> Iterator[str]:
     verified = "not verified" if access.verifies == "off" else access.verifies
     yield f"{tls} ({verified})" if tls else "no TLS"
     if access.answers_only:
-        yield "password by challenge only"
+        yield "password never in clear"
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:

@@ -62,8 +62,8 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         raise ShipperError(
             f"backfill {job.name}: no slot of that time can be recounted",
             hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table. "
-            "Unless the table's eight lowest ids are 1 to 8, older rows may be deleted already: then the slots of "
-            "these ids, and all earlier slots, are not recounted.",
+            "If the table's lowest ids are not 1 to 8, older rows may be deleted: then the slots of its first eight "
+            "rows, and all earlier slots, are not recounted.",
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):

@@ -31,7 +31,8 @@ def contained(failure: RepeatedFailure) -> Iterator[None]:
     except ShipperError:
         raise
     except Exception as error:  # noqa: BLE001 - of any kind
-        problem = PermanentError(f"report: {type(error).__name__}: {error}", hint="Report the traceback.")
+        hint = "Report the traceback of status.failed in the log: journalctl -u shipper"
+        problem = PermanentError(f"send the status: {type(error).__name__}: {error}", hint=hint)
         failure.failed(problem, clock=time.monotonic(), exc_info=True)
     else:
         failure.recovered()

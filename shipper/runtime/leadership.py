@@ -93,7 +93,7 @@ class Leading:
     def _end(self) -> None:
         """End the process, once the delivery at hand has ended."""
         reason = self._database.loss
-        error = str(reason) if reason else "the database does not answer"
+        error = str(reason) if reason else "the state's database does not answer"
         hint = "Nothing is lost: systemd starts the service again, and it stands by if another shipper leads by then."
         logger().error("lease.lost", term=self._database.term, error=error, hint=hint)
         self._fence.close()

@@ -18,7 +18,8 @@ def once(config: Config, names: Collection[str]) -> bool:
     with composed(config, names) as pipeline:
         paused = [name for name, worker in pipeline.workers.items() if worker.is_paused]
         if names and paused:
-            raise StateBusy(f"run once: paused: {', '.join(paused)}", hint=f"shipper resume {' '.join(paused)}")
+            hint = f"Let them continue first: shipper resume {' '.join(paused)}"
+            raise StateBusy(f"run once: these jobs are paused: {', '.join(paused)}", hint=hint)
         for name in paused:
             logger().warning("job.skipped", job=name, hint=f"It is paused: shipper resume {name}")
         polling_groups = [

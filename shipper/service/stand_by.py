@@ -120,7 +120,10 @@ class StandBy:
         return doors
 
     def _reject(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
-        leader = (self._leader.host if self._leader else None) or "another machine"
+        leader = self._leader.host if self._leader else None
+        if leader is None:
+            hint = "Repeat the command when a machine leads: see `shipper status`."
+            raise StateBusy("this machine stands by, and knows no leader", hint=hint)
         raise StateBusy(f"this machine stands by; {leader} works with the state", hint=f"Run the command on {leader}.")
 
     def _reject_reload(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:

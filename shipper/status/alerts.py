@@ -76,7 +76,7 @@ ALERTS = (
         "increase(shipper_job_rejected_rows_total[15m]) > 0",
         "0s",
         "warning",
-        f"{_JOB}: rows that Graphite cannot show ({{{{ $labels.reason }}}}).",
+        f"{_JOB}: Graphite cannot show some rows ({{{{ $labels.reason }}}}).",
         "troubleshoot.md#rows-are-rejected",
     ),
     Alert(

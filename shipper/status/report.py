@@ -198,7 +198,8 @@ class Report:
     def unseen(self) -> list[str]:
         """Return what was not seen to work yet, in a few words: it is neither healthy nor unhealthy."""
         names = [one.name for one in self.endpoints if one.is_needed and not one.failure and one.reached_at is None]
-        return [*(f"{name} not reached" for name in names), *self._jobs_in(JobState.NEW)]
+        jobs = [job.job for job in self.jobs if job.state is JobState.NEW]
+        return [*(f"{name} not reached" for name in names), *([f"table not read: {_few(jobs)}"] if jobs else [])]
 
     def remarks(self) -> list[str]:
         """Return what is intended, and yet not as usual, in a few words."""
@@ -215,7 +216,8 @@ class Report:
         if leader is None:
             return []
         if self.is_standing_by:
-            return [] if leader.has_same_configuration or leader.host is None else ["its configuration differs"]
+            is_same = leader.has_same_configuration or leader.host is None
+            return [] if is_same else ["configuration differs from the leader's"]
         hosts = [machine.host for machine in leader.standing_by if not machine.has_same_configuration]
         return [f"configuration differs on {_few(hosts)}"] if hosts and leader.is_here else []
 

@@ -86,7 +86,7 @@ def test_good(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache)
     assert state == f"✓ state {shipper_app.folder}/shipper.db: does not exist yet; can be created"
     server = f"✓ source app: mysql 127.0.0.1:{mariadb.port}/app, {mariadb.name} "
     assert source.lower().startswith(server.lower())
-    login = r"(no TLS|TLSv1\.\d \(not verified\)), password by challenge only, as root@(127\.0\.0\.1|localhost)"
+    login = r"(no TLS|TLSv1\.\d \(not verified\)), password never in clear, as root@(127\.0\.0\.1|localhost)"
     assert re.search(f" ms, {login}$", source)
     assert table == f"✓ table audit_trail of app: ids up to 0; {LATE.format('6h')}"
     assert job == "✓ job events: its query works; the database's plan: range on PRIMARY"

@@ -339,7 +339,7 @@ def test_row_that_commits_late(shipper_app: Shipper, mariadb: MariaDB, carbon_ca
     assert "rows.late" not in before.stderr
     assert "event=rows.late job=events rows=1 total=1" in after.stderr
     wait_for(lambda: total(carbon_cache) == 3, "3 rows in Graphite")
-    assert "late rows of audit_trail, counted: 1" in shipper_app.call("status").stdout
+    assert "counted late rows of audit_trail: 1" in shipper_app.call("status").stdout
 
 
 def test_status(shipper_app: Shipper, mariadb: MariaDB) -> None:

@@ -296,7 +296,7 @@ def test_push_keeps_changes_of_users(stage: Stage) -> None:
     forced = stage.dashboard("graphite", "--push", stage.web.url, "orders", "--yes")
 
     assert rejected.returncode == 1
-    assert "has other changes" in rejected.stderr
+    assert "was changed in graphite-web" in rejected.stderr
     assert present == state
     assert forced.stdout == f"replaced: {stage.web.url}/dashboard/{name}\n"
     assert len(stage.ask(f"dashboard/load/{name}")["state"]["graphs"]) == 3
@@ -346,8 +346,8 @@ def test_push_to_another_server(stage: Stage, answer: bytes | None, reason: str)
 def test_mistakes(stage: Stage) -> None:
     """Wrong arguments are errors: a push to Grafana, a file as address, a read-only directory, an unknown job."""
     for arguments, code, said in (
-        (("grafana", "--push", "http://x"), 2, "for Grafana use -d"),
-        (("graphite", "--push", "file:///etc/passwd"), 2, "an address like http"),
+        (("grafana", "--push", "http://x"), 2, "for `grafana` use -d DIR"),
+        (("graphite", "--push", "file:///etc/passwd"), 2, "an address such as http"),
         (("graphite", "-d", "/proc/x"), 78, "write to /proc/x"),
         (("graphite", "ordrs"), 78, "The jobs are: logins, failed_logins, orders, exports."),
         (("grafna",), 2, "grafna"),

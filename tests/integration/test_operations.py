@@ -329,7 +329,7 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
 
     assert imported.returncode == 0, imported.stderr
     assert "cron.py at 4 of audit_trail.id: job others starts after that id" in imported.stdout
-    assert "x at 1 of users.id: no job" in imported.stdout
+    assert "x at 1 of users.id: not imported, because no job fits" in imported.stdout
     assert shipper_app.captured() == {"events": 5, "others": 4}
     assert shipper_app.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 3, "the slot in which row 5 is, whole")

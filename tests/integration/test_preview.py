@@ -71,7 +71,7 @@ def test_text(app: Shipper, mariadb: MariaDB) -> None:
         f"  audit.events.S_o_Tom_.count 1 {slot}  {when}Z",
         f"  audit.events.login.count 2 {slot}     {when}Z",
         "  and 1 more: --limit 0 shows all",
-        "watermark then 5",
+        "new watermark  5",
     ]
     assert shown.stderr == "Nothing was sent, and nothing was stored.\n"
     assert list(app.folder.glob("shipper.db*")) == []

@@ -23,7 +23,7 @@ sql = \"\"\"
     SELECT action, created_at AS bucket, COUNT(*) AS hits FROM audit_trail
     WHERE id > :after AND id <= :upto GROUP BY action, created_at\"\"\"
 """
-WHICH = "choose an answer: --emptied, --restored, --replaced; nothing was changed"
+WHICH = "nothing was changed: repeat the command with one of --emptied, --restored, --replaced"
 
 REFUSED: list[tuple[list[str], int, str]] = [
     (["events"], 2, WHICH),

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 
 from harness import wait_for
 from two_machines import HOST, Machine
@@ -27,7 +28,9 @@ def test_reads_beside_the_leader(first: Machine, second: Machine) -> None:
     assert "events" in status.stdout
 
     first.stop(signal.SIGKILL)
-    wait_for(lambda: "leader: no machine since " in second.call("status").stdout, "the end of its session")
+    wait_for(
+        lambda: "leader: no machine; the last one began " in second.call("status").stdout, "the end of its session"
+    )
     assert first.call("history events -o json").stdout == second.call("history events -o json").stdout
 
 
@@ -56,6 +59,20 @@ def test_stand_by(first: Machine, second: Machine) -> None:
     numbers = first.get("/metrics")[1]
     assert "\nshipper_leader 1\n" in numbers
     assert re.search("\nshipper_state_push_seconds 0.0[0-9]*[1-9]", numbers)
+
+
+def test_stand_by_without_a_database(second: Machine) -> None:
+    """A machine that does not know the leader says so. Mutant: say that another machine works with the state."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        text = second.config.read_text()
+        second.config.write_text(re.sub(":[0-9]+/states", f":{closed.getsockname()[1]}/states", text))
+        second.stand_by()
+        done = second.call("pause events")
+
+    assert done.returncode == 1
+    assert "this machine stands by, and knows no leader" in done.stderr
+    assert "when a machine leads" in done.stderr
 
 
 def test_operations_without_a_service(first: Machine, second: Machine) -> None:

@@ -161,7 +161,7 @@ def refuse(machine: Machine, releases: Sequence[str]) -> None:
     assert output(machine, "ls /opt/shipper").split() == [*(name.partition("/")[0] for name in releases), "bin"]
     machine.write(FILE, CONFIG)
     output(machine, f"echo >>{WHEELS}/shipper-1.0.0-py3-none-any.whl")
-    assert "are not what was built" in machine.install().stderr
+    assert "differ from their SHA256SUMS" in machine.install().stderr
     assert release(machine) == releases[1]
 
 

@@ -26,7 +26,7 @@ _OWN = (
     ("Delivery time", "ms", ("deliver_ms",)),
     ("Unproven totals", "", ("unproven",)),
     ("Series", "", ("series",)),
-    ("Audit: rows missing in Graphite, surplus", "", ("audit_missing", "audit_surplus")),
+    ("Audit: missing rows, surplus rows", "", ("audit_missing", "audit_surplus")),
     ("Audit: slots compared, different", "", ("audit_compared", "audit_different")),
     ("Audit: failed", "", ("audit_failed",)),
     ("Overdue and paused jobs", "", ("overdue", "paused")),

@@ -413,7 +413,7 @@ class StateDatabase:
         """Raise if the server has written alone: its stand-by may replace it, and would not know of that."""
         if self._is_alone:
             self._is_alone = False
-            raise psycopg.OperationalError("the server's stand-by does not answer")
+            raise psycopg.OperationalError("the server's synchronous replica does not answer")
 
     def _require(self, is_leader: bool) -> None:  # noqa: FBT001 - the only argument
         if not is_leader:

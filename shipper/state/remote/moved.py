@@ -121,8 +121,8 @@ def invalid(move: "Move") -> ConfigError:
     if move.direction == "out":
         return ConfigError(
             f"use the state in the database: it was moved to {move.place}",
-            hint="Start the service on that machine without [state] database; or move the state back there: "
-            "`shipper admin state move --to database`.",
+            hint="Start the service on that machine without [state] database; or move the state back: on that "
+            "machine, run `shipper admin state move --to database`.",
         )
     return ConfigError(
         f"use the state in the database: its move from {move.place} was interrupted",

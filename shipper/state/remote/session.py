@@ -12,7 +12,7 @@ OLDEST = 140_000
 """Oldest version of the server: it has idle_session_timeout."""
 NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
 READ_ONLY = (
-    "Name the server that takes writes, or all of them, in [state] database. If it is named, a setting makes it "
+    "Name the server that takes writes, or all servers, in [state] database. If it is named, a setting makes it "
     "read-only: SHOW default_transaction_read_only."
 )
 _WAITS = "Look in pg_stat_activity of PostgreSQL for a lock, and in its log for a slow disk or replica."

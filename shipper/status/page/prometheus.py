@@ -177,7 +177,7 @@ def _counters(report: Report) -> Iterator[str]:
         "Rejected rows, which Graphite cannot show, by reason.",
         [(job | {"reason": reason}, rows) for job, counters in jobs for reason, rows in counters.rejected.items()],
     )
-    about = "Time of captures."
+    about = "Duration of captures."
     samples = [(job, counters.captures, counters.capture_seconds) for job, counters in jobs]
     yield _summary("shipper_job_capture_duration_seconds", about, samples)
 

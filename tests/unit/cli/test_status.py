@@ -56,7 +56,7 @@ def test_text_of_a_good_service() -> None:
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
     assert rows["failed_logins"].split() == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s".split()  # noqa: SIM905
     assert rows["new"].split() == ["new", "new", *"------", "in", "34s"]
-    assert shown.splitlines()[-1] == "not known yet: new: new"
+    assert shown.splitlines()[-1] == "not known yet: table not read: new"
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -68,7 +68,7 @@ def test_text_of_what_is_wrong() -> None:
     assert f"\ncarbon: {TROUBLE.error}\n    7 times since 2027-01-15 " in shown
     assert f"\n    {TROUBLE.hint}\n" in shown
     assert "rejected rows: no_time 4, too_late 2\n" in shown
-    assert "late rows of audit_trail, counted: 3\n" in shown
+    assert "counted late rows of audit_trail: 3\n" in shown
     assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; stopped: stopped; held: held; ")
 
 
@@ -133,7 +133,7 @@ def test_reset_job() -> None:
     of = report(job("a", JobState.NEW, reset_at=NOW - 5), job("b"))
 
     assert "\na: reset 5s ago; it continues at its next tick\n" in plain(of)
-    assert plain(of).endswith("\nnot known yet: new: a")
+    assert plain(of).endswith("\nnot known yet: table not read: a")
     assert "Reset by an operator" in page(of)
     assert "continues at its next tick" not in plain(report()) + page(report())
 

@@ -45,7 +45,7 @@ def plain(of: Report) -> str:
             standing_by(leader=LEADER._replace(is_here=False, has_same_configuration=False)),
             0,
             False,
-            f"stands by; web1 leads since {SINCE}; its configuration differs",
+            f"stands by; web1 leads since {SINCE}; configuration differs from the leader's",
         ),
         (
             standing_by(endpoints=(replace(DATABASE, failure=TROUBLE),)),
@@ -81,6 +81,10 @@ def test_who_leads() -> None:
         "leader: web1 since 2027-01-15 07:00:00 UTC, term 7, last heard 2s ago; same configuration",
         "stands by: web2; same configuration",
     ]
+    vacant = standing_by(leader=LEADER._replace(host=None, is_here=False))
+    assert plain(vacant).splitlines()[1] == (
+        "leader: no machine; the last one began 2027-01-15 07:00:00 UTC, term 7, and was last heard 2s ago"
+    )
     leading = report(leader=LEADER._replace(standing_by=(Machine("web2", has_same_configuration=False),)))
     assert plain(leading).splitlines()[1:3] == [
         "leader: web1 (this process) since 2027-01-15 07:00:00 UTC, term 7, last heard 2s ago",

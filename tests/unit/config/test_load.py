@@ -192,7 +192,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             "`time_sql` has parentheses that do not",
             "Match each opening",
         ),
-        ('time = "created_at"', 'time_sql = "a -- b"', 14, "`time_sql` contains a comment", "after #"),
+        ('time = "created_at"', 'time_sql = "a -- b"', 14, "`time_sql` contains a comment", "with #"),
         (
             'time = "created_at"',
             'time_sql = "a"\nsql = ":after :upto"',

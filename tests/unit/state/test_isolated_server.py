@@ -107,7 +107,7 @@ def test_lease_is_not_renewed(server: Server, database: StateDatabase) -> None:
     server.is_isolated = True
     renewals: list[float] = []
     database.lease.renew = renewals.append  # type: ignore[assignment, method-assign]
-    with pytest.raises(LeaseLost, match="stand-by does not answer"):
+    with pytest.raises(LeaseLost, match="synchronous replica does not answer"):
         database.beat()
 
     assert database.is_lost
@@ -118,7 +118,7 @@ def test_take_over_is_repeated(server: Server, database: StateDatabase) -> None:
     """A take-over that was not replicated is none, and succeeds once the stand-by answers. Mutant: keep the term."""
     server.is_isolated = True
     for _ in range(2):
-        with pytest.raises(StateBusy, match="stand-by does not answer") as caught:
+        with pytest.raises(StateBusy, match="synchronous replica does not answer") as caught:
             database.try_to_lead()
         assert not isinstance(caught.value, LeaseLost)
         assert database.term == 0
