@@ -45,7 +45,7 @@ _ERROR_BYTES = 4096
 """Length to which an error is cut; servers' own have 512 bytes at most."""
 _BUFFER_BYTES = 65_536
 _NULL = 251
-"""Length of a value that is NULL; smaller ones are lengths, larger ones stand before a length."""
+"""Length of a value that is NULL; smaller ones are lengths, behind larger ones a length follows."""
 _NO_ROW = 254
 """First byte from which on a packet is an error, the end, or a row that begins with a very long value."""
 
