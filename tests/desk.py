@@ -79,13 +79,13 @@ class Desk:
         key = group_key(self.worker.job)
         self.polling_group = PollingGroup(key, source, state, self.clocks, max_skew=300, timeout=30)
         self.polling_group.join(self.workers)
-        self.planned: list[tuple[float, Callable[[], None]]] = []
+        self.planned: list[tuple[float, Callable[[], object]]] = []
 
     def tick(self) -> None:
         """Let the scheduler call."""
         self.polling_group.tick(self.later)
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Schedule a call."""
         self.planned.append((seconds, call))
 

@@ -1,6 +1,7 @@
 """A table, a state, a Carbon and a clock in one process, for tests of the core."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from fakes import FakeSource, WhisperCarbon
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
-from shipper.core.model import Archive, Job, Key, Now, Span
+from shipper.core.model import Archive, Condition, Job, Key, Now, Span
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
 from shipper.core.rows.table import CaptureStep, Context, Event, chunks, windows_in
 from shipper.core.rows.totals import shown_span
@@ -85,6 +86,17 @@ class Life:
     def rejected(self) -> dict[str, int]:
         """Return the number of rejected rows, by reason."""
         return dict(self.state._connection.execute("SELECT reason, rows FROM rejected WHERE rows > 0").fetchall())
+
+    def limited(self) -> list[dict[str, Any]]:
+        """Return what recounts have left as it is, and forget that."""
+        found = [dict(noticed.details) for noticed in self.noticed if noticed.event == "recount.limited"]
+        self.noticed.clear()
+        return found
+
+
+def redefined(job: Job) -> Job:
+    """Return a job that counts the same rows by another definition, so that its slots are counted again."""
+    return replace(job, query=replace(job.query, where=(Condition("outcome", "in", ("ok", "bad")),)))
 
 
 def wanted(**changed: Any) -> Job:

@@ -20,7 +20,6 @@ from shipper.cli.output import complain, prepare_streams
 from shipper.core.errors import ConfigError, LeaseLost, NotRunning, ShipperError
 
 EX_CONFIG, EX_TEMPFAIL = 78, 75  # sysexits.h
-NOT_RUNNING = 3
 
 
 class _Sections(click.Group):
@@ -63,7 +62,7 @@ class _Main(_Sections):
             complain(error)
             codes: dict[type[ShipperError], int] = {
                 ConfigError: EX_CONFIG,
-                NotRunning: NOT_RUNNING,
+                NotRunning: status.NOT_RUNNING,
                 LeaseLost: EX_TEMPFAIL,
             }
             context.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))

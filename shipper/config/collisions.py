@@ -15,10 +15,9 @@ from shipper.core.paths import node as sanitized
 
 def collisions(jobs: Iterable[tuple[str, str]], prefix: str | None) -> Iterator[Problem]:
     """Yield jobs that could write each other's paths, or those of shipper's own metrics; jobs have full templates."""
-    begin = f"{prefix}." if prefix else ""
     own, known = _Templates(), _Templates()
     for name in (*GAUGES, *COUNTS):
-        own.add(begin + path("{host}", "{job}", name), NODE)
+        own.add(path(prefix, "{host}", "{job}", name), NODE)
     for name, template in jobs:
         if any(own.like(template)):
             message = f'job "{name}" could write the paths of shipper\'s own metrics'
@@ -41,7 +40,7 @@ def shared_nodes(jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 
 
 class _Templates:
-    """_Templates of metric paths, each with its owner."""
+    """Templates of metric paths, each with its owner."""
 
     def __init__(self) -> None:
         self._root = _Node()

@@ -5,21 +5,11 @@ The standard library's parser gives values without lines. tree-sitter finds them
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic_core import ErrorDetails
 
-from shipper.config.keys import (
-    AuditSection,
-    File,
-    GraphiteSection,
-    JobSection,
-    LimitsSection,
-    Section,
-    SourceSection,
-    StateSection,
-    StatusSection,
-)
+from shipper.config.keys import File
 from shipper.config.values import toml
 from shipper.core.errors import ConfigError, visible_line
 
@@ -55,16 +45,6 @@ _EXAMPLES = {
     "table": 'table = "audit_trail"',
     "id": 'id = "id", the growing key of the table',
     "name": 'name = "logins.{measure}", the path of its series',
-}
-_SECTIONS: dict[object, type[Section]] = {
-    "state": StateSection,
-    "graphite": GraphiteSection,
-    "audit": AuditSection,
-    "limits": LimitsSection,
-    "status": StatusSection,
-    "source": SourceSection,
-    "job": JobSection,
-    "defaults": JobSection,
 }
 
 
@@ -191,7 +171,11 @@ def too_deep(file: str, text: str) -> ConfigError:
 
 
 def _known(place: Place) -> list[str]:
-    return list((File if len(place) == 1 else _SECTIONS[place[0]]).model_fields)
+    """Return the keys of the section that a wrong key is in."""
+    if len(place) == 1:
+        return list(File.model_fields)
+    kind: Any = File.model_fields["job" if place[0] == "defaults" else str(place[0])].annotation
+    return list((get_args(kind) or [kind])[-1].model_fields)  # of several sections by name, that of one
 
 
 def _place(place: Place, documents: list[Document]) -> Place:

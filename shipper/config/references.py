@@ -24,7 +24,7 @@ OTHER_USER_HINT = "Run the command as root, or as the user that shipper runs as.
 class References:
     """References of one configuration; a command that connects nowhere leaves credentials out."""
 
-    def __init__(self, folder: Path, *, with_credentials: bool = True) -> None:
+    def __init__(self, folder: Path, *, with_credentials: bool) -> None:
         """Resolve paths relative to folder, which is the configuration's."""
         self.secrets: list[str] = []
         """Values that references led to: no message shows them."""

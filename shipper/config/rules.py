@@ -182,10 +182,11 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     if job.id == job.time and isinstance(job.start, int):
         remedy = 'Write start = "now" or "beginning"; `shipper admin seek` moves such a job to a later time.'
         yield Problem((*place, "start"), "a job along a time cannot start after an id", remedy)
-    if job.id == job.time and not all(kind.is_divisible for kind, _ in job.measure.values()):
+    is_divisible = all(kind.is_divisible for kind, _ in job.measure.values())
+    if job.id == job.time and not is_divisible:
         remedy = "Set `id` to an integer key, or remove the distinct measure."
         yield Problem((*place, "measure"), "distinct does not work along a time", remedy)
-    if not has_time(job) and not all(kind.is_divisible for kind, _ in job.measure.values()):
+    if not has_time(job) and not is_divisible:
         remedy = "Set `time` to the column of the event time: distinct values are counted for each bucket as a whole."
         yield Problem((*place, "measure"), "distinct needs the key `time`", remedy)
     if job.lookback is not None and not all(kind.has_zero for kind, _ in job.measure.values()):
@@ -238,15 +239,14 @@ def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:
 def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     if job.sql is not None:
         statement = _COMMENT.sub(" ", job.sql)
+        window = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
         if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", statement, re.IGNORECASE):
-            remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
-            yield Problem((*place, "sql"), "`sql` would count rows at the ends of its windows twice", remedy)
+            yield Problem((*place, "sql"), "`sql` would count rows at the ends of its windows twice", window)
         if job.lookback is not None:
             yield Problem((*place, "lookback"), "no `lookback` with `sql`", "Use a `time` column instead of `sql`.")
         for name in ("after", "upto"):
             if not re.search(rf"(?<!:):{name}\b", statement):
-                remedy = f"Write `WHERE {job.id} > :after AND {job.id} <= :upto`, so that each row is counted once."
-                yield Problem((*place, "sql"), f"`sql` does not use :{name}", remedy)
+                yield Problem((*place, "sql"), f"`sql` does not use :{name}", window)
         if re.search(r"\(\s*distinct\b", statement, re.IGNORECASE):
             remedy = 'Use a job without `sql`: measure = { users = "distinct:COLUMN" }. Distinct values do not add up.'
             yield Problem((*place, "sql"), "`sql` counts DISTINCT values, which would be added up", remedy)

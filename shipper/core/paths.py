@@ -140,9 +140,9 @@ COUNTS = ("rows", "late_rows", "too_late", "datapoints", "capture_ms", "deliver_
 """Own metrics that count within a minute; a coarser archive keeps the sum."""
 
 
-def path(host: str, job: str, name: str) -> str:
-    """Return the path of one of shipper's own metrics, without the prefix."""
-    return f"{NODE}.{host}.{job}.{name}"
+def path(prefix: str | None, host: str, job: str, name: str) -> str:
+    """Return the path of one of shipper's own metrics."""
+    return ".".join(filter(None, (prefix, NODE, host, job, name)))
 
 
 GROUPS = 20_000

@@ -168,9 +168,9 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
         group = job.groups[0] if job.groups else job.query.by
         for measure, real in zip(job.query.measures, paths_of(job, group), strict=True):
             yield job.template.replace(f"{{{MEASURE}}}", measure.name), real
-    begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
+    prefix = config.graphite.prefix
     for name in (*GAUGES, *COUNTS):
-        yield begin + path("{host}", "{job}", name), begin + path("host", "job", name)
+        yield path(prefix, "{host}", "{job}", name), path(prefix, "host", "job", name)
 
 
 def _verdict(kind: str, shown: str, real: str, theirs: list[Stanza], own: list[Stanza]) -> Verdict:

@@ -30,7 +30,7 @@ class Stored(NamedTuple):
     series: Mapping[str, int] = {}
 
 
-def check_file(path: Path, *, is_copy: bool = False) -> Iterator[Finding]:
+def check_file(path: Path, *, is_copy: bool) -> Iterator[Finding]:
     """Check the state file, or the directory in which it will be created; is_copy if the state is in a database."""
     subject = f"state {path}"
     enter(str(path))

@@ -55,8 +55,7 @@ def examine(config: Config, *, wait: float) -> Examination:
     """
     readback = required_readback(config, "test the Graphite of")
     # send it, and read it until the answers stay
-    begin = f"{config.graphite.prefix}." if config.graphite.prefix else ""
-    series = begin + path(node(socket.gethostname()), NAME, "count")
+    series = path(config.graphite.prefix, node(socket.gethostname()), NAME, "count")
     canary = Canary(config.graphite.retentions, int(time.time()))
     flight = _Flight(canary, series, readback)
     answers = flight.answers(open_carbon(config), wait)

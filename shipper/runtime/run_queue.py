@@ -22,7 +22,7 @@ from shipper.state.store import State
 HELP_SECONDS = 1.0  # a capture that runs longer no longer keeps other threads from the queue
 MANY = 20  # entries left when the next round begins that are worth a second thread
 
-Later = Callable[[float, Callable[[], None]], None]
+Later = Callable[[float, Callable[[], object]], None]
 """Function that schedules a call on another thread, after a delay in seconds."""
 
 
@@ -127,12 +127,9 @@ class RunQueue:
                 if later is None or time.monotonic() - began < CHAPTER_SECONDS:
                     continue
                 self._threads -= 1
-            later(0.0, partial(self._resume, later))
+            later(0.0, partial(self.run, later))
             break
         return has_succeeded
-
-    def _resume(self, later: Later) -> None:
-        self.run(later)
 
     def _next(self) -> QueueEntry | None:
         """Take the next entry; None when no worker is ready, and this thread has left."""

@@ -136,7 +136,7 @@ class Scheduler:
         """Call at the times of a cron line in a time zone."""
         self._scheduler.add_job(call, _Cron(line, zone), id=name, executor=pool, replace_existing=True)
 
-    def later(self, seconds: float, call: Callable[[], None], *, pool: str) -> None:
+    def later(self, seconds: float, call: Callable[[], object], *, pool: str) -> None:
         """Call once, after a delay in seconds."""
         when = datetime.now(UTC) + timedelta(seconds=seconds)
         self._scheduler.add_job(call, "date", run_date=when, executor=pool)

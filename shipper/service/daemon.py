@@ -12,11 +12,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
@@ -28,18 +27,17 @@ from shipper.runtime.endpoints import open_carbon
 from shipper.runtime.pipeline import Pipeline, composed
 from shipper.service import systemd
 from shipper.service.auditor import Auditor
-from shipper.service.control import Command, Control
-from shipper.service.door import Door
+from shipper.service.door import Door, doors_of
 from shipper.service.executor import Executor
 from shipper.service.reload import Reloader
 from shipper.service.schedule import Schedule
 from shipper.service.vitals import Vitals
 from shipper.state.queries import series_counts
 from shipper.status.own_metrics import Counts, SelfMetrics
-from shipper.status.page.server import Page
 from shipper.status.report import Report
 
 if TYPE_CHECKING:
+    from shipper.service.control import Command
     from shipper.state.remote.database import StateDatabase
 
 BEAT_SECONDS = 5.0
@@ -143,23 +141,18 @@ class Service:
     def start(self) -> None:
         """Start all parts."""
         pipeline = self._pipeline
-        runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(pipeline.state.path).absolute().parent
         commands: dict[str, Command] = {
             "reload": lambda _arguments, _report: self._reloader.reload(),
-            "status": lambda arguments, _report: self._document(arguments.get("jobs", ())),
+            "status": lambda arguments, _report: (
+                self.report(with_totals=True).only(arguments.get("jobs", ())).document()
+            ),
             "operate": self._executor.do,
             "audit": lambda arguments, _report: self._auditor.run_now(arguments),
         }
 
         # sockets
-        address = f"{runtime}/control.sock"
-        self._doors.append(
-            Door(lambda: Control(address, commands), RepeatedFailure("control.failed", "control.recovered"))
-        )
-        listen = pipeline.config.status.listen or f"unix:{runtime}/status.sock"
-        if listen != "off":
-            report = partial(self.report, with_totals=True)
-            self._doors.append(Door(lambda: Page(listen, report), self._page_failure))
+        report = partial(self.report, with_totals=True)
+        address, self._doors = doors_of(pipeline.config, commands, report, self._page_failure)
         self._check_doors()
         pipeline.state.announce(address)
 
@@ -271,9 +264,6 @@ class Service:
             audit_since=self._auditor.since,
             with_totals=with_totals,
         )
-
-    def _document(self, jobs: Collection[str]) -> dict[str, Any]:
-        return self.report(with_totals=True).only(jobs).document()
 
     def _new_own_metrics(self, sent: Mapping[str, Counts] | None = None) -> SelfMetrics:
         config = self._pipeline.config

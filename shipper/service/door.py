@@ -1,11 +1,17 @@
 """Servers of the service that must not stop it: opened again whenever clients cannot reach them."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
+from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
 from shipper.log.logger import RepeatedFailure
+from shipper.service.control import Command, Control
+from shipper.status.page.server import Page
+from shipper.status.report import Report
 
 
 class Server(Protocol):
@@ -46,3 +52,15 @@ class Door:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+
+
+def doors_of(
+    config: Config, commands: Mapping[str, Command], report: Callable[[], Report], page_failure: RepeatedFailure
+) -> tuple[str, list[Door]]:
+    """Return the address of the control socket, and the doors of a process: that socket, and the status page."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(config.state.path).absolute().parent
+    address, listen = f"{runtime}/control.sock", config.status.listen or f"unix:{runtime}/status.sock"
+    doors = [Door(lambda: Control(address, commands), RepeatedFailure("control.failed", "control.recovered"))]
+    if listen != "off":
+        doors.append(Door(lambda: Page(listen, report), page_failure))
+    return address, doors

@@ -7,9 +7,7 @@ import socket
 import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
-from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from shipper.config.load import Config
@@ -17,14 +15,14 @@ from shipper.core.errors import StateBusy
 from shipper.core.retry import TAKE_OVER_MOST, backoff
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.service import systemd
-from shipper.service.control import Command, Control, Progress
-from shipper.service.door import Door
+from shipper.service.control import Command, Progress
+from shipper.service.door import doors_of
+from shipper.service.vitals import failure_of
 from shipper.state.lock import announce, lock
 from shipper.state.remote.database import StateDatabase
 from shipper.state.remote.working_copy import check_free, discard, unproven_slots
 from shipper.status.leader import Leader, leader_of
-from shipper.status.page.server import Page
-from shipper.status.report import EndpointReport, Failure, Report
+from shipper.status.report import EndpointReport, Report
 
 TRY_SECONDS = 0.25
 LOOK_SECONDS = 1.0  # between two questions who leads
@@ -55,10 +53,11 @@ class StandBy:
         with ExitStack() as opened:
             held = opened.enter_context(closing(lock(path)))
             self._late = unproven_slots(path)
-            doors = self._doors()
+            page_failure = RepeatedFailure("page.failed", "page.recovered")
+            address, doors = doors_of(self._config, self._commands(), self.report, page_failure)
             for door in doors:
                 opened.callback(door.close)
-            announce(held, self._address)
+            announce(held, address)
             is_told = False
             while not self._try():
                 if not is_told:
@@ -76,14 +75,15 @@ class StandBy:
 
     def report(self) -> Report:
         """Return who leads, and whether the database answers."""
-        config, error = self._config, self._failure.error
-        failure = Failure(str(error), error.hint, self._failure.since, self._failure.failures) if error else None
+        config = self._config
         return Report(
             version=version("shipper"),
             host=socket.gethostname(),
             now=time.time(),
             jobs=(),
-            endpoints=(EndpointReport("state database", str(self._database), self._reached_at, failure),),
+            endpoints=(
+                EndpointReport("state database", str(self._database), self._reached_at, failure_of(self._failure)),
+            ),
             state_path=str(config.state.path),
             config_file=config.file,
             pid=os.getpid(),
@@ -100,24 +100,12 @@ class StandBy:
             return TRY_SECONDS
         return backoff(failures, random.random(), TAKE_OVER_MOST)  # noqa: S311 - jitter
 
-    @property
-    def _address(self) -> str:
-        runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(self._config.state.path).absolute().parent
-        return f"{runtime}/control.sock"
-
-    def _doors(self) -> list[Door]:
-        commands: dict[str, Command] = {
+    def _commands(self) -> dict[str, Command]:
+        return {
             "status": lambda _arguments, _report: self.report().document(),
             **dict.fromkeys(("operate", "audit"), self._reject),
             "reload": self._reject_reload,
         }
-        listen = self._config.status.listen or f"unix:{Path(self._address).parent}/status.sock"
-        doors = [
-            Door(partial(Control, self._address, commands), RepeatedFailure("control.failed", "control.recovered"))
-        ]
-        if listen != "off":
-            doors.append(Door(partial(Page, listen, self.report), RepeatedFailure("page.failed", "page.recovered")))
-        return doors
 
     def _reject(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
         leader = self._leader.host if self._leader else None

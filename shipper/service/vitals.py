@@ -136,8 +136,8 @@ class Vitals:
         if worker.broken_at is not None:
             return Failure("a bug stopped this job", BUG_HINT, worker.broken_at, 1)
         if (failure := worker.failure) is not None:
-            return _failure(failure)
-        return _failure(self._delivery.failure) if self._waits_for_carbon(report) else None
+            return failure_of(failure)
+        return failure_of(self._delivery.failure) if self._waits_for_carbon(report) else None
 
     def _waits_for_carbon(self, report: JobReport) -> bool:
         return self._delivery.failure.error is not None and report.captured != report.watermark
@@ -164,7 +164,7 @@ class Vitals:
             f"source {name}",
             address,
             reached or None,
-            _failure(down) if down else None,
+            failure_of(down) if down else None,
             complaint or "answers",
             is_needed=is_needed,
         )
@@ -172,7 +172,7 @@ class Vitals:
     def _carbon(self) -> EndpointReport:
         """Return how Carbon answers; a delivery that fails because of the state says nothing about it."""
         delivery = self._delivery
-        failure = None if isinstance(delivery.failure.error, STATE_ERRORS) else _failure(delivery.failure)
+        failure = None if isinstance(delivery.failure.error, STATE_ERRORS) else failure_of(delivery.failure)
         return EndpointReport("carbon", str(self._pipeline.carbon), delivery.reached_at, failure)
 
     def _state_file(self) -> EndpointReport:
@@ -194,7 +194,7 @@ class Vitals:
 
     def _page(self) -> Iterator[EndpointReport]:
         """Yield the status page while it does not listen: monitoring then gets no answer."""
-        failure = _failure(self._page_failure)
+        failure = failure_of(self._page_failure)
         if failure is not None:
             listen = self._pipeline.config.status.listen or "unix:status.sock"
             yield EndpointReport("page", listen, None, failure, "cannot be reached", is_needed=False)
@@ -206,11 +206,11 @@ class Vitals:
         if readback is None:
             return
         endpoint = EndpointReport("graphite", str(readback), pipeline.read_at, is_needed=False)
-        unproven = _failure(pipeline.unproven)
+        unproven = failure_of(pipeline.unproven)
         if unproven is not None:
             yield replace(endpoint, failure=unproven, complaint=LACKS)
         else:
-            yield replace(endpoint, failure=_failure(pipeline.reading))
+            yield replace(endpoint, failure=failure_of(pipeline.reading))
 
 
 @lru_cache(10_000)  # it takes milliseconds, and most jobs share their lines
@@ -287,7 +287,7 @@ def _minutes(config: Config) -> Mapping[str, tuple[int, ...]]:
     }
 
 
-def _failure(repeated: RepeatedFailure) -> Failure | None:
+def failure_of(repeated: RepeatedFailure) -> Failure | None:
     """Return the failure as a report shows it, None if it is over."""
     error = repeated.error
     return None if error is None else Failure(str(error), error.hint, repeated.since, repeated.failures)

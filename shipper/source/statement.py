@@ -253,7 +253,7 @@ def first(query: Query) -> sa.Select[Any]:
 
 
 @lru_cache(STATEMENTS)
-def following(query: Query, *, is_backward: bool = False) -> sa.Select[Any]:
+def following(query: Query, *, is_backward: bool) -> sa.Select[Any]:
     """Select the id that follows the skipped ids of a window; with is_backward, counted from its end."""
     table = table_of(query.ids_only)
     identity = table.c[query.id]

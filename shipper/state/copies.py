@@ -156,8 +156,6 @@ Agree = Callable[[Mapping[str, JobStatus]], None]
 def restore(name: str, path: str, *, agree: Agree) -> str | None:
     """Put a copy in the place of the state; return where the replaced state is kept, None if there was none.
 
-    Calls agree with the jobs in the copy before anything changes; it may raise.
-
     Raises:
         StateBusy: the service, or another command, uses the state.
         StateCorrupt: the copy is damaged, or is no state of this program and of this version.
@@ -179,8 +177,7 @@ def restore(name: str, path: str, *, agree: Agree) -> str | None:
 def restore_into(name: str, path: str, lead: "Callable[[], StateDatabase]", *, agree: Agree) -> str | None:
     """Put a copy in the place of a state in a database; return where the replaced one is kept, None if there was none.
 
-    lead returns the database once this process leads there; path is that of the working copy. Calls agree as `restore`
-    does, and raises as it does.
+    lead returns the database once this process leads there; path is that of the working copy. Raises as `restore` does.
 
     Raises:
         ConfigError: the state was moved to a file.

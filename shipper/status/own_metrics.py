@@ -41,8 +41,7 @@ class SelfMetrics:
         self.sent_at = 0.0
         """When Carbon last confirmed them, in epoch seconds; 0 before the first time."""
         self._carbon = carbon
-        self._begin = f"{prefix}." if prefix else ""
-        self._host = node(host)
+        self._prefix, self._host = prefix, node(host)
         self._every = max(step, EVERY_SECONDS // step * step)
         self._step = step
         self._report, self._series = report, series
@@ -86,7 +85,7 @@ class SelfMetrics:
                 values |= {name: value - before.get(name, 0) for name, value in counts[job].items()}
             for name in (*GAUGES, *COUNTS):
                 if (value := values.get(name)) is not None:
-                    yield Datapoint(f"{self._begin}{path(self._host, node(job), name)}", value, slot)
+                    yield Datapoint(path(self._prefix, self._host, node(job), name), value, slot)
 
 
 def _base(counts: Counts) -> Counts:

@@ -102,11 +102,11 @@ def _against(what: str, found: dict[str, float], target: float, unit: str) -> li
     return [Measured(what, ours, "target", target, unit, 1.0), *others]
 
 
-def paced(ground: Ground, jobs: int, *, tables: int = 1) -> Pace:
-    """Run the daemon while rows come: to one table, or to as many as there are jobs."""
+def paced(ground: Ground, jobs: int, *, tables: int = 1, state: str = "") -> Pace:
+    """Run the daemon while rows come: to one table, or to as many as there are jobs; lines of [state]."""
     ground.table(1000)
     ground.copy(tables)
-    ground.configure(jobs=jobs, tables=tables, start="now")
+    ground.configure(jobs=jobs, tables=tables, start="now", state=state)
     grow = partial(ground.insert, ROWS, seconds=1) if tables == 1 else partial(ground.grow, tables, rows=ACTIONS)
     with daemon(ground) as service:
         service.until("capture.finished", jobs, grow)

@@ -18,6 +18,7 @@ from servers import MariaDB  # noqa: E402 - of the directory above
 CONFIG = """\
 [state]
 path = "{folder}/shipper.db"
+{state}
 
 [graphite]
 port = {port}
@@ -67,6 +68,7 @@ class Sizes(NamedTuple):
     series_of_job: int = 100
     day: int = 1_000_000
     few_jobs: int = 50
+    totals: tuple[int, int] = (100_000, 1_000_000)
     warm: int = 10
     seconds: int = 20
     together: str = 'every = "10s"'
@@ -88,6 +90,7 @@ SMOKE = Sizes(
     series_of_job=2,
     day=100,
     few_jobs=5,
+    totals=(100, 1000),
     warm=0,
     seconds=1,
     together='every = "1s"',
@@ -206,7 +209,7 @@ class Ground:
     ) -> None:
         """Write shipper's configuration: jobs on so many tables, a port in place of the sink's, lines of sections."""
         servers = {"port": port or self.port, "mysql": self.mysql.port, "database": self.database}
-        sections = {"graphite": "", "listen": "off"} | sections
+        sections = {"state": "", "graphite": "", "listen": "off"} | sections
         text = CONFIG.format(folder=self.folder, **servers, schedule=schedule, start=start, **sections)
         text += "".join(JOB.format(n=n, table=table_of(n % tables)) for n in range(jobs))
         (self.folder / "shipper.toml").write_text(text)

@@ -102,6 +102,10 @@ class Service:
             doing()
             time.sleep(QUIET_SECONDS)
 
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def check(self) -> None:
         """See that it has not ended."""
         assert self._process.poll() is None, self.text()[-2000:]

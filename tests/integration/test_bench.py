@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[1] / "bench/run.py"
-CHOSEN = (("wide", "catchup", "delivery", "latency"), ("many", "pages", "repair", "state"), ("database", "growth"))
+CHOSEN = (
+    ("wide", "catchup", "delivery", "latency"),
+    ("many", "pages", "repair", "state"),
+    ("database", "growth"),
+    ("pair",),
+)
 """Scenarios that share a server."""
 
 

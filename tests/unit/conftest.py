@@ -7,6 +7,8 @@ import pytest
 from life import Life
 from pytest_socket import disable_socket
 
+from shipper.state.store import State
+
 HERE = Path(__file__).parent
 
 
@@ -14,6 +16,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse sockets to the tests of this folder, which the hook is called for among others."""
     if HERE in item.path.parents:
         disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Give an empty state."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        yield state
 
 
 @pytest.fixture

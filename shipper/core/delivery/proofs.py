@@ -83,9 +83,7 @@ def cursors_of(pending: Pending) -> deque[Cursor]:
 class Proofs:
     """Schedule of replays and readings. Times are of the monotonic clock, in seconds."""
 
-    def __init__(
-        self, replay: Sequence[float], *, reads_back: bool, schedule: Sequence[Replay] = (), replayed: int = 0
-    ) -> None:
+    def __init__(self, replay: Sequence[float], *, reads_back: bool, schedule: Sequence[Replay], replayed: int) -> None:
         """Set up a schedule; replay is the delays from the first confirmation to each replay.
 
         Totals up to the revision `replayed` are always sent again: another process may yet send older ones over them.

@@ -18,25 +18,18 @@ from functools import partial
 
 from shipper.core.id_set import IdSet
 from shipper.core.ledger import Minute, RecordUpdate
-from shipper.core.model import (
-    Progress,
-    RejectReason,
-    Span,
-    Window,
-)
+from shipper.core.model import Progress, RejectReason, Span, Window
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
 from shipper.core.rows.along_minutes import NEVER, NO_CHECKSUM, Found, difference, held_in, known_minute, minutes_of
 from shipper.core.rows.along_reading import by_minutes, check_groups, read_minute, readable, windows
-from shipper.core.rows.look import TableLook
+from shipper.core.rows.look import EVERY_SECONDS, TableLook
 from shipper.core.rows.start import MINUTE, kept_seconds, position_at
 from shipper.core.rows.table import CaptureStep, Context, Event
 from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
 
 FAR_SECONDS = 86_400
 """If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
-CHECKED_SECONDS = 60
-"""Interval in which rows that no look reads are counted, and in which a record says that nothing is new."""
 
 
 class AlongLook:
@@ -106,8 +99,8 @@ class AlongLook:
                 present = source.minutes(job.query, seen).get(start, (0, 0))
                 # where some of its rows are gone, a new one above captured may be taken for one of them
                 may_hide = present[0] >= before.rows or (present[0] and seen.upto > captured)
-                isknown_minute = present == before[:2] or (present[0], NO_CHECKSUM) == before[:2]
-                if may_hide and not isknown_minute:
+                is_known = present == before[:2] or (present[0], NO_CHECKSUM) == before[:2]
+                if may_hide and not is_known:
                     found.hidden.add(start)
                 held = held_in(job, read_minute(job, seen, source))
                 if found.keep(start, before._replace(groups={key: one for key, (one, _) in held.items()})):
@@ -157,7 +150,7 @@ class AlongLook:
         moved = Window(before.captured, captured) if captured > before.captured else None
         position = self._moved(before, captured, is_last=is_last)
         done = RecordUpdate(position, minutes=found.minutes, ids_within=window, late_rows=found.late_rows)
-        is_due = is_last and horizon.time >= self._progress.complete_until + CHECKED_SECONDS
+        is_due = is_last and horizon.time >= self._progress.complete_until + EVERY_SECONDS
         zero_fill = self._zero_fill if is_last else None
         if found.minutes or moved or is_due or zero_fill:
             if is_last:

@@ -34,7 +34,7 @@ def rows_by_ids(
     span: Span,
     *,
     source: Source,
-    position: Position | None = None,
+    position: Position | None,
 ) -> Iterator[list[Row]]:
     """Read the rows of slots that begin in a span; a late id belongs to the slot in which it was counted.
 

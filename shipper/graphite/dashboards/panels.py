@@ -110,13 +110,12 @@ def panels_of(job: Job, step: int) -> Iterator[Panel]:
 
 def own_panels(prefix: str | None) -> list[Panel]:
     """Return the panels of shipper's own metrics, for all hosts."""
-    begin = f"{prefix}." if prefix else ""
-    host = begin.count(".") + 1
+    host = len(prefix.split(".")) + 1 if prefix else 1
     panels = []
     for title, unit, names in _OWN:
         nodes = [host + 1, host] + [host + 2] * (len(names) > 1)
         targets = [
-            Target(f"consolidateBy({begin}{path('*', '*', name)},'{_own_consolidation(name)}')", nodes, name)
+            Target(f"consolidateBy({path(prefix, '*', '*', name)},'{_own_consolidation(name)}')", nodes, name)
             for name in names
         ]
         panels.append(Panel(title, targets, unit, unit, adds_up=names[0] in COUNTS))

@@ -51,22 +51,19 @@ def all_rows(connection: sqlite3.Connection) -> Iterator[MirroredRow]:
         yield from map(MirroredRow._make, connection.execute(_every(table)))
 
 
-def load(connection: sqlite3.Connection, rows: Iterable[tuple[str, str]]) -> int:
-    """Insert rows, each of a table and its literals, into empty tables; return how many. Order by table is quickest.
+def load(connection: sqlite3.Connection, rows: Iterable[tuple[str, str]]) -> None:
+    """Insert rows, each of a table and its literals, into empty tables. Order by table is quickest.
 
     Raises:
         sqlite3.Error: a row does not belong to these tables.
     """
     names = {table.name for table in _tables(connection)}
-    number = 0
     for name, group in groupby(rows, key=lambda row: row[0]):
         if name not in names:
             raise sqlite3.DatabaseError(f"no table {name!r}")
         while chunk := list(islice(group, ROWS_AT_ONCE)):
             values = ", ".join(f"({literals})" for _, literals in chunk)
             connection.execute(f"INSERT INTO {name} VALUES {values}")
-            number += len(chunk)
-    return number
 
 
 class _Table(NamedTuple):

@@ -10,7 +10,6 @@ from shipper.core import durations
 
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}) | _CONTROLS
-_VOID = {"meta", "link", "col"}
 
 
 class Markup(str):
@@ -36,7 +35,7 @@ def tag(name: str, /, *children: str, **attributes: str | None) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{pairs}>" + ("" if name in _VOID else f"{join(*children)}</{name}>"))
+    return Markup(f"<{name}{pairs}>" + ("" if name == "meta" else f"{join(*children)}</{name}>"))
 
 
 UNKNOWN = "unknown"

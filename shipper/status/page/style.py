@@ -49,7 +49,6 @@ a{color:inherit}
 main{padding:12px}
 thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table,tbody{display:block}
-colgroup{display:none}
 tr{display:grid;grid-template-columns:1fr 1fr 1fr;gap:0 12px;padding:6px 0}
 th,td{padding:0 0 4px}
 th[scope=row]{grid-column:1/3}

@@ -1,8 +1,6 @@
 """The first sentence: where it starts, what it reads, what it records."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from builders import NOW, begin, captured, done, horizon, job
@@ -20,13 +18,6 @@ from shipper.state.store import State
 
 EARLIER = "2026-09-21 14:12:10"
 CREATED = "2026-09-21 14:14:10"  # ten seconds into the minute NOW
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 @pytest.fixture

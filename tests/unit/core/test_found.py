@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from builders import NOW, horizon
-from life import UNIT, Life, wanted
+from life import UNIT, Life, redefined, wanted
 
 from shipper.core.capture import capture
 from shipper.core.errors import SourceReset
 from shipper.core.id_set import ids_of
-from shipper.core.model import Condition, Job, Span
+from shipper.core.model import Job, Span
 
 HOUR, DAY = 3600, 86400
 TICKS = replace(wanted(time=None, template="ticks.{action}.{measure}"), name="ticks")
@@ -24,11 +24,6 @@ def life(tmp_path: Path) -> Iterator[Life]:
     life = Life(tmp_path)
     yield life
     life.state.close()
-
-
-def redefined(job: Job) -> Job:
-    """Return a job that counts the same rows by another definition, so that its slots are counted again."""
-    return replace(job, query=replace(job.query, where=(Condition("outcome", "in", ("ok", "bad")),)))
 
 
 def add(life: Life, *ids: int, ago: int = 0) -> None:

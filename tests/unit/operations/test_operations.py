@@ -107,10 +107,9 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
+def office(state: State) -> Office:
     """Provide an office."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield Office(state)
+    return Office(state)
 
 
 def written(epoch: int) -> str:

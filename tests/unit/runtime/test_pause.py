@@ -1,7 +1,7 @@
 """Jobs that an operator paused: no look at the table meanwhile, and no row lost."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from shipper.config.load import Config
 
 HOUR = 3600
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 class _Config:

@@ -2,9 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import structlog
@@ -23,13 +21,6 @@ NAMES = ("events", "others", "third")
 def jobs(**changed: object) -> list[Job]:
     """Build three jobs on one table."""
     return [job(name, **changed) for name in NAMES]
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 def test_tick_schedules_one_round(state: State) -> None:

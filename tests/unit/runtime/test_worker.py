@@ -1,7 +1,6 @@
 """One job at work: the results of its captures, the effects of a failure."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,13 +15,6 @@ from shipper.core.model import RejectedValue, RejectReason, Span
 from shipper.core.rows.table import Event
 from shipper.log.results import log_event
 from shipper.state.store import State
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Give an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 def test_capture_records(tmp_path: Path) -> None:

@@ -120,10 +120,9 @@ def _raise(error: Exception) -> None:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
+def office(state: State) -> Office:
     """Give an office."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield Office(state)
+    return Office(state)
 
 
 def pauses(office: Office) -> list[float]:

@@ -1,6 +1,5 @@
 """Rounds of the courier: commits, replays, and what it does when Carbon dies."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ class FailingOutbox(StateOutbox):
         if self.fuse == 0:
             raise StateBusy("read pending totals: disk full")
         return super().pending(after, upto)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Provide an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 def test_nothing_to_do(state: State) -> None:

@@ -1,9 +1,8 @@
 """Readings of all totals, or of samples beside the replays: values that Graphite lacks are reported and sent again."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from builders import ARCHIVE
@@ -17,13 +16,6 @@ from shipper.core.errors import DeliveryFailed, StateBusy
 from shipper.core.model import Archive
 from shipper.state.outbox import StateOutbox
 from shipper.state.store import State
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Provide an empty state."""
-    with State(str(tmp_path / "shipper.db")) as state:
-        yield state
 
 
 def test_read_back(state: State) -> None:

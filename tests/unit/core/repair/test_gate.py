@@ -6,16 +6,15 @@ Each test counts rows, takes some away, changes what the job counts, and looks a
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import NOW, horizon
-from life import UNIT, Life, wanted
+from life import UNIT, Life, redefined, wanted
 
 from shipper.core.capture import capture
 from shipper.core.ledger import Settled
 from shipper.core.measures import COUNT, Kind, Measure
-from shipper.core.model import Archive, Condition, Job, Span
+from shipper.core.model import Archive, Job, Span
 from shipper.core.rows.table import Event
 
 HOUR = 3600
@@ -29,21 +28,9 @@ def life(tmp_path: Path) -> Iterator[Life]:
     life.state.close()
 
 
-def redefined(job: Job) -> Job:
-    """Return a job that counts the same rows by another definition, so that its slots are counted again."""
-    return replace(job, query=replace(job.query, where=(Condition("outcome", "in", ("ok", "bad")),)))
-
-
 def purge(life: Life, upto: int) -> None:
     """Delete rows up to an id."""
     life.source.rows = [row for row in life.source.rows if row["id"] > upto]
-
-
-def limited(life: Life) -> list[dict[str, Any]]:
-    """Return what recounts have left as it is, and forget that."""
-    found = [dict(noticed.details) for noticed in life.noticed if noticed.event == "recount.limited"]
-    life.noticed.clear()
-    return found
 
 
 def stored(life: Life, measure: str = "count") -> dict[int, int]:
@@ -72,7 +59,7 @@ def test_slots_of_a_backfill(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == before
-    assert limited(life) == [{"span": Span(NOW - 10 * HOUR, NOW - 6 * HOUR + 60), "slots": 5}]
+    assert life.limited() == [{"span": Span(NOW - 10 * HOUR, NOW - 6 * HOUR + 60), "slots": 5}]
 
 
 def test_first_slot_of_a_job(life: Life) -> None:
@@ -92,7 +79,7 @@ def test_first_slot_of_a_job(life: Life) -> None:
     life.ship(redefined(wanted(start="now")))
 
     assert stored(life) == {0: 10, 60: 3}
-    assert limited(life) == [{"span": Span(NOW, NOW + 60), "slots": 1}]
+    assert life.limited() == [{"span": Span(NOW, NOW + 60), "slots": 1}]
 
 
 @pytest.mark.parametrize("step", range(8))
@@ -119,7 +106,7 @@ def test_purge_beside_a_recount(life: Life, step: int) -> None:
 
     assert stored(life) == before
     assert stored(life, "ids") == ids
-    left = [one["span"] for one in limited(life)]
+    left = [one["span"] for one in life.limited()]
     assert left == [Span(NOW - 1200, NOW - 600)]
 
 
@@ -146,7 +133,7 @@ def test_slot_that_would_be_cut(life: Life) -> None:
     ship(life, redefined(job))
 
     assert stored(life) == before | {0: 1}
-    assert limited(life) == [{"span": Span(NOW - 12 * HOUR, NOW - 12 * HOUR + 30), "slots": 1}]
+    assert life.limited() == [{"span": Span(NOW - 12 * HOUR, NOW - 12 * HOUR + 30), "slots": 1}]
     assert life.state.progress("events").since == NOW - 12 * HOUR + 60  # type: ignore[union-attr] # it has begun
 
 
@@ -182,7 +169,7 @@ def test_settled_as_long_as_its_slots(life: Life, purged: int) -> None:
     ship(life, redefined(job))
 
     assert stored(life) == before
-    assert limited(life) == ([{"span": Span(NOW, NOW + 660), "slots": 11}] if purged else [])
+    assert life.limited() == ([{"span": Span(NOW, NOW + 660), "slots": 11}] if purged else [])
     life.deliver()
     while life.state.housekeeping.prune("events", unit=UNIT, before=2**40):
         pass
@@ -205,7 +192,7 @@ def test_slots_below_all_that_is_known(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == {-600: 10, -60: 5}
-    assert limited(life) == [{"span": Span(NOW - 600, NOW - 540), "slots": 1}]
+    assert life.limited() == [{"span": Span(NOW - 600, NOW - 540), "slots": 1}]
 
 
 def test_lookback_slots(life: Life) -> None:
@@ -229,7 +216,7 @@ def test_lookback_slots(life: Life) -> None:
     life.ship(redefined(job))
 
     assert stored(life) == before | {-120: 4}
-    assert limited(life) == [{"span": Span(NOW - 720, NOW - 240), "slots": 8}]
+    assert life.limited() == [{"span": Span(NOW - 720, NOW - 240), "slots": 8}]
     life.source.rows[-1]["created_at"] = life.created(0)
     life.ship(redefined(job))
     assert stored(life) == before | {-120: 4, 120: 1}

@@ -46,13 +46,6 @@ def stored(life: Life, measure: str = "users") -> dict[int, int]:
     return {slot - NOW: int(value) for slot, value in rows}
 
 
-def limited(life: Life) -> list[dict[str, Any]]:
-    """Return what recounts have left as it is, and forget that."""
-    found = [dict(noticed.details) for noticed in life.noticed if noticed.event == "recount.limited"]
-    life.noticed.clear()
-    return found
-
-
 def test_windows_are_not_added_up(life: Life) -> None:
     """A user in several windows of one slot counts once. Mutants: a rule that adds; a fold that takes the maximum."""
     life.insert(*[(0, "login", name) for name in ("x", "y", "x", "z", "x", "z")])
@@ -140,7 +133,7 @@ def test_rows_that_are_gone(life: Life, measures: tuple[Measure, ...]) -> None:
     life.ship(job)
 
     assert stored(life) == {-60: 3, 0: 1}
-    assert limited(life) == [{"span": Span(NOW - 60, NOW), "slots": 1}]
+    assert life.limited() == [{"span": Span(NOW - 60, NOW), "slots": 1}]
     if len(measures) > 1:
         assert stored(life, "count") == {-60: 5, 0: 1}
         assert life.rejected() == {}
@@ -148,7 +141,7 @@ def test_rows_that_are_gone(life: Life, measures: tuple[Measure, ...]) -> None:
         assert life.rejected() == {"not_recounted": 2}
     life.now += 60
     life.ship(job)
-    assert limited(life) == []
+    assert life.limited() == []
 
 
 def test_adjoining_slots_of_which_one_lacks_rows(life: Life) -> None:
@@ -164,7 +157,7 @@ def test_adjoining_slots_of_which_one_lacks_rows(life: Life) -> None:
     # the row that is gone is within the ids of the first two
     assert stored(life) == {-180: 1, -120: 1, -60: 2}
     assert stored(life, "count") == {-180: 2, -120: 2, -60: 2}
-    assert [one["span"].start - NOW for one in limited(life)] == [-120, -180]
+    assert [one["span"].start - NOW for one in life.limited()] == [-120, -180]
 
 
 def test_statement_that_fails(life: Life) -> None:
@@ -317,7 +310,7 @@ def test_other_groups_while_a_slot_lacks_rows(life: Life) -> None:
     other = replace(job, query=replace(job.query, by=("action",)), template="events.{action}.{measure}")
     life.ship(other)
 
-    assert len(limited(life)) == 1
+    assert len(life.limited()) == 1
     assert stored(life) == {MIDNIGHT - NOW: 1}
     assert life.state.lacking("events") == []
 
@@ -436,7 +429,7 @@ def test_reset(life: Life) -> None:
 
     assert stored(life) == {-60: 2, 60: 1}
     assert stored(life, "count") == {-60: 3, 60: 1}
-    assert limited(life) == [{"span": Span(NOW - 60, NOW), "slots": 1}]
+    assert life.limited() == [{"span": Span(NOW - 60, NOW), "slots": 1}]
 
 
 def test_rename_and_forget(life: Life) -> None:

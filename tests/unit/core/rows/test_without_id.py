@@ -1,6 +1,5 @@
 """Rows whose id is none: no window holds them, so they are counted by reason, once a minute."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ class Asked(FakeSource):
         """Answer."""
         self.asks += 1
         return super().uncountable(query)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """Give a state that is closed in the end."""
-    with State(str(tmp_path / "shipper.db")) as opened:
-        yield opened
 
 
 def look(source: Asked, state: State, *jobs: Job, later: int = 0) -> list[RecordResult]:
