@@ -105,8 +105,9 @@ def captured(app: Shipper) -> int:
 
 
 def shipped(carbon_cache: CarbonCache, name: str) -> dict[str, dict[int, float]]:
-    """Return a job's values in Whisper."""
-    return {path: slots for path, slots in carbon_cache.sums().items() if path.startswith(f"audit.{name}.")}
+    """Return a job's values in Whisper but 0, which minutes without rows may get."""
+    sums = {path: slots for path, slots in carbon_cache.sums().items() if path.startswith(f"audit.{name}.")}
+    return {path: {slot: value for slot, value in slots.items() if value} for path, slots in sums.items()}
 
 
 def is_equal(mariadb: MariaDB, carbon_cache: CarbonCache) -> bool:
