@@ -395,7 +395,7 @@ def test_status_watch(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """`--watch` repeats the status until it is interrupted, in a terminal in the same place."""
     program = ["env", "--default-signal=INT", sys.executable, "-m", "shipper.cli"]
     command = [*program, "status", "--config", str(shipper_app.config), "--watch"]
-    for (ours, theirs), again in ((pty.openpty(), b"\x1b[2J"), (os.pipe(), b"\n\nshipper 0.")):
+    for (ours, theirs), again in ((pty.openpty(), b"\x1b[2J"), (os.pipe(), b"\n\nshipper ")):
         said, deadline = b"", time.monotonic() + PATIENCE_SECONDS
         with subprocess.Popen(command, stdout=theirs) as process:
             while again not in said.partition(b"not running")[2] and time.monotonic() < deadline:

@@ -84,7 +84,7 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
 
     assert moved.returncode == 0, moved.stderr
     assert "events: continues after id 13; now at id 5\n  8 ids are skipped" in moved.stdout
-    assert re.search(r"from [\d-]+ \d\d:\d\d:00Z on all rows are counted", moved.stdout)
+    assert re.search(r"rows with a time from [\d-]+ \d\d:\d\d:00Z on are counted", moved.stdout)
     assert "events: continues after id 13\n" in moved.stdout
     assert begun.captured() == {"events": 13}
     assert begun.call("once").returncode == 0
@@ -129,7 +129,7 @@ def test_pause(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> 
     else:
         skipped, refused = either.call("once"), either.call("once", "events")
         assert (skipped.returncode, "event=job.skipped" in skipped.stderr) == (0, True)
-        assert (refused.returncode, "hint: shipper resume events" in refused.stderr) == (1, True)
+        assert (refused.returncode, ": shipper resume events\n" in refused.stderr) == (1, True)
     assert either.captured() == before
     resumed = either.call("resume", "events", "events")
     assert (resumed.returncode, resumed.stdout) == (0, "events: continues at its next tick\n")
@@ -181,7 +181,7 @@ def test_count_again(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     assert filled.returncode == 0, filled.stderr
     assert re.search(
         r"recounts these slots.*:\n  [\d-]+ \d\d:\d\d:00 \w+ up to [\d-]+ \d\d:\d\d:00 \w+\n"
-        r"  slots whose rows are gone, .* fall: to 0 if no row is left\n",
+        r"  values become lower in slots whose rows were deleted: 0 if no row is left\n",
         filled.stdout,
     )
     assert "100%  5 rows" in filled.stderr
