@@ -53,7 +53,7 @@ def leader_killed(stage: Stage) -> list[Score]:
         stage.write()
         seconds = []
         for _ in range(kills):
-            leader, other = pair.leader, pair.follower
+            leader, other = pair.roles
             time.sleep(dice.uniform(0.2, 3.0))
             began = time.monotonic()
             leader.stop(signal.SIGKILL)
@@ -73,7 +73,7 @@ def leader_stopped(stage: Stage) -> list[Score]:
         stage.write()
         seconds = []
         for leases in stops:
-            leader, other = pair.leader, pair.follower
+            leader, other = pair.roles
             time.sleep(dice.uniform(0.2, 2.0))
             began = time.monotonic()
             leader.send(signal.SIGSTOP)

@@ -173,10 +173,10 @@ class Pair(Shipper):
         return leaders[0] if len(leaders) == len(others) == 1 else None
 
     @property
-    def follower(self) -> Machine:
-        """Return the other one."""
+    def roles(self) -> tuple[Machine, Machine]:
+        """Return the machine that leads, and the other one; the leader may have lost its lease without knowing."""
         leader = self.leader
-        return next(machine for machine in self.machines if machine is not leader)
+        return leader, next(machine for machine in self.machines if machine is not leader)
 
     def pause_at(self, place: str, *, kills: bool = False) -> Machine:
         """Let the machine that reaches a place first stop there, and return it; see pausing.py.

@@ -72,7 +72,7 @@ def leader_cut_off(stage: Stage) -> list[Score]:
         pair.start()
         stage.write()
         for names, mode, leases in cuts:
-            leader, other = pair.leader, pair.follower
+            leader, other = pair.roles
             chosen = [getattr(ways[pair.machines.index(leader)], name) for name in names]
             began = time.monotonic()
             for proxy in chosen:
