@@ -18,8 +18,8 @@ from servers import PostgreSQL
 
 LEASE_SECONDS = 5.0
 KILLS, SOAK_KILLS = 4, 50
-STOPS, SOAK_STOPS = (0.5, 1.0, 3.0), 3 * (0.5, 1.0, 3.0, 10.0)
-"""Lengths of stops, in leases."""
+STOPS, SOAK_STOPS = (0.5, 3.0, 1.0), 3 * (0.5, 3.0, 10.0, 1.0)
+"""Lengths of stops, in leases. After one of 1 nobody knows which machine leads, so a short one follows."""
 PAUSE, SOAK_PAUSES = 2.0, (0.5, 1.0, 3.0, 10.0)
 SHORT_REPLAY = '["1s"]'
 """Shorter than a pause: only `again` mends what is sent too late."""
