@@ -3,7 +3,7 @@
 import click
 
 from shipper.cli import options
-from shipper.cli.output import say, show_json, show_table
+from shipper.cli.output import say, show_json, table
 
 
 @click.command(short_help="JSON Schema of the configuration.")
@@ -52,7 +52,7 @@ def version(output: str) -> None:
     if output == "json":
         show_json(versions)
     else:
-        show_table((), list(versions.items()))
+        say(table((), list(versions.items())))
 
 
 @click.command(short_help="Completion script for your shell.")

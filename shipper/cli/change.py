@@ -14,9 +14,7 @@ from shipper.cli.output import format_place, say, show_json
 from shipper.cli.verify import prove
 
 
-@click.command(short_help="Skip rows that a job has not counted yet.", epilog=options.TIME_HELP)
-@options.configured
-@options.output
+@options.command("Skip rows that a job has not counted yet.", epilog=options.TIME_HELP, has_output=True)
 @options.utc
 @options.yes
 @options.job
@@ -40,19 +38,16 @@ def seek(file: str, output: str, job: str, to: str, *, is_sure: bool) -> None:
             arguments["time"] = instant(to)
         except click.BadParameter as error:
             raise click.BadParameter(f"{error.message} Or write an id, or end.", param_hint="'--to'") from error
-    act(file, "seek", arguments, Messages(_seek_plan, _moved), output=output, is_sure=is_sure)
+    messages = Messages(_seek_plan, lambda done: f"{done['job']}: continues after {_place(done, 'captured')}")
+    act(file, "seek", arguments, messages, output=output, is_sure=is_sure)
 
 
-@click.command(short_help="Recount a span of time, and send it.", epilog=options.TIME_HELP)
-@options.configured
-@options.output
+@options.command("Recount a span of time, and send it.", epilog=options.TIME_HELP, has_output=True)
 @options.utc
 @options.yes
 @options.job
-@click.option("--from", "start", type=instant, required=True, metavar="TIME", help="Start; its slot is included.")
-@click.option(
-    "--until", "end", type=instant, default="now", show_default=True, metavar="TIME", help="End; not included."
-)
+@options.moment("--from", "start", text="Start; its slot is included.", required=True)
+@options.moment("--until", "end", text="End; not included.", default="now", show_default=True)
 @click.option("--rate", type=click.IntRange(min=1), metavar="N", help="Maximum datapoints per second.")
 def backfill(file: str, output: str, job: str, *, start: int, end: int, rate: int | None, is_sure: bool) -> None:
     """Recount complete slots of a span of time from the source, and send their totals.
@@ -78,57 +73,54 @@ def _backfill_plan(facts: Mapping[str, Any]) -> list[str]:
 
     span = f"--from {format_utc(facts['spans'][0][0])} --until {format_utc(facts['spans'][-1][1])}"
     command = f"`shipper reconcile {facts['job']} {span}`"
-    return [*BACKFILL.plan(facts), f"  how much falls is not known yet: {command} shows it (with `render_url`)"]
+    effect = f"to see which values it lowers, first run {command} (needs `render_url`)"
+    if facts["spans"][0][0] < facts["since"]:
+        reason = "reconcile cannot compare slots before the job's first complete one"
+        effect = f"which values it lowers is unknown: {reason}"
+    return [*BACKFILL.plan(facts), f"  {effect}"]
 
 
 def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"{facts['job']}: continues after {_place(facts, 'to')}; now at {_place(facts, 'captured')}",
-        f"  {facts['ids']} {'seconds' if facts['is_along'] else 'ids'} are skipped",
-    ]
-    if facts["slot"] is not None:
-        lines += [f"  rows with a time from {format_time(facts['slot'])} on are counted, also if their ids are skipped"]
+    lines = [f"{facts['job']}: continues after {_place(facts, 'to')}; now at {_place(facts, 'captured')}"]
+    skipped = f"  skips {facts['ids']} {'seconds' if facts['is_along'] else 'ids'}"
+    if facts["slot"] is None:
+        lines += [skipped]
+    else:
+        lines += [f"{skipped}, except their rows from {format_time(facts['slot'])} on"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
-            lines += [f"  skipped rows from {start} until {end} are never counted: Graphite keeps its present values"]
+            lines += [f"  skipped rows from {start} until {end} are never counted: Graphite stays as it is"]
     if facts["not_before"] is not None:
-        lines += [f"  new rows count in the bucket of {format_time(facts['not_before'])}, or in a later one"]
+        lines += [f"  new rows go into buckets from {format_time(facts['not_before'])} on"]
     return lines
-
-
-def _moved(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: continues after {_place(result, 'captured')}"
 
 
 def _place(facts: Mapping[str, Any], name: str) -> str:
     return ("" if facts["is_along"] else "id ") + format_place(facts[name], is_along=facts["is_along"])
 
 
-@click.command(short_help="Transfer a removed job's state to another job.")
-@options.configured
-@options.output
+@options.command("Transfer a removed job's state to another job.", has_output=True)
 @options.yes
 @click.argument("before", metavar="OLD")
 @click.argument("job", metavar="NEW")
 def rename(file: str, output: str, before: str, job: str, *, is_sure: bool) -> None:
     """Transfer the state of a job that is not configured any more to another job, which continues with it."""
-    arguments = {"before": before, "job": job}
-    act(file, "rename", arguments, Messages(_rename_plan, _renamed), output=output, is_sure=is_sure)
+    messages = Messages(_rename_plan, "{before}: is now {job}".format_map)
+    act(file, "rename", {"before": before, "job": job}, messages, output=output, is_sure=is_sure)
 
 
-@click.command(short_help="Delete a removed job's state.")
-@options.configured
-@options.output
+@options.command("Delete a removed job's state.", has_output=True)
 @options.yes
 @click.argument("job")
 def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
     """Delete the state of a job that is not configured any more; Graphite keeps its datapoints."""
-    act(file, "forget", {"job": job}, Messages(_forget_plan, _forgotten), output=output, is_sure=is_sure)
+    messages = Messages(
+        lambda facts: [f"{facts['job']}: this deletes its state:", _state(facts)], "{job}: forgotten".format_map
+    )
+    act(file, "forget", {"job": job}, messages, output=output, is_sure=is_sure)
 
 
-@click.command("import", short_help="Continue where an older script ended.")
-@options.configured
-@options.output
+@options.command("Continue where an older script ended.", name="import", has_output=True)
 @options.yes
 @click.argument("persisted", metavar="FILE")
 @click.option(
@@ -137,7 +129,7 @@ def forget(file: str, output: str, job: str, *, is_sure: bool) -> None:
 def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, is_sure: bool) -> None:
     """Let new jobs start after the ids that an older script has counted.
 
-    FILE is its SQLite file, with the table persist (scriptname, index_table, index_column, index_value).
+    FILE is the script's SQLite file, with the table persist (scriptname, index_table, index_column, index_value).
     """
     from shipper.operations.import_legacy import read
 
@@ -145,7 +137,11 @@ def import_(file: str, output: str, persisted: str, names: tuple[str, ...], *, i
     if wrong := next((pair for pair in pairs if not (pair[0] and pair[2])), None):
         raise click.UsageError(f"--job {''.join(wrong)}: write SCRIPT=JOB.")
     arguments = {"rows": read(persisted), "names": {script: job for script, _, job in pairs}}
-    act(file, "import", arguments, Messages(_import_plan, _imported), output=output, is_sure=is_sure)
+    messages = Messages(
+        lambda facts: list(map(_row, facts["rows"])),
+        lambda done: "\n".join(f"{name}: starts after id {value}" for name, value in done["jobs"].items()),
+    )
+    act(file, "import", arguments, messages, output=output, is_sure=is_sure)
 
 
 def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
@@ -155,14 +151,6 @@ def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["dropped"] is not None:
         lines += [f"  this deletes the present state of {facts['job']}:", _state(facts["dropped"])]
     return lines
-
-
-def _forget_plan(facts: Mapping[str, Any]) -> list[str]:
-    return [f"{facts['job']}: this deletes its state:", _state(facts)]
-
-
-def _import_plan(facts: Mapping[str, Any]) -> list[str]:
-    return [_row(row) for row in facts["rows"]]
 
 
 def _row(row: Mapping[str, Any]) -> str:
@@ -181,18 +169,6 @@ def _state(facts: Mapping[str, Any]) -> str:
     return f"  {where}: watermark {facts['watermark']}, captured {facts['captured']}{unproven}"
 
 
-def _renamed(result: Mapping[str, Any]) -> str:
-    return f"{result['before']}: is now {result['job']}"
-
-
-def _forgotten(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: forgotten"
-
-
-def _imported(result: Mapping[str, Any]) -> str:
-    return "\n".join(f"{job}: starts after id {value}" for job, value in result["jobs"].items())
-
-
 _CAUSES = {
     "emptied": "its rows were deleted, and its ids restarted",
     "restored": "it was restored to an earlier state, or another server took over",
@@ -200,15 +176,15 @@ _CAUSES = {
 }
 
 
-@click.command(short_help="Let a held job continue, after a change of its table.")
-@options.configured
-@options.output
+@options.command("Let a held job continue, after a change of its table.", has_output=True)
 @options.utc
 @options.yes
 @options.job
 @click.option("--emptied", is_flag=True, help="The rows of the table were deleted: count all rows that it has now.")
-@click.option("--restored", is_flag=True, help="It was restored, or another server took over: count only new rows.")
-@click.option("--replaced", is_flag=True, help="A different table has its name now: count all its rows.")
+@click.option(
+    "--restored", is_flag=True, help="The table was restored, or another server took over: count only new rows."
+)
+@click.option("--replaced", is_flag=True, help="A different table has the name now: count all its rows.")
 def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> None:
     """Let a job continue after its table was emptied, restored or replaced. Graphite keeps its datapoints.
 
@@ -217,9 +193,11 @@ def reset(file: str, output: str, job: str, *, is_sure: bool, **flags: bool) -> 
     causes = [cause for cause in _CAUSES if flags[cause]]
     if len(causes) > 1:
         raise click.UsageError("pass one of --emptied, --restored, --replaced: not two.")
-    messages = Messages(_reset_plan, _reset_done)
+    messages = Messages(_reset_plan, "{job}: continues after id {captured} at its next tick".format_map)
     if not causes:
-        show_plan(file, "reset", {"job": job}, messages, output=output)
+        plan = show_plan(file, "reset", {"job": job}, messages, is_json=output == "json")
+        if output == "json":
+            show_json({"plan": plan["facts"], "done": None})
         answers = ", ".join(f"--{cause}" for cause in _CAUSES)
         say(f"nothing was changed: repeat the command with one of {answers}", err=True)
         sys.exit(2)
@@ -234,13 +212,17 @@ def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
     else:
         lines = [f"{job}: not held; nothing shows that its table {table} was reset"]
     lines += [f"  the table has {_rows(facts)}"]
-    complete = f", complete until {format_time(facts['complete_until'])}" if facts["complete_until"] is not None else ""
+    first, until = facts["first_time"], facts["complete_until"]
+    complete = f", complete until {format_time(until)}" if until is not None else ""
     lines += [f"  the job has counted ids up to {facts['captured']}{complete}"]
     # the rows that identify the table
     if facts["known"]:
-        lines += [f"  of the newest {facts['known']} rows that it counted, the table has {facts['known_again']}"]
+        lines += [f"  the table has {facts['known_again']} of the {facts['known']} newest rows that the job counted"]
     if facts["known_again"] and facts["is_held"]:
         lines += ["  the table has rows that are counted already: --emptied and --replaced would count them twice"]
+    elif facts["is_held"] and first is not None and until is not None and first < until:
+        risk = "if it was restored, --emptied and --replaced count rows twice"
+        lines += [f'  its first row is older than "complete until": {risk}']
     # the choices
     for choice in facts["choices"]:
         lines += [f"--{choice['what']}: {_CAUSES[choice['what']]}"]
@@ -260,7 +242,7 @@ def _rows(facts: Mapping[str, Any]) -> str:
     if facts["first_time"] is None and facts["largest_time"] is None:
         return ids
     first, newest = (format_time(facts[name]) for name in ("first_time", "largest_time"))
-    return f"{ids}; the first row is of {first}, the newest of {newest}"
+    return f"{ids}; the first row is from {first}, the newest from {newest}"
 
 
 def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
@@ -269,19 +251,15 @@ def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     if choice["is_rejected"]:
         return [f"not possible: rows up to id {captured} are counted, and would be counted twice"]
     if choice["what"] == "restored":
-        lines = [f"ids up to {largest} are taken as counted; only new rows are counted"]
+        lines = [f"ids up to {largest} count as already counted; only new rows are added"]
         skipped = f"ids {captured + 1} to {largest} are skipped: their rows are never counted"
         return [*lines, skipped] if choice["skipped"] else lines
     lines = ["all new rows are counted"]
     if choice["ids"]:
-        lines = [f"all present rows are counted and added: ids {first} to {largest}, at most {choice['ids']} rows"]
+        lines = [f"all present rows are added: ids {first} to {largest}, at most {choice['ids']} rows"]
     if choice["unaccounted"]:
         lost = f"up to {choice['unaccounted']} rows of the former table (ids {captured + 1} to {first - 1})"
         lines += [f"{lost} may be lost: they are never counted"]
     if choice["what"] == "emptied":
         lines += ["rows that were written after the job's last tick and then deleted are not counted"]
     return lines
-
-
-def _reset_done(result: Mapping[str, Any]) -> str:
-    return f"{result['job']}: continues after id {result['captured']} at its next tick"

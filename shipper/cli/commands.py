@@ -25,21 +25,17 @@ EX_CONFIG, EX_TEMPFAIL = 78, 75  # sysexits.h
 class _Sections(click.Group):
     """Commands that `--help` lists by purpose."""
 
-    sections: Mapping[str, Sequence[click.Command]]
-
-    def divide(self, sections: Mapping[str, Sequence[click.Command]]) -> None:
-        """Add the commands of all sections."""
+    def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **settings: Any) -> None:
+        super().__init__(commands=list(chain.from_iterable(sections.values())), **settings)
         self.sections = sections
-        for command in chain.from_iterable(sections.values()):
-            self.add_command(command)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by purpose."""
         width = max(map(len, self.commands))
         for title, commands in self.sections.items():
             with formatter.section(title):
-                rows = [(f"{command.name:<{width}}", command.get_short_help_str(90)) for command in commands]
-                formatter.write_dl(rows)
+                shown = [command for command in commands if not command.hidden]
+                formatter.write_dl([(f"{one.name:<{width}}", one.get_short_help_str(90)) for one in shown])
 
 
 class _Main(_Sections):
@@ -70,38 +66,35 @@ class _Main(_Sections):
             gc.freeze()  # else the last collection goes through all objects before the process ends
 
 
-@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Sections,
+    short_help="Other commands: `shipper admin --help` lists them.",
+    sections={
+        "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, about.alerts, change.import_),
+        "Service": (run.reload, verify.audit, run.stopped),
+        "Jobs": (change.seek, change.rename, change.forget),
+        "Tools": (about.schema, about.completion),
+        "State": (copies.state,),
+    },
+)
+def admin() -> None:
+    """Set shipper up, and change what its state knows of jobs."""
+
+
+@click.group(
+    cls=_Main,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    sections={
+        "Run": (run.run, run.once, run.pause, run.resume),
+        "Inspect": (status.status, status.history, status.preview),
+        "Verify": (setup.check, verify.reconcile),
+        "Repair": (change.backfill, change.reset, copies.backup, copies.restore),
+        "More": (init, about.version, admin),
+    },
+)
 @click.version_option(package_name="shipper", prog_name="shipper", message="%(prog)s %(version)s")
 def main() -> None:
     """Ship counts of an audit trail to Graphite on a schedule.
 
     The sum of a series in Graphite equals the count in the source: nothing lost, nothing doubled, nothing silent.
     """
-
-
-@click.group(cls=_Sections, short_help="Other commands: `shipper admin --help` lists them.")
-def admin() -> None:
-    """Set shipper up, and change what its state knows of jobs."""
-
-
-assert isinstance(admin, _Sections)
-admin.divide(
-    {
-        "Set up": (setup.grants, setup.carbon_conf, verify.doctor, setup.dashboard, about.alerts, change.import_),
-        "Service": (run.reload, verify.audit),
-        "Jobs": (change.seek, change.rename, change.forget),
-        "Tools": (about.schema, about.completion),
-        "State": (copies.state,),
-    }
-)
-admin.add_command(run.stopped)
-assert isinstance(main, _Sections)
-main.divide(
-    {
-        "Run": (run.run, run.once, run.pause, run.resume),
-        "Inspect": (status.status, status.history, status.preview),
-        "Verify": (setup.check, verify.reconcile),
-        "Repair": (change.backfill, change.reset, copies.backup, copies.restore),
-        "More": (init, about.version, admin),
-    }
-)

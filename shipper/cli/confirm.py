@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import click
@@ -36,9 +35,7 @@ class Progress:
         self._began = time.monotonic()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._shown[0] and sys.stderr.isatty():
             say(err=True)
 
@@ -88,10 +85,10 @@ def perform(file: str, operation: str, arguments: Facts, messages: Messages, *, 
         ShipperError: it is not possible, or ended early.
     """
     # plan, and let the operator decide; meanwhile nothing is locked, and a service may start
-    progress = Progress()
-    plan = _plan(file, operation, arguments, messages, progress, is_json=is_json)
+    plan = show_plan(file, operation, arguments, messages, is_json=is_json)
     confirm(is_sure=is_sure)
     # run exactly this plan
+    progress = Progress()
     with _operate(file, progress) as operate, progress:
         result = operate(operation=operation, arguments=plan["arguments"], is_plan=False)
     say(messages.done(result), err=is_json)
@@ -100,22 +97,13 @@ def perform(file: str, operation: str, arguments: Facts, messages: Messages, *, 
     return {"plan": plan["facts"], "done": result}
 
 
-def show_plan(file: str, operation: str, arguments: Facts, messages: Messages, *, output: str) -> None:
-    """Show the plan of an operation, and change nothing.
+def show_plan(file: str, operation: str, arguments: Facts, messages: Messages, *, is_json: bool) -> Facts:
+    """Show and return the plan of an operation, and change nothing.
 
     Raises:
         ShipperError: it is not possible.
     """
-    is_json = output == "json"
-    plan = _plan(file, operation, arguments, messages, Progress(), is_json=is_json)
-    if is_json:
-        show_json({"plan": plan["facts"], "done": None})
-
-
-def _plan(
-    file: str, operation: str, arguments: Facts, messages: Messages, progress: Progress, *, is_json: bool
-) -> Facts:
-    with _operate(file, progress) as operate:
+    with _operate(file, Progress()) as operate:
         plan = operate(operation=operation, arguments=arguments, is_plan=True)
     for line in messages.plan(plan["facts"]):
         say(line, err=is_json)
@@ -158,11 +146,12 @@ def _backfill_plan(facts: Facts) -> list[str]:
     lines += ["  values become lower in slots whose rows were deleted: 0 if no row is left"]
     first, last = facts["spans"][0][0], facts["spans"][-1][1]
     if any(start < first or end > last for start, end in facts["requested"]):
-        lines += ["  the rest of that time is not recounted: it is in the future, too old, or its rows may be purged"]
+        lines += ["  the rest of the span is not recounted: it is in the future, too old, or its rows may be purged"]
     if facts["gap"] is not None:
         end, since = map(format_time, facts["gap"])
-        remedy = "a later --until includes them"
-        lines += [f"  slots from {end} up to the job's first complete slot, {since}, stay incomplete: {remedy}"]
+        remedy = f"to recount them, too, give an --until of {since} or later"
+        lines += [f"  slots from {end} until {since} are before the job's first complete slot, and stay incomplete"]
+        lines += [f"  {remedy}"]
     if facts["ids"] is not None:
         lines += [f"  searches {facts['ids']} ids for its rows"]
     if facts["resumes_at"] is not None:
@@ -170,9 +159,5 @@ def _backfill_plan(facts: Facts) -> list[str]:
     return lines
 
 
-def _backfilled(result: Facts) -> str:
-    return f"{result['job']}: {result['rows']} rows, {result['datapoints']} datapoints in {result['seconds']} s"
-
-
-BACKFILL = Messages(_backfill_plan, _backfilled)
+BACKFILL = Messages(_backfill_plan, "{job}: {rows} rows, {datapoints} datapoints in {seconds} s".format_map)
 """The text about a backfill, whichever command runs it."""

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from shipper.core.model import JobStatus
 
 
-@click.command(short_help="Copy the state, also while the service runs.")
-@options.configured
+@options.command("Copy the state, also while the service runs.")
 @click.argument("copy", metavar="[FILE]", required=False)
 def backup(file: str, copy: str | None) -> None:
     """Write a copy of the state to a new file, also while the service runs; without FILE to stdout."""
@@ -39,15 +38,14 @@ def backup(file: str, copy: str | None) -> None:
     say(f"{copy}: a copy of {place_of(config)}")
 
 
-@click.command(short_help="Replace the state with a copy.")
-@options.configured
+@options.command("Replace the state with a copy.")
 @options.utc
 @options.yes
 @click.argument("copy", metavar="FILE")
 def restore(file: str, copy: str, *, is_sure: bool) -> None:
-    """Replace the state with a copy of it, while the service is stopped. The replaced state is kept beside it.
+    """Replace the state with a copy of it, while the service is stopped. The replaced state is kept beside the new one.
 
-    The service then reads the rows since the copy again.
+    The service then reads rows newer than the copy again.
     """
     from shipper.config.load import load_for_state
     from shipper.state import copies
@@ -115,7 +113,7 @@ def state() -> None:
     help="Where to move it: into [state] database, or into the file of [state] path.",
 )
 def move(file: str, to: str, *, is_sure: bool) -> None:
-    """Move the state between the file [state] path and [state] database, while no service runs.
+    """Move the state between its file (`path`) and its database (`database`), while no service runs.
 
     The old place is marked, so that no service starts with it. If the command is interrupted, repeat it.
     """

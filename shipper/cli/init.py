@@ -8,20 +8,18 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from shipper.cli import options
 from shipper.cli.output import say
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, ReadbackFailed, ShipperError, os_errors
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from shipper.config.load import Config
     from shipper.source.access import Access
     from shipper.source.inspection import Examination
@@ -30,6 +28,7 @@ DEFAULT_FOLDER = Path("/etc/shipper")
 OPTION_FILE = "mysql.cnf"
 PASSWORD_FILE = "database-password"  # noqa: S105 - a name
 MOST_SHOWN = 30
+SECONDS = 2.0  # for a graphite-web to answer
 HEAD = """\
 #:schema ./shipper.schema.json
 # Written by `shipper init`. deploy/configure.md has all keys; deploy/two-machines.md, those for two machines.
@@ -41,140 +40,127 @@ _COMMA = re.compile(r"\s*,\s*")
 _TRAILS = re.compile(r"audit|trail|event|log|history|activity", re.IGNORECASE)
 
 
-class Login(NamedTuple):
-    """How to reach the database."""
-
-    url: "sa.URL"
-    """Without user and password."""
-    user: str | None
-    """None for SQLite."""
-    password: str
-
-
-class Chosen(NamedTuple):
-    """The name and the keys of the first job."""
-
-    job: str
-    table: str
-    id: str
-    time: str | None
-    unit: str | None
-    by: list[str]
-
-
-class Answers(NamedTuple):
-    """The answers to all questions."""
-
-    login: Login
-    account: str
-    """As whom the server knows this user, USER@HOST; may be empty."""
-    chosen: Chosen
-    granted: list[tuple[str, str]]
-    """Schema and table of each GRANT by which this user may read the table."""
-    graphite: dict[str, str | int]
-    """Keys of [graphite]."""
-
-
-@click.command(short_help="Write a first configuration: answer questions.")
-@options.configured
+@options.command("Write a first configuration: answer questions.")
 def init(file: str) -> None:
     """Ask for a database, a table, a job and Graphite; write the configuration and the credentials.
 
-    The table's columns are read, and suitable ones are offered. Print the rights for the database user, and the
-    changes for Carbon. An existing file is kept as FILE.old.
+    It reads the table's columns, offers suitable ones, and prints the grants and the changes for Carbon. An existing
+    file is kept as FILE.old.
     """
     from shipper.config.load import load
 
     # ask
+    path = Path(file)
     try:
-        answers = _answers(file)
+        if path.exists():
+            click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?", abort=True)
+        source = _connected()
+        with closing(source):
+            name, job = _job(source)
+            account, granted = source.session().account or "", source.granted(job["table"])
+            graphite = _graphite()
     except click.Abort:
         say("nothing was written", err=True)
         raise
-    login, chosen = answers.login, answers.chosen
     # write
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    for name, text, mode in _credentials(login, Path(file).parent):
-        _write(name, text, mode)
-    _write(Path(file), _configuration(Path(file), answers.graphite, login, chosen), 0o644)
-    _show_next(load(file), answers)
-    _show_start(file, has_drop_in=login.url.get_backend_name() == "postgresql")
+    access = source.access
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if access.kind == "postgresql":
+        _write(path.parent / PASSWORD_FILE, f"{access.url.password or ''}\n", 0o600)
+    elif access.kind != "sqlite":
+        login = f"user = {access.url.username}\npassword = {access.url.password or ''}\n"
+        _write(path.parent / OPTION_FILE, f"[client]\n{login}", 0o600)
+    _write(path, _configuration(path, graphite, access, name, job), 0o644)
+    _show_next(load(file), name, access, granted, account.rpartition("@")[2])
+    _show_start(file, is_read="render_url" in graphite, has_drop_in=access.kind == "postgresql")
 
 
-def _answers(file: str) -> Answers:
-    """Ask all questions; after a rejected login, ask for the database again."""
-    from shipper.source.access import LoginRefused
+def _connected() -> "Examination":
+    """Ask for the database until it can be used; offer the last answers."""
     from shipper.source.inspection import Examination
 
-    if Path(file).exists() and not click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?"):
-        raise click.Abort
+    access = None
     while True:
-        login = _login()
-        with closing(Examination("app", _access(login))) as source:
+        access = _access(access)
+        with ExitStack() as opened:
             try:
-                session = source.session()
-            except LoginRefused as error:
-                say(f"Error: {error}. Answer again.")
-                continue
-            say(f"Connected: {session.server}")
-            chosen = _chosen(source)
-            return Answers(login, session.account or "", chosen, source.granted(chosen.table), _graphite())
+                source = opened.enter_context(closing(Examination("app", access)))
+                say(f"Connected: {source.session().server}")
+            except ShipperError as error:
+                say("\n    ".join(filter(None, (f"Error: {error}. Answer again.", error.hint))))
+            else:
+                opened.pop_all()
+                return source
 
 
-def _access(login: Login) -> "Access":
-    """Return how to open connections with a login."""
-    from shipper.source.access import Access
-
-    return Access(login.url.set(username=login.user, password=login.password or None), 30)
-
-
-def _show_next(config: "Config", answers: Answers) -> None:
-    """Show what is left to do."""
+def _show_next(config: "Config", name: str, access: "Access", granted: Sequence[tuple[str, str]], host: str) -> None:
+    """Show what is left to do; granted are schema and table of each GRANT by which this user may read the table."""
     from shipper.diagnostics.carbon_conf import rules
-    from shipper.source.grants import grants, revokes
+    from shipper.source.tables.grants import grants, revokes
 
-    access, host = _access(answers.login), answers.account.rpartition("@")[2]
-    label = answers.chosen.by[0] if answers.chosen.by else "COLUMN"
-    say(f"\nThe job counts all rows. To count only some, add a line to [job.{answers.chosen.job}], such as")
+    label = next(iter(config.jobs[name].query.by), "COLUMN")
+    say(f"\nThe job counts all rows. To count only some, add a line to [job.{name}], such as")
     say(f'where = {{ {label if _BARE.fullmatch(label) else _toml(label)} = "VALUE" }}')
-    if answers.login.user is None:
-        say("\nNext:\n\n1. Let the user that shipper runs as read the database's file.")
+    if access.kind == "sqlite":
+        say("\nNext:\n\n1. Let the service's user read the database file.")
     else:
         say("\nNext:\n\n1. Let an administrator of the database run:\n")
         queries = [job.query for job in config.jobs.values()]
-        for statement in (*revokes(access, answers.granted, host=host), *grants(access, queries, host=host)):
+        for statement in (*revokes(access, granted, host=host), *grants(access, queries, host=host)):
             say(f"   {statement}")
     say(f"\n2. Change Carbon's configuration:\n\n{rules(config)}")
 
 
-def _show_start(file: str, *, has_drop_in: bool) -> None:
+def _show_start(file: str, *, is_read: bool, has_drop_in: bool) -> None:
     """Show how to check the configuration, and how to start the service with it."""
     is_installed = Path(file).parent == DEFAULT_FOLDER
     option = "" if is_installed else f" --config {shlex.quote(file)}"
-    say(f"3. Run `shipper check{option}` until it shows no ✗.")
+    say(f"3. Run `shipper check{' --canary' if is_read else ''}{option}` until it shows no ✗.")
     if is_installed and has_drop_in:
         say(f"   The service needs the password, too: run `systemctl edit shipper`, and add:\n\n{_DROP_IN}\n")
     start = "systemctl enable --now shipper" if is_installed else f"shipper run{option}"
     say(f"4. Start the service: `{start}`.")
 
 
-def _login() -> Login:
-    """Ask how to reach the database."""
+def _access(last: "Access | None") -> "Access":
+    """Ask how to reach the database, and offer the last answers."""
     from sqlalchemy import make_url
 
     from shipper.config import values
+    from shipper.source.access import Access
 
     question = "Database, as in mysql+pymysql://db1.internal/app or postgresql+psycopg://db1.internal/app"
-    url = make_url(click.prompt(question, value_proc=_as_in_the_file(values.url)))
+    default = last and _address(last)
+    url = make_url(click.prompt(question, default=default, value_proc=_as_in_the_file(values.url)))
     if url.get_backend_name() == "sqlite":
-        return Login(url, None, "")
-    user = click.prompt("User", default=url.username or "shipper")
-    password = click.prompt("Password", hide_input=True, default=url.password or "", show_default=False)
-    return Login(url._replace(username=None, password=None), user, password)  # set() keeps what is None
+        return Access(url, 30)
+    user = click.prompt("User", default=url.username or (last and last.url.username) or "shipper")
+    known = url.password or (last and last.url.password) or ""
+    password = click.prompt("Password", hide_input=True, default=known, show_default=False)
+    return _with_tls(Access(url.set(username=user, password=password or None), 30))
 
 
-def _chosen(source: "Examination") -> Chosen:
-    """Ask for a table, its columns, and the name of the job."""
+def _address(access: "Access") -> str:
+    """Return the URL without user and password."""
+    return access.url._replace(username=None, password=None).render_as_string()  # set() keeps what is None
+
+
+def _with_tls(access: "Access") -> "Access":
+    """Ask how to verify the server, if its host is not loopback."""
+    from shipper.source.access import Tls
+
+    default = access.verifies
+    if default == "off":
+        return access
+    choices: click.Choice[Tls] = click.Choice(get_args(Tls))
+    tls = click.prompt("Verify the server by TLS (off: only in a trusted network)", type=choices, default=default)
+    question = "CA file of the server (-: the system's CAs)"
+    file = "-" if tls == "off" else click.prompt(question, default="-")
+    return access._replace(tls=None if tls == default else tls, tls_ca=None if file == "-" else file)
+
+
+def _job(source: "Examination") -> tuple[str, dict[str, Any]]:
+    """Ask for a table, its columns, and the name of the job; return the name, and the job's keys."""
     from shipper.config import values
 
     tables = sorted(source.tables_beside(""), key=lambda name: (_TRAILS.search(name) is None, name))
@@ -191,12 +177,15 @@ def _chosen(source: "Examination") -> Chosen:
     along = [id_] if id_ in times else []
     time = _ask("Column with the time of the event (-: none)", [*along, *times, "-"], columns.__contains__)
     labels = [name for name in found.labels if name not in {id_, time, *RESERVED}]
-    by = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"], columns.__contains__)
+    answer = _ask("Columns that group the rows, with commas between (-: none)", [*labels, "-"], columns.__contains__)
     unit = times[time].unit if time in times else None
     # the job
     name = re.sub(r"[^a-z0-9]+", "_", table.lower()).strip("_") or "rows"
     name = click.prompt("Name of the job", default=name, value_proc=_as_in_the_file(values.node))
-    return Chosen(name, table, id_, None if time == "-" else time, unit, [] if by == "-" else _COMMA.split(by))
+    by = [] if answer == "-" else _COMMA.split(answer)
+    path = ".".join([name, *(f"{{{column}}}" for column in by), "{measure}"])
+    keys = {"table": table, "id": id_, "time": None if time == "-" else time, "time_unit": unit, "by": by or None}
+    return name, {**keys, "name": path, "every": "1m", "bucket": "1m"}
 
 
 def _ask(question: str, offered: Sequence[str], is_there: Callable[[str], bool]) -> str:
@@ -226,11 +215,23 @@ def _graphite() -> dict[str, str | int]:
 
     line_receiver = "Carbon, HOST:PORT of its line receiver"
     host, port = click.prompt(line_receiver, default="127.0.0.1:2003", value_proc=_as_in_the_file(values.address))
-    question = "Address of graphite-web, to read values back (empty: none)"
-    convert = _as_in_the_file(lambda text: text and values.render_url(text))
-    render_url = click.prompt(question, default="", show_default=False, value_proc=convert)
+    question = "Address of graphite-web, to read values back (-: none)"
+    convert = _as_in_the_file(lambda text: text if text == "-" else values.render_url(text))
+    render_url = click.prompt(question, default=_graphite_web(host), value_proc=convert)
     prefix = click.prompt("Prefix of the series", default="audit", value_proc=_as_in_the_file(values.prefix))
-    return {"host": host, "port": port, **({"render_url": render_url} if render_url else {}), "prefix": prefix}
+    return {"host": host, "port": port, **({} if render_url == "-" else {"render_url": render_url}), "prefix": prefix}
+
+
+def _graphite_web(host: str) -> str:
+    """Return the address of the graphite-web on Carbon's host, - if none answers there."""
+    from shipper.graphite.render_api import Readback
+
+    url = f"http://[{host}]" if host.count(":") > 1 else f"http://{host}"
+    try:
+        Readback(url, timeout=SECONDS).ask()
+    except ReadbackFailed:
+        return "-"
+    return url
 
 
 def _as_in_the_file(accept: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -246,64 +247,40 @@ def _as_in_the_file(accept: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
-def _credentials(login: Login, folder: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield the files with user and password, and their modes."""
-    if login.user is None:
-        return
-    if login.url.get_backend_name() == "postgresql":
-        yield folder / PASSWORD_FILE, f"{login.password}\n", 0o600
-    else:
-        yield folder / OPTION_FILE, f"[client]\nuser = {login.user}\npassword = {login.password}\n", 0o600
-
-
-def _configuration(file: Path, graphite: Mapping[str, str | int], login: Login, chosen: Chosen) -> str:
+def _configuration(
+    file: Path, graphite: Mapping[str, str | int], access: "Access", name: str, job: Mapping[str, Any]
+) -> str:
     """Return the text of the configuration."""
-    path = ".".join([chosen.job, *(f"{{{column}}}" for column in chosen.by), "{measure}"])
-    source: dict[str, Any] = {"url": login.url.render_as_string()}
-    if login.url.get_backend_name() == "postgresql":
-        source |= {"user": login.user, "password": {"credential": PASSWORD_FILE}}
-    elif login.user is not None:
+    source: dict[str, Any] = {"url": _address(access), "tls": access.tls, "tls_ca": access.tls_ca}
+    if access.kind == "postgresql":
+        source |= {"user": access.url.username, "password": {"credential": PASSWORD_FILE}}
+    elif access.kind != "sqlite":
         source["credentials"] = OPTION_FILE
-    job = {
-        "table": chosen.table,
-        "id": chosen.id,
-        "time": chosen.time,
-        "time_unit": chosen.unit,
-        "by": chosen.by or None,
-    }
-    sections: dict[str, dict[str, Any]] = {
+    sections: dict[str, Mapping[str, Any]] = {
         "state": {"path": None if file.parent == DEFAULT_FOLDER else f"{file.parent.absolute()}/shipper.db"},
         "graphite": {**graphite, "retentions": "1m:30d,1h:5y"},
         "source.app": source,
-        f"job.{chosen.job}": {**job, "name": path, "every": "1m", "bucket": "1m"},
+        f"job.{name}": job,
     }
-    parts = [f"[{title}]\n{''.join(_lines(keys))}" for title, keys in sections.items()]
-    return "\n".join([HEAD, *parts])
+    text = HEAD
+    for title, keys in sections.items():
+        lines = [f"{key} = {_toml(value)}\n" for key, value in keys.items() if value is not None]
+        text += f"\n[{title}]\n{''.join(lines)}"
+    return text
 
 
-def _lines(keys: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in keys.items():
-        if isinstance(value, dict):
-            inner = ", ".join(f"{name} = {_toml(one)}" for name, one in value.items())
-            yield f"{key} = {{ {inner} }}\n"
-        elif value is not None:
-            yield f"{key} = {_toml(value)}\n"
-
-
-def _toml(value: str | int | list[str]) -> str:
+def _toml(value: Any) -> str:
     """Write a value: JSON's texts, numbers and lists are TOML's, too."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(one)}' for key, one in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)
 
 
 def _write(path: Path, text: str, mode: int) -> None:
     """Create a file; one that exists is kept as FILE.old."""
-    try:
+    with os_errors(f"write {path}", "Run it as root, or name another file with --config."):
         if path.exists():
             path.replace(f"{path}.old")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "w") as opened:
             opened.write(text)
-    except OSError as error:
-        raise ConfigError(
-            f"write {path}: {error.strerror}", hint="Run it as root, or name another file with --config."
-        ) from error
     say(f"written: {path}")

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import click
 
@@ -73,6 +74,24 @@ jobs: Decorator = click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_com
 some_jobs: Decorator = click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=_jobs)
 
 
+def limit(default: int, text: str, *, least: int = 0) -> Decorator:
+    """Return the option that limits how much is shown."""
+    number = click.IntRange(least)
+    return click.option("--limit", type=number, default=default, show_default=True, metavar="N", help=text)
+
+
+def command(
+    short_help: str, *, name: str | None = None, epilog: str | None = None, has_output: bool = False
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Return the decorator of a command with the option --config, and with -o if it may print JSON."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        function = configured(output(function) if has_output else function)
+        return click.command(name, short_help=short_help, epilog=epilog)(function)
+
+    return decorate
+
+
 AHEAD = timedelta(hours=1)
 """How far ahead a time of day may be: at 06:10, "--until 07:00" is not the one of yesterday."""
 TIMES = "06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
@@ -104,7 +123,7 @@ def instant(text: str) -> int:
         return int(now)
     if ago := durations.parse(text):
         if ago > now:
-            raise click.BadParameter(f"{text!r} is longer ago than 1970.")
+            raise click.BadParameter(f"{text!r} is before 1970.")
         return int(now) - ago
     try:
         if not _TIME_OF_DAY.fullmatch(text):
@@ -119,6 +138,11 @@ def instant(text: str) -> int:
         return int(moment.timestamp())
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is not a time: write {TIMES}") from error
+
+
+def moment(*names: str, text: str, **settings: Any) -> Decorator:
+    """Return an option for a time."""
+    return click.option(*names, type=instant, metavar="TIME", help=text, **settings)
 
 
 def format_time(at: float | None) -> str:

@@ -62,16 +62,20 @@ def show_json(document: object) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Styled:
     """Return a result as a table; each cell is one line."""
-    import tabulate
+    lines = [[one if isinstance(one, Styled) else visible_line(one) for one in row] for row in rows]
+    lines = [list(headers), *lines] if headers else lines
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    return Styled(
+        "\n".join(
+            "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+    )
 
-    tabulate.MIN_PADDING = 0  # else headers make columns wider by two
-    cells = [[one if isinstance(one, Styled) else visible_line(one) for one in row] for row in rows]
-    return Styled(tabulate.tabulate(cells, headers, tablefmt="plain", disable_numparse=True))
 
-
-def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a result as a table."""
-    say(table(headers, rows))
+def _width(cell: str) -> int:
+    """Return how many characters of a cell a terminal shows."""
+    return len(click.unstyle(cell)) if isinstance(cell, Styled) else len(cell)
 
 
 def mark(*, is_good: bool) -> Styled:

@@ -13,12 +13,12 @@ from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning
 
 EXIT_CREDENTIALS = "243"  # systemd.exec(5)
+_UNKNOWN_CREDENTIAL = "See LoadCredential= in `systemctl cat shipper`, and create that file."
 PAUSE_SECONDS = 60.0  # a capture that runs may take its time to end
 RELOAD_SECONDS = 60.0  # TimeoutStartSec of the unit, which systemd also applies to a reload
 
 
-@click.command(short_help="Run in the foreground, as the service does.")
-@options.configured
+@options.command("Run in the foreground, as the service does.")
 @options.logging
 def run(file: str, log_format: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
@@ -33,8 +33,7 @@ def run(file: str, log_format: str) -> None:
     daemon.run(config)
 
 
-@click.command(short_help="Run all jobs once, or some.")
-@options.configured
+@options.command("Run all jobs once, or some.")
 @options.logging
 @options.jobs
 def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
@@ -47,9 +46,7 @@ def once(file: str, log_format: str, jobs: tuple[str, ...]) -> None:
     sys.exit(0 if run_once(load(file), jobs) else 1)
 
 
-@click.command(short_help="Pause jobs, for maintenance of their tables.")
-@options.configured
-@options.output
+@options.command("Pause jobs, for maintenance of their tables.", has_output=True)
 @options.some_jobs
 def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Pause jobs until `shipper resume`: they do not touch their tables. Rows counted before are still delivered.
@@ -62,19 +59,16 @@ def pause(file: str, output: str, jobs: tuple[str, ...]) -> None:
     for job in result["jobs"] if output == "table" else ():
         say(f"{job}: {'paused' if job in result['changed'] else 'is paused already'}")
     for part in result["running"]:
-        say(f"the {part} has not ended yet: repeat the command until it has", err=True)
+        say(f"the {part} has not ended yet: repeat the command until this line is gone", err=True)
     sys.exit(1 if result["running"] else 0)
 
 
-@click.command(short_help="Let paused jobs continue.")
-@options.configured
-@options.output
+@options.command("Let paused jobs continue.", has_output=True)
 @options.some_jobs
 def resume(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Let paused jobs continue where they were, at their next tick.
 
-    Rows written meanwhile count in the buckets of their own times; those of a job without `time`, in the bucket of
-    its next tick.
+    Rows written meanwhile count at their own times; a job without `time` counts them at its next tick.
     """
     result = _switch(file, "resume", jobs)
     if output == "json":
@@ -100,8 +94,7 @@ def _switch(file: str, operation: str, jobs: Sequence[str]) -> Mapping[str, Any]
         return (pause.pause_in if operation == "pause" else pause.resume_in)(state, config, jobs)
 
 
-@click.command(short_help="Let the service reload its configuration.")
-@options.configured
+@options.command("Let the service reload its configuration.")
 def reload(file: str) -> None:
     """Let the running service reload its configuration. An invalid one changes nothing, and its errors are shown."""
     from shipper.service.control import ask
@@ -135,5 +128,8 @@ def stopped() -> None:
     named = missing or list(files.values())
     reason = "does not exist" if missing else "cannot be read or decrypted"
     names = ", ".join(map(str, named)) or "a file of LoadCredential= in the unit"
-    hint = f"{' '.join(dict.fromkeys(map(systemd.remedy, named)))} Then: systemctl start shipper"
+    if len(named) > 1 and not missing:
+        names = f"one of {names}"
+    remedies = dict.fromkeys(map(systemd.remedy, named)) or [_UNKNOWN_CREDENTIAL]
+    hint = f"{' '.join(remedies)} Then: systemctl start shipper"
     complain(ConfigError(f"load credentials for the service: {names} {reason}", hint=hint))

@@ -1,7 +1,7 @@
 """The running service, as commands find it."""
 
 import os
-from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
@@ -18,14 +18,27 @@ def address_of(file: str) -> str | None:
     Raises:
         ConfigError: the file is invalid, or this user may not ask the service.
     """
-    from shipper.config.load import load, state_of
-    from shipper.core.errors import ConfigError
     from shipper.service.control import is_listening
     from shipper.state.lock import holder
 
-    for address in _usual():
-        if is_listening(address):
-            return address
+    runtime = os.environ.get("RUNTIME_DIRECTORY")  # of a command in the unit, such as ExecReload
+    if not runtime and click.get_current_context().get_parameter_source("file") is ParameterSource.DEFAULT:
+        runtime = RUNTIME_DIRECTORY  # of a service that was started as usual
+    if runtime and is_listening(address := f"{runtime}/control.sock"):
+        return address
+    # a service that runs has checked its file: with many jobs that takes most of the time of a command
+    named = _named_state(file)
+    if named is not None and (service := holder(named)) is not None:
+        return service.address
+    return _checked(file)
+
+
+def _checked(file: str) -> str | None:
+    """Return the control socket of the service, None if none runs; a file that is invalid is then reported."""
+    from shipper.config.load import load, state_of
+    from shipper.core.errors import ConfigError
+    from shipper.state.lock import holder
+
     failure: ConfigError | None = None
     try:
         # as root it decrypts credentials, which the owner of the state cannot: `holder` becomes that
@@ -38,11 +51,16 @@ def address_of(file: str) -> str | None:
     return service.address if service else None
 
 
-def _usual() -> Iterator[str]:
-    """Yield where a service listens that was started as usual, unless the operator names a file."""
-    if runtime := os.environ.get("RUNTIME_DIRECTORY"):  # a command in the unit, such as ExecReload
-        yield f"{runtime}/control.sock"
-        return
-    context = click.get_current_context()
-    if context.get_parameter_source("file") is ParameterSource.DEFAULT:
-        yield f"{RUNTIME_DIRECTORY}/control.sock"
+def _named_state(file: str) -> str | None:
+    """Return the path of the state that a file names; None if it names none as a text, or must be checked first."""
+    import tomllib
+
+    from shipper.config.files import UnreadableError, read_text
+
+    try:
+        path = tomllib.loads(read_text(file))["state"]["path"]
+        owner = Path(path).parent.stat().st_uid
+    except (UnreadableError, ValueError, LookupError, TypeError, RecursionError, OSError):
+        return None
+    # root would become the owner of the directory, who cannot decrypt the credentials of a command that needs some
+    return path if isinstance(path, str) and (owner == 0 or os.geteuid() != 0) else None

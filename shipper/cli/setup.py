@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shipper.cli import options
-from shipper.cli.output import mark, say, show_json, show_table, styled
-from shipper.core.errors import ConfigError, visible_line
+from shipper.cli.output import mark, say, show_json, styled, table
+from shipper.core.errors import os_errors, visible_line
 
 if TYPE_CHECKING:
     from shipper.diagnostics.carbon_diff import Diff
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 UNSEEN_CARBON = """\
-Carbon's own configuration was not checked: add --canary, which sends a test series and reads it back; or give a copy \
-of its directory with --carbon DIR."""
+Carbon's own configuration was not checked: add --canary, which sends a test series and reads it back (needs \
+`render_url`); or give a copy of its directory with --carbon DIR."""
 
 
-@click.command(short_help="Check configuration, sources and Carbon.")
-@options.configured
-@options.output
+@options.command("Check configuration, sources and Carbon.", has_output=True)
 @click.option("--offline", is_flag=True, help="Check only the file; connect nowhere.")
 @click.option(
     "--carbon",
@@ -38,7 +36,8 @@ def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary:
     """Check the configuration, the state, the sources with the queries of their jobs, Carbon and Graphite.
 
     It also checks that the tables of started jobs are still those that were counted. One run shows all errors, each ✗
-    with its fix, and warnings (!). Exits with 1 if there is an error.
+    with its fix, and warnings (!). Exits with 1 if a check fails, 78 if the configuration is
+    invalid.
     """
     from shipper.config.load import load
     from shipper.diagnostics.carbon_diff import folder_of
@@ -63,13 +62,12 @@ def check(file: str, output: str, *, offline: bool, carbon: Path | None, canary:
     sys.exit(1 if bad else 0)
 
 
-@click.command(short_help="Grants that the sources' users need.")
-@options.configured
+@options.command("Grants that the sources' users need.")
 @click.option("--host", default="%", show_default=True, help="Host part of a MySQL account.")
 def grants(file: str, host: str) -> None:
     """Print the grants that the sources' users need, as SQL for a database administrator."""
     from shipper.config.load import load
-    from shipper.source.grants import grants as grants_of
+    from shipper.source.tables.grants import grants as grants_of
 
     config = load(file, with_credentials=False)
     for name in config.sources:
@@ -80,9 +78,7 @@ def grants(file: str, host: str) -> None:
             say(statement)
 
 
-@click.command(short_help="Carbon configuration for these series.")
-@options.configured
-@options.output
+@options.command("Carbon configuration for these series.", has_output=True)
 @click.option(
     "--diff",
     "files",
@@ -110,17 +106,17 @@ def carbon_conf(file: str, output: str, files: tuple[str, ...]) -> None:
         say(rules(config), nl=False)
     for one in diffs if output == "table" else ():
         _show_diff(one)
-    sys.exit(0 if all(one.is_good for one in diffs) else 1)
+    sys.exit(1 if any(one.write for one in diffs) else 0)
 
 
 def _document(diff: "Diff") -> dict[str, object]:
-    return {**diff._asdict(), "is_good": diff.is_good, "verdicts": [verdict._asdict() for verdict in diff.verdicts]}
+    return {**diff._asdict(), "is_good": not diff.write, "verdicts": [verdict._asdict() for verdict in diff.verdicts]}
 
 
 def _show_diff(diff: "Diff") -> None:
     say(f"{diff.file}:")
     rows = [(mark(is_good=one.is_good), one.path, one.stanza or "-", one.present, one.needed) for one in diff.verdicts]
-    show_table(["", "PATH", "STANZA", "PRESENT", "NEEDED"], rows)
+    say(table(["", "PATH", "STANZA", "PRESENT", "NEEDED"], rows))
     say(f"\n{diff.write}" if diff.write else "")
 
 
@@ -132,8 +128,7 @@ def _show_finding(finding: "Finding") -> None:
         say(f"    {line}")
 
 
-@click.command(short_help="Dashboards for Graphite or Grafana.")
-@options.configured
+@options.command("Dashboards for Graphite or Grafana.")
 @options.yes
 @click.option(
     "-d", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Write them to this directory, one file each."
@@ -175,15 +170,22 @@ def _write(folder: Path, documents: dict[str, Any], provisioning: str | None) ->
     files = {folder / f"{name}.json": f"{json.dumps(document, indent=1)}\n" for name, document in documents.items()}
     if provisioning is not None:
         files[folder / "shipper.yaml"] = provisioning
-    try:
+    with os_errors(f"write to {folder}", "Name another directory with -d."):
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
-            file.write_text(text)
+            _put(file, text)
             say(str(file))
-    except OSError as error:
-        raise ConfigError(f"write to {folder}: {error.strerror}", hint="Name another directory with -d.") from error
     if provisioning is not None:
         say("Also copy shipper.yaml to Grafana's provisioning/dashboards, and restart Grafana.", err=True)
+
+
+def _put(file: Path, text: str) -> None:
+    """Write a file in one step; a link or a pipe in its place is replaced, and nothing written through it."""
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.unlink(missing_ok=True)
+    with scratch.open("x") as opened:
+        opened.write(text)
+    scratch.replace(file)
 
 
 def _push(url: str, documents: dict[str, Any], *, is_sure: bool) -> None:

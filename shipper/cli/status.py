@@ -6,13 +6,14 @@ The status ends with its verdict and the errors, where a terminal shows them las
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from shipper.cli import options
-from shipper.cli.options import format_time, instant
-from shipper.cli.output import Styled, format_place, in_json, joined, say, show_json, show_table, styled, table
+from shipper.cli.options import format_time
+from shipper.cli.output import Styled, format_place, in_json, joined, say, show_json, styled, table
 from shipper.cli.service import address_of
 from shipper.core import durations
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shipper.diagnostics.preview import Preview
 
 NOT_RUNNING = 3
+ASK_SECONDS = 30.0
 WATCH_SECONDS = 2.0
 INDENT = 15  # of the facts of a preview
 
@@ -54,9 +56,9 @@ def _service(document: Mapping[str, Any]) -> str:
     service = f"shipper {document['version']} on {document['host']}"
     if document["user_pid"] is not None:
         user = f"process {document['user_pid']} (a single command, such as `shipper once`)"
-        return f"{service}: no service runs; {user} uses the state now. This report is from the state file."
+        return f"{service}: no service runs; {user} uses the state now. This report is from the state."
     if not document["is_running"]:
-        return f"{service}: not running; this report is from the state file and the endpoints"
+        return f"{service}: not running; this report is from the state and the endpoints"
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
     running = f"{service}: running{since}, process {document['pid']}"
@@ -73,7 +75,7 @@ def _leadership(document: Mapping[str, Any]) -> Iterator[str]:
     term = f"{format_time(leader['since'])}, term {leader['term']}"
     heard = f"last heard {_ago(leader['heard_at'], now)}"
     if leader["host"] is None:
-        yield f"leader: no machine; the last one began {term}, and was {heard}"
+        yield f"leader: none; the last one led since {term}, {heard}"
     elif leader["is_here"]:
         yield f"leader: {leader['host']} (this process) since {term}, {heard}"
     else:
@@ -146,7 +148,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{job['job']}: reset {_ago(job['reset_at'], document['now'])}; it continues at its next tick"
         if job["rejected"]:
             rows = ", ".join(f"{reason} {rows}" for reason, rows in job["rejected"].items())
-            yield f"{job['job']}: rejected rows: {rows}"
+            yield f"{job['job']}: rejected rows: {rows}; see Rows are rejected in deploy/troubleshoot.md"
         if job["late_rows"]:
             yield f"{job['job']}: counted late rows of {job['table']}: {job['late_rows']}"
 
@@ -184,9 +186,24 @@ def _ahead(when: float | None, now: float) -> str:
     return "-" if when is None else f"in {durations.show(when - now)}"
 
 
-@click.command(short_help="State of each job, and errors.")
-@options.configured
-@options.output
+def _document(file: str, jobs: tuple[str, ...], *, with_totals: bool) -> Mapping[str, Any]:
+    """Return the report of the service; where none runs, that of the state and the endpoints."""
+    from shipper.core.errors import NotRunning
+    from shipper.service.control import ask
+
+    address = address_of(file)
+    if address is not None:
+        with suppress(NotRunning):  # it has just ended, or is about to start
+            arguments = {"jobs": jobs, "with_totals": with_totals}
+            answer: Mapping[str, Any] = ask(address, "status", arguments, timeout=ASK_SECONDS)
+            return answer
+    # slow to import
+    from shipper.diagnostics.status import document
+
+    return document(file, jobs)
+
+
+@options.command("State of each job, and errors.", has_output=True)
 @options.utc
 @click.option("--watch", is_flag=True, help="Repeat every two seconds, until Ctrl-C.")
 @options.jobs
@@ -196,10 +213,9 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
     Exits with 0 if the service is healthy, also while it stands by; 1 if it is unhealthy or not known yet, 3 if it does
     not run. While it runs, the command reads no configuration file, unless --config names one.
     """
-    from shipper.diagnostics.status import document
 
     def read() -> tuple[str, int]:
-        report = document(address_of(file), file, jobs)
+        report = _document(file, jobs, with_totals=output == "json")
         return in_json(report) if output == "json" else status_text(report), exit_code(report)
 
     text, code = read()
@@ -207,17 +223,13 @@ def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> Non
     sys.exit(_watch(read, code) if watch else code)
 
 
-@click.command(short_help="Last deliveries of a job: when its watermark moved.", epilog=options.TIME_HELP)
-@options.configured
-@options.output
+@options.command("Last deliveries of a job: when its watermark moved.", epilog=options.TIME_HELP, has_output=True)
 @options.utc
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="Maximum deliveries to show."
-)
-@click.option("--at", type=instant, metavar="TIME", help="Deliveries around a time, and the slots around it.")
+@options.limit(20, "Maximum deliveries to show.", least=1)
+@options.moment("--at", text="Deliveries around a time, and the slots around it.")
 @options.job
 def history(file: str, output: str, job: str, limit: int, at: int | None) -> None:
-    """Show the last deliveries of a job: when its watermark moved, the newest last, with ids and datapoints.
+    """Show when a job's watermark last moved, newest last, with ids and datapoints.
 
     With --at: the deliveries before and after a time, and the slots around it.
     """
@@ -232,15 +244,16 @@ def history(file: str, output: str, job: str, limit: int, at: int | None) -> Non
     if commits:
         is_along = document["is_along"]
         ids = "SECONDS" if is_along else "IDS"
-        show_table(("COMMITTED", "WATERMARK", ids, "DATAPOINTS"), [_commit(one, is_along=is_along) for one in commits])
+        say(table(("COMMITTED", "WATERMARK", ids, "DATAPOINTS"), [_commit(one, is_along=is_along) for one in commits]))
     else:
         say(f"{job}: nothing delivered yet", err=True)
     if commits and slots:
         say()
     if slots:
-        show_table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots])
+        say(table(("SLOT", "LENGTH", "SERIES", "ROWS", "UNPROVEN", "CHANGED"), [_slot(one) for one in slots]))
     elif at is not None:
-        say(f"{job}: no slots around {format_time(at)} in the state: never counted, or delivered and pruned", err=True)
+        reason = "no rows were counted then, or [state] keep has deleted the slots"
+        say(f"{job}: the state has no slots around {format_time(at)}: {reason}", err=True)
 
 
 def _commit(commit: Mapping[str, Any], *, is_along: bool) -> tuple[str, ...]:
@@ -274,18 +287,9 @@ def _watch(read: Callable[[], tuple[str, int]], code: int) -> int:
         return code
 
 
-@click.command(short_help="Datapoints that a job would send now.")
-@options.configured
-@options.output
+@options.command("Datapoints that a job would send now.", has_output=True)
 @options.utc
-@click.option(
-    "--limit",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="Maximum datapoints to show; 0 for all.",
-)
+@options.limit(20, "Maximum datapoints to show; 0 for all.")
 @options.job
 def preview(file: str, output: str, limit: int, job: str) -> None:
     """Show the next step of a job: its query and plan, the datapoints, and the watermark after one chunk of new rows.
@@ -310,13 +314,14 @@ def _show(preview: "Preview", limit: int | None) -> None:
     facts += [("event", _event(event, details)) for event, details, _ in preview.events]
     facts += [("sql", preview.sql), ("plan", str(preview.plan))]
     facts += [("rejected", f"{reason}: {rows}") for reason, rows in preview.rejected.items()]
-    facts += [("name", f"{_values(one.values)} becomes {one.path}") for one in preview.sanitized]
+    facts += [("name", f"{_values(group)} becomes {path}") for group, path in preview.sanitized.items()]
     if preview.deferred:
-        facts.append(("deferred", f"{preview.deferred} datapoints wait for a coarser archive"))
+        reason = "until their slot is too old for Carbon's finer archive"
+        facts.append(("deferred", f"{preview.deferred} datapoints wait {reason}"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
         say(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")
-    lines = [(one.line, format_time(one.slot)) for one in preview.datapoints[:limit]]
+    lines = [(text, format_time(slot)) for text, slot in preview.datapoints[:limit]]
     say("".join(f"  {line}\n" for line in table((), lines).splitlines()), nl=False)
     if rest := len(preview.datapoints) - len(lines):
         say(f"  and {rest} more: --limit 0 shows all")

@@ -10,8 +10,8 @@ import click
 
 from shipper.cli import options
 from shipper.cli.confirm import BACKFILL, perform
-from shipper.cli.options import duration, format_time, instant
-from shipper.cli.output import complain, mark, say, show_json, show_table
+from shipper.cli.options import duration, format_time
+from shipper.cli.output import complain, mark, say, show_json, table
 from shipper.cli.service import address_of
 from shipper.core.errors import NotRunning, ShipperError
 
@@ -20,40 +20,25 @@ if TYPE_CHECKING:
     from shipper.runtime.comparer import Reconciled
 
 REASONS = {
-    "not_whole": "begin before the job's first complete slot; to compare them, run `shipper backfill`",
+    "not_whole": "begin before the job's first complete slot, or its last reset; to compare them, run `shipper "
+    "backfill`, which lowers values whose rows are gone",
     "incomplete": "are not complete yet",
     "too_old": "are older than the retention of Graphite",
     "pruned": "are so old that the state does not know their ids any more",
     "cut": "lie where one archive ends and the next begins: they can be compared later",
     "other_step": "are stored by Graphite in longer steps than `retentions` says: run `shipper admin doctor`",
 }
-LEFT = "{} differences are left; a max or min whose rows were deleted cannot be corrected in Graphite"
+LEFT = "{} values still differ"
+UNCHANGED = "; shipper keeps values whose rows may be purged, and a max or min whose rows were deleted"
 MOSTLY_LEFT_OUT = 4
 AUDIT_SECONDS = 7 * 86_400.0  # an audit of large tables, with a small share of the time
 
 
-@click.command(short_help="Compare the sources with Graphite.", epilog=options.TIME_HELP)
-@options.configured
-@options.output
+@options.command("Compare the sources with Graphite.", epilog=options.TIME_HELP, has_output=True)
 @options.utc
-@click.option(
-    "--from", "start", type=instant, metavar="TIME", help="Start, its slot included; default: a day before the end."
-)
-@click.option(
-    "--until",
-    "end",
-    type=instant,
-    metavar="TIME",
-    help="End, not included; default: the end of the last complete slot.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="Maximum differences to show.",
-)
+@options.moment("--from", "start", text="Start, its slot included; default: a day before the end.")
+@options.moment("--until", "end", text="End, not included; default: the end of the last complete slot.")
+@options.limit(50, "Maximum differences to show.")
 @click.option("--fix", is_flag=True, help="Recount slots that differ, and send them.")
 @options.yes
 @options.jobs
@@ -77,7 +62,7 @@ def reconcile(
     With --fix, exit code 0 means that they are equal now.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.reconcile import reconcile as compare
+    from shipper.runtime.comparer import reconcile as compare
 
     # compare
     config = load(file)
@@ -101,15 +86,14 @@ def reconcile(
         left = [list(compare(config, [result.job], *_range(result), is_recounted=True)) for result in bad]
         different = sum(map(_different, left))
         document |= {"fixed": [done for done in fixed if done], "left": different}
-        say(LEFT.format(different) if different else "equal now", err=True)
+        reason = UNCHANGED if all(fixed) else ""
+        say(LEFT.format(different) + reason if different else "source and Graphite are equal now", err=True)
     if output == "json":
         show_json(document)
     sys.exit(1 if different else 0 if is_half else MOSTLY_LEFT_OUT)
 
 
-@click.command(short_help="Let the service audit its jobs now.")
-@options.configured
-@options.output
+@options.command("Let the service audit its jobs now.", has_output=True)
 @options.jobs
 def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     """Let the running service compare jobs with Graphite now, as it does at the times of [audit] cron.
@@ -135,9 +119,7 @@ def audit(file: str, output: str, jobs: tuple[str, ...]) -> None:
     sys.exit(0 if is_equal and not answer["left_out"] else 1)
 
 
-@click.command(short_help="Test how Graphite stores series.")
-@options.configured
-@options.output
+@options.command("Test how Graphite stores series.", has_output=True)
 @click.option(
     "--wait",
     type=duration,
@@ -173,7 +155,10 @@ def doctor(file: str, output: str, wait: int) -> None:
             if verdict.remedy:
                 say(f"    {verdict.remedy}")
     if not examination.is_right:
-        say("Carbon applies a changed configuration to new series only; for others see deploy/monitor.md.", err=True)
+        say(
+            "Carbon applies a changed configuration to new series only; for existing ones see deploy/monitor.md.",
+            err=True,
+        )
     path = examination.series.replace(".", "/")
     say(
         f"The test series stays: before you test a changed configuration, delete {path}.wsp in Carbon's Whisper "
@@ -189,8 +174,8 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
     Return None if nothing could be compared.
     """
     from shipper.config.load import load
-    from shipper.diagnostics.reconcile import reconcile as compare
     from shipper.log.logger import format_utc
+    from shipper.runtime.comparer import reconcile as compare
 
     try:
         config = load(file)
@@ -202,7 +187,8 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
     comparison, step = result.comparison, config.graphite.retentions[0].step
     different = sum(part.end - part.start for part in comparison.spans) // step
     equal = comparison.compared - different
-    say(f"{job}: {equal:,} of {comparison.requested:,} slots are equal in Graphite", err=True)
+    if comparison.compared:
+        say(f"{job}: {equal:,} of {comparison.compared:,} slots are equal in Graphite", err=True)
     for line in _remarks(result):
         say(line, err=True)
     if different:
@@ -213,7 +199,9 @@ def prove(file: str, job: str, span: tuple[int, int]) -> dict[str, Any] | None:
 
 def _fix(file: str, result: "Reconciled", output: str, *, is_sure: bool) -> Mapping[str, Any] | None:
     """Recount the slots of a job that differ; show an error and return None where that is not possible."""
-    arguments = {"job": result.job, "spans": result.spans, "cleared": result.strays}
+    # slots with a value in Graphite, but without rows in the source
+    strays = [(one.slot, one.step, one.path) for one in result.comparison.differences if not one.source]
+    arguments = {"job": result.job, "spans": result.spans, "cleared": strays}
     try:
         return perform(file, "backfill", arguments, BACKFILL, is_json=output == "json", is_sure=is_sure)
     except ShipperError as error:
@@ -259,10 +247,10 @@ def _document(difference: "Difference") -> dict[str, Any]:
 def _show(results: Sequence["Reconciled"], limit: int) -> None:
     differences = sorted(difference for result in results for difference in result.comparison.differences)[:limit]
     if differences:
-        show_table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences])
+        say(table(("SLOT", "SERIES", "SOURCE", "GRAPHITE", "DIFFERENCE"), [_row(one) for one in differences]))
         say()
     heads = ("JOB", "FROM", "UNTIL", "COMPARED", "EQUAL VALUES", "DIFFERENT VALUES")
-    show_table(heads, [_summary(result) for result in results])
+    say(table(heads, [_summary(result) for result in results]))
 
 
 def _row(difference: "Difference") -> tuple[str, ...]:
@@ -294,7 +282,7 @@ def _remarks(result: "Reconciled") -> Iterator[str]:
         yield f"{job}: has not started: nothing to compare"
         return
     if comparison.is_mostly_left_out:
-        yield f"{job}: only {_share(comparison)} were compared"
+        yield f"{job}: compared only {_share(comparison)}"
     for reason, slots in comparison.left_out.items():
         yield f"{job}: slots not compared: {slots:,} (they {REASONS[reason]})"
     if comparison.purged:

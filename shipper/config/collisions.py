@@ -19,7 +19,7 @@ def collisions(jobs: Iterable[tuple[str, str]], prefix: str | None) -> Iterator[
     for name in (*GAUGES, *COUNTS):
         own.add(path(prefix, "{host}", "{job}", name), NODE)
     for name, template in jobs:
-        if any(own.like(template)):
+        if own.like(template):
             message = f'job "{name}" could write the paths of shipper\'s own metrics'
             yield Problem(("job", name, "name"), message, f'Begin `name` with another node than "{NODE}".')
         for other in dict.fromkeys(known.like(template)):
@@ -35,46 +35,36 @@ def shared_nodes(jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     for section, name in jobs:
         other = known.setdefault(sanitized(name), name)
         if other != name:
-            message = f'the own metrics of jobs "{other}" and "{name}" would have the same paths'
+            message = f'shipper\'s metrics of jobs "{other}" and "{name}" would share paths'
             yield Problem(("job", section), message, "Rename one of the two jobs: [job.NAME].")
 
 
+@dataclass(slots=True)
 class _Templates:
-    """Templates of metric paths, each with its owner."""
+    """Templates of metric paths that begin alike, by their next node."""
 
-    def __init__(self) -> None:
-        self._root = _Node()
+    below: "dict[str, _Templates]" = field(default_factory=dict)
+    owners: list[str] = field(default_factory=list)
+    """Owners of the templates that end here."""
 
     def add(self, template: str, owner: str) -> None:
         """Add a template."""
-        here = self._root
+        here = self
         for part in _parts(template):
-            here = here.below.setdefault(part, _Node())
+            here = here.below.setdefault(part, _Templates())
         here.owners.append(owner)
 
-    def like(self, template: str) -> Iterator[str]:
-        """Yield the owners of the templates that could give the same path; in doubt, a template could."""
-        nodes = [self._root]
+    def like(self, template: str) -> list[str]:
+        """Return the owners of the templates that could give the same path; in doubt, a template could."""
+        found = [self]
         for part in _parts(template):
-            nodes = [below for node in nodes for below in _alike(node, part)]
-        for node in nodes:
-            yield from node.owners
-
-
-@dataclass(slots=True)
-class _Node:
-    """A beginning that templates share."""
-
-    below: "dict[str, _Node]" = field(default_factory=dict)
-    owners: list[str] = field(default_factory=list)
-
-
-def _alike(node: _Node, part: str) -> Iterator[_Node]:
-    if part in node.below:
-        yield node.below[part]
-    for other, below in node.below.items():
-        if other != part and ("{" in part or "{" in other) and _may_be_equal(part, other):
-            yield below
+            found = [
+                below
+                for here in found
+                for other, below in here.below.items()
+                if other == part or (("{" in part or "{" in other) and _may_be_equal(part, other))
+            ]
+        return [owner for here in found for owner in here.owners]
 
 
 def _parts(template: str) -> list[str]:
@@ -85,14 +75,13 @@ def _parts(template: str) -> list[str]:
 
 
 def _may_be_equal(node: str, other: str) -> bool:
-    """Whether two nodes could be equal: their literal beginnings and ends agree, as far as both go."""
-    ends = [(text.partition("{")[0], text.rpartition("}")[2], "{" in text) for text in (node, other)]
-    (start, end, is_open), (other_start, other_end, other_is_open) = ends
-    if not is_open or not other_is_open:
-        pattern = PLACEHOLDER.sub(".+", node if is_open else other)  # nodes contain no other special character of re
-        return re.fullmatch(pattern, other if is_open else node) is not None
-    length, end_length = min(len(start), len(other_start)), min(len(end), len(other_end))
-    return (
-        start[:length] == other_start[:length]
-        and end[len(end) - end_length :] == other_end[len(other_end) - end_length :]
-    )
+    """Whether nodes could be equal, at least one with a placeholder: their literal beginnings and ends agree."""
+    if "{" not in node:
+        node, other = other, node
+    if "{" not in other:
+        pattern = PLACEHOLDER.sub(".+", node)  # nodes contain no other special character of re
+        return re.fullmatch(pattern, other) is not None
+    ends = ((text.partition("{")[0], text.rpartition("}")[2]) for text in (node, other))
+    (start, end), (other_start, other_end) = ends
+    begin_alike = start.startswith(other_start) or other_start.startswith(start)
+    return begin_alike and (end.endswith(other_end) or other_end.endswith(end))

@@ -147,4 +147,4 @@ def _number(text: str, field: _Field) -> int:
     if re.fullmatch(r"[0-9]{1,2}", text) and field.first <= int(text) <= field.last:
         return int(text)
     names = f"{field.note} or {field.names[0]} to {field.names[-1]}" if field.names else ""
-    raise ValueError(f'"{text}" is not a {field.name}: {field.first} to {field.last}{names}')
+    raise ValueError(f'"{text}" is not a {field.name} ({field.first} to {field.last}{names})')

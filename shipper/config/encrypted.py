@@ -40,7 +40,9 @@ def decrypted(name: str) -> Path | None:
         if os.geteuid() != 0 or "/" in name or not file.is_file():
             return None
         try:
-            _decrypted[name] = _in_memory(name, _decrypt(name, file))
+            content, descriptor = _decrypt(name, file), os.memfd_create(name)
+            os.write(descriptor, content)
+            _decrypted[name] = Path(f"/proc/self/fd/{descriptor}")
         except ConfigError as error:  # later this process may be another user
             _decrypted[name] = error
     known = _decrypted[name]
@@ -54,12 +56,6 @@ def origin(file: str) -> Path:
     return next((FOLDER / name for name, path in _decrypted.items() if str(path) == file), Path(file))
 
 
-def _in_memory(name: str, content: bytes) -> Path:
-    descriptor = os.memfd_create(name)
-    os.write(descriptor, content)
-    return Path(f"/proc/self/fd/{descriptor}")
-
-
 def _decrypt(name: str, file: Path) -> bytes:
     command = ["systemd-creds", "decrypt", f"--name={name}", str(file), "-"]
     try:
@@ -71,7 +67,7 @@ def _decrypt(name: str, file: Path) -> bytes:
         reason = lines.decode(errors="replace").strip().rpartition("\n")[2]
         raise ConfigError(
             f"decrypt {file}: {reason}",
-            hint="Only the machine that encrypted it can read it: encrypt it here, as in install.md, Encrypted "
-            "credentials.",
+            hint="Encrypt the file on this machine: only the machine that encrypts it can read it (deploy/install.md, "
+            "Encrypted credentials).",
         ) from error
     return done.stdout

@@ -14,8 +14,16 @@ READ_SECONDS = 10.0
 _PART_BYTES = 65_536
 
 
+MAY_NOT_READ = "Let this user read the file; or run the command as root or as the service's user."
+
+
 class UnreadableError(Exception):
     """Reason why a file cannot be read."""
+
+    @property
+    def remedy(self) -> str | None:
+        """Remedy that does not depend on the kind of file; None if there is none."""
+        return MAY_NOT_READ if isinstance(self.__cause__, PermissionError) else None
 
 
 def read_text(file: str | Path) -> str:
@@ -27,7 +35,7 @@ def read_text(file: str | Path) -> str:
     try:
         text = read_bytes(file).removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
-        raise UnreadableError("not UTF-8 text") from None
+        raise UnreadableError("it is not UTF-8 text") from None
     return text.replace("\r\n", "\n")
 
 
@@ -45,7 +53,7 @@ def read_bytes(file: str | Path) -> bytes:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-            raise UnreadableError("a directory" if stat.S_ISDIR(mode) else "a device")
+            raise UnreadableError("it is a directory" if stat.S_ISDIR(mode) else "it is a device")
         return _content(descriptor)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
@@ -74,5 +82,5 @@ def _content(descriptor: int) -> bytes:
             return bytes(content)
         content += part
         if len(content) > MOST_BYTES:
-            raise UnreadableError(f"larger than {MOST_BYTES // 1_000_000} MB")
-    raise UnreadableError(f"a pipe that did not end within {READ_SECONDS:.0f} s")
+            raise UnreadableError(f"it is larger than {MOST_BYTES // 1_000_000} MB")
+    raise UnreadableError(f"it is a pipe that did not end within {READ_SECONDS:.0f} s")

@@ -48,7 +48,7 @@ def table(value: str) -> str:
     """Accept the name of a table, or SCHEMA.TABLE."""
     schema, dot, name = value.rpartition(".")
     if "." in schema:
-        raise wrong(f'"{value}" is not a table', "Write TABLE or SCHEMA.TABLE; the database is in the source.")
+        raise wrong(f'"{value}" is not a table', "Write TABLE or SCHEMA.TABLE, and name the database in the source.")
     return (identifier(schema) + dot if dot else "") + identifier(name)
 
 
@@ -62,7 +62,7 @@ def sources(value: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise wrong(f"source = {toml(value)} is not a source", 'Write the name of one, or a list: ["app", "other"].')
     if len(set(names)) < len(names):
-        raise wrong(f"source = {toml(value)} names one twice", "Name each source once.")
+        raise wrong(f"source = {toml(value)} names a source twice", "Name each source once.")
     return tuple(names)
 
 
@@ -178,7 +178,7 @@ def conditions(value: object) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     if not isinstance(value, dict):
         return (("in", _values(value)),)
     if unknown := [key for key in value if key not in _OPERATORS]:
-        raise wrong(f'"{unknown[0]}" is not a test', f"Use one of: {', '.join(_OPERATORS)}.")
+        raise wrong(f'"{unknown[0]}" is not an operator', f"Use one of: {', '.join(_OPERATORS)}.")
     if not value:
         raise wrong("{} is not a value to compare with", "Write a value, a list, or a test as in { ge = 1 }.")
     return tuple(_test(operator, operand) for operator, operand in value.items())
@@ -198,7 +198,7 @@ def _test(operator: str, operand: object) -> tuple[str, tuple[Scalar, ...]]:
         return operator, (operand,)
     values = _values(operand)
     if len(values) > 1 and operator != "not":
-        raise wrong(f"{operator} = {toml(operand)} is not a test", "Give a list to `not` only.")
+        raise wrong(f"{operator} = {toml(operand)} is not a test", "Only `not` takes a list.")
     if operator == "like" and not isinstance(values[0], str):
         raise wrong(f"like = {toml(operand)} is not a test", 'Write a pattern, as in { like = "login_%" }.')
     return operator, values
@@ -208,13 +208,21 @@ def _values(value: object) -> tuple[Scalar, ...]:
     """Accept one value or several, of one kind that a column can be compared with."""
     values = [_scalar(item) for item in (value if isinstance(value, list) else [value])]
     if not values or None in values or len({type(item) for item in values}) > 1:
-        raise wrong(f"{toml(value)} is not a value to compare with", "Write a string, a number, or a list of one kind.")
+        raise wrong(
+            f"{toml(value)} is not a value to compare with",
+            "Write a string, a number, or a list of only strings or only numbers.",
+        )
     return tuple(item for item in values if item is not None)
 
 
 def _scalar(value: object) -> Scalar | None:
     """Return the value that a database compares with; TOML's times as text; None for a value that it cannot compare."""
     if isinstance(value, datetime):
+        if value.tzinfo:  # most databases ignore it, or compare the text
+            raise wrong(
+                f"{toml(value)} has an offset from UTC, which databases ignore",
+                "Write it as the column does, without an offset; `timestamptz` and TIMESTAMP are in UTC here.",
+            )
         return value.isoformat(sep=" ")
     if isinstance(value, date | time):
         return value.isoformat()

@@ -53,10 +53,8 @@ def schema() -> Schema:
     """Return the schema of `shipper.toml`."""
     document = keys.File.model_json_schema(schema_generator=_Generator, ref_template="#/definitions/{model}")
     definitions: dict[str, Schema] = document.pop("$defs")
-    for name, described in _descriptions().items():
-        section = definitions.get(name, document)
-        for key, text in described.items():
-            section["properties"][key]["description"] = text
+    for name, key, text in _descriptions():
+        definitions.get(name, document)["properties"][key]["description"] = text
     for name, section in definitions.items():
         del section["title"]
         section["properties"] = {key: _referring(name, key, value) for key, value in section["properties"].items()}
@@ -80,17 +78,14 @@ def schema() -> Schema:
     }
 
 
-def _descriptions() -> dict[str, dict[str, str]]:
-    """Return the text below each key, by section; pydantic would parse it at each start."""
+def _descriptions() -> Iterator[tuple[str, str, str]]:
+    """Yield section, key, and the text below the key; pydantic would parse it at each start."""
     sections = (one for one in ast.parse(inspect.getsource(keys)).body if isinstance(one, ast.ClassDef))
-    return {section.name: dict(_described(section)) for section in sections}
-
-
-def _described(section: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    for key, text in pairwise(section.body):
-        match key, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                yield name, inspect.cleandoc(words)
+    for section in sections:
+        for key, text in pairwise(section.body):
+            match key, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    yield section.name, name, inspect.cleandoc(words)
 
 
 def _needed(key: str) -> Schema:

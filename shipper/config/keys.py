@@ -56,7 +56,7 @@ class StateSection(Section):
     keep: Seconds = Field("2d", validate_default=True, ge=86_400)
     """Time for which a total is kept after its last change; at least a day."""
     database: DatabaseUrl | None = Field(None, repr=False)  # a reference may hold a password
-    """URL of a PostgreSQL that keeps the state, for several machines of which one works; `path` is a working copy."""
+    """URL of a PostgreSQL that keeps the state, for two machines: one leads, the other stands by; `path` is a copy."""
     user: str | None = None
     """User that connects to it."""
     password: str | None = Field(None, repr=False)
@@ -64,7 +64,7 @@ class StateSection(Section):
     tls: Literal["verify-identity", "verify-ca", "off"] | None = None
     """Check of the server's certificate; by default verify-identity for a host that is not local."""
     tls_ca: Path | None = None
-    """File with the authority of the server's certificate; by default the system's authorities."""
+    """CA file for the server's certificate; by default the system's CAs."""
     name: Node = Field("shipper", max_length=24)  # an application's name has 63 bytes, and has the host, too
     """Name of the state: its schema in the database, and its lock."""
     lease: Seconds = Field("10s", validate_default=True, ge=3, le=3600)
@@ -118,7 +118,7 @@ class AuditSection(Section):
     cron_zone: Zone = "UTC"
     """Time zone of `cron`."""
     span: Seconds = Field("7d", validate_default=True, ge=3600)
-    """Time that an audit compares, up to where a job is complete."""
+    """How much time an audit compares, back from where a job is complete."""
 
 
 class LimitsSection(Section):
@@ -152,7 +152,7 @@ class SourceSection(Section):
     tls: Literal["verify-identity", "verify-ca", "off"] | None = None
     """Check of the server's certificate; by default verify-identity for a host that is not local."""
     tls_ca: Path | None = None
-    """File with the authority of the server's certificate; by default the system's authorities."""
+    """CA file for the server's certificate; by default the system's CAs."""
     server_public_key: Path | None = None
     """File with the public key of a MySQL server, for passwords without TLS."""
     timeout: Seconds = Field("30s", validate_default=True, le=3600)
@@ -179,13 +179,13 @@ class JobSection(Section):
     table: Table
     """Table, or SCHEMA.TABLE."""
     id: Identifier
-    """Growing integer key of the table, or its indexed time column, the same as `time`."""
+    """Growing integer key; or the indexed time column that is also `time`."""
     time: Identifier | None = None
     """Column of each row's event time."""
     time_zone: Zone = "UTC"
     """Time zone of times that have none."""
     time_unit: Literal["s", "ms", "us"] | None = None
-    """Unit of a time that is a number since 1970."""
+    """Unit of `time`, if it is a number that counts from 1970."""
     time_sql: Name | None = None
     """Event time as an expression in SQL, instead of `time`."""
     where: dict[Identifier, Tests] = {}
@@ -217,7 +217,7 @@ class JobSection(Section):
     start: Start = "now"
     """Row at which a new job begins: now, the beginning, or after an id."""
     lookback: Seconds | None = None
-    """Time for which rows change after their event time; that span is recounted at every tick."""
+    """How long rows change after their event time; each tick recounts that span."""
     max_age: Seconds = Field("1d", validate_default=True)
     """How long the job waits for a row whose event time is still NULL."""
     zeros: SecondsOrFalse = Field("7d", validate_default=True)

@@ -31,7 +31,7 @@ from shipper.config.keys import (
 from shipper.config.problems import MOST_DEPTH, Document, Place, Problem, explained, not_toml, report, too_deep
 from shipper.config.references import KINDS, References, option_file
 from shipper.config.rules import related
-from shipper.config.values import holds_password
+from shipper.config.values import with_ports_apart
 from shipper.core.errors import ConfigError
 from shipper.core.model import Job
 from shipper.source.access import Access
@@ -53,9 +53,9 @@ class Config:
     audit: AuditSection
     sources: Mapping[str, SourceSection]
     jobs: Mapping[str, Job]
-    secret_files: tuple[str, ...] = ()
+    secret_files: tuple[str, ...]
     """Files with passwords to which references led."""
-    digest: str = ""
+    digest: str
     """Digest of the files that it was read from."""
 
     def named(self, name: str) -> list[Job]:
@@ -188,9 +188,10 @@ def _read(file: str) -> Document:
     try:
         text = read_text(file)
     except UnreadableError as error:
-        is_text = "UTF-8" not in str(error)
-        hint = "Name it with --config FILE, or write one with `shipper init`." if is_text else "Save it as UTF-8 text."
-        raise ConfigError(f"read configuration {file}: {error}", hint=hint) from error
+        hint = "Make it UTF-8 text of at most 4 MB, or name another file with --config FILE."
+        if isinstance(error.__cause__, FileNotFoundError):
+            hint = "Name it with --config FILE, or write one with `shipper init`."
+        raise ConfigError(f"read configuration {file}: {error}", hint=error.remedy or hint) from error
     try:
         document = Document(file, text, tomllib.loads(text))
     except RecursionError:
@@ -247,13 +248,11 @@ def _passwords(main: Document) -> Iterator[Problem]:
         key = "url" if place[0] == "source" else "database"
         url = section.get(key)
         if isinstance(url, str) and _may_hold_password(url):
-            remedy = 'write user = "NAME" and password = { credential = "NAME" }.'
-            remedy = (
-                f'Put user and password into a MySQL option file ([client]), and name it with `credentials = "FILE"`; '
-                f"or {remedy}"
-                if key == "url"
-                else remedy.capitalize()
-            )
+            keys = 'user = "NAME" and password = { credential = "NAME" }.'
+            remedy = f"Write {keys}"
+            if key == "url":
+                file = 'a MySQL option file ([client]), and name it with `credentials = "FILE"`'
+                remedy = f"Put user and password into {file}; or write {keys}"
             yield Problem((*place, key), f"{key} contains a password", remedy)
 
 
@@ -272,9 +271,10 @@ def _nul_problems(value: object, place: Place) -> Iterator[Problem]:
 
 def _may_hold_password(url: str) -> bool:
     try:
-        return holds_password(url)
+        parsed = make_url(with_ports_apart(url))
     except Exception:  # noqa: BLE001 - the section reports all that is wrong with it
         return False
+    return parsed.password is not None or "password" in parsed.query
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,10 @@ NOT_READ_DATABASE = "postgresql+psycopg://not-read/not-read"
 OPTION_FILE_HINT = "Write a MySQL option file there: [client], user = NAME, password = SECRET; let this user read it."
 CONTINUED = getattr(configparser, "MultilineContinuationError", AttributeError)
 """Error of an option without a value that an indented line continues; Python has one for it from 3.13 on."""
-OTHER_USER_HINT = "Run the command as root, or as the user that shipper runs as."
+OTHER_USER_HINT = "Run the command as root or as the service's user."
+SERVICE_HINT = (
+    "Run `shipper check` as root: it shows which credential systemd does not pass to the service, and the remedy."
+)
 
 
 class References:
@@ -84,10 +87,13 @@ def option_file(name: str, source: str, folder: Path) -> str:
         _check_option_file(file, str(encrypted.FOLDER / name))
         return str(file)
     step = f'read credentials "{name}" of source "{source}"'
+    is_service = "CREDENTIALS_DIRECTORY" in os.environ
     for place in places:
         if place.is_file():
-            raise ConfigError(f"{step}: {place} exists, but this user may not read it", hint=OTHER_USER_HINT)
-    raise ConfigError(f"{step}: there is no file {' or '.join(map(str, places))}", hint=OPTION_FILE_HINT)
+            hint = SERVICE_HINT if is_service else OTHER_USER_HINT
+            raise ConfigError(f"{step}: {place} exists, but this user may not read it", hint=hint)
+    hint = SERVICE_HINT if is_service else OPTION_FILE_HINT
+    raise ConfigError(f"{step}: there is no file {' or '.join(map(str, places))}", hint=hint)
 
 
 def _targets(kind: str, name: str, folder: Path) -> Iterator[tuple[str, str | None]]:

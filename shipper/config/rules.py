@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
+from math import ceil
 
 from shipper.config.collisions import collisions
 from shipper.config.fragments import fragment_problems, statement_problems
 from shipper.config.keys import File, GraphiteSection, JobSection, SourceSection, StateSection
 from shipper.config.problems import Place, Problem, suggest
 from shipper.config.references import NOT_READ_URL
+from shipper.config.values import toml
+from shipper.core import durations
 from shipper.core.paths import MEASURE, placeholders
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
 from shipper.core.retry import READ_SECONDS
@@ -30,9 +33,8 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _source_problems(("source", name), source)
         yield from statement_problems(("source", name, "lag_query"), source.lag_query, [_dialect(source)])
         if source.late > parsed.state.keep:
-            remedy = (
-                f"Make it at most {parsed.state.keep} s, or raise `keep`: no late row can be added to a deleted total."
-            )
+            keep = durations.show(parsed.state.keep)
+            remedy = f"Make it at most {keep}, or raise `keep`: no late row can be added to a deleted total."
             yield Problem(("source", name, "late"), "`late` is longer than [state] keep", remedy)
     for name, job in parsed.job.items():
         place = ("job", name)
@@ -40,7 +42,8 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         yield from _bucket_problems(place, job, parsed.graphite)
         yield from _template_problems(place, job, parsed.graphite)
         yield from _query_problems(place, job)
-        dialects = {_dialect(source) for source in _known_sources(job, parsed)}
+        sources = [parsed.source[source] for source in sources_of(job, parsed) if source in parsed.source]
+        dialects = {_dialect(source) for source in sources if source.url != NOT_READ_URL}
         yield from fragment_problems(place, job, dialects)
         yield from statement_problems((*place, "sql"), job.sql, dialects)
     yield from collisions(jobs, parsed.graphite.prefix)
@@ -48,13 +51,14 @@ def related(parsed: File, jobs: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 
 def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
     if graphite.replay[-1] > ROOM_SECONDS:
-        remedy = f"Make each time of `replay` at most {ROOM_SECONDS}s: later an archive may not accept the datapoints."
+        most = durations.show(ROOM_SECONDS)
+        remedy = f"Make each time of `replay` at most {most}: after that, an archive may reject the datapoints."
         yield Problem(("graphite", "replay"), "the last replay comes too late", remedy)
     if sorted(graphite.replay) != graphite.replay:
         remedy = 'Write the shortest first: ["1m", "10m", "1h"].'
         yield Problem(("graphite", "replay"), "replay is not in order", remedy)
     if graphite.render_url is not None and graphite.proof == "replay" and graphite.replay[-1] < READ_SECONDS:
-        remedy = f"Make the last time of `replay` at least {READ_SECONDS:.0f}s: samples are read back that late."
+        remedy = f"Make the last time of `replay` at least {READ_SECONDS:.0f}s: before that, no sample is read back."
         yield Problem(("graphite", "replay"), "values would count as stored before any is read back", remedy)
     if graphite.proof == "readback" and graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
@@ -68,10 +72,11 @@ def _state_problems(state: StateSection, graphite: GraphiteSection) -> Iterator[
     if state.database is None:
         for key in ("user", "password", "tls", "tls_ca", "name", "lease"):
             if key in state.model_fields_set:
-                remedy = "Remove it, or name a PostgreSQL: database."
+                remedy = "Remove it, or set `database` to the URL of a PostgreSQL."
                 yield Problem(("state", key), f"{key} has no effect without database", remedy)
     elif graphite.timeout > state.lease:
-        remedy = f"Make it at most the lease, {state.lease} s; or raise [state] lease: a delivery must end within it."
+        lease = durations.show(state.lease)
+        remedy = f"Make it at most the lease, {lease}; or raise [state] lease: a delivery must end within it."
         yield Problem(("graphite", "timeout"), "`timeout` is longer than [state] lease", remedy)
 
 
@@ -85,12 +90,6 @@ def has_time(job: JobSection) -> bool:
 def sources_of(job: JobSection, parsed: File) -> list[str]:
     """Return the names of a job's sources."""
     return list(job.source) or list(parsed.source)[:1]
-
-
-def _known_sources(job: JobSection, parsed: File) -> list[SourceSection]:
-    """Return a job's sources, without those that are missing, and those whose url was not read."""
-    sections = [parsed.source[name] for name in sources_of(job, parsed) if name in parsed.source]
-    return [section for section in sections if section.url != NOT_READ_URL]
 
 
 def _dialect(source: SourceSection) -> str:
@@ -136,7 +135,7 @@ def _sources_of_job(place: Place, job: JobSection, parsed: File) -> Iterator[Pro
 def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -> Iterator[Problem]:
     finest, every = graphite.retentions[0], 0 if job.cron else job.every
     if job.cron and "every" in job.model_fields_set:
-        yield Problem((*place, "cron"), "use only `every` or `cron`", "Remove one of them.")
+        yield Problem((*place, "cron"), "`every` and `cron`: use only one", "Remove one of them.")
     if job.bucket % finest.step:
         remedy = f"Carbon keeps one value per {finest.step} s (its finest step): make bucket a multiple of that."
         yield Problem((*place, "bucket"), "counts of this bucket would overwrite each other", remedy)
@@ -146,8 +145,9 @@ def _bucket_problems(place: Place, job: JobSection, graphite: GraphiteSection) -
     for length, room in [*needed, (archives[-1].duration, ROOM_SECONDS)]:
         needed_seconds = room + 2 * job.bucket + every + EDGE_SECONDS
         if length < needed_seconds:
+            needed_hours = durations.show(ceil(needed_seconds / 3600) * 3600)  # it shows two units, and cuts the rest
             remedy = (
-                f"Make the archive of {length}s at least {needed_seconds}s long, here and in Carbon: "
+                f"Make the {durations.show(length)} archive at least {needed_hours} long, here and in Carbon: "
                 "datapoints must not be too old for it when they are delivered or sent again."
             )
             problem = f'an archive of `retentions` is too short for job "{place[1]}"'
@@ -181,24 +181,24 @@ def _query_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     yield from _time_problems(place, job)
     if job.id == job.time and isinstance(job.start, int):
         remedy = 'Write start = "now" or "beginning"; `shipper admin seek` moves such a job to a later time.'
-        yield Problem((*place, "start"), "a job along a time cannot start after an id", remedy)
+        yield Problem((*place, "start"), "`start` is an id, but `id` is a time column", remedy)
     is_divisible = all(kind.is_divisible for kind, _ in job.measure.values())
     if job.id == job.time and not is_divisible:
         remedy = "Set `id` to an integer key, or remove the distinct measure."
-        yield Problem((*place, "measure"), "distinct does not work along a time", remedy)
+        yield Problem((*place, "measure"), "distinct needs an integer `id`", remedy)
     if not has_time(job) and not is_divisible:
         remedy = "Set `time` to the column of the event time: distinct values are counted for each bucket as a whole."
         yield Problem((*place, "measure"), "distinct needs the key `time`", remedy)
     if job.lookback is not None and not all(kind.has_zero for kind, _ in job.measure.values()):
         remedy = "Use count and sum, or distinct: a maximum that was sent cannot be corrected."
-        yield Problem((*place, "measure"), "no max or min with `lookback`", remedy)
+        yield Problem((*place, "measure"), "max and min do not work with `lookback`", remedy)
     for group in job.groups:
         if len(group) != len(job.by):
             remedy = f"Write a value for each column of `by`: {', '.join(job.by) or 'there is none'}."
-            yield Problem((*place, "groups"), f"a group has {len(group)} values", remedy)
+            yield Problem((*place, "groups"), f"group {toml(list(group))} has {len(group)} values", remedy)
     yield from _label_problems(place, job)
-    if len(set(job.by)) < len(job.by):
-        yield Problem((*place, "by"), "`by` names a column twice", "Name each column once.")
+    if twice := [column for column in job.by if job.by.count(column) > 1]:
+        yield Problem((*place, "by"), f'`by` names "{twice[0]}" twice', "Name each column once.")
 
 
 def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
@@ -213,13 +213,11 @@ def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
             if name not in job.by:
                 remedy = f"Add it to `by`, or use one of: {', '.join(job.by) or 'none'}."
                 yield Problem((*place, key, name), f'"{name}" of `{key}` is not in `by`', remedy)
-    for column, value in (
-        (column, value) for group in job.groups for column, value in zip(job.by, group, strict=False)
-    ):
+    for column, value in chain.from_iterable(zip(job.by, group, strict=False) for group in job.groups):
         names = job.names.get(column, {})
         if isinstance(names, dict) and value in names and value not in names.values():
             remedy = f'Write "{names[value]}": a group is named as in the path.'
-            yield Problem((*place, "groups"), f'"{value}" of `groups` has another name', remedy)
+            yield Problem((*place, "groups"), f'`groups` has "{value}" instead of its name', remedy)
 
 
 def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:
@@ -232,7 +230,7 @@ def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:
             (*place, "time_unit"), "`time_unit` needs the key `time`", "Set `time` to the column with the numbers."
         )
     if job.lookback is not None:
-        remedy = "Set `time` to the column of the event time; it may be filled in later."
+        remedy = "Set `time` to the column of the event time; rows may get their time later."
         yield Problem((*place, "lookback"), "`lookback` needs the key `time`", remedy)
 
 
@@ -243,7 +241,9 @@ def _sql_problems(place: Place, job: JobSection) -> Iterator[Problem]:
         if re.search(r">=\s*:after\b|<\s*:upto\b|between\s+:after\b", statement, re.IGNORECASE):
             yield Problem((*place, "sql"), "`sql` would count rows at the ends of its windows twice", window)
         if job.lookback is not None:
-            yield Problem((*place, "lookback"), "no `lookback` with `sql`", "Use a `time` column instead of `sql`.")
+            yield Problem(
+                (*place, "lookback"), "`lookback` does not work with `sql`", "Use a `time` column instead of `sql`."
+            )
         for name in ("after", "upto"):
             if not re.search(rf"(?<!:):{name}\b", statement):
                 yield Problem((*place, "sql"), f"`sql` does not use :{name}", window)

@@ -64,15 +64,10 @@ def single_duration(value: str) -> int:
     return duration(value)
 
 
-def duration_or_false(value: object) -> int | None:
-    """Read a duration, or false as None."""
-    return None if value is False else duration(value)
-
-
 Seconds = Annotated[int, BeforeValidator(duration), matches(durations.PATTERN)]
 SecondsOrFalse = Annotated[
     int | None,
-    BeforeValidator(duration_or_false),
+    BeforeValidator(lambda value: None if value is False else duration(value)),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{durations.PATTERN}$"}, {"const": False}]}),
 ]
 
@@ -213,13 +208,11 @@ def url(value: str) -> str:
     if parsed.drivername not in DIALECTS:
         raise wrong(f'"{parsed.drivername}" is not a kind of database', f"Use one of: {', '.join(DIALECTS)}.")
     backend = parsed.get_backend_name()
-    options = {"sqlite": set(parsed.query), "postgresql": {"host", "password"}}.get(
-        backend, {"unix_socket", "password"}
-    )
+    options = {"sqlite": set[str](), "postgresql": {"host", "password"}}.get(backend, {"unix_socket", "password"})
     if unknown := sorted(set(parsed.query) - options):
         raise wrong(
             f'url has an unknown option "{unknown[0]}"',
-            "Use no options but unix_socket=PATH with MySQL and host=DIRECTORY with PostgreSQL.",
+            "Remove it: MySQL has only unix_socket=PATH here, PostgreSQL host=DIRECTORY, and SQLite none.",
         )
     if not parsed.database or (backend == "sqlite" and not FilePath(parsed.database).is_absolute()):
         raise wrong("url names no database", remedy)
@@ -231,7 +224,7 @@ def url(value: str) -> str:
 _SEVERAL = re.compile(r"([^/]*//(?:[^/@]*@)?)([^/?@]*,[^/?@]*)(/.*)")
 
 
-def _with_ports_apart(value: str) -> str:
+def with_ports_apart(value: str) -> str:
     """Return a URL that may have several hosts and ports, as a list of hosts, and an option with a list of ports."""
     several = _SEVERAL.fullmatch(value)
     if several is None:
@@ -242,12 +235,6 @@ def _with_ports_apart(value: str) -> str:
     return f"{begin}{','.join(hosts)}{end}{options}"
 
 
-def holds_password(value: str) -> bool:
-    """Whether a valid URL contains a password."""
-    parsed = make_url(_with_ports_apart(value))
-    return parsed.password is not None or "password" in parsed.query
-
-
 Url = Annotated[str, AfterValidator(url), matches(f"({'|'.join(map(re.escape, DIALECTS))})://.*")]
 
 
@@ -255,7 +242,7 @@ def database_url(value: str) -> str:
     """Accept a URL of PostgreSQL; it may name several hosts."""
     if not value.startswith("postgresql+psycopg://"):
         remedy = 'Write the URL of a PostgreSQL, as in "postgresql+psycopg://db1.internal/shipper".'
-        raise wrong("a state is kept in PostgreSQL only", remedy)
+        raise wrong("`database` is not the URL of a PostgreSQL", remedy)
     several = _SEVERAL.fullmatch(value)
     if several is None:
         return url(value)
@@ -264,7 +251,7 @@ def database_url(value: str) -> str:
         url(f"{begin}{one}{end}")
     if "[" in addresses:
         raise wrong("several hosts cannot be IPv6 addresses", "Write their names.")
-    return _with_ports_apart(value)
+    return with_ports_apart(value)
 
 
 DatabaseUrl = Annotated[str, AfterValidator(database_url), matches(r"postgresql\+psycopg://.*")]

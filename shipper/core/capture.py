@@ -5,7 +5,7 @@ Totals and the set of counted ids change in one transaction (rows/totals.py): wh
 continues behind the last recorded window.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 
 from shipper.core.errors import RowRefused
@@ -22,19 +22,21 @@ from shipper.core.model import (
     Window,
     definition_digest,
     path_digest,
+    time_digest,
 )
 from shipper.core.position import Position
 from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.lookback import lookback
-from shipper.core.repair.recount import recount
+from shipper.core.repair.recount import lookback_from, recount
 from shipper.core.repair.reset import check
 from shipper.core.retention import after, ceil, floor
 from shipper.core.rows.along import AlongLook
+from shipper.core.rows.folding import YEAR_SECONDS, Folded, fold, shown_span
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
 from shipper.core.rows.slots import rows_to_read
 from shipper.core.rows.start import begin_job, next_bucket
 from shipper.core.rows.table import CaptureStep, Context, Event, Size, Source, each_window, walk_back
-from shipper.core.rows.totals import Folded, add, fold, shown_span
+from shipper.core.rows.totals import add
 from shipper.core.rows.zero_fill import zero_fill_due
 
 
@@ -57,7 +59,7 @@ def capture(
     Raises:
         SourceReset: the table is not the one that was captured, or went back.
     """
-    look = look or TableLook(source, horizon)
+    look = look or TableLook(source, horizon, is_alone=True)
     # while the clocks differ, the source's clock decides where rows belong
     moment = Now(now if is_trusted else horizon.time, is_trusted)
     context = Context(job, source, ledger, moment)
@@ -66,7 +68,11 @@ def capture(
         progress, position = begin_job(job, horizon, source, moment.now)
         ledger.begin(job, progress, position)
         yield Event("job.started", {"start": job.start, "captured": progress.captured}, "info")
-    yield from check(job, progress, ledger.position(job.name), look=look, ledger=ledger)
+    # rows that are read ahead are of the checked table, because the check comes afterwards
+    position = ledger.position(job.name)
+    if progress.recount_from is None and progress.definition_digest == definition_digest(job):
+        look.read_ahead(job, progress.captured, position)
+    yield from check(job, progress, position, look=look, ledger=ledger)
     if not is_trusted and job.query.time is None:
         return
     if progress.definition_digest != definition_digest(job):
@@ -97,8 +103,11 @@ class _Look:
         self._job, self._ledger, self._horizon = context.job, context.ledger, look.horizon
         job, moment = context.job, context.moment
         self._shown = shown_span(job, now=moment.now, source_time=self._horizon.time)
-        self._bucket = _bucket(job, self._horizon, progress)
-        if self._bucket is not None:  # where a clock was set back, it is ahead
+        self._bucket: int | None = None
+        """Bucket for all rows of a job without a time column: that of the look, but never an earlier one."""
+        if job.query.time is None:
+            self._bucket = max(progress.not_before, floor(self._horizon.time, job.query.bucket))
+            # where a clock was set back, it is ahead
             self._shown = replace(self._shown, end=max(self._shown.end, after(self._bucket, job.query.bucket)))
 
     def steps(self) -> Iterator[CaptureStep | Event]:
@@ -107,7 +116,9 @@ class _Look:
         position = before.at_look(self._horizon, every=job.every, late=job.late)
 
         # late rows: below captured, and not there at the look before; each is added once
-        words, rows = read_late_rows(job, position, before, self._look)
+        words, rows = (
+            ({}, []) if self._look.has_none_late(before) else read_late_rows(job, position, before, self._look)
+        )
         position = position.give_up_old_gaps(job.late)
         if words:
             yield from check(job, self._progress, before, look=self._look, ledger=self._ledger, adds=True)
@@ -174,18 +185,22 @@ def read_late_rows(
 ) -> tuple[Words, list[Row]]:
     """Ask for the gaps that are due: return the ids that have rows now, and these rows."""
     gaps, source, query = position.gaps_due(before, job.late), look.source, job.query
-    if not gaps.ranges and not gaps.ids:
+    question = position.counted, gaps
+    if (not gaps.ranges and not gaps.ids) or look.none_late == question:
         return {}, []
     rows: list[Row] = []
     last = 0
     try:
         with source.snapshot(query, since=look.horizon.clock):
-            words = look.appeared(query, position, gaps)
+            words = source.appeared(query, *question)
+            if not words:
+                look.none_late = question
             if query.sql is not None:  # a run of ids may contain more late rows, which are not due yet
                 for run in rows_to_read(job, words, position):
                     words = union_of(words, position.counted.missing(source.words(query, run)))
-            parts = [part for some in _parts(words, is_split=is_split) for part in rows_to_read(job, some, position)]
-            for part in parts:
+            # all in one statement, or each alone: one of them may be unreadable, or their sum too large
+            portions = [words_of([one]) for one in ids_of(words)] if is_split else [words]
+            for part in [part for some in portions for part in rows_to_read(job, some, position)]:
                 last = part.upto if isinstance(part, Window) else part[-1]
                 rows += source.read(query, part)
     except RowRefused as error:
@@ -193,18 +208,6 @@ def read_late_rows(
             source.set_aside(query, last, error)
         return read_late_rows(job, position, before, look, is_split=True)
     return words, rows
-
-
-def _parts(words: Words, *, is_split: bool) -> Iterator[Words]:
-    """Return ids in one part, or each in a separate part: one of them may be unreadable, or their sum too large."""
-    return (words_of([one]) for one in ids_of(words)) if is_split else iter([words])
-
-
-def _bucket(job: Job, horizon: Observation, progress: Progress) -> int | None:
-    """Return the bucket for all rows of a job without a time column: that of the look, but never an earlier one."""
-    if job.query.time is not None:
-        return None
-    return max(progress.not_before, floor(horizon.time, job.query.bucket))
 
 
 def _redefined(context: Context, horizon: Observation, progress: Progress) -> Generator[Event, None, Progress]:
@@ -221,14 +224,15 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         due = yield from _kept(job, due, ledger)
         # slots of the former definition may be ahead of a clock that was set back
         whole = max(whole, *(ceil(one.slot + one.step, length) for one in ledger.slots(job.name)), 0)
-    elif (oldest := ledger.lowest(job.name, ALWAYS)) is not None:
-        # older slots were incomplete: skipped, or counted by an earlier definition
-        first = oldest[0] if due is None else min(due, oldest[0])
-        due = since = whole = ceil(max(first, progress.since), length)
+    else:
+        due = since = _oldest_due(job, progress, ledger, horizon.time)
     whole = whole if due is None else due  # the recount that is due completes slots before the next one
     low = progress.low
     if job.lookback is not None and not job.query.is_along:  # rows of slots older than its lookback
-        low = min(low, walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source))
+        first = walk_back(job, progress.captured, Span(since or horizon.time, ALWAYS.end), source=source)
+        low = min(low, first)
+        if progress.time_digest != time_digest(job):
+            whole = max(whole, _counted_until(context, first, progress.captured, horizon.time))
     # no bucket of the former length gets a 0, nor one of which a measure lacked rows
     lacking = [one.slot + one.step for one in ledger.lacking(job.name)]
     changed = progress._replace(
@@ -239,10 +243,43 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         low=low,
         definition_digest=definition_digest(job),
         path_digest=path_digest(job),
+        time_digest=time_digest(job),
         bucket=max(progress.bucket, length),
+        longest=max(progress.longest, length),
     )
     ledger.redefine(job.name, changed)
     return changed
+
+
+def _oldest_due(job: Job, progress: Progress, ledger: Ledger, time: int) -> int | None:
+    """Return from when on a changed definition recounts slots; None if there are none."""
+    length, oldest = job.query.bucket, ledger.lowest(job.name, ALWAYS)
+    recounted = None if job.lookback is None else lookback_from(job, progress)  # by each look, with totals or without
+    slots = [slot for slot in (progress.recount_from, oldest and oldest[0], recounted) if slot is not None]
+    first = min([*slots, time])  # not a bucket of rejected rows that are ahead
+    # the first bucket of a job is whole, as at its start
+    if progress.since <= progress.begins and floor(first, length) <= progress.begins:
+        return floor(progress.begins, length)
+    # older slots were incomplete: skipped, or counted by an earlier definition
+    return ceil(max(first, progress.since), length) if slots else None
+
+
+def _counted_until(context: Context, after: int, captured: int, time: int) -> int:
+    """Return the end of the newest bucket with rows that another definition of time has counted earlier, else 0.
+
+    A lookback would count them once more when that time comes. Times that are a year ahead are mistakes.
+    """
+    job, source, ledger, _ = context
+    counted, until = ledger.position(job.name).counted, 0
+
+    def read(window: Window) -> tuple[Mapping[int | None, Words], Size]:
+        by = source.words_by(job.query, window)
+        return by, Size(sum(map(size_of, by.values())), len(by))
+
+    for _, by in each_window(job, after, captured, read, source=source):
+        known = [one for one, words in by.items() if one and size_of(counted.missing(words)) < size_of(words)]
+        until = max([until, *(one + job.query.bucket for one in known if one < time + YEAR_SECONDS)])
+    return until
 
 
 def _kept(job: Job, due: int | None, ledger: Ledger) -> Generator[Event, None, int | None]:

@@ -24,6 +24,9 @@ Edges translate the errors of their drivers once, `raise ... from error`; the ca
 report them. Any other exception is a bug.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 MOST_TEXT = 300
 """Maximum length of a foreign text in a message."""
 MOST_LINE = 2000
@@ -113,6 +116,20 @@ class SourceReset(PermanentError):
     """The largest id of the table went back below captured."""
 
 
+@contextmanager
+def os_errors(step: str, hint: str, *, denied: str | None = None) -> Iterator[None]:
+    """Translate the errors of the operating system in a block: the operator must act.
+
+    denied is the hint if this user lacks a right; without it, the hint is the same.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigError(f"{step}: {error.strerror}", hint=denied or hint) from error
+    except OSError as error:
+        raise ConfigError(f"{step}: {error.strerror}", hint=hint) from error
+
+
 def printable(text: str, most: int = MOST_TEXT) -> str:
     """Return a text of a server, cut, on one line, and without characters that a terminal or a log obeys."""
     if text.isprintable() and len(text) <= most:
@@ -124,12 +141,13 @@ def printable(text: str, most: int = MOST_TEXT) -> str:
 
 def visible(text: str) -> str:
     """Return a text that changes nothing but letters on a terminal: its control characters become escapes."""
-    return _whole(text).translate(_VISIBLE)
+    is_plain = text.replace("\n", "").replace("\t", "").isprintable()  # quicker than to look at each character
+    return text if is_plain else _whole(text).translate(_VISIBLE)
 
 
 def visible_line(text: str) -> str:
     """Do the same, and leave the text on one line."""
-    return _whole(text).translate(_ESCAPES)
+    return text if text.isprintable() else _whole(text).translate(_ESCAPES)
 
 
 def _whole(text: str) -> str:

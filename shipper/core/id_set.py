@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from shipper.core.model import MAX_ID
+from shipper.core.model import MAX_ID, adjoined
 
 BITS = 64
 FULL = 2**BITS - 1
@@ -107,14 +107,14 @@ class IdSet:
     def missing(self, words: Words) -> dict[int, int]:
         """Return the ids above the floor that are in words but not in the set."""
         missing: dict[int, int] = {}
-        for segment, part in self._shares(clipped(words, self.solid, max(words, default=0) * BITS + BITS - 1)):
+        for segment, part in self._shares(clipped(words, self.solid, MAX_ID)):
             known = segment.unpacked if segment is not None else {}
             missing |= {key: rest for key, bits in part.items() if (rest := bits & ~known.get(key, 0))}
         return missing
 
     def added(self, words: Words) -> "IdSet":
         """Return the set with more ids; ids at or below the floor are ignored."""
-        words = clipped(words, self.solid, max(words, default=0) * BITS + BITS - 1)
+        words = clipped(words, self.solid, MAX_ID)
         if not words:
             return self
         touched = dict(self._shares(words))
@@ -189,12 +189,10 @@ class IdSet:
             rows, gaps = size_of(words), last - begins - size_of(words)
             if gaps and rows >= ROWS_PER_GAP * gaps:
                 ids += ids_of({key: ~words.get(key, 0) & bits for key, bits in all_of(begins, last).items()})
-            elif gaps and ranges and ranges[-1][1] == begins:
-                ranges.append((ranges.pop()[0], last))
             elif gaps:
                 ranges.append((begins, last))
             begins = last
-        return Gaps(ranges, ids)
+        return Gaps(adjoined(ranges), ids)
 
     def _ends(self) -> Iterator[tuple[Segment, int]]:
         """Yield each segment with the last id before the next segment."""

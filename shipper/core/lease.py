@@ -1,5 +1,8 @@
 """The lease: how long this process may believe that it alone works on its state."""
 
+BEATS = 4
+"""Renewals in the length of a lease."""
+
 
 class Lease:
     """Right to send, renewed by each answer of the database that keeps the state.

@@ -31,20 +31,17 @@ class Recording(Protocol):
     def is_pruned(self, time: int, step: int) -> bool:
         """Return whether a part of the slot of that length around a time was pruned, or the time is before the job."""
 
-    def steps(self) -> Collection[int]:
-        """Return the steps of all slots, longest first: those of the present archives, and of earlier ones."""
+    def coarsest(self, time: int, longer_than: int) -> tuple[int, int] | None:
+        """Return slot and step of the longest slot around a time, also of earlier archives, that has totals.
 
-    def has_slot(self, slot: int, step: int) -> bool:
-        """Return whether the job has totals in this slot of a coarser archive."""
+        None if none of these slots is longer than some seconds.
+        """
 
     def adopt(self, names: Collection["Name"]) -> list["Name"]:
         """Return the names that do not own their path; the paths of all others count as claimed."""
 
-    def known(self, groups: Collection[Group]) -> set[Group]:
-        """Return which of the groups have series."""
-
-    def count_groups(self) -> int:
-        """Return how many groups have series."""
+    def groups(self, groups: Collection[Group]) -> tuple[int, set[Group]]:
+        """Return how many groups have series, and which of these groups do."""
 
     def claim(self, names: Sequence["Name"]) -> list["Name"]:
         """Claim unowned paths, of two names for one path for the first, and return all names that own their path now.
@@ -131,8 +128,11 @@ class Ledger(Protocol):
         Rejected rows that a recount may show are part of it; without a slot their oldest bucket is returned.
         """
 
-    def slots(self, job: str, *, span: Span = ALWAYS) -> list["Slot"]:
-        """Return the job's slots that overlap a span, in order."""
+    def slots(self, job: str, *, span: Span = ALWAYS, longer_than: int = 0) -> list["Slot"]:
+        """Return the job's slots that overlap a span, in order, and are longer than some seconds."""
+
+    def pruned(self, job: str) -> list[Span]:
+        """Return the times whose slots were pruned, in order."""
 
     def lacking(self, job: str) -> list["Lacking"]:
         """Return the slots whose indivisible measures lack rows, newest first."""
@@ -275,8 +275,8 @@ class RecordUpdate(NamedTuple):
     is_recounted: bool = False
     bucket: int | None = None
     """Longest bucket of the job's slots, in seconds."""
-    replaces: frozenset[RejectReason] = frozenset()
-    """Reasons whose counters are set instead of added to."""
+    is_lookback: bool = False
+    """Whether rejected rows are all of the span, also those that an earlier look has rejected."""
     fingerprint: Fingerprint | None = None
     late_rows: int = 0
     """Number of rows that came at or below captured."""

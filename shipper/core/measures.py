@@ -8,6 +8,7 @@ import decimal
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import StrEnum
+from functools import reduce
 from typing import NamedTuple
 
 Value = int | Decimal
@@ -79,16 +80,12 @@ _RULES = {
     # the users of an hour are not the sum of those of its minutes: a coarser slot has the largest of its buckets
     Kind.DISTINCT: _Rule(max, has_zero=True, is_divisible=False, aggregation="max"),
 }
-"""One row a kind: everything that differs between them, but for its SQL (source/statement.py, result.py)."""
+"""One row a kind: everything that differs between them, but for its SQL (source/statements/counts.py, result.py)."""
 
 
 def combined(kind: Kind, values: Iterable[Value]) -> Value:
     """Return the value of buckets or parts together, of which there is at least one."""
-    total: Value | None = None
-    for value in values:
-        total = kind.combine(total, value)
-    assert total is not None
-    return total
+    return reduce(_RULES[kind].combine, values)
 
 
 class Measure(NamedTuple):

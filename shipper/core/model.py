@@ -1,6 +1,6 @@
 """The nouns of the core, valid once they exist; and digests that show whether a job's definition has changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -149,6 +149,15 @@ class Span:
         return self.start <= moment < self.end
 
 
+def adjoined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges in order, with those that adjoin or overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        first = joined.pop() if joined and start <= joined[-1][1] else (start, end)
+        joined.append((first[0], max(first[1], end)))
+    return joined
+
+
 class Fingerprint(NamedTuple):
     """Identity of a table: its server, and some of its rows."""
 
@@ -258,8 +267,7 @@ class Query:
     @property
     def ids_only(self) -> "Query":
         """Same query for the ids of the table only."""
-        bare = replace(self.bare, measures=(), time=None)
-        return replace(bare, time_unit=None, time_sql=None, time_form=TimeForm.TIME)
+        return replace(self.bare, measures=(), time=None, time_unit=None, time_sql=None, time_form=TimeForm.TIME)
 
     @property
     def ids_by_time(self) -> "Query":
@@ -338,12 +346,15 @@ class Progress(NamedTuple):
     """With lookback: rows up to this id change no more."""
     definition_digest: str
     path_digest: str
+    time_digest: str
     since: int = 0
     """Slots from here on contain all their rows, by the present definition; 0 if all slots do."""
     begins: int = 0
     """Rows for slots before it are too late; 0 if there is no limit."""
     bucket: int = 0
     """Longest bucket that stored slots were counted with, in seconds; a former definition may have longer ones."""
+    longest: int = 0
+    """Longest bucket that slots before `since` were counted with, in seconds, also of those that were pruned."""
 
 
 class Offsets(NamedTuple):
@@ -393,6 +404,8 @@ NO_MEANING = _IDENTITY | _SCHEDULE | _LIMITS | {"title", "archives", "zeros", "g
 """Fields of Job and Query that do not change what its totals mean."""
 SAME_PATHS = frozenset(("bucket", "where", "where_sql", "measures", "lookback"))
 """Fields that change what a total means, but neither the path that a row adds to nor the row's time."""
+TIMES = frozenset(("time", "time_unit", "time_sql", "time_zone", "sql"))
+"""Fields that decide the time of a row."""
 _MOST_JOBS = 10_000  # digests in the cache
 
 
@@ -406,6 +419,12 @@ def definition_digest(job: Job) -> str:
 def path_digest(job: Job) -> str:
     """Return a digest of all fields that decide which path a row adds to, and at which time."""
     return _digest(job, NO_MEANING | SAME_PATHS)
+
+
+@lru_cache(_MOST_JOBS)
+def time_digest(job: Job) -> str:
+    """Return a digest of all fields that decide the time of a row."""
+    return _digest(job, frozenset(field.name for part in (job, job.query) for field in fields(part)) - TIMES)
 
 
 def _digest(job: Job, left_out: frozenset[str]) -> str:

@@ -123,7 +123,8 @@ def check_path(path: str) -> None:
         return
     # 48 bytes: the value, the timestamp, two blanks and the end of the line
     if len(path) > MAX_LINE - 48 or any(len(node) > MAX_NODE for node in path.partition(";")[0].split(".")):
-        raise BadMetric(f"render: a path of {len(path)} bytes is too long", hint="Shorten `name`, or group by less.")
+        reason = f"a path of {len(path)} bytes is too long: {brief(path)}"
+        raise BadMetric(f"render: {reason}", hint="Shorten `name`, or group by less.")
 
 
 NODE = "shipper"
@@ -234,8 +235,7 @@ def _claim_within_limit(
 ) -> Paths:
     """Claim paths for groups that lack some; new groups beyond the job's limit get those of OTHER."""
     # groups that have series keep them, whatever the limit is
-    count = recording.count_groups()
-    known = recording.known(wanted) if count else set[Group]()
+    count, known = recording.groups(wanted)
     beyond = beyond_limit(job, wanted, count, known)
     others = set(beyond)
     paths = _claim(job, {group: names for group, names in wanted.items() if group not in others}, recording)
@@ -258,11 +258,6 @@ def _claim_within_limit(
 
 def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Recording) -> Paths:
     """Claim the wanted paths, or paths with more and more digits of a hash where another group owns them."""
-    # nearly always each name is free
-    free = [name for names in wanted.values() for name in names]
-    if len(recording.claim(free)) == len(free):
-        return {group: [name.path for name in names] or None for group, names in wanted.items()}
-
     own: dict[Group, dict[str, str]] = {group: {} for group in wanted}
     for digits in HASH_DIGITS:
         # each measure that lacks a path claims one
@@ -272,7 +267,7 @@ def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Record
         for name in recording.claim(lacking):
             own[name.group][name.measure.name] = name.path
 
-        # groups that still lack some try again, with a longer hash
+        # groups that still lack some try again, with a longer hash: nearly always there are none
         wanted = {group: names for group, names in wanted.items() if len(own[group]) < len(job.query.measures)}
         if not wanted:
             break

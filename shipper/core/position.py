@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from shipper.core.id_set import Gaps, IdSet, Words, clipped, size_of
-from shipper.core.model import Observation, Window
+from shipper.core.model import Observation, Window, adjoined
 
 EAGER_SECONDS = 60
 """Age up to which a gap is asked for at each look, and once more afterwards."""
@@ -56,7 +56,8 @@ class Position:
         most = late // CRON_LOOKS if every is None else TICKS * every
         gone = min(max(0, horizon.time - self.looked), most) if self.looked and horizon.makes_old else 0
         age = self.age + gone
-        marks = [*self.marks, Mark(age, horizon.id)] if horizon.id > self._newest_mark() else list(self.marks)
+        is_new = horizon.id > (self.marks[-1].id if self.marks else 0)
+        marks = [*self.marks, Mark(age, horizon.id)] if is_new else list(self.marks)
         return replace(self, age=age, looked=horizon.time, marks=_thinned(marks, age, self.counted.floor))
 
     def gaps_due(self, before: "Position", late: int, *, most: int | None = None) -> Gaps:
@@ -74,11 +75,7 @@ class Position:
             age *= GROWTH
         spans.append((self.counted.floor, self.id_at(late)))
         # an id that is due for more than one reason is asked for once
-        due: list[tuple[int, int]] = []
-        for after, upto in sorted((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured)):
-            first = due.pop() if due and after <= due[-1][1] else (after, upto)
-            due.append((first[0], max(first[1], upto)))
-        return due
+        return adjoined((after, min(upto, captured)) for after, upto in spans if after < min(upto, captured))
 
     def id_at(self, age: int) -> int:
         """Return the largest id that is known to be at least that old, in seconds; the floor if there is none."""
@@ -127,9 +124,6 @@ class Position:
         counted = self.counted
         settled = self.settled + counted.count(counted.floor, floor)
         return replace(self, counted=counted.raised(floor).collapsed(self.captured), settled=settled)
-
-    def _newest_mark(self) -> int:
-        return self.marks[-1].id if self.marks else 0
 
 
 def new_position(captured: int, floor: int, words: Iterable[Words]) -> Position:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from shipper.core.model import Archive, Span
+from shipper.core.model import Archive, Span, adjoined
 
 EDGE_SECONDS = 600
 """Margin around the end of an archive: the clocks may differ, and Carbon's queue delays its writes."""
@@ -38,11 +38,7 @@ def ceil(time: int, length: int) -> int:
 
 def coalesce(spans: Iterable[Span]) -> list[Span]:
     """Return spans in order, those that adjoin or overlap as one."""
-    coalesced: list[Span] = []
-    for span in sorted(spans, key=lambda one: one.start):
-        before = coalesced.pop() if coalesced and span.start <= coalesced[-1].end else span
-        coalesced.append(Span(before.start, max(before.end, span.end)))
-    return coalesced
+    return [Span(*edges) for edges in adjoined((span.start, span.end) for span in spans)]
 
 
 class Part(NamedTuple):
@@ -94,6 +90,11 @@ def has_left(archives: Sequence[Archive], slot: int, step: int, now: int) -> boo
     if index + 1 < len(archives):
         slot = floor(slot, archives[index + 1].step)
     return now - slot >= archives[index].duration - EDGE_SECONDS
+
+
+def is_ahead(slot: int, now: int) -> bool:
+    """Whether a slot is so far ahead that Whisper would store it over one that the finest archive still shows."""
+    return slot > now + EDGE_SECONDS
 
 
 def is_due(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, now: int) -> bool:

@@ -1,21 +1,26 @@
 """Demonstration without servers: a real Carbon, the real daemon, and a kill -9 in between. `./deploy/demo` runs it."""
 
-import signal
+import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from shipper.cli.output import complain
 from shipper.core.errors import ShipperError
-from shipper.demo.audit_trail import AuditTrail
 from shipper.demo.carbon_cache import CarbonCache
 
+ACTIONS = ("login", "logout", "export")
+PAUSE_SECONDS = 0.05
 CATCH_UP_SECONDS = 30.0
 
 _CONFIG = """\
@@ -28,7 +33,7 @@ prefix = "demo"
 retentions = "1s:6h"
 
 [source.demo]
-url = "{url}"
+url = "sqlite:///{folder}/app.db"
 
 [job.events]
 title = "Events per second, by action"
@@ -41,6 +46,12 @@ every = "1s"
 bucket = "1s"
 start = "beginning"
 """
+_TABLE = """
+    CREATE TABLE audit_trail (id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT NOT NULL, action TEXT NOT NULL)"""
+_INSERT = "INSERT INTO audit_trail (created_at, action) VALUES (?, ?)"
+_COUNTS = """
+    SELECT action, CAST(strftime('%s', substr(created_at, 1, 19)) AS INTEGER), COUNT(*)
+    FROM audit_trail GROUP BY 1, 2"""
 
 Series = dict[str, dict[int, int]]
 
@@ -62,64 +73,95 @@ def show(seconds: int) -> bool:
     Raises:
         ConfigError: this machine has no carbon-cache.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipper-demo-")))
-        carbon = CarbonCache(folder / "carbon", retentions="1s:6h")
-        stack.callback(carbon.close)
+    with (
+        tempfile.TemporaryDirectory(prefix="shipper-demo-") as folder,
+        closing(CarbonCache(Path(folder, "carbon"), retentions="1s:6h")) as carbon,
+    ):
         carbon.start()
         click.echo(f"carbon-cache listens on port {carbon.port}; its files are in {folder}/carbon")
-        trail = AuditTrail(folder / "app.db")
-        config = folder / "shipper.toml"
-        config.write_text(_CONFIG.format(folder=folder, port=carbon.port, url=trail.url))
-        daemon = _Daemon(config, folder / "shipper.log")
-        stack.callback(daemon.stop, signal.SIGKILL)
+        trail = _AuditTrail(Path(folder, "app.db"))
+        config, log = Path(folder, "shipper.toml"), Path(folder, "shipper.log")
+        config.write_text(_CONFIG.format(folder=folder, port=carbon.port))
 
         # grow in two halves, with a kill between them
         trail.start()
-        daemon.start()
-        _watch(trail, carbon, seconds=seconds / 2)
-        click.secho("  kill -9: the daemon is dead, the audit trail keeps growing", fg="red")
-        daemon.stop(signal.SIGKILL)
+        with _daemon(config, log):
+            _watch(trail, carbon, seconds=seconds / 2)
+            click.secho("  kill -9: the daemon is dead, the audit trail keeps growing", fg="red")
         _watch(trail, carbon, seconds=2)
         click.secho("  the daemon starts again, as after any other exit", fg="green")
-        daemon.start()
-        _watch(trail, carbon, seconds=seconds / 2)
-        trail.stop()
+        with _daemon(config, log) as daemon:
+            _watch(trail, carbon, seconds=seconds / 2)
+            trail.stop()
 
-        # wait until Graphite equals the table
-        expected = trail.counts()
-        deadline = time.monotonic() + CATCH_UP_SECONDS
-        while _shipped(carbon) != expected and time.monotonic() < deadline:
-            time.sleep(0.2)
-        daemon.stop(signal.SIGTERM)
+            # wait until Graphite equals the table
+            expected = trail.counts()
+            deadline = time.monotonic() + CATCH_UP_SECONDS
+            while _shipped(carbon) != expected and time.monotonic() < deadline:
+                time.sleep(0.2)
+            daemon.terminate()
+            daemon.wait()
         # show what Graphite holds
         shipped = _shipped(carbon)
         _chart(shipped)
         if shipped != expected:
-            click.echo(f"\nthe daemon's log:\n{(folder / 'shipper.log').read_text()}")
+            click.echo(f"\nthe daemon's log:\n{log.read_text()}")
         return _verdict(expected, shipped)
 
 
-class _Daemon:
-    """`shipper run` in a process."""
+@contextmanager
+def _daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `shipper run` in a process, and kill it at the end."""
+    command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(config)]
+    with log.open("ab") as opened, subprocess.Popen(command, stderr=opened) as process:  # noqa: S603 - our own command
+        try:
+            yield process
+        finally:
+            process.kill()
 
-    def __init__(self, config: Path, log: Path) -> None:
-        self._command = [sys.executable, "-m", "shipper.cli", "run", "--config", str(config)]
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+
+class _AuditTrail:
+    """An audit trail in SQLite, and a thread that adds rows to it until `stop`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._grow, daemon=True)
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_TABLE)
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)  # noqa: S603 - our own command
+        """Start to add rows."""
+        self._thread.start()
 
-    def stop(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait()
-            self._process = None
+    def stop(self) -> None:
+        """Stop adding rows."""
+        self._stop.set()
+        self._thread.join()
+
+    def counts(self) -> Series:
+        """Return the number of rows by action and second, which Graphite must equal."""
+        counts: Series = {}
+        with closing(self._connect()) as connection:
+            for action, second, rows in connection.execute(_COUNTS):
+                counts.setdefault(action, {})[second] = rows
+        return counts
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=10, isolation_level=None)
+
+    def _grow(self) -> None:
+        dice = random.Random(7)  # noqa: S311 - demonstration data
+        with closing(self._connect()) as connection:
+            while not self._stop.wait(PAUSE_SECONDS):
+                now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+                connection.execute("BEGIN")
+                connection.executemany(_INSERT, [(now, dice.choice(ACTIONS)) for _ in range(dice.randint(0, 5))])
+                connection.execute("COMMIT")
 
 
-def _watch(trail: AuditTrail, carbon: CarbonCache, *, seconds: float) -> None:
+def _watch(trail: _AuditTrail, carbon: CarbonCache, *, seconds: float) -> None:
     """Print each second the number of rows in the table, and in Graphite."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

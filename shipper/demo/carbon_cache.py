@@ -143,5 +143,5 @@ def _command() -> list[str]:
         return [debian]
     raise ConfigError(
         "no carbon-cache on this machine",
-        hint="Run `pip install 'shipper[demo]'` on Python 3.11, or `apt-get install graphite-carbon`.",
+        hint="Run ./deploy/demo in a checkout, which installs one; or `apt-get install graphite-carbon`.",
     )

@@ -28,14 +28,17 @@ def stanzas(config: Config) -> dict[str, list[Stanza]]:
     """Return the stanzas of each file, in the required order."""
     pattern = pattern_of(config)
     retentions = ",".join(f"{archive.step}s:{archive.duration}s" for archive in config.graphite.retentions)
+    aggregations = [*_aggregations(config), _aggregation("shipper", pattern, "sum")]
+    # Carbon rejects two stanzas of one name, as of two shippers
+    end = f" {config.graphite.prefix}" if config.graphite.prefix else ""
     return {
-        SCHEMAS: [Stanza("shipper", {"pattern": pattern, "retentions": retentions})],
-        AGGREGATION: [*_aggregations(config), _aggregation("shipper", pattern, "sum")],
+        SCHEMAS: [Stanza(f"shipper{end}", {"pattern": pattern, "retentions": retentions})],
+        AGGREGATION: [stanza._replace(name=stanza.name + end) for stanza in aggregations],
         CARBON: [Stanza("cache", {"MAX_CREATES_PER_MINUTE": "inf"})],
     }
 
 
-_INDIVISIBLE = "numbers of distinct values do not add up: a coarser archive keeps that of the largest bucket"
+_INDIVISIBLE = "distinct values of several buckets do not add up: a coarser archive keeps the largest number"
 _WHY = {
     SCHEMAS: "before any other stanza that matches these series",
     AGGREGATION: "also before any other stanza that matches these series; xFilesFactor = 0 keeps slots with few values",

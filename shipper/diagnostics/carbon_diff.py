@@ -6,6 +6,7 @@ known here: paths contain the column's name instead.
 
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from configparser import (
     ConfigParser,
@@ -32,7 +33,7 @@ from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS, Stanza
 WHITELIST, BLACKLIST = "whitelist.conf", "blacklist.conf"
 FOLDERS = (Path("/etc/carbon"), Path("/opt/graphite/conf"))  # Debian's, and the default of Graphite
 DEFAULT_PORT = "2003"
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+LOCAL = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
 _DEFAULTS = {SCHEMAS: {"retentions": "60s:7d"}, AGGREGATION: {}}  # carbon/storage.py, where no stanza matches
 _NO_PATTERN = (re.error, OverflowError, RecursionError)
 _PORT = "LINE_RECEIVER_PORT"
@@ -59,16 +60,11 @@ class Diff(NamedTuple):
     verdicts: list[Verdict]
     write: str
 
-    @property
-    def is_good(self) -> bool:
-        """Whether the file is correct."""
-        return not self.write
-
 
 def folder_of(config: Config) -> Path | None:
     """Return the directory with the configuration of the Carbon that these series go to, if it runs on this machine."""
     for host, port in config.graphite.addresses:
-        for folder in FOLDERS if host in LOOPBACK else ():
+        for folder in FOLDERS if host in LOCAL else ():
             parser = ConfigParser(strict=False)
             try:
                 parser.read_string(read_text(folder / CARBON))
@@ -104,7 +100,12 @@ def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
 
 def _diff_of_stanzas(config: Config, file: str, parser: ConfigParser, kind: str) -> Diff:
     own, present = stanzas(config)[kind], [Stanza(name, dict(parser[name])) for name in parser.sections()]
-    verdicts = [_verdict(kind, shown, real, present, own) for shown, real in _paths(config)]
+    verdicts = []
+    for shown, real in _paths(config):
+        stanza, needed = _first_match(real, present), _first_match(real, own)
+        assert needed is not None
+        has, needs = (_effect(kind, one.settings if one else _DEFAULTS[kind]) for one in (stanza, needed))
+        verdicts.append(Verdict(shown, stanza and stanza.name, has, needs, has == needs))
     bad = [verdict for verdict in verdicts if not verdict.is_good]
     return Diff(file, verdicts, _changes(bad, present, own) if bad else "")
 
@@ -141,11 +142,8 @@ def _text(file: str) -> str:
     try:
         return read_text(file)
     except UnreadableError as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: str, error: UnreadableError) -> ConfigError:
-    return ConfigError(f"read {file}: {error}", hint="Give one of Carbon's files that exists and that you may read.")
+        hint = "Give one of Carbon's files that exists and that you may read."
+        raise ConfigError(f"read {file}: {error}", hint=hint) from error
 
 
 def _kind(file: str, parser: ConfigParser) -> str:
@@ -173,13 +171,6 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
         yield path(prefix, "{host}", "{job}", name), path(prefix, "host", "job", name)
 
 
-def _verdict(kind: str, shown: str, real: str, theirs: list[Stanza], own: list[Stanza]) -> Verdict:
-    stanza, needed = _first_match(real, theirs), _first_match(real, own)
-    assert needed is not None
-    has, needs = (_effect(kind, one.settings if one else _DEFAULTS[kind]) for one in (stanza, needed))
-    return Verdict(shown, stanza and stanza.name, has, needs, has == needs)
-
-
 def _first_match(real: str, among: list[Stanza]) -> Stanza | None:
     """Return the first stanza that matches, of those that Carbon does not skip."""
     return next(
@@ -192,7 +183,8 @@ def _effect(kind: str, settings: Mapping[str, str]) -> str:
     if kind == SCHEMAS:
         return ",".join(map(_archive, settings.get("retentions", "").split(",")))
     values = {key.lower(): value for key, value in settings.items()}
-    return f"{values.get('aggregationmethod', 'average')}, {float(values.get('xfilesfactor', '0.5')):g}"
+    method, factor = values.get("aggregationmethod", "average"), float(values.get("xfilesfactor", "0.5"))
+    return f"aggregationMethod = {method}, xFilesFactor = {factor:g}"
 
 
 def _archive(text: str) -> str:
@@ -215,16 +207,11 @@ def _changes(bad: list[Verdict], present: list[Stanza], own: list[Stanza]) -> st
 
 def _diff_of_settings(config: Config, file: str, parser: ConfigParser) -> Diff:
     """Compare the settings of carbon.conf that make Carbon drop or delay datapoints, and the lists in use."""
-    verdicts, changes = [], []
-    for verdict in _settings(parser):
-        verdicts.append(verdict)
-        if not verdict.is_good:
-            changes.append(f"# in [{verdict.stanza or 'cache'}]; then restart carbon:\n{verdict.path} = inf\n")
-    for name in _lists(file, parser):
-        found = _diff_of_list(config, name)
-        verdicts += found.verdicts
-        changes += [found.write] if found.write else []
-    return Diff(file, verdicts, "\n".join(changes))
+    settings, lists = list(_settings(parser)), [_diff_of_list(config, name) for name in _lists(file, parser)]
+    bad = (one for one in settings if not one.is_good)
+    changes = [f"# in [{one.stanza or 'cache'}]; then restart carbon:\n{one.path} = inf\n" for one in bad]
+    changes += [one.write for one in lists if one.write]
+    return Diff(file, [*settings, *(verdict for one in lists for verdict in one.verdicts)], "\n".join(changes))
 
 
 def _settings(parser: ConfigParser) -> Iterator[Verdict]:
@@ -263,7 +250,8 @@ def _diff_of_list(config: Config, file: str) -> Diff:
         return Diff(file, verdicts, "")
     if is_black:
         lines = [pattern.pattern for pattern in patterns if pattern.pattern in bad]
-        return Diff(file, verdicts, "\n".join([f"# remove from {file}, or make them match less:", *lines, ""]))
+        head = f"# remove these lines from {file}, or change them until they match no series of shipper:"
+        return Diff(file, verdicts, "\n".join([head, *lines, ""]))
     return Diff(file, verdicts, f"# add to {file}:\n{pattern_of(config)}\n")
 
 

@@ -11,7 +11,7 @@ from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS
 from shipper.diagnostics.carbon_diff import diff
-from shipper.diagnostics.check_service import changes, check_changes, running
+from shipper.diagnostics.check_service import check_changes, running
 from shipper.diagnostics.check_source import check_source
 from shipper.diagnostics.check_state import Stored, check_database, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
@@ -29,11 +29,9 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
 
     Carbon is the directory of its configuration. A canary is a test series, which is sent and read back.
     """
-    times = changes(config)  # before this process may become the owner of the state
-    yield from _check_file(config.file)
-    yield from _check_credentials(config)
+    yield from _check_files(config)
     yield from _check_unit(config)
-    service = running(config, times)
+    service = running(config)
     yield from check_changes(service)
     is_copy = config.state.database is not None
     yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path), is_copy=is_copy))
@@ -56,15 +54,11 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     yield Finding(True, "proof", evidence_of(config))
 
 
-def _check_file(file: str) -> Iterator[Finding]:
-    """Report a configuration that only root can read."""
-    if os.geteuid() == 0 and _is_of_root_alone(Path(file)):
-        remedy = f"Let the service's user read it: chmod 644 {file}. Keep secrets in other files."
-        yield Finding(False, file, "only root can read it", remedy)
-
-
-def _check_credentials(config: Config) -> Iterator[Finding]:
-    """Warn of files with passwords that all users can read."""
+def _check_files(config: Config) -> Iterator[Finding]:
+    """Report a configuration that only root can read; warn of files with passwords that all users can read."""
+    if os.geteuid() == 0 and _is_of_root_alone(Path(config.file)):
+        remedy = f"Let the service's user read it: chmod 644 {config.file}. Keep secrets in other files."
+        yield Finding(False, config.file, "only root can read it", remedy)
     for file in config.exposed_files():
         yield Finding(True, f"credentials {file}", "all users of this machine can read them", f"chmod o-r {file}")
 
@@ -97,7 +91,7 @@ def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
             if not carbon.confirms_alone():
                 raise
             remedy = "Set MAX_RECEIVER_CONNECTIONS = inf in carbon.conf, and restart Carbon: shipper keeps one open."
-            yield Finding(False, f"carbon {carbon}", "answers one connection, but no second one beside it", remedy)
+            yield Finding(False, f"carbon {carbon}", "answers one connection, but not two at a time", remedy)
         else:
             yield Finding(True, f"carbon {carbon}", "accepts data")
 

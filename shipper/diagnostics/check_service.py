@@ -16,7 +16,7 @@ from shipper.source.dialects.databases import dialect_named
 from shipper.state.lock import holder
 
 ASK_SECONDS = 10.0
-RESTART = "It reads credentials only when it starts: systemctl restart shipper"
+RESTART = "Restart it, so that it reads credentials again: systemctl restart shipper."
 
 
 class Service(NamedTuple):
@@ -32,17 +32,13 @@ class Service(NamedTuple):
         return f"service (process {self.process})"
 
 
-def changes(config: Config) -> dict[Path, float]:
-    """Return when files with credentials were changed, as far as this user can know."""
+def running(config: Config) -> Service | None:
+    """Return the service that works with the state; None if none does, or if it does not answer."""
+    # first, because `holder` may change this process to the owner of the state, who sees fewer files
     times = {}
     for file in map(origin, config.credential_files()):
         with suppress(OSError):
             times[file] = file.stat().st_mtime
-    return times
-
-
-def running(config: Config, times: Mapping[Path, float]) -> Service | None:
-    """Return the service that works with the state; None if none does, or if it does not answer."""
     try:
         found = holder(str(config.state.path))
         if found is None or found.address is None:
@@ -57,14 +53,16 @@ def running(config: Config, times: Mapping[Path, float]) -> Service | None:
 def check_changes(service: Service | None) -> Iterator[Finding]:
     """Warn of credentials that were changed after the service had read them."""
     for file in service.changed if service else ():
-        yield Finding(True, str(service), f"{file} was changed after its start, and it still uses the old one", RESTART)
+        text = f"{file} was changed after the service started, which still uses the old one"
+        yield Finding(True, str(service), text, RESTART)
 
 
 def check_login(name: str, service: Service | None) -> Iterator[Finding]:
     """Report a login of the service that a source rejects, though it accepts that of this command."""
     endpoint = service.endpoints.get(f"source {name}") if service else None
     if endpoint is not None and endpoint["failure"] and endpoint["complaint"] == REJECTS:
-        text = f"source {name} rejects its login, which is older than the one above: {endpoint['failure']['error']}"
+        error = endpoint["failure"]["error"]
+        text = f"source {name} rejects the login of the service, but accepts that of this command: {error}"
         yield Finding(False, str(service), text, RESTART)
 
 

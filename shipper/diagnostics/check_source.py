@@ -18,12 +18,12 @@ from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
 from shipper.diagnostics.check_service import Service, check_login, explained
 from shipper.diagnostics.check_state import Stored, check_job
 from shipper.diagnostics.finding import Finding, attempted
-from shipper.source.access import Access, Denied, LoginRefused
-from shipper.source.catalog import Table
+from shipper.source.access import Denied, LoginRefused
 from shipper.source.dialects.databases import dialect_named
-from shipper.source.grants import granting, indexing, shared_id, transactional, usable, without_id
 from shipper.source.inspection import Examination, Session
-from shipper.source.statement import columns_of
+from shipper.source.statements.clauses import columns_of
+from shipper.source.tables.catalog import Table
+from shipper.source.tables.grants import granting, indexing, shared_id, transactional, usable, without_id
 
 FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
@@ -39,7 +39,9 @@ def check_source(config: Config, name: str, known: Stored, service: Service | No
     for job in config.jobs.values():
         if job.source == name:
             tables.setdefault((job.query.table, job.query.id, job.query.is_along), []).append(job)
-    yield from _check_user(name, access)
+    if access.kind != "sqlite" and dialect_named(access.kind).user(access) is None:  # root's and the service's differ
+        text = "no user is configured: the service and each command log in with the name of the user that runs them"
+        yield Finding(True, f"source {name}", text, f'Set user = "NAME" in [source.{name}].')
     with closing(Examination(name, access)) as source:
         try:
             session = source.session()
@@ -49,15 +51,8 @@ def check_source(config: Config, name: str, known: Stored, service: Service | No
         yield from check_login(name, service)
         yield from attempted(f"source {name}", _check_lag(source, section, session))
         for (path, *_), jobs in tables.items():
-            table = _TableCheck(source, access, section, session, path, jobs, known)
+            table = _TableCheck(source, session.account or "", path, jobs, known)
             yield from attempted(table.subject, table.findings())
-
-
-def _check_user(name: str, access: Access) -> Iterator[Finding]:
-    """Warn of a login without a configured user: the one that the driver takes differs between root and the service."""
-    if access.kind != "sqlite" and dialect_named(access.kind).user(access) is None:
-        text = "no user is configured: each command and the service log in with the name of the user that runs them"
-        yield Finding(True, f"source {name}", text, f'Set user = "NAME" in [source.{name}].')
 
 
 def _check_session(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
@@ -65,27 +60,20 @@ def _check_session(source: Examination, section: SourceSection, session: Session
     if session.is_pooled:
         facts.append("behind a pooler")
     if session.account is not None:
-        facts += [*_protection(source.access, session.tls), f"as {session.account}"]
+        # how data and passwords are protected on their way
+        verified = "not verified" if source.access.verifies == "off" else source.access.verifies
+        facts.append(f"{session.tls} ({verified})" if session.tls else "no TLS")
+        if source.access.answers_only:
+            facts.append("password never sent in clear")
+        facts.append(f"as {session.account}")
     yield Finding(True, subject, ", ".join(facts))
     if abs(session.ahead) > section.max_skew:
         direction = "behind" if session.ahead > 0 else "ahead of"
         remedy = (
             "Synchronize both clocks by NTP (`timedatectl`). Until then merging, pruning and zero-fill are suspended."
         )
-        yield Finding(
-            False,
-            subject,
-            f"the clock of this machine is {abs(session.ahead)} s {direction} the source's clock",
-            remedy,
-        )
-
-
-def _protection(access: Access, tls: str | None) -> Iterator[str]:
-    """Yield how data and passwords are protected on their way."""
-    verified = "not verified" if access.verifies == "off" else access.verifies
-    yield f"{tls} ({verified})" if tls else "no TLS"
-    if access.answers_only:
-        yield "password never in clear"
+        text = f"the clock of this machine is {abs(session.ahead)} s {direction} the source's clock"
+        yield Finding(False, subject, text, remedy)
 
 
 def _check_lag(source: Examination, section: SourceSection, session: Session) -> Iterator[Finding]:
@@ -105,9 +93,7 @@ class _TableCheck:
     """Checks of one table and of its jobs."""
 
     source: Examination
-    access: Access
-    section: SourceSection
-    session: Session
+    account: str
     path: str
     jobs: Sequence[Job]
     known: Stored
@@ -131,14 +117,13 @@ class _TableCheck:
         if bad := self._id(table, query.id):
             yield bad
             return
-        late = durations.show(self.section.late)
+        late = durations.show(self.jobs[0].late)
+        query = self.source.prepared(query) if query.is_along else query
+        observation = self.source.observe(query)
         if query.is_along:
-            query = self.source.prepared(query)
-            observation = self.source.observe(query)
-            text = f"read along {query.id}; a row that appears at most {late} after its time is still counted"
+            text = f"counts rows that appear at most {late} after their {query.id}"
         else:
-            observation = self.source.observe(query)
-            up_to = f"a row that appears at most {late} after a row with a higher id is still counted"
+            up_to = f"a row that appears at most {late} after one with a higher id still counts"
             text = f"ids up to {observation.id}; {up_to}"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
@@ -165,9 +150,8 @@ class _TableCheck:
 
     def _denied(self, table: Table, columns: set[str]) -> Finding:
         """Report columns that this user may not read; MySQL says the same of those that do not exist."""
-        account = self.session.account or ""
-        remedy = "\n".join(granting(self.access, account, {self.path: columns}))
-        text = f"{account} may not read {self._needed(columns)}"
+        remedy = "\n".join(granting(self.source.access, self.account, {self.path: columns}))
+        text = f"{self.account} may not read {self._needed(columns)}"
         if unseen := sorted(columns - table.columns.keys()):
             text += ", or there is no such " + ("column" if table.columns else "table")
             near = [nearest(one, table.columns) for one in unseen]
@@ -190,19 +174,19 @@ class _TableCheck:
         """Return the error of the id column, if there is one."""
         column = table.columns.get(name)
         if column is not None and not column.is_integer and not self.jobs[0].query.is_along:
-            remedy = without_id(self.access, self.path, name, column.type, is_view=table.is_view)
+            remedy = without_id(self.source.access, self.path, name, column.type, is_view=table.is_view)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         if table.columns and name.lower() not in map(str.lower, table.columns):  # MySQL accepts any case
             text = f"{name} is the database's own column: its values may change, like SQLite's rowid with VACUUM"
-            return Finding(False, self.subject, text, without_id(self.access, self.path, name))
+            return Finding(False, self.subject, text, without_id(self.source.access, self.path, name))
         indices = [index for index in table.indices if index.column.lower() == name.lower()]
         if table.is_view or not table.columns or any(index.required is None for index in indices):
             return None
-        problem, remedy = f"no index begins with {name}", indexing(self.access, self.path, name)
+        problem, remedy = f"no index begins with {name}", indexing(self.source.access, self.path, name)
         if indices:
             index = indices[0]
             problem = f"the index {index.name} on {name} must be {index.required} to be used"
-            remedy = usable(self.access, self.path, index)
+            remedy = usable(self.source.access, self.path, index)
         return Finding(False, self.subject, f"{problem}: each query would read the complete table", remedy)
 
     def _ids(self, table: Table, query: Query) -> Iterator[Finding]:
@@ -214,11 +198,13 @@ class _TableCheck:
             yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
         if table.engine is not None:
             text = f"its engine, {table.engine}, has no transactions: reads are not consistent, and its jobs do not run"
-            yield Finding(False, self.subject, text, transactional(self.access, self.path))
+            yield Finding(False, self.subject, text, transactional(self.source.access, self.path))
         if table.reused == query.id:
             text = f"{query.id} is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
             yield Finding(True, self.subject, f"{text}, and is not counted")
-
+        if not query.is_along and query.id in table.cycling:
+            text = f"a sequence of {query.id} begins again after its last number: rows with reused ids"
+            yield Finding(True, self.subject, f"{text} are not counted", table.cycling[query.id])
         if query.is_along and query.id in table.moving:
             text = f"each UPDATE of a row sets {query.id}, and the row is then counted again"
             remedy = "If rows are updated, set `id` and `time` to another time column."
@@ -230,25 +216,26 @@ class _TableCheck:
         if identity is None:
             text = f"no unique index on {query.id}: two rows with the same value would stop its jobs"
             return Finding(True, self.subject, text)
-        remedy = shared_id(self.access, self.path, query.id, identity, is_view=table.is_view)
+        remedy = shared_id(self.source.access, self.path, query.id, identity, is_view=table.is_view)
         return Finding(False, self.subject, f"two rows have the {query.id} {identity}", remedy)
 
     def _job(self, job: Job, table: Table, observation: Observation) -> Iterator[Finding]:
         """Count the newest row with the job's query, if its plan does not read the complete table."""
-        query = self.source.prepared(job.query)
+        job = replace(job, query=self.source.prepared(job.query))
+        query = job.query
         window = Window(max(observation.id - 1, 0), max(observation.id, 1))
         plan = self.source.plan(query, window)
         if plan.is_scan and (plan.rows is None or plan.rows > FEW_ROWS):
-            remedy = f"Run ANALYZE, or use a table instead of a view; `shipper preview {job.name}` shows the query."
+            remedy = "Run ANALYZE, or use a table instead of a view."
             yield Finding(False, f"job {job.name}", f"each query reads the complete table: {plan}", remedy)
             return
         self.source.read(query, window)
         if not query.is_divisible:
             self.source.read_undivided(query, window, Span(0, query.bucket))
-        yield self._time(replace(job, query=query), table, observation) or Finding(
+        yield self._time(job, table, observation) or Finding(
             True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
         )
-        yield from check_job(replace(job, query=query), self.known, self.source, observation)
+        yield from check_job(job, self.known, self.source, observation)
 
     def _time(self, job: Job, table: Table, observation: Observation) -> Finding | None:
         """Return the error of the job's time column, if there is one."""
@@ -258,7 +245,8 @@ class _TableCheck:
         column = table.columns.get(query.time)
         if column is not None and column.is_moment and query.time_zone != "UTC":
             remedy = 'Set time_zone = "UTC" for this job: the database returns such a column in UTC.'
-            return Finding(False, f"job {job.name}", f"{query.time} is a {column.type}, and needs no time_zone", remedy)
+            text = f'time_zone = "{query.time_zone}" is wrong for {query.time}, a {column.type}'
+            return Finding(False, f"job {job.name}", text, remedy)
         if query.is_along:
             return self._ahead(job, query, observation) or self._long_ago(job, observation.id, observation)
         newest, time = self.source.newest(query, observation.id)
@@ -266,7 +254,7 @@ class _TableCheck:
             return self._timeless(job, observation.id)
         if time > observation.time + AHEAD_SECONDS:
             ahead = f"{query.time} of its newest row, id {newest}, is {time - observation.time} s in the future"
-            remedy = f"{_ZONE} If only this row has a wrong time, change nothing: shipper rejects it."
+            remedy = f"{_ZONE} If only this row has a wrong time, change nothing: shipper rejects the row."
             return Finding(False, f"job {job.name}", ahead, remedy)
         return self._long_ago(job, newest, observation)
 
@@ -280,7 +268,7 @@ class _TableCheck:
             text = f"{query.time} of the newest rows is before {day:%Y-%m-%d}: they are rejected as `too_old`"
             way = 'convert them by `time_sql`, as in time_sql = "COLUMN + 978307200" for 2001'
             if query.is_along:
-                way = "read along an indexed, generated column that counts from 1970"
+                way = "set `id` and `time` to an indexed, generated column that counts from 1970"
             remedy = (
                 f"If its numbers count from another year than 1970, {way}. If the rows are that old, change nothing."
             )

@@ -16,8 +16,8 @@ from shipper.runtime.endpoints import open_reader, readable_state
 from shipper.state.access import enter
 from shipper.state.lock import holder
 from shipper.state.queries import KnownTable, job_statuses, known_tables, series_counts
-from shipper.state.remote.moved import invalid
-from shipper.state.remote.working_copy import check_free
+from shipper.state.remote.session import START_REPLICA, Leadership
+from shipper.state.remote.working_copy import check_free, invalid
 
 SOME_BYTES = 65536  # as much as a small delivery writes
 
@@ -37,17 +37,15 @@ def check_file(path: Path, *, is_copy: bool) -> Iterator[Finding]:
     try:
         exists = path.exists()
     except PermissionError:
-        yield Finding(
-            False, subject, "this user cannot read it", "Run the check as the user that shipper runs as, or as root."
-        )
+        yield Finding(False, subject, "this user cannot read it", "Run the check as root or as the service's user.")
         return
     if not path.parent.is_dir():
-        remedy = f"Create {path.parent.resolve()} with mode 700; the user that shipper runs as must own it."
+        remedy = f"Create {path.parent.resolve()} with mode 700; the service's user must own it."
         yield Finding(False, subject, "its directory does not exist", remedy)
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) or (
         exists and not os.access(path, os.R_OK | os.W_OK, effective_ids=True)
     ):
-        remedy = "Run the check as root, or as the user that shipper runs as, who must own file and directory."
+        remedy = "Run the check as root or as the service's user, who must own file and directory."
         yield Finding(False, subject, "this user cannot write there", remedy)
     elif (reason := _unwritable(path.parent)) is not None:
         yield Finding(False, subject, f"its disk cannot be written: {reason}", "Free disk space, or repair the disk.")
@@ -99,23 +97,34 @@ def check_database(config: Config) -> Iterator[Finding]:
         yield Finding(False, subject, f"user {probe.user} lacks rights", probe.missing)
     if probe.leadership is not None and probe.leadership.move is not None:
         raise invalid(probe.leadership.move)
-    remedy = ""
-    leader, digest = probe.leadership and probe.leadership.leader, probe.leadership and probe.leadership.configuration
-    text = "no machine leads"
-    if leader is not None:
-        here = " (this machine)" if leader == socket.gethostname() else ""
-        text = f"{leader}{here} leads, with {'the same' if digest == config.digest else 'another'} configuration"
-        if digest != config.digest:
-            remedy = f"Copy the configuration from or to {leader}; or, on {leader}: systemctl reload shipper"
+    text, remedy = _leader(probe.leadership, config)
     yield Finding(True, subject, f"answers in {probe.round_trip_seconds * 1000:.1f} ms; {text}", remedy)
-    if not probe.is_synchronous and (names := [job.name for job in config.jobs.values() if job.query.time is None]):
-        yield Finding(
-            True,
-            subject,
-            "synchronous_standby_names is empty: after a fail-over of PostgreSQL, jobs without `time` may count rows "
-            f"twice: {', '.join(names)}",
-            "Set it in PostgreSQL (Patroni: synchronous_mode), unless the server has no replica.",
+    if not probe.is_replicated:
+        text = "no synchronous replica confirms a commit, so no machine can lead; synchronous_standby_names is"
+        yield Finding(False, subject, f"{text} {probe.synchronous}", START_REPLICA)
+    if not probe.synchronous and (names := [job.name for job in config.jobs.values() if job.query.time is None]):
+        text = "synchronous_standby_names is empty: after a fail-over of PostgreSQL, jobs without `time` may count rows"
+        remedy = "Set it in PostgreSQL (Patroni: synchronous_mode), unless the server has no replica."
+        yield Finding(True, subject, f"{text} twice: {', '.join(names)}", remedy)
+
+
+def _leader(leadership: Leadership | None, config: Config) -> tuple[str, str]:
+    """Return who leads, and what an operator should do about it."""
+    if leadership is None:
+        return "no machine has led yet", ""
+    leader = leadership.leader
+    if leader is None:
+        return "no machine leads", "Start the service; where it already runs, its log has the reason."
+    here = " (this machine)" if leader == socket.gethostname() else ""
+    if leadership.configuration == config.digest:
+        return f"{leader}{here} leads, with the same configuration", ""
+    remedy = "Run `systemctl reload shipper`: the service has not loaded the present files."
+    if not here:
+        remedy = (
+            f"Copy the right configuration to the other machine; then on {leader} `systemctl reload shipper`, here "
+            "`systemctl restart shipper`."
         )
+    return f"{leader}{here} leads, with another configuration", remedy
 
 
 def check_identity(job: Job, known: Stored) -> Iterator[Finding]:
@@ -159,5 +168,5 @@ def _went_back(
     if (reason := reset.fallen(observation.id, captured)) or known is None or not known.fingerprint.rows:
         return reason
     present = fingerprint_of(job, source, known.fingerprint.rows[0][0])
-    is_other = reset.verdict(job, known.fingerprint, present, known.path_digest, None) == "reset"
+    is_other = reset.verdict(job, known.fingerprint, present, known.time_digest, None) == "reset"
     return reset.changed(captured) if is_other else None

@@ -53,7 +53,7 @@ def examine(config: Config, *, wait: float) -> Examination:
         DeliveryFailed: Carbon does not accept it.
         ReadbackFailed: graphite-web does not answer.
     """
-    readback = required_readback(config, "test the Graphite of")
+    readback = required_readback(config, "test Graphite")
     # send it, and read it until the answers stay
     series = path(config.graphite.prefix, node(socket.gethostname()), NAME, "count")
     canary = Canary(config.graphite.retentions, int(time.time()))

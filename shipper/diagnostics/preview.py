@@ -2,41 +2,26 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from shipper.config.keys import SourceSection
 from shipper.config.load import Config
 from shipper.core.capture import capture
 from shipper.core.errors import TransientError
-from shipper.core.model import ALWAYS, Group, Ids, Job, Now, Observation, Query, Row, Span, Window
+from shipper.core.model import ALWAYS, Group, Ids, Job, Now, Observation, Query, RejectReason, Row, Span, Window
 from shipper.core.paths import is_safe
 from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.reset import check_identity
 from shipper.core.rows.table import CaptureStep, Context, Event
-from shipper.graphite.line_protocol import line
+from shipper.graphite.carbon import line
+from shipper.log.results import rejected_rows
 from shipper.runtime.clocks import Clocks
 from shipper.runtime.endpoints import readable_state
 from shipper.source.dialects.dialect import Plan
 from shipper.source.inspection import Examination
-from shipper.state.copies import Change, ScratchState, scratch_state
-
-
-class DatapointLine(NamedTuple):
-    """A line of Carbon's protocol, and its slot."""
-
-    line: str
-    slot: int
-
-
-class Sanitized(NamedTuple):
-    """A path that differs from its group's values; of several measures the first."""
-
-    path: str
-    values: Group
+from shipper.state.copies import ScratchState, scratch_state
 
 
 class Preview(NamedTuple):
@@ -53,11 +38,13 @@ class Preview(NamedTuple):
     """Events that the log would have."""
     sql: str
     plan: Plan
-    datapoints: list[DatapointLine]
-    sanitized: list[Sanitized]
+    datapoints: list[tuple[str, int]]
+    """Lines of Carbon's protocol, and their slots."""
+    sanitized: dict[Group, str]
+    """Path of each group whose values it does not show; of several measures the first."""
     deferred: int
     """Number of totals that wait until their archive takes them."""
-    rejected: dict[str, int]
+    rejected: dict[RejectReason, int]
     watermark: int
     """The watermark after the delivery."""
     is_along: bool
@@ -72,8 +59,8 @@ class Preview(NamedTuple):
             "events": [{"event": event, **details} for event, details, _ in self.events],
             "plan": self.plan._asdict(),
             "datapoints": len(self.datapoints),
-            "lines": [one.line for one in self.datapoints[:limit]],
-            "sanitized": [one._asdict() for one in self.sanitized],
+            "lines": [text for text, _ in self.datapoints[:limit]],
+            "sanitized": [{"path": path, "values": group} for group, path in self.sanitized.items()],
         }
 
 
@@ -95,7 +82,6 @@ def preview(config: Config, job: Job) -> Preview:
     Raises:
         ShipperError: the job would fail with the same error.
     """
-    section = config.sources[job.source]
     with (
         closing(_Recorder(job.source, config.access(job.source))) as source,
         readable_state(config) as path,
@@ -107,15 +93,8 @@ def preview(config: Config, job: Job) -> Preview:
             events.append(Event("job.renamed", {"before": before}, "info"))
         check_identity(job, state.offsets(job.name))
         job = replace(job, query=source.prepared(job.query))
-        horizon, is_trusted = _observe(job, source, section, events)
-        capturing = capture(
-            job,
-            horizon,
-            source=source,
-            ledger=state,
-            now=int(time.time()),
-            is_trusted=is_trusted,
-        )
+        horizon, is_trusted = _observe(job, source, config.sources[job.source].max_skew, events)
+        capturing = capture(job, horizon, source=source, ledger=state, now=int(time.time()), is_trusted=is_trusted)
         with closing(capturing):
             steps = [*events, *_first_chunk(capturing)]
         if (progress := state.progress(job.name)) is not None:
@@ -124,12 +103,12 @@ def preview(config: Config, job: Job) -> Preview:
         return _preview(job, source, state, horizon.id, steps)
 
 
-def _observe(job: Job, source: Examination, section: SourceSection, events: list[Event]) -> tuple[Observation, bool]:
+def _observe(job: Job, source: Examination, max_skew: int, events: list[Event]) -> tuple[Observation, bool]:
     """Observe as a tick does; return whether the clocks agree, too."""
     clocks, lag = Clocks(), source.lag()
     observation = source.observe(job.query)
     try:
-        clocks.observed(job.source, observation.time, max_skew=section.max_skew)
+        clocks.observed(job.source, observation.time, max_skew=max_skew)
     except TransientError as error:
         events.append(Event("clock.failed", {"error": str(error)}, "warning"))
     return replace(observation, time=observation.time - math.ceil(lag)), clocks.agrees(job.source)
@@ -148,12 +127,8 @@ def _preview(
     job: Job, source: _Recorder, state: ScratchState, horizon: int, captured: Sequence[CaptureStep | Event]
 ) -> Preview:
     steps = [step for step in captured if isinstance(step, CaptureStep)]
-    changes, rejected = state.changes(job.name), Counter[str]()
-    for reason, rows in (pair for step in steps for pair in step.tally.rejected.items()):
-        rejected[reason.reason.value] += rows
     query, window, span = source.last or (job.query, Window(max(horizon - 1, 0), max(horizon, 1)), ALWAYS)
-    offsets = state.offsets(job.name)
-    paths = {change.group: change.path for change in reversed(changes) if not is_safe(change.group)}
+    changes, offsets = state.changes(job.name), state.offsets(job.name)
     return Preview(
         job=job.name,
         source=str(source),
@@ -163,14 +138,12 @@ def _preview(
         events=[event for event in captured if isinstance(event, Event)],
         sql=source.sql(query, window, span),
         plan=source.plan(query, window),
-        datapoints=[_datapoint(change) for change in changes if not change.is_deferred],
-        sanitized=[Sanitized(path, group) for group, path in paths.items()],
+        datapoints=[
+            (line(one.path, one.value, one.slot).decode().rstrip(), one.slot) for one in changes if not one.is_deferred
+        ],
+        sanitized={one.group: one.path for one in reversed(changes) if not is_safe(one.group)},
         deferred=sum(change.is_deferred for change in changes),
-        rejected=dict(+rejected),
+        rejected=rejected_rows(steps),
         watermark=offsets.captured if offsets else 0,
         is_along=job.query.is_along,
     )
-
-
-def _datapoint(change: Change) -> DatapointLine:
-    return DatapointLine(line(change.path, change.value, change.slot).decode().rstrip(), change.slot)

@@ -1,48 +1,38 @@
-"""`shipper status` and `shipper history`: the report of the service, and the last commits of a job.
+"""`shipper status` where no service runs, and `shipper history`: a report from the state, the last commits of a job.
 
-A running service reports itself; otherwise the report is made from the state and the answers of the endpoints.
+A running service reports itself.
 """
 
 import os
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shipper.config.load import Config, load
-from shipper.core.errors import ConfigError, NotRunning, ShipperError
+from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.model import JobStatus
 from shipper.core.verify.audit import Audit
 from shipper.runtime.endpoints import evidence_of, open_carbon, open_readback, open_reader, open_source, readable_state
-from shipper.service.control import ask
 from shipper.service.vitals import audits_of, complaint_of, gone, job_report
 from shipper.state.lock import Holder, holder
 from shipper.state.queries import commits, job_statuses, pauses, stored_slots
 from shipper.status.leader import Leader, leader_of
 from shipper.status.report import EndpointReport, Failure, JobReport, JobState, Report
 
-ASK_SECONDS = 30.0
 FOREVER = 2**62
 SLOTS_AROUND = 5  # buckets before and after a time
 
 
-def document(address: str | None, file: str, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the report of the service as JSON values, of the named jobs, or of all.
-
-    The service that listens at an address reports itself; where none does, the report is made from the state.
+def document(file: str, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the report of a service that does not run as JSON values, of the named jobs, or of all.
 
     Raises:
         ConfigError: this user may not read the state, or there is no such job.
         StateCorrupt: the state is damaged, foreign or newer.
     """
-    if address is not None:
-        with suppress(NotRunning):  # it has just ended, or is about to start
-            answer: dict[str, Any] = ask(address, "status", {"jobs": list(names)}, timeout=ASK_SECONDS)
-            return answer
     try:
         config, unread = load(file), None
     except ConfigError as error:  # also the file itself may be broken
@@ -63,19 +53,18 @@ def _read(config: Config, user: Holder | None, unread: Failure | None) -> Report
     else:
         state = EndpointReport("state", "", failure=unread)
     statuses = known.statuses
-    jobs = {name: job_report(job, statuses.get(name)) for name, job in config.jobs.items()}
+    jobs = {
+        name: replace(job_report(job, statuses.get(name)), audit=known.audits.get(name))
+        for name, job in config.jobs.items()
+    }
     for name, since in known.pauses.items():
         if name in jobs:
             jobs[name] = replace(jobs[name], state=JobState.PAUSED, paused_since=since)
-    jobs = {name: replace(job, audit=known.audits.get(name)) for name, job in jobs.items()}
     sources = [
         EndpointReport(f"source {name}", "", failure=unread) if unread else _source(config, name, jobs)
         for name in config.sources
     ]
     return Report(
-        version=version("shipper"),
-        host=socket.gethostname(),
-        now=time.time(),
         jobs=(*jobs.values(), *gone(statuses, config.jobs)),
         endpoints=(*sources, _carbon(config), *_graphite(config), state),
         evidence=evidence_of(config),
@@ -125,7 +114,7 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
     except ConfigError as error:  # its credentials are missing
         return replace(endpoint, failure=_failure(error))
     endpoint = replace(endpoint, address=str(source))
-    try:
+    with closing(source):
         for job in (job for job in config.jobs.values() if job.source == name and jobs[job.name].paused_since is None):
             try:
                 query = source.prepared(job.query) if job.query.is_along else job.query
@@ -134,33 +123,27 @@ def _source(config: Config, name: str, jobs: dict[str, JobReport]) -> EndpointRe
                 if complaint := complaint_of(error):
                     return replace(endpoint, failure=_failure(error), complaint=complaint)
                 jobs[job.name] = replace(jobs[job.name], failure=_failure(error), state=JobState.FAILING)
-    finally:
-        source.close()
     return replace(endpoint, reached_at=time.time())
 
 
 def _carbon(config: Config) -> EndpointReport:
-    carbon = open_carbon(config)
-    try:
-        carbon.deliver(())
-    except ShipperError as error:
-        return EndpointReport("carbon", str(carbon), failure=_failure(error))
-    finally:
-        carbon.close()
-    return EndpointReport("carbon", str(carbon), reached_at=time.time())
+    with closing(open_carbon(config)) as carbon:
+        report = _asked(EndpointReport("carbon", ""), lambda: carbon.deliver(()))
+        return replace(report, address=str(carbon))  # of several, the one that was asked last
 
 
 def _graphite(config: Config) -> Iterator[EndpointReport]:
-    readback = open_readback(config)
-    if readback is None:
-        return
-    endpoint = EndpointReport("graphite", str(readback), is_needed=False)
+    if (readback := open_readback(config)) is not None:
+        yield _asked(EndpointReport("graphite", str(readback), is_needed=False), readback.ask)
+
+
+def _asked(endpoint: EndpointReport, ask: Callable[[], object]) -> EndpointReport:
+    """Ask an endpoint for an answer, and return its report with the result."""
     try:
-        readback.ask()
+        ask()
     except ShipperError as error:
-        yield replace(endpoint, failure=_failure(error))
-    else:
-        yield replace(endpoint, reached_at=time.time())
+        return replace(endpoint, failure=_failure(error))
+    return replace(endpoint, reached_at=time.time())
 
 
 def _state(path: str) -> EndpointReport:

@@ -22,11 +22,14 @@ from dataclasses import dataclass
 
 import graphyte
 
-from shipper.core.errors import DeliveryFailed
+from shipper.core.errors import BadMetric, DeliveryFailed
+from shipper.core.measures import Value
 from shipper.core.model import Datapoint
+from shipper.core.paths import brief, check_path
 from shipper.graphite.connection import connect
-from shipper.graphite.line_protocol import line
 
+MAX_FLOAT = 17 * 10**307
+MAX_INTEGER = 2**63  # larger ones would make long lines; Whisper stores doubles anyway
 KEEPALIVE_SECONDS = 60
 DROPPED_SECONDS = 0.5
 """Least life of a new witness, in seconds: a dying process, or a proxy without a Carbon, also accepts it."""
@@ -34,6 +37,21 @@ PAUSE_FIRST, PAUSE_MOST = 1.0, 60.0  # seconds between witnesses, if a receiver 
 _NOT_THERE = "Check that carbon-cache runs, and that [graphite] names host and port of its line receiver."
 _TIMED_OUT = "Check that carbon-cache is not overloaded, and that MAX_RECEIVER_CONNECTIONS in carbon.conf is inf."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() resets, and the kernel sends nothing more of ours
+
+
+def line(path: str, value: Value, slot: int) -> bytes:
+    r"""Return one datapoint as `path value timestamp\n`, which Carbon cannot misread.
+
+    Raises:
+        BadMetric: Carbon would misread it.
+    """
+    check_path(path)
+    if not -MAX_FLOAT < value < MAX_FLOAT:  # carbon would store infinity, which poisons every sum
+        raise BadMetric(f"render {path}: value {brief(value)} is out of range")
+    text = f"{value}" if isinstance(value, int) and -MAX_INTEGER < value < MAX_INTEGER else repr(float(value))
+    if slot <= 0:  # carbon drops 0 and reads -1 as now
+        raise BadMetric(f"render {path}: timestamp {slot} is out of range")
+    return f"{path} {text} {slot}\n".encode("ascii")
 
 
 @dataclass(slots=True)

@@ -27,12 +27,12 @@ MOST_DEPTH = 50
 """Maximum nesting of an answer: that of a dashboard is 6."""
 MOST_DIGITS = 400
 """Maximum length of an integer: a double has 309 digits at most."""
+MOST_MEMORY = 100_000_000
+"""Maximum size of an answer's values in memory, in bytes: a few letters may make an object of 200 bytes."""
+_VALUE_BYTES = {b"[": 96, b"{": 250, b":": 130, b",": 40}
+"""Size of the value after each sign, with its place, in bytes; before a colon that is a key."""
 _PART_BYTES = 65_536
 _PORTS = {"http": 80, "https": 443}
-
-
-class _BadAnswer(Exception):
-    """An answer that cannot be used."""
 
 
 def fetch_json(
@@ -45,7 +45,7 @@ def fetch_json(
     """
     try:
         return _parse(_fetch(urlsplit(url), body, time.monotonic() + timeout, most))
-    except (OSError, HTTPException, ValueError, _BadAnswer) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = "timed out" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         raise failure(printable(reason)) from error
 
@@ -104,7 +104,7 @@ class _Incoming(io.RawIOBase):
         number = self._connection.recv_into(buffer)
         self._received += number
         if self._received > self._most:
-            raise _BadAnswer(f"the answer is larger than {self._most} bytes")
+            raise HTTPException(f"the answer is larger than {self._most} bytes")
         return number
 
 
@@ -113,25 +113,27 @@ def _read(answer: HTTPResponse) -> bytes:
     answer.begin()
     if answer.status != HTTPStatus.OK:
         place = answer.headers.get("Location")
-        raise _BadAnswer(f"HTTP {answer.status} {answer.reason}" + (f": it redirects to {place}" if place else ""))
+        raise HTTPException(f"HTTP {answer.status} {answer.reason}" + (f": it redirects to {place}" if place else ""))
     if (coding := answer.headers.get("Content-Encoding", "identity")).lower() != "identity":
-        raise _BadAnswer(f"the answer is compressed ({coding}), which was not asked for")
+        raise HTTPException(f"the answer is compressed ({coding}), which was not asked for")
     parts: list[bytes] = []
     while part := answer.read1(_PART_BYTES):
         parts.append(part)
     if answer.length:
-        raise _BadAnswer(f"the answer ends {answer.length} bytes early")
+        raise HTTPException(f"the answer ends {answer.length} bytes early")
     return b"".join(parts)
 
 
 def _parse(text: bytes) -> Any:
-    """Read JSON whose numbers and nesting have ends."""
+    """Read JSON whose numbers, size in memory and nesting have ends."""
+    if sum(size * text.count(sign) for sign, size in _VALUE_BYTES.items()) > MOST_MEMORY:
+        raise ValueError("the answer has too many values")
     try:
         document = json.loads(text, parse_int=_integer, parse_constant=_reject)
     except RecursionError as error:
-        raise _BadAnswer("the answer is nested too deeply") from error
+        raise ValueError("the answer is nested too deeply") from error
     except ValueError as error:  # a login page, for example
-        raise _BadAnswer(f"the answer is not JSON: {error}") from error
+        raise ValueError(f"the answer is not JSON: {error}") from error
     # other limits of depth depend on the stack, and on what is done with the document
     level = [document]
     for _ in range(MOST_DEPTH):
@@ -139,7 +141,7 @@ def _parse(text: bytes) -> Any:
         level = [child for parent in parents for child in parent if isinstance(child, dict | list)]
         if not level:
             return document
-    raise _BadAnswer("the answer is nested too deeply")
+    raise ValueError("the answer is nested too deeply")
 
 
 def _integer(digits: str) -> int:

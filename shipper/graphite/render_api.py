@@ -7,7 +7,7 @@ anything is not as graphite-web writes it is no answer: nothing of it is used.
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from shipper.core.errors import ReadbackFailed
@@ -24,16 +24,12 @@ NO_RENDER_API = "the answer does not come from graphite-web's render API"
 NO_SERIES = "shipper.status"  # asked for to see whether Graphite answers
 
 
-class _Series(NamedTuple):
-    """A series of an answer, with a value for each time."""
-
-    path: str
-    times: list[int]
-    values: list[float | None]
+_Series = tuple[str, list[int], list[float | None]]
+"""Path of a series, and its times, each with a value."""
 
 
 class Readback:
-    """One Graphite, read over HTTP."""
+    """One Graphite, read over HTTP; each call may raise ReadbackFailed: no answer, or one that cannot be understood."""
 
     def __init__(self, url: str, *, timeout: float) -> None:
         """Connect nowhere yet; timeout bounds each request, in seconds."""
@@ -44,32 +40,22 @@ class Readback:
         return urlsplit(self._url).netloc
 
     def ask(self) -> None:
-        """Ask for a series that need not exist.
-
-        Raises:
-            ReadbackFailed: no answer, or one that cannot be understood.
-        """
+        """Ask for a series that need not exist."""
         self.read([NO_SERIES], int(time.time()) // 60 * 60)
 
     def read(self, paths: Sequence[str], slot: int) -> dict[str, float | None]:
-        """Return the value that Graphite holds of each path in a slot, None where it holds none.
-
-        Raises:
-            ReadbackFailed: no answer, or one that cannot be understood.
-        """
+        """Return the value that Graphite holds of each path in a slot, None where it holds none."""
         values: dict[str, float | None] = dict.fromkeys(paths)
         for first in range(0, len(paths), MOST_TARGETS):
-            for series in self._series(paths[first : first + MOST_TARGETS], Span(slot, slot + 2), points=4):
-                values[series.path] = dict(zip(series.times, series.values, strict=True)).get(slot)
+            asked = paths[first : first + MOST_TARGETS]
+            for path, times, found in self._series(asked, Span(slot, slot + 2), points=4):
+                values[path] = dict(zip(times, found, strict=True)).get(slot)
         return values
 
     def held(self, paths: Sequence[str], span: Span, step: int) -> Iterator[tuple[str, SeriesData]]:
         """Yield the values of each path that Graphite knows, in a span of slots of step seconds.
 
         The archive that covers the beginning of the span answers, in slots of its step.
-
-        Raises:
-            ReadbackFailed: no answer, or one that cannot be understood.
         """
         points = (span.end - span.start) // step
         most = max(1, min(MOST_TARGETS, MOST_POINTS // max(1, points)))
@@ -93,12 +79,12 @@ class Readback:
         url, timeout = f"{self._url}/render", self._timeout
         answer: Any = fetch_json(url, body, timeout=timeout, failure=self._failure, most=most)
         try:
-            series = {path: (times, values) for path, times, values in map(_checked, answer)}
+            series = {one[0]: one for one in map(_checked, answer)}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self._failure(NO_RENDER_API) from error
         if not isinstance(answer, list) or len(series) < len(answer):
             raise self._failure(NO_RENDER_API)
-        return [_Series(path, *series[path]) for path in paths if path in series]
+        return [series[path] for path in paths if path in series]
 
     def _failure(self, reason: str) -> ReadbackFailed:
         hint = "Check that graphite-web runs, and that render_url in [graphite] is its address."
@@ -112,22 +98,19 @@ def _checked(series: Any) -> _Series:
         KeyError, TypeError, ValueError, OverflowError: it is none.
     """
     path, datapoints = series["target"], series["datapoints"]
-    times = [_time(time) for _, time in datapoints]
-    values = [None if value is None else _value(value) for value, _ in datapoints]
+    seconds = [_number(second) for _, second in datapoints]
+    values = [None if value is None else _number(value) for value, _ in datapoints]
+    times = [int(second) for second in seconds]
     # each slot once, in order, at equal distances
     steps = {later - earlier for earlier, later in pairwise(times)}
     if not isinstance(path, str) or len(steps) > 1 or min(steps, default=1) <= 0:
         raise ValueError(path)
-    return _Series(path, times, values)
+    if times != seconds or not all(0 <= time < LATEST for time in times):
+        raise ValueError(times)
+    return path, times, values
 
 
-def _time(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < LATEST:
-        raise ValueError(value)
-    return int(value)
-
-
-def _value(value: object) -> float:
+def _number(value: object) -> float:
     """Return a number, infinities among them: graphite-web writes one that Carbon has stored as 1e9999."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(value)

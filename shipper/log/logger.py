@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shipper.core.errors import ShipperError, TransientError, visible
 from shipper.core.retry import LOG_SECONDS
@@ -30,14 +30,13 @@ def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
 
     If is_quiet, log only warnings and errors: for commands that print their results.
     """
-    known: list[structlog.typing.Processor] = [structlog.processors.add_log_level]
+    known: list[Processor] = [structlog.processors.add_log_level, _without_empty_hint]
     if not is_journal():  # the journal has its own clock
         known.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     key_order = ["timestamp", "level", "event", "job"]
     logfmt = structlog.processors.LogfmtRenderer(key_order=key_order, drop_missing=True)
     render = structlog.processors.JSONRenderer() if as_json else logfmt
-    render_line = _journal_line(render) if is_journal() else _visible_line(render)
-    line: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, render_line]
+    line: list[Processor] = [structlog.processors.format_exc_info, _line(render, has_priority=is_journal())]
     stream = _stream()
     structlog.configure(
         processors=[*known, *line],
@@ -47,9 +46,13 @@ def start(*, as_json: bool = False, is_quiet: bool = False) -> None:
     _start_libraries(stream, known, line)
 
 
-def _start_libraries(
-    stream: LogWriter | TextIO, known: Sequence[structlog.typing.Processor], line: Sequence[structlog.typing.Processor]
-) -> None:
+def _without_empty_hint(_logger: object, _level: str, fields: EventDict) -> EventDict:
+    if not fields.get("hint", True):
+        del fields["hint"]
+    return fields
+
+
+def _start_libraries(stream: LogWriter | TextIO, known: Sequence[Processor], line: Sequence[Processor]) -> None:
     """Log the messages of libraries, which use the standard library, in the same way."""
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *line]
     handler: logging.Handler = logging.StreamHandler(stream)
@@ -122,8 +125,7 @@ class RepeatedFailure:
             return
         self._logged_at = clock
         log = logger().warning if isinstance(error, TransientError) else logger().error
-        hint = {"hint": error.hint} if error.hint else {}
-        log(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, **hint)
+        log(self.failed_event, **self.fields, **fields, error=str(error), failures=self.failures, hint=error.hint)
 
     def recovered(self) -> None:
         """Log the end of the failure, if there was one."""
@@ -162,19 +164,15 @@ def _reopen_journal(descriptor: int) -> None:
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
 
 
-def _journal_line(
-    render: Callable[[WrappedLogger, str, EventDict], str | bytes],
+def _line(
+    render: Callable[[WrappedLogger, str, EventDict], str | bytes], *, has_priority: bool
 ) -> Callable[[WrappedLogger, str, EventDict], str]:
-    """Put the priority of sd-daemon(3) before each line."""
+    """Let a line change nothing on a terminal; put the priority of sd-daemon(3) before each line for the journal."""
 
     def line(log: WrappedLogger, name: str, event: EventDict) -> str:
+        if not has_priority:
+            return visible(str(render(log, name, event)))
         priority = _PRIORITIES.get(event.pop("level"), 6)
         return "\n".join(f"<{priority}>{part}" for part in visible(str(render(log, name, event))).splitlines())
 
     return line
-
-
-def _visible_line(
-    render: Callable[[WrappedLogger, str, EventDict], str | bytes],
-) -> Callable[[WrappedLogger, str, EventDict], str]:
-    return lambda log, name, event: visible(str(render(log, name, event)))

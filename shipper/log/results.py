@@ -14,12 +14,22 @@ from shipper.log.logger import format_utc, logger
 
 MOST_SHOWN = 10  # watermarks in a log line
 _HINTS = {
-    "late.shortened": "Rows that appear later than that are missed. Make the key `late` shorter.",
+    "late.shortened": "Run `shipper reconcile --fix` for rows that come more than {late} s late: too many ids are "
+    "missing to wait as long as `late`; shorten `late` to end this warning.",
     "recount.limited": "These slots keep their values, usually because rows were deleted: see deploy/log-events.md.",
-    "source.changed": "Check whether there was a failover.",
-    "source.rotated": "Rows with ids between these two may not be counted: see Table reset in deploy/repair.md.",
+    "source.changed": "Do nothing after a failover, or if the newest row was deleted; otherwise check the server in "
+    "[source.NAME].",
+    "source.rotated": "Rows with ids between {captured} and {first} were perhaps not counted: "
+    "see Table reset in deploy/repair.md.",
 }
-"""Remedies for events of captures that an operator should look at."""
+"""Remedies for events of captures that an operator should look at, with fields of the event."""
+_REJECTED = "See Rows are rejected in deploy/troubleshoot.md."
+_LIMITED = (
+    "The job has as many groups as it may have, so rows of further groups are counted as `_other`. "
+    "Group by a column with fewer values, or raise `series` in [limits]."
+)
+_LEFT_OUT = "The rows are counted, but without these values. Correct the rows, or exclude them with `where`."
+_UNREADABLE = "The query fails with this row, which is not counted. Correct the row; see deploy/troubleshoot.md."
 
 
 def log_event(job: Job, event: Event) -> None:
@@ -32,7 +42,7 @@ def log_event(job: Job, event: Event) -> None:
         else:
             details[name] = value
     if (hint := _HINTS.get(event.event)) is not None:
-        details["hint"] = hint
+        details["hint"] = hint.format(**details)
     log(event.event, job=job.name, **details)
 
 
@@ -52,7 +62,7 @@ def log_steps(
     _log_rejected(job, steps)
     if other := sum(tally.other_rows for tally in tallies):
         value = _brief(next(tally.other for tally in tallies if tally.other is not None))
-        logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value)
+        logger().warning("series.limited", job=job.name, rows=other, limit=job.max_groups, value=value, hint=_LIMITED)
     if series := sum(tally.sanitized_series for tally in tallies):
         path, group = next(first for tally in tallies for first in tally.sanitized)
         value = _brief(tuple(value for value in group if not is_safe((value,))))
@@ -86,7 +96,7 @@ def _log_rejected(job: Job, steps: Sequence[CaptureStep]) -> None:
     nameless = [step.tally.nameless for step in steps if step.tally.nameless is not None]
     for reason, count in rejected_rows(steps).items():
         first = {"value": _brief(nameless[0])} if nameless and reason is RejectReason.REFUSED else {}
-        logger().warning("rows.rejected", job=job.name, reason=reason.value, rows=count, **first)
+        logger().warning("rows.rejected", job=job.name, reason=reason.value, rows=count, **first, hint=_REJECTED)
 
 
 def _log_rejected_values(job: Job, values: Sequence[RejectedValue]) -> None:
@@ -98,7 +108,8 @@ def _log_rejected_values(job: Job, values: Sequence[RejectedValue]) -> None:
         details = {"id": first.id, "group": group, "value": first.value}
         known = {name: value for name, value in details.items() if value is not None}
         rows = sum(value.rows for value in of_column)
-        logger().warning("value.rejected", job=job.name, column=column, **known, rows=rows)
+        hint = _UNREADABLE if column == job.query.id else _LEFT_OUT
+        logger().warning("value.rejected", job=job.name, column=column, **known, rows=rows, hint=hint)
 
 
 def _brief(group: Group) -> str:

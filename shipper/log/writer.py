@@ -103,11 +103,9 @@ class LogWriter:
                 poll.register(self._descriptor, select.POLLOUT)
                 if not poll.poll(1000 * RETRY_SECONDS):
                     break
-            except BrokenPipeError:
-                if self._reopen is not None:
+            except OSError as error:
+                if isinstance(error, BrokenPipeError) and self._reopen is not None:
                     with suppress(OSError):
                         self._reopen()
-                break
-            except OSError:
                 break
         return line

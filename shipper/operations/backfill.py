@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shipper.core.errors import ShipperError, StateBusy
+from shipper.core.ledger import Slot
 from shipper.core.model import ALWAYS, Job, Key, Progress, Span, definition_digest
 from shipper.core.repair.backfill import MOST_TOTALS, Limits, aligned, backfill, pieces
-from shipper.core.retention import coalesce
+from shipper.core.retention import coalesce, floor
+from shipper.core.rows.folding import shown_span
+from shipper.core.rows.search import windows_by_index
 from shipper.core.rows.table import (
     CaptureStep,
     Chunk,
@@ -21,7 +24,6 @@ from shipper.core.rows.table import (
     walk_back,
     windows_in,
 )
-from shipper.core.rows.totals import shown_span
 from shipper.log.logger import format_utc, logger
 from shipper.log.results import log_steps, rejected_rows
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
@@ -54,16 +56,16 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
     is_timed, upto = job.query.time is not None, progress.captured
     oldest = purged_until(job, upto, source=worker.source) if is_timed else -1
     shows = shown_span(job, now=moment.now, source_time=horizon.time)
-    coarse = [slot for slot in state.slots(job.name) if slot.step > job.query.bucket]
-    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest, progress.begins, coarse)
-    slots = [aligned(job, span, limits, now=moment.now) for span in wanted]
+    longer = [*state.slots(job.name, longer_than=job.query.bucket), *_of_longer_buckets(job, progress, state)]
+    limits = Limits(shows, state.pruned(job.name), worker.unit, oldest, progress.begins, longer)
+    slots = [_aligned(current, span, limits) for span in wanted]
     spans = coalesce(span for span in slots if span is not None)
+    asked = f"from {format_utc(wanted[0].start)} until {format_utc(wanted[-1].end)}"
     if not spans:
         raise ShipperError(
-            f"backfill {job.name}: no slot of that time can be recounted",
+            f"backfill {job.name}: no slot {asked} can be recounted",
             hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table. "
-            "If the table's lowest ids are not 1 to 8, older rows may be deleted: then the slots of its first eight "
-            "rows, and all earlier slots, are not recounted.",
+            "If the table no longer begins with ids 1 to 8, choose a time after that of its first eight rows.",
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):
@@ -73,8 +75,31 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         )
         if since == ALWAYS.end:
             hint = "The state knows no counted rows of this job, so nothing can be recounted now."
-        raise ShipperError(f"backfill {job.name}: the state does not know which rows belong to that time", hint=hint)
+        raise ShipperError(f"backfill {job.name}: the state does not know all rows {asked}", hint=hint)
     return spans
+
+
+def _aligned(current: JobContext, span: Span, limits: Limits) -> Span | None:
+    """Return the complete slots that contain a span, None if none of it can be recounted."""
+    worker, progress, _, moment = current
+    slots = aligned(worker.job, span, limits, now=moment.now)
+    if slots is None or (unit := _unit(worker, progress, slots.start)) == limits.unit:
+        return slots
+    return aligned(worker.job, span, limits._replace(unit=unit), now=moment.now)
+
+
+def _unit(worker: Worker, progress: Progress, start: int) -> int:
+    """Return the length of the units in which slots from a time on were pruned, by former definitions as well."""
+    return math.lcm(worker.unit, progress.longest) if start < progress.since and progress.longest else worker.unit
+
+
+def _of_longer_buckets(job: Job, progress: Progress, state: State) -> list[Slot]:
+    """Return the slots that a former definition may have counted with longer buckets, as long as those."""
+    length = progress.longest
+    if length <= job.query.bucket:
+        return []
+    former = (one for one in state.slots(job.name) if one.slot < progress.since and one.step < length)
+    return [one._replace(slot=floor(one.slot, length), step=length) for one in former]
 
 
 def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
@@ -85,6 +110,17 @@ def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:
     if lowest is None or lowest[0] > spans[0].start or any(span.end > since.start for span in state.pruned(job.name)):
         return 0
     return walk_back(job, lowest[1], since, source=worker.source)
+
+
+def _is_searched(job: Job) -> bool:
+    """Whether the ids of a span are searched: without a time column the state knows them, along a time the span."""
+    return job.query.time is not None and not job.query.is_along
+
+
+def _searches(worker: Worker) -> bool:
+    """Whether all ids have to be searched for the rows of a span, because no index finds them."""
+    job = worker.job
+    return _is_searched(job) and not worker.source.has_index_of_time(job.query)
 
 
 def _known_since(job: Job, upto: int, state: State, source: Source) -> int:
@@ -111,19 +147,19 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
         current = inspect_job(context, worker)
         wanted = [Span(*pair) for pair in arguments["spans"]]
         spans = align_spans(context, current, wanted)
-        is_timed = worker.job.query.time is not None and not worker.job.query.is_along
-        low = low_of(context.pipeline.state, worker, spans) if is_timed else 0
+        low = low_of(context.pipeline.state, worker, spans) if _searches(worker) else None
         digest = definition_digest(worker.job)
     # resume an interrupted backfill of the same spans
-    cleared = arguments.get("cleared", [])
+    cleared, since = arguments.get("cleared", []), current.progress.since
     resumes_at = None if cleared else _resumes_at(context, name, spans, digest)
     facts = {
         "job": name,
         "requested": _pairs(wanted),
         "spans": _pairs(spans),
-        "ids": current.progress.captured - low if is_timed else None,
+        "ids": None if low is None else current.progress.captured - low,
         "resumes_at": resumes_at,
-        "gap": _gap(current.progress, spans),
+        "gap": [spans[-1].end, since] if spans[-1].end < since else None,  # up to the first complete slot of the job
+        "since": since,
     }
     rest = {"rate": arguments.get("rate"), "cleared": cleared, "resumes_at": resumes_at}
     return Plan(facts, {"job": name, "spans": facts["spans"]} | rest)
@@ -178,22 +214,23 @@ class Work:
 
     def do(self, resumes_at: int | None) -> None:
         """Recount all pieces that are not done yet, with pauses in between."""
-        # find the rows
+        # find the rows, unless an index finds those of each piece
         with self._context.locked(self._name) as worker:
             progress = inspect_job(self._context, worker).progress
             self._digest = definition_digest(worker.job)
         with worker.source.background(self._wait):
-            self._locate(worker, progress)
+            if _searches(worker):
+                self._locate(worker, progress)
         # recount piece by piece, and note each for a later attempt
         series = self._state.groups(self._name, ())[0] * len(worker.job.query.measures)
         seconds = MOST_TOTALS // max(1, series) * worker.job.query.bucket
-        unit = math.lcm(worker.unit, *self._state.steps)  # a piece cuts no slot
+        unit = math.lcm(_unit(worker, progress, self._spans[0].start), *self._state.steps)  # a piece cuts no slot
         parts = (piece for span in self._spans for piece in pieces(span, unit, seconds=seconds))
         todo = [piece for piece in parts if piece.end > (resumes_at or 0)]
         for number, piece in enumerate(todo, start=1):
             worker.source.turns.wait(self._wait)
             began, before = time.monotonic(), self.datapoints
-            with self._context.locked(self._name) as worker, worker.source.turns.charged():  # a reload may replace it
+            with self._context.locked(self._name) as worker, worker.source.background():  # a reload may replace it
                 self._count(worker, piece)
             self._keep_note(piece.end)
             self._rest(began + (self.datapoints - before) / self._rate, number / len(todo))
@@ -201,8 +238,6 @@ class Work:
     def _locate(self, worker: Worker, progress: Progress) -> list[Chunk]:
         """Return the times of each chunk of ids up to captured; chunks that cannot change are read only once."""
         job, late_rows = worker.job, self._state.late_rows(worker.job.name)
-        if job.query.time is None or job.query.is_along:  # the state, or the span, says which rows to read
-            return []
         # a late row may be below what was read
         if late_rows != self._late_rows:
             self._chunks.clear()
@@ -235,7 +270,11 @@ class Work:
             )
         # recount it, transaction by transaction
         context = Context(job, worker.source, self._state, current.moment)
-        windows = windows_in(self._locate(worker, current.progress), piece)
+        windows = (
+            windows_by_index(job, current.progress.captured, piece, source=worker.source) if _is_searched(job) else []
+        )
+        if windows is None:
+            windows = windows_in(self._locate(worker, current.progress), piece)
         for step in backfill(context, piece, windows, current.horizon, current.progress, cleared=self._cleared):
             self._context.pause(0)
             if step is not None:
@@ -272,11 +311,6 @@ def _resumes_at(context: OperationContext, name: str, spans: Sequence[Span], dig
     note = json.loads(context.pipeline.state.recall(_note(name)) or "{}")
     is_same = (note.get("spans"), note.get("digest")) == (_pairs(spans), digest)
     return note["done_until"] if is_same and time.time() - note["at"] < RESUME_SECONDS else None
-
-
-def _gap(progress: Progress, spans: Sequence[Span]) -> list[int] | None:
-    """Return the time between the spans and the first complete slot of the job; None if they adjoin."""
-    return [spans[-1].end, progress.since] if spans[-1].end < progress.since else None
 
 
 def _pairs(spans: Sequence[Span]) -> list[list[int]]:

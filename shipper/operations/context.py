@@ -12,6 +12,8 @@ from shipper.core.rows.look import TableLook
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
 
+_TICK = "its next tick (if it is paused: `shipper resume` first); if no service runs: `shipper once`."
+
 
 class Plan(NamedTuple):
     """The plan of an operation."""
@@ -58,7 +60,7 @@ def observe_job(context: OperationContext, worker: Worker) -> tuple[Progress, Ob
     pipeline, name = context.pipeline, worker.job.name
     progress = pipeline.state.progress(name)
     if progress is None:
-        raise ShipperError(f"job {name} has not started", hint="Wait for its tick; if no service runs: `shipper once`.")
+        raise ShipperError(f"job {name} has not started", hint=f"Wait for {_TICK}")
     worker.prepare()
     horizon = worker.source.observe(worker.job.query)
     source = worker.job.source
@@ -80,7 +82,7 @@ def inspect_job(context: OperationContext, worker: Worker) -> JobContext:
         raise StateBusy(
             f"job {job.name} must first recount some slots, because it is new, its configuration was changed, or "
             "`shipper admin seek` moved it",
-            hint="Try again after its next tick; if no service runs: `shipper once`.",
+            hint=f"Run the command again after {_TICK}",
         )
     # a table that was reset raises here; the events of the check are left to the next capture
     for _ in check(job, progress, state.position(job.name), look=TableLook(worker.source, horizon), ledger=state):

@@ -26,6 +26,12 @@ _CHARACTERS = 100_000  # of a value
 _IS_TABLE = "SELECT 1 FROM sqlite_schema WHERE name = 'persist' AND type = 'table'"  # a view may have no end
 _ROWS = "SELECT scriptname, index_table, index_column, index_value FROM persist ORDER BY scriptname"
 
+_CHOOSE = (
+    "Choose the job with `--job SCRIPT=JOB`; by default it is the one with the script's name, or the only one on its "
+    "table and id column."
+)
+_STARTED = "Leave them; or move such a job with `shipper admin seek`, or recount its rows with `shipper backfill`."
+
 
 class Persisted(NamedTuple):
     """Last id that a script of the older program has counted."""
@@ -92,11 +98,9 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
                 f"import: several rows for job {choice['job']}", hint="Choose one with `--job SCRIPT=JOB`."
             )
     if not taken:
-        raise ShipperError(
-            "import: no row belongs to a job that is configured and has not started",
-            hint="Choose the job with `--job SCRIPT=JOB`; by default it is the one with the script's name, or the only "
-            "one on its table and id column.",
-        )
+        started = ", ".join(row["job"] for row in choices if row["job"])
+        reason = f"these jobs have started already: {started}" if started else "no job fits"
+        raise ShipperError(f"import: nothing to import: {reason}", hint=_STARTED if started else _CHOOSE)
     return Plan({"rows": choices}, {"rows": [[row["job"], row["value"]] for row in taken]})
 
 
@@ -128,7 +132,7 @@ def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str],
             raise ConfigError(f"import: no job {name!r}", hint=f"The jobs are: {', '.join(jobs)}.")
         if name not in fits:
             raise ConfigError(
-                f"import: {row.script} counted {row.table}.{row.column}, job {name} reads another table or column",
+                f"import: {row.script} counted {row.table}.{row.column}, but job {name} reads another table or column",
                 hint="Choose a job on that table: --job SCRIPT=JOB.",
             )
         return name
@@ -139,7 +143,8 @@ def _job_of(row: Persisted, rows: Sequence[Persisted], names: Mapping[str, str],
 
 
 def _unusable(file: str, reason: object) -> ConfigError:
-    hint = "Give an SQLite file with the table persist (scriptname, index_table, index_column, index_value)."
+    hint = reason.remedy if isinstance(reason, UnreadableError) else None
+    hint = hint or "Give an SQLite file with the table persist (scriptname, index_table, index_column, index_value)."
     return ConfigError(f"import {file}: {reason}", hint=hint)
 
 

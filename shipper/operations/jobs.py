@@ -1,6 +1,7 @@
 """Operations forget and rename: they drop a job's state, or give it to another job."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from shipper.core.errors import ConfigError, ShipperError
@@ -21,8 +22,8 @@ def plan_forget(context: OperationContext, arguments: Mapping[str, Any]) -> Plan
     status = _status(context, name)
     if name in context.pipeline.config.jobs:
         raise ShipperError(
-            f"forget {name}: the job is in the configuration",
-            hint="Remove it there first and reload, or it would start again at once and count rows twice.",
+            f"forget {name}: the job is still in the configuration",
+            hint="Remove it there and reload first; otherwise it starts again and counts rows twice.",
         )
     return Plan({"job": name} | _facts(status), {"job": name})
 
@@ -46,11 +47,11 @@ def plan_rename(context: OperationContext, arguments: Mapping[str, Any]) -> Plan
     status = _status(context, before)
     if before in config.jobs:
         raise ShipperError(
-            f"rename {before}: the job is in the configuration", hint="Change its name there first, and reload."
+            f"rename {before}: the job is still in the configuration", hint="Change its name there first, and reload."
         )
     if name in config.jobs:
         check_identity(config.jobs[name], status.offsets)
-    dropped = _statuses(context).get(name)
+    dropped = job_statuses(context.pipeline.state.path).get(name)
     facts = {"before": before, "job": name} | _facts(status)
     facts |= {"is_configured": name in config.jobs, "dropped": _facts(dropped) if dropped else None}
     return Plan(facts, {"before": before, "job": name})
@@ -60,23 +61,17 @@ def rename(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[s
     """Give the state of a job to another job."""
     plan_rename(context, arguments)
     pipeline, before, name = context.pipeline, arguments["before"], arguments["job"]
-    if name in pipeline.workers:
-        with context.locked(name) as worker:
-            pipeline.state.housekeeping.move(before, name)
-            worker.moved()
-    else:
+    with context.locked(name) if name in pipeline.workers else nullcontext() as worker:
         pipeline.state.housekeeping.move(before, name)
+        if worker is not None:
+            worker.moved()
     pipeline.renew_courier()  # its unfinished rounds have the old name
     logger().info("job.renamed", job=name, before=before)
     return {"before": before, "job": name}
 
 
-def _statuses(context: OperationContext) -> Mapping[str, JobStatus]:
-    return job_statuses(context.pipeline.state.path)
-
-
 def _status(context: OperationContext, name: str) -> JobStatus:
-    statuses = _statuses(context)
+    statuses = job_statuses(context.pipeline.state.path)
     if name not in statuses:
         raise ConfigError(
             f"choose a job: no job {name!r} in the state", hint=f"The state knows: {', '.join(statuses) or 'none'}."

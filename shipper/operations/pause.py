@@ -17,11 +17,7 @@ from shipper.state.store import State
 
 
 def pause(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Pause `jobs`, and wait until none of them looks at its table; name those that still do.
-
-    Raises:
-        ConfigError: there is no such job.
-    """
+    """Pause `jobs`, wait until none of them looks at its table, name those that do; raises as `names_of` does."""
     pipeline = context.pipeline
     result = pause_in(pipeline.state, pipeline.config, arguments["jobs"])
     for name in result["changed"]:
@@ -33,11 +29,7 @@ def pause(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[st
 
 
 def resume(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let paused `jobs` continue at their next tick, after their last position.
-
-    Raises:
-        ConfigError: there is no such job.
-    """
+    """Let paused `jobs` continue at their next tick, after their last position; raises as `names_of` does."""
     pipeline, before = context.pipeline, context.pipeline.state.pauses
     for name in names_of(pipeline.config, arguments["jobs"]):
         if name in pipeline.workers and name in before:

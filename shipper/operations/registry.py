@@ -8,35 +8,28 @@ runs, the command does.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from shipper.config.load import Config
 from shipper.operations import backfill, import_legacy, jobs, pause, reset, seek
-from shipper.operations.context import OperationContext, Plan
+from shipper.operations.context import OperationContext
 from shipper.runtime.delivery import drain
 from shipper.runtime.pipeline import composed
 
-Arguments = Mapping[str, Any]
-
-
-class _Operation(NamedTuple):
-    plan: Callable[[OperationContext, Arguments], Plan]
-    run: Callable[[OperationContext, Arguments], Mapping[str, Any]]
-
-
 _OPERATIONS = {
-    "seek": _Operation(seek.plan, seek.run),
-    "reset": _Operation(reset.plan, reset.run),
-    "backfill": _Operation(backfill.plan, backfill.run),
-    "forget": _Operation(jobs.plan_forget, jobs.forget),
-    "rename": _Operation(jobs.plan_rename, jobs.rename),
-    "import": _Operation(import_legacy.plan, import_legacy.run),
+    "seek": (seek.plan, seek.run),
+    "reset": (reset.plan, reset.run),
+    "backfill": (backfill.plan, backfill.run),
+    "forget": (jobs.plan_forget, jobs.forget),
+    "rename": (jobs.plan_rename, jobs.rename),
+    "import": (import_legacy.plan, import_legacy.run),
 }
-
 _UNPLANNED = {"pause": pause.pause, "resume": pause.resume}
 
 
-def operate(context: OperationContext, *, operation: str, arguments: Arguments, is_plan: bool) -> Mapping[str, Any]:
+def operate(
+    context: OperationContext, *, operation: str, arguments: Mapping[str, Any], is_plan: bool
+) -> Mapping[str, Any]:
     """Plan an operation, or run it and wait for the delivery of its changes; return JSON values."""
     if operation in _UNPLANNED:
         return _UNPLANNED[operation](context, arguments)
@@ -55,10 +48,10 @@ def alone(config: Config, report: Callable[[Mapping[str, Any]], None]) -> Iterat
         ConfigError: a part cannot be made as configured.
     """
     with composed(config) as pipeline:
-        yield OperationContext(
-            pipeline,
-            locked=pipeline.locked,
-            report=report,
-            pause=time.sleep,
-            deliver=lambda: drain(pipeline),
-        )
+
+        def deliver() -> bool:
+            """Deliver what the operation has changed; replays of other totals are left to the service, or a pass."""
+            revision = pipeline.state.revision
+            return drain(pipeline, is_done=lambda: pipeline.courier.has_delivered(revision))
+
+        yield OperationContext(pipeline, pipeline.locked, report, pause=time.sleep, deliver=deliver)

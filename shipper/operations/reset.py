@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from shipper.core.errors import ShipperError, SourceReset, StateBusy
 from shipper.core.model import Fingerprint, Job, Observation, Progress
 from shipper.core.position import Position
-from shipper.core.repair.reset import After, check, known_again, outlook, restarted, would_double
+from shipper.core.repair.reset import After, Outlook, check, known_again, outlook, restarted, would_double
 from shipper.core.rows.look import TableLook
 from shipper.log.logger import logger
 from shipper.operations.context import OperationContext, Plan, observe_job
@@ -24,16 +24,14 @@ def plan(context: OperationContext, arguments: Mapping[str, Any]) -> Plan:
     with context.locked(name) as worker:
         if worker.job.query.is_along:
             raise ShipperError(
-                f"reset job {name}: it reads along {worker.job.query.time}, and needs no reset",
+                f"reset job {name}: its `id`, {worker.job.query.id}, is a time: it needs no reset",
                 hint="Do nothing: it counts rows with new times. `shipper backfill` recounts earlier ones.",
             )
         situation = _situation(context, worker)
     what = After(arguments["what"]) if arguments.get("what") else None
     if what is not None:
-        _reject_doubling(what, situation)
-    rest = {"captured": situation.progress.captured, "version": situation.position.version}
-    table = {"first": situation.first, "largest": situation.horizon.id, "largest_time": situation.settled_time}
-    return Plan(_facts(situation, what), {"job": name, "what": what} | rest | table)
+        situation.reject_doubling(what)
+    return Plan(_facts(situation, what), {"job": name, "what": what, "first": situation.first, **situation.standing})
 
 
 def _facts(situation: "_Situation", what: After | None) -> dict[str, Any]:
@@ -52,7 +50,11 @@ def _facts(situation: "_Situation", what: After | None) -> dict[str, Any]:
         "known": situation.known,
         "known_again": situation.known_again,
         "what": what,
-        "choices": [_choice(after, situation) for after in After if what in {None, after}],
+        "choices": [
+            {"what": after, "is_rejected": situation.would_double(after), **situation.outlook(after)._asdict()}
+            for after in After
+            if what in {None, after}
+        ],
     }
 
 
@@ -65,12 +67,13 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
     name, what = arguments["job"], After(arguments["what"])
     with context.locked(name) as worker:
         situation = _situation(context, worker, most=arguments["largest"])
-        if not _is_as_planned(what, situation, arguments):
+        planned = outlook(what, arguments["captured"], arguments["first"], arguments["largest"])
+        if {**arguments, **situation.standing} != arguments or situation.outlook(what).captured != planned.captured:
             raise StateBusy(
                 f"reset job {name}: the job or its table has changed since the plan was made",
                 hint="Run the command again.",
             )
-        _reject_doubling(what, situation)
+        situation.reject_doubling(what)
         job, progress = situation.job, situation.progress
         restart = restarted(job, what, progress, situation.position, situation.horizon, source=worker.source)
         context.pipeline.state.reset(name, **restart._asdict())
@@ -98,9 +101,28 @@ class _Situation(NamedTuple):
     """Number of rows that identify the table."""
 
     @property
-    def settled_time(self) -> int | None:
-        """Return the time of the largest id; None for a job whose rows may get their time later."""
-        return self.largest_time if self.job.lookback is None else None
+    def standing(self) -> dict[str, int | None]:
+        """Return what must not change after a plan: the job records nothing, and the table keeps its largest id."""
+        time = self.largest_time if self.job.lookback is None else None  # else a row may get its time later
+        captured, version = self.progress.captured, self.position.version
+        return {"captured": captured, "version": version, "largest": self.horizon.id, "largest_time": time}
+
+    def outlook(self, what: After) -> Outlook:
+        """Return the effect of a reset."""
+        return outlook(what, self.progress.captured, self.first, self.horizon.id)
+
+    def would_double(self, what: After) -> bool:
+        """Return whether a reset would count rows twice."""
+        return would_double(what, self.progress.captured, self.first, is_held=self.reason is not None)
+
+    def reject_doubling(self, what: After) -> None:
+        """Raise ShipperError for a reset that would count rows twice."""
+        if self.would_double(what):
+            raise ShipperError(
+                f"reset job {self.job.name}: --{what} would count rows twice: the job is not held, "
+                f"and rows up to {self.progress.captured} are counted",
+                hint="Use `shipper backfill` to recount rows that Graphite lacks.",
+            )
 
 
 def _situation(context: OperationContext, worker: Worker, *, most: int | None = None) -> _Situation:
@@ -136,30 +158,3 @@ def _situation(context: OperationContext, worker: Worker, *, most: int | None = 
         largest_time,
         *known_again(identity, present),
     )
-
-
-def _choice(what: After, situation: _Situation) -> dict[str, Any]:
-    numbers = outlook(what, situation.progress.captured, situation.first, situation.horizon.id)
-    return {"what": what, "is_rejected": _would_double(what, situation)} | numbers._asdict()
-
-
-def _is_as_planned(what: After, situation: _Situation, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the job has recorded nothing, and the table still has the rows of the plan."""
-    captured, version = situation.progress.captured, situation.position.version
-    planned = outlook(what, captured, arguments["first"], arguments["largest"]).captured
-    expected = (arguments["captured"], arguments["version"], arguments["largest"], arguments["largest_time"], planned)
-    present = outlook(what, captured, situation.first, situation.horizon.id).captured
-    return expected == (captured, version, situation.horizon.id, situation.settled_time, present)
-
-
-def _would_double(what: After, situation: _Situation) -> bool:
-    return would_double(what, situation.progress.captured, situation.first, is_held=situation.reason is not None)
-
-
-def _reject_doubling(what: After, situation: _Situation) -> None:
-    if _would_double(what, situation):
-        raise ShipperError(
-            f"reset job {situation.job.name}: --{what} would count rows twice: the job is not held, "
-            f"and rows up to {situation.progress.captured} are counted",
-            hint="Use `shipper backfill` to recount rows that Graphite lacks.",
-        )

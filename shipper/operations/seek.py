@@ -6,7 +6,7 @@ from typing import Any
 from shipper.core.errors import ShipperError
 from shipper.core.model import Job
 from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
-from shipper.log.logger import logger
+from shipper.log.logger import format_utc, logger
 from shipper.operations.context import JobContext, OperationContext, Plan, inspect_job
 
 
@@ -51,9 +51,10 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
         if _keeps_ids(worker.job):
             target = target._replace(captured=progress.captured)
         if progress.captured > target.captured:
+            is_by_time = worker.job.query.is_along and target.slot is not None
+            place = format_utc(target.slot or 0) if is_by_time else f"id {target.captured}"
             raise ShipperError(
-                f"skip rows of job {name}: it has captured id {progress.captured} meanwhile",
-                hint="Run the command again.",
+                f"skip rows of job {name}: the job has meanwhile passed {place}", hint="Run the command again."
             )
         position = position_behind(
             worker.job, target.captured, source=worker.source, before=context.pipeline.state.position(name)

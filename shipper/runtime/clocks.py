@@ -10,16 +10,17 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from shipper.core.errors import StateBusy, TransientError
+from shipper.source.access import GRACE_SECONDS
 
 PATIENCE_SECONDS = 40.0  # for a running call to end; systemd gives a reload 60 s (TimeoutStartSec)
 PAUSE_SECONDS = 0.02
 LONGEST_SECONDS = 3600.0  # of one poll(), which ends at 24 days
+DEADLINE_STATEMENTS = 10  # a call without progress for as long as this many statements never ends by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,48 +78,47 @@ class Clocks:
             return any(comparison.is_good for comparison in self._comparisons.values())
 
 
-class Calls:
-    """The calls that run now, by name. For several threads."""
+class Part:
+    """A part that works on threads of others, and the calls of it that run now, by name. For several threads."""
 
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
+    def __init__(self, timeout: int) -> None:
+        """Take the server's timeout for a statement, in seconds."""
+        self._deadline = DEADLINE_STATEMENTS * (timeout + GRACE_SECONDS)
         self._progress: dict[str, float] = {}
         """When each running call last made progress."""
+        self._progress_mutex = threading.Lock()
 
     @contextmanager
-    def running(self, name: str) -> Iterator[None]:
+    def _running(self, name: str) -> Iterator[None]:
         """Count a call as running during a block."""
-        self.advance(name)
+        self._advance(name)
         try:
             yield
         finally:
-            with self._mutex:
+            with self._progress_mutex:
                 self._progress.pop(name, None)
 
-    def advance(self, name: str) -> None:
+    def _advance(self, name: str) -> None:
         """Note that a call makes progress."""
-        with self._mutex:
+        with self._progress_mutex:
             self._progress[name] = time.monotonic()
-
-    @property
-    def are_idle(self) -> bool:
-        """Whether no call runs."""
-        with self._mutex:
-            return not self._progress
-
-    @property
-    def still_seconds(self) -> float:
-        """Return for how long a call has made no progress, 0 if none runs."""
-        with self._mutex:
-            return time.monotonic() - min(self._progress.values()) if self._progress else 0.0
-
-
-class Part(Protocol):
-    """A part that works on threads of others."""
 
     @property
     def is_idle(self) -> bool:
         """Whether none of its calls runs."""
+        with self._progress_mutex:
+            return not self._progress
+
+    @property
+    def _still_seconds(self) -> float:
+        """Return for how long a call has made no progress, 0 if none runs."""
+        with self._progress_mutex:
+            return time.monotonic() - min(self._progress.values()) if self._progress else 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call hangs: it will never end by itself."""
+        return self._still_seconds > self._deadline
 
 
 def wait_idle(part: Part) -> None:
@@ -127,14 +127,21 @@ def wait_idle(part: Part) -> None:
     Raises:
         StateBusy: it takes too long.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not part.is_idle:
+    if not wait_until(lambda: part.is_idle, seconds=PATIENCE_SECONDS):
+        raise StateBusy(
+            f"wait for the {part}: it has not ended within {PATIENCE_SECONDS:.0f} s",
+            hint="Run the command again; if it fails again: systemctl restart shipper.",
+        )
+
+
+def wait_until(is_true: Callable[[], bool], *, seconds: float) -> bool:
+    """Wait until a condition is true, for a number of seconds at most; return whether it is."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
         if time.monotonic() > deadline:
-            raise StateBusy(
-                f"waited {PATIENCE_SECONDS:.0f} s: the {part} has not ended",
-                hint="Try again when its statement has ended, or restart the service.",
-            )
+            return False
         time.sleep(PAUSE_SECONDS)
+    return True
 
 
 class Flag:

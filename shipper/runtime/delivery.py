@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from shipper.core.delivery.courier import Delivered
 from shipper.core.errors import PermanentError, ReadbackFailed, ShipperError, Unproven
@@ -17,10 +16,6 @@ from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_readback
 from shipper.runtime.pipeline import SAMPLE_TIMEOUT, Pipeline
 from shipper.status.counters import DeliveryCounters
-
-if TYPE_CHECKING:
-    from shipper.config.load import Config
-    from shipper.graphite.render_api import Readback
 
 WITNESS_SECONDS = 1.0  # how often to check whether Carbon has exited, where no connection shows it
 TOGETHER_SECONDS = 0.25  # totals recorded within this time are delivered together
@@ -36,13 +31,7 @@ STUCK_TIMEOUTS = 20  # a step that takes this many of Carbon's timeouts never en
 class Delivery:
     """The courier's thread. It can be stopped, and started again with another courier."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        chore: Callable[[bool], float],
-        *,
-        graphite: "Callable[[Config], Readback | None]" = lambda of: open_readback(of, seconds=SAMPLE_TIMEOUT),
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, chore: Callable[[bool], float]) -> None:
         """Call chore after each step, with whether no delivery is due; it returns how long it can wait, in seconds."""
         self.failure = RepeatedFailure("delivery.failed", "delivery.recovered")
         self.reached_at: float | None = None
@@ -54,7 +43,6 @@ class Delivery:
         """Number of steps in a row that ended with a bug."""
         self._pipeline = pipeline
         self._chore = chore
-        self._graphite = graphite
         self._asked = float("-inf")
         """When Graphite was last asked whether it answers again, by the monotonic clock."""
         self._stopping = Flag()
@@ -157,7 +145,7 @@ class Delivery:
 
     def _ask_graphite(self) -> None:
         """Find out whether a Graphite that did not answer does so now."""
-        graphite = self._graphite(self._pipeline.config)
+        graphite = open_readback(self._pipeline.config, seconds=SAMPLE_TIMEOUT)
         if graphite is None:
             return
         try:
@@ -178,12 +166,11 @@ class Delivery:
         self._pipeline.wake.wait(rest if delay is None else min(delay, rest, WITNESS_SECONDS), watched)
         self._pipeline.wake.clear()
 
-    def _pause(self, error: ShipperError, *, exc_info: bool = False) -> None:
+    def _pause(self, error: ShipperError, **fields: bool) -> None:
         """Log a failed step, and wait before the next."""
         self._step_began = None
         self.counters.failures += 1
-        traceback = {"exc_info": True} if exc_info else {}
-        self.failure.failed(error, clock=time.monotonic(), **traceback)
+        self.failure.failed(error, clock=time.monotonic(), **fields)
         self._stopping.wait(backoff(self.failure.failures, random.random()))  # noqa: S311 - jitter
 
     def _count(self, delivered: Delivered, seconds: float) -> None:
@@ -199,11 +186,14 @@ class Delivery:
             self._pipeline.counters[job].deliver_seconds += seconds
 
 
-def drain(pipeline: Pipeline, *, seconds: float = math.inf) -> bool:
-    """Deliver all pending totals, without waiting for a Carbon that is down; return whether all were delivered."""
+def drain(pipeline: Pipeline, *, seconds: float = math.inf, is_done: Callable[[], bool] = lambda: False) -> bool:
+    """Deliver all pending totals, without waiting for a Carbon that is down; return whether all were delivered.
+
+    Replays that are due follow, unless it is done before.
+    """
     deadline = time.monotonic() + seconds
     try:
-        while step(pipeline):
+        while not is_done() and step(pipeline):
             if time.monotonic() > deadline:
                 hint = "Nothing is lost: the next start delivers the rest."
                 logger().warning("delivery.abandoned", seconds=seconds, hint=hint)

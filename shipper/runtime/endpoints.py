@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from shipper.config.load import Config
 from shipper.core.errors import ConfigError
 from shipper.graphite.carbon import Carbon
-from shipper.graphite.receivers import Receivers
+from shipper.graphite.receivers import Fence, Receivers
 from shipper.source.database import Source
 
 if TYPE_CHECKING:
-    from shipper.graphite.fenced import Fence
     from shipper.graphite.render_api import Readback
     from shipper.state.remote.database import StateDatabase
     from shipper.state.remote.reader import StateReader
@@ -30,13 +29,9 @@ def receivers(config: Config) -> list[Carbon]:
     return [Carbon(host, port, timeout=config.graphite.timeout) for host, port in config.graphite.addresses]
 
 
-def open_carbon(config: Config, fence: "Fence | None" = None) -> Receivers:
+def open_carbon(config: Config, fence: Fence | None = None) -> Receivers:
     """Return the configured Carbon, or the first of equal relays that works; behind the fence if there is one."""
-    if fence is None:
-        return Receivers(receivers(config))
-    from shipper.graphite.fenced import FencedReceivers  # noqa: PLC0415 - most services have a file
-
-    return FencedReceivers(receivers(config), fence)
+    return Receivers(receivers(config), fence)
 
 
 def open_database(config: Config) -> "StateDatabase | None":
@@ -85,13 +80,12 @@ def readable_state(config: Config) -> Iterator[str]:
     if database is None:
         yield path
         return
-    from shipper.state.copies import is_in_use, private_folder  # noqa: PLC0415 - most commands have a file
+    from shipper.state.copies import is_in_use, private_file  # noqa: PLC0415 - most commands have a file
 
     if is_in_use(path):
         yield path
         return
-    with private_folder(path) as folder:
-        copy = f"{folder}/state.db"
+    with private_file(path) as copy:
         database.copy(copy)
         yield copy
 
@@ -118,19 +112,18 @@ def required_readback(config: Config, step: str) -> "Readback":
     readback = open_readback(config)
     if readback is None:
         raise ConfigError(
-            f"{step} {config.file}: render_url is not set, so nothing can be read back",
+            f"{step}: render_url is not set in {config.file}",
             hint='Set render_url in [graphite], as in render_url = "http://graphite.internal".',
         )
     return readback
 
 
 def evidence_of(config: Config) -> str:
-    """Describe how this configuration proves deliveries."""
-    from shipper.status.report import evidence  # noqa: PLC0415 - a pass makes no report
-
+    """Return in one line which values are proven to be in Graphite, and which are only assumed."""
     graphite = config.graphite
-    return evidence(
-        len(graphite.replay),
-        reads_all=graphite.proof == "readback",
-        reads_samples=graphite.render_url is not None,
-    )
+    if graphite.proof == "readback":
+        return "every value is proven, by reading it back from Graphite"
+    sends = len(graphite.replay) + 1
+    if graphite.render_url is not None:
+        return f"some values (samples) are read back from Graphite; all others count as stored after {sends} sends"
+    return f"no proof without render_url: a value counts as stored after {sends} sends"

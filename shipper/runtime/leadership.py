@@ -7,21 +7,24 @@ send it once more.
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from shipper.config.load import Config
 from shipper.core.errors import LeaseLost, StateBusy
-from shipper.graphite.fenced import Fence
+from shipper.core.lease import BEATS
+from shipper.graphite.receivers import Fence
 from shipper.log.logger import drain as drain_log
 from shipper.log.logger import logger
 from shipper.runtime.clocks import Flag
 from shipper.runtime.endpoints import open_database
-from shipper.state.remote.database import BEATS, StateDatabase, clock
+from shipper.state.remote.database import LOST, StateDatabase, clock
 from shipper.state.store import State
 
 EX_TEMPFAIL = 75  # sysexits.h
 LOOK_SECONDS = 0.1
+LATE = (
+    "Do nothing: this process may have sent old values after the end of its lease, and the leader sends the right ones "
+    "again."
+)
 
 
 def lead(config: Config) -> StateDatabase:
@@ -37,31 +40,39 @@ def lead(config: Config) -> StateDatabase:
     leadership = database.leadership()
     database.end_session()
     leader = leadership.leader if leadership and leadership.leader else "another machine"
+    where = "Stop" if leader == database.host else f"Run the command on {leader}, or stop"
     raise StateBusy(
         f"use the state {database.name}: the shipper on {leader} works with it",
-        hint=f"Run the command on {leader}, or stop the service on all machines first. Never give two shippers of the "
-        "same series different states.",
+        hint=f"{where} the service on all machines first. Two shippers with different states must never write the same "
+        "series.",
     )
 
 
-class Leading:
-    """Threads that renew the lease, and end the process when it is lost."""
+def log_loss(term: int, reason: LeaseLost | None) -> None:
+    """Log that this process may no longer lead, since that take-over."""
+    error = str(reason) if reason else "the state's database does not answer"
+    logger().error("lease.lost", term=term, error=error, hint=(reason and reason.hint) or LOST)
 
-    def __init__(self, database: StateDatabase, state: State, fence: Fence, wake: Flag) -> None:
-        self._database, self._state, self._fence, self._wake = database, state, fence, wake
+
+class Leading:
+    """Threads that renew the lease during a block, and end the process when it is lost."""
+
+    def __init__(self, database: StateDatabase, state: State, wake: Flag) -> None:
+        self._database, self._state, self._wake = database, state, wake
+        self._fence = Fence(database.lease, clock)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._renew, name="lease"),
             threading.Thread(target=self._watch, name="lease-watch"),  # the other may hang in an answer
         ]
 
-    def start(self) -> None:
-        """Start the threads."""
+    def __enter__(self) -> Fence:
+        """Start the threads; return what deliveries need."""
         for thread in self._threads:
             thread.start()
+        return self._fence
 
-    def stop(self) -> None:
-        """Stop to renew."""
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -92,24 +103,9 @@ class Leading:
 
     def _end(self) -> None:
         """End the process, once the delivery at hand has ended."""
-        reason = self._database.loss
-        error = str(reason) if reason else "the state's database does not answer"
-        hint = "Nothing is lost: systemd starts the service again, and it stands by if another shipper leads by then."
-        logger().error("lease.lost", term=self._database.term, error=error, hint=hint)
+        log_loss(self._database.term, self._database.loss)
         self._fence.close()
         if self._fence.was_late:
-            logger().warning("delivery.late", hint="The leader sends these slots once more.")
+            logger().warning("delivery.late", hint=LATE)
         drain_log()
         os._exit(EX_TEMPFAIL)
-
-
-@contextmanager
-def leading(database: StateDatabase, state: State, wake: Flag) -> Iterator[Fence]:
-    """Renew the lease during a block; yield what deliveries need."""
-    fence = Fence(database.lease, clock)
-    threads = Leading(database, state, fence, wake)
-    threads.start()
-    try:
-        yield fence
-    finally:
-        threads.stop()

@@ -13,7 +13,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.delivery.outbox import Replay
 from shipper.core.errors import ConfigError, TransientError
 from shipper.core.model import Job
-from shipper.graphite.receivers import Receivers
+from shipper.graphite.receivers import Fence, Receivers
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.log.results import DeliveryLog
 from shipper.runtime.clocks import Clocks, Flag
@@ -25,7 +25,6 @@ from shipper.state.store import State
 from shipper.status.counters import JobCounters
 
 if TYPE_CHECKING:
-    from shipper.graphite.fenced import Fence
     from shipper.state.remote.database import StateDatabase
 
 SAMPLE_TIMEOUT = 5.0
@@ -51,7 +50,7 @@ class Pipeline:
     """Raised when there are new totals to deliver."""
     database: "StateDatabase | None" = None
     """The database that keeps the state; None if it is a file."""
-    fence: "Fence | None" = None
+    fence: Fence | None = None
     """Right to send that deliveries need then."""
     replayed: int = 0
     """Newest revision when this process began to lead."""
@@ -176,7 +175,11 @@ def composed(config: Config, names: Iterable[str] = (), database: "StateDatabase
         clocks, wake = Clocks(), Flag()
         database = database or lead(config)
         state = stack.enter_context(State(config.state.path, database, recorded=wake.set))
-        fence = stack.enter_context(_leading(database, state, wake))
+        fence = None
+        if database is not None:
+            from shipper.runtime.leadership import Leading  # noqa: PLC0415 - most services have a file
+
+            fence = stack.enter_context(Leading(database, state, wake))
         sources = {name: open_source(config, name) for name in {job.source for job in jobs}}
         carbon = open_carbon(config, fence)
         rename_jobs(state, jobs, config)
@@ -203,28 +206,12 @@ def composed(config: Config, names: Iterable[str] = (), database: "StateDatabase
 
 
 def lead(config: Config) -> "StateDatabase | None":
-    """Take the lease of a configured database; None if the state is a file.
-
-    Raises:
-        StateBusy: another shipper leads, or the database does not answer.
-    """
+    """Take the lease of a configured database, and raise as `leadership.lead` does; None if the state is a file."""
     if config.state.database is None:
         return None
     from shipper.runtime import leadership  # noqa: PLC0415 - most services have a file
 
     return leadership.lead(config)
-
-
-@contextmanager
-def _leading(database: "StateDatabase | None", state: State, wake: Flag) -> "Iterator[Fence | None]":
-    """Renew the lease during a block, if there is a database; yield what deliveries need then."""
-    if database is None:
-        yield None
-        return
-    from shipper.runtime.leadership import leading  # noqa: PLC0415 - as above
-
-    with leading(database, state, wake) as fence:
-        yield fence
 
 
 def make_worker(job: Job, config: Config, sources: Mapping[str, Source], state: State, clocks: Clocks) -> Worker:

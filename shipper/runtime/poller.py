@@ -15,9 +15,9 @@ from typing import NamedTuple
 from shipper.core.errors import QueryRefused, ShipperError, SourceUnavailable, TransientError
 from shipper.core.model import Job, Observation, Query
 from shipper.core.rows.look import TableLook
-from shipper.runtime.clocks import Calls, Clocks
+from shipper.runtime.clocks import Clocks, Part
 from shipper.runtime.run_queue import Later, RunQueue
-from shipper.runtime.worker import SharedFailures, Worker, deadline, period
+from shipper.runtime.worker import SharedFailures, Worker, period
 from shipper.source.access import LoginRefused
 from shipper.source.database import Source
 from shipper.state.store import State
@@ -47,26 +47,25 @@ def group_key(job: Job) -> GroupKey:
     return GroupKey(job.source, query.table, query.id, job.every, job.cron, job.cron_zone, along)
 
 
-class PollingGroup:
-    """The ticks of the jobs of one table, and the queue of their captures."""
+class PollingGroup(Part):
+    """The ticks of the jobs of one table, and the queue of their captures, which are calls of the workers."""
 
     def __init__(
         self, key: GroupKey, source: Source, state: State, clocks: Clocks, *, max_skew: int, timeout: int
     ) -> None:
         """Start empty; max_skew and the statement timeout are in seconds."""
+        super().__init__(timeout)
         self.key = key
         self.source = source
         self.workers: tuple[Worker, ...] = ()
         self._clocks = clocks
         self._max_skew = max_skew
-        self._deadline = deadline(timeout)
         self._lag = -math.inf  # unknown
         self._observed: Observation | None = None
         """The newest observation, until a round of captures takes it."""
         self._look: TableLook | None = None
         self._mutex = threading.Lock()
         self._is_scheduled = False
-        self._calls = Calls()
         self._failures = SharedFailures.of(key.source, key.table)
         self._queue = RunQueue(source, state, self._failures.committing, self._break_down)
 
@@ -77,7 +76,7 @@ class PollingGroup:
         """Replace the members."""
         self.workers = tuple(workers)
         for worker in self.workers:
-            worker.join(self._failures)
+            worker.shared = self._failures
         self._queue.keep(self.workers)
 
     def tick(self, later: Later) -> None:
@@ -88,19 +87,9 @@ class PollingGroup:
 
     def overdue(self) -> None:
         """Log that a tick is due while the previous one still runs, or waits for a thread."""
-        seconds = self._calls.still_seconds
+        seconds = self._still_seconds
         state = f"still runs, after {seconds:.0f} s" if seconds else "still waits for one of the source's `connections`"
         self._log_late(f"the previous tick {state}")
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it does not look at its table now; its workers know about their captures."""
-        return self._calls.are_idle
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether a look at the table hangs: it will never end by itself."""
-        return self._calls.still_seconds > self._deadline
 
     def observe(self) -> bool:
         """Observe the table; log a failure, and return whether there was none."""
@@ -186,17 +175,18 @@ class PollingGroup:
             observed, self._observed = self._observed, None
         if observed is not None:
             has_gaps = self._look is not None and self._look.has_gaps
-            self._look = TableLook(self.source, observed, has_gaps=has_gaps)
+            is_alone = len(self.workers) == 1
+            self._look = TableLook(self.source, observed, has_gaps=has_gaps, is_alone=is_alone)
             self._queue.add(self.workers, observed, self._look)
 
     def _attempt(self, name: str, call: Callable[[], None]) -> bool:
         """Call, log a failure, and return whether there was none. A bug stops all jobs of this group, and no others."""
         try:
-            with self._calls.running(name):
+            with self._running(name):
                 call()
         except ShipperError as error:
             for worker in self.workers:
-                worker.count_failure()
+                worker.counters.failures += 1
             self._failures.observing.failed(error, clock=time.monotonic())
             return False
         except Exception:  # noqa: BLE001 - as in Worker.capture

@@ -9,10 +9,10 @@ Each source has a pool of a few threads, so that a database that hangs delays on
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -35,6 +35,12 @@ class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no type
         self._pool: ThreadPoolExecutor = pool
         self._mutex = threading.Lock()
         self._has_ended = False
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function once, without APScheduler, which takes as long as a small round of captures."""
+        with self._mutex:
+            if not self._has_ended:
+                self._pool.submit(function).add_done_callback(Future.result)  # which logs an exception
 
     def replace(self, pool: ThreadPoolExecutor) -> None:
         """Make later calls on other threads; those that run, or wait for a thread, stay on the ones before."""
@@ -96,9 +102,7 @@ class _Scheduler(BackgroundScheduler):  # type: ignore[misc] # likewise
 class Scheduler:
     """A caller of functions, repeatedly or once, on a few threads."""
 
-    def __init__(
-        self, skipped: Callable[[str], None] = lambda _: None, failed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, skipped: Callable[[str], None], failed: Callable[[], None]) -> None:
         """Call skipped with the name of a call that is due while the previous one still runs, or waits for a thread.
 
         Call failed, with an exception being handled, if no more calls will be made.
@@ -108,11 +112,7 @@ class Scheduler:
         self._scheduler = _Scheduler(
             failed, timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
-
-        def report_skipped(event: JobSubmissionEvent) -> None:
-            self._skipped(event.job_id)
-
-        self._scheduler.add_listener(report_skipped, EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(lambda event: self._skipped(event.job_id), EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
         """Start calling."""
@@ -138,6 +138,9 @@ class Scheduler:
 
     def later(self, seconds: float, call: Callable[[], object], *, pool: str) -> None:
         """Call once, after a delay in seconds."""
+        if not seconds:
+            self._pools[pool].call(call)
+            return
         when = datetime.now(UTC) + timedelta(seconds=seconds)
         self._scheduler.add_job(call, "date", run_date=when, executor=pool)
 

@@ -21,15 +21,13 @@ from shipper.core.rows.look import TableLook
 from shipper.core.rows.table import CaptureStep, Event
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.log.results import log_event, log_steps, rejected_rows
-from shipper.runtime.clocks import Calls, Clocks, wait_idle
-from shipper.source.access import GRACE_SECONDS
+from shipper.runtime.clocks import Clocks, Part, wait_idle
 from shipper.source.database import Source
 from shipper.state.store import State
 from shipper.status.counters import JobCounters
 
 BUG_HINT = "Report the traceback of job.stopped in the log, then: systemctl restart shipper"
 CHAPTER_SECONDS = 10.0  # a longer capture logs its progress, and lets other jobs have the thread
-DEADLINE_STATEMENTS = 10  # a call without progress for as long as this many statements never ends by itself
 CRON_SECONDS = 60.0  # a cron job is overdue after this time: its ticks are hardly ever closer
 
 
@@ -63,12 +61,7 @@ class SharedFailures(NamedTuple):
         )
 
 
-def deadline(timeout: int) -> float:
-    """Return after how many seconds without progress a call hangs; timeout is that of the server for a statement."""
-    return DEADLINE_STATEMENTS * (timeout + GRACE_SECONDS)
-
-
-class Worker:
+class Worker(Part):
     """The captures of one job."""
 
     def __init__(self, job: Job, source: Source, state: State, clocks: Clocks, *, unit: int, timeout: int) -> None:
@@ -77,6 +70,7 @@ class Worker:
         Raises:
             ConfigError: the state knows this job with another source, table or id column.
         """
+        super().__init__(timeout)
         self.job = job
         self.broken_at: float | None = None
         """Time of the bug that stopped this job."""
@@ -88,32 +82,22 @@ class Worker:
         """Time of an operator's reset after which the table was not observed yet, in epoch seconds."""
         self.counters = JobCounters()
         """Those of the pipeline, which outlive this worker; see Pipeline.regroup."""
+        self.shared = SharedFailures.of(job.source, job.query.table)
+        """Failures of its polling group, which are this job's failures, too."""
         self.source = source
         self.unit = math.lcm(unit, job.query.bucket)
         """Length of the unit in which slots are pruned, in seconds."""
         self._state = state
         self._clocks = clocks
-        self._deadline = deadline(timeout)
         self._stopping = threading.Event()
-        self._calls = Calls()
         self._capturing = RepeatedFailure("capture.failed", "capture.recovered", {"job": job.name})
         self._waiting = RepeatedFailure("job.overdue", "job.resumed", {"job": job.name})
-        self._shared: SharedFailures | None = None
         self._is_prepared = False
         self._moved = time.monotonic()  # a reload puts jobs into groups that have observed
         check_identity(job, state.offsets(job.name))
 
     def __str__(self) -> str:
         return f"running capture of job {self.job.name}"
-
-    def join(self, shared: SharedFailures) -> None:
-        """Belong to a polling group, whose failures are this job's failures, too."""
-        self._shared = shared
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether none of its calls runs."""
-        return self._calls.are_idle
 
     @property
     def is_stopped(self) -> bool:
@@ -128,18 +112,13 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         """Whether a capture may start: none runs, and the worker is not stopped."""
-        return not self.is_stopped and self._calls.are_idle
+        return not self.is_stopped and self.is_idle
 
     @property
     def is_overdue(self) -> bool:
         """Whether a capture, or the wait for one, takes longer than the time between two ticks."""
-        waits = (self._waiting, *((self._shared.waiting,) if self._shared else ()))
-        return any(wait.error for wait in waits) or self._calls.still_seconds > period(self.job)
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether a capture hangs: it will never end by itself."""
-        return self._calls.still_seconds > self._deadline
+        waits = (self._waiting, self.shared.waiting)
+        return any(wait.error for wait in waits) or self._still_seconds > period(self.job)
 
     @property
     def waits_since(self) -> float:
@@ -151,7 +130,7 @@ class Worker:
         """Return the worst of its failures that last, None without any; a paused job fails at nothing."""
         if self.is_paused:
             return None
-        failures = (self._capturing, *(self._shared or ()), self._waiting)
+        failures = (self._capturing, *self.shared, self._waiting)
         return next((failure for failure in failures if failure.error), None)
 
     @property
@@ -211,13 +190,9 @@ class Worker:
         """Remember an observation of the table, and when it was made, in epoch seconds."""
         self.seen, self.seen_at, self.reset_at = observation, at, None
 
-    def count_failure(self) -> None:
-        """Count a failed capture, or a failed tick of the polling group."""
-        self.counters.failures += 1
-
     def log_overdue(self) -> None:
         """Log that a tick is due while a capture has made no progress since the tick before."""
-        seconds = self._calls.still_seconds
+        seconds = self._still_seconds
         if seconds <= period(self.job):
             return
         self._waiting.failed(
@@ -232,14 +207,14 @@ class Worker:
     def capture(self, horizon: Observation, look: TableLook) -> Ended:
         """Capture up to a horizon, for one chapter at most; log the result or the failure."""
         try:
-            with self._calls.running("capture"):
+            with self._running("capture"):
                 # within the call, because the thread that stops this worker waits until no call runs
                 if self.is_stopped:
                     return Ended.DONE
                 self.prepare()
                 ended = self._run_chapter(horizon, look)
         except ShipperError as error:
-            self.count_failure()
+            self.counters.failures += 1
             self._capturing.failed(error, clock=time.monotonic())
             self._is_prepared = False  # the table may have changed
             return Ended.FAILED
@@ -256,7 +231,7 @@ class Worker:
         began = time.monotonic()
         with self._logged() as steps:
             for step in self._steps(horizon, look):
-                self._calls.advance("capture")
+                self._advance("capture")
                 if isinstance(step, Event):
                     log_event(self.job, step)
                 elif step is not None:
@@ -293,15 +268,9 @@ class Worker:
         """Return the steps of a capture up to a horizon; none if the job was moved since."""
         if horizon.clock < self._moved:
             return iter(())
-        moment = self.moment
+        now, is_trusted = self.moment
         return capture(
-            self.job,
-            horizon,
-            source=self.source,
-            ledger=self._state,
-            now=moment.now,
-            is_trusted=moment.is_trusted,
-            look=look,
+            self.job, horizon, source=self.source, ledger=self._state, now=now, is_trusted=is_trusted, look=look
         )
 
     @contextmanager

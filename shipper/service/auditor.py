@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from shipper.config.load import Config
@@ -20,7 +20,7 @@ from shipper.core.verify.audit import Audit, Outcome, audit_of
 from shipper.core.verify.reconcile import Graphite
 from shipper.log.logger import format_utc, logger
 from shipper.operations.pause import names_of
-from shipper.runtime.comparer import Comparer, Limits
+from shipper.runtime.comparer import Comparer
 from shipper.runtime.endpoints import required_readback
 from shipper.runtime.pipeline import Pipeline
 from shipper.runtime.worker import Worker
@@ -45,11 +45,6 @@ class Auditor:
         self._mutex = threading.Lock()
         self.since: float | None = None
         """When the running audit began, in epoch seconds; None if none runs."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no audit runs."""
-        return self.since is None
 
     def stop(self) -> None:
         """Make a running audit end soon."""
@@ -88,7 +83,10 @@ class Auditor:
 
     def _run(self, names: Sequence[str], retries: Sequence[float]) -> dict[str, str]:
         """Audit jobs, store each result, and return the outcomes; jobs that cannot be compared now are left out."""
-        with self._alone():
+        if not self._mutex.acquire(blocking=False):
+            raise _still_runs()
+        try:
+            self.since = time.time()
             logger().info("audit.started", jobs=len(names))
             began, outcomes = time.monotonic(), dict[str, str]()
             # a database that is down delays the audit once, not at each of its jobs
@@ -102,15 +100,7 @@ class Auditor:
             counts = Counter(outcomes.values())
             numbers = {outcome.value: counts[outcome.value] for outcome in Outcome}
             logger().info("audit.finished", **numbers, seconds=round(time.monotonic() - began, 1))
-        return outcomes
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._mutex.acquire(blocking=False):
-            raise _still_runs()
-        self.since = time.time()
-        try:
-            yield
+            return outcomes
         finally:
             self.since = None
             self._mutex.release()
@@ -133,7 +123,7 @@ class Auditor:
             except Exception as bug:  # noqa: BLE001 - other jobs are still compared
                 logger().critical("audit.failed", job=name, exc_info=True)
                 hint = "Report the traceback of audit.failed in the log: journalctl -u shipper"
-                audit = _failed(PermanentError(f"audit: {type(bug).__name__}: {bug}", hint=hint))
+                audit = _failed(PermanentError(f"audit {name}: {type(bug).__name__}: {bug}", hint=hint))
             if self._worker(name) is worker:  # else it was changed or paused meanwhile
                 return audit
         return None
@@ -159,15 +149,15 @@ class Auditor:
             if self._stopping.wait(seconds):
                 raise StateBusy("audit: the service is shutting down")
             if self._worker(job.name) is not worker:
-                raise StateBusy("audit: the job was changed or paused")
+                raise StateBusy(f"audit {job.name}: the job was changed or paused")
 
-        limits = Limits(_length(job, config.audit.span), MOST_CELLS)
         comparer = Comparer(
             job,
             worker.source,
             _Interruptible(graphite, wait),
             lambda: nullcontext(config.state.path),
-            limits=limits,
+            length=_length(job, config.audit.span),
+            cells=MOST_CELLS,
             wait=wait,
         )
         pipeline.audited = job.name
@@ -177,9 +167,9 @@ class Auditor:
         finally:
             pipeline.audited = None
         if result.comparison.differences and (result.undelivered or pipeline.courier.may_lack(job.name)):
-            waiting = f"rows of {result.undelivered} ids wait" if result.undelivered else "values wait"
+            waiting = f"rows of {result.undelivered} ids" if result.undelivered else "values"
             raise TransientError(
-                f"audit: {waiting} for Carbon, and Graphite differs",
+                f"audit {job.name}: Graphite differs, but {waiting} still wait for Carbon",
                 hint="See `shipper status`: Carbon may be down or busy.",
             )
         return audit_of(result.comparison, job.archives[0].step, int(time.time()))

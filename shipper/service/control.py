@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError
@@ -31,75 +32,62 @@ _OTHER_VERSION = "Restart the service: its version may differ from this command'
 _BUG = "Report the traceback of control.failed in the log: journalctl -u shipper"
 
 
-class Control:
-    """Server of the control socket."""
+def open_control(path: str, commands: Mapping[str, Command]) -> Listener:
+    """Take commands at a path, where only this user may connect.
 
-    def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
-        """Listen at a path; only this user may connect.
+    Raises:
+        ConfigError: the socket cannot be created there.
+    """
+    try:
+        listening = UnixSocket(path, mode=0o600)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"listen at {path}: {getattr(error, 'strerror', None) or error}",
+            hint="Stop the process that listens there, or remove the file."
+            if isinstance(error, FileExistsError)
+            else "Create the directory of that path, and let the service's user write there.",
+        ) from error
+    return Listener(
+        listening,
+        partial(_serve, commands),
+        name="control",
+        is_complete=lambda request: b"\n" in request,
+        most_bytes=COMMAND_BYTES,
+        most_threads=MOST_COMMANDS,
+    )
 
-        Raises:
-            ConfigError: the socket cannot be created there.
-        """
-        self.path = path
-        self.commands = dict(commands)
-        try:
-            self._socket = UnixSocket(path, mode=0o600)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"listen at {path}: {getattr(error, 'strerror', None) or error}",
-                hint="Stop the process that listens there, or remove the file."
-                if isinstance(error, FileExistsError)
-                else "Create the directory of that path, and let the user that shipper runs as write there.",
-            ) from error
-        self._listener = Listener(
-            self._socket.socket,
-            self._serve,
-            name="control",
-            is_complete=lambda request: b"\n" in request,
-            most_bytes=COMMAND_BYTES,
-            most_threads=MOST_COMMANDS,
-        )
 
-    @property
-    def is_reachable(self) -> bool:
-        """Whether it still answers, at the path where it began."""
-        return self._listener.is_alive and self._socket.is_there
+def _serve(commands: Mapping[str, Command], request: bytes, send: Send) -> bytes:
+    """Run one of the commands; return its answer, or its error."""
+    try:
+        command, arguments = _parse(request, commands)
+        answer = command(arguments, lambda progress: send(_line({"progress": progress})))
+    except ShipperError as error:
+        return _line({"error": str(error), "hint": error.hint, "is_config": isinstance(error, ConfigError)})
+    except (ConnectionError, TimeoutError):  # the client has gone
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug ends this command alone, and its client must not wait
+        logger().error("control.failed", error=f"{type(error).__name__}: {error}"[:SHOWN_CHARACTERS], exc_info=True)
+        return _line({"error": f"command failed: {type(error).__name__}", "hint": _BUG, "is_config": False})
+    return _line({"answer": answer})
 
-    def close(self) -> None:
-        """Stop listening, and remove the socket."""
-        self._socket.remove()
-        self._listener.close()
 
-    def _serve(self, request: bytes, send: Send) -> bytes:
-        """Run a command; return its answer, or its error."""
-        try:
-            command, arguments = self._parse(request)
-            answer = command(arguments, lambda progress: send(_line({"progress": progress})))
-        except ShipperError as error:
-            return _line({"error": str(error), "hint": error.hint, "is_config": isinstance(error, ConfigError)})
-        except (ConnectionError, TimeoutError):  # the client has gone
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug ends this command alone, and its client must not wait
-            logger().error("control.failed", error=f"{type(error).__name__}: {error}"[:SHOWN_CHARACTERS], exc_info=True)
-            return _line({"error": f"command failed: {type(error).__name__}", "hint": _BUG, "is_config": False})
-        return _line({"answer": answer})
+def _parse(request: bytes, commands: Mapping[str, Command]) -> tuple[Command, Mapping[str, Any]]:
+    """Return the command of a request, and its arguments.
 
-    def _parse(self, request: bytes) -> tuple[Command, Mapping[str, Any]]:
-        """Return the command of a request, and its arguments.
-
-        Raises:
-            ShipperError: there is no such command.
-        """
-        try:
-            document = json.loads(request)
-        except (ValueError, RecursionError):
-            document = None
-        match document:
-            case {"command": str(name), "arguments": dict(arguments)} if name in self.commands:
-                return self.commands[name], arguments
-        shown = repr(request[:SHOWN_BYTES])
-        logger().warning("control.rejected", request=shown, bytes=len(request))
-        raise ShipperError(f"unknown command {shown}", hint=_OTHER_VERSION)
+    Raises:
+        ShipperError: there is no such command.
+    """
+    try:
+        document = json.loads(request)
+    except (ValueError, RecursionError):
+        document = None
+    match document:
+        case {"command": str(name), "arguments": dict(arguments)} if name in commands:
+            return commands[name], arguments
+    shown = repr(request[:SHOWN_BYTES])
+    logger().warning("control.rejected", request=shown, bytes=len(request))
+    raise ShipperError(f"unknown command {shown}", hint=_OTHER_VERSION)
 
 
 def ask(
@@ -130,7 +118,8 @@ def ask(
                 report(answer["progress"])
                 answer = next(lines, {})
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotRunning(f"ask service at {path}: no process listens", hint="systemctl start shipper") from error
+        hint = "Repeat the command; if it fails again: systemctl restart shipper."
+        raise NotRunning(f"ask service at {path}: no process listens", hint=hint) from error
     except PermissionError as error:
         raise ConfigError(f"ask service at {path}: {error.strerror}", hint=NOT_ALLOWED) from error
     except OSError as error:

@@ -12,18 +12,20 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shipper.config.load import Config
-from shipper.core.errors import ShipperError, StateBusy
+from shipper.core.errors import LeaseLost, ShipperError, StateBusy
 from shipper.log.logger import RepeatedFailure, logger
 from shipper.log.logger import drain as drain_log
 from shipper.runtime.bugs import contained, log_thread
+from shipper.runtime.clocks import wait_until
 from shipper.runtime.delivery import Delivery, drain
-from shipper.runtime.endpoints import open_carbon
+from shipper.runtime.endpoints import open_carbon, open_database
 from shipper.runtime.pipeline import Pipeline, composed
 from shipper.service import systemd
 from shipper.service.auditor import Auditor
@@ -55,7 +57,7 @@ def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        SystemExit: a bug has ended the service; the process must be started again.
+        SystemExit: a bug has ended the service, or the lease is lost; the process must be started again.
     """
     # blocked before any thread starts, so that only this thread receives them, with sigtimedwait
     signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGHUP})
@@ -64,6 +66,22 @@ def run(config: Config) -> None:
     if config.state.database is not None and database is None:
         logger().info("service.stopped")
         return
+    term = database.term if database else 0
+    try:
+        has_failed = _work(config, database)
+    except LeaseLost as error:  # while no thread watches the lease: as the state is loaded, or closed
+        from shipper.runtime.leadership import EX_TEMPFAIL, log_loss  # noqa: PLC0415 - most services have a file
+
+        assert database is not None
+        log_loss(term, database.loss or error)
+        raise SystemExit(EX_TEMPFAIL) from error
+    logger().info("service.stopped")
+    if has_failed:
+        raise SystemExit(1)
+
+
+def _work(config: Config, database: "StateDatabase | None") -> bool:
+    """Run the jobs until a signal; return whether a bug has ended the service."""
     with composed(config, database=database) as pipeline:
         if database is not None:
             systemd.loaded()
@@ -77,34 +95,33 @@ def run(config: Config) -> None:
             drain_log()
             # a thread hangs in a driver: Python would wait for it, and the state must not be closed while it works
             os._exit(service.has_failed)
-    logger().info("service.stopped")
-    if service.has_failed:
-        raise SystemExit(1)
+    return service.has_failed
 
 
 def _waited_for(config: Config) -> "StateDatabase | None":
-    """Stand by until this process leads in the database that keeps the state; None without one, or after a signal."""
-    if config.state.database is None:
-        return None
-    # imported late: most services have a file
-    from shipper.runtime.endpoints import open_database  # noqa: PLC0415
-    from shipper.service.stand_by import StandBy  # noqa: PLC0415
+    """Stand by until this process leads in the database that keeps the state; None without one, or after a signal.
 
+    Raises:
+        ConfigError: the credentials of a source cannot be read.
+    """
     database = open_database(config)
-    if database is None or not StandBy(config, database).wait(STOP_SIGNALS):
+    if database is None:
         return None
-    return database
+    from shipper.service.stand_by import StandBy  # noqa: PLC0415 - most services have a file
+
+    for name in config.sources:
+        config.access(name)  # a machine that could not work after the take-over must not stand by
+    return database if StandBy(config, database).wait(STOP_SIGNALS) else None
 
 
 def _serve(service: "Service") -> bool:
     """Start, serve and stop, whatever fails; return whether all threads have ended."""
-    for step in (service.start, service.serve):
-        try:
-            step()
-        except Exception:  # noqa: BLE001 - other threads would keep the process alive without the main thread
-            logger().critical("service.failed", exc_info=True)
-            service.has_failed = True
-            break
+    try:
+        service.start()
+        service.serve()
+    except Exception:  # noqa: BLE001 - other threads would keep the process alive without the main thread
+        logger().critical("service.failed", exc_info=True)
+        service.has_failed = True
     try:
         return service.stop()
     except Exception:  # noqa: BLE001 - likewise
@@ -144,15 +161,14 @@ class Service:
         commands: dict[str, Command] = {
             "reload": lambda _arguments, _report: self._reloader.reload(),
             "status": lambda arguments, _report: (
-                self.report(with_totals=True).only(arguments.get("jobs", ())).document()
+                self.report(with_totals=arguments.get("with_totals", True)).only(arguments.get("jobs", ())).document()
             ),
             "operate": self._executor.do,
             "audit": lambda arguments, _report: self._auditor.run_now(arguments),
         }
 
         # sockets
-        report = partial(self.report, with_totals=True)
-        address, self._doors = doors_of(pipeline.config, commands, report, self._page_failure)
+        address, self._doors = doors_of(pipeline.config, commands, self.report, self._page_failure)
         self._check_doors()
         pipeline.state.announce(address)
 
@@ -194,8 +210,9 @@ class Service:
             workers = list(self._pipeline.workers.values())
             for worker in workers:
                 worker.stop()
-        is_idle = _until(
-            lambda: self._auditor.is_idle and all(part.is_idle for part in self._pipeline.parts), seconds=END_SECONDS
+        is_idle = wait_until(
+            lambda: self._auditor.since is None and all(part.is_idle for part in self._pipeline.parts),
+            seconds=END_SECONDS,
         )
         if not all(part.is_idle for part in self._pipeline.parts):
             jobs = ",".join(worker.job.name for worker in workers if not worker.is_idle)
@@ -257,12 +274,12 @@ class Service:
 
     def report(self, *, with_totals: bool = False) -> Report:
         """Return the status of the service: see Vitals."""
-        return self._vitals.report(
+        return replace(
+            self._vitals.report(with_totals=with_totals),
             stalled=self._stuck_parts(),
             rejected=self._reloader.rejected,
             next_audit=self._schedule.next_audit,
             audit_since=self._auditor.since,
-            with_totals=with_totals,
         )
 
     def _new_own_metrics(self, sent: Mapping[str, Counts] | None = None) -> SelfMetrics:
@@ -294,13 +311,3 @@ class Service:
             if sent_at := self._own_metrics.sent_at:
                 self._delivery.reached_at = max(self._delivery.reached_at or 0.0, sent_at)
         return min(rest, PRUNE_SECONDS)
-
-
-def _until(is_true: Callable[[], bool], *, seconds: float) -> bool:
-    """Wait until a condition is true, for a number of seconds at most; return whether it is."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

@@ -4,35 +4,23 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from shipper.config.load import Config
 from shipper.core.errors import ShipperError, StateBusy
 from shipper.log.logger import RepeatedFailure
-from shipper.service.control import Command, Control
-from shipper.status.page.server import Page
-from shipper.status.report import Report
-
-
-class Server(Protocol):
-    """A server with a listening socket."""
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether clients can reach it."""
-
-    def close(self) -> None:
-        """Stop listening."""
+from shipper.service.control import Command, open_control
+from shipper.sockets.listener import Listener
+from shipper.status.page.server import Reporter, open_page
 
 
 class Door:
     """A server that is opened, and opened again after a failure. Nothing else waits for it."""
 
-    def __init__(self, open_server: Callable[[], Server], failure: RepeatedFailure) -> None:
+    def __init__(self, open_server: Callable[[], Listener], failure: RepeatedFailure) -> None:
         """Take the function that opens the server; it raises ShipperError."""
         self._open_server = open_server
         self._failure = failure
-        self._server: Server | None = None
+        self._server: Listener | None = None
 
     def check(self) -> None:
         """Open the server, unless clients can reach it; log a failure, and its end."""
@@ -55,12 +43,12 @@ class Door:
 
 
 def doors_of(
-    config: Config, commands: Mapping[str, Command], report: Callable[[], Report], page_failure: RepeatedFailure
+    config: Config, commands: Mapping[str, Command], report: Reporter, page_failure: RepeatedFailure
 ) -> tuple[str, list[Door]]:
     """Return the address of the control socket, and the doors of a process: that socket, and the status page."""
     runtime = os.environ.get("RUNTIME_DIRECTORY") or Path(config.state.path).absolute().parent
     address, listen = f"{runtime}/control.sock", config.status.listen or f"unix:{runtime}/status.sock"
-    doors = [Door(lambda: Control(address, commands), RepeatedFailure("control.failed", "control.recovered"))]
+    doors = [Door(lambda: open_control(address, commands), RepeatedFailure("control.failed", "control.recovered"))]
     if listen != "off":
-        doors.append(Door(lambda: Page(listen, report), page_failure))
+        doors.append(Door(lambda: open_page(listen, report), page_failure))
     return address, doors

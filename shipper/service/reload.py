@@ -51,8 +51,7 @@ class Reloader:
             try:
                 exchange = self._prepared()
             except ShipperError as error:
-                hint = {"hint": error.hint} if error.hint else {}
-                logger().error("config.rejected", error=str(error), **hint)
+                logger().error("config.rejected", error=str(error), hint=error.hint)
                 before = self.rejected
                 since, failures = (before.since, before.failures) if before else (time.time(), 0)
                 self.rejected = Failure(str(error), error.hint, since, failures + 1)
@@ -130,12 +129,11 @@ class Exchange:
             ConfigError: a job cannot run as it is configured, or credentials are not where they should be.
         """
         self._pipeline, self._config = pipeline, config
-        changed = affected(pipeline.config, config)
-        self._jobs = [job for name, job in config.jobs.items() if name in changed]
+        changed, before = affected(pipeline.config, config), pipeline.config.sources
+        kept = {name: one for name, one in pipeline.sources.items() if before[name] == config.sources.get(name)}
         names = {job.source for job in config.jobs.values()}
-        self._sources = {
-            name: pipeline.sources[name] if self._is_same(name) else open_source(config, name) for name in names
-        }
+        self._sources = {name: kept.get(name) or open_source(config, name) for name in names}
+        self._jobs = [job for name, job in config.jobs.items() if name in changed]
         self._workers = {
             job.name: make_worker(job, config, self._sources, pipeline.state, pipeline.clocks) for job in self._jobs
         }
@@ -163,10 +161,6 @@ class Exchange:
         if before.graphite != config.graphite:
             pipeline.renew_carbon()
 
-    def _is_same(self, source: str) -> bool:
-        before = self._pipeline.config.sources.get(source)
-        return source in self._pipeline.sources and before == self._config.sources[source]
-
 
 def affected(before: Config, after: Config) -> set[str]:
     """Return the jobs that change when one configuration follows another."""
@@ -179,14 +173,13 @@ def affected(before: Config, after: Config) -> set[str]:
 
 def _check_reloadable(before: Config, after: Config) -> None:
     """Reject a configuration that needs a restart."""
-    for key in ("path", "database", "user", "tls", "tls_ca", "name", "lease"):
-        if getattr(after.state, key) != getattr(before.state, key):
-            raise ConfigError(
-                f"reload {after.file}: [state] {key} has changed, and a reload cannot apply that; nothing was reloaded",
-                hint="Restart to use another state: systemctl restart shipper",
-            )
-    if after.status != before.status:
+    keys = ("path", "database", "user", "tls", "tls_ca", "name", "lease")
+    changed = [f"[state] {key}" for key in keys if getattr(after.state, key) != getattr(before.state, key)]
+    changed += ["[status]"] if after.status != before.status else []
+    if changed:
+        is_other = changed[0] in {"[state] path", "[state] database", "[state] name"}
+        effect = ", which then uses another state" if is_other else ""
         raise ConfigError(
-            f"reload {after.file}: [status] has changed, and a reload cannot apply that; nothing was reloaded",
-            hint="Restart the service: systemctl restart shipper",
+            f"reload {after.file}: {changed[0]} has changed, and a reload cannot apply that; nothing was reloaded",
+            hint=f"Restart the service{effect}: systemctl restart shipper",
         )

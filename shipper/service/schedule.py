@@ -18,7 +18,8 @@ AUDIT = "shipper audit"
 PULSE_EVERY_SECONDS = 5
 PULSE_MOST_SECONDS = 30.0
 SEE_SECONDS = 60.0
-SPREAD_SECONDS = 60  # the first ticks are spread over this time at most
+SPREAD_SECONDS = 60.0  # the first ticks are spread over this time at most
+APART_SECONDS = 1.0  # and those of a few groups are closer: restarts may come again and again
 
 
 class Schedule:
@@ -31,6 +32,8 @@ class Schedule:
         self.has_failed = False
         """Whether a bug has ended the scheduler."""
         self._pulsed = time.monotonic()
+        self._keys: dict[str, GroupKey] = {}
+        """Keys of the polling groups by the names of their ticks."""
 
     def start(self) -> None:
         """Start the scheduler, with the ticks of all polling groups."""
@@ -54,15 +57,17 @@ class Schedule:
                 scheduler.pool(name, pipeline.config.sources[name].connections)
 
         # ticks of groups that left, and of new ones, which begin one after the other
+        self._keys = {_name(key): key for key in pipeline.polling_groups}
         for key in polling_groups.keys() - pipeline.polling_groups.keys():
             scheduler.forget(_name(key))
         new = [key for key in pipeline.polling_groups if key not in polling_groups]
+        spread = min(SPREAD_SECONDS, APART_SECONDS * len(new))
         for number, key in enumerate(new):
             name, tick = _name(key), partial(self._tick, key)
             if key.cron is not None:
                 scheduler.cron(key.cron, key.zone, tick, name=name, pool=key.source)
             elif key.every is not None:
-                offset = min(key.every, SPREAD_SECONDS) * number / len(new)
+                offset = min(key.every, spread) * number / len(new)
                 scheduler.every(key.every, tick, name=name, pool=key.source, offset=offset)
 
         # jobs with cron that a reload has added to a group or changed, as those of new groups
@@ -111,9 +116,10 @@ class Schedule:
     def _skipped(self, name: str) -> None:
         if name == AUDIT:
             self._auditor.skip()
-        for key, polling_group in list(self._pipeline.polling_groups.items()):
-            if _name(key) == name:
-                polling_group.overdue()
+        key = self._keys.get(name)
+        polling_group = self._pipeline.polling_groups.get(key) if key is not None else None
+        if polling_group is not None:
+            polling_group.overdue()
 
     def _fail(self) -> None:
         self.has_failed = True

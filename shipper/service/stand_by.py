@@ -3,11 +3,9 @@
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
-from importlib.metadata import version
 from typing import Any
 
 from shipper.config.load import Config
@@ -54,7 +52,7 @@ class StandBy:
             held = opened.enter_context(closing(lock(path)))
             self._late = unproven_slots(path)
             page_failure = RepeatedFailure("page.failed", "page.recovered")
-            address, doors = doors_of(self._config, self._commands(), self.report, page_failure)
+            address, doors = doors_of(self._config, self._commands(), lambda **_: self.report(), page_failure)
             for door in doors:
                 opened.callback(door.close)
             announce(held, address)
@@ -77,9 +75,6 @@ class StandBy:
         """Return who leads, and whether the database answers."""
         config = self._config
         return Report(
-            version=version("shipper"),
-            host=socket.gethostname(),
-            now=time.time(),
             jobs=(),
             endpoints=(
                 EndpointReport("state database", str(self._database), self._reached_at, failure_of(self._failure)),
@@ -111,8 +106,9 @@ class StandBy:
         leader = self._leader.host if self._leader else None
         if leader is None:
             hint = "Repeat the command when a machine leads: see `shipper status`."
-            raise StateBusy("this machine stands by, and knows no leader", hint=hint)
-        raise StateBusy(f"this machine stands by; {leader} works with the state", hint=f"Run the command on {leader}.")
+            raise StateBusy("ask service: this machine stands by, and knows no leader", hint=hint)
+        text = f"ask service: this machine stands by; {leader} works with the state"
+        raise StateBusy(text, hint=f"Run the command on {leader}.")
 
     def _reject_reload(self, _arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
         raise StateBusy(

@@ -23,7 +23,8 @@ def notify(**fields: object) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    text = "\n".join(f"{name}={_line(value)}" for name, value in fields.items())
+    # a value has one line, because the next line would be another field
+    text = "\n".join(f"{name}={visible(' '.join(str(value).split()))}" for name, value in fields.items())
     with (
         suppress(OSError),  # a systemd that hangs, or that has gone
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
@@ -83,20 +84,20 @@ def credentials() -> dict[str, Path]:
 
 def missing(files: Mapping[str, Path]) -> list[Path]:
     """Return the files of credentials that do not exist, as far as this user can know."""
-    lost = []
-    for file in files.values():
-        with suppress(PermissionError):
-            lost += [] if file.exists() else [file]
-    return lost
+    return [file for file in files.values() if not _may_exist(file)]
+
+
+def _may_exist(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError:
+        return True
 
 
 def remedy(file: Path) -> str:
     """Return how to provide a credential that does not exist, or that systemd cannot read."""
     if file.parent == FOLDER:
-        return "Encrypt it on this machine, as in install.md, Encrypted credentials."
+        return f"Encrypt {file} on this machine, as in deploy/install.md, Encrypted credentials."
+    if _may_exist(file):  # and may have a password
+        return f"Make {file} a regular file that root can read, of at most 1 MB."
     return f"Write {file}; if no source needs it, an empty one is enough: `install -m 600 /dev/null {file}`."
-
-
-def _line(value: object) -> str:
-    """Put a value on one line, because the next line would be another field."""
-    return visible(" ".join(str(value).split()))

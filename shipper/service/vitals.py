@@ -3,13 +3,12 @@
 import math
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
+from typing import Any
 
 from shipper.config.cron import Cron
 from shipper.config.load import Config, digest_of
@@ -48,37 +47,29 @@ class Vitals:
         self._next_tick = next_tick
         self._started_at = pipeline.loaded_at
 
-    def report(
-        self,
-        *,
-        stalled: tuple[str, ...] = (),
-        rejected: Failure | None = None,
-        next_audit: float | None = None,
-        audit_since: float | None = None,
-        with_totals: bool = False,
-    ) -> Report:
-        """Return the status of the service.
+    def report(self, *, with_totals: bool) -> Report:
+        """Return the status of the service, without what only its other parts know.
 
         Raises:
             StateBusy: the state cannot be read now.
         """
-        config = self._pipeline.config
+        config, database = self._pipeline.config, self._pipeline.database
         # after a kill the courier sends all again, and the state knows what of it was confirmed
         courier, statuses = self._pipeline.courier.waiting(), dict(job_statuses(config.state.path))
         statuses = {name: one._replace(waiting=min(one.waiting, courier[name])) for name, one in statuses.items()}
         minutes = _minutes(config) if with_totals else {}
-        jobs = [self._job(job, statuses.get(name), minutes.get(name, ())) for name, job in list(config.jobs.items())]
-        known = audits_of(str(config.state.path), config)
-        jobs = [replace(job, audit=known.get(job.job)) for job in jobs]
+        audits = audits_of(str(config.state.path), config)
+        jobs = [
+            self._job(job, statuses.get(name), totals=minutes.get(name, ()), audit=audits.get(name))
+            for name, job in list(config.jobs.items())
+        ]
         return Report(
-            version=version("shipper"),
-            host=socket.gethostname(),
-            now=time.time(),
             jobs=(*jobs, *gone(statuses, config.jobs)),
             endpoints=(
                 *(self._source(name) for name in config.sources),
                 self._carbon(),
                 *self._graphite(),
+                *self._state_database(),
                 self._state_file(),
                 *self._page(),
             ),
@@ -90,28 +81,28 @@ class Vitals:
             pid=os.getpid(),
             started_at=self._started_at,
             loaded_at=self._pipeline.loaded_at,
-            next_audit=next_audit,
-            audit_since=audit_since,
-            rejected=rejected,
             is_config_changed=digest_of(config.file) != config.digest,
-            stalled=stalled,
             deliveries=self._delivery.counters,
             leader=self._leader(),
-            replication=self._replication(),
+            replication=None if database is None else Replication(database.pushed_seconds, database.slots_again),
         )
 
-    def _job(self, job: Job, status: JobStatus | None, minutes: tuple[int, ...]) -> JobReport:
+    def _job(self, job: Job, status: JobStatus | None, **values: Any) -> JobReport:
+        """Return the report of a job; values are further fields of it."""
         worker, held = self._pipeline.workers.get(job.name), self._pipeline.held.get(job.name)
-        report = job_report(job, status, minutes, next_tick=self._next_tick(job))
+        paused = None if worker is None else self._pipeline.state.pauses.get(job.name)
+        next_tick = self._next_tick(job) if paused is None else None
+        report = replace(job_report(job, status), next_tick=next_tick, paused_since=paused, **values)
         if worker is None:
             failure = Failure(str(held), held.hint, self._started_at, 1) if held else None
             return replace(report, state=JobState.HELD, failure=failure)
-        if (paused := self._pipeline.state.pauses.get(job.name)) is not None:
-            report = replace(report, paused_since=paused, next_tick=None)
-        if worker.seen is not None and not _is_blind(worker.failure):
-            report = replace(report, source_max=worker.seen.id)
+        # a failure may hide which rows the table has now; a paused job does not look
+        error = last.error if (last := worker.failure) else None
+        is_hidden = complaint_of(error) is not None or isinstance(error, SourceReset)
+        is_seen = worker.seen is not None and paused is None and not is_hidden
         return replace(
             report,
+            source_max=worker.seen.id if is_seen and worker.seen else None,
             reset_at=worker.reset_at,
             state=self._state(worker, report),
             failure=self._failure(worker, report),
@@ -181,16 +172,17 @@ class Vitals:
         failure = Failure(str(trouble.error), trouble.error.hint, trouble.since, trouble.failures) if trouble else None
         return EndpointReport("state", state.path, state.written_at, failure, "cannot be used", "written")
 
+    def _state_database(self) -> Iterator[EndpointReport]:
+        """Yield the database that keeps the state, if there is one; without it, this process ends."""
+        if (database := self._pipeline.database) is not None:
+            yield EndpointReport("state database", str(database), database.beaten_at)
+
     def _leader(self) -> Leader | None:
         database = self._pipeline.database
         if database is None:
             return None
         others = machines(database.others, self._pipeline.config.digest)
         return Leader(database.host, database.led_since, database.term, database.beaten_at, True, True, others)
-
-    def _replication(self) -> Replication | None:
-        database = self._pipeline.database
-        return None if database is None else Replication(database.pushed_seconds, database.slots_again)
 
     def _page(self) -> Iterator[EndpointReport]:
         """Yield the status page while it does not listen: monitoring then gets no answer."""
@@ -227,14 +219,7 @@ def complaint_of(error: ShipperError | None) -> str | None:
     return REJECTS if isinstance(error, LoginRefused) else None
 
 
-def _is_blind(failure: RepeatedFailure | None) -> bool:
-    """Whether a failure hides which rows the table has now."""
-    return failure is not None and (complaint_of(failure.error) is not None or isinstance(failure.error, SourceReset))
-
-
-def job_report(
-    job: Job, status: JobStatus | None, minutes: tuple[int, ...] = (), *, next_tick: float | None = None
-) -> JobReport:
+def job_report(job: Job, status: JobStatus | None) -> JobReport:
     """Return the report of a job from its configuration and its state."""
     report = JobReport(
         job.name,
@@ -244,8 +229,6 @@ def job_report(
         job.query.table,
         JobState.NEW,
         is_along=job.query.is_along,
-        next_tick=next_tick,
-        totals=minutes,
     )
     return _with_status(report, status) if status else report
 
@@ -272,19 +255,19 @@ def audits_of(path: str, config: Config) -> Mapping[str, Audit]:
 
 def gone(statuses: Mapping[str, JobStatus], jobs: Mapping[str, Job]) -> list[JobReport]:
     """Return the jobs that left the configuration; their totals are still delivered."""
-    left = [(name, statuses[name].offsets) for name in sorted(statuses.keys() - jobs.keys())]
-    reports = [JobReport(name, "", "", where.source, where.table, JobState.GONE) for name, where in left]
-    return [_with_status(report, statuses[report.job]) for report in reports]
+    left = [(name, statuses[name]) for name in sorted(statuses.keys() - jobs.keys())]
+    return [
+        _with_status(JobReport(name, "", "", one.offsets.source, one.offsets.table, JobState.GONE), one)
+        for name, one in left
+    ]
 
 
 def _minutes(config: Config) -> Mapping[str, tuple[int, ...]]:
     """Return each job's totals of the last hour's minutes, oldest first."""
     last = int(time.time()) // MINUTE * MINUTE
-    first = last - (MINUTES - 1) * MINUTE
-    by_job = totals(str(config.state.path), since=first, step=MINUTE)
-    return {
-        job: tuple(slots.get(minute, 0) for minute in range(first, last + 1, MINUTE)) for job, slots in by_job.items()
-    }
+    hour = range(last - (MINUTES - 1) * MINUTE, last + MINUTE, MINUTE)
+    known = totals(str(config.state.path), since=hour.start, step=MINUTE)
+    return {job: tuple(slots.get(minute, 0) for minute in hour) for job, slots in known.items()}
 
 
 def failure_of(repeated: RepeatedFailure) -> Failure | None:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum, auto
 
+from shipper.sockets.unix_socket import UnixSocket
+
 MOST_CLIENTS = 256
 MOMENT_SECONDS = 0.05  # for a client to send its request, however many others come
 MOST_BYTES = 16_000_000  # of all requests and replies together; a page of 1,000 jobs has two
@@ -50,8 +52,6 @@ class _Stage(IntEnum):
 
 
 class _Client:
-    __slots__ = ("connection", "deadline", "reply", "request", "stage")
-
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.stage = _Stage.SENDING
@@ -91,12 +91,15 @@ class Listener:
         self._thread.start()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it still serves."""
-        return self._thread.is_alive()
+    def is_reachable(self) -> bool:
+        """Whether it still serves, at the path where it began."""
+        is_there = not isinstance(self._listening, UnixSocket) or self._listening.is_there
+        return is_there and self._thread.is_alive()
 
     def close(self) -> None:
         """Accept no more clients; return once those whose requests are complete have their replies, or soon."""
+        if isinstance(self._listening, UnixSocket):
+            self._listening.remove()
         self._ends_at = time.monotonic() + END_SECONDS
         self._ring()
         self._thread.join(2 * END_SECONDS)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-class UnixSocket:
+class UnixSocket(socket.socket):
     """A listening unix socket at a path, however long the path is."""
 
     def __init__(self, path: str, *, mode: int) -> None:
@@ -19,18 +19,18 @@ class UnixSocket:
             OSError: it is not possible.
             ValueError: the path has a NUL.
         """
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with short(path) as address:
                 _remove_stale(address)
-                os.fchmod(self.socket.fileno(), 0)  # no user may connect before it has its mode
-                self.socket.bind(address)
+                os.fchmod(self.fileno(), 0)  # no user may connect before it has its mode
+                self.bind(address)
                 self._identity = _identity(address)
                 _set_mode(address, mode)
-            self.socket.listen()
+            self.listen()
         except BaseException:
-            self.socket.close()
+            self.close()
             raise
 
     @property

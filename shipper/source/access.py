@@ -1,10 +1,12 @@
 """How a database is reached, and how long it may take to answer."""
 
+import stat
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from shipper.core.errors import QueryRefused
+from shipper.core.errors import ConfigError, QueryRefused
 
 CONNECT_SECONDS = 5
 IDLE_SECONDS = 5
@@ -24,6 +26,25 @@ class LoginRefused(QueryRefused):
     """The server rejects this user's login; another attempt could lock the account."""
 
 
+def is_endless(file: str) -> bool:
+    """Whether a pipe or a device is where a library opens a file: no time-out would end that."""
+    try:
+        mode = Path(file).stat().st_mode
+    except (OSError, ValueError):  # the library reports it
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def check_file(file: str | None, key: str) -> None:
+    """Check that the file of a key is none without an end.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if file is not None and is_endless(file):
+        raise ConfigError(f"read {key} {file}: a pipe or a device", hint="Name a file that this user can read.")
+
+
 class Access(NamedTuple):
     """How a database is reached."""
 
@@ -38,8 +59,6 @@ class Access(NamedTuple):
     """A file of certificates; None takes those of the system."""
     lag_query: str | None = None
     """Statement that returns how far a replica is behind, in seconds."""
-    idle: int = IDLE_SECONDS
-    """Longest pause within a snapshot, in seconds."""
     server_public_key: str | None = None
     """A file with the public key of a MySQL server, for passwords without TLS."""
 

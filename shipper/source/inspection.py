@@ -7,22 +7,26 @@ times, and how many values it has.
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from shipper.core.errors import QueryRefused
-from shipper.core.model import MAX_ID, Query, Span, Window
-from shipper.source.access import Access, Denied
-from shipper.source.catalog import Table, described, granted, is_unique, planned, tables_beside, written
-from shipper.source.connections.connection import Connections
+from shipper.core.model import ALWAYS, MAX_ID, Query, Span, Window
+from shipper.source.access import Denied
 from shipper.source.database import Source
 from shipper.source.dialects.dialect import Plan
 from shipper.source.dialects.expressions import ServerTime, table_named
 from shipper.source.limits import whole
-from shipper.source.statement import twice
-from shipper.source.times import units_of
+from shipper.source.statements.clauses import bounds
+from shipper.source.statements.counts import counted, labels
+from shipper.source.statements.ids import twice
+from shipper.source.tables.catalog import Table, described, facts, is_unique, planned
+from shipper.source.tables.times import units_of
 
 NEWEST_ROWS = 1000
 MOST_VALUES = 50
@@ -30,6 +34,12 @@ MOST_VALUES = 50
 _TIME = re.compile(r"date|timestamp")
 _LONG = re.compile(r"json|xml|blob|bytea|binary|(medium|long)text|time|date|uuid|point|geometry", re.IGNORECASE)
 _NAMED_TIME = re.compile(r"time|date|stamp|created|clock|when|(^|_)(at|on|ts)$", re.IGNORECASE)
+_TYPES: dict[type, sa.types.TypeEngine[Any]] = {
+    str: sa.String(),
+    bool: sa.Boolean(),
+    int: sa.BigInteger(),
+    float: sa.Float(),
+}
 
 
 class TimeColumn(NamedTuple):
@@ -72,11 +82,6 @@ class Session(NamedTuple):
 class Examination(Source):
     """One database, for closer looks."""
 
-    @property
-    def access(self) -> Access:
-        """Return how the database is reached."""
-        return self._access
-
     def session(self) -> Session:
         """Connect, and return the facts about the session."""
         began = time.monotonic()
@@ -99,24 +104,44 @@ class Examination(Source):
             return described(connection, path)
 
     def candidates(self, path: str) -> Candidates:
-        """Return the columns of a table that suit a job."""
-        return candidates(self.connections, path)
+        """Return the columns of a table that suit a job; of a table that does not exist there are none.
+
+        Raises:
+            ShipperError: the database does not answer, or denies a column.
+        """
+        with self.connections.connected(f"look at {path}") as connection:
+            table = described(connection, path)
+            leading = list(dict.fromkeys(index.column for index in table.indices if index.required is None))
+            keys = [name for name in leading if name in table.columns and table.columns[name].is_integer]
+            ids = [name for name in keys if is_unique(connection, path, name)]
+            if not table.columns:
+                return Candidates([], [], [])
+            order = (ids or leading or list(table.columns))[0]
+            times = list(_times(connection, path, table, order, leading))
+            others = [name for name in table.columns if name not in {*ids, *(time.name for time in times)}]
+            short = [name for name in others if not _LONG.search(table.columns[name].type)]
+            return Candidates(ids, times, _labels(connection, path, short, order))
 
     def tables_beside(self, path: str) -> list[str]:
         """Return the names of all tables and views in a table's schema, as far as this user sees them."""
         with self.connections.connected(f"look up tables beside {path}") as connection:
-            return tables_beside(connection, path)
+            return [str(row[0]) for row in facts(connection, self.connections.dialect.CATALOG.tables, path)]
 
     def granted(self, path: str) -> list[tuple[str, str]]:
         """Return schema and table of each GRANT by which this user may read a table, as REVOKE must name them."""
+        statement = self.connections.dialect.CATALOG.granted
+        if statement is None:
+            schema, _, table = path.rpartition(".")
+            return [(schema, table)]
         with self.connections.connected(f"look up grants of {path}") as connection:
-            return granted(connection, path)
+            return [(row[0], row[1]) for row in facts(connection, statement, path)]
 
     def unreadable(self, path: str, columns: Iterable[str]) -> dict[str, QueryRefused]:
         """Return the columns that this user cannot read, with the errors; no row is read."""
         names = sorted(columns)
         try:
-            self._probe(path, *names)
+            with self.connections.connected(f"read {path}") as connection:
+                connection.execute(sa.select(*table_named(path, names).columns).limit(0)).all()
         except QueryRefused as error:
             if len(names) == 1:
                 return {names[0]: error}
@@ -139,33 +164,23 @@ class Examination(Source):
             return None if identity is None else whole(identity, 0, MAX_ID)
 
     def sql(self, query: Query, window: Window, span: Span) -> str:
-        """Return the statement that counts a window, ready to run."""
-        return written(self.connections.engine.dialect, query, window, span)
+        """Return the statement that counts a window, ready to run: with its values in it."""
+        values = bounds(query, window, span)
+        if not self.connections.has_types:  # other programs have no function for long labels
+            query = replace(query, short=frozenset(labels(query)[0]))
 
-    def _probe(self, path: str, *names: str) -> None:
-        statement = sa.select(*table_named(path, names).columns).limit(0)
-        with self.connections.connected(f"read {path}") as connection:
-            connection.execute(statement).all()
+        def typed(element: Any, **_: Any) -> Any:
+            if not isinstance(element, sa.BindParameter):
+                return None
+            value = values.get(element.key, element.value)
+            value = str(value) if isinstance(value, datetime) else value
+            return sa.bindparam(None, value, type_=_TYPES[type(value)])
 
-
-def candidates(connections: Connections, path: str) -> Candidates:
-    """Return the columns of a table that suit a job; of a table that does not exist there are none.
-
-    Raises:
-        ShipperError: the database does not answer, or denies a column.
-    """
-    with connections.connected(f"look at {path}") as connection:
-        table = described(connection, path)
-        leading = list(dict.fromkeys(index.column for index in table.indices if index.required is None))
-        keys = [name for name in leading if name in table.columns and table.columns[name].is_integer]
-        ids = [name for name in keys if is_unique(connection, path, name)]
-        if not table.columns:
-            return Candidates([], [], [])
-        order = (ids or leading or list(table.columns))[0]
-        times = list(_times(connection, path, table, order, leading))
-        others = [name for name in table.columns if name not in {*ids, *(time.name for time in times)}]
-        short = [name for name in others if not _LONG.search(table.columns[name].type)]
-        return Candidates(ids, times, _labels(connection, path, short, order))
+        statement: Any = replacement_traverse(counted(query, is_within=span != ALWAYS), {}, typed)
+        # the driver's own style of parameters would double each %
+        dialect: Any = type(self.connections.engine.dialect)
+        text = statement.compile(dialect=dialect(paramstyle="named"), compile_kwargs={"literal_binds": True})
+        return str(text).replace(" \n", "\n")
 
 
 def _times(
@@ -176,39 +191,27 @@ def _times(
     for name in typed:
         yield TimeColumn(name, None, name in leading)
     named = [name for name in table.columns if name not in typed and _NAMED_TIME.search(name)]
-    newest = _newest(connection, path, named, order) if named else {}
-    for name, value in newest.items():
-        is_time, unit = _read(value)
-        if is_time:
-            yield TimeColumn(name, unit, name in leading)
-
-
-def _newest(connection: sa.Connection, path: str, names: Sequence[str], order: str) -> dict[str, Any]:
-    """Return the values of the newest row."""
-    columns = table_named(path, {*names, order}).columns
-    chosen = sa.select(*(columns[name] for name in names)).order_by(columns[order].desc()).limit(1)
-    row = connection.execute(chosen).one_or_none()
-    return dict(zip(names, row, strict=True)) if row else {}
-
-
-def _read(value: object) -> tuple[bool, str | None]:
-    """Return whether a value is a time, and the unit of a number."""
-    try:
-        if not isinstance(value, str):
-            units = units_of(float(str(value)))
-            return bool(units), units[0] if units else None
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False, None
-    return True, None
+    newest = connection.execute(_newest(path, named, order).limit(1)).one_or_none() if named else None
+    for name, value in zip(named, newest or (), strict=False):
+        with suppress(ValueError):
+            if isinstance(value, str):
+                datetime.fromisoformat(value)
+                yield TimeColumn(name, None, name in leading)
+            elif units := units_of(float(str(value))):
+                yield TimeColumn(name, units[0], name in leading)
 
 
 def _labels(connection: sa.Connection, path: str, names: Sequence[str], order: str) -> list[str]:
     """Return the columns with few values among the newest rows, those with the fewest first."""
     if not names:
         return []
-    columns = table_named(path, {*names, order}).columns
-    rows = sa.select(*(columns[name] for name in names)).order_by(columns[order].desc()).limit(NEWEST_ROWS).subquery()
+    rows = _newest(path, names, order).limit(NEWEST_ROWS).subquery()
     counts = connection.execute(sa.select(*(sa.func.count(column.distinct()) for column in rows.columns))).one()
     found = sorted((count, name) for name, count in zip(names, counts, strict=True) if 0 < count <= MOST_VALUES)
     return [name for count, name in found if count > 1] + [name for count, name in found if count == 1]
+
+
+def _newest(path: str, names: Sequence[str], order: str) -> sa.Select[Any]:
+    """Select columns of the newest rows."""
+    columns = table_named(path, {*names, order}).columns
+    return sa.select(*(columns[name] for name in names)).order_by(columns[order].desc())

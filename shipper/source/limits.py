@@ -40,7 +40,7 @@ class Meter:
         """Begin to measure a login; seconds: the longest time for it, and later for each answer."""
         self._seconds = seconds
         self._is_open = False
-        self._restart()
+        self._deadline = time.monotonic() + seconds
 
     def open(self) -> None:
         """Give each answer its own time from now on: the session is set up."""
@@ -49,7 +49,7 @@ class Meter:
     def begin(self) -> None:
         """Measure a new answer."""
         if self._is_open:
-            self._restart()
+            self._deadline = time.monotonic() + self._seconds
 
     def seconds_left(self) -> float:
         """Return how many seconds are left for the answer.
@@ -61,9 +61,6 @@ class Meter:
         if left <= 0:
             raise AnswerTooLate(f"no complete answer within {self._seconds:g} s")
         return left
-
-    def _restart(self) -> None:
-        self._deadline = time.monotonic() + self._seconds
 
 
 def check_size(received: int, most: int = MOST_BYTES) -> None:
@@ -84,16 +81,6 @@ def check_rows(rows: int, columns: int) -> None:
     """
     if rows > MOST_ROWS or rows * columns > MOST_VALUES or columns > MOST_COLUMNS:
         raise AnswerTooLarge(f"the answer has more than {rows - 1} rows of {columns} columns")
-
-
-def check_columns(columns: int, selected: int) -> None:
-    """Check that an answer has as many columns as its statement selects.
-
-    Raises:
-        AnswerUnusable: it has not.
-    """
-    if columns != selected:
-        raise AnswerUnusable(f"{columns} columns instead of {selected}")
 
 
 def whole(value: Any, least: int, most: int) -> int:

@@ -6,34 +6,27 @@ again, in the snapshot of its row.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.model import Names, Query, Row
 from shipper.source.connections.connection import Connections
 from shipper.source.result import group_of
-from shipper.source.statement import Same, names_in, names_of
+from shipper.source.statements.counts import Same, names_in, names_of
 
 MOST_NAMES = 10_000
 FRESH_SECONDS = 60.0
 """Age from which names are read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
+class _Lookup(NamedTuple):
     """Names that a SELECT returned, and values that had none then."""
 
     names: Mapping[str, str]
     unknown: frozenset[str]
     read_at: float
     """Our monotonic clock, in seconds."""
-
-    def knows(self, values: set[str]) -> bool:
-        """Whether each value has a name, or had none."""
-        return all(value in self.names or value in self.unknown for value in values)
 
 
 class Lookups:
@@ -57,18 +50,13 @@ class Lookups:
             rows = [_renamed(row, at, named) for row in rows]
         return rows
 
-    def read(self, query: Query) -> None:
-        """Read the names of a query's values, to find errors before rows come. It raises as `renamed` does."""
-        for names in query.names:
-            self._named(query, names, set())
-
     def _named(self, query: Query, names: Names, values: set[str]) -> Mapping[str, str]:
         if names.sql is None:
             return dict(names.given)
         lookup, now = self._lookups.get(names.sql), self._clock()
         if lookup is None or now - lookup.read_at >= FRESH_SECONDS:
             lookup = _Lookup({}, frozenset(), now)
-        if not lookup.names or not lookup.knows(values):
+        if not lookup.names or values.difference(lookup.names) - lookup.unknown:
             found = self._read(query, names.column, names.sql)
             lookup = _Lookup(found, (lookup.unknown | values) - found.keys(), now)
             self._lookups[names.sql] = lookup
@@ -76,12 +64,15 @@ class Lookups:
 
     def _read(self, query: Query, column: str, sql: str) -> dict[str, str]:
         step = f"read names.{column}"
-        with _blamed_on_names(), self._connections.connected(step) as connection:
-            width = len(connection.execute(names_in(sql)).keys())
-            if width != 2:  # noqa: PLR2004 - value and name
-                raise QueryRefused(f"{step}: its result has {width} columns", hint="Select two: value and name.")
-            rows = connection.execute(names_of(sql, MOST_NAMES + 1)).all()
-            self._connections.check_snapshot(connection, query.table, reads_others=True)
+        try:
+            with self._connections.connected(step) as connection:
+                width = len(connection.execute(names_in(sql)).keys())
+                if width != 2:  # noqa: PLR2004 - value and name
+                    raise QueryRefused(f"{step}: its result has {width} columns", hint="Select two: value and name.")
+                rows = connection.execute(names_of(sql, MOST_NAMES + 1)).all()
+                self._connections.check_snapshot(connection, query.table, reads_others=True)
+        except RowRefused as error:  # not of a counted row
+            raise QueryRefused(str(error), hint=error.hint) from error
         return _checked(step, [group_of(row) for row in rows])
 
 
@@ -96,15 +87,6 @@ def same_names(rows: list[Row], named: list[Row]) -> Same:
             if value is not None and name is not None and first.setdefault((at, name), value) != value:
                 same.add((at, value, first[at, name]))
     return tuple(sorted(same))
-
-
-@contextmanager
-def _blamed_on_names() -> Iterator[None]:
-    """Let no error of a table of names be one of a counted row."""
-    try:
-        yield
-    except RowRefused as error:
-        raise QueryRefused(str(error), hint=error.hint) from error
 
 
 def _checked(step: str, rows: list[tuple[Any, ...]]) -> dict[str, str]:

@@ -25,7 +25,8 @@ from shipper.core.paths import brief, label
 from shipper.core.rows.totals import MOST
 from shipper.source.dialects.expressions import BINARY, CUT
 from shipper.source.limits import MOST_COUNT, AnswerUnusable, whole
-from shipper.source.statement import DAY_SECONDS, QUARTER_SECONDS, UTC_MARK, Offsets, measured
+from shipper.source.statements.clauses import DAY_SECONDS, QUARTER_SECONDS, UTC_MARK
+from shipper.source.statements.counts import Offsets, measured
 
 PLACES = 400
 """Decimal places that are kept: more than any double has, and few enough to add exactly."""
@@ -43,7 +44,7 @@ def rows_of(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
     Raises:
         QueryRefused: a value is not of the type that the query needs.
     """
-    return _custom_rows(query, result) if query.sql is not None else list(_rows(query, result))
+    return _custom_rows(query, result) if query.sql is not None else list(counts_of(query, result.all()))
 
 
 def within(rows: list[Row], span: Span) -> list[Row]:
@@ -232,9 +233,10 @@ def _number_of(value: object) -> object:
     return exact_number if exact_number.is_finite() else float(exact_number)
 
 
-def _rows(query: Query, result: sa.CursorResult[Any]) -> Iterator[Row]:
+def counts_of(query: Query, answer: Iterable[Sequence[Any]]) -> Iterator[Row]:
+    """Yield the rows of `counted` from those of an answer."""
     count_at, are_counts = len(query.by) + 1, all(measure.column is None for measure in query.measures)
-    for row in result.all():
+    for row in answer:
         epoch, group, count = row[0], group_of(row[1:count_at]), whole(row[count_at], 1, MOST_COUNT)
         bucket = None if epoch is None else utc_bucket(int(epoch), query)
         if are_counts:  # the usual case, with many rows
@@ -253,8 +255,7 @@ def _custom_rows(query: Query, result: sa.CursorResult[Any]) -> list[Row]:
         count = number(row.get("count"), "count")
         count = count if isinstance(count, int) and abs(count) <= MOST_COUNT else 1
         values, rejected = numbers([(measure.name, row[measure.name]) for measure in query.measures], 1, group)
-        epoch = None if query.time is None else _epoch(row[query.time], query.time)
-        bucket = None if epoch is None else utc_bucket(epoch, query)
+        bucket = None if query.time is None else _custom_bucket(row[query.time], query, query.time)
         rows.append(Row(bucket, group, count, tuple(values), tuple(rejected)))
     return rows
 
@@ -275,11 +276,20 @@ def _values_of(
     return values, rejected
 
 
-def _epoch(value: object, column: str) -> int | None:
-    """Return the event time of custom `sql`: epoch seconds, or a time, which is UTC without a zone."""
+def _custom_bucket(value: object, query: Query, column: str) -> int | None:
+    """Return the bucket of an event time of custom `sql`; `time_zone` moves only times without a zone."""
     if isinstance(value, str):
         with suppress(ValueError):
             value = datetime.fromisoformat(value)
+    epoch = _epoch(value, column)
+    if epoch is None:
+        return None
+    is_local = isinstance(value, date) and not (isinstance(value, datetime) and value.tzinfo)
+    return utc_bucket(epoch, query) if is_local else epoch - epoch % query.bucket
+
+
+def _epoch(value: object, column: str) -> int | None:
+    """Return the event time of custom `sql`: epoch seconds, or a time, which is UTC without a zone."""
     if isinstance(value, datetime):
         return math.floor((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
     if isinstance(value, date):

@@ -11,7 +11,7 @@ import pwd
 import stat
 from contextlib import suppress
 
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, os_errors
 
 _SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
 """Names of the files, after that of the state."""
@@ -45,7 +45,8 @@ def enter(path: str) -> None:
     elif os.geteuid() == 0 and folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
             f"open state {path}: its directory belongs to root, and other users may write there",
-            hint="chown the directory to the user that shipper runs as, or forbid others to write there: chmod go-w.",
+            hint="chown the directory to the service's user, or forbid others to write there: chmod go-w "
+            f"{os.path.dirname(path) or '.'}",  # noqa: PTH120 - as above
         )
     for suffix in _SUFFIXES:
         with suppress(OSError):
@@ -53,7 +54,7 @@ def enter(path: str) -> None:
             if kind in _KINDS:
                 raise ConfigError(
                     f"open state {path}: {path}{suffix} is {_KINDS[kind]}",
-                    hint="Remove it, or set [state] path to a file, or to one that does not exist yet.",
+                    hint="Remove it, or set [state] path to a regular or new file.",
                 )
 
 
@@ -67,7 +68,8 @@ def _become(user: int, group: int, path: str) -> None:
     import ctypes  # noqa: PLC0415 - only root needs it
 
     libc = ctypes.CDLL(None, use_errno=True)
-    try:
+    step = f"open state {path}: its directory belongs to user {user}, and this process cannot become that user"
+    with os_errors(step, "Run the command as that user."):
         # the change of the user leaves root's capabilities, which do not act then
         _checked(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
         os.setgroups(groups)
@@ -75,19 +77,12 @@ def _become(user: int, group: int, path: str) -> None:
         os.setresuid(user, user, user)
         # one of them acts again, and all others are gone; in a container it may be missing
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-        sets = (
-            ctypes.c_uint32 * 6
-        )()  # effective, permitted, inheritable: of the first 32 capabilities, and the others
+        # effective, permitted, inheritable: of the first 32 capabilities, and the others
+        sets = (ctypes.c_uint32 * 6)()
         _checked(libc.capget(header, sets))
         kept = sets[1] & _CAP_DAC_READ_SEARCH
         sets[:] = [kept, kept, 0, 0, 0, 0]
         _checked(libc.capset(header, sets))
-    except OSError as error:
-        raise ConfigError(
-            f"open state {path}: its directory belongs to user {user}, and this process cannot become that user: "
-            f"{error.strerror}",
-            hint="Run the command as that user.",
-        ) from error
 
 
 def _check_reach(user: int, path: str) -> None:

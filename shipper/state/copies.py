@@ -7,23 +7,21 @@ all the time: no service can start with half of it. A kill leaves the present st
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
+from shipper.core.errors import ConfigError, ShipperError, StateCorrupt, os_errors
 from shipper.core.measures import Value
 from shipper.core.model import Group, JobStatus
 from shipper.state.access import enter
 from shipper.state.lock import holder, lock
 from shipper.state.queries import job_statuses
-from shipper.state.remote.mirror import all_rows
-from shipper.state.remote.moved import FURTHER, application_of, gather, invalid, make_durable, make_file_durable
-from shipper.state.remote.working_copy import build
-from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, prepare, reader, translated
+from shipper.state.remote import working_copy
+from shipper.state.schema import APPLICATION_ID, RESTORE, WORKING_COPY, reader, translated
 from shipper.state.store import State
 from shipper.state.values import group_of, loaded
 
@@ -74,8 +72,7 @@ def scratch_state(path: str) -> Iterator[ScratchState]:
         StateCorrupt: the state is damaged, foreign or newer.
         ConfigError: this user may not read it.
     """
-    with private_folder(path) as folder:
-        copy = f"{folder}/copy.db"
+    with private_file(path) as copy:
         if _exists(Path(path)):
             _copy(path, copy)
         with ScratchState(copy) as state:
@@ -84,19 +81,18 @@ def scratch_state(path: str) -> Iterator[ScratchState]:
 
 def back_up(path: str, output: BinaryIO) -> None:
     """Write a copy of the state, also beside the process that holds it; raises as `scratch_state` does."""
-    with private_folder(path) as folder:
-        copy = f"{folder}/copy.db"
+    with private_file(path) as copy:
         _copy(path, copy)
         with Path(copy).open("rb") as file:
             shutil.copyfileobj(file, output)
 
 
 @contextmanager
-def private_folder(path: str) -> Iterator[str]:
-    """Yield a temporary directory of the user that owns the state's directory, or of this one."""
+def private_file(path: str) -> Iterator[str]:
+    """Yield the path of a temporary file, for the user that owns the state's directory, or for this one."""
     enter(path)  # first, else the directory would be root's
     with TemporaryDirectory(prefix="shipper-") as folder:
-        yield folder
+        yield f"{folder}/copy.db"
 
 
 def is_in_use(path: str) -> bool:
@@ -106,7 +102,7 @@ def is_in_use(path: str) -> bool:
         StateBusy: the file cannot be read.
         ConfigError: this user may not read it.
     """
-    if holder(path) is None or application_of(path) != WORKING_COPY:
+    if holder(path) is None or working_copy.application_of(path) != WORKING_COPY:
         return False
     with reader(path) as connection:
         is_complete: bool = connection.execute("PRAGMA user_version").fetchone()[0] > 0
@@ -131,22 +127,23 @@ _ANOTHER = "Restore another copy: a file that `shipper backup` has written, or t
 
 
 def new_file(name: str) -> BinaryIO:
-    """Create a file for a copy, which only this user may read; it may exist if it is empty.
+    """Create a file for a copy, which only this user may read; it may exist if it is this user's, and empty.
 
     Raises:
         ConfigError: it exists, or cannot be created.
     """
-    try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"create {name}: {error.strerror}", hint="Name a file in a directory that this user may write."
-        ) from error
-    if os.fstat(descriptor).st_size:
-        os.close(descriptor)
-        raise ConfigError(f"create {name}: it exists already", hint="Name another file, or remove this one first.")
-    os.fchmod(descriptor, 0o600)
-    return os.fdopen(descriptor, "wb")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe may have no reader
+    with os_errors(f"create {name}", "Name a file in a directory that this user may write."):
+        file = os.fdopen(os.open(name, flags, 0o600), "wb")
+    # /dev/null must keep its mode, and the owner of a pipe or of another file could read the copy
+    status = os.fstat(file.fileno())
+    is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    if status.st_size or not is_ours:
+        file.close()
+        hint = "Name another file, or remove this one first." if is_ours else "Name another file."
+        raise ConfigError(f"create {name}: it exists already", hint=hint)
+    os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 Agree = Callable[[Mapping[str, JobStatus]], None]
@@ -161,16 +158,10 @@ def restore(name: str, path: str, *, agree: Agree) -> str | None:
         StateCorrupt: the copy is damaged, or is no state of this program and of this version.
         ConfigError: this user may not read the copy, or not write the state.
     """
-    scratch = f"{path}.restoring"
-    with ExitStack() as opened:
-        copy = opened.enter_context(_readable(name))  # first: root becomes another user by the lock
-        opened.enter_context(closing(lock(path)))
-        opened.callback(_remove, scratch)
-        _write(copy, scratch)
-        agree(_checked(scratch, name))
-        kept = _set_aside(path)
+    with _agreed(name, path, agree) as scratch:
+        kept = working_copy.set_aside(path, "replaced", keep=os.link) if Path(path).exists() else None
         Path(scratch).rename(path)
-        make_durable(Path(path).parent)
+        working_copy.make_durable(Path(path).parent)
     return kept
 
 
@@ -182,88 +173,65 @@ def restore_into(name: str, path: str, lead: "Callable[[], StateDatabase]", *, a
     Raises:
         ConfigError: the state was moved to a file.
     """
-    scratch = f"{path}.restoring"
-    with ExitStack() as opened:
-        copy = opened.enter_context(_readable(name))
-        opened.enter_context(closing(lock(path)))
-        opened.callback(_remove, scratch)
-        _write(copy, scratch)
-        agree(_checked(scratch, name))
-        database = opened.enter_context(closing(lead()))
+    with _agreed(name, path, agree) as scratch, working_copy.led(lead) as database:
         if database.move is not None:
-            raise invalid(database.move)
-        kept = f"{path}.{_replaced()}" if database.version else None
+            raise working_copy.invalid(database.move)
+        kept = working_copy.dated(path, "replaced") if database.version else None
         if kept is not None:
-            build(kept, database.version, database.rows(), application=APPLICATION_ID)
-            make_file_durable(kept)
-        connection = opened.enter_context(closing(sqlite3.connect(scratch, isolation_level=None)))
-        prepare(connection, scratch)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        database.replace(all_rows(connection), version)
+            working_copy.build(kept, database.version, database.rows(), application=APPLICATION_ID)
+            working_copy.make_durable(kept, Path(kept).parent)
+        working_copy.store(scratch, database)
     return kept
 
 
-def _replaced() -> str:
-    return f"replaced-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+@contextmanager
+def _agreed(name: str, path: str, agree: Agree) -> Iterator[str]:
+    """Yield a file beside the state with the content of a copy that is checked and agreed to, under the lock."""
+    scratch = f"{path}.restoring"
+    # the copy first: root becomes another user by the lock
+    with _readable(name) as copy, closing(lock(path)):
+        try:
+            _write(copy, scratch)
+            agree(_checked(scratch, name))
+            yield scratch
+        finally:
+            Path(scratch).unlink(missing_ok=True)
 
 
 def _readable(name: str) -> BinaryIO:
-    try:
+    with os_errors(f"restore {name}", _NO_COPY, denied="Let this user read the file, or run the command as root."):
         if Path(f"{name}-wal").exists() and Path(f"{name}-wal").stat().st_size:
             raise ConfigError(f"restore {name}: it has a file {name}-wal, so it may be in use", hint=_NO_COPY)
-        return Path(name).open("rb")
-    except OSError as error:
-        raise ConfigError(f"restore {name}: {error.strerror}", hint=_NO_COPY) from error
+        file = os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or a device may have no end
+        file.close()
+        raise ConfigError(f"restore {name}: not a regular file", hint=_NO_COPY)
+    return file
 
 
 def _write(copy: BinaryIO, scratch: str) -> None:
     """Copy the copy beside the state, where it can be checked and renamed."""
-    _remove(scratch)
-    try:
+    Path(scratch).unlink(missing_ok=True)
+    with os_errors(f"write {scratch}", "Free disk space in that directory.", denied="Let its owner write there."):
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             shutil.copyfileobj(copy, file)
             file.flush()
             os.fsync(descriptor)
-    except OSError as error:
-        raise ConfigError(f"write {scratch}: {error.strerror}", hint="Free disk space in that directory.") from error
 
 
 def _checked(scratch: str, name: str) -> dict[str, JobStatus]:
     """Return the jobs of a copy; errors name it."""
     try:
-        with translated(f"restore {name}"), closing(_frozen(scratch)) as connection:
+        uri = f"{Path(scratch).absolute().as_uri()}?mode=ro&immutable=1"
+        with translated(f"restore {name}"), closing(sqlite3.connect(uri, uri=True)) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (damage,) = connection.execute("PRAGMA quick_check").fetchone()
         if application != APPLICATION_ID:
             raise StateCorrupt(f"restore {name}: this is no state of shipper", hint=_NO_COPY)
         if damage != "ok":
             raise StateCorrupt(f"restore {name}: it is damaged: {damage}", hint="Restore another copy.")
-        with reader(scratch):  # also checks its version
-            pass
-        return job_statuses(scratch)
+        return job_statuses(scratch)  # also checks its version
     except ShipperError as error:
         is_damaged = error.hint is not None and error.hint.startswith(RESTORE)
         raise type(error)(str(error).replace(scratch, name), hint=_ANOTHER if is_damaged else error.hint) from error
-
-
-def _frozen(file: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{Path(file).absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-
-
-def _set_aside(path: str) -> str | None:
-    """Keep the present state, also a damaged one, under another name; return that."""
-    gather(path)
-    if not Path(path).exists():
-        return None
-    kept = f"{path}.{_replaced()}"
-    os.link(path, kept)
-    for suffix in FURTHER:
-        with suppress(FileNotFoundError):
-            Path(path + suffix).rename(kept + suffix)
-    return kept
-
-
-def _remove(file: str) -> None:
-    with suppress(FileNotFoundError):
-        Path(file).unlink()

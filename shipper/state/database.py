@@ -4,20 +4,22 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from shipper.core.errors import LeaseLost, ShipperError, StateBusy, StateCorrupt
 from shipper.state.lock import announce, lock, make_file
 from shipper.state.queries import CONFIRMED, pauses_of
-from shipper.state.remote.working_copy import discard, fill, follow
+from shipper.state.remote.working_copy import discard, fill, follow, renewing
 from shipper.state.schema import APPLICATION_ID, UNWRITABLE, WORKING_COPY, decoded, prepare, translated
 from shipper.state.series import Registry
 
 if TYPE_CHECKING:
     from shipper.core.position import Position
     from shipper.state.remote.database import StateDatabase
+    from shipper.state.remote.mirror import MirroredRow
 
 BUSY_SECONDS = 5  # an operator's SQLite client may hold the file for a moment
 GATHER_SECONDS = 0.25  # a capture waits no longer for a common commit
@@ -31,8 +33,21 @@ class Trouble(NamedTuple):
     failures: int
 
 
+class _Committed(NamedTuple):
+    """A commit of the file."""
+
+    rows: "Sequence[MirroredRow]"
+    """Changed rows, if there is a database."""
+    calls: Sequence[Callable[[], None]]
+    """Functions to call once it is durable."""
+
+
 class StateFile:
-    """The state file, held by this process alone."""
+    """The state file, held by this process alone.
+
+    With a database, a commit of the file is durable once it is pushed. The mutex is free meanwhile, so that captures
+    continue; one thread pushes what all have committed.
+    """
 
     def __init__(self, path: str, database: "StateDatabase | None" = None) -> None:
         """Open the file; create it if there is none. With a database, which this process leads, it is a working copy.
@@ -56,19 +71,26 @@ class StateFile:
         self.losses = 0
         """Number of transactions that were lost, with all that threads wrote in them."""
         self._after_commit: list[Callable[[], None]] = []
-        with ExitStack() as opened, translated(f"open state {path}"):
+        self._committed: deque[_Committed] = deque()
+        """Commits that are not durable yet, in order: with a database, they are to be pushed."""
+        self._finishing = threading.Lock()
+        """Held by the thread that makes them durable, which does not ask for the mutex then."""
+        self._is_ahead = False
+        """Whether the file has commits that the database may lack."""
+        with ExitStack() as opened, ExitStack() as opening, translated(f"open state {path}"):
             self._lock = opened.enter_context(lock(path))
             # group values are private; SQLite gives its -wal and -shm files the same mode
             self._database = database
             if database is not None:
                 opened.callback(database.end_session)
+                opening.enter_context(renewing(database))
                 fill(path, database)
             os.close(make_file(path))
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = opened.enter_context(closing(connection))
             prepare(self._connection, path, application=APPLICATION_ID if database is None else WORKING_COPY)
             self._mirror = None if database is None else follow(self._connection, database)
-            self._registry = Registry(self._connection)
+            self.registry = Registry(self._connection)
             self._positions: dict[str, Position] = {}
             """Position of each job, with the results of later looks."""
             self._stored: dict[str, Position] = {}
@@ -116,13 +138,15 @@ class StateFile:
         try:
             yield
         finally:
-            with self._mutex, self._translated("write counted rows to the state file"):
-                self._gathering -= 1
-                self.make_durable()
+            with self._translated("write counted rows to the state file"):
+                with self._mutex:
+                    self._gathering -= 1
+                    self._commit()
+                self._make_durable()
         if self._failed_commits != failed_commits:
             raise StateBusy(
-                "write counted rows to the state file: the common write of several jobs failed; another error line has "
-                "the reason",
+                "write counted rows to the state file: the jobs' shared write failed; see the error before or after "
+                "this one",
                 hint=UNWRITABLE,
             )
 
@@ -133,37 +157,56 @@ class StateFile:
             yield self._connection
 
     @contextmanager
-    def writing(self, step: str, *, may_wait: bool = False) -> Iterator[sqlite3.Connection]:
-        """Write all of a block or nothing, durably at its end; with may_wait, at the commit of `gathering`."""
-        with self._mutex, self._translated(step):
-            connection = self._connection
-            if not connection.in_transaction:
-                connection.execute("BEGIN IMMEDIATE")
-                self._begun = time.monotonic()
-            # a savepoint: the block may fail alone, without the captures that wait for the same commit
-            connection.execute("SAVEPOINT written")
-            try:
-                yield connection
-                connection.execute("RELEASE written")
-            except BaseException:
-                self.forget_cached()
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK TO written")
-                    connection.execute("RELEASE written")
-                else:  # on a full disk SQLite has rolled back already
-                    self._lose()
-                raise
-            finally:
-                if not (may_wait and self._gathering and time.monotonic() - self._begun < GATHER_SECONDS):
-                    self.make_durable()
+    def reading_durable(self, step: str) -> Iterator[sqlite3.Connection]:
+        """Let a block read as `reading` does; what it can see is durable at its end."""
+        with self.reading(step) as connection:
+            self._commit()
+            yield connection
+        with self._translated(step):
+            self._make_durable()
 
     @contextmanager
-    def changing(self, step: str) -> Iterator[sqlite3.Connection]:
-        """Write as `writing` does, with a new revision: revision + 1 inside of the block."""
-        with self._mutex:
-            with self.writing(step) as connection:
-                yield connection
-            self.revision += 1
+    def writing(self, step: str, *, may_wait: bool = False, has_revision: bool = False) -> Iterator[sqlite3.Connection]:
+        """Write all of a block or nothing, durably at its end; with may_wait, at the commit of `gathering`.
+
+        With has_revision, its totals have a new revision: revision + 1 inside of the block.
+        """
+        is_over = True
+        with self._translated(step):
+            try:
+                with self._mutex:
+                    try:
+                        with self._saved() as connection:
+                            yield connection
+                        # before another thread reads: it would see captured without its totals
+                        self.revision += has_revision
+                    finally:
+                        is_over = not (may_wait and self._gathering and time.monotonic() - self._begun < GATHER_SECONDS)
+                        if is_over:
+                            self._commit()
+            finally:
+                if is_over:
+                    self._make_durable()
+
+    @contextmanager
+    def _saved(self) -> Iterator[sqlite3.Connection]:
+        """Undo a block that fails: it does so alone, without the captures that wait for the same commit."""
+        connection = self._connection
+        if not connection.in_transaction:
+            connection.execute("BEGIN IMMEDIATE")
+            self._begun = time.monotonic()
+        connection.execute("SAVEPOINT written")
+        try:
+            yield connection
+            connection.execute("RELEASE written")
+        except BaseException:
+            self.forget_cached()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO written")
+                connection.execute("RELEASE written")
+            else:  # on a full disk SQLite has rolled back already
+                self._lose()
+            raise
 
     @contextmanager
     def _translated(self, step: str) -> Iterator[None]:
@@ -183,32 +226,63 @@ class StateFile:
 
     def forget_cached(self) -> None:
         """Drop the caches, because the file may differ from them now."""
-        self._registry.forget()
+        self.registry.forget()
         self._positions.clear()
         self._stored.clear()
 
-    def make_durable(self) -> None:
-        """Commit the open transaction, if there is one."""
+    def _commit(self) -> None:
+        """Commit the open transaction, if there is one; `_make_durable` follows, without the mutex."""
         if not self._connection.in_transaction:
             return
         try:
-            if self._database is not None and self._mirror is not None:
-                self._database.push(self._mirror.take())  # first there: this file is made again at each start
+            rows = [] if self._mirror is None else self._mirror.take()
             self._connection.execute("COMMIT")
-            self.commits += 1
-            self.written_at, self.trouble = time.time(), None
-            calls, self._after_commit = self._after_commit, []
         except BaseException as error:
-            if self._database is not None:  # it may differ from this file now
-                self._database.lose(LeaseLost(f"write the working copy {self.path}: {error}", hint=UNWRITABLE))
+            self._lose_lease(error)  # another machine may have space
             self._failed_commits += 1
             self._lose()
             self.forget_cached()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        for call in calls:
-            call()
+        calls, self._after_commit = self._after_commit, []
+        self._committed.append(_Committed(rows, calls))
+
+    def _make_durable(self) -> None:
+        """Make durable what was committed until now, by all threads: push it, if there is a database.
+
+        Raises:
+            LeaseLost: it is unknown whether it is stored.
+        """
+        with self._finishing:
+            commits = [self._committed.popleft() for _ in range(len(self._committed))]
+            if self._database is not None:
+                self._push(self._database, commits)
+            if commits:
+                self.commits += len(commits)
+                self.written_at, self.trouble = time.time(), None
+        if calls := [call for commit in commits for call in commit.calls]:
+            with self._mutex:  # one at a time
+                for call in calls:
+                    call()
+
+    def _push(self, database: "StateDatabase", commits: Sequence[_Committed]) -> None:
+        # this file is made again at each start: it may be ahead of the database, but what is not pushed is not sent
+        if self._is_ahead:
+            raise LeaseLost("write the state: an earlier write was not stored")
+        rows = {(row.table, row.key): row for commit in commits for row in commit.rows}
+        try:
+            database.push(list(rows.values()))
+        except BaseException as error:
+            self._is_ahead = True
+            self._lose_lease(error)
+            self._failed_commits += 1
+            self.losses += 1
+            raise
+
+    def _lose_lease(self, error: BaseException) -> None:
+        if self._database is not None:
+            self._database.lose(LeaseLost(f"write the working copy {self.path}: {error}", hint=UNWRITABLE))
 
     def _lose(self) -> None:
         self.losses += 1
@@ -219,5 +293,8 @@ class StateFile:
         with self._mutex:
             if self._connection.in_transaction:
                 self._after_commit.append(call)
+                return
+            if self._database is not None and self._gathering:  # it may be on its way to the database
+                self._committed.append(_Committed((), (call,)))
                 return
         call()

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 from shipper.core.model import Job, definition_digest
+from shipper.state import positions
 from shipper.state.database import StateFile
 
 # Units of time that have ended, and whose slots all changed last before a time, and lack no rows.
@@ -56,6 +57,7 @@ class Housekeeping:
                 connection.execute("DELETE FROM slot WHERE job = ? AND slot >= ? AND slot < ?", (job, start, end))
                 _add_pruned(connection, job, start, end)
                 pruned += 1
+            positions.gather_rejected(connection, job, unit)
             connection.execute(_FORGET_LATE, {"job": job})
             connection.execute(_FORGET_SETTLED, {"job": job})
         return pruned

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-from shipper.core.errors import ConfigError, StateBusy
+from shipper.core.errors import StateBusy, os_errors
 from shipper.state.access import enter
 
 TRIES, PAUSE_SECONDS = 10, 0.05
@@ -33,7 +33,7 @@ def lock(path: str) -> BinaryIO:
         os.close(descriptor)
         raise StateBusy(
             f"open state {path}: process {process or '(unknown)'} uses it already; usually that is the service",
-            hint="Leave it running and do not run this command; or stop it first: systemctl stop shipper. "
+            hint="Wait until that process ends, or stop the service: systemctl stop shipper. "
             "Never run two shippers on the same series.",
         ) from error
     _write(descriptor, str(os.getpid()))
@@ -51,13 +51,9 @@ def make_file(path: str) -> int:
     Raises:
         ConfigError: this user may not write there.
     """
-    try:
+    hint = "Make sure that the directory of [state] path exists and that this user may write there."
+    with os_errors(f"open state {path}", hint):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"open state {path}: {error.strerror}",
-            hint="Make sure that the directory of [state] path exists and that this user may write there.",
-        ) from error
 
 
 def _write(descriptor: int, text: str) -> None:
@@ -89,15 +85,11 @@ def holder(path: str) -> Holder | None:
         ConfigError: this user may not read the lock file.
     """
     enter(path)
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(
-            f"read lock {path}.lock: {error.strerror}",
-            hint="Run the command as the user that shipper runs as, or as root.",
-        ) from error
+    with os_errors(f"read lock {path}.lock", "Run the command as root or as the service's user."):
+        try:
+            descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Moves of the state between a file and a database, while no service runs; see `moved` for a kill in the middle."""
+"""Moves of the state between a file and a database, while no service runs; kills in between: see working_copy.py."""
 
 import json
 import sqlite3
@@ -10,10 +10,8 @@ from uuid import uuid4
 from shipper.core.errors import ConfigError
 from shipper.state.lock import lock
 from shipper.state.outbox import AGAIN
-from shipper.state.remote.mirror import all_rows
-from shipper.state.remote.moved import invalid, make_file_durable, mark, set_aside, token_of, unmark
+from shipper.state.remote import working_copy
 from shipper.state.remote.session import Move
-from shipper.state.remote.working_copy import fill, unproven_slots
 from shipper.state.schema import WORKING_COPY, prepare, translated
 
 if TYPE_CHECKING:
@@ -31,18 +29,18 @@ def into_database(path: str, lead: "Callable[[], StateDatabase]", *, place: str)
         StateBusy: another process uses the file.
         ConfigError: there is no such state, or the database has one already.
     """
-    with closing(lock(path)), translated(f"move state {path}"), closing(lead()) as database:
-        token = token_of(path)
+    with closing(lock(path)), translated(f"move state {path}"), working_copy.led(lead) as database:
+        token = working_copy.token_of(path)
         if token is None:
             _check_vacant(path, database, place)
-            _copy(path, database, Move("in", uuid4().hex, place))
+            working_copy.store(path, database, Move("in", uuid4().hex, place))
         elif database.move is None or token != database.move.token:
             raise ConfigError(
                 f"move state {path}: it was moved into a database already",
-                hint="Start the service with [state] database.",
+                hint=f"Start the service if {database} has that state; otherwise correct [state] database.",
             )
         database.mark_moved(None)
-        return set_aside(path)
+        return working_copy.set_aside(path, "moved")
 
 
 def into_file(path: str, lead: "Callable[[], StateDatabase]", *, place: str) -> None:
@@ -53,8 +51,8 @@ def into_file(path: str, lead: "Callable[[], StateDatabase]", *, place: str) -> 
         StateCorrupt: there is a separate state already.
         ConfigError: the database has no state.
     """
-    with closing(lock(path)), translated(f"move state {path}"), closing(lead()) as database:
-        move, token = database.move, token_of(path)
+    with closing(lock(path)), translated(f"move state {path}"), working_copy.led(lead) as database:
+        move, token = database.move, working_copy.token_of(path)
         if move is None:
             if not database.version:
                 raise ConfigError(
@@ -65,8 +63,8 @@ def into_file(path: str, lead: "Callable[[], StateDatabase]", *, place: str) -> 
             _write(path, database, token)
             database.mark_moved(Move("out", token, place))
         elif move.direction != "out" or move.token != token:
-            raise invalid(move)
-        unmark(path)
+            raise working_copy.invalid(move)
+        working_copy.unmark(path)
 
 
 def _check_vacant(path: str, database: "StateDatabase", place: str) -> None:
@@ -77,7 +75,7 @@ def _check_vacant(path: str, database: "StateDatabase", place: str) -> None:
         )
     move = database.move
     if move is not None and move.direction == "in" and move.place != place:
-        raise invalid(move)
+        raise working_copy.invalid(move)
     if move is None and database.version:
         raise ConfigError(
             f"move state {path}: {database} has a state named {database.name} already",
@@ -86,23 +84,15 @@ def _check_vacant(path: str, database: "StateDatabase", place: str) -> None:
         )
 
 
-def _copy(path: str, database: "StateDatabase", move: Move) -> None:
-    """Write all rows of a file to the database, where they are not valid yet; then mark the file as moved."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        prepare(connection, path)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        database.replace(all_rows(connection), version, move)
-        mark(connection, move.token)
-
-
 def _write(path: str, database: "StateDatabase", token: str) -> None:
     """Write all rows of the database to a file that is marked as moved."""
-    slots = [*unproven_slots(path), *database.beat()[0]]  # what a process may have sent late goes out again
-    fill(path, database)
+    # what a process may have sent late goes out again
+    slots = [*working_copy.unproven_slots(path), *database.beat()[0]]
+    working_copy.fill(path, database)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         prepare(connection, path, application=WORKING_COPY)
         (revision,) = connection.execute("SELECT COALESCE(MAX(revision), 0) FROM total").fetchone()
         connection.execute(AGAIN, (revision + 1, json.dumps(slots)))
-        mark(connection, token)
+        working_copy.mark(connection, token)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file was written without syncs
-    make_file_durable(path)
+    working_copy.make_durable(path, Path(path).parent)

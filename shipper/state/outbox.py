@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from itertools import groupby
 
 from typing_extensions import override
@@ -88,10 +89,22 @@ _COARSE_SLOT = """
             FIRST_VALUE(after) OVER (ORDER BY length(after), after) AS after,
             FIRST_VALUE(upto) OVER (ORDER BY length(upto) DESC, upto DESC) AS upto
         FROM slot WHERE job = :job AND slot >= :start AND slot < :end)"""
-_ROWS_TOO_OLD = """
-    SELECT series.job, SUM(CASE WHEN kind = 'count' THEN total.value ELSE 0 END)
-    FROM total JOIN series ON series.id = total.series
-    WHERE total.slot = ? AND total.step = ? AND total.changed = 1 GROUP BY series.job"""
+# Totals of a slot that no archive takes: all; or those of jobs of whose coarse slot a part was pruned, so that its sum
+# is not known.
+_TOO_OLD = """
+    slot = :slot AND step = :step AND changed = 1 AND (:start IS NULL OR series IN (
+        SELECT series.id FROM pruned JOIN series USING (job) WHERE pruned.start < :end AND pruned.end > :start))"""
+# Several counts of a group are of the same rows. Without one, a measure called "count" is the number of rows, as custom
+# sql names it; without that, too, the number is not known, but above 0.
+_ROWS_TOO_OLD = f"""
+    SELECT job, SUM(rows) FROM (
+        SELECT series.job AS job, COALESCE(
+            MAX(CASE WHEN kind = 'count' THEN total.value END),
+            MAX(CASE WHEN measure = 'count' AND typeof(total.value) = 'integer' THEN total.value END),
+            MAX(total.value <> 0)) AS rows
+        FROM total JOIN series ON series.id = total.series WHERE {_TOO_OLD} GROUP BY series.job, series."group")
+    GROUP BY job"""
+_DELETE_TOO_OLD = f"DELETE FROM total WHERE {_TOO_OLD}"
 _REJECT_TOO_OLD = """
     INSERT INTO rejected (job, reason, rows) VALUES (?, 'too_old', ?)
     ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
@@ -105,8 +118,8 @@ class StateOutbox(Outbox):
 
     @override
     def pending(self, after: int, upto: int | None = None) -> Pending:
-        with self._file.reading("read pending totals") as connection:
-            self._file.make_durable()  # a total is not delivered before it is durable
+        # a total is not delivered before it is durable
+        with self._file.reading_durable("read pending totals") as connection:
             upto = self._file.revision if upto is None else upto
             waiting = connection.execute(_WAITING, (after, upto)).fetchall() if upto > after else []
             behind = connection.execute("SELECT job, captured FROM watermark WHERE value <> captured").fetchall()
@@ -154,15 +167,16 @@ class StateOutbox(Outbox):
 
     @override
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> dict[str, int]:
-        with self._file.changing("merge totals") as connection:
+        start, coarse = (None, 0) if into is None else into
+        place = {"slot": slot, "step": step, "start": start, "end": (start or 0) + coarse, "into": coarse}
+        with self._file.writing("merge totals", has_revision=True) as connection:
+            # reject what no archive takes
+            rows_too_old = dict(connection.execute(_ROWS_TOO_OLD, place).fetchall())
+            connection.executemany(_REJECT_TOO_OLD, rows_too_old.items())
+            connection.execute(_DELETE_TOO_OLD, place)
             if into is None:
-                rows_too_old = dict(connection.execute(_ROWS_TOO_OLD, (slot, step)).fetchall())
-                connection.executemany(_REJECT_TOO_OLD, rows_too_old.items())
-                connection.execute("DELETE FROM total WHERE slot = ? AND step = ? AND changed = 1", (slot, step))
                 return rows_too_old
             # read the finer totals and those of the coarse slot, and delete the finer ones
-            start, coarse = into
-            place = {"slot": slot, "step": step, "start": start, "end": start + coarse, "into": coarse}
             with decoded("merge totals"):
                 finer = connection.execute(_FINER, place)
                 totals = [(series, job, Kind(kind), loaded(value)) for series, job, kind, value in finer]
@@ -175,7 +189,7 @@ class StateOutbox(Outbox):
             self._file.steps.add(coarse)
             for job in {row[1] for row in totals}:
                 connection.execute(_COARSE_SLOT, place | {"job": job})
-            return {}
+            return rows_too_old
 
     @override
     def defer(self, slot: int, step: int) -> None:
@@ -184,7 +198,7 @@ class StateOutbox(Outbox):
 
     @override
     def release(self, due: Iterable[tuple[int, int]]) -> None:
-        with self._file.changing("release totals") as connection:
+        with self._file.writing("release totals", has_revision=True) as connection:
             archives = sorted(due)
             for step, slot in archives:
                 is_last = (step, slot) == archives[-1]
@@ -192,21 +206,18 @@ class StateOutbox(Outbox):
 
     def send_again(self, slots: Sequence[int]) -> None:
         """Mark all totals of slots as changed now: another process may have sent older ones over them."""
-        with self._file.changing("send slots again") as connection:
+        with self._file.writing("send slots again", has_revision=True) as connection:
             connection.execute(AGAIN, (self._file.revision + 1, json.dumps(list(slots))))
 
     def keep_replays(self, replays: Iterable[Replay]) -> None:
         """Keep which replays are to come; their times are wall-clock, in epoch seconds."""
-        rows = [
-            (one.after, one.upto, one.stage, int(one.confirmed), int(one.due), one.repeats, int(one.reads))
-            for one in replays
-        ]
+        rows = [[int(number) for number in astuple(one)] for one in replays]
         with self._file.writing("keep replays") as connection:
             connection.executemany(_KEEP_REPLAY, rows)
 
     def take_replays(self) -> list[Replay]:
         """Return the kept replays and delete them: after a kill all totals that are not proven are sent again."""
-        with self._file.writing("take replays") as connection:
+        with self._file.writing("read replays") as connection:
             statement = "SELECT after, upto, stage, confirmed, due, repeats, reads FROM replay"
             rows = connection.execute(statement).fetchall()
             connection.execute("DELETE FROM replay")
@@ -219,7 +230,7 @@ class StateOutbox(Outbox):
 
     def retarget(self, carbon: str) -> bool:
         """Mark every total as changed if Carbon's address has changed; return whether it has."""
-        with self._file.changing("compare Carbon's address") as connection:
+        with self._file.writing("compare Carbon's address", has_revision=True) as connection:
             row = connection.execute("SELECT value FROM setting WHERE name = 'carbon'").fetchone()
             connection.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('carbon', ?)", (carbon,))
             has_changed = row is not None and row[0] != carbon

@@ -84,7 +84,7 @@ def write(connection: sqlite3.Connection, job: str, before: Position, after: Pos
 
 def _values(position: Position) -> tuple[str | int, ...]:
     counted = position.counted
-    return str(counted.floor), str(counted.solid), position.age, position.looked, _marks_json(position.marks)
+    return str(counted.floor), str(counted.solid), position.age, position.looked, _json(position.marks)
 
 
 def _store(connection: sqlite3.Connection, job: str, segments: Iterable[Segment]) -> None:
@@ -110,7 +110,7 @@ def add_late(connection: sqlite3.Connection, job: str, late: LateIds) -> None:
 
 def identify(connection: sqlite3.Connection, job: str, known: Fingerprint) -> None:
     """Store the fingerprint of a job's table."""
-    connection.execute(_IDENTIFY, (job, known.server, _identity_json(known.rows)))
+    connection.execute(_IDENTIFY, (job, known.server, _json(known.rows)))
 
 
 def forget_times(connection: sqlite3.Connection, job: str) -> None:
@@ -118,13 +118,8 @@ def forget_times(connection: sqlite3.Connection, job: str) -> None:
     row = connection.execute("SELECT rows FROM identity WHERE job = ?", (job,)).fetchone()
     if row is not None:
         with decoded(f"read the table of job {job}"):
-            timeless = _identity_json(tuple((identity, None) for identity, _ in identity_rows(row[0])))
+            timeless = _json(tuple((identity, None) for identity, _ in identity_rows(row[0])))
         connection.execute("UPDATE identity SET rows = ? WHERE job = ?", (timeless, job))
-
-
-def outdate(connection: sqlite3.Connection, job: str) -> None:
-    """Delete the fingerprint of a table without rows up to captured, because it may have some now."""
-    connection.execute("DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0", (job,))
 
 
 def read_minutes(connection: sqlite3.Connection, job: str, window: Window) -> dict[int, Minute]:
@@ -173,8 +168,8 @@ def _groups(text: str) -> dict[tuple[int, Group], Held]:
 
 
 # cached: most jobs on one table have the same fingerprint and the same marks
-@lru_cache(100)
-def _identity_json(rows: tuple[tuple[int, int | None], ...]) -> str:
+@lru_cache(200)
+def _json(rows: tuple[tuple[int, int | None], ...]) -> str:
     return json.dumps(rows)
 
 
@@ -182,11 +177,6 @@ def _identity_json(rows: tuple[tuple[int, int | None], ...]) -> str:
 def identity_rows(text: str) -> tuple[tuple[int, int | None], ...]:
     """Return the rows of a fingerprint from their JSON."""
     return tuple((integer(identity), None if time is None else integer(time)) for identity, time in json.loads(text))
-
-
-@lru_cache(100)
-def _marks_json(marks: tuple[Mark, ...]) -> str:
-    return json.dumps(marks)
 
 
 @lru_cache(100)
@@ -199,6 +189,12 @@ _REJECT = """
     ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,
         after = CASE WHEN (length(excluded.after), excluded.after) < (length(after), after)
             THEN excluded.after ELSE after END"""
+# Rejected rows of pruned units that are not at their beginning.
+_TAKE_PRUNED = """
+    DELETE FROM rejected_in WHERE job = :job AND bucket % :unit <> 0 AND EXISTS (
+        SELECT 1 FROM pruned WHERE pruned.job = :job AND pruned.start <= bucket - bucket % :unit
+            AND pruned.end >= bucket - bucket % :unit + :unit)
+    RETURNING job, reason, bucket - bucket % :unit, after, rows"""
 _TAKE_SHOWN = """
     DELETE FROM rejected_in WHERE job = ? AND reason = ? AND bucket >= ? AND bucket < ? RETURNING rows"""
 
@@ -210,6 +206,12 @@ def reject(connection: sqlite3.Connection, job: str, rejected: Mapping[Rejection
         for (reason, bucket), count in rejected.items()
         if bucket is not None and count
     ]
+    connection.executemany(_REJECT, rows)
+
+
+def gather_rejected(connection: sqlite3.Connection, job: str, unit: int) -> None:
+    """Store the rejected rows of each pruned unit as those of one bucket: only all of it can be recounted."""
+    rows = connection.execute(_TAKE_PRUNED, {"job": job, "unit": unit}).fetchall()
     connection.executemany(_REJECT, rows)
 
 

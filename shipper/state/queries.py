@@ -19,25 +19,27 @@ from shipper.state.values import group_of
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
-        definition_digest, path_digest, since, begins, bucket
+        definition_digest, path_digest, time_digest, since, begins, bucket, longest
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 CONFIRMED = "(SELECT COALESCE(MAX(CAST(value AS INTEGER)), 0) FROM setting WHERE name = 'confirmed')"
 """Revision up to which all totals are confirmed."""
-# unproven: totals not proven yet; waiting: those newer than all that Carbon has confirmed.
-_STATUS = f"""
-    WITH unproven (job, totals, waiting) AS (
-        SELECT series.job, COUNT(*), SUM(open.revision > MAX({CONFIRMED}, (
-            SELECT COALESCE(MAX(upto), 0) FROM replay))) FROM (
-            SELECT series, revision FROM total INDEXED BY total_changed WHERE changed = 1
-            UNION ALL SELECT series, 0 FROM total INDEXED BY total_deferred WHERE changed = 2
-        ) AS open JOIN series ON series.id = open.series GROUP BY series.job),
-    delivered (job, at) AS (SELECT job, unixepoch(MAX(committed)) FROM history GROUP BY job)
-    SELECT job, COALESCE(unproven.totals, 0), (
+_STATUS = """
+    SELECT job, (
         SELECT json_group_object(reason, rows) FROM rejected WHERE rejected.job = watermark.job AND rows > 0),
         COALESCE((SELECT late_rows FROM position WHERE position.job = watermark.job), 0),
-        delivered.at, COALESCE(unproven.waiting, 0),
         source, id_table, id_column, value, captured, complete_until, updated
-    FROM watermark LEFT JOIN unproven USING (job) LEFT JOIN delivered USING (job)"""
+    FROM watermark"""
+_DELIVERED = "SELECT job, unixepoch(MAX(committed)) FROM history GROUP BY job"
+# Totals that are not proven yet, of each job, and those newer than all that Carbon has confirmed; maybe millions.
+# In one statement with the deferred ones SQLite would copy them all.
+_CHANGED = f"""
+    SELECT series.job, COUNT(*), SUM(total.revision > MAX({CONFIRMED}, (SELECT COALESCE(MAX(upto), 0) FROM replay)))
+    FROM total INDEXED BY total_changed CROSS JOIN series ON series.id = total.series
+    WHERE total.changed = 1 GROUP BY series.job"""
+_DEFERRED = """
+    SELECT series.job, COUNT(*)
+    FROM total INDEXED BY total_deferred CROSS JOIN series ON series.id = total.series
+    WHERE total.changed = 2 GROUP BY series.job"""
 _TOTALS = """
     SELECT series.job, total.slot / :step * :step, SUM(total.value)
     FROM total JOIN series ON series.id = total.series
@@ -46,21 +48,22 @@ _TOTALS = """
 
 
 def job_statuses(path: str) -> dict[str, JobStatus]:
-    """Return the status of each job, without disturbing the process that holds the state.
-
-    Raises:
-        StateCorrupt: it is damaged, foreign or newer.
-        ConfigError: there is no such file, or this user may not read it.
-    """
+    """Return the status of each job, without disturbing the process that holds the state; raises as `reader` does."""
     with reader(path) as connection:
-        return {
-            job: JobStatus(offsets_of(position), unproven, json.loads(rejected), late_rows, delivered_at, waiting)
-            for job, unproven, rejected, late_rows, delivered_at, waiting, *position in connection.execute(_STATUS)
-        }
+        connection.execute("BEGIN")  # one snapshot for all statements
+        changed = {job: numbers for job, *numbers in connection.execute(_CHANGED)}
+        deferred, delivered = (dict(connection.execute(statement)) for statement in (_DEFERRED, _DELIVERED))
+        statuses = {}
+        for job, rejected, late_rows, *position in connection.execute(_STATUS):
+            unproven, waiting = changed.get(job, (0, 0))
+            unproven += deferred.get(job, 0)
+            offsets, at = offsets_of(position), delivered.get(job)
+            statuses[job] = JobStatus(offsets, unproven, json.loads(rejected), late_rows, at, waiting)
+        return statuses
 
 
 def pauses(path: str) -> dict[str, int]:
-    """Return since when an operator paused each paused job, in epoch seconds; raises as `job_statuses` does."""
+    """Return since when an operator paused each paused job, in epoch seconds; raises as `reader` does."""
     with reader(path) as connection:
         return pauses_of(connection)
 
@@ -71,7 +74,7 @@ def pauses_of(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def audits(path: str) -> dict[str, Audit]:
-    """Return the newest audit of each job; raises as `job_statuses` does."""
+    """Return the newest audit of each job; raises as `reader` does."""
     with reader(path) as connection:
         return {job: Audit(*values) for job, *values in connection.execute("SELECT * FROM audit")}
 
@@ -80,13 +83,13 @@ class KnownTable(NamedTuple):
     """The identity of a job's table, and the job's definition when it was stored."""
 
     fingerprint: Fingerprint
-    path_digest: str
+    time_digest: str
 
 
 def known_tables(path: str) -> dict[str, KnownTable]:
-    """Return the identity of each job's table; raises as `job_statuses` does."""
+    """Return the identity of each job's table; raises as `reader` does."""
     with reader(path) as connection:
-        rows = connection.execute("SELECT job, server, rows, went_back, path_digest FROM identity JOIN job USING (job)")
+        rows = connection.execute("SELECT job, server, rows, went_back, time_digest FROM identity JOIN job USING (job)")
         return {
             job: KnownTable(Fingerprint(server, identity_rows(text), bool(went_back)), digest)
             for job, server, text, went_back, digest in rows
@@ -94,13 +97,13 @@ def known_tables(path: str) -> dict[str, KnownTable]:
 
 
 def series_counts(path: str) -> dict[str, int]:
-    """Return the number of series of each job; raises as `job_statuses` does."""
+    """Return the number of series of each job; raises as `reader` does."""
     with reader(path) as connection:
         return dict(connection.execute("SELECT job, COUNT(*) FROM series GROUP BY job"))
 
 
 def totals(path: str, *, since: int, step: int) -> dict[str, dict[int, int]]:
-    """Return the sum of counts of each job since a time, by slots of step seconds; raises as `job_statuses` does."""
+    """Return the sum of counts of each job since a time, by slots of step seconds; raises as `reader` does."""
     sums: dict[str, dict[int, int]] = {}
     with reader(path) as connection:
         for job, slot, rows in connection.execute(_TOTALS, {"since": since, "step": step}):
@@ -128,16 +131,18 @@ def progress_of(row: Sequence[Any]) -> Progress:
 
 
 _SLOTS = """
-    SELECT slot, step, after, upto FROM slot WHERE job = :job AND slot < :end AND slot + step > :start
+    SELECT slot, step, after, upto FROM slot
+    WHERE job = :job AND slot < :end AND slot + step > :start AND step > :longer_than
     ORDER BY slot, step"""
 _NAMES = 'SELECT path, "group", measure, kind FROM series WHERE job = ?'
 _LACKING = "SELECT slot, slot + step FROM slot WHERE job = ? AND slot < ? AND slot + step > ? AND lacking > 0"
 _PRUNED = "SELECT start, end FROM pruned WHERE job = ? AND start < ? AND end > ?"
 
 
-def slots_of(connection: sqlite3.Connection, job: str, span: Span) -> list[Slot]:
-    """Return a job's slots that overlap a span, in order."""
-    rows = connection.execute(_SLOTS, {"job": job, "start": span.start, "end": span.end})
+def slots_of(connection: sqlite3.Connection, job: str, span: Span, *, longer_than: int = 0) -> list[Slot]:
+    """Return a job's slots that overlap a span, in order, and are longer than some seconds."""
+    values = {"job": job, "start": span.start, "end": span.end, "longer_than": longer_than}
+    rows = connection.execute(_SLOTS, values)
     return [Slot(slot, step, int(after), int(upto)) for slot, step, after, upto in rows]
 
 
@@ -152,7 +157,7 @@ def read_snapshot(path: str, job: str, span: Span, *, knows_ids: bool = False) -
 
     With knows_ids it has the ids that are counted.
 
-    Raises as `job_statuses` does.
+    Raises as `reader` does.
     """
     with reader(path) as connection:
         connection.execute("BEGIN")  # one snapshot for all statements
@@ -222,7 +227,7 @@ class StoredSlot(NamedTuple):
 def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Commit]:
     """Return a job's newest commits up to a time (until of them) and the oldest after it (beyond of them), in order.
 
-    Raises as `job_statuses` does.
+    Raises as `reader` does.
     """
     with reader(path) as connection:
         rows = connection.execute(_COMMITS, {"job": job, "at": at, "until": until, "beyond": beyond})
@@ -235,7 +240,7 @@ def commits(path: str, job: str, *, at: int, until: int, beyond: int) -> list[Co
 def stored_slots(path: str, job: str, *, start: int, end: int, longest: int) -> list[StoredSlot]:
     """Return a job's slots that touch a span, in order; no slot is longer than longest, in seconds.
 
-    Raises as `job_statuses` does.
+    Raises as `reader` does.
     """
     values = {"job": job, "start": start, "end": end, "longest": longest}
     with reader(path) as connection:

@@ -15,8 +15,9 @@ from shipper.core.model import Group, Key, RejectReason, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import floor
 from shipper.state import positions
+from shipper.state.database import StateFile
 from shipper.state.schema import NOW, decoded
-from shipper.state.series import COLUMNS, Registry, Series
+from shipper.state.series import COLUMNS, Series
 from shipper.state.values import loaded, stored
 
 _HAVE_ZERO, _DIVISIBLE = (
@@ -79,43 +80,39 @@ _LACKS = "SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ? AND lacking
 _FINER_IDS = f"""
     INSERT INTO slot (job, slot, step, after, upto, changed)
     SELECT job, ?, ?, after, upto, unixepoch() FROM slot WHERE (job, slot, step) = (?, ?, ?) {_WIDER}"""
-# A counter is set, or added to.
 _REJECTED = """
     INSERT INTO rejected (job, reason, rows) VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET rows = excluded.rows + CASE WHEN ? THEN 0 ELSE rows END"""
+    ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"""
+# With a lookback the buckets of all rows of the future are known: each look reads these rows, counted or not.
+_SET_FUTURE = """
+    UPDATE rejected SET rows = (SELECT COALESCE(SUM(rows), 0) FROM rejected_in WHERE job = :job AND reason = :reason)
+    WHERE job = :job AND reason = :reason"""
+# Forgets the fingerprint of an empty table.
+_OUTDATE = "DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0"
 
 
 class StateRecording(Recording):
     """The open transaction of `State.recording`."""
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        registry: Registry,
-        steps: set[int],
-        job: str,
-        window: Window | None,
-        *,
-        before: Position,
-        revision: int,
+        self, connection: sqlite3.Connection, file: StateFile, job: str, window: Window | None, before: Position
     ) -> None:
         self.after: Position | None = None
         """The position that `write` has stored; None before, or if captured or the position has changed meanwhile."""
         self._before = before
         self._connection = connection
-        self._registry = registry
-        self._steps = steps
+        self._registry, self._steps = file.registry, file.steps
         self._job = job
         self._has_window = window is not None
         self._after, self._upto = (window.after, window.upto) if window else (before.captured,) * 2
-        self._revision = revision
+        self._revision = file.revision + 1
         self._puts = 0
         self._finer: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._slots: set[tuple[int, int]] = set()
         self._ids: dict[tuple[int, int], Window] = {}
         self._zero_filled: set[tuple[int, int]] = set()
         self._lacking = Counter[tuple[int, int]]()
-        self._has_slot: dict[tuple[int, int], bool] = {}
+        self._stored: dict[tuple[int, int], bool] = {}
         self._pruned = self._pruned_ranges()
         self._begins: int = self._one("SELECT begins FROM job WHERE job = ?", job)[0]
 
@@ -128,27 +125,23 @@ class StateRecording(Recording):
         return time < self._begins or any(start < slot + step and slot < end for start, end in self._pruned)
 
     @override
-    def steps(self) -> Collection[int]:
-        return sorted(self._steps, reverse=True)
+    def coarsest(self, time: int, longer_than: int) -> tuple[int, int] | None:
+        places = ((floor(time, step), step) for step in sorted(self._steps, reverse=True) if step > longer_than)
+        return next((place for place in places if self._has_slot(*place)), None)
 
-    @override
-    def has_slot(self, slot: int, step: int) -> bool:
-        if (slot, step) not in self._has_slot:
+    def _has_slot(self, slot: int, step: int) -> bool:
+        if (slot, step) not in self._stored:
             row = self._one("SELECT 1 FROM slot WHERE job = ? AND slot = ? AND step = ?", self._job, slot, step)
-            self._has_slot[slot, step] = row is not None
-        return self._has_slot[slot, step]
+            self._stored[slot, step] = row is not None
+        return self._stored[slot, step]
 
     @override
     def adopt(self, names: Collection[Name]) -> list[Name]:
         return self._registry.adopt(self._job, names)
 
     @override
-    def known(self, groups: Collection[Group]) -> set[Group]:
-        return self._registry.groups(self._job, groups)
-
-    @override
-    def count_groups(self) -> int:
-        return self._registry.count_groups(self._job)
+    def groups(self, groups: Collection[Group]) -> tuple[int, set[Group]]:
+        return self._registry.count_groups(self._job), self._registry.groups(self._job, groups)
 
     @override
     def claim(self, names: Sequence[Name]) -> list[Name]:
@@ -291,29 +284,22 @@ class StateRecording(Recording):
         within = [update.ids_within] if update.ids_within else self._ids.values()
         after = min((window.after for window in within), default=self._after)
         positions.reject(self._connection, self._job, update.rejected, after)
+        if update.is_lookback:
+            self._connection.execute(_SET_FUTURE, {"job": self._job, "reason": RejectReason.FUTURE.value})
         if update.late is not None:
             positions.add_late(self._connection, self._job, update.late)
         # the table's identity
         if update.fingerprint is not None:
             positions.identify(self._connection, self._job, update.fingerprint)
         elif self._has_window:
-            positions.outdate(self._connection, self._job)
+            # of a table without rows up to captured: it may have some now
+            self._connection.execute(_OUTDATE, (self._job,))
 
     def _values(self, update: RecordUpdate) -> dict[str, Any]:
         """Return the parameters of the statements on the job's progress."""
-        return {
-            "job": self._job,
-            "after": str(self._after),
-            "upto": str(self._upto),
-            "totals": self._puts,
-            "complete_until": update.complete_until,
-            "zero_filled_until": update.zero_filled_until,
-            "low": None if update.low is None else str(update.low),
-            "since": update.since,
-            "not_before": update.not_before,
-            "is_recounted": update.is_recounted,
-            "bucket": update.bucket,
-        }
+        low = None if update.low is None else str(update.low)
+        ids = {"after": str(self._after), "upto": str(self._upto), "low": low}
+        return {**update._asdict(), **ids, "job": self._job, "totals": self._puts}
 
     def _write_slots(self, ids_within: Window | None) -> None:
         """Store the ids of the slots that were changed; zero-filled slots get none."""
@@ -339,13 +325,13 @@ class StateRecording(Recording):
         return self._finer[slot, step]
 
     def _count(self, update: RecordUpdate) -> None:
-        """Add to the counters of rejected rows, or set them."""
+        """Add to the counters of rejected rows."""
         counts = Counter[RejectReason]()
         for rejection, rows in update.rejected.items():
             counts[rejection.reason] += rows
         counts.subtract(positions.take_shown(self._connection, self._job, update.shows))
-        for reason, rows in (dict.fromkeys(update.replaces, 0) | counts).items():
-            self._connection.execute(_REJECTED, (self._job, reason.value, rows, reason in update.replaces))
+        for reason, rows in counts.items():
+            self._connection.execute(_REJECTED, (self._job, reason.value, rows))
 
     def _one(self, statement: str, *values: object) -> Any:
         return self._connection.execute(statement, values).fetchone()

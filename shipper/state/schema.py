@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from shipper.core.errors import ConfigError, StateBusy, StateCorrupt
@@ -20,6 +21,7 @@ UNWRITABLE = "Free disk space; check that the state file is writable and no othe
 _MALFORMED = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, struct.error, zlib.error)
 _SHOWN = 200  # characters of a damaged value
 RESTORE = "Stop shipper, and restore the state from a backup: `shipper restore FILE`."
+_SET_DATABASE = "Set `database` of [state] to the PostgreSQL that has the state"
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 APPLICATION_ID = 0x53485052  # "SHPR": marks our SQLite files
 WORKING_COPY = 0x53485057  # "SHPW": marks working copies of a state that is in a database
@@ -30,7 +32,7 @@ _IS_ID = "({0} = '0' OR ({0} GLOB '[1-9]*' AND {0} NOT GLOB '*[^0-9]*' AND lengt
 
 Statements = tuple[str, ...]
 
-SCHEMA: Statements = (
+_TABLES: Statements = (
     f"""
     CREATE TABLE watermark ( -- offsets of each job: one row shows an operator how far it is
         job TEXT PRIMARY KEY,
@@ -48,13 +50,15 @@ SCHEMA: Statements = (
         job TEXT PRIMARY KEY REFERENCES watermark (job),
         definition_digest TEXT NOT NULL, -- digest of all that decides what its totals mean
         path_digest TEXT NOT NULL, -- digest of all that decides to which path and time a row adds
+        time_digest TEXT NOT NULL, -- digest of all that decides its time
         zero_filled_until INTEGER NOT NULL, -- buckets that end by then are zero-filled
         not_before INTEGER NOT NULL, -- first complete bucket of a job without a time column
         recount_from INTEGER, -- slots from here on must be recounted
         low TEXT NOT NULL CHECK {_IS_ID.format("low")}, -- with lookback: rows up to this id are completed
         since INTEGER NOT NULL, -- slots from here on are complete, by the present definition
         begins INTEGER NOT NULL, -- rows for earlier slots are rejected as too late
-        bucket INTEGER NOT NULL -- longest bucket of its slots, in seconds
+        bucket INTEGER NOT NULL, -- longest bucket of its slots, in seconds
+        longest INTEGER NOT NULL -- longest bucket that it ever had, in seconds
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE series ( -- owner of each metric path
@@ -80,8 +84,9 @@ SCHEMA: Statements = (
         changed INTEGER NOT NULL CHECK (changed IN (0, 1, 2)), -- 0 proven, 1 pending, 2 deferred to a later archive
         PRIMARY KEY (slot, step, series)
     ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX total_changed ON total (revision) WHERE changed = 1",
-    "CREATE INDEX total_deferred ON total (step, slot) WHERE changed = 2",
+    # with `changed`: else SQLite looks up each row of the table, and a scan takes eight times as long
+    "CREATE INDEX total_changed ON total (revision, changed) WHERE changed = 1",
+    "CREATE INDEX total_deferred ON total (step, slot, changed) WHERE changed = 2",
     """
     CREATE TABLE slot ( -- ids of the rows in each slot of a job
         job TEXT NOT NULL,
@@ -213,26 +218,18 @@ SCHEMA: Statements = (
         value TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
 )
-"""Statements that make version 1 of an empty file. Once released they are never edited: add a migration."""
 
-MIGRATIONS: tuple[Statements, ...] = ()
-"""Steps to version 2 and so on. Once released they are never edited."""
+VERSIONS: tuple[Statements, ...] = (_TABLES,)
+"""Steps to version 1, from an empty file, and so on. Once released they are never edited: add one."""
 
 
-def prepare(
-    connection: sqlite3.Connection,
-    path: str,
-    migrations: tuple[Statements, ...] = MIGRATIONS,
-    *,
-    application: int = APPLICATION_ID,
-) -> None:
+def prepare(connection: sqlite3.Connection, path: str, *, application: int = APPLICATION_ID) -> None:
     """Make the connection durable, and migrate an empty or older file to the current version, in one transaction.
 
     Raises:
         StateCorrupt: the file is not ours, or a newer program wrote it.
     """
-    versions = (SCHEMA, *migrations)
-    _check(connection, path, len(versions), {application})  # first, because a foreign file must stay as it is
+    _check(connection, path, {application})  # first, because a foreign file must stay as it is
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -240,11 +237,10 @@ def prepare(
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for statements in versions[version:]:
-            for statement in statements:
-                connection.execute(statement)
+        for statement in chain.from_iterable(VERSIONS[version:]):
+            connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {application}")
-        connection.execute(f"PRAGMA user_version = {len(versions)}")
+        connection.execute(f"PRAGMA user_version = {len(VERSIONS)}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -260,21 +256,18 @@ def reader(path: str) -> Iterator[sqlite3.Connection]:
         ConfigError: there is no such file, or this user may not read it.
     """
     enter(path)
-    file = Path(path).absolute()
+    file, step = Path(path).absolute(), f"read state {path}"
     if not os.access(file, os.R_OK, effective_ids=True):
         raise ConfigError(
-            f"read state {path}: there is no such file, or this user may not read it",
-            hint="Run the command as the user that shipper runs as, or as root. "
+            f"{step}: there is no such file, or this user may not read it",
+            hint="Run the command as root or as the service's user. "
             "If the file does not exist, check [state] path; the service creates the file when it starts.",
         )
     # without a -wal file no process writes, and SQLite could not create one in a directory that is read-only for us
     mode = "mode=ro" if Path(f"{file}-wal").exists() else "mode=ro&immutable=1"
-    with (
-        translated(f"read state {path}"),
-        decoded(f"read state {path}"),
-        closing(sqlite3.connect(f"{file.as_uri()}?{mode}", uri=True)) as connection,
-    ):
-        _check(connection, path, 1 + len(MIGRATIONS), {APPLICATION_ID, WORKING_COPY})
+    uri = f"{file.as_uri()}?{mode}"
+    with translated(step), decoded(step), closing(sqlite3.connect(uri, uri=True)) as connection:
+        _check(connection, path, {APPLICATION_ID, WORKING_COPY})
         yield connection
 
 
@@ -286,12 +279,14 @@ def translated(step: str) -> Iterator[None]:
     except (OverflowError, sqlite3.DataError) as error:  # of a number
         raise StateCorrupt(f"{step}: {error}", hint=RESTORE) from error
     except MemoryError as error:  # a source on SQLite has taken all that SQLite may use
-        raise StateBusy(f"{step}: out of memory", hint="The next tick tries again.") from error
+        raise StateBusy(
+            f"{step}: out of memory", hint="The next tick tries again; if you ran a command, repeat it."
+        ) from error
     except sqlite3.OperationalError as error:
         raise StateBusy(f"{step}: {error}", hint=UNWRITABLE) from error
     except sqlite3.IntegrityError as error:
         raise StateCorrupt(
-            f"{step}: {error}", hint="Report this as a bug, unless the state was edited by hand."
+            f"{step}: {error}", hint="If the state was edited by hand, restore a backup; otherwise report a bug."
         ) from error
     except sqlite3.DatabaseError as error:
         raise StateCorrupt(
@@ -310,16 +305,15 @@ def decoded(step: str) -> Iterator[None]:
 
 
 @cache
-def _tables() -> frozenset[str]:
-    """Return the definitions of all tables and indexes of the current version, as SQLite keeps them."""
+def _definitions(versions: tuple[Statements, ...]) -> frozenset[str]:
+    """Return the definitions of all tables and indexes after these steps, as SQLite keeps them."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        for statements in (SCHEMA, *MIGRATIONS):
-            for statement in statements:
-                connection.execute(statement)
+        for statement in chain.from_iterable(versions):
+            connection.execute(statement)
         return frozenset(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"))
 
 
-def _check(connection: sqlite3.Connection, path: str, newest: int, applications: Container[int]) -> None:
+def _check(connection: sqlite3.Connection, path: str, applications: Container[int]) -> None:
     """Reject a file that is not ours, or that a newer program wrote."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -327,25 +321,24 @@ def _check(connection: sqlite3.Connection, path: str, newest: int, applications:
     if application == WORKING_COPY and application not in applications:
         raise StateCorrupt(
             f"open state {path}: it is the working copy of a state in a database",
-            hint="Name that database: [state] database. If the state is no longer there, remove the file.",
+            hint=f"{_SET_DATABASE}. If none has it any more, remove the file.",
         )
     if application == MOVED:
         raise StateCorrupt(
             f"open state {path}: it was moved into a database, or its move from there was interrupted",
-            hint="Name that database: [state] database; or repeat the command that was interrupted.",
+            hint=f"{_SET_DATABASE}; or repeat `shipper admin state move`.",
         )
     if application not in applications and (application or version or tables):
         raise StateCorrupt(
             f"open state {path}: this SQLite file belongs to another program",
             hint="Correct [state] path: it must name shipper's own file; a missing file is created.",
         )
-    if version > newest:
+    if version > len(VERSIONS):
         raise StateCorrupt(
-            f"open state {path}: it has version {version}, this program knows {newest}",
+            f"open state {path}: it has version {version}, this program knows only {len(VERSIONS)}",
             hint="Run the newer shipper, or restore a backup that this older one made.",
         )
-    if version == 1 + len(MIGRATIONS) == newest:
-        found = set(connection.execute("SELECT type, sql FROM sqlite_schema"))
-        changed = _tables() - {sql for _, sql in found}
-        if changed or {kind for kind, _ in found} & {"view", "trigger"}:
-            raise StateCorrupt(f"open state {path}: another program has changed its tables", hint=RESTORE)
+    found = set(connection.execute("SELECT type, sql FROM sqlite_schema"))
+    is_changed = version == len(VERSIONS) and _definitions(VERSIONS) - {sql for _, sql in found}
+    if is_changed or {kind for kind, _ in found} & {"view", "trigger"}:  # a view may have no end
+        raise StateCorrupt(f"open state {path}: another program has changed its tables", hint=RESTORE)

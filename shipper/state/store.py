@@ -33,8 +33,11 @@ _BEGIN = f"""
     VALUES (?, ?, ?, ?, ?, ?, {NOW})"""
 _DEFINE = """
     INSERT OR REPLACE INTO job (
-        job, definition_digest, path_digest, zero_filled_until, not_before, recount_from, low, since, begins, bucket)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        job, definition_digest, path_digest, time_digest, zero_filled_until, not_before, recount_from, low, since,
+        begins, bucket, longest)
+    VALUES (
+        :job, :definition_digest, :path_digest, :time_digest, :zero_filled_until, :not_before, :recount_from, :low,
+        :since, :begins, :bucket, :longest)"""
 # The lowest id above which all rows of a span are.
 _BELOW = """
     SELECT after FROM (
@@ -138,9 +141,9 @@ class State(StateFile, Ledger):
     @override
     def redefine(self, job: str, progress: Progress) -> None:
         with self.writing(f"redefine job {job}", may_wait=True) as connection:
-            # by other times or paths the buckets of rejected rows are unknown: they stay rejected; so are known times
-            (digest,) = connection.execute("SELECT path_digest FROM job WHERE job = ?", (job,)).fetchone()
-            if digest != progress.path_digest:
+            # by other times the buckets of rejected rows are unknown: they stay rejected; so are known times
+            (digest,) = connection.execute("SELECT time_digest FROM job WHERE job = ?", (job,)).fetchone()
+            if digest != progress.time_digest:
                 connection.execute("DELETE FROM rejected_in WHERE job = ?", (job,))
                 positions.forget_times(connection, job)
             connection.execute(_DEFINE, _definition(job, progress))
@@ -153,9 +156,9 @@ class State(StateFile, Ledger):
             return None if slot is None else (slot, int(after))
 
     @override
-    def slots(self, job: str, *, span: Span = ALWAYS) -> list[Slot]:
+    def slots(self, job: str, *, span: Span = ALWAYS, longer_than: int = 0) -> list[Slot]:
         with self.reading("read slots") as connection:
-            return queries.slots_of(connection, job, span)
+            return queries.slots_of(connection, job, span, longer_than=longer_than)
 
     @override
     def lacking(self, job: str) -> list[Lacking]:
@@ -179,8 +182,8 @@ class State(StateFile, Ledger):
             row = connection.execute("SELECT late_rows FROM position WHERE job = ?", (job,)).fetchone()
         return row[0] if row else 0
 
+    @override
     def pruned(self, job: str) -> list[Span]:
-        """Return the times whose slots were pruned, in order."""
         with self.reading("read pruned times") as connection:
             rows = connection.execute("SELECT start, end FROM pruned WHERE job = ? ORDER BY start", (job,)).fetchall()
         return [Span(*row) for row in rows]
@@ -193,7 +196,7 @@ class State(StateFile, Ledger):
 
     @override
     def distrust(self, job: str) -> None:
-        with self.writing(f"distrust the table of job {job}", may_wait=True) as connection:
+        with self.writing(f"mark the table of job {job} as reset", may_wait=True) as connection:
             connection.execute(_DISTRUST, (job,))
 
     def seek(self, job: str, target: Target, position: Position) -> None:
@@ -262,7 +265,7 @@ class State(StateFile, Ledger):
     @override
     def groups(self, job: str, groups: Collection[Group]) -> tuple[int, set[Group]]:
         with self.reading("read series"):
-            return self._registry.count_groups(job), self._registry.groups(job, groups)
+            return self.registry.count_groups(job), self.registry.groups(job, groups)
 
     @override
     def minutes(self, job: str, window: Window) -> dict[int, Minute]:
@@ -277,27 +280,20 @@ class State(StateFile, Ledger):
     @override
     @contextmanager
     def recording(self, job: str, window: Window | None) -> Iterator[StateRecording]:
-        # the mutex is kept until the revision is counted: a note between the two would see captured without its totals
-        with self._mutex:
-            step = f"record {job} {window or ''}".rstrip()
-            with self.writing(step, may_wait=True) as connection:
-                self._registry.trim()
-                before = self._stored.get(job) or positions.read(connection, job)
-                recording = StateRecording(
-                    connection, self._registry, self.steps, job, window, before=before, revision=self.revision + 1
+        step = f"record {job} {window or ''}".rstrip()
+        with self.writing(step, may_wait=True, has_revision=True) as connection:
+            self.registry.trim()
+            before = self._stored.get(job) or positions.read(connection, job)
+            recording = StateRecording(connection, self, job, window, before)
+            yield recording
+            if recording.after is None:
+                raise StateCorrupt(
+                    f"{step}: the position has changed meanwhile",
+                    hint="Make sure that no other shipper uses this state file.",
                 )
-                yield recording
-                if recording.after is None:
-                    raise StateCorrupt(
-                        f"{step}: the position has changed meanwhile",
-                        hint="Make sure that no other shipper uses this state file.",
-                    )
-                self._stored[job] = self._positions[job] = recording.after
-            self.revision += 1
+            self._stored[job] = self._positions[job] = recording.after
         self._recorded()
 
 
-def _definition(job: str, progress: Progress) -> tuple[object, ...]:
-    digests = (progress.definition_digest, progress.path_digest)
-    times = (progress.zero_filled_until, progress.not_before, progress.recount_from)
-    return (job, *digests, *times, str(progress.low), progress.since, progress.begins, progress.bucket)
+def _definition(job: str, progress: Progress) -> dict[str, object]:
+    return {**progress._asdict(), "job": job, "low": str(progress.low)}

@@ -25,7 +25,7 @@ ALERTS = (
         'up{job="shipper"} == 0 or absent(up{job="shipper"})',
         "5m",
         "critical",
-        "shipper does not answer Prometheus: it is stopped, or cannot start.",
+        "shipper does not answer Prometheus: it is stopped, cannot start, or its status page cannot be reached.",
         "troubleshoot.md#the-service-does-not-start",
     ),
     Alert(
@@ -58,7 +58,7 @@ ALERTS = (
         "shipper_config_last_reload_successful == 0",
         "1m",
         "warning",
-        "The last reload was rejected: shipper runs with the configuration from before.",
+        "The last reload was rejected: shipper still runs with the previous configuration.",
         "troubleshoot.md#a-reload-fails",
     ),
     Alert(
@@ -108,7 +108,7 @@ ALERTS = (
         "max(max_over_time(shipper_term[1h])) - min(min_over_time(shipper_term[1h])) > 3",
         "0s",
         "warning",
-        "The leader has changed {{ $value }} times within an hour.",
+        "Machines have taken over the lead {{ $value }} times within an hour.",
         "troubleshoot.md#the-lease-is-lost-again-and-again",
     ),
 )

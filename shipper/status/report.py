@@ -3,9 +3,12 @@
 Times are epoch seconds; None is unknown, or not yet.
 """
 
+import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from importlib import metadata
 from typing import Any, NamedTuple, Self
 
 from shipper.core.errors import ConfigError
@@ -110,6 +113,19 @@ class JobReport:
         """Problem that the newest audit found, for an operator; None for none."""
         return audit_failure(self.job, self.audit) if self.audit else None
 
+    def document(self, now: float) -> dict[str, Any]:
+        """Return the report as JSON."""
+        return {
+            **_fields(self),
+            "state": self.state.value,
+            "behind": self.behind,
+            "complete_until_age": None if self.complete_until is None else max(0, int(now) - self.complete_until),
+            "counters": {**_fields(self.counters), "rejected": dict(self.counters.rejected)} if self.counters else None,
+            "failure": _optional(self.failure),
+            "audit": {**_fields(self.audit), "outcome": self.audit.outcome.value} if self.audit else None,
+            "audit_failure": _optional(self.audit_failure),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointReport:
@@ -138,13 +154,13 @@ class Replication(NamedTuple):
     """Slots sent once more since it leads, because a process may have sent their totals after its lease."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Report of the service."""
+    """Report of the service, made on its machine, now."""
 
-    version: str
-    host: str
-    now: float
+    version: str = field(default_factory=lambda: metadata.version("shipper"))
+    host: str = field(default_factory=socket.gethostname)
+    now: float = field(default_factory=time.time)
     jobs: tuple[JobReport, ...]
     endpoints: tuple[EndpointReport, ...] = ()
     state_path: str = ""
@@ -153,7 +169,7 @@ class Report:
     """Space that the disk of the state has left."""
     config_file: str = ""
     pid: int | None = None
-    """None if it does not run: then the report comes from the state file and the endpoints."""
+    """None if it does not run: then the report comes from the state and the endpoints."""
     user_pid: int | None = None
     """Process that uses the state while no service runs, such as `shipper once`; None if there is none."""
     started_at: float | None = None
@@ -199,7 +215,8 @@ class Report:
         """Return what was not seen to work yet, in a few words: it is neither healthy nor unhealthy."""
         names = [one.name for one in self.endpoints if one.is_needed and not one.failure and one.reached_at is None]
         jobs = [job.job for job in self.jobs if job.state is JobState.NEW]
-        return [*(f"{name} not reached" for name in names), *([f"table not read: {_few(jobs)}"] if jobs else [])]
+        noun = "job" if len(jobs) == 1 else "jobs"
+        return [*(f"{name} not reached" for name in names), *([f"{noun} {_few(jobs)} not read"] if jobs else [])]
 
     def remarks(self) -> list[str]:
         """Return what is intended, and yet not as usual, in a few words."""
@@ -235,11 +252,6 @@ class Report:
             return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
         return "; ".join(["healthy", *self.remarks()])
 
-    @property
-    def leads(self) -> bool | None:
-        """Whether this process leads; None if the state is a file."""
-        return False if self.is_standing_by else None if self.leader is None else self.leader.is_here
-
     def leadership(self) -> str:
         """Return who leads, in a few words."""
         if self.leader is None or self.leader.host is None:
@@ -263,11 +275,8 @@ class Report:
         """Return the service's health and backlog in one line, for `systemctl status`."""
         number = sum(job.state is not JobState.GONE for job in self.jobs)
         jobs = f"{number} {'job' if number == 1 else 'jobs'}"
-        lag = (
-            [f"{self.worst.job} {self.worst.behind} {'id' if self.worst.behind == 1 else 'ids'} behind"]
-            if self.worst
-            else []
-        )
+        worst = self.worst
+        lag = [f"{worst.job} {worst.behind} {'id' if worst.behind == 1 else 'ids'} behind"] if worst else []
         errors = [f"{one.name}: {one.failure.error}" for one in self.endpoints if one.failure]
         errors = errors or [f"{job.job}: {job.failure.error}" for job in self.jobs if job.failure][:1]
         verdict = self.verdict() if self.is_standing_by else f"{jobs}, {self.verdict()}"
@@ -317,21 +326,18 @@ class Report:
             jobs |= named
         if not jobs:
             return self
-        needed = {"carbon", "graphite", "state", *(f"source {job.source}" for job in jobs.values())}
+        needed = {"carbon", "graphite", "state", "state database", *(f"source {job.source}" for job in jobs.values())}
         endpoints = tuple(one for one in self.endpoints if one.name in needed)
         return replace(self, jobs=tuple(jobs.values()), endpoints=endpoints)
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON."""
-        document = asdict(self)
-        for job, raw in zip(self.jobs, document["jobs"], strict=True):
-            age = None if job.complete_until is None else max(0, int(self.now) - job.complete_until)
-            if job.audit:
-                raw["audit"].update(outcome=job.audit.outcome.value)
-            raw["audit_failure"] = asdict(job.audit_failure) if job.audit_failure else None
-            raw.update(state=job.state.value, behind=job.behind, complete_until_age=age, rejected=dict(job.rejected))
         return {
-            **document,
+            **_fields(self),
+            "jobs": [job.document(self.now) for job in self.jobs],
+            "endpoints": [{**_fields(one), "failure": _optional(one.failure)} for one in self.endpoints],
+            "rejected": _optional(self.rejected),
+            "deliveries": _optional(self.deliveries),
             "is_running": self.pid is not None,
             "is_ready": self.is_ready,
             "is_healthy": self.is_healthy,
@@ -341,6 +347,15 @@ class Report:
             "complaints": self.complaints(),
             "remarks": self.remarks(),
         }
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, without the copies that asdict makes of all that they hold."""
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _optional(one: Any) -> dict[str, Any] | None:
+    return None if one is None else _fields(one)
 
 
 def audit_failure(job: str, audit: Audit) -> Failure | None:
@@ -360,13 +375,3 @@ def _few(names: Sequence[str]) -> str:
     """Name the first of some jobs, and how many more there are."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return ", ".join([*names[:MOST_NAMED], *more])
-
-
-def evidence(replays: int, *, reads_all: bool, reads_samples: bool) -> str:
-    """Return in one line which values are proven to be in Graphite, and which are only assumed, after replays."""
-    if reads_all:
-        return "every value is proven, by reading it back from Graphite"
-    sends = replays + 1
-    if reads_samples:
-        return f"some values (samples) are read back from Graphite; all others count as stored after {sends} sends"
-    return f"no proof without render_url: a value counts as stored after {sends} sends"

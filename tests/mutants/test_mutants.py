@@ -31,6 +31,54 @@ MUTANTS = {
         "totals = self._totals(parts, self.recording.take(parts.keys()))",
         "core/rows/test_seek.py::test_put_off",
     ),
+    "count a bucket again of which a part was pruned": Mutant(
+        "core/repair/recount.py",
+        "if start < (pruned := ",
+        "if False and (pruned := ",
+        "core/test_changes.py::test_bucket_longer_than_what_is_pruned_together",
+    ),
+    "let a recount swallow a late row that is too late": Mutant(
+        "core/repair/recount.py",
+        "if start < (pruned := ",
+        "if False and (pruned := ",
+        "core/test_changes.py::test_late_row_while_a_recount_is_limited",
+    ),
+    "merge what pruning left of a day": Mutant(
+        "state/outbox.py",
+        "(:start IS NULL OR series IN",
+        "(:start IS NULL OR NULL IN",
+        "core/test_archives_change.py::test_last_step_gets_longer_while_an_hour_waits",
+    ),
+    "reject rows until the first longer bucket ends": Mutant(
+        "core/capture.py",
+        "if progress.since <= progress.begins and floor(first, length) <= progress.begins:",
+        "if False:",
+        "core/test_capture.py::test_bucket_longer_within_the_first",
+    ),
+    "forget the buckets of rejected rows with their names": Mutant(
+        "state/store.py",
+        "if digest != progress.time_digest:",
+        "if True:",
+        "core/test_changes.py::test_rejected_rows_of_former_names",
+    ),
+    "count ids of before the start as settled": Mutant(
+        "core/repair/lookback.py",
+        "decided = position.counted.missing(union_of(union_of(cycle.in_span, cycle.new_before), never))",
+        "decided = union_of(union_of(cycle.in_span, cycle.new_before), never)",
+        "core/repair/test_lookback.py::test_start_behind_an_id_and_another_definition",
+    ),
+    "look back from a clock that was ahead": Mutant(
+        "core/repair/lookback.py",
+        "        horizon.time,\n        low=",
+        "        max(horizon.time, progress.complete_until),\n        low=",
+        "core/repair/test_lookback.py::test_row_that_changes_after_clocks_were_ahead",
+    ),
+    "let low pass rows when a clock is set back": Mutant(
+        "core/repair/lookback.py",
+        "low=passed if horizon.time >= progress.complete_until else",
+        "low=passed if True else",
+        "core/repair/test_lookback.py::test_clock_that_was_set_back",
+    ),
     "zero for unread time": Mutant(
         "core/rows/zero_fill.py",
         "Span(first, floor(until, length))",
@@ -158,6 +206,20 @@ MUTANTS = {
         "words = self.source.words(query, window)\n        rows = self.source.read(query, window)",
         "core/rows/test_look.py::test_snapshot_where_ids_are_missing",
     ),
+    "read ahead beside a late row": Mutant(
+        "core/rows/look.py",
+        "if answer is None or before.counted.missing(",
+        "if answer is None or 0 and before.counted.missing(",
+        "core/rows/test_look.py::test_late_row_ahead",
+    ),
+    "check a table before it is read ahead": Mutant(
+        "core/capture.py",
+        "look.read_ahead(job, progress.captured, position)\n    yield from check(job, progress, position, "
+        "look=look, ledger=ledger)\n",
+        "pass\n    yield from check(job, progress, position, look=look, ledger=ledger)\n    "
+        "look.read_ahead(job, progress.captured, position)\n",
+        "core/test_capture.py::test_table_replaced_behind_a_reading",
+    ),
     "assume that ids are unique": Mutant(
         "core/rows/look.py",
         "not self.has_gaps and self.source.is_unique(query)",
@@ -244,8 +306,8 @@ MUTANTS = {
     ),
     "follow the clock back": Mutant(
         "core/capture.py",
-        "return max(progress.not_before, floor(horizon.time, job.query.bucket))",
-        "return floor(horizon.time, job.query.bucket)",
+        "self._bucket = max(progress.not_before, floor(self._horizon.time, job.query.bucket))",
+        "self._bucket = floor(self._horizon.time, job.query.bucket)",
         "core/test_late.py::test_clock_back_without_a_time",
     ),
     "forget which rows came late": Mutant(
@@ -267,15 +329,15 @@ MUTANTS = {
         "core/test_changes.py::test_row_that_comes_with_the_recount",
     ),
     "take ids outside a recount for counted": Mutant(
-        "core/repair/recount.py",
-        "return position.counted.missing(source.words(query, window, span))",
-        "return position.counted.missing(source.words(query, window))",
+        "core/rows/slots.py",
+        "within = span if job.query.sql is None else None",
+        "within = None",
         "core/repair/test_backfill.py::test_late_row_beside_a_backfill",
     ),
     "recount outside a snapshot": Mutant(
         "core/repair/recount.py",
-        "        with source.snapshot(query):\n            may_have_new = ",
-        "        if True:\n            may_have_new = ",
+        "        with source.snapshot(query):\n            new = uncounted(",
+        "        if True:\n            new = uncounted(",
         "core/test_changes.py::test_row_that_comes_amid_a_recount",
     ),
     "subtract rows ahead of the clock": Mutant(
@@ -298,8 +360,8 @@ MUTANTS = {
     ),
     "leave rows completed before the span as new": Mutant(
         "core/repair/lookback.py",
-        "decided = union_of(union_of(cycle.in_span, cycle.new_before), never)",
-        "decided = union_of(cycle.in_span, never)",
+        "union_of(cycle.in_span, cycle.new_before)",
+        "cycle.in_span",
         "core/repair/test_lookback.py::test_completed_before_the_span",
     ),
     "skip incomplete rows": Mutant(
@@ -340,8 +402,8 @@ MUTANTS = {
     ),
     "deliver totals that are not durable": Mutant(
         "state/outbox.py",
-        "self._file.make_durable()  #",
-        "pass  #",
+        "self._file.reading_durable(",
+        "self._file.reading(",
         "state/test_store.py::test_gathered_is_durable_before_it_is_noted",
     ),
     "keep recounted slots pruned": Mutant(
@@ -473,7 +535,7 @@ MUTANTS = {
     # rules of a lease, in the order of what they protect: the state, then Carbon
     "push nothing": Mutant(
         "state/database.py",
-        "self._database.push(self._mirror.take())",
+        "database.push(list(rows.values()))",
         "pass",
         "state/test_state_databases.py::test_commits_are_mirrored",
     ),
@@ -485,13 +547,13 @@ MUTANTS = {
     ),
     "lead on with another state than the database": Mutant(
         "state/database.py",
-        "            if self._database is not None:  # it may differ from this file now",
-        "            if self._database is None:",
-        "state/test_state_databases.py::test_commit_fails_after_push",
+        "            self._is_ahead = True\n            self._lose_lease(error)\n",
+        "",
+        "state/test_state_databases.py::test_push_fails",
     ),
     "load the rows of a newer program": Mutant(
         "state/remote/working_copy.py",
-        "if version > 1 + len(MIGRATIONS):",
+        "if version > len(VERSIONS):",
         "if False:",
         "state/test_state_databases.py::test_newer_rows_are_refused",
     ),
@@ -553,29 +615,35 @@ MUTANTS = {
         "    pass  #",
         "state/test_state_databases.py::test_stopped_while_loading",
     ),
+    "convert the state without renewing the lease": Mutant(
+        "state/database.py",
+        "opening.enter_context(renewing(database))",
+        "pass",
+        "state/test_state_databases.py::test_migration_longer_than_the_lease",
+    ),
     "end before the delivery at hand": Mutant(
-        "graphite/fenced.py",
+        "graphite/receivers.py",
         "self._sending.acquire()",
         "pass",
-        "graphite/test_fenced.py::test_close_waits_for_the_delivery",
+        "graphite/test_fence.py::test_close_waits_for_the_delivery",
     ),
     "send without a lease": Mutant(
-        "graphite/fenced.py",
+        "graphite/receivers.py",
         "if self.was_late or left < LEAST_SHARE * self._lease.seconds:",
         "if False:",
-        "graphite/test_fenced.py::test_nothing_begins_without_a_lease",
+        "graphite/test_fence.py::test_nothing_begins_without_a_lease",
     ),
     "send for longer than the lease": Mutant(
-        "graphite/fenced.py",
-        "receiver.timeout = min(self._timeouts[receiver], left)",
-        "receiver.timeout = self._timeouts[receiver]",
-        "graphite/test_fenced.py::test_nothing_begins_without_a_lease",
+        "graphite/receivers.py",
+        "current.timeout = min(self._timeouts[current], left)",
+        "current.timeout = self._timeouts[current]",
+        "graphite/test_fence.py::test_nothing_begins_without_a_lease",
     ),
     "do not notice a late delivery": Mutant(
-        "graphite/fenced.py",
+        "graphite/receivers.py",
         "self.was_late |= not self._lease.left(self._clock())",
         "pass",
-        "graphite/test_fenced.py::test_delivery_that_outlasts_the_lease",
+        "graphite/test_fence.py::test_delivery_that_outlasts_the_lease",
     ),
     "do not tell what was sent late": Mutant(
         "state/remote/working_copy.py",

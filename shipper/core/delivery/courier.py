@@ -19,7 +19,7 @@ from shipper.core.delivery.proofs import Cursor, Difference, Proofs, Round, curs
 from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint
-from shipper.core.retention import due, has_left, merge_target
+from shipper.core.retention import due, has_left, is_ahead, merge_target
 
 RELEASE_SECONDS = 30.0
 """Interval of releasing deferred totals whose archive may receive them now."""
@@ -247,8 +247,8 @@ class Courier:
             return Delivered({}, watermarks, is_replay=False)
         reading = self._read_sample(now, clock)
         if reading is not None:
-            unproven = reading.differing if reading.is_reported else ()
-            return Delivered({}, {}, is_replay=True, is_reading=True, unproven=unproven, failure=reading.failure)
+            unproven, failure = reading.unproven, reading.failure
+            return Delivered({}, {}, is_replay=True, is_reading=True, unproven=unproven, failure=failure)
         self._open_replay(now, clock)
         return None
 
@@ -276,13 +276,13 @@ class Courier:
         cursors = {Cursor(waiting.slot, waiting.step) for waiting in pending.waiting}
         unsendable = [cursor for cursor in cursors if not self._can_send(cursor, now)]
         for cursor in unsendable:
-            self._merge_or_defer(cursor)
+            self._merge_or_defer(cursor, now)
         return bool(unsendable)
 
-    def _merge_or_defer(self, cursor: Cursor) -> None:
-        """Merge the totals of a slot into the next archive; without trusted clocks, defer them."""
+    def _merge_or_defer(self, cursor: Cursor, now: int) -> None:
+        """Merge the totals of a slot into the next archive; without trusted clocks, or ahead of ours, defer them."""
         slot, step, _ = cursor
-        if self._is_trusted:
+        if self._is_trusted and not is_ahead(slot, now):
             self.given_up.update(self._outbox.merge(slot, step, merge_target(self._archives, slot, step)))
         else:
             self._outbox.defer(slot, step)
@@ -295,7 +295,7 @@ class Courier:
         # an hour as the count of its first minute.
         if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
             return False
-        return not has_left(self._archives, slot, step, now)
+        return not is_ahead(slot, now) and not has_left(self._archives, slot, step, now)
 
     def _load(self, current: Round, now: int) -> tuple[list[Datapoint], Counter[str], deque[Cursor]]:
         """Return the next batch, the number of its datapoints by job, and the cursors left after it.
@@ -309,7 +309,7 @@ class Courier:
             # age is checked again: the slot may have left its archive while it waited for Carbon
             cursor = left.popleft()
             if not self._can_send(cursor, now):
-                self._merge_or_defer(cursor)
+                self._merge_or_defer(cursor, now)
                 continue
 
             # values are read here, not when the round was opened: a total that changed since is in a later round
@@ -364,7 +364,7 @@ class Courier:
         self._proofs.is_held |= self._sampler.is_suspicious
         if reading is not None and reading.resends is not None:
             self._proofs.resend(*reading.resends, clock)
-        if reading is not None and reading.is_reported:
+        if reading is not None and reading.unproven:
             self._proofs.alarm(clock)
         return reading
 
@@ -392,7 +392,7 @@ class Courier:
             current.differing += differing
             rest = [cursor._replace(beyond=totals[-1].series)] if len(totals) == READ_MOST else []
         else:  # the slot has left its archive since the round was opened
-            self._merge_or_defer(cursor)
+            self._merge_or_defer(cursor, now)
 
         # the cursor moves only now: where the state failed above, its totals are read once more
         current.cursors.popleft()

@@ -89,7 +89,8 @@ class Outbox(Protocol):
     def merge(self, slot: int, step: int, into: tuple[int, int] | None) -> Mapping[str, int]:
         """Merge a slot's changed totals, and all finer ones, into a deferred slot of a coarser archive.
 
-        If into is None, no archive would hold them: they are rejected. Return how many rows were rejected, by job.
+        If into is None, no archive would hold them: they are rejected, as are those of a job that has pruned a part of
+        the coarser slot. Return how many rows were rejected, by job.
         """
 
     def defer(self, slot: int, step: int) -> None:

@@ -40,11 +40,10 @@ class Reader(Protocol):
 class Reading(NamedTuple):
     """Result of reading a sample."""
 
-    differing: Sequence[Difference] = ()
+    unproven: Sequence[Difference] = ()
+    """Values that have differed for long enough to be reported."""
     resends: tuple[int, int] | None = None
     """Revisions to send again now: after the first, up to the second."""
-    is_reported: bool = False
-    """Whether the values have differed for long enough to be reported."""
     failure: ReadbackFailed | None = None
 
 
@@ -137,12 +136,12 @@ class Sampler:
         is_over = sample.readings >= len(SAMPLE_DELAYS) and clock - sample.began >= patience
         if not differing or is_over:
             self._sample = None
-            return Reading(differing, is_reported=bool(differing))
+            return Reading(differing)
 
         # after the second reading the totals are sent again, once: Carbon may have lost just one batch
         sample.due = clock + sample_delay(sample.readings)
         is_second = sample.readings == len(SAMPLE_DELAYS) - 1
-        return Reading(differing, resends=sample.revisions if is_second else None)
+        return Reading(resends=sample.revisions if is_second else None)
 
     def _totals(self, sample: _Sample, upto: int, now: int) -> list[Changed]:
         """Return the totals to read: a choice at the first reading, then those that differed at the last one."""

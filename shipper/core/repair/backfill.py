@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from shipper.core.ledger import Minute, RecordUpdate, Slot
 from shipper.core.model import Job, Key, Observation, Progress, RejectReason, Span, Window
-from shipper.core.repair.recount import Recounted, low_for, recount_windows
+from shipper.core.repair.recount import RECOUNTED, Recounted, low_for, recount_windows
 from shipper.core.retention import ceil, enclosing, floor
-from shipper.core.rows.along_recount import recount_along
-from shipper.core.rows.others import share_cells
-from shipper.core.rows.slots import rows_of_slots
+from shipper.core.rows.along_minutes import recount_along
+from shipper.core.rows.folding import fold, folded_within_limit, shown_span
+from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import CaptureStep, Context
-from shipper.core.rows.totals import fold, replace, shown_span
+from shipper.core.rows.totals import replace
 
 LONG_SECONDS = 3600
 """Longest part of a backfill, unless a unit is longer."""
@@ -48,6 +48,8 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     if start >= end:
         return None
     start, end = _around(job, start, limits, now).start, _end(job, end - bucket, limits, now)
+    if now < span.end:  # a slot of now may reach further than one of the buckets ahead, and is not to be cut
+        end = max(end, _end(job, floor(now, bucket), limits, now))
     if any(one.start < start < one.end for one in pruned):
         start = floor(start, unit)
     if end < begins:
@@ -88,21 +90,21 @@ def backfill(
     """
     job, source, ledger, moment = context
     places, position = shown_span(job, now=moment.now, source_time=horizon.time), ledger.position(job.name)
-    again, minutes = Recounted(), dict[int, Minute]()
+    again, minutes = Recounted(folded_within_limit(job, ledger)), dict[int, Minute]()
     source.retry(job.query)
     if job.query.is_along:
         again.folded, minutes = yield from recount_along(context, span, places)
     elif job.query.time is None:
-        for rows in rows_of_slots(job, span, source=source, ledger=ledger):
+        slots, late = ledger.slots(job.name, span=span), ledger.late_ids(job.name)
+        for rows in rows_by_ids(job, slots, late, span, source=source, position=position):
             fold(rows, places, job.kinds, into=again.folded)
-            share_cells(job, ledger, again.folded)
             yield None
     else:
         captured = [Window(one.after, min(one.upto, position.captured)) for one in windows]
         again = yield from recount_windows(context, captured, span, places, position)
 
-    shows = {RejectReason.FUTURE: Span(span.start, min(span.end, places.end))}
-    shows |= {RejectReason.TOO_LATE: span, RejectReason.UNREADABLE: span}
+    shows = dict.fromkeys((RejectReason.TOO_LATE, *RECOUNTED), span)
+    shows |= {RejectReason.FUTURE: Span(span.start, min(span.end, places.end))}
     zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     low = low_for(context, span, again.new)
     done = RecordUpdate(position.with_ids(again.new), again.folded.unreadable, low=low, shows=shows, minutes=minutes)

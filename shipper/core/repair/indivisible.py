@@ -14,12 +14,11 @@ from typing import NamedTuple
 from shipper.core.errors import ShipperError
 from shipper.core.ledger import Lacking
 from shipper.core.model import Progress, Span, Window
-from shipper.core.repair.recount import first_whole, slots_without_rows
+from shipper.core.repair.recount import first_whole, received, slots_without_rows
 from shipper.core.retention import place_of
-from shipper.core.rows.others import share_cells
+from shipper.core.rows.folding import fold, folded_within_limit, read_span
 from shipper.core.rows.table import CaptureStep, Context, Event
-from shipper.core.rows.totals import Folded, complete, fold, give_up, put_off
-from shipper.core.rows.undivided import read_span
+from shipper.core.rows.totals import complete, give_up, put_off
 
 SHARE = 60
 """A slot that changes is counted again after this part of its bucket: a day after 24 minutes."""
@@ -60,19 +59,15 @@ def _is_due(one: Lacking, bucket: int, now: int) -> bool:
 
 
 def _place(context: Context, one: Lacking, progress: Progress) -> _Place:
-    """Return the slot that has the rows of another one now: a coarser one may have taken its place."""
+    """Return the slot that has the rows of another one now."""
     job, _, ledger, moment = context
-    target = place_of(job.archives, one.slot, moment.now)
-    stored = [(each.slot, each.step) for each in ledger.slots(job.name, span=Span(one.slot, one.slot + 1))]
-    spans = [Span(slot, slot + step) for slot, step in [*stored, *([target] if target else [])]]
-    span = Span(min(each.start for each in spans), max(each.end for each in spans))
-
+    span = received(job, one.slot, one.step, ledger, moment.now)
     # not a slot that has left the last archive, nor one of another definition or table
+    has_place = place_of(job.archives, one.slot, moment.now) is not None
     is_whole = first_whole(progress, span) == span.start and span.end > progress.since
     slots = [each for each in ledger.slots(job.name, span=span) if each.after < each.upto]
-    if target is None or not is_whole or not slots:
-        return _Place(span, None, one.rows, one.recounted)
-    window = Window(min(each.after for each in slots), max(each.upto for each in slots))
+    can_be_counted = has_place and is_whole and slots
+    window = Window(min(each.after for each in slots), max(each.upto for each in slots)) if can_be_counted else None
     return _Place(span, window, one.rows, one.recounted)
 
 
@@ -81,33 +76,30 @@ def _adjoining(places: Iterable[_Place], chunk: int) -> list[list[_Place]]:
     groups: list[list[_Place]] = []
     for place in places:
         before = groups[-1] if groups else []
-        if before and before[-1].span.start == place.span.end:
-            window = _hull([*before, place])
-            if window is not None and window.upto - window.after <= chunk:
-                before.append(place)
-                continue
-        groups.append([place])
+        window = _hull([*before, place]) if before and before[-1].span.start == place.span.end else None
+        if window is not None and window.upto - window.after <= chunk:
+            before.append(place)
+        else:
+            groups.append([place])
     return groups
 
 
-def _hull(places: Iterable[_Place]) -> Window | None:
+def _hull(places: list[_Place]) -> Window | None:
     """Return the window that contains those of all places; None if one has none."""
-    windows = [place.window for place in places]
-    known = [window for window in windows if window is not None]
-    if len(known) < len(windows):
+    windows = [place.window for place in places if place.window is not None]
+    if len(windows) < len(places):
         return None
-    return Window(min(window.after for window in known), max(window.upto for window in known))
+    return Window(min(window.after for window in windows), max(window.upto for window in windows))
 
 
 def _recount(context: Context, places: list[_Place], progress: Progress) -> Iterator[CaptureStep | Event | None]:
     """Recount adjoining slots in one transaction, or, if rows of some are gone, each by itself."""
     job, source, ledger, _ = context
     span, window, position = Span(places[-1].span.start, places[0].span.end), _hull(places), ledger.position(job.name)
-    folded, is_complete = Folded(), False
+    folded, is_complete = folded_within_limit(job, ledger), False
     if window is not None:
         try:
             fold(read_span(job, window, span, source=source), span, job.kinds, into=folded)
-            share_cells(job, ledger, folded)
             yield None
             # the gate, after reading: rows that are there now were there before
             is_complete = not (yield from slots_without_rows(context, span, position))

@@ -13,24 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shipper.core.id_set import IdSet, Words, clipped, ids_of, size_of, union_of
-from shipper.core.ledger import Ledger, RecordUpdate
-from shipper.core.model import ALWAYS, Job, Now, Progress, Rejection, RejectReason, Row, Span, Window
+from shipper.core.ledger import RecordUpdate
+from shipper.core.model import ALWAYS, Job, Observation, Progress, Rejection, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.repair.recount import first_whole, lookback_from, received, slots_ahead
+from shipper.core.repair.recount import RECOUNTED, first_whole, lookback_from, received, slots_ahead
+from shipper.core.retention import floor
+from shipper.core.rows.folding import FAR, Folded, fold, folded_within_limit, read_undivided, shown_span, widen
 from shipper.core.rows.look import TableLook
-from shipper.core.rows.others import share_cells
 from shipper.core.rows.table import CaptureStep, Context, Size, each_window
-from shipper.core.rows.totals import Folded, fold, replace, shown_span
-from shipper.core.rows.undivided import read_undivided, widen
-
-_OF_THIS_CYCLE = frozenset({RejectReason.FUTURE, RejectReason.TOO_OLD, RejectReason.REFUSED})
+from shipper.core.rows.totals import replace
 
 
 @dataclass(slots=True)
 class _Cycle:
     """Rows that a look has read: those of the span, and new ones before it, with their ids."""
 
-    span: Folded = field(default_factory=Folded)
+    span: Folded
     before: Folded = field(default_factory=Folded)
     in_span: Words = field(default_factory=dict)
     new_before: Words = field(default_factory=dict)
@@ -47,33 +45,37 @@ def lookback(
     before, late = ledger.position(job.name), max(job.late, job.max_age)
     position = before.at_look(horizon, every=job.every, late=late)
     places = shown_span(job, now=moment.now, source_time=horizon.time)
-    since = _since(job, progress, moment, ledger)
+    # slots that are incomplete, as those of the table before a reset, cannot be recounted
+    bucket = max(progress.since, lookback_from(job, progress))
+    since = first_whole(progress, received(job, bucket, job.query.bucket, ledger, moment.now))
     # slots that are ahead of a clock that was set back stay as they are
     ahead = slots_ahead(job, since, places.end, progress.bucket, ledger)
     span = Span(since, ahead.start if ahead else ALWAYS.end)
     look.source.retry(job.query)
 
-    # read all rows above low, or above the lowest late row
+    # read all rows above low, or above the lowest late row; a span that begins with a coarser slot may need more
     appeared = _appeared(job, position, before, look, low=progress.low, late=late)
-    low = min([_low(context, progress, span), *(one - 1 for one in ids_of(appeared)[:1])])
-    cycle = _Cycle()
+    low = progress.low if since >= bucket else _low_of(context, span, progress.low)
+    low = min([low, *(one - 1 for one in ids_of(appeared)[:1])])
+    cycle = _Cycle(folded_within_limit(job, ledger))
     if low < horizon.id:
         yield from _read(context, Window(low, horizon.id), span, places, known=position.counted, look=look, into=cycle)
 
     # move low up to the first row that is in the span, or that is incomplete and young
     passed, never = _passed(job, position, cycle, progress.low if ahead else horizon.id)
-    decided = union_of(union_of(cycle.in_span, cycle.new_before), never)
+    decided = position.counted.missing(union_of(union_of(cycle.in_span, cycle.new_before), never))
     window = Window(captured, horizon.id) if horizon.id > captured else None
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = RecordUpdate(
         position.give_up_old_gaps(late, most=passed),
-        _rejected(cycle, span, size_of(never)),
-        max(horizon.time, progress.complete_until),  # else the span would begin before rows that are read
-        low=passed,
+        _rejected(cycle, span, places, size_of(never)),
+        horizon.time,
+        low=passed if horizon.time >= progress.complete_until else _low_before(context, horizon, low),
         ids_within=Window(low, horizon.id) if low < horizon.id else None,
         is_recounted=True,
-        replaces=_OF_THIS_CYCLE,
-        shows={RejectReason.UNREADABLE: span},
+        is_lookback=True,
+        shows=dict.fromkeys((RejectReason.TOO_OLD, RejectReason.TOO_LATE, *RECOUNTED), span)
+        | {RejectReason.FUTURE: span if ahead else Span(span.start, FAR + 1)},
         fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
         outside=look.outside(job.query, progress),
@@ -91,20 +93,16 @@ def _passed(job: Job, position: Position, cycle: _Cycle, upto: int) -> tuple[int
     return passed, position.counted.missing(clipped(cycle.open, 0, passed)) if passed else {}
 
 
-def _since(job: Job, progress: Progress, moment: Now, ledger: Ledger) -> int:
-    """Return the start of the span that is recounted."""
-    # slots that are incomplete, as those of the table before a reset, cannot be recounted
-    bucket = max(progress.since, lookback_from(job, progress))
-    return first_whole(progress, received(job, bucket, ledger, moment.now))
+def _low_before(context: Context, horizon: Observation, low: int) -> int:
+    """Return `low` where a clock was set back: the next span begins earlier, and its rows may be below this one's."""
+    since = floor(horizon.time - (context.job.lookback or 0), context.job.query.bucket)
+    return _low_of(context, Span(since, ALWAYS.end), low)
 
 
-def _low(context: Context, progress: Progress, span: Span) -> int:
-    """Return the id above which all rows of the span are: it may begin earlier than before, with a coarser slot."""
-    job = context.job
-    if span.start >= max(progress.since, lookback_from(job, progress)):
-        return progress.low
-    known = context.ledger.lowest(job.name, span)
-    return progress.low if known is None else min(progress.low, known[1])
+def _low_of(context: Context, span: Span, low: int) -> int:
+    """Return an id above which all rows of a span are, at most `low`."""
+    known = context.ledger.lowest(context.job.name, span)
+    return low if known is None else min(low, known[1])
 
 
 def _appeared(job: Job, position: Position, before: Position, look: TableLook, *, low: int, late: int) -> Words:
@@ -113,7 +111,7 @@ def _appeared(job: Job, position: Position, before: Position, look: TableLook, *
     if not gaps.ranges and not gaps.ids:
         return {}
     with look.source.snapshot(job.query, since=look.horizon.clock):
-        return look.appeared(job.query, position, gaps)
+        return look.source.appeared(job.query, position.counted, gaps)
 
 
 def _read(
@@ -137,7 +135,6 @@ def _read(
     ids: dict[int, Window] = {}
     for part, (by, rows, new, rows_before) in each_window(job, window.after, window.upto, read, source=source):
         fold(rows, places, job.kinds, into=cycle.span)
-        share_cells(job, context.ledger, cycle.span)
         fold(rows_before, places, job.kinds, into=cycle.before)
         cycle.new_before = union_of(cycle.new_before, new)
         for bucket, words in by.items():
@@ -147,17 +144,17 @@ def _read(
                 cycle.in_span = union_of(cycle.in_span, words)
                 widen(ids, [bucket], part)
         yield
-    for _ in read_undivided(job, ids, places, source=source, into=cycle.span):
-        share_cells(job, context.ledger, cycle.span)
-        yield
+    yield from read_undivided(job, ids, places, source=source, into=cycle.span)
 
 
-def _rejected(cycle: _Cycle, span: Span, never: int) -> Counter[Rejection]:
+def _rejected(cycle: _Cycle, span: Span, places: Span, never: int) -> Counter[Rejection]:
     """Return the rejected rows: all of the span, and the new ones before it."""
     rejected = cycle.span.rejected.copy()
     rejected.pop(Rejection(RejectReason.NO_TIME), None)
     # rows whose time is unreadable, too, are in each span until they are completed or given up
     rejected[Rejection(RejectReason.UNREADABLE, span.end - 1)] = rejected.pop(Rejection(RejectReason.UNREADABLE), 0)
+    # rows that are too old, until the span has passed them: the first one contains all of the table's history
+    rejected[Rejection(RejectReason.TOO_OLD, places.start - 1)] = rejected.pop(Rejection(RejectReason.TOO_OLD), 0)
     rejected[Rejection(RejectReason.NEVER_COMPLETED)] = never
     for one, rows in cycle.before.rejected.items():
         is_unreadable = one.reason is RejectReason.UNREADABLE

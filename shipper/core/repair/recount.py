@@ -17,19 +17,20 @@ from shipper.core.ledger import Ledger, RecordUpdate, Slot
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.retention import ceil, floor, place_of
-from shipper.core.rows.others import share_cells
-from shipper.core.rows.slots import outermost
-from shipper.core.rows.table import CaptureStep, Context, Event, Size, Source, each_window, size_of_rows, walk_back
-from shipper.core.rows.totals import Folded, fold, shown_span
+from shipper.core.rows.folding import Folded, fold, folded_within_limit, read_undivided, shown_span, widen
+from shipper.core.rows.slots import outermost, uncounted
+from shipper.core.rows.table import CaptureStep, Context, Event, Size, each_window, size_of_rows, walk_back
 from shipper.core.rows.totals import replace as replace_totals
-from shipper.core.rows.undivided import read_undivided, widen
+
+RECOUNTED = (RejectReason.UNREADABLE, RejectReason.REFUSED)
+"""Reasons whose rows each recount of their buckets counts again."""
 
 
 @dataclass(slots=True)
 class Recounted:
     """Result of reading windows again."""
 
-    folded: Folded = field(default_factory=Folded)
+    folded: Folded
     ids: dict[int, Window] = field(default_factory=dict)
     """Window that contains the rows of each bucket."""
     new: dict[int, int] = field(default_factory=dict)
@@ -44,13 +45,17 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     places = shown_span(job, now=moment.now, source_time=horizon.time)
 
     # the span: complete slots, and none that is ahead of a clock that was set back
-    place = received(job, progress.recount_from, ledger, moment.now)
+    place = received(job, progress.recount_from, job.query.bucket, ledger, moment.now)
     ahead = slots_ahead(job, place.start, places.end, progress.bucket, ledger)
     end = ahead.start if ahead else ALWAYS.end
     start = first_whole(progress, place)
+    # nor one of which a part was pruned: Graphite still has that part
+    if start < (pruned := max((one.end for one in ledger.pruned(job.name)), default=0)):
+        start = _whole_from(job, pruned, moment.now)
     span = Span(start, max(start, end))
     if span.start != place.start:
-        yield Event("recount.limited", {"span": place, "slots": 1}, "warning")
+        left = Span(place.start, span.start)
+        yield Event("recount.limited", {"span": left, "slots": len(ledger.slots(job.name, span=left))}, "warning")
     if ahead:
         slots = len(ledger.slots(job.name, span=ahead))
         yield Event("recount.limited", {"span": ahead, "slots": slots}, "warning")
@@ -69,7 +74,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
         is_recounted=True,
         low=low_for(context, span, again.new),
         bucket=job.query.bucket,
-        shows={RejectReason.FUTURE: Span(span.start, min(end, places.end)), RejectReason.UNREADABLE: span},
+        shows=dict.fromkeys(RECOUNTED, span) | {RejectReason.FUTURE: Span(span.start, min(end, places.end))},
     )
     tally = replace_totals(context, span, again.folded, done, ids=again.ids)
     yield CaptureStep(None, 0, tally)
@@ -118,41 +123,26 @@ def recount_windows(
 ) -> Generator[None, None, Recounted]:
     """Count the rows of a span in some windows; yield while reading."""
     job, source, ledger, _ = context
-    again, query = Recounted(), job.query
+    again, query = Recounted(folded_within_limit(job, ledger)), job.query
     counted = Span(max(span.start, places.start), min(span.end, places.end))  # rows ahead may be counted one day
 
     def read(window: Window) -> tuple[tuple[list[Row], Words], Size]:
         with source.snapshot(query):
-            may_have_new = position.has_gaps and window.upto > position.counted.floor
-            new: Words = _new_in(job, window, counted, position, source) if may_have_new else {}
+            new = uncounted(job, window, position, source, counted)
+            if query.sql is not None:  # it alone knows which are in the span
+                read_alone = ((one, source.read(query, Window(one - 1, one), counted)) for one in ids_of(new))
+                new = words_of(one for one, rows in read_alone if any(row.bucket is not None for row in rows))
             rows = source.read(query, window, span)
         return (rows, new), size_of_rows(rows)
 
     for one in windows:
         for window, (rows, new) in each_window(job, one.after, one.upto, read, source=source):
             fold((row for row in rows if row.bucket is not None), places, job.kinds, into=again.folded)
-            share_cells(job, ledger, again.folded)
             widen(again.ids, {row.bucket for row in rows if row.bucket is not None and row.bucket in places}, window)
             again.new = union_of(again.new, new)
             yield
-    for _ in read_undivided(job, again.ids, places, source=source, into=again.folded):
-        share_cells(job, ledger, again.folded)
-        yield
+    yield from read_undivided(job, again.ids, places, source=source, into=again.folded)
     return again
-
-
-def _new_in(job: Job, window: Window, span: Span, position: Position, source: Source) -> dict[int, int]:
-    """Return the ids of rows in a span that are not counted yet."""
-    query = job.query
-    if query.sql is None:
-        return position.counted.missing(source.words(query, window, span))
-    new = position.counted.missing(source.words(query, window))  # only the custom sql knows which are in the span
-    of_span = (one for one in ids_of(new) if any(row.bucket is not None for row in _one(job, one, span, source)))
-    return words_of(of_span)
-
-
-def _one(job: Job, identity: int, span: Span, source: Source) -> list[Row]:
-    return source.read(job.query, Window(identity - 1, identity), span)
 
 
 def slots_without_rows(context: Context, span: Span, position: Position) -> Generator[None, None, list[Slot]]:
@@ -216,11 +206,9 @@ def _whole_from(job: Job, start: int, now: int) -> int:
     return start
 
 
-def received(job: Job, slot: int, ledger: Ledger, now: int) -> Span:
-    """Return the slot that receives a slot now: a coarser one may have taken its place."""
+def received(job: Job, slot: int, length: int, ledger: Ledger, now: int) -> Span:
+    """Return the slot that receives a slot or bucket now: a coarser one may have taken its place."""
     place = place_of(job.archives, slot, now)
     stored = [(one.slot, one.step) for one in ledger.slots(job.name, span=Span(slot, slot + 1))]
-    spans = [
-        Span(start, start + step) for start, step in [(slot, job.query.bucket), *stored, *([place] if place else [])]
-    ]
+    spans = [Span(start, start + step) for start, step in [(slot, length), *stored, *([place] if place else [])]]
     return Span(min(span.start for span in spans), max(span.end for span in spans))

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from shipper.core.errors import ConfigError, SourceReset
 from shipper.core.id_set import size_of, words_of
 from shipper.core.ledger import Ledger
-from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Offsets, Progress, Span, path_digest
+from shipper.core.model import ALWAYS, Fingerprint, Job, Observation, Offsets, Progress, Span, time_digest
 from shipper.core.position import Position, new_position
 from shipper.core.rows.look import TableLook
 from shipper.core.rows.start import next_bucket, position_behind
@@ -32,10 +32,9 @@ def check_identity(job: Job, offsets: Offsets | None) -> None:
     if offsets is not None and offsets[:3] != configured:
         source, table, column = configured
         raise ConfigError(
-            f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source} up to id "
-            f"{offsets.watermark}, but the configuration says {table}.{column} of source {source}",
-            hint="Change source, table, id or time of the job back; for another table write a new [job.NAME] with "
-            "another `name`.",
+            f"start job {job.name}: it counted {offsets.table}.{offsets.id} of source {offsets.source}, but the "
+            f"configuration says {table}.{column} of source {source}",
+            hint="Undo the change of source, table, id or time; for another table, add a new job with its own `name`.",
         )
 
 
@@ -59,7 +58,7 @@ def check(
         if known is None or (horizon.id == progress.captured and not known.went_back and not adds):
             return
         present = look.fingerprint(job, known.rows[0][0] if known.rows else progress.captured)
-        match verdict(job, known, present, progress.path_digest, position):
+        match verdict(job, known, present, progress.time_digest, position):
             case "same":
                 yield from _rotated(job, progress, known, present, look)
                 return
@@ -172,8 +171,7 @@ def _rotated(
 
 def _lacks_newest_only(known: Fingerprint, times: Mapping[int, int | None]) -> bool:
     """Return whether only the newest known rows were deleted: a table that was filled again would have their ids."""
-    ids = [identity for identity, _ in known.rows]
-    present = [identity in times for identity in ids]
+    present = [identity in times for identity, _ in known.rows]
     return present == sorted(present) and not present[0] and present[-1] if present else False
 
 
@@ -182,10 +180,10 @@ def verdict(
 ) -> Literal["same", "changed", "reset"]:
     """Compare the known rows of a table with its present rows, up to the newest known row.
 
-    Digest is the job's `path_digest` when the known rows were stored. Without a position a table of which no row was
+    Digest is the job's `time_digest` when the known rows were stored. Without a position a table of which no row was
     known is the same.
     """
-    if digest != path_digest(job):  # times are of another column or zone
+    if digest != time_digest(job):  # times are of another column or zone
         present = timeless(present)
     times = dict(present.rows)
     pairs = ((time, times.get(identity)) for identity, time in known.rows)

@@ -8,8 +8,8 @@ counts those that differ again. Rows of a group beyond the most that it ever had
 in the transaction that stores the minute. Therefore deleted rows lower nothing, rows that vanish and return are counted
 once, and a long bucket costs no more than a short one.
 
-Limit: a deleted row hides a row of the same group and minute that appears later. Where a look can see that, the event
-recount.limited reports it.
+Limit: a deleted row hides a row of the same group and minute that appears later, and one of exactly the same time that
+appears before the next look. Where a look can see that, the event recount.limited reports it.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,25 @@ from shipper.core.ledger import Minute, RecordUpdate
 from shipper.core.model import Progress, RejectReason, Span, Window
 from shipper.core.position import EAGER_SECONDS, Position
 from shipper.core.retention import after, ceil, coalesce, floor
-from shipper.core.rows.along_minutes import NEVER, NO_CHECKSUM, Found, difference, held_in, known_minute, minutes_of
-from shipper.core.rows.along_reading import by_minutes, check_groups, read_minute, readable, windows
+from shipper.core.rows.along_minutes import (
+    NEVER,
+    NO_CHECKSUM,
+    Found,
+    by_minutes,
+    check_groups,
+    difference,
+    found_in,
+    held_in,
+    known_minute,
+    minutes_of,
+    read_minute,
+    windows,
+)
+from shipper.core.rows.folding import MAX_SKEW_SECONDS, Folded, fold, shown_span
 from shipper.core.rows.look import EVERY_SECONDS, TableLook
 from shipper.core.rows.start import MINUTE, kept_seconds, position_at
 from shipper.core.rows.table import CaptureStep, Context, Event
-from shipper.core.rows.totals import MAX_SKEW_SECONDS, Folded, add, fold, shown_span
+from shipper.core.rows.totals import add
 
 FAR_SECONDS = 86_400
 """If captured is further behind than this and `late`, minutes are not kept: at the beginning, or after an import."""
@@ -60,8 +73,7 @@ class AlongLook:
         if horizon.id > position.captured + self._late + FAR_SECONDS:
             yield from self._catch_up(position, floor(horizon.id - self._late, MINUTE))
         for span in self._due():
-            for window in windows(self._job, span, self._source, ledger=self._ledger):
-                yield from self._step(window, is_last=window.upto == self._end - 1)
+            yield from self._look_at(span, last=self._end - 1)
 
     def rebase(self) -> Iterator[CaptureStep | Event | None]:
         """Let a changed definition start: rows up to captured count as counted, by it as well."""
@@ -69,17 +81,13 @@ class AlongLook:
         # from here on minutes may differ in their definition: whichever comes next, also the former one, starts over
         self._ledger.redefine(job.name, self._progress._replace(definition_digest=""))
         upto = max(position.captured, self._end) + self._late  # also minutes that were ahead of a clock
-        for window in windows(job, minutes_of(position.counted.floor, upto), source, ledger=self._ledger):
-            after = window.after
-            while after < window.upto:
-                rest = Window(after, window.upto)
-                found = readable(job, rest, source, partial(self._rebased, rest, position.captured))
-                after = found.upto
-                done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
-                yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
-                yield from self._limited(found)
+        kept, rebased = minutes_of(position.counted.floor, upto), partial(self._rebased, position.captured)
+        for _, found in found_in(job, kept, source, self._ledger, rebased):
+            done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
+            yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
+            yield from self._limited(found)
 
-    def _rebased(self, window: Window, captured: int) -> Found:
+    def _rebased(self, captured: int, window: Window) -> Found:
         """Count what the minutes of a window held by the present definition, in one snapshot.
 
         A look counts rows up to captured, and some above: as many as a minute had.
@@ -122,8 +130,7 @@ class AlongLook:
     def _catch_up(self, before: Position, until: int) -> Iterator[CaptureStep | Event | None]:
         """Count what is far behind without keeping minutes, after a last look at those that are kept."""
         kept = minutes_of(before.counted.floor, before.captured)
-        for window in windows(self._job, kept, self._source, ledger=self._ledger):
-            yield from self._step(window, is_last=False)
+        yield from self._look_at(kept)
         for window in windows(self._job, Span(max(kept.end, before.captured + 1), until), self._source):
             for upto, rows in by_minutes(self._job, window, self._source):
                 folded = fold(self._source.renamed(self._job.query, rows), self._shown, self._job.kinds)
@@ -132,14 +139,12 @@ class AlongLook:
                 done = RecordUpdate(position_at(upto, position), ids_within=moved)
                 yield CaptureStep(moved, folded.rows, add(self._context, moved, folded, done))
 
-    def _step(self, window: Window, *, is_last: bool) -> Iterator[CaptureStep | Event | None]:
-        """Look at the minutes of a window, and record what is new; where there are many groups, in several parts."""
-        after = window.after
-        while after < window.upto:
-            rest, before = Window(after, window.upto), self._ledger.position(self._job.name)
-            found = readable(self._job, rest, self._source, partial(self._compare, rest, before.captured))
-            part, after = Window(after, found.upto), found.upto
-            yield from self._record(part, before, found, is_last=is_last and after == window.upto)
+    def _look_at(self, span: Span, *, last: int | None = None) -> Iterator[CaptureStep | Event | None]:
+        """Look at the minutes of a span, and record what is new, in several parts; `last` is the look's last second."""
+        before = self._ledger.position(self._job.name)
+        for part, found in found_in(self._job, span, self._source, self._ledger, self._compare):
+            yield from self._record(part, before, found, is_last=part.upto == last)
+            before = self._ledger.position(self._job.name)
 
     def _record(
         self, window: Window, before: Position, found: Found, *, is_last: bool
@@ -165,9 +170,10 @@ class AlongLook:
             yield None
         yield from self._limited(found)
 
-    def _compare(self, window: Window, captured: int) -> Found:
+    def _compare(self, window: Window) -> Found:
         """Count the minutes of a window that differ from what is known of them, in one snapshot."""
         job, source, found = self._job, self._source, Found(window.upto)
+        captured = self._ledger.position(job.name).captured
         with source.snapshot(job.query, since=self._look.horizon.clock):
             present = source.minutes(job.query, window)
             for start in range(window.after + 1, window.upto + 1, MINUTE):

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from shipper.core.errors import RowRefused
 from shipper.core.id_set import Words, ids_of
-from shipper.core.ledger import LateIds, Ledger, Slot
+from shipper.core.ledger import LateIds, Slot
 from shipper.core.model import ALWAYS, Ids, Job, Row, Span, Window
 from shipper.core.position import Position
 from shipper.core.rows.table import Size, Source, each_window, size_of_rows
@@ -20,13 +20,6 @@ def outermost(slots: Sequence[Slot]) -> Iterator[Slot]:
             yield slot
 
 
-def rows_of_slots(job: Job, span: Span, *, source: Source, ledger: Ledger) -> Iterator[list[Row]]:
-    """Read the rows of the slots of a job without a time column; each slot is a range of ids and some late ids."""
-    position = ledger.position(job.name)
-    slots, late = ledger.slots(job.name, span=span), ledger.late_ids(job.name)
-    yield from rows_by_ids(job, slots, late, span, source=source, position=position)
-
-
 def rows_by_ids(
     job: Job,
     slots: Sequence[Slot],
@@ -36,9 +29,10 @@ def rows_by_ids(
     source: Source,
     position: Position | None,
 ) -> Iterator[list[Row]]:
-    """Read the rows of slots that begin in a span; a late id belongs to the slot in which it was counted.
+    """Read the rows of slots that begin in a span, of a job without a time column.
 
-    With a position, rows that are not counted yet are left out.
+    Each slot is a range of ids; a late id belongs to the slot in which it was counted. With a position, rows
+    that are not counted yet are left out.
     """
     elsewhere = [one for each in late for one in ids_of(each.words)]
 
@@ -68,8 +62,9 @@ def read_counted(
 ) -> tuple[list[Row], Size]:
     """Read the rows of a window, and their size, without some ids, and without rows that are not counted yet."""
     rows: list[Row] = []
+    timed = None if job.query.time is None else span  # rows without a time are in no span, and there may be many
     with source.snapshot(job.query):
-        new = [] if position is None else _uncounted(job, window, position, source, span)
+        new = [] if position is None else ids_of(uncounted(job, window, position, source, timed))
         # between the ids that are left out
         after = window.after
         for one in [*sorted({one for one in (*elsewhere, *new) if one in window}), window.upto + 1]:
@@ -91,13 +86,15 @@ def _read(job: Job, part: Window | Ids, source: Source) -> list[Row]:
         return source.read(job.query, part)
 
 
-def _uncounted(job: Job, window: Window, position: Position, source: Source, span: Span) -> list[int]:
-    """Return the ids of late rows in a window and a span that are not counted yet."""
+def uncounted(job: Job, window: Window, position: Position, source: Source, span: Span | None) -> Words:
+    """Return the ids of late rows in a window that are not counted yet; with a span only of rows in it.
+
+    With custom sql all of them: it alone knows the times.
+    """
     if not position.has_gaps or window.upto <= position.counted.floor:
-        return []
-    # rows without a time are in no span, and there may be many; custom sql alone knows the times
-    within = None if job.query.time is None or job.query.sql is not None else span
-    return ids_of(position.counted.missing(source.words(job.query, window, within)))
+        return {}
+    within = span if job.query.sql is None else None
+    return position.counted.missing(source.words(job.query, window, within))
 
 
 def rows_to_read(job: Job, words: Words, position: Position | None = None) -> list[Window | Ids]:

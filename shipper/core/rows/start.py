@@ -13,9 +13,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from shipper.core import durations
 from shipper.core.errors import ConfigError, ShipperError
-from shipper.core.id_set import IdSet, Words
-from shipper.core.model import ALWAYS, Job, Observation, Progress, Span, Window, definition_digest, path_digest
+from shipper.core.id_set import IdSet, Words, size_of
+from shipper.core.model import (
+    ALWAYS,
+    Job,
+    Observation,
+    Progress,
+    Span,
+    Window,
+    definition_digest,
+    path_digest,
+    time_digest,
+)
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after, ceil, floor, place_of
 from shipper.core.rows.table import Size, Source, each_window, time_at, walk_back
@@ -30,36 +41,41 @@ ROWS_BEFORE = 1_000_000
 
 def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
     """Return the progress and the position of a new job."""
-    if job.query.is_along:
-        return _begin_along(job, horizon, source)
-    captured, begins = _start(job, horizon, source)
-    length = job.query.bucket
+    length, recount_from = job.query.bucket, None
     not_before = ceil(horizon.time, length)
-    recount_from, low = None, captured
-    if job.query.time is not None and begins is not None:
-        place = place_of(job.archives, floor(begins, length), now)
-        recount_from = place and place[0]
-        if place is not None and job.lookback is not None:
-            low = walk_back(job, captured, Span(place[0], ALWAYS.end), source=source)
-    since = not_before if job.query.time is None else recount_from or floor(begins or 0, length)
+    if job.query.is_along:
+        captured, since = _start_along(job, horizon, source)
+        low, zero_filled_until = captured, since
+    else:
+        captured, begins = _start(job, horizon, source)
+        low = captured
+        if job.query.time is not None and begins is not None:
+            place = place_of(job.archives, floor(begins, length), now)
+            recount_from = place and place[0]
+            if place is not None and job.lookback is not None:
+                low = walk_back(job, captured, Span(place[0], ALWAYS.end), source=source)
+        since = not_before if job.query.time is None else recount_from or floor(begins or 0, length)
+        zero_filled_until = (recount_from or 0) if job.query.time else not_before
     progress = Progress(
         captured=captured,
         complete_until=0,
-        zero_filled_until=(recount_from or 0) if job.query.time else not_before,
+        zero_filled_until=zero_filled_until,
         not_before=not_before,
         recount_from=recount_from,
         low=low,
         definition_digest=definition_digest(job),
         path_digest=path_digest(job),
+        time_digest=time_digest(job),
         since=since,
         begins=since if job.query.time else 0,
         bucket=length,
+        longest=length,
     )
     return progress, position_behind(job, captured, source=source, is_floor=job.start != "now")
 
 
-def _begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progress, Position]:
-    """Return those of a job along a time: it counts whole buckets from now on, or all rows."""
+def _start_along(job: Job, horizon: Observation, source: Source) -> tuple[int, int]:
+    """Return the last second that is not counted, and the first bucket: a job counts whole ones from now on, or all."""
     since = _first_bucket(job, horizon.time) if job.start == "now" else 0
     captured = BEGINNING
     if since:
@@ -67,20 +83,7 @@ def _begin_along(job: Job, horizon: Observation, source: Source) -> tuple[Progre
     elif horizon.id:  # rows in flight may be older than the first row
         first = min(source.first_id(job.query, BEGINNING, horizon.id), horizon.id - kept_seconds(job))
         captured = max(BEGINNING, floor(first, MINUTE) - 1)
-    progress = Progress(
-        captured=captured,
-        complete_until=0,
-        zero_filled_until=since,
-        not_before=ceil(horizon.time, job.query.bucket),
-        recount_from=None,
-        low=captured,
-        definition_digest=definition_digest(job),
-        path_digest=path_digest(job),
-        since=since,
-        begins=since,
-        bucket=job.query.bucket,
-    )
-    return progress, position_at(captured)
+    return captured, since
 
 
 def kept_seconds(job: Job) -> int:
@@ -131,7 +134,7 @@ def _windows(job: Job, after: int, upto: int, *, source: Source) -> Iterator[tup
 
     def read(window: Window) -> tuple[Words, Size]:
         words = source.words(job.query, window, None if job.lookback is None else ALWAYS)
-        return words, Size(len(words))
+        return words, Size(size_of(words))
 
     yield from each_window(job, after, upto, read, source=source)
 
@@ -173,9 +176,9 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
         ShipperError: the job cannot continue there.
     """
     if job.lookback is not None or job.query.is_along:
-        reason = "it reads along a time" if job.query.is_along else "with lookback it reads by time"
+        reason = "its `id` is a time:" if job.query.is_along else "with `lookback`"
         raise ShipperError(
-            f"skip rows of job {job.name}: {reason}, and cannot skip by id",
+            f"skip rows of job {job.name}: {reason} it cannot skip by id",
             hint="Give a time, or `end`.",
         )
     if upto > horizon.id:
@@ -184,11 +187,12 @@ def by_id(job: Job, upto: int, progress: Progress, horizon: Observation, *, sour
             hint="Give an id of the table, a time, or `end`.",
         )
     if upto <= progress.captured:
-        raise ShipperError(f"skip rows of job {job.name}: rows up to {progress.captured} are counted", hint=_BACK)
-    if job.query.time is None:
-        return _timeless(job, upto, progress, horizon)
-    begins = time_at(job, upto, source=source)
-    return _timed(job, upto, horizon.time if begins is None else min(begins, horizon.time), now)
+        raise ShipperError(
+            f"skip rows of job {job.name}: rows up to id {progress.captured} are counted already", hint=_BACK
+        )
+    begins = None if job.query.time is None else time_at(job, upto, source=source)
+    moment = horizon.time if begins is None else min(begins, horizon.time)
+    return _target(job, upto, moment, progress, now)
 
 
 def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, source: Source, now: int) -> Target:
@@ -198,15 +202,16 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
         ShipperError: the job cannot continue there.
     """
     if time > horizon.time:
-        raise ShipperError(f"skip rows of job {job.name}: that time is in the future", hint="Give `end`.")
+        ahead = durations.show(time - horizon.time)
+        raise ShipperError(f"skip rows of job {job.name}: that time is {ahead} in the future", hint="Give `end`.")
     if job.query.time is None or job.query.sql is not None:
         raise ShipperError(f"skip rows of job {job.name}: it has no `time` column", hint="Give an id, or `end`.")
     if time < progress.complete_until - (job.lookback or 0):
-        raise ShipperError(f"skip rows of job {job.name}: rows of that time are counted", hint=_BACK)
+        raise ShipperError(f"skip rows of job {job.name}: rows of that time are counted already", hint=_BACK)
     if job.query.is_along:
         slot = _first_bucket(job, time)
         return Target(max(progress.captured, source.local(job.query, slot) - 1), slot, 0)
-    target = _timed(job, progress.captured, time, now)
+    target = _target(job, progress.captured, time, progress, now)
     if job.lookback is not None:  # it reads by time, and no row from before
         return target
     span = Span(time if target.slot is None else target.slot, ALWAYS.end)
@@ -215,15 +220,8 @@ def by_time(job: Job, time: int, progress: Progress, horizon: Observation, *, so
 
 def by_end(job: Job, progress: Progress, horizon: Observation, *, now: int) -> Target:
     """Return the target behind all rows; rows in flight are still counted."""
-    if job.query.time is not None and job.lookback is not None:
-        return _timed(job, progress.captured, horizon.time, now)
-    if job.query.time is None:
-        return _timeless(job, horizon.id, progress, horizon)
-    return _timed(job, horizon.id, horizon.time, now)
-
-
-def _timeless(job: Job, upto: int, progress: Progress, horizon: Observation) -> Target:
-    return Target(upto, None, next_bucket(job, progress, horizon.time))
+    upto = horizon.id if job.lookback is None else progress.captured  # with lookback it reads by time
+    return _target(job, upto, horizon.time, progress, now)
 
 
 def next_bucket(job: Job, progress: Progress, moment: int) -> int:
@@ -234,8 +232,10 @@ def next_bucket(job: Job, progress: Progress, moment: int) -> int:
     return after(max(moment, progress.not_before) if job.query.time is None else moment, job.query.bucket)
 
 
-def _timed(job: Job, upto: int, begins: int, now: int) -> Target:
-    place = place_of(job.archives, floor(begins, job.query.bucket), now)
+def _target(job: Job, upto: int, moment: int, progress: Progress, now: int) -> Target:
+    if job.query.time is None:
+        return Target(upto, None, next_bucket(job, progress, moment))
+    place = place_of(job.archives, floor(moment, job.query.bucket), now)
     return Target(upto, place and place[0], 0)
 
 

@@ -5,17 +5,19 @@ its total. Therefore each chunk of ids is asked for its oldest and newest time, 
 a span needs the chunks that reach into it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from shipper.core.errors import RowRefused, TooManyGroups
+from shipper.core.id_set import Gaps, IdSet
 from shipper.core.ledger import Ledger, RecordResult
-from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window
+from shipper.core.model import ALWAYS, Fingerprint, Ids, Job, Now, Query, Row, Span, Window, adjoined
 
+KNOWN_ROWS = 16
+"""Rows by which a table is recognized; some of them may be deleted."""
 MOST_LABELS = 5_000
 """Labels in one answer; where a window has more, less of it is read: the longest need 40 MB until they are stored."""
 GROWTH = 1.25  # of windows behind one that was too large: what was too much may continue
@@ -29,7 +31,10 @@ Content = TypeVar("Content")
 
 
 class Source(Protocol):
-    """The database, as the core needs it; each call may raise SourceUnavailable or QueryRefused."""
+    """The database, as the core needs it.
+
+    Each call may raise SourceUnavailable (no answer, or not in time) or QueryRefused (it rejects the statement).
+    """
 
     @property
     def connection_number(self) -> int:
@@ -71,6 +76,15 @@ class Source(Protocol):
     def first_in(self, query: Query, window: Window, span: Span) -> int | None:
         """Return the smallest id in the window whose row has a bucket in the span, conditions ignored; None if none."""
 
+    def ids_in(self, query: Query, window: Window, span: Span) -> tuple[Window, int] | None:
+        """Return the smallest window with all of a window's rows in a span, conditions ignored, and their number.
+
+        Return None if there are none. Without an index of the time it reads the entire table.
+        """
+
+    def has_index_of_time(self, query: Query) -> bool:
+        """Return whether an index finds the rows of a span."""
+
     def times(self, query: Query, window: Window) -> Span | None:
         """Return a span that contains all times of the window's rows, conditions ignored; None if there are none."""
 
@@ -80,8 +94,14 @@ class Source(Protocol):
         Custom sql reads windows only, not ids.
 
         Raises:
-            SourceUnavailable: no answer, or not in time.
-            QueryRefused: the database rejects the statement; RowRefused: fewer rows at once may work.
+            RowRefused: fewer rows at once may work.
+        """
+
+    def read_at_once(self, query: Query, window: Window, gaps: Gaps) -> tuple[list[Row], Mapping[int, int]] | None:
+        """Count the rows of a window as `read` does, and return, as words, which ids of it and of the gaps have rows.
+
+        All of it is of one moment, without a snapshot. None where one statement cannot tell this; it raises as `read`
+        and `words` do.
         """
 
     def renamed(self, query: Query, rows: list[Row]) -> list[Row]:
@@ -101,10 +121,6 @@ class Source(Protocol):
         """Count the indivisible measures of each bucket in a span, in one statement; other values are None, rows 0.
 
         The window must contain all rows of these buckets.
-
-        Raises:
-            SourceUnavailable: no answer, or not in time.
-            QueryRefused: the database rejects the statement.
         """
 
     def count(self, query: Query, window: Window) -> int:
@@ -117,11 +133,14 @@ class Source(Protocol):
             QueryRefused: two rows have the same id.
         """
 
+    def appeared(self, query: Query, counted: IdSet, gaps: Gaps) -> Mapping[int, int]:
+        """Return, as words, the ids of gaps that have rows and are not counted; it raises as `words` does."""
+
     def words_by(self, query: Query, rows: Window | Ids) -> Mapping[int | None, Mapping[int, int]]:
         """Return the ids that have rows, as words, by bucket; rows without a time are under None."""
 
-    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
-        """Return what identifies the table: its server, and its newest rows up to an id."""
+    def fingerprint(self, query: Query, upto: int, *, more: int = 0) -> Fingerprint:
+        """Return what identifies the table: its server, and its newest KNOWN_ROWS rows up to an id, or more."""
 
 
 class Context(NamedTuple):
@@ -172,11 +191,14 @@ def most_groups(query: Query, labels: int) -> int:
     return labels // max(1, len(query.by))
 
 
-def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Window, tuple[Window, Size] | None, None]:
-    """Yield windows that tile (after, upto], of at most `chunk` ids, or `chunk` rows where most ids are missing.
+def each_window(
+    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, Size]], *, source: Source
+) -> Iterator[tuple[Window, Content]]:
+    """Read all of (after, upto] in order, window by window; `read` also returns the size of the content.
 
-    The caller sends back which part of each window it has read, and the size of that. Behind such a part windows are
-    as short, and grow again, if their groups allow that. Along a time, a window has about `chunk` rows.
+    A window has at most `chunk` ids, or `chunk` rows where most ids are missing; along a time it has about `chunk`
+    rows. Behind one of which only a part could be read, windows are as short as that part, and grow again, if their
+    groups allow that.
     """
     is_along, share = job.query.is_along, 1.0
     size, is_sparse, most = SECONDS if is_along else job.chunk, is_along, most_groups(job.query, MOST_LABELS)
@@ -184,33 +206,15 @@ def windows(job: Job, after: int, upto: int, *, source: Source) -> Generator[Win
         end = min(after + ceil(size * share), upto)
         if is_sparse and end < upto:  # purged rows, a jump of the ids by 10^12, ids that are no sequence
             end = source.nth_id(job.query, Window(after, upto), ceil(job.chunk * share)) or upto
-        answer = yield Window(after, end)
-        assert answer is not None
-        part, (rows, groups) = answer
+        part, (content, (rows, groups)) = _shrinking(job, Window(after, end), read, source)
+        yield part, content
         growth = GROWTH if part.upto == end else (part.upto - after) / (end - after)
         share *= min(growth, FULL * most / groups) if groups else growth
         share = min(max(share, 1 / size), 1.0)
         after, is_sparse = part.upto, is_along or rows * SPARSE < part.upto - part.after
 
 
-def each_window(
-    job: Job, after: int, upto: int, read: Callable[[Window], tuple[Content, Size]], *, source: Source
-) -> Iterator[tuple[Window, Content]]:
-    """Read all of (after, upto] in order, window by window; `read` also returns the size of the content."""
-    planned = windows(job, after, upto, source=source)
-    window = next(planned, None)
-    while window is not None:
-        part, (content, size) = shrinking(window, read, partial(source.set_aside, job.query), chunk=job.chunk)
-        yield part, content
-        try:
-            window = planned.send((part, size))
-        except StopIteration:
-            return
-
-
-def shrinking(
-    window: Window, read: Callable[[Window], Content], set_aside: Callable[[int, RowRefused], None], *, chunk: int
-) -> tuple[Window, Content]:
+def _shrinking(job: Job, window: Window, read: Callable[[Window], Content], source: Source) -> tuple[Window, Content]:
     """Read a window, or a beginning of it, halved or shorter, that can be read; return that part with its content.
 
     A window has about `chunk` rows, or ids. A single row that cannot be read is set aside.
@@ -221,11 +225,11 @@ def shrinking(
         except RowRefused as error:
             size = window.upto - window.after
             if size == 1:
-                set_aside(window.upto, error)
+                source.set_aside(job.query, window.upto, error)
                 continue
             part = size // 2
             if isinstance(error, TooManyGroups):  # if all of its rows are of as many groups
-                part = min(part, max(1, size * error.rows // min(size, chunk)))
+                part = min(part, max(1, size * error.rows // min(size, job.chunk)))
             window = Window(window.after, window.after + part)
 
 
@@ -256,9 +260,9 @@ def walk_back(job: Job, upto: int, span: Span, *, source: Source) -> int:
     return low
 
 
-def fingerprint_of(job: Job, source: Source, upto: int) -> Fingerprint:
+def fingerprint_of(job: Job, source: Source, upto: int, *, more: int = 0) -> Fingerprint:
     """Return what identifies the table; of jobs with `lookback` without times, which may be set later."""
-    fingerprint = source.fingerprint(job.query, upto)
+    fingerprint = source.fingerprint(job.query, upto, more=more)
     return fingerprint if job.lookback is None else timeless(fingerprint)
 
 
@@ -293,13 +297,8 @@ def chunks(job: Job, after: int, upto: int, *, source: Source) -> Iterator[Chunk
 
 def windows_in(parts: Iterable[Chunk], span: Span) -> list[Window]:
     """Return the windows of chunks that reach into a span; adjoining ones as one window."""
-    windows: list[Window] = []
-    for window, times in parts:
-        if times.start >= span.end or span.start >= times.end:
-            continue
-        begins = windows.pop().after if windows and windows[-1].upto == window.after else window.after
-        windows.append(Window(begins, window.upto))
-    return windows
+    windows = (window for window, times in parts if times.start < span.end and span.start < times.end)
+    return [Window(*ids) for ids in adjoined((one.after, one.upto) for one in windows)]
 
 
 def late_seconds(job: Job) -> int:

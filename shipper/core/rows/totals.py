@@ -1,4 +1,4 @@
-"""Totals: rows are folded by group and bucket; a capture adds them to totals, a recount replaces totals.
+"""Totals: a capture adds folded rows to them, a recount replaces them.
 
 Strategy: Carbon keeps only the last write of a slot, so the state keeps the running total of each slot, and always
 sends all of it. Each change of totals is one transaction that requires the job's position to be where the look began: a
@@ -8,95 +8,20 @@ process that is killed at any instruction has either counted a window or not. No
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple
 
 from shipper.core.ledger import Recording, RecordResult, RecordUpdate, Total
 from shipper.core.measures import Kind, Value, combined
-from shipper.core.model import Group, Job, Key, RejectedValue, Rejection, RejectReason, Row, Span, Window
+from shipper.core.model import Group, Key, RejectedValue, Rejection, RejectReason, Span, Window
 from shipper.core.paths import brief, claim_paths, other_of
 from shipper.core.position import Position
-from shipper.core.retention import floor, is_due, oldest_shown, place_of
+from shipper.core.retention import is_due, place_of
+from shipper.core.rows.folding import Folded
 from shipper.core.rows.table import Context
 from shipper.core.rows.zero_fill import zero_fill_buckets
 
-MAX_SKEW_SECONDS = 300
-"""Seconds by which the time of a row may be ahead of its source's clock, beyond its own bucket."""
-
 MOST = 10**300
 """Largest value and total: Whisper can add those of a coarser slot without reaching infinity."""
-
-YEAR_SECONDS = 366 * 86_400
-"""Times further ahead are mistakes, and counted without their bucket, of which there may be any number."""
-
-
-MANY_CELLS = 10_000
-"""Cells that are folded before groups share some: those of the longest labels need 10 MB."""
-
-
-class Cell(NamedTuple):
-    """Rows and values of one group in one bucket."""
-
-    rows: int
-    values: tuple[Value | None, ...]
-
-
-@dataclass(slots=True)
-class Folded:
-    """Rows added up by group and bucket, rejected rows by reason, and values that were left out."""
-
-    cells: dict[tuple[Group, int], Cell] = field(default_factory=dict)
-    rejected: Counter[Rejection] = field(default_factory=Counter)
-    rejected_values: list[RejectedValue] = field(default_factory=list)
-    others: Counter[Group] = field(default_factory=Counter)
-    """Rows of groups that share cells already, under the first of the groups."""
-    many: int = field(default_factory=lambda: MANY_CELLS)
-    """Number of cells from which on groups may share some."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows that were folded, rejected ones included."""
-        return sum(cell.rows for cell in self.cells.values()) + self.rejected.total()
-
-    @property
-    def unreadable(self) -> Counter[Rejection]:
-        """Rejected rows that the database cannot read, but whose buckets are known."""
-        one, rejected = RejectReason.UNREADABLE, self.rejected.items()
-        return Counter({key: rows for key, rows in rejected if key.reason is one and key.bucket is not None})
-
-
-def shown_span(job: Job, *, now: int, source_time: int) -> Span:
-    """Return the span of buckets that Graphite can show; its end lets clocks differ a little."""
-    oldest = max(job.query.bucket, oldest_shown(job.archives, now))  # Carbon drops a timestamp of 0
-    return Span(oldest, source_time + job.query.bucket + MAX_SKEW_SECONDS + 1)
-
-
-def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded | None = None) -> Folded:
-    """Add rows up by group and bucket."""
-    folded = into or Folded()
-    for bucket, group, rows_in, values, refused, is_unreadable in rows:
-        folded.rejected_values.extend(refused)
-        if is_unreadable:
-            folded.rejected[Rejection(RejectReason.UNREADABLE, bucket)] += rows_in
-            continue
-        if bucket is None or bucket not in span:
-            folded.rejected[_reason(bucket, span)] += rows_in
-            continue
-        before = folded.cells.get((group, bucket))
-        if before is not None:
-            rows_in += before.rows  # noqa: PLW2901 - the cell's, from here on
-            values = tuple(map(Kind.combine, kinds, before.values, values))  # noqa: PLW2901 - likewise
-        folded.cells[group, bucket] = Cell(rows_in, values)
-    return folded
-
-
-def _reason(bucket: int | None, span: Span) -> Rejection:
-    if bucket is None:
-        return Rejection(RejectReason.NO_TIME)
-    if bucket < span.start:
-        return Rejection(RejectReason.TOO_OLD)
-    return Rejection(RejectReason.FUTURE, bucket if bucket < span.end + YEAR_SECONDS else None)
 
 
 def add(
@@ -151,8 +76,9 @@ def replace(
         tally.rejected.update(done.rejected)
         totals = change.replaced(folded, span, cleared)
         tally.totals = len(totals)
-        if not done.replaces:  # rejected rows were counted when they were captured
-            tally.rejected = Counter(done.rejected)
+        if not done.is_lookback:  # other rejected rows were counted when they were captured
+            refused = {one: rows for one, rows in tally.rejected.items() if one.reason is RejectReason.REFUSED}
+            tally.rejected = Counter(done.rejected) + Counter(refused)
         # rows of other slots are added
         if beside is not None:
             totals |= change.added(beside)
@@ -215,14 +141,9 @@ class _Change:
 
     def place(self, bucket: int) -> tuple[int, int] | None:
         """Return the slot and step of a bucket; a slot that moved to a coarser archive stays there."""
-        archives = self._job.archives
-        place = place_of(archives, bucket, self._moment.now)
-        finer = archives[0].step if place is None else place[1]
-        for step in self.recording.steps():
-            slot = floor(bucket, step)
-            if step > finer and self.recording.has_slot(slot, step):
-                return slot, step
-        return place
+        place = place_of(self._job.archives, bucket, self._moment.now)
+        finer = self._job.archives[0].step if place is None else place[1]
+        return self.recording.coarsest(bucket, longer_than=finer) or place
 
     def added(self, folded: Folded) -> dict[Key, Value]:
         """Return the totals of cells, added to those in the state; note which indivisible measures lack new rows."""
@@ -243,9 +164,7 @@ class _Change:
         # places that belong to the job and can still be written
         own = self.recording.own({key.path for key in cleared}) if cleared else set()
         gone.append(key for key in cleared if key.path in own and self._open_place(key.slot) == key[1:])
-        for key in chain.from_iterable(gone):
-            if key not in parts:
-                totals[key] = 0
+        totals.update((key, 0) for key in chain.from_iterable(gone) if key not in parts)
         return totals
 
     def put(self, totals: Mapping[Key, Value], *, resends: bool = False) -> None:
@@ -298,7 +217,7 @@ class _Change:
             if isinstance(place, RejectReason):
                 continue
             if (own := paths[group]) is None:
-                self.tally.rejected[Rejection(RejectReason.REFUSED)] += cell.rows
+                self.tally.rejected[Rejection(RejectReason.REFUSED, bucket)] += cell.rows
                 continue
             for path, measure, value in zip(own, self._job.query.measures, cell.values, strict=True):
                 # groups that share a path are parts of its bucket

@@ -34,16 +34,16 @@ AGGREGATIONS: dict[str, Callable[[list[float]], float]] = {
 
 _UNWRITTEN = (
     "Check that Carbon can write (disk, permissions), and that render_url names the graphite-web that reads its files; "
-    "then repeat with a longer --wait."
+    "then run `shipper admin doctor --wait 2m`."
 )
-_OVERWRITES = "a slot that is sent again has the {} value, not the last one"
+_OVERWRITES = "a value sent again: Graphite keeps the {}, not the last"
 _REMEDIES = {
-    "average": "Use Carbon instead of this receiver. If it is VictoriaMetrics and you keep it, start it with "
-    "the flags of deploy/receivers.md: it then keeps the largest value, which is right for counts that only grow.",
-    "largest": "Use Carbon instead: in this receiver a value that shrinks stays wrong (recounts, lookback, min). "
-    "VictoriaMetrics with -dedup.minScrapeInterval always keeps the largest value.",
-    "first": "Use Carbon instead of this receiver, or another receiver that overwrites values.",
-    "added-up": "Remove the aggregator between shipper and Graphite: shipper sends complete totals.",
+    "average": "Use Carbon instead; or keep VictoriaMetrics with the flags of deploy/receivers.md: the largest value "
+    "then wins, which is right for counts that only grow; this test still shows ✗.",
+    "largest": "Use Carbon instead; or keep this receiver for counts that only grow (deploy/receivers.md): a value "
+    "that shrinks stays wrong (recounts, lookback, min).",
+    "first": "Use Carbon instead, or another receiver that overwrites values.",
+    "sum": "Remove the aggregator between shipper and Graphite: shipper sends complete totals.",
 }
 
 
@@ -129,7 +129,7 @@ class Canary:
             return "first"
         if value < largest:
             return "average"
-        return "largest" if value == largest else "added-up"
+        return "largest" if value == largest else "sum"
 
     def _end(self, archive: Archive) -> Question:
         """Ask for values that are nearly as old as the archive keeps them."""
@@ -185,7 +185,7 @@ def _judge_sums(sums: Sums) -> Verdict:
     if sums.method not in {"sum", None}:
         text = f"{coarse} are the {sums.method} of {fine}, not the sum"
         return Verdict(False, text, f"Set aggregationMethod to sum, {setting}.")
-    return Verdict(True, f"{coarse} {f'are the sum of {fine}' if sums.method else 'are kept'} (also with gaps)")
+    return Verdict(True, f"{coarse} {f'are the sum of {fine}' if sums.method else 'are kept'} (even with gaps)")
 
 
 def _points(archives: Sequence[Archive], now: int) -> list[tuple[int, int]]:

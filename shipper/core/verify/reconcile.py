@@ -17,14 +17,11 @@ from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
 from shipper.core.paths import Directory
 from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, parts, without
-from shipper.core.rows.along_minutes import minutes_of
-from shipper.core.rows.along_reading import changed_buckets
-from shipper.core.rows.along_recount import window_of
-from shipper.core.rows.others import share
+from shipper.core.rows.along_minutes import changed_buckets, minutes_of, window_of
+from shipper.core.rows.folding import Folded, fold, read_undivided, widen
+from shipper.core.rows.search import windows_by_index
 from shipper.core.rows.slots import read_counted, rows_by_ids
 from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
-from shipper.core.rows.totals import Folded, fold
-from shipper.core.rows.undivided import read_undivided, widen
 from shipper.core.verify.canary import AGGREGATIONS
 
 EXACT = 2**53
@@ -271,18 +268,17 @@ def _pieces(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: 
 
 def _count(job: Job, part: Part, snapshot: JobSnapshot, source: Source, cells: int) -> Folded | None:
     """Count the rows of a part again; None where it has too many cells and can be halved."""
-    folded, directory = Folded(), Directory(job, snapshot.names)
+    folded = Folded(sharing=Directory(job, snapshot.names).sharing)
     can_be_halved = part.span.end - part.span.start > part.step
     ids: dict[int, Window] = {}
     for window, rows in _rows(job, part, snapshot, source):
         fold((row for row in rows if row.bucket is not None), part.span, job.kinds, into=folded)
         if window is not None:
             widen(ids, {row.bucket for row in rows if row.bucket is not None}, window)
-        share(job, folded, directory.sharing)
         if can_be_halved and len(folded.cells) > cells:
             return None
     for _ in read_undivided(job, ids, part.span, source=source, into=folded):
-        share(job, folded, directory.sharing)
+        pass  # the cells are what is wanted
     return folded
 
 
@@ -295,29 +291,31 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
             yield None, rows
         return
 
-    window = _window(job, part.span, snapshot, source)
+    windows = _windows(job, part.span, snapshot, source)
     # buckets as long as the slots of the part: fewer cells, and the same sums
     if part.step % job.query.bucket == 0 and job.query.is_divisible:
         job = replace(job, query=replace(job.query, bucket=part.step))
-    if window is None:
-        return
-    if snapshot.position is None or job.query.is_along:
-        yield from scan(job, window.after, window.upto, source=source, span=part.span)
-        return
-    read = partial(read_counted, job, source=source, position=snapshot.position, span=part.span)
-    yield from each_window(job, window.after, window.upto, read, source=source)
+    for window in windows:
+        if snapshot.position is None or job.query.is_along:
+            yield from scan(job, window.after, window.upto, source=source, span=part.span)
+            continue
+        read = partial(read_counted, job, source=source, position=snapshot.position, span=part.span)
+        yield from each_window(job, window.after, window.upto, read, source=source)
 
 
-def _window(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> Window | None:
-    """Return a window that contains all rows of a span, up to captured; None if there is none."""
+def _windows(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> list[Window]:
+    """Return windows that contain all rows of a span, up to captured."""
     if job.query.is_along:
-        return window_of(job, span, source)
+        window = window_of(job, span, source)
+        return [window] if window is not None else []
+    if (windows := windows_by_index(job, snapshot.progress.captured, span, source=source)) is not None:
+        return windows
     # The lowest id by the state, or by time, whichever is lower: rows that no capture has seen may have lower ids than
     # those that were counted.
     captured, since = snapshot.progress.captured, Span(span.start - late_seconds(job), ALWAYS.end)
     low = walk_back(job, captured, since, source=source)
     low = min([low, *(slot.after for slot in snapshot.slots if slot.slot in span)])
-    return Window(low, captured) if low < captured else None
+    return [Window(low, captured)] if low < captured else []
 
 
 def _by_series(job: Job, folded: Folded, names: Iterable[Name]) -> dict[str, Counted]:

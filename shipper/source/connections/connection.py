@@ -22,11 +22,10 @@ from shipper.source.access import Access
 from shipper.source.connections.engine import DriverFailure, check_settings, connect, engine_of, translated
 from shipper.source.connections.turns import Turns, Wait
 from shipper.source.dialects.databases import dialect_named
-from shipper.source.dialects.dialect import Dialect, Session
+from shipper.source.dialects.dialect import WAIT, Dialect, Session
 
 SNAPSHOT_SECONDS = 0.1
 """Age from which jobs begin a new snapshot: an ALTER TABLE waits for the old one, and every INSERT behind that."""
-RETRIED = "The next tick tries again."
 _NUMBERS = counted_up(1)
 
 
@@ -36,8 +35,10 @@ class _Thread(threading.local):
     connection: sa.Connection | None = None
     turn: ExitStack
     """The turn in which the connection is used."""
+    is_background = False
+    """Whether its statements count as background work; those of captures, which come first, do not."""
     wait: Wait | None = None
-    """Wait of background work for its turn; None for captures, which come first."""
+    """Wait of background work for its turn."""
     number = 0
     """Number of the connection; 0 where the next call may use another one."""
     holders = 0
@@ -80,13 +81,16 @@ class Connections:
         return self._thread.depth > 0
 
     @contextmanager
-    def background(self, wait: Wait) -> Iterator[None]:
-        """Run the statements of this thread within as background work, each in its turn, for which `wait` waits."""
-        self._thread.wait = wait
+    def background(self, wait: Wait | None) -> Iterator[None]:
+        """Run the statements of this thread within as background work, each in its turn, for which `wait` waits.
+
+        Without `wait` they only count as such: who holds the lock of a job has waited before.
+        """
+        self._thread.is_background, self._thread.wait = True, wait
         try:
             yield
         finally:
-            self._thread.wait = None
+            self._thread.is_background, self._thread.wait = False, None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -123,9 +127,14 @@ class Connections:
             QueryRefused: the database rejects the statement.
         """
         if self._thread.depth and self._thread.begun is None:
-            raise SourceUnavailable(f"{step}: its snapshot has ended", hint=RETRIED)
+            raise SourceUnavailable(f"{step}: the snapshot has ended", hint=WAIT)
         with translated(self.dialect, step, source=self._name), self._taken() as connection, self._begun(connection):
             yield connection
+
+    @property
+    def has_types(self) -> bool:
+        """Whether its columns have types: a column of times then has nothing else."""
+        return self.dialect.CATALOG.has_types
 
     def check_snapshot(self, connection: sa.Connection, table: str, *, reads_others: bool) -> None:
         """Check that the tables which were read are as the snapshot knows them; reads_others: not only this table.
@@ -136,9 +145,9 @@ class Connections:
         rewrites = self.dialect.REWRITES
         if rewrites is None or self._thread.begun is None or not (reads_others or table in self._lockless):
             return
-        if rewrites.is_rewritten(connection):
+        if connection.exec_driver_sql(rewrites.rewritten).scalar_one():
             raise SourceUnavailable(
-                f"read {table}: a table was changed by TRUNCATE or ALTER TABLE during the reading", hint=RETRIED
+                f"read {table}: a table was changed by TRUNCATE or ALTER TABLE during the reading", hint=WAIT
             )
 
     def server_of(self, connection: sa.Connection) -> str | None:
@@ -157,10 +166,6 @@ class Connections:
         """Keep an answer until the snapshot ends."""
         if self._thread.depth:
             self._thread.answers[key] = answer
-
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        self.engine.dispose()
 
     @contextmanager
     def _taken(self) -> Iterator[sa.Connection]:
@@ -211,7 +216,11 @@ class Connections:
             connection.exec_driver_sql(begin)
             self._thread.begun, self._thread.table = begun, table
             if session.is_shared and session.settings:
-                _check_settings(dialect, connection, session)
+                try:
+                    check_settings(dialect, connection.connection, session.settings)
+                except QueryRefused:
+                    connection.invalidate()
+                    raise
             # lock the table; begin again where that is not allowed
             if dialect.REWRITES is None or table in self._lockless:
                 return
@@ -222,12 +231,10 @@ class Connections:
 
     def _end_snapshot(self, how: str = "COMMIT") -> None:
         thread = self._thread
-        if thread.begun is None:
+        if thread.begun is None or thread.connection is None:
             return
         thread.begun = None
         thread.answers.clear()
-        if thread.connection is None:
-            return
         try:
             thread.connection.exec_driver_sql(how)
         except (sa.exc.SQLAlchemyError, DriverFailure):  # it ends with its connection, which may be gone already
@@ -242,6 +249,7 @@ class Connections:
         with ExitStack() as turn:
             if thread.wait is not None:
                 self.turns.wait(thread.wait)
+            if thread.is_background:
                 turn.enter_context(self.turns.charged())
             turn.enter_context(self.turns.taken())
             connection = connect(self.engine)
@@ -260,17 +268,6 @@ def _session_of(connection: sa.Connection) -> Session:
     """Return the session that was set up for a connection."""
     session: Session = connection.info["session"]
     return session
-
-
-def _check_settings(dialect: Dialect, connection: sa.Connection, session: Session) -> None:
-    """Check that a snapshot has the settings of its connection, which is closed otherwise."""
-    driver = connection.connection.dbapi_connection
-    try:
-        if driver is not None:
-            check_settings(dialect, driver, session.settings)
-    except QueryRefused:
-        connection.invalidate()
-        raise
 
 
 def _server_of(dialect: Dialect, connection: sa.Connection) -> str | None:

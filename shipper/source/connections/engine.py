@@ -5,6 +5,7 @@ asks the server how to quote, and read back; and again after each pause, because
 led the connection to another server. A session that differs is replaced by a new one, which differs or not.
 """
 
+import logging
 import math
 import time
 import traceback
@@ -28,14 +29,15 @@ from shipper.source.limits import (
     AnswerTooLate,
     AnswerUnusable,
     Meter,
-    check_columns,
     check_rows,
 )
 
+logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # else errors go to the terminal as they are
+
 PING_SECONDS = 1.0
 """A connection's session is read back if it was not used for this time."""
-
-
+STATEMENTS = 5000
+"""Compiled statements that are kept, of 15 KB each: to compile one takes longer than to run it."""
 FEW_ROWS = MOST_VALUES // MOST_COLUMNS
 """Number of rows that cannot be too many."""
 
@@ -62,6 +64,7 @@ def engine_of(access: Access, *, threads: int) -> sa.Engine:
         skip_autocommit_rollback=True,
         connect_args=dialect.arguments(access),
         poolclass=sa.pool.QueuePool,
+        query_cache_size=STATEMENTS,
     )
     sa.event.listen(engine, "do_connect", partial(_open, dialect, access))
     sa.event.listen(engine, "connect", partial(_set_up, dialect, access), insert=True)
@@ -70,23 +73,6 @@ def engine_of(access: Access, *, threads: int) -> sa.Engine:
     sa.event.listen(engine, "after_cursor_execute", _check_shape)
     sa.event.listen(engine, "handle_error", _failure)
     return engine
-
-
-@contextmanager
-def _forgetful() -> Iterator[None]:
-    """Let no error keep, in the frames that it has left, the answer about which it is.
-
-    Frames and errors refer to each other: the next collection of garbage may come after a dozen such answers.
-    """
-    try:
-        yield
-    except ShipperError as error:
-        cause: BaseException | None = error.__cause__
-        while cause is not None:
-            traceback.clear_frames(cause.__traceback__)
-            cause.__traceback__ = None  # from Python 3.13 on, a frame that was cleared still refers to its caller
-            cause = cause.__cause__ or cause.__context__
-        raise
 
 
 def connect(engine: sa.Engine) -> sa.Connection:
@@ -107,12 +93,23 @@ def connect(engine: sa.Engine) -> sa.Connection:
 def translated(dialect: Dialect, step: str, *, source: str) -> Iterator[None]:
     """Raise errors of SQLAlchemy and of drivers in the block as ours.
 
+    No error keeps, in the frames that it has left, the answer about which it is: frames and errors refer to each other,
+    and the next collection of garbage may come after a dozen such answers.
+
     Raises:
         SourceUnavailable: no answer, not in time, or none that can be understood.
         QueryRefused: the database rejects the statement.
     """
-    with _forgetful(), _ours_in(dialect, step, source):
-        yield
+    try:
+        with _ours_in(dialect, step, source):
+            yield
+    except ShipperError as error:
+        cause: BaseException | None = error.__cause__
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause.__traceback__ = None  # from Python 3.13 on, a frame that was cleared still refers to its caller
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 @contextmanager
@@ -221,19 +218,15 @@ def _read_back(
         raise sa.exc.DisconnectionError
 
 
-def _check_shape(
-    _: sa.Connection,
-    cursor: DBAPICursor,
-    __: str,
-    ___: object,
-    context: Any,
-    ____: bool,  # noqa: FBT001 - SQLAlchemy's
-) -> None:
+def _check_shape(_: sa.Connection, cursor: DBAPICursor, __: str, ___: object, context: Any, *____: object) -> None:
     """Check the columns of an answer, and how much Python would make of its rows, before it does."""
-    if isinstance(context.invoked_statement, sa.Select):
-        check_columns(len(cursor.description or ()), len(context.compiled._result_columns))  # noqa: SLF001
+    columns = len(cursor.description or ())
+    if isinstance(context.invoked_statement, sa.Select | sa.CompoundSelect):
+        selected = len(context.compiled._result_columns)  # noqa: SLF001
+        if columns != selected:
+            raise AnswerUnusable(f"{columns} columns instead of {selected}")
     if cursor.rowcount > FEW_ROWS:
-        check_rows(cursor.rowcount, len(cursor.description or ()))
+        check_rows(cursor.rowcount, columns)
 
 
 def _failure(context: ExceptionContext) -> DriverFailure | BadParameter | None:

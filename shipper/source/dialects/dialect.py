@@ -27,15 +27,14 @@ CHECK_SERVER_STATE = "The server is starting or stopping, or lacks memory or dis
 CHECK_CONNECTIONS = (
     "Lower `connections` of the source, or raise the limit in the server; `shipper check` needs one more."
 )
-CHECK_EXPIRY = "Set a new password for the account, write it into the source's credentials, then restart the service."
 CHECK_CHALLENGE = (
     "Verify the server by TLS (`tls`, `tls_ca`); or, for MySQL only, set `server_public_key` to its public key; or, on "
     'a trusted network, set `tls = "off"`.'
 )
-CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this login needs."
-WAIT = "The next tick tries again."
-SLOW = "See `shipper preview` for the query and its plan; or raise `timeout` of the source."
+WAIT = "The next tick tries again; if you ran a command, repeat it."
+SLOW = "Run `shipper check`: it shows the query's plan; or raise `timeout` of the source."
 CHECK_TLS = "Set `tls_ca` to the server's CA file (PEM); or, on a trusted network, set tls to verify-ca or off."
+NO_TLS = 'Switch on TLS in the server, then verify it (`tls_ca`); or, on a trusted network, set `tls = "off"`.'
 SMALLER = "Lower `chunk` of the job, or group `by` fewer columns, or by columns with shorter values."
 CHECK_TYPES = "A value does not fit its type: check `where` and the expressions of the job."
 
@@ -77,12 +76,16 @@ class Catalog(NamedTuple):
     """The id column, if the database gives ids of deleted rows to new rows."""
     moving: str | None = None
     """Columns that each UPDATE of a row sets to its time."""
+    cycling: str | None = None
+    """Columns whose sequence begins again after its last number, with the statement that ends this."""
     granted: str | None = None
     """Schema and table of each GRANT by which this user may read the table, as REVOKE must name them; * for all."""
     moment: str | None = None
     """The type of points in time, which need no `time_zone`."""
     has_types: bool = True
     """Whether a column holds only values of its type."""
+    largest_id: int = 2**63 - 1
+    """The largest id that its statements can compute with."""
 
 
 class Session(NamedTuple):
@@ -101,8 +104,8 @@ class Rewrites(NamedTuple):
 
     lock: Callable[[sa.Connection, str], bool]
     """Keeps others from rewriting a table during the snapshot; False where that failed and ended the snapshot."""
-    is_rewritten: Callable[[sa.Connection], bool]
-    """Whether a table that the snapshot has read was rewritten after it began."""
+    rewritten: str
+    """Statement for the number of tables that the snapshot has read, and that were rewritten after it began."""
 
 
 class Dialect(Protocol):
@@ -128,6 +131,8 @@ class Dialect(Protocol):
     """Statement that lets an account use a schema."""
     NOT_SUMMED: Collection[object]
     """Types, by the driver's codes, whose sum the database gives, although it has no meaning."""
+    NAMES_DATABASE: bool
+    """Whether statements for an administrator name the source's database: they may be connected to another one."""
     ADD_KEY: str
     """Statement that adds an integer key `n` to a table; empty where only a new table can have one."""
     MAKE_TRANSACTIONAL: str
@@ -167,6 +172,3 @@ class Dialect(Protocol):
 
     def account(self, account: str, quote: IdentifierPreparer) -> str | None:
         """Return an account USER@HOST as GRANT names it, None where the database has no accounts."""
-
-    def default_schema(self, access: Access) -> str | None:
-        """Return the schema that statements for an administrator must name, None where they need none."""

@@ -11,12 +11,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.errors import ConfigError
+from shipper.core.model import MAX_ID
 from shipper.core.paths import MAX_LABEL
-from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
-from shipper.source.dialects import mysql_login
+from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, IDLE_SECONDS, Access, check_file
+from shipper.source.dialects import mysql_driver
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     Beginning,
+    BitOfId,
     BitsOfIds,
     Label,
     ListOfIds,
@@ -29,9 +31,8 @@ from shipper.source.dialects.expressions import (
     argument,
     explain,
 )
-from shipper.source.dialects.mysql_driver import FIELD_TYPE, Error, conversions
+from shipper.source.dialects.mysql_driver import FIELD_TYPE, Error, conversions, option
 from shipper.source.dialects.mysql_errors import BY_NUMBER, BY_WORDS
-from shipper.source.dialects.mysql_login import option
 
 _NAMES = ("mysql", "mariadb")
 _NUMERIC = "COERCIBILITY(0)"  # of numbers and times; servers differ: 5, in MariaDB 11.8 7
@@ -42,7 +43,7 @@ _MINE = "privilege_type = 'SELECT' AND grantee = CONCAT('''', REPLACE(CURRENT_US
 ERRORS: Mapping[object, Meaning] = BY_NUMBER
 WORDS: Mapping[str, Meaning] = BY_WORDS
 DRIVER_ERROR: type[Exception] = Error
-connect = mysql_login.connect
+connect = mysql_driver.connect
 _UNLIMITED = 2**64 - 1
 _DEFAULT = "DEFAULT"
 _SETTINGS: Mapping[str, str | int] = {
@@ -101,6 +102,7 @@ CATALOG = Catalog(
             WHERE COALESCE(:schema, DATABASE()) LIKE table_schema AND {_MINE}
         UNION ALL SELECT '*', '*' FROM information_schema.user_privileges WHERE {_MINE}""",
     moment="timestamp",
+    largest_id=MAX_ID,
 )
 SESSION = "SELECT CURRENT_USER(), @@read_only"
 TLS: str | None = "SHOW SESSION STATUS LIKE 'Ssl_version'"
@@ -109,6 +111,7 @@ GRANT_SCHEMA: str | None = None
 NOT_SUMMED: Collection[object] = frozenset(
     {FIELD_TYPE.TIME, FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP}
 )
+NAMES_DATABASE = True
 ADD_KEY = "ALTER TABLE {table} ADD n BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE;"
 MAKE_TRANSACTIONAL = "ENGINE = InnoDB"
 REVIVE_INDEX = "ALTER TABLE {table} ALTER INDEX {index} {required};"
@@ -134,7 +137,7 @@ def arguments(access: Access) -> dict[str, Any]:
         given["password"] = password.encode()  # servers store UTF-8; PyMySQL would encode it as Latin-1
     if "unix_socket" not in access.url.query and access.url.host is None:
         given["host"] = "127.0.0.1"
-    if key := mysql_login.public_key(access):
+    if key := mysql_driver.public_key(access):
         given["server_public_key"] = key
         given["ssl_disabled"] = access.verifies == "off"  # by TLS, servers want the password itself
     if access.verifies != "off":
@@ -157,7 +160,7 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
         **_SETTINGS,
         "collation_connection": "utf8mb4_general_ci" if "MariaDB" in version or is_old else "utf8mb4_0900_ai_ci",
         "max_statement_time": access.timeout,
-        "idle_transaction_timeout": access.idle,  # MySQL has no such limit
+        "idle_transaction_timeout": IDLE_SECONDS,  # MySQL has no such limit
         "max_execution_time": access.timeout * 1000,
     }
     cursor.execute("SHOW SESSION VARIABLES WHERE variable_name IN %s", (tuple(settings),))
@@ -219,12 +222,8 @@ def account(account: str, _quote: IdentifierPreparer) -> str | None:
     return "@".join("'{}'".format(part.replace("'", "''")) for part in (name, host))
 
 
-def default_schema(access: Access) -> str | None:
-    """Return the database, because an administrator may be connected to another one."""
-    return access.url.database
-
-
 def _tls_context(access: Access) -> ssl.SSLContext:
+    check_file(access.tls_ca, "tls_ca")
     try:
         context = ssl.create_default_context(cafile=access.tls_ca)
     except OSError as error:  # the base class of SSLError, too
@@ -302,6 +301,13 @@ def _word(element: WordOfId, compiler: SQLCompiler, **options: Any) -> str:
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     # MySQL takes a DECIMAL beyond 2^63 for 2^63 - 1
     return f"BIT_OR(1 << (CAST({argument(element, compiler, options)} AS UNSIGNED) & 63))"
+
+
+@compiles(BitOfId, *_NAMES)
+def _bit(element: BitOfId, compiler: SQLCompiler, **options: Any) -> str:
+    identity, first, bits = (compiler.process(one, **options) for one in element.clauses)
+    place = f"(CAST({identity} AS UNSIGNED) - {first})"
+    return f"(ORD(SUBSTRING({bits}, {place} DIV 8 + 1, 1)) >> ({place} & 7) & 1)"
 
 
 @compiles(ListOfIds, *_NAMES)

@@ -8,8 +8,6 @@ from shipper.source.dialects.dialect import (
     CHECK_CHALLENGE,
     CHECK_CONNECTIONS,
     CHECK_DATABASE,
-    CHECK_EXPIRY,
-    CHECK_INSTALLATION,
     CHECK_LOGIN,
     CHECK_NAMES,
     CHECK_SERVER,
@@ -17,6 +15,7 @@ from shipper.source.dialects.dialect import (
     CHECK_SQL,
     CHECK_TLS,
     CHECK_TYPES,
+    NO_TLS,
     SLOW,
     WAIT,
     Meaning,
@@ -31,6 +30,12 @@ USE_TLS = (
     'Set `tls = "verify-identity"` (or "verify-ca", for any host name), and `tls_ca` to the server\'s CA file (PEM): '
     "the server accepts only TLS."
 )
+CHECK_COLLATION = (
+    "Compare a column only with texts that its character set has, in `where` and `where_sql`; "
+    "or convert it in `where_sql`: CONVERT(column USING utf8mb4)."
+)
+CHECK_EXPIRY = "Set a new password for the account, write it into the source's credentials, then restart the service."
+CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this login needs."
 UNLOCK = "Unlock the account: ALTER USER ... ACCOUNT UNLOCK."
 
 # numbers that only one of the servers has, or that PyMySQL does not name: the servers' manuals
@@ -46,6 +51,10 @@ BY_NUMBER: Mapping[object, Meaning] = {
     ER.TABLEACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.COLUMNACCESS_DENIED_ERROR: (Denied, CHECK_NAMES),
     ER.VIEW_NO_EXPLAIN: (Denied, CHECK_NAMES),
+    ER.CANT_AGGREGATE_2COLLATIONS: (QueryRefused, CHECK_COLLATION),
+    ER.CANT_AGGREGATE_3COLLATIONS: (QueryRefused, CHECK_COLLATION),
+    ER.CANT_AGGREGATE_NCOLLATIONS: (QueryRefused, CHECK_COLLATION),
+    3854: (QueryRefused, CHECK_COLLATION),  # ER_CANNOT_CONVERT_STRING of MySQL
     ER.WRONG_VALUE_FOR_TYPE: (RowRefused, CHECK_TYPES),
     1690: (RowRefused, CHECK_TYPES),  # ER_DATA_OUT_OF_RANGE
     3141: (RowRefused, CHECK_TYPES),  # ER_INVALID_JSON_TEXT_IN_PARAM
@@ -85,6 +94,7 @@ BY_NUMBER: Mapping[object, Meaning] = {
 BY_WORDS: Mapping[str, Meaning] = {
     "cryptography": (QueryRefused, CHECK_INSTALLATION),
     "pynacl": (QueryRefused, CHECK_INSTALLATION),
+    "server doesn't support it": (SourceUnavailable, NO_TLS),
     "certificate": (SourceUnavailable, CHECK_TLS),
     "SSL": (SourceUnavailable, CHECK_TLS),
     "connection": (SourceUnavailable, CHECK_SERVER),

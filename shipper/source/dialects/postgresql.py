@@ -20,10 +20,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
 
 from shipper.core.paths import MAX_LABEL
-from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, Access
+from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, IDLE_SECONDS, Access, check_file
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
     Beginning,
+    BitOfId,
     BitsOfIds,
     Label,
     ListOfIds,
@@ -58,10 +59,6 @@ def _lock(connection: sa.Connection, path: str) -> bool:
             raise
         return False
     return True
-
-
-def _is_rewritten(connection: sa.Connection) -> bool:
-    return bool(connection.exec_driver_sql(_REWRITTEN).scalar_one())
 
 
 _SETTINGS: Mapping[str, str] = {
@@ -110,7 +107,7 @@ DRIVER_ERROR: type[Exception] = psycopg.Error
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # else a statement that waits for an ALTER TABLE may see the table as it was before: without rows
 BEGIN_SINGLE = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
-REWRITES: Rewrites | None = Rewrites(_lock, _is_rewritten)
+REWRITES: Rewrites | None = Rewrites(_lock, _REWRITTEN)
 CATALOG = Catalog(
     tables="""SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname = COALESCE(CAST(:schema AS text), current_schema())""",
@@ -135,12 +132,20 @@ CATALOG = Catalog(
         WHERE indrelid = to_regclass(:path) AND indisunique AND indisvalid AND indnkeyatts = 1
             AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_inherits
                 JOIN pg_class ON pg_class.oid = inhparent WHERE inhparent = indrelid AND relkind = 'r')""",
+    # an identity depends on its column, and a default on its sequence
+    cycling="""SELECT attname, format('ALTER SEQUENCE %I.%I NO CYCLE;', nspname, relname)
+        FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_attribute ON attrelid = to_regclass(:path)
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE seqcycle AND EXISTS (SELECT 1 FROM pg_depend WHERE (objid = pg_attrdef.oid AND refobjid = seqrelid)
+            OR (objid = seqrelid AND refobjid = attrelid AND refobjsubid = attnum))""",
     moment="timestamp with time zone",
 )
 SESSION = """SELECT current_user || '@' || COALESCE(host(inet_client_addr()), 'localhost'), pg_is_in_recovery()"""
 TLS: str | None = "SELECT pid, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 GRANT_SCHEMA: str | None = "GRANT USAGE ON SCHEMA {schema} TO {account};"
 NOT_SUMMED: Collection[object] = ()
+NAMES_DATABASE = False  # search_path finds the table
 ADD_KEY = "ALTER TABLE {table} ADD n BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE;"
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = "REINDEX INDEX {path};"
@@ -167,6 +172,7 @@ def arguments(access: Access) -> dict[str, Any]:
     if access.answers_only:
         connect["require_auth"] = "!password"
     if access.verifies != "off":
+        check_file(access.tls_ca, "tls_ca")
         connect["sslrootcert"] = access.tls_ca or ssl.get_default_verify_paths().cafile or "system"
     return connect
 
@@ -184,7 +190,7 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
     settings = {
         **_SETTINGS,
         "statement_timeout": _duration(access.timeout),
-        "idle_in_transaction_session_timeout": _duration(access.idle),
+        "idle_in_transaction_session_timeout": _duration(IDLE_SECONDS),
     }
     if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
         # its texts may be of any encoding: neither the server nor psycopg may reject one
@@ -192,25 +198,18 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
         for name in ("text", "varchar", "bpchar", "name"):
             connection.adapters.register_loader(name, _AnyText)
     assignments = [f"{name} = '{value}'" for name, value in settings.items()]
-    cursor = connection.cursor()
-    try:
-        # a pooler gives its clients other numbers
-        if cursor.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
-            local = ["search_path = DEFAULT", *assignments]
-            return Session({}, True, "; ".join(f"SET LOCAL {assignment}" for assignment in local))
-        cursor.execute("; ".join(f"SET {assignment}" for assignment in assignments))
-    finally:
-        cursor.close()
+    # a pooler gives its clients other numbers
+    if connection.execute("SELECT pg_backend_pid()").fetchone() != (connection.info.backend_pid,):
+        local = ["search_path = DEFAULT", *assignments]
+        return Session({}, True, "; ".join(f"SET LOCAL {assignment}" for assignment in local))
+    connection.execute("; ".join(f"SET {assignment}" for assignment in assignments))
     return Session(settings)
 
 
 def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
     """Read the session's settings."""
-    cursor = connection.cursor()
     columns = ", ".join(f"current_setting('{name}')" for name in settings)
-    cursor.execute(f"SELECT {columns}")
-    values = cursor.fetchone() or ()
-    cursor.close()
+    values = connection.execute(f"SELECT {columns}").fetchone() or ()
     return dict(zip(settings, values, strict=False))
 
 
@@ -269,11 +268,6 @@ def user(access: Access) -> str | None:
 def account(account: str, quote: IdentifierPreparer) -> str | None:
     """Quote the role; roles have no host."""
     return quote.quote_identifier(account.rpartition("@")[0])
-
-
-def default_schema(_: Access) -> str | None:
-    """Return None: search_path finds the table."""
-    return None
 
 
 @compiles(Text, "postgresql")
@@ -342,6 +336,12 @@ def _server_time(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) 
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     identity = f"CAST({argument(element, compiler, options)} AS BIGINT)"
     return f"BIT_OR(CAST(1 AS BIGINT) << CAST({identity} & 63 AS INTEGER))"
+
+
+@compiles(BitOfId, "postgresql")
+def _bit(element: BitOfId, compiler: SQLCompiler, **options: Any) -> str:
+    identity, first, bits = (compiler.process(one, **options) for one in element.clauses)
+    return f"get_bit({bits}, CAST({identity} - {first} AS INTEGER))"
 
 
 @compiles(ListOfIds, "postgresql")

@@ -5,6 +5,7 @@ Therefore it reads from a pipe: while psycopg waits, a pump moves to the server 
 block of the answer at a time. The pump is outside of TLS.
 """
 
+import logging
 import os
 import select
 import socket
@@ -23,6 +24,8 @@ from shipper.source.limits import MOST_BYTES, AnswerTooLarge, Meter, check_rows,
 
 _Result = TypeVar("_Result")
 
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # else a server's words go to the terminal as they are
+
 TURN_SECONDS = 0.1
 """Interval of the checks while nothing arrives; psycopg's own default."""
 CANCEL_SECONDS = 5
@@ -36,8 +39,8 @@ MOST_TEXT_BYTES = 2**20
 """Maximum size of an error or notice: libpq and psycopg keep several copies."""
 HEADER_BYTES = 7
 """Length of a message's beginning: its kind, its length, and the number of columns in a description of rows."""
-ROW, ROW_DESCRIPTION, TEXTS = ord("D"), ord("T"), b"EN"
-"""Kinds of messages."""
+ROWS, ROW_DESCRIPTION, TEXTS = b"Dd", ord("T"), b"EN"
+"""Kinds of messages; rows are those of a query, or of COPY."""
 MOST_LOGIN_BYTES = 2**20
 """Maximum size of all that a server sends up to the end of a login."""
 
@@ -46,6 +49,9 @@ class MeteredConnection(psycopg.Connection[Any]):
     """A connection with limits for each answer."""
 
     meter: Meter
+    may_copy = False
+    """Whether statements may be COPY, which leaves a connection active between its rows."""
+    most_bytes = MOST_BYTES
     _pump: "_Pump"
 
     @classmethod
@@ -58,17 +64,20 @@ class MeteredConnection(psycopg.Connection[Any]):
 
     @override
     def wait(self, gen: PQGen[_Result], interval: float = TURN_SECONDS, timeout: float | None = None) -> _Result:
-        self._pump.begin(self.meter)
+        self._pump.begin(self.meter, self.most_bytes)
+        is_complete = False
         try:
-            return waiting.wait(_pumped(gen, self._pump), self._pump.server.fileno(), interval, timeout)
+            result = waiting.wait(_pumped(gen, self._pump), self._pump.server.fileno(), interval, timeout)
+            is_complete = self.may_copy
         except KeyboardInterrupt:
             with suppress(psycopg.Error):
                 self.cancel_safe(timeout=CANCEL_SECONDS)
             raise
         finally:
             # the rest of the answer would be that of the next statement; COPY waits for rows, which we never send
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            if not is_complete and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.close()
+        return result
 
     @override
     def add_notice_handler(self, callback: Any) -> None:
@@ -128,11 +137,11 @@ class _Pump:
         self.is_clear = True
         """Whether messages can be seen."""
 
-    def begin(self, meter: Meter) -> None:
-        """Measure a new answer."""
+    def begin(self, meter: Meter, most: int) -> None:
+        """Measure a new answer, of that size at most."""
         meter.begin()
         self._meter = meter
-        self._received, self._most = 0, MOST_BYTES
+        self._received, self._most = 0, most
         self._messages.begin()
 
     def serves(self, number: int) -> bool:
@@ -238,7 +247,7 @@ class _Messages:
         data, here = self._header + block, self._ahead
         while here + HEADER_BYTES <= len(data):
             kind, length = data[here], int.from_bytes(data[here + 1 : here + 5], "big")
-            if kind == ROW:
+            if kind in ROWS:
                 self._rows += 1
             else:
                 self._others += 1

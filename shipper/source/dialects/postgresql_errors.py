@@ -15,6 +15,7 @@ from shipper.source.dialects.dialect import (
     CHECK_SQL,
     CHECK_TLS,
     CHECK_TYPES,
+    NO_TLS,
     SLOW,
     WAIT,
     Meaning,
@@ -65,9 +66,12 @@ BY_WORDS: Mapping[str, Meaning] = {
         "Allow this host, user and database in pg_hba.conf: a hostssl line needs TLS, a hostnossl line none.",
     ),
     "authentication failed": (QueryRefused, CHECK_LOGIN),
+    "permission denied for database": (QueryRefused, "Let the user connect: GRANT CONNECT ON DATABASE ... TO ...;"),
     'role "': (QueryRefused, CHECK_LOGIN),
     'database "': (QueryRefused, CHECK_DATABASE),
+    "server does not support SSL": (SourceUnavailable, NO_TLS),
     "certificate": (SourceUnavailable, CHECK_TLS),
     "SSL": (SourceUnavailable, CHECK_TLS),
     "connection": (SourceUnavailable, CHECK_SERVER),
+    "resolve host": (SourceUnavailable, CHECK_SERVER),  # psycopg's, before libpq
 }

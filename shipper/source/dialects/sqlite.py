@@ -1,7 +1,9 @@
 """SQLite, through the standard library."""
 
+import math
 import re
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from hashlib import sha256
@@ -12,14 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import IdentifierPreparer, SQLCompiler
+from typing_extensions import override
 
 from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable
 from shipper.core.paths import MAX_LABEL
-from shipper.source.access import Access
+from shipper.source.access import Access, is_endless
 from shipper.source.dialects.dialect import (
     CHECK_NAMES,
     CHECK_SQL,
     CHECK_TYPES,
+    SLOW,
     Catalog,
     Meaning,
     Plan,
@@ -29,6 +33,7 @@ from shipper.source.dialects.dialect import (
 from shipper.source.dialects.expressions import (
     CUT,
     Beginning,
+    BitOfId,
     BitsOfIds,
     Label,
     ListOfIds,
@@ -47,6 +52,8 @@ MOST_BYTES = 8_000_000
 """Largest value that SQLite may return: it runs in our memory, and holds several copies of a value."""
 MOST_MEMORY = 64_000_000
 """Memory that all of SQLite may take in this process: it reads a value whole before it knows its length."""
+_STEPS = 100_000
+"""Steps of a statement, a few milliseconds, between looks at the clock."""
 ERRORS: Mapping[object, Meaning] = {}
 WORDS: Mapping[str, Meaning] = {
     "integer overflow": (RowRefused, CHECK_TYPES),
@@ -59,6 +66,7 @@ WORDS: Mapping[str, Meaning] = {
         SourceUnavailable,
         "Let this user write the file and its folder, because it is in WAL mode; or run PRAGMA journal_mode = DELETE.",
     ),
+    "interrupted": (SourceUnavailable, SLOW),
     "is locked": (SourceUnavailable, "Look for a program that keeps a transaction open on the file."),
     "malformed": (QueryRefused, "Restore the file: it is damaged (PRAGMA integrity_check)."),
     "not a database": (QueryRefused, "Check the path in `url`: the file is not an SQLite database."),
@@ -69,7 +77,7 @@ BEGIN = BEGIN_SINGLE = "BEGIN"
 REWRITES: Rewrites | None = None
 CATALOG = Catalog(
     tables="SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT GLOB 'sqlite_*'",
-    columns="SELECT name, type FROM pragma_table_info(:table)",
+    columns="SELECT name, type FROM pragma_table_xinfo(:table) WHERE hidden <> 1",  # with generated ones
     leading="""SELECT 'PRIMARY KEY', name, NULL FROM pragma_table_info(:table) WHERE pk = 1 UNION ALL
         SELECT listed.name, leading.name, NULL FROM pragma_index_list(:table) AS listed, pragma_index_info(listed.name)
         AS leading WHERE leading.seqno = 0 AND leading.name IS NOT NULL AND NOT listed.partial""",
@@ -87,9 +95,25 @@ SESSION = "SELECT NULL, 0"
 TLS: str | None = None
 GRANT_SCHEMA: str | None = None
 NOT_SUMMED: Collection[object] = ()
+NAMES_DATABASE = False
 ADD_KEY = ""
 MAKE_TRANSACTIONAL = ""
 REVIVE_INDEX = ""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that ends a statement after a time, as a server does; each statement has a separate cursor."""
+
+    seconds = _deadline = math.inf
+
+    @override
+    def cursor(self, *arguments: Any, **named: Any) -> Any:
+        self._deadline = time.monotonic() + self.seconds
+        return super().cursor(*arguments, **named)
+
+    def is_late(self) -> bool:
+        """Whether the statement has taken too long."""
+        return time.monotonic() > self._deadline
 
 
 def url(access: Access) -> sa.URL:
@@ -99,28 +123,40 @@ def url(access: Access) -> sa.URL:
 
 def arguments(access: Access) -> dict[str, Any]:
     """Return sqlite3's arguments; SQLAlchemy's pool hands a connection to one thread at a time."""
-    return {"timeout": access.timeout, "check_same_thread": False}
+    return {"timeout": access.timeout, "check_same_thread": False, "factory": _Connection}
 
 
-def connect(_access: Access, _arguments: Mapping[str, Any], _meter: Meter) -> DBAPIConnection | None:
+def connect(access: Access, _arguments: Mapping[str, Any], _meter: Meter) -> DBAPIConnection | None:
     """Leave it to SQLAlchemy: a file is no server."""
+    if is_endless(access.url.database or ""):
+        hint = "Name an SQLite database in `url`."
+        raise SourceUnavailable(f"open {access.url.database}: a pipe or a device", hint=hint)
     return None
 
 
-def prepare(connection: DBAPIConnection, _: Access) -> Session:
-    """Make a connection read-only, and decode every text."""
+def prepare(connection: DBAPIConnection, access: Access) -> Session:
+    """Make a connection read-only, limit the time of its statements, and decode every text."""
+    connection.seconds = access.timeout
+    connection.set_progress_handler(connection.is_late, _STEPS)
     # else SQLite could not return a row with a text that is not UTF-8
     connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
     cursor = connection.cursor()
     (encoding,) = cursor.execute("PRAGMA encoding").fetchone()
     connection.create_function("shipper_label", 2, partial(label_of, encoding), deterministic=True)
+    connection.create_function("shipper_bit", 3, bit_of, deterministic=True)
     cursor.execute("PRAGMA case_sensitive_like = OFF")  # cannot be read back
     for name, value in _SETTINGS.items():
         cursor.execute(f"PRAGMA {name} = {value}")
     cursor.execute(f"PRAGMA hard_heap_limit = {MOST_MEMORY}")
     cursor.close()
     return Session(_SETTINGS)
+
+
+def bit_of(identity: int, first: int, bits: bytes) -> int:
+    """Return the bit of an id in bytes that begin with that of another one; SQLite has no function for it."""
+    place = identity - first
+    return bits[place // 8] >> place % 8 & 1
 
 
 def read_back(connection: DBAPIConnection, settings: Mapping[str, object]) -> Mapping[str, object]:
@@ -161,11 +197,6 @@ def user(_: Access) -> str | None:
 
 def account(_account: str, _quote: IdentifierPreparer) -> str | None:
     """Return None: the permissions of the file decide."""
-    return None
-
-
-def default_schema(_: Access) -> str | None:
-    """Return None: a file is one schema."""
     return None
 
 
@@ -220,6 +251,11 @@ def _server_time(_element: ServerTime, _compiler: SQLCompiler, **_options: Any) 
 def _bits(element: BitsOfIds, compiler: SQLCompiler, **options: Any) -> str:
     # there is no BIT_OR; each bit comes once, or the rows are more than the bits
     return f"SUM(1 << ({argument(element, compiler, options)} & 63))"
+
+
+@compiles(BitOfId, "sqlite")
+def _bit(element: BitOfId, compiler: SQLCompiler, **options: Any) -> str:
+    return f"shipper_bit({argument(element, compiler, options)})"
 
 
 @compiles(ListOfIds, "sqlite")

@@ -6,6 +6,7 @@ statement, and so one round trip; it also renews the lease. A session that is si
 by the server, or by another process that waits for the lock.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,15 @@ import psycopg
 from psycopg import sql
 
 from shipper.core.errors import LeaseLost, StateBusy
-from shipper.core.lease import Lease
+from shipper.core.lease import BEATS, Lease
 from shipper.state.remote.mirror import MirroredRow
 from shipper.state.remote.session import (
     Leadership,
     Move,
+    ReplicaSilent,
+    allow,
     check_server,
+    is_unconfirmed,
     leadership_in,
     message_of,
     move_of,
@@ -29,14 +33,15 @@ from shipper.state.remote.session import (
     row_of,
     set_path,
     standing_by_in,
+    unusable_answers,
 )
 
-BEATS = 4  # in the length of a lease
 ROWS_A_SECOND = 2000  # that a slow server takes
 NAME_BYTES = 63  # of an application: NAMEDATALEN
 DIGEST_LETTERS = 8  # that tell two configurations apart
-LOAD_ROWS = 20_000  # between two beats
-LOST = "Nothing is lost. systemd starts the service again; it stands by if another shipper leads by then."
+HAS_TRANSACTION_TIMEOUT = 170_000  # version of the server
+LOAD_ROWS, LOAD_BYTES = 20_000, 8_000_000  # of one answer
+LOST = "Nothing is lost: systemd restarts the service; if you ran a command, repeat it."
 
 _LOCK = "hashtextextended('shipper ' || %(name)s, 0)"
 _TABLES = """
@@ -99,9 +104,13 @@ _PUSH = """
         SELECT one.* FROM led, unnest(%(tables)s::text[], %(keys)s::text[], %(values)s::text[]) AS one
         ON CONFLICT ("table", key) DO UPDATE SET "values" = excluded."values")
     SELECT COUNT(*) FROM led"""
+# Rows in order, up to a number and to a size: some are words of ids, which may have 20 kB each.
 _PAGE = """
-    SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
-    ORDER BY "table", key LIMIT %(limit)s"""
+    SELECT "table", key, "values" FROM (
+        SELECT *, SUM(octet_length("values")) OVER (ORDER BY "table", key) - octet_length("values") AS before FROM (
+            SELECT "table", key, "values" FROM state WHERE ("table", key) > (%(table)s, %(key)s)
+            ORDER BY "table", key LIMIT %(rows)s) AS most) AS page
+    WHERE before < %(size)s ORDER BY "table", key"""
 _MOVE = """
     UPDATE lease SET move = %(move)s, move_token = %(token)s, move_place = %(place)s WHERE term = %(term)s"""
 
@@ -204,17 +213,17 @@ class StateDatabase:
             return self.others
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Yield all rows, by table: its name and the literals. The lease is renewed on the way."""
+        """Yield all rows, by table: its name and the literals."""
         table, key = "", ""
         while True:
             with self._mutex, self._leading("load the state"):
-                page = self._opened().execute(_PAGE, {"table": table, "key": key, "limit": LOAD_ROWS}).fetchall()
-            yield from ((name, values) for name, _, values in page)
-            if len(page) < LOAD_ROWS:
+                limits = {"table": table, "key": key, "rows": LOAD_ROWS, "size": LOAD_BYTES}
+                page = self._opened().execute(_PAGE, limits).fetchall()
+                rows = [(str(name), str(values)) for name, _, values in page]
+            if not rows:
                 return
+            yield from rows
             table, key = page[-1][:2]
-            if self.term:
-                self.beat()
 
     def push(self, rows: Sequence[MirroredRow]) -> None:
         """Store what a commit has changed, durably.
@@ -226,15 +235,15 @@ class StateDatabase:
             return
         put = [row for row in rows if row.values is not None]
         gone = [row for row in rows if row.values is None]
-        values = {
-            "term": self.term,
-            "tables": [row.table for row in put],
-            "keys": [row.key for row in put],
-            "values": [row.values for row in put],
-            "gone_tables": [row.table for row in gone],
-            "gone_keys": [row.key for row in gone],
-        }
         with self._mutex, self._leading("write the state"):
+            values = {
+                "term": self.term,
+                "tables": _array([row.table for row in put]),
+                "keys": _array([row.key for row in put]),
+                "values": _array([row.values or "" for row in put]),
+                "gone_tables": _array([row.table for row in gone]),
+                "gone_keys": _array([row.key for row in gone]),
+            }
             session = self._led()
             self._announce(session, len(rows) / ROWS_A_SECOND)
             asked_at = clock()
@@ -306,7 +315,7 @@ class StateDatabase:
         Raises:
             StateBusy: the database does not answer.
         """
-        with self._mutex, self._answering("tell what was sent late"), suppress(psycopg.errors.UndefinedTable):
+        with self._mutex, self._answering("record late slots"), suppress(psycopg.errors.UndefinedTable):
             self._opened().execute("INSERT INTO again (slot) SELECT unnest(%s::bigint[])", (list(slots),))
 
     def end_session(self) -> None:
@@ -329,10 +338,10 @@ class StateDatabase:
 
     def _opened(self) -> "psycopg.Connection[tuple[Any, ...]]":
         """Return the session; open one, unless this process leads: only the session that holds the lock may."""
+        if self.term:
+            return self._led()
         if self._session is not None:
             return self._session
-        if self.term:
-            raise LeaseLost("use the state: the session has ended", hint=LOST)
         host = self.host[: NAME_BYTES - len(self._prefix) - DIGEST_LETTERS - 1]
         session = self._connect(f"{self._prefix}{host} {self.configuration[:DIGEST_LETTERS]}")
         try:
@@ -347,7 +356,7 @@ class StateDatabase:
     def _led(self) -> "psycopg.Connection[tuple[Any, ...]]":
         """Return the session that holds the lock: no other may write."""
         if self._session is None or not self.term:
-            raise LeaseLost("use the state: the session has ended", hint=LOST)
+            raise LeaseLost("use the state: the PostgreSQL session has ended", hint=LOST)
         return self._session
 
     def _values_of(self, move: Move | None) -> dict[str, object]:
@@ -359,27 +368,32 @@ class StateDatabase:
 
         Raises:
             StateCorrupt: it is not the session of one server process.
-            ConfigError: the server is too old.
+            ConfigError: the server is too old, or the database cannot store all characters.
         """
         self._login = (session.info.dbname, session.info.user)
         check_server(session)
         self._is_alone = False
         session.add_notice_handler(self._notice)
         milliseconds = round(self.lease.seconds * 1000)
-        schema = sql.Identifier(self.name)
         settings: dict[str, object] = {
             "synchronous_commit": "on",
             "statement_timeout": milliseconds,
             "lock_timeout": milliseconds,
             "idle_session_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
+            # a machine that dies during a long write, which the others wait for
+            "tcp_keepalives_idle": math.ceil(self.lease.seconds),
+            "tcp_keepalives_interval": 1,
+            "tcp_keepalives_count": 3,
             "client_min_messages": "warning",
         }
+        if session.info.server_version >= HAS_TRANSACTION_TIMEOUT:
+            settings["transaction_timeout"] = 0  # long writes have other limits
         for name, value in settings.items():
             session.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         set_path(session, self.name)
         if row_of(session.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (self.name,)))[0]:
-            session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+            session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self.name)))
 
     def _announce(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
         """Let the others wait longer than a lease, if what follows takes long."""
@@ -398,6 +412,7 @@ class StateDatabase:
 
     def _set_timeout(self, session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
         """Let a statement take the length of the lease, and some seconds more."""
+        allow(session, seconds + self.lease.seconds)
         session.execute(sql.SQL("SET statement_timeout = {}").format(round((seconds + self.lease.seconds) * 1000)))
 
     def _renew(self, asked_at: float) -> None:
@@ -406,24 +421,25 @@ class StateDatabase:
         self.lease.renew(asked_at)
 
     def _notice(self, notice: "psycopg.errors.Diagnostic") -> None:
-        """Note that the server has written something alone: the wait for its stand-by was cut short."""
-        self._is_alone |= notice.source_function == "SyncRepWaitForLSN"
+        """Note that the server has written something alone."""
+        self._is_alone |= is_unconfirmed(notice)
 
     def _require_replicated(self) -> None:
         """Raise if the server has written alone: its stand-by may replace it, and would not know of that."""
         if self._is_alone:
             self._is_alone = False
-            raise psycopg.OperationalError("the server's synchronous replica does not answer")
+            raise ReplicaSilent("the server's synchronous replica does not answer")
 
     def _require(self, is_leader: bool) -> None:  # noqa: FBT001 - the only argument
         if not is_leader:
-            raise LeaseLost("write the state: another shipper leads, or its tables were restored", hint=LOST)
+            raise LeaseLost("write the state: another shipper leads, or the state's tables were restored", hint=LOST)
 
     @contextmanager
     def _answering(self, step: str) -> Iterator[None]:
         """Translate errors of a session; it is opened again afterwards, unless it led."""
         try:
-            yield
+            with unusable_answers():
+                yield
             self._require_replicated()
         except psycopg.Error as error:
             if self.term:
@@ -437,7 +453,8 @@ class StateDatabase:
     def _leading(self, step: str) -> Iterator[None]:
         """Translate errors of the session that leads, which are its end: whether a write was done is unknown."""
         try:
-            yield
+            with unusable_answers():
+                yield
             self._require_replicated()
         except psycopg.Error as error:
             self.loss = LeaseLost(f"{step} in the state's database: {message_of(error)}", hint=LOST)
@@ -466,3 +483,14 @@ class StateDatabase:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return texts as a literal of an array: psycopg looks at each by itself, which takes twenty times as long."""
+    if not texts:
+        return "{}"
+    joined = "\0".join(texts)
+    if joined.count("\0") >= len(texts):
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    quoted = joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+    return f'{{"{quoted}"}}'

@@ -5,12 +5,16 @@ are then. A row travels as one text of SQL literals. Every type of SQLite theref
 are defined once, in schema.py.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import NamedTuple
 
 ROWS_AT_ONCE = 500  # rows of one INSERT
+_LITERAL = r"(?:(?:'[^']*+')++|-?[0-9]++(?:\.[0-9]++)?(?:e[+-][0-9]++)?|NULL|X'[0-9A-F]*+')"
+_LITERALS = re.compile(rf"{_LITERAL}(?:, {_LITERAL})*+")
+"""Results of SQLite's quote(): a database may contain other expressions, which may have no end."""
 
 
 class MirroredRow(NamedTuple):
@@ -48,7 +52,9 @@ class Mirror:
 def all_rows(connection: sqlite3.Connection) -> Iterator[MirroredRow]:
     """Yield every row of the state."""
     for table in _tables(connection):
-        yield from map(MirroredRow._make, connection.execute(_every(table)))
+        key, values = _literals(table.key, "now"), _literals(table.columns, "now")
+        rows = connection.execute(f"SELECT '{table.name}', {key}, {values} FROM {table.name} AS now")
+        yield from map(MirroredRow._make, rows)
 
 
 def load(connection: sqlite3.Connection, rows: Iterable[tuple[str, str]]) -> None:
@@ -62,6 +68,8 @@ def load(connection: sqlite3.Connection, rows: Iterable[tuple[str, str]]) -> Non
         if name not in names:
             raise sqlite3.DatabaseError(f"no table {name!r}")
         while chunk := list(islice(group, ROWS_AT_ONCE)):
+            if not all(_LITERALS.fullmatch(literals) for _, literals in chunk):
+                raise sqlite3.DatabaseError(f"a row of {name!r} that is not of literals")
             values = ", ".join(f"({literals})" for _, literals in chunk)
             connection.execute(f"INSERT INTO {name} VALUES {values}")
 
@@ -127,8 +135,3 @@ def _changed(table: _Table) -> str:
         f"FROM (SELECT DISTINCT {key} FROM temp.{_noted(table.name)}) AS noted "
         f"LEFT JOIN main.{table.name} AS now ON {same}"
     )
-
-
-def _every(table: _Table) -> str:
-    key, values = _literals(table.key, "now"), _literals(table.columns, "now")
-    return f"SELECT '{table.name}', {key}, {values} FROM {table.name} AS now"

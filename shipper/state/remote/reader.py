@@ -1,6 +1,7 @@
 """The state in PostgreSQL, as commands read it beside the leader: they need no lease, and write nothing."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -9,19 +10,21 @@ from typing import Any, NamedTuple
 import psycopg
 
 from shipper.core.errors import StateBusy
-from shipper.state.remote.moved import invalid
 from shipper.state.remote.session import (
     Leadership,
+    allow,
     check_server,
     grants_of,
+    is_unconfirmed,
     leadership_in,
     message_of,
     remedy_of,
     row_of,
     set_path,
     standing_by_in,
+    unusable_answers,
 )
-from shipper.state.remote.working_copy import build
+from shipper.state.remote.working_copy import build, invalid
 from shipper.state.schema import APPLICATION_ID, prepare, translated
 
 _RIGHTS = """
@@ -34,6 +37,7 @@ _TABLE_RIGHTS = """
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = %(name)s AND relkind = 'r'"""
 ROUND_TRIPS = 5
 APPLICATION = "shipper command"
+REPLICA_SECONDS = 3  # the shortest lease: what takes longer may end it
 READ_SECONDS = 600  # more than a state with millions of rows needs
 LOCK_SECONDS = 10  # that another session may keep a table, as VACUUM FULL does
 
@@ -43,8 +47,10 @@ class Probe(NamedTuple):
 
     user: str
     round_trip_seconds: float
-    is_synchronous: bool
-    """Whether a commit waits for another server."""
+    synchronous: str
+    """synchronous_standby_names: servers that a commit waits for; empty if there are none."""
+    is_replicated: bool
+    """Whether a commit was confirmed by such a server, if there are any, within REPLICA_SECONDS."""
     missing: str | None
     """SQL that gives the user the rights which it lacks; None if it has them."""
     leadership: Leadership | None
@@ -92,9 +98,10 @@ class StateReader:
         with self._session("check the state") as session:
             times = [_duration(session) for _ in range(ROUND_TRIPS)]
             (names,) = row_of(session.execute("SHOW synchronous_standby_names"))
+            is_replicated = not names.strip() or _is_replicated(session)
             missing = _missing_rights(session, self._name)
             leadership = leadership_in(session) if missing is None else None
-            return Probe(session.info.user, min(times), bool(names.strip()), missing, leadership)
+            return Probe(session.info.user, min(times), names.strip(), is_replicated, missing, leadership)
 
     def copy(self, path: str) -> None:
         """Write the state, as it is at one moment, to a new file; an empty one if there is no state yet.
@@ -110,6 +117,7 @@ class StateReader:
             if leadership is not None and leadership.move is not None:
                 raise invalid(leadership.move)
             version = leadership.version if leadership is not None else 0
+            allow(session, READ_SECONDS)
             with closing(_rows(session)) as rows:  # an error in between ends the copy, else the rollback waits for it
                 build(path, version, rows if leadership is not None else (), application=APPLICATION_ID)
         with translated(f"load the state into {path}"), closing(sqlite3.connect(path, isolation_level=None)) as copy:
@@ -119,7 +127,7 @@ class StateReader:
     def _session(self, step: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
         login = ("", "")
         try:
-            with closing(self._connect(APPLICATION)) as session:
+            with closing(self._connect(APPLICATION)) as session, unusable_answers():
                 session.autocommit = True
                 login = (session.info.dbname, session.info.user)
                 check_server(session)
@@ -135,6 +143,21 @@ def _duration(session: "psycopg.Connection[tuple[Any, ...]]") -> float:
     began = time.monotonic()
     session.execute("SELECT 1")
     return time.monotonic() - began
+
+
+def _is_replicated(session: "psycopg.Connection[tuple[Any, ...]]") -> bool:
+    """Return whether a synchronous replica confirms a commit in time; it changes no table."""
+    cut_short: list[bool] = []
+    session.add_notice_handler(lambda notice: cut_short.append(is_unconfirmed(notice)))
+    session.execute("SET synchronous_commit = on")
+    # no time-out of the server ends this wait; if it is cancelled, the server sends a notice
+    cancel = threading.Timer(REPLICA_SECONDS, session.cancel_safe)
+    cancel.start()
+    try:
+        session.execute("SELECT pg_logical_emit_message(true, 'shipper check', '')")
+    finally:
+        cancel.cancel()
+    return not any(cut_short)
 
 
 def _missing_rights(session: "psycopg.Connection[tuple[Any, ...]]", schema: str) -> str | None:

@@ -1,7 +1,8 @@
 """Sessions in the database of a state: the server behind one, who leads there, and errors with their remedies."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import psycopg
 from psycopg import sql
@@ -10,17 +11,30 @@ from shipper.core.errors import ConfigError, StateCorrupt, printable
 
 OLDEST = 140_000
 """Oldest version of the server: it has idle_session_timeout."""
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Encodings of a database that stores any character."""
 NO_ANSWER = "Check that PostgreSQL runs and that [state] database names it."
 READ_ONLY = (
-    "Name the server that takes writes, or all servers, in [state] database. If it is named, a setting makes it "
-    "read-only: SHOW default_transaction_read_only."
+    "Name the server that takes writes, or all servers, in [state] database. If it is named already, one of its "
+    "settings makes it read-only: run SHOW default_transaction_read_only."
+)
+START_REPLICA = (
+    "Start the replica, or repair its replication: see pg_stat_replication. If there is none any more, empty "
+    "synchronous_standby_names."
 )
 _WAITS = "Look in pg_stat_activity of PostgreSQL for a lock, and in its log for a slow disk or replica."
+
+
+class ReplicaSilent(psycopg.OperationalError):
+    """The server has written alone: the replica that may replace it would not know of that."""
+
+
 _REMEDIES: Mapping[type[psycopg.Error], str] = {
     psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
     psycopg.errors.DiskFull: "Free disk space on the server of PostgreSQL.",
     psycopg.errors.QueryCanceled: _WAITS,
     psycopg.errors.LockNotAvailable: _WAITS,
+    ReplicaSilent: START_REPLICA,
 }
 
 _LEADER = """
@@ -64,10 +78,34 @@ class Leadership(NamedTuple):
     """The move that makes the rows invalid; None if they are valid."""
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """A connection that limits the time of each answer itself, since a server may be silent."""
+
+    def allow(self, seconds: float) -> None:
+        """Let each answer take that long from now on."""
+
+
+def allow(session: "psycopg.Connection[tuple[Any, ...]]", seconds: float) -> None:
+    """Let each answer take that long, on a connection that has a limit."""
+    if isinstance(session, Limited):
+        session.allow(seconds)
+
+
+@contextmanager
+def unusable_answers() -> Iterator[None]:
+    """Raise what an answer without the rows, columns and values of a statement causes as an error of the database."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise psycopg.DataError(f"unusable answer: {error}") from error
+
+
 def row_of(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> tuple[Any, ...]:
     """Return the only row of an answer."""
     row = cursor.fetchone()
-    assert row is not None
+    if row is None:
+        raise psycopg.DataError("unusable answer: no row")
     return row
 
 
@@ -77,16 +115,16 @@ def move_of(direction: str | None, token: str | None, place: str | None) -> Move
 
 
 def check_server(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
-    """Check that a session is that of one server process, which has the settings that a lease needs.
+    """Check that a session is that of one server process, which has the settings and characters that a state needs.
 
     Raises:
         StateCorrupt: a pooler is in between.
-        ConfigError: the server is too old.
+        ConfigError: the server is too old, or the database cannot store all characters.
     """
     for _ in range(2):  # a pooler gives its clients other numbers, or each statement another process
         if row_of(session.execute("SELECT pg_backend_pid()"))[0] != session.info.backend_pid:
             raise StateCorrupt(
-                "open the state's database: a pooler is in between, and the lock needs a separate session",
+                "open the state's database: [state] database names a pooler, and the lock needs a separate session",
                 hint="Name PostgreSQL itself in [state] database.",
             )
     if session.info.server_version < OLDEST:
@@ -94,6 +132,12 @@ def check_server(session: "psycopg.Connection[tuple[Any, ...]]") -> None:
             f"open the state's database: it is PostgreSQL {session.info.server_version // 10_000}, and a state needs "
             f"{OLDEST // 10_000} or newer",
             hint="Name a newer PostgreSQL in [state] database.",
+        )
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding not in ENCODINGS:
+        raise ConfigError(
+            f"open the state's database: its encoding is {encoding}, which lacks characters that names may have",
+            hint="Make another one: CREATE DATABASE ... ENCODING UTF8 TEMPLATE template0;",
         )
 
 
@@ -138,7 +182,12 @@ def grants_of(schema: str, database: str, user: str, *, has_schema: bool) -> str
     return f"GRANT ALL ON SCHEMA {named} TO {role};\nGRANT ALL ON ALL TABLES IN SCHEMA {named} TO {role};"
 
 
-def message_of(error: psycopg.Error) -> str:
+def is_unconfirmed(notice: "psycopg.errors.Diagnostic") -> bool:
+    """Whether the server says that it has committed alone: the wait for its synchronous replica was cut short."""
+    return notice.source_function == "SyncRepWaitForLSN"
+
+
+def message_of(error: Exception) -> str:
     """Return the message of an error, on one line."""
     lines = str(error).splitlines() or [type(error).__name__]
     return printable(lines[-1] if lines[0].endswith(":") else lines[0])

@@ -6,7 +6,6 @@ It is one document without scripts and without further files.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from shipper.core import durations
 from shipper.core.verify.audit import Outcome
@@ -56,7 +55,7 @@ def _backlog(report: Report) -> Iterable[Markup]:
     unknown = [job.job for job in report.jobs if job.source_max is None and job.state not in _IDLE]
     if worst is None and unknown:
         yield tag("b", "… not known", class_="warn")
-        yield muted(f"{unknown[0]} does not read its table")
+        yield muted(f"not read yet: job {unknown[0]}")
         return
     if worst is None:
         yield tag("b", "● nothing", class_="good")
@@ -148,16 +147,16 @@ def _job(job: JobReport, now: float) -> Markup:
 
 def _watermark(job: JobReport) -> Markup | str:
     if job.is_along and job.watermark is not None:
-        return f"{datetime.fromtimestamp(job.watermark, UTC):%Y-%m-%d %H:%M:%S}"
+        return utc(job.watermark).removesuffix(" UTC")
     return number(job.watermark)
 
 
 def _behind(job: JobReport, now: float) -> Iterable[Markup]:
     yield muted("unknown") if job.behind is None else counted(job.behind, "second" if job.is_along else "id")
     if job.behind and job.complete_until is not None:
-        yield muted(f"all rows counted until {durations.show(now - job.complete_until)} ago")
+        yield muted(f"complete up to {durations.show(now - job.complete_until)} ago")
     if job.waiting:
-        yield muted(f"{plural(job.waiting, 'datapoint')} pending")
+        yield muted(f"{plural(job.waiting, 'datapoint')} waiting")
 
 
 def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
@@ -171,7 +170,8 @@ def _more(job: JobReport, now: float, kind: str) -> Iterable[Markup]:
         yield _failure(job.failure, now, kind)
     if job.rejected:
         rows = ", ".join(f"{reason.replace('_', ' ')} {rows}" for reason, rows in job.rejected.items())
-        yield tag("p", f"Rejected rows, by reason: {rows}", class_="muted")
+        page = "see Rows are rejected in deploy/troubleshoot.md"
+        yield tag("p", f"Rejected rows, by reason: {rows}; {page}", class_="muted")
     if job.late_rows:
         yield tag("p", f"{plural(job.late_rows, 'row')} of {job.table} committed late, and are counted", class_="muted")
     if (problem := job.audit_failure) is not None:
@@ -200,9 +200,10 @@ def _sparkline(job: JobReport) -> Iterable[Markup]:
         yield muted("none")
         return
     most, width = max(*job.totals, 1), len(job.totals) * (_BAR + _GAP)
+    heights = [(x, round(_HEIGHT * rows / most)) for x, rows in enumerate(job.totals) if rows]
     bars = (
         tag("rect", x=str(x * (_BAR + _GAP)), y=str(_HEIGHT - height), width=str(_BAR), height=str(height))
-        for x, height in enumerate(round(_HEIGHT * rows / most) for rows in job.totals)
+        for x, height in heights
         if height
     )
     summary = f"{plural(sum(job.totals), 'row')} in the last hour, at most {max(job.totals)} a minute"

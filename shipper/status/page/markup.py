@@ -3,8 +3,8 @@
 Every str that is not Markup is escaped: names, titles and errors come from configurations and databases.
 """
 
-import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from shipper.core import durations
 
@@ -46,7 +46,7 @@ def number(value: int | None) -> Markup:
     """Return a number with gaps between thousands, which a user still copies as one number."""
     if value is None:
         return muted(UNKNOWN)
-    head, *groups = re.sub(r"(?<=\d)(?=(\d{3})+$)", ",", str(value)).split(",")
+    head, *groups = f"{value:,}".split(",")
     return join(head, *(tag("i", group) for group in groups))
 
 
@@ -73,9 +73,14 @@ def size(size_bytes: int) -> str:
 def utc(when: float) -> str:
     """Return a date and time; also of a year that no calendar has."""
     try:
-        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return _utc(int(when // 1))
     except (OverflowError, ValueError, OSError):
         return str(when)
+
+
+@lru_cache(1000)  # many jobs share their times
+def _utc(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def ago(when: float | None, now: float) -> Markup:

@@ -13,8 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-Labels = dict[str, str]
-Samples = Iterable[tuple[Labels, float | None]]
+Samples = Iterable[tuple[str, float | None]]
 """Labels and value; None is unknown."""
 
 _SERVICE_GAUGES: tuple[tuple[str, str, Callable[[Report], float | None]], ...] = (
@@ -41,7 +40,7 @@ _SERVICE_GAUGES: tuple[tuple[str, str, Callable[[Report], float | None]], ...] =
     (
         "shipper_leader",
         "1 if this machine leads, 0 if it stands by.",
-        lambda one: one.leads,
+        lambda one: not one.is_standing_by and one.leader and one.leader.is_here,
     ),
     ("shipper_term", "Number of the newest take-over.", lambda one: one.leader.term if one.leader else None),
     (
@@ -141,41 +140,49 @@ def metrics(report: Report) -> str:
 
 
 def _service(report: Report) -> Iterator[str]:
-    yield _family("shipper_build_info", "gauge", "Version of the running service.", [({"version": report.version}, 1)])
+    yield _family(
+        "shipper_build_info", "gauge", "Version of the running service.", [(_label("version", report.version), 1)]
+    )
     for name, about, value in _SERVICE_GAUGES:
-        yield _family(name, "gauge", about, [({}, value(report))])
+        yield _family(name, "gauge", about, [("", value(report))])
     if (deliveries := report.deliveries) is not None:
         about = "Batches that Carbon confirmed, repetitions included."
-        yield _family("shipper_deliveries_total", "counter", about, [({}, deliveries.batches)])
+        yield _family("shipper_deliveries_total", "counter", about, [("", deliveries.batches)])
         about = "Failed attempts to deliver a batch."
-        yield _family("shipper_delivery_failures_total", "counter", about, [({}, deliveries.failures)])
+        yield _family("shipper_delivery_failures_total", "counter", about, [("", deliveries.failures)])
         about = "Time from the choice of a batch to its confirmation by Carbon."
-        yield _summary("shipper_delivery_duration_seconds", about, [({}, deliveries.batches, deliveries.seconds)])
+        yield _summary("shipper_delivery_duration_seconds", about, [("", deliveries.batches, deliveries.seconds)])
     if (replication := report.replication) is not None:
         about = "Slots sent again, because a process may have sent their totals after its lease."
-        yield _family("shipper_late_slots_total", "counter", about, [({}, replication.slots_again)])
+        yield _family("shipper_late_slots_total", "counter", about, [("", replication.slots_again)])
 
 
 def _jobs(report: Report) -> Iterator[str]:
+    jobs = [(_label("job_name", job.job), job) for job in report.jobs]
     for name, about, value in _JOB_GAUGES:
-        yield _family(f"shipper_job_{name}", "gauge", about, [(_name(job), value(job)) for job in report.jobs])
+        yield _family(f"shipper_job_{name}", "gauge", about, [(label, value(job)) for label, job in jobs])
+    states = [(state, _label("state", state.value)) for state in JobState]
     yield _family(
         "shipper_job_state",
         "gauge",
         "1 for the state of the job, 0 for the others.",
-        [(_name(job) | {"state": state.value}, job.state is state) for job in report.jobs for state in JobState],
+        [(f"{label},{state_label}", job.state is state) for label, job in jobs for state, state_label in states],
     )
 
 
 def _counters(report: Report) -> Iterator[str]:
-    jobs = [(_name(job), job.counters) for job in report.jobs if job.counters]
+    jobs = [(_label("job_name", job.job), job.counters) for job in report.jobs if job.counters]
     for name, about, value in _JOB_COUNTERS:
         yield _family(f"shipper_job_{name}", "counter", about, [(job, value(counters)) for job, counters in jobs])
     yield _family(
         "shipper_job_rejected_rows_total",
         "counter",
         "Rejected rows, which Graphite cannot show, by reason.",
-        [(job | {"reason": reason}, rows) for job, counters in jobs for reason, rows in counters.rejected.items()],
+        [
+            (f"{job},{_label('reason', reason)}", rows)
+            for job, counters in jobs
+            for reason, rows in counters.rejected.items()
+        ],
     )
     about = "Duration of captures."
     samples = [(job, counters.captures, counters.capture_seconds) for job, counters in jobs]
@@ -183,18 +190,16 @@ def _counters(report: Report) -> Iterator[str]:
 
 
 def _endpoints(report: Report) -> Iterator[str]:
-    reached: Samples = [({"endpoint": endpoint.name}, endpoint.reached_at) for endpoint in report.endpoints]
-    failures: Samples = [
-        ({"endpoint": endpoint.name}, endpoint.failure.failures if endpoint.failure else 0)
-        for endpoint in report.endpoints
-    ]
+    endpoints = [(_label("endpoint", endpoint.name), endpoint) for endpoint in report.endpoints]
+    reached: Samples = [(label, endpoint.reached_at) for label, endpoint in endpoints]
+    failures: Samples = [(label, one.failure.failures if one.failure else 0) for label, one in endpoints]
     yield _family("shipper_endpoint_reached_timestamp_seconds", "gauge", "Time of the endpoint's last answer.", reached)
     about = "Failures since the last success."
     yield _family("shipper_endpoint_consecutive_failures", "gauge", about, failures)
 
 
-def _name(job: JobReport) -> Labels:
-    return {"job_name": job.job}
+def _label(name: str, value: str) -> str:
+    return f'{name}="{value.translate(_ESCAPES)}"'
 
 
 def _family(name: str, kind: str, about: str, samples: Samples) -> str:
@@ -202,7 +207,7 @@ def _family(name: str, kind: str, about: str, samples: Samples) -> str:
     return f"# HELP {name} {about}\n# TYPE {name} {kind}\n{lines}" if lines else ""
 
 
-def _summary(name: str, about: str, samples: Iterable[tuple[Labels, int, float]]) -> str:
+def _summary(name: str, about: str, samples: Iterable[tuple[str, int, float]]) -> str:
     """Return a summary without quantiles: number and sum, whose rates give the mean of any time."""
     pairs = (
         _line(f"{name}_count", labels, count) + _line(f"{name}_sum", labels, seconds)
@@ -212,7 +217,6 @@ def _summary(name: str, about: str, samples: Iterable[tuple[Labels, int, float]]
     return f"# HELP {name} {about}\n# TYPE {name} summary\n{lines}" if lines else ""
 
 
-def _line(name: str, labels: Labels, value: float) -> str:
-    pairs = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
+def _line(name: str, labels: str, value: float) -> str:
     number = int(value) if isinstance(value, int) else value
-    return f"{name}{{{pairs}}} {number!r}\n" if pairs else f"{name} {number!r}\n"
+    return f"{name}{{{labels}}} {number!r}\n" if labels else f"{name} {number!r}\n"

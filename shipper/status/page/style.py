@@ -25,7 +25,6 @@ list-style:none}
 .tiles li{border:1px solid var(--line);border-radius:6px;padding:8px 12px}
 .tiles b,.tiles span{display:block}
 .tiles b{font-size:16px}
-.tiles b span{display:inline}
 table{border-collapse:collapse;width:100%;table-layout:fixed}
 th,td{text-align:left;vertical-align:top;padding:7px 12px 7px 0;font-weight:400}
 thead th{font-weight:600;color:var(--muted);font-size:13px;overflow-wrap:normal}

@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -11,9 +12,10 @@ from reports import DIFFERENT, EQUAL, FAILED, NOW, TROUBLE, audited, job, report
 
 from shipper.cli.status import exit_code, status_text
 from shipper.core.errors import ConfigError
+from shipper.runtime.endpoints import evidence_of
 from shipper.status.page.html import page
-from shipper.status.page.routes import answer
-from shipper.status.report import EndpointReport, Failure, JobState, Report, evidence
+from shipper.status.page.server import answer
+from shipper.status.report import EndpointReport, Failure, JobState, Report
 
 SHARDS = report(job("logins@a"), job("logins@b"), job("orders", JobState.LATE), job("left", JobState.GONE))
 
@@ -56,7 +58,7 @@ def test_text_of_a_good_service() -> None:
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
     assert rows["failed_logins"].split() == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s".split()  # noqa: SIM905
     assert rows["new"].split() == ["new", "new", *"------", "in", "34s"]
-    assert shown.splitlines()[-1] == "not known yet: table not read: new"
+    assert shown.splitlines()[-1] == "not known yet: job new not read"
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -67,7 +69,7 @@ def test_text_of_what_is_wrong() -> None:
     assert shown.count(TROUBLE.error) == 1
     assert f"\ncarbon: {TROUBLE.error}\n    7 times since 2027-01-15 " in shown
     assert f"\n    {TROUBLE.hint}\n" in shown
-    assert "rejected rows: no_time 4, too_late 2\n" in shown
+    assert "rejected rows: no_time 4, too_late 2; see Rows are rejected in deploy/troubleshoot.md\n" in shown
     assert "counted late rows of audit_trail: 3\n" in shown
     assert shown.splitlines()[-1].startswith("unhealthy: carbon does not answer; stopped: stopped; held: held; ")
 
@@ -88,26 +90,27 @@ def test_text_of_a_graphite_that_lacks_something() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replays", "reads_all", "reads_samples", "said"),
+    ("replay", "proof", "render_url", "said"),
     [
-        (3, True, True, "every value is proven, by reading it back from Graphite"),
+        ((60, 600, 3600), "readback", "http://web", "every value is proven, by reading it back from Graphite"),
         (
-            3,
-            False,
-            True,
+            (60, 600, 3600),
+            "replay",
+            "http://web",
             "some values (samples) are read back from Graphite; all others count as stored after 4 sends",
         ),
         (
-            1,
-            False,
-            False,
+            (60,),
+            "replay",
+            None,
             "no proof without render_url: a value counts as stored after 2 sends",
         ),
     ],
 )
-def test_evidence(replays: int, said: str, *, reads_all: bool, reads_samples: bool) -> None:
+def test_evidence(replay: tuple[int, ...], proof: str, render_url: str | None, said: str) -> None:
     """The kind of proof fits in a line."""
-    assert evidence(replays, reads_all=reads_all, reads_samples=reads_samples) == said
+    config: Any = SimpleNamespace(graphite=SimpleNamespace(replay=replay, proof=proof, render_url=render_url))
+    assert evidence_of(config) == said
     assert len(f"proof: {said}") <= 100
 
 
@@ -133,7 +136,7 @@ def test_reset_job() -> None:
     of = report(job("a", JobState.NEW, reset_at=NOW - 5), job("b"))
 
     assert "\na: reset 5s ago; it continues at its next tick\n" in plain(of)
-    assert plain(of).endswith("\nnot known yet: table not read: a")
+    assert plain(of).endswith("\nnot known yet: job a not read")
     assert "Reset by an operator" in page(of)
     assert "continues at its next tick" not in plain(report()) + page(report())
 
@@ -150,10 +153,11 @@ def test_paused_job() -> None:
     assert of.summary() == "2 jobs, healthy; paused: a"
     assert "<title>● healthy; paused: a" in page(of)
     assert "Paused by an operator" in page(of)
-    assert answer("/readyz", "", lambda: of).body == "ok; paused: a\n"
-    assert "[+]job a (paused) ok" in answer("/readyz", "verbose", lambda: of).body
+    assert answer("/readyz", "", lambda **_: of).body == "ok; paused: a\n"
+    assert "[+]job a (paused) ok" in answer("/readyz", "verbose", lambda **_: of).body
     assert (
-        f'shipper_job_paused_timestamp_seconds{{job_name="a"}} {NOW - 3600}' in answer("/metrics", "", lambda: of).body
+        f'shipper_job_paused_timestamp_seconds{{job_name="a"}} {NOW - 3600}'
+        in answer("/metrics", "", lambda **_: of).body
     )
     assert of.document()["remarks"] == ["paused: a"]
     stopped = plain(replace(of, pid=None, started_at=None, loaded_at=None))
@@ -200,7 +204,7 @@ def test_judges_agree(state: JobState, failure: Failure | None, situation: dict[
     Mutants: a second list of healthy states; any of the situations left out of complaints, or of checks.
     """
     of = report(job("a", state, failure=failure), job("b"), **{"endpoints": (CARBON,), **situation})
-    verdict, ready = of.verdict(), answer("/readyz", "verbose", lambda: of)
+    verdict, ready = of.verdict(), answer("/readyz", "verbose", lambda **_: of)
     is_healthy = verdict.partition(";")[0] == "healthy"
 
     assert verdict.startswith(("healthy", "unhealthy: ", "not known yet: "))
@@ -211,8 +215,8 @@ def test_judges_agree(state: JobState, failure: Failure | None, situation: dict[
     assert ("<title>● " in page(of)) is is_healthy
     assert f"job{'' if state is JobState.GONE else 's'}, {verdict}" in of.summary()
     assert (ready.status == 200) is ("[-]" not in ready.body) is is_healthy
-    assert (answer("/readyz", "", lambda: of).body.startswith("ok")) is is_healthy
-    assert f"shipper_ready {int(is_healthy)}\n" in answer("/metrics", "", lambda: of).body
+    assert (answer("/readyz", "", lambda **_: of).body.startswith("ok")) is is_healthy
+    assert f"shipper_ready {int(is_healthy)}\n" in answer("/metrics", "", lambda **_: of).body
     stopped = replace(of, pid=None)
     assert (exit_code(stopped.document()), stopped.is_ready) == (3, False)
 
@@ -224,9 +228,9 @@ def test_configuration_is_shown() -> None:
     assert plain(rejected).endswith("\nunhealthy: configuration rejected")
     assert f"\nreload: {TROUBLE.error}\n    7 times since 2027-01-15 " in plain(rejected)
     assert html.escape(TROUBLE.error) in page(rejected)
-    assert "[-]configuration failed: read window" in answer("/readyz", "", lambda: rejected).body
+    assert "[-]configuration failed: read window" in answer("/readyz", "", lambda **_: rejected).body
     assert plain(changed).endswith("\nhealthy; configuration changed, not reloaded")
-    metrics = answer("/metrics", "", lambda: replace(rejected, is_config_changed=True)).body
+    metrics = answer("/metrics", "", lambda **_: replace(rejected, is_config_changed=True)).body
     assert "\nshipper_config_last_reload_successful 0\n" in metrics
     assert "\nshipper_config_file_changed 1\n" in metrics
     assert f"\nshipper_config_last_reload_success_timestamp_seconds {NOW - 273_000}\n" in metrics
@@ -242,7 +246,7 @@ def test_state_is_an_endpoint() -> None:
     assert of.only(["logins"]).complaints() == ["state cannot be used"]
     assert "✕ cannot be used" in page(of)
     assert f"{path}, 48.0 KiB; last " in page(of)
-    assert 'shipper_endpoint_consecutive_failures{endpoint="state"} 7' in answer("/metrics", "", lambda: of).body
+    assert 'shipper_endpoint_consecutive_failures{endpoint="state"} 7' in answer("/metrics", "", lambda **_: of).body
     assert f"\nstate     {path}  written  9s ago\n" in plain(good)
 
 
@@ -266,8 +270,8 @@ def test_audits() -> None:
     span = "--from 2027-01-14T07:00:00Z --until 2027-01-14T09:46:00Z"
     assert f"    `shipper reconcile bad {span}` shows the differences; with --fix it corrects Graphite.\n" in shown
     assert shown.endswith("\nunhealthy: Graphite differs: bad; audit failed: failed")
-    assert f"[-]audit of bad failed: {problem}\n" in answer("/readyz", "", audited).body
-    assert "[+]audit of few ok\n" in answer("/readyz", "", audited).body
+    assert f"[-]audit of bad failed: {problem}\n" in answer("/readyz", "", lambda **_: audited()).body
+    assert "[+]audit of few ok\n" in answer("/readyz", "", lambda **_: audited()).body
     assert '<b class="bad">✕ 1 incomplete, 1 different, 1 failed</b>' in page(audited())
     assert f'<p class="error">audit: {problem}</p>' in page(audited())
     assert '<b class="good">● equal</b>' in page(report(job("a", audit=EQUAL)))

@@ -10,7 +10,7 @@ from reports import LEADER, LEADING, NOW, TROUBLE, report
 from shipper.cli.status import exit_code, status_text
 from shipper.status.leader import Machine
 from shipper.status.page.html import page
-from shipper.status.page.routes import answer
+from shipper.status.page.server import answer
 from shipper.status.report import EndpointReport, Report
 
 SINCE = "2027-01-15T07:00:00Z"
@@ -69,10 +69,10 @@ def test_verdict(of: Report, code: int, last: str, *, is_ready: bool) -> None:
     """
     assert (exit_code(of.document()), of.is_ready) == (code, is_ready)
     assert plain(of).splitlines()[-1] == last
-    assert answer("/livez", "", lambda: of).status == 200
-    assert answer("/readyz", "", lambda: of).status == (200 if is_ready else 503)
+    assert answer("/livez", "", lambda **_: of).status == 200
+    assert answer("/readyz", "", lambda **_: of).status == (200 if is_ready else 503)
     assert last.partition(";")[0].removeprefix("healthy") in page(of)
-    assert f"shipper_leader {int(is_ready)}\n" in answer("/metrics", "", lambda: of).body
+    assert f"shipper_leader {int(is_ready)}\n" in answer("/metrics", "", lambda **_: of).body
 
 
 def test_who_leads() -> None:
@@ -83,7 +83,7 @@ def test_who_leads() -> None:
     ]
     vacant = standing_by(leader=LEADER._replace(host=None, is_here=False))
     assert plain(vacant).splitlines()[1] == (
-        "leader: no machine; the last one began 2027-01-15 07:00:00 UTC, term 7, and was last heard 2s ago"
+        "leader: none; the last one led since 2027-01-15 07:00:00 UTC, term 7, last heard 2s ago"
     )
     leading = report(leader=LEADER._replace(standing_by=(Machine("web2", has_same_configuration=False),)))
     assert plain(leading).splitlines()[1:3] == [
@@ -97,7 +97,7 @@ def test_who_leads() -> None:
 
 def test_numbers_of_the_leader() -> None:
     """Prometheus gets the term, the duration of commits and late slots; nothing of it if the state is a file."""
-    numbers = answer("/metrics", "", lambda: report(**LEADING)).body
+    numbers = answer("/metrics", "", lambda **_: report(**LEADING)).body
     for line in ("shipper_term 7", "shipper_state_push_seconds 0.004", "shipper_late_slots_total 3"):
         assert f"\n{line}\n" in numbers
 

@@ -12,7 +12,7 @@ from shipper.cli.options import instant
 from shipper.cli.verify import prove
 from shipper.core.measures import Kind
 from shipper.core.verify.reconcile import Comparison, Difference
-from shipper.diagnostics import reconcile
+from shipper.runtime import comparer
 from shipper.runtime.comparer import Reconciled
 
 CONFIG = """
@@ -45,7 +45,7 @@ def test_command_for_differences(
     file = tmp_path / "shipper.toml"
     file.write_text(CONFIG)
     comparison = Comparison([], Counter(), 60, differences=[Difference(SPAN[0], 60, "events.count", 1, None, Kind.SUM)])
-    monkeypatch.setattr(reconcile, "reconcile", lambda *_, **__: [Reconciled("events", comparison)])
+    monkeypatch.setattr(comparer, "reconcile", lambda *_, **__: [Reconciled("events", comparison)])
     prove(str(file), "events", SPAN)
     named = re.search(r"shipper reconcile events --from (\S+) --until (\S+) shows", capsys.readouterr().err)
     assert named is not None

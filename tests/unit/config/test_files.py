@@ -25,7 +25,7 @@ from shipper.config.load import load
 from shipper.config.references import option_file
 from shipper.core.errors import ConfigError
 from shipper.source.access import Access
-from shipper.source.dialects.mysql_login import option
+from shipper.source.dialects.mysql_driver import option
 
 GOOD = """\
 [graphite]
@@ -86,8 +86,8 @@ def test_text_of_other_editors(tmp_path: Path, content: bytes) -> None:
     ("content", "message"),
     [
         (b"", r":1: \"graphite\" is missing"),
-        (GOOD.encode("utf-16"), "not UTF-8 text"),
-        (GOOD.replace("north", "n\xf6rd").encode("latin-1"), "not UTF-8 text"),
+        (GOOD.encode("utf-16"), "it is not UTF-8 text"),
+        (GOOD.replace("north", "n\xf6rd").encode("latin-1"), "it is not UTF-8 text"),
         (spoiled(f"# \0\n{BY}"), f":{LINE}: a NUL character"),
         (GOOD.encode("utf-16-le"), ":1: a NUL character"),
         (spoiled(f"by = {'[' * 5000}{']' * 5000}"), f":{LINE}: nested too deeply"),
@@ -110,7 +110,7 @@ def test_text_of_other_editors(tmp_path: Path, content: bytes) -> None:
             GOOD.replace("by_sql = {", 'sql = "SELECT \\u0000"\nby_sql = {').encode(),
             f':{LINE + 1}: "sql" contains a NUL character',
         ),
-        (b"#" * (files.MOST_BYTES + 1), "larger than 4 MB"),
+        (b"#" * (files.MOST_BYTES + 1), "it is larger than 4 MB"),
     ],
     ids=range(23),
 )
@@ -132,18 +132,22 @@ def test_longest_socket(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe without end, a directory and a device are errors at once, or after a limit. Mutant: wait for a writer."""
+    """A pipe without end, a directory and a device are errors at once, or after a limit.
+
+    Mutants: wait for a writer; advise to write a file where there is something.
+    """
     monkeypatch.setattr(files, "READ_SECONDS", 0.1)
     os.mkfifo(tmp_path / "fifo")
-    for path, message in (
-        (tmp_path / "fifo", "a pipe that did not end within 0 s"),
-        (tmp_path, "a directory"),
-        (Path("/dev/zero"), "a device"),
-        (tmp_path / "nothing", "No such file or directory"),
-        (Path("a\0b"), "(open: )?embedded null "),  # byte; character in Python 3.13
+    for path, message, remedy in (
+        (tmp_path / "fifo", "it is a pipe that did not end within 0 s", "Make it UTF-8 text"),
+        (tmp_path, "it is a directory", "Make it UTF-8 text"),
+        (Path("/dev/zero"), "it is a device", "Make it UTF-8 text"),
+        (tmp_path / "nothing", "No such file or directory", "or write one with `shipper init`"),
+        (Path("a\0b"), "(open: )?embedded null ", "name another file"),  # byte; character in Python 3.13
     ):
-        with pytest.raises(ConfigError, match=f"read configuration .*: {message}"):
+        with pytest.raises(ConfigError, match=f"read configuration .*: {message}") as caught:
             load(str(path))
+        assert remedy in str(caught.value.hint)
 
 
 def test_pipe_of_a_command() -> None:

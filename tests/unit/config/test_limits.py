@@ -74,7 +74,7 @@ PREFIX = 'prefix = "audit"'
                 BY,
                 f'{BY}\nmeasure = {{ x = "{kind}:n" }}',
                 f'{BY}\nlookback = "1h"\nmeasure = {{ x = "{kind}:n" }}',
-                "max or min",
+                "max and min do not work",
             )
             for kind in ("max", "min")
         ),
@@ -82,7 +82,7 @@ PREFIX = 'prefix = "audit"'
             BY,
             f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n" }}',
             f'{BY}\nlookback = "1h"\nmeasure = {{ n = "count", x = "sum:n", y = "min:n" }}',
-            "max or min",
+            "max and min do not work",
         ),
     ],
 )

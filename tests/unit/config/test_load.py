@@ -1,5 +1,6 @@
 """The configuration: its problems, with their lines and remedies."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ("[source.app]", '[audit]\nspan = "30m"\n[source.app]', 6, "span", "3600"),
         (URL, f'{URL}\nbackground = "0%"', 7, '"0%" is not a share of the time', '"100%"'),
         (URL, f'{URL}\nbackground = "110%"', 7, '"110%" is not a share of the time', '"100%"'),
-        (URL, f'{URL}\nlate = "3d"', 7, "`late` is longer than [state] keep", "172800 s"),
+        (URL, f'{URL}\nlate = "3d"', 7, "`late` is longer than [state] keep", "at most 2d"),
         (URL, f'{URL}\nlate = "off"', 7, '"off" is not a duration', "90s"),
         (URL, f'{URL}\nlate = "0s"', 7, '"0s" is not a duration', "90s"),
         (URL, f'{URL}\nreset = "hold"', 7, 'no such key "reset"', "Known here: url, kind"),
@@ -129,8 +130,8 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('"audit_trail"', '"app.public.log"', 12, '"app.public.log" is not a table', "SCHEMA.TABLE"),
         ('id = "id"', 'id = "id; DROP"', 13, '"id; DROP" is not a name that shipper can use', "create a view"),
         ('outcome = "failure"', "outcome = [[1]]", 15, "[[1]] is not a value to compare with", "string"),
-        ('outcome = "failure"', "outcome = { nto = 1 }", 15, '"nto" is not a test', "not, like"),
-        ('outcome = "failure"', "outcome = { ge = [1, 2] }", 15, "ge = [1, 2] is not a test", "to `not` only"),
+        ('outcome = "failure"', "outcome = { nto = 1 }", 15, '"nto" is not an operator', "not, like"),
+        ('outcome = "failure"', "outcome = { ge = [1, 2] }", 15, "ge = [1, 2] is not a test", "Only `not`"),
         ('outcome = "failure"', "outcome = { null = 1 }", 15, "null = 1 is not a test", "null = true"),
         ('outcome = "failure"', "outcome = { like = 1 }", 15, "like = 1 is not a test", "pattern"),
         ('outcome = "failure"', "outcome = {}", 15, "{} is not a value to compare with", "ge = 1"),
@@ -143,10 +144,10 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ),
         ('by = ["action"]', 'measure = { n = "sum" }\nby = ["action"]', 16, '"sum" is not a measure', "sum:column"),
         ('by = ["action"]', "measure = {}\nby = ['action']", 16, "measure = {} is invalid", "at least 1"),
-        ('by = ["action"]', 'by = ["action"]\ngroups = [["a", "b"]]', 17, "a group has 2 values", "action"),
+        ('by = ["action"]', 'by = ["action"]\ngroups = [["a", "b"]]', 17, "group ['a', 'b'] has 2 values", "action"),
         ('by = ["action"]', 'by = ["action"]\ngroups = [1]', 17, "[1] are not groups", "strings"),
         ('by = ["action"]', 'by = ["action"]\ngroups = "a"', 17, '"a" are not groups', "list"),
-        ('by = ["action"]', 'by = ["action", "action"]', 16, "`by` names a column twice", "once"),
+        ('by = ["action"]', 'by = ["action", "action"]', 16, '`by` names "action" twice', "once"),
         ('by = ["action"]', 'by = ["action"]\nzeros = true', 17, "True is not a duration", "90s"),
         ('by = ["action"]', 'by = ["action"]\ncron = "* * * *"', 17, "is not a schedule", "five fields"),
         ('by = ["action"]', 'by = ["action"]\ncron = "* * * * 8"', 17, "is not a schedule", "0 and 7 are Sunday"),
@@ -170,10 +171,10 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             'by = ["action"]',
             'by = ["action"]\nlookback = "5m"\nmeasure = { m = "max:x" }',
             18,
-            "max or min",
+            "max and min do not work",
             "count and sum",
         ),
-        ('time = "created_at"', 'lookback = "5m"', 14, "`lookback` needs the key `time`", "filled in later"),
+        ('time = "created_at"', 'lookback = "5m"', 14, "`lookback` needs the key `time`", "get their time later"),
         ('time = "created_at"', 'sql = "SELECT 1 WHERE id > :after"', 14, "`sql` does not use :upto", "id <= :upto"),
         (
             'time = "created_at"',
@@ -192,7 +193,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             "`time_sql` has parentheses that do not",
             "Match each opening",
         ),
-        ('time = "created_at"', 'time_sql = "a -- b"', 14, "`time_sql` contains a comment", "with #"),
+        ('time = "created_at"', 'time_sql = "a -- b"', 14, "`time_sql` contains a comment", "If two minus signs"),
         (
             'time = "created_at"',
             'time_sql = "a"\nsql = ":after :upto"',
@@ -211,7 +212,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('url = "', 'password = { plain = "s3cret" }\nurl = "', 6, "the file contains a password", "credential"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = ["s3cret"]', 6, "url = (hidden) is invalid", "quotes"),
         ('url = "mysql+pymysql://db1.internal/app"', 'url = "sqlite:////a"\nuser = "x"', 7, "no effect", "SQLite"),
-        ('prefix = "audit"', 'replay = ["90d"]', 2, "the last replay comes too late", "7200s"),
+        ('prefix = "audit"', 'replay = ["90d"]', 2, "the last replay comes too late", "at most 2h"),
         ('time = "created_at"', 'sql = "id >= :after AND id <= :upto"', 14, "at the ends of its windows", "> :after"),
         (
             'time = "created_at"',
@@ -238,7 +239,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             BY,
             f"{BY}\nnames.action = {{ 1 = 'a' }}\ngroups = ['1']",
             18,
-            '"1" of `groups` has another name',
+            '`groups` has "1" instead of its name',
             'Write "a"',
         ),
         (BY, f'{BY}\nwhere_sql = "a = \'b"', 17, "`where_sql` has a quote", "Close it"),
@@ -252,13 +253,23 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('table = "audit', 'start = true\ntable = "audit', 12, "start = True is not a start", "beginning"),
         ('outcome = "failure"', "outcome = nan", 15, "nan is not a value to compare with", "number"),
         ('table = "audit', 'source = 5\ntable = "audit', 12, "source = 5 is not a source", "a list"),
-        ('table = "audit', 'source = ["app", "app"]\ntable = "audit', 12, "names one twice", "once"),
+        ('table = "audit', 'source = ["app", "app"]\ntable = "audit', 12, "names a source twice", "once"),
         ('table = "audit', 'where_sql = ""\ntable = "audit', 12, 'where_sql = "" is invalid', "at least 1"),
+        *(
+            (
+                'outcome = "failure"',
+                f"outcome = {test}",
+                15,
+                "2026-09-21 14:00:01+02:00 has an offset",
+                "without an offset",
+            )
+            for test in ("2026-09-21T14:00:01+02:00", "{ ge = 2026-09-21 14:00:01+02:00 }")
+        ),
         (
             'table = "audit',
             'every = "1m"\ncron = "@daily"\ntable = "audit',
             13,
-            "use only `every` or `cron`",
+            "`every` and `cron`: use only one",
             "one of them",
         ),
         ('table = "audit', 'source = []\ntable = "audit', 12, "source = [] is not a source", "a list"),
@@ -311,7 +322,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ('every = "1m"', "start = []", 9, "start = [] is not a start", '"beginning"'),
         ('every = "1m"', "start = {}", 9, "start = {} is not a start", '"beginning"'),
         ('every = "1m"', "start = -1", 9, "start = -1 is not a start", '"beginning"'),
-        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Make the archive"),
+        ('"1m:30d,1h:5y"', '"1m:1h,1h:5y"', 3, 'too short for job "logins"', "Make the 1h archive at least 2h long"),
         ('"1m:30d,1h:5y"', "5", 3, "5 are not retentions", "1m:30d,1h:5y"),
         ('prefix = "audit"', 'host = "a..b"', 2, '"a..b" is not a host', "graphite.internal"),
         ('prefix = "audit"', 'host = "a:2003"', 2, '"a:2003" is not a host', "a port does not belong to it"),
@@ -328,12 +339,13 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
         ("//db1.internal/app", "//h:abc/app", 6, "is not a database url", "mysql+pymysql://db1.internal/app"),
         ("//db1.internal/app", "//db1.internal", 6, "names no database", "mysql+pymysql://db1.internal/app"),
         ("//db1.internal/app", "//db1/app?foo=1", 6, 'unknown option "foo"', "unix_socket"),
+        ("mysql+pymysql://db1.internal/app", "sqlite:////app.db?timeout=1", 6, 'unknown option "timeout"', "Remove it"),
         ("//db1.internal/app", "//db1/app?password=x", 6, "url contains a password", "credentials"),
         ("//db1.internal/app", "//a..b/app", 6, '"a..b" is not a host', "graphite.internal"),
         ("mysql+pymysql://db1.internal/app", "sqlite:///app.db", 6, "names no database", "sqlite:////var"),
         ("mysql+pymysql://db1.internal/app", "nothing", 6, "url is not a database url", "sqlite:////var"),
-        ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "one kind"),
-        ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "one kind"),
+        ('["login", "totp"]', '["login", 5]', 15, "is not a value to compare with", "only numbers"),
+        ('["login", "totp"]', "[]", 15, "[] is not a value to compare with", "only numbers"),
         ('by = ["action"]', 'by = ["action", "measure"]', 16, "{measure} is reserved", "measure_column"),
         (
             'time = "created_at"',
@@ -408,6 +420,19 @@ def test_no_file(tmp_path: Path) -> None:
     assert "--config" in str(caught.value.hint)
 
 
+def test_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that exists, but cannot be read, has that remedy. Mutant: that of a missing file."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigError, match="Permission denied") as caught:
+        load(str(tmp_path / "shipper.toml"))
+
+    assert str(caught.value.hint).startswith("Let this user read the file")
+
+
 def test_not_utf8(tmp_path: Path) -> None:
     """A file in another encoding is reported."""
     file = tmp_path / "shipper.toml"
@@ -443,7 +468,23 @@ def test_credentials_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}/mysql.cnf exists, but this user may not")) as caught:
         config.access("app")
 
-    assert caught.value.hint == "Run the command as root, or as the user that shipper runs as."
+    assert caught.value.hint == "Run the command as root or as the service's user."
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+def test_credentials_that_the_unit_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_file: bool) -> None:
+    """The service names `check`, which knows the unit: a file that all users can read would be the wrong remedy."""
+    config = load(write(tmp_path, GOOD.replace("[defaults]", 'credentials = "mysql.cnf"\n[defaults]')))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "systemd"))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    if has_file:
+        (tmp_path / "mysql.cnf").write_text("[client]\n")
+    with pytest.raises(ConfigError, match=r"read credentials \"mysql.cnf\"") as caught:
+        config.access("app")
+
+    assert caught.value.hint == (
+        "Run `shipper check` as root: it shows which credential systemd does not pass to the service, and the remedy."
+    )
 
 
 def test_state_path_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

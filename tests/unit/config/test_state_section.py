@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from shipper.config.load import Config, load, load_for_state
-from shipper.core.errors import ConfigError
-from shipper.runtime.postgresql import connector
+from shipper.core.errors import ConfigError, StateBusy
+from shipper.runtime.postgresql import Session, connector
 
 SOURCE = '[source.app]\nurl = "sqlite:////var/lib/app.db"'
 JOB = '[job.events]\ntable = "events"\nid = "id"\nname = "events.{measure}"\nevery = "1m"'
+USER = 'Write user = "NAME" and password = { credential = "NAME" }.'
 URL = 'database = "postgresql+psycopg://db1.internal/shipper"'
 
 
@@ -28,22 +30,26 @@ def read(folder: Path, state: str) -> Config:
 @pytest.mark.parametrize(
     ("state", "message", "remedy"),
     [
-        ('database = "mysql+pymysql://db1.internal/app"', "a state is kept in PostgreSQL only", "postgresql+psycopg"),
+        (
+            'database = "mysql+pymysql://db1.internal/app"',
+            "`database` is not the URL of a PostgreSQL",
+            "postgresql+psycopg",
+        ),
         ('database = "postgresql+psycopg://db1.internal"', "names no database", "Write it as"),
         ('database = "postgresql+psycopg://a..b,c/app"', '"a..b" is not a host', "graphite.internal"),
         ('database = "postgresql+psycopg://a:x,c/app"', "is not a database url", "Write it as"),
         ('database = "postgresql+psycopg://[::1],c/app"', "several hosts cannot be IPv6", "Write their names"),
         ('database = "postgresql+psycopg://a,b/app?foo=1"', 'unknown option "foo"', "host=DIRECTORY"),
-        ('database = "postgresql+psycopg://me:s3cret@a:1,b:2/app"', "database contains a password", "Write user"),
-        ('database = "postgresql+psycopg://a:1,b:2/app?password=s3cret"', "database contains a password", "Write user"),
-        ('database = "postgresql+psycopg://me:s3cret@db1/app"', "database contains a password", "Write user"),
-        ('database = "postgresql+psycopg://me:s3cret@db1,db2/app"', "database contains a password", "Write user"),
+        ('database = "postgresql+psycopg://me:s3cret@a:1,b:2/app"', "database contains a password", USER),
+        ('database = "postgresql+psycopg://a:1,b:2/app?password=s3cret"', "database contains a password", USER),
+        ('database = "postgresql+psycopg://me:s3cret@db1/app"', "database contains a password", USER),
+        ('database = "postgresql+psycopg://me:s3cret@db1,db2/app"', "database contains a password", USER),
         (f'{URL}\npassword = "s3cret"', "the file contains a password", "Write password"),
         (f'{URL}\ntls = "maybe"', "tls", "verify-identity"),
         (f'{URL}\nname = "a.b"', "cannot be part of a metric path", "Use letters"),
         (f'{URL}\nname = "{"n" * 25}"', "name", "at most 24"),
         (f'{URL}\nlease = "2s"', "lease", "greater than or equal to 3"),
-        (f'{URL}\nlease = "5s"', "`timeout` is longer than [state] lease", "5 s"),
+        (f'{URL}\nlease = "5s"', "`timeout` is longer than [state] lease", "the lease, 5s"),
         ('lease = "10s"', "lease has no effect without database", "Remove it"),
         ('user = "me"', "user has no effect without database", "Remove it"),
     ],
@@ -78,8 +84,14 @@ def test_hosts(
     access = read(tmp_path, f'database = "postgresql+psycopg://{url}"').state_access()
     assert access is not None
     given: dict[str, object] = {}
-    monkeypatch.setattr("psycopg.connect", lambda **arguments: given.update(arguments))
-    connector(access)("shipper")
+
+    def connect(**arguments: object) -> None:
+        given.update(arguments)
+        raise psycopg.OperationalError
+
+    monkeypatch.setattr(Session, "connect", connect)
+    with pytest.raises(StateBusy):
+        connector(access)("shipper")
 
     assert (given["host"], given.get("port"), given["dbname"]) == (host, port, "app")
     assert given["target_session_attrs"] == "read-write"

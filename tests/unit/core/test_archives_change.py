@@ -91,3 +91,30 @@ def test_last_step_gets_longer(life: Life) -> None:
 
     assert life.carbon.sums() == {"events.login.count": {day + 7200: 5}}
     assert life.rejected() == {"too_late": 1}
+
+
+@pytest.mark.parametrize("torn", ["a", "b"])
+def test_last_step_gets_longer_while_an_hour_waits(tmp_path: Path, torn: str) -> None:
+    """An hour that waits for Carbon is not sent as its day if other hours of the job were pruned (5 rows were 2).
+
+    Mutants: merge what is left of the day; look at the hours of other jobs.
+    """
+    day = NOW // DAY * DAY
+    with State(str(tmp_path / "shipper.db")) as state:
+        before = Desk(state, archives=(Archive(60, 3600), Archive(3600, YEAR)), replay=(0,))
+        for number, name in enumerate("ab"):
+            before.record(name, number, 5, {("x", day): 4, ("x", day + 6 * 3600): 1}, now=day + DAY)
+        for _ in range(5):
+            before.step(now=day + DAY)
+        state._connection.execute("UPDATE slot SET changed = 0 WHERE slot = ?", (day,))
+        assert state.housekeeping.prune(torn, unit=3600, before=day + DAY) == 1
+        before.record("a", 5, 6, {("x", day + 6 * 3600): 1}, now=day + DAY)
+        desk = Desk(state, archives=(Archive(60, 3600), Archive(3600, DAY), Archive(DAY, YEAR)), replay=(0,))
+        for _ in range(5):
+            desk.step(now=day + 4 * DAY)
+            desk.clock += 60
+
+        sent = {line for batch in desk.batches for line in batch}
+        assert sent == (set() if torn == "a" else {f"a.x.count 6 {day}"})
+        assert desk.courier.given_up == ({"a": 2} if torn == "a" else {})
+        assert desk.watermark("a") == 6

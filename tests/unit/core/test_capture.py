@@ -1,6 +1,7 @@
 """The first sentence: where it starts, what it reads, what it records."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from builders import NOW, begin, captured, done, horizon, job
@@ -11,8 +12,9 @@ from shipper.core.errors import ConfigError, RowRefused, SourceReset
 from shipper.core.id_set import words_of
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import ALWAYS, Job, Key, Now, RejectedValue, Rejection, RejectReason, Row, Span, Window
+from shipper.core.rows.folding import FAR, fold
 from shipper.core.rows.table import CaptureStep, Context, Event
-from shipper.core.rows.totals import add, fold
+from shipper.core.rows.totals import add
 from shipper.core.rows.totals import replace as recounted
 from shipper.state.store import State
 
@@ -113,6 +115,27 @@ def test_rows_of_before_the_job(source: FakeSource, state: State, begins: str | 
         assert rejected(state) == {"too_late": 1}
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+def test_bucket_longer_within_the_first(source: FakeSource, state: State, rows: int) -> None:
+    """A bucket that gets longer before the first of that length is over is counted whole, as at a start.
+
+    Mutants: begin with the next whole bucket, so that rows until then are too late; only where there was a row.
+    """
+    now, before, after = NOW + 60, job(start="now"), job(start="now", bucket=1200)
+    run(before, source, state, time=now, now=now)
+    for number in range(11, 11 + rows):
+        source.insert(number, "2026-09-21 14:16:00", "login")
+        run(before, source, state, upto=number, time=now + 60)
+    run(after, source, state, upto=10 + rows, time=now + 60)
+    source.insert(12, "2026-09-21 14:18:00", "login")
+    run(after, source, state, upto=12, time=now + 180)
+
+    assert {key: value for key, value in totals(state).items() if value} == {
+        Key("events.login.count", NOW - 840, 60): 11 + rows
+    }
+    assert rejected(state) == {}
+
+
 def test_start_beyond_the_table(source: FakeSource, state: State) -> None:
     """A start that no row has reached yet is a mistake, told before anything is stored."""
     with pytest.raises(ConfigError, match=r"start = 11 is above the largest id of audit_trail, 10"):
@@ -190,6 +213,26 @@ def test_captured_at_once(source: FakeSource, state: State) -> None:
 
     assert totals(state) == {Key("events.login.count", NOW, 60): 12}
     assert state.late_rows("events") == 1
+
+
+def test_table_replaced_behind_a_reading(source: FakeSource, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is replaced once it was read ahead is not counted. Mutant: check it before the reading."""
+    source.rows.pop(4)
+    run(job(), source, state)
+    before, read = totals(state), source.read_at_once
+    source.insert(12, CREATED, "login")
+
+    def replace_behind(*asked: Any) -> Any:
+        answer = read(*asked)
+        source.rows = [row | {"created_at": "2020-01-01 00:00:00"} for row in source.rows]
+        return answer
+
+    monkeypatch.setattr(source, "read_at_once", replace_behind)
+    with pytest.raises(SourceReset):
+        run(job(), source, state, upto=12)
+
+    assert totals(state) == before
+    assert captured(state) == 10
 
 
 def test_late_row_is_kept_with_its_total(source: FakeSource, state: State) -> None:
@@ -296,7 +339,7 @@ def test_unshown(source: FakeSource, state: State) -> None:
     assert captured.tally.rejected == {
         Rejection(RejectReason.NO_TIME): 1,
         Rejection(RejectReason.TOO_OLD): 1,
-        Rejection(RejectReason.FUTURE): 1,
+        Rejection(RejectReason.FUTURE, FAR): 1,
     }
     assert rejected(state) == {"no_time": 1, "too_old": 1, "future": 1}
 
@@ -308,7 +351,7 @@ def test_refused(source: FakeSource, state: State) -> None:
     (captured,) = run(long, source, state, upto=11)
 
     assert captured.rows == 11
-    assert captured.tally.rejected == {Rejection(RejectReason.REFUSED): 1}
+    assert captured.tally.rejected == {Rejection(RejectReason.REFUSED, NOW): 1}
     assert rejected(state) == {"refused": 1}
     assert list(totals(state).values()) == [10]
 

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 from builders import NOW, captured, horizon, job
 from fakes import WhisperCarbon
-from life import UNIT, Life, wanted
+from life import ARCHIVES, UNIT, Life, redefined, wanted
 
 from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
@@ -432,6 +432,46 @@ def test_zeros_of_longer_buckets(life: Life) -> None:
     assert {slot % 300 for slot in zeros} == {0}
 
 
+def test_bucket_longer_than_what_is_pruned_together(tmp_path: Path) -> None:
+    """A day of which hours were pruned keeps its hours: Graphite still has these (6 rows were 9).
+
+    Its first hour is still in the state, because a row for it came later than the others.
+
+    Mutant: count the day again from the oldest slot on.
+    """
+    life, day = Life(tmp_path), NOW // 86400 * 86400
+    life.insert(*((NOW - day - hour * UNIT - 60, "login", "ok") for hour in (0, 0, 0, 3, 3, 8)))
+    life.ship(wanted(bucket=UNIT))
+    life.state._connection.execute("UPDATE slot SET changed = 0 WHERE slot > ?", (day,))
+    life.now = day + 3 * 86400
+    life.state.housekeeping.prune("events", unit=UNIT, before=life.now)
+    life.ship(wanted(bucket=86400))
+
+    assert life.sums() == {"events.login.count": 6}
+    assert life.limited() == [{"span": Span(day, day + 86400), "slots": 1}]
+    life.state.close()
+
+
+def test_late_row_while_a_recount_is_limited(tmp_path: Path) -> None:
+    """A row that comes too late for a pruned hour, with a changed definition, is counted as such (8 rows were 7).
+
+    Mutant: count the day again from the oldest slot on, and the row as one of those that it has read.
+    """
+    life, day = Life(tmp_path), NOW // 86400 * 86400
+    life.source.begin(1, life.created(NOW - day - 3 * UNIT), "login")
+    life.given = 1
+    life.insert(*((NOW - day - hour * UNIT - 60, "login", "ok") for hour in (0, 0, 0, 3, 3, 8)))
+    life.ship(wanted())
+    life.state._connection.execute("UPDATE slot SET changed = 0 WHERE slot > ?", (day + UNIT,))
+    life.state.housekeeping.prune("events", unit=UNIT, before=NOW)
+    life.source.commit()
+    life.ship(wanted(bucket=300))
+
+    assert life.sums() == {"events.login.count": 6}
+    assert life.rejected() == {"too_late": 1}
+    life.state.close()
+
+
 def test_row_of_the_future_by_another_zone(life: Life) -> None:
     """A row that was ahead by the times of a former zone stays rejected: its bucket is another one now.
 
@@ -445,6 +485,257 @@ def test_row_of_the_future_by_another_zone(life: Life) -> None:
     life.ship(wanted(time_zone="America/Bogota", measures=(COUNT, Measure("ids", Kind.SUM, "id"))))
 
     assert (life.sums(), life.rejected()) == ({}, {"future": 5})
+
+
+def test_rejected_rows_of_former_names(tmp_path: Path) -> None:
+    """Rejected rows keep their buckets when names change: a backfill shows them, or counts them as rejected once.
+
+    Mutant: forget the buckets with each change of paths (of 9 rows, 8 were shown and 4 rejected).
+    """
+    life, after = Life(tmp_path), wanted(template="other.{action}.{measure}")
+    life.insert(*[(UNIT, "login", "ok")] * 7)
+    life.source.unreadable.add(7)
+    life.ship(wanted())
+    life.state.housekeeping.prune("events", unit=UNIT, before=10**10)
+    life.insert((UNIT, "login", "ok"), (-UNIT, "login", "ok"))
+    life.ship(wanted())
+    assert life.rejected() == {"unreadable": 1, "too_late": 1, "future": 1}
+    life.ship(after)
+    life.now += 2 * UNIT
+    life.ship(after)
+    life.backfill(after, Span(NOW - 2 * UNIT, NOW + UNIT + 60))
+    life.deliver()
+
+    assert life.sums()["other.login.count"] == 8
+    assert life.rejected() == {"unreadable": 1}
+    life.state.close()
+
+
+LONG = "events." + "y" * 160 + "{action}.{measure}"
+"""Paths in which an action of 100 bytes has no room."""
+
+
+def test_refused_row_that_a_recount_sees_first(life: Life) -> None:
+    """A row whose path is too long is rejected, and once, also where a recount or a backfill is the first to see it.
+
+    Mutants: leave it out of the recount's counters (0 and 1 rejected); count those of the capture again (3 rejected).
+    """
+    first, then = wanted(template=LONG), redefined(wanted(template=LONG))
+    life.given += 2  # two rows that are committed later
+    life.insert((0, "login", "ok"), (0, "x" * 100, "ok"))
+    life.ship(first)
+    assert life.rejected() == {"refused": 1}
+    life.source.insert(life.given - 3, life.created(0), "x" * 100)
+    life.ship(then)
+    assert life.rejected() == {"refused": 2}
+    life.source.insert(life.given - 2, life.created(0), "x" * 100)
+    life.backfill(then, Span(NOW - UNIT, NOW + 60))
+    life.ship(then)
+
+    assert life.rejected() == {"refused": 3}
+    assert sum(life.sums().values()) == 5  # all but the failure
+
+
+def test_measure_gets_a_longer_name(life: Life) -> None:
+    """Rows whose path becomes too long are rejected from then on, and shown again when it has room.
+
+    Mutants: count rows that a recount refuses nowhere; let rows that a recount shows stay rejected.
+    """
+    template = "events." + "y" * 160 + "{action}{measure}"
+    short, long = wanted(template=template), wanted(template=template, measures=(COUNT._replace(name="n" * 90),))
+    life.ship(short)
+    life.insert((0, "login", "ok"))
+    life.ship(long)
+    assert life.rejected() == {"refused": 6}
+    life.ship(short)
+
+    assert life.rejected() == {}
+    assert sum(life.sums().values()) == 6
+
+
+def test_rows_of_the_future_of_a_former_definition(tmp_path: Path) -> None:
+    """Rows that were rejected before the lookback's span stay in the counter. Mutant: set it to those of the span."""
+    life, one = Life(tmp_path), wanted(start="now")
+    life.ship(one)
+    life.insert((UNIT, "login", "ok"))
+    life.ahead = -3 * UNIT
+    life.ship(one)
+    life.ahead = 0
+    assert life.rejected() == {"future": 1}
+    for _ in range(2):
+        life.ship(wanted(start="now", lookback=UNIT, max_age=UNIT))
+
+    assert (life.sums(), life.rejected()) == ({}, {"future": 1})
+    life.state.close()
+
+
+def test_rows_of_the_future_in_many_looks(tmp_path: Path) -> None:
+    """A row that many looks reject, and a recount shows, leaves the counter once.
+
+    Mutant: note its bucket at each look (the counter fell below 0, which hid the next row).
+    """
+    life, one = Life(tmp_path), wanted(lookback=UNIT, max_age=UNIT)
+    life.insert((-UNIT, "login", "ok"))
+    for _ in range(3):
+        life.ship(one)
+        assert life.rejected() == {"future": 1}
+    life.now += 2 * UNIT
+    life.ship(wanted())
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1}, {})
+    life.insert((-UNIT, "login", "ok"))
+    life.ship(wanted())
+
+    assert life.rejected() == {"future": 1}
+    life.state.close()
+
+
+def test_row_of_the_future_in_another_zone(tmp_path: Path) -> None:
+    """A look counts the rows of the future anew, also those whose buckets are not known any more.
+
+    Mutant: only take back what buckets have (the row was rejected, and rejected or shown once more).
+    """
+    life = Life(tmp_path)
+    life.insert((-UNIT, "login", "ok"))
+    for zone, rejected in (("UTC", {"future": 1}), ("Etc/GMT+1", {"future": 1}), ("Etc/GMT-2", {})):
+        for _ in range(2):
+            life.ship(wanted(lookback=UNIT, max_age=24 * UNIT, time_zone=zone))
+        assert life.rejected() == rejected
+    life.state.close()
+
+
+def test_counted_row_that_another_zone_puts_ahead(tmp_path: Path) -> None:
+    """A counted row whose time is ahead by a wrong zone is not counted again when that time comes, with a lookback.
+
+    Mutant: begin with the next bucket (1 row was 2).
+    """
+    life = Life(tmp_path)
+    life.insert((60, "login", "ok"))
+    for zone in ("UTC", *["Etc/GMT+1"] * 4):
+        life.ship(wanted(lookback=UNIT, max_age=24 * UNIT, time_zone=zone))
+        life.now += 1800
+    life.insert((UNIT, "login", "ok"))
+    life.ship(wanted(lookback=UNIT, max_age=24 * UNIT, time_zone="Etc/GMT+1"))
+
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 2}, {})
+    life.state.close()
+
+
+def test_row_before_the_span_of_a_wrong_clock(tmp_path: Path) -> None:
+    """A row that was too late by a wrong clock leaves that counter once a look counts it. Mutant: leave it there."""
+    life, one = Life(tmp_path), wanted(lookback=UNIT, max_age=UNIT)
+    life.ahead = 24 * UNIT
+    life.ship(one)
+    life.insert((0, "login", "ok"))
+    for life.ahead in (-2 * UNIT, 0):
+        life.ship(one)
+
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1}, {})
+    life.state.close()
+
+
+def test_lookback_of_a_definition_without_slots(tmp_path: Path) -> None:
+    """A changed definition follows rows of the lookback, also where the former one has counted nothing there.
+
+    Mutant: recount slots of the state only (the rows were never counted, and later ones kept their first group).
+    """
+    life, one = Life(tmp_path), wanted(lookback=UNIT, max_age=UNIT)
+    life.insert((600, "login", "ok"), (0, "login", "ok"))
+    life.ship(replace(one, query=replace(one.query, where=FAILURES)))
+    life.ship(one)
+    assert life.sums() == {"events.login.count": 2}
+    for row in life.source.rows:
+        row["action"] = "logout"
+    life.ship(one)
+
+    assert life.sums() == {"events.logout.count": 2}
+    life.state.close()
+
+
+def test_refused_rows_of_pruned_hours(life: Life) -> None:
+    """A group that is always refused does not let the state grow by a row a bucket, and its counter stays exact.
+
+    Mutants: keep a row for each bucket; gather rows of hours that are not pruned, of which a part may be recounted.
+    """
+    one = wanted(template=LONG)
+    hour = NOW - NOW % UNIT
+    life.insert(*((NOW - hour + 300 * n, "x" * 100, "ok") for n in range(-1, 15)), (NOW - hour + 300, "login", "ok"))
+    life.ship(one)
+    life.state._connection.execute("UPDATE slot SET changed = 0")
+    life.state.housekeeping.prune(one.name, unit=UNIT, before=hour)
+    rows = life.state._connection.execute("SELECT bucket, rows FROM rejected_in ORDER BY bucket").fetchall()
+    life.backfill(one, Span(hour - 300, hour - 240), Span(hour, hour + 60))
+
+    assert rows == [(hour - 4200, 1), (hour - 3900, 1), (hour - UNIT, 12), (hour, 1), (hour + 300, 1)]
+    assert life.rejected() == {"refused": 16}
+
+
+def test_refused_row_older_than_the_lookback(life: Life) -> None:
+    """A row whose path is too long stays rejected once the lookback has passed it.
+
+    Mutant: set the counter to the rows of the present span.
+    """
+    one = wanted(template=LONG, lookback=UNIT, max_age=UNIT)
+    life.insert((0, "x" * 100, "ok"))
+    for _ in range(4):
+        life.ship(one)
+        assert life.rejected() == {"refused": 1}
+        life.now += UNIT
+
+
+def test_total_that_no_archive_takes_with_a_lookback(life: Life) -> None:
+    """Rows that are too old, and those of totals that became it before their delivery, stay rejected.
+
+    Mutant: set the counter to the rows of the present span.
+    """
+    one = wanted(lookback=UNIT, max_age=UNIT)
+    life.insert((ARCHIVES[1].duration, "login", "ok"))
+    life.ship(one)
+    life.state.outbox.send_again([NOW - 120])
+    life.state.outbox.merge(NOW - 120, 60, None)
+    for _ in range(3):
+        assert life.rejected() == {"too_old": 1 + 2}
+        life.now += 2 * UNIT
+        life.ship(one)
+
+
+@pytest.mark.parametrize(
+    ("measures", "rows"),
+    [
+        ([COUNT], 3),
+        ([COUNT, Measure("again", Kind.COUNT)], 3),
+        ([Measure("count", Kind.SUM, "duration_ms"), COUNT._replace(name="rows")], 3),
+        ([Measure("count", Kind.SUM, "duration_ms")], 3),  # as of custom sql
+        ([Measure("ms", Kind.SUM, "duration_ms")], 2),
+    ],
+)
+def test_rows_of_totals_that_no_archive_takes(life: Life, measures: list[Measure], rows: int) -> None:
+    """Rows of totals that become too old before their delivery are counted once, whatever is measured.
+
+    Without a count, each group is at least one row. Mutants: add up all counts (two of them were 6 rows); count
+    nothing else (a job with a sum alone, or custom sql, lost rows that no counter had).
+    """
+    for action in ("login", "login", "logout"):
+        life.given += 1
+        life.source.insert(life.given, life.created(180), action, duration_ms=1)
+    life.ship(wanted(measures=tuple(measures)))
+    life.state.outbox.send_again([NOW - 180])
+    life.state.outbox.merge(NOW - 180, 60, None)
+
+    assert life.rejected() == {"too_old": rows}
+
+
+def test_bucket_ahead_and_one_of_the_same_cell(tmp_path: Path) -> None:
+    """A bucket far ahead of the clock is rejected: Whisper would store it over one near the end of the archive.
+
+    Mutant: show it if the row is ahead by less than a bucket and 5 minutes (one of the two rows was lost).
+    """
+    life, hourly = Life(tmp_path), wanted(bucket=UNIT)
+    life.now = NOW // UNIT * UNIT + 60
+    life.insert((ARCHIVES[0].duration - UNIT, "login", "ok"), (-UNIT, "login", "ok"))
+    life.ship(hourly)
+
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1}, {"future": 1})
+    life.state.close()
 
 
 def test_row_of_the_future_whose_time_comes_with_a_recount(tmp_path: Path) -> None:
@@ -814,3 +1105,17 @@ def test_outage_longer_than_an_archive(tmp_path: Path, behind: int, queue: int) 
     recent = range(life.now - 3600, life.now, 60)
     fine = life.carbon.sums()["events.login.count"]
     assert {minute: fine.get(minute) for minute in recent} == dict.fromkeys(recent, 1)
+
+
+def test_bucket_ahead_of_a_source_that_is_ahead(tmp_path: Path) -> None:
+    """The margin around the end of an archive holds by the clock of Carbon, wherever that of the source is.
+
+    Mutant: let the source's clock alone decide which buckets are ahead (one of the two rows was lost).
+    """
+    life, skew = Life(tmp_path), 300
+    life.now, life.ahead = NOW // UNIT * UNIT + UNIT - 600 - skew, skew
+    life.insert((ARCHIVES[0].duration - 600 - skew, "login", "ok"), (-600 - skew, "login", "ok"))
+    life.ship(wanted(bucket=300))
+
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1}, {"future": 1})
+    life.state.close()

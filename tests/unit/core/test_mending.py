@@ -128,4 +128,4 @@ class Mending(Shipping):
 
 
 Mending.TestCase.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=30, deadline=None)
-TestMending = pytest.mark.timeout(600)(Mending.TestCase)
+TestMending = pytest.mark.timeout(1800)(Mending.TestCase)

@@ -18,6 +18,7 @@ from shipper.core.model import (
     TimeForm,
     definition_digest,
     path_digest,
+    time_digest,
 )
 
 OTHER: dict[str, Any] = {
@@ -89,6 +90,7 @@ def test_digests_of_another_value(key: str) -> None:
 
     assert (definition_digest(before) == definition_digest(after)) == (key in NO_MEANING)
     assert (path_digest(before) == path_digest(after)) == (key in NO_MEANING | SAME_PATHS)
+    assert (time_digest(before) == time_digest(after)) == (key not in {*TIMES, "sql"})
 
 
 def test_digest_of_sql_measures() -> None:

@@ -53,15 +53,17 @@ class Stopping:
         raise Crash
 
 
-class KilledAfterPush(FakeStateDatabase):
-    """The database of a process that is killed between the push and the commit of its working copy."""
+class KilledAtPush(FakeStateDatabase):
+    """The database of a process that is killed just before a push, or just after it."""
 
-    is_fatal = False
+    is_fatal = ""
 
     @override
     def push(self, rows: Any) -> None:
+        if self.is_fatal == "before" and rows:
+            raise Crash
         super().push(rows)
-        if self.is_fatal and rows:
+        if self.is_fatal == "after" and rows:
             raise Crash
 
 
@@ -83,7 +85,7 @@ class TwoMachines(Shipping):
     @override
     def open(self) -> None:
         self.start(self.which)
-        database: Any = KilledAfterPush(self.server, lease=LEASE)
+        database: Any = KilledAtPush(self.server, lease=LEASE)
         while not database.try_to_lead():
             pass
         self.database = database
@@ -131,10 +133,10 @@ class TwoMachines(Shipping):
         self.state.close()
         self.take_over()
 
-    @rule(wanted=JOBS)
-    def crash_after_push(self, wanted: Job) -> None:
-        """The process is killed between the push and the commit of its working copy."""
-        self.database.is_fatal = True
+    @rule(wanted=JOBS, place=st.sampled_from(["before", "after"]))
+    def crash_at_push(self, wanted: Job, place: str) -> None:
+        """The process is killed before the push of what its working copy has already, or after it."""
+        self.database.is_fatal = place
         with suppress(Crash):
             self.ticks(wanted, 1)
         self.crash()
@@ -225,15 +227,16 @@ def test_late_batch(*, is_killed: bool) -> None:
     machines.teardown()
 
 
-def test_killed_after_push() -> None:
-    """What was pushed is recorded, although the process is killed before the commit of its working copy."""
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_killed_at_push(place: str) -> None:
+    """What was pushed is recorded, and nothing else, although the working copy had it before."""
     machines = TwoMachines()
     machines.begin()
     machines.insert(["a"], 60, 1)
     before = dict(machines.server.rows)
-    machines.crash_after_push(EVENTS)
+    machines.crash_at_push(EVENTS, place)
 
-    assert machines.server.rows != before
+    assert (machines.server.rows != before) == (place == "after")
     machines.mirror_equals_working_copy()
     machines.each_id_counts_once()
     machines.teardown()

@@ -106,5 +106,5 @@ def test_syntax_errors(config: Config, tmp_path: Path, name: str, text: str, rea
 
 def test_no_file(config: Config) -> None:
     """A device has no end. Mutant: read all of it."""
-    with pytest.raises(ConfigError, match="read /dev/zero: a device"):
+    with pytest.raises(ConfigError, match="read /dev/zero: it is a device"):
         carbon_diff.diff(config, "/dev/zero")

@@ -17,7 +17,7 @@ if "journal" in sys.argv:
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
 from shipper.log import logger as log
 log.start(as_json="json" in sys.argv)
-log.logger().info("capture.finished", job="a", rows=3)
+log.logger().info("capture.finished", job="a", rows=3, hint=None)
 logging.getLogger("sqlalchemy").warning("odd thing")
 try:
     1 / 0

@@ -2,9 +2,11 @@
 
 import pytest
 import structlog
+from builders import job
 
 from shipper.core.delivery.courier import Delivered
-from shipper.log.results import DeliveryLog
+from shipper.core.rows.table import Event
+from shipper.log.results import DeliveryLog, log_event
 
 
 def test_one_line_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +39,18 @@ def test_one_line_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
         ("delivery.finished", 4, "b:1", 1.0),
         ("delivery.finished", 6, "", 0.5),
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "hint"),
+    [
+        (Event("late.shortened", {"late": 75}, "warning"), "rows that come more than 75 s late"),
+        (Event("source.rotated", {"captured": 15, "first": 21}, "warning"), "ids between 15 and 21 were perhaps not"),
+    ],
+)
+def test_hint_has_the_numbers_of_its_event(event: Event, hint: str) -> None:
+    """A hint names what the line is about. Mutant: the names of the fields."""
+    with structlog.testing.capture_logs() as logs:
+        log_event(job(), event)
+
+    assert hint in logs[0]["hint"]

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from shipper.core.errors import TransientError
-from shipper.runtime.clocks import Clocks
+from shipper.core.errors import StateBusy, TransientError
+from shipper.runtime import clocks as module
+from shipper.runtime.clocks import Clocks, Part, wait_idle
 
 
 def test_unknown_is_not_trusted() -> None:
@@ -48,3 +49,20 @@ def test_jump(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: wall() + 86400)
 
     assert not clocks.are_trusted()
+
+
+class Busy(Part):
+    """A part whose call does not end."""
+
+    def __str__(self) -> str:
+        return "capture of job events"
+
+
+def test_part_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the step, the part and the time. Mutant: advise to wait for a statement that may never end."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.0)
+    busy, error = Busy(30), "wait for the capture of job events: it has not ended within 0 s"
+    with busy._running("capture"), pytest.raises(StateBusy, match=error) as caught:
+        wait_idle(busy)
+
+    assert "systemctl restart shipper" in str(caught.value.hint)

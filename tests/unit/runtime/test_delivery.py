@@ -12,6 +12,7 @@ from dispatch import REPLAY, Desk
 
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.log.logger import RepeatedFailure
+from shipper.runtime import delivery as module
 from shipper.runtime.clocks import Clocks, Flag
 from shipper.runtime.delivery import Delivery, step
 from shipper.runtime.pipeline import Pipeline
@@ -91,7 +92,7 @@ def test_courier_is_renewed_by_its_thread(pipeline: Pipeline) -> None:
     assert abs(renewed - delay) < 30
 
 
-def test_graphite_answers_again(pipeline: Pipeline) -> None:
+def test_graphite_answers_again(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Graphite that did not answer is asked each minute while nothing is read, until it answers.
 
     Mutants: wait for the next sample, which may take all night; ask at each step.
@@ -103,7 +104,8 @@ def test_graphite_answers_again(pipeline: Pipeline) -> None:
             raise answer
 
     graphite: Any = SimpleNamespace(ask=ask)
-    delivery = Delivery(pipeline, lambda _: 0.0, graphite=lambda _: graphite)
+    monkeypatch.setattr(module, "open_readback", lambda *_, **__: graphite)
+    delivery = Delivery(pipeline, lambda _: 0.0)
     delivery._do_chore(is_idle=True)
     pipeline.reading.failed(ReadbackFailed("read back: timed out"), clock=0.0)
     for is_idle in (False, True, True):

@@ -11,7 +11,7 @@ from harness import wait_for
 from state_databases import FakeServer, FakeStateDatabase
 
 from shipper.core.errors import LeaseLost
-from shipper.graphite.fenced import Fence
+from shipper.runtime import leadership
 from shipper.runtime.clocks import Flag
 from shipper.runtime.leadership import EX_TEMPFAIL, Leading
 from shipper.state.store import State
@@ -39,11 +39,12 @@ class Process:
         database: Any = Leader(self.server)
         assert database.try_to_lead()
         self.database, self.state, self.wake = database, State(str(path / "shipper.db"), database), Flag()
-        self.fence = Fence(database.lease, lambda: self.now)
         self.code: int | None = None
         self.ended = threading.Event()
         monkeypatch.setattr(os, "_exit", self._exit)
-        self.threads = Leading(self.database, self.state, self.fence, self.wake)
+        monkeypatch.setattr(leadership, "clock", lambda: self.now)
+        self.threads = Leading(self.database, self.state, self.wake)
+        self.fence = self.threads._fence
 
     def _exit(self, code: int) -> None:
         self.code = code
@@ -55,9 +56,8 @@ class Process:
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     """Start a leader."""
     process = Process(tmp_path, monkeypatch)
-    process.threads.start()
-    yield process
-    process.threads.stop()
+    with process.threads:
+        yield process
     process.state.close()
 
 

@@ -17,7 +17,7 @@ CALLS = 200
 
 def running() -> Scheduler:
     """Give a scheduler with a pool."""
-    scheduler = Scheduler()
+    scheduler = Scheduler(lambda _: None, lambda: None)
     scheduler.pool("db", 2)
     return scheduler
 

@@ -107,7 +107,7 @@ def test_bug_stops_this_job(state: State) -> None:
 def test_another_table(state: State) -> None:
     """The ids of another table are not taken for this job's."""
     begin(state, job(table="orders"), 5)
-    with pytest.raises(ConfigError, match=r"it counted orders\.id of source app up to id 5"):
+    with pytest.raises(ConfigError, match=r"it counted orders\.id of source app, but the configuration"):
         Desk(state)
 
 
@@ -120,16 +120,18 @@ def test_rejected_rows_logged(state: State) -> None:
         desk.tick()
         desk.run_planned()
 
-    assert {"event": "rows.rejected", "log_level": "warning", "job": "events", "reason": "no_time", "rows": 1} in logs
+    (line,) = (log for log in logs if log["event"] == "rows.rejected")
+    assert line.items() >= {"log_level": "warning", "job": "events", "reason": "no_time", "rows": 1}.items()
     assert desk.worker.counters.rejected == {**dict.fromkeys(RejectReason, 0), RejectReason.NO_TIME: 1}
 
 
 def logged(desk: Desk, event: str) -> list[dict[str, object]]:
-    """Capture, and return the fields of the log lines with an event."""
+    """Capture, and return the fields of the log lines with an event, which have a hint if they are warnings."""
     with structlog.testing.capture_logs() as logs:
         desk.tick()
         desk.run_planned()
-    names = {"event", "log_level", "job"}
+    names = {"event", "log_level", "job", "hint"}
+    assert all(log["log_level"] == "info" or log["hint"] for log in logs if log["event"] == event)
     return [{key: log[key] for key in log if key not in names} for log in logs if log["event"] == event]
 
 
@@ -154,6 +156,20 @@ def test_rejected_value_logged(state: State) -> None:
         {"column": "size", "id": 3, "value": "nan", "rows": 1},
         {"column": "n", "group": r"'a\nb'", "value": "1e+400", "rows": 5},
     ]
+
+
+def test_unreadable_row_is_not_counted(state: State) -> None:
+    """A row that the query cannot read has another hint than a value that is left out. Mutant: the same."""
+    desk = Desk(state)
+    desk.source.insert(1, CREATED, "login")
+    desk.source.rejected_values = [(RejectedValue("ms", 1, "nan", 1), RejectedValue("id", 1, "no number", 1))]
+    with structlog.testing.capture_logs() as logs:
+        desk.tick()
+        desk.run_planned()
+
+    hints = {log["column"]: log["hint"] for log in logs if log["event"] == "value.rejected"}
+    assert hints["ms"].startswith("The rows are counted")
+    assert hints["id"].startswith("The query fails with this row, which is not counted")
 
 
 def test_rejected_value_gone(state: State) -> None:

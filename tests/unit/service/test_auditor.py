@@ -30,7 +30,7 @@ from shipper.state.queries import audits
 from shipper.state.store import State
 
 DAY = 86_400
-NO_ANSWER = SourceUnavailable("observe audit_trail: no answer")
+NO_ANSWER = SourceUnavailable("read audit_trail: no answer")
 
 
 class Held:
@@ -143,7 +143,7 @@ def test_audit(office: Office) -> None:
     assert [log["job"] for log in logs if log["event"] == "audit.differed"] == ["events", "others"]
     (finished,) = [log for log in logs if log["event"] == "audit.finished"]
     assert (finished["different"], finished["equal"], finished["failed"]) == (2, 0, 0)
-    assert office.auditor.is_idle
+    assert office.auditor.since is None
     assert office.pipeline.audited is None
 
 
@@ -162,10 +162,15 @@ def test_rows_that_wait_for_carbon(office: Office) -> None:
     office.graphite.surplus = -1
 
     assert office.auditor.run_now({"jobs": []})["jobs"] == {"events": "failed", "others": "different"}
-    assert audits(office.state.path)["events"].error == "audit: rows of 2 ids wait for Carbon, and Graphite differs"
+    assert (
+        audits(office.state.path)["events"].error
+        == "audit events: Graphite differs, but rows of 2 ids still wait for Carbon"
+    )
     office.lacks = True  # as during a backfill, or after the exit of a Carbon
     assert office.auditor.run_now({"jobs": ["others"]})["jobs"] == {"others": "failed"}
-    assert audits(office.state.path)["others"].error == "audit: values wait for Carbon, and Graphite differs"
+    assert (
+        audits(office.state.path)["others"].error == "audit others: Graphite differs, but values still wait for Carbon"
+    )
 
 
 def test_rows_without_a_time(tmp_path: Path) -> None:
@@ -272,7 +277,7 @@ def test_stop(office: Office) -> None:
 
     assert office.outcomes() == {}
     assert [log["event"] for log in logs] == ["audit.started"]
-    assert office.auditor.is_idle
+    assert office.auditor.since is None
 
 
 def test_paused_job(office: Office) -> None:
@@ -328,7 +333,7 @@ def test_one_at_a_time(office: Office) -> None:
     refused: list[ShipperError] = []
 
     def again() -> None:
-        assert not office.auditor.is_idle
+        assert office.auditor.since is not None
         assert office.pipeline.audited == "events"
         with pytest.raises(StateBusy, match="still runs") as caught:
             office.auditor.run_now({"jobs": []})

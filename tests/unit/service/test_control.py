@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from shipper.core.errors import ConfigError, NotRunning, ShipperError, StateBusy
-from shipper.service.control import Control, Progress, ask
+from shipper.service.control import Command, Progress, _serve, ask, open_control
 from shipper.sockets.unix_socket import short
+
+
+class Control(NamedTuple):
+    """The path of a control socket, and its commands."""
+
+    path: str
+    commands: dict[str, Command]
 
 
 def refused(_arguments: Mapping[str, Any], _report: Progress) -> Mapping[str, Any]:
@@ -42,8 +49,9 @@ def control(tmp_path: Path) -> Iterator[Control]:
     folder = tmp_path / ("deep" * 20) / ("deeper" * 10)
     folder.mkdir(parents=True)
     control = Control(str(folder / "control.sock"), {"good": good, "refused": refused, "busy": busy})
+    listener = open_control(*control)
     yield control
-    control.close()
+    listener.close()
 
 
 def test_answer(control: Control) -> None:
@@ -149,10 +157,8 @@ def test_rubbish(control: Control, rubbish: bytes) -> None:
 )
 def test_any_bytes(words: bytes) -> None:
     """No bytes are a bug. Mutant: take the fields of the document without asking for its shape."""
-    control = Control.__new__(Control)
-    control.commands = {}
     with capture_logs():
-        answer = json.loads(control._serve(words, lambda _: None))
+        answer = json.loads(_serve({}, words, lambda _: None))
 
     assert answer["error"].startswith("unknown command")
 
@@ -243,9 +249,10 @@ def test_nobody_listens(tmp_path: Path, control: Control) -> None:
     left = tmp_path / "s"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.bind(str(left))
-    with pytest.raises(NotRunning):
+    with pytest.raises(NotRunning) as caught:
         ask(str(left), "good", timeout=5)
-    taken = Control(str(left), {"good": lambda _arguments, _report: {"jobs": 1}})
+    assert "systemctl restart shipper" in str(caught.value.hint)  # a live process holds the lock
+    taken = open_control(str(left), {"good": lambda _arguments, _report: {"jobs": 1}})
 
     assert ask(str(left), "good", timeout=5) == {"jobs": 1}
     taken.close()
@@ -259,7 +266,7 @@ def test_impossible_path(tmp_path: Path, path: str, hint: str) -> None:
     """The hint of a path that is taken does not advise to create a directory. Mutant: one hint for both."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="listen at ") as caught:
-        Control(f"{tmp_path}/{path}", {})
+        open_control(f"{tmp_path}/{path}", {})
 
     assert str(caught.value.hint).startswith(hint)
 

@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from shipper.core.errors import NotRunning
 from shipper.log.logger import RepeatedFailure
-from shipper.service.control import Control, ask
+from shipper.service.control import ask, open_control
 from shipper.service.door import Door
+from shipper.sockets.listener import Listener
 
 
 def reaches(path: Path) -> bool:
@@ -29,10 +30,10 @@ def test_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", bugs.append)
     folder = tmp_path / "run"
     path = folder / "s"
-    servers: list[Control] = []
+    servers: list[Listener] = []
 
-    def open_server() -> Control:
-        servers.append(Control(str(path), {"good": lambda _arguments, _report: {}}))
+    def open_server() -> Listener:
+        servers.append(open_control(str(path), {"good": lambda _arguments, _report: {}}))
         return servers[-1]
 
     door = Door(open_server, RepeatedFailure("control.failed", "control.recovered"))
@@ -44,9 +45,9 @@ def test_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.unlink()  # as a cleaner does
         door.check()
         assert reaches(path)
-        servers[-1]._listener._selector.close()  # its thread fails
-        servers[-1]._listener._ring()
-        servers[-1]._listener._thread.join(30)
+        servers[-1]._selector.close()  # its thread fails
+        servers[-1]._ring()
+        servers[-1]._thread.join(30)
         assert len(bugs) == 1
         door.check()
         assert reaches(path)

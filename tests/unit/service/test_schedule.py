@@ -1,6 +1,7 @@
 """Audits on the scheduler."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from builders import job
 
 from shipper.config.cron import Cron
-from shipper.runtime.poller import group_key
+from shipper.runtime.poller import GroupKey, group_key
 from shipper.service.schedule import AUDIT, Schedule
 
 PATIENCE_SECONDS = 120.0
@@ -55,6 +56,7 @@ class Group:
     def __init__(self) -> None:
         self.ticks, self.is_observed = threading.Semaphore(0), threading.Event()
         self.workers = [SimpleNamespace(seen=None, is_broken=False)]
+        self.overdue_ticks = 0
 
     def observe(self) -> bool:
         """Let its worker see the table."""
@@ -65,6 +67,10 @@ class Group:
     def tick(self, later: object) -> None:
         """Count."""
         self.ticks.release()
+
+    def overdue(self) -> None:
+        """Count a tick that was left out."""
+        self.overdue_ticks += 1
 
     def comes(self) -> bool:
         """Whether it ticks at least twice more: a tick may run already."""
@@ -127,6 +133,25 @@ def test_groups_of_one_table(office: Office) -> None:
     assert office.schedule.next_tick(jobs[1]) is None
 
 
+@pytest.mark.parametrize(("number", "most"), [(3, 3.0), (200, 60.0)])
+def test_first_ticks(office: Office, number: int, most: float) -> None:
+    """The first ticks of a few jobs are seconds apart, those of many within a minute.
+
+    Frequent restarts or take-overs must not keep a job from its first tick. Mutant: spread a few over a minute.
+    """
+    office.config.sources["app"] = SimpleNamespace(connections=1)
+    jobs = [job(f"job{one}", table=f"table{one}", every=3600) for one in range(number)]
+    pipeline: Any = office.schedule._pipeline
+    pipeline.sources["app"], pipeline.polling_groups = object(), {group_key(one): Group() for one in jobs}
+    began = time.time()
+    office.schedule.change({}, {})
+    upto = time.time() + most
+    first = [office.schedule.next_tick(one) or 0.0 for one in jobs]
+
+    assert all(began <= one <= upto or one > upto + most for one in first)  # it may have ticked already
+    assert max(one for one in first if one <= upto) > began + most * 0.6
+
+
 def test_job_with_cron_after_a_reload(office: Office) -> None:
     """A job with cron that a reload changed reads its table at once, also where its group stays.
 
@@ -144,3 +169,30 @@ def test_job_with_cron_after_a_reload(office: Office) -> None:
     office.schedule.change(groups, sources)  # type: ignore[arg-type] # likewise
 
     assert group.is_observed.wait(PATIENCE_SECONDS)
+
+
+def test_skipped_tick(office: Office) -> None:
+    """A tick that is due while the one before runs is told by its group alone, and found without a look at the others.
+
+    Mutant: find the group by the names of all groups, which took most of the processor with 500 tables.
+    """
+    made = []
+
+    class Key(GroupKey):
+        """A key that notes when its name is made."""
+
+        def __repr__(self) -> str:
+            made.append(self)
+            return super().__repr__()
+
+    groups: Any = {Key(*group_key(job(id=name, every=1))): Group() for name in ("id", "number", "serial")}
+    office.config.sources["app"] = SimpleNamespace(connections=1)
+    pipeline: Any = office.schedule._pipeline
+    pipeline.sources["app"], pipeline.polling_groups = object(), groups
+    office.schedule.change({}, {})
+    name = repr(list(groups)[1])
+    made.clear()
+    office.schedule._skipped(name)
+
+    assert [group.overdue_ticks for group in groups.values()] == [0, 1, 0]
+    assert not made

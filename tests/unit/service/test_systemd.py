@@ -1,12 +1,16 @@
 """Messages to systemd."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from shipper.cli.run import stopped
+from shipper.config.encrypted import FOLDER
 from shipper.service import systemd
 
 
@@ -51,6 +55,44 @@ def test_reloading_says_when(listener: socket.socket) -> None:
     assert begun == "RELOADING=1"
     assert at.partition("=")[0] == "MONOTONIC_USEC"
     assert int(at.partition("=")[2]) > 0
+
+
+def test_remedy_keeps_a_file(tmp_path: Path) -> None:
+    """Only a credential that does not exist may be an empty file. Mutant: a command that empties a password file."""
+    file = tmp_path / "other.cnf"
+    missing = systemd.remedy(file)
+    file.touch()
+
+    assert f"install -m 600 /dev/null {file}" in missing
+    assert systemd.remedy(file) == f"Make {file} a regular file that root can read, of at most 1 MB."
+    assert "deploy/install.md" in systemd.remedy(FOLDER / "other.cnf")
+
+
+def test_unusable_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all files exist, any of them may be the reason. Mutant: blame all, and empty them."""
+    for name in ("app.cnf", "other.cnf"):
+        (tmp_path / name).touch()
+    files = {name: str(tmp_path / name) for name in ("app.cnf", "other.cnf")}
+    answers = "\n".join(json.dumps({"data": data}) for data in (list(files.items()), []))
+    (tmp_path / "busctl").write_text(f"#!/bin/sh\ncat << END\n{answers}\nEND\n")
+    (tmp_path / "busctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("EXIT_STATUS", "243")
+    shown = CliRunner().invoke(stopped).stderr
+
+    both = f"{files['app.cnf']}, {files['other.cnf']}"
+    assert f"error: load credentials for the service: one of {both} cannot be read or decrypted" in shown
+    assert "/dev/null" not in shown
+    assert shown.endswith("Then: systemctl start shipper\n")
+
+
+def test_credentials_of_an_unknown_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If systemd does not answer, the hint shows where the file is named. Mutant: only how to start the service."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EXIT_STATUS", "243")
+    shown = CliRunner().invoke(stopped).stderr
+
+    assert "See LoadCredential= in `systemctl cat shipper`, and create that file. Then: systemctl start" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Copies of the state, and their return."""
 
+import errno
+import os
 import sqlite3
 import stat
 from collections.abc import Callable, Mapping
@@ -49,6 +51,19 @@ def nothing(_: Mapping[str, JobStatus]) -> None:
     """Agree."""
 
 
+def test_copy_of_another_user(path: str, copy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that this user may not read has that remedy. Mutant: ask for another file."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigError, match="Permission denied") as caught:
+        restore(copy, path, agree=nothing)
+
+    assert str(caught.value.hint).startswith("Let this user read the file")
+
+
 def test_backup_and_restore(path: str, copy: str) -> None:
     """The copy takes the place of the state, and the replaced state is kept complete, with its date."""
     shown: list[int] = []
@@ -60,6 +75,28 @@ def test_backup_and_restore(path: str, copy: str) -> None:
     assert jobs(kept) == {"events": 5, "later": 9}
     assert [stat.S_IMODE(Path(file).stat().st_mode) for file in (copy, path)] == [0o600] * 2
     assert not Path(f"{path}.restoring").exists()
+
+
+def test_restores_within_a_second(path: str, copy: str) -> None:
+    """Each replaced state is kept under a name of its own. Mutant: the time alone."""
+    kept = [restore(copy, path, agree=nothing) for _ in range(4)]
+
+    assert len(set(kept)) == 4
+    assert [jobs(str(one)) for one in kept] == [{"events": 5, "later": 9}, *[{"events": 5}] * 3]
+
+
+def test_restore_where_files_have_one_name(path: str, copy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links gives an error with a remedy, and the state stays."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ConfigError, match=r"keep .*replaced-.*: Operation not permitted") as caught:
+        restore(copy, path, agree=nothing)
+
+    assert "Move the file away" in str(caught.value.hint)
+    assert jobs(path) == {"events": 5, "later": 9}
 
 
 def test_restore_while_it_is_used(path: str, copy: str) -> None:

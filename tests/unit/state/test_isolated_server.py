@@ -24,7 +24,10 @@ class Server:
 
     def __init__(self) -> None:
         self.is_isolated = False
+        self.version = 150_000
         self.now = 100.0
+        self.settings: dict[str, str] = {}
+        """Settings of its newest session."""
 
     def connect(self, _application: str) -> Any:
         """Open a session."""
@@ -35,9 +38,11 @@ class Session:
     """A session of psycopg, for the statements of a leader."""
 
     def __init__(self, server: Server) -> None:
-        self.info = SimpleNamespace(server_version=150_000, backend_pid=7, dbname="states", user="shipper")
+        numbers = {"server_version": server.version, "backend_pid": 7}
+        status = {"server_encoding": "UTF8"}.get
+        self.info = SimpleNamespace(dbname="states", user="shipper", parameter_status=status, **numbers)
         self._server = server
-        self._settings: dict[str, str] = {}
+        self._settings = server.settings = {}
         self._handlers: list[Callable[[Any], None]] = []
 
     def add_notice_handler(self, handler: Callable[[Any], None]) -> None:
@@ -121,6 +126,7 @@ def test_take_over_is_repeated(server: Server, database: StateDatabase) -> None:
         with pytest.raises(StateBusy, match="synchronous replica does not answer") as caught:
             database.try_to_lead()
         assert not isinstance(caught.value, LeaseLost)
+        assert str(caught.value.hint).startswith("Start the replica")
         assert database.term == 0
     server.is_isolated = False
 
@@ -134,3 +140,12 @@ def test_end_is_not_replicated(server: Server, database: StateDatabase) -> None:
     server.is_isolated = True
 
     assert not database.close()
+
+
+@pytest.mark.parametrize(("version", "expected"), [(160_000, None), (170_000, "0")])
+def test_time_of_transactions(version: int, expected: str | None, server: Server, database: StateDatabase) -> None:
+    """A limit that PostgreSQL 17 has does not end a long write; an older one does not know it. Mutant: inherit it."""
+    server.version = version
+    assert database.try_to_lead()
+
+    assert server.settings.get("transaction_timeout") == expected

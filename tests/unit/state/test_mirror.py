@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 
 import pytest
 
 from shipper.state.remote.mirror import Mirror, all_rows, load
-from shipper.state.schema import SCHEMA
+from shipper.state.schema import VERSIONS
 
 TABLES = {
     "watermark": ("job", "value"),
@@ -76,7 +77,7 @@ def pair() -> Iterator[Pair]:
 
 def _state() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in SCHEMA:
+    for statement in chain.from_iterable(VERSIONS):
         connection.execute(statement)
     return connection
 
@@ -176,7 +177,9 @@ def test_blobs(words: bytes, pair: Pair) -> None:
 
 
 def test_foreign_rows() -> None:
-    """Rows of an unknown table, or of another width, are an error. Mutant: trust the name."""
-    for row in (("other", "1"), ("pause", "1"), ("pause", "'a', 1); DROP TABLE pause; --")):
+    """Rows of an unknown table, of another width, or with other SQL are an error. Mutants: trust name, or values."""
+    rows = [("other", "1"), ("pause", "1"), ("pause", "'a', 1); DROP TABLE pause; --")]
+    rows += [("pause", f"'a', {value}") for value in ("(SELECT 1)", "length(x'00')", "1 + 1", "'1' || '2'")]
+    for row in rows:
         with closing(_state()) as connection, pytest.raises((sqlite3.Error, sqlite3.Warning)):
             load(connection, [row])

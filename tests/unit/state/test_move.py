@@ -18,7 +18,7 @@ from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
 from shipper.state import move
 from shipper.state.copies import restore_into
 from shipper.state.move import into_database, into_file
-from shipper.state.remote import moved, working_copy
+from shipper.state.remote import working_copy
 from shipper.state.store import State
 
 SERIES = """
@@ -105,8 +105,12 @@ def usable(path: str, server: FakeServer, starts: Sequence[str] = STARTS[0]) -> 
 def test_there_and_back(path: str, server: FakeServer) -> None:
     """The state is in the database, then in the file again, and never in both."""
     kept = into_database(path, lead(server), place=PLACE)
-    with pytest.raises(StateCorrupt, match="it was moved into a database"):
+    with pytest.raises(StateCorrupt, match="it was moved into a database") as caught:
         State(kept)
+    assert "repeat `shipper admin state move`" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="it was moved into a database already") as repeated:
+        into_database(kept, lead(server), place=PLACE)
+    assert "Start the service if " in str(repeated.value.hint)
     assert usable(path, server) == ["database"]
 
     into_file(path, lead(server), place=PLACE)
@@ -151,14 +155,14 @@ def test_killed_beside_a_change_of_the_file(
     """After a kill beside each change of the file one of the two has the state, in both directions."""
     for run in (into_database, into_file):
         with monkeypatch.context() as patched:
-            original = getattr(moved, step)
+            original = getattr(working_copy, step)
 
             def dies(*arguments: Any, original: Callable[..., Any] = original) -> Any:
                 if when == "after":
                     original(*arguments)
                 raise KilledError
 
-            patched.setattr(move, step, dies)
+            patched.setattr(working_copy, step, dies)
             with suppress(KilledError):
                 run(path, lead(server), place=PLACE)
         _end(server)
@@ -203,7 +207,7 @@ def killed_at(number: int, run: Callable[[], object]) -> bool:
     seen: set[tuple[str, int]] = set()
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename not in {move.__file__, moved.__file__, working_copy.__file__}:
+        if frame.f_code.co_filename not in {move.__file__, working_copy.__file__}:
             return None
         if event == "line":
             seen.add((frame.f_code.co_filename, frame.f_lineno))

@@ -14,7 +14,8 @@ class Session:
     """A session of some version, whose server process is the one that it says."""
 
     def __init__(self, version: int, *processes: int) -> None:
-        self.info = SimpleNamespace(server_version=version, backend_pid=7)
+        status = {"server_encoding": "UTF8"}.get
+        self.info = SimpleNamespace(server_version=version, backend_pid=7, parameter_status=status)
         self._processes = iter(processes)
 
     def execute(self, _statement: str) -> Any:
@@ -27,8 +28,8 @@ class Session:
     [
         (Session(140_000, 7, 7), None, ""),
         (Session(130_021, 7, 7), ConfigError, "it is PostgreSQL 13, and a state needs 14 or newer"),
-        (Session(150_000, 8, 8), StateCorrupt, "a pooler is in between"),
-        (Session(150_000, 7, 8), StateCorrupt, "a pooler is in between"),
+        (Session(150_000, 8, 8), StateCorrupt, r"\[state\] database names a pooler"),
+        (Session(150_000, 7, 8), StateCorrupt, r"\[state\] database names a pooler"),
     ],
 )
 def test_servers(session: Session, kind: type[ShipperError] | None, message: str) -> None:

@@ -1,7 +1,10 @@
 """The fake of a state in a database passes the contract of the real one; the working copy follows either."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import count
@@ -14,11 +17,20 @@ from state_databases import LEASE, FakeServer, FakeStateDatabase, StateDatabaseC
 from typing_extensions import override
 
 from shipper.core.errors import LeaseLost, StateBusy, StateCorrupt
+from shipper.state import schema
+from shipper.state.remote import working_copy
 from shipper.state.remote.mirror import all_rows
 from shipper.state.remote.working_copy import unproven_slots
-from shipper.state.schema import MIGRATIONS
+from shipper.state.schema import VERSIONS
 from shipper.state.store import State
 
+SLOW = """
+    INSERT INTO later
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000000)
+    SELECT MAX(n) FROM numbers"""
+LATER = ("CREATE TABLE later (number INTEGER PRIMARY KEY) STRICT", SLOW)
+"""A migration that takes several times SHORT_LEASE."""
+SHORT_LEASE = 0.5
 REJECT = "INSERT INTO rejected VALUES ('a', 'no_id', 1)"
 
 
@@ -75,8 +87,77 @@ def test_commits_are_mirrored(state: State, server: FakeServer) -> None:
         assert server.rows == stored(state)
 
 
-def test_commit_fails_after_push(state: State, server: FakeServer) -> None:
-    """A working copy that may differ from the database ends the lease. Mutant: go on."""
+def test_captures_continue_during_a_push(tmp_path: Path, server: FakeServer) -> None:
+    """A capture does not wait for the push of another thread, and nothing is noted for a delivery before its own.
+
+    Mutants: keep the mutex over the push; note what is not pushed yet.
+    """
+    may_push, is_pushing = threading.Event(), threading.Event()
+
+    class Slow(FakeStateDatabase):
+        """A database that answers when a test says so."""
+
+        @override
+        def push(self, rows: Any) -> None:
+            is_pushing.set()
+            assert may_push.wait(10)
+            super().push(rows)
+
+    may_push.set()
+    database: Any = Slow(server)
+    assert database.try_to_lead()
+    with closing(State(str(tmp_path / "shipper.db"), database)) as state, ThreadPoolExecutor() as threads:
+        begin(state, job())
+        may_push.clear()
+        is_pushing.clear()
+        commit = threads.submit(state.outbox.commit, {}, {})
+        assert is_pushing.wait(10)
+        with state.gathering():
+            begin(state, job(name="second"))
+            pending = threads.submit(state.outbox.pending, 0)
+            state.position("second")
+            time.sleep(0.1)  # the other threads would end now
+            assert not commit.done()
+            assert not pending.done()
+            may_push.set()
+            pending.result(10)
+        assert commit.exception(10) is None
+        assert server.rows == stored(state)
+
+
+def test_push_fails(tmp_path: Path, server: FakeServer) -> None:
+    """A file that may be ahead of the database ends the lease, and nothing of it is noted. Mutant: go on."""
+
+    class Broken(FakeStateDatabase):
+        """A database with a bug."""
+
+        is_broken = False
+
+        @override
+        def push(self, rows: Any) -> None:
+            if self.is_broken:
+                raise ZeroDivisionError
+            super().push(rows)
+
+    database: Any = Broken(server)
+    assert database.try_to_lead()
+    with closing(State(str(tmp_path / "shipper.db"), database)) as state:
+        begin(state, job())
+        rows = dict(server.rows)
+        database.is_broken = True
+        with pytest.raises(ZeroDivisionError), state.writing("write") as written:
+            written.execute(REJECT)
+        database.is_broken = False
+
+        assert database.is_lost
+        for again in (lambda: state.outbox.pending(0), lambda: state.outbox.commit({}, {})):
+            with pytest.raises(LeaseLost):
+                again()
+        assert server.rows == rows
+
+
+def test_commit_fails(state: State, server: FakeServer) -> None:
+    """A working copy that cannot be written ends the lease: another machine may have space. Mutant: go on."""
     begin(state, job())
     connection = state._connection
 
@@ -174,7 +255,7 @@ def test_working_copy_after_a_power_failure(tmp_path: Path, server: FakeServer) 
 
 def test_newer_rows_are_refused(tmp_path: Path, server: FakeServer) -> None:
     """An older program leaves the rows of a newer one as they are."""
-    server.version, server.rows["later", "1"] = 2 + len(MIGRATIONS), "1"
+    server.version, server.rows["later", "1"] = len(VERSIONS) + 1, "1"
     with pytest.raises(StateCorrupt, match="version"):
         State(str(tmp_path / "shipper.db"), leader(server))
 
@@ -190,4 +271,23 @@ def test_older_rows_are_migrated(tmp_path: Path, server: FakeServer) -> None:
     server.rows = {key: values for key, values in rows.items() if key[0] != "nothing"}
     server.version = 1
     with closing(State(str(tmp_path / "two.db"), leader(server))) as opened:
-        assert (server.version, server.rows) == (1 + len(MIGRATIONS), stored(opened))
+        assert (server.version, server.rows) == (len(VERSIONS), stored(opened))
+
+
+def test_migration_longer_than_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that converts the rows of an older program keeps its lease meanwhile. Mutant: renew nothing."""
+    server = FakeServer(time.monotonic)
+    with closing(State(str(tmp_path / "one.db"), leader(server))) as opened:
+        begin(opened, job())
+    first, second = (FakeStateDatabase(server, lease=SHORT_LEASE) for _ in range(2))
+    assert first.try_to_lead()
+    for module in (schema, working_copy):
+        monkeypatch.setattr(module, "VERSIONS", (*VERSIONS, LATER))
+    with ThreadPoolExecutor() as threads:
+        database: Any = first
+        opening = threads.submit(State, str(tmp_path / "two.db"), database)
+        while not opening.done():
+            assert not second.try_to_lead()
+            time.sleep(SHORT_LEASE / 10)
+        with closing(opening.result()) as opened:
+            assert (server.holder, server.version, server.rows) == (first, len(VERSIONS) + 1, stored(opened))

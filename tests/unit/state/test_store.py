@@ -21,11 +21,12 @@ from shipper.core.errors import ConfigError, ShipperError, StateBusy, StateCorru
 from shipper.core.ledger import Name, Total
 from shipper.core.measures import COUNT, Value
 from shipper.core.model import MAX_ID, JobStatus, Key, Offsets, Rejection, RejectReason, Window
+from shipper.state import schema
 from shipper.state.database import GATHER_SECONDS
 from shipper.state.lock import holder
 from shipper.state.outbox import HISTORY_ROWS
 from shipper.state.queries import Commit, StoredSlot, commits, job_statuses, stored_slots
-from shipper.state.schema import APPLICATION_ID, MIGRATIONS, prepare
+from shipper.state.schema import APPLICATION_ID, VERSIONS
 from shipper.state.store import State
 
 KEY = Key("events.a.count", NOW, 60)
@@ -121,8 +122,9 @@ def test_file_is_private(state: State, path: str) -> None:
 
 def test_second_instance_is_rejected(state: State, path: str) -> None:
     """A second process gets an error that names the first; once that has closed the state it may open it."""
-    with pytest.raises(StateBusy, match=f"process {os.getpid()} uses it already"):
+    with pytest.raises(StateBusy, match=f"process {os.getpid()} uses it already") as caught:
         State(path)
+    assert "Wait until that process ends" in str(caught.value.hint)  # it may be a command
     assert holder(path) == (os.getpid(), None)
     state.close()
     assert holder(path) is None
@@ -221,8 +223,7 @@ def test_path_has_one_owner(state: State) -> None:
         assert recording.adopt([*others, NAME, *twice]) == [*others, *twice]
         assert recording.claim([*others, NAME, *twice]) == [twice[0], NAME]
         assert recording.adopt(twice) == [twice[1]]
-        assert recording.known([("a",), ("b",), ("c",)]) == {("a",), ("b",)}
-        assert recording.count_groups() == 2
+        assert recording.groups([("a",), ("b",), ("c",)]) == (2, {("a",), ("b",)})
         recording.write(done(state, Window(5, 6)))
 
 
@@ -341,7 +342,7 @@ def test_gathered_cannot_be_committed(state: State) -> None:
 def test_gathered_is_undone_by_others(state: State) -> None:
     """A block fails, too, if a failed commit of another caller undid its captures. Mutant: take them for committed."""
     begin(state, 0)
-    with pytest.raises(StateBusy, match="the common write of several jobs failed"), state.gathering():
+    with pytest.raises(StateBusy, match="the jobs' shared write failed"), state.gathering():
         record(state, 0, 5, 1)
         state._connection.execute("PRAGMA defer_foreign_keys = ON")
         state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
@@ -498,7 +499,7 @@ def _foreign(path: str) -> None:
 def _newer(path: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 2}")
+        connection.execute(f"PRAGMA user_version = {len(VERSIONS) + 1}")
 
 
 def _damaged(path: str) -> None:
@@ -516,7 +517,7 @@ def _truncated(path: str) -> None:
     ("spoil", "says"),
     [
         (_foreign, "belongs to another program"),
-        (_newer, f"version {len(MIGRATIONS) + 2}"),
+        (_newer, f"version {len(VERSIONS) + 1}"),
         (_damaged, "not a database"),
         (_truncated, "malformed"),
     ],
@@ -628,6 +629,13 @@ MARK = ("CREATE TABLE mark (step TEXT) STRICT", "INSERT INTO mark VALUES ('2')")
 MARK_AGAIN = ("INSERT INTO mark VALUES ('3')",)
 
 
+def prepared(connection: sqlite3.Connection, path: str, *later: tuple[str, ...]) -> None:
+    """Prepare a file as a program with these steps after version 1 does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(schema, "VERSIONS", (VERSIONS[0], *later))
+        schema.prepare(connection, path)
+
+
 @pytest.mark.parametrize(
     ("steps", "version", "marks"),
     [
@@ -647,7 +655,7 @@ def test_migrations(path: str, steps: list[tuple[tuple[str, ...], ...]], version
     """
     for migrations in steps:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            prepare(connection, path, migrations)
+            prepared(connection, path, *migrations)
             connection.execute("INSERT OR IGNORE INTO setting (name, value) VALUES ('carbon', 'first')")
 
     with closing(sqlite3.connect(path)) as connection:
@@ -660,9 +668,9 @@ def test_migrations(path: str, steps: list[tuple[tuple[str, ...], ...]], version
 def test_newer_version_is_rejected(path: str) -> None:
     """A program rejects a file of a program with one more step, and changes nothing. Mutant: accept one more step."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        prepare(connection, path, (MARK,))
-        with pytest.raises(StateCorrupt, match="it has version 2, this program knows 1"):
-            prepare(connection, path, ())
+        prepared(connection, path, MARK)
+        with pytest.raises(StateCorrupt, match="it has version 2, this program knows only 1"):
+            prepared(connection, path)
 
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
@@ -672,8 +680,8 @@ def test_failed_migration_leaves_the_file(path: str) -> None:
     State(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
-            prepare(connection, path, ((*MARK, "INSERT INTO missing VALUES (1)"),))
+            prepared(connection, path, (*MARK, "INSERT INTO missing VALUES (1)"))
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         assert connection.execute("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'mark'").fetchone() == (0,)
-        prepare(connection, path, (MARK,))
+        prepared(connection, path, MARK)
         assert connection.execute("SELECT step FROM mark").fetchall() == [("2",)]

@@ -11,7 +11,7 @@ from reports import NOW, TROUBLE, audited, job, report, troubled
 
 from shipper.core.errors import StateBusy
 from shipper.status.page.html import page
-from shipper.status.page.routes import answer
+from shipper.status.page.server import answer
 from shipper.status.report import EndpointReport, JobState, Report
 
 ENDS = (EndpointReport("source app", "mysql db1", NOW - 3), EndpointReport("carbon", "graphite:2003", None, TROUBLE))
@@ -19,7 +19,7 @@ ENDS = (EndpointReport("source app", "mysql db1", NOW - 3), EndpointReport("carb
 
 def samples(of: Report) -> dict[tuple[str, ...], float]:
     """Return the metrics as Prometheus reads them, by name and label values."""
-    families = text_string_to_metric_families(answer("/metrics", "", lambda: of).body)
+    families = text_string_to_metric_families(answer("/metrics", "", lambda **_: of).body)
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
@@ -59,12 +59,12 @@ class Outline(HTMLParser):
 )
 def test_health(of: Report, live: int, ready: int) -> None:
     """Liveness fails if a restart could help, readiness unless all is healthy."""
-    assert (answer("/livez", "", lambda: of).status, answer("/readyz", "", lambda: of).status) == (live, ready)
+    assert (answer("/livez", "", lambda **_: of).status, answer("/readyz", "", lambda **_: of).status) == (live, ready)
 
 
 def test_readyz_verbose() -> None:
     """Each check has one line, in the format of Kubernetes, whatever an error contains."""
-    lines = answer("/readyz", "verbose", lambda: report(endpoints=ENDS)).body.splitlines()
+    lines = answer("/readyz", "verbose", lambda **_: report(endpoints=ENDS)).body.splitlines()
 
     assert lines[:2] == ["[+]alive ok", "[+]source app ok"]
     assert lines[2].startswith("[-]carbon failed: read window")
@@ -77,7 +77,7 @@ def test_values_missing_in_graphite() -> None:
         endpoints=(EndpointReport("graphite", "web", NOW - 3, TROUBLE, "does not hold what was sent", is_needed=False),)
     )
 
-    assert "✕ does not hold what was sent" in answer("/", "", lambda: of).body
+    assert "✕ does not hold what was sent" in answer("/", "", lambda **_: of).body
     assert samples(of)["shipper_endpoint_consecutive_failures", "graphite"] == TROUBLE.failures
 
 
@@ -120,7 +120,7 @@ def test_metrics_of_audits() -> None:
 
 def test_status_is_json() -> None:
     """`/status` is the report as JSON."""
-    document = json.loads(answer("/status", "", troubled).body)
+    document = json.loads(answer("/status", "", lambda **_: troubled()).body)
 
     assert document["is_running"] is True
     assert document["is_ready"] is False
@@ -150,7 +150,7 @@ def test_backlog_that_is_unknown() -> None:
     assert "● nothing" in page(report(job("ok"), job("idle", JobState.PAUSED, source_max=None)))
     assert "● nothing" in page(report(job("ok"), job("nightly", watermark=None)))
     assert "● nothing" not in page(report(job("ok"), blind))
-    assert "blind does not read its table" in page(report(job("ok"), blind))
+    assert "not read yet: job blind" in page(report(job("ok"), blind))
 
 
 def test_page_shows_worst_first() -> None:
@@ -162,14 +162,14 @@ def test_page_shows_worst_first() -> None:
     assert "5m40s" in shown
     assert "7 times" in shown
     assert "no time 4, too late 2" in shown
-    assert "18 datapoints pending" in shown
+    assert "18 datapoints waiting" in shown
 
 
 @pytest.mark.parametrize(
     ("of", "words"),
     [
         (report(), "● healthy"),
-        (report(job("a", JobState.NEW)), "… not known yet: table not read: a"),
+        (report(job("a", JobState.NEW)), "… not known yet: job a not read"),
         (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
         (report(endpoints=ENDS), "✕ unhealthy: carbon does not answer"),
         (report(stalled=("delivery",)), "✕ unhealthy: no progress: delivery"),
@@ -218,7 +218,7 @@ def test_unknown_path_and_busy_state() -> None:
         raise StateBusy("read state: disk full", hint="Make room.")
 
     assert answer("/etc/passwd", "", report).status == 404
-    assert answer("/", "", busy)[::2] == (503, "read state: disk full\nMake room.\n")
+    assert answer("/", "", lambda **_: busy())[::2] == (503, "read state: disk full\nMake room.\n")
 
 
 def test_summary() -> None:
@@ -232,3 +232,21 @@ def test_summary() -> None:
         .summary()
         .startswith("1 job, unhealthy: carbon does not answer; carbon: read window")
     )
+
+
+def test_only_some_answers_need_the_rows_of_minutes() -> None:
+    """Probes and scrapes, which come every few seconds, do not add up the rows of the last hour.
+
+    Mutant: ask for them always.
+    """
+    asked = []
+
+    def reported(*, with_totals: bool = False) -> Report:
+        asked.append(with_totals)
+        return report()
+
+    paths = ("/", "/status", "/metrics", "/livez", "/readyz")
+    for path in paths:
+        answer(path, "", reported)
+
+    assert dict(zip(paths, asked, strict=True)) == {**dict.fromkeys(paths, False), "/": True, "/status": True}

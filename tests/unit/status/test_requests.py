@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reports import report
 
 from shipper.core.errors import ConfigError
-from shipper.status.page.server import HEADER_BYTES, LOOPBACK, Page, respond
+from shipper.status.page.server import HEADER_BYTES, LOOPBACK, open_page, respond
 
 
 def status_of(request: bytes, hosts: frozenset[str] = LOOPBACK) -> int:
@@ -79,7 +79,7 @@ def test_hosts_of_unix_socket(tmp_path: Path, host: str) -> None:
 
     Mutant: leave the host unchecked there.
     """
-    page = Page(f"unix:{tmp_path}/s", report)
+    page = open_page(f"unix:{tmp_path}/s", report)
     line = b"GET /livez HTTP/1.1\r\n"
     try:
         assert page._serve(line + f"Host: {host}\r\n\r\n".encode(), lambda _: None).startswith(b"HTTP/1.0 200 ")
@@ -93,7 +93,7 @@ def test_impossible_path(tmp_path: Path, path: str) -> None:
     """A path where nothing can listen is an error with its remedy, not a bug."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="listen at unix:") as caught:
-        Page(f"unix:{tmp_path}/{path}", report)
+        open_page(f"unix:{tmp_path}/{path}", report)
     assert caught.value.hint
 
 
@@ -105,6 +105,6 @@ def test_port_that_the_unit_denies(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.create_server", deny)
     with pytest.raises(ConfigError, match=r"listen at 127.0.0.1:9119: Operation not permitted") as caught:
-        Page("127.0.0.1:9119", report)
+        open_page("127.0.0.1:9119", report)
     assert caught.value.hint is not None
     assert "SocketBindAllow=tcp:PORT" in caught.value.hint

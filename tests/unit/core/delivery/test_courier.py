@@ -446,6 +446,26 @@ def test_grown_too_old_while_it_waited(state: State) -> None:
     assert desk.watermark("a") == 5
 
 
+@pytest.mark.parametrize("is_trusted", [False, True])
+def test_slot_far_ahead_waits_for_its_time(state: State, *, is_trusted: bool) -> None:
+    """A slot that the wrong clock of a source puts ahead is not stored over one that the archive still shows.
+
+    Mutants: send it at once; merge it; forget it.
+    """
+    desk = Desk(state)
+    desk.record("a", 0, 5, {("x", MINUTE + 600): 1, ("x", MINUTE + 660): 2})
+    for _ in range(3):
+        desk.step(is_trusted=is_trusted)
+    assert desk.batches == [[f"a.x.count 1 {MINUTE + 600}"]]
+    assert (desk.watermark("a"), rejected(state)) == (0, {})
+    desk.clock += 30
+    for _ in range(3):
+        desk.step(now=MINUTE + 660)
+
+    assert desk.batches[1:] == [[f"a.x.count 2 {MINUTE + 660}"]]
+    assert desk.watermark("a") == 5
+
+
 TWO = (Archive(60, 86400), Archive(3600, 30 * 86400))
 HOUR = MINUTE - MINUTE % 3600
 

@@ -47,6 +47,23 @@ def test_widened(asked: Span, changed: dict[str, int], expected: Span | None) ->
     assert aligned(one, asked, limits(one), now=NOW) == expected
 
 
+@pytest.mark.parametrize("bucket", [60, 600, 3600])
+@pytest.mark.parametrize("hours", [1, 2, 3])
+def test_aligned_span_stays(bucket: int, hours: int) -> None:
+    """A planned span is complete as it is, also with an archive of few hours: else no piece would be as planned.
+
+    Mutant: end with the last bucket that can be shown, whatever slot the present one is in.
+    """
+    one = wanted(bucket=bucket)
+    one = replace(one, archives=(Archive(60, hours * HOUR), Archive(HOUR, DAY), Archive(DAY, 400 * DAY)))
+    now = NOW // HOUR * HOUR + 900
+    reach = Limits(Span(NOW - 364 * DAY, now + min(bucket + 300, 600) + 1), (), DAY, -1)
+    planned = aligned(one, Span(NOW - 7 * DAY, now), reach, now=now)
+    assert planned is not None
+
+    assert aligned(one, planned, reach, now=now) == planned
+
+
 def limits(one: Job, *, pruned: tuple[Span, ...] = (), oldest: int = -1) -> Limits:
     """Say that Graphite shows a year, up to some minutes from now."""
     return Limits(Span(NOW - 364 * DAY, NOW + 361), pruned, HOUR, oldest)

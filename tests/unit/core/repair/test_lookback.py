@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from life import recount
 
 from shipper.core.capture import capture
-from shipper.core.model import Archive, Job, RejectReason, Span
+from shipper.core.model import Archive, Condition, Job, RejectReason, Span
 from shipper.core.rows.start import by_end
 from shipper.state.store import State
 
@@ -437,3 +437,45 @@ def test_clock_that_was_set_back(shop: Shop, back: int) -> None:
         shop.now += seconds
         shop.tick()
         assert shop.totals() == shop.ends(), seconds
+
+
+def test_row_that_changes_after_clocks_were_ahead(shop: Shop) -> None:
+    """Once both clocks are right again, rows within the lookback are counted as they are now.
+
+    Mutants: look back from the time until which rows were complete by the wrong clocks; let `low` pass their rows.
+    """
+    shop.tick()
+    shop.now += 86400
+    for _ in range(2):
+        shop.complete(-30)
+        shop.tick()
+        shop.now += 60
+    shop.now -= 86400
+    for _ in range(3):
+        shop.complete(-30)
+        shop.tick()
+        shop.now += 60
+    shop.correct(-130)
+    for _ in range(2):
+        shop.tick()
+        assert shop.totals() == shop.ends()
+
+
+def test_start_behind_an_id_and_another_definition(tmp_path: Path) -> None:
+    """A job that starts behind an id can be changed later: rows up to that id were never its own.
+
+    Mutant: add them at each look to those that the floor has passed, of which a range without ids then has many.
+    """
+    with closing(Shop(str(tmp_path), replace(PATIENT, start=7))) as shop:
+        shop.complete(*[-30] * 8)
+        for _ in range(30):
+            shop.tick()
+            shop.now += 60
+        ends = shop.totals()
+        other = replace(shop.wanted.query, where=(Condition("action", "in", ("a",)),))
+        shop.wanted = replace(shop.wanted, query=other)
+        shop.tick()
+
+        assert shop.totals() == ends
+        assert sum(ends.values()) == 8
+        assert shop.state.settled(shop.wanted.name) == []

@@ -488,8 +488,10 @@ def test_hold_ends_meanwhile(office: Office) -> None:
 def test_not_begun(office: Office) -> None:
     """A job that has not begun has nothing to reset. Mutant: reset it."""
     office.configure(job("new", archives=ARCHIVES))
-    with pytest.raises(ShipperError, match="job new has not started"):
+    with pytest.raises(ShipperError, match="job new has not started") as caught:
         office.plan(name="new")
+
+    assert "`shipper resume`" in str(caught.value.hint)  # a paused job has no next tick
 
 
 def test_each_job_by_itself(office: Office) -> None:

@@ -6,17 +6,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from builders import horizon, job, position, query
+from builders import horizon, job, query
 from fakes import FakeSource
 
+from shipper.core.capture import read_late_rows
 from shipper.core.errors import QueryRefused
-from shipper.core.id_set import Gaps, words_of
+from shipper.core.id_set import words_of
 from shipper.core.model import Condition, Query, Window
+from shipper.core.position import Position, new_position
 from shipper.core.rows.look import Content, TableLook
 
 FAILURES = query(where=(Condition("outcome", "in", ("bad",)),))
 CREATED = "2026-11-01 00:00:00"
-ASKED = {"read", "count", "words", "snapshot", "fingerprint"}
+ASKED = {"read", "count", "words", "snapshot", "fingerprint", "read_at_once"}
 
 
 class Counting(FakeSource):
@@ -51,6 +53,11 @@ def source() -> Counting:
     for number in (1, 2, 4, 5):
         source.insert(number, CREATED, "login")
     return source
+
+
+def counted(captured: int, *ids: int) -> Position:
+    """Build the position of a job that has counted some ids."""
+    return new_position(captured, 0, [words_of(ids)])
 
 
 def rows_of(found: Content) -> int:
@@ -149,6 +156,21 @@ def test_gaps_go_on(source: Counting) -> None:
     assert not look.has_gaps
 
 
+def test_gaps_asked_for_once(source: Counting) -> None:
+    """Jobs that have counted the same ids ask once a look which rows have appeared; another job asks itself.
+
+    Mutants: each asks; believe a job that has counted other ids; believe the look before.
+    """
+    look, same, other = TableLook(source, horizon(20)), counted(20, 1, 2, 4, 5), counted(20, 1, 2, 5)
+    for _ in range(3):
+        assert read_late_rows(job(), same, same, look) == ({}, [])
+    assert source.asked["snapshot"] == 1
+
+    assert read_late_rows(job(), other, other, look)[0] == words_of([4])
+    source.insert(3, CREATED, "late")
+    assert read_late_rows(job(), same, same, TableLook(source, horizon(20)))[0] == words_of([3])
+
+
 def test_ids_not_proven_unique(source: Counting) -> None:
     """Two rows of one id fill the place of a missing one: where nothing proves that ids are unique they are asked for.
 
@@ -181,21 +203,6 @@ def test_rows_that_are_not_their_ids(source: Counting) -> None:
         look.read(query(), Window(0, 5))
 
 
-def test_appeared(source: Counting) -> None:
-    """Of what is asked for, ranges and single ids, those have appeared that have a row and are not counted.
-
-    Mutants: take what is counted for new; ask for ranges only.
-    """
-    for number in (70, 71, 200):
-        source.insert(number, CREATED, "late")
-    known = position(2)
-    asks = Gaps([(2, 4), (64, 71)], [199, 200])
-    found = TableLook(source, horizon(200)).appeared(query(), known, asks)
-
-    assert found == words_of([4, 70, 71, 200])
-    assert TableLook(source, horizon(200)).appeared(query(), position(70), asks) == words_of([71, 200])
-
-
 def test_fingerprint_asked_once(source: Counting) -> None:
     """A table is known by the same rows for all jobs that go by the same column. Mutant: whatever the column."""
     look = TableLook(source, horizon(5))
@@ -207,3 +214,86 @@ def test_fingerprint_asked_once(source: Counting) -> None:
     assert timeless.rows[0] == (5, None) != timed[0].rows[0]
     assert look.fingerprint(job(lookback=900), 5).rows[0] == (5, None)
     assert look.fingerprint(job(), 4).rows[0][0] == 4
+
+
+def test_read_ahead(source: Counting) -> None:
+    """A job that is alone asks for its gaps and a short window in one statement, without a snapshot.
+
+    Mutants: also if other jobs look at the table; forget that ids are missing.
+    """
+    look, before = TableLook(source, horizon(5), has_gaps=True, is_alone=True), counted(2, 1, 2)
+    look.read_ahead(job(), 2, before)
+    source.asked.clear()
+
+    assert look.has_none_late(before)
+    assert not look.has_none_late(counted(2, 1, 2))
+    assert (rows_of(found := look.read(query(), Window(2, 5))), found.words) == (2, words_of([4, 5]))
+    assert look.has_gaps
+    assert look.fingerprint(job(), 5).rows[0][0] == 5
+    assert source.asked == {"fingerprint": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "captured"),
+    [({"is_alone": False}, 2), ({"chunk": 2}, 2), ({"lookback": 60}, 2), ({"id": "created_at"}, 2), ({}, 6)],
+)
+def test_nothing_read_ahead(source: Counting, changed: dict[str, Any], captured: int) -> None:
+    """Nothing is read ahead for other jobs, beyond a chunk, with a lookback, along a time, or of a table that fell.
+
+    Mutant: read ahead anyway.
+    """
+    is_alone = changed.pop("is_alone", True)
+    look, before = TableLook(source, horizon(5), has_gaps=True, is_alone=is_alone), counted(captured, 1, 2)
+    source.asked.clear()
+    look.read_ahead(job(**changed), captured, before)
+
+    assert not look.has_none_late(before)
+    assert not source.asked
+
+
+def test_nothing_read_ahead_without_gaps(source: Counting) -> None:
+    """Where no id is missing, the count of a window is enough. Mutant: ask for ids anyway."""
+    look, before = TableLook(source, horizon(2), is_alone=True), counted(0)
+    look.read_ahead(job(), 0, before)
+
+    assert look.read(query(), Window(0, 2)).words is None
+    assert source.asked == {"read": 1}
+
+
+@pytest.mark.parametrize(("captured", "ids"), [(4, [1, 4]), (5, [1, 4, 5])])
+def test_late_row_ahead(source: Counting, captured: int, ids: list[int]) -> None:
+    """If a row has appeared in a gap, nothing that was read ahead is used: its count must be of the same moment.
+
+    Mutant: take the window, and ask for the late row at the next look.
+    """
+    look, before = TableLook(source, horizon(5), is_alone=True, has_gaps=True), counted(captured, *ids)
+    look.read_ahead(job(), captured, before)
+
+    assert not look.has_none_late(before)
+    source.asked.clear()
+    assert look.read(query(), Window(4, 5)).words == words_of([5])
+    assert source.asked == {"snapshot": 1, "words": 1, "read": 1}
+
+
+def test_one_fingerprint_for_both(source: Counting) -> None:
+    """The known rows and the newest ones are read in one statement where few ids are between.
+
+    Mutants: read each; take rows above the known ones for them.
+    """
+    for number in range(6, 40):
+        source.insert(number, CREATED, "login")
+    look = TableLook(source, horizon(39))
+    source.asked.clear()
+
+    assert [row[0] for row in look.fingerprint(job(), 20).rows] == [*range(20, 4, -1)]
+    assert [row[0] for row in look.fingerprint(job(), 39).rows] == [*range(39, 23, -1)]
+    assert source.asked == {"fingerprint": 1}
+
+
+def test_fingerprint_of_shared_ids(source: Counting) -> None:
+    """Where rows share ids, known rows are read by themselves. Mutant: take those that the newest ones leave."""
+    for _ in range(30):
+        source.insert(6, CREATED, "login")
+    look = TableLook(source, horizon(6))
+
+    assert [row[0] for row in look.fingerprint(job(), 5).rows] == [5, 4, 2, 1]

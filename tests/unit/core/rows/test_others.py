@@ -11,7 +11,7 @@ from life import Life, recount, wanted
 
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Job, Span
-from shipper.core.rows import totals
+from shipper.core.rows import folding
 from shipper.core.verify.reconcile import compare_job
 from shipper.state.queries import read_snapshot
 
@@ -36,7 +36,7 @@ def rows(seed: int) -> list[tuple[int, str, str]]:
 
 def counted(folder: Path, job: Job, many: int, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
     """Count rows, and count them again; return all totals, and what the log tells of the limit."""
-    monkeypatch.setattr(totals, "MANY_CELLS", many)
+    monkeypatch.setattr(folding, "MANY_CELLS", many)
     folder.mkdir()
     life = Life(folder)
     for seed in (1, 2):

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from builders import NOW, horizon
+from builders import NOW, horizon, job
+from fakes import FakeSource
 from life import ARCHIVES, Life, wanted
 
 from shipper.core.errors import ShipperError
-from shipper.core.model import Job
+from shipper.core.model import Job, Query, Window
 from shipper.core.rows.start import Target, by_end, by_id, by_time, position_behind
 
 HOUR, DAY = 3600, 86400
@@ -43,8 +44,8 @@ def move(life: Life, job: Job, to: int | str) -> None:
 @pytest.fixture
 def behind(life: Life) -> Life:
     """Have two hours of rows that no job has counted: ids 6 to 9, one of them two minutes before the end."""
-    for job in (QUIET, TICKS):
-        life.ship(job)
+    for one in (QUIET, TICKS):
+        life.ship(one)
     life.now += 2 * HOUR
     life.insert((HOUR, "login", "ok"), (HOUR - 10, "login", "ok"), (120, "login", "ok"), (0, "login", "ok"))
     return life
@@ -158,7 +159,7 @@ def test_lookback_rows(life: Life) -> None:
     life.ship(LOOKBACK)
     life.now += 2 * HOUR
     life.insert((HOUR, "login", "ok"), (60, "login", "ok"))
-    with pytest.raises(ShipperError, match="it reads by time, and cannot skip by id"):
+    with pytest.raises(ShipperError, match="with `lookback` it cannot skip by id"):
         target(life, LOOKBACK, 6)
     move(life, LOOKBACK, "-120")
 
@@ -168,7 +169,7 @@ def test_lookback_rows(life: Life) -> None:
 @pytest.mark.parametrize(
     ("job", "to", "expected"),
     [
-        (QUIET, 5, "rows up to 5 are counted"),
+        (QUIET, 5, "rows up to id 5 are counted already"),
         (QUIET, 10, "10 is above the largest id of audit_trail, 9"),
         (QUIET, f"-{3 * HOUR}", "rows of that time are counted"),
         (QUIET, "60", "in the future"),
@@ -206,3 +207,21 @@ def test_put_off(behind: Life) -> None:
     behind.ship(QUIET)
 
     assert behind.carbon.zoom(ARCHIVES[1])["events.login.count"][hour] == 3
+
+
+def test_start_of_a_dense_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all ids are there, windows are ranges of ids: nobody looks for their ends. Mutant: count words as rows."""
+    source, asked = FakeSource(), []
+    for number in range(1, 1001):
+        source.insert(number, None, "login")
+
+    def nth_id(self: FakeSource, query: Query, window: Window, rows: int, *, is_backward: bool = False) -> int | None:
+        asked.append(is_backward)
+        return original(self, query, window, rows, is_backward=is_backward)
+
+    original = FakeSource.nth_id
+    monkeypatch.setattr(FakeSource, "nth_id", nth_id)
+    position = position_behind(job(chunk=100), 1000, source=source)
+
+    assert asked == [True]
+    assert position.counted.missing({0: 2, 15: 1 << 40, 16: 1}) == {16: 1}

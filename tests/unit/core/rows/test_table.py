@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from builders import job
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from shipper.core.errors import RowRefused, TooManyGroups
 from shipper.core.model import ALWAYS, MAX_ID, Span, Window
 from shipper.core.rows import table as table_reading
+from shipper.core.rows.search import windows_by_index
 from shipper.core.rows.table import Size, each_window, scan, walk_back
 
 CREATED = "2026-09-21 14:14:10"
@@ -234,3 +237,54 @@ def test_window_refused(ends: tuple[int, int]) -> None:
     """What is not a window of ids cannot be built."""
     with pytest.raises(ValueError, match="not a window"):
         Window(*ends)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ((), [(100, 150)]),
+        ((130, 131), [(100, 150)]),
+        # late rows far away, and far from each other
+        ((900,), [(100, 150), (899, 900)]),
+        ((900, 903, 1400), [(100, 150), (899, 903), (1399, 1400)]),
+        # as many as the others: one window for both would be mostly other rows
+        (range(700, 750), [(100, 150), (699, 749)]),
+    ],
+)
+def test_windows_by_index(late: Sequence[int], expected: list[tuple[int, int]]) -> None:
+    """All rows of a span are found by its times, and few others, however late some of them came.
+
+    Mutant: one window from the first to the last.
+    """
+    source, hour = FakeSource(), 1_790_000_000 // 3600 * 3600
+    for number in range(1, 1501):
+        is_in = 100 < number <= 150 or number in late
+        source.insert(number, "2026-09-21 14:14:10" if is_in else "2026-09-21 12:00:00", "login")
+
+    found = windows_by_index(WANTED, 1500, Span(hour, hour + 3600), source=source)
+
+    assert found is not None
+    assert [(window.after, window.upto) for window in found] == expected
+    assert windows_by_index(WANTED, 1500, Span(hour, hour + 3600), source=FakeSource(is_time_indexed=False)) is None
+
+
+@given(
+    rows=st.dictionaries(st.integers(1, 400), st.integers(0, 3 * 3600), max_size=60),
+    upto=st.integers(1, 400),
+    start=st.integers(0, 180),
+    length=st.integers(1, 180),
+)
+def test_windows_by_index_have_all_rows(rows: dict[int, int], upto: int, start: int, length: int) -> None:
+    """No row of a span is outside of the windows, which neither overlap nor pass the horizon."""
+    source, hour = FakeSource(), 1_790_000_000 // 3600 * 3600
+    for number, after in rows.items():
+        source.insert(number, datetime.fromtimestamp(hour + after, UTC).strftime("%Y-%m-%d %H:%M:%S"), "login")
+    span = Span(hour + 60 * start, hour + 60 * (start + length))
+
+    found = windows_by_index(WANTED, upto, span, source=source)
+
+    assert found is not None
+    wanted = [one for one, after in rows.items() if hour + after in span and one <= upto]
+    assert all(any(one in window for window in found) for one in wanted)
+    assert all(before.upto < after.after for before, after in pairwise(found))
+    assert all(window.upto <= upto for window in found)

@@ -47,7 +47,7 @@ def read_snapshot(
 
 def table(*rows: tuple[int, int | None]) -> FakeSource:
     """Build a table of logins, given by id and seconds before now."""
-    source = FakeSource()
+    source = FakeSource(is_time_indexed=False)
     for number, ago in rows:
         when = None if ago is None else datetime.fromtimestamp(NOW - ago, UTC).strftime("%Y-%m-%d %H:%M:%S")
         source.insert(number, when, "login")

@@ -1,8 +1,8 @@
 """How the form of a job's times is found, and errors of columns that contain no times.
 
-Strategy: the type of the column decides which SQL reads it (dialects/stored_times.py; units: statement.py). Whether
-that SQL can read the values is seen from the newest ones: if it cannot read any, the job must not run, since all its
-rows would be rejected. Single values that are no times are rejected as `no_time`.
+Strategy: the type of the column decides which SQL reads it (dialects/stored_times.py; units: statements/clauses.py).
+Whether that SQL can read the values is seen from the newest ones: if it cannot read any, the job must not run, since
+all its rows would be rejected. Single values that are no times are rejected as `no_time`.
 """
 
 import re
@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, TimeForm
 from shipper.core.paths import brief
-from shipper.source.catalog import Table, described
 from shipper.source.dialects.databases import dialect_named
 from shipper.source.dialects.expressions import Beginning
 from shipper.source.dialects.stored_times import TIMES, Times
-from shipper.source.statement import UNITS, epoch_of, table_of, time_of
+from shipper.source.statements.clauses import UNITS, epoch_of, table_of, time_of
+from shipper.source.tables.catalog import Table, described
 
 NEWEST_ROWS = 1000
 """Number of newest rows that show whether times can be read: the work of a millisecond."""
@@ -57,7 +57,7 @@ def timed(connection: sa.Connection, query: Query) -> Query:
     if query.time_unit is not None and _has_only_times(connection, query):
         raise QueryRefused(
             f"read {query.table}: {query.time} contains times, not numbers",
-            hint="Remove `time_unit` from the job, or from [defaults].",
+            hint=_NO_KEY,
         )
     return query
 
@@ -94,7 +94,7 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
         example = times.combine if _TIME_OF_DAY.match(value) else times.parse
         return QueryRefused(f"{message}, which is not a time", hint=_convert(query, example))
     if query.time_unit is not None and _COMPACT.fullmatch(value):
-        return QueryRefused(f"{message}, which is a time without a unit", hint="Remove `time_unit` from the job.")
+        return QueryRefused(f"{message}, which is a date in digits, not a number since 1970", hint=_NO_KEY)
     if query.time_sql is None and _OTHER_DIGITS.fullmatch(value):
         is_long = len(value) > len("YYYYMMDDhhmmss")
         sql = times.divide.format(time=query.time, size=1000 if is_long else 1) + ("" if is_long else " * 100")
@@ -122,6 +122,7 @@ def _of_ticks(query: Query, value: str, times: Times) -> str | None:
     return None
 
 
+_NO_KEY = "Remove `time_unit` from the job, or from [defaults]."
 _NO_UNIT = "Set `time` to another column, or write `time_sql`, which converts it to a time."
 
 

@@ -10,7 +10,7 @@ from shipper.core.errors import DeliveryFailed, LeaseLost
 from shipper.core.lease import Lease
 from shipper.core.model import Datapoint
 from shipper.graphite.carbon import Carbon
-from shipper.graphite.fenced import Fence, FencedReceivers
+from shipper.graphite.receivers import Fence, Receivers
 
 POINT = Datapoint("a", 1, 60)
 
@@ -41,12 +41,12 @@ class Slow(Carbon):
             raise DeliveryFailed("deliver: timed out")
 
 
-def fenced(seconds: float, **options: Any) -> tuple[Clock, Lease, Fence, Slow, FencedReceivers]:
+def fenced(seconds: float, **options: Any) -> tuple[Clock, Lease, Fence, Slow, Receivers]:
     """Return receivers behind a fence whose lease of 8 s has just been renewed."""
     clock, lease = Clock(), Lease(8)
     lease.renew(clock.now)
     fence, carbon = Fence(lease, clock), Slow(clock, seconds, **options)
-    return clock, lease, fence, carbon, FencedReceivers([carbon], fence)
+    return clock, lease, fence, carbon, Receivers([carbon], fence)
 
 
 def test_nothing_begins_without_a_lease() -> None:
@@ -88,7 +88,7 @@ def test_next_receiver_after_the_lease() -> None:
     """
     clock, lease, _, first, _ = fenced(5, fails=True)
     second = Slow(clock, 0)
-    receivers = FencedReceivers([first, second], Fence(lease, clock))
+    receivers = Receivers([first, second], Fence(lease, clock))
     with pytest.raises(LeaseLost, match="not renewed"):
         receivers.deliver([POINT])
     assert second.timeouts == []

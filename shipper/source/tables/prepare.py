@@ -8,15 +8,18 @@ from shipper.core.errors import QueryRefused, RowRefused, SourceUnavailable, pri
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Query, TimeForm, Window
 from shipper.source.access import Access, Denied, LoginRefused
-from shipper.source.catalog import described, plain_engine, planned
-from shipper.source.connections.connection import RETRIED, Connections
-from shipper.source.grants import transactional, without_id
+from shipper.source.connections.connection import Connections
+from shipper.source.dialects.dialect import WAIT
 from shipper.source.result import labels_of
-from shipper.source.statement import bounds, columns, counted, labels, measured, newest_value
-from shipper.source.times import check_values, timed
+from shipper.source.statements.clauses import bounds
+from shipper.source.statements.counts import columns, counted, labels, measured
+from shipper.source.statements.ids import newest_value
+from shipper.source.tables.catalog import described, facts, planned
+from shipper.source.tables.grants import transactional, without_id
+from shipper.source.tables.times import check_values, timed
 
-_ORDERED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-"""Texts that SQLite compares as times."""
+_ORDERED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d([.,]\d*)? ?(?P<zone>Z|UTC|GMT|[-+]00:?(00)?)?", re.IGNORECASE)
+"""Texts that SQLite compares as times; with a zone, as times in UTC."""
 
 
 def prepared(connections: Connections, access: Access, query: Query) -> Query:
@@ -48,7 +51,7 @@ def check_times(connections: Connections, query: Query) -> None:
         SourceUnavailable: the column has another type now; a job must be prepared again.
     """
     if _timed(connections, query).time_form is not query.time_form:
-        raise SourceUnavailable(f"read {query.table}: the type of {query.time} has changed", hint=RETRIED)
+        raise SourceUnavailable(f"read {query.table}: the type of {query.time} has changed", hint=WAIT)
     _check_values(connections, query)
 
 
@@ -126,13 +129,14 @@ def _short(connections: Connections, query: Query) -> frozenset[str]:
 
 
 def _check_engine(connections: Connections, access: Access, query: Query) -> None:
-    if connections.dialect.CATALOG.engine is None:
+    statement = connections.dialect.CATALOG.engine
+    if statement is None:
         return
     with connections.connected(f"look at the engine of {query.table}") as connection:
-        name = plain_engine(connection, query.table)
-    if name is not None:
+        engines = facts(connection, statement, query.table)
+    if engines:
         raise QueryRefused(
-            f"look at {query.table}: its engine, {name}, has no transactions, and therefore no snapshots",
+            f"look at {query.table}: its engine, {engines[0][0]}, has no transactions, and therefore no snapshots",
             hint=f"Give it an engine with transactions: {transactional(access, query.table)}",
         )
 
@@ -142,18 +146,20 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
     with connections.connected(f"look at {query.time} of {query.table}") as connection:
         table = described(connection, query.table)
         column = table.columns.get(query.id)
-        has_types, value = connections.dialect.CATALOG.has_types, None
+        has_types, value = connections.has_types, None
         if query.time_form is TimeForm.TEXT or not has_types:  # a time may be too large for Python, as infinity
             value = connection.execute(newest_value(query)).scalar_one()
     is_text, has_unit = isinstance(value, str | bytes), query.time_unit is not None
     if has_types or value is None:
         is_ordered = query.time_form is TimeForm.TIME or (query.time_form is TimeForm.NUMBER and has_unit)
     else:
-        is_ordered = has_unit != is_text and (has_unit or _ORDERED.match(str(value)) is not None)
+        text = _ORDERED.fullmatch(str(value))
+        is_plain = text is not None and (query.time_zone == "UTC" or text["zone"] is None)
+        is_ordered = has_unit != is_text and (has_unit or is_plain)
     if not is_ordered:
         type_ = "" if is_text or column is None else column.type
-        example = f", as {printable(str(value))}" if is_text else ""
+        example = f", such as {printable(str(value))}," if is_text else ""
         raise QueryRefused(
-            f"read {query.table} along {query.time}: its values{example} do not sort by time",
+            f"read {query.table} by {query.time}: its values{example} are not in time order",
             hint=without_id(access, query.table, query.id, type_, is_view=table.is_view),
         )

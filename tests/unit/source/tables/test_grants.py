@@ -6,7 +6,7 @@ from sqlalchemy import make_url
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Condition, Names
 from shipper.source.access import Access
-from shipper.source.grants import grants
+from shipper.source.tables.grants import grants
 
 MYSQL = "mysql+pymysql://o'hara@db1/app"
 
@@ -54,4 +54,4 @@ def test_own_sql() -> None:
 
 def test_file() -> None:
     """A file has no grants."""
-    assert granted("sqlite:////srv/app.db", {}) == ["-- /srv/app.db must be readable for the user that shipper runs as"]
+    assert granted("sqlite:////srv/app.db", {}) == ["-- let the service's user read /srv/app.db"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import Archive, RejectedValue, Rejection, RejectReason, Row, Span
 from shipper.core.retention import EDGE_SECONDS, ROOM_SECONDS
-from shipper.core.rows.totals import MAX_SKEW_SECONDS, Cell, fold, shown_span
+from shipper.core.rows.folding import FAR, MAX_SKEW_SECONDS, Cell, fold, shown_span
 
 SPAN = Span(600, 6001)
 KINDS = (Kind.COUNT, Kind.SUM, Kind.MAX)
@@ -36,7 +36,7 @@ ROWS = st.lists(
         (600, None),
         (6000, None),
         (6060, Rejection(RejectReason.FUTURE, 6060)),
-        (10**9, Rejection(RejectReason.FUTURE)),
+        (10**9, Rejection(RejectReason.FUTURE, FAR)),
     ],
 )
 def test_fold_unshown(bucket: int | None, reason: Rejection | None) -> None:
@@ -106,6 +106,20 @@ def test_shown_span() -> None:
 
     assert span.start == NOW - 30 * 86400 + EDGE_SECONDS + ROOM_SECONDS
     assert span.end == NOW - 10 + 60 + MAX_SKEW_SECONDS + 1
+    long = shown_span(job(archives=archives, bucket=3600), now=NOW, source_time=NOW)
+    assert long.end == NOW + EDGE_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    ("ahead", "end"),
+    [(-300, NOW - 300 + 600), (0, NOW + 600), (300, NOW + 600), (600, NOW + 600), (900, NOW + 900)],
+)
+def test_shown_by_a_clock_that_is_ahead(ahead: int, end: int) -> None:
+    """Buckets are shown up to ten minutes ahead of both clocks, and those of the source's present in any case.
+
+    Mutants: ten minutes ahead of the source's clock alone; not its present rows (all were rejected).
+    """
+    assert shown_span(job(bucket=300), now=NOW, source_time=NOW + ahead).end == end + 1
 
 
 def test_shown_never_zero() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shipper.core.errors import BadMetric
 from shipper.core.measures import Value
 from shipper.core.paths import paths_of
-from shipper.graphite.line_protocol import line
+from shipper.graphite.carbon import line
 
 VALUES = st.one_of(st.none(), st.text(max_size=300))
 

@@ -1,34 +1,36 @@
 """Statements for an administrator to paste: grants on columns, an index, an engine."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from shipper.core.model import Query
 from shipper.source.access import Access
-from shipper.source.catalog import Index
 from shipper.source.dialects.databases import dialect_named
-from shipper.source.statement import columns_of
-from shipper.source.times import units_of
+from shipper.source.statements.clauses import columns_of
+from shipper.source.tables.catalog import Index
+from shipper.source.tables.times import units_of
 
 DEFAULT_USER = "shipper"
 ALL = "*"
 MOST_LETTERS = 63  # of a name in PostgreSQL; MySQL allows one more
 
 
-def grants(access: Access, queries: Iterable[Query], *, host: str) -> Iterator[str]:
+def grants(access: Access, queries: Collection[Query], *, host: str) -> Iterator[str]:
     """Write a GRANT for each table, and a comment for each custom SQL text, whose columns are not known.
 
     Host is that of a MySQL account: the host from which the account may connect.
     """
-    queries = list(queries)
     user = dialect_named(access.kind).user(access) or DEFAULT_USER
     account = f"{user}@{host}"
     if dialect_named(access.kind).account(account, _quote(access)) is None:
-        yield f"-- {access.url.database} must be readable for the user that shipper runs as"
+        yield f"-- let the service's user read {access.url.database}"
         return
-    yield from granting(access, account, columns_by_table(queries))
+    columns: dict[str, set[str]] = {}
+    for query in queries:
+        columns.setdefault(query.table, set()).update(columns_of(query))
+    yield from granting(access, account, columns)
     for text in dict.fromkeys(text for query in queries for text in query.texts):
         yield f"-- and SELECT on the columns named in: {' '.join(text.split())}"
 
@@ -43,14 +45,6 @@ def revokes(access: Access, granted: Iterable[tuple[str, str]], *, host: str) ->
         else:
             path = f"{quote.quote_identifier(schema)}.{ALL}" if table == ALL else _path(access, f"{schema}.{table}")
             yield f"REVOKE SELECT ON {path} FROM {grantee};"
-
-
-def columns_by_table(queries: Iterable[Query]) -> dict[str, set[str]]:
-    """Return the columns of each table that queries name."""
-    columns: dict[str, set[str]] = {}
-    for query in queries:
-        columns.setdefault(query.table, set()).update(columns_of(query))
-    return columns
 
 
 def granting(access: Access, account: str, columns: Mapping[str, Iterable[str]]) -> Iterator[str]:
@@ -97,7 +91,7 @@ def without_id(
     access: Access, table: str, column: str, type_: str = "", *, value: int = 0, is_view: bool = False
 ) -> str:
     """Write how a job can count a table without the integer key that it names as `id`; value is one of that column."""
-    along = "Set `id` and `time` to an indexed time column, and `time_unit` if it contains numbers since 1970"
+    along = "Set `id` and `time` to an indexed time column, and `time_unit` if it contains numbers that count from 1970"
     if type_.startswith(("date", "timestamp")):
         along = f'Set `time = "{column}"`, too'
     elif units := units_of(value):
@@ -107,13 +101,13 @@ def without_id(
         "Or set `id` to an integer key of the table behind the view." if is_view else "Or set `id` to an integer key."
     )
     key = f'Or add a key, and set `id = "n"`: {add}' if add else other
-    return f"{along}: the job then reads along that column. {key}"
+    return f"{along}: the job then reads by that column. {key}"
 
 
 def _path(access: Access, table: str) -> str:
     schema, _, name = table.rpartition(".")
-    parts = [schema or dialect_named(access.kind).default_schema(access), name]
-    return ".".join(_quote(access).quote_identifier(part) for part in parts if part)
+    database = access.url.database if dialect_named(access.kind).NAMES_DATABASE else None
+    return ".".join(_quote(access).quote_identifier(part) for part in (schema or database, name) if part)
 
 
 def _quote(access: Access) -> IdentifierPreparer:

@@ -1,0 +1,1 @@
+"""A job's query as SQL statements on ranges of ids."""
