@@ -52,7 +52,7 @@ def _ticking(ground: Ground, ids: Ids) -> tuple[Work, list[Window]]:
 
     with daemon(ground) as service:
         service.until("capture.finished", ground.sizes.few_jobs, grow)
-        service.wait(ground.sizes.warm, grow)
+        service.wait(ground.sizes.minute, grow)  # each look asks for the gaps of the newest minute: it must be full
         service.between_rounds("capture.finished", grow)
         before, seen = ground.work("shipper"), service.count("capture.finished")
         service.wait(ground.sizes.seconds, grow)

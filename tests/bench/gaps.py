@@ -108,7 +108,7 @@ def tick(timed: Timed, state: State, jobs: list[Job], now: int, *, has_gaps: boo
     """Let all jobs capture, as their polling_group does; return whether ids were missing."""
     observed = timed.source.observe(jobs[0].query)
     horizon = Observation(observed.id, now, observed.clock)
-    look = TableLook(timed.source, horizon, has_gaps=has_gaps)
+    look = TableLook(timed.source, horizon, has_gaps=has_gaps, is_alone=len(jobs) == 1)
     with timed.source.held(), state.gathering():
         for one in jobs:
             for _ in capture(one, horizon, source=timed.source, ledger=state, now=now, look=look):

@@ -33,6 +33,7 @@ series = 200000
 
 [source.app]
 url = "mysql+pymysql://shipper@127.0.0.1:{mysql}/{database}"
+{source}
 
 [defaults]
 table = "audit_trail"
@@ -70,6 +71,7 @@ class Sizes(NamedTuple):
     few_jobs: int = 50
     totals: tuple[int, int] = (100_000, 1_000_000)
     warm: int = 10
+    minute: int = 65
     seconds: int = 20
     together: str = 'every = "10s"'
     days: float = 30
@@ -92,6 +94,7 @@ SMOKE = Sizes(
     few_jobs=5,
     totals=(100, 1000),
     warm=0,
+    minute=0,
     seconds=1,
     together='every = "1s"',
     days=0.1,
@@ -147,6 +150,10 @@ class Ground:
     def table(self, rows: int, *, actions: int = 20, seconds: int = 86_400, ids: Ids = IDS[""]) -> None:
         """Make the table anew, with so many rows of so many actions, over so many seconds up to now."""
         self.mysql.make_database(self.database)
+        with self.mysql.connect() as connection, connection.cursor() as cursor:
+            for user in USERS:
+                cursor.execute(f"CREATE USER {user}@'127.0.0.1'")
+                cursor.execute(f"GRANT SELECT ON *.* TO {user}@'127.0.0.1'")
         self.insert(rows, actions=actions, seconds=seconds, ids=ids)
 
     def insert(self, rows: int, *, actions: int = 20, seconds: int = 60, ids: Ids = IDS[""]) -> None:
@@ -209,7 +216,7 @@ class Ground:
     ) -> None:
         """Write shipper's configuration: jobs on so many tables, a port in place of the sink's, lines of sections."""
         servers = {"port": port or self.port, "mysql": self.mysql.port, "database": self.database}
-        sections = {"state": "", "graphite": "", "listen": "off"} | sections
+        sections = {"state": "", "graphite": "", "source": "", "listen": "off"} | sections
         text = CONFIG.format(folder=self.folder, **servers, schedule=schedule, start=start, **sections)
         text += "".join(JOB.format(n=n, table=table_of(n % tables)) for n in range(jobs))
         (self.folder / "shipper.toml").write_text(text)
@@ -263,10 +270,6 @@ def ground(sizes: Sizes, *, python: str = sys.executable, installs_peers: bool =
             [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         try:
-            with mysql.connect() as connection, connection.cursor() as cursor:
-                for user in USERS:
-                    cursor.execute(f"CREATE USER {user}@'127.0.0.1'")
-                    cursor.execute(f"GRANT SELECT ON *.* TO {user}@'127.0.0.1'")
             assert sink.stdout
             yield Ground(Path(folder), mysql, int(sink.stdout.readline()), sizes, python, installs_peers, sink)
         finally:
