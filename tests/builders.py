@@ -14,6 +14,7 @@ from shipper.core.model import (
     Window,
     definition_digest,
     path_digest,
+    time_digest,
 )
 from shipper.core.position import Position
 from shipper.state.store import State
@@ -61,6 +62,7 @@ def progress(wanted: Job, captured: int = 0, **changed: Any) -> Progress:
     """Build the progress of a new job."""
     new = {"complete_until": 0, "zero_filled_until": 0, "not_before": 0, "recount_from": None, "low": captured}
     digests = {"definition_digest": definition_digest(wanted), "path_digest": path_digest(wanted)}
+    digests["time_digest"] = time_digest(wanted)
     return Progress(**({"captured": captured} | new | digests | changed))
 
 

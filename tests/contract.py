@@ -12,11 +12,12 @@ from builders import points, query
 from harness import wait_for
 
 from shipper.core.errors import DeliveryFailed, QueryRefused
-from shipper.core.id_set import Words, ids_of
+from shipper.core.id_set import Gaps, IdSet, Words, ids_of, words_of
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Condition, Datapoint, Observation, Query, Row, SeriesData, Span, Window
 from shipper.core.rows.table import Source
 from shipper.core.verify.reconcile import Graphite
+from shipper.source import present
 
 FAR = Window(0, 10**12)
 NOVEMBER = 1793491200  # 2026-11-01 00:00:00 UTC
@@ -243,6 +244,28 @@ class SourceContract:
 
         assert table.first_in(wanted, Window(0, 9), span) == expected
 
+    @pytest.mark.parametrize(
+        ("window", "start", "end", "expected"),
+        [
+            (Window(0, 9), 0, 60, (Window(1, 5), 3)),
+            (Window(0, 4), 0, 60, (Window(1, 3), 2)),
+            (Window(3, 9), 0, 60, (Window(4, 5), 1)),
+            (Window(0, 9), 60, 120, (Window(3, 4), 1)),
+            (Window(0, 9), -60, 0, None),
+            (Window(5, 9), 0, 3600, None),
+        ],
+    )
+    def test_ids_in(
+        self, table: Table, window: Window, start: int, end: int, expected: tuple[Window, int] | None
+    ) -> None:
+        """The ids of a span of time are found regardless of conditions, from its first second to its last fraction."""
+        times = (None, "2026-11-01 00:00:00", "2026-11-01 00:00:59.9", "2026-11-01 00:01:00", "2026-11-01 00:00:30")
+        for number, created in enumerate(times, start=1):
+            table.insert(number, created, "login")
+        wanted = query(where=(Condition("action", "in", ("nothing",)),))
+
+        assert table.ids_in(wanted, window, Span(NOVEMBER + start, NOVEMBER + end)) == expected
+
     def test_times(self, table: Table) -> None:
         """The span of a window's times is found regardless of conditions, wide enough where clocks go back."""
         for number, created in enumerate((None, "2026-11-01 00:00:07", "2026-11-01 00:01:00.5", None), start=1):
@@ -290,6 +313,82 @@ class SourceContract:
 
         assert ids_of(table.words(query(), tuple(range(5, 1501)))) == [5, 999, 1000, 1001, 1500]
         assert table.words(query(), (3, 6)) == {}
+
+    @pytest.mark.parametrize("by", [("action",), ()])
+    @pytest.mark.parametrize("time", ["created_at", None])
+    @pytest.mark.parametrize("listed", [[], [3, 4, 300]])
+    def test_read_at_once(self, table: Table, listed: list[int], time: str | None, by: tuple[str, ...]) -> None:
+        """One statement gives the counts of a window, and the ids of the window and of gaps, whatever it counts.
+
+        Mutants: count the rows of the gaps, too; the ids of counted rows only; the last range only.
+        """
+        for number in (1, 3, 62, 63, 64, 191, 192, 200, 201, 300):
+            table.insert(number, "2026-11-01 00:00:00", "login", "bad" if number % 2 else "ok", number)
+        measures = (COUNT, Measure("sum", Kind.SUM, "duration_ms"))
+        wanted = query(time=time, by=by, where=(Condition("outcome", "in", ("bad",)),), measures=measures)
+        gaps = Gaps([(0, 2), (62, 64), (150, 191)], listed)
+
+        for window, values, ids in (
+            (Window(191, 210), (1, 201), [192, 200, 201]),
+            (Window(201, 210), None, []),
+            (Window(64, 191), (1, 191), [191]),
+        ):
+            answer = table.read_at_once(wanted, window, gaps)
+            assert answer is not None
+            assert [row.values for row in answer[0]] == ([] if values is None else [values])
+            assert answer[0] == table.read(wanted, window)
+            found = {1, 63, 64, 191, *ids} | ({3, 300} if listed else set())
+            assert ids_of(answer[1]) == sorted(found)
+        assert table.read_at_once(wanted, Window(0, 300), Gaps([], [])) is not None
+
+    def test_read_at_once_of_duplicate_ids(self, table: Table) -> None:
+        """Two rows with one id are rejected. Mutant: no comparison of the bits with the rows."""
+        table.loosen()
+        for number in (7, 7):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        with pytest.raises(QueryRefused):
+            table.read_at_once(query(), Window(0, 9), Gaps([], []))
+
+    def test_fingerprint_of_more_rows(self, table: Table) -> None:
+        """A fingerprint has more rows if more are wanted. Mutant: always the same number."""
+        for number in range(1, 40):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert [row[0] for row in table.fingerprint(query(), 38, more=5).rows] == [*range(38, 17, -1)]
+
+    @pytest.mark.parametrize("loose", [False, True])
+    def test_appeared(self, table: Table, *, loose: bool) -> None:
+        """Of ranges and single ids, those have appeared that have a row and are not counted, whether ids are unique.
+
+        Mutants: take what is counted for new; ask for ranges only, or for one; another first bit of a range.
+        """
+        if loose:
+            table.loosen()
+        for number in (1, 2, 4, 63, 64, 65, 70, 71, 130, 131, 200, 5000):
+            table.insert(number, "2026-11-01 00:00:00", "login", "bad")
+        counted = IdSet(0, 2).added(words_of([64, 65, 131]))
+        wanted = query(where=(Condition("action", "in", ("nothing",)),))
+
+        for ranges, ids, expected in (
+            ([(2, 4)], [], [4]),
+            ([(2, 4), (62, 71), (128, 131)], [199, 200], [4, 63, 70, 71, 130, 200]),
+            ([(63, 69)], [], []),
+            ([(71, 129)], [3], []),
+            ([(131, 9000)], [], [200, 5000]),
+        ):
+            with table.snapshot(query()):
+                for _ in range(2):
+                    assert ids_of(table.appeared(wanted, counted, Gaps(ranges, ids))) == expected
+                assert ids_of(table.appeared(wanted, IdSet(0, 0).added(words_of([4])), Gaps([(2, 4)], []))) == []
+
+    def test_many_have_appeared(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So do more than one answer lists. Mutant: only so many."""
+        monkeypatch.setattr(present, "LISTED", 3)
+        for number in range(1, 7):
+            table.insert(number, "2026-11-01 00:00:00", "login")
+
+        assert ids_of(table.appeared(query(), IdSet(0, 0), Gaps([(0, 9)], []))) == [*range(1, 7)]
 
     def test_words_by(self, table: Table) -> None:
         """Ids are found by bucket, those of rows without a time under None; a span excludes these.

@@ -32,9 +32,10 @@ class Flaky(FakeSource):
     asked: Counter[str] = field(default_factory=Counter)
     turns: Turns = field(default_factory=lambda: Turns(4, 1.0))
 
-    def background(self, wait: Wait) -> AbstractContextManager[None]:
+    def background(self, wait: Wait | None = None) -> AbstractContextManager[None]:
         """Count a block as background work."""
-        self.turns.wait(wait)
+        if wait is not None:
+            self.turns.wait(wait)
         return self.turns.charged()
 
     def lag(self) -> float:
@@ -50,10 +51,15 @@ class Flaky(FakeSource):
             raise self.fault
         return super().observe(query)
 
-    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+    def fingerprint(self, query: Query, upto: int, *, more: int = 0) -> Fingerprint:
         """Answer."""
         self.asked["fingerprint"] += 1
-        return super().fingerprint(query, upto)
+        return super().fingerprint(query, upto, more=more)
+
+    def times(self, query: Query, window: Window) -> Span | None:
+        """Answer."""
+        self.asked["times"] += 1
+        return super().times(query, window)
 
     def read(self, query: Query, rows: Window | Ids, span: Span = ALWAYS) -> list[Row]:
         """Answer, or fail."""

@@ -11,8 +11,9 @@ from shipper.core.delivery.courier import Courier, Delivered
 from shipper.core.delivery.outbox import Replay
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
 from shipper.core.model import Archive, Datapoint, Now, Window
+from shipper.core.rows.folding import Cell, Folded
 from shipper.core.rows.table import Context
-from shipper.core.rows.totals import Cell, Folded, add
+from shipper.core.rows.totals import add
 from shipper.state.store import State
 
 MINUTE = NOW

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import whisper
 
 from shipper.core.errors import DeliveryFailed, QueryRefused, RowRefused
-from shipper.core.id_set import union_of, words_of
+from shipper.core.id_set import Gaps, IdSet, union_of, words_of
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import (
     ALWAYS,
@@ -34,11 +34,11 @@ from shipper.core.model import (
     Span,
     Window,
 )
+from shipper.core.rows.table import KNOWN_ROWS
 
 ORDER = ("id", "created_at", "action", "outcome", "duration_ms")
 COLUMNS = set(ORDER)
 FUTURE_SECONDS = 7200  # how far into the future `sums` reads
-KNOWN_ROWS = 16
 TESTS: dict[str, Callable[[Any, tuple[Any, ...]], bool]] = {
     "in": lambda value, values: value in values,
     "not": lambda value, values: value is not None and value not in values,
@@ -74,6 +74,7 @@ class FakeSource:
     aside: set[int] = field(default_factory=set)
     server: str = "one"
     connection_number: int = 1
+    is_time_indexed: bool = True
     preparations: int = 0
     """How often a query was prepared."""
 
@@ -175,6 +176,16 @@ class FakeSource:
         ids = [_number(query, row) for row in rows if (at := self._bucket(query, row)) is not None and at in span]
         return min(ids, default=None)
 
+    def ids_in(self, query: Query, window: Window, span: Span) -> tuple[Window, int] | None:
+        """Return the ids of a span of time, as shipper.core.rows.table.Source.ids_in."""
+        rows = self._in(query, window)
+        ids = [_number(query, row) for row in rows if (at := self._bucket(query, row)) is not None and at in span]
+        return (Window(min(ids) - 1, max(ids)), len(ids)) if ids else None
+
+    def has_index_of_time(self, query: Query) -> bool:
+        """Return whether ids are found by time, as shipper.core.rows.table.Source.has_index_of_time."""
+        return self.is_time_indexed and query.sql is None
+
     def times(self, query: Query, window: Window) -> Span | None:
         """Return the span of the rows' times, as shipper.core.rows.table.Source.times."""
         assert query.time is not None
@@ -191,6 +202,14 @@ class FakeSource:
         buckets = [self._bucket(query, row) for row in self._in(query, rows) if row["id"] in self.unreadable]
         found = [bucket for bucket in buckets if bucket is None or bucket in span]
         return counts + [Row(bucket, (), 1, (None,), (), is_unreadable=True) for bucket in found]
+
+    def read_at_once(self, query: Query, window: Window, gaps: Gaps) -> tuple[list[Row], dict[int, int]] | None:
+        """Return counts and ids, as shipper.core.rows.table.Source.read_at_once."""
+        if query.sql is not None or self.aside:
+            return None
+        with self.snapshot(query):
+            parts: list[Window | Ids] = [*(Window(*one) for one in gaps.ranges), window, tuple(gaps.ids)]
+            return self.read(query, window), reduce(union_of, (self.words(query, part) for part in parts), {})
 
     def read_undivided(self, query: Query, window: Window, span: Span) -> list[Row]:
         """Return indivisible measures, as shipper.core.rows.table.Source.read_undivided."""
@@ -248,6 +267,11 @@ class FakeSource:
         ]
         return reduce(union_of, chosen, {})
 
+    def appeared(self, query: Query, counted: IdSet, gaps: Gaps) -> dict[int, int]:
+        """Return new ids of gaps, as shipper.core.rows.table.Source.appeared."""
+        parts: list[Window | Ids] = [*(Window(*one) for one in gaps.ranges), tuple(gaps.ids)]
+        return counted.missing(reduce(union_of, (self.words(query, part) for part in parts), {}))
+
     def words_by(self, query: Query, rows: Window | Ids) -> dict[int | None, dict[int, int]]:
         """Return the ids as words, by bucket, as shipper.core.rows.table.Source.words_by."""
         chosen = self._in(query, rows)
@@ -258,9 +282,10 @@ class FakeSource:
             ids_by.setdefault(self._bucket(query, row), []).append(int(row["id"]))
         return {bucket: words_of(ids) for bucket, ids in ids_by.items()}
 
-    def fingerprint(self, query: Query, upto: int) -> Fingerprint:
+    def fingerprint(self, query: Query, upto: int, *, more: int = 0) -> Fingerprint:
         """Return the fingerprint of the table, as shipper.core.rows.table.Source.fingerprint."""
-        rows = sorted((row for row in self.visible if row["id"] <= upto), key=lambda row: -int(row["id"]))[:KNOWN_ROWS]
+        rows = sorted((row for row in self.visible if row["id"] <= upto), key=lambda row: -int(row["id"]))
+        rows = rows[: KNOWN_ROWS + more]
         time = query.time
         return Fingerprint(self.server, tuple((row["id"], _epoch(row[time], "UTC") if time else None) for row in rows))
 

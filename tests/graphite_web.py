@@ -8,7 +8,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-from servers import free_port, program
+from servers import free_port, held_port, program
 
 START_SECONDS = 120.0
 
@@ -80,7 +80,7 @@ class GraphiteWeb:
         """
         is_packaged = importlib.util.find_spec("graphite") is not None
         self._python = sys.executable if is_packaged else _python_of_debian()
-        self.port, query_port = free_port(), free_port()
+        self.port, query_port = free_port(), held_port()
         self._folder, self._options = folder, ["pages"] if has_pages else []
         settings = _SETTINGS.format(root=str(root), folder=str(folder), query_port=query_port)
         modules = {"serve": _SERVE, "settings_of_test": settings, "cairocffi": _CAIRO}

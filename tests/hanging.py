@@ -7,7 +7,7 @@ import sys
 import threading
 
 from shipper.cli.commands import main
-from shipper.runtime import delivery, poller, worker
+from shipper.runtime import clocks, delivery, poller, worker
 from shipper.service import daemon, schedule
 
 
@@ -25,8 +25,8 @@ def hang(part: str) -> None:
     """Make a part hang from the start."""
     changed: dict[str, dict[tuple[object, str], object]] = {
         "courier": {(delivery, "step"): _hang, (delivery, "STUCK_TIMEOUTS"): 1},
-        "job": {(worker.Worker, "_steps"): _hang, (worker, "DEADLINE_STATEMENTS"): 0.2},
-        "tick": {(poller.PollingGroup, "_observe"): _hang, (worker, "DEADLINE_STATEMENTS"): 0.2},
+        "job": {(worker.Worker, "_steps"): _hang, (clocks, "DEADLINE_STATEMENTS"): 0.2},
+        "tick": {(poller.PollingGroup, "_observe"): _hang, (clocks, "DEADLINE_STATEMENTS"): 0.2},
         "capture": {(worker.Worker, "_steps"): _read_on, (daemon, "END_SECONDS"): 0.5},
         "scheduler": {(schedule.Schedule, "_pulse"): _hang, (schedule, "PULSE_MOST_SECONDS"): 1.0},
     }

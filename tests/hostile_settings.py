@@ -157,4 +157,4 @@ def _reader(kind: str, database: str) -> list[str]:
             *(f"CREATE ROLE {READER} LOGIN", "CREATE ROLE nobody", f"GRANT nobody TO {READER}"),
             f"GRANT SELECT ON audit_trail TO {READER}",
         ]
-    return [f"DROP USER IF EXISTS {READER}", f"CREATE USER {READER}", f"GRANT SELECT ON {database}.* TO {READER}"]
+    return [f"CREATE USER {READER}", f"GRANT SELECT ON {database}.* TO {READER}"]

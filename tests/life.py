@@ -13,8 +13,8 @@ from shipper.core.capture import capture
 from shipper.core.delivery.courier import Courier
 from shipper.core.model import Archive, Condition, Job, Key, Now, Span
 from shipper.core.repair.backfill import Limits, aligned, backfill, pieces
+from shipper.core.rows.folding import shown_span
 from shipper.core.rows.table import CaptureStep, Context, Event, chunks, windows_in
-from shipper.core.rows.totals import shown_span
 from shipper.state.store import State
 
 UNIT = 3600
@@ -27,6 +27,8 @@ class Life:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = NOW
+        self.ahead = 0
+        """How far the source's clock is ahead, in seconds."""
         self.source = FakeSource()
         self.state = State(str(folder / "shipper.db"))
         self.carbon = self.new_carbon("one")
@@ -51,7 +53,7 @@ class Life:
     def ship(self, *jobs: Job) -> None:
         """Capture and deliver all rows, until they are proven."""
         for wanted in jobs:
-            upto = horizon(self.source.observe(wanted.query).id, time=self.now)
+            upto = horizon(self.source.observe(wanted.query).id, time=self.now + self.ahead)
             steps = capture(wanted, upto, source=self.source, ledger=self.state, now=self.now)
             self.noticed += [step for step in steps if isinstance(step, Event)]
         self.deliver()

@@ -48,7 +48,7 @@ class Looks:
     def look(self, *jobs: Job, source: Any = None, steps: int | None = None) -> list[Event]:
         """Let jobs capture with one look, all rows or a number of steps; return the events that operators see."""
         observed = replace(self.table.observe(jobs[0].query), time=self.now)
-        look = TableLook(source or self.table, observed, has_gaps=self.has_gaps)
+        look = TableLook(source or self.table, observed, has_gaps=self.has_gaps, is_alone=len(jobs) == 1)
         noticed: list[Event] = []
         with self.table.held():
             for one in jobs:

@@ -34,7 +34,7 @@ def job(name: str, state: JobState = JobState.OK, **fields: object) -> JobReport
     return JobReport(name, state=state, **{**known, **fields})  # type: ignore[arg-type] # any fields
 
 
-def report(*jobs: JobReport, **fields: object) -> Report:
+def report(*jobs: JobReport, with_totals: object = True, **fields: object) -> Report:
     """Return the report of a running service."""
     ends = (
         EndpointReport("source app", "mysql db1.internal/app", NOW - 3),
@@ -42,6 +42,9 @@ def report(*jobs: JobReport, **fields: object) -> Report:
         EndpointReport("state", "/var/lib/shipper/shipper.db", NOW - 2, praise="written"),
     )
     known: dict[str, object] = {
+        "version": "1.0.0",
+        "host": "web1",
+        "now": NOW,
         "endpoints": ends,
         "state_path": "/var/lib/shipper/shipper.db",
         "state_bytes": 49_152,
@@ -52,7 +55,7 @@ def report(*jobs: JobReport, **fields: object) -> Report:
         "started_at": NOW - 273_000,
         "loaded_at": NOW - 273_000,
     }
-    return Report("1.0.0", "web1", NOW, jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
+    return Report(jobs=jobs or (job("logins"),), **{**known, **fields})  # type: ignore[arg-type] # likewise
 
 
 LEADER = Leader("web1", NOW - 3600, 7, NOW - 2, has_same_configuration=True, is_here=True)

@@ -36,6 +36,9 @@ SCHEMAS = {
     "sqlite": _SCHEMA.format(id="INTEGER", time="TEXT"),
 }
 """The example table; created_at may be NULL, for rows without a time."""
+_STRANGERS = """
+    SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user
+    WHERE user <> 'root' AND user NOT LIKE 'mysql.%' AND user NOT LIKE 'mariadb.%' AND host <> ''"""
 FOLLOWERS = "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
 
 
@@ -61,7 +64,7 @@ class MariaDB:
         self._root = root
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        self.port = held_port()
         (root / "tmp").mkdir(parents=True)  # a server that starts removes the files of others there
         self._install()
         self.start()
@@ -113,8 +116,14 @@ class MariaDB:
         )
 
     def make_database(self, name: str) -> str:
-        """Make an empty database with the example table; return its SQLAlchemy URL."""
+        """Make an empty database with the example table, and users of no earlier test; return its SQLAlchemy URL.
+
+        The account of an earlier test with a narrower host would be the one that logs in.
+        """
         with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(_STRANGERS)
+            for (account,) in cursor.fetchall():
+                cursor.execute(f"DROP USER {account}")
             cursor.execute(f"DROP DATABASE IF EXISTS {name}")
             cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
             cursor.execute(f"USE {name}")
@@ -201,7 +210,7 @@ class PostgreSQL:
         if self._user:
             shutil.chown(self._root, self._user)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        self.port = held_port()
         self._make_data()
         self.start()
 
@@ -310,6 +319,19 @@ def postgresql_program(name: str) -> str:
     """Find a program of PostgreSQL; Debian keeps them out of the PATH."""
     folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     return program(name, "postgresql", [*folders, "/usr/local/bin"])
+
+
+def held_port() -> int:
+    """Ask the kernel for a port that no other process gets, also before its server listens and while that is down.
+
+    It stays bound, and never listens: servers with SO_REUSEADDR may.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    holder.detach()  # it is held until this process ends
+    return port
 
 
 def free_port() -> int:

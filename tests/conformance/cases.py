@@ -743,6 +743,22 @@ SQL = [
         " WHERE t.id > :after AND t.id <= :upto GROUP BY t.outcome'''\n"
         'by = ["outcome"]\nname = "x.{outcome}.{measure}"',
     ),
+    Case(
+        "sql with epochs beside a time zone",
+        [Event(1, None, amount=1789999230), Event(2, None, amount=1789999289.5), Event(3, None)],
+        {"login n": {"14:00": 1, "14:01": 1}},
+        "sql = 'SELECT action, amount AS bucket, COUNT(*) AS n FROM audit_trail"
+        ' WHERE id > :after AND id <= :upto GROUP BY action, amount\'\ntime_zone = "Europe/Berlin"',
+        rejected={"no_time": 1},
+    ),
+    Case(
+        "sql with offsets beside a time zone",
+        actions("2026-09-21T14:00:30Z", "2026-09-21 10:00:59-04:00", "2026-09-21 16:01:00"),
+        {"ok n": {"14:00": 2, "14:01": 1}},
+        "sql = 'SELECT outcome, action AS bucket, COUNT(*) AS n FROM audit_trail"
+        " WHERE id > :after AND id <= :upto GROUP BY outcome, action'\n"
+        'by = ["outcome"]\nname = "x.{outcome}.{measure}"\ntime_zone = "Europe/Berlin"',
+    ),
 ]
 
 CASES = [

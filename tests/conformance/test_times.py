@@ -284,8 +284,8 @@ REFUSED = [
     Refused(
         "nanoseconds", BIGINT, [AT * 10**9], 'not a current time with time_unit = "us"', "time_sql", 'time_unit = "us"'
     ),
-    Refused("digits", BIGINT, [20260921140030], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
-    Refused("digits of days", BIGINT, [20260921], "is a time without a unit", "Remove `time_unit`", 'time_unit = "s"'),
+    Refused("digits", BIGINT, [20260921140030], "is a date in digits", "Remove `time_unit`", 'time_unit = "s"'),
+    Refused("digits of days", BIGINT, [20260921], "is a date in digits", "Remove `time_unit`", 'time_unit = "s"'),
     Refused("ids", BIGINT, [1, 2, 3], "is 3, which is not a time", _NO_UNIT),
     Refused("times of a day", TIME, ["08:00:00"], "at has type time", _COMBINED),
     Refused("times of a day, in an empty table", TIME, [], "at has type time", _COMBINED),
@@ -296,10 +296,23 @@ REFUSED = [
     Refused("truth", {"postgresql": "BOOLEAN"}, [True], "at has type boolean", _NO_UNIT),
     Refused("json", {"mysql": "JSON", "postgresql": "JSONB"}, ['{"a": 1}'], "", {}),
     Refused("bits", {"mysql": "BIT(1)"}, [1], "at has type bit", _NO_UNIT),
-    Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "do not sort by time", "indexed time", 'id = "at"'),
-    Refused("numbers in texts as id", TEXT, [str(AT * 1000)], "do not sort", "indexed", 'id = "at"\ntime_unit = "ms"'),
-    Refused("digits as id", {"sqlite": "INTEGER"}, [20260921140030], "do not sort", "indexed", 'id = "at"'),
-    Refused("days of Julius as id", {"sqlite": "REAL"}, [2461305.0836806], "do not sort", "indexed", 'id = "at"'),
+    Refused("texts as id", TEXT, ["2026-09-21T14:00:30Z"], "are not in time order", "indexed time", 'id = "at"'),
+    Refused(
+        "numbers in texts as id", TEXT, [str(AT * 1000)], "not in time order", "indexed", 'id = "at"\ntime_unit = "ms"'
+    ),
+    Refused("digits as id", {"sqlite": "INTEGER"}, [20260921140030], "not in time order", "indexed", 'id = "at"'),
+    Refused("days of Julius as id", {"sqlite": "REAL"}, [2461305.0836806], "not in time order", "indexed", 'id = "at"'),
+    *(
+        Refused(
+            f"texts with {zone} as id",
+            {"sqlite": "TEXT"},
+            [f"2026-09-21 16:00:30{zone}"],
+            "not in time order",
+            "index",
+            job,
+        )
+        for zone, job in {"+02:00": 'id = "at"', "Z": 'id = "at"\ntime_zone = "Europe/Berlin"'}.items()
+    ),
     Refused("years", {"mysql": "YEAR"}, [2026], "at has type year", _NO_UNIT),
     Refused("enums", {"mysql": "ENUM('a')"}, ["a"], "is 'a', which is not a time", _PARSED),
     Refused("uuids", {"postgresql": "UUID"}, ["8a1f4a2e-0000-4000-8000-000000000000"], "at has type uuid", _NO_UNIT),

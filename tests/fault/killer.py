@@ -30,13 +30,14 @@ from shipper.service.once import once
 
 ROOT = Path(shipper.__file__).parent
 MODULES = (
-    *("core/capture", "core/delivery/courier", "core/delivery/proofs", "core/rows/totals", "core/rows/zero_fill"),
+    *("core/capture", "core/delivery/courier", "core/delivery/proofs", "core/rows/folding", "core/rows/totals"),
+    "core/rows/zero_fill",
     *("graphite/carbon", "runtime/delivery", "runtime/pipeline", "runtime/worker", "service/once", "state/*"),
 )
 """Modules that store or send something, or decide about it; where shipper only reads, a kill has no effect."""
 REMOTE = (
     *(
-        "graphite/fenced",
+        "graphite/receivers",
         "runtime/leadership",
         "state/database",
         "state/remote/mirror",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fault.pair import Machine, Pair, takes_over
+from fault.pair import Pair, takes_over
 from fault.running import fault
 from fault.score import Score
 from fault.stage import CARBON_DIES, Stage
@@ -131,13 +131,15 @@ def _stop_at(pair: Pair, place: str, leases: float) -> None:
     if place == "again":  # after a late delivery
         leader = pair.pause_at("connect")
         leader.place.write_text(place)
-        _continue_after(leader, 1.5)
-    _continue_after(pair.pause_at(place, kills=place in {"take", "load"}), leases)
+        _continue_after(pair, 1.5)
+    pair.pause_at(place, kills=place in {"take", "load"})
+    _continue_after(pair, leases)
 
 
-def _continue_after(machine: Machine, leases: float) -> None:
+def _continue_after(pair: Pair, leases: float) -> None:
     time.sleep(leases * LEASE_SECONDS)  # as long as the fault lasts
-    machine.send(signal.SIGCONT)
+    for machine in pair.machines:  # the other one may have reached the place at the same time
+        machine.send(signal.SIGCONT)
 
 
 @fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
@@ -148,7 +150,7 @@ def stopped_as_it_sends(stage: Stage) -> list[Score]:
 
 @fault(kind="postgresql", has_lease=True, is_long=True, replay=SHORT_REPLAY)
 def stopped_as_it_commits(stage: Stage) -> list[Score]:
-    """Stop the leader between push and commit, and as it is about to say what it sent late."""
+    """Stop the leader just after a push, and as it is about to say what it sent late."""
     return [stopped_at(stage, ("pushed", "again"))]
 
 

@@ -2,8 +2,7 @@
 
 from shipper.state import schema
 
-schema.MIGRATIONS = (("CREATE TABLE later (number INTEGER PRIMARY KEY) STRICT",),)
-schema.prepare.__defaults__ = (schema.MIGRATIONS,)
+schema.VERSIONS += (("CREATE TABLE later (number INTEGER PRIMARY KEY) STRICT",),)
 
 if __name__ == "__main__":
     from shipper.cli.commands import main

@@ -14,14 +14,13 @@ from typing import Any
 
 from shipper.cli.commands import main
 from shipper.graphite.carbon import Carbon
-from shipper.graphite.fenced import Fence
+from shipper.graphite.receivers import Fence
 from shipper.state.remote import database as remote
 from shipper.state.remote.database import StateDatabase
 
 PLACES = ("look", "connect", "half", "confirmation", "again", "take", "load", "pushed")
 """Before the look at the lease; between look and connect; in the middle of sendall; before the confirmation; before
-`again` is written; between the lock and the first write; inside the loading of the state; between the push and the
-commit of the working copy."""
+`again` is written; between the lock and the first write; inside the loading of the state; after a push."""
 
 _delivering = threading.local()
 

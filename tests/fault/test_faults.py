@@ -33,7 +33,7 @@ def running(
         yield made
 
 
-@pytest.mark.timeout(900)  # other faults may run before
+@pytest.mark.timeout(1800)  # other faults may run before
 @pytest.mark.parametrize("name", NAMES)
 def test_fault(name: str, running: Running, record: Record, request: pytest.FixtureRequest) -> None:
     """Graphite equals the source at the end, bucket by bucket."""

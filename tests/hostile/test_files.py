@@ -38,7 +38,7 @@ COMMANDS = (
 ALL_IN_ONE = """
 import os, pathlib, sys
 from shipper.cli.commands import main
-import shipper.service.daemon, shipper.diagnostics.reconcile, shipper.diagnostics.check, shipper.diagnostics.preview
+import shipper.service.daemon, shipper.runtime.comparer, shipper.diagnostics.check, shipper.diagnostics.preview
 for command in sys.argv[2:]:
     words = command.split()
     if words[0] == "link":
@@ -208,12 +208,57 @@ def test_lock_of_others(place: Place) -> None:
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
 
 
+@as_root
+def test_copies_that_are_no_files(place: Place) -> None:
+    """A copy goes to no device, pipe or file of another user, and comes from none; a device keeps its mode.
+
+    Mutants: look at the size alone; wait for the other end of a pipe; read a device to its end.
+    """
+    device, pipe, other = (place.folder / name for name in ("null", "pipe", "other"))
+    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    device.chmod(0o666)
+    os.mkfifo(pipe)
+    other.touch()
+    os.chown(other, NOBODY, NOBODY)
+    place.call("once")
+    targets = [f"backup {file}" for file in (device, pipe, other)]
+    ended = place.call(*targets, f"restore --yes {pipe}", f"restore --yes {device}")
+
+    assert [(command, code) for command, code, _ in ended[:3]] == [(command, 78) for command in targets], ended
+    assert [code for _, code, _ in ended[3:]] == [78, 78]
+    assert all("not a regular file" in output and "hint: " in output for *_, output in ended[3:])
+    assert (stat.S_IMODE(device.stat().st_mode), other.stat().st_size) == (0o666, 0)
+
+
+def test_dashboards_follow_no_link(place: Place) -> None:
+    """Dashboards in a folder of another user replace links and pipes there. Mutant: write into what is there."""
+    target, folder = place.folder / "target", place.folder / "dashboards"
+    target.write_text("precious")
+    folder.mkdir()
+    (folder / "shipper-audit-jobs.json").symlink_to(target)
+    os.mkfifo(folder / "shipper.yaml")
+    ended = place.call(f"admin dashboard grafana -d {folder}")
+
+    assert [code for _, code, _ in ended] == [0], ended
+    assert target.read_text() == "precious"
+    assert json.loads((folder / "shipper-audit-jobs.json").read_text())["panels"]
+    assert {file.name for file in folder.iterdir() if file.is_file() and not file.is_symlink()} == {
+        *("shipper-audit-jobs.json", "shipper-audit-self.json", "shipper.yaml")
+    }
+
+
 SPOILED = {
     "a pipe": "import os; os.mkfifo(path)",
     "a total without end": "sql('UPDATE total SET value = ?', '1e999999999')",
     "the last revision": "sql('UPDATE total SET revision = ?', 2**63 - 1)",
     "a group that is no JSON": "sql('UPDATE series SET \"group\" = ?', '[' * 100000)",
     "tables of another program": "sql('DROP TABLE total')",
+    "a view without an end": """sql('''
+        PRAGMA user_version = 0;
+        DROP TABLE watermark;
+        CREATE VIEW watermark (job, source, id_table, id_column, value, captured, complete_until, updated) AS
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, i, i, i, i, i, i, i FROM n WHERE i < 0
+    ''')""",
 }
 SPOIL = """
 import pathlib, shutil, sqlite3, sys
@@ -223,7 +268,7 @@ def sql(statement, *values):
     shutil.copy(good, path)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA ignore_check_constraints = ON")
-    connection.execute(statement, values)
+    connection.execute(statement, values) if values else connection.executescript(statement)
     connection.commit()
     connection.close()
 exec(statement)
@@ -246,7 +291,7 @@ def test_state(spoiled: str, state_of: Place) -> None:
         assert code in {0, 1, 3, 78}, (command, output)
     if spoiled == "a pipe":
         assert [code for _, code, _ in ended] == [78, 1, 78, 78, 78, 78]
-    elif spoiled == "tables of another program":
+    elif spoiled in {"tables of another program", "a view without an end"}:
         assert [code for _, code, _ in ended] == [1] * 6
         assert "restore the state from a backup" in ended[0][2]
 

@@ -1,6 +1,8 @@
 """A graphite-web that answers anything: each command that asks it ends with an error of one line, soon."""
 
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness import Shipper
 from hostile.rogue import Rogue
-from hostile.rogue_graphite import SLOT, SLOW, WEB, Graphite, redirecting
+from hostile.rogue_graphite import SLOT, SLOW, WEB, Graphite, redirecting, told
 
 from shipper.cli.commands import main
 from shipper.core.errors import ReadbackFailed
@@ -31,6 +33,26 @@ EACH_KIND = (
     *("has a time of Infinity", "has equal times"),
 )
 """Rows of the table for what reads by the same function as everything else."""
+
+MANY = {
+    "objects": b"[" + b'{"a":0},' * 2_000_000 + b"0]",
+    "lists": b"[" + b"[]," * 5_000_000 + b"0]",
+    "numbers": b"[" + b"1.5," * 4_000_000 + b"0]",
+    "keys": b"{" + b",".join(b'"%x":0' % number for number in range(1_000_000)) + b"}",
+}
+"""Answers of 16 MB at most with many values."""
+READ = """
+import resource, sys
+from shipper.core.model import Span
+from shipper.graphite.render_api import ReadbackFailed, Readback
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+try:
+    list(Readback(f"http://127.0.0.1:{sys.argv[1]}", timeout=60).held(["a"], Span(0, 6000), 60))
+except ReadbackFailed as error:
+    message = error
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(message)
+"""
 
 
 class Ends:
@@ -81,6 +103,28 @@ def test_readback(name: str, ends: Ends) -> None:
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
     assert ("timed out" in str(caught.value)) == (name in SLOW)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_memory(name: str, ends: Ends) -> None:
+    """Many small values take no more memory than a daemon has. Mutants: limit bytes alone; take objects for lists."""
+    ends.web.become(told(MANY[name]))
+    ended = subprocess.run(
+        [sys.executable, "-c", READ, str(ends.web.port)], capture_output=True, text=True, check=True, timeout=120
+    )
+    before, after, message = ended.stdout.splitlines()
+
+    assert "the answer has too many values" in message
+    assert int(after) - int(before) < 120 * 1024
+
+
+def test_many_datapoints(ends: Ends) -> None:
+    """An answer with the values of a year in slots of a minute is taken. Mutant: a lower limit."""
+    slots = range(SLOT, SLOT + 60 * 525_600, 60)
+    ends.web.become(told(b'[{"target":"a","datapoints":[' + b",".join(b"[1.0,%d]" % slot for slot in slots) + b"]}]"))
+    ((_, data),) = Readback(f"http://127.0.0.1:{ends.web.port}", timeout=60).held(["a"], Span(SLOT, SLOT + 3600), 60)
+
+    assert len(data.values) == 525_600
 
 
 @pytest.mark.parametrize("command", COMMANDS)

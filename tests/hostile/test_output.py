@@ -46,6 +46,16 @@ def test_parts() -> None:
     assert table(["A"], [["b\nc\x1b"], [Styled("d")]]) == "A\nb\\nc\\x1b\nd"
 
 
+@pytest.mark.parametrize("name", ["psycopg.transaction", "sqlalchemy.pool"])
+def test_libraries(name: str) -> None:
+    """A command without a log shows nothing of drivers: their messages have a server's words. Mutant: no handler."""
+    modules = "shipper.runtime.postgresql, shipper.source.connections.engine"
+    script = f"import logging, sys, {modules}; logging.getLogger(sys.argv[1]).warning('\\x1b[31m')"
+    ended = subprocess.run([sys.executable, "-c", script, name], capture_output=True, text=True, check=True)
+
+    assert ended.stderr == ""
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Shipper]:
     """Give a table with hostile values, and hostile names of columns, types and tables beside it."""

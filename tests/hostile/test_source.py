@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from shipper.core.capture import capture
 from shipper.core.errors import MOST_LINE, QueryRefused, ShipperError
+from shipper.core.id_set import Gaps, IdSet
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Names, Query, Window
 from shipper.source.access import GRACE_SECONDS, Access
@@ -35,10 +36,13 @@ PASSWORD = "secret-Zür1ch"
 PATIENCE = 3 * (TIMEOUT + GRACE_SECONDS)
 """Longest time of a statement of a second, on a busy machine."""
 WINDOW = Window(0, 100)
+GAPS = Gaps([(0, 50)], [])
 CALLS: dict[str, Callable[[Source, Query], object]] = {
     "observe": lambda source, query: source.observe(query),
     "read": lambda source, query: source.read(query, WINDOW),
     "words": lambda source, query: source.words_by(query, WINDOW),
+    "at once": lambda source, query: source.read_at_once(query, WINDOW, GAPS),
+    "appeared": lambda source, query: source._ids.unknown(query, GAPS.ranges, IdSet(0, 0)),
     "keys": lambda source, query: source.is_unique(query),
     "fingerprint": lambda source, query: source.fingerprint(query, 100),
     "count": lambda source, query: source.count(query, WINDOW),

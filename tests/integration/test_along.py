@@ -1,7 +1,7 @@
 """Jobs along a time, on real databases: tables whose rows have no integer key, and whose times are not unique."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +21,7 @@ from shipper.core.errors import QueryRefused
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Job, Names, Now, Span
 from shipper.core.repair.backfill import backfill
-from shipper.core.rows import along_reading
+from shipper.core.rows import along_minutes
 from shipper.core.rows.start import by_time, position_behind
 from shipper.core.rows.table import Context, Event
 from shipper.state.store import State
@@ -78,7 +78,7 @@ def test_minutes_with_many_groups(looks: Looks, monkeypatch: pytest.MonkeyPatch)
 
     Mutants: one record for all; no limit for rows that replace others.
     """
-    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
+    monkeypatch.setattr(along_minutes, "MOST_LABELS", 4)
     for number in range(12):
         put(looks, 210 - 60 * (number // 3), action=f"action{number}")
     looks.look(EVENTS, steps=2)  # the start of the job is the first
@@ -194,6 +194,56 @@ def test_rows_before_1970(looks: Looks) -> None:
     assert (looks.total(EVENTS), looks.rejected(EVENTS)) == (1, {"no_time": 3})
 
 
+NO_TIMES = {
+    "mariadb": ("2026-10-00 00:00:00", "2026-10-00 07:00:00", "2026-09-00 00:00:00", "2026-00-00 00:00:00"),
+    "postgresql": (),
+    "sqlite": ("2026-10-01 00:02:60", "2026-10-01 00:02:5x", "2026-09-25 23:61:00", "2026-01-01 00:00:0"),
+}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_values_that_are_no_times(looks: Looks, is_late: bool) -> None:  # noqa: FBT001 - in the line
+    """Values that sort among times, and are none, are rejected once, and hide no others.
+
+    Mutants: leave them out of the minutes; take the first of them for the end of its window; read them without a
+    bucket in a long window.
+    """
+    looks.now = int(datetime(2026, 10, 1, 0, 5, tzinfo=UTC).timestamp())
+    put(looks, 30, 301, 4000, 5 * 86400, 30 * 86400, 100 * 86400)
+    odd = NO_TIMES[looks.table.kind]
+    if is_late:
+        looks.look(EVENTS)
+        odd = odd[:2]
+    with looks.table.session() as execute:
+        if looks.table.kind == "mariadb":
+            execute("SET sql_mode = ''")
+        for text in odd:
+            execute(INSERT, (text, "odd", 5))
+    for _ in range(3):
+        looks.look(EVENTS)
+        looks.now += 60
+
+    assert (looks.total(EVENTS), looks.rejected(EVENTS)) == (6, {"unreadable": len(odd)} if odd else {})
+
+
+@pytest.mark.parametrize("form", ["T", "+02:00", "-05:00"])
+def test_texts_of_several_forms(tmp_path: Path, form: str) -> None:
+    """Older texts of SQLite, which do not sort by time, are counted in the buckets of their own times.
+
+    Mutant: believe that the first value of a window is the time of its second.
+    """
+    with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Looks(table, tmp_path)) as looks:
+        table.execute("CREATE INDEX times ON audit_trail (created_at)")
+        put(looks, 60, 50, 40)
+        for ago in (90_000, 40 * 86400):
+            text = looks.created(ago).replace(" ", "T") if form == "T" else looks.created(ago) + form
+            table.execute(INSERT, (text, "login", 5))
+        table.prepared(EVENTS.query)
+        looks.look(EVENTS)
+
+        assert looks.total(EVENTS) == 5
+
+
 def test_rows_without_a_time_and_ahead_of_the_clock(looks: Looks) -> None:
     """Rows without a time, and rows of the future, are told; the latter are counted when their time comes."""
     put(looks, 0, -200, -4000)
@@ -304,6 +354,12 @@ class Walk:
         """Those of which a complete look has counted all rows."""
         self.closed: set[tuple[str, int]] = set()
         """Those with deleted rows: later ones might be hidden."""
+        self.deleted: set[float] = set()
+        """Times of deleted rows: others of exactly these times might be hidden, too."""
+        self.written: dict[tuple[str, int], set[float]] = defaultdict(set)
+        """Times of rows by action and minute."""
+        self.unseen: set[float] = set()
+        """Times of rows that no complete look has counted."""
         looks.look(self.job)
 
     def insert(self, execute: Any, times: list[float]) -> None:
@@ -311,7 +367,7 @@ class Walk:
         for time in times:
             action, duration = self.dice.choice("abc"), self.dice.choice([1, 7, 50])
             key = action, int(time) // 60 * 60
-            if key in self.closed:
+            if key in self.closed or time in self.deleted:
                 continue
             ago = self.looks.now - time
             fraction = f".{round((time % 1) * 1e6):06d}" if time % 1 else ""
@@ -319,6 +375,8 @@ class Walk:
             assert ago >= 0
             self.expected[key] += 1
             self.sums[key] += duration
+            self.written[key].add(time)
+            self.unseen.add(time)
             self.fresh.discard(key)
 
     def times(self, oldest: int) -> list[float]:
@@ -348,11 +406,14 @@ class Walk:
             self.fresh.clear()
         elif what < 0.65 and self.fresh:
             action, minute = dice.choice(sorted(self.fresh))
+            if self.written[action, minute] & self.unseen:
+                return
             between = looks.created(looks.now - minute), looks.created(looks.now - minute - 60)
             looks.table.execute(
                 "DELETE FROM audit_trail WHERE action = %s AND created_at >= %s AND created_at < %s", (action, *between)
             )
             self.closed.add((action, minute))
+            self.deleted |= self.written[action, minute]
             self.fresh.discard((action, minute))
         elif what < 0.8:
             looks.now += dice.choice([1, 30, 61, 900])
@@ -374,6 +435,7 @@ class Walk:
         else:
             young = looks.now - 50
             self.fresh |= {key for key in self.expected if key[1] > young and key not in self.closed}
+            self.unseen = {time for time in self.unseen if int(time) // 60 * 60 <= young}
 
     def shown(self, measure: str) -> dict[tuple[str, int], int]:
         """Return the totals by action and minute."""
@@ -436,7 +498,7 @@ def test_changed_definition(looks: Looks) -> None:
 
 def test_change_that_is_taken_back(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that cannot start, and is taken back, doubles no row. Mutant: leave the job's definition as it is."""
-    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
+    monkeypatch.setattr(along_minutes, "MOST_LABELS", 4)
     put(looks, 250, 310, 311)
     for number in range(3):
         put(looks, 60, action=f"action{number}")
@@ -537,8 +599,8 @@ def test_backfill_of_many_groups(looks: Looks, monkeypatch: pytest.MonkeyPatch) 
 
     Mutants: keep all; no limit; a part ends, and the rest is left out.
     """
-    monkeypatch.setattr(along_reading, "MOST_LABELS", 4)
-    monkeypatch.setattr(along_reading, "MOST_CHANGED", 4)
+    monkeypatch.setattr(along_minutes, "MOST_LABELS", 4)
+    monkeypatch.setattr(along_minutes, "MOST_CHANGED", 4)
     for number in range(9):
         put(looks, 210 - 60 * (number // 3), action=f"action{number}")
     looks.look(EVENTS)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -57,7 +58,8 @@ def first(path, among):
 def read(path):
     (schema, archives), (aggregation, (factor, method)) = first(path, schemas), first(path, aggregations)
     spans = ",".join(f"{one.secondsPerPoint}s:{one.secondsPerPoint * one.points}s" for one in archives)
-    return [[schema, spans], [aggregation, f"{method or 'average'}, {0.5 if factor is None else factor:g}"]]
+    factor = 0.5 if factor is None else factor
+    return [[schema, spans], [aggregation, f"aggregationMethod = {method or 'average'}, xFilesFactor = {factor:g}"]]
 print(json.dumps({path: read(path) for path in json.load(sys.stdin)}))
 """
 
@@ -132,7 +134,7 @@ def test_coarse_distinct_values_are_explained(app: Shipper) -> None:
     """The stanza of distinct values tells what a coarser archive shows of them."""
     printed = app.call("admin carbon-conf").stdout
 
-    assert "the largest bucket\n[shipper-distinct]\n" in printed
+    assert "the largest number\n[shipper-distinct audit]\n" in printed
     assert printed.count("distinct values") == 1
 
 
@@ -162,17 +164,38 @@ def test_what_to_write(app: Shipper, tmp_path: Path) -> None:
     """The shown change corrects a file, also one with an older stanza of shipper; Carbon's sample has a trap."""
     sample = EXAMPLES / "storage-aggregation.conf.example"
     file = tmp_path / "here.conf"
-    file.write_text("[shipper]\npattern = ^nothing\nxFilesFactor = 0\naggregationMethod = sum\n" + sample.read_text())
+    file.write_text(
+        "[shipper audit]\npattern = ^nothing\nxFilesFactor = 0\naggregationMethod = sum\n" + sample.read_text()
+    )
     shown = app.call("admin carbon-conf", "--diff", str(file))
     (found,) = diffs(app, str(file))
     where, stanzas = found["write"].split(":\n", 1)
     file.write_text(stanzas + sample.read_text())
 
     assert shown.returncode == 1
-    assert re.search(r"^✗ +\S*logins\.\{action\}\.count +sum +max, 0 +sum, 0$", shown.stdout, re.MULTILINE)
+    present, needed = (f"aggregationMethod = {method}, xFilesFactor = 0" for method in ("max", "sum"))
+    line = rf"^✗ +\S*logins\.\{{action\}}\.count +sum +{present} +{needed}$"
+    assert re.search(line, shown.stdout, re.MULTILINE)
     assert shown.stdout.endswith(f"\n\n{found['write']}\n")
-    assert where == "# remove [shipper], and\n# insert before [sum]"
+    assert where == "# remove [shipper audit], and\n# insert before [sum]"
     assert app.call("admin carbon-conf", "--diff", str(file)).returncode == 0
+
+
+def test_two_shippers_of_one_carbon(app: Shipper, tmp_path: Path) -> None:
+    """The stanzas of another prefix have other names: Carbon accepts one section of a name, and none is to be removed.
+
+    Mutant: names without the prefix.
+    """
+    files = [tmp_path / name for name in ("storage-schemas.conf", "storage-aggregation.conf")]
+    paste(tmp_path, app.call("admin carbon-conf").stdout)
+    app.configure('prefix = "audit"', 'prefix = "billing"')
+    for file, found in zip(files, diffs(app, *map(str, files)), strict=True):
+        assert found["write"].startswith("# insert in the file:\n")
+        file.write_text(file.read_text() + found["write"])
+    second = diffs(app, *map(str, files))
+    app.configure('prefix = "billing"', 'prefix = "audit"')
+
+    assert all(found["is_good"] for found in (*second, *diffs(app, *map(str, files))))
 
 
 def test_creates(app: Shipper, tmp_path: Path) -> None:
@@ -302,8 +325,10 @@ def test_empty(app: Shipper, tmp_path: Path) -> None:
     (tmp_path / "storage-aggregation.conf").write_text("")
     (found,) = diffs(app, f"{tmp_path}/storage-aggregation.conf")
 
-    assert {(one["stanza"], one["present"]) for one in found["verdicts"]} == {(None, "average, 0.5")}
-    assert found["write"].startswith("# insert in the file:\n[shipper-itself]\n")
+    assert {(one["stanza"], one["present"]) for one in found["verdicts"]} == {
+        (None, "aggregationMethod = average, xFilesFactor = 0.5")
+    }
+    assert found["write"].startswith("# insert in the file:\n[shipper-itself audit]\n")
 
 
 def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
@@ -334,12 +359,14 @@ def test_check_reads_carbons_directory(app: Shipper, tmp_path: Path) -> None:
     assert not any(one["is_good"] for one in first.values())
     missing = first["storage-aggregation.conf"]
     assert missing["text"].startswith("does not exist, so Carbon uses its defaults; audit.logins.{action}.count: ")
-    assert "[shipper]\npattern = " in missing["remedy"]
+    assert "[shipper audit]\npattern = " in missing["remedy"]
     assert all(one["is_good"] for one in second.values()), second
 
 
-def test_carbon_on_this_machine(app: Shipper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Carbon's directory is found by its port, if Carbon is reached at a loopback address."""
+@pytest.mark.parametrize("host", ["127.0.0.1", socket.gethostname()])
+def test_carbon_on_this_machine(app: Shipper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Carbon's directory is found by its port, if its host is loopback, or has the name of this machine."""
+    app.configure("[graphite]\n", f'[graphite]\nhost = "{host}"\n')
     monkeypatch.setattr(carbon_diff, "FOLDERS", (tmp_path / "none", tmp_path))
     (tmp_path / "carbon.conf").write_text("[cache]\nport = 9\nLINE_RECEIVER_PORT = %(port)s\n")
     config = load(str(app.config))

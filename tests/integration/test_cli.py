@@ -18,6 +18,7 @@ import pytest
 from harness import EVENTS, PATIENCE_SECONDS, Shipper, shipper, total, wait_for
 from servers import MariaDB, PostgreSQL
 
+from shipper.core.retention import ceil
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.state.lock import lock
 
@@ -173,9 +174,9 @@ def test_another_table_is_held(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
     assert ended.returncode == 1
     assert "event=job.held job=events" in ended.stderr
-    assert "it counted audit_trail.id of source app up to id 3" in ended.stderr
-    assert "for another table write a new [job.NAME]" in ended.stderr
-    assert "it counted audit_trail.id of source app up to id 3" in shipper_app.call("check").stdout
+    assert "it counted audit_trail.id of source app, but the configuration says" in ended.stderr
+    assert "for another table, add a new job with its own `name`" in ended.stderr
+    assert "it counted audit_trail.id of source app, but the configuration says" in shipper_app.call("check").stdout
 
 
 def test_run_ships_until_told_to_stop(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
@@ -265,7 +266,7 @@ def test_wrong_id_column(shipper_app: Shipper, mariadb: MariaDB) -> None:
     ended, checked = shipper_app.call("once"), shipper_app.call("check")
 
     assert ended.returncode == checked.returncode == 1
-    assert "observe audit_trail: action has type varchar, which is not an id" in ended.stderr
+    assert "read audit_trail: action has type varchar, which is not an id" in ended.stderr
     assert "table audit_trail of app: action has type " in checked.stdout
     assert "Traceback" not in ended.stderr + checked.stderr
 
@@ -446,7 +447,6 @@ def test_credentials_file(mariadb: MariaDB, database: str, tmp_path: Path, carbo
     )
     comment, *granted = app.call("admin grants").stdout.splitlines()
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
-        cursor.execute("DROP USER IF EXISTS reader@'%'")
         cursor.execute("CREATE USER reader@'%' IDENTIFIED BY 's€säme#42'")
         for statement in granted:
             cursor.execute(statement)
@@ -481,18 +481,18 @@ def test_grants_postgresql(postgresql: PostgreSQL, tmp_path: Path, carbon_cache:
 
 
 def test_tick_time_job(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -> None:
-    """A job without a time column counts rows in the bucket of their capture, the first ones in the next bucket."""
+    """A job without a time column counts rows in the bucket of their capture, the first ones in the next whole one."""
     jobs = EVENTS.replace('time = "created_at"\n', "")
     shipper_app.configure(EVENTS, jobs)
     with mariadb.connect("app") as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO audit_trail (created_at, action) VALUES ('2001-01-01', 'login'), (NULL, 'login')")
-    before = int(time.time()) // MINUTE * MINUTE
+    next_bucket = ceil(int(time.time()), MINUTE)
     assert shipper_app.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 2, "2 rows in Graphite")
     ((slot, rows),) = carbon_cache.sums()["audit.events.login.count"].items()
 
     assert rows == 2
-    assert before + MINUTE <= slot <= time.time() + MINUTE
+    assert next_bucket <= slot <= time.time() + MINUTE
 
 
 def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

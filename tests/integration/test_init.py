@@ -14,6 +14,7 @@ from sqlite3 import connect
 import pymysql
 import pytest
 import sqlalchemy as sa
+import trustme
 from servers import MariaDB, PostgreSQL
 
 from shipper.demo.carbon_cache import CarbonCache
@@ -110,7 +111,7 @@ def test_defaults_count(
     assert not re.search("se(#|%23)cret|typed@|typed:", shown)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "etc").iterdir()}
     assert {mode for name, mode in modes.items() if not name.startswith("shipper.")} <= {0o600}
-    assert ("1. Let the user that shipper runs as read the database's file.\n" in asked.stdout) == (kind == "sqlite")
+    assert ("1. Let the service's user read the database file.\n" in asked.stdout) == (kind == "sqlite")
     assert ("GRANT SELECT" in asked.stdout) == ("REVOKE SELECT ON" in asked.stdout) == (kind != "sqlite")
     assert ("TO 'asker'@'127.0.0.%'" in asked.stdout) == (kind == "mariadb")
     assert "pattern = ^audit\\." in asked.stdout
@@ -140,9 +141,12 @@ def test_printed_rights(granted: str, first: str, tmp_path: Path, mariadb: Maria
     """
     url = sa.make_url(mariadb.make_database("trail")).set(username=None)
     account = "reader@'127.0.0.%'"
-    users = (f"DROP USER IF EXISTS {account}", f"CREATE USER {account} IDENTIFIED BY 'x'")
     with mariadb.connect("trail") as connection, connection.cursor() as cursor:
-        for text in (*statements("mariadb"), *users, f"GRANT SELECT ON {granted} TO {account}"):
+        for text in (
+            *statements("mariadb"),
+            f"CREATE USER {account} IDENTIFIED BY 'x'",
+            f"GRANT SELECT ON {granted} TO {account}",
+        ):
             cursor.execute(text)
         # MySQL then knows the password, and does not ask for it again
         pymysql.connect(host="127.0.0.1", port=mariadb.port, user="reader", password="x").close()
@@ -216,6 +220,44 @@ def test_wrong_answers(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL)
     assert not (tmp_path / "etc").exists()
 
 
+def test_login_over_the_network(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
+    """It asks how to verify a host that is not loopback; after an error it asks again, and offers the last answers.
+
+    Mutants: no such question; end at the first error; forget the answers.
+    """
+    url, login, _ = database("mariadb", tmp_path, mariadb, postgresql)
+    remote = url.replace("127.0.0.1", "127.1")  # the same address, under a name that is not loopback's
+    authority = tmp_path / "ca.pem"
+    authority.write_text("no certificate")
+    attempts = [remote, *login, "", "", *[""] * 3, "verify", "verify-ca", str(authority), *[""] * 3, "off"]
+    asked = run(tmp_path, "init", *attempts, *[""] * 5, "127.0.0.1:9", "", "")
+
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.count("SSL is required but the server doesn't support it") == 1
+    assert "Switch on TLS in the server" in asked.stdout
+    assert asked.stdout.count("Answer again.") == 2
+    written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["source"]["app"]
+    assert (written.get("tls"), written.get("tls_ca")) == ("off", None)
+
+
+def test_verified_login(tmp_path: Path) -> None:
+    """The authority that verified the server is written into the file, and `check` uses it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("db1.internal").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    server = MariaDB(tmp_path, [f"--ssl-cert={tmp_path}/server.pem", f"--ssl-key={tmp_path}/server.pem"])
+    try:
+        url = server.make_database("app").replace("127.0.0.1", "127.1")
+        answers = [url, "root", "", "verify-ca", str(tmp_path / "ca.pem")]
+        asked = run(tmp_path, "init", *answers, *[""] * 5, "127.0.0.1:9", "", "")
+    finally:
+        server.stop()
+
+    assert asked.returncode == 0, asked.stdout
+    written = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["source"]["app"]
+    assert (written["tls"], written["tls_ca"]) == ("verify-ca", str(tmp_path / "ca.pem"))
+
+
 @pytest.mark.parametrize(("table", "name"), [("Ereignisse (neu)", "ereignisse_neu"), ("Журнал", "rows")])
 def test_job_is_named_after_its_table(table: str, name: str, tmp_path: Path, carbon_cache: CarbonCache) -> None:
     """The name that is offered can be part of a metric path, whatever the table's name is. Mutant: keep letters."""
@@ -255,6 +297,8 @@ def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:
     empty = run(tmp_path, "init", url, "root", "")
 
     assert nothing.returncode == 1
+    assert "Check that the database is up" in nothing.stdout
+    assert "nothing was written" in nothing.stderr
     assert empty.returncode == 78
     assert "this user sees no table" in empty.stderr
     assert not (tmp_path / "etc").exists()

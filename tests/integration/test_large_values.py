@@ -28,7 +28,7 @@ from shipper.core.paths import label
 from shipper.core.rows import table as table_reading
 from shipper.source import database
 from shipper.source.result import rows_of
-from shipper.source.statement import counted
+from shipper.source.statements.counts import counted
 
 MOST_MEGABYTES = 180
 """The unit's MemoryHigh is 192 MB."""

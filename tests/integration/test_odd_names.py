@@ -9,8 +9,8 @@ from tables import DATABASES, on
 
 from shipper.config.load import load
 from shipper.core.model import Window
-from shipper.source.catalog import planned
-from shipper.source.grants import grants
+from shipper.source.tables.catalog import planned
+from shipper.source.tables.grants import grants
 
 NAMES = ["Größe", "Log Datei", "log-1", "50%", "%(x)s", "a:b", "it's", "2026", "[id]", "日志", "Group"]
 CONFIG = """
@@ -57,7 +57,7 @@ def test_names_that_need_quotes(request: pytest.FixtureRequest, tmp_path: Path, 
     looks.look(job)
     with table.connections.connected("explain") as connection:
         plans = [planned(connection, one, Window(0, 1)) for one in (job.query, custom)]
-    (grant,) = [one for one in grants(table._access, [job.query], host="%") if "USAGE" not in one]
+    (grant,) = [one for one in grants(table.access, [job.query], host="%") if "USAGE" not in one]
 
     assert looks.total(job) == 3
     assert looks.total(job, "n") == 15

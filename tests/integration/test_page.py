@@ -11,22 +11,28 @@ from chromium import Chromium
 from reports import office, report, troubled
 
 from shipper.core.errors import ConfigError
-from shipper.status.page.server import Page
+from shipper.sockets.listener import Listener
+from shipper.status.page.server import open_page
 
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
+def page() -> Iterator[Listener]:
     """Listen on loopback."""
-    page = Page("127.0.0.1:0", troubled)
+    page = open_page("127.0.0.1:0", lambda **_: troubled())
     yield page
     page.close()
 
 
-def request(page: Page, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+def address_of(page: Listener) -> str:
+    """Return the address with the port that the kernel has chosen."""
+    return f"127.0.0.1:{page._listening.getsockname()[1]}"
+
+
+def request(page: Listener, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
     """Send one request, and return its complete answer."""
-    connection = http.client.HTTPConnection(str(page), timeout=60)
+    connection = http.client.HTTPConnection(address_of(page), timeout=60)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     answer.text = answer.read().decode()  # type: ignore[attr-defined] # no attribute of the class
@@ -44,7 +50,7 @@ def exchange(end: socket.socket, words: bytes) -> bytes:
     return received
 
 
-def test_headers(page: Page) -> None:
+def test_headers(page: Listener) -> None:
     """Browsers must not store the page, load anything for it, or frame it."""
     answer = request(page, "GET", "/")
 
@@ -57,14 +63,14 @@ def test_headers(page: Page) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-def test_other_methods(page: Page, method: str) -> None:
+def test_other_methods(page: Listener, method: str) -> None:
     """The server accepts GET and HEAD only."""
     answer = request(page, method, "/")
 
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_head(page: Page) -> None:
+def test_head(page: Listener) -> None:
     """HEAD is GET without the body."""
     answer = request(page, "HEAD", "/status")
 
@@ -74,14 +80,14 @@ def test_head(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421)])
-def test_host(page: Page, host: str, status: int) -> None:
+def test_host(page: Listener, host: str, status: int) -> None:
     """A foreign host name that resolves to this server gets no page (DNS rebinding). Mutant: leave it unchecked."""
-    assert request(page, "GET", "/livez", Host=f"{host}:{str(page).rpartition(':')[2]}").status == status
+    assert request(page, "GET", "/livez", Host=f"{host}:{address_of(page).rpartition(':')[2]}").status == status
 
 
-def test_garbage_and_silence(page: Page) -> None:
+def test_garbage_and_silence(page: Listener) -> None:
     """The server rejects garbage in one line; a silent client does not block others."""
-    address = ("127.0.0.1", int(str(page).rpartition(":")[2]))
+    address = page._listening.getsockname()
     with socket.create_connection(address) as silent, socket.create_connection(address) as end:
         garbage = exchange(end, b"\x16\x03\x01 <script>\r\n\r\n")
         assert request(page, "GET", "/livez").status == 200
@@ -97,12 +103,12 @@ def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "status.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stale:
         stale.bind(str(path))
-    page = Page(f"unix:{path}", report)
+    page = open_page(f"unix:{path}", report)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.connect(str(path))
         answer = exchange(end, b"GET /livez HTTP/1.0\r\n\r\n")
     with pytest.raises(ConfigError, match="another process listens there"):
-        Page(f"unix:{path}", report)
+        open_page(f"unix:{path}", report)
 
     assert answer.endswith(b"\r\n\r\nok\n")
     assert path.stat().st_mode & 0o777 == 0o660
@@ -110,13 +116,13 @@ def test_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_port_in_use(page: Page) -> None:
+def test_port_in_use(page: Listener) -> None:
     """A port in use is an error with the address."""
     with pytest.raises(ConfigError, match="listen at 127"):
-        Page(str(page), report)
+        open_page(address_of(page), report)
 
 
-def test_browser(page: Page, tmp_path: Path) -> None:
+def test_browser(page: Listener, tmp_path: Path) -> None:
     """Chromium shows the page, light and dark, narrow and wide, without scrolling sideways or violating the policy.
 
     Mutant: a style attribute, which the policy forbids; a table of fixed width.
@@ -125,7 +131,7 @@ def test_browser(page: Page, tmp_path: Path) -> None:
     with Chromium(tmp_path) as chromium:
         for scheme in ("light", "dark"):
             for width in (360, 1200):
-                chromium.show(f"http://{page}/", width=width, scheme=scheme)
+                chromium.show(f"http://{address_of(page)}/", width=width, scheme=scheme)
                 assert chromium.complaints() == []
                 assert chromium.value("document.documentElement.scrollWidth") <= width
                 assert chromium.value("document.querySelectorAll('tbody').length") == len(troubled().jobs)
@@ -141,8 +147,8 @@ def test_browser(page: Page, tmp_path: Path) -> None:
 @pytest.mark.skipif(not SCREENSHOTS, reason="SCREENSHOTS=deploy renews the README's picture")
 def test_picture(tmp_path: Path) -> None:
     """The README's picture shows the page of a working day."""
-    page = Page("127.0.0.1:0", office)
+    page = open_page("127.0.0.1:0", lambda **_: office())
     with Chromium(tmp_path) as chromium:
-        chromium.show(f"http://{page}/", width=1100, height=1020)
+        chromium.show(f"http://{address_of(page)}/", width=1100, height=1020)
         chromium.screenshot(Path(str(SCREENSHOTS)) / "status.png")
     page.close()

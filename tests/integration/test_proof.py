@@ -19,6 +19,7 @@ from servers import MariaDB
 
 from shipper.demo.carbon_cache import CarbonCache
 from shipper.graphite.carbon import Carbon
+from shipper.graphite.render_api import Readback
 
 MINUTE = 60
 HOUR = 3600
@@ -37,6 +38,7 @@ class Ends:
         self.app.configure('"1m:1d"', '"1m:1d,1h:30d"')
         self.minute = int(time.time()) // MINUTE * MINUTE
         self._carbon = Carbon("127.0.0.1", cache.port, timeout=10)
+        self._readback = Readback(web.url, timeout=30)
         self._mariadb = mariadb
 
     def execute(self, statement: str, *values: object) -> None:
@@ -52,9 +54,11 @@ class Ends:
         )
 
     def send(self, series: str, value: float, slot: int) -> None:
-        """Send Carbon a value that no shipper has counted."""
-        self._carbon.deliver(points(f"{self.prefix}.{series} {value} {slot}\n".encode()))
+        """Send Carbon a value that no shipper has counted, and wait until graphite-web shows it."""
+        path = f"{self.prefix}.{series}"
+        self._carbon.deliver(points(f"{path} {value} {slot}\n".encode()))
         self._carbon.close()
+        wait_for(lambda: self._readback.read([path], slot) == {path: value}, "the value")
 
     def once(self) -> None:
         """Deliver all rows, and wait until graphite-web knows the series."""
@@ -85,7 +89,7 @@ def ends(tmp_path: Path, database: str, graphite: tuple[CarbonCache, GraphiteWeb
 def test_backfill_proves_itself(ends: Ends) -> None:
     """A backfill names the gap that it leaves to the job's beginning, and compares its slots with Graphite at the end.
 
-    Mutants: no gap; compare without waiting for the values; count equal slots that differ.
+    Mutants: no gap; name a comparison that shows nothing; do not wait for the values; count equal slots that differ.
     """
     ends.app.configure('start = "beginning"', 'start = "now"')
     ends.insert(3 * HOUR, "login", 4)
@@ -94,6 +98,8 @@ def test_backfill_proves_itself(ends: Ends) -> None:
     span = ["--from", time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(ends.minute - 4 * HOUR)), "--until"]
     filled = ends.app.call("backfill", "events", *span, "2h", "--yes")
     assert (filled.returncode, " stay incomplete" in filled.stdout) == (0, True), filled.stderr
+    assert "`shipper reconcile events" not in filled.stdout  # which cannot compare them
+    assert "  which values it lowers is unknown: reconcile cannot compare slots before the job's first" in filled.stdout
     assert re.search(r"^events: (\d+) of \1 slots are equal in Graphite$", filled.stderr, re.MULTILINE)
     # another sender's value: a series of the job has it, and no row of the source
     ends.send("events.login.count", 9, ends.minute - 3 * HOUR - 5 * MINUTE)
@@ -179,7 +185,7 @@ def test_reconcile(ends: Ends) -> None:
     # Graphite keeps 30 days: of 400 that is less than half, but differences decide the exit code
     beyond = ends.app.call("reconcile", "--from", "400d")
     assert beyond.returncode == 1
-    assert "events: only " in beyond.stderr
+    assert "events: compared only " in beyond.stderr
 
     # recounted: minutes, an hour of last week, a value without rows
     fixed = ends.reconciled("--from", "7d", "--fix", "--yes")
@@ -202,7 +208,7 @@ def test_little_is_compared(ends: Ends) -> None:
     little = ends.app.call("reconcile", "--from", "400d")
     assert little.returncode == 4
     share = r"4\d,\d\d\d of 57\d,\d\d\d slots"
-    assert re.search(rf"^events: only {share} were compared$", little.stderr, re.MULTILINE), little.stderr
+    assert re.search(rf"^events: compared only {share}$", little.stderr, re.MULTILINE), little.stderr
     assert re.search(rf" {share} ", little.stdout), little.stdout
 
 
@@ -263,6 +269,7 @@ def test_what_cannot_be_asked(ends: Ends) -> None:
     ends.app.configure('time = "created_at"', 'time = "end_date"')
     changed = ends.app.call("reconcile", "events")
     assert (changed.returncode, "shipper admin reload" in changed.stderr) == (78, True)
+    assert "`shipper resume`" in changed.stderr
     ends.app.configure("render_url", "# render_url")
     for command in ("reconcile", "admin doctor"):
         nobody = ends.app.call(command)
@@ -279,7 +286,7 @@ def test_doctor(ends: Ends) -> None:
         "✓ the last value of a slot wins",
         "✓ a value every 1m is kept for 1d",
         "✓ a value every 1h is kept for 30d",
-        "✓ 1h values are the sum of 1m values (also with gaps)",
+        "✓ 1h values are the sum of 1m values (even with gaps)",
     ]
     again = json.loads(ends.app.call("admin doctor", "-o", "json").stdout)
 

@@ -113,11 +113,11 @@ def test_name_of_several_machines() -> None:
 @pytest.mark.parametrize(
     ("combine", "verdict", "remedy"),
     [
-        (fmean, "✗ a slot that is sent again has the average value, not the last one", "deploy/receivers.md"),
-        (max, "✗ a slot that is sent again has the largest value, not the last one", "a value that shrinks"),
+        (fmean, "✗ a value sent again: Graphite keeps the average, not the last", "deploy/receivers.md"),
+        (max, "✗ a value sent again: Graphite keeps the largest, not the last", "a value that shrinks"),
         (
             operator.itemgetter(0),
-            "✗ a slot that is sent again has the first value, not the last one",
+            "✗ a value sent again: Graphite keeps the first, not the last",
             "receiver that overwrites",
         ),
         (operator.itemgetter(-1), "✓ the last value of a slot wins", ""),

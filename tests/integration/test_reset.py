@@ -93,12 +93,12 @@ def test_emptied(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) -
     assert shown.returncode == 2
     expected = "events: held, because its table audit_trail was reset: its largest id fell to 3; id 5 was captured\n"
     assert shown.stdout.startswith(expected)
-    assert "  the table has ids 1 to 3; the first row is of 20" in shown.stdout
+    assert "  the table has ids 1 to 3; the first row is from 20" in shown.stdout
     assert "  the job has counted ids up to 5, complete until 20" in shown.stdout
-    assert "  of the newest 5 rows that it counted, the table has 0\n" in shown.stdout
-    assert "  all present rows are counted and added: ids 1 to 3, at most 3 rows\n" in shown.stdout
+    assert "  the table has 0 of the 5 newest rows that the job counted\n" in shown.stdout
+    assert "  all present rows are added: ids 1 to 3, at most 3 rows\n" in shown.stdout
     assert "  rows that were written after the job's last tick and then deleted are not counted\n--re" in shown.stdout
-    assert "  ids up to 3 are taken as counted; only new rows are counted\n" in shown.stdout
+    assert "  ids up to 3 count as already counted; only new rows are added\n" in shown.stdout
     assert "Graphite keeps its datapoints.\nTo recount a span of time" in shown.stdout
     assert shown.stdout.endswith("\nSuch a recount lowers values whose rows are gone.\n")
     assert before == (either.stored("SELECT * FROM watermark"), either.stored("SELECT * FROM total ORDER BY 1, 2, 3"))
@@ -122,7 +122,7 @@ def test_restored(either: Shipper, mariadb: MariaDB, carbon_cache: CarbonCache) 
     """Rows of an older copy are taken as counted; a second reset is harmless."""
     execute(mariadb, "DELETE FROM audit_trail WHERE id > 3", "ALTER TABLE audit_trail AUTO_INCREMENT = 4")
     shown = either.call("reset", "events")
-    assert "  of the newest 5 rows that it counted, the table has 3\n" in shown.stdout
+    assert "  the table has 3 of the 5 newest rows that the job counted\n" in shown.stdout
     assert (
         "  the table has rows that are counted already: --emptied and --replaced would count them twice\n"
         in shown.stdout

@@ -96,7 +96,7 @@ def test_both_ends_come_up_later(tmp_path: Path, listener: Listener) -> None:
     mariadb.stop()
     app.start()
     wait_for(lambda: listener.said("READY=1"), "READY")
-    wait_for(lambda: listener.said("; source app: observe"), "STATUS")
+    wait_for(lambda: listener.said("; source app: read"), "STATUS")
     wait_for(lambda: listener.said("; carbon: deliver"), "STATUS")
 
     mariadb.start()
@@ -178,6 +178,7 @@ def test_reload_refuses_another_state(shipper_app: Shipper, monkeypatch: pytest.
 
     assert refused.returncode == 78
     assert "[state] path has changed" in refused.stderr
+    assert "hint: Restart the service, which then uses another state: systemctl restart shipper" in refused.stderr
     assert shipper_app.stop() == 0
 
 
@@ -399,14 +400,16 @@ def test_check_after_a_new_password(shipper_app: Shipper, mariadb: MariaDB) -> N
     shipper_app.start()
 
     assert good == complaints() == []
-    changed = f"! {service}: {option_file} was changed after its start, and it still uses the old one"
-    restart = "    It reads credentials only when it starts: systemctl restart shipper"
+    changed = f"! {service}: {option_file} was changed after the service started, which still uses the old one"
+    restart = "    Restart it, so that it reads credentials again: systemctl restart shipper."
     assert tried[:2] == old[:2] == [changed, restart]
     assert tried[2].startswith("✗ source app: connect: Access denied for user 'guest'")
     assert tried[3] == f"    Tried: user guest, with the password in {option_file}."
     assert tried[5:] == [f"    The {service} is still logged in, with the password that it has read at its start."]
     assert old[2].startswith("✗ service (process ")
-    assert "source app rejects its login, which is older than the one above: observe audit_trail: Access de" in old[2]
+    assert (
+        "source app rejects the login of the service, but accepts that of this command: read audit_trail: A" in old[2]
+    )
     assert old[3:] == [restart]
 
 

@@ -1,5 +1,7 @@
 """The source edge on real databases."""
 
+import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +22,8 @@ from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.core.id_set import ids_of
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import ALWAYS, MAX_ID, Condition, RejectedValue, Row, Window
+from shipper.core.rows.folding import Folded, fold
 from shipper.core.rows.table import scan
-from shipper.core.rows.totals import Folded, fold
 from shipper.source.access import Access
 from shipper.source.database import Source
 from shipper.source.inspection import Examination
@@ -220,8 +222,17 @@ class TestMariaDB(SourceContract):
 
     def test_no_such_table(self, table: Table) -> None:
         """A missing table is rejected with the database's message."""
-        with pytest.raises(QueryRefused, match=r"observe nothing: .*doesn't exist"):
+        with pytest.raises(QueryRefused, match=r"read nothing: .*doesn't exist"):
             table.observe(query(table="nothing"))
+
+    def test_text_that_the_column_cannot_have(self, table: Table) -> None:
+        """A condition with such a text is a mistake in the configuration, with a hint."""
+        table.execute("ALTER TABLE audit_trail MODIFY action VARCHAR(20) CHARACTER SET latin1")
+        condition = Condition("action", "not", ("\u4e16",))
+        with pytest.raises(QueryRefused, match=r"Illegal mix of collations|Cannot convert string") as caught:
+            table.read(query(where=(condition,)), FAR)
+
+        assert "character set" in str(caught.value.hint)
 
     def test_wrong_password(self, mariadb: MariaDB) -> None:
         """A rejected login is reported without the password."""
@@ -443,6 +454,31 @@ class TestSQLite(SourceContract):
         assert "exist" in str(caught.value.hint)
         assert not file.exists()
 
+    @pytest.mark.timeout(30)
+    def test_file_without_an_end(self, tmp_path: Path) -> None:
+        """A pipe in the place of the file is not waited for. Mutant: let SQLite open it."""
+        os.mkfifo(tmp_path / "app.db")
+        with (
+            closing(source_at(f"sqlite:///{tmp_path}/app.db", timeout=1)) as source,
+            pytest.raises(SourceUnavailable, match="a pipe or a device"),
+        ):
+            source.observe(query())
+
+    @pytest.mark.timeout(30)
+    def test_slow_query_ended_by_itself(self, tmp_path: Path) -> None:
+        """A view without an end costs the time-out; the connection can be used again. Mutant: no progress handler."""
+        with closing(sqlite3.connect(tmp_path / "app.db")) as table:
+            endless = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT id FROM n WHERE id < 0"
+            table.execute(f"CREATE VIEW endless AS {endless}")
+            table.execute("CREATE TABLE audit_trail (id INTEGER PRIMARY KEY)")
+        with closing(source_at(f"sqlite:///{tmp_path}/app.db", timeout=1)) as source:
+            with pytest.raises(SourceUnavailable, match="interrupted") as caught:
+                source.observe(query(table="endless"))
+            time.sleep(1.1)
+
+            assert "raise `timeout`" in str(caught.value.hint)
+            assert source.observe(query()).id == 0
+
     @pytest.mark.parametrize(
         ("values", "expected"),
         [
@@ -501,6 +537,25 @@ class TestSQLite(SourceContract):
         """Our sessions reject writes."""
         with pytest.raises(Exception, match="readonly"), table.connections.engine.connect() as connection:
             connection.exec_driver_sql("DELETE FROM audit_trail")
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+@pytest.mark.parametrize(("columns", "is_leading"), [("", False), ("action, created_at", False), ("created_at", True)])
+def test_index_of_time(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, columns: str, *, is_leading: bool
+) -> None:
+    """Only an index that begins with the time finds the rows of a span, in UTC, where a column has one type.
+
+    Mutants: any index; any time zone; on SQLite, too.
+    """
+    with closing(on(kind, request, tmp_path)) as table:
+        if columns:
+            table.execute(f"CREATE INDEX any_index ON audit_trail ({columns})", ())
+
+        assert table.has_index_of_time(query()) is (is_leading and kind != "sqlite")
+        assert not table.has_index_of_time(query(time_zone="Europe/Berlin"))
+        assert not table.has_index_of_time(query(time_sql="created_at"))
+        assert not table.has_index_of_time(query(time=None))
 
 
 def test_source_name_shows_no_credentials() -> None:

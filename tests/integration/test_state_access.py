@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from harness import wait_for
 from pooler import PgBouncer
 from servers import PostgreSQL, free_port
 from two_machines import HOST, Machine
@@ -22,13 +23,43 @@ def findings(one: Machine) -> str:
 def test_check(first: Machine, second: Machine, states: PostgreSQL) -> None:
     """A check says how quickly the database answers, who leads, and whether the configuration is the same."""
     database = f"state postgresql 127.0.0.1:{states.port}/states: answers in"
-    assert re.search(rf"✓ {database} [0-9.]+ ms; no machine leads\n", findings(first))
+    assert re.search(rf"✓ {database} [0-9.]+ ms; no machine has led yet\n", findings(first))
     assert "✓ state " + str(first.folder / "shipper.db: its working copy can be written") in findings(first)
     first.start()
 
-    assert re.search(rf"! {database} .* ms; {HOST} \(this machine\) leads, with another", findings(second))
+    assert re.search(
+        rf"! {database} .* ms; {HOST} \(this machine\) leads, with another .*\n    Run `sys", findings(second)
+    )
     assert re.search(rf"✓ {database} .* ms; {HOST} \(this machine\) leads, with the same", findings(first))
     assert second.call("check").returncode == 0
+    first.stop()
+
+    assert re.search(rf"! {database} .* ms; no machine leads\n    Start the service", findings(second))
+    assert second.call("check").returncode == 0
+
+
+def test_check_without_the_synchronous_replica(first: Machine) -> None:
+    """A server whose synchronous replica is gone can keep no state: a user without rights finds that, too.
+
+    Mutants: believe the setting; believe a commit whose wait was cancelled.
+    """
+    with closing(PostgreSQL()) as states:
+        states.make_database("states")
+        text = first.config.read_text()
+        first.config.write_text(re.sub("root@127.0.0.1:[0-9]+/states", f"limited@127.0.0.1:{states.port}/states", text))
+        with closing(states.connect("states")) as administrator:
+            administrator.execute("CREATE ROLE limited LOGIN; GRANT CREATE ON DATABASE states TO limited")
+            administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+            assert findings(first).count("✗") == 0
+            administrator.execute("SELECT pg_reload_conf()")
+            missing = "no synchronous replica confirms a commit"
+            wait_for(lambda: missing in findings(first), "commits wait", seconds=30)
+            found = findings(first)
+            assert "✗ state postgresql" in found
+            assert "synchronous_standby_names is gone\n    Start the replica" in found
+            assert first.call("check").returncode == 1
+            administrator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            administrator.execute("SELECT pg_reload_conf()")  # else the end of the server would wait
 
 
 def test_check_with_a_job_without_time(first: Machine) -> None:
@@ -83,6 +114,29 @@ def test_wrong_password(first: Machine, states: PostgreSQL) -> None:
         finally:
             rules.write_text(before)
             connection.execute("SELECT pg_reload_conf()")
+
+
+def test_login_that_is_not_allowed(first: Machine, states: PostgreSQL) -> None:
+    """A login without an entry, a right or LOGIN has its remedy. Mutant: look for role and database first."""
+    rules = states._root / "data/pg_hba.conf"
+    before = rules.read_text()
+    first.configure(f"root@127.0.0.1:{states.port}/states", f"limited@127.0.0.1:{states.port}/states")
+    with role(states, "limited"), states.connect("postgres") as connection:
+        try:
+            for statement, entries, message, hint in (
+                ("SELECT 1", "host states root 127.0.0.1/32 trust\n", "no pg_hba.conf entry", "Allow host, user and"),
+                ("REVOKE CONNECT ON DATABASE states FROM public", before, "permission denied for", "GRANT CONNECT"),
+                ("ALTER ROLE limited NOLOGIN", before, "not permitted to log in", "ALTER ROLE ... LOGIN"),
+            ):
+                connection.execute(statement.encode())
+                rules.write_text(entries)
+                connection.execute("SELECT pg_reload_conf()")
+                wait_for(lambda message=message: message in first.call("once").stderr, message)  # type: ignore[misc]
+                assert hint in first.call("once").stderr
+        finally:
+            rules.write_text(before)
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("GRANT CONNECT ON DATABASE states TO public")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +224,23 @@ def test_several_hosts(first: Machine, states: PostgreSQL) -> None:
         assert "no machine leads" in findings(first)
 
 
+def test_encoding(first: Machine, states: PostgreSQL) -> None:
+    """A database that cannot store all characters is refused. Mutant: find that when the first one comes."""
+    with states.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        first.configure(f"{states.port}/states", f"{states.port}/latin")
+        for command in ("once", "check"):
+            refused = first.call(command)
+            output = refused.stdout + refused.stderr
+            assert (command, refused.returncode != 0) == (command, True)
+            assert "its encoding is LATIN1" in output
+            assert "ENCODING UTF8" in output
+    finally:
+        with states.connect("postgres") as connection:
+            connection.execute("DROP DATABASE latin WITH (FORCE)")
+
+
 def test_pooler(first: Machine, states: PostgreSQL) -> None:
     """A pooler of transactions is refused: a lock of a session would be another client's."""
     with closing(PgBouncer(states, "transaction", sessions=2)) as pooler:
@@ -177,7 +248,7 @@ def test_pooler(first: Machine, states: PostgreSQL) -> None:
         for command in ("once", "check"):
             refused = first.call(command)
             assert refused.returncode == 1
-            assert "a pooler is in between" in refused.stdout + refused.stderr
+            assert "[state] database names a pooler" in refused.stdout + refused.stderr
 
 
 @contextmanager

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any
 
-import psycopg
 import pytest
 from harness import wait_for
 from servers import PostgreSQL
 from state_databases import LEASE, ROW, StateDatabaseContract
 
 from shipper.core.errors import LeaseLost, StateBusy
+from shipper.runtime.postgresql import Session
 from shipper.state.remote.database import StateDatabase
+from shipper.state.remote.mirror import MirroredRow
 from shipper.state.remote.session import Move
 
 Make = Callable[..., StateDatabase]
@@ -31,10 +31,17 @@ HOLDERS = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
 def made(server: PostgreSQL, stack: ExitStack, *, lease: float = LEASE) -> StateDatabase:
     """Make a state database that is closed with a stack."""
 
-    def connect(application: str) -> "psycopg.Connection[Any]":
-        return psycopg.connect(
-            host="127.0.0.1", port=server.port, user="root", dbname="leases", application_name=application
+    def connect(application: str) -> Session:
+        session = Session.connect(
+            host="127.0.0.1",
+            port=server.port,
+            user="root",
+            dbname="leases",
+            sslmode="disable",
+            application_name=application,
         )
+        session.allow(lease)
+        return session
 
     database = StateDatabase(connect, label="leases", name="it's", lease=lease, host="one", configuration="c")
     stack.callback(database.end_session)
@@ -122,6 +129,28 @@ def test_long_write(postgresql: PostgreSQL, databases: Make) -> None:
         assert not is_lost.result()
 
     assert silences == [(False,)]
+
+
+def test_large_rows(postgresql: PostgreSQL, databases: Make) -> None:
+    """A state is loaded in answers of a limited size, whatever is in its rows. Mutant: limit only their number."""
+    first = databases(lease=10)
+    assert first.try_to_lead()
+    first.replace((MirroredRow("ids", f"{number:04}", "?" * 100_000) for number in range(700)), 1)
+
+    assert [len(values) for _, values in first.rows()] == [100_000] * 700
+
+
+def test_machine_that_dies_during_a_long_write(databases: Make) -> None:
+    """The server notices by itself that the machine of a leader is gone: others wait for as long as it announced.
+
+    Mutant: leave the time of keepalives to the server, two hours.
+    """
+    leader = databases()
+    assert leader.try_to_lead()
+    session = leader._session
+    assert session is not None
+    times = [session.execute(f"SHOW tcp_keepalives_{name}").fetchone() for name in ("idle", "interval", "count")]
+    assert times == [(f"{LEASE:g}",), ("1",), ("3",)]
 
 
 def test_move_that_fails(databases: Make) -> None:

@@ -1,8 +1,10 @@
 """TLS to MySQL: the source reads only from servers whose certificate it can verify."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -84,7 +86,7 @@ def test_server_without_tls(mariadb: MariaDB, database: str, tmp_path: Path, aut
     ):
         source.observe(query())
 
-    assert "tls" in str(caught.value.hint)
+    assert "Switch on TLS in the server" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,16 @@ def test_no_authority(tmp_path: Path) -> None:
             Source("app", Access(url, 5, tls_ca=f"{tmp_path}/{file}"))
 
         assert "PEM" in str(caught.value.hint)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("mysql+pymysql", "tls_ca"), ("mysql+pymysql", "server_public_key"), ("postgresql+psycopg", "tls_ca")],
+)
+def test_files_without_an_end(kind: str, key: str, tmp_path: Path) -> None:
+    """A pipe where a library reads a certificate or a key is not waited for. Mutant: open it."""
+    os.mkfifo(tmp_path / "pipe")
+    named: dict[str, Any] = {key: f"{tmp_path}/pipe"}
+    with pytest.raises(ConfigError, match=f"read {key} .*: a pipe or a device"):
+        Source("app", Access(sa.make_url(f"{kind}://db1.internal/app"), 5, **named))

@@ -1,6 +1,7 @@
 """Captures come before audits and backfills on a real database, by the order of the statements."""
 
 import threading
+import time
 from contextlib import closing
 
 import sqlalchemy as sa
@@ -11,6 +12,29 @@ from shipper.source.access import Access
 from shipper.source.database import Source
 
 CAPTURES = 8
+
+
+def test_statements_are_charged(database: str) -> None:
+    """Under the lock of a job, background work is charged for its statements only, and does not wait.
+
+    Mutant: nothing is charged without a wait.
+    """
+    source, query = Source("app", Access(sa.make_url(database), 30), threads=1, background=0.5), job().query
+    with closing(source):
+        source.count(query, Window(0, 1))
+        assert source.turns._rests_until < 0
+
+        with source.background():
+            before = time.monotonic()
+            source.count(query, Window(0, 1))
+            after = time.monotonic()
+            assert before < source.turns._rests_until <= after + (after - before)
+            source.count(query, Window(0, 1))
+            rests_until = source.turns._rests_until
+            time.sleep(0.01)
+        source.count(query, Window(0, 1))
+
+        assert source.turns._rests_until == rests_until
 
 
 def test_captures_first(database: str) -> None:

@@ -4,9 +4,15 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 
 from harness import wait_for
+from servers import PostgreSQL
 from two_machines import HOST, Machine
+
+EX_TEMPFAIL, EX_CONFIG = 75, 78
+RUN = ("-m", "shipper.cli", "run", "--config")
 
 
 def test_reads_beside_the_leader(first: Machine, second: Machine) -> None:
@@ -28,9 +34,7 @@ def test_reads_beside_the_leader(first: Machine, second: Machine) -> None:
     assert "events" in status.stdout
 
     first.stop(signal.SIGKILL)
-    wait_for(
-        lambda: "leader: no machine; the last one began " in second.call("status").stdout, "the end of its session"
-    )
+    wait_for(lambda: "leader: none; the last one led since " in second.call("status").stdout, "the end of its session")
     assert first.call("history events -o json").stdout == second.call("history events -o json").stdout
 
 
@@ -43,6 +47,7 @@ def test_stand_by(first: Machine, second: Machine) -> None:
     status = second.call("status")
     assert (status.returncode, status.stderr) == (0, "")
     assert f"leader: {HOST} since " in status.stdout
+    assert re.search("^state database +postgresql", status.stdout, re.MULTILINE)
     for path, code in (("/livez", 200), ("/readyz", 503), ("/metrics", 200), ("/", 200), ("/status", 200)):
         assert (path, second.get(path)[0]) == (path, code)
     assert verdict in second.get("/readyz")[1]
@@ -55,10 +60,28 @@ def test_stand_by(first: Machine, second: Machine) -> None:
     status = first.call("status")
     assert (status.returncode, first.get("/readyz")[0]) == (0, 200)
     assert f"leader: {HOST} (this process) since " in status.stdout
+    assert re.search("^state database +postgresql", status.stdout, re.MULTILINE)
     assert f"healthy; configuration differs on {HOST}" in status.stdout
     numbers = first.get("/metrics")[1]
     assert "\nshipper_leader 1\n" in numbers
     assert re.search("\nshipper_state_push_seconds 0.0[0-9]*[1-9]", numbers)
+
+
+def test_stand_by_without_credentials(first: Machine, second: Machine) -> None:
+    """A machine that could not work does not stand by: it would end after the take-over, and then none leads."""
+    first.start()
+    text = second.config.read_text()
+    source = 'url = "mysql+pymysql://127.0.0.1:9/app"\ncredentials = "lost.cnf"'
+    second.config.write_text(re.sub('(?<=\\[source.app]\n)url = ".*"', source, text))
+    with second.log.open("wb") as log:
+        process = subprocess.Popen([sys.executable, *RUN, str(second.config)], stderr=log)
+    try:
+        assert process.wait(30) == EX_CONFIG
+    finally:
+        process.kill()
+
+    assert 'read credentials "lost.cnf" of source "app": there is no file ' in second.log.read_text()
+    assert "service.standing_by" not in second.events()
 
 
 def test_stand_by_without_a_database(second: Machine) -> None:
@@ -92,7 +115,7 @@ def test_operations_without_a_service(first: Machine, second: Machine) -> None:
         done = second.call(command.replace("COPY", str(second.folder / "copy.db")))
         assert (command, done.returncode) == (command, 1)
         assert f"the shipper on {HOST} works with it" in done.stderr
-        assert "or stop the service on all machines first" in done.stderr  # `once` works nowhere beside it
+        assert "hint: Stop the service on all machines first" in done.stderr  # this is the leader's machine
 
 
 def test_move_there_and_back(first: Machine, second: Machine) -> None:
@@ -144,3 +167,16 @@ def test_restore_into_a_database(first: Machine, second: Machine) -> None:
     (kept,) = first.folder.glob("shipper.db.replaced-*")
     assert second.call("restore --yes", str(kept)).returncode == 0
     assert "paused since" in first.call("status").stdout
+
+
+def test_lease_lost_while_loading(first: Machine, states: PostgreSQL) -> None:
+    """A service that loses the lease as it loads the state logs that, as at any other time. Mutant: only print it."""
+    assert first.call("once").returncode == 0
+    with states.connect("states") as connection, connection.transaction():
+        connection.execute("LOCK TABLE shipper.state")
+        first.launch()
+        assert first.wait() == EX_TEMPFAIL
+
+    assert first.events()[-1] == "lease.lost"
+    assert "load the state in the state's database" in first.text()
+    assert "error: " not in first.text()

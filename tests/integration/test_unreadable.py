@@ -13,7 +13,7 @@ from tables import DATABASES, on, on_postgresql
 
 from shipper.core.model import ALWAYS, Job, Names, Now, Span
 from shipper.core.repair.backfill import backfill
-from shipper.core.rows.slots import rows_of_slots
+from shipper.core.rows.slots import rows_by_ids
 from shipper.core.rows.table import Context, purged_until, time_at
 from shipper.source.database import Source
 
@@ -131,8 +131,10 @@ def test_late_and_unknown(looks: Looks) -> None:
     write(looks, 2)
     looks.look(job)
     assert counted(looks, job) == (3, {"unreadable": 1})
-    with closing(Source("app", looks.table._access)) as anew:
-        parts = list(rows_of_slots(job, ALWAYS, source=anew, ledger=looks.state))
+    with closing(Source("app", looks.table.access)) as anew:
+        slots, position = looks.state.slots(job.name), looks.state.position(job.name)
+        late = looks.state.late_ids(job.name)
+        parts = list(rows_by_ids(job, slots, late, ALWAYS, source=anew, position=position))
     assert sum(row.rows for rows in parts for row in rows if not row.is_unreadable) == 3
 
 

@@ -104,7 +104,7 @@ def test_truncate(way: Walk) -> None:
     way.log_in(8, 2)
     shown = way.held()
     assert "its largest id fell to 3; id 6 was captured" in shown
-    assert "of the newest 6 rows that it counted, the table has 0\n" in shown
+    assert "the table has 0 of the 6 newest rows that the job counted\n" in shown
     shown = way.answer(way.emptied)
     assert "ids 1 to 3, at most 3 rows" in shown
     way.shows({15: 4, 12: 3, 8: 2})
@@ -126,10 +126,10 @@ def test_older_dump(way: Walk, tmp_path: Path) -> None:
     way.restore(tmp_path / "dump.sql")
     shown = way.held()
     assert "its largest id fell to 6; id 9 was captured" in shown
-    assert "of the newest 9 rows that it counted, the table has 6\n" in shown
+    assert "the table has 6 of the 9 newest rows that the job counted\n" in shown
     assert "--emptied and --replaced would count them twice\n" in shown
     shown = way.answer(way.restored)
-    assert "ids up to 6 are taken as counted" in shown
+    assert "ids up to 6 count as already counted" in shown
     way.log_in(5, 2)
     way.shows({15: 4, 12: 2, 10: 3, 5: 2})
 

@@ -311,6 +311,20 @@ def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mari
     assert "answers" in shown_source[0]
     service.write("/etc/credstore.encrypted/mysql.cnf", "of another machine")
     assert "✗ source app: decrypt /etc/credstore.encrypted/mysql.cnf: " in service.run("shipper", "check").stdout
+    # systemd rejects a file that it cannot decrypt, but starts the service without one that is missing
+    assert _failed_start(service) == ("243", "0")
+    service.run("rm", "/etc/credstore.encrypted/mysql.cnf")
+    service.run("systemctl", "reset-failed", "shipper")
+    assert _failed_start(service) == ("78", "0")
+    checked = service.run("shipper", "check").stdout
+    assert "✗ credential /etc/credstore.encrypted/mysql.cnf: does not exist" in checked
+
+
+def _failed_start(service: Machine) -> tuple[str, str]:
+    """Start the service, which fails; return its status, and how often systemd has tried again."""
+    service.run("systemctl", "start", "shipper")
+    wait_for(lambda: shown(service, "ActiveState") == "failed", "failed")
+    return shown(service, "ExecMainStatus"), shown(service, "NRestarts")
 
 
 def test_backup_and_restore(service: Machine, carbon_cache: CarbonCache) -> None:
@@ -422,7 +436,7 @@ def answer(port: int) -> bytes:
 def test_memory(service: Machine, mariadb_server: MariaDB, request: pytest.FixtureRequest) -> None:
     """Hostile values are counted below the unit's limit of memory, and no process is killed.
 
-    Mutants: read whole values; with --soak, also read 100,000 labels at once; recount them without `share_cells`.
+    Mutants: read whole values; with --soak, also read 100,000 labels at once; recount them without `_share`.
     """
     url = mariadb_server.make_database("large")
     is_long = request.config.getoption("--soak", default=0.0)
