@@ -53,6 +53,10 @@ class Kind(StrEnum):
             return one
         return _sum(one or 0, -other)
 
+    def has_more(self, one: float, other: Value) -> bool:
+        """Whether a value can be that of the other's rows together with more rows."""
+        return one < other if _RULES[self].combine is min else one > other
+
 
 class _Rule(NamedTuple):
     combine: Callable[[Value, Value], Value]

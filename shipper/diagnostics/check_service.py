@@ -12,7 +12,7 @@ from shipper.diagnostics.finding import Finding
 from shipper.service.control import ask
 from shipper.service.vitals import REJECTS
 from shipper.source.access import Access, LoginRefused
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.state.lock import holder
 
 ASK_SECONDS = 10.0

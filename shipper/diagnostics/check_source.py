@@ -19,7 +19,7 @@ from shipper.diagnostics.check_service import Service, check_login, explained
 from shipper.diagnostics.check_state import Stored, check_job
 from shipper.diagnostics.finding import Finding, attempted
 from shipper.source.access import Denied, LoginRefused
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.inspection import Examination, Session
 from shipper.source.statements.clauses import columns_of
 from shipper.source.tables.catalog import Table

@@ -19,7 +19,7 @@ from shipper.core.measures import Kind, Measure
 from shipper.core.model import Names, Query, Window
 from shipper.source.access import Access
 from shipper.source.database import Source
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 
 FAR = Window(0, 10**6)
 SOON_SECONDS = 10.0

@@ -108,7 +108,7 @@ def compare_series(
         ours, theirs = source.get(slot), graphite.get(slot)
         if _is_equal(kind, ours, theirs, rounded=ROUNDED * sizes.get(slot, 0.0)):
             into.equal += 1
-        elif slot <= purged_upto and _has_more(kind, ours, theirs):
+        elif slot <= purged_upto and _is_of_more(kind, ours, theirs):
             into.purged += 1
         else:
             into.differences.append(Difference(slot, unit, path, ours, theirs, kind))
@@ -135,9 +135,9 @@ def _is_equal(kind: Kind, ours: Value | None, theirs: float | None, *, rounded: 
     return math.isclose(float(ours), theirs, rel_tol=NEAR, abs_tol=rounded)
 
 
-def _has_more(kind: Kind, ours: Value | None, theirs: float | None) -> bool:
+def _is_of_more(kind: Kind, ours: Value | None, theirs: float | None) -> bool:
     """Whether purged rows can explain the difference."""
-    return theirs is not None and (ours is None or kind is Kind.MIN or theirs > ours)
+    return theirs is not None and (ours is None or kind.has_more(theirs, ours))
 
 
 class Graphite(Protocol):

@@ -21,7 +21,7 @@ from shipper.core.errors import QueryRefused, SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.connections.engine import DriverFailure, check_settings, connect, engine_of, translated
 from shipper.source.connections.turns import Turns, Wait
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.dialect import WAIT, Dialect, Session
 
 SNAPSHOT_SECONDS = 0.1

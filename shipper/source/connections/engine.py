@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable, printable
 from shipper.source.access import GRACE_SECONDS, Access, LoginRefused
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.dialect import CHECK_TYPES, SLOW, SMALLER, Dialect, Meaning
 from shipper.source.limits import (
     MOST_COLUMNS,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from shipper.core.model import Query, Window
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.dialect import Catalog, Plan
 from shipper.source.statements.clauses import bounds
 from shipper.source.statements.counts import counted

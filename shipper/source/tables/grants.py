@@ -7,7 +7,7 @@ from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from shipper.core.model import Query
 from shipper.source.access import Access
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.statements.clauses import columns_of
 from shipper.source.tables.catalog import Index
 from shipper.source.tables.times import units_of

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from shipper.core.errors import QueryRefused
 from shipper.core.model import Query, TimeForm
 from shipper.core.paths import brief
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.expressions import Beginning
 from shipper.source.dialects.stored_times import TIMES, Times
 from shipper.source.statements.clauses import UNITS, epoch_of, table_of, time_of

@@ -25,7 +25,7 @@ print(*sorted(names - sys.stdlib_module_names - {"shipper"}))
 _DRIVERS = """
 import sys
 import shipper.service.daemon
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 dialect_named(sys.argv[1])
 print(*sorted(sys.modules.keys() & {"psycopg", "sqlite3"}))
 """

@@ -281,6 +281,26 @@ def test_slot_of_the_oldest_row(slot: int, purged_upto: int, is_purged: bool) ->
     assert (comparison.purged, len(comparison.differences)) == ((1, 0) if is_purged else (0, 1))
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "less"),
+    [(Kind.COUNT, 3.0, 1.0), (Kind.MAX, 3.0, 1.0), (Kind.MIN, 1.0, 3.0), (Kind.DISTINCT, 3.0, 1.0)],
+)
+@pytest.mark.parametrize("is_purged", [True, False])
+def test_values_of_more_rows(kind: Kind, more: float, less: float, *, is_purged: bool) -> None:
+    """Rows that are gone explain what they could have changed. Mutant: they explain any minimum."""
+    comparison, part = Comparison([], Counter()), Part(Span(0, 60), 60)
+    compare_series(
+        part,
+        "a",
+        Counted(kind, {0: 2}),
+        SeriesData(0, 60, [more if is_purged else less]),
+        into=comparison,
+        purged_upto=ALWAYS.end,
+    )
+
+    assert (comparison.purged, len(comparison.differences)) == ((1, 0) if is_purged else (0, 1))
+
+
 @pytest.mark.parametrize(("after", "is_purged"), [(2, True), (3, True), (4, False), (5, False)])
 def test_slot_of_the_lowest_id(after: int, is_purged: bool) -> None:  # noqa: FBT001 - a table
     """Without a time column a slot may lack rows if its first id is below the ids that the table surely has.

@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable
 from shipper.source.access import Access
 from shipper.source.connections.engine import DriverFailure, _set_up, translated
-from shipper.source.dialects.databases import dialect_named
+from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.dialect import Session
 
 
