@@ -86,7 +86,7 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["slot"] is None:
         lines += [skipped]
     else:
-        lines += [f"{skipped}, except their rows from {format_time(facts['slot'])} on"]
+        lines += [f"{skipped}; their rows from {format_time(facts['slot'])} on are still counted"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite stays as it is"]

@@ -85,7 +85,11 @@ def _leadership(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _configuration(machine: Mapping[str, Any]) -> str:
-    return "; same configuration" if machine["has_same_configuration"] else "; another configuration"
+    return (
+        "; same configuration"
+        if machine["has_same_configuration"]
+        else "; its configuration differs from this machine's"
+    )
 
 
 def _endpoint(endpoint: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -316,8 +320,8 @@ def _show(preview: "Preview", limit: int | None) -> None:
     facts += [("rejected", f"{reason}: {rows}") for reason, rows in preview.rejected.items()]
     facts += [("name", f"{_values(group)} becomes {path}") for group, path in preview.sanitized.items()]
     if preview.deferred:
-        reason = "until their slot is too old for Carbon's finer archive"
-        facts.append(("deferred", f"{preview.deferred} datapoints wait {reason}"))
+        reason = "are sent when their slot is too old for Carbon's finer archive: the coarser one stores them then"
+        facts.append(("deferred", f"{preview.deferred} datapoints {reason}"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
         say(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")

@@ -123,7 +123,7 @@ class _TableCheck:
         if query.is_along:
             text = f"counts rows that appear at most {late} after their {query.id}"
         else:
-            up_to = f"a row that appears at most {late} after one with a higher id still counts"
+            up_to = f"a late row is counted if it appears at most {late} after a row with a higher id"
             text = f"ids up to {observation.id}; {up_to}"
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
@@ -177,7 +177,9 @@ class _TableCheck:
             remedy = without_id(self.source.access, self.path, name, column.type, is_view=table.is_view)
             return Finding(False, self.subject, f"{name} has type {column.type}, which is not an id", remedy)
         if table.columns and name.lower() not in map(str.lower, table.columns):  # MySQL accepts any case
-            text = f"{name} is the database's own column: its values may change, like SQLite's rowid with VACUUM"
+            text = (
+                f"{name} is the database's own column: its values may change (VACUUM changes those of SQLite's rowid)"
+            )
             return Finding(False, self.subject, text, without_id(self.source.access, self.path, name))
         indices = [index for index in table.indices if index.column.lower() == name.lower()]
         if table.is_view or not table.columns or any(index.required is None for index in indices):

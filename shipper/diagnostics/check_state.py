@@ -124,7 +124,7 @@ def _leader(leadership: Leadership | None, config: Config) -> tuple[str, str]:
             f"Copy the right configuration to the other machine; then on {leader} `systemctl reload shipper`, here "
             "`systemctl restart shipper`."
         )
-    return f"{leader}{here} leads, with another configuration", remedy
+    return f"{leader}{here} leads, with a configuration that differs from these files", remedy
 
 
 def check_identity(job: Job, known: Stored) -> Iterator[Finding]:
@@ -157,7 +157,7 @@ def check_job(job: Job, known: Stored, source: Source, observation: Observation)
             f"`shipper preview {job.name}` shows its query."
         )
     rejected = ", ".join(f"{reason} {rows:,}" for reason, rows in status.rejected.items())
-    upto = "" if job.query.is_along else f"counted up to id {captured}; "
+    upto = "" if job.query.is_along else f"read up to id {captured}; "
     yield Finding(True, subject, f"{upto}{counted}; rejected rows: {rejected or 'none'}", remedy)
 
 

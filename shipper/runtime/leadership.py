@@ -42,9 +42,9 @@ def lead(config: Config) -> StateDatabase:
     leader = leadership.leader if leadership and leadership.leader else "another machine"
     where = "Stop" if leader == database.host else f"Run the command on {leader}, or stop"
     raise StateBusy(
-        f"use the state {database.name}: the shipper on {leader} works with it",
-        hint=f"{where} the service on all machines first. Two shippers with different states must never write the same "
-        "series.",
+        f'use the state "{database.name}" in the database: the shipper on {leader} works with it',
+        hint=f"{where} the service on all machines first. Do not use a second state: two shippers with different "
+        "states must never write the same series.",
     )
 
 

@@ -145,8 +145,8 @@ class StateFile:
                 self._make_durable()
         if self._failed_commits != failed_commits:
             raise StateBusy(
-                "write counted rows to the state file: the jobs' shared write failed; see the error before or after "
-                "this one",
+                "write counted rows to the state file: the write that this job shares with others failed; the "
+                "error logged just before or after this one has the cause",
                 hint=UNWRITABLE,
             )
 

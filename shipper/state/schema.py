@@ -326,7 +326,7 @@ def _check(connection: sqlite3.Connection, path: str, applications: Container[in
     if application == MOVED:
         raise StateCorrupt(
             f"open state {path}: it was moved into a database, or its move from there was interrupted",
-            hint=f"{_SET_DATABASE}; or repeat `shipper admin state move`.",
+            hint=f"{_SET_DATABASE}. If a move was interrupted, repeat `shipper admin state move` with the same `--to`.",
         )
     if application not in applications and (application or version or tables):
         raise StateCorrupt(

@@ -22,7 +22,7 @@ from shipper.source.tables.catalog import Index
 from shipper.source.tables.grants import usable
 
 COLUMNS = "id, created_at, action"
-LATE = "a row that appears at most {} after one with a higher id still counts"
+LATE = "a late row is counted if it appears at most {} after a row with a higher id"
 pytestmark = pytest.mark.on_mysql
 IDS = EVENTS.replace("events", "ids").replace(".{action}", "").replace('time = "created_at"\nby = ["action"]\n', "")
 
@@ -141,7 +141,7 @@ def test_a_table_that_went_back(shipper_app: Shipper, mariadb: MariaDB, carbon_c
     others = bad(shipper_app)
     reset = shipper_app.call("reset", "events", "--emptied", "--yes")
 
-    assert "✓ job events: counted up to id 2; 2 series; rejected rows: none\n" in good.stdout
+    assert "✓ job events: read up to id 2; 2 series; rejected rows: none\n" in good.stdout
     held = "job events: it is held, because its table was reset: "
     assert list(emptied) == [f"{held}its largest id fell to 0; id 2 was captured"]
     assert "run `shipper reset events`" in emptied[f"{held}its largest id fell to 0; id 2 was captured"]
@@ -163,7 +163,7 @@ def test_a_job_that_counts_nothing(shipper_app: Shipper, mariadb: MariaDB) -> No
             execute(mariadb, f"INSERT INTO audit_trail (created_at, action) VALUES (NOW(), '{action}')")
         assert shipper_app.call("once").returncode == 0
         shown = shipper_app.call("check").stdout
-        found += re.findall("^(.) job events: counted up to id (.*);", shown, re.MULTILINE)
+        found += re.findall("^(.) job events: read up to id (.*);", shown, re.MULTILINE)
 
     assert found == [("✓", "0; no row counted yet"), ("!", "1; no row counted yet"), ("✓", "2; 1 series")]
 

@@ -28,7 +28,8 @@ def test_check(first: Machine, second: Machine, states: PostgreSQL) -> None:
     first.start()
 
     assert re.search(
-        rf"! {database} .* ms; {HOST} \(this machine\) leads, with another .*\n    Run `sys", findings(second)
+        rf"! {database} .* ms; {HOST} \(this machine\) leads, with a configuration that differs .*\n    Run `sys",
+        findings(second),
     )
     assert re.search(rf"✓ {database} .* ms; {HOST} \(this machine\) leads, with the same", findings(first))
     assert second.call("check").returncode == 0

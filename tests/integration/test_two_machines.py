@@ -30,7 +30,7 @@ def test_reads_beside_the_leader(first: Machine, second: Machine) -> None:
     status = second.call("status")
     assert status.returncode == 3
     assert f"leader: {HOST} since " in status.stdout
-    assert "; another configuration" in status.stdout  # the files have other paths
+    assert "; its configuration differs from this machine's" in status.stdout  # the files have other paths
     assert "events" in status.stdout
 
     first.stop(signal.SIGKILL)
@@ -56,7 +56,9 @@ def test_stand_by(first: Machine, second: Machine) -> None:
         assert (command, done.returncode) == (command, 1)
         assert f"this machine stands by; {HOST} works with the state" in done.stderr
 
-    wait_for(lambda: f"stands by: {HOST}; another configuration" in first.call("status").stdout, "the other machine")
+    wait_for(
+        lambda: f"stands by: {HOST}; its configuration differs" in first.call("status").stdout, "the other machine"
+    )
     status = first.call("status")
     assert (status.returncode, first.get("/readyz")[0]) == (0, 200)
     assert f"leader: {HOST} (this process) since " in status.stdout
@@ -128,7 +130,7 @@ def test_move_there_and_back(first: Machine, second: Machine) -> None:
 
     first.config.write_text(text)
     refused = first.call("once")
-    assert "this file is a separate state" in refused.stderr
+    assert "this file is itself a state" in refused.stderr
     moved = first.call("admin state move --to database --yes")
     assert (moved.returncode, moved.stderr) == (0, "")
     assert first.call("history events").stdout == second.call("history events").stdout == history
@@ -147,7 +149,7 @@ def test_move_there_and_back(first: Machine, second: Machine) -> None:
     for one, command in ((first, "once"), (first, "history events"), (first, "run")):
         refused = one.call(command)
         assert (refused.returncode, place in refused.stderr) == (78, True), refused.stderr
-    assert "this file is a separate state" in second.call("once").stderr
+    assert "this file is itself a state" in second.call("once").stderr
     assert second.without_database().call("history events").stdout.startswith(history.rstrip())
     assert second.call("once").returncode == 0
 

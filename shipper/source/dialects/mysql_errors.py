@@ -31,8 +31,8 @@ USE_TLS = (
     "the server accepts only TLS."
 )
 CHECK_COLLATION = (
-    "Compare a column only with texts that its character set has, in `where` and `where_sql`; "
-    "or convert it in `where_sql`: CONVERT(column USING utf8mb4)."
+    "In `where` and `where_sql`, compare a column only with texts whose characters are in its character set; "
+    "or convert the column in `where_sql`: CONVERT(column USING utf8mb4)."
 )
 CHECK_EXPIRY = "Set a new password for the account, write it into the source's credentials, then restart the service."
 CHECK_INSTALLATION = "Run deploy/install again: it installs packages that this login needs."

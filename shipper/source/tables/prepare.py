@@ -160,6 +160,6 @@ def _check_along(connections: Connections, access: Access, query: Query) -> None
         type_ = "" if is_text or column is None else column.type
         example = f", such as {printable(str(value))}," if is_text else ""
         raise QueryRefused(
-            f"read {query.table} by {query.time}: its values{example} are not in time order",
+            f"read {query.table} by {query.time}: its values{example} do not sort by time",
             hint=without_id(access, query.table, query.id, type_, is_view=table.is_view),
         )

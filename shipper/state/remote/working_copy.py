@@ -241,7 +241,7 @@ def check_free(path: str) -> None:
     # an empty one is left by a kill just after it was made
     if application_of(path) not in {None, WORKING_COPY, MOVED} and Path(path).stat().st_size:
         raise StateCorrupt(
-            f"open state {path}: this file is a separate state, and [state] database names another",
+            f"open state {path}: this file is itself a state, but [state] database names a state in PostgreSQL",
             hint="Move it into the database: `shipper admin state move --to database`; or move the file away.",
         )
 

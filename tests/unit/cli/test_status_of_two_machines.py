@@ -88,7 +88,7 @@ def test_who_leads() -> None:
     leading = report(leader=LEADER._replace(standing_by=(Machine("web2", has_same_configuration=False),)))
     assert plain(leading).splitlines()[1:3] == [
         "leader: web1 (this process) since 2027-01-15 07:00:00 UTC, term 7, last heard 2s ago",
-        "stands by: web2; another configuration",
+        "stands by: web2; its configuration differs from this machine's",
     ]
     stopped = replace(report(leader=LEADER._replace(is_here=False)), pid=None)
     assert "leader: web1 since" in plain(stopped)

@@ -254,7 +254,7 @@ def test_database_with_a_state(path: str, server: FakeServer, tmp_path: Path) ->
     into_database(path, lead(server), place=PLACE)
     with pytest.raises(ConfigError, match="has a state named fake already"):
         into_database(other, lead(server), place=PLACE)
-    with pytest.raises(StateCorrupt, match="this file is a separate state"):
+    with pytest.raises(StateCorrupt, match="this file is itself a state"):
         into_file(other, lead(server), place=PLACE)
     with pytest.raises(ConfigError, match="there is no such file"):
         into_database(f"{path}.none", lead(FakeServer(lambda: 0.0)), place=PLACE)

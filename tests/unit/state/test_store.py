@@ -342,7 +342,7 @@ def test_gathered_cannot_be_committed(state: State) -> None:
 def test_gathered_is_undone_by_others(state: State) -> None:
     """A block fails, too, if a failed commit of another caller undid its captures. Mutant: take them for committed."""
     begin(state, 0)
-    with pytest.raises(StateBusy, match="the jobs' shared write failed"), state.gathering():
+    with pytest.raises(StateBusy, match="the write that this job shares with others failed"), state.gathering():
         record(state, 0, 5, 1)
         state._connection.execute("PRAGMA defer_foreign_keys = ON")
         state._connection.execute("INSERT INTO total VALUES (60, 60, 999, 1, 1, 1)")
