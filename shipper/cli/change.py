@@ -86,7 +86,8 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["slot"] is None:
         lines += [skipped]
     else:
-        lines += [f"{skipped}; their rows from {format_time(facts['slot'])} on are still counted"]
+        since = f"rows from {format_time(facts['slot'])} on"
+        lines += [f"{skipped}, but counts their {since}" if facts["ids"] else f"  skips no ids; {since} are counted"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite stays as it is"]
@@ -155,7 +156,7 @@ def _rename_plan(facts: Mapping[str, Any]) -> list[str]:
 
 def _row(row: Mapping[str, Any]) -> str:
     value = "an invalid id" if row["value"] is None else row["value"]
-    script = f"{row['script']} at {value} of {row['table']}.{row['column']}"
+    script = f"{row['script']} counted {row['table']}.{row['column']} up to {value}"
     if row["job"] is None:
         return f"{script}: not imported, because no job fits; --job {row['script']}=JOB names one"
     if not row["is_new"]:
@@ -221,7 +222,7 @@ def _reset_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["known_again"] and facts["is_held"]:
         lines += ["  the table has rows that are counted already: --emptied and --replaced would count them twice"]
     elif facts["is_held"] and first is not None and until is not None and first < until:
-        risk = "if it was restored, --emptied and --replaced count rows twice"
+        risk = "if the table was restored, --emptied and --replaced count its rows twice"
         lines += [f'  its first row is older than "complete until": {risk}']
     # the choices
     for choice in facts["choices"]:

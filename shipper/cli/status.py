@@ -214,8 +214,8 @@ def _document(file: str, jobs: tuple[str, ...], *, with_totals: bool) -> Mapping
 def status(file: str, output: str, jobs: tuple[str, ...], *, watch: bool) -> None:
     """Show the service, its endpoints, each job's progress, and errors.
 
-    Exits with 0 if the service is healthy, also while it stands by; 1 if it is unhealthy or not known yet, 3 if it does
-    not run. While it runs, the command reads no configuration file, unless --config names one.
+    Exits with 0 if the service is healthy, also while it stands by; 1 if it is unhealthy, or if its health is not known
+    yet; 3 if it does not run. While it runs, the command reads no configuration file, unless --config names one.
     """
 
     def read() -> tuple[str, int]:

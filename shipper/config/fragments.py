@@ -129,7 +129,7 @@ def statement_flaw(text: str, dialect: str) -> Flaw | None:
 _NO_COMMENT = 'Remove it, or move it out of the SQL, to the end of the line: KEY = "SQL"  # comment.'
 _OR_MEANT = {"--": " If two minus signs are meant, write a blank between them."}
 _FLAWS = {
-    "ambiguous": Flaw("has a number directly before a text", "Write a blank between them."),
+    "ambiguous": Flaw("has a number directly before a text in quotes", "Write a blank between them."),
     "variable": Flaw("contains a variable", "Remove it: shipper gives it no value."),
     "semicolon": Flaw("contains a semicolon", "Remove it: the text becomes a part of a statement."),
     "unclosed": Flaw("has a quote that is not closed", "Close it; double each quote inside quotes, as in 'it''s'."),

@@ -118,7 +118,7 @@ class AuditSection(Section):
     cron_zone: Zone = "UTC"
     """Time zone of `cron`."""
     span: Seconds = Field("7d", validate_default=True, ge=3600)
-    """How much time an audit compares, back from where a job is complete."""
+    """Length of the time that an audit compares; it ends at the job's "complete until"."""
 
 
 class LimitsSection(Section):
@@ -160,7 +160,7 @@ class SourceSection(Section):
     connections: int = Field(4, ge=1, le=100)
     """Maximum number of statements that run at once."""
     late: Seconds = Field("6h", validate_default=True)
-    """How long a row may appear after the first tick that saw a higher id; later it is not counted."""
+    """Time within which a row may appear after the first tick that saw a higher id; later rows are not counted."""
     lag_query: Name | None = None
     """Statement that returns how many seconds a replica is behind, or NULL."""
     background: Share = Field("25%", validate_default=True)

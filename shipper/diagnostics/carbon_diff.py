@@ -130,7 +130,11 @@ def _syntax_error(file: str, error: ParserError) -> ConfigError:
             place, reason = f":{line}", f"section [{section}] exists already"
             remedy = f"Merge both sections [{section}] into one"
         case DuplicateOptionError(section=section, option=key, lineno=line):
-            place, reason, remedy = f":{line}", f"{key} exists already in [{section}]", f"Keep one line {key} of both"
+            place, reason, remedy = (
+                f":{line}",
+                f"{key} exists already in [{section}]",
+                f"Keep only one of the two lines with {key}",
+            )
         case MissingSectionHeaderError(lineno=line) | ParsingError(errors=[(line, _), *_]):
             place, reason, remedy = f":{line}", "not KEY = VALUE in a section", "Correct this line"
         case InterpolationError(section=section, option=key):

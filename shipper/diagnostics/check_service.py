@@ -53,7 +53,7 @@ def running(config: Config) -> Service | None:
 def check_changes(service: Service | None) -> Iterator[Finding]:
     """Warn of credentials that were changed after the service had read them."""
     for file in service.changed if service else ():
-        text = f"{file} was changed after the service started, which still uses the old one"
+        text = f"{file} was changed after the service started; the service still uses the old one"
         yield Finding(True, str(service), text, RESTART)
 
 

@@ -15,7 +15,8 @@ from shipper.log.logger import format_utc, logger
 MOST_SHOWN = 10  # watermarks in a log line
 _HINTS = {
     "late.shortened": "Run `shipper reconcile --fix` to count rows that appear more than {late} s late: the job has "
-    "too many missing ids to ask for each as long as its key `late` says. To end this warning, shorten that key.",
+    "too many missing ids to ask for each of them for the whole time `late` of its source. To end this warning, lower "
+    "that `late`.",
     "recount.limited": "These slots keep their values, usually because rows were deleted: see deploy/log-events.md.",
     "source.changed": "Do nothing after a failover, or if the newest row was deleted; otherwise check the server in "
     "[source.NAME].",

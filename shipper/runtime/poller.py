@@ -205,7 +205,7 @@ class PollingGroup(Part):
         waiting = self._queue.late(period(self.workers[0].job))
         if waiting:
             self._log_late(
-                f"{waiting} of {len(self.workers)} jobs on this table still wait for their turn to be counted"
+                f"{waiting} of {len(self.workers)} jobs on this table still wait for their turn to count rows"
             )
         else:
             self._failures.waiting.recovered()

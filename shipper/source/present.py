@@ -84,7 +84,7 @@ class PresentIds:
         """
         bits &= FULL  # PostgreSQL's integers have a sign
         if bits.bit_count() != count:
-            different = f"{count} rows have only {bits.bit_count()} values of {query.id}"
+            different = f"{count} rows have only {bits.bit_count()} different values of {query.id}"
             raise QueryRefused(
                 f"read {query.table}, {brief_of(rows)}: {different}",
                 hint=shared_id(self._access, query.table, query.id, word * BITS),

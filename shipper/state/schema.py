@@ -321,7 +321,7 @@ def _check(connection: sqlite3.Connection, path: str, applications: Container[in
     if application == WORKING_COPY and application not in applications:
         raise StateCorrupt(
             f"open state {path}: it is the working copy of a state in a database",
-            hint=f"{_SET_DATABASE}. If none has it any more, remove the file.",
+            hint=f"{_SET_DATABASE}. If no PostgreSQL has the state any more, remove the file.",
         )
     if application == MOVED:
         raise StateCorrupt(

@@ -249,7 +249,7 @@ class Report:
         if self.is_standing_by:
             return "; ".join(["stands by", self.leadership(), *self.remarks()])
         if unseen := self.unseen():
-            return "; ".join([f"not known yet: {'; '.join(unseen)}", *self.remarks()])
+            return "; ".join([f"health not known yet: {'; '.join(unseen)}", *self.remarks()])
         return "; ".join(["healthy", *self.remarks()])
 
     def leadership(self) -> str:

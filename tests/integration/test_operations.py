@@ -83,8 +83,8 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
     moved = begun.call("admin seek", "events", "--to", "end", "--yes", "--utc")
 
     assert moved.returncode == 0, moved.stderr
-    assert "events: continues after id 13; now at id 5\n  skips 8 ids, except " in moved.stdout
-    assert re.search(r"their rows from [\d-]+ \d\d:\d\d:00Z on are still counted\n", moved.stdout)
+    assert "events: continues after id 13; now at id 5\n  skips 8 ids, but counts " in moved.stdout
+    assert re.search(r"but counts their rows from [\d-]+ \d\d:\d\d:00Z on\n", moved.stdout)
     assert "events: continues after id 13\n" in moved.stdout
     assert begun.captured() == {"events": 13}
     assert begun.call("once").returncode == 0
@@ -277,7 +277,7 @@ def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     os.close(theirs)
 
     assert process.returncode == code
-    assert "skips 5 ids; their rows from " in shown
+    assert "skips 5 ids, but counts their rows from " in shown
     assert ("nothing was changed" in talk) == (answer == "n")
     assert begun.captured() == {"events": expected}
 
@@ -330,8 +330,8 @@ def test_import(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     imported = shipper_app.call(*command)
 
     assert imported.returncode == 0, imported.stderr
-    assert "cron.py at 4 of audit_trail.id: job others starts after that id" in imported.stdout
-    assert "x at 1 of users.id: not imported, because no job fits" in imported.stdout
+    assert "cron.py counted audit_trail.id up to 4: job others starts after that id" in imported.stdout
+    assert "x counted users.id up to 1: not imported, because no job fits" in imported.stdout
     assert shipper_app.captured() == {"events": 5, "others": 4}
     assert shipper_app.call("once").returncode == 0
     wait_for(lambda: total(carbon_cache) == 3, "the slot in which row 5 is, whole")

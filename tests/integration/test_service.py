@@ -400,7 +400,7 @@ def test_check_after_a_new_password(shipper_app: Shipper, mariadb: MariaDB) -> N
     shipper_app.start()
 
     assert good == complaints() == []
-    changed = f"! {service}: {option_file} was changed after the service started, which still uses the old one"
+    changed = f"! {service}: {option_file} was changed after the service started; the service still uses the old one"
     restart = "    Restart it, so that it reads credentials again: systemctl restart shipper."
     assert tried[:2] == old[:2] == [changed, restart]
     assert tried[2].startswith("✗ source app: connect: Access denied for user 'guest'")

@@ -122,7 +122,8 @@ class GraphiteWeb:
         answer = self._answer(f"save/{quote(name)}", urlencode({"state": json.dumps(state)}).encode())
         if answer.get("success") is not True:
             hint = (
-                "If graphite-web requires a login, write a file with -d, and paste its text there into Dashboard, Edit."
+                "If graphite-web requires a login, write a file with -d, and paste its text into graphite-web: menu "
+                "Dashboard, Edit."
             )
             raise self._failure(printable(str(answer.get("error") or "the answer does not confirm it")), hint)
 

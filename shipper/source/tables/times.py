@@ -99,7 +99,8 @@ def _unreadable(query: Query, newest: object, times: Times) -> QueryRefused:
         is_long = len(value) > len("YYYYMMDDhhmmss")
         sql = times.divide.format(time=query.time, size=1000 if is_long else 1) + ("" if is_long else " * 100")
         hint = f'Instead of `time`, write time_sql = "{sql}", without `time_unit`.'
-        return QueryRefused(f"{message}, which is a time without seconds, or with thousandths", hint=hint)
+        what = "with thousandths of a second" if is_long else "without seconds"
+        return QueryRefused(f"{message}, which is a time {what}", hint=hint)
     units = units_of(float(value))
     wrong = "not a time" if query.time_unit is None else f'not a current time with time_unit = "{query.time_unit}"'
     if not units:

@@ -19,8 +19,8 @@ READ_ONLY = (
     "settings makes it read-only: run SHOW default_transaction_read_only."
 )
 START_REPLICA = (
-    "Start the replica, or repair its replication: see pg_stat_replication. If there is none any more, empty "
-    "synchronous_standby_names."
+    "Start the replica, or repair its replication: see pg_stat_replication. If there is no replica any more, set "
+    "synchronous_standby_names to ''."
 )
 _WAITS = "Look in pg_stat_activity of PostgreSQL for a lock, and in its log for a slow disk or replica."
 

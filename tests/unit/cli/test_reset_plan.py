@@ -37,8 +37,7 @@ def test_sign_of_a_restore(changed: dict[str, object], *, is_shown: bool) -> Non
 
     Mutants: leave out one of the conditions.
     """
-    line = (
-        '  its first row is older than "complete until": if it was restored, --emptied and --replaced count rows twice'
-    )
+    risk = "if the table was restored, --emptied and --replaced count its rows twice"
+    line = f'  its first row is older than "complete until": {risk}'
 
     assert (line in _reset_plan(FACTS | changed)) == is_shown

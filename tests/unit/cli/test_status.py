@@ -58,7 +58,7 @@ def test_text_of_a_good_service() -> None:
     assert rows["JOB"] == "JOB            STATE  WATERMARK  BEHIND  LAG    WAITING  UNPROVEN  DELIVERED  NEXT"
     assert rows["failed_logins"].split() == "failed_logins ok 8412556 1204 5m40s 18 41 20s ago in 34s".split()  # noqa: SIM905
     assert rows["new"].split() == ["new", "new", *"------", "in", "34s"]
-    assert shown.splitlines()[-1] == "not known yet: job new not read"
+    assert shown.splitlines()[-1] == "health not known yet: job new not read"
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -136,7 +136,7 @@ def test_reset_job() -> None:
     of = report(job("a", JobState.NEW, reset_at=NOW - 5), job("b"))
 
     assert "\na: reset 5s ago; it continues at its next tick\n" in plain(of)
-    assert plain(of).endswith("\nnot known yet: job a not read")
+    assert plain(of).endswith("\nhealth not known yet: job a not read")
     assert "Reset by an operator" in page(of)
     assert "continues at its next tick" not in plain(report()) + page(report())
 
@@ -207,7 +207,7 @@ def test_judges_agree(state: JobState, failure: Failure | None, situation: dict[
     verdict, ready = of.verdict(), answer("/readyz", "verbose", lambda **_: of)
     is_healthy = verdict.partition(";")[0] == "healthy"
 
-    assert verdict.startswith(("healthy", "unhealthy: ", "not known yet: "))
+    assert verdict.startswith(("healthy", "unhealthy: ", "health not known yet: "))
     assert is_healthy is of.is_ready is of.document()["is_ready"]
     assert exit_code(of.document()) == (0 if is_healthy else 1)
     assert plain(of).splitlines()[-1] == verdict

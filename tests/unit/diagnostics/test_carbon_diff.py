@@ -81,7 +81,7 @@ def test_any_bytes(config: Config, content: bytes, name: str) -> None:
         (
             "[cache]\nMAX_CREATES_PER_MINUTE = 50\nMAX_CREATES_PER_MINUTE = inf\n",
             ":3: max_creates_per_minute exists already in [cache]",
-            "Keep one line max_creates_per_minute of both: Carbon cannot read the file either.",
+            "Keep only one of the two lines with max_creates_per_minute: Carbon cannot read the file either.",
         ),
         ("x = 1\n", ":1: not KEY = VALUE in a section", "Correct this line: Carbon cannot read the file either."),
         ("[a]\n\nx\n", ":3: not KEY = VALUE in a section", "Correct this line: Carbon cannot read the file either."),

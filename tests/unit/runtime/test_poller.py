@@ -393,7 +393,7 @@ def test_waiting_logged(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert lines == [
         ("job.overdue", "tick: the previous capture still runs, after 61 s"),
-        ("job.overdue", "tick: 2 of 3 jobs on this table still wait for their turn to be counted"),
+        ("job.overdue", "tick: 2 of 3 jobs on this table still wait for their turn to count rows"),
     ]
     assert [log["event"] for log in logs if log["event"] == "job.resumed"] == ["job.resumed"] * 2
     assert not any(worker.failure for worker in desk.workers)

@@ -169,7 +169,7 @@ def test_page_shows_worst_first() -> None:
     ("of", "words"),
     [
         (report(), "● healthy"),
-        (report(job("a", JobState.NEW)), "… not known yet: job a not read"),
+        (report(job("a", JobState.NEW)), "… health not known yet: job a not read"),
         (report(job("a", JobState.LATE)), "✕ unhealthy: late: a"),
         (report(endpoints=ENDS), "✕ unhealthy: carbon does not answer"),
         (report(stalled=("delivery",)), "✕ unhealthy: no progress: delivery"),
