@@ -10,6 +10,7 @@ Each source has a pool of a few threads, so that a database that hangs delays on
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
@@ -38,7 +39,8 @@ class _Pool(BasePoolExecutor):  # type: ignore[misc] # APScheduler ships no type
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function once, without APScheduler, which takes as long as a small round of captures."""
-        with self._mutex:
+        # where the limit of threads is reached, the call has its place in the queue all the same
+        with self._mutex, suppress(RuntimeError):
             if not self._has_ended:
                 self._pool.submit(function).add_done_callback(Future.result)  # which logs an exception
 

@@ -45,6 +45,40 @@ def test_later_calls_once() -> None:
     assert not called.acquire(blocking=False)
 
 
+def test_later_at_the_limit_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call for which no thread can be started waits for the next one, without an error. Mutant: raise it."""
+    scheduler, called = running(), threading.Semaphore(0)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        scheduler.later(0, called.release, pool="db")
+    assert not called.acquire(blocking=False)
+    scheduler.later(0, called.release, pool="db")
+
+    assert all(called.acquire(timeout=PATIENCE_SECONDS) for _ in range(2))
+    scheduler.start()
+    scheduler.stop()
+
+
+def test_later_logs_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that fails is logged, with its traceback. Mutant: leave the exception in its future."""
+    scheduler, called = running(), threading.Semaphore(0)
+
+    def call() -> None:
+        called.release()
+        raise ZeroDivisionError
+
+    scheduler.start()
+    scheduler.later(0, call, pool="db")
+    assert called.acquire(timeout=PATIENCE_SECONDS)
+    scheduler.stop()
+
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_stop_waits_for_what_runs() -> None:
     """Stop waits for a running call, even one that schedules another; the other is not made.
 
