@@ -270,8 +270,8 @@ class StateFile:
         # this file is made again at each start: it may be ahead of the database, but what is not pushed is not sent
         if self._is_ahead:
             raise LeaseLost("write the state: an earlier write was not stored")
-        rows = {(row.table, row.key): row for commit in commits for row in commit.rows}
         try:
+            rows = {(row.table, row.key): row for commit in commits for row in commit.rows}
             database.push(list(rows.values()))
         except BaseException as error:
             self._is_ahead = True

@@ -156,6 +156,33 @@ def test_push_fails(tmp_path: Path, server: FakeServer) -> None:
         assert server.rows == rows
 
 
+def test_push_is_not_begun(state: State, server: FakeServer) -> None:
+    """Rows that are lost before their push end the lease, too: later ones would be stored without them. Mutant: go on.
+
+    A watermark row has captured; without the totals of that commit, the next leader would miss rows.
+    """
+
+    class Rows(list[Any]):
+        """Rows for which there is no memory."""
+
+        @override
+        def __iter__(self) -> Iterator[Any]:
+            raise MemoryError
+
+    begin(state, job())
+    rows, mirror = dict(server.rows), state._mirror
+    assert mirror is not None
+    take = mirror.take
+    mirror.take = lambda: Rows(take())  # type: ignore[method-assign]
+    with pytest.raises(StateBusy, match="out of memory"), state.writing("write") as written:
+        written.execute(REJECT)
+    mirror.take = take  # type: ignore[method-assign]
+
+    with pytest.raises(LeaseLost), state.writing("write") as written:
+        written.execute("UPDATE rejected SET rows = 2")
+    assert server.rows == rows
+
+
 def test_commit_fails(state: State, server: FakeServer) -> None:
     """A working copy that cannot be written ends the lease: another machine may have space. Mutant: go on."""
     begin(state, job())
