@@ -11,6 +11,7 @@ that leads on the machine of the file then does the rest.
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _FURTHER = ("-wal", "-shm")
 """Ends of the names of files that belong to an open state."""
 _FILES = ("", *_FURTHER, "-journal")
+STILL_SECONDS = 60.0  # without processor time, as where a disk hangs; as long as the watchdog of the unit
 _TOKEN = "move_token"  # noqa: S105 - the name of a setting
 _UNPROVEN = "SELECT DISTINCT slot FROM total WHERE changed = 1"
 
@@ -166,13 +168,18 @@ def store(path: str, database: "StateDatabase", move: "Move | None" = None) -> N
 def renewing(database: "StateDatabase") -> Iterator[None]:
     """Renew the lease during a block that may take longer: it loads all rows, or converts them.
 
-    If the lease is lost, the next use of the database raises.
+    A block that hangs loses the lease: another machine may do better. Then the next use of the database raises.
     """
-    has_ended = threading.Event()
+    has_ended, work = threading.Event(), time.pthread_getcpuclockid(threading.get_ident())
 
     def renew() -> None:
+        done, done_at = -1.0, 0.0
         with suppress(LeaseLost):
             while not has_ended.wait(database.lease.seconds / BEATS):
+                if (now := time.clock_gettime(work)) > done:
+                    done, done_at = now, time.monotonic()
+                elif time.monotonic() - done_at > STILL_SECONDS:
+                    return
                 database.beat()
 
     thread = threading.Thread(target=renew, name="lease")

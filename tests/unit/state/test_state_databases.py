@@ -263,6 +263,35 @@ def test_stopped_while_loading(tmp_path: Path) -> None:
     assert unproven_slots(str(tmp_path / "two.db")) == []
 
 
+def test_load_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs as it loads the state, on its disk for example, is replaced. Mutant: renew all the same."""
+    server = FakeServer(time.monotonic)
+    may_end = threading.Event()
+
+    class Hanging(FakeStateDatabase):
+        """A database whose process hangs with the last row in hand."""
+
+        @override
+        def rows(self) -> Iterator[tuple[str, str]]:
+            yield from super().rows()
+            assert may_end.wait(20)
+
+    first: Any = Hanging(server, lease=SHORT_LEASE)
+    second = FakeStateDatabase(server, lease=SHORT_LEASE)
+    assert first.try_to_lead()
+    monkeypatch.setattr(working_copy, "STILL_SECONDS", SHORT_LEASE, raising=False)
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(State, str(tmp_path / "one.db"), first)
+        deadline = time.monotonic() + 20 * SHORT_LEASE
+        while not (has_taken := second.try_to_lead()) and time.monotonic() < deadline:
+            time.sleep(SHORT_LEASE / 10)
+        may_end.set()
+
+        assert has_taken
+        with pytest.raises(LeaseLost):
+            opening.result(10)
+
+
 def test_working_copy_after_a_power_failure(tmp_path: Path, server: FakeServer) -> None:
     """A working copy of which the disk has only the beginning is made again. Mutant: ask SQLite what it is."""
     path = tmp_path / "shipper.db"
