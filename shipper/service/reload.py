@@ -152,7 +152,8 @@ class Exchange:
         pipeline.workers = {name: workers[name] for name in config.jobs if name in workers}
         pipeline.sources, old = self._sources, pipeline.sources
         pipeline.regroup()
-        pipeline.held = {name: error for name, error in pipeline.held.items() if name not in pipeline.workers}
+        held = config.jobs.keys() - pipeline.workers.keys()
+        pipeline.held = {name: error for name, error in pipeline.held.items() if name in held}
         for name, source in old.items():
             if pipeline.sources.get(name) is not source:
                 source.close()
