@@ -6,6 +6,7 @@ known here: paths contain the column's name instead.
 
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator, Mapping
 from configparser import (
@@ -17,7 +18,7 @@ from configparser import (
     ParsingError,
 )
 from configparser import Error as ParserError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from shipper.config.files import UnreadableError, read_text
 from shipper.config.load import Config
 from shipper.config.values import single_duration
-from shipper.core.errors import ConfigError
+from shipper.core.errors import ConfigError, printable
 from shipper.core.paths import COUNTS, GAUGES, MEASURE, path, paths_of
 from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS, Stanza, pattern_of, stanzas
 
@@ -40,6 +41,8 @@ _PORT = "LINE_RECEIVER_PORT"
 _MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNECTIONS"
 LEAST_CONNECTIONS = 5
 """Connections of shipper at a time: one that stays open, and two each for metrics of itself and for a command."""
+SEARCH_SECONDS = 10.0  # for all patterns of a file; usual ones take milliseconds
+_SLOW = "Simplify that pattern: Carbon takes as long for each series that it compares with it."
 
 
 class Verdict(NamedTuple):
@@ -100,9 +103,10 @@ def diff(config: Config, file: str, *, may_miss: bool = False) -> Diff:
 
 def _diff_of_stanzas(config: Config, file: str, parser: ConfigParser, kind: str) -> Diff:
     own, present = stanzas(config)[kind], [Stanza(name, dict(parser[name])) for name in parser.sections()]
+    with _limited(file):
+        matches = [(shown, _first_match(real, present), _first_match(real, own)) for shown, real in _paths(config)]
     verdicts = []
-    for shown, real in _paths(config):
-        stanza, needed = _first_match(real, present), _first_match(real, own)
+    for shown, stanza, needed in matches:
         assert needed is not None
         has, needs = (_effect(kind, one.settings if one else _DEFAULTS[kind]) for one in (stanza, needed))
         verdicts.append(Verdict(shown, stanza and stanza.name, has, needs, has == needs))
@@ -177,9 +181,42 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def _first_match(real: str, among: list[Stanza]) -> Stanza | None:
     """Return the first stanza that matches, of those that Carbon does not skip."""
-    return next(
-        (one for one in among if one.settings.get("pattern") and re.search(one.settings["pattern"], real)), None
-    )
+    return next((one for one in among if (pattern := one.settings.get("pattern")) and _is_in(pattern, real)), None)
+
+
+class _Endless(Exception):
+    """A search that takes too long."""
+
+
+@contextmanager
+def _limited(file: str) -> Iterator[None]:
+    """Let the searches of a block take SEARCH_SECONDS, else raise ConfigError; for the main thread.
+
+    A pattern such as (a+)+b may take years. A search lets no other thread run, but looks for signals.
+    """
+
+    def end(*_: object) -> None:
+        raise _Endless(f"its patterns take longer than {SEARCH_SECONDS:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    seconds, _ = signal.setitimer(signal.ITIMER_REAL, SEARCH_SECONDS)
+    try:
+        yield
+    except _Endless as error:
+        raise ConfigError(f"read {file}: {error}", hint=_SLOW) from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _is_in(pattern: str | re.Pattern[str], real: str) -> bool:
+    """Return whether a pattern is found in a path."""
+    try:
+        return re.search(pattern, real) is not None
+    except _Endless:
+        text = pattern if isinstance(pattern, str) else pattern.pattern
+        raise _Endless(f"pattern {printable(text)} takes longer than {SEARCH_SECONDS:g} s to match {real}") from None
 
 
 def _effect(kind: str, settings: Mapping[str, str]) -> str:
@@ -244,9 +281,13 @@ def _lists(file: str, parser: ConfigParser) -> list[str]:
 def _diff_of_list(config: Config, file: str) -> Diff:
     """Compare a whitelist or a blacklist with the paths, as Carbon does (carbon/regexlist.py)."""
     patterns, is_black = list(_patterns(_text(file))), Path(file).name == BLACKLIST
+    with _limited(file):
+        matches = [
+            (shown, next((pattern.pattern for pattern in patterns if _is_in(pattern, real)), None))
+            for shown, real in _paths(config)
+        ]
     verdicts = []
-    for shown, real in _paths(config):
-        found = next((pattern.pattern for pattern in patterns if pattern.search(real)), None)
+    for shown, found in matches:
         is_good = found is None if is_black else found is not None or not patterns
         verdicts.append(Verdict(shown, found, "stored" if is_good else "dropped", "stored", is_good))
     bad = {verdict.stanza for verdict in verdicts if not verdict.is_good}

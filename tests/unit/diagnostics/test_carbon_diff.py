@@ -1,5 +1,7 @@
 """Carbon's own files, with anything in them."""
 
+import re
+import signal
 import tempfile
 from pathlib import Path
 
@@ -102,6 +104,35 @@ def test_syntax_errors(config: Config, tmp_path: Path, name: str, text: str, rea
 
     assert (str(raised.value), raised.value.hint) == (f"read {tmp_path}/{name}{reason}", remedy)
     assert folder == (tmp_path if name == "carbon.conf" else None)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("pattern", ["(.+)+!", r"^(\w+\.?)+!$"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("storage-schemas.conf", "[slow]\npattern = {}\nretentions = 1m:1d\n"),
+        ("storage-aggregation.conf", "[slow]\npattern = {}\n"),
+        ("whitelist.conf", "{}\n"),
+        ("carbon.conf", "[cache]\nUSE_WHITELIST = yes\n"),
+    ],
+)
+def test_search_without_end(
+    config: Config, tmp_path: Path, name: str, text: str, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that takes minutes ends, and names its pattern; the timer of others stays. Mutant: search on."""
+    monkeypatch.setattr(carbon_diff, "SEARCH_SECONDS", 0.3, raising=False)
+    (tmp_path / "whitelist.conf").write_text(f"{pattern}\n")
+    (tmp_path / name).write_text(text.format(pattern))
+    before, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0]
+    message = re.escape(f"pattern {pattern} takes longer than 0.3 s to match ")
+    with pytest.raises(ConfigError, match=message) as caught:
+        carbon_diff.diff(config, str(tmp_path / name))
+
+    assert (tmp_path / ("whitelist.conf" if name == "carbon.conf" else name)).name in str(caught.value)
+    assert "as long" in str(caught.value.hint)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= timer
 
 
 def test_no_file(config: Config) -> None:
