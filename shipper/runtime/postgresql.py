@@ -32,6 +32,7 @@ HINTS = {
     "certificate": "Set `tls_ca` of [state] to the server's CA file (PEM); or, on a trusted network, `tls` to off.",
     "SSL": "Let the server use TLS; or, on a trusted network, set `tls` of [state] to off.",
     "read-only": READ_ONLY,
+    "open files": "Raise LimitNOFILE= of the unit, or `ulimit -n`: this process has as many files open as it may.",
 }
 """Remedies by words of an error; psycopg gives no SQLSTATE while it connects."""
 
@@ -77,7 +78,7 @@ def connector(access: Access) -> Callable[[str], "psycopg.Connection[tuple[Any, 
     def connect(application: str) -> "psycopg.Connection[tuple[Any, ...]]":
         try:
             session = Session.connect(**arguments | {"application_name": application})
-        except (psycopg.Error, AnswerTooLarge) as error:
+        except (psycopg.Error, AnswerTooLarge, OSError, ValueError) as error:  # the pump opens files, too
             text = str(error)
             hint = next((hint for words, hint in HINTS.items() if words in text), NO_ANSWER)
             raise StateBusy(f"connect to the state's database {access}: {message_of(error)}", hint=hint) from error

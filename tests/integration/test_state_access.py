@@ -1,14 +1,22 @@
 """The way to the PostgreSQL that keeps the state: what `check` finds, and errors with their remedies."""
 
+import errno
+import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+import sqlalchemy as sa
 from harness import wait_for
 from pooler import PgBouncer
 from servers import PostgreSQL, free_port
 from two_machines import HOST, Machine
+
+from shipper.core.errors import StateBusy
+from shipper.runtime.postgresql import connector
+from shipper.source.access import Access
 
 PASSWORD = "s3cret-of-the-state"
 
@@ -264,3 +272,29 @@ def role(states: PostgreSQL, name: str, password: str = "") -> Iterator[None]:
             connection.execute("DROP SCHEMA IF EXISTS shipper CASCADE")
             connection.execute(f"DROP OWNED BY {name}".encode())
             connection.execute(f"DROP ROLE {name}".encode())
+
+
+@pytest.mark.parametrize(("module", "function"), [(os, "dup"), (socket, "socketpair")])
+def test_no_descriptor_is_left(
+    module: object, function: str, states: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stands by tries again when it has too many open files. Mutant: let the error end it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    url = sa.make_url(f"postgresql+psycopg://root@127.0.0.1:{states.port}/states")
+    monkeypatch.setattr(module, function, fail)
+    with pytest.raises(StateBusy, match="Too many open files") as caught:
+        connector(Access(url, 3, None, "off"))("test")
+
+    assert "LimitNOFILE" in str(caught.value.hint)
+
+
+def test_host_that_is_no_name() -> None:
+    """A host that can be no name is an error with a remedy. Mutant: translate only psycopg's errors."""
+    url = sa.URL.create("postgresql+psycopg", "root", None, f"{'a' * 64}.internal", 5432, "states")
+    with pytest.raises(StateBusy, match="label empty or too long") as caught:
+        connector(Access(url, 3, None, "off"))("test")
+
+    assert "[state] database" in str(caught.value.hint)
