@@ -4,7 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import psycopg
@@ -38,6 +38,7 @@ _TABLE_RIGHTS = """
 ROUND_TRIPS = 5
 APPLICATION = "shipper command"
 REPLICA_SECONDS = 3  # the shortest lease: what takes longer may end it
+CANCEL_SECONDS = 5
 READ_SECONDS = 600  # more than a state with millions of rows needs
 LOCK_SECONDS = 10  # that another session may keep a table, as VACUUM FULL does
 
@@ -150,13 +151,19 @@ def _is_replicated(session: "psycopg.Connection[tuple[Any, ...]]") -> bool:
     cut_short: list[bool] = []
     session.add_notice_handler(lambda notice: cut_short.append(is_unconfirmed(notice)))
     session.execute("SET synchronous_commit = on")
+
+    def end() -> None:
+        with suppress(psycopg.Error):  # a server that does not take it does not answer either
+            session.cancel_safe(timeout=CANCEL_SECONDS)
+
     # no time-out of the server ends this wait; if it is cancelled, the server sends a notice
-    cancel = threading.Timer(REPLICA_SECONDS, session.cancel_safe)
+    cancel = threading.Timer(REPLICA_SECONDS, end)
     cancel.start()
     try:
         session.execute("SELECT pg_logical_emit_message(true, 'shipper check', '')")
     finally:
         cancel.cancel()
+        cancel.join()  # else a cancel on its way would end the next statement
     return not any(cut_short)
 
 

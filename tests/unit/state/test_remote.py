@@ -1,5 +1,7 @@
 """Sessions of PostgreSQL that cannot keep a state, and remedies for its errors."""
 
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,6 +9,7 @@ import psycopg
 import pytest
 
 from shipper.core.errors import ConfigError, ShipperError, StateCorrupt
+from shipper.state.remote import reader
 from shipper.state.remote.session import NO_ANSWER, check_server, message_of, remedy_of
 
 
@@ -81,3 +84,35 @@ def test_remedies(error: psycopg.Error, remedy: str) -> None:
 def test_messages(text: str, message: str) -> None:
     """A message is one line, which a terminal shows as text."""
     assert message_of(psycopg.OperationalError(text)) == message
+
+
+def test_cancel_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes no cancel leaves no traceback, and none is on its way when the next statement begins.
+
+    Mutants: let the thread raise; do not wait for it.
+    """
+    cancelling, steps = threading.Event(), list[str]()
+
+    class Silent:
+        """A session of a server that answers late."""
+
+        def add_notice_handler(self, _handler: object) -> None:
+            """Send no notice."""
+
+        def execute(self, statement: str) -> None:
+            """Answer once the cancel is on its way."""
+            if "emit" in statement:
+                assert cancelling.wait(10)
+
+        def cancel_safe(self, *, timeout: float) -> None:
+            """Fail after a while."""
+            assert timeout
+            cancelling.set()
+            time.sleep(0.2)
+            steps.append("cancelled")
+            raise psycopg.OperationalError("the server does not answer")
+
+    monkeypatch.setattr(reader, "REPLICA_SECONDS", 0.05)
+    assert reader._is_replicated(cast("psycopg.Connection[tuple[Any, ...]]", Silent()))
+
+    assert steps == ["cancelled"]
