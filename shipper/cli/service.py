@@ -58,6 +58,8 @@ def _named_state(file: str) -> str | None:
     from shipper.config.files import UnreadableError, read_text
 
     try:
+        if not Path(file).is_file():
+            return None  # a pipe can be read only once
         path = tomllib.loads(read_text(file))["state"]["path"]
         owner = Path(path).parent.stat().st_uid
     except (UnreadableError, ValueError, LookupError, TypeError, RecursionError, OSError):
