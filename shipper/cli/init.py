@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -52,7 +52,9 @@ def init(file: str) -> None:
     # ask
     path = Path(file)
     try:
-        if path.exists():
+        with _writing(path):
+            exists = path.exists()
+        if exists:
             click.confirm(f"{file} exists. Replace it, and keep it as {file}.old?", abort=True)
         source = _connected()
         with closing(source):
@@ -64,7 +66,6 @@ def init(file: str) -> None:
         raise
     # write
     access = source.access
-    path.parent.mkdir(parents=True, exist_ok=True)
     if access.kind == "postgresql":
         _write(path.parent / PASSWORD_FILE, f"{access.url.password or ''}\n", 0o600)
     elif access.kind != "sqlite":
@@ -276,9 +277,15 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _writing(path: Path) -> AbstractContextManager[None]:
+    """Translate errors of files that this user may not write."""
+    return os_errors(f"write {path}", "Run it as root, or name another file with --config.")
+
+
 def _write(path: Path, text: str, mode: int) -> None:
     """Create a file; one that exists is kept as FILE.old."""
-    with os_errors(f"write {path}", "Run it as root, or name another file with --config."):
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.replace(f"{path}.old")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "w") as opened:

@@ -303,3 +303,16 @@ def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:
     assert "this user sees no table" in empty.stderr
     assert not (tmp_path / "etc").exists()
     assert not any("Traceback" in one.stderr for one in (nothing, empty))
+
+
+def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """A directory that cannot be made is an error with a remedy. Mutant: make it before errors are translated."""
+    with closing(connect(tmp_path / "app.db")) as app:
+        app.execute("CREATE TABLE audit_trail (id INTEGER PRIMARY KEY)")
+    (tmp_path / "etc").touch()
+    answers = (f"sqlite:///{tmp_path}/app.db", "audit_trail", "id", "-", "-", "events", "127.0.0.1:1", "-", "audit")
+    ended = run(tmp_path, "init", *answers)
+
+    assert ended.returncode == 78
+    assert f"error: write {tmp_path}/etc/shipper.toml: File exists\n  hint: Run it as root, or name" in ended.stderr
+    assert "Traceback" not in ended.stderr
