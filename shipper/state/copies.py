@@ -195,7 +195,7 @@ def _agreed(name: str, path: str, agree: Agree) -> Iterator[str]:
             agree(_checked(scratch, name))
             yield scratch
         finally:
-            Path(scratch).unlink(missing_ok=True)
+            _remove(scratch)
 
 
 def _readable(name: str) -> BinaryIO:
@@ -211,7 +211,7 @@ def _readable(name: str) -> BinaryIO:
 
 def _write(copy: BinaryIO, scratch: str) -> None:
     """Copy the copy beside the state, where it can be checked and renamed."""
-    Path(scratch).unlink(missing_ok=True)
+    _remove(scratch)  # a kill has left its -wal file, too, which SQLite would take for that of this copy
     with os_errors(f"write {scratch}", "Free disk space in that directory.", denied="Let its owner write there."):
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -235,3 +235,8 @@ def _checked(scratch: str, name: str) -> dict[str, JobStatus]:
     except ShipperError as error:
         is_damaged = error.hint is not None and error.hint.startswith(RESTORE)
         raise type(error)(str(error).replace(scratch, name), hint=_ANOTHER if is_damaged else error.hint) from error
+
+
+def _remove(scratch: str) -> None:
+    for suffix in working_copy.FILES:
+        Path(scratch + suffix).unlink(missing_ok=True)

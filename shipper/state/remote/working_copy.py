@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _FURTHER = ("-wal", "-shm")
 """Ends of the names of files that belong to an open state."""
-_FILES = ("", *_FURTHER, "-journal")
+FILES = ("", *_FURTHER, "-journal")
+"""Ends of the names of all files that a state may have."""
 STILL_SECONDS = 60.0  # without processor time, as where a disk hangs; as long as the watchdog of the unit
 _TOKEN = "move_token"  # noqa: S105 - the name of a setting
 _UNPROVEN = "SELECT DISTINCT slot FROM total WHERE changed = 1"
@@ -270,7 +271,7 @@ def discard(path: str) -> None:
     """Remove the working copy at a path, if there is one."""
     if application_of(path) == MOVED:
         return
-    for suffix in _FILES:
+    for suffix in FILES:
         Path(path + suffix).unlink(missing_ok=True)
 
 

@@ -215,3 +215,16 @@ def test_restore_after_a_kill(path: str, copy: str) -> None:
     assert jobs(str(folder / "shipper.db")) == {"events": 5}
     with State(kept) as state:
         assert captured(state, "last") == 7
+
+
+def test_restore_after_a_killed_restore(path: str, copy: str, tmp_path: Path) -> None:
+    """Writes that a killed restore left in a -wal file are not mixed into the next copy. Mutant: leave that file."""
+    with State(str(tmp_path / "other.db")) as state:
+        begin(state, job("other"), 7)
+        Path(f"{path}.restoring-wal").write_bytes((tmp_path / "other.db-wal").read_bytes())
+    agreed = list[set[str]]()
+    restore(copy, path, agree=lambda statuses: agreed.append(set(statuses)))
+
+    assert agreed == [{"events"}]
+    assert jobs(path) == {"events": 5}
+    assert not list(Path(path).parent.glob("*.restoring*"))
