@@ -160,6 +160,8 @@ def restore(name: str, path: str, *, agree: Agree) -> str | None:
     """
     with _agreed(name, path, agree) as scratch:
         kept = working_copy.set_aside(path, "replaced", keep=os.link) if Path(path).exists() else None
+        if kept is None:
+            _remove(path)  # a -wal file of a state that was removed: SQLite would mix it into the copy
         Path(scratch).rename(path)
         working_copy.make_durable(Path(path).parent)
     return kept
@@ -237,6 +239,6 @@ def _checked(scratch: str, name: str) -> dict[str, JobStatus]:
         raise type(error)(str(error).replace(scratch, name), hint=_ANOTHER if is_damaged else error.hint) from error
 
 
-def _remove(scratch: str) -> None:
+def _remove(path: str) -> None:
     for suffix in working_copy.FILES:
-        Path(scratch + suffix).unlink(missing_ok=True)
+        Path(path + suffix).unlink(missing_ok=True)

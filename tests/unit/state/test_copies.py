@@ -228,3 +228,17 @@ def test_restore_after_a_killed_restore(path: str, copy: str, tmp_path: Path) ->
     assert agreed == [{"events"}]
     assert jobs(path) == {"events": 5}
     assert not list(Path(path).parent.glob("*.restoring*"))
+
+
+def test_restore_beside_a_wal_file_without_its_state(path: str, copy: str) -> None:
+    """A -wal file whose state an operator has removed is not mixed into the copy. Mutant: look at the state alone."""
+    folder = Path(path).parent / "killed"
+    folder.mkdir()
+    with State(path) as state:
+        begin(state, job("last"), 7)
+        (folder / "shipper.db-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+    kept = restore(copy, str(folder / "shipper.db"), agree=nothing)
+
+    assert kept is None
+    with State(str(folder / "shipper.db")) as state:
+        assert (captured(state, "events"), captured(state, "last")) == (5, None)
