@@ -97,7 +97,7 @@ def check_database(config: Config) -> Iterator[Finding]:
         yield Finding(False, subject, f"user {probe.user} lacks rights", probe.missing)
     if probe.leadership is not None and probe.leadership.move is not None:
         raise invalid(probe.leadership.move)
-    text, remedy = _leader(probe.leadership, config)
+    text, remedy = _leader(probe.leadership, config) if probe.missing is None else ("who leads is not known", "")
     yield Finding(True, subject, f"answers in {probe.round_trip_seconds * 1000:.1f} ms; {text}", remedy)
     if not probe.is_replicated:
         text = "no synchronous replica confirms a commit, so no machine can lead; synchronous_standby_names is"

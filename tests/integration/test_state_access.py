@@ -92,6 +92,7 @@ def test_rights(first: Machine, states: PostgreSQL) -> None:
             assert (refused.returncode, message in refused.stderr) == (1, True), refused.stderr
             found = findings(first)
             assert "user limited lacks rights" in found
+            assert "ms; who leads is not known" in found
             grants = re.findall(r"GRANT .*?;", found)
             assert set(grants) <= set(re.findall(r"GRANT .*?;", refused.stderr))
             with states.connect("states") as connection:
