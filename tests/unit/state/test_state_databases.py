@@ -26,7 +26,7 @@ from shipper.state.store import State
 
 SLOW = """
     INSERT INTO later
-    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000000)
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000000)
     SELECT MAX(n) FROM numbers"""
 LATER = ("CREATE TABLE later (number INTEGER PRIMARY KEY) STRICT", SLOW)
 """A migration that takes several times SHORT_LEASE."""
