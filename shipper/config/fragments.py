@@ -35,6 +35,7 @@ _SINGLE, _DOUBLE, _TICK = map(_quoted, "'\"`")
 _SINGLE_ESCAPED, _DOUBLE_ESCAPED = map(_escaped, "'\"")
 _LETTER = r"(?:[A-Za-z_]|[^\x00-\x7f])"  # the same as one set takes 4 ms to compile
 _WORD = rf"{_LETTER}(?:{_LETTER}|[0-9$])*+"
+_NUMBER = r"(?:[0-9]|\$(?=[0-9]))[0-9.]*+"
 _DOLLARS = rf"\$(?:{_LETTER}(?:{_LETTER}|[0-9])*+)?\$"
 _BREAK = r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\f\v\n\r]|--[^\n\r]*+[\n\r])*+"
 """Line break, with comments around it, after which a text of PostgreSQL continues, escapes included."""
@@ -48,14 +49,14 @@ _TOKENS = {
     "mariadb": _MYSQL,
     # 1e5e'x': whether e'x' is a text with escapes depends on PostgreSQL's version
     "postgresql": rf"""
-          (?P<ambiguous> [0-9$][\w.$]*+(?<=[eE])' )
+          (?P<ambiguous> (?:{_NUMBER}(?:{_WORD})?+|\$(?:{_LETTER}|[0-9])*+)(?<=[eE])' )
         | (?P<comment> -- | /\* )
         | [eE]{_CONTINUED} | {_SINGLE} | {_DOUBLE} | (?P<dollars>{_DOLLARS}).*?(?P=dollars)
-        | (?P<unclosed> [eE]?' | " | {_DOLLARS} )
+        | (?P<unclosed> [eE]?' | " | {_DOLLARS} ) | {_NUMBER}
     """,
-    # a variable, $x(...), ends at the first parenthesis, whatever is quoted in it
+    # a variable, $x(...), ends at the first parenthesis, whatever is quoted in it; ?1 is one of the values around it
     "sqlite": rf"""
-          (?P<variable> [$@\#:](?=[\w$:]) )
+          (?P<variable> [$@\#:](?=[\w$:]) | \? )
         | (?P<comment> -- | /\* )
         | {_SINGLE} | {_DOUBLE} | {_TICK} | \[[^]]*+] | (?P<unclosed> ['"`[] )
     """,

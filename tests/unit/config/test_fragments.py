@@ -1,6 +1,7 @@
 """Fragments of SQL in a configuration: those that could leave their place are rejected, by each database's quoting."""
 
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -24,6 +25,7 @@ SAFE = [
     (("postgresql",), r"a = E'it\'s ) fine' AND b = e'\\'"),
     (("postgresql",), "a = E'x'\n  '\\' )' AND b = 1"),
     (("postgresql",), "a = $$ it's ) $$ AND b = $x$ $$ ) $x$"),
+    (("postgresql",), "a = $x$e'$x$ AND b = $$e'$$"),
     (("postgresql",), "ARRAY[')', 'x'] @> tags AND a[1] = 'b'"),
     (("sqlite",), "[odd ) ' name] = 1"),
     (("mysql", "mariadb"), "@@version = '1' OR @x = 2"),
@@ -57,10 +59,25 @@ UNSAFE = [
     (("sqlite",), "@x(') OR (1 = 1) OR (@y(')", "contains a variable"),
     (("sqlite",), "$x(') OR (1 = 1) OR ($x(')", "contains a variable"),
     (("sqlite",), ":x(') OR (1 = 1) OR (#x(')", "contains a variable"),
+    (("sqlite",), "?1 > 0", "contains a variable"),
     (("postgresql",), r"1e5e'\' ' ) OR (1 = 1) OR ('' = '", "has a number directly before a text"),
     (("postgresql",), r"$1E'\' ' ) OR (1 = 1) OR ('' = '", "has a number directly before a text"),
     (("postgresql",), "a = E'x'\n\N{NO-BREAK SPACE}'\\' ) OR (1 = 1) OR (a = ''", PARENTHESES),
 ]
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@pytest.mark.parametrize(
+    "unit", ["1", "1.", "$1", "1a", "1.a.", "1.a$b.", "$a$", "$$", "E'a' ", "E'a'\n", "''", "[a]", "--\n"]
+)
+def test_time_of_long_texts(dialect: str, unit: str) -> None:
+    """The time for a long text grows with its length. Mutant: look ahead from each digit to the end of all digits."""
+    began, text = time.process_time(), unit * (65_536 // len(unit))
+
+    flaw_of(text, dialect)
+    statement_flaw(text, dialect)
+
+    assert time.process_time() - began < 1
 
 
 SEVERAL, EXECUTED = "several statements", "comment that the database executes"
