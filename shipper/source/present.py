@@ -20,7 +20,7 @@ LISTED = 1000
 MOST_BITS = 2**21
 """Ids whose bits are sent in one statement: 256 KB, or twice that where each byte is escaped."""
 MANY: Words = {}
-"""Answer with too many ids."""
+"""Answer with too many ids, or with one that is no integer, as 5.5 in SQLite."""
 SPARSE_WORDS = 1000
 """Words of an answer from which ids are listed if the words have fewer than two ids each, as ids from a clock do."""
 
@@ -72,7 +72,9 @@ class PresentIds:
             with self._connections.connected(f"look for new ids of {query.table}, {Window(*ranges[0])}") as connection:
                 answer = connection.execute(unknown(query, len(ranges)), values | {"rows": LISTED + 1}).all()
                 self._connections.check_snapshot(connection, query.table, reads_others=False)
-                known = words_of(int(row[0]) for row in answer) if len(answer) <= LISTED else MANY
+                ids = [int(row[0]) for row in answer]
+                are_whole = all(row[0] == one for row, one in zip(answer, ids, strict=True))
+                known = words_of(ids) if len(ids) <= LISTED and are_whole else MANY
             self._connections.remember(key, known)
         return None if known is MANY else dict(known)
 

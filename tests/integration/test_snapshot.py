@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from builders import query
 from harness import wait_for
 from servers import MariaDB, PostgreSQL
-from tables import DATABASES, Table, on, on_mariadb, on_postgresql
+from tables import DATABASES, Table, on, on_mariadb, on_postgresql, on_sqlite
 
 from shipper.core.errors import QueryRefused, SourceUnavailable
-from shipper.core.id_set import Gaps, IdSet, ids_of
+from shipper.core.id_set import Gaps, IdSet, ids_of, words_of
 from shipper.core.measures import Kind, Measure
 from shipper.core.model import Names, Query, Window
 from shipper.source.access import Access
@@ -95,6 +95,25 @@ def test_is_unique(table: Table, name: str) -> None:
         table.execute("CREATE INDEX own ON audit_trail (id)")
 
     assert table.is_unique(query()) is is_proven
+
+
+def test_late_id_that_is_no_integer(tmp_path: Path) -> None:
+    """If SQLite's id is no integer, it counts as the integer below, as in a window, or is rejected beside that.
+
+    Mutants: an index in bytes that is no integer; take it for the integer, without a comparison.
+    """
+    with closing(on_sqlite(tmp_path / "app.db")) as table:
+        table.execute("DROP TABLE audit_trail")
+        table.execute("CREATE TABLE audit_trail (id INT PRIMARY KEY)")
+        table.execute("INSERT INTO audit_trail VALUES (1), (5.5), (9)")
+        gaps = Gaps([(1, 9)], [])
+        alone = ids_of(table.appeared(query(), IdSet(0, 1), gaps))
+        table.execute("INSERT INTO audit_trail VALUES (5)")
+
+        assert table.is_unique(query())
+        assert alone == [5, 9]
+        with pytest.raises(QueryRefused, match="3 rows have only 2 different values"):
+            table.appeared(query(), IdSet(0, 1).added(words_of([5])), gaps)
 
 
 def test_is_unique_own(table: Table) -> None:

@@ -153,8 +153,10 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
     return Session(_SETTINGS)
 
 
-def bit_of(identity: int, first: int, bits: bytes) -> int:
+def bit_of(identity: float, first: int, bits: bytes) -> int:
     """Return the bit of an id in bytes that begin with that of another one; SQLite has no function for it."""
+    if not isinstance(identity, int):  # 5.5 has none
+        return 0
     place = identity - first
     return bits[place // 8] >> place % 8 & 1
 
