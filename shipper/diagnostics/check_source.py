@@ -128,7 +128,7 @@ class _TableCheck:
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs
-        for job in self.jobs if table.engine is None else ():
+        for job in self.jobs if table.plain is None else ():
             if not columns_of(job.query) & errors.keys():
                 yield from attempted(f"job {job.name}", self._job(job, table, observation))
 
@@ -198,9 +198,16 @@ class _TableCheck:
         if not query.is_along and (rows := self.source.uncountable(query)):
             remedy = "Give them ids from 1 on. Until then they are rejected with the reason `no_id`."
             yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
-        if table.engine is not None:
-            text = f"its engine, {table.engine}, has no transactions: reads are not consistent, and its jobs do not run"
-            yield Finding(False, self.subject, text, transactional(self.source.access, self.path))
+        if (plain := table.plain) is not None:
+            whose = "its engine" if plain.path == self.path else f"the engine of {plain.path}"
+            text = f"{whose}, {plain.engine}, has no transactions: reads are not consistent, and its jobs do not run"
+            yield Finding(False, self.subject, text, transactional(self.source.access, plain.path))
+        if table.is_opaque:
+            text = f"{self.account} does not see which tables this view reads: they need an engine with transactions"
+            remedy = (
+                "Look at their engines; or grant SELECT on the view and on these tables, and SHOW VIEW on the view."
+            )
+            yield Finding(True, self.subject, text, remedy)
         if table.reused == query.id:
             text = f"{query.id} is not AUTOINCREMENT: if the newest row is deleted, the next row gets its id"
             yield Finding(True, self.subject, f"{text}, and is not counted")

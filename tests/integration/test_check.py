@@ -410,6 +410,18 @@ def test_engine(shipper_app: Shipper, mariadb: MariaDB, carbon_cache: CarbonCach
     assert shipper_app.call("once").returncode == 0
 
 
+def test_engine_behind_a_view(shipper_app: Shipper, mariadb: MariaDB) -> None:
+    """A view of such a table is the same error, with the ALTER TABLE of the table. Mutant: ALTER TABLE for the view."""
+    execute(mariadb, "CREATE VIEW seen AS SELECT * FROM audit_trail", "ALTER TABLE audit_trail ENGINE = MyISAM")
+    rewrite(shipper_app, ('table = "audit_trail"', 'table = "seen"'))
+    ((told, remedy),) = bad(shipper_app).items()
+    execute(mariadb, remedy)
+
+    assert told.startswith("table seen of app: the engine of app.audit_trail, MyISAM, has no transactions")
+    assert remedy == "ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
+    assert bad(shipper_app) == {}
+
+
 def test_late(shipper_app: Shipper, mariadb: MariaDB) -> None:
     """The check shows the configured `late`. Mutant: the default."""
     rewrite(shipper_app, ('timeout = "10s"', 'timeout = "10s"\nlate = "90m"'))
@@ -418,13 +430,17 @@ def test_late(shipper_app: Shipper, mariadb: MariaDB) -> None:
 
 
 def test_view(reader: Shipper, mariadb: MariaDB) -> None:
-    """A user may count a view without the right to see its plan. Mutant: let that be a failure."""
+    """A user may count a view without the right to see its plan and its tables. Mutants: an error; no word of it."""
     view = f"CREATE VIEW seen AS SELECT {COLUMNS} FROM audit_trail"
     execute(mariadb, view, f"GRANT SELECT ({COLUMNS}) ON app.seen TO checker@'127.0.0.%'")
     rewrite(reader, ('table = "audit_trail"', 'table = "seen"'))
 
     assert bad(reader) == {}
-    assert "its query works; the database's plan: not visible to this user (SHOW VIEW)" in reader.call("check").stdout
+    shown = reader.call("check").stdout
+    assert "its query works; the database's plan: not visible to this user (SHOW VIEW)" in shown
+    assert "does not see which tables this view reads: they need an engine with transactions" in shown
+    execute(mariadb, "GRANT SELECT, SHOW VIEW ON app.* TO checker@'127.0.0.%'")
+    assert "does not see" not in reader.call("check").stdout
 
 
 def test_full_scan(shipper_app: Shipper, mariadb: MariaDB) -> None:

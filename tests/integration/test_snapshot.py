@@ -313,6 +313,27 @@ def test_engine_without_transactions(mariadb: MariaDB, engine: str) -> None:
         assert table.prepared(query()) == accepted
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_engine_behind_a_view(mariadb: MariaDB, depth: int) -> None:
+    """So is a view of such a table, also through another view; the ALTER TABLE of the hint fixes it.
+
+    Mutants: look at the engine of the view, which has none; follow one view only; take each table of the server.
+    """
+    with closing(on_mariadb(mariadb)) as table:
+        table.execute("CREATE TABLE other (id INT PRIMARY KEY) ENGINE = MyISAM")
+        table.execute("CREATE VIEW seen1 AS SELECT one.* FROM audit_trail AS one")
+        table.execute("CREATE VIEW seen2 AS SELECT other.* FROM seen1 AS other")
+        wanted = query(table=f"seen{depth}")
+        accepted = table.prepared(wanted)
+        table.execute("ALTER TABLE audit_trail ENGINE = MyISAM")
+        with pytest.raises(QueryRefused, match=r"the engine of app\.audit_trail, MyISAM, has no") as caught:
+            table.prepared(wanted)
+        hint = str(caught.value.hint)
+        assert hint == "Give it an engine with transactions: ALTER TABLE `app`.`audit_trail` ENGINE = InnoDB;"
+        table.execute(hint.partition(": ")[2])
+        assert table.prepared(wanted) == accepted
+
+
 def test_rewritten(postgresql: PostgreSQL) -> None:
     """An ALTER TABLE that rewrites the table waits for the look. Mutant: without LOCK TABLE, which sees no rows."""
     with closing(on_postgresql(postgresql)) as table:

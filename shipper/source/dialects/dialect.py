@@ -72,6 +72,8 @@ class Catalog(NamedTuple):
     """Columns whose values are unique, because an index has no other column."""
     engine: str | None = None
     """Name of the table's engine, if that has no transactions."""
+    behind: str | None = None
+    """Schema and table of each table or view that a view reads, as far as this user sees them."""
     reused: str | None = None
     """The id column, if the database gives ids of deleted rows to new rows."""
     moving: str | None = None

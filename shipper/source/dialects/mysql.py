@@ -95,6 +95,10 @@ CATALOG = Catalog(
         GROUP BY index_name HAVING COUNT(*) = 1 AND COUNT(column_name) = 1""",
     engine=f"""SELECT engine FROM information_schema.tables {_TABLE} AND engine IN (
         SELECT engine FROM information_schema.engines WHERE transactions <> 'YES')""",
+    # servers write all names with their schema; VIEW_TABLE_USAGE is MySQL's alone
+    behind=f"""SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables
+        JOIN (SELECT CAST(view_definition AS BINARY) AS text FROM information_schema.views {_TABLE}) AS seen
+        ON LOCATE(CONCAT('`', table_schema, '`.`', table_name, '`'), text)""",
     moving=f"SELECT column_name FROM information_schema.columns {_TABLE} AND extra LIKE '%on update%'",
     # a GRANT on a database names a pattern
     granted=f"""SELECT table_schema, table_name FROM information_schema.table_privileges {_TABLE} AND {_MINE}

@@ -30,14 +30,23 @@ class Index(NamedTuple):
     """The state that it needs to be used: VISIBLE, NOT IGNORED or VALID; None where it is used."""
 
 
+class Plain(NamedTuple):
+    """A table whose engine has no transactions, and the engine: the table itself, or one behind a view."""
+
+    path: str
+    engine: str
+
+
 class Table(NamedTuple):
     """The catalog's facts about a table, or about a view."""
 
     columns: Mapping[str, Column]
     indices: Sequence[Index]
     is_view: bool
-    engine: str | None
-    """The name of its engine, if that has no transactions."""
+    plain: Plain | None
+    """A table without transactions: this one, or one that it reads as a view."""
+    is_opaque: bool
+    """Whether it is a view, and this user does not see which tables it reads, and therefore not their engines."""
     reused: str | None
     """The id column, if the database gives ids of deleted rows to new rows."""
     moving: Sequence[str]
@@ -48,17 +57,28 @@ class Table(NamedTuple):
 
 def described(connection: sa.Connection, path: str) -> Table:
     """Return the facts about a table, or `schema.table`; a missing table has no columns."""
-    catalog = _catalog(connection)
-    kind = facts(connection, catalog.kind, path)
+    catalog, is_view = _catalog(connection), _is_view(connection, path)
     return Table(
         {name: _column(str(type_), catalog) for name, type_ in facts(connection, catalog.columns, path)},
         [Index(*row) for row in facts(connection, catalog.leading, path)],
-        any("VIEW" in str(row[0]) for row in kind),
-        _first(connection, catalog.engine, path),
+        is_view,
+        plain_table(connection, path),
+        is_view and catalog.behind is not None and not facts(connection, catalog.behind, path),
         _first(connection, catalog.reused, path),
         [row[0] for row in facts(connection, catalog.moving, path)] if catalog.moving else [],
         dict(map(tuple, facts(connection, catalog.cycling, path))) if catalog.cycling else {},
     )
+
+
+def plain_table(connection: sa.Connection, path: str) -> Plain | None:
+    """Return a table without transactions: this one, or one that it reads as a view, also through others."""
+    catalog, paths = _catalog(connection), [path]
+    for one in paths:
+        if (engine := _first(connection, catalog.engine, one)) is not None:
+            return Plain(one, engine)
+        if catalog.behind is not None and _is_view(connection, one):
+            paths += [row[0] for row in facts(connection, catalog.behind, one) if row[0] not in paths]
+    return None
 
 
 def is_unique(connection: sa.Connection, path: str, column: str) -> bool:
@@ -90,6 +110,10 @@ def facts(connection: sa.Connection, text: str, path: str) -> list[Any]:
 
 def _catalog(connection: sa.Connection) -> Catalog:
     return dialect_named(connection.dialect.name).CATALOG
+
+
+def _is_view(connection: sa.Connection, path: str) -> bool:
+    return any("VIEW" in str(row[0]) for row in facts(connection, _catalog(connection).kind, path))
 
 
 def _first(connection: sa.Connection, statement: str | None, path: str) -> str | None:
