@@ -20,6 +20,7 @@ from shipper.source.dialects.expressions import (
     Beginning,
     BitOfId,
     BitsOfIds,
+    Fit,
     Label,
     ListOfIds,
     ServerTime,
@@ -283,6 +284,13 @@ def _beginning(element: Beginning, compiler: SQLCompiler, **options: Any) -> str
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # compared with a DOUBLE without + 0e0, a time would be beyond every number
     return f"({argument(element, compiler, options)} + 0e0 NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Fit, *_NAMES)
+def _fit(element: Fit, compiler: SQLCompiler, **options: Any) -> str:
+    # with a NULL without a type, the largest FLOAT has six digits: always on MySQL, in a UNION on MariaDB
+    unfit, number = compiler.process(Unfit(*element.clauses), **options), argument(element, compiler, options)
+    return f"CASE WHEN {unfit} THEN CAST(NULL AS DECIMAL(1)) ELSE {number} END"
 
 
 @compiles(WithinMinute, *_NAMES)
