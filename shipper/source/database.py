@@ -40,6 +40,8 @@ MOST_AT_ONCE = 100_000
 """Labels in an answer that cannot be halved: that of one second, or of indivisible measures."""
 MOST_ASIDE = 100
 """Unreadable rows of one query; more of them are rather a mistake in its expressions."""
+MOST_RANGES = 100
+"""Ranges of ids in one statement, each a SELECT of a UNION: SQLite allows 500."""
 FEWER_GROUPS = "Group `by` fewer columns, or by columns with fewer values."
 
 
@@ -81,6 +83,8 @@ class Source(Finder):
     @override
     def read_at_once(self, query: Query, window: Window, gaps: Gaps) -> tuple[list[Row], dict[int, int]] | None:
         if query.sql is not None or self._needs_snapshot(query) or self._aside.get(replace(query, names=())):
+            return None
+        if len(gaps.ranges) > MOST_RANGES:
             return None
         ranges = adjoined([*gaps.ranges, (window.after, window.upto)])
         statement = at_once(query, len(ranges), are_listed=bool(gaps.ids))
@@ -243,7 +247,8 @@ class Source(Finder):
     @override
     def appeared(self, query: Query, counted: IdSet, gaps: Gaps) -> dict[int, int]:
         ranges, words = [*gaps.ranges], dict[int, int]()
-        if ranges and sum(upto - after for after, upto in ranges) <= MOST_BITS and self.is_unique(query):
+        is_short = len(ranges) <= MOST_RANGES and sum(upto - after for after, upto in ranges) <= MOST_BITS
+        if ranges and is_short and self.is_unique(query):
             new = self._ids.unknown(query, ranges, counted)
             ranges, words = ([], {**new}) if new is not None else (ranges, words)
         rows: list[Window | Ids] = [Window(*one) for one in ranges] + ([tuple(gaps.ids)] if gaps.ids else [])

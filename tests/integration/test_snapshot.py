@@ -116,6 +116,16 @@ def test_late_id_that_is_no_integer(tmp_path: Path) -> None:
             table.appeared(query(), IdSet(0, 1).added(words_of([5])), gaps)
 
 
+def test_many_ranges(tmp_path: Path) -> None:
+    """Gaps in more ranges than a UNION of SQLite may have are asked for one by one. Mutant: in one statement."""
+    with closing(on_sqlite(tmp_path / "app.db")) as table:
+        table.insert(5, None, "login")
+        gaps = Gaps([(10 * one, 10 * one + 6) for one in range(600)], [])
+
+        assert ids_of(table.appeared(query(), IdSet(0, 0), gaps)) == [5]
+        assert table.read_at_once(query(), Window(6000, 6001), gaps) is None
+
+
 def test_is_unique_own(table: Table) -> None:
     """An index of some rows or of an expression proves nothing; one of a nullable id does, because NULL is no id.
 
